@@ -1,0 +1,7 @@
+//! One connection: its states, what it received in part, what it still has to send.
+
+mod egress;
+mod pool;
+
+pub use egress::{Chunk, Egress, Output};
+pub use pool::BufferPool;

@@ -1,0 +1,77 @@
+//! Identifiers. Each is a type of its own, so that two of them cannot be swapped.
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+/// A shard: one core, one ring, one state machine. Dense, `0 <= index < shards <= MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(u8);
+
+impl ShardId {
+    /// Most shards of one broker: one bit each in a word of the interest table.
+    pub const COUNT_MAX: usize = 64;
+
+    /// The shard of this index; `index < COUNT_MAX`.
+    pub fn new(index: usize) -> ShardId {
+        assert!(
+            index < ShardId::COUNT_MAX,
+            "shard index {index} is out of range"
+        );
+        ShardId(index as u8)
+    }
+
+    /// 0-based position among the shards.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A connection of one shard: the slot it sits in, and which use of that slot it is.
+///
+/// The shell that owns the sockets hands them out; a slot is used again only after `Event::Closed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Slot, 0-based and dense.
+    pub index: u32,
+    /// Counts the uses of the slot, so that a late completion of an earlier socket is stale.
+    pub generation: u32,
+}
+
+/// A session of one shard: slot and use of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// Slot, 0-based and dense.
+    pub index: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// Keyed hash of a client identifier: who published a message, without carrying the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey(pub u64);
+
+/// A packet identifier, never zero [MQTT-2.2.1-3].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PacketId(NonZeroU16);
+
+impl PacketId {
+    /// `None` for zero, which no packet may carry.
+    pub fn new(value: u16) -> Option<PacketId> {
+        NonZeroU16::new(value).map(PacketId)
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+/// A position in a shard's log; records up to it may be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition(pub u64);

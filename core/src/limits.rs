@@ -1,0 +1,75 @@
+//! Every bound of a shard, in one place. Each queue, table, loop and retry of the core names its
+//! bound here; the command line and the configuration file fill this struct.
+
+use std::time::Duration;
+
+/// The bounds of one shard. All shards of a broker share one value.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Time from accept to a complete CONNECT; then the connection is closed. Absolute: bytes that
+    /// trickle in do not extend it.
+    pub connect_deadline: Duration,
+    /// Largest CONNECT packet in bytes. A client that has not been let in yet may not make the
+    /// broker hold more than this.
+    pub connect_size_max: u32,
+    /// Largest packet in bytes that a client may send, fixed header included [MQTT-3.2.2-15].
+    pub packet_size_max: u32,
+    /// Longest client identifier in bytes.
+    pub client_id_size_max: u16,
+    /// Longest topic name or topic filter in bytes.
+    pub topic_size_max: u16,
+    /// Most levels of a topic name or topic filter.
+    pub topic_levels_max: u16,
+    /// Most subscriptions of one client.
+    pub subscriptions_max: u32,
+    /// Keep alive imposed on clients that ask for more or for none (0 = no cap), in seconds.
+    pub keep_alive_max_s: u16,
+    /// Longest session expiry in seconds; MQTT 3.1.1 sessions with clean session 0 get it too.
+    pub session_expiry_max_s: u32,
+    /// QoS 1 and 2 messages in flight to a client that names no Receive Maximum (MQTT 3.1.1).
+    pub inflight_messages_max: u16,
+    /// QoS 2 messages a client may have open towards the broker; the Receive Maximum of CONNACK.
+    pub receive_maximum: u16,
+    /// Close a client that exceeds the Receive Maximum (0x93); off: tolerate it up to 65,535.
+    pub receive_maximum_enforced: bool,
+    /// QoS 1 and 2 messages that wait for one client, beyond those in flight.
+    pub queued_messages_max: u32,
+    /// Bytes of the messages that wait for one client.
+    pub queued_bytes_max: u32,
+    /// Unsent bytes of one connection above which QoS 0 messages to it are dropped.
+    pub unsent_bytes_max: u32,
+    /// Topic aliases a client may use towards the broker; 0 turns them off.
+    pub topic_alias_max: u16,
+    /// Retained messages of one shard.
+    pub retained_messages_max: u32,
+    /// Bytes of the retained messages of one shard.
+    pub retained_bytes_max: u64,
+    /// Sessions of one shard, connected or not.
+    pub sessions_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connect_deadline: Duration::from_secs(10),
+            connect_size_max: 64 * 1024,
+            packet_size_max: 1024 * 1024,
+            client_id_size_max: 256,
+            topic_size_max: 4096,
+            topic_levels_max: 128,
+            subscriptions_max: 10_000,
+            keep_alive_max_s: 0,
+            session_expiry_max_s: 7 * 24 * 3600,
+            inflight_messages_max: 1024,
+            receive_maximum: 1024,
+            receive_maximum_enforced: true,
+            queued_messages_max: 10_000,
+            queued_bytes_max: 8 * 1024 * 1024,
+            unsent_bytes_max: 1024 * 1024,
+            topic_alias_max: 1024,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1024 * 1024 * 1024,
+            sessions_max: 10_000_000,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What goes into a shard, and what goes from shard to shard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::ids::{ConnId, LogPosition, ShardId};
+use crate::message::Message;
+use crate::time::Instant;
+use crate::topic::TopicFilter;
+
+/// Everything that can happen to a shard.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection is there. Its first packet has to be CONNECT.
+    Accepted {
+        /// Not in use on this shard.
+        conn: ConnId,
+        /// Who is at the other end.
+        peer: PeerIdentity,
+        /// When the listener accepted it: the CONNECT deadline counts from here, also after a
+        /// handover.
+        since: Instant,
+    },
+    /// Bytes came in, plaintext, cut anywhere; valid for this call only.
+    Received {
+        /// A live connection.
+        conn: ConnId,
+        /// At least one byte.
+        bytes: &'a [u8],
+    },
+    /// The socket took bytes of an [`Output`](crate::connection::Output).
+    SendProgress {
+        /// A live connection.
+        conn: ConnId,
+        /// Bytes that left.
+        size: u32,
+    },
+    /// The last event of a `ConnId`, after every operation on it has ended.
+    Closed {
+        /// Free for another use after this call.
+        conn: ConnId,
+        /// Why it ended.
+        why: CloseCause,
+    },
+    /// A message of another shard. Messages of one source arrive in the order they were posted.
+    FromShard {
+        /// Who sent it.
+        from: ShardId,
+        /// What it says.
+        message: ShardMsg,
+    },
+    /// The log is durable up to there.
+    Persisted {
+        /// Records at or before it are safe.
+        upto: LogPosition,
+    },
+    /// `next_deadline` has passed.
+    DeadlineReached,
+    /// The broker ends: say goodbye (0x8B) and close every connection.
+    ShutdownRequested,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Address of the peer; `None` for a Unix socket.
+    pub address: Option<SocketAddr>,
+}
+
+/// Why a connection ended, seen from the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCause {
+    /// The peer closed its side.
+    PeerClosed,
+    /// The shard asked for it.
+    Requested,
+    /// The socket failed; the number is the errno.
+    Failed(i32),
+    /// The connection moved to its home shard.
+    HandedOver,
+}
+
+/// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds, so
+/// that draining the inboxes ends.
+#[derive(Clone, Debug)]
+pub enum ShardMsg {
+    /// A publish that the receiving shard may have subscribers for.
+    Forward(Arc<Message>),
+    /// A retained publish (or its deletion) for the shard that the topic belongs to.
+    Retain(Arc<Message>),
+    /// "Tell me once everything that you handled before this is on its way."
+    Barrier {
+        /// Names the gather at the asking shard.
+        gather: GatherId,
+    },
+    /// Answer to `Barrier`.
+    BarrierAck {
+        /// As asked.
+        gather: GatherId,
+    },
+    /// Asks for the retained messages that a filter matches.
+    RetainedQuery {
+        /// Names the gather at the asking shard.
+        gather: GatherId,
+        /// A filter without share name.
+        filter: Arc<TopicFilter>,
+    },
+    /// Answer to `RetainedQuery`: a snapshot.
+    RetainedReply {
+        /// As asked.
+        gather: GatherId,
+        /// Matching retained messages of the answering shard.
+        messages: Vec<Arc<Message>>,
+    },
+}
+
+/// Names one running retained gather of a shard; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatherId(pub u64);
+
+/// The order in which the messages of one turn have to become visible (see `gather.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MsgClass {
+    /// First: live messages.
+    Forward = 0,
+    /// Second: retained messages.
+    Retain = 1,
+    /// Last: questions and answers.
+    Answer = 2,
+}
+
+impl MsgClass {
+    /// How many classes there are.
+    pub const COUNT: usize = 3;
+    /// In the order of becoming visible.
+    pub const ALL: [MsgClass; MsgClass::COUNT] =
+        [MsgClass::Forward, MsgClass::Retain, MsgClass::Answer];
+}
+
+impl ShardMsg {
+    /// The class that decides when the message may become visible.
+    pub fn class(&self) -> MsgClass {
+        match self {
+            ShardMsg::Forward(_) => MsgClass::Forward,
+            ShardMsg::Retain(_) => MsgClass::Retain,
+            ShardMsg::Barrier { .. }
+            | ShardMsg::BarrierAck { .. }
+            | ShardMsg::RetainedQuery { .. }
+            | ShardMsg::RetainedReply { .. } => MsgClass::Answer,
+        }
+    }
+}

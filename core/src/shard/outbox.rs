@@ -1,0 +1,82 @@
+//! What comes out of a shard: effects that must not be lost. Bytes are not pushed but pulled, with
+//! [`Shard::take_output`](super::Shard::take_output), because sockets set their pace.
+
+use super::event::{MsgClass, ShardMsg};
+use crate::ids::{ConnId, ShardId};
+
+/// Effects of one or more calls of [`Shard::handle`](super::Shard::handle). The shell empties it at
+/// the end of its turn, in this order: messages of all targets class by class, then output of the
+/// dirty connections, then closes and handovers.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Connections that got something to send. Each stands here at most once until
+    /// `take_output` empties it.
+    pub dirty: Vec<ConnId>,
+    /// Connections to close.
+    pub closes: Vec<Close>,
+    /// Connections whose home is another shard.
+    pub handovers: Vec<Handover>,
+    /// Messages by class, then by target.
+    posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
+    posted_count: usize,
+}
+
+/// "Close this connection."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// A live connection. Nothing that it still receives is looked at.
+    pub conn: ConnId,
+    /// Send first what is pending (a refusal, a DISCONNECT), within a short time; otherwise cut.
+    pub flush: bool,
+}
+
+/// "This connection lives on another shard." The shard has forgotten it: the shell moves the socket
+/// and hands `Accepted` and then `Received { bytes }` to the target. `Closed` still follows here.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The connection here.
+    pub conn: ConnId,
+    /// Its home.
+    pub target: ShardId,
+    /// Everything that was received on it.
+    pub bytes: Vec<u8>,
+}
+
+impl Outbox {
+    /// An empty outbox towards `shards` shards.
+    pub fn new(shards: usize) -> Outbox {
+        Outbox {
+            dirty: Vec::new(),
+            closes: Vec::new(),
+            handovers: Vec::new(),
+            posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
+            posted_count: 0,
+        }
+    }
+
+    /// Posts a message to another shard.
+    pub fn post(&mut self, target: ShardId, message: ShardMsg) {
+        self.posts[message.class() as usize][target.index()].push(message);
+        self.posted_count += 1;
+    }
+
+    /// Takes the messages of one class to one target out, in order.
+    pub fn take_posts(&mut self, class: MsgClass, target: ShardId) -> Vec<ShardMsg> {
+        let taken = std::mem::take(&mut self.posts[class as usize][target.index()]);
+        self.posted_count -= taken.len();
+        taken
+    }
+
+    /// Puts back what a full inbox did not take; before anything posted since.
+    pub fn untake_posts(&mut self, class: MsgClass, target: ShardId, mut messages: Vec<ShardMsg>) {
+        self.posted_count += messages.len();
+        let slot = &mut self.posts[class as usize][target.index()];
+        messages.append(slot);
+        *slot = messages;
+    }
+
+    /// Messages waiting to be taken, over all classes and targets.
+    pub fn posted_count(&self) -> usize {
+        self.posted_count
+    }
+}

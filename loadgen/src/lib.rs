@@ -1,0 +1,1 @@
+//! The load generator for MQTT brokers that comes with Ringmq.
