@@ -1,0 +1,410 @@
+//! A model of SUBSCRIBE against retained PUBLISH across shards, and of what each of its rules buys.
+//!
+//! The publisher's shard, the shard that owns the retained copy (the topic's home) and the
+//! subscribers' shards talk through inboxes and share one word of interest bits. Every effect that
+//! another shard can see is one micro-step; a seeded scheduler interleaves the micro-steps of all
+//! shards freely. One topic, one publisher, values 1, 2, 3, …
+//!
+//! Promises, for every subscriber:
+//! - the values it sees grow strictly: no duplicate, no old value after a later one;
+//! - once all is quiet it has seen the last value: nothing is lost.
+//!
+//! With all rules no schedule breaks them; without any one rule some schedule does, which also
+//! shows that the checks here can fail. The rules live in `shard/gather.rs` of the core.
+
+use std::collections::VecDeque;
+
+use ringmq_sim::Rng;
+
+/// Schedules that are tried with all rules kept.
+const SCHEDULES_KEPT: u64 = 60_000;
+/// Schedules at most until one without a rule must have failed; the rarest fails once in some thousands.
+const SCHEDULES_BROKEN_MAX: u64 = 200_000;
+/// Micro-steps after which a schedule counts as stuck: many times what any of them needs.
+const STEPS_MAX: u32 = 20_000;
+/// Turns without any work after which a schedule counts as quiet.
+const QUIET_STEPS: u32 = 60;
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Each shard has one inbox, instead of one ring per source that it polls in any order.
+    one_inbox: bool,
+    /// A publish shows its forwards before its retain.
+    forward_before_retain: bool,
+    /// The subscriber passes a barrier with every shard before it asks for the retained value.
+    barrier: bool,
+    /// The subscriber sets its interest bit before the barrier, not behind it.
+    bit_before_barrier: bool,
+    /// While the question is open, a live value voids the answer.
+    live_beats_snapshot: bool,
+    flush: Flush,
+}
+
+/// How the posts of a turn become visible.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flush {
+    /// One by one, as they are posted.
+    AtOnce,
+    /// In batches: all forwards, then all retains, then all answers.
+    ByClass,
+    /// In batches: everything for one target, then everything for the next.
+    ByTarget,
+}
+
+const ALL_RULES: Rules = Rules {
+    one_inbox: true,
+    forward_before_retain: true,
+    barrier: true,
+    bit_before_barrier: true,
+    live_beats_snapshot: true,
+    flush: Flush::ByClass,
+};
+
+#[derive(Debug, PartialEq)]
+enum Broken {
+    NotQuiet,
+    Duplicate { seen: Vec<u32> },
+    OldAfterNew { seen: Vec<u32> },
+    Lost { seen: Vec<u32>, last: u32 },
+}
+
+#[test]
+fn with_all_rules_no_schedule_breaks_a_promise() {
+    for flush in [Flush::AtOnce, Flush::ByClass] {
+        let rules = Rules { flush, ..ALL_RULES };
+        assert_eq!(first_broken(rules, SCHEDULES_KEPT), None, "{rules:?}");
+    }
+}
+
+#[test]
+fn without_any_one_rule_some_schedule_breaks_a_promise() {
+    let at_once = Rules {
+        flush: Flush::AtOnce,
+        ..ALL_RULES
+    };
+    for rules in [
+        Rules {
+            one_inbox: false,
+            ..ALL_RULES
+        },
+        Rules {
+            // Batches by class would keep this rule by themselves.
+            forward_before_retain: false,
+            ..at_once
+        },
+        Rules {
+            barrier: false,
+            ..ALL_RULES
+        },
+        Rules {
+            bit_before_barrier: false,
+            ..ALL_RULES
+        },
+        Rules {
+            live_beats_snapshot: false,
+            ..ALL_RULES
+        },
+        Rules {
+            flush: Flush::ByTarget,
+            ..ALL_RULES
+        },
+    ] {
+        let broken = first_broken(rules, SCHEDULES_BROKEN_MAX);
+        println!("{rules:?}: {broken:?}");
+        assert!(
+            broken.is_some_and(|(_, broken)| broken != Broken::NotQuiet),
+            "no schedule breaks a promise: {rules:?}"
+        );
+    }
+}
+
+fn first_broken(rules: Rules, schedules: u64) -> Option<(u64, Broken)> {
+    (1..=schedules).find_map(|seed| Some((seed, World::new(seed, rules).run().err()?)))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Msg {
+    Forward(u32),
+    Retain(u32),
+    Barrier { from: usize },
+    BarrierAck,
+    Query { from: usize },
+    Reply(u32),
+}
+
+impl Msg {
+    fn class(self) -> u8 {
+        match self {
+            Msg::Forward(_) => 0,
+            Msg::Retain(_) => 1,
+            Msg::Barrier { .. } | Msg::BarrierAck | Msg::Query { .. } | Msg::Reply(_) => 2,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Micro {
+    /// Hands a message over to the flush, or shows it at once.
+    Post(usize, Msg),
+    /// Makes a message visible.
+    Show(usize, Msg),
+    Flush,
+    /// Reads the interest bits and posts the forwards.
+    LoadInterest(u32),
+    Subscribe,
+    SetInterest,
+    Poll {
+        ring: usize,
+    },
+}
+
+#[derive(Default)]
+struct Shard {
+    micro: VecDeque<Micro>,
+    /// Received: one ring per source, or a single one.
+    rings: Vec<VecDeque<Msg>>,
+    /// Posted and not yet flushed.
+    posts: Vec<(usize, Msg)>,
+    retained: u32,
+    subscribed: bool,
+    acks: usize,
+    live_seen: bool,
+    gather_done: bool,
+    seen: Vec<u32>,
+}
+
+struct World {
+    rules: Rules,
+    rng: Rng,
+    shards: Vec<Shard>,
+    interest: u64,
+    publisher: usize,
+    home: usize,
+    published: u32,
+    publishes: u32,
+    subscribers: Vec<usize>,
+    to_subscribe: Vec<usize>,
+    /// The shard that the scheduler holds back: long pauses reach schedules that fair ones do not.
+    paused: Option<usize>,
+}
+
+impl World {
+    fn new(seed: u64, rules: Rules) -> World {
+        let mut rng = Rng::new(seed, 0);
+        let count = 2 + rng.index(3);
+        let rings = if rules.one_inbox { 1 } else { count };
+        let subscribers: Vec<usize> = (0..count).filter(|_| rng.one_in(2)).collect();
+        World {
+            rules,
+            shards: (0..count)
+                .map(|_| Shard {
+                    rings: vec![VecDeque::new(); rings],
+                    ..Shard::default()
+                })
+                .collect(),
+            interest: 0,
+            publisher: rng.index(count),
+            home: rng.index(count),
+            published: 0,
+            publishes: 1 + rng.below(4) as u32,
+            to_subscribe: subscribers.clone(),
+            subscribers,
+            paused: None,
+            rng,
+        }
+    }
+
+    fn run(mut self) -> Result<(), Broken> {
+        let mut quiet_steps = 0;
+        for _ in 0..STEPS_MAX {
+            self.step();
+            quiet_steps = if self.is_quiet() { quiet_steps + 1 } else { 0 };
+            if quiet_steps > QUIET_STEPS {
+                return self.check();
+            }
+        }
+        Err(Broken::NotQuiet)
+    }
+
+    fn step(&mut self) {
+        if self.rng.one_in(30) {
+            self.paused = (self.rng.one_in(2)).then(|| self.rng.index(self.shards.len()));
+        }
+        let at = self.rng.index(self.shards.len());
+        if self.paused == Some(at) {
+            return;
+        }
+        match self.shards[at].micro.pop_front() {
+            Some(micro) => self.run_micro(at, micro),
+            None => self.begin_turn(at),
+        }
+    }
+
+    fn begin_turn(&mut self, at: usize) {
+        if !self.shards[at].posts.is_empty() && self.rng.one_in(3) {
+            self.shards[at].micro.push_back(Micro::Flush);
+        } else if at == self.publisher && self.published < self.publishes && self.rng.one_in(3) {
+            self.publish(at);
+        } else if let Some(index) = self.to_subscribe.iter().position(|&shard| shard == at)
+            && self.rng.one_in(3)
+        {
+            self.to_subscribe.swap_remove(index);
+            self.subscribe(at);
+        } else {
+            let count = self.shards[at].rings.len();
+            let first = self.rng.index(count);
+            let polls = (0..count).map(|step| Micro::Poll {
+                ring: (first + step) % count,
+            });
+            self.shards[at].micro.extend(polls);
+        }
+    }
+
+    fn publish(&mut self, at: usize) {
+        self.published += 1;
+        let value = self.published;
+        let forward = Micro::LoadInterest(value);
+        let retain = Micro::Post(self.home, Msg::Retain(value));
+        let steps = if self.rules.forward_before_retain {
+            [forward, retain]
+        } else {
+            [retain, forward]
+        };
+        self.shards[at].micro.extend(steps);
+    }
+
+    fn subscribe(&mut self, at: usize) {
+        let (rules, home, count) = (self.rules, self.home, self.shards.len());
+        let micro = &mut self.shards[at].micro;
+        micro.push_back(Micro::Subscribe);
+        if rules.bit_before_barrier {
+            micro.push_back(Micro::SetInterest);
+        }
+        if rules.barrier {
+            micro.extend((0..count).map(|to| Micro::Post(to, Msg::Barrier { from: at })));
+        } else {
+            micro.push_back(Micro::Post(home, Msg::Query { from: at }));
+        }
+    }
+
+    fn run_micro(&mut self, at: usize, micro: Micro) {
+        match micro {
+            Micro::Post(to, msg) if self.rules.flush == Flush::AtOnce => self.show(at, to, msg),
+            Micro::Post(to, msg) => self.shards[at].posts.push((to, msg)),
+            Micro::Show(to, msg) => self.show(at, to, msg),
+            Micro::Flush => self.flush(at),
+            Micro::LoadInterest(value) => {
+                for to in 0..self.shards.len() {
+                    if self.interest & (1 << to) != 0 {
+                        self.do_next(at, Micro::Post(to, Msg::Forward(value)));
+                    }
+                }
+            }
+            Micro::Subscribe => self.shards[at].subscribed = true,
+            Micro::SetInterest => self.interest |= 1 << at,
+            Micro::Poll { ring } => {
+                if let Some(msg) = self.shards[at].rings[ring].pop_front() {
+                    if !self.shards[at].rings[ring].is_empty() {
+                        self.do_next(at, Micro::Poll { ring });
+                    }
+                    self.on_msg(at, msg);
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, at: usize) {
+        let mut posts = std::mem::take(&mut self.shards[at].posts);
+        match self.rules.flush {
+            Flush::AtOnce => {}
+            Flush::ByClass => posts.sort_by_key(|(_, msg)| msg.class()),
+            Flush::ByTarget => {
+                let first = self.rng.index(self.shards.len());
+                posts.sort_by_key(|(to, _)| (to + first) % self.shards.len());
+            }
+        }
+        let shows = posts.into_iter().map(|(to, msg)| Micro::Show(to, msg));
+        self.shards[at].micro.extend(shows);
+    }
+
+    fn show(&mut self, at: usize, to: usize, msg: Msg) {
+        let ring = if self.rules.one_inbox { 0 } else { at };
+        self.shards[to].rings[ring].push_back(msg);
+    }
+
+    fn do_next(&mut self, at: usize, micro: Micro) {
+        self.shards[at].micro.push_front(micro);
+    }
+
+    fn on_msg(&mut self, at: usize, msg: Msg) {
+        let shard = &mut self.shards[at];
+        match msg {
+            Msg::Forward(value) => {
+                if shard.subscribed {
+                    shard.live_seen |= !shard.gather_done;
+                    shard.seen.push(value);
+                }
+            }
+            Msg::Retain(value) => shard.retained = value,
+            Msg::Barrier { from } => self.do_next(at, Micro::Post(from, Msg::BarrierAck)),
+            Msg::BarrierAck => {
+                shard.acks += 1;
+                if shard.acks == self.shards.len() {
+                    self.do_next(at, Micro::Post(self.home, Msg::Query { from: at }));
+                    if !self.rules.bit_before_barrier {
+                        self.do_next(at, Micro::SetInterest);
+                    }
+                }
+            }
+            Msg::Query { from } => {
+                let reply = Msg::Reply(shard.retained);
+                self.do_next(at, Micro::Post(from, reply));
+            }
+            Msg::Reply(value) => {
+                let voided = self.rules.live_beats_snapshot && shard.live_seen;
+                if value != 0 && !voided {
+                    shard.seen.push(value);
+                }
+                shard.gather_done = true;
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.published == self.publishes
+            && self.to_subscribe.is_empty()
+            && self
+                .subscribers
+                .iter()
+                .all(|&at| self.shards[at].gather_done)
+            && self.shards.iter().all(Shard::is_quiet)
+    }
+
+    fn check(self) -> Result<(), Broken> {
+        for at in self.subscribers {
+            let seen = self.shards[at].seen.clone();
+            if seen.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err(Broken::Duplicate { seen });
+            }
+            if seen.windows(2).any(|pair| pair[0] > pair[1]) {
+                return Err(Broken::OldAfterNew { seen });
+            }
+            if seen.last() != Some(&self.publishes) {
+                let last = self.publishes;
+                return Err(Broken::Lost { seen, last });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    fn is_quiet(&self) -> bool {
+        self.posts.is_empty()
+            && self.rings.iter().all(VecDeque::is_empty)
+            && self
+                .micro
+                .iter()
+                .all(|micro| matches!(micro, Micro::Poll { .. } | Micro::Flush))
+    }
+}
