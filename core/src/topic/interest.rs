@@ -1,5 +1,369 @@
 //! Which shards may have a subscriber for a topic; shared by all shards, without locks.
+//!
+//! A table of buckets with one bit per shard. A filter without wildcards is one key, its text; a
+//! filter with wildcards has the key of its literal levels before the first wildcard. A key owns a
+//! bit in two buckets, so that a collision has to happen twice. A topic asks for its own key and
+//! those of all its prefixes. A wrong yes costs a useless forward; a wrong no cannot happen:
+//!
+//! - Only shard `s` changes bit `s` of any bucket, and it counts what it keeps there, so no other
+//!   shard and no other filter can take a bit away that a filter needs.
+//! - **A subscription is seen.** `add` sets the bits and then bumps the generation, both before it
+//!   returns. A publish that is later than the SUBACK (the subscriber's answer travelled to the
+//!   publisher somehow, and each hop synchronises) has `add` before it in happens-before order, so
+//!   by coherence its loads give the bits, also with relaxed ordering.
+//! - **A cache is not stale.** A cache stores the generation that was read *before* its answer was
+//!   made, and is void if the generation is another one. If `add` happens before the check, the
+//!   check reads the bumped generation or a later one. If the cache has that one too, it was read
+//!   (Acquire) before the cached probes from a bump (Release, and a chain of read-modify-writes
+//!   keeps the release sequence), so those probes saw the bits. If not, the cache is void.
+//!
+//! Invariants:
+//! - bit `s` of a bucket is set exactly while shard `s` counts at least one key there.
+//! - after the last filter is removed every word is zero.
 
-/// The interest table.
-#[derive(Debug)]
-pub struct InterestTable {}
+use std::fmt;
+
+use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use self::atomics::{AtomicU64, Ordering, zeroed_words};
+use super::filter::TopicFilter;
+use super::name::TopicName;
+use crate::ids::ShardId;
+
+/// The interest table of a broker.
+pub struct InterestTable {
+    generation: Generation,
+    words: Box<[AtomicU64]>,
+    layout: Layout,
+    key: [u64; 2],
+}
+
+/// Every shard polls it for every publish: alone in its cache lines (two, because they are fetched
+/// in pairs), or changes of buckets beside it would slow all of them down.
+#[repr(align(128))]
+struct Generation(AtomicU64);
+
+/// How buckets lie in words: `lanes` bits each, one per shard, rounded up to a power of two. Few
+/// shards make a small table, which stays in the cache.
+#[derive(Clone, Copy)]
+struct Layout {
+    shards: u32,
+    lanes_log2: u32,
+    buckets_log2: u32,
+}
+
+impl InterestTable {
+    /// Buckets for a million filters: with two probes a topic that nobody wants meets a false yes
+    /// of a given shard in fewer than one of a hundred cases while the shard has 200,000 filters.
+    pub const BUCKETS_LOG2: u32 = 22;
+
+    /// A table without interest. It takes `2^buckets_log2 * shards / 8` bytes of address space, and
+    /// memory only where bits are set. `seed` keys its hashes and has to be a secret.
+    pub fn new(shards: usize, buckets_log2: u32, seed: u64) -> InterestTable {
+        assert!(
+            (1..=ShardId::COUNT_MAX).contains(&shards),
+            "{shards} shards do not fit a word"
+        );
+        assert!((6..32).contains(&buckets_log2), "2^6 to 2^31 buckets");
+        let layout = Layout {
+            shards: shards as u32,
+            lanes_log2: shards.next_power_of_two().ilog2(),
+            buckets_log2,
+        };
+        InterestTable {
+            generation: Generation(AtomicU64::new(0)),
+            words: zeroed_words(layout.words()),
+            layout,
+            key: [seed, !seed.rotate_left(32)],
+        }
+    }
+
+    /// The shards that may have a subscriber for a topic.
+    ///
+    /// To cache the answer, read [`generation`](InterestTable::generation) first.
+    pub fn shards_for(&self, topic: TopicName<'_>) -> ShardSet {
+        let text = topic.as_bytes();
+        let mut set = self.probe(self.exact_key(text));
+        // [MQTT-4.7.2-1] filters that start with a wildcard do not see `$` topics.
+        if !topic.is_system() {
+            set |= self.probe(self.root_key());
+        }
+        let mut prefix = self.prefix_hasher();
+        let mut from = 0;
+        for (depth, level) in text
+            .split(|byte| *byte == b'/')
+            .take(PREFIX_LEVELS_MAX)
+            .enumerate()
+        {
+            // The slash belongs to the level behind it, as in `a`, `a/b`.
+            let to = from + level.len() + usize::from(depth > 0);
+            prefix.write(&text[from..to]);
+            from = to;
+            set |= self.probe(prefix.finish());
+        }
+        ShardSet(set)
+    }
+
+    /// Changes after every change of a bit. An answer made at one generation holds for it.
+    pub fn generation(&self) -> u64 {
+        self.generation.0.load(Ordering::Acquire)
+    }
+
+    /// No shard has a subscriber. Looks at the whole table: for tests and shutdown checks.
+    pub fn is_clear(&self) -> bool {
+        self.words
+            .iter()
+            .all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The shards that have a bit in both buckets of a key.
+    fn probe(&self, key: u64) -> u64 {
+        let [one, two] = self.layout.buckets(key);
+        self.bits(one) & self.bits(two)
+    }
+
+    fn bits(&self, bucket: u32) -> u64 {
+        let (word, shift) = self.layout.place(bucket);
+        // Relaxed: what orders it is the way the subscription became known (see above).
+        self.words[word].load(Ordering::Relaxed) >> shift & self.layout.mask()
+    }
+
+    fn change(&self, bucket: u32, shard: ShardId, is_set: bool) {
+        let is_known = shard.index() < self.layout.shards as usize;
+        assert!(is_known, "shard {shard} has no lane in this table");
+        let (word, shift) = self.layout.place(bucket);
+        let bit = 1_u64 << (shift + shard.index() as u32);
+        match is_set {
+            true => self.words[word].fetch_or(bit, Ordering::SeqCst),
+            false => self.words[word].fetch_and(!bit, Ordering::SeqCst),
+        };
+    }
+
+    fn bump(&self) {
+        self.generation.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn key_of(&self, filter: &TopicFilter) -> u64 {
+        if filter.is_exact() {
+            return self.exact_key(filter.pattern().as_bytes());
+        }
+        let Some(literal) = filter.literal_prefix() else {
+            return self.root_key();
+        };
+        let literal = literal.as_bytes();
+        let size = memchr::memchr_iter(b'/', literal)
+            .nth(PREFIX_LEVELS_MAX - 1)
+            .unwrap_or(literal.len());
+        let mut prefix = self.prefix_hasher();
+        prefix.write(&literal[..size]);
+        prefix.finish()
+    }
+
+    fn exact_key(&self, text: &[u8]) -> u64 {
+        SipHasher13::new_with_keys(self.key[0], self.key[1]).hash(text)
+    }
+
+    fn root_key(&self) -> u64 {
+        SipHasher13::new_with_keys(self.key[0] ^ 1, self.key[1]).finish()
+    }
+
+    fn prefix_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.key[0] ^ 2, self.key[1])
+    }
+}
+
+impl fmt::Debug for InterestTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InterestTable")
+            .field("shards", &self.layout.shards)
+            .field("words", &self.words.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Layout {
+    fn words(self) -> usize {
+        1 << (self.buckets_log2 + self.lanes_log2 - 6)
+    }
+
+    /// Two buckets from different bits of a hash.
+    fn buckets(self, key: u64) -> [u32; 2] {
+        let mask = (1 << self.buckets_log2) - 1;
+        [(key as u32) & mask, ((key >> 32) as u32) & mask]
+    }
+
+    /// Word of a bucket, and the position of its lowest bit there.
+    fn place(self, bucket: u32) -> (usize, u32) {
+        let per_word_log2 = 6 - self.lanes_log2;
+        let lane = bucket & ((1 << per_word_log2) - 1);
+        ((bucket >> per_word_log2) as usize, lane << self.lanes_log2)
+    }
+
+    fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.shards)
+    }
+}
+
+/// The interest of one shard: the only writer of its bit.
+pub struct Interest {
+    shard: ShardId,
+    /// Keys per bucket.
+    counts: HashMap<u32, u32, BuildHasherDefault<BucketHasher>>,
+}
+
+impl Interest {
+    /// The interest of a shard without subscribers.
+    pub fn new(shard: ShardId) -> Interest {
+        Interest {
+            shard,
+            counts: HashMap::default(),
+        }
+    }
+
+    /// The shard has a subscriber for a filter; once per different filter. When it returns, every
+    /// later publish finds the shard.
+    pub fn add(&mut self, table: &InterestTable, filter: &TopicFilter) {
+        let mut is_changed = false;
+        for bucket in table.layout.buckets(table.key_of(filter)) {
+            let count = self.counts.entry(bucket).or_insert(0);
+            if *count == 0 {
+                table.change(bucket, self.shard, true);
+                is_changed = true;
+            }
+            *count += 1;
+        }
+        if is_changed {
+            table.bump();
+        }
+    }
+
+    /// The last subscriber for a filter is gone; once for each `add`.
+    pub fn remove(&mut self, table: &InterestTable, filter: &TopicFilter) {
+        let mut is_changed = false;
+        for bucket in table.layout.buckets(table.key_of(filter)) {
+            let count = self
+                .counts
+                .get_mut(&bucket)
+                .expect("a filter is removed once for each time it was added");
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&bucket);
+                table.change(bucket, self.shard, false);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            table.bump();
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.counts.is_empty() {
+            self.counts = HashMap::default();
+        } else if self.counts.capacity() > 1024 && self.counts.len() < self.counts.capacity() / 8 {
+            self.counts.shrink_to(self.counts.len() * 2);
+        }
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest")
+            .field("shard", &self.shard)
+            .field("buckets", &self.counts.len())
+            .finish()
+    }
+}
+
+/// Bucket numbers are bits of a keyed hash already: they only have to be spread over the word.
+#[derive(Default)]
+struct BucketHasher(u64);
+
+impl Hasher for BucketHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, bucket: u32) {
+        let mixed = (self.0 ^ u64::from(bucket)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+impl ShardSet {
+    /// No shard.
+    pub const EMPTY: ShardSet = ShardSet(0);
+
+    /// Tells whether a shard is in the set.
+    pub fn contains(self, shard: ShardId) -> bool {
+        self.0 >> shard.index() & 1 == 1
+    }
+
+    /// The set and one more shard.
+    #[must_use]
+    pub fn with(self, shard: ShardId) -> ShardSet {
+        ShardSet(self.0 | 1 << shard.index())
+    }
+
+    /// The set but for one shard.
+    #[must_use]
+    pub fn without(self, shard: ShardId) -> ShardSet {
+        ShardSet(self.0 & !(1 << shard.index()))
+    }
+
+    /// There is no shard in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Shards in it.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// The shards, ascending.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
+        let mut bits = self.0;
+        std::iter::from_fn(move || {
+            let index = bits.trailing_zeros();
+            bits &= bits.wrapping_sub(1);
+            (index < u64::BITS).then(|| ShardId::new(index as usize))
+        })
+    }
+}
+
+/// Literal levels that make a key; deeper ones are cut off, which bounds the probes of one topic
+/// to `2 * (PREFIX_LEVELS_MAX + 2)` and only costs filters that deep some precision.
+const PREFIX_LEVELS_MAX: usize = 16;
+
+#[cfg(not(all(test, loom)))]
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Zeroed by the system: pages that nobody writes cost no memory.
+    pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+        bytemuck::zeroed_slice_box(count)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod atomics {
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+
+    pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+        (0..count).map(|_| AtomicU64::new(0)).collect()
+    }
+}

@@ -1,7 +1,30 @@
 //! Topic names and filters, and the indexes over them.
+//!
+//! Everything here is iterative, keyed against chosen collisions, and gives its memory back.
+//!
+//! - `name`, `filter`: parsed texts; code past them never checks again.
+//! - `tree`: filters to values, over the `levels` it shares with `retained`.
+//! - `index`: filters to the sessions of one shard.
+//! - `interest`: which shards may care; the only state of the core that shards share.
+//! - `retained`: the retained messages of one shard; `home`: which shard that is.
 
 mod filter;
+mod hash;
+mod home;
+mod index;
 mod interest;
+mod levels;
+mod name;
+mod retained;
+mod routes;
+mod subscribers;
+mod tree;
 
 pub use filter::TopicFilter;
-pub use interest::InterestTable;
+pub use home::owner_of_topic;
+pub use index::{Subscribed, SubscriptionIndex, SubscriptionOptions, Unsubscribed};
+pub use interest::{Interest, InterestTable, ShardSet};
+pub use name::{TopicError, TopicLimits, TopicName};
+pub use retained::{Replaced, RetainedFull, RetainedStore};
+pub use routes::{Delivery, Route};
+pub use tree::FilterTree;

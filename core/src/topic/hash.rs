@@ -1,0 +1,24 @@
+//! Keyed hashing of topic texts: clients choose them, so nobody may be able to make them collide.
+
+use siphasher::sip::SipHasher13;
+
+/// The key of one table.
+#[derive(Clone, Copy)]
+pub(super) struct HashKey([u64; 2]);
+
+impl HashKey {
+    pub(super) fn new(seed: u64) -> HashKey {
+        HashKey([seed, seed.rotate_left(32) ^ 0x9E37_79B9_7F4A_7C15])
+    }
+
+    /// Hash of `text` in one of many independent domains (the parent of a level, say).
+    pub(super) fn hash(self, domain: u32, text: &[u8]) -> u64 {
+        SipHasher13::new_with_keys(self.0[0] ^ u64::from(domain), self.0[1]).hash(text)
+    }
+}
+
+/// A hash for a table that keeps 32 bits of it, so that growing the table need not hash again: the
+/// upper copy gives the tag and the lower one the position.
+pub(super) fn widen(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}

@@ -1,0 +1,229 @@
+//! A tree of topic levels; what the filter tree and the retained store have in common.
+//!
+//! All edges are in one hash table keyed by (parent, level text), all nodes in one slab: a node
+//! with a million children costs no more per child than a node with one, and nothing is recursive.
+//!
+//! Invariants:
+//! - `nodes[ROOT]` always exists; every other live node has exactly one edge.
+//! - `children` of a node is the number of live nodes whose `parent` it is.
+//! - a free node keeps no text and no value; `parent` links the free list.
+
+use hashbrown::HashTable;
+
+use super::hash::{HashKey, widen};
+
+/// Position of a node in the slab.
+pub(super) type NodeIndex = u32;
+
+/// The node above the first level.
+pub(super) const ROOT: NodeIndex = 0;
+
+/// Stands for "no node".
+pub(super) const NONE: NodeIndex = u32::MAX;
+
+/// The tree. `T` is what a user of it keeps per node.
+pub(super) struct LevelTree<T> {
+    nodes: Vec<Node<T>>,
+    free_head: NodeIndex,
+    live_count: usize,
+    edges: HashTable<Edge>,
+    key: HashKey,
+}
+
+/// One level of some topic or filter.
+struct Node<T> {
+    parent: NodeIndex,
+    children: u32,
+    level: Level,
+    value: T,
+}
+
+struct Edge {
+    hash: u32,
+    child: NodeIndex,
+}
+
+impl<T: Default> LevelTree<T> {
+    pub(super) fn new(seed: u64) -> LevelTree<T> {
+        LevelTree {
+            nodes: vec![Node::root()],
+            free_head: NONE,
+            live_count: 0,
+            edges: HashTable::new(),
+            key: HashKey::new(seed),
+        }
+    }
+
+    /// Nodes below the root.
+    pub(super) fn len(&self) -> usize {
+        self.live_count
+    }
+
+    /// Bytes that one node costs, edge included (a table is at least 7/16 full).
+    pub(super) const fn node_size() -> usize {
+        size_of::<Node<T>>() + 2 * (size_of::<Edge>() + 1)
+    }
+
+    pub(super) fn parent(&self, node: NodeIndex) -> NodeIndex {
+        self.nodes[node as usize].parent
+    }
+
+    pub(super) fn children(&self, node: NodeIndex) -> u32 {
+        self.nodes[node as usize].children
+    }
+
+    pub(super) fn level(&self, node: NodeIndex) -> &[u8] {
+        self.nodes[node as usize].level.as_bytes()
+    }
+
+    pub(super) fn value(&self, node: NodeIndex) -> &T {
+        &self.nodes[node as usize].value
+    }
+
+    pub(super) fn value_mut(&mut self, node: NodeIndex) -> &mut T {
+        &mut self.nodes[node as usize].value
+    }
+
+    /// The child of `parent` at the end of `level`.
+    pub(super) fn child(&self, parent: NodeIndex, level: &[u8]) -> Option<NodeIndex> {
+        let hash = self.edge_hash(parent, level);
+        let is_it = |edge: &Edge| edge.hash == hash && self.is_child(edge.child, parent, level);
+        self.edges.find(widen(hash), is_it).map(|edge| edge.child)
+    }
+
+    /// Adds a child that is not there yet.
+    pub(super) fn add_child(&mut self, parent: NodeIndex, level: &[u8]) -> NodeIndex {
+        let hash = self.edge_hash(parent, level);
+        let node = Node {
+            parent,
+            children: 0,
+            level: Level::new(level),
+            value: T::default(),
+        };
+        let child = self.place(node);
+        self.nodes[parent as usize].children += 1;
+        self.edges
+            .insert_unique(widen(hash), Edge { hash, child }, |edge| widen(edge.hash));
+        self.live_count += 1;
+        child
+    }
+
+    /// Removes a node without children and returns its parent.
+    pub(super) fn remove_leaf(&mut self, node: NodeIndex) -> NodeIndex {
+        assert!(node != ROOT, "the root stays");
+        let free = Node {
+            parent: self.free_head,
+            ..Node::root()
+        };
+        let leaf = std::mem::replace(&mut self.nodes[node as usize], free);
+        assert!(leaf.children == 0, "a node with children stays");
+        self.free_head = node;
+        self.live_count -= 1;
+        self.nodes[leaf.parent as usize].children -= 1;
+        let hash = self.edge_hash(leaf.parent, leaf.level.as_bytes());
+        match self
+            .edges
+            .find_entry(widen(hash), |edge| edge.child == node)
+        {
+            Ok(entry) => _ = entry.remove(),
+            Err(_) => unreachable!("every node has an edge"),
+        }
+        self.shrink();
+        leaf.parent
+    }
+
+    /// Gives memory back: the table when it is an eighth full, the slab when it is empty.
+    fn shrink(&mut self) {
+        if self.live_count == 0 {
+            self.nodes.truncate(1);
+            self.nodes.shrink_to_fit();
+            self.free_head = NONE;
+        }
+        shrink_table(&mut self.edges, |edge| widen(edge.hash));
+    }
+
+    fn place(&mut self, node: Node<T>) -> NodeIndex {
+        if self.free_head == NONE {
+            let index = NodeIndex::try_from(self.nodes.len()).expect("fewer than 2^32 nodes");
+            assert!(index != NONE, "fewer than 2^32 nodes");
+            self.nodes.push(node);
+            return index;
+        }
+        let index = self.free_head;
+        let free = std::mem::replace(&mut self.nodes[index as usize], node);
+        self.free_head = free.parent;
+        index
+    }
+
+    fn is_child(&self, child: NodeIndex, parent: NodeIndex, level: &[u8]) -> bool {
+        let node = &self.nodes[child as usize];
+        node.parent == parent && node.level.as_bytes() == level
+    }
+
+    fn edge_hash(&self, parent: NodeIndex, level: &[u8]) -> u32 {
+        // Half of a keyed 64-bit hash is one of 32 bits.
+        self.key.hash(parent, level) as u32
+    }
+}
+
+impl<T: Default> Node<T> {
+    fn root() -> Node<T> {
+        Node {
+            parent: NONE,
+            children: 0,
+            level: Level::new(b""),
+            value: T::default(),
+        }
+    }
+}
+
+/// Text of one level. Short ones stand in the node itself, because a pointer to follow is what a
+/// walk over a large tree pays for.
+enum Level {
+    Short { size: u8, bytes: [u8; SHORT_MAX] },
+    Long(Box<Box<[u8]>>),
+}
+
+impl Level {
+    fn new(text: &[u8]) -> Level {
+        if text.len() > SHORT_MAX {
+            return Level::Long(Box::new(text.into()));
+        }
+        let mut bytes = [0; SHORT_MAX];
+        bytes[..text.len()].copy_from_slice(text);
+        Level::Short {
+            size: text.len() as u8,
+            bytes,
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Level::Short { size, bytes } => &bytes[..usize::from(*size)],
+            Level::Long(text) => text,
+        }
+    }
+}
+
+/// Cuts the first level off: its text, and what follows the slash if there is one.
+pub(super) fn split_level(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'/', text) {
+        Some(slash) => (&text[..slash], Some(&text[slash + 1..])),
+        None => (text, None),
+    }
+}
+
+/// Shrinks a table that is an eighth full or less, so that it costs a constant time per removal.
+pub(super) fn shrink_table<E>(table: &mut HashTable<E>, hasher: impl Fn(&E) -> u64) {
+    if table.is_empty() {
+        *table = HashTable::new();
+    } else if table.capacity() > TABLE_KEPT && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2, hasher);
+    }
+}
+
+/// 14 bytes with a size and the discriminant are the size of the two words they replace.
+const SHORT_MAX: usize = 14;
+
+/// Entries for which a table is not worth shrinking.
+const TABLE_KEPT: usize = 256;

@@ -1,0 +1,335 @@
+//! The retained messages of one shard, by topic.
+//!
+//! A tree of levels whose nodes also link their children in a list, so that `+` and `#` go through
+//! children without knowing their names. All walks use these links: none needs a stack.
+//!
+//! Invariants:
+//! - a node without children has a message.
+//! - `expiries` holds (instant, node) exactly for the messages that expire.
+//! - `bytes` is the sum over messages and nodes; with the last message all memory is given back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::filter::TopicFilter;
+use super::levels::{LevelTree, NONE, NodeIndex, ROOT};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::time::Instant;
+
+/// The retained messages of one shard.
+pub struct RetainedStore {
+    tree: LevelTree<Place>,
+    expiries: BTreeSet<(Instant, NodeIndex)>,
+    count: u32,
+    bytes: u64,
+    count_max: u32,
+    bytes_max: u64,
+}
+
+/// What a topic level has: perhaps a message, and its place among the children of its parent.
+struct Place {
+    message: Option<Arc<Message>>,
+    first_child: NodeIndex,
+    next: NodeIndex,
+    previous: NodeIndex,
+}
+
+/// What became of a retained PUBLISH.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// The message that the topic had.
+    pub previous: Option<Arc<Message>>,
+}
+
+/// The store is at a bound and the message was not stored; what the topic had stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetainedFull {
+    /// As many messages as allowed.
+    Count,
+    /// As many bytes as allowed.
+    Bytes,
+}
+
+impl RetainedStore {
+    /// Messages that one call of [`purge_expired`](RetainedStore::purge_expired) takes out: a fifth
+    /// of a millisecond.
+    pub const PURGED_MAX: u32 = 1024;
+
+    /// An empty store; `seed` keys its hashes and has to be a secret.
+    pub fn new(limits: &Limits, seed: u64) -> RetainedStore {
+        RetainedStore {
+            tree: LevelTree::new(seed),
+            expiries: BTreeSet::new(),
+            count: 0,
+            bytes: 0,
+            count_max: limits.retained_messages_max,
+            bytes_max: limits.retained_bytes_max,
+        }
+    }
+
+    /// Stores a retained message in place of the one its topic has [MQTT-3.3.1-5]. One without a
+    /// payload deletes instead [MQTT-3.3.1-6] and is not kept [MQTT-3.3.1-7].
+    pub fn store(&mut self, message: Arc<Message>) -> Result<Replaced, RetainedFull> {
+        if message.parts().payload.is_empty() {
+            let previous = self
+                .find(message.topic())
+                .and_then(|node| self.delete(node));
+            return Ok(Replaced { previous });
+        }
+        let (deepest, missing) = self.descend(message.topic());
+        let added = message.size() as u64 + missing.len() as u64 * NODE_SIZE;
+        let previous_size = match missing.is_empty() {
+            true => self.size_at(deepest),
+            false => None,
+        };
+        if previous_size.is_none() && self.count >= self.count_max {
+            return Err(RetainedFull::Count);
+        }
+        let bytes = self.bytes - previous_size.unwrap_or(0) + added;
+        if bytes > self.bytes_max && added > previous_size.unwrap_or(0) {
+            return Err(RetainedFull::Bytes);
+        }
+        let node = missing
+            .iter()
+            .fold(deepest, |parent, level| self.add_child(parent, level));
+        Ok(Replaced {
+            previous: self.put(node, message),
+        })
+    }
+
+    /// Appends the messages whose topics match a filter and that have not expired, in an order that
+    /// depends on the history of the store alone.
+    ///
+    /// Costs as much as the part of the tree that the filter reaches: an exact filter is one path,
+    /// `a/b/#` is what lies below `a/b`.
+    pub fn matching(&self, filter: &TopicFilter, now: Instant, out: &mut Vec<Arc<Message>>) {
+        let levels: Vec<&[u8]> = levels_of(filter.pattern().as_bytes()).collect();
+        let mut at = ROOT;
+        let mut depth = 0;
+        loop {
+            // Here: `at` matches `levels[..depth]`.
+            let child = match levels.get(depth) {
+                None => {
+                    self.collect(at, now, out);
+                    NONE
+                }
+                Some(&b"#") => {
+                    self.collect_below(at, now, out);
+                    NONE
+                }
+                Some(&b"+") => self.first_visible(at, self.tree.value(at).first_child),
+                Some(level) => self.tree.child(at, level).unwrap_or(NONE),
+            };
+            if child != NONE {
+                at = child;
+                depth += 1;
+                continue;
+            }
+            match self.next_candidate(at, depth, &levels) {
+                Some(next) => (at, depth) = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes out what has expired at `now`, the oldest first, at most
+    /// [`PURGED_MAX`](RetainedStore::PURGED_MAX); returns how many. `next_expiry` tells whether
+    /// there is more.
+    pub fn purge_expired(&mut self, now: Instant) -> u32 {
+        let mut purged_count = 0;
+        while purged_count < RetainedStore::PURGED_MAX {
+            match self.expiries.first() {
+                Some(&(expires_at, node)) if expires_at <= now => {
+                    self.delete(node);
+                    purged_count += 1;
+                }
+                Some(_) | None => break,
+            }
+        }
+        purged_count
+    }
+
+    /// When the next message expires.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(expires_at, _)| *expires_at)
+    }
+
+    /// Messages, those that have expired and are not yet purged included.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// There is no message.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of the messages and of the tree that finds them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The node of a topic, if every level of it is there.
+    fn find(&self, topic: &[u8]) -> Option<NodeIndex> {
+        levels_of(topic).try_fold(ROOT, |at, level| self.tree.child(at, level))
+    }
+
+    /// Goes down as far as there are nodes; returns the last one and the levels that are missing.
+    fn descend<'t>(&self, topic: &'t [u8]) -> (NodeIndex, Vec<&'t [u8]>) {
+        let mut at = ROOT;
+        let mut levels = levels_of(topic);
+        while let Some(level) = levels.next() {
+            match self.tree.child(at, level) {
+                Some(child) => at = child,
+                None => return (at, std::iter::once(level).chain(levels).collect()),
+            }
+        }
+        (at, Vec::new())
+    }
+
+    fn size_at(&self, node: NodeIndex) -> Option<u64> {
+        let message = self.tree.value(node).message.as_ref()?;
+        Some(message.size() as u64)
+    }
+
+    fn put(&mut self, node: NodeIndex, message: Arc<Message>) -> Option<Arc<Message>> {
+        self.bytes += message.size() as u64;
+        self.count += 1;
+        self.expiries
+            .extend(message.expires_at.map(|expires_at| (expires_at, node)));
+        let previous = self.tree.value_mut(node).message.replace(message)?;
+        self.unaccount(node, &previous);
+        // The same instant may have been entered again just before.
+        let current = self.tree.value(node).message.as_ref();
+        self.expiries
+            .extend(current.and_then(|message| Some((message.expires_at?, node))));
+        Some(previous)
+    }
+
+    fn delete(&mut self, node: NodeIndex) -> Option<Arc<Message>> {
+        let previous = self.tree.value_mut(node).message.take()?;
+        self.unaccount(node, &previous);
+        let mut at = node;
+        while at != ROOT && self.tree.children(at) == 0 && self.tree.value(at).message.is_none() {
+            at = self.remove_leaf(at);
+        }
+        Some(previous)
+    }
+
+    fn unaccount(&mut self, node: NodeIndex, message: &Message) {
+        self.bytes -= message.size() as u64;
+        self.count -= 1;
+        if let Some(expires_at) = message.expires_at {
+            self.expiries.remove(&(expires_at, node));
+        }
+    }
+
+    fn add_child(&mut self, parent: NodeIndex, level: &[u8]) -> NodeIndex {
+        let child = self.tree.add_child(parent, level);
+        let first = std::mem::replace(&mut self.tree.value_mut(parent).first_child, child);
+        self.tree.value_mut(child).next = first;
+        if first != NONE {
+            self.tree.value_mut(first).previous = child;
+        }
+        self.bytes += NODE_SIZE;
+        child
+    }
+
+    fn remove_leaf(&mut self, node: NodeIndex) -> NodeIndex {
+        let Place { next, previous, .. } = *self.tree.value(node);
+        let parent = self.tree.parent(node);
+        match previous {
+            NONE => self.tree.value_mut(parent).first_child = next,
+            previous => self.tree.value_mut(previous).next = next,
+        }
+        if next != NONE {
+            self.tree.value_mut(next).previous = previous;
+        }
+        self.bytes -= NODE_SIZE;
+        self.tree.remove_leaf(node)
+    }
+
+    /// `child` or the first sibling after it that a wildcard may see: [MQTT-4.7.2-1] in the first
+    /// level it does not see `$` topics.
+    fn first_visible(&self, parent: NodeIndex, child: NodeIndex) -> NodeIndex {
+        let mut child = child;
+        while parent == ROOT && child != NONE && self.tree.level(child).starts_with(b"$") {
+            child = self.tree.value(child).next;
+        }
+        child
+    }
+
+    /// After the branch of `at`: the next node, here or higher up, that a `+` stands for.
+    fn next_candidate(
+        &self,
+        at: NodeIndex,
+        depth: usize,
+        levels: &[&[u8]],
+    ) -> Option<(NodeIndex, usize)> {
+        let mut at = at;
+        for depth in (1..=depth).rev() {
+            let parent = self.tree.parent(at);
+            if levels[depth - 1] == b"+" {
+                let sibling = self.first_visible(parent, self.tree.value(at).next);
+                if sibling != NONE {
+                    return Some((sibling, depth));
+                }
+            }
+            at = parent;
+        }
+        None
+    }
+
+    fn collect(&self, node: NodeIndex, now: Instant, out: &mut Vec<Arc<Message>>) {
+        let message = self.tree.value(node).message.as_ref();
+        let is_alive =
+            |message: &&Arc<Message>| message.expires_at.is_none_or(|expires_at| expires_at > now);
+        out.extend(message.filter(is_alive).map(Arc::clone));
+    }
+
+    /// The node itself and everything below it, parents first.
+    fn collect_below(&self, top: NodeIndex, now: Instant, out: &mut Vec<Arc<Message>>) {
+        let mut at = top;
+        loop {
+            self.collect(at, now, out);
+            let mut next = self.first_visible(at, self.tree.value(at).first_child);
+            while next == NONE {
+                if at == top {
+                    return;
+                }
+                let parent = self.tree.parent(at);
+                next = self.first_visible(parent, self.tree.value(at).next);
+                at = parent;
+            }
+            at = next;
+        }
+    }
+}
+
+impl std::fmt::Debug for RetainedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RetainedStore")
+            .field("messages", &self.count)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place {
+            message: None,
+            first_child: NONE,
+            next: NONE,
+            previous: NONE,
+        }
+    }
+}
+
+fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'/')
+}
+
+/// What a level costs: without it, deep topics with tiny payloads would take memory unnoticed.
+const NODE_SIZE: u64 = LevelTree::<Place>::node_size() as u64;

@@ -1,0 +1,331 @@
+//! Filters to values: an exact filter is one hash lookup, a filter with wildcards a path in a tree.
+//!
+//! The walk of one topic is iterative. It visits a node at most once (a node is one path of levels
+//! and `+`), so it never costs more than the tree has nodes; at each level of the topic it can only
+//! branch into the literal level and `+`, and at most `PLUS_LEVELS_MAX` branches wait at any time.
+//!
+//! Invariants:
+//! - a node without children carries a value: `remove` prunes what `insert` grew.
+//! - `plus` of a node is its child for the level `+`, or `NONE`.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::filter::TopicFilter;
+use super::hash::{HashKey, widen};
+use super::levels::{LevelTree, NONE, NodeIndex, ROOT, shrink_table, split_level};
+use super::name::TopicName;
+
+/// A map from topic filters to `V` that is asked by topic name. A share name is not part of the
+/// key: shared subscriptions have a tree of their own.
+pub struct FilterTree<V> {
+    exact: HashTable<Exact<V>>,
+    exact_key: HashKey,
+    wild: LevelTree<Wild<V>>,
+    wild_count: usize,
+}
+
+struct Exact<V> {
+    filter: Arc<str>,
+    hash: u32,
+    value: V,
+}
+
+/// What stands at the end of a path.
+struct Wild<V> {
+    plus: NodeIndex,
+    /// The filter that ends here.
+    here: Option<V>,
+    /// The filter that ends with `#` below here.
+    below: Option<V>,
+}
+
+impl<V> FilterTree<V> {
+    /// An empty map; `seed` keys its hashes and has to be a secret.
+    pub fn new(seed: u64) -> FilterTree<V> {
+        FilterTree {
+            exact: HashTable::new(),
+            exact_key: HashKey::new(!seed),
+            wild: LevelTree::new(seed),
+            wild_count: 0,
+        }
+    }
+
+    /// Filters in the map.
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.wild_count
+    }
+
+    /// There is no filter.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Nodes that the filters with wildcards take: what a hostile set of filters costs.
+    pub fn node_count(&self) -> usize {
+        self.wild.len()
+    }
+
+    /// The value of a filter.
+    pub fn get(&self, filter: &TopicFilter) -> Option<&V> {
+        if filter.is_exact() {
+            return self.exact_of(filter.pattern().as_bytes());
+        }
+        let (node, is_below) = self.find(filter)?;
+        self.wild.value(node).slot(is_below).as_ref()
+    }
+
+    /// The value of a filter, to change it.
+    pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut V> {
+        if filter.is_exact() {
+            let text = filter.pattern().as_bytes();
+            let hash = self.exact_hash(text);
+            return self
+                .exact
+                .find_mut(widen(hash), |entry| entry.is(hash, text))
+                .map(|entry| &mut entry.value);
+        }
+        let (node, is_below) = self.find(filter)?;
+        self.wild.value_mut(node).slot_mut(is_below).as_mut()
+    }
+
+    /// Puts a value in place of the one before it, if there was one.
+    pub fn insert(&mut self, filter: &TopicFilter, value: V) -> Option<V> {
+        if filter.is_exact() {
+            if let Some(slot) = self.get_mut(filter) {
+                return Some(std::mem::replace(slot, value));
+            }
+            let hash = self.exact_hash(filter.pattern().as_bytes());
+            let entry = Exact {
+                filter: filter.pattern_shared(),
+                hash,
+                value,
+            };
+            self.exact
+                .insert_unique(widen(hash), entry, |entry| widen(entry.hash));
+            return None;
+        }
+        let (node, is_below) = self.grow(filter);
+        let replaced = self.wild.value_mut(node).slot_mut(is_below).replace(value);
+        self.wild_count += usize::from(replaced.is_none());
+        replaced
+    }
+
+    /// Takes a filter out.
+    pub fn remove(&mut self, filter: &TopicFilter) -> Option<V> {
+        if filter.is_exact() {
+            let text = filter.pattern().as_bytes();
+            let hash = self.exact_hash(text);
+            let found = self
+                .exact
+                .find_entry(widen(hash), |entry| entry.is(hash, text));
+            let (entry, _) = found.ok()?.remove();
+            shrink_table(&mut self.exact, |entry| widen(entry.hash));
+            return Some(entry.value);
+        }
+        let (node, is_below) = self.find(filter)?;
+        let removed = self.wild.value_mut(node).slot_mut(is_below).take()?;
+        self.wild_count -= 1;
+        self.prune(node);
+        Some(removed)
+    }
+
+    /// Shows the value of every filter that matches the topic, in no particular order.
+    pub fn visit(&self, topic: TopicName<'_>, mut found: impl FnMut(&V)) {
+        if let Some(value) = self.exact_of(topic.as_bytes()) {
+            found(value);
+        }
+        if self.wild_count > 0 {
+            self.walk(topic, found);
+        }
+    }
+
+    fn walk(&self, topic: TopicName<'_>, mut found: impl FnMut(&V)) {
+        let mut waiting = Waiting::new();
+        let mut at = ROOT;
+        let mut rest = Some(topic.as_bytes());
+        // [MQTT-4.7.2-1] a leading wildcard does not see `$` topics.
+        let mut wildcards_see = !topic.is_system();
+        loop {
+            let wild = self.wild.value(at);
+            if let Some(value) = wild.below.as_ref().filter(|_| wildcards_see) {
+                found(value);
+            }
+            let next = match rest {
+                None => {
+                    if let Some(value) = &wild.here {
+                        found(value);
+                    }
+                    None
+                }
+                Some(text) => {
+                    let (level, after) = split_level(text);
+                    let plus = if wildcards_see { wild.plus } else { NONE };
+                    let next = self.step(at, level, plus, after, &mut waiting);
+                    rest = after;
+                    next
+                }
+            };
+            wildcards_see = true;
+            at = match next {
+                Some(node) => node,
+                None => match waiting.pop() {
+                    Some((node, after)) => {
+                        rest = after;
+                        node
+                    }
+                    None => return,
+                },
+            };
+        }
+    }
+
+    /// Goes one level down: into `+` if there is one, and then the literal level has to wait. (The
+    /// other way round, more branches than a filter has `+` could wait.)
+    fn step<'t>(
+        &self,
+        at: NodeIndex,
+        level: &[u8],
+        plus: NodeIndex,
+        after: Option<&'t [u8]>,
+        waiting: &mut Waiting<'t>,
+    ) -> Option<NodeIndex> {
+        let has_literals = self.wild.children(at) > u32::from(self.wild.value(at).plus != NONE);
+        let literal = match has_literals {
+            true => self.wild.child(at, level),
+            false => None,
+        };
+        if plus == NONE {
+            return literal;
+        }
+        if let Some(literal) = literal {
+            waiting.push(literal, after);
+        }
+        Some(plus)
+    }
+
+    fn exact_of(&self, text: &[u8]) -> Option<&V> {
+        let hash = self.exact_hash(text);
+        self.exact
+            .find(widen(hash), |entry| entry.is(hash, text))
+            .map(|entry| &entry.value)
+    }
+
+    fn exact_hash(&self, text: &[u8]) -> u32 {
+        self.exact_key.hash(0, text) as u32
+    }
+
+    /// The node of a filter with wildcards, and whether it is the `#` below that node.
+    fn find(&self, filter: &TopicFilter) -> Option<(NodeIndex, bool)> {
+        let mut at = ROOT;
+        for level in filter.pattern().as_bytes().split(|byte| *byte == b'/') {
+            if level == b"#" {
+                return Some((at, true));
+            }
+            at = self.wild.child(at, level)?;
+        }
+        Some((at, false))
+    }
+
+    fn grow(&mut self, filter: &TopicFilter) -> (NodeIndex, bool) {
+        let mut at = ROOT;
+        for level in filter.pattern().as_bytes().split(|byte| *byte == b'/') {
+            if level == b"#" {
+                return (at, true);
+            }
+            at = match self.wild.child(at, level) {
+                Some(child) => child,
+                None => {
+                    let child = self.wild.add_child(at, level);
+                    if level == b"+" {
+                        self.wild.value_mut(at).plus = child;
+                    }
+                    child
+                }
+            };
+        }
+        (at, false)
+    }
+
+    fn prune(&mut self, from: NodeIndex) {
+        let mut at = from;
+        while at != ROOT && self.wild.children(at) == 0 && self.wild.value(at).is_empty() {
+            let parent = self.wild.remove_leaf(at);
+            let wild = self.wild.value_mut(parent);
+            if wild.plus == at {
+                wild.plus = NONE;
+            }
+            at = parent;
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for FilterTree<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FilterTree")
+            .field("filters", &self.len())
+            .field("nodes", &self.node_count())
+            .finish()
+    }
+}
+
+impl<V> Exact<V> {
+    fn is(&self, hash: u32, text: &[u8]) -> bool {
+        self.hash == hash && self.filter.as_bytes() == text
+    }
+}
+
+impl<V> Default for Wild<V> {
+    fn default() -> Wild<V> {
+        Wild {
+            plus: NONE,
+            here: None,
+            below: None,
+        }
+    }
+}
+
+impl<V> Wild<V> {
+    fn is_empty(&self) -> bool {
+        self.here.is_none() && self.below.is_none()
+    }
+
+    fn slot(&self, is_below: bool) -> &Option<V> {
+        if is_below { &self.below } else { &self.here }
+    }
+
+    fn slot_mut(&mut self, is_below: bool) -> &mut Option<V> {
+        if is_below {
+            &mut self.below
+        } else {
+            &mut self.here
+        }
+    }
+}
+
+/// Literal branches that wait while the walk is in the `+` beside them. One waits for each `+` on
+/// the way to the current node, so there are never more than a filter can have.
+struct Waiting<'t> {
+    branches: [(NodeIndex, Option<&'t [u8]>); TopicFilter::PLUS_LEVELS_MAX],
+    count: usize,
+}
+
+impl<'t> Waiting<'t> {
+    fn new() -> Waiting<'t> {
+        Waiting {
+            branches: [(NONE, None); TopicFilter::PLUS_LEVELS_MAX],
+            count: 0,
+        }
+    }
+
+    fn push(&mut self, node: NodeIndex, rest: Option<&'t [u8]>) {
+        self.branches[self.count] = (node, rest);
+        self.count += 1;
+    }
+
+    fn pop(&mut self) -> Option<(NodeIndex, Option<&'t [u8]>)> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.branches[self.count])
+    }
+}
