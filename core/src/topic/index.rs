@@ -161,3 +161,190 @@ impl SubscriptionIndex {
         self.filters.node_count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::routes::Delivery;
+    use super::super::testing::{Random, filter, name, session};
+    use super::*;
+
+    type Model = BTreeMap<(String, SessionId), SubscriptionOptions>;
+
+    #[test]
+    fn an_index_answers_like_a_list_of_subscriptions() {
+        for seed in 0..150 {
+            let mut random = Random::new(seed);
+            let sessions = [2, 5, 40][seed as usize % 3];
+            let mut index = SubscriptionIndex::new(seed);
+            let mut model = Model::new();
+            for step in 0..500 {
+                let filter = random.filter();
+                let session = random.session(sessions);
+                if random.below(500) >= step {
+                    subscribe(
+                        &mut index,
+                        &mut model,
+                        &filter,
+                        session,
+                        options(&mut random),
+                    );
+                } else {
+                    unsubscribe(&mut index, &mut model, &filter, session);
+                }
+                assert_eq!(index.len(), model.len());
+                assert_eq!(index.is_empty(), model.is_empty());
+                check_routes(&index, &model, &random.topic(), seed);
+            }
+            for (text, session) in model.clone().keys() {
+                unsubscribe(&mut index, &mut model, &filter(text), *session);
+            }
+            assert!(index.is_empty());
+            assert_eq!((index.filter_count(), index.node_count()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_million_sessions_come_and_go_on_one_filter() {
+        // THREATS T15: a scan per removal would take hours here.
+        const COUNT: u32 = 1_000_000;
+        for text in ["a/b", "a/+"] {
+            let filter = filter(text);
+            let mut index = SubscriptionIndex::new(1);
+            let options = options(&mut Random::new(1));
+            for n in 0..COUNT {
+                let subscribed = index.subscribe(&filter, session(n), options);
+                assert_eq!(subscribed.first_of_filter, n == 0);
+            }
+            let (mut routes, mut ids) = (Vec::new(), Vec::new());
+            index.routes(name("a/b"), &mut routes, &mut ids);
+            assert_eq!(routes.len(), COUNT as usize);
+            assert!(routes.is_sorted_by_key(|route| route.session()));
+            // In a scattered order: the multiplier is odd and not a multiple of 5.
+            for n in 0..COUNT {
+                let n = (u64::from(n) * 777_777 % u64::from(COUNT)) as u32;
+                let unsubscribed = index.unsubscribe(&filter, session(n));
+                assert_eq!(unsubscribed.removed, Some(options));
+                assert_eq!(unsubscribed.last_of_filter, index.is_empty());
+            }
+            assert_eq!((index.filter_count(), index.node_count()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_subscription_costs_little_memory() {
+        assert_eq!(size_of::<Option<Subscribers>>(), 16);
+        assert_eq!(size_of::<Route>(), 24);
+    }
+
+    #[test]
+    fn the_generation_changes_with_every_change_only() {
+        let mut index = SubscriptionIndex::new(1);
+        let options = options(&mut Random::new(1));
+        let a = filter("a/+");
+        let mut seen = vec![index.generation()];
+        index.subscribe(&a, session(1), options);
+        seen.push(index.generation());
+        index.subscribe(&a, session(1), options);
+        seen.push(index.generation());
+        index.subscribe(&a, session(2), options);
+        seen.push(index.generation());
+        index.unsubscribe(&a, session(2));
+        seen.push(index.generation());
+        assert!(seen.is_sorted_by(|earlier, later| earlier < later));
+        index.unsubscribe(&a, session(2));
+        index.unsubscribe(&filter("b"), session(1));
+        assert_eq!(Some(&index.generation()), seen.last());
+    }
+
+    fn subscribe(
+        index: &mut SubscriptionIndex,
+        model: &mut Model,
+        filter: &TopicFilter,
+        session: SessionId,
+        options: SubscriptionOptions,
+    ) {
+        let first_of_filter = !has_filter(model, filter);
+        // [MQTT-3.8.4-3]
+        let replaced = model.insert((filter.as_str().into(), session), options);
+        let expected = Subscribed {
+            replaced,
+            first_of_filter,
+        };
+        assert_eq!(index.subscribe(filter, session, options), expected);
+    }
+
+    fn unsubscribe(
+        index: &mut SubscriptionIndex,
+        model: &mut Model,
+        filter: &TopicFilter,
+        session: SessionId,
+    ) {
+        let removed = model.remove(&(filter.as_str().into(), session));
+        let expected = Unsubscribed {
+            removed,
+            last_of_filter: removed.is_some() && !has_filter(model, filter),
+        };
+        assert_eq!(index.unsubscribe(filter, session), expected);
+    }
+
+    fn has_filter(model: &Model, filter: &TopicFilter) -> bool {
+        model.keys().any(|(text, _)| text == filter.as_str())
+    }
+
+    fn check_routes(index: &SubscriptionIndex, model: &Model, topic: &str, seed: u64) {
+        let mut wanted: BTreeMap<SessionId, Vec<SubscriptionOptions>> = BTreeMap::new();
+        for ((text, session), options) in model {
+            if filter(text).matches(topic.as_bytes()) {
+                wanted.entry(*session).or_default().push(*options);
+            }
+        }
+        let (mut routes, mut ids) = (Vec::new(), Vec::new());
+        index.routes(name(topic), &mut routes, &mut ids);
+        let found: Vec<SessionId> = routes.iter().map(Route::session).collect();
+        assert!(found.iter().eq(wanted.keys()), "seed {seed}: {topic}");
+        for (route, options) in routes.iter().zip(wanted.values()) {
+            let all = merged(options.iter());
+            assert_eq!(
+                Some(owned(route.delivery(&ids))),
+                all,
+                "seed {seed}: {topic}"
+            );
+            // [MQTT-3.8.3-3]
+            let own = merged(options.iter().filter(|options| !options.no_local));
+            let to_publisher = route.delivery_to_publisher(&ids).map(owned);
+            assert_eq!(to_publisher, own, "seed {seed}: {topic}");
+        }
+    }
+
+    type Merged = (QoS, bool, Vec<NonZeroU32>);
+
+    /// [MQTT-3.3.4-2], [MQTT-3.3.4-3]
+    fn merged<'a>(options: impl Iterator<Item = &'a SubscriptionOptions>) -> Option<Merged> {
+        let mut merged: Option<Merged> = None;
+        for one in options {
+            let all = merged.get_or_insert_default();
+            all.0 = all.0.max(one.qos);
+            all.1 |= one.retain_as_published;
+            all.2.extend(one.subscription_id);
+            all.2.sort_unstable();
+        }
+        merged
+    }
+
+    fn owned(delivery: Delivery<'_>) -> Merged {
+        let mut ids = delivery.ids.to_vec();
+        ids.sort_unstable();
+        (delivery.qos, delivery.retain_as_published, ids)
+    }
+
+    fn options(random: &mut Random) -> SubscriptionOptions {
+        SubscriptionOptions {
+            qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(3)],
+            no_local: random.one_in(3),
+            retain_as_published: random.one_in(3),
+            subscription_id: NonZeroU32::new(random.below(4) as u32),
+        }
+    }
+}

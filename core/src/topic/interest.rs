@@ -367,3 +367,230 @@ mod atomics {
         (0..count).map(|_| AtomicU64::new(0)).collect()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::testing::{Random, filter, name};
+    use super::*;
+
+    #[test]
+    fn interest_misses_nobody_and_leaves_nothing() {
+        for (seed, shards, buckets_log2) in [
+            (1, 1, 6),
+            (2, 2, 6),
+            (3, 3, 7),
+            (4, 16, 9),
+            (5, 33, 10),
+            (6, 64, 12),
+            (7, 64, 6),
+        ] {
+            let table = InterestTable::new(shards, buckets_log2, seed);
+            let mut random = Random::new(seed);
+            let mut interests: Vec<Interest> = (0..shards)
+                .map(|s| Interest::new(ShardId::new(s)))
+                .collect();
+            let mut model: Vec<(usize, TopicFilter)> = Vec::new();
+            for step in 0..2000 {
+                if random.below(2000) >= step {
+                    let (shard, filter) = (random.below(shards), random.filter());
+                    if !model.contains(&(shard, filter.clone())) {
+                        interests[shard].add(&table, &filter);
+                        model.push((shard, filter));
+                    }
+                } else if !model.is_empty() {
+                    let (shard, filter) = model.swap_remove(random.below(model.len()));
+                    interests[shard].remove(&table, &filter);
+                }
+                let topic = random.topic();
+                let set = table.shards_for(name(&topic));
+                for (shard, filter) in &model {
+                    let is_found = set.contains(ShardId::new(*shard));
+                    assert!(
+                        is_found || !filter.matches(topic.as_bytes()),
+                        "{filter}: {topic}"
+                    );
+                }
+            }
+            for (shard, filter) in model {
+                assert!(!table.is_clear());
+                interests[shard].remove(&table, &filter);
+            }
+            assert!(table.is_clear());
+            assert!(
+                interests
+                    .iter()
+                    .all(|interest| interest.counts.capacity() == 0)
+            );
+        }
+    }
+
+    #[test]
+    fn a_topic_asks_for_the_keys_of_every_filter_that_matches_it() {
+        for (text, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("#", "a/b", true),
+            ("+/b", "a/b", true),
+            ("a/#", "a", true),
+            ("a/b/+", "a/b/c", true),
+            ("a/b/+", "a/bc/c", false),
+            ("/+", "/a", true),
+            ("/+", "a/a", false),
+            ("//#", "//", true),
+            ("//#", "/", true),
+            ("//#", "/a", false),
+            // The key is coarser than the filter.
+            ("a/+/c", "a/b/d", true),
+            // [MQTT-4.7.2-1]
+            ("#", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("$share/g/a/+", "a/b", true),
+            ("$share/g/a/b", "a/b", true),
+            ("$share/g/a/b", "$share/g/a/b", false),
+        ] {
+            let table = InterestTable::new(2, 16, 7);
+            let shard = ShardId::new(1);
+            let mut interest = Interest::new(shard);
+            interest.add(&table, &filter(text));
+            let set = table.shards_for(name(topic));
+            assert_eq!(set.contains(shard), expected, "{text} vs {topic}");
+            assert_eq!(set.len(), usize::from(expected));
+        }
+    }
+
+    #[test]
+    fn the_deepest_filter_is_found_and_the_probes_stay_bounded() {
+        // THREATS 9, T15
+        let table = InterestTable::new(2, 16, 7);
+        let mut interest = Interest::new(ShardId::new(0));
+        for depth in [14, 15, 16, 17, 18, 126] {
+            let literal = vec!["x"; depth].join("/");
+            let filter = filter(&format!("{literal}/#"));
+            interest.add(&table, &filter);
+            assert!(!table.shards_for(name(&literal)).is_empty(), "{depth}");
+            assert!(!table.shards_for(name(&format!("{literal}/y"))).is_empty());
+            interest.remove(&table, &filter);
+            assert!(table.is_clear());
+        }
+    }
+
+    #[test]
+    fn the_generation_changes_with_the_bits() {
+        let table = InterestTable::new(2, 22, 7);
+        let mut interest = Interest::new(ShardId::new(0));
+        let before = table.generation();
+        interest.add(&table, &filter("a/+"));
+        let added = table.generation();
+        assert_ne!(before, added);
+        // The same key: no bit changes, so no cache is void.
+        interest.add(&table, &filter("a/#"));
+        assert_eq!(table.generation(), added);
+        interest.remove(&table, &filter("a/+"));
+        assert_eq!(table.generation(), added);
+        interest.remove(&table, &filter("a/#"));
+        assert_ne!(table.generation(), added);
+    }
+
+    #[test]
+    fn useless_forwards_are_rare() {
+        let table = InterestTable::new(4, 18, 7);
+        let mut interest = Interest::new(ShardId::new(3));
+        // As full as the default table with 200,000 filters on one shard.
+        for n in 0..12_500 {
+            interest.add(&table, &filter(&format!("site/{n}/+")));
+        }
+        let wrong = (0..10_000).filter(|n| {
+            let topic = format!("other/{n}/a");
+            !table.shards_for(name(&topic)).is_empty()
+        });
+        let wrong = wrong.count();
+        assert!(wrong < 500, "{wrong} of 10,000");
+    }
+
+    #[test]
+    fn a_set_lists_its_shards() {
+        let set = ShardSet::EMPTY.with(ShardId::new(63)).with(ShardId::new(0));
+        let shards: Vec<usize> = set.iter().map(ShardId::index).collect();
+        assert_eq!(shards, [0, 63]);
+        assert_eq!(set.len(), 2);
+        assert!(set.without(ShardId::new(0)).contains(ShardId::new(63)));
+        assert!(!set.contains(ShardId::new(5)));
+        assert!(ShardSet::EMPTY.is_empty());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicBool;
+    use loom::thread;
+
+    use super::super::testing::{filter, name};
+    use super::*;
+
+    #[test]
+    fn loom_after_suback_a_publish_finds_the_shard() {
+        loom::model(|| {
+            let table = Arc::new(InterestTable::new(2, 6, 7));
+            let suback = Arc::new(AtomicBool::new(false));
+            let publisher = {
+                let (table, suback) = (Arc::clone(&table), Arc::clone(&suback));
+                thread::spawn(move || {
+                    let is_subscribed = suback.load(Ordering::Acquire);
+                    let set = table.shards_for(name("a"));
+                    assert!(!is_subscribed || set.contains(ShardId::new(0)));
+                })
+            };
+            Interest::new(ShardId::new(0)).add(&table, &filter("a"));
+            suback.store(true, Ordering::Release);
+            publisher.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_cached_answer_is_never_stale_after_suback() {
+        loom::model(|| {
+            let table = Arc::new(InterestTable::new(2, 6, 7));
+            let suback = Arc::new(AtomicBool::new(false));
+            let publisher = {
+                let (table, suback) = (Arc::clone(&table), Arc::clone(&suback));
+                thread::spawn(move || {
+                    let generation = table.generation();
+                    let cached = table.shards_for(name("a"));
+                    let is_subscribed = suback.load(Ordering::Acquire);
+                    let set = match table.generation() == generation {
+                        true => cached,
+                        false => table.shards_for(name("a")),
+                    };
+                    assert!(!is_subscribed || set.contains(ShardId::new(0)));
+                })
+            };
+            Interest::new(ShardId::new(0)).add(&table, &filter("a"));
+            suback.store(true, Ordering::Release);
+            publisher.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_shards_that_share_a_bucket_do_not_lose_each_others_bits() {
+        loom::model(|| {
+            let table = Arc::new(InterestTable::new(2, 6, 7));
+            let other = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    let mut interest = Interest::new(ShardId::new(1));
+                    interest.add(&table, &filter("a"));
+                    interest.remove(&table, &filter("a"));
+                })
+            };
+            let mut interest = Interest::new(ShardId::new(0));
+            interest.add(&table, &filter("a"));
+            assert!(table.shards_for(name("a")).contains(ShardId::new(0)));
+            other.join().unwrap();
+            let set = table.shards_for(name("a"));
+            assert_eq!(set, ShardSet::EMPTY.with(ShardId::new(0)));
+            interest.remove(&table, &filter("a"));
+            assert!(table.is_clear());
+        });
+    }
+}

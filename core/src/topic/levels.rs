@@ -155,6 +155,12 @@ impl<T: Default> LevelTree<T> {
         index
     }
 
+    /// Nodes and edges that there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        (self.nodes.capacity(), self.edges.capacity())
+    }
+
     fn is_child(&self, child: NodeIndex, parent: NodeIndex, level: &[u8]) -> bool {
         let node = &self.nodes[child as usize];
         node.parent == parent && node.level.as_bytes() == level

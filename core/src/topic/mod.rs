@@ -18,6 +18,8 @@ mod name;
 mod retained;
 mod routes;
 mod subscribers;
+#[cfg(test)]
+mod testing;
 mod tree;
 
 pub use filter::TopicFilter;

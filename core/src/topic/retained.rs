@@ -333,3 +333,188 @@ fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// What a level costs: without it, deep topics with tiny payloads would take memory unnoticed.
 const NODE_SIZE: u64 = LevelTree::<Place>::node_size() as u64;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{Random, filter};
+    use super::*;
+    use crate::codec::QoS;
+    use crate::ids::ClientKey;
+    use crate::message::MessageParts;
+
+    type Model = BTreeMap<String, Arc<Message>>;
+
+    #[test]
+    fn a_store_answers_like_a_map_of_topics() {
+        for seed in 0..150 {
+            let mut random = Random::new(seed);
+            let mut store = RetainedStore::new(&Limits::default(), seed);
+            let mut model = Model::new();
+            for step in 0..400 {
+                let now = Instant::from_nanos(step as u64);
+                let topic = random.topic();
+                if random.below(400) >= step {
+                    let expires_at = random.one_in(3).then(|| at(step + random.below(100)));
+                    let new = message(&topic, "payload", expires_at);
+                    let previous = model.insert(topic, Arc::clone(&new));
+                    // [MQTT-3.3.1-5]
+                    let replaced = store.store(new).unwrap();
+                    assert_same(replaced.previous.as_ref(), previous.as_ref());
+                } else {
+                    let previous = model.remove(&topic);
+                    // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
+                    let replaced = store.store(message(&topic, "", None)).unwrap();
+                    assert_same(replaced.previous.as_ref(), previous.as_ref());
+                }
+                if random.one_in(4) {
+                    purge(&mut store, &mut model, now);
+                }
+                let next_expiry = model.values().filter_map(|one| one.expires_at).min();
+                assert_eq!(store.next_expiry(), next_expiry);
+                assert_eq!(store.len(), model.len());
+                check_matching(&store, &model, &random.filter(), now);
+                check_matching(&store, &model, &filter("#"), now);
+                check_matching(&store, &model, &filter(&random.topic()), now);
+            }
+            for topic in model.keys() {
+                store.store(message(topic, "", None)).unwrap();
+            }
+            assert_no_memory(&store);
+        }
+    }
+
+    #[test]
+    fn a_full_store_refuses_what_is_more_and_keeps_what_is_there() {
+        // THREATS 35, T18
+        let limits = Limits {
+            retained_messages_max: 2,
+            ..Limits::default()
+        };
+        let mut store = RetainedStore::new(&limits, 1);
+        store.store(message("a", "1", None)).unwrap();
+        store.store(message("b", "1", None)).unwrap();
+        let refused = store.store(message("c", "1", None));
+        assert_eq!(refused.unwrap_err(), RetainedFull::Count);
+        assert!(store.store(message("b", "22", None)).is_ok());
+        assert!(store.store(message("a", "", None)).is_ok());
+        assert!(store.store(message("c", "1", None)).is_ok());
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_deep_topics_count() {
+        // THREATS 35, 10
+        let limits = Limits {
+            retained_bytes_max: 4000,
+            ..Limits::default()
+        };
+        let mut store = RetainedStore::new(&limits, 1);
+        let large = "x".repeat(4000);
+        let deep = "/".repeat(127);
+        store.store(message("a", "1", None)).unwrap();
+        for refused in [("b", &*large), ("a", &large), (&deep, "1")] {
+            let refused = store.store(message(refused.0, refused.1, None));
+            assert_eq!(refused.unwrap_err(), RetainedFull::Bytes);
+        }
+        assert_eq!(store.len(), 1);
+        store.store(message("a", &large[..3000], None)).unwrap();
+        // At the bound there is still a way down.
+        store.store(message("a", &large[..2999], None)).unwrap();
+        store.store(message("a", "", None)).unwrap();
+        assert_no_memory(&store);
+    }
+
+    #[test]
+    fn expired_messages_go_a_bounded_number_at_a_time() {
+        let mut store = RetainedStore::new(&Limits::default(), 1);
+        let count = RetainedStore::PURGED_MAX + 10;
+        for n in 0..count {
+            let topic = format!("a/{n}");
+            store.store(message(&topic, "1", Some(at(5)))).unwrap();
+        }
+        assert_eq!(store.purge_expired(at(4)), 0);
+        let mut found = Vec::new();
+        store.matching(&filter("a/+"), at(5), &mut found);
+        assert!(found.is_empty());
+        assert_eq!(store.purge_expired(at(5)), RetainedStore::PURGED_MAX);
+        assert_eq!(store.next_expiry(), Some(at(5)));
+        assert_eq!(store.purge_expired(at(5)), 10);
+        assert_no_memory(&store);
+    }
+
+    #[test]
+    fn nobody_reaches_system_topics_with_a_leading_wildcard() {
+        // [MQTT-4.7.2-1]
+        let mut store = RetainedStore::new(&Limits::default(), 1);
+        for topic in ["$SYS/a", "$SYS", "x/a", "x/$a", "/a"] {
+            store.store(message(topic, "1", None)).unwrap();
+        }
+        for (text, expected) in [
+            ("#", &["/a", "x/$a", "x/a"][..]),
+            ("+/a", &["/a", "x/a"]),
+            ("+/#", &["/a", "x/$a", "x/a"]),
+            ("+", &[]),
+            ("$SYS/#", &["$SYS", "$SYS/a"]),
+            ("$SYS/+", &["$SYS/a"]),
+            ("x/+", &["x/$a", "x/a"]),
+            ("$share/g/+/a", &["/a", "x/a"]),
+        ] {
+            let mut found = Vec::new();
+            store.matching(&filter(text), Instant::ZERO, &mut found);
+            let mut topics: Vec<&[u8]> = found.iter().map(|message| message.topic()).collect();
+            topics.sort_unstable();
+            let expected: Vec<&[u8]> = expected.iter().map(|topic| topic.as_bytes()).collect();
+            assert_eq!(topics, expected, "{text}");
+        }
+    }
+
+    fn purge(store: &mut RetainedStore, model: &mut Model, now: Instant) {
+        let before = model.len();
+        model.retain(|_, one| one.expires_at.is_none_or(|expires_at| expires_at > now));
+        assert_eq!(store.purge_expired(now) as usize, before - model.len());
+    }
+
+    fn check_matching(store: &RetainedStore, model: &Model, filter: &TopicFilter, now: Instant) {
+        let mut found = Vec::new();
+        store.matching(filter, now, &mut found);
+        found.sort_unstable_by(|a, b| a.topic().cmp(b.topic()));
+        let expected: Vec<&Arc<Message>> = model
+            .values()
+            .filter(|one| one.expires_at.is_none_or(|expires_at| expires_at > now))
+            .filter(|one| filter.matches(one.topic()))
+            .collect();
+        let is_same = |(a, b): (&Arc<Message>, &&Arc<Message>)| Arc::ptr_eq(a, b);
+        assert_eq!(found.len(), expected.len(), "{filter}");
+        assert!(found.iter().zip(&expected).all(is_same), "{filter}");
+    }
+
+    fn assert_same(a: Option<&Arc<Message>>, b: Option<&Arc<Message>>) {
+        assert_eq!(a.map(Arc::as_ptr), b.map(Arc::as_ptr));
+    }
+
+    fn assert_no_memory(store: &RetainedStore) {
+        assert!(store.is_empty());
+        assert_eq!(store.bytes(), 0);
+        assert_eq!(store.next_expiry(), None);
+        assert_eq!(store.tree.len(), 0);
+        assert_eq!(store.tree.capacity(), (1, 0));
+    }
+
+    fn at(nanos: usize) -> Instant {
+        Instant::from_nanos(nanos as u64)
+    }
+
+    fn message(topic: &str, payload: &str, expires_at: Option<Instant>) -> Arc<Message> {
+        Arc::new(Message::new(MessageParts {
+            topic: topic.as_bytes(),
+            properties: b"",
+            payload: payload.as_bytes(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            expires_at,
+            publisher: ClientKey(0),
+        }))
+    }
+}

@@ -28,8 +28,8 @@ pub struct Delivery<'a> {
     pub qos: QoS,
     /// At least one subscription keeps the RETAIN flag.
     pub retain_as_published: bool,
-    /// The identifiers of all the subscriptions that have one [MQTT-3.3.4-3], [MQTT-3.3.4-4];
-    /// ascending, equal ones as often as they were given.
+    /// The identifiers of all the subscriptions that have one [MQTT-3.3.4-3], [MQTT-3.3.4-4]; equal
+    /// ones as often as they were given.
     pub ids: &'a [NonZeroU32],
 }
 
@@ -83,12 +83,11 @@ impl Route {
 
     fn absorb(&mut self, other: &Route) {
         self.all = self.all.with(other.all);
-        self.own = match (self.own, other.own) {
-            (Some(own), Some(more)) => Some(own.with(more)),
-            (own, more) => own.or(more),
-        };
-        self.ids_own_end = self.ids_own_end.max(other.ids_own_end);
         self.ids_end = other.ids_end;
+        if let Some(more) = other.own {
+            self.own = Some(self.own.map_or(more, |own| own.with(more)));
+            self.ids_own_end = other.ids_end;
+        }
     }
 }
 

@@ -329,3 +329,108 @@ impl<'t> Waiting<'t> {
         Some(self.branches[self.count])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::subscribers::Subscribers;
+    use super::super::testing::{Random, filter, name};
+    use super::*;
+
+    #[test]
+    fn a_tree_answers_like_a_list_of_filters() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut tree = FilterTree::new(seed);
+            let mut model: HashMap<TopicFilter, u64> = HashMap::new();
+            // Growing, and then shrinking to nothing.
+            for step in 0..400 {
+                let filter = random.filter();
+                if random.below(400) >= step {
+                    let value = random.next();
+                    assert_eq!(
+                        tree.insert(&filter, value),
+                        model.insert(filter.clone(), value)
+                    );
+                } else {
+                    assert_eq!(tree.remove(&filter), model.remove(&filter), "seed {seed}");
+                }
+                assert_eq!(tree.get(&filter), model.get(&filter), "seed {seed}");
+                assert_eq!(tree.get_mut(&filter), model.get_mut(&filter));
+                assert_eq!(tree.len(), model.len());
+                let topic = random.topic();
+                let mut found = Vec::new();
+                tree.visit(name(&topic), |value| found.push(*value));
+                let matching = model.iter().filter(|(f, _)| f.matches(topic.as_bytes()));
+                let mut expected: Vec<u64> = matching.map(|(_, value)| *value).collect();
+                found.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(found, expected, "seed {seed}: {topic}");
+            }
+            for (filter, value) in model {
+                assert_eq!(tree.remove(&filter), Some(value));
+            }
+            assert!(tree.is_empty());
+            assert_no_memory(&tree);
+        }
+    }
+
+    #[test]
+    fn a_node_with_one_subscriber_fits_a_cache_line() {
+        assert_eq!(LevelTree::<Wild<Subscribers>>::node_size(), 64 + 2 * 9);
+        assert_eq!(size_of::<Exact<Subscribers>>(), 40);
+    }
+
+    #[test]
+    fn the_walk_of_a_hostile_set_of_filters_ends_within_its_bounds() {
+        // THREATS 9, T15: every way through ten levels of `a` and `+`, and no filter that matches.
+        let mut tree = FilterTree::new(1);
+        for ways in 0_u32..1 << 10 {
+            let level = |bit: u32| if (ways >> bit) & 1 == 1 { "+/" } else { "a/" };
+            let text: String = (0..10).map(level).collect();
+            tree.insert(&filter(&format!("{text}z")), ways);
+        }
+        // The way without any `+` is an exact filter, and takes its last two nodes with it.
+        assert_eq!(tree.node_count(), (1 << 11) - 2 + (1 << 10) - 2);
+        let topic = "a/".repeat(10);
+        tree.visit(name(&format!("{topic}y")), |_| unreachable!());
+        let mut count = 0;
+        tree.visit(name(&format!("{topic}z")), |_| count += 1);
+        assert_eq!(count, 1 << 10);
+        // The most branches that can wait: 16 `+` beside 16 literal levels.
+        let mut tree = FilterTree::new(1);
+        let deep = filter(&format!("{}#", "+/".repeat(16)));
+        tree.insert(&deep, 0);
+        for depth in 1..=16 {
+            let beside = format!("{}a/z", "+/".repeat(depth - 1));
+            tree.insert(&filter(&beside), depth as u32);
+        }
+        let mut found = Vec::new();
+        tree.visit(name(&"a/".repeat(127)), |value| found.push(*value));
+        assert_eq!(found, [0]);
+    }
+
+    #[test]
+    fn the_deepest_filters_cost_a_node_per_level_and_leave_nothing() {
+        // THREATS 10
+        let mut tree = FilterTree::new(1);
+        let filters: Vec<TopicFilter> = (0..1000)
+            .map(|n| filter(&format!("{n}{}#", "/".repeat(127))))
+            .collect();
+        for filter in &filters {
+            tree.insert(filter, ());
+        }
+        assert_eq!(tree.node_count(), 127 * 1000);
+        for filter in &filters {
+            tree.remove(filter);
+        }
+        assert_no_memory(&tree);
+    }
+
+    fn assert_no_memory<V>(tree: &FilterTree<V>) {
+        assert_eq!(tree.node_count(), 0);
+        assert_eq!(tree.exact.capacity(), 0);
+        assert_eq!(tree.wild.capacity(), (1, 0));
+    }
+}
