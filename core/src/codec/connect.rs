@@ -1,0 +1,407 @@
+//! CONNECT: who the client is, what it wants, and what is to be said when it is gone.
+
+use super::basics::{QoS, Version};
+use super::error::DecodeError;
+use super::frame::{Frame, PacketKind};
+use super::properties::{
+    PropertyReader, UserProperties, has_wildcards, id, misplaced, put_optional_binary,
+    put_optional_flag, put_optional_str, put_optional_u16, put_optional_u32, set,
+};
+use super::publish;
+use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
+
+/// A CONNECT packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// What the client speaks.
+    pub version: Version,
+    /// Start without state: "Clean Start", before 5.0 "Clean Session".
+    pub clean_start: bool,
+    /// Longest silence in seconds; 0: any.
+    pub keep_alive: u16,
+    /// Empty: the server shall choose.
+    pub client_id: &'a str,
+    /// What to publish when the client is gone.
+    pub will: Option<Will<'a>>,
+    /// Who it claims to be.
+    pub user_name: Option<&'a str>,
+    /// How it proves that; any bytes.
+    pub password: Option<&'a [u8]>,
+    /// Empty before 5.0.
+    pub properties: ConnectProperties<'a>,
+}
+
+/// A message to publish when the client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Will<'a> {
+    /// QoS to publish it with.
+    pub qos: QoS,
+    /// Whether to retain it.
+    pub retain: bool,
+    /// Not empty, no wildcards in it.
+    pub topic: &'a str,
+    /// Application payload.
+    pub payload: &'a [u8],
+    /// Empty before 5.0.
+    pub properties: WillProperties<'a>,
+}
+
+/// Properties of a CONNECT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectProperties<'a> {
+    /// Seconds that the session outlives the connection; absent: 0; 0xFFFF_FFFF: for ever.
+    pub session_expiry_s: Option<u32>,
+    /// QoS 1 and 2 messages that the client takes at a time; absent: 65,535; never 0.
+    pub receive_maximum: Option<u16>,
+    /// Largest packet in bytes that the client takes; never 0.
+    pub maximum_packet_size: Option<u32>,
+    /// Highest topic alias that the client takes; absent: 0.
+    pub topic_alias_maximum: Option<u16>,
+    /// Absent: no.
+    pub request_response_information: Option<bool>,
+    /// Absent: yes.
+    pub request_problem_information: Option<bool>,
+    /// Asks for an exchange of AUTH packets.
+    pub authentication_method: Option<&'a str>,
+    /// Only with a method.
+    pub authentication_data: Option<&'a [u8]>,
+    /// Not part of the protocol.
+    pub user_properties: UserProperties<'a>,
+}
+
+/// Properties of a will.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WillProperties<'a> {
+    /// Seconds between the end of the connection and the will; absent: 0.
+    pub delay_s: Option<u32>,
+    /// The payload claims to be UTF-8.
+    pub payload_format: Option<bool>,
+    /// Message expiry interval in seconds.
+    pub message_expiry_s: Option<u32>,
+    /// What the payload is.
+    pub content_type: Option<&'a str>,
+    /// Where to answer; no wildcards in it.
+    pub response_topic: Option<&'a str>,
+    /// What the answer has to repeat.
+    pub correlation_data: Option<&'a [u8]>,
+    /// Go with the message in this order [MQTT-3.1.3-10].
+    pub user_properties: UserProperties<'a>,
+    /// The section as received, without its length; empty in one made by hand. Encoding does not
+    /// look at it, comparing neither.
+    pub raw: &'a [u8],
+}
+
+impl<'a> Connect<'a> {
+    /// Decodes a frame of kind CONNECT; finds the version itself.
+    pub fn decode(frame: &Frame<'a>) -> Result<Connect<'a>, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let version = decode_version(&mut reader)?;
+        let flags = ConnectFlags::parse(reader.u8()?, version)?;
+        let keep_alive = reader.u16()?;
+        let properties = match version {
+            Version::V31 | Version::V311 => ConnectProperties::default(),
+            Version::V5 => ConnectProperties::parse(reader.properties()?)?,
+        };
+        // [MQTT-3.1.3-1] In this order: client id, will, user name, password.
+        let client_id = reader.string()?;
+        let will = match flags.will {
+            None => None,
+            Some((qos, retain)) => Some(Will::decode(&mut reader, version, qos, retain)?),
+        };
+        // In MQTT 3.1 the end of the packet goes before the flags: the fields may be missing.
+        let may_miss = version == Version::V31;
+        let user_name = match flags.user_name && !(may_miss && reader.is_empty()) {
+            true => Some(reader.string()?),
+            false => None,
+        };
+        let password = match flags.password && !(may_miss && reader.is_empty()) {
+            true => Some(reader.binary()?),
+            false => None,
+        };
+        reader.end()?;
+        Ok(Connect {
+            version,
+            clean_start: flags.clean_start,
+            keep_alive,
+            client_id,
+            will,
+            user_name,
+            password,
+            properties,
+        })
+    }
+
+    /// Appends the packet. Before 5.0 properties are left out.
+    ///
+    /// # Panics
+    /// If a string is longer than 65,535 bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_packet(out, PacketKind::Connect.first_byte(0), |out| {
+            let (name, level): (&[u8], u8) = match self.version {
+                Version::V31 => (b"MQIsdp", 3),
+                Version::V311 => (b"MQTT", 4),
+                Version::V5 => (b"MQTT", 5),
+            };
+            put_binary(out, name);
+            out.extend_from_slice(&[level, self.flags()]);
+            put_u16(out, self.keep_alive);
+            if self.version == Version::V5 {
+                put_with_length(out, |out| self.properties.put(out));
+            }
+            put_binary(out, self.client_id.as_bytes());
+            if let Some(will) = &self.will {
+                if self.version == Version::V5 {
+                    put_with_length(out, |out| will.properties.put(out));
+                }
+                put_binary(out, will.topic.as_bytes());
+                put_binary(out, will.payload);
+            }
+            if let Some(user_name) = self.user_name {
+                put_binary(out, user_name.as_bytes());
+            }
+            if let Some(password) = self.password {
+                put_binary(out, password);
+            }
+        });
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = 0;
+        if self.clean_start {
+            flags |= CLEAN_START;
+        }
+        if let Some(will) = &self.will {
+            flags |= WILL | (will.qos as u8) << WILL_QOS_SHIFT;
+            if will.retain {
+                flags |= WILL_RETAIN;
+            }
+        }
+        if self.password.is_some() {
+            flags |= PASSWORD;
+        }
+        if self.user_name.is_some() {
+            flags |= USER_NAME;
+        }
+        flags
+    }
+}
+
+const RESERVED: u8 = 0b0000_0001;
+const CLEAN_START: u8 = 0b0000_0010;
+const WILL: u8 = 0b0000_0100;
+const WILL_QOS_SHIFT: u8 = 3;
+const WILL_RETAIN: u8 = 0b0010_0000;
+const PASSWORD: u8 = 0b0100_0000;
+const USER_NAME: u8 = 0b1000_0000;
+
+struct ConnectFlags {
+    clean_start: bool,
+    will: Option<(QoS, bool)>,
+    user_name: bool,
+    password: bool,
+}
+
+impl ConnectFlags {
+    fn parse(byte: u8, version: Version) -> Result<ConnectFlags, DecodeError> {
+        // [MQTT-3.1.2-3]
+        if byte & RESERVED != 0 {
+            return Err(DecodeError::ReservedBits);
+        }
+        // [MQTT-3.1.2-12]
+        let will_qos = QoS::from_bits((byte >> WILL_QOS_SHIFT) & 0b11).ok_or(DecodeError::QoS)?;
+        let will_retain = byte & WILL_RETAIN != 0;
+        let will = byte & WILL != 0;
+        // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+        if !will && (will_qos != QoS::AtMostOnce || will_retain) {
+            return Err(DecodeError::WillFlagsWithoutWill);
+        }
+        let user_name = byte & USER_NAME != 0;
+        let password = byte & PASSWORD != 0;
+        // MQTT 3.1.1 [MQTT-3.1.2-22]; 5.0 lifts it [MQTT-3.1.2-19].
+        if password && !user_name && version < Version::V5 {
+            return Err(DecodeError::PasswordWithoutUserName);
+        }
+        Ok(ConnectFlags {
+            clean_start: byte & CLEAN_START != 0,
+            will: will.then_some((will_qos, will_retain)),
+            user_name,
+            password,
+        })
+    }
+}
+
+/// Protocol name and level.
+fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+    let name = reader.binary()?;
+    let is_v31 = match name {
+        b"MQTT" => false,
+        b"MQIsdp" => true,
+        // [MQTT-3.1.2-1]
+        _ => return Err(DecodeError::UnsupportedProtocolName),
+    };
+    // [MQTT-3.1.2-2]
+    match (is_v31, reader.u8()?) {
+        (true, 3) => Ok(Version::V31),
+        (false, 4) => Ok(Version::V311),
+        (false, 5) => Ok(Version::V5),
+        (_, level) => Err(DecodeError::UnsupportedProtocolVersion { level }),
+    }
+}
+
+impl<'a> Will<'a> {
+    fn decode(
+        reader: &mut Reader<'a>,
+        version: Version,
+        qos: QoS,
+        retain: bool,
+    ) -> Result<Will<'a>, DecodeError> {
+        let properties = match version {
+            Version::V31 | Version::V311 => WillProperties::default(),
+            Version::V5 => WillProperties::parse(reader.properties()?)?,
+        };
+        // [MQTT-3.1.3-11]
+        let topic = reader.string()?;
+        if topic.is_empty() || has_wildcards(topic.as_bytes()) {
+            return Err(DecodeError::WillTopic);
+        }
+        Ok(Will {
+            qos,
+            retain,
+            topic,
+            payload: reader.binary()?,
+            properties,
+        })
+    }
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn parse(section: &'a [u8]) -> Result<ConnectProperties<'a>, DecodeError> {
+        let mut p = ConnectProperties::default();
+        let mut user_count = 0;
+        let mut reader = PropertyReader::new(section);
+        while let Some(id) = reader.next_id()? {
+            match id {
+                id::SESSION_EXPIRY_INTERVAL => set(&mut p.session_expiry_s, id, reader.u32()?)?,
+                id::RECEIVE_MAXIMUM => {
+                    set(&mut p.receive_maximum, id, reader.nonzero_u16(id)?)?;
+                }
+                id::MAXIMUM_PACKET_SIZE => {
+                    set(&mut p.maximum_packet_size, id, reader.nonzero_u32(id)?)?;
+                }
+                id::TOPIC_ALIAS_MAXIMUM => set(&mut p.topic_alias_maximum, id, reader.u16()?)?,
+                id::REQUEST_RESPONSE_INFORMATION => {
+                    set(&mut p.request_response_information, id, reader.flag(id)?)?;
+                }
+                id::REQUEST_PROBLEM_INFORMATION => {
+                    set(&mut p.request_problem_information, id, reader.flag(id)?)?;
+                }
+                id::AUTHENTICATION_METHOD => {
+                    set(&mut p.authentication_method, id, reader.string()?)?;
+                }
+                id::AUTHENTICATION_DATA => {
+                    set(&mut p.authentication_data, id, reader.binary()?)?;
+                }
+                id::USER_PROPERTY => {
+                    reader.pair()?;
+                    user_count += 1;
+                }
+                _ => return Err(misplaced(id)),
+            }
+        }
+        if p.authentication_data.is_some() && p.authentication_method.is_none() {
+            return Err(DecodeError::AuthenticationMethodMissing);
+        }
+        p.user_properties = UserProperties::of_section(section, user_count);
+        Ok(p)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_optional_u32(out, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_s);
+        put_optional_u16(out, id::RECEIVE_MAXIMUM, self.receive_maximum);
+        put_optional_u32(out, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
+        put_optional_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
+        put_optional_flag(
+            out,
+            id::REQUEST_RESPONSE_INFORMATION,
+            self.request_response_information,
+        );
+        put_optional_flag(
+            out,
+            id::REQUEST_PROBLEM_INFORMATION,
+            self.request_problem_information,
+        );
+        put_optional_str(out, id::AUTHENTICATION_METHOD, self.authentication_method);
+        put_optional_binary(out, id::AUTHENTICATION_DATA, self.authentication_data);
+        self.user_properties.put(out);
+    }
+}
+
+impl<'a> WillProperties<'a> {
+    fn parse(section: &'a [u8]) -> Result<WillProperties<'a>, DecodeError> {
+        let mut p = WillProperties {
+            raw: section,
+            ..WillProperties::default()
+        };
+        let mut user_count = 0;
+        let mut reader = PropertyReader::new(section);
+        while let Some(id) = reader.next_id()? {
+            match id {
+                id::WILL_DELAY_INTERVAL => set(&mut p.delay_s, id, reader.u32()?)?,
+                id::PAYLOAD_FORMAT_INDICATOR => {
+                    set(&mut p.payload_format, id, reader.flag(id)?)?;
+                }
+                id::MESSAGE_EXPIRY_INTERVAL => set(&mut p.message_expiry_s, id, reader.u32()?)?,
+                id::CONTENT_TYPE => set(&mut p.content_type, id, reader.string()?)?,
+                id::RESPONSE_TOPIC => set(&mut p.response_topic, id, reader.response_topic()?)?,
+                id::CORRELATION_DATA => set(&mut p.correlation_data, id, reader.binary()?)?,
+                id::USER_PROPERTY => {
+                    reader.pair()?;
+                    user_count += 1;
+                }
+                _ => return Err(misplaced(id)),
+            }
+        }
+        p.user_properties = UserProperties::of_section(section, user_count);
+        Ok(p)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_optional_u32(out, id::WILL_DELAY_INTERVAL, self.delay_s);
+        put_optional_flag(out, id::PAYLOAD_FORMAT_INDICATOR, self.payload_format);
+        put_optional_u32(out, id::MESSAGE_EXPIRY_INTERVAL, self.message_expiry_s);
+        put_optional_str(out, id::CONTENT_TYPE, self.content_type);
+        put_optional_str(out, id::RESPONSE_TOPIC, self.response_topic);
+        put_optional_binary(out, id::CORRELATION_DATA, self.correlation_data);
+        self.user_properties.put(out);
+    }
+
+    /// Appends the received properties that travel on with the will message, in the order received:
+    /// all but delay and expiry.
+    pub fn write_forwarded(&self, out: &mut Vec<u8>) {
+        publish::write_forwarded(self.raw, out);
+    }
+}
+
+impl PartialEq for WillProperties<'_> {
+    fn eq(&self, other: &WillProperties<'_>) -> bool {
+        let WillProperties {
+            delay_s,
+            payload_format,
+            message_expiry_s,
+            content_type,
+            response_topic,
+            correlation_data,
+            user_properties,
+            raw: _,
+        } = self;
+        *delay_s == other.delay_s
+            && *payload_format == other.payload_format
+            && *message_expiry_s == other.message_expiry_s
+            && *content_type == other.content_type
+            && *response_topic == other.response_topic
+            && *correlation_data == other.correlation_data
+            && *user_properties == other.user_properties
+    }
+}
+
+impl Eq for WillProperties<'_> {}

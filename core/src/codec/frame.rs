@@ -1,0 +1,410 @@
+//! Cuts packets out of a byte stream.
+//!
+//! Invariants:
+//! - a packet is judged on its fixed header, before its body is there: kind, flags, length and
+//!   size. Nothing is ever allocated by a length that a peer declared.
+//! - whole packets are borrowed from the input. Only a packet that arrives in pieces is copied.
+//! - when the input is used up and no packet is pending, the framer holds no memory.
+//! - any chunking of a stream gives the same packets and the same error.
+//! - an error repeats: nothing behind it is ever looked at (no smuggled packet).
+//!
+//! Not here: what is inside of a packet.
+
+use super::basics::Version;
+use super::error::DecodeError;
+use super::wire::varint_at;
+
+/// The kind of a packet; the discriminant is its type number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are those of the standard")]
+pub enum PacketKind {
+    Connect = 1,
+    Connack = 2,
+    Publish = 3,
+    Puback = 4,
+    Pubrec = 5,
+    Pubrel = 6,
+    Pubcomp = 7,
+    Subscribe = 8,
+    Suback = 9,
+    Unsubscribe = 10,
+    Unsuback = 11,
+    Pingreq = 12,
+    Pingresp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+/// Which side sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Sent by a client, received by a broker.
+    FromClient,
+    /// Sent by a broker, received by a client.
+    FromServer,
+}
+
+/// One whole packet, not yet decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub kind: PacketKind,
+    /// The lower four bits of the first byte.
+    pub flags: u8,
+    /// Everything behind the fixed header.
+    pub body: &'a [u8],
+    /// The whole packet.
+    pub raw: &'a [u8],
+}
+
+/// What packets are taken at this point of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRules {
+    /// What both sides agreed on. `None` before the first packet: then a client may send nothing but
+    /// CONNECT, a server nothing but CONNACK and AUTH, and everything else is refused on its first
+    /// byte.
+    pub version: Option<Version>,
+    /// Largest packet in bytes, fixed header included.
+    pub size_max: u32,
+    /// Which side sends.
+    pub direction: Direction,
+}
+
+/// Holds the packet that arrived in part.
+#[derive(Debug, Default)]
+pub struct Framer {
+    /// The packet up to where it arrived.
+    partial: Vec<u8>,
+    /// Size of the packet in `partial`; 0 until its fixed header is complete.
+    packet_size: u32,
+    /// The packet in `partial` is complete and was given out.
+    given_out: bool,
+}
+
+impl PacketKind {
+    /// All kinds, by type number.
+    pub const ALL: [PacketKind; 15] = [
+        PacketKind::Connect,
+        PacketKind::Connack,
+        PacketKind::Publish,
+        PacketKind::Puback,
+        PacketKind::Pubrec,
+        PacketKind::Pubrel,
+        PacketKind::Pubcomp,
+        PacketKind::Subscribe,
+        PacketKind::Suback,
+        PacketKind::Unsubscribe,
+        PacketKind::Unsuback,
+        PacketKind::Pingreq,
+        PacketKind::Pingresp,
+        PacketKind::Disconnect,
+        PacketKind::Auth,
+    ];
+
+    /// The kind of a type number; `None` for 0 and above 15.
+    #[inline]
+    pub const fn from_number(number: u8) -> Option<PacketKind> {
+        match number {
+            1..=15 => Some(PacketKind::ALL[number as usize - 1]),
+            _ => None,
+        }
+    }
+
+    /// The first byte of a packet of this kind; `flags < 16`.
+    #[inline]
+    pub const fn first_byte(self, flags: u8) -> u8 {
+        ((self as u8) << 4) | flags
+    }
+
+    /// Whether this side sends packets of this kind in some version.
+    #[inline]
+    pub const fn sent_by(self, direction: Direction) -> bool {
+        match self {
+            PacketKind::Connect
+            | PacketKind::Subscribe
+            | PacketKind::Unsubscribe
+            | PacketKind::Pingreq => matches!(direction, Direction::FromClient),
+            PacketKind::Connack
+            | PacketKind::Suback
+            | PacketKind::Unsuback
+            | PacketKind::Pingresp => matches!(direction, Direction::FromServer),
+            PacketKind::Publish
+            | PacketKind::Puback
+            | PacketKind::Pubrec
+            | PacketKind::Pubrel
+            | PacketKind::Pubcomp
+            | PacketKind::Disconnect
+            | PacketKind::Auth => true,
+        }
+    }
+}
+
+/// Size of the largest buffer that is kept for the next packet in pieces of the same input.
+const KEPT_SIZE_MAX: usize = 4096;
+
+impl Framer {
+    /// The next packet, if the rest of it is in `input`. Whatever is used of `input` is cut off its
+    /// front; on `None` that is all of it. Call until `None`: the last call gives memory back.
+    #[inline]
+    pub fn next<'s, 'i: 's>(
+        &'s mut self,
+        input: &mut &'i [u8],
+        rules: &FrameRules,
+    ) -> Result<Option<Frame<'s>>, DecodeError> {
+        if self.partial.capacity() > 0 {
+            return self.next_in_pieces(input, rules);
+        }
+        let Some(header) = Header::parse(input, rules)? else {
+            return Ok(self.keep(input, 0));
+        };
+        let size = header.packet_size as usize;
+        match input.split_at_checked(size) {
+            Some((raw, rest)) => {
+                *input = rest;
+                Ok(Some(header.frame(raw)))
+            }
+            None => Ok(self.keep(input, header.packet_size)),
+        }
+    }
+
+    /// Bytes held of a packet that is not complete.
+    pub fn partial_size(&self) -> usize {
+        if self.given_out {
+            0
+        } else {
+            self.partial.len()
+        }
+    }
+
+    /// The bytes of a packet that is not complete, for a handover.
+    pub fn into_partial(self) -> Vec<u8> {
+        if self.given_out {
+            Vec::new()
+        } else {
+            self.partial
+        }
+    }
+
+    /// `next` while memory is held.
+    fn next_in_pieces<'s, 'i: 's>(
+        &'s mut self,
+        input: &mut &'i [u8],
+        rules: &FrameRules,
+    ) -> Result<Option<Frame<'s>>, DecodeError> {
+        if self.given_out {
+            self.forget(input.is_empty());
+            if self.partial.capacity() == 0 {
+                return self.next(input, rules);
+            }
+        }
+        if self.partial.is_empty() {
+            // A buffer that waits for the next packet in pieces. It goes when that does not come.
+            let Some(header) = Header::parse(input, rules)? else {
+                return Ok(self.keep(input, 0));
+            };
+            return match input.split_at_checked(header.packet_size as usize) {
+                Some((raw, rest)) => {
+                    *input = rest;
+                    Ok(Some(header.frame(raw)))
+                }
+                None => Ok(self.keep(input, header.packet_size)),
+            };
+        }
+        while self.packet_size == 0 {
+            match Header::parse(&self.partial, rules)? {
+                Some(header) => self.packet_size = header.packet_size,
+                None => {
+                    let Some((&byte, rest)) = input.split_first() else {
+                        return Ok(None);
+                    };
+                    self.partial.push(byte);
+                    *input = rest;
+                }
+            }
+        }
+        let missing = self.packet_size as usize - self.partial.len();
+        let (piece, rest) = input.split_at(missing.min(input.len()));
+        self.extend(piece);
+        *input = rest;
+        if piece.len() < missing {
+            return Ok(None);
+        }
+        self.given_out = true;
+        let header = Header::parse(&self.partial, rules)?;
+        Ok(header.map(|header| header.frame(&self.partial)))
+    }
+
+    /// Keeps the beginning of a packet, which is all that is left of the input.
+    fn keep<'s>(&mut self, input: &mut &[u8], packet_size: u32) -> Option<Frame<'s>> {
+        self.packet_size = packet_size;
+        if input.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.extend(input);
+            *input = &[];
+        }
+        None
+    }
+
+    /// Appends a piece. Capacity doubles with what really came, and ends at the packet's size.
+    fn extend(&mut self, piece: &[u8]) {
+        let size = self.partial.len() + piece.len();
+        if size > self.partial.capacity() {
+            let wanted = size.saturating_mul(2).max(64);
+            let wanted = match self.packet_size {
+                0 => wanted,
+                packet_size => wanted.min(packet_size as usize),
+            };
+            self.partial.reserve_exact(wanted - self.partial.len());
+        }
+        self.partial.extend_from_slice(piece);
+    }
+
+    /// Ends the packet that was given out.
+    fn forget(&mut self, input_is_empty: bool) {
+        self.given_out = false;
+        self.packet_size = 0;
+        if input_is_empty || self.partial.capacity() > KEPT_SIZE_MAX {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+        }
+    }
+}
+
+/// A complete fixed header that the rules allow.
+struct Header {
+    kind: PacketKind,
+    flags: u8,
+    size: u8,
+    packet_size: u32,
+}
+
+impl Header {
+    /// Judges as much of the header as is there; `None` when some of it is missing.
+    #[inline]
+    fn parse(bytes: &[u8], rules: &FrameRules) -> Result<Option<Header>, DecodeError> {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let (kind, flags) = check_first_byte(first, rules)?;
+        let (length, length_size) = match rest.first() {
+            None => return Ok(None),
+            // Most packets are short.
+            Some(&byte) if byte < 0x80 => (u32::from(byte), 1),
+            Some(_) => match varint_at(rest)? {
+                Some(length) => length,
+                None => return Ok(None),
+            },
+        };
+        let size = 1 + length_size as u8;
+        let packet_size = length + u32::from(size);
+        if packet_size > rules.size_max {
+            return Err(DecodeError::PacketTooLarge);
+        }
+        Ok(Some(Header {
+            kind,
+            flags,
+            size,
+            packet_size,
+        }))
+    }
+
+    #[inline]
+    fn frame<'a>(&self, raw: &'a [u8]) -> Frame<'a> {
+        Frame {
+            kind: self.kind,
+            flags: self.flags,
+            body: &raw[usize::from(self.size)..],
+            raw,
+        }
+    }
+}
+
+/// Kind and flags, if the rules allow them.
+#[inline]
+fn check_first_byte(byte: u8, rules: &FrameRules) -> Result<(PacketKind, u8), DecodeError> {
+    let flags = byte & 0x0F;
+    let kind = PacketKind::from_number(byte >> 4).ok_or(DecodeError::UnknownKind(byte >> 4))?;
+    match rules.version {
+        Some(version) => check_kind(kind, version, rules.direction)?,
+        None => {
+            let opens = match rules.direction {
+                Direction::FromClient => kind == PacketKind::Connect,
+                Direction::FromServer => matches!(kind, PacketKind::Connack | PacketKind::Auth),
+            };
+            if !opens {
+                return Err(DecodeError::OutOfPlace(kind));
+            }
+        }
+    }
+    check_flags(kind, flags, rules.version)?;
+    Ok((kind, flags))
+}
+
+/// Whether this side sends such packets in this version.
+#[inline]
+pub(super) fn check_kind(
+    kind: PacketKind,
+    version: Version,
+    direction: Direction,
+) -> Result<(), DecodeError> {
+    if !kind.sent_by(direction) {
+        return Err(DecodeError::WrongDirection(kind));
+    }
+    if version < Version::V5 {
+        match (kind, direction) {
+            (PacketKind::Auth, _) => return Err(DecodeError::UnknownKind(kind as u8)),
+            // Before 5.0 only a client says goodbye.
+            (PacketKind::Disconnect, Direction::FromServer) => {
+                return Err(DecodeError::WrongDirection(kind));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The flags of the fixed header have the listed value [MQTT-2.1.3-1].
+#[inline]
+pub(super) fn check_flags(
+    kind: PacketKind,
+    flags: u8,
+    version: Option<Version>,
+) -> Result<(), DecodeError> {
+    let listed = match kind {
+        PacketKind::Publish => {
+            return match flags & 0b0110 {
+                // [MQTT-3.3.1-2] Nothing is sent again at QoS 0.
+                0b0000 if flags & 0b1000 != 0 => Err(DecodeError::DupWithoutQoS),
+                // [MQTT-3.3.1-4] There is no QoS 3.
+                0b0110 => Err(DecodeError::QoS),
+                _ => Ok(()),
+            };
+        }
+        PacketKind::Pubrel | PacketKind::Subscribe | PacketKind::Unsubscribe => {
+            // MQTT 3.1 has a DUP flag here: these packets go out with QoS 1 and may be repeated.
+            if version == Some(Version::V31) && flags == 0b1010 {
+                return Ok(());
+            }
+            0b0010
+        }
+        PacketKind::Connect
+        | PacketKind::Connack
+        | PacketKind::Puback
+        | PacketKind::Pubrec
+        | PacketKind::Pubcomp
+        | PacketKind::Suback
+        | PacketKind::Unsuback
+        | PacketKind::Pingreq
+        | PacketKind::Pingresp
+        | PacketKind::Disconnect
+        | PacketKind::Auth => 0,
+    };
+    if flags == listed {
+        Ok(())
+    } else {
+        Err(DecodeError::Flags(kind))
+    }
+}
