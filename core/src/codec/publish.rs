@@ -7,6 +7,8 @@
 //! Not here: whether the topic name is valid text (the route cache asks once per distinct topic),
 //! topic aliases, expiry.
 
+use std::num::NonZeroU32;
+
 use super::basics::{QoS, Version};
 use super::error::DecodeError;
 use super::frame::{Direction, Frame, PacketKind};
@@ -393,7 +395,7 @@ pub struct PublishParts<'a> {
     /// Topic alias of this connection.
     pub topic_alias: Option<u16>,
     /// Identifiers of the matching subscriptions [MQTT-3.3.4-3].
-    pub subscription_ids: &'a [u32],
+    pub subscription_ids: &'a [NonZeroU32],
     /// Application payload.
     pub payload: &'a [u8],
 }
@@ -410,7 +412,7 @@ impl PublishParts<'_> {
             size += 3;
         }
         for &subscription_id in self.subscription_ids {
-            size += 1 + varint_size(subscription_id);
+            size += 1 + varint_size(subscription_id.get());
         }
         size
     }
@@ -539,7 +541,7 @@ fn put_parts_properties(parts: &PublishParts<'_>, size: usize, out: &mut Vec<u8>
     put_optional_u16(out, id::TOPIC_ALIAS, parts.topic_alias);
     put_optional_u32(out, id::MESSAGE_EXPIRY_INTERVAL, parts.message_expiry_s);
     for &subscription_id in parts.subscription_ids {
-        put_subscription_id(out, subscription_id);
+        put_subscription_id(out, subscription_id.get());
     }
     out.extend_from_slice(parts.properties);
 }

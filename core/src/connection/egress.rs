@@ -119,3 +119,44 @@ impl Egress {
         self.unsent_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_packets_leave_as_one_buffer_and_large_payloads_uncopied() {
+        let mut pool = BufferPool::new();
+        let mut egress = Egress::default();
+        egress.buffer(&mut pool).extend_from_slice(b"ab");
+        assert!(
+            egress.grew(2),
+            "the first output makes the connection dirty"
+        );
+        egress.buffer(&mut pool).extend_from_slice(b"c");
+        assert!(!egress.grew(1), "it is dirty already");
+        assert!(matches!(egress.take(), Some(Output::One(bytes)) if bytes == b"abc"));
+        assert_eq!(egress.unsent_bytes(), 3, "taken is not sent");
+
+        let payload = Bytes::from(vec![7; 100]);
+        egress.buffer(&mut pool).extend_from_slice(b"head");
+        assert!(egress.grew(4));
+        assert!(!egress.push_shared(payload.clone()));
+        egress.buffer(&mut pool).extend_from_slice(b"next");
+        assert!(!egress.grew(4));
+        let Some(Output::Many(chunks)) = egress.take() else {
+            panic!("three chunks")
+        };
+        let slices: Vec<&[u8]> = chunks.iter().map(Chunk::as_slice).collect();
+        assert_eq!(slices, [b"head", &payload[..], b"next"]);
+        assert_eq!(slices[1].as_ptr(), payload.as_ptr());
+        egress.sent(3 + 108);
+        assert_eq!(egress.unsent_bytes(), 0);
+        assert!(egress.take().is_none());
+        assert_eq!(
+            egress.tail.capacity() + egress.chunks.capacity(),
+            0,
+            "idle holds no buffer"
+        );
+    }
+}

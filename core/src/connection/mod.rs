@@ -2,6 +2,8 @@
 
 mod egress;
 mod pool;
+mod table;
 
 pub use egress::{Chunk, Egress, Output};
 pub use pool::BufferPool;
+pub use table::{AwaitConnect, Connection, Connections};

@@ -1,18 +1,45 @@
 //! The shard: a synchronous, deterministic state machine.
+//!
+//! [`Shard::handle`] takes one event and runs to completion. Where to read on: an event's way
+//! starts in `on_*.rs`; `deliver.rs` is the way out of a message, `gather.rs` the one subtle
+//! protocol between shards.
 
-pub mod event;
-pub mod outbox;
+mod deliver;
+mod event;
+mod gather;
+mod metrics;
+mod on_ack;
+mod on_close;
+mod on_connect;
+mod on_packet;
+mod on_publish;
+mod on_shard_msg;
+mod on_subscribe;
+mod outbox;
+mod random;
+mod routes;
+mod timers;
 
 use std::sync::Arc;
 
 pub use event::{CloseCause, Event, GatherId, MsgClass, PeerIdentity, ShardMsg};
+pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox};
 
-use crate::connection::{BufferPool, Output};
+use deliver::Dispatch;
+use on_ack::Ack;
+use random::Random;
+use routes::RouteCache;
+use timers::{Timer, Timers};
+
+use crate::connection::{Chunk, Connection, Connections, Output};
+use crate::home::Home;
 use crate::ids::{ConnId, ShardId};
 use crate::limits::Limits;
+use crate::session::Sessions;
+use crate::store::Gate;
 use crate::time::Instant;
-use crate::topic::InterestTable;
+use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
 /// What a shard is made with.
 #[derive(Clone, Debug)]
@@ -34,15 +61,49 @@ pub struct ShardConfig {
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
-    pool: BufferPool,
+    home: Home,
+    connections: Connections,
+    dispatch: Dispatch,
+    index: SubscriptionIndex,
+    interest: Interest,
+    routes: RouteCache,
+    retained: RetainedStore,
+    /// When the `Retained` timer is set for.
+    retained_purge_at: Option<Instant>,
+    timers: Timers,
+    gate: Gate<Ack>,
+    random: Random,
+    /// Properties of the PUBLISH at hand, as they travel on.
+    properties: Vec<u8>,
+    is_shutting_down: bool,
 }
 
 impl Shard {
     /// A shard without clients.
     pub fn new(config: ShardConfig) -> Shard {
+        assert!(
+            config.id.index() < config.shards,
+            "a shard is one of the shards"
+        );
+        let home = Home::new(config.secret, config.shards);
+        let limits = config.limits.clone();
+        let topic_limits = TopicLimits::of(&limits);
+        let seed = config.secret[0] ^ config.secret[1].rotate_left(32);
         Shard {
+            home,
+            connections: Connections::default(),
+            dispatch: Dispatch::new(limits.clone(), Sessions::new(home)),
+            index: SubscriptionIndex::new(seed),
+            interest: Interest::new(config.id),
+            routes: RouteCache::new(seed, topic_limits),
+            retained: RetainedStore::new(&limits, seed),
+            retained_purge_at: None,
+            timers: Timers::default(),
+            gate: Gate::new(),
+            random: Random::new(seed ^ (config.id.index() as u64) << 56),
+            properties: Vec::new(),
+            is_shutting_down: false,
             config,
-            pool: BufferPool::new(),
         }
     }
 
@@ -53,26 +114,146 @@ impl Shard {
 
     /// Takes in one event and puts the effects into `out`. Never blocks, never fails.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
-        let _ = (now, event, out);
+        match event {
+            Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, out),
+            Event::Received { conn, bytes } => self.on_received(now, conn, bytes, out),
+            Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
+            Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
+            Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
+            Event::Persisted { upto } => self.on_persisted(upto, out),
+            Event::DeadlineReached => self.on_deadline(now, out),
+            Event::ShutdownRequested => self.on_shutdown(now, out),
+        }
     }
 
     /// When to call with `Event::DeadlineReached` at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        self.timers.next()
+    }
+
+    /// CONNECT was seen whole on this connection, and it stays on this shard.
+    pub fn is_home(&self, conn: ConnId) -> bool {
+        match self.connections.get(conn) {
+            Some(Connection::Open(_) | Connection::Closing(_)) => true,
+            Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
+            | None => false,
+        }
     }
 
     /// Everything that `conn` has to send. Ask for connections that were reported dirty and have no
     /// output in flight, and again when an output has been sent.
     pub fn take_output(&mut self, conn: ConnId) -> Option<Output> {
-        let _ = conn;
-        None
+        match self.connections.get_mut(conn)? {
+            Connection::Open(session) => {
+                let session = self.dispatch.sessions.get_mut(*session)?;
+                session.link.as_mut()?.egress.take()
+            }
+            Connection::Closing(egress) => egress.take(),
+            Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver => None,
+        }
     }
 
     /// Gives the buffers of a sent output back.
     pub fn recycle(&mut self, output: Output) {
         match output {
-            Output::One(buffer) => self.pool.put(buffer),
-            Output::Many(_) => {}
+            Output::One(buffer) => self.dispatch.pool.put(buffer),
+            Output::Many(chunks) => {
+                for chunk in chunks {
+                    match chunk {
+                        Chunk::Own(buffer) => self.dispatch.pool.put(buffer),
+                        Chunk::Shared(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the shard has counted since its start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.dispatch.metrics
+    }
+
+    /// What the shard holds. Walks all sessions: for tests and slow reports.
+    pub fn gauges(&self) -> Gauges {
+        let mut gauges = Gauges {
+            connections: self.connections.len(),
+            sessions: self.dispatch.sessions.len(),
+            subscriptions: self.index.len(),
+            retained: self.retained.len(),
+            timers: self.timers.len(),
+            gathers: self.dispatch.gathers.len(),
+            ..Gauges::default()
+        };
+        for (_, session) in self.dispatch.sessions.iter() {
+            gauges.queued_messages += session.queue.len();
+            gauges.queued_bytes += session.queue.bytes();
+            gauges.inflight += session.window.unsettled_count();
+            gauges.receipts += session.receipts.len();
+            gauges.wills += usize::from(session.will.is_some());
+            if let Some(link) = &session.link {
+                gauges.unsent_bytes += u64::from(link.egress.unsent_bytes());
+            }
+        }
+        gauges
+    }
+
+    fn on_send_progress(&mut self, now: Instant, conn: ConnId, size: u32, out: &mut Outbox) {
+        match self.connections.get_mut(conn) {
+            Some(Connection::Open(id)) => {
+                let id = *id;
+                let session = self
+                    .dispatch
+                    .sessions
+                    .get_mut(id)
+                    .expect("an open connection has a session");
+                let link = session
+                    .link
+                    .as_mut()
+                    .expect("an open connection is its session's link");
+                link.egress.sent(size);
+                let owes = !session.queue.is_empty()
+                    || session.window.has_resends()
+                    || !session.gathers.is_empty();
+                if owes {
+                    self.dispatch.pump(now, id, out);
+                }
+            }
+            Some(Connection::Closing(egress)) => egress.sent(size),
+            Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
+            | None => {}
+        }
+    }
+
+    fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Connect(conn) => self.on_connect_deadline(conn, out),
+                Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
+                Timer::Will(session) => self.on_will_due(now, session, out),
+                Timer::Expiry(session) => self.on_session_expired(now, session, out),
+                Timer::Retained => {
+                    self.retained_purge_at = None;
+                    self.retained.purge_expired(now);
+                    self.set_retained_timer(now);
+                }
+            }
+        }
+    }
+
+    /// Sets the purge timer for the earliest retained message that expires. What a bounded purge
+    /// left over is due in the next turns, not in this one.
+    fn set_retained_timer(&mut self, now: Instant) {
+        let soonest = now + std::time::Duration::from_millis(1);
+        let next = self.retained.next_expiry().map(|at| at.max(soonest));
+        if next == self.retained_purge_at {
+            return;
+        }
+        if let Some(at) = self.retained_purge_at.take() {
+            self.timers.cancel(at, Timer::Retained);
+        }
+        if let Some(at) = next {
+            self.timers.set(at, Timer::Retained);
+            self.retained_purge_at = Some(at);
         }
     }
 }

@@ -6,11 +6,10 @@
 //! - `tree`: filters to values, over the `levels` it shares with `retained`.
 //! - `index`: filters to the sessions of one shard.
 //! - `interest`: which shards may care; the only state of the core that shards share.
-//! - `retained`: the retained messages of one shard; `home`: which shard that is.
+//! - `retained`: the retained messages of one shard.
 
 mod filter;
 mod hash;
-mod home;
 mod index;
 mod interest;
 mod levels;
@@ -23,7 +22,6 @@ mod testing;
 mod tree;
 
 pub use filter::TopicFilter;
-pub use home::owner_of_topic;
 pub use index::{Subscribed, SubscriptionIndex, SubscriptionOptions, Unsubscribed};
 pub use interest::{Interest, InterestTable, ShardSet};
 pub use name::{TopicError, TopicLimits, TopicName};

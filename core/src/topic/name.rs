@@ -39,6 +39,29 @@ pub enum TopicError {
     MalformedShare,
 }
 
+impl TopicError {
+    /// The text may be fine elsewhere: it is beyond a bound of this broker.
+    pub fn is_limit(self) -> bool {
+        match self {
+            TopicError::TooLong | TopicError::TooDeep | TopicError::TooManyWildcards => true,
+            TopicError::Empty
+            | TopicError::Malformed
+            | TopicError::MisplacedWildcard
+            | TopicError::MalformedShare => false,
+        }
+    }
+}
+
+impl TopicLimits {
+    /// The part of the limits that is about topics.
+    pub fn of(limits: &Limits) -> TopicLimits {
+        TopicLimits {
+            size_max: limits.topic_size_max,
+            levels_max: limits.topic_levels_max,
+        }
+    }
+}
+
 impl<'a> TopicName<'a> {
     /// Checks what a peer sent.
     pub fn parse(bytes: &'a [u8], limits: &TopicLimits) -> Result<TopicName<'a>, TopicError> {

@@ -1,0 +1,137 @@
+//! The connections of one shard, by the slot that the shell gave them.
+//!
+//! Invariant: a slot is `Vacant` exactly while the shell has no connection in it: before
+//! `Event::Accepted` and after `Event::Closed`.
+
+use super::Egress;
+use crate::codec::Framer;
+use crate::ids::{ConnId, SessionId};
+use crate::shard::PeerIdentity;
+use crate::time::Instant;
+
+/// States of a connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// No connection.
+    Vacant,
+    /// Its first packet has not arrived whole.
+    AwaitConnect(Box<AwaitConnect>),
+    /// CONNECT was accepted: the rest is in the session's link.
+    Open(SessionId),
+    /// The shell was asked to close it; holds what is still to be sent.
+    Closing(Box<Egress>),
+    /// It moved to another shard; the shell will report it closed.
+    HandedOver,
+}
+
+/// A connection before its CONNECT.
+#[derive(Debug)]
+pub struct AwaitConnect {
+    /// When it was accepted.
+    pub since: Instant,
+    /// Who is there.
+    pub peer: PeerIdentity,
+    /// What has come of the CONNECT.
+    pub framer: Framer,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Connections {
+    slots: Vec<Slot>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    connection: Connection,
+}
+
+impl Connections {
+    /// Notes a new connection. The slot is vacant: that is the shell's promise.
+    pub fn insert(&mut self, conn: ConnId, connection: AwaitConnect) {
+        let index = conn.index as usize;
+        while self.slots.len() <= index {
+            self.slots.push(Slot {
+                generation: 0,
+                connection: Connection::Vacant,
+            });
+        }
+        let slot = &mut self.slots[index];
+        let vacant = matches!(slot.connection, Connection::Vacant);
+        assert!(
+            vacant,
+            "a slot was used again before its connection was closed"
+        );
+        slot.generation = conn.generation;
+        slot.connection = Connection::AwaitConnect(Box::new(connection));
+        self.count += 1;
+    }
+
+    /// The state of a connection; `None` for an id of an earlier use of the slot.
+    pub fn get(&self, conn: ConnId) -> Option<&Connection> {
+        let slot = self.slots.get(conn.index as usize)?;
+        (slot.generation == conn.generation).then_some(&slot.connection)
+    }
+
+    /// The state of a connection; `None` for an id of an earlier use of the slot.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(conn.index as usize)?;
+        (slot.generation == conn.generation).then_some(&mut slot.connection)
+    }
+
+    /// Changes the state of a live connection and gives the one before.
+    pub fn replace(&mut self, conn: ConnId, connection: Connection) -> Connection {
+        let present = self
+            .get_mut(conn)
+            .expect("only live connections change state");
+        assert!(
+            !matches!(present, Connection::Vacant),
+            "a vacant slot has no state to change"
+        );
+        std::mem::replace(present, connection)
+    }
+
+    /// Vacates the slot and gives the last state; `None` for a stale id.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Connection> {
+        let present = self.get_mut(conn)?;
+        if matches!(present, Connection::Vacant) {
+            return None;
+        }
+        let last = std::mem::replace(present, Connection::Vacant);
+        self.count -= 1;
+        while self
+            .slots
+            .last()
+            .is_some_and(|s| matches!(s.connection, Connection::Vacant))
+        {
+            self.slots.pop();
+        }
+        if self.slots.capacity() > 4 * (self.slots.len() + 16) {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
+        Some(last)
+    }
+
+    /// Connections that are not vacant.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// None is there.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The ids of all connections, in slot order.
+    pub fn ids(&self) -> impl Iterator<Item = ConnId> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let taken = !matches!(slot.connection, Connection::Vacant);
+            taken.then_some(ConnId {
+                index: index as u32,
+                generation: slot.generation,
+            })
+        })
+    }
+}

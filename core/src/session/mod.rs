@@ -1,0 +1,117 @@
+//! Sessions: what the broker keeps for a client, connected or not.
+
+mod alias;
+mod queue;
+mod receipts;
+mod table;
+mod will;
+mod window;
+
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
+pub use alias::InboundAliases;
+pub use queue::{Delivery, Queue, QueueFull};
+pub use receipts::Receipts;
+pub use table::Sessions;
+pub use will::Will;
+pub use window::{AckError, Resend, Window};
+
+use crate::codec::{Framer, Version};
+use crate::connection::Egress;
+use crate::ids::{ClientKey, ConnId};
+use crate::shard::GatherId;
+use crate::time::Instant;
+use crate::topic::TopicFilter;
+
+/// One session [MQTT-4.1.0-1].
+///
+/// Invariants:
+/// - `expires_at` and `will_at` are set only while `link` is `None`, and each has its timer.
+/// - a session whose `expiry` is zero has a link: it ends with its connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Identifies the session among all shards [MQTT-3.1.3-2].
+    pub client_id: Box<str>,
+    /// Keyed hash of `client_id`.
+    pub key: ClientKey,
+    /// Version of the present or the last connection.
+    pub version: Version,
+    /// How long the session outlives its connection.
+    pub expiry: Expiry,
+    /// The connection; `None` while the client is away.
+    pub link: Option<Link>,
+    /// Filters subscribed to; their options are in the index.
+    pub subscriptions: HashSet<TopicFilter, FixedState>,
+    /// QoS 1 and 2 on the way out.
+    pub window: Window,
+    /// Behind the window.
+    pub queue: Queue,
+    /// QoS 2 on the way in.
+    pub receipts: Receipts,
+    /// Published when the client is lost.
+    pub will: Option<Box<Will>>,
+    /// When an away session ends.
+    pub expires_at: Option<Instant>,
+    /// When the will of an away session is published.
+    pub will_at: Option<Instant>,
+    /// Subscriptions whose retained messages are still being gathered or sent.
+    pub gathers: Vec<GatherId>,
+}
+
+/// How long a session outlives its connection [MQTT-3.1.2-23].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Not at all.
+    WithConnection,
+    /// For this long.
+    After(Duration),
+}
+
+impl Expiry {
+    /// From a Session Expiry Interval in seconds, bounded by `max_s`. "Never" (0xFFFFFFFF) is
+    /// bounded like any other unless the bound is "never" too.
+    pub fn from_seconds(seconds: u32, max_s: u32) -> Expiry {
+        match seconds.min(max_s) {
+            0 => Expiry::WithConnection,
+            u32::MAX => Expiry::After(Duration::MAX),
+            bounded => Expiry::After(Duration::from_secs(u64::from(bounded))),
+        }
+    }
+}
+
+/// The connection of a session.
+#[derive(Debug)]
+pub struct Link {
+    /// Which connection.
+    pub conn: ConnId,
+    /// The packet that has arrived in part.
+    pub framer: Framer,
+    /// What is to be sent.
+    pub egress: Egress,
+    /// Silence after which the client counts as lost; `None`: never [MQTT-3.1.2-22].
+    pub silence_max: Option<Duration>,
+    /// When the last whole packet came.
+    pub last_packet_at: Instant,
+    /// When the keep-alive timer fires; it is moved on lazily.
+    pub keep_alive_at: Option<Instant>,
+    /// PUBLISH packets with QoS 1 and 2 that the client takes at once [MQTT-3.3.4-9].
+    pub receive_maximum: u16,
+    /// Largest packet that the client takes [MQTT-3.1.2-24].
+    pub packet_size_max: u32,
+    /// Reason strings are welcome on any packet [MQTT-3.1.2-29].
+    pub problem_information: bool,
+    /// Session Expiry Interval of CONNECT, in seconds; zero forbids another one in DISCONNECT.
+    pub connect_expiry_s: u32,
+    /// Topic aliases of the client; `None` until it sets one.
+    pub aliases: Option<Box<InboundAliases>>,
+}
+
+impl Session {
+    /// Messages are kept for a next connection.
+    pub fn outlives_connection(&self) -> bool {
+        self.expiry != Expiry::WithConnection
+    }
+}

@@ -1,0 +1,141 @@
+//! Messages that wait for one client: it is away, or its window is full, or its socket is slow.
+//!
+//! Invariant: `bytes` is the sum of the sizes of the messages in it.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::codec::QoS;
+use crate::message::Message;
+
+/// A message on its way to one client: what its subscriptions made of it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The smaller of the message's and the subscription's QoS [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// RETAIN flag to send.
+    pub retain: bool,
+    /// Subscription identifiers to send; `None` for none.
+    pub subscription_ids: Option<Box<[NonZeroU32]>>,
+}
+
+impl PartialEq for Delivery {
+    fn eq(&self, other: &Delivery) -> bool {
+        self.message.parts().payload == other.message.parts().payload
+            && self.message.topic() == other.message.topic()
+            && (self.qos, self.retain) == (other.qos, other.retain)
+            && self.subscription_ids == other.subscription_ids
+    }
+}
+
+impl Eq for Delivery {}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: VecDeque<Delivery>,
+    bytes: u64,
+}
+
+/// The queue is at one of its bounds; the message is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+impl Queue {
+    /// Appends a message, unless that would exceed `count_max` messages or `bytes_max` bytes. One
+    /// message always fits into an empty queue.
+    pub fn push(
+        &mut self,
+        delivery: Delivery,
+        count_max: u32,
+        bytes_max: u32,
+    ) -> Result<(), QueueFull> {
+        let size = delivery.message.size() as u64;
+        let over =
+            self.waiting.len() >= count_max as usize || self.bytes + size > u64::from(bytes_max);
+        if over && (!self.waiting.is_empty() || count_max == 0) {
+            return Err(QueueFull);
+        }
+        self.bytes += size;
+        self.waiting.push_back(delivery);
+        Ok(())
+    }
+
+    /// Takes the oldest message.
+    pub fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.waiting.pop_front()?;
+        self.bytes -= delivery.message.size() as u64;
+        if self.waiting.is_empty() {
+            assert!(self.bytes == 0, "an empty queue holds no bytes");
+            self.waiting = VecDeque::new();
+        }
+        Some(delivery)
+    }
+
+    /// Messages waiting.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Bytes that the waiting messages keep in memory.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClientKey;
+    use crate::message::MessageParts;
+
+    fn delivery(payload_size: usize) -> Delivery {
+        let message = Message::new(MessageParts {
+            topic: b"t",
+            properties: b"",
+            payload: &vec![0; payload_size],
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at: None,
+            publisher: ClientKey(0),
+        });
+        Delivery {
+            message: Arc::new(message),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+        }
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_count_and_by_bytes() {
+        let size = delivery(1000).message.size() as u32;
+        for (count_max, bytes_max, expected) in [
+            (3, u32::MAX, 3),
+            (100, 3 * size, 3),
+            (100, 3 * size - 1, 2),
+            (100, 1, 1), // One message always fits.
+            (0, u32::MAX, 0),
+        ] {
+            let mut queue = Queue::default();
+            let taken =
+                (0..10).filter(|_| queue.push(delivery(1000), count_max, bytes_max).is_ok());
+            assert_eq!(
+                taken.count(),
+                expected,
+                "{count_max} messages, {bytes_max} bytes"
+            );
+            assert_eq!(queue.bytes(), expected as u64 * u64::from(size));
+            while queue.pop().is_some() {}
+            assert_eq!((queue.len(), queue.bytes()), (0, 0));
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Outgoing QoS 1 and QoS 2 window of one session.
+//!
+//! Holds what was sent and not yet settled, in send order, so that a reconnect can replay it.
+//! Packet identifiers are handed out in sequence, so that the window is one run of identifiers and
+//! an acknowledgement finds its entry by subtraction. An entry that is settled out of order stays
+//! as a hole until everything before it is settled.
+//!
+//! Invariants:
+//! - `entries.len() <= ID_COUNT`, so an identifier names at most one entry [MQTT-2.2.1-4].
+//! - the order of `entries` is the order of first transmission [MQTT-4.6.0-1].
+//! - `entries[..cursor]` were sent on this connection; `open` of them hold a unit of the client's
+//!   Receive Maximum [MQTT-3.3.4-9].
+//! - the first entry is not settled.
+//!
+//! Not here: what to send next (`queue.rs`), bytes (`egress.rs`), durability (`store`).
+
+use std::collections::VecDeque;
+
+use super::queue::Delivery;
+use crate::codec::QoS;
+use crate::ids::PacketId;
+
+/// Identifiers run from 1 to 65,535.
+const ID_COUNT: usize = 65_535;
+
+/// The window.
+#[derive(Debug, Default)]
+pub struct Window {
+    entries: VecDeque<Entry>,
+    /// Sequence number of `entries[0]`, modulo `ID_COUNT`; its identifier is one more.
+    first: u16,
+    /// Entries before this index were sent on this connection.
+    cursor: u32,
+    /// Sent PUBLISH packets of this connection whose exchange is not complete.
+    open: u16,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    /// Counted in `open`.
+    holds_quota: bool,
+    /// What to send again after a reconnect; sessions that end with their connection keep nothing.
+    delivery: Option<Delivery>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// QoS 1, waits for PUBACK.
+    Sent1,
+    /// QoS 2, waits for PUBREC.
+    Sent2,
+    /// QoS 2, PUBREL is due or sent: waits for PUBCOMP.
+    Released,
+    Settled,
+}
+
+/// An acknowledgement that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckError {
+    /// No exchange with this identifier is open.
+    NotFound,
+    /// The exchange of this identifier is of the other QoS.
+    WrongKind,
+}
+
+/// Something to send again after a reconnect.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resend {
+    /// The PUBLISH, with DUP [MQTT-3.3.1-1].
+    Publish(PacketId, Delivery),
+    /// Only the PUBREL: the PUBLISH has been received [MQTT-4.3.3-6].
+    Pubrel(PacketId),
+}
+
+impl Window {
+    /// Whether one more PUBLISH may be sent to a client with this Receive Maximum.
+    pub fn has_room(&self, receive_maximum: u16) -> bool {
+        self.open < receive_maximum && self.entries.len() < ID_COUNT
+    }
+
+    /// Enters a PUBLISH that is sent now, and gives its identifier. `delivery` is kept for a
+    /// reconnect; `None` if the session ends with its connection.
+    pub fn push(&mut self, qos: QoS, delivery: Option<Delivery>) -> PacketId {
+        assert!(
+            self.entries.len() < ID_COUNT,
+            "the window is full: ask has_room first"
+        );
+        assert!(!self.has_resends(), "resends go before new messages");
+        let state = match qos {
+            QoS::AtLeastOnce => State::Sent1,
+            QoS::ExactlyOnce => State::Sent2,
+            QoS::AtMostOnce => unreachable!("QoS 0 has no window"),
+        };
+        let id = self.id_at(self.entries.len());
+        self.entries.push_back(Entry {
+            state,
+            holds_quota: true,
+            delivery,
+        });
+        self.open += 1;
+        self.cursor += 1;
+        id
+    }
+
+    /// PUBACK: the message is delivered.
+    pub fn on_puback(&mut self, id: PacketId) -> Result<(), AckError> {
+        let index = self.find(id)?;
+        match self.entries[index].state {
+            State::Sent1 => self.settle(index),
+            State::Sent2 | State::Released => return Err(AckError::WrongKind),
+            State::Settled => unreachable!("find skips settled entries"),
+        }
+        Ok(())
+    }
+
+    /// PUBREC without an error: the message is dropped here, PUBREL is to be sent. Also for a
+    /// repeated PUBREC.
+    pub fn on_pubrec(&mut self, id: PacketId) -> Result<(), AckError> {
+        let index = self.find(id)?;
+        let entry = &mut self.entries[index];
+        match entry.state {
+            State::Sent2 | State::Released => {
+                entry.state = State::Released;
+                entry.delivery = None;
+                Ok(())
+            }
+            State::Sent1 => Err(AckError::WrongKind),
+            State::Settled => unreachable!("find skips settled entries"),
+        }
+    }
+
+    /// PUBREC with an error: the exchange ends, the message is not delivered [MQTT-4.4.0-2].
+    pub fn on_pubrec_refused(&mut self, id: PacketId) -> Result<(), AckError> {
+        let index = self.find(id)?;
+        match self.entries[index].state {
+            State::Sent2 => self.settle(index),
+            State::Sent1 | State::Released => return Err(AckError::WrongKind),
+            State::Settled => unreachable!("find skips settled entries"),
+        }
+        Ok(())
+    }
+
+    /// PUBCOMP: the exchange is complete.
+    pub fn on_pubcomp(&mut self, id: PacketId) -> Result<(), AckError> {
+        let index = self.find(id)?;
+        match self.entries[index].state {
+            State::Released => self.settle(index),
+            State::Sent1 | State::Sent2 => return Err(AckError::WrongKind),
+            State::Settled => unreachable!("find skips settled entries"),
+        }
+        Ok(())
+    }
+
+    /// Ends an exchange whose PUBLISH cannot be sent again: the client takes no packet that large.
+    pub fn give_up(&mut self, id: PacketId) {
+        if let Ok(index) = self.find(id) {
+            self.settle(index);
+        }
+    }
+
+    /// The connection is gone: everything open has to be sent again on the next one, against a
+    /// fresh quota [MQTT-4.9.0-1].
+    pub fn rewind(&mut self) {
+        self.cursor = 0;
+        self.open = 0;
+        for entry in &mut self.entries {
+            entry.holds_quota = false;
+        }
+    }
+
+    /// Something of an earlier connection is still to be sent on this one.
+    pub fn has_resends(&self) -> bool {
+        (self.cursor as usize) < self.entries.len()
+    }
+
+    /// The next thing to send again, in the original order; `None` when there is none or when the
+    /// quota is used up.
+    pub fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
+        while let Some(entry) = self.entries.get_mut(self.cursor as usize) {
+            let index = self.cursor as usize;
+            match entry.state {
+                State::Settled => self.cursor += 1,
+                State::Released => {
+                    self.cursor += 1;
+                    return Some(Resend::Pubrel(self.id_at(index)));
+                }
+                State::Sent1 | State::Sent2 => {
+                    if self.open >= receive_maximum {
+                        return None;
+                    }
+                    let delivery = entry
+                        .delivery
+                        .clone()
+                        .expect("a session that outlives keeps its messages");
+                    entry.holds_quota = true;
+                    self.open += 1;
+                    self.cursor += 1;
+                    return Some(Resend::Publish(self.id_at(index), delivery));
+                }
+            }
+        }
+        None
+    }
+
+    /// Exchanges that are not complete.
+    pub fn unsettled_count(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|e| e.state != State::Settled)
+            .count()
+    }
+
+    /// Nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn id_at(&self, index: usize) -> PacketId {
+        let sequence = (usize::from(self.first) + index) % ID_COUNT;
+        PacketId::new(sequence as u16 + 1).expect("one more than a sequence number is not zero")
+    }
+
+    fn find(&self, id: PacketId) -> Result<usize, AckError> {
+        let sequence = usize::from(id.get()) - 1;
+        let index = (sequence + ID_COUNT - usize::from(self.first)) % ID_COUNT;
+        match self.entries.get(index) {
+            Some(entry) if entry.state != State::Settled => Ok(index),
+            Some(_) | None => Err(AckError::NotFound),
+        }
+    }
+
+    fn settle(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Settled;
+        entry.delivery = None;
+        if std::mem::take(&mut entry.holds_quota) {
+            assert!(
+                self.open > 0,
+                "an exchange holds quota that was not counted"
+            );
+            self.open -= 1;
+        }
+        while self
+            .entries
+            .front()
+            .is_some_and(|e| e.state == State::Settled)
+        {
+            self.entries.pop_front();
+            self.first = ((usize::from(self.first) + 1) % ID_COUNT) as u16;
+            self.cursor = self.cursor.saturating_sub(1);
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_MAX {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+/// An empty window keeps room for this many entries: 40 bytes each.
+const KEPT_CAPACITY_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClientKey;
+    use crate::message::{Message, MessageParts};
+    use std::sync::Arc;
+
+    fn delivery(text: &str, qos: QoS) -> Delivery {
+        let message = Message::new(MessageParts {
+            topic: b"t",
+            properties: b"",
+            payload: text.as_bytes(),
+            qos,
+            retain: false,
+            expires_at: None,
+            publisher: ClientKey(0),
+        });
+        Delivery {
+            message: Arc::new(message),
+            qos,
+            retain: false,
+            subscription_ids: None,
+        }
+    }
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).unwrap()
+    }
+
+    #[test]
+    fn identifiers_are_unique_and_wrap_without_zero() {
+        let mut window = Window::default();
+        let mut last = 0;
+        for round in 0..200_000u32 {
+            let id = window.push(QoS::AtLeastOnce, None);
+            assert_eq!(u32::from(id.get()), round % 65_535 + 1);
+            assert_ne!(id.get(), last);
+            last = id.get();
+            window.on_puback(id).unwrap();
+        }
+        assert!(window.is_empty());
+    }
+
+    // THREATS 52: an identifier that stays in flight is never used again.
+    #[test]
+    fn a_stuck_identifier_stalls_the_window_and_is_not_reused() {
+        let mut window = Window::default();
+        let stuck = window.push(QoS::AtLeastOnce, None);
+        for _ in 1..ID_COUNT {
+            assert!(window.has_room(2));
+            let id = window.push(QoS::AtLeastOnce, None);
+            assert_ne!(id, stuck);
+            window.on_puback(id).unwrap();
+        }
+        assert!(
+            !window.has_room(2),
+            "the next identifier would be the stuck one"
+        );
+        window.on_puback(stuck).unwrap();
+        assert!(window.has_room(2));
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn acknowledgements_of_the_wrong_kind_or_of_nothing_are_told_apart() {
+        let mut window = Window::default();
+        let one = window.push(QoS::AtLeastOnce, None);
+        let two = window.push(QoS::ExactlyOnce, None);
+        assert_eq!(window.on_puback(id(77)), Err(AckError::NotFound));
+        assert_eq!(window.on_puback(two), Err(AckError::WrongKind));
+        assert_eq!(window.on_pubrec(one), Err(AckError::WrongKind));
+        assert_eq!(window.on_pubcomp(two), Err(AckError::WrongKind));
+        assert_eq!(window.on_pubrec(two), Ok(()));
+        assert_eq!(
+            window.on_pubrec(two),
+            Ok(()),
+            "a repeated PUBREC is answered again"
+        );
+        assert_eq!(window.on_pubcomp(two), Ok(()));
+        assert_eq!(window.on_pubcomp(two), Err(AckError::NotFound));
+        assert_eq!(window.on_puback(one), Ok(()));
+        assert_eq!(window.on_puback(one), Err(AckError::NotFound));
+    }
+
+    // [MQTT-4.4.0-1] [MQTT-4.3.3-6]
+    #[test]
+    fn a_reconnect_replays_in_order_and_pubrel_instead_of_a_received_publish() {
+        let mut window = Window::default();
+        let a = window.push(QoS::AtLeastOnce, Some(delivery("a", QoS::AtLeastOnce)));
+        let b = window.push(QoS::ExactlyOnce, Some(delivery("b", QoS::ExactlyOnce)));
+        let c = window.push(QoS::ExactlyOnce, Some(delivery("c", QoS::ExactlyOnce)));
+        let d = window.push(QoS::AtLeastOnce, Some(delivery("d", QoS::AtLeastOnce)));
+        window.on_pubrec(b).unwrap();
+        window.on_puback(a).unwrap();
+        window.rewind();
+        assert_eq!(window.next_resend(1), Some(Resend::Pubrel(b)));
+        let resent = window.next_resend(1);
+        assert_eq!(
+            resent,
+            Some(Resend::Publish(c, delivery("c", QoS::ExactlyOnce)))
+        );
+        assert_eq!(window.next_resend(1), None, "the quota of one is used up");
+        assert!(window.has_resends());
+        window.on_pubrec(c).unwrap();
+        assert_eq!(window.next_resend(1), None, "quota returns with PUBCOMP");
+        window.on_pubcomp(c).unwrap();
+        assert!(matches!(window.next_resend(1), Some(Resend::Publish(id, _)) if id == d));
+        assert!(!window.has_resends());
+    }
+
+    // THREATS 53: the quota starts afresh with each connection.
+    #[test]
+    fn the_quota_does_not_leak_over_reconnects() {
+        let mut window = Window::default();
+        for text in ["a", "b", "c"] {
+            assert!(window.has_room(3));
+            window.push(QoS::AtLeastOnce, Some(delivery(text, QoS::AtLeastOnce)));
+        }
+        for _ in 0..100 {
+            assert!(!window.has_room(3) || window.has_resends());
+            window.rewind();
+            for _ in 0..3 {
+                assert!(window.next_resend(3).is_some());
+            }
+            assert_eq!(window.next_resend(3), None);
+        }
+        for value in 1..=3 {
+            window.on_puback(id(value)).unwrap();
+        }
+        assert!(window.has_room(1));
+    }
+}

@@ -1,0 +1,477 @@
+//! From a message and its routes to bytes on connections.
+//!
+//! A fan-out encodes a packet once per variant (version, with or without packet identifier) and
+//! copies it to each subscriber. A QoS 0 message that stays on its shard is never allocated: it is
+//! encoded from the packet it came in.
+//!
+//! Invariants:
+//! - a QoS 1 or 2 message is sent only if nothing waits before it in the session, so that order
+//!   is kept on every path [MQTT-4.6.0-5].
+//! - the bytes that wait for one socket stay below `unsent_bytes_max` plus one packet.
+//!
+//! Not here: who gets a message (`routes.rs`), retained snapshots (`gather.rs`).
+
+use std::cmp::min;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::gather::Gathers;
+use super::metrics::{DropReason, Metrics};
+use super::outbox::Outbox;
+use super::routes::CachedRoutes;
+use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
+use crate::connection::BufferPool;
+use crate::ids::{PacketId, SessionId};
+use crate::limits::Limits;
+use crate::message::{Message, MessageParts};
+use crate::session::{Delivery, Link, Resend, Session, Sessions};
+use crate::time::Instant;
+use crate::topic::Route;
+
+/// The sessions of a shard and what it takes to send to them.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub limits: Arc<Limits>,
+    pub sessions: Sessions,
+    pub gathers: Gathers,
+    pub pool: BufferPool,
+    pub metrics: Metrics,
+    encodings: Encodings,
+}
+
+/// A message being delivered: borrowed from its packet until somebody has to keep it.
+#[derive(Debug)]
+pub struct Offering<'a> {
+    pub parts: MessageParts<'a>,
+    shared: Option<Arc<Message>>,
+}
+
+impl<'a> Offering<'a> {
+    /// Of a packet that is being handled.
+    pub fn new(parts: MessageParts<'a>) -> Offering<'a> {
+        Offering {
+            parts,
+            shared: None,
+        }
+    }
+
+    /// Of a message that is shared already.
+    pub fn of(message: &'a Arc<Message>) -> Offering<'a> {
+        Offering {
+            parts: message.parts(),
+            shared: Some(message.clone()),
+        }
+    }
+
+    /// The message to keep; the first call makes the one copy.
+    pub fn share(&mut self) -> &Arc<Message> {
+        self.shared
+            .get_or_insert_with(|| Arc::new(Message::new(self.parts)))
+    }
+}
+
+/// How one subscriber gets a message.
+#[derive(Clone, Copy, Debug)]
+struct Terms<'a> {
+    qos: QoS,
+    retain: bool,
+    ids: &'a [NonZeroU32],
+}
+
+impl Dispatch {
+    /// No sessions yet.
+    pub fn new(limits: Arc<Limits>, sessions: Sessions) -> Dispatch {
+        Dispatch {
+            limits,
+            sessions,
+            gathers: Gathers::default(),
+            pool: BufferPool::new(),
+            metrics: Metrics::default(),
+            encodings: Encodings::default(),
+        }
+    }
+
+    /// Hands a message to every subscriber of this shard.
+    pub fn deliver_local(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        routes: &CachedRoutes,
+        out: &mut Outbox,
+    ) {
+        self.encodings.reset();
+        for route in &routes.routes {
+            self.offer(now, offering, route, &routes.ids, out);
+        }
+    }
+
+    fn offer(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        route: &Route,
+        ids: &[NonZeroU32],
+        out: &mut Outbox,
+    ) {
+        let session = self
+            .sessions
+            .get_mut(route.session())
+            .expect("only live sessions have subscriptions");
+        let terms = match session.key == offering.parts.publisher {
+            false => route.delivery(ids),
+            true => match route.delivery_to_publisher(ids) {
+                Some(terms) => terms,
+                None => return, // [MQTT-3.8.3-3] all of its subscriptions are No Local.
+            },
+        };
+        let terms = Terms {
+            qos: min(terms.qos, offering.parts.qos),
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: terms.retain_as_published && offering.parts.retain,
+            ids: terms.ids,
+        };
+        if !session.gathers.is_empty() {
+            self.gathers.void(&session.gathers, offering.parts.topic);
+        }
+        let Some(link) = &mut session.link else {
+            if terms.qos > QoS::AtMostOnce {
+                enqueue(session, offering, terms, &self.limits, &mut self.metrics);
+            }
+            return;
+        };
+        if terms.qos == QoS::AtMostOnce {
+            if link.egress.unsent_bytes() > self.limits.unsent_bytes_max {
+                self.metrics.drop(DropReason::SlowSocket);
+                return;
+            }
+        } else if !session.queue.is_empty()
+            || session.window.has_resends()
+            || !session.window.has_room(link.receive_maximum)
+            || link.egress.unsent_bytes() > self.limits.unsent_bytes_max
+        {
+            enqueue(session, offering, terms, &self.limits, &mut self.metrics);
+            return;
+        }
+        self.send(now, offering, route.session(), terms, out);
+    }
+
+    /// Sends at once: the session is connected and has room.
+    fn send(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        to: SessionId,
+        terms: Terms<'_>,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get_mut(to).expect("offer looked it up");
+        let version = session.version;
+        let parts = offering.parts;
+        let is_plain = terms.ids.is_empty() && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN;
+        if !is_plain {
+            let delivery = Delivery {
+                message: offering.share().clone(),
+                qos: terms.qos,
+                retain: terms.retain,
+                subscription_ids: (!terms.ids.is_empty()).then(|| terms.ids.into()),
+            };
+            self.send_delivery(now, to, delivery, out);
+            return;
+        }
+        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        let Session {
+            link,
+            window,
+            expiry,
+            ..
+        } = session;
+        let link = link.as_mut().expect("offer saw a link");
+        if encoded.bytes.len() > link.packet_size_max as usize {
+            self.metrics.drop(DropReason::PacketTooLarge);
+            return;
+        }
+        let id = (terms.qos > QoS::AtMostOnce).then(|| {
+            let outlives = *expiry != crate::session::Expiry::WithConnection;
+            let kept = outlives.then(|| Delivery {
+                message: offering.share().clone(),
+                qos: terms.qos,
+                retain: terms.retain,
+                subscription_ids: None,
+            });
+            window.push(terms.qos, kept)
+        });
+        self.metrics.publishes_sent[terms.qos as usize] += 1;
+        link.write(&mut self.pool, out, |buffer| {
+            let at = buffer.len();
+            buffer.extend_from_slice(&encoded.bytes);
+            buffer[at] = PublishHead {
+                dup: false,
+                qos: terms.qos,
+                retain: terms.retain,
+            }
+            .first_byte();
+            if let Some(id) = id {
+                let id_at = at + encoded.packet_id_at;
+                buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
+            }
+        });
+    }
+
+    /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
+    /// if the client does not take packets of its size.
+    pub fn send_delivery(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        delivery: Delivery,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get_mut(to).expect("the caller looked it up");
+        let outlives = session.outlives_connection();
+        let version = session.version;
+        let link = session.link.as_mut().expect("the caller saw a link");
+        // [MQTT-3.1.2-25] Dropped as if it had been sent.
+        if packet_size(now, version, &delivery) > link.packet_size_max {
+            self.metrics.drop(DropReason::PacketTooLarge);
+            return;
+        }
+        let mut id = None;
+        if delivery.qos > QoS::AtMostOnce {
+            id = Some(
+                session
+                    .window
+                    .push(delivery.qos, outlives.then(|| delivery.clone())),
+            );
+        }
+        self.metrics.publishes_sent[delivery.qos as usize] += 1;
+        write_publish(
+            now,
+            version,
+            link,
+            &mut self.pool,
+            &delivery,
+            (id, false),
+            out,
+        );
+    }
+
+    /// Sends what a session is owed, as far as its client takes it: first what an earlier
+    /// connection left open, then retained messages, then the queue.
+    pub fn pump(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
+        while let Some(session) = self.sessions.get_mut(to) {
+            let Some(link) = &mut session.link else {
+                return;
+            };
+            if link.egress.unsent_bytes() > self.limits.unsent_bytes_max {
+                return; // SendProgress calls again.
+            }
+            if let Some(resend) = session.window.next_resend(link.receive_maximum) {
+                self.resend(now, to, resend, out);
+                continue;
+            }
+            if session.window.has_resends() {
+                return;
+            }
+            let has_room = session.window.has_room(link.receive_maximum);
+            if !session.gathers.is_empty()
+                && let Some(delivery) = self.gathers.next(now, has_room, &mut session.gathers)
+            {
+                self.send_delivery(now, to, delivery, out);
+                continue;
+            }
+            if !has_room {
+                return;
+            }
+            let Some(delivery) = session.queue.pop() else {
+                return;
+            };
+            if delivery.message.expires_at.is_some_and(|at| at <= now) {
+                self.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+                continue;
+            }
+            self.send_delivery(now, to, delivery, out);
+        }
+    }
+
+    fn resend(&mut self, now: Instant, to: SessionId, resend: Resend, out: &mut Outbox) {
+        let session = self.sessions.get_mut(to).expect("pump looked it up");
+        let version = session.version;
+        let link = session.link.as_mut().expect("pump saw a link");
+        match resend {
+            Resend::Pubrel(id) => {
+                link.write(&mut self.pool, out, |buffer| {
+                    codec::encode_pubrel(buffer, id)
+                });
+            }
+            Resend::Publish(id, delivery) => {
+                if packet_size(now, version, &delivery) > link.packet_size_max {
+                    self.metrics.drop(DropReason::PacketTooLarge);
+                    session.window.give_up(id);
+                    return;
+                }
+                self.metrics.publishes_sent[delivery.qos as usize] += 1;
+                write_publish(
+                    now,
+                    version,
+                    link,
+                    &mut self.pool,
+                    &delivery,
+                    (Some(id), true),
+                    out,
+                );
+            }
+        }
+    }
+}
+
+fn enqueue(
+    session: &mut Session,
+    offering: &mut Offering<'_>,
+    terms: Terms<'_>,
+    limits: &Limits,
+    metrics: &mut Metrics,
+) {
+    let delivery = Delivery {
+        message: offering.share().clone(),
+        qos: terms.qos,
+        retain: terms.retain,
+        subscription_ids: (!terms.ids.is_empty()).then(|| terms.ids.into()),
+    };
+    let pushed = session.queue.push(
+        delivery,
+        limits.queued_messages_max,
+        limits.queued_bytes_max,
+    );
+    if pushed.is_err() {
+        metrics.drop(DropReason::QueueFull);
+    }
+}
+
+impl Link {
+    /// Appends what `encode` writes to the output of the connection.
+    pub(super) fn write(
+        &mut self,
+        pool: &mut BufferPool,
+        out: &mut Outbox,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let buffer = self.egress.buffer(pool);
+        let before = buffer.len();
+        encode(buffer);
+        let size = buffer.len() - before;
+        if self.egress.grew(size) {
+            out.dirty.push(self.conn);
+        }
+    }
+}
+
+fn publish_parts<'a>(
+    now: Instant,
+    parts: &MessageParts<'a>,
+    subscription_ids: &'a [NonZeroU32],
+) -> PublishParts<'a> {
+    PublishParts {
+        topic: parts.topic,
+        properties: parts.properties,
+        message_expiry_s: remaining_s(now, parts.expires_at),
+        topic_alias: None,
+        subscription_ids,
+        payload: parts.payload,
+    }
+}
+
+/// Seconds left, rounded up: a message forwarded at once keeps its interval [MQTT-3.3.2-6].
+fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
+    let nanos = expires_at?.saturating_since(now).as_nanos();
+    Some(u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
+}
+
+fn packet_size(now: Instant, version: Version, delivery: &Delivery) -> u32 {
+    let ids = delivery.subscription_ids.as_deref().unwrap_or_default();
+    let parts = delivery.message.parts();
+    codec::publish_size(version, delivery.qos, &publish_parts(now, &parts, ids))
+}
+
+/// Writes one PUBLISH; `sending` is its packet identifier and DUP.
+fn write_publish(
+    now: Instant,
+    version: Version,
+    link: &mut Link,
+    pool: &mut BufferPool,
+    delivery: &Delivery,
+    sending: (Option<PacketId>, bool),
+    out: &mut Outbox,
+) {
+    let (id, dup) = sending;
+    let ids = delivery.subscription_ids.as_deref().unwrap_or_default();
+    let message_parts = delivery.message.parts();
+    let parts = publish_parts(now, &message_parts, ids);
+    let head = PublishHead {
+        dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+    };
+    let id = id.map_or(0, PacketId::get);
+    if parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
+        link.write(pool, out, |buffer| {
+            codec::encode_publish(version, head, id, &parts, buffer);
+        });
+        return;
+    }
+    link.write(pool, out, |buffer| {
+        codec::encode_publish_without_payload(version, head, id, &parts, buffer);
+    });
+    if link.egress.push_shared(delivery.message.payload()) {
+        out.dirty.push(link.conn);
+    }
+}
+
+/// The packet of the message at hand, in each variant that some subscriber needed.
+#[derive(Debug, Default)]
+struct Encodings {
+    /// By `version is 5.0`, then by `QoS is not 0`.
+    variants: [[Encoded; 2]; 2],
+}
+
+#[derive(Debug, Default)]
+struct Encoded {
+    /// Empty: not encoded yet.
+    bytes: Vec<u8>,
+    packet_id_at: usize,
+}
+
+impl Encodings {
+    fn reset(&mut self) {
+        for encoded in self.variants.iter_mut().flatten() {
+            encoded.bytes.clear();
+        }
+    }
+
+    fn get(
+        &mut self,
+        now: Instant,
+        version: Version,
+        qos: QoS,
+        parts: &MessageParts<'_>,
+    ) -> &Encoded {
+        let is_v5 = version == Version::V5;
+        let encoded = &mut self.variants[usize::from(is_v5)][usize::from(qos > QoS::AtMostOnce)];
+        if encoded.bytes.is_empty() {
+            let head = PublishHead {
+                dup: false,
+                qos,
+                retain: false,
+            };
+            // Any identifier: each subscriber's own is patched in.
+            let id = u16::from(qos > QoS::AtMostOnce);
+            let parts = publish_parts(now, parts, &[]);
+            let at = codec::encode_publish(version, head, id, &parts, &mut encoded.bytes);
+            encoded.packet_id_at = at.packet_id_at;
+        }
+        encoded
+    }
+}
+
+/// A payload of this size or more is not copied to each subscriber but sent from where it is: a
+/// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.
+const SHARED_PAYLOAD_SIZE_MIN: usize = 16 * 1024;

@@ -1,0 +1,248 @@
+//! SUBSCRIBE and retained messages, across shards.
+//!
+//! A new subscription gets the retained messages that its filter matches, and no live message is
+//! missed, doubled or overtaken by an older retained one. The rules, checked by the simulator and
+//! by the model in `core/sim`:
+//!
+//! 1. A publish posts its forwards before its retain; a turn makes all forwards visible, then all
+//!    retains, then all answers (`MsgClass`).
+//! 2. The subscriber sets its interest bit, then passes a barrier with every other shard (each
+//!    answers when everything that it handled before is on its way), then asks the owners of the
+//!    topics. Its own shard needs no barrier: what it handled before is in its outbox already, in
+//!    an earlier class.
+//! 3. While the question is open and until the snapshot is sent, a live message on a topic voids
+//!    the snapshot for that topic.
+//! 4. Each shard has one inbox, so that causal order holds between sources.
+//!
+//! Invariants:
+//! - a gather is here exactly while it stands in the `gathers` of its session.
+//! - `backlog` holds nothing whose topic is in `voided` by the time it is sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use super::event::GatherId;
+use crate::ids::SessionId;
+use crate::message::Message;
+use crate::session::Delivery;
+use crate::time::Instant;
+use crate::topic::{SubscriptionOptions, TopicFilter};
+
+/// The gathers of one shard.
+#[derive(Debug, Default)]
+pub struct Gathers {
+    running: HashMap<GatherId, Gather, FixedState>,
+    next_id: u64,
+}
+
+/// One subscription that is being given its retained messages.
+#[derive(Debug)]
+pub struct Gather {
+    /// Whose subscription.
+    pub session: SessionId,
+    /// Its filter.
+    pub filter: Arc<TopicFilter>,
+    options: SubscriptionOptions,
+    /// Who published is left out if the subscription is No Local.
+    no_local_key: Option<crate::ids::ClientKey>,
+    phase: Phase,
+    /// Topics on which a live message came since the interest bit was set.
+    voided: HashSet<Box<[u8]>, FixedState>,
+    /// The snapshot, as far as it is here and not sent.
+    backlog: VecDeque<Arc<Message>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Other shards have to answer the barrier.
+    Barrier { missing: usize },
+    /// Owners have to answer the question.
+    Query { missing: usize },
+    /// The whole snapshot is here.
+    Sending,
+}
+
+impl Gathers {
+    /// Starts a gather behind a barrier with `others` shards.
+    pub fn start(
+        &mut self,
+        session: SessionId,
+        filter: Arc<TopicFilter>,
+        options: SubscriptionOptions,
+        no_local_key: Option<crate::ids::ClientKey>,
+        others: usize,
+    ) -> GatherId {
+        self.next_id += 1;
+        let id = GatherId(self.next_id);
+        let gather = Gather {
+            session,
+            filter,
+            options,
+            no_local_key,
+            phase: Phase::Barrier { missing: others },
+            voided: HashSet::default(),
+            backlog: VecDeque::new(),
+        };
+        self.running.insert(id, gather);
+        id
+    }
+
+    /// A shard has passed the barrier. Gives the filter to ask for once all have; `None` too if the
+    /// gather has ended meanwhile.
+    pub fn on_barrier_ack(&mut self, id: GatherId) -> Option<Arc<TopicFilter>> {
+        let gather = self.running.get_mut(&id)?;
+        match &mut gather.phase {
+            Phase::Barrier { missing } => {
+                assert!(*missing > 0, "more barrier answers than shards");
+                *missing -= 1;
+                (*missing == 0).then(|| gather.filter.clone())
+            }
+            Phase::Query { .. } | Phase::Sending => panic!("a barrier answer after the barrier"),
+        }
+    }
+
+    /// `owners` shards, this one perhaps among them, are being asked.
+    pub fn on_asked(&mut self, id: GatherId, owners: usize) {
+        let gather = self
+            .running
+            .get_mut(&id)
+            .expect("asked for a gather that runs");
+        gather.phase = Phase::Query { missing: owners };
+    }
+
+    /// A part of the snapshot. Gives the session to pump.
+    pub fn on_reply(&mut self, id: GatherId, messages: Vec<Arc<Message>>) -> Option<SessionId> {
+        let gather = self.running.get_mut(&id)?;
+        match &mut gather.phase {
+            Phase::Query { missing } => {
+                assert!(*missing > 0, "more replies than owners");
+                *missing -= 1;
+                if *missing == 0 {
+                    gather.phase = Phase::Sending;
+                }
+            }
+            Phase::Barrier { .. } | Phase::Sending => panic!("a reply without a question"),
+        }
+        gather.backlog.extend(messages);
+        gather.prune();
+        Some(gather.session)
+    }
+
+    /// A live message on `topic` is on its way to the session of these gathers.
+    pub fn void(&mut self, gathers: &[GatherId], topic: &[u8]) {
+        for id in gathers {
+            let gather = self
+                .running
+                .get_mut(id)
+                .expect("a session lists running gathers");
+            if gather.filter.matches(topic) && !gather.voided.contains(topic) {
+                gather.voided.insert(topic.into());
+                if gather.voided.len() > 2 * gather.backlog.len() + VOIDED_SLACK {
+                    gather.prune();
+                }
+            }
+        }
+    }
+
+    /// The next retained message for a session; ends the gathers that are through. With `has_room`
+    /// false only QoS 0 may be sent.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        has_room: bool,
+        gathers: &mut Vec<GatherId>,
+    ) -> Option<Delivery> {
+        let mut position = 0;
+        while let Some(&id) = gathers.get(position) {
+            let gather = self
+                .running
+                .get_mut(&id)
+                .expect("a session lists running gathers");
+            match gather.next(now, has_room) {
+                Next::Send(delivery) => return Some(delivery),
+                Next::Wait => position += 1,
+                Next::Through => {
+                    self.running.remove(&id);
+                    gathers.remove(position);
+                }
+            }
+        }
+        if gathers.is_empty() {
+            *gathers = Vec::new();
+        }
+        None
+    }
+
+    /// Ends the gather of one filter of a session, or of all with `None`.
+    pub fn end(&mut self, gathers: &mut Vec<GatherId>, filter: Option<&TopicFilter>) {
+        gathers.retain(|id| {
+            let gather = self
+                .running
+                .get(id)
+                .expect("a session lists running gathers");
+            let ends = filter.is_none_or(|f| *f == *gather.filter);
+            if ends {
+                self.running.remove(id);
+            }
+            !ends
+        });
+    }
+
+    /// Gathers under way.
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+}
+
+enum Next {
+    Send(Delivery),
+    Wait,
+    Through,
+}
+
+impl Gather {
+    fn next(&mut self, now: Instant, has_room: bool) -> Next {
+        while let Some(message) = self.backlog.front() {
+            let qos = message.qos.min(self.options.qos);
+            let is_stale = self.voided.contains(message.topic())
+                || message.expires_at.is_some_and(|at| at <= now)
+                || self.no_local_key == Some(message.publisher);
+            if is_stale {
+                self.backlog.pop_front();
+                continue;
+            }
+            if qos > crate::codec::QoS::AtMostOnce && !has_room {
+                return Next::Wait;
+            }
+            let message = self.backlog.pop_front().expect("just seen");
+            let id = self.options.subscription_id;
+            // [MQTT-3.3.1-8] (3.1.1): RETAIN is set on what a new subscription is given.
+            return Next::Send(Delivery {
+                message,
+                qos,
+                retain: true,
+                subscription_ids: id.map(|id| [id].into()),
+            });
+        }
+        match self.phase {
+            Phase::Sending => Next::Through,
+            Phase::Barrier { .. } | Phase::Query { .. } => Next::Wait,
+        }
+    }
+
+    /// Drops what is void. While replies are missing the names have to stay.
+    fn prune(&mut self) {
+        let voided = &self.voided;
+        self.backlog
+            .retain(|message| !voided.contains(message.topic()));
+        if self.phase == Phase::Sending {
+            self.voided.clear();
+        }
+    }
+}
+
+/// Voided topics kept beyond twice the backlog before the backlog is swept.
+const VOIDED_SLACK: usize = 1024;

@@ -1,0 +1,218 @@
+//! Ends: of a connection, of a session, of the broker; and wills.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::deliver::Offering;
+use super::event::CloseCause;
+use super::outbox::{Close, Outbox};
+use super::timers::Timer;
+use crate::codec::{Disconnect, ReasonCode, Version};
+use crate::connection::Connection;
+use crate::ids::{ConnId, SessionId};
+use crate::message::{Message, MessageParts};
+use crate::session::{Expiry, Will};
+use crate::time::Instant;
+
+/// Why a session loses its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client said DISCONNECT: no will.
+    Disconnected,
+    /// The client said DISCONNECT and wants its will published.
+    DisconnectedWithWill,
+    /// The socket is gone already.
+    Lost,
+    /// The broker ends the connection, and says why to clients that can be told.
+    Refused(ReasonCode),
+}
+
+impl Shard {
+    /// Takes the connection from a session: tells the client, closes, and decides about will and
+    /// session. The session may be gone afterwards.
+    pub(super) fn end_link(&mut self, now: Instant, id: SessionId, end: End, out: &mut Outbox) {
+        if let End::Refused(reason) = end
+            && self.session(id).version == Version::V5
+        {
+            let disconnect = Disconnect::new(reason);
+            self.write(id, out, |buffer| disconnect.encode(Version::V5, buffer));
+        }
+        let session = self.session(id);
+        let link = session
+            .link
+            .take()
+            .expect("only a connected session loses its connection");
+        session.window.rewind();
+        if let Some(at) = link.keep_alive_at {
+            self.timers.cancel(at, Timer::KeepAlive(id));
+        }
+        match end {
+            End::Lost => {}
+            End::Disconnected | End::DisconnectedWithWill | End::Refused(_) => {
+                self.connections
+                    .replace(link.conn, Connection::Closing(Box::new(link.egress)));
+                out.closes.push(Close {
+                    conn: link.conn,
+                    flush: true,
+                });
+            }
+        }
+        if end == End::Disconnected {
+            self.session(id).will = None; // [MQTT-3.14.4-3]
+        }
+        self.leave_session(now, id, out);
+    }
+
+    /// The client is away: its session ends or waits, and so does its will.
+    fn leave_session(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        let session = self.session(id);
+        let expiry = match session.expiry {
+            Expiry::WithConnection => return self.end_session(now, id, out),
+            Expiry::After(span) => span,
+        };
+        let will_delay = session.will.as_ref().map(|will| will.delay);
+        if expiry != Duration::MAX {
+            let at = now + expiry;
+            self.session(id).expires_at = Some(at);
+            self.timers.set(at, Timer::Expiry(id));
+        }
+        match will_delay {
+            None => {}
+            Some(Duration::ZERO) => self.publish_will(now, id, out),
+            // The end of the session publishes it if that comes first [MQTT-3.1.2-8].
+            Some(delay) => {
+                let at = now + delay;
+                self.session(id).will_at = Some(at);
+                self.timers.set(at, Timer::Will(id));
+            }
+        }
+    }
+
+    /// Ends a session that has no connection: its will is due, its subscriptions go.
+    pub(super) fn end_session(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        self.publish_will(now, id, out);
+        let mut session = self
+            .dispatch
+            .sessions
+            .remove(id)
+            .expect("only a live session ends");
+        assert!(
+            session.link.is_none(),
+            "a session ends after its connection"
+        );
+        if let Some(at) = session.expires_at {
+            self.timers.cancel(at, Timer::Expiry(id));
+        }
+        self.dispatch.gathers.end(&mut session.gathers, None);
+        for filter in &session.subscriptions {
+            self.forget_subscription(id, filter);
+        }
+    }
+
+    /// Publishes the will of a session, if it has one, and forgets it [MQTT-3.1.2-10].
+    fn publish_will(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        let session = self.session(id);
+        let will_at = session.will_at.take();
+        let will = session.will.take();
+        if let Some(at) = will_at {
+            self.timers.cancel(at, Timer::Will(id));
+        }
+        let Some(will) = will else { return };
+        self.dispatch.metrics.wills_published += 1;
+        let message = with_expiry(&will, now);
+        let hash = self.routes.hash(message.topic());
+        let mut offering = Offering::of(&message);
+        self.publish(now, hash, &mut offering, out)
+            .expect("CONNECT checked the will topic");
+    }
+
+    pub(super) fn on_will_due(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        self.session(id).will_at = None; // The timer has just fired: nothing to cancel.
+        self.publish_will(now, id, out);
+    }
+
+    pub(super) fn on_session_expired(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        self.session(id).expires_at = None; // The timer has just fired: nothing to cancel.
+        self.dispatch.metrics.sessions_expired += 1;
+        self.end_session(now, id, out); // [MQTT-4.1.0-2]
+    }
+
+    /// The keep-alive timer fired. It is moved only here, not with each packet.
+    pub(super) fn on_keep_alive(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        let link = self.link(id);
+        link.keep_alive_at = None;
+        let silence_max = link
+            .silence_max
+            .expect("the timer was set for a keep alive");
+        let at = link.last_packet_at + silence_max;
+        if at > now {
+            link.keep_alive_at = Some(at);
+            self.timers.set(at, Timer::KeepAlive(id));
+            return;
+        }
+        self.dispatch.metrics.keep_alive_timeouts += 1;
+        self.end_link(now, id, End::Refused(ReasonCode::KeepAliveTimeout), out);
+    }
+
+    pub(super) fn on_closed(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        why: CloseCause,
+        out: &mut Outbox,
+    ) {
+        let Some(last) = self.connections.get(conn) else {
+            return;
+        };
+        match last {
+            Connection::Open(id) => {
+                let id = *id;
+                self.end_link(now, id, End::Lost, out);
+            }
+            Connection::AwaitConnect(waiting) => {
+                let deadline = waiting.since + self.config.limits.connect_deadline;
+                self.timers.cancel(deadline, Timer::Connect(conn));
+            }
+            Connection::Closing(_) | Connection::HandedOver | Connection::Vacant => {}
+        }
+        let _ = why;
+        self.connections.remove(conn);
+    }
+
+    /// Says goodbye to every client [MQTT 5.0, 3.14.2.1: 0x8B]. Wills of sessions that end are
+    /// published to nobody: their subscribers leave too.
+    pub(super) fn on_shutdown(&mut self, now: Instant, out: &mut Outbox) {
+        self.is_shutting_down = true;
+        let conns: Vec<ConnId> = self.connections.ids().collect();
+        for conn in conns {
+            match self.connections.get(conn) {
+                Some(Connection::Open(id)) => {
+                    let id = *id;
+                    self.end_link(now, id, End::Refused(ReasonCode::ServerShuttingDown), out);
+                }
+                Some(Connection::AwaitConnect(waiting)) => {
+                    let deadline = waiting.since + self.config.limits.connect_deadline;
+                    self.timers.cancel(deadline, Timer::Connect(conn));
+                    self.connections
+                        .replace(conn, Connection::Closing(Box::default()));
+                    out.closes.push(Close { conn, flush: false });
+                }
+                Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant)
+                | None => {}
+            }
+        }
+    }
+}
+
+/// The message of a will: its expiry starts now.
+fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
+    let Some(expiry_s) = will.expiry_s else {
+        return will.message.clone();
+    };
+    let expires_at = Some(now + Duration::from_secs(u64::from(expiry_s)));
+    Arc::new(Message::new(MessageParts {
+        expires_at,
+        ..will.message.parts()
+    }))
+}

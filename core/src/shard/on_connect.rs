@@ -1,0 +1,424 @@
+//! A connection's way to its session: accept, CONNECT, handover, takeover, CONNACK.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::PeerIdentity;
+use super::on_close::End;
+use super::outbox::{Close, Handover, Outbox};
+use super::timers::Timer;
+use super::{Shard, routes};
+use crate::codec::{
+    Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, ReasonCode,
+    Version,
+};
+use crate::connection::{AwaitConnect, Connection, Egress};
+use crate::ids::{ConnId, SessionId};
+use crate::message::{Message, MessageParts};
+use crate::session::{Expiry, Link, Queue, Receipts, Session, Will, Window};
+use crate::time::Instant;
+use crate::topic::{TopicLimits, TopicName};
+
+/// What CONNACK tells beyond its reason.
+#[derive(Debug, Default)]
+struct Grant {
+    session_present: bool,
+    assigned_client_id: Option<Box<str>>,
+    server_keep_alive_s: Option<u16>,
+    session_expiry_s: Option<u32>,
+}
+
+impl Shard {
+    pub(super) fn on_accepted(
+        &mut self,
+        conn: ConnId,
+        peer: PeerIdentity,
+        since: Instant,
+        out: &mut Outbox,
+    ) {
+        self.dispatch.metrics.connections += 1;
+        self.connections.insert(
+            conn,
+            AwaitConnect {
+                since,
+                peer,
+                framer: Framer::default(),
+            },
+        );
+        let deadline = since + self.config.limits.connect_deadline;
+        self.timers.set(deadline, Timer::Connect(conn));
+        if self.is_shutting_down {
+            self.leave_await(conn, Connection::Closing(Box::default()));
+            out.closes.push(Close { conn, flush: false });
+        }
+    }
+
+    /// Bytes of a connection that has not sent its CONNECT whole.
+    pub(super) fn on_received_first(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        mut bytes: &[u8],
+        out: &mut Outbox,
+    ) {
+        let Some(Connection::AwaitConnect(waiting)) = self.connections.get_mut(conn) else {
+            unreachable!("the caller saw the state");
+        };
+        let rules = FrameRules {
+            version: None,
+            size_max: self.config.limits.connect_size_max,
+            direction: Direction::FromClient,
+        };
+        let mut framer = std::mem::take(&mut waiting.framer);
+        let frame = match framer.next(&mut bytes, &rules) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                waiting.framer = framer;
+                return;
+            }
+            Err(_) => {
+                // [MQTT-3.1.0-1] [MQTT-3.1.4-6 (3.1.1: 3.1.4-1)] nothing is said to a stranger.
+                self.dispatch.metrics.violations += 1;
+                self.leave_await(conn, Connection::Closing(Box::default()));
+                out.closes.push(Close { conn, flush: false });
+                return;
+            }
+        };
+        match Connect::decode(&frame) {
+            Err(error) => {
+                let version = answer_version(error, frame.body);
+                self.refuse_malformed(conn, error, version, out);
+            }
+            Ok(connect) => {
+                let target = self.home.of_client(connect.client_id);
+                if !connect.client_id.is_empty() && target != self.config.id {
+                    let mut all = Vec::with_capacity(frame.raw.len() + bytes.len());
+                    all.extend_from_slice(frame.raw);
+                    all.extend_from_slice(bytes);
+                    self.leave_await(conn, Connection::HandedOver);
+                    self.dispatch.metrics.handovers += 1;
+                    out.handovers.push(Handover {
+                        conn,
+                        target,
+                        bytes: all,
+                    });
+                    return;
+                }
+                if let Err(reason) = self.on_connect(now, conn, &connect, out) {
+                    self.refuse(conn, connect.version, reason, out);
+                } else if !bytes.is_empty() {
+                    self.on_received(now, conn, bytes, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_connect_deadline(&mut self, conn: ConnId, out: &mut Outbox) {
+        // The timer has just fired: nothing to cancel.
+        self.connections
+            .replace(conn, Connection::Closing(Box::default()));
+        out.closes.push(Close { conn, flush: false });
+    }
+
+    /// Ends the wait for CONNECT.
+    fn leave_await(&mut self, conn: ConnId, next: Connection) {
+        match self.connections.replace(conn, next) {
+            Connection::AwaitConnect(waiting) => {
+                let deadline = waiting.since + self.config.limits.connect_deadline;
+                self.timers.cancel(deadline, Timer::Connect(conn));
+            }
+            Connection::Vacant
+            | Connection::Open(_)
+            | Connection::Closing(_)
+            | Connection::HandedOver => unreachable!("the caller saw a waiting connection"),
+        }
+    }
+
+    /// A CONNECT that cannot be read. MQTT 3.1.1 gets an answer only to a wrong protocol level
+    /// [MQTT-3.1.2-2], and otherwise none [MQTT-3.1.4-1].
+    fn refuse_malformed(
+        &mut self,
+        conn: ConnId,
+        error: DecodeError,
+        version: Option<Version>,
+        out: &mut Outbox,
+    ) {
+        match version {
+            Some(version) => self.refuse(conn, version, error.reason(), out),
+            None => {
+                self.dispatch.metrics.connects_refused += 1;
+                self.leave_await(conn, Connection::Closing(Box::default()));
+                out.closes.push(Close { conn, flush: false });
+            }
+        }
+    }
+
+    /// CONNACK with an error, then close [MQTT-3.2.2-7].
+    fn refuse(&mut self, conn: ConnId, version: Version, reason: ReasonCode, out: &mut Outbox) {
+        self.dispatch.metrics.connects_refused += 1;
+        let mut egress = Box::<Egress>::default();
+        let buffer = egress.buffer(&mut self.dispatch.pool);
+        let connack = Connack::new(false, reason);
+        connack.encode(version, buffer);
+        let size = buffer.len();
+        if egress.grew(size) {
+            out.dirty.push(conn);
+        }
+        self.leave_await(conn, Connection::Closing(egress));
+        out.closes.push(Close { conn, flush: true });
+    }
+
+    fn on_connect(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ReasonCode> {
+        self.check_connect(connect)?;
+        let mut grant = Grant::default();
+        let client_id: Box<str> = if connect.client_id.is_empty() {
+            let assigned = self.assign_client_id();
+            grant.assigned_client_id = Some(assigned.clone());
+            assigned
+        } else {
+            connect.client_id.into()
+        };
+        let will = self.will_of(connect, &client_id)?;
+        let id = self.session_for(now, connect, client_id, &mut grant, out)?;
+        self.link_session(now, conn, id, connect, will, &mut grant);
+        self.dispatch.metrics.connects += 1;
+        self.send_connack(id, connect, &grant, out);
+        self.dispatch.pump(now, id, out);
+        Ok(())
+    }
+
+    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        let limits = &self.config.limits;
+        if self.is_shutting_down {
+            return Err(ReasonCode::ServerShuttingDown);
+        }
+        if connect.client_id.len() > usize::from(limits.client_id_size_max) {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        // [MQTT-3.1.3-8] (3.1.1); MQTT 3.1 has no empty identifier at all.
+        let may_be_empty = match connect.version {
+            Version::V31 => false,
+            Version::V311 => connect.clean_start,
+            Version::V5 => true,
+        };
+        if connect.client_id.is_empty() && !may_be_empty {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        if connect.properties.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+        }
+        Ok(())
+    }
+
+    fn will_of(
+        &self,
+        connect: &Connect<'_>,
+        client_id: &str,
+    ) -> Result<Option<Box<Will>>, ReasonCode> {
+        let Some(will) = &connect.will else {
+            return Ok(None);
+        };
+        let limits = TopicLimits::of(&self.config.limits);
+        // [MQTT-3.1.3-11]
+        let topic = will.topic.as_bytes();
+        if TopicName::parse(topic, &limits).is_err() {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if routes::is_reserved(topic) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let mut properties = Vec::new();
+        will.properties.write_forwarded(&mut properties);
+        let message = Message::new(MessageParts {
+            topic,
+            properties: &properties,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            expires_at: None,
+            publisher: self.home.client_key(client_id),
+        });
+        let delay = will.properties.delay_s.unwrap_or(0);
+        Ok(Some(Box::new(Will {
+            message: Arc::new(message),
+            expiry_s: will.properties.message_expiry_s,
+            delay: Duration::from_secs(u64::from(delay)),
+        })))
+    }
+
+    /// A name that no client has, whose home is here [MQTT-3.1.3-6].
+    fn assign_client_id(&mut self) -> Box<str> {
+        loop {
+            let name = format!("auto-{:016x}", self.random.next());
+            let is_home = self.home.of_client(&name) == self.config.id;
+            if is_home && self.dispatch.sessions.find(&name).is_none() {
+                return name.into();
+            }
+        }
+    }
+
+    /// Takes over, resumes, replaces or creates the session of a client.
+    fn session_for(
+        &mut self,
+        now: Instant,
+        connect: &Connect<'_>,
+        client_id: Box<str>,
+        grant: &mut Grant,
+        out: &mut Outbox,
+    ) -> Result<SessionId, ReasonCode> {
+        if let Some(id) = self.dispatch.sessions.find(&client_id) {
+            let session = self.dispatch.sessions.get(id).expect("just found");
+            if session.link.is_some() {
+                // [MQTT-3.1.4-3] (3.1.1: 3.1.4-2)
+                self.dispatch.metrics.takeovers += 1;
+                self.end_link(now, id, End::Refused(ReasonCode::SessionTakenOver), out);
+            }
+        }
+        if let Some(id) = self.dispatch.sessions.find(&client_id) {
+            if !connect.clean_start {
+                grant.session_present = true;
+                return Ok(id); // [MQTT-3.1.2-5]
+            }
+            self.end_session(now, id, out); // [MQTT-3.1.2-4]
+        }
+        if self.dispatch.sessions.len() >= self.config.limits.sessions_max as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let key = self.home.client_key(&client_id);
+        Ok(self.dispatch.sessions.insert(Session {
+            client_id,
+            key,
+            version: connect.version,
+            expiry: Expiry::WithConnection,
+            link: None,
+            subscriptions: Default::default(),
+            window: Window::default(),
+            queue: Queue::default(),
+            receipts: Receipts::default(),
+            will: None,
+            expires_at: None,
+            will_at: None,
+            gathers: Vec::new(),
+        }))
+    }
+
+    fn link_session(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        id: SessionId,
+        connect: &Connect<'_>,
+        will: Option<Box<Will>>,
+        grant: &mut Grant,
+    ) {
+        let limits = self.config.limits.clone();
+        self.leave_await(conn, Connection::Open(id));
+        let keep_alive_s = cap_keep_alive(connect.keep_alive, limits.keep_alive_max_s);
+        if keep_alive_s != connect.keep_alive {
+            grant.server_keep_alive_s = Some(keep_alive_s); // [MQTT-3.2.2-21]
+        }
+        // [MQTT-3.1.2-22] One and a half times the keep alive.
+        let silence_max =
+            (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
+        let wanted_s = match connect.version {
+            Version::V31 | Version::V311 => u32::from(!connect.clean_start) * u32::MAX,
+            Version::V5 => connect.properties.session_expiry_s.unwrap_or(0),
+        };
+        let granted_s = wanted_s.min(limits.session_expiry_max_s);
+        if granted_s != wanted_s && connect.version == Version::V5 {
+            grant.session_expiry_s = Some(granted_s);
+        }
+        let receive_maximum = match connect.version {
+            Version::V31 | Version::V311 => limits.inflight_messages_max,
+            Version::V5 => connect.properties.receive_maximum.unwrap_or(u16::MAX),
+        };
+        let keep_alive_at = silence_max.map(|span| now + span);
+        if let Some(at) = keep_alive_at {
+            self.timers.set(at, Timer::KeepAlive(id));
+        }
+        let session = self
+            .dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the session was made or found");
+        if let Some(at) = session.expires_at.take() {
+            self.timers.cancel(at, Timer::Expiry(id));
+        }
+        if let Some(at) = session.will_at.take() {
+            self.timers.cancel(at, Timer::Will(id)); // [MQTT-3.1.3-9]
+        }
+        session.version = connect.version;
+        session.expiry = Expiry::from_seconds(granted_s, u32::MAX);
+        session.will = will;
+        session.link = Some(Link {
+            conn,
+            framer: Framer::default(),
+            egress: Egress::default(),
+            silence_max,
+            last_packet_at: now,
+            keep_alive_at,
+            receive_maximum,
+            packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            problem_information: connect
+                .properties
+                .request_problem_information
+                .unwrap_or(true),
+            connect_expiry_s: granted_s,
+            aliases: None,
+        });
+    }
+
+    fn send_connack(
+        &mut self,
+        id: SessionId,
+        connect: &Connect<'_>,
+        grant: &Grant,
+        out: &mut Outbox,
+    ) {
+        let limits = &self.config.limits;
+        let properties = ConnackProperties {
+            session_expiry_s: grant.session_expiry_s,
+            receive_maximum: Some(limits.receive_maximum).filter(|&max| max < u16::MAX),
+            maximum_packet_size: Some(limits.packet_size_max),
+            assigned_client_id: grant.assigned_client_id.as_deref(),
+            topic_alias_maximum: Some(limits.topic_alias_max).filter(|&max| max > 0),
+            shared_available: Some(false),
+            server_keep_alive: grant.server_keep_alive_s,
+            ..ConnackProperties::default()
+        };
+        let connack = Connack {
+            session_present: grant.session_present,
+            reason: ReasonCode::Success,
+            properties,
+        };
+        let session = self.dispatch.sessions.get_mut(id).expect("just linked");
+        let link = session.link.as_mut().expect("just linked");
+        link.write(&mut self.dispatch.pool, out, |buffer| {
+            connack.encode(connect.version, buffer)
+        });
+    }
+}
+
+/// The version in which a CONNECT that cannot be read is answered; `None`: not at all.
+fn answer_version(error: DecodeError, body: &[u8]) -> Option<Version> {
+    let says_v5 = body.starts_with(b"\x00\x04MQTT\x05");
+    error.connack_version().or(says_v5.then_some(Version::V5))
+}
+
+/// The keep alive that holds, in seconds; 0 is "none".
+fn cap_keep_alive(wanted_s: u16, max_s: u16) -> u16 {
+    if max_s == 0 {
+        return wanted_s;
+    }
+    if wanted_s == 0 {
+        max_s
+    } else {
+        wanted_s.min(max_s)
+    }
+}

@@ -1,0 +1,178 @@
+//! Bytes of a connected client: cut into packets, each handed to its handler.
+
+use super::Shard;
+use super::on_close::End;
+use super::outbox::Outbox;
+use crate::codec::{
+    self, DecodeError, Direction, Disconnect, Frame, FrameRules, Packet, PacketKind, Publish,
+    ReasonCode, Version,
+};
+use crate::connection::Connection;
+use crate::ids::{ConnId, SessionId};
+use crate::session::{Expiry, Link, Session};
+use crate::time::Instant;
+
+/// A reason to end the connection of a client that broke the protocol [MQTT-4.13.1-1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation(pub ReasonCode);
+
+impl From<DecodeError> for Violation {
+    fn from(error: DecodeError) -> Violation {
+        Violation(error.reason())
+    }
+}
+
+/// Whether the next packet of the connection is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Continue,
+    /// The connection was ended by the packet.
+    Ended,
+}
+
+impl Shard {
+    pub(super) fn on_received(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        bytes: &[u8],
+        out: &mut Outbox,
+    ) {
+        match self.connections.get(conn) {
+            Some(Connection::Open(id)) => self.read_packets(now, *id, bytes, out),
+            Some(Connection::AwaitConnect(_)) => self.on_received_first(now, conn, bytes, out),
+            // [MQTT-3.14.4-1] What follows the end of a connection is not looked at.
+            Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant) | None => {}
+        }
+    }
+
+    fn read_packets(&mut self, now: Instant, id: SessionId, mut bytes: &[u8], out: &mut Outbox) {
+        let version = self.session(id).version;
+        let rules = FrameRules {
+            version: Some(version),
+            size_max: self.config.limits.packet_size_max,
+            direction: Direction::FromClient,
+        };
+        // Out of the link while packets borrow from it.
+        let mut framer = std::mem::take(&mut self.link(id).framer);
+        let mut is_whole = false;
+        loop {
+            let flow = match framer.next(&mut bytes, &rules) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    is_whole = true;
+                    self.on_packet(now, id, version, &frame, out)
+                }
+                Err(error) => Err(error.into()),
+            };
+            match flow {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Ended) => return,
+                Err(Violation(reason)) => {
+                    self.dispatch.metrics.violations += 1;
+                    self.end_link(now, id, End::Refused(reason), out);
+                    return;
+                }
+            }
+        }
+        let link = self.link(id);
+        link.framer = framer;
+        if is_whole {
+            // [MQTT-3.1.2-22] A packet that never becomes whole does not keep a client alive.
+            link.last_packet_at = now;
+        }
+    }
+
+    fn on_packet(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        version: Version,
+        frame: &Frame<'_>,
+        out: &mut Outbox,
+    ) -> Result<Flow, Violation> {
+        if frame.kind == PacketKind::Publish {
+            let publish = Publish::decode(frame, version, Direction::FromClient)?;
+            self.on_publish(now, id, &publish, out)?;
+            return Ok(Flow::Continue);
+        }
+        match codec::decode(frame, version, Direction::FromClient)? {
+            Packet::Publish(publish) => self.on_publish(now, id, &publish, out)?,
+            Packet::Puback(ack) => self.on_puback(now, id, &ack, out)?,
+            Packet::Pubrec(ack) => self.on_pubrec(now, id, &ack, out)?,
+            Packet::Pubrel(ack) => self.on_pubrel(id, &ack, out),
+            Packet::Pubcomp(ack) => self.on_pubcomp(now, id, &ack, out)?,
+            Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out)?,
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, out)?,
+            Packet::Pingreq => self.write(id, out, codec::encode_pingresp), // [MQTT-3.12.4-1]
+            Packet::Disconnect(disconnect) => {
+                return self.on_disconnect(now, id, &disconnect, out);
+            }
+            // [MQTT-3.1.0-2] [MQTT-4.12.0-7] The rest is the server's to send.
+            Packet::Connect(_)
+            | Packet::Auth(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => return Err(Violation(ReasonCode::ProtocolError)),
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn on_disconnect(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        disconnect: &Disconnect<'_>,
+        out: &mut Outbox,
+    ) -> Result<Flow, Violation> {
+        let expiry_max_s = self.config.limits.session_expiry_max_s;
+        if let Some(expiry_s) = disconnect.properties.session_expiry_s {
+            if self.link(id).connect_expiry_s == 0 && expiry_s > 0 {
+                return Err(Violation(ReasonCode::ProtocolError));
+            }
+            self.session(id).expiry = Expiry::from_seconds(expiry_s, expiry_max_s);
+        }
+        let end = match disconnect.reason {
+            ReasonCode::Success => End::Disconnected, // [MQTT-3.14.4-3]
+            _ => End::DisconnectedWithWill,
+        };
+        self.end_link(now, id, end, out);
+        Ok(Flow::Ended)
+    }
+
+    /// A session that the caller knows to be live.
+    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
+        self.dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session")
+    }
+
+    /// The link of a session that the caller knows to be connected.
+    pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
+        self.session(id)
+            .link
+            .as_mut()
+            .expect("the caller knows a connected session")
+    }
+
+    /// Appends what `encode` writes to the output of a connected session.
+    pub(super) fn write(
+        &mut self,
+        id: SessionId,
+        out: &mut Outbox,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let session = self
+            .dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session");
+        let link = session
+            .link
+            .as_mut()
+            .expect("the caller knows a connected session");
+        link.write(&mut self.dispatch.pool, out, encode);
+    }
+}

@@ -1,0 +1,241 @@
+//! PUBLISH: from a packet to everyone who wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::deliver::Offering;
+use super::event::ShardMsg;
+use super::metrics::DropReason;
+use super::on_ack::Ack;
+use super::on_packet::Violation;
+use super::outbox::Outbox;
+use crate::codec::{AckKind, Publish, QoS, ReasonCode, Version};
+use crate::ids::{LogPosition, SessionId};
+use crate::message::{Message, MessageParts};
+use crate::time::Instant;
+use crate::topic::TopicError;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Handed to every subscriber that there is.
+    Delivered,
+    /// No shard has a subscriber.
+    NoSubscribers,
+    /// Clients may not publish on this topic.
+    Reserved,
+    /// The retained store is full; subscribers got the message.
+    RetainedFull,
+}
+
+impl Shard {
+    pub(super) fn on_publish(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        publish: &Publish<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        self.dispatch.metrics.publishes_received[publish.qos as usize] += 1;
+        let publisher = self.session(id).key;
+        if let Some(alias) = publish.properties.topic_alias {
+            self.set_alias(id, alias, publish.topic)?;
+        }
+        if publish.qos == QoS::ExactlyOnce && self.is_repetition(id, publish)? {
+            // [MQTT-4.3.3-10] Acknowledged again, not published again.
+            self.acknowledge(id, publish, ReasonCode::Success, out);
+            return Ok(());
+        }
+        // Out of the link while the message borrows its topic.
+        let mut aliases = None;
+        let (topic, hash) = match publish.properties.topic_alias {
+            None => (publish.topic, self.routes.hash(publish.topic)),
+            Some(alias) => {
+                aliases = self.link(id).aliases.take();
+                let topic = aliases.as_deref().and_then(|aliases| aliases.get(alias));
+                let topic = topic.ok_or(Violation(ReasonCode::ProtocolError))?;
+                (&*topic.name, topic.hash)
+            }
+        };
+        let mut properties = std::mem::take(&mut self.properties);
+        properties.clear();
+        publish.properties.write_forwarded(&mut properties);
+        let lifetime_s = publish.properties.message_expiry_s;
+        let mut offering = Offering::new(MessageParts {
+            topic,
+            properties: &properties,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at: lifetime_s.map(|s| now + Duration::from_secs(u64::from(s))),
+            publisher,
+        });
+        let published = self.publish(now, hash, &mut offering, out);
+        self.properties = properties;
+        if aliases.is_some() {
+            self.link(id).aliases = aliases;
+        }
+        // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
+        let published = published.map_err(|error| Violation(topic_error_reason(error)))?;
+        self.acknowledge(id, publish, reason_of(published), out);
+        Ok(())
+    }
+
+    /// Notes a QoS 2 identifier; true if it was noted before.
+    fn is_repetition(&mut self, id: SessionId, publish: &Publish<'_>) -> Result<bool, Violation> {
+        let receive_maximum = match self.config.limits.receive_maximum_enforced {
+            true => usize::from(self.config.limits.receive_maximum),
+            false => usize::from(u16::MAX),
+        };
+        let packet_id = publish
+            .packet_id
+            .expect("the codec gives QoS 2 an identifier");
+        let session = self.session(id);
+        if session.receipts.contains(packet_id) {
+            return Ok(true);
+        }
+        // [MQTT-3.3.4-7] MQTT 3.1.1 clients have not been told a maximum.
+        if session.version == Version::V5 && session.receipts.len() >= receive_maximum {
+            return Err(Violation(ReasonCode::ReceiveMaximumExceeded));
+        }
+        Ok(false)
+    }
+
+    /// Sets the alias of a PUBLISH that names its topic [MQTT-3.3.2-8] [MQTT-3.3.2-12].
+    fn set_alias(&mut self, id: SessionId, alias: u16, topic: &[u8]) -> Result<(), Violation> {
+        if alias > self.config.limits.topic_alias_max {
+            return Err(Violation(ReasonCode::TopicAliasInvalid)); // [MQTT-3.3.2-9]
+        }
+        if topic.is_empty() {
+            return Ok(());
+        }
+        // Only topic names are kept: finding the routes checks that it is one.
+        let hash = self.routes.hash(topic);
+        let routes = self
+            .routes
+            .take(topic, hash, &self.index, &self.config.interest);
+        let routes = routes.map_err(|error| Violation(topic_error_reason(error)))?;
+        self.routes.put(hash, routes);
+        self.link(id)
+            .aliases
+            .get_or_insert_default()
+            .set(alias, topic, hash);
+        Ok(())
+    }
+
+    /// Hands a message of a client of this shard to all subscribers and to the retained store.
+    ///
+    /// # Errors
+    /// The topic is not a topic name; nothing was done.
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        hash: u64,
+        offering: &mut Offering<'_>,
+        out: &mut Outbox,
+    ) -> Result<Published, TopicError> {
+        let topic = offering.parts.topic;
+        let routes = self
+            .routes
+            .take(topic, hash, &self.index, &self.config.interest)?;
+        if routes.reserved {
+            self.routes.put(hash, routes);
+            return Ok(Published::Reserved);
+        }
+        self.dispatch.deliver_local(now, offering, &routes, out);
+        let mut published = match routes.routes.is_empty() {
+            true => Published::NoSubscribers,
+            false => Published::Delivered,
+        };
+        for shard in routes
+            .shards
+            .iter()
+            .filter(|&shard| shard != self.config.id)
+        {
+            published = Published::Delivered;
+            self.dispatch.metrics.forwards_sent += 1;
+            out.post(shard, ShardMsg::Forward(offering.share().clone()));
+        }
+        self.routes.put(hash, routes);
+        // After the forwards: rule 1 of gather.rs.
+        if offering.parts.retain && !self.retain(now, offering, out) {
+            published = Published::RetainedFull;
+        }
+        Ok(published)
+    }
+
+    /// Hands a retained message to the shard that keeps its topic. False if it is kept nowhere.
+    fn retain(&mut self, now: Instant, offering: &mut Offering<'_>, out: &mut Outbox) -> bool {
+        let owner = self.home.of_topic(offering.parts.topic);
+        let message = offering.share().clone();
+        if owner != self.config.id {
+            out.post(owner, ShardMsg::Retain(message));
+            return true;
+        }
+        self.keep_retained(now, message)
+    }
+
+    /// Stores, replaces or deletes a retained message of a topic of this shard [MQTT-3.3.1-5].
+    pub(super) fn keep_retained(&mut self, now: Instant, message: Arc<Message>) -> bool {
+        let stored = self.retained.store(message);
+        if stored.is_err() {
+            self.dispatch.metrics.drop(DropReason::RetainedFull);
+        }
+        self.set_retained_timer(now);
+        stored.is_ok()
+    }
+
+    /// PUBACK or PUBREC, now or when the gate lets it pass [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+    fn acknowledge(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
+        let Some(packet_id) = publish.packet_id else {
+            return;
+        };
+        let kind = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::Puback,
+            QoS::ExactlyOnce => AckKind::Pubrec,
+        };
+        if kind == AckKind::Pubrec && !reason.is_error() {
+            self.session(id).receipts.insert(packet_id);
+        }
+        let ack = Ack {
+            session: id,
+            kind,
+            packet_id,
+            reason,
+        };
+        // Nothing is logged yet: every acknowledgement needs the start of the log only.
+        if let Some(ack) = self.gate.ack(LogPosition::default(), ack) {
+            self.send_ack(ack, out);
+        }
+    }
+}
+
+fn reason_of(published: Published) -> ReasonCode {
+    match published {
+        Published::Delivered => ReasonCode::Success,
+        Published::NoSubscribers => ReasonCode::NoMatchingSubscribers,
+        Published::Reserved => ReasonCode::NotAuthorized,
+        Published::RetainedFull => ReasonCode::QuotaExceeded,
+    }
+}
+
+fn topic_error_reason(error: TopicError) -> ReasonCode {
+    match error {
+        TopicError::Malformed => ReasonCode::MalformedPacket,
+        // Without an alias [MQTT-4.7.3-1].
+        TopicError::Empty => ReasonCode::ProtocolError,
+        TopicError::TooLong
+        | TopicError::TooDeep
+        | TopicError::TooManyWildcards
+        | TopicError::MisplacedWildcard
+        | TopicError::MalformedShare => ReasonCode::TopicNameInvalid,
+    }
+}

@@ -1,0 +1,56 @@
+//! Messages of other shards.
+
+use super::Shard;
+use super::deliver::Offering;
+use super::event::ShardMsg;
+use super::outbox::Outbox;
+use crate::ids::ShardId;
+use crate::message::Message;
+use crate::time::Instant;
+use std::sync::Arc;
+
+impl Shard {
+    pub(super) fn on_shard_msg(
+        &mut self,
+        now: Instant,
+        from: ShardId,
+        message: ShardMsg,
+        out: &mut Outbox,
+    ) {
+        match message {
+            ShardMsg::Forward(message) => self.on_forward(now, &message, out),
+            ShardMsg::Retain(message) => {
+                self.keep_retained(now, message);
+            }
+            ShardMsg::Barrier { gather } => out.post(from, ShardMsg::BarrierAck { gather }),
+            ShardMsg::BarrierAck { gather } => {
+                if let Some(filter) = self.dispatch.gathers.on_barrier_ack(gather) {
+                    self.ask_owners(now, gather, &filter, out);
+                }
+            }
+            ShardMsg::RetainedQuery { gather, filter } => {
+                let messages = self.retained_matching(now, &filter);
+                out.post(from, ShardMsg::RetainedReply { gather, messages });
+            }
+            ShardMsg::RetainedReply { gather, messages } => {
+                self.on_retained_reply(now, gather, messages, out);
+            }
+        }
+    }
+
+    fn on_forward(&mut self, now: Instant, message: &Arc<Message>, out: &mut Outbox) {
+        self.dispatch.metrics.forwards_received += 1;
+        let topic = message.topic();
+        let hash = self.routes.hash(topic);
+        let routes = self
+            .routes
+            .take(topic, hash, &self.index, &self.config.interest);
+        let routes = routes.expect("the publisher's shard checked the topic");
+        if routes.routes.is_empty() {
+            self.dispatch.metrics.forwards_useless += 1;
+        }
+        self.dispatch
+            .deliver_local(now, &mut Offering::of(message), &routes, out);
+        self.routes.put(hash, routes);
+    }
+}

@@ -1,0 +1,260 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::Shard;
+use super::event::ShardMsg;
+use super::on_packet::Violation;
+use super::outbox::Outbox;
+use crate::codec::{
+    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Suback, Subscribe, Subscription,
+    Unsuback, Unsubscribe, Version,
+};
+use crate::ids::{SessionId, ShardId};
+use crate::time::Instant;
+use crate::topic::{SubscriptionOptions, TopicFilter, TopicLimits};
+
+impl Shard {
+    pub(super) fn on_subscribe(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        subscribe: &Subscribe<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        let mut reasons = Vec::new();
+        let mut gathers = Vec::new();
+        let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
+        for item in subscribe.filters.iter() {
+            reasons.push(self.subscribe_one(id, &item, subscription_id, &mut gathers)?);
+        }
+        let version = self.session(id).version;
+        let suback = Suback {
+            packet_id: subscribe.packet_id,
+            reasons: Reasons::listed(&reasons),
+            properties: ReasonProperties::EMPTY,
+        }; // [MQTT-3.8.4-6]
+        self.write(id, out, |buffer| suback.encode(version, buffer));
+        for (filter, options) in gathers {
+            self.start_gather(now, id, filter, options, out);
+        }
+        Ok(())
+    }
+
+    /// One filter of a SUBSCRIBE; notes in `gathers` whether it is due retained messages.
+    fn subscribe_one(
+        &mut self,
+        id: SessionId,
+        item: &Subscription<'_>,
+        subscription_id: Option<NonZeroU32>,
+        gathers: &mut Vec<(Arc<TopicFilter>, SubscriptionOptions)>,
+    ) -> Result<ReasonCode, Violation> {
+        let limits = self.config.limits.clone();
+        let version = self.session(id).version;
+        let filter = match TopicFilter::parse(item.filter, &TopicLimits::of(&limits)) {
+            Ok(filter) => filter,
+            Err(error) if error.is_limit() || version == Version::V5 => {
+                return Ok(refusal(version, ReasonCode::TopicFilterInvalid));
+            }
+            // [MQTT-4.7.1-2] (3.1.1)
+            Err(_) => return Err(Violation(ReasonCode::MalformedPacket)),
+        };
+        if filter.share_name().is_some() {
+            return Ok(refusal(
+                version,
+                ReasonCode::SharedSubscriptionsNotSupported,
+            ));
+        }
+        let session = self.session(id);
+        let is_new = !session.subscriptions.contains(&filter);
+        if is_new && session.subscriptions.len() >= limits.subscriptions_max as usize {
+            return Ok(refusal(version, ReasonCode::QuotaExceeded));
+        }
+        let options = SubscriptionOptions {
+            qos: item.options.qos,
+            no_local: item.options.no_local,
+            retain_as_published: item.options.retain_as_published,
+            subscription_id,
+        };
+        if is_new {
+            session.subscriptions.insert(filter.clone());
+        }
+        // [MQTT-3.8.4-3] Replaced in place: no message is missed in between.
+        let subscribed = self.index.subscribe(&filter, id, options);
+        if subscribed.first_of_filter {
+            self.interest.add(&self.config.interest, &filter);
+        }
+        let wants_retained = match item.options.retain_handling {
+            RetainHandling::Send => true,        // [MQTT-3.3.1-9]
+            RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
+        };
+        if wants_retained {
+            gathers.push((Arc::new(filter), options));
+        }
+        Ok(match options.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+        })
+    }
+
+    /// Starts to collect the retained messages of a new subscription; see `gather.rs`.
+    fn start_gather(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        filter: Arc<TopicFilter>,
+        options: SubscriptionOptions,
+        out: &mut Outbox,
+    ) {
+        let dispatch = &mut self.dispatch;
+        let session = dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the subscriber is connected");
+        dispatch.gathers.end(&mut session.gathers, Some(&filter));
+        let others = self.config.shards - 1;
+        let no_local_key = options.no_local.then_some(session.key);
+        let gather = dispatch
+            .gathers
+            .start(id, filter.clone(), options, no_local_key, others);
+        session.gathers.push(gather);
+        if others == 0 {
+            self.ask_owners(now, gather, &filter, out);
+            return;
+        }
+        for shard in self.other_shards() {
+            out.post(shard, ShardMsg::Barrier { gather });
+        }
+    }
+
+    /// Asks the owners of the topics of a filter for their retained messages.
+    pub(super) fn ask_owners(
+        &mut self,
+        now: Instant,
+        gather: super::GatherId,
+        filter: &Arc<TopicFilter>,
+        out: &mut Outbox,
+    ) {
+        let own = self.config.id;
+        let single = filter
+            .is_exact()
+            .then(|| self.home.of_topic(filter.pattern().as_bytes()));
+        let owners: Vec<ShardId> = match single {
+            Some(owner) => vec![owner],
+            None => (0..self.config.shards).map(ShardId::new).collect(),
+        };
+        self.dispatch.gathers.on_asked(gather, owners.len());
+        for &owner in owners.iter().filter(|&&owner| owner != own) {
+            out.post(
+                owner,
+                ShardMsg::RetainedQuery {
+                    gather,
+                    filter: filter.clone(),
+                },
+            );
+        }
+        if owners.contains(&own) {
+            let messages = self.retained_matching(now, filter);
+            self.on_retained_reply(now, gather, messages, out);
+        }
+    }
+
+    pub(super) fn retained_matching(
+        &self,
+        now: Instant,
+        filter: &TopicFilter,
+    ) -> Vec<Arc<crate::message::Message>> {
+        let mut messages = Vec::new();
+        self.retained.matching(filter, now, &mut messages);
+        messages
+    }
+
+    pub(super) fn on_retained_reply(
+        &mut self,
+        now: Instant,
+        gather: super::GatherId,
+        messages: Vec<Arc<crate::message::Message>>,
+        out: &mut Outbox,
+    ) {
+        if let Some(session) = self.dispatch.gathers.on_reply(gather, messages) {
+            self.dispatch.pump(now, session, out);
+        }
+    }
+
+    fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.config.id;
+        (0..self.config.shards)
+            .map(ShardId::new)
+            .filter(move |&shard| shard != own)
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        id: SessionId,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        let version = self.session(id).version;
+        let limits = TopicLimits::of(&self.config.limits);
+        let mut reasons = Vec::new();
+        for text in unsubscribe.filters.iter() {
+            let reason = match TopicFilter::parse(text, &limits) {
+                Ok(filter) if self.unsubscribe_one(id, &filter) => ReasonCode::Success,
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+                Err(error) if error.is_limit() || version == Version::V5 => {
+                    ReasonCode::TopicFilterInvalid
+                }
+                Err(_) => return Err(Violation(ReasonCode::MalformedPacket)),
+            };
+            reasons.push(reason);
+        }
+        let unsuback = Unsuback {
+            packet_id: unsubscribe.packet_id,
+            reasons: Reasons::listed(&reasons),
+            properties: ReasonProperties::EMPTY,
+        };
+        self.write(id, out, |buffer| unsuback.encode(version, buffer)); // [MQTT-3.10.4-4]
+        Ok(())
+    }
+
+    /// False if there was no such subscription [MQTT-3.10.4-1].
+    fn unsubscribe_one(&mut self, id: SessionId, filter: &TopicFilter) -> bool {
+        let dispatch = &mut self.dispatch;
+        let session = dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the subscriber is connected");
+        if !session.subscriptions.remove(filter) {
+            return false;
+        }
+        if session.subscriptions.is_empty() {
+            session.subscriptions = Default::default();
+        }
+        dispatch.gathers.end(&mut session.gathers, Some(filter));
+        self.forget_subscription(id, filter);
+        true
+    }
+
+    /// Takes a subscription out of the index, and its interest back if it was the last.
+    pub(super) fn forget_subscription(&mut self, id: SessionId, filter: &TopicFilter) {
+        let unsubscribed = self.index.unsubscribe(filter, id);
+        assert!(
+            unsubscribed.removed.is_some(),
+            "sessions and index agree on subscriptions"
+        );
+        if unsubscribed.last_of_filter {
+            self.interest.remove(&self.config.interest, filter);
+        }
+    }
+}
+
+/// MQTT 3.1.1 knows one failure only [MQTT-3.9.3-2].
+fn refusal(version: Version, reason: ReasonCode) -> ReasonCode {
+    match version {
+        Version::V31 | Version::V311 => ReasonCode::UnspecifiedError,
+        Version::V5 => reason,
+    }
+}
