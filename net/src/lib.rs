@@ -1,1 +1,32 @@
 //! An MQTT 3.1.1 and 5.0 broker for Linux servers.
+//!
+//! [`Broker`] runs shards of `ringmq-core`, each on its own core: a thread with a glommio executor,
+//! and a second io_uring for the sockets. Start reading at `reactor`.
+//!
+//! Unsafe code is in `ring` and `buffers` alone.
+#![deny(unsafe_code)]
+
+mod broker;
+#[allow(unsafe_code)]
+mod buffers;
+mod counters;
+mod error;
+mod flight;
+mod inbox;
+mod listener;
+mod park;
+mod reactor;
+#[allow(unsafe_code)]
+mod ring;
+mod slot;
+
+pub use broker::{Broker, BrokerConfig};
+pub use counters::Counts;
+pub use error::{ListenProblem, RingProblem, StartError};
+pub use reactor::Core;
+pub use ring::RingConfig;
+
+/// The atomics of the inbox and its handshake; the models in `tests` put loom's in their place.
+mod atomics {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}

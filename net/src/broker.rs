@@ -1,0 +1,344 @@
+//! The broker: its shards, each on a thread and a core of its own.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use ringmq_core::ids::ShardId;
+use ringmq_core::limits::Limits;
+use ringmq_core::shard::{Shard, ShardConfig};
+use ringmq_core::time::Instant;
+use ringmq_core::topic::InterestTable;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::thread::sched_getaffinity;
+use rustix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+use crate::counters::{Counters, Counts};
+use crate::error::{StartError, bind_error, ring_error, system_error};
+use crate::inbox::Inbox;
+use crate::listener::{self, Listener};
+use crate::reactor::{Core, Progress, Reactor, Shared};
+use crate::ring::{KernelRing, RingConfig, wakeup_file};
+
+/// What a broker is made with.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// How many shards; `1..=64`.
+    pub shards: usize,
+    /// The CPU of each shard. Empty: the first ones that this process may use; no pinning if there
+    /// are fewer of them than shards.
+    pub cores: Vec<usize>,
+    /// The bounds of the shards.
+    pub limits: Limits,
+    /// The size of each shard's ring.
+    pub ring: RingConfig,
+    /// Messages of other shards that wait for one shard. A shard that finds the inbox of another
+    /// full stops reading its sockets until there is room.
+    pub inbox_messages_max: usize,
+    /// Most connections of the broker. Those above it are closed at once.
+    pub connections_max: usize,
+}
+
+impl Default for BrokerConfig {
+    /// One shard on the loopback address.
+    fn default() -> BrokerConfig {
+        BrokerConfig {
+            listen: vec![([127, 0, 0, 1], 1883).into()],
+            shards: 1,
+            cores: Vec::new(),
+            limits: Limits::default(),
+            ring: RingConfig::default(),
+            inbox_messages_max: 64 * 1024,
+            connections_max: 1_000_000,
+        }
+    }
+}
+
+/// A running broker. Runs until [`Broker::shutdown`]; dropping it does not end it.
+#[derive(Debug)]
+pub struct Broker {
+    addresses: Vec<SocketAddr>,
+    inboxes: Arc<[Inbox]>,
+    counters: Vec<Arc<Counters>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Starts a broker. Returns when every shard accepts connections, or why one cannot; then none of
+    /// them runs.
+    pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
+        check_shards(config)?;
+        let secret = random_words().map_err(|e| system_error("draw random numbers", e.into()))?;
+        let [first, second, interest_seed] = secret;
+        let interest =
+            InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
+        let interest = Arc::new(interest);
+        let limits = Arc::new(config.limits.clone());
+        let shards = config.shards;
+        Broker::start_with(config, move |id| {
+            Shard::new(ShardConfig {
+                id,
+                shards,
+                secret: [first, second],
+                limits: Arc::clone(&limits),
+                interest: Arc::clone(&interest),
+            })
+        })
+    }
+
+    /// Starts a broker whose shards are made by `core`, each on its own thread; otherwise as
+    /// [`Broker::start`].
+    pub fn start_with<C, F>(config: &BrokerConfig, core: F) -> Result<Broker, StartError>
+    where
+        C: Core,
+        F: Fn(ShardId) -> C + Send + Sync + 'static,
+    {
+        check_shards(config)?;
+        let cores = assign_cores(config)?;
+        let (sockets, addresses) = open_listeners(config)?;
+        let inboxes: Result<Arc<[Inbox]>, _> = (0..config.shards)
+            .map(|_| Inbox::new(config.inbox_messages_max))
+            .collect();
+        let mut broker = Broker {
+            addresses,
+            inboxes: inboxes.map_err(|e| system_error("create an eventfd", e))?,
+            counters: Vec::new(),
+            threads: Vec::new(),
+        };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let core = Arc::new(core);
+        let (ready, started) = mpsc::channel();
+        for (index, (sockets, cpu)) in sockets.into_iter().zip(cores).enumerate() {
+            let counters = Arc::new(Counters::default());
+            broker.counters.push(Arc::clone(&counters));
+            let seed = ShardSeed {
+                id: ShardId::new(index),
+                cpu,
+                ring: config.ring,
+                listeners: sockets.into_iter().map(Listener::new).collect(),
+                shared: Shared {
+                    inboxes: Arc::clone(&broker.inboxes),
+                    connections: Arc::clone(&connections),
+                    connections_max: config.connections_max,
+                    counters,
+                },
+            };
+            let (core, ready) = (Arc::clone(&core), ready.clone());
+            let thread = thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || run_shard(seed, &*core, &ready))
+                .map_err(|e| broker.abandon(system_error("start a thread", e)))?;
+            broker.threads.push(thread);
+        }
+        drop(ready);
+        for _ in 0..config.shards {
+            // A closed channel means that a shard panicked; the panic has been reported.
+            let outcome = started.recv().unwrap_or(Err(StartError::Panicked));
+            outcome.map_err(|e| broker.abandon(e))?;
+        }
+        Ok(broker)
+    }
+
+    /// Where it listens, in the order of the configuration, with real ports.
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The counters of each shard.
+    pub fn counts(&self) -> Vec<Counts> {
+        self.counters.iter().map(|c| c.read()).collect()
+    }
+
+    /// Asks every shard to say goodbye to its clients and to end, within 5 seconds.
+    pub fn shutdown(&self) {
+        for inbox in self.inboxes.iter() {
+            inbox.request_shutdown();
+        }
+    }
+
+    /// Waits until every shard has ended.
+    ///
+    /// # Panics
+    /// If a shard panicked.
+    pub fn join(self) {
+        for thread in self.threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Ends the shards that already run, after another one could not start.
+    fn abandon(&mut self, error: StartError) -> StartError {
+        self.shutdown();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        error
+    }
+}
+
+/// What a shard's thread is started with.
+struct ShardSeed {
+    id: ShardId,
+    cpu: Option<usize>,
+    ring: RingConfig,
+    listeners: Vec<Listener>,
+    shared: Shared,
+}
+
+/// The thread of a shard. The ring has to be made on the thread that uses it.
+fn run_shard<C: Core>(
+    seed: ShardSeed,
+    core: &dyn Fn(ShardId) -> C,
+    ready: &mpsc::Sender<Result<(), StartError>>,
+) {
+    let made = executor(seed.cpu).and_then(|executor| {
+        let wakeup = seed.shared.inboxes[seed.id.index()].wakeup();
+        let ring = KernelRing::new(seed.ring, wakeup.as_fd()).map_err(|e| ring_error(&e))?;
+        let wakeup = wakeup.try_clone();
+        let wakeup = wakeup.map_err(|e| system_error("copy an eventfd", e))?;
+        Ok((executor, ring, wakeup))
+    });
+    // The starter hears of success or failure; if it is gone, there is nobody to tell.
+    match made {
+        Ok((executor, ring, wakeup)) => {
+            let core = core(seed.id);
+            let reactor = Reactor::new(seed.id, ring, core, seed.listeners, seed.shared);
+            let _ = ready.send(Ok(()));
+            executor.run(drive(reactor, wakeup));
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+    }
+}
+
+/// Turn after turn, with room for other tasks of the executor between them.
+async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) {
+    let wakeup = wakeup_file(wakeup);
+    loop {
+        match reactor.turn(clock()) {
+            Progress::Busy => glommio::executor().yield_if_needed().await,
+            Progress::Idle => {
+                if reactor.park() {
+                    // One read takes the counter back to zero, however many signals came. It fails
+                    // only if the executor ends.
+                    let _ = wakeup.read_at(0, size_of::<u64>()).await;
+                    reactor.unpark();
+                }
+            }
+            Progress::Ended => break,
+        }
+    }
+}
+
+fn executor(cpu: Option<usize>) -> Result<LocalExecutor, StartError> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .io_memory(EXECUTOR_MEMORY)
+        .ring_depth(EXECUTOR_RING_DEPTH)
+        .preempt_timer(PREEMPT_INTERVAL)
+        .make()
+        .map_err(|e| StartError::Executor {
+            message: e.to_string(),
+        })
+}
+
+fn check_shards(config: &BrokerConfig) -> Result<(), StartError> {
+    let wanted = config.shards;
+    if (1..=ShardId::COUNT_MAX).contains(&wanted) {
+        Ok(())
+    } else {
+        Err(StartError::ShardCount { wanted })
+    }
+}
+
+/// Secrets of this process.
+fn random_words() -> Result<[u64; 3], Errno> {
+    let mut words = [0; 3];
+    for word in &mut words {
+        let mut bytes = [0; 8];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+        }
+        *word = u64::from_ne_bytes(bytes);
+    }
+    Ok(words)
+}
+
+/// The CPU of each shard, or `None` for all of them.
+fn assign_cores(config: &BrokerConfig) -> Result<Vec<Option<usize>>, StartError> {
+    let allowed =
+        sched_getaffinity(None).map_err(|e| system_error("read the affinity", e.into()))?;
+    if config.cores.is_empty() {
+        let first: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&cpu| allowed.is_set(cpu))
+            .map(Some)
+            .take(config.shards)
+            .collect();
+        if first.len() == config.shards {
+            return Ok(first);
+        }
+        warn!(
+            shards = config.shards,
+            cpus = first.len(),
+            "more shards than CPUs: shards are not pinned, and share CPUs"
+        );
+        return Ok(vec![None; config.shards]);
+    }
+    if config.cores.len() != config.shards {
+        return Err(StartError::CoreCount {
+            shards: config.shards,
+            cores: config.cores.len(),
+        });
+    }
+    let is_usable = |cpu: usize| cpu < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(cpu);
+    match config.cores.iter().find(|&&cpu| !is_usable(cpu)) {
+        Some(&cpu) => Err(StartError::CoreForbidden { cpu }),
+        None => Ok(config.cores.iter().copied().map(Some).collect()),
+    }
+}
+
+/// For each shard its sockets, one per address; and the addresses with real ports.
+fn open_listeners(
+    config: &BrokerConfig,
+) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), StartError> {
+    let mut by_shard: Vec<Vec<OwnedFd>> = (0..config.shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for &address in &config.listen {
+        let opened = listener::open(address, config.shards);
+        let (sockets, local) = opened.map_err(|errno| bind_error(address, errno))?;
+        addresses.push(local);
+        for (shard, socket) in by_shard.iter_mut().zip(sockets) {
+            shard.push(socket);
+        }
+    }
+    Ok((by_shard, addresses))
+}
+
+/// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by the
+/// vDSO, without a system call.
+fn clock() -> Instant {
+    let time = clock_gettime(ClockId::Boottime);
+    // Neither is negative: time since the boot.
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Instant::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of the
+/// 10 MiB of the default, which count against RLIMIT_MEMLOCK.
+const EXECUTOR_MEMORY: usize = 64 * 1024;
+/// The executor's rings serve the wake-up and files, not sockets.
+const EXECUTOR_RING_DEPTH: usize = 32;
+/// How long turns may follow each other before other tasks of the executor get a chance.
+const PREEMPT_INTERVAL: Duration = Duration::from_millis(10);

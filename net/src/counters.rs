@@ -1,0 +1,84 @@
+//! What a shard's reactor counts. The reactor counts in plain integers and publishes them once per
+//! turn; anybody may read the published values at any time, each one torn from the others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One reading of the counters. All of them only grow, from the start of the shard.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// The published counters of one shard.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// Makes a reading visible. One writer only.
+            pub(crate) fn publish(&self, counts: &Counts) {
+                $(self.$name.store(counts.$name, Ordering::Relaxed);)*
+            }
+
+            /// The values last published.
+            pub(crate) fn read(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns of the reactor.
+    turns,
+    /// Completions handled.
+    completions,
+    /// Connections accepted by a listener of this shard.
+    accepted,
+    /// Connections closed at once, because the broker had as many as it may have.
+    refused,
+    /// Times that accepting paused, because the process or the machine was out of descriptors.
+    accept_pauses,
+    /// Connections that moved to another shard.
+    moved,
+    /// Connections closed.
+    closed,
+    /// Chunks received.
+    receives,
+    /// Bytes received.
+    received_bytes,
+    /// Sends started.
+    sends,
+    /// Bytes sent.
+    sent_bytes,
+    /// Sends that took less than they were given.
+    short_sends,
+    /// Receives that found no free buffer.
+    buffers_exhausted,
+    /// Times that the completion queue was too small.
+    overflows,
+    /// Submissions that the kernel put off.
+    submits_again,
+    /// Messages from other shards.
+    messages,
+    /// Times that a full inbox of another shard stopped this one from reading its sockets.
+    stalls,
+    /// Times that the reactor went to sleep.
+    parks,
+    /// Times that it was about to, and found work.
+    parks_averted,
+}
+
+/// Adds one or more to a counter of the reactor.
+macro_rules! count {
+    ($counts:expr, $name:ident) => {
+        $counts.$name += 1
+    };
+    ($counts:expr, $name:ident, $by:expr) => {
+        $counts.$name += u64::from($by)
+    };
+}
+pub(crate) use count;

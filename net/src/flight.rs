@@ -1,0 +1,98 @@
+//! Output on its way into a socket: the bytes, and how many of them the socket has taken.
+
+use ringmq_core::connection::Output;
+
+/// One output of one connection. It belongs to the ring from the send until its completion, because
+/// the kernel reads from it; then it comes back.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    output: Output,
+    /// `sent <= size`.
+    sent: usize,
+    size: usize,
+}
+
+impl Flight {
+    /// An output of which nothing was sent.
+    pub(crate) fn new(output: Output) -> Flight {
+        let size = output.size();
+        Flight {
+            output,
+            sent: 0,
+            size,
+        }
+    }
+
+    /// Notes that the socket took `size` more bytes.
+    pub(crate) fn advance(&mut self, size: u32) {
+        self.sent += size as usize;
+        assert!(self.sent <= self.size, "the kernel sent more than it got");
+    }
+
+    /// The socket has taken everything.
+    pub(crate) fn is_landed(&self) -> bool {
+        self.sent == self.size
+    }
+
+    /// The buffers, for the pool they came from.
+    pub(crate) fn into_output(self) -> Output {
+        self.output
+    }
+
+    /// What is left to send, if it is one contiguous piece.
+    pub(crate) fn contiguous(&self) -> Option<&[u8]> {
+        match &self.output {
+            Output::One(bytes) => Some(&bytes[self.sent..]),
+            Output::Many(_) => None,
+        }
+    }
+
+    /// What is left to send, piece by piece; at most `count_max` pieces, none of them empty.
+    pub(crate) fn pieces(&self, count_max: usize) -> impl Iterator<Item = &[u8]> {
+        let (one, many) = match &self.output {
+            Output::One(bytes) => (Some(bytes.as_slice()), &[][..]),
+            Output::Many(chunks) => (None, chunks.as_slice()),
+        };
+        let mut skip = self.sent;
+        one.into_iter()
+            .chain(many.iter().map(|chunk| chunk.as_slice()))
+            .filter_map(move |piece| {
+                let skipped = skip.min(piece.len());
+                skip -= skipped;
+                (skipped < piece.len()).then(|| &piece[skipped..])
+            })
+            .take(count_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq_core::connection::Chunk;
+
+    use super::*;
+
+    fn many(pieces: &[&str]) -> Flight {
+        let own = |piece: &&str| Chunk::Own(piece.as_bytes().to_vec());
+        Flight::new(Output::Many(pieces.iter().map(own).collect()))
+    }
+
+    #[test]
+    fn the_pieces_of_a_flight_begin_where_the_socket_stopped() {
+        for (sent, count_max, expected) in [
+            (0, 9, vec!["ab", "c", "def"]),
+            (1, 9, vec!["b", "c", "def"]),
+            (2, 9, vec!["c", "def"]),
+            (3, 1, vec!["def"]),
+            (4, 9, vec!["ef"]),
+            (6, 9, vec![]),
+            (0, 2, vec!["ab", "c"]),
+        ] {
+            let mut flight = many(&["ab", "", "c", "def"]);
+            flight.advance(sent);
+            let pieces: Vec<_> = flight.pieces(count_max).collect();
+            let expected: Vec<_> = expected.iter().map(|e| e.as_bytes()).collect();
+            assert_eq!(pieces, expected, "{sent} sent");
+            assert_eq!(flight.is_landed(), sent == 6);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The inboxes: how shards reach each other. One bounded queue per shard, many writers, one reader.
+//!
+//! Invariants:
+//! - mail of one sender is read in the order it was sent, and mail is read in one order for all
+//!   senders: whoever saw a message before sending is read after it.
+//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it.
+//! - a full inbox refuses and does not wait; whoever was refused gets a wake-up once there is room.
+//!
+//! Not here: what a sender does meanwhile (`reactor/posting.rs`).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use ringmq_core::ids::ShardId;
+use ringmq_core::shard::ShardMsg;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::atomics::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::park::Park;
+use crate::slot::Newcomer;
+
+/// What can lie in an inbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// Messages of one class from one shard, at most [`BATCH_MESSAGES_MAX`].
+    Messages {
+        /// Who sent them.
+        from: ShardId,
+        /// In order.
+        messages: Vec<ShardMsg>,
+    },
+    /// A connection whose home is here.
+    Connection(Box<Moved>),
+}
+
+/// A connection between two shards.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) socket: OwnedFd,
+    pub(crate) newcomer: Newcomer,
+    /// Everything received so far.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The inbox of one shard.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    mail: ArrayQueue<Mail>,
+    /// Messages that still fit.
+    messages_free: CachePadded<AtomicUsize>,
+    park: Park,
+    /// One bit for each shard that was refused.
+    refused: AtomicU64,
+    /// Somebody made room for the reader elsewhere. Kept until the reader looks, because it may be
+    /// awake and just about to announce that it sleeps.
+    nudged: AtomicBool,
+    shutdown: AtomicBool,
+    wakeup: OwnedFd,
+}
+
+impl Inbox {
+    /// An inbox for up to `messages_max` messages.
+    pub(crate) fn new(messages_max: usize) -> io::Result<Inbox> {
+        Ok(Inbox {
+            mail: ArrayQueue::new(messages_max.clamp(1, MAIL_COUNT_MAX)),
+            messages_free: CachePadded::new(AtomicUsize::new(messages_max.max(1))),
+            park: Park::new(),
+            refused: AtomicU64::new(0),
+            nudged: AtomicBool::new(false),
+            shutdown: AtomicBool::new(false),
+            wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
+        })
+    }
+
+    /// The descriptor that wakes the reader, for the ring and for the executor.
+    pub(crate) fn wakeup(&self) -> &OwnedFd {
+        &self.wakeup
+    }
+
+    /// Delivers messages; gives back, in order, those that did not fit. After a refusal, `from` is
+    /// woken when there is room.
+    pub(crate) fn post(&self, from: ShardId, messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
+        self.deliver(from, messages).or_else(|rest| {
+            self.note_refusal(from);
+            // The reader may have made room before it could see the note.
+            self.deliver(from, rest)
+        })
+    }
+
+    /// Delivers a connection, or gives it back, as `post` does.
+    pub(crate) fn send(&self, from: ShardId, moved: Box<Moved>) -> Result<(), Box<Moved>> {
+        let sent = self.push(Mail::Connection(moved)).or_else(|mail| {
+            self.note_refusal(from);
+            self.push(mail)
+        });
+        sent.map_err(|mail| match mail {
+            Mail::Connection(moved) => moved,
+            Mail::Messages { .. } => unreachable!("a connection was sent"),
+        })
+    }
+
+    fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
+        while !messages.is_empty() {
+            let granted = self.take_room(messages.len().min(BATCH_MESSAGES_MAX));
+            if granted == 0 {
+                return Err(messages);
+            }
+            let rest = messages.split_off(granted);
+            if let Err(mail) = self.push(Mail::Messages { from, messages }) {
+                let Mail::Messages { mut messages, .. } = mail else {
+                    unreachable!("messages were sent")
+                };
+                self.messages_free.fetch_add(granted, Ordering::Relaxed);
+                messages.extend(rest);
+                return Err(messages);
+            }
+            messages = rest;
+        }
+        Ok(())
+    }
+
+    /// Reserves room for up to `wanted` messages.
+    fn take_room(&self, wanted: usize) -> usize {
+        let taken = self
+            .messages_free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                (free > 0).then(|| free - free.min(wanted))
+            });
+        taken.map_or(0, |free| free.min(wanted))
+    }
+
+    fn push(&self, mail: Mail) -> Result<(), Mail> {
+        self.mail.push(mail)?;
+        if self.park.must_signal() {
+            self.signal();
+        }
+        Ok(())
+    }
+
+    fn note_refusal(&self, from: ShardId) {
+        self.refused.fetch_or(1 << from.index(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Makes the reader shut down, however full the inbox is.
+    pub(crate) fn request_shutdown(&self) {
+        self.shutdown.store(true, Ordering::Release);
+        self.signal();
+    }
+
+    /// Reader: somebody asked for a shutdown.
+    pub(crate) fn shutdown_requested(&self) -> bool {
+        self.shutdown.load(Ordering::Acquire)
+    }
+
+    /// Reader: the next mail.
+    pub(crate) fn take(&self) -> Option<Mail> {
+        let mail = self.mail.pop()?;
+        if let Mail::Messages { messages, .. } = &mail {
+            self.messages_free
+                .fetch_add(messages.len(), Ordering::Relaxed);
+        }
+        Some(mail)
+    }
+
+    /// Reader, after it took mail: the shards that were refused, each reported once.
+    pub(crate) fn take_refused(&self) -> impl Iterator<Item = ShardId> + use<> {
+        // Pairs with the fence of `note_refusal`: either we see the note, or they see the room.
+        fence(Ordering::SeqCst);
+        let mut refused = match self.refused.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.refused.swap(0, Ordering::Relaxed),
+        };
+        std::iter::from_fn(move || {
+            let index = refused.trailing_zeros();
+            refused &= refused.wrapping_sub(1);
+            (index < u64::BITS).then(|| ShardId::new(index as usize))
+        })
+    }
+
+    /// Reader: there is something to take, or there may be room where there was none.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.mail.is_empty() || self.nudged.load(Ordering::Acquire)
+    }
+
+    /// Reader: about to try again where it was refused.
+    pub(crate) fn take_nudge(&self) {
+        if self.nudged.load(Ordering::Relaxed) {
+            self.nudged.swap(false, Ordering::Acquire);
+        }
+    }
+
+    /// Reader: about to sleep. Look at `has_news` afterwards, then sleep.
+    pub(crate) fn announce_park(&self) {
+        self.park.announce();
+    }
+
+    /// Reader: awake again.
+    pub(crate) fn withdraw_park(&self) {
+        self.park.withdraw();
+    }
+
+    /// Tells the reader that there is room where it was refused, and wakes it if it sleeps.
+    pub(crate) fn nudge(&self) {
+        self.nudged.store(true, Ordering::Release);
+        if self.park.must_signal() {
+            self.signal();
+        }
+    }
+
+    fn signal(&self) {
+        // Fails only if the counter is at its end, and then the reader is being woken anyway.
+        let _ = rustix::io::write(self.wakeup.as_fd(), &1u64.to_ne_bytes());
+    }
+}
+
+/// Most messages of one batch: bounds the work between two looks at the clock of the reader.
+const BATCH_MESSAGES_MAX: usize = 1024;
+/// Most batches and connections that wait, whatever the bound on messages: 40 bytes each.
+const MAIL_COUNT_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use ringmq_core::shard::GatherId;
+
+    use super::*;
+
+    fn numbered(number: u64) -> ShardMsg {
+        ShardMsg::Barrier {
+            gather: GatherId(number),
+        }
+    }
+
+    fn number(message: &ShardMsg) -> u64 {
+        match message {
+            ShardMsg::Barrier { gather } => gather.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn numbers(messages: &[ShardMsg]) -> Vec<u64> {
+        messages.iter().map(number).collect()
+    }
+
+    #[test]
+    fn a_full_inbox_gives_back_what_does_not_fit_in_order() {
+        let inbox = Inbox::new(3).unwrap();
+        let me = ShardId::new(5);
+        let refused = inbox.post(me, (0..5).map(numbered).collect()).unwrap_err();
+        assert_eq!(numbers(&refused), [3, 4]);
+        let Some(Mail::Messages { messages, from }) = inbox.take() else {
+            panic!()
+        };
+        assert_eq!((numbers(&messages), from), (vec![0, 1, 2], me));
+        assert_eq!(inbox.take_refused().collect::<Vec<_>>(), [me]);
+        assert_eq!(inbox.take_refused().count(), 0);
+        inbox.post(me, refused).unwrap();
+    }
+
+    #[test]
+    fn every_refused_shard_is_reported_once() {
+        let inbox = Inbox::new(1).unwrap();
+        inbox.post(ShardId::new(0), vec![numbered(0)]).unwrap();
+        for index in [63, 0, 7, 7] {
+            let refused = inbox.post(ShardId::new(index), vec![numbered(1)]);
+            assert!(refused.is_err());
+        }
+        let refused: Vec<_> = inbox.take_refused().map(ShardId::index).collect();
+        assert_eq!(refused, [0, 7, 63]);
+    }
+
+    #[test]
+    fn a_long_post_is_cut_into_bounded_batches() {
+        let inbox = Inbox::new(10_000).unwrap();
+        let messages = (0..2500).map(numbered).collect();
+        inbox.post(ShardId::new(0), messages).unwrap();
+        let mut read = Vec::new();
+        while let Some(Mail::Messages { messages, .. }) = inbox.take() {
+            assert!(messages.len() <= BATCH_MESSAGES_MAX);
+            read.extend(numbers(&messages));
+        }
+        assert_eq!(read, (0..2500).collect::<Vec<_>>());
+    }
+
+    // Writers fill a small inbox as fast as they can, and wait for their own wake-up when refused;
+    // the reader sleeps whenever it is empty. A lost wake-up on either side hangs the test.
+    #[test]
+    fn no_wake_up_is_lost_between_sleeping_shards() {
+        const PER_WRITER: u64 = 20_000;
+        let inboxes: Arc<Vec<Inbox>> = Arc::new((0..3).map(|_| Inbox::new(4).unwrap()).collect());
+        let sleep = |inbox: &Inbox| {
+            inbox.announce_park();
+            if !inbox.has_news() {
+                rustix::io::read(inbox.wakeup(), &mut [0; 8]).unwrap();
+            }
+            inbox.withdraw_park();
+        };
+        let writers: Vec<_> = (1..3)
+            .map(|writer| {
+                let inboxes = Arc::clone(&inboxes);
+                thread::spawn(move || {
+                    for value in 0..PER_WRITER {
+                        let mut rest = vec![numbered(value)];
+                        while let Err(refused) = inboxes[0].post(ShardId::new(writer), rest) {
+                            // Refused, noted, and refused again: the nudge is certain.
+                            rest = refused;
+                            sleep(&inboxes[writer]);
+                            inboxes[writer].take_nudge();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; 3];
+        while next[1] < PER_WRITER || next[2] < PER_WRITER {
+            let Some(mail) = inboxes[0].take() else {
+                sleep(&inboxes[0]);
+                continue;
+            };
+            let Mail::Messages { from, messages } = mail else {
+                panic!()
+            };
+            for message in &messages {
+                assert_eq!(number(message), next[from.index()], "order of a sender");
+                next[from.index()] += 1;
+            }
+            for shard in inboxes[0].take_refused() {
+                inboxes[shard.index()].nudge();
+            }
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    }
+}

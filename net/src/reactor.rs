@@ -1,0 +1,326 @@
+//! The reactor of a shard: the loop around [`Shard::handle`].
+//!
+//! Work is done in turns. A turn takes completions in, hands them to the core as events, drains the
+//! inbox, looks at the deadline, and then carries the effects out: messages to other shards, output
+//! of the connections that have some, closes, handovers, one submission. It never blocks. When a
+//! turn leaves nothing to do, the reactor parks until the kernel or another shard signals.
+//!
+//! Invariants:
+//! - one send per connection is in flight; what comes meanwhile gathers in the core.
+//! - a turn is bounded: [`COMPLETIONS_MAX`] completions, [`BYTES_MAX`] bytes, [`MAIL_MAX`] batches.
+//! - while a message to another shard does not fit its inbox, nothing is read from sockets, but the
+//!   own inbox is drained: kinds of messages form a DAG, so this ends.
+//! - messages become visible by class over all targets: forwards, then retains, then answers.
+//!
+//! The subjects: `accept`, `receive`, `transmit`, `post`, `close`, `handover`, `shutdown`.
+
+mod accept;
+mod close;
+mod handover;
+mod post;
+mod receive;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use ringmq_core::connection::Output;
+use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::shard::{Event, Outbox, Shard};
+use ringmq_core::time::Instant;
+
+use crate::counters::{Counters, Counts, count};
+use crate::inbox::{Inbox, Mail, Moved};
+use crate::listener::{Accepting, Listener};
+use crate::ring::{Completion, Received, Ring, Submission};
+use crate::slot::Slots;
+
+/// The state machine that a reactor drives; see [`Shard`].
+pub trait Core {
+    /// Takes in one event.
+    fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
+    /// When to call with `Event::DeadlineReached` at the latest.
+    fn next_deadline(&self) -> Option<Instant>;
+    /// Everything that the connection has to send.
+    fn take_output(&mut self, conn: ConnId) -> Option<Output>;
+    /// Gives the buffers of a sent output back.
+    fn recycle(&mut self, output: Output);
+    /// The connection stays on this shard: its CONNECT was accepted here.
+    fn is_home(&self, conn: ConnId) -> bool;
+}
+
+impl Core for Shard {
+    fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
+        Shard::handle(self, now, event, out);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Shard::next_deadline(self)
+    }
+
+    fn take_output(&mut self, conn: ConnId) -> Option<Output> {
+        Shard::take_output(self, conn)
+    }
+
+    fn recycle(&mut self, output: Output) {
+        Shard::recycle(self, output);
+    }
+
+    fn is_home(&self, conn: ConnId) -> bool {
+        Shard::is_home(self, conn)
+    }
+}
+
+/// What a reactor shares with the others of its broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// One inbox per shard.
+    pub(crate) inboxes: Arc<[Inbox]>,
+    /// Connections of all shards, also those between two of them.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Most connections of the broker.
+    pub(crate) connections_max: usize,
+    /// Where this shard publishes its counters.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What a turn left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to do at once.
+    Busy,
+    /// Nothing to do until something happens.
+    Idle,
+    /// The shard has shut down.
+    Ended,
+}
+
+/// The reactor of one shard.
+pub(crate) struct Reactor<R, C> {
+    id: ShardId,
+    ring: R,
+    core: C,
+    outbox: Outbox,
+    slots: Slots,
+    listeners: Vec<Listener>,
+    shared: Shared,
+    /// Connections whose send ended in this turn: ask them for output again.
+    sent: Vec<ConnId>,
+    /// Connections whose receive ended in this turn.
+    rearm: Vec<ConnId>,
+    /// Input that waits until this shard is no longer stalled. Bounded by the receive buffers, plus
+    /// one end per connection.
+    held: VecDeque<Received>,
+    /// A message did not fit an inbox.
+    stalled: bool,
+    /// Connections that are on their way out of this shard.
+    departures: VecDeque<(ShardId, Box<Moved>)>,
+    /// Connections that close when they are flushed, with the time at which they are cut. All get
+    /// the same span, so the order is that of time.
+    flushes: VecDeque<(Instant, ConnId)>,
+    /// What the ring's timer is set to.
+    timer: Option<Instant>,
+    /// Set when a connection closed, which may have freed what an accept was short of.
+    closed_some: bool,
+    /// When trouble with accepting was last logged.
+    accept_logged_at: Option<Instant>,
+    /// Set during a shutdown: when what is left is cut, and when the reactor ends in any case.
+    ending: Option<shutdown::Ending>,
+    counts: Counts,
+}
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// A reactor without connections.
+    pub(crate) fn new(
+        id: ShardId,
+        ring: R,
+        core: C,
+        listeners: Vec<Listener>,
+        shared: Shared,
+    ) -> Reactor<R, C> {
+        Reactor {
+            id,
+            ring,
+            core,
+            outbox: Outbox::new(shared.inboxes.len()),
+            slots: Slots::new(),
+            listeners,
+            shared,
+            sent: Vec::new(),
+            rearm: Vec::new(),
+            held: VecDeque::new(),
+            stalled: false,
+            departures: VecDeque::new(),
+            flushes: VecDeque::new(),
+            timer: None,
+            closed_some: false,
+            accept_logged_at: None,
+            ending: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// One turn. `now` is the only clock reading of it.
+    pub(crate) fn turn(&mut self, now: Instant) -> Progress {
+        count!(self.counts, turns);
+        self.inbox().take_nudge();
+        self.take_completions(now);
+        self.drain_inbox(now);
+        self.check_deadlines(now);
+        self.flush_posts();
+        self.transmit_all(now);
+        self.close_requested(now);
+        self.move_departures(now);
+        self.rearm_receives();
+        self.arm_accepts(now);
+        let submission = self.ring.submit();
+        self.publish();
+        if self.has_ended(now) {
+            return Progress::Ended;
+        }
+        match submission {
+            Submission::Again => {
+                count!(self.counts, submits_again);
+                Progress::Busy
+            }
+            Submission::Done if self.has_work() => Progress::Busy,
+            Submission::Done => Progress::Idle,
+        }
+    }
+
+    /// Prepares for sleep; false if there is something to do after all. While the reactor sleeps, a
+    /// completion and mail signal the wake-up descriptor.
+    pub(crate) fn park(&mut self) -> bool {
+        self.set_timer();
+        // First announce, then look: whoever delivers after the look sees the announcement.
+        self.inbox().announce_park();
+        let submission = self.ring.arm_wakeup();
+        if submission == Submission::Again || self.has_work() || self.shutdown_is_news() {
+            self.unpark();
+            count!(self.counts, parks_averted);
+            return false;
+        }
+        count!(self.counts, parks);
+        self.publish();
+        true
+    }
+
+    /// Awake again.
+    pub(crate) fn unpark(&mut self) {
+        self.ring.disarm_wakeup();
+        self.inbox().withdraw_park();
+    }
+
+    fn take_completions(&mut self, now: Instant) {
+        let mut bytes = self.release_held(now);
+        self.ring.reap(COMPLETIONS_MAX);
+        while bytes < BYTES_MAX
+            && let Some(completion) = self.ring.pop()
+        {
+            count!(self.counts, completions);
+            match completion {
+                Completion::Accepted {
+                    listener,
+                    result,
+                    more,
+                } => self.on_accepted(now, listener, result, more),
+                Completion::Received(received) => bytes += self.on_received(now, received),
+                Completion::Sent {
+                    conn,
+                    flight,
+                    result,
+                } => self.on_sent(now, conn, flight, result),
+                Completion::Cancelled { conn } => self.on_cancelled(now, conn),
+                Completion::Closed { conn } => self.on_closed(now, conn),
+                Completion::TimerFired => self.timer = None,
+            }
+        }
+    }
+
+    fn drain_inbox(&mut self, now: Instant) {
+        let mut taken = false;
+        for _ in 0..MAIL_MAX {
+            let Some(mail) = self.inbox().take() else {
+                break;
+            };
+            taken = true;
+            match mail {
+                Mail::Messages { from, messages } => {
+                    count!(self.counts, messages, messages.len() as u64);
+                    for message in messages {
+                        let event = Event::FromShard { from, message };
+                        self.core.handle(now, event, &mut self.outbox);
+                    }
+                }
+                Mail::Connection(moved) => self.adopt(now, *moved),
+            }
+        }
+        if taken {
+            for shard in self.inbox().take_refused() {
+                self.shared.inboxes[shard.index()].nudge();
+            }
+        }
+    }
+
+    fn check_deadlines(&mut self, now: Instant) {
+        self.begin_shutdown_if_asked(now);
+        if self.core.next_deadline().is_some_and(|at| at <= now) {
+            self.core
+                .handle(now, Event::DeadlineReached, &mut self.outbox);
+        }
+        self.cut_overdue_flushes(now);
+        self.cut_all_if_overdue(now);
+    }
+
+    /// Something can be done without any news.
+    fn has_work(&mut self) -> bool {
+        let outbox = &self.outbox;
+        self.ring.is_ready()
+            || self.inbox().has_news()
+            || (outbox.posted_count() > 0 && !self.stalled)
+            || !(self.held.is_empty() || self.stalled)
+            || !(outbox.dirty.is_empty() && outbox.closes.is_empty() && outbox.handovers.is_empty())
+            || !self.sent.is_empty()
+            || !(self.rearm.is_empty() || self.stalled)
+    }
+
+    /// Sets the timer for the next deadline, unless it fires before that anyway. Only a parked
+    /// reactor needs it: a busy one looks at the clock in each turn.
+    fn set_timer(&mut self) {
+        let accepts = self.listeners.iter().filter_map(|l| match l.accepting {
+            Accepting::Paused { until } => Some(until),
+            Accepting::Armed | Accepting::Ended | Accepting::Stopped => None,
+        });
+        let next = accepts
+            .chain(self.core.next_deadline())
+            .chain(self.flushes.front().map(|(at, _)| *at))
+            .chain(self.ending.as_ref().map(shutdown::Ending::next))
+            .min();
+        if let Some(at) = next
+            && self.timer.is_none_or(|set| at < set)
+        {
+            self.ring.set_timer(at);
+            self.timer = Some(at);
+        }
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.shared.inboxes[self.id.index()]
+    }
+
+    fn publish(&mut self) {
+        self.counts.overflows = self.ring.overflow_count();
+        self.shared.counters.publish(&self.counts);
+    }
+}
+
+/// Completions of one turn: a burst of this many takes some 100 us.
+const COMPLETIONS_MAX: usize = 1024;
+/// Bytes received in one turn: what a gigabit link brings in 4 ms.
+const BYTES_MAX: usize = 512 * 1024;
+/// Batches and connections taken from the inbox in one turn.
+const MAIL_MAX: usize = 64;

@@ -1,0 +1,144 @@
+//! Closing: at once, or after what is pending was sent.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringmq_core::ids::ConnId;
+use ringmq_core::shard::{Close, CloseCause, Event};
+use ringmq_core::time::Instant;
+use rustix::net::{Shutdown, shutdown};
+
+use super::{Core, Reactor};
+use crate::counters::count;
+use crate::ring::{Cancel, Ring};
+use crate::slot::Phase;
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// Carries out what the core asked for.
+    pub(super) fn close_requested(&mut self, now: Instant) {
+        let mut closes = std::mem::take(&mut self.outbox.closes);
+        for Close { conn, flush } in closes.drain(..) {
+            if flush {
+                self.start_flush(now, conn);
+            } else {
+                self.cut(now, conn, CloseCause::Requested);
+            }
+        }
+        // Handlers of the closes may have pushed more; the capacity is kept in either case.
+        closes.append(&mut self.outbox.closes);
+        self.outbox.closes = closes;
+    }
+
+    fn start_flush(&mut self, now: Instant, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        match slot.phase {
+            Phase::Open => {
+                slot.phase = Phase::Draining;
+                self.flushes.push_back((now + FLUSH_SPAN, conn));
+                self.transmit(now, conn);
+            }
+            Phase::Free
+            | Phase::Draining
+            | Phase::Lingering
+            | Phase::Leaving(_)
+            | Phase::Closing(_) => {}
+        }
+    }
+
+    /// All is sent: the FIN follows, and the connection waits for that of the peer.
+    pub(super) fn finish_flush(&mut self, now: Instant, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        if let Some(socket) = &slot.socket {
+            // Fails if the peer has reset the connection: then it is over all the same.
+            let _ = shutdown(socket, Shutdown::Write);
+        }
+        slot.phase = Phase::Lingering;
+        if slot.ended {
+            self.cut(now, conn, CloseCause::Requested);
+        }
+    }
+
+    /// Ends every operation of the connection, then closes its socket.
+    pub(super) fn cut(&mut self, now: Instant, conn: ConnId, cause: CloseCause) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        match slot.phase {
+            Phase::Free | Phase::Closing(_) => return,
+            Phase::Open | Phase::Draining | Phase::Lingering | Phase::Leaving(_) => {}
+        }
+        slot.phase = Phase::Closing(cause);
+        if let (false, Some(socket)) = (slot.is_quiet(), &slot.socket) {
+            self.ring.cancel(conn, socket.as_fd(), Cancel::All);
+            slot.op_started();
+        }
+        self.proceed(now, conn);
+    }
+
+    pub(super) fn on_cancelled(&mut self, now: Instant, conn: ConnId) {
+        if let Some(slot) = self.slots.get(conn) {
+            slot.op_ended();
+            self.proceed(now, conn);
+        }
+    }
+
+    /// Takes the next step of a slot that only waited for its operations to end.
+    pub(super) fn proceed(&mut self, now: Instant, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        if !slot.is_quiet() {
+            return;
+        }
+        match slot.phase {
+            Phase::Closing(_) => {
+                if let Some(socket) = slot.socket.take() {
+                    self.ring.close(conn, socket);
+                    slot.op_started();
+                }
+            }
+            Phase::Leaving(_) => self.depart(now, conn),
+            Phase::Free | Phase::Open | Phase::Draining | Phase::Lingering => {}
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        let slot = self.slots.get(conn).expect("a close ends the slot");
+        slot.op_ended();
+        let Phase::Closing(why) = slot.phase else {
+            panic!("a close without a reason");
+        };
+        count!(self.counts, closed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.closed_some = true;
+        self.forget(now, conn, why);
+    }
+
+    /// The last event of the connection.
+    pub(super) fn forget(&mut self, now: Instant, conn: ConnId, why: CloseCause) {
+        self.slots.free(conn);
+        let event = Event::Closed { conn, why };
+        self.core.handle(now, event, &mut self.outbox);
+    }
+
+    /// Peers that do not take what is left, or do not close their side, are cut.
+    pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
+        while let Some(&(at, conn)) = self.flushes.front() {
+            // Those that ended in time are only forgotten here.
+            if at > now && self.slots.get(conn).is_some() {
+                break;
+            }
+            self.flushes.pop_front();
+            self.cut(now, conn, CloseCause::Requested);
+        }
+    }
+}
+
+/// How long a connection that is being closed may take to send what is left and to close its side:
+/// some round trips of the slowest link. A peer that does not read cannot hold its slot for longer.
+const FLUSH_SPAN: Duration = Duration::from_secs(1);

@@ -1,0 +1,93 @@
+//! Handover: a connection moves to its home shard, once, after its CONNECT was read.
+//!
+//! The socket moves with everything received from it. Nothing of it may be with the kernel then;
+//! since a connection that is not home receives in single shots, that is usually so at once.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use ringmq_core::ids::ConnId;
+use ringmq_core::shard::{CloseCause, Handover};
+use ringmq_core::time::Instant;
+
+use super::{Core, Reactor};
+use crate::counters::count;
+use crate::inbox::Moved;
+use crate::ring::{Cancel, Ring};
+use crate::slot::{Leaving, Newcomer, Phase};
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// Starts what the core asked for, and sends those on that are ready.
+    pub(super) fn move_departures(&mut self, now: Instant) {
+        let mut handovers = std::mem::take(&mut self.outbox.handovers);
+        for handover in handovers.drain(..) {
+            self.start_departure(now, handover);
+        }
+        handovers.append(&mut self.outbox.handovers);
+        self.outbox.handovers = handovers;
+        // One inbox that is full does not hold up connections to the others.
+        for _ in 0..self.departures.len() {
+            let Some((target, moved)) = self.departures.pop_front() else {
+                break;
+            };
+            if let Err(moved) = self.shared.inboxes[target.index()].send(self.id, moved) {
+                self.departures.push_back((target, moved));
+            }
+        }
+    }
+
+    fn start_departure(&mut self, now: Instant, handover: Handover) {
+        let Handover {
+            conn,
+            target,
+            bytes,
+        } = handover;
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        if slot.phase != Phase::Open {
+            // It failed in the same turn: `Closed` says so.
+            return;
+        }
+        slot.phase = Phase::Leaving(Box::new(Leaving { target, bytes }));
+        if let (true, Some(socket)) = (slot.receiving, &slot.socket) {
+            self.ring.cancel(conn, socket.as_fd(), Cancel::Receive);
+            slot.op_started();
+        }
+        self.proceed(now, conn);
+    }
+
+    /// The slot is quiet: its socket leaves.
+    pub(super) fn depart(&mut self, now: Instant, conn: ConnId) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let phase = std::mem::replace(&mut slot.phase, Phase::Closing(CloseCause::HandedOver));
+        let (Phase::Leaving(leaving), Some(socket)) = (phase, slot.socket.take()) else {
+            panic!("only a leaving connection with a socket departs");
+        };
+        let newcomer = slot.newcomer.take().map_or(
+            Newcomer {
+                peer: None,
+                since: now,
+            },
+            |newcomer| *newcomer,
+        );
+        let moved = Moved {
+            socket,
+            newcomer,
+            bytes: leaving.bytes,
+        };
+        count!(self.counts, moved);
+        self.departures.push_back((leaving.target, Box::new(moved)));
+        self.forget(now, conn, CloseCause::HandedOver);
+    }
+
+    /// Takes a connection in whose home is here.
+    pub(super) fn adopt(&mut self, now: Instant, moved: Moved) {
+        if self.ending.is_some() {
+            count!(self.counts, refused);
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return; // Drops the socket, which closes it.
+        }
+        self.admit(now, moved.socket, moved.newcomer, &moved.bytes);
+    }
+}

@@ -1,0 +1,83 @@
+//! Graceful shutdown: no new connections, the core says goodbye, what is left is cut.
+
+use std::time::Duration;
+
+use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::time::Instant;
+
+use super::{Core, Reactor};
+use crate::listener::Accepting;
+use crate::ring::Ring;
+
+/// The end of a shard.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// Connections that are left are cut.
+    cut_at: Instant,
+    /// They have been.
+    cut: bool,
+    /// The reactor ends, whatever is left.
+    end_at: Instant,
+}
+
+impl Ending {
+    /// The next time at which something is due.
+    pub(super) fn next(&self) -> Instant {
+        if self.cut { self.end_at } else { self.cut_at }
+    }
+}
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// A shutdown was asked for and has not begun.
+    pub(super) fn shutdown_is_news(&self) -> bool {
+        self.ending.is_none() && self.inbox().shutdown_requested()
+    }
+
+    pub(super) fn begin_shutdown_if_asked(&mut self, now: Instant) {
+        if !self.shutdown_is_news() {
+            return;
+        }
+        self.ending = Some(Ending {
+            cut_at: now + CUT_AFTER,
+            cut: false,
+            end_at: now + END_AFTER,
+        });
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.accepting == Accepting::Armed {
+                self.ring.cancel_accept(index);
+            }
+            listener.accepting = Accepting::Stopped;
+        }
+        self.core
+            .handle(now, Event::ShutdownRequested, &mut self.outbox);
+    }
+
+    pub(super) fn cut_all_if_overdue(&mut self, now: Instant) {
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
+        if ending.cut || now < ending.cut_at {
+            return;
+        }
+        ending.cut = true;
+        for conn in self.slots.live() {
+            self.cut(now, conn, CloseCause::Requested);
+        }
+    }
+
+    /// Nothing is left to do in this life.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        let Some(ending) = &self.ending else {
+            return false;
+        };
+        let is_done = self.slots.live_count() == 0
+            && self.outbox.posted_count() == 0
+            && self.departures.is_empty();
+        is_done || now >= ending.end_at
+    }
+}
+
+/// From the request to the cut: clients get what was on its way to them.
+const CUT_AFTER: Duration = Duration::from_secs(3);
+/// From the request to the end, so that a stop takes less than 5 s.
+const END_AFTER: Duration = Duration::from_secs(4);

@@ -1,0 +1,106 @@
+//! Sending: pulls the output of connections that have some, one send at a time.
+
+use std::os::fd::AsFd;
+
+use ringmq_core::ids::ConnId;
+use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::time::Instant;
+use rustix::io::Errno;
+
+use super::{Core, Reactor};
+use crate::counters::count;
+use crate::flight::Flight;
+use crate::ring::Ring;
+use crate::slot::Phase;
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// Asks every connection that was reported dirty, or whose send ended, for output.
+    pub(super) fn transmit_all(&mut self, now: Instant) {
+        for index in 0..self.outbox.dirty.len() {
+            self.transmit(now, self.outbox.dirty[index]);
+        }
+        self.outbox.dirty.clear();
+        for index in 0..self.sent.len() {
+            self.transmit(now, self.sent[index]);
+        }
+        self.sent.clear();
+    }
+
+    /// Sends what pends, unless a send is in flight: then its end asks again.
+    pub(super) fn transmit(&mut self, now: Instant, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        let (may_send, is_last) = match slot.phase {
+            Phase::Open => (!slot.sending, false),
+            Phase::Draining => (!slot.sending, true),
+            Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => {
+                (false, false)
+            }
+        };
+        if !may_send {
+            return;
+        }
+        match self.core.take_output(conn) {
+            Some(output) => self.launch(conn, Flight::new(output)),
+            None if is_last => self.finish_flush(now, conn),
+            None => {}
+        }
+    }
+
+    fn launch(&mut self, conn: ConnId, flight: Flight) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let socket = slot.socket.as_ref().expect("a live phase has a socket");
+        count!(self.counts, sends);
+        self.ring.send(conn, socket.as_fd(), flight);
+        slot.sending = true;
+        slot.op_started();
+    }
+
+    pub(super) fn on_sent(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        mut flight: Flight,
+        result: Result<u32, Errno>,
+    ) {
+        let Some(slot) = self.slots.get(conn) else {
+            self.core.recycle(flight.into_output());
+            return;
+        };
+        slot.sending = false;
+        slot.op_ended();
+        let may_go_on = match slot.phase {
+            Phase::Open | Phase::Draining => true,
+            Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => false,
+        };
+        let mut failure = None;
+        match result {
+            // A stream that takes nothing is no stream any more.
+            Ok(0) => failure = Some(Errno::PIPE),
+            Ok(size) => {
+                flight.advance(size);
+                count!(self.counts, sent_bytes, size);
+                if may_go_on {
+                    let event = Event::SendProgress { conn, size };
+                    self.core.handle(now, event, &mut self.outbox);
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => failure = Some(errno),
+        }
+        if may_go_on && failure.is_none() && !flight.is_landed() {
+            count!(self.counts, short_sends);
+            self.launch(conn, flight);
+            return;
+        }
+        self.core.recycle(flight.into_output());
+        match failure {
+            Some(errno) if may_go_on => {
+                self.cut(now, conn, CloseCause::Failed(errno.raw_os_error()));
+            }
+            Some(_) | None => self.sent.push(conn),
+        }
+        self.proceed(now, conn);
+    }
+}

@@ -1,0 +1,604 @@
+//! The data-plane ring of a shard: [`Ring`] is what the reactor needs of it, [`KernelRing`] is
+//! io_uring. Tests drive the same reactor with a ring that only pretends.
+//!
+//! Invariants:
+//! - what the kernel reads or writes belongs to the ring from the submission until the completion:
+//!   outputs sit in `flights`, receive buffers in `Buffers`. Nobody else can free them.
+//! - an operation has one last completion (without `F_MORE`); `inflight` counts those outstanding.
+//! - a push never fails: what the submission queue has no room for waits in `backlog`, in order.
+//!
+//! Not here: what to do with a completion (`reactor`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use glommio::io::BufferedFile;
+use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use ringmq_core::ids::ConnId;
+use ringmq_core::time::Instant;
+use rustix::io::Errno;
+
+use crate::buffers::{Buffers, GROUP, Lease};
+use crate::flight::Flight;
+
+/// The size of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Operations that one turn can submit without a second system call.
+    pub entries: u32,
+    /// Receive buffers of a shard; a power of two, at most 32,768.
+    pub buffers_count: u16,
+    /// Bytes of one receive buffer: what one completion brings at most.
+    pub buffer_size: u32,
+}
+
+impl Default for RingConfig {
+    /// 512 buffers of 4 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight.
+    fn default() -> RingConfig {
+        RingConfig {
+            entries: 4096,
+            buffers_count: 512,
+            buffer_size: 4096,
+        }
+    }
+}
+
+/// How often a receive completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receive {
+    /// Once: for a connection that may move to another shard.
+    Once,
+    /// Until it fails: for a connection that is home.
+    Multishot,
+}
+
+/// What a cancel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// The receive of the connection.
+    Receive,
+    /// Every operation on its socket.
+    All,
+}
+
+/// What the kernel reports.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// A listener has a connection, or trouble.
+    Accepted {
+        /// Index of the listener.
+        listener: usize,
+        /// The socket.
+        result: Result<OwnedFd, Errno>,
+        /// The accept goes on by itself.
+        more: bool,
+    },
+    /// A receive brought something.
+    Received(Received),
+    /// A send ended.
+    Sent {
+        /// The connection it was for.
+        conn: ConnId,
+        /// What was sent, not yet advanced by `result`.
+        flight: Flight,
+        /// Bytes that the socket took.
+        result: Result<u32, Errno>,
+    },
+    /// A cancel was carried out; the cancelled operations complete on their own.
+    Cancelled {
+        /// The connection it was for.
+        conn: ConnId,
+    },
+    /// The socket is closed.
+    Closed {
+        /// The connection it was for.
+        conn: ConnId,
+    },
+    /// The timer fired and has to be set again.
+    TimerFired,
+}
+
+/// One completion of a receive.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The connection it was for.
+    pub(crate) conn: ConnId,
+    /// What it brought.
+    pub(crate) input: Input,
+    /// The receive goes on by itself.
+    pub(crate) more: bool,
+}
+
+/// What a receive brought.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Bytes.
+    Chunk(Lease),
+    /// The FIN of the peer.
+    End,
+    /// An error.
+    Failed(Errno),
+}
+
+/// How a submission went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Submission {
+    /// The kernel has everything.
+    Done,
+    /// The kernel is short of memory, or wants its completions reaped first: submit again in the
+    /// next turn.
+    Again,
+}
+
+/// What the reactor needs of a ring. Operations are pushed, and start at the next submission.
+pub(crate) trait Ring {
+    /// Accepts connections until that fails.
+    fn accept(&mut self, listener: usize, socket: BorrowedFd<'_>);
+    /// Ends the accept of a listener.
+    fn cancel_accept(&mut self, listener: usize);
+    /// Receives into a provided buffer.
+    fn receive(&mut self, conn: ConnId, socket: BorrowedFd<'_>, how: Receive);
+    /// Sends what is left of the flight, all of it if nothing goes wrong.
+    fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight);
+    /// Ends operations of a connection early.
+    fn cancel(&mut self, conn: ConnId, socket: BorrowedFd<'_>, what: Cancel);
+    /// Closes the socket.
+    fn close(&mut self, conn: ConnId, socket: OwnedFd);
+    /// Sets the timer, in place of what it was set to.
+    fn set_timer(&mut self, at: Instant);
+
+    /// Takes up to `count_max` completions over from the kernel, counting those not popped yet.
+    fn reap(&mut self, count_max: usize);
+    /// The next completion that was reaped.
+    fn pop(&mut self) -> Option<Completion>;
+    /// A reap or pop would find something.
+    fn is_ready(&mut self) -> bool;
+    /// The bytes of a chunk.
+    fn bytes(&self, lease: &Lease) -> &[u8];
+    /// Gives the buffer of a chunk back to the kernel.
+    fn give_back(&mut self, lease: Lease);
+
+    /// Hands all that was pushed to the kernel and lets it post completions.
+    fn submit(&mut self) -> Submission;
+    /// From here on, a completion wakes the parked reactor. Submits.
+    fn arm_wakeup(&mut self) -> Submission;
+    /// From here on, completions are quiet.
+    fn disarm_wakeup(&mut self);
+    /// How many times the completion queue was too small.
+    fn overflow_count(&self) -> u64;
+}
+
+/// io_uring.
+pub(crate) struct KernelRing {
+    /// Field order matters: the ring is closed before the memory it may use is freed.
+    ring: IoUring,
+    /// Leaked if the ring is dropped with operations in flight.
+    memory: ManuallyDrop<Memory>,
+    reaped: VecDeque<cqueue::Entry>,
+    backlog: VecDeque<squeue::Entry>,
+    /// Operations whose last completion is outstanding.
+    inflight: usize,
+    timer_set: bool,
+    overflows: u64,
+}
+
+/// Everything that the kernel reads from or writes to.
+struct Memory {
+    buffers: Buffers,
+    flights: Vec<Option<InFlight>>,
+    flights_free: Vec<u32>,
+    /// The kernel copies it when it takes the submission.
+    timer: Box<Timespec>,
+}
+
+/// A flight that is with the kernel.
+struct InFlight {
+    conn: ConnId,
+    flight: Flight,
+    /// For a send of several pieces: what the kernel is pointed to.
+    gather: Option<Box<Gather>>,
+}
+
+/// The header of a gathering send. Boxed, because the kernel has its address.
+struct Gather {
+    header: libc::msghdr,
+    pieces: Vec<libc::iovec>,
+}
+
+impl std::fmt::Debug for KernelRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelRing")
+            .field("inflight", &self.inflight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KernelRing {
+    /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is
+    /// signalled by completions while the wake-up is armed.
+    pub(crate) fn new(config: RingConfig, wakeup: BorrowedFd<'_>) -> io::Result<KernelRing> {
+        // The completion queue takes a burst of one completion per connection without overflow; an
+        // overflow costs speed, but loses nothing.
+        let mut ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(config.entries.saturating_mul(4))
+            .build(config.entries)?;
+        if !ring.params().is_feature_nodrop() || !ring.params().is_feature_submit_stable() {
+            return Err(Errno::INVAL.into());
+        }
+        let mut buffers = Buffers::new(config.buffers_count, config.buffer_size);
+        buffers.register(&ring.submitter())?;
+        ring.submitter().register_eventfd(wakeup.as_raw_fd())?;
+        ring.completion().disable_eventfd();
+        Ok(KernelRing {
+            ring,
+            memory: ManuallyDrop::new(Memory {
+                buffers,
+                flights: Vec::new(),
+                flights_free: Vec::new(),
+                timer: Box::new(Timespec::new()),
+            }),
+            reaped: VecDeque::new(),
+            backlog: VecDeque::new(),
+            inflight: 0,
+            timer_set: false,
+            overflows: 0,
+        })
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        self.inflight += 1;
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            // The queue is full: more operations in one turn than it has entries.
+            if self.submit() == Submission::Again || !self.try_push(&entry) {
+                self.backlog.push_back(entry);
+            }
+        }
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: every entry is built in this module and refers to nothing but file descriptors,
+        // which the kernel resolves at submission, and to `self.memory`, which stays allocated and in
+        // place until the operation's last completion: flights are removed only by `land`, gathers
+        // and the timer are boxed, and `drop` leaks all of it if anything is in flight.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    fn enter(&mut self, mut flags: EnterFlags) -> Submission {
+        loop {
+            while let Some(entry) = self.backlog.pop_front() {
+                if !self.try_push(&entry) {
+                    self.backlog.push_front(entry);
+                    break;
+                }
+            }
+            let pushed = self.ring.submission().len() as u32;
+            flags.insert(EnterFlags::GETEVENTS);
+            // SAFETY: no argument is passed, and the flags ask for nothing but the submission of
+            // what was pushed and the posting of completions.
+            let entered = unsafe {
+                let submitter = self.ring.submitter();
+                submitter.enter::<libc::sigset_t>(pushed, 0, flags.bits(), None)
+            };
+            match entered.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)) {
+                Ok(taken) if taken == pushed as usize && self.backlog.is_empty() => {
+                    return Submission::Done;
+                }
+                // Part of it: the rest, once the kernel has memory again.
+                Ok(0) if pushed > 0 => return Submission::Again,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::BUSY) => return Submission::Again,
+                // Anything else (EBADR: completions were lost) leaves slots that wait forever.
+                Err(errno) => panic!("io_uring_enter failed: {errno}"),
+            }
+        }
+    }
+
+    /// Stores the flight for the kernel, and makes the entry that sends it.
+    fn launch(&mut self, conn: ConnId, socket: Fd, flight: Flight) -> squeue::Entry {
+        let index = self.memory.flights_free.pop().unwrap_or_else(|| {
+            self.memory.flights.push(None);
+            (self.memory.flights.len() - 1) as u32
+        });
+        let stored = self.memory.flights[index as usize].insert(InFlight {
+            conn,
+            flight,
+            gather: None,
+        });
+        let entry = match stored.flight.contiguous() {
+            Some(bytes) => {
+                let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                opcode::Send::new(socket, bytes.as_ptr(), size)
+                    .flags(SEND_FLAGS)
+                    .build()
+            }
+            None => {
+                let gather = stored.gather.insert(Gather::new(&stored.flight));
+                opcode::SendMsg::new(socket, &raw const gather.header)
+                    .flags(SEND_FLAGS as u32)
+                    .build()
+            }
+        };
+        entry.user_data(Tag::Send.with(u64::from(index)))
+    }
+
+    fn land(&mut self, index: usize) -> InFlight {
+        let landed = self.memory.flights[index].take();
+        self.memory.flights_free.push(index as u32);
+        landed.expect("a send completes once")
+    }
+
+    /// What a completion means; `None` for those that only say that a wish was heard.
+    fn decode(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (tag, rest) = Tag::split(entry.user_data());
+        let more = cqueue::more(entry.flags());
+        if !more {
+            assert!(self.inflight > 0, "a completion without an operation");
+            self.inflight -= 1;
+        }
+        let result = match entry.result() {
+            value @ 0.. => Ok(value.unsigned_abs()),
+            error => Err(Errno::from_raw_os_error(-error)),
+        };
+        match tag {
+            Tag::Accept => Some(Completion::Accepted {
+                listener: rest as usize,
+                // SAFETY: a successful accept made this descriptor for us, and nobody else has it.
+                result: result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+                more,
+            }),
+            Tag::Receive => {
+                let conn = unpack(rest);
+                let lease = cqueue::buffer_select(entry.flags())
+                    .map(|id| self.memory.buffers.lend(id, result.unwrap_or(0)));
+                let input = match (result, lease) {
+                    (Ok(1..), Some(lease)) => Input::Chunk(lease),
+                    (Ok(1..), None) => panic!("a receive without a buffer"),
+                    (result, lease) => {
+                        if let Some(lease) = lease {
+                            self.memory.buffers.give_back(lease);
+                        }
+                        result.map_or_else(Input::Failed, |_| Input::End)
+                    }
+                };
+                Some(Completion::Received(Received { conn, input, more }))
+            }
+            Tag::Send => {
+                let InFlight { conn, flight, .. } = self.land(rest as usize);
+                Some(Completion::Sent {
+                    conn,
+                    flight,
+                    result,
+                })
+            }
+            Tag::Cancel => Some(Completion::Cancelled { conn: unpack(rest) }),
+            Tag::Close => Some(Completion::Closed { conn: unpack(rest) }),
+            Tag::Timer => {
+                self.timer_set = false;
+                Some(Completion::TimerFired)
+            }
+            Tag::Quiet => None,
+        }
+    }
+}
+
+impl Ring for KernelRing {
+    fn accept(&mut self, listener: usize, socket: BorrowedFd<'_>) {
+        let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        self.push(entry.user_data(Tag::Accept.with(listener as u64)));
+    }
+
+    fn cancel_accept(&mut self, listener: usize) {
+        let entry = opcode::AsyncCancel::new(Tag::Accept.with(listener as u64)).build();
+        self.push(entry.user_data(Tag::Quiet.with(0)));
+    }
+
+    fn receive(&mut self, conn: ConnId, socket: BorrowedFd<'_>, how: Receive) {
+        let socket = Fd(socket.as_raw_fd());
+        let entry = match how {
+            // Length 0: as much as the picked buffer holds.
+            Receive::Once => opcode::Recv::new(socket, std::ptr::null_mut(), 0)
+                .buf_group(GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+            Receive::Multishot => opcode::RecvMulti::new(socket, GROUP).build(),
+        };
+        self.push(entry.user_data(Tag::Receive.with(pack(conn))));
+    }
+
+    fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight) {
+        let entry = self.launch(conn, Fd(socket.as_raw_fd()), flight);
+        self.push(entry);
+    }
+
+    fn cancel(&mut self, conn: ConnId, socket: BorrowedFd<'_>, what: Cancel) {
+        let target = match what {
+            Cancel::Receive => CancelBuilder::user_data(Tag::Receive.with(pack(conn))),
+            Cancel::All => CancelBuilder::fd(Fd(socket.as_raw_fd())).all(),
+        };
+        let entry = opcode::AsyncCancel2::new(target).build();
+        self.push(entry.user_data(Tag::Cancel.with(pack(conn))));
+    }
+
+    fn close(&mut self, conn: ConnId, socket: OwnedFd) {
+        let entry = opcode::Close::new(Fd(socket.into_raw_fd())).build();
+        self.push(entry.user_data(Tag::Close.with(pack(conn))));
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        let nanos = at.as_nanos();
+        *self.memory.timer = Timespec::new()
+            .sec(nanos / NANOS_PER_SEC)
+            .nsec((nanos % NANOS_PER_SEC) as u32);
+        let timer = &raw const *self.memory.timer;
+        let flags = TimeoutFlags::ABS | TimeoutFlags::BOOTTIME;
+        if self.timer_set {
+            // Fails if the timer fires meanwhile; then `TimerFired` makes the reactor set it again.
+            let entry = opcode::TimeoutUpdate::new(Tag::Timer.with(0), timer).flags(flags);
+            self.push(entry.build().user_data(Tag::Quiet.with(0)));
+        } else {
+            self.timer_set = true;
+            let entry = opcode::Timeout::new(timer).flags(flags).build();
+            self.push(entry.user_data(Tag::Timer.with(0)));
+        }
+    }
+
+    fn reap(&mut self, count_max: usize) {
+        let room = count_max.saturating_sub(self.reaped.len());
+        self.reaped.extend(self.ring.completion().take(room));
+    }
+
+    fn pop(&mut self) -> Option<Completion> {
+        while let Some(entry) = self.reaped.pop_front() {
+            if let Some(completion) = self.decode(&entry) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn is_ready(&mut self) -> bool {
+        !self.reaped.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    fn bytes(&self, lease: &Lease) -> &[u8] {
+        self.memory.buffers.bytes(lease)
+    }
+
+    fn give_back(&mut self, lease: Lease) {
+        self.memory.buffers.give_back(lease);
+    }
+
+    fn submit(&mut self) -> Submission {
+        let queue = self.ring.submission();
+        let overflowed = queue.cq_overflow();
+        let idle = queue.is_empty() && !queue.taskrun() && !overflowed;
+        drop(queue);
+        self.overflows += u64::from(overflowed);
+        if idle && self.backlog.is_empty() {
+            return Submission::Done;
+        }
+        self.enter(EnterFlags::empty())
+    }
+
+    // No wake-up is lost: the kernel signals only when it adds work to an empty list, and only if
+    // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties the
+    // list with an atomic exchange, and runs what was on it. Work added before the exchange is thus
+    // posted when `enter` returns, where the caller looks; work added after it finds an empty list
+    // and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag would
+    // save the call, but is not ordered with the disabled flag on every architecture.
+    fn arm_wakeup(&mut self) -> Submission {
+        self.ring.completion().enable_eventfd();
+        self.enter(EnterFlags::empty())
+    }
+
+    fn disarm_wakeup(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    fn overflow_count(&self) -> u64 {
+        self.overflows
+    }
+}
+
+impl Drop for KernelRing {
+    fn drop(&mut self) {
+        if self.inflight > 0 {
+            // The kernel ends the operations of a closed ring on its own time: it may still use the
+            // memory. The process is about to end, so leaking it costs nothing.
+            return;
+        }
+        let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+        // SAFETY: dropped once, here, and not used again. Nothing is in flight and the buffer ring
+        // is unregistered, so the kernel has no use for the memory.
+        unsafe { ManuallyDrop::drop(&mut self.memory) }
+    }
+}
+
+impl Gather {
+    /// The header for what is left of the flight: the first [`PIECES_MAX`] pieces of it.
+    fn new(flight: &Flight) -> Box<Gather> {
+        let pieces: Vec<_> = flight
+            .pieces(PIECES_MAX)
+            .map(|piece| libc::iovec {
+                iov_base: piece.as_ptr().cast_mut().cast(),
+                iov_len: piece.len(),
+            })
+            .collect();
+        // SAFETY: a C struct of integers and pointers, for which all zeros is a valid value.
+        let header: libc::msghdr = unsafe { std::mem::zeroed() };
+        let mut gather = Box::new(Gather { header, pieces });
+        // The heap memory of `pieces` stays in place: nobody touches the vector again.
+        gather.header.msg_iov = gather.pieces.as_mut_ptr();
+        gather.header.msg_iovlen = gather.pieces.len();
+        gather
+    }
+}
+
+/// What an operation is, in the top byte of its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Accept = 1,
+    Receive,
+    Send,
+    Cancel,
+    Close,
+    Timer,
+    /// The completion says nothing.
+    Quiet,
+}
+
+impl Tag {
+    fn with(self, rest: u64) -> u64 {
+        assert!(rest < 1 << TAG_SHIFT, "the rest has 56 bits");
+        (self as u64) << TAG_SHIFT | rest
+    }
+
+    fn split(user_data: u64) -> (Tag, u64) {
+        let tag = match user_data >> TAG_SHIFT {
+            1 => Tag::Accept,
+            2 => Tag::Receive,
+            3 => Tag::Send,
+            4 => Tag::Cancel,
+            5 => Tag::Close,
+            6 => Tag::Timer,
+            7 => Tag::Quiet,
+            other => panic!("a completion of an unknown kind: {other}"),
+        };
+        (tag, user_data & ((1 << TAG_SHIFT) - 1))
+    }
+}
+
+/// 24 bits of index above 32 bits of generation.
+fn pack(conn: ConnId) -> u64 {
+    u64::from(conn.index) << 32 | u64::from(conn.generation)
+}
+
+fn unpack(rest: u64) -> ConnId {
+    ConnId {
+        index: (rest >> 32) as u32,
+        generation: rest as u32,
+    }
+}
+
+/// The file that the executor waits on while the reactor is parked. Closed by the executor.
+pub(crate) fn wakeup_file(wakeup: OwnedFd) -> BufferedFile {
+    // SAFETY: the descriptor is open and owned, and its ownership goes to the file.
+    unsafe { BufferedFile::from_raw_fd(wakeup.into_raw_fd()) }
+}
+
+/// No SIGPIPE; and the kernel goes on by itself until all is sent, so that a short send is an error.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+/// IOV_MAX: what one gathering send may consist of. The rest follows when it completed.
+const PIECES_MAX: usize = 1024;
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+const TAG_SHIFT: u32 = 56;

@@ -1,0 +1,223 @@
+//! The slot table: one slot per socket of a shard.
+//!
+//! Invariants:
+//! - a slot is freed only when none of its operations is in flight, and only after the kernel closed
+//!   or another shard took its socket; a completion of another generation is ignored.
+//! - `ops` counts `receiving`, `sending`, cancels and the close: at most [`Slot::OPS_MAX`].
+//! - an idle connection costs its slot and nothing else here: at most 64 bytes.
+//!
+//! Not here: what to do next with a slot (`reactor`), buffers in flight (`ring`).
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::shard::CloseCause;
+use ringmq_core::time::Instant;
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// `None` once the socket went to the kernel to be closed, or to another shard.
+    pub(crate) socket: Option<OwnedFd>,
+    /// Which use of the slot this is.
+    generation: u32,
+    /// Where the connection is in its life.
+    pub(crate) phase: Phase,
+    /// Set until the connection is home.
+    pub(crate) newcomer: Option<Box<Newcomer>>,
+    /// Operations in flight.
+    ops: u8,
+    /// A receive is in flight, one-shot or multishot.
+    pub(crate) receiving: bool,
+    /// A send is in flight.
+    pub(crate) sending: bool,
+    /// The peer sent its FIN, or the socket failed to receive: nothing more to read.
+    pub(crate) ended: bool,
+}
+
+/// The life of a slot.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not in use.
+    Free,
+    /// The core knows the connection and gets its bytes.
+    Open,
+    /// The core asked to close it once what is pending was sent. Input is dropped.
+    Draining,
+    /// All is sent and our FIN too. Waits for the FIN of the peer: closing a socket with unread input
+    /// resets the connection, and the peer could lose what was sent last.
+    Lingering,
+    /// On its way to another shard, as soon as no operation is in flight.
+    Leaving(Box<Leaving>),
+    /// To be closed as soon as no operation is in flight.
+    Closing(CloseCause),
+}
+
+/// What has to travel along if the connection turns out to live on another shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Newcomer {
+    /// Address of the peer, if it has one.
+    pub(crate) peer: Option<SocketAddr>,
+    /// When the listener accepted the connection.
+    pub(crate) since: Instant,
+}
+
+/// Where a connection goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// Its home.
+    pub(crate) target: ShardId,
+    /// Everything received so far.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Slot {
+    /// Receive, send, cancel, and a second cancel when a departure turns into a close; the close of
+    /// the socket starts when all of these are done.
+    const OPS_MAX: u8 = 4;
+
+    /// Counts an operation handed to the kernel.
+    pub(crate) fn op_started(&mut self) {
+        assert!(self.ops < Slot::OPS_MAX, "an operation nobody planned for");
+        self.ops += 1;
+    }
+
+    /// Counts the last completion of an operation.
+    pub(crate) fn op_ended(&mut self) {
+        assert!(self.ops > 0, "a completion without an operation");
+        self.ops -= 1;
+    }
+
+    /// Nothing of this slot is with the kernel.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.ops == 0
+    }
+}
+
+/// All slots of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// Most slots of a shard: an index has 24 bits in the user data of an operation.
+    pub(crate) const COUNT_MAX: usize = 1 << 24;
+
+    /// An empty table.
+    pub(crate) fn new() -> Slots {
+        Slots::default()
+    }
+
+    /// Gives the socket a slot, phase `Open`; gives it back when the table is full.
+    pub(crate) fn insert(
+        &mut self,
+        socket: OwnedFd,
+        newcomer: Newcomer,
+    ) -> Result<ConnId, OwnedFd> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() == Slots::COUNT_MAX => return Err(socket),
+            None => {
+                self.slots.push(Slot {
+                    socket: None,
+                    generation: 0,
+                    phase: Phase::Free,
+                    newcomer: None,
+                    ops: 0,
+                    receiving: false,
+                    sending: false,
+                    ended: false,
+                });
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.socket = Some(socket);
+        slot.phase = Phase::Open;
+        slot.newcomer = Some(Box::new(newcomer));
+        slot.ended = false;
+        Ok(ConnId {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// The slot, if it is still the same connection.
+    pub(crate) fn get(&mut self, conn: ConnId) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(conn.index as usize)
+            .filter(|slot| slot.generation == conn.generation && slot.phase != Phase::Free)
+    }
+
+    /// Makes the slot free for another connection.
+    pub(crate) fn free(&mut self, conn: ConnId) {
+        let slot = self.get(conn).expect("only a live slot is freed");
+        assert!(slot.is_quiet(), "the kernel still works on this slot");
+        slot.phase = Phase::Free;
+        slot.socket = None;
+        slot.newcomer = None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(conn.index);
+    }
+
+    /// Slots in use.
+    pub(crate) fn live_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Every connection in use; for the rare work that concerns all of them.
+    pub(crate) fn live(&self) -> Vec<ConnId> {
+        let live = self.slots.iter().enumerate();
+        live.filter(|(_, slot)| slot.phase != Phase::Free)
+            .map(|(index, slot)| ConnId {
+                index: index as u32,
+                generation: slot.generation,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    fn newcomer() -> Newcomer {
+        Newcomer {
+            peer: None,
+            since: Instant::ZERO,
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_costs_at_most_64_bytes() {
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+    }
+
+    #[test]
+    fn a_freed_slot_is_used_again_under_another_generation() {
+        let mut slots = Slots::new();
+        let first = slots.insert(socket(), newcomer()).unwrap();
+        slots.free(first);
+        let second = slots.insert(socket(), newcomer()).unwrap();
+        assert_eq!(first.index, second.index);
+        assert!(slots.get(first).is_none());
+        assert!(slots.get(second).is_some());
+        assert_eq!(slots.live(), [second]);
+    }
+
+    #[test]
+    #[should_panic(expected = "still works on this slot")]
+    fn a_slot_with_an_operation_in_flight_cannot_be_freed() {
+        let mut slots = Slots::new();
+        let conn = slots.insert(socket(), newcomer()).unwrap();
+        slots.get(conn).unwrap().op_started();
+        slots.free(conn);
+    }
+}
