@@ -1,5 +1,54 @@
 //! The deterministic simulator of Ringmq's shards.
+//!
+//! A run puts the real shards, simulated clients and a network that fails into one thread. A seed
+//! decides everything: what the clients do, who takes the next step, what gets lost. The clients
+//! speak MQTT in bytes and hold the broker to its promises (`oracle.rs`). The same seed gives the
+//! same run, so a failure is one number.
+//!
+//! Where to start reading: `world.rs` (a run), `broker.rs` and `shell.rs` (turns of shards),
+//! `oracle.rs` (the promises), `mix.rs` (what seeds choose from).
 
+mod broker;
+mod client;
+mod link;
+mod mix;
+mod oracle;
 mod rng;
+mod shell;
+mod subscription;
+mod trace;
+mod will;
+mod wire;
+mod workload;
+mod world;
 
+pub use broker::Sabotage;
+pub use oracle::Broken;
 pub use rng::Rng;
+
+use mix::Mix;
+use trace::Trace;
+use world::World;
+
+/// What a run without a broken promise amounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Equal for two runs exactly when the same happened.
+    pub trace_hash: u64,
+    /// Messages that clients got.
+    pub delivered_count: u64,
+}
+
+/// Runs one seed. `printed`: the event log goes to standard output.
+pub fn run_seed(seed: u64, sabotage: Option<Sabotage>, printed: bool) -> Result<Summary, Broken> {
+    let mix = Mix::draw(seed);
+    if printed {
+        println!("{mix:#?}");
+    }
+    let mut world = World::new(seed, mix, sabotage, Trace::new(printed));
+    world.run()?;
+    Ok(Summary {
+        trace_hash: world.trace.hash(),
+        delivered_count: world.oracle.delivered_count(),
+    })
+}

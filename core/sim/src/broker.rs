@@ -1,0 +1,311 @@
+//! All shards with their shells: turns and the messages between them, in small steps.
+//!
+//! It does what the shell over io_uring does, but one visible effect at a time, so that the
+//! scheduler can put any other shard's steps between any two of them.
+//!
+//! Invariants:
+//! - an inbox holds at most `inbox_messages_max` messages; while a shard keeps messages that did
+//!   not fit, it reads no sockets, but goes on draining its own inbox;
+//! - all forwards of a turn become visible before its retains, and those before its answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ringmq_core::ids::ShardId;
+use ringmq_core::shard::{Event, MsgClass, ShardConfig, ShardMsg};
+use ringmq_core::time::Instant;
+use ringmq_core::topic::InterestTable;
+
+use crate::link::{Link, LinkIndex};
+use crate::mix::Mix;
+use crate::oracle::Broken;
+use crate::rng::Rng;
+use crate::shell::{Arrival, End, Input, Phase, Shell};
+use crate::trace::{Trace, What};
+
+/// A rule of the shell that is broken on purpose, to show that the oracle notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// One forward in fifty never arrives.
+    DropForward,
+    /// One forward in fifty arrives twice.
+    RepeatForward,
+    /// A turn shows its answers first and its forwards last.
+    FlushBackwards,
+    /// Two neighbours in an inbox change places now and then.
+    SwapMessages,
+    /// A byte of output is lost now and then.
+    DropOutput,
+}
+
+/// All shards with their shells.
+#[derive(Debug)]
+pub struct Broker {
+    shells: Vec<Shell>,
+    interest: Arc<InterestTable>,
+    inbox_messages_max: usize,
+    chunk_size_max: u64,
+    turn_events_max: u64,
+    sabotage: Option<Sabotage>,
+}
+
+/// What the broker's steps act on besides itself.
+pub struct Surroundings<'a> {
+    pub now: Instant,
+    pub rng: &'a mut Rng,
+    pub links: &'a mut Vec<Link>,
+    pub trace: &'a mut Trace,
+    pub notes: &'a mut Vec<Note>,
+}
+
+/// What the broker did that has to have a good reason.
+#[derive(Clone, Copy, Debug)]
+pub enum Note {
+    /// A shard closed this link.
+    Closed(LinkIndex),
+    /// A shard should have closed this link: its client was silent for too long.
+    Overdue(LinkIndex),
+    /// A shard was told that this link has ended.
+    Ended(LinkIndex),
+}
+
+impl Broker {
+    pub fn new(mix: &Mix, secret: [u64; 2], sabotage: Option<Sabotage>) -> Broker {
+        let limits = Arc::new(mix.limits());
+        let interest = Arc::new(InterestTable::new(
+            mix.shards,
+            INTEREST_BUCKETS_LOG2,
+            secret[0],
+        ));
+        let shells = (0..mix.shards)
+            .map(|index| {
+                Shell::new(ShardConfig {
+                    id: ShardId::new(index),
+                    shards: mix.shards,
+                    secret,
+                    limits: Arc::clone(&limits),
+                    interest: Arc::clone(&interest),
+                })
+            })
+            .collect();
+        Broker {
+            shells,
+            interest,
+            inbox_messages_max: mix.inbox_messages_max,
+            chunk_size_max: mix.chunk_size_max,
+            turn_events_max: mix.turn_events_max,
+            sabotage,
+        }
+    }
+
+    /// A client connects: some listener accepts it.
+    pub fn accept(&mut self, link: LinkIndex, around: &mut Surroundings<'_>) {
+        let at = around.rng.index(self.shells.len());
+        self.shells[at].arrivals.push_back(Arrival {
+            link,
+            since: around.now,
+            bytes: Vec::new(),
+        });
+    }
+
+    /// The earliest time at which a shard wants to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.shells.iter().filter_map(|s| s.shard.next_deadline());
+        deadlines.min()
+    }
+
+    /// Whether nothing is left to do before time passes or a client does something.
+    pub fn is_idle(&self, now: Instant, links: &[Link]) -> bool {
+        self.shells.iter().all(|shell| {
+            shell.inputs(now, links).is_empty()
+                && shell.outbox.posted_count() == 0
+                && shell.outbox.dirty.is_empty()
+                && shell.outbox.closes.is_empty()
+                && shell.outbox.handovers.is_empty()
+                && matches!(shell.phase, Phase::Work(_))
+        })
+    }
+
+    /// Every client has gone and everything it left was deleted: nothing may remain.
+    pub fn check_empty(&self) -> Result<(), Broken> {
+        if !self.interest.is_clear() {
+            let detail = "the interest table has bits".to_owned();
+            return Err(Broken::new("memory goes back to zero", detail));
+        }
+        Ok(())
+    }
+
+    /// What is not idle, for whoever has to find out.
+    pub fn describe_busy(&self, now: Instant, links: &[Link]) -> String {
+        let describe = |shell: &Shell| {
+            format!(
+                "inputs {:?}, posted {}, inbox {}, stalled {}, phase {:?}",
+                shell.inputs(now, links),
+                shell.outbox.posted_count(),
+                shell.inbox.len(),
+                shell.stalled,
+                shell.phase
+            )
+        };
+        let shells: Vec<String> = self.shells.iter().map(describe).collect();
+        shells.join("; ")
+    }
+
+    /// One step of one shard.
+    pub fn step(&mut self, around: &mut Surroundings<'_>) {
+        let at = around.rng.index(self.shells.len());
+        match &mut self.shells[at].phase {
+            Phase::Work(0) => self.begin_flush(at, 0),
+            Phase::Work(left) => {
+                *left -= 1;
+                self.take_in(at, around);
+            }
+            Phase::Flush { .. } => self.flush_one(at, around),
+            Phase::Finish => self.finish_turn(at, around),
+        }
+    }
+
+    fn take_in(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        let shell = &mut self.shells[at];
+        let inputs = shell.inputs(around.now, around.links);
+        if inputs.is_empty() {
+            self.begin_flush(at, 0);
+            return;
+        }
+        match *around.rng.pick(&inputs) {
+            Input::Message => {
+                let swapped = self.sabotage == Some(Sabotage::SwapMessages);
+                if swapped && shell.inbox.len() > 1 && around.rng.one_in(4) {
+                    shell.inbox.swap(0, 1);
+                }
+                let (from, message) = shell.inbox.pop_front().expect("listed as an input");
+                shell.handle(around, Event::FromShard { from, message });
+            }
+            Input::Arrival => shell.adopt(around),
+            Input::Read(slot) => shell.read(slot, self.chunk_size_max, around),
+            Input::Progress(slot) => {
+                let lossy = self.sabotage == Some(Sabotage::DropOutput) && around.rng.one_in(50);
+                shell.send(slot, self.chunk_size_max, lossy, around);
+            }
+            Input::Deadline => {
+                shell.handle(around, Event::DeadlineReached);
+                shell.note_overdue(around);
+            }
+            Input::Ended(slot, why) => shell.end(slot, why, around),
+        }
+    }
+
+    /// Shows one message of the class that is being flushed, or goes on to the next class.
+    fn flush_one(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        let Phase::Flush { class, posts } = &mut self.shells[at].phase else {
+            unreachable!("only called while flushing");
+        };
+        let class = *class;
+        let Some((target, message)) = posts.pop_front() else {
+            return self.flush_class_done(at, class);
+        };
+        if self.shells[target.index()].inbox.len() >= self.inbox_messages_max {
+            self.keep_back(at, class, target, message);
+            return;
+        }
+        around.trace.log(
+            What::Post,
+            [at as u64, target.index() as u64, class as u64],
+            format_args!("shard {at} -> {target}: {message:?}"),
+        );
+        let from = ShardId::new(at);
+        let forward = matches!(message, ShardMsg::Forward(_)) && around.rng.one_in(50);
+        let inbox = &mut self.shells[target.index()].inbox;
+        match self.sabotage {
+            Some(Sabotage::DropForward) if forward => return,
+            Some(Sabotage::RepeatForward) if forward => inbox.push_back((from, message.clone())),
+            Some(_) | None => {}
+        }
+        inbox.push_back((from, message));
+    }
+
+    /// The inbox of `target` is full: puts everything for it back, and stalls.
+    fn keep_back(&mut self, at: usize, class: usize, target: ShardId, message: ShardMsg) {
+        let class = self.class(class);
+        let shell = &mut self.shells[at];
+        shell.stalled = true;
+        let Phase::Flush { posts, .. } = &mut shell.phase else {
+            unreachable!("only called while flushing");
+        };
+        let mut kept = vec![message];
+        let (same, others): (Vec<_>, Vec<_>) =
+            posts.drain(..).partition(|(other, _)| *other == target);
+        posts.extend(others);
+        kept.extend(same.into_iter().map(|(_, message)| message));
+        shell.outbox.untake_posts(class, target, kept);
+    }
+
+    fn flush_class_done(&mut self, at: usize, class: usize) {
+        let shell = &mut self.shells[at];
+        // What does not fit holds the later classes back.
+        if shell.stalled || class + 1 == MsgClass::COUNT {
+            shell.phase = Phase::Finish;
+        } else {
+            self.begin_flush(at, class + 1);
+        }
+    }
+
+    fn class(&self, position: usize) -> MsgClass {
+        match self.sabotage {
+            Some(Sabotage::FlushBackwards) => MsgClass::ALL[MsgClass::COUNT - 1 - position],
+            Some(_) | None => MsgClass::ALL[position],
+        }
+    }
+
+    fn begin_flush(&mut self, at: usize, position: usize) {
+        let class = self.class(position);
+        let count = self.shells.len();
+        let shell = &mut self.shells[at];
+        shell.stalled = false;
+        let mut posts = VecDeque::new();
+        for target in (0..count).map(ShardId::new) {
+            let taken = shell.outbox.take_posts(class, target);
+            posts.extend(taken.into_iter().map(|message| (target, message)));
+        }
+        shell.phase = Phase::Flush {
+            class: position,
+            posts,
+        };
+    }
+
+    fn finish_turn(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        let shell = &mut self.shells[at];
+        for conn in std::mem::take(&mut shell.outbox.dirty) {
+            shell.mark_dirty(conn);
+        }
+        for close in std::mem::take(&mut shell.outbox.closes) {
+            let conn = shell
+                .live(close.conn)
+                .expect("a close names a live connection");
+            conn.end = End::Closing { flush: close.flush };
+        }
+        let handovers = std::mem::take(&mut shell.outbox.handovers);
+        for handover in handovers {
+            let shell = &mut self.shells[at];
+            let conn = shell
+                .live(handover.conn)
+                .expect("a handover names a live connection");
+            conn.end = End::HandedOver;
+            let link = conn.link;
+            let since = around.links[link].accepted_at;
+            self.shells[handover.target.index()]
+                .arrivals
+                .push_back(Arrival {
+                    link,
+                    since,
+                    bytes: handover.bytes,
+                });
+        }
+        let shell = &mut self.shells[at];
+        shell.take_outputs();
+        shell.phase = Phase::Work(1 + around.rng.below(self.turn_events_max));
+    }
+}
+
+/// Few buckets, so that filters collide.
+const INTEREST_BUCKETS_LOG2: u32 = 6;

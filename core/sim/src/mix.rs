@@ -1,0 +1,137 @@
+//! What one run is made of. Each seed draws its own mix (swarm testing: a run that never
+//! unsubscribes, or does little else, reaches states that an average run does not).
+
+use std::time::Duration;
+
+use ringmq_core::limits::Limits;
+
+use crate::rng::Rng;
+
+/// The drawn options of one run. Percentages are chances per opportunity.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    pub shards: usize,
+    pub clients: usize,
+    pub topics: usize,
+    pub rounds: u32,
+    pub steps_per_round: u64,
+    pub v5_percent: u64,
+    pub durable_percent: u64,
+    pub qos_weights: [u64; 3],
+    /// Filters with wildcards among all filters.
+    pub wildcard_percent: u64,
+    /// Publishes to topics whose last value is retained.
+    pub retained_percent: u64,
+    /// Of those, the ones that delete the value.
+    pub delete_percent: u64,
+    pub will_percent: u64,
+    pub will_delay_s_max: u32,
+    pub alias_percent: u64,
+    pub expiry_percent: u64,
+    pub keep_alive_percent: u64,
+    /// Session expiry of durable MQTT 5 clients; short ones end within a run.
+    pub session_expiry_s: u32,
+    /// Packets sent behind CONNECT without waiting for CONNACK.
+    pub eager_percent: u64,
+    /// Acknowledgements that a client puts off.
+    pub ack_later_percent: u64,
+    pub receive_maximum_max: u64,
+    pub payload_size_max: u64,
+    /// Largest piece in which bytes travel.
+    pub chunk_size_max: u64,
+    pub socket_size: usize,
+    pub inbox_messages_max: usize,
+    pub turn_events_max: u64,
+    /// Weights of what the scheduler does next.
+    pub weights: Weights,
+}
+
+/// How often the scheduler picks what.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub shell: u64,
+    pub client_read: u64,
+    pub publish: u64,
+    pub subscribe: u64,
+    pub unsubscribe: u64,
+    pub ping: u64,
+    pub connect: u64,
+    pub disconnect: u64,
+    pub takeover: u64,
+    pub cut: u64,
+    pub half_open: u64,
+    pub stall: u64,
+    pub time_jump: u64,
+}
+
+impl Mix {
+    /// The mix of a seed.
+    pub fn draw(seed: u64) -> Mix {
+        let mut rng = Rng::new(seed, MIX_SALT);
+        let rng = &mut rng;
+        Mix {
+            shards: 1 + rng.index(4),
+            clients: 2 + rng.index(6),
+            topics: 1 + rng.index(4),
+            rounds: 1 + rng.below(3) as u32,
+            steps_per_round: rng.between(300, 4000),
+            v5_percent: *rng.pick(&[0, 50, 70, 100]),
+            durable_percent: *rng.pick(&[0, 50, 80, 100]),
+            qos_weights: *rng.pick(&[[1, 1, 1], [4, 1, 1], [0, 1, 0], [0, 0, 1], [0, 1, 1]]),
+            wildcard_percent: *rng.pick(&[0, 20, 60]),
+            retained_percent: *rng.pick(&[0, 20, 80]),
+            delete_percent: *rng.pick(&[0, 20]),
+            will_percent: *rng.pick(&[0, 50, 100]),
+            will_delay_s_max: *rng.pick(&[0, 0, 5]),
+            alias_percent: *rng.pick(&[0, 50]),
+            expiry_percent: *rng.pick(&[0, 30]),
+            keep_alive_percent: *rng.pick(&[0, 50]),
+            session_expiry_s: *rng.pick(&[3600, 3600, 10]),
+            eager_percent: *rng.pick(&[0, 30]),
+            ack_later_percent: *rng.pick(&[0, 50, 90]),
+            receive_maximum_max: *rng.pick(&[2, 8, 60_000]),
+            payload_size_max: *rng.pick(&[40, 200, 200, 3000, 20_000]),
+            chunk_size_max: *rng.pick(&[3, 50, 4096, 65_536]),
+            socket_size: *rng.pick(&[64, 1024, 65_536]),
+            inbox_messages_max: *rng.pick(&[1, 2, 16, 1024]),
+            turn_events_max: *rng.pick(&[1, 4, 30]),
+            weights: Weights::draw(rng),
+        }
+    }
+
+    /// Bounds of the shards: wide, so that nothing is dropped and every loss is a broken promise.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connect_deadline: Duration::from_secs(10),
+            session_expiry_max_s: 24 * 3600,
+            unsent_bytes_max: 256 * 1024 * 1024,
+            queued_bytes_max: 256 * 1024 * 1024,
+            queued_messages_max: 1_000_000,
+            ..Limits::default()
+        }
+    }
+}
+
+impl Weights {
+    fn draw(rng: &mut Rng) -> Weights {
+        // Rare events are off in many runs, so that long undisturbed stretches exist too.
+        let mut rare = |often: u64| *rng.pick(&[0, 1, often]);
+        Weights {
+            takeover: rare(4),
+            cut: rare(6),
+            half_open: rare(3),
+            stall: rare(6),
+            time_jump: rare(4),
+            disconnect: rare(4),
+            unsubscribe: rare(10),
+            ping: rare(5),
+            subscribe: 5 + rare(10),
+            shell: *rng.pick(&[300, 600, 1000]),
+            client_read: *rng.pick(&[60, 200]),
+            publish: *rng.pick(&[20, 80]),
+            connect: *rng.pick(&[5, 30]),
+        }
+    }
+}
+
+const MIX_SALT: u64 = 1;

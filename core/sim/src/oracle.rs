@@ -1,0 +1,635 @@
+//! What a broker promises, and whether it keeps it.
+//!
+//! The oracle is told what clients did and what they got; it knows nothing of the broker's insides.
+//! Time is counted in ticks: of two happenings the one with the lower tick came first for everyone.
+//!
+//! Invariants:
+//! - a message is *settled* from the tick at which its publisher has proof that the broker took it;
+//! - a subscription is *sure* from its SUBACK until something may have ended it.
+//!
+//! Not here: packets out of place (`client.rs`), closed connections (`world.rs`).
+
+use std::collections::BTreeMap;
+
+use ringmq_core::codec::QoS;
+use ringmq_core::time::Instant;
+
+use crate::subscription::Subscription;
+use crate::wire::Delivery;
+
+/// Position in the order of all happenings of a run.
+pub type Tick = u64;
+
+/// Names a message of a run; travels in its payload.
+pub type MessageIndex = usize;
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The promise.
+    pub promise: &'static str,
+    /// What happened instead.
+    pub detail: String,
+}
+
+impl Broken {
+    /// `promise` was not kept, as `detail` shows.
+    pub fn new(promise: &'static str, detail: String) -> Broken {
+        Broken { promise, detail }
+    }
+}
+
+/// A message that a client began to publish, or a will that it left.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub publisher: usize,
+    /// Counts the messages of its publisher.
+    pub seq: u32,
+    pub topic: String,
+    pub qos: QoS,
+    pub payload: Vec<u8>,
+    /// Travels as a user property between MQTT 5 clients.
+    pub label: Option<String>,
+    pub expiry_s: Option<u32>,
+    pub expires_at: Option<Instant>,
+    /// A delayed will comes no earlier, unless the session ends.
+    pub not_before: Option<Instant>,
+    /// Place among the values of a retained topic; such topics have one writer.
+    pub version: Option<u32>,
+    pub begun: Tick,
+    /// Times that its publisher sent it.
+    pub sends: u32,
+    pub fate: Fate,
+}
+
+/// Whether the broker took a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A will of a client that is there.
+    Armed,
+    /// Nobody can know (yet).
+    Open,
+    /// It did, at the latest at that tick.
+    Settled(Tick),
+    /// It must not have: the will of a client that said goodbye.
+    Never,
+}
+
+/// What a client is about to publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    pub publisher: usize,
+    pub topic: &'a str,
+    pub qos: QoS,
+    /// Bytes of payload beyond the header that names the message; `None` deletes a retained value.
+    pub padding: Option<usize>,
+    pub retained: bool,
+    pub v5: bool,
+    pub expiry_s: Option<u32>,
+}
+
+/// One client as the oracle sees it.
+#[derive(Debug, Default)]
+struct View {
+    v5: bool,
+    /// Connections so far, and when the open one was confirmed and asked for.
+    link: u32,
+    link_open: Option<Tick>,
+    link_asked_at: Instant,
+    /// First connection of the session.
+    session_link: u32,
+    subscriptions: Vec<Subscription>,
+    copies: BTreeMap<MessageIndex, Copies>,
+    /// Latest sequence number by publisher, topic, QoS of the message and QoS of the delivery.
+    latest: BTreeMap<(usize, String, QoS, QoS), u32>,
+    /// Latest value of a retained topic, and when it came.
+    values: BTreeMap<String, (u32, Tick)>,
+}
+
+#[derive(Debug, Default)]
+struct Copies {
+    all: u32,
+    fresh: u32,
+    exactly_once: u32,
+    link: u32,
+}
+
+/// The judge of one run.
+#[derive(Debug)]
+pub struct Oracle {
+    pub tick: Tick,
+    pub now: Instant,
+    messages: Vec<Message>,
+    views: Vec<View>,
+    sequences: Vec<u32>,
+    versions: BTreeMap<String, Vec<MessageIndex>>,
+    /// When everything under way was last known to have arrived.
+    quiet_at: Tick,
+    delivered_count: u64,
+}
+
+impl Oracle {
+    pub fn new(v5: &[bool]) -> Oracle {
+        Oracle {
+            tick: 0,
+            now: Instant::ZERO,
+            messages: Vec::new(),
+            views: v5
+                .iter()
+                .map(|&v5| View {
+                    v5,
+                    ..View::default()
+                })
+                .collect(),
+            sequences: vec![0; v5.len()],
+            versions: BTreeMap::new(),
+            quiet_at: 0,
+            delivered_count: 0,
+        }
+    }
+
+    pub fn message(&self, index: MessageIndex) -> &Message {
+        &self.messages[index]
+    }
+
+    /// Messages that clients got so far.
+    pub fn delivered_count(&self) -> u64 {
+        self.delivered_count
+    }
+
+    /// A client writes PUBLISH for the first time (or CONNECT with a will: then `fate` is `Armed`).
+    pub fn draft(&mut self, draft: Draft<'_>, fate: Fate) -> MessageIndex {
+        let index = self.messages.len();
+        let seq = self.sequences[draft.publisher];
+        self.sequences[draft.publisher] += 1;
+        let version = draft.retained.then(|| {
+            let versions = self.versions.entry(draft.topic.to_owned()).or_default();
+            versions.push(index);
+            versions.len() as u32
+        });
+        self.messages.push(Message {
+            publisher: draft.publisher,
+            seq,
+            topic: draft.topic.to_owned(),
+            qos: draft.qos,
+            payload: draft
+                .padding
+                .map_or(Vec::new(), |size| payload(index, size)),
+            label: draft.v5.then(|| format!("m{index}")),
+            expiry_s: draft.expiry_s,
+            expires_at: draft
+                .expiry_s
+                .map(|expiry_s| self.now + std::time::Duration::from_secs(expiry_s.into())),
+            not_before: None,
+            version,
+            begun: self.tick,
+            sends: 1,
+            fate,
+        });
+        index
+    }
+
+    pub fn resent(&mut self, index: MessageIndex) {
+        self.messages[index].sends += 1;
+    }
+
+    /// The publisher has proof that the broker took the message.
+    pub fn settled(&mut self, index: MessageIndex) {
+        self.messages[index].fate = Fate::Settled(self.tick);
+    }
+
+    /// The connection that armed the will ended: from here on the broker may publish it.
+    pub fn will_loosed(&mut self, index: MessageIndex, not_before: Instant) {
+        let will = &mut self.messages[index];
+        assert_eq!(will.fate, Fate::Armed, "a link ends once");
+        will.fate = Fate::Open;
+        will.begun = self.tick;
+        will.not_before = Some(not_before);
+    }
+
+    /// What has to become of a will, once that is known.
+    pub fn will_decided(&mut self, index: MessageIndex, fate: Fate) {
+        self.messages[index].fate = fate;
+    }
+
+    pub fn will_was_delivered(&self, index: MessageIndex) -> bool {
+        self.views
+            .iter()
+            .any(|view| view.copies.contains_key(&index))
+    }
+
+    /// A client writes CONNECT.
+    pub fn link_asked(&mut self, client: usize) {
+        let view = &mut self.views[client];
+        view.link += 1;
+        view.link_open = None;
+        view.link_asked_at = self.now;
+        // The new connection may end the session, and that looses its will at once.
+        for message in self.messages.iter_mut().filter(|m| m.publisher == client) {
+            message.not_before = None;
+        }
+    }
+
+    /// A client got CONNACK.
+    pub fn link_opened(&mut self, client: usize) {
+        self.views[client].link_open = Some(self.tick);
+    }
+
+    /// The client has a session without past.
+    pub fn session_begun(&mut self, client: usize) {
+        let view = &mut self.views[client];
+        view.session_link = view.link;
+        view.subscriptions.clear();
+        view.copies.clear();
+        view.latest.clear();
+        view.values.clear();
+    }
+
+    /// A client writes SUBSCRIBE.
+    pub fn subscribe_begun(&mut self, client: usize, mut subscription: Subscription) {
+        let view = &mut self.views[client];
+        subscription.begun = self.tick;
+        subscription.link = view.link;
+        subscription.renews = view
+            .subscriptions
+            .iter()
+            .any(|old| old.filter == subscription.filter && old.ended.is_none());
+        view.subscriptions.push(subscription);
+    }
+
+    /// A client got SUBACK for this filter of this request.
+    pub fn subscribed(&mut self, client: usize, request: u64, filter: &str) {
+        let tick = self.tick;
+        let subscriptions = &mut self.views[client].subscriptions;
+        let asked = |s: &&Subscription| s.filter == filter && s.request == request;
+        let no_local = subscriptions
+            .iter()
+            .find(asked)
+            .is_some_and(|s| s.options.no_local);
+        let mut sure_from = tick;
+        for old in subscriptions.iter_mut() {
+            if old.filter == filter && old.request < request && old.ended.is_none() {
+                // A renewed subscription has no gap [MQTT-3.8.4-3].
+                if let (Some(old_from), None) = (old.sure_from, old.unsure_from)
+                    && old.options.no_local == no_local
+                {
+                    sure_from = sure_from.min(old_from);
+                }
+                old.ended = Some(tick);
+                old.unsure_from = old.unsure_from.or(Some(tick));
+            }
+        }
+        for subscription in subscriptions {
+            if subscription.filter == filter && subscription.request == request {
+                subscription.sure_from = Some(sure_from);
+            }
+        }
+    }
+
+    /// A client writes UNSUBSCRIBE.
+    pub fn unsubscribe_begun(&mut self, client: usize, filter: &str) {
+        for subscription in &mut self.views[client].subscriptions {
+            if subscription.filter == filter && subscription.unsure_from.is_none() {
+                subscription.unsure_from = Some(self.tick);
+            }
+        }
+    }
+
+    /// A client got UNSUBACK for a request written at `begun`. True when a subscription surely
+    /// existed, false when surely none did.
+    pub fn unsubscribed(&mut self, client: usize, filter: &str, begun: Tick) -> Option<bool> {
+        let mut existed = Some(false);
+        for subscription in &mut self.views[client].subscriptions {
+            if subscription.filter == filter && subscription.ended.is_none() {
+                let sure = subscription.sure_from.is_some_and(|from| from < begun)
+                    && subscription.unsure_from == Some(begun);
+                if sure {
+                    existed = Some(true);
+                } else if existed == Some(false) {
+                    existed = None;
+                }
+                if subscription.begun < begun {
+                    subscription.ended = Some(self.tick);
+                }
+            }
+        }
+        existed
+    }
+
+    /// A client's application gets a message.
+    pub fn delivered(&mut self, client: usize, got: &Delivery) -> Result<MessageIndex, Broken> {
+        self.delivered_count += 1;
+        let index = self.identify(client, got)?;
+        self.check_content(client, index, got)?;
+        self.check_subscribed(client, index, got)?;
+        self.check_copies(client, index, got)?;
+        self.check_order(client, index, got)?;
+        Ok(index)
+    }
+
+    /// Which message that is; found by the payload, or by the topic for the deletion of a value.
+    pub fn identify(&self, client: usize, got: &Delivery) -> Result<MessageIndex, Broken> {
+        let unknown = || {
+            let size = got.payload.len();
+            Broken::new(
+                "payloads arrive unaltered",
+                format!("client {client} got {size} unknown bytes on {}", got.topic),
+            )
+        };
+        if got.payload.is_empty() {
+            let seen = self.views[client].values.get(&got.topic).map_or(0, |v| v.0);
+            let deletions = self.versions.get(&got.topic).ok_or_else(unknown)?;
+            let mut deletions = deletions
+                .iter()
+                .filter(|&&index| self.messages[index].payload.is_empty());
+            return deletions
+                .clone()
+                .find(|&&index| self.messages[index].version > Some(seen))
+                .or(deletions.next_back())
+                .copied()
+                .ok_or_else(unknown);
+        }
+        let header = got.payload.first_chunk::<4>().ok_or_else(unknown)?;
+        let index = u32::from_le_bytes(*header) as usize;
+        match self.messages.get(index) {
+            Some(message) if message.payload == got.payload => Ok(index),
+            Some(_) | None => Err(unknown()),
+        }
+    }
+
+    fn check_content(
+        &self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &self.views[client]);
+        let broken = |promise| {
+            Broken::new(
+                promise,
+                format!("client {client} got message {index} {message:?} as {got:?}"),
+            )
+        };
+        if message.topic != got.topic {
+            return Err(broken("a message keeps its topic"));
+        }
+        if view.v5 && message.label.is_some() && message.label != got.label {
+            return Err(broken("user properties travel with the message"));
+        }
+        if got.retain && message.version.is_none() {
+            return Err(broken("only retained messages carry RETAIN"));
+        }
+        if view.v5 && (got.expiry_s.is_some() != message.expiry_s.is_some())
+            || got.expiry_s > message.expiry_s
+        {
+            return Err(broken("the expiry interval only counts down"));
+        }
+        if message
+            .expires_at
+            .is_some_and(|at| view.link_asked_at > at + EXPIRY_SLACK)
+        {
+            return Err(broken("an expired message is not sent"));
+        }
+        if message.not_before.is_some_and(|at| self.now < at) {
+            return Err(broken("a will waits for its delay"));
+        }
+        match message.fate {
+            Fate::Armed => Err(broken("no will while its client is there")),
+            Fate::Never => Err(broken("no will after DISCONNECT")),
+            Fate::Open | Fate::Settled(_) => Ok(()),
+        }
+    }
+
+    fn check_subscribed(
+        &self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let message = &self.messages[index];
+        let old = matches!(message.fate, Fate::Settled(at) if at < self.quiet_at);
+        let mut matching = false;
+        let mut qos_allowed = false;
+        let mut qos_sure = QoS::AtMostOnce;
+        let mut ids = Vec::new();
+        for subscription in &self.views[client].subscriptions {
+            let in_time = !old || message.version.is_some() || subscription.begun < self.quiet_at;
+            if !in_time || !subscription.may_match(client, message) {
+                continue;
+            }
+            matching = true;
+            let qos = subscription.options.qos.min(message.qos);
+            qos_allowed |= qos == got.qos;
+            let undisturbed = !subscription.renews && subscription.unsure_from.is_none();
+            if undisturbed && subscription.surely_matches(client, message) {
+                qos_sure = qos_sure.max(qos);
+            }
+            ids.push(subscription.id);
+        }
+        let broken = |promise| {
+            Broken::new(
+                promise,
+                format!("client {client} got message {index} {message:?} as {got:?}"),
+            )
+        };
+        if !matching {
+            return Err(broken("no message without a matching subscription"));
+        }
+        // A retained snapshot belongs to one subscription, a live message to all that match.
+        let live = message.version.is_none() && !got.dup;
+        if !qos_allowed || live && got.qos < qos_sure {
+            return Err(broken("the QoS is the lower of message and subscription"));
+        }
+        if got.subscription_ids.iter().any(|id| !ids.contains(id)) {
+            return Err(broken("subscription identifiers are those of the matches"));
+        }
+        Ok(())
+    }
+
+    fn check_copies(
+        &mut self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &mut self.views[client]);
+        let copies = view.copies.entry(index).or_default();
+        let known = copies.all > 0;
+        copies.all += 1;
+        copies.fresh += u32::from(!got.dup);
+        copies.exactly_once += u32::from(got.qos == QoS::ExactlyOnce);
+        let fresh_max = match message.qos {
+            QoS::AtMostOnce | QoS::ExactlyOnce => 1,
+            QoS::AtLeastOnce => message.sends,
+        };
+        let again = got.dup
+            && message.sends == 1
+            && if known {
+                copies.link == view.link
+            } else {
+                view.session_link == view.link
+            };
+        copies.link = view.link;
+        // A retained value comes once more with every subscription that asks for it.
+        let once = message.version.is_none();
+        let promise = if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 {
+            "QoS 2 arrives exactly once"
+        } else if once && copies.fresh > fresh_max {
+            "no duplicates without DUP"
+        } else if again {
+            "nothing is sent again on one connection"
+        } else {
+            return Ok(());
+        };
+        Err(Broken::new(
+            promise,
+            format!("client {client} got message {index} {message:?} as {got:?} ({copies:?})"),
+        ))
+    }
+
+    fn check_order(
+        &mut self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &mut self.views[client]);
+        if let Some(version) = message.version {
+            let latest = view.values.entry(got.topic.clone()).or_insert((0, 0));
+            if version >= latest.0 {
+                *latest = (version, self.tick);
+                return Ok(());
+            }
+            if got.dup {
+                return Ok(());
+            }
+            return Err(Broken::new(
+                "no old value after a later one",
+                format!(
+                    "client {client} got value {version} of {} after {latest:?}",
+                    got.topic
+                ),
+            ));
+        }
+        let key = (message.publisher, got.topic.clone(), message.qos, got.qos);
+        let first = view.copies[&index].all == 1;
+        let latest = view.latest.entry(key).or_insert(message.seq);
+        if message.seq < *latest && first {
+            return Err(Broken::new(
+                "messages of one publisher, topic and QoS keep their order",
+                format!(
+                    "client {client} got message {index} (seq {}) after seq {latest}",
+                    message.seq
+                ),
+            ));
+        }
+        *latest = message.seq.max(*latest);
+        Ok(())
+    }
+
+    /// Everything is at rest and every client is connected: what is owed must be there.
+    pub fn check_converged(&mut self) -> Result<(), Broken> {
+        for client in 0..self.views.len() {
+            for index in 0..self.messages.len() {
+                self.check_arrived(client, index)?;
+            }
+            for versions in self.versions.values() {
+                self.check_last_value(client, versions)?;
+            }
+        }
+        self.quiet_at = self.tick;
+        Ok(())
+    }
+
+    fn check_arrived(&self, client: usize, index: MessageIndex) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &self.views[client]);
+        let Fate::Settled(_) = message.fate else {
+            return Ok(());
+        };
+        let sure = |s: &&Subscription| s.surely_matches(client, message) && s.unsure_from.is_none();
+        if !view.subscriptions.iter().any(|s| sure(&s)) {
+            return Ok(());
+        }
+        // An overlapping subscription that came and went may have lowered the QoS of the delivery.
+        let qos = view
+            .subscriptions
+            .iter()
+            .filter(|s| s.matches(client, message))
+            .map(|s| s.options.qos)
+            .fold(message.qos, QoS::min);
+        let connected = view.link_open.is_some_and(|open| open <= message.begun);
+        if qos == QoS::AtMostOnce && !connected {
+            return Ok(());
+        }
+        if message.expires_at.is_some_and(|at| at <= self.now) {
+            return Ok(());
+        }
+        let arrived = if message.payload.is_empty() {
+            let value = view.values.get(&message.topic);
+            value.is_some_and(|value| Some(value.0) >= message.version)
+        } else {
+            view.copies.contains_key(&index)
+        };
+        if arrived {
+            return Ok(());
+        }
+        Err(Broken::new(
+            "no message is lost",
+            format!("client {client} never got message {index} {message:?}"),
+        ))
+    }
+
+    fn check_last_value(&self, client: usize, versions: &[MessageIndex]) -> Result<(), Broken> {
+        let view = &self.views[client];
+        let settled = |&&index: &&usize| matches!(self.messages[index].fate, Fate::Settled(_));
+        let Some(&last) = versions.iter().rev().find(settled) else {
+            return Ok(());
+        };
+        // Whether the broker took a later deletion may be open: then there may be nothing to see.
+        let message = &self.messages[last];
+        let deleted = |&&index: &&usize| index >= last && self.messages[index].payload.is_empty();
+        if versions.iter().any(|index| deleted(&index)) {
+            return Ok(());
+        }
+        for subscription in &view.subscriptions {
+            if !subscription.asks_retained()
+                || subscription.link != view.link
+                || subscription.sure_from.is_none()
+                || subscription.unsure_from.is_some()
+                || !subscription.matches(client, message)
+            {
+                continue;
+            }
+            let value = view.values.get(&message.topic);
+            if !value.is_some_and(|&(version, at)| {
+                Some(version) >= message.version && at >= subscription.begun
+            }) {
+                return Err(Broken::new(
+                    "a subscriber sees the last value",
+                    format!(
+                        "client {client} has {value:?} of message {last} {message:?} by \
+                         {subscription:?}"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The payload of a message: its index, then bytes that depend on it.
+fn payload(index: MessageIndex, padding: usize) -> Vec<u8> {
+    let index = u32::try_from(index).expect("a run has few messages");
+    let mut bytes = index.to_le_bytes().to_vec();
+    let mut state = index.wrapping_mul(0x9E37_79B9) | 1;
+    for _ in 0..padding {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        bytes.push(state as u8);
+    }
+    bytes
+}
+
+/// The shard's timers may be that coarse.
+const EXPIRY_SLACK: std::time::Duration = std::time::Duration::from_secs(2);

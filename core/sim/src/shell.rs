@@ -1,0 +1,385 @@
+//! One shard with what surrounds it: slots of connections, their sockets, its inbox.
+//!
+//! Invariants:
+//! - a slot is used again only after `Event::Closed` of its connection was handled;
+//! - a connection has at most one output in flight, and none is taken once it ends without flush.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringmq_core::connection::Output;
+use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::shard::{CloseCause, Event, Outbox, PeerIdentity, Shard, ShardConfig, ShardMsg};
+use ringmq_core::time::Instant;
+
+use crate::broker::{Note, Surroundings};
+use crate::link::{Link, LinkIndex};
+use crate::trace::What;
+
+#[derive(Debug)]
+pub struct Shell {
+    pub shard: Shard,
+    pub outbox: Outbox,
+    pub inbox: VecDeque<(ShardId, ShardMsg)>,
+    pub arrivals: VecDeque<Arrival>,
+    pub slots: Vec<Slot>,
+    pub free: Vec<u32>,
+    pub phase: Phase,
+    /// Messages that did not fit into an inbox are kept back.
+    pub stalled: bool,
+}
+
+/// A socket that is about to belong to a shard.
+#[derive(Debug)]
+pub struct Arrival {
+    pub link: LinkIndex,
+    pub since: Instant,
+    /// What another shard has read already.
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub struct Slot {
+    pub generation: u32,
+    pub conn: Option<Conn>,
+}
+
+#[derive(Debug)]
+pub struct Conn {
+    pub link: LinkIndex,
+    pub output: Option<InFlight>,
+    /// There is output to take.
+    pub dirty: bool,
+    pub end: End,
+}
+
+/// How a connection ends, once something has decided that it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Open,
+    Closing { flush: bool },
+    HandedOver,
+}
+
+#[derive(Debug)]
+pub struct InFlight {
+    pub output: Output,
+    pub bytes: Vec<u8>,
+    pub sent: usize,
+}
+
+/// Where a shard is in its turn.
+#[derive(Debug)]
+pub enum Phase {
+    /// Takes in that many more events.
+    Work(u64),
+    /// Shows the messages of this class, one by one.
+    Flush {
+        class: usize,
+        posts: VecDeque<(ShardId, ShardMsg)>,
+    },
+    /// Takes output, closes and hands over.
+    Finish,
+}
+
+/// One thing that a shard can take in.
+#[derive(Clone, Copy, Debug)]
+pub enum Input {
+    Message,
+    Arrival,
+    Read(u32),
+    Progress(u32),
+    Deadline,
+    Ended(u32, CloseCause),
+}
+
+impl Shell {
+    pub fn new(config: ShardConfig) -> Shell {
+        Shell {
+            outbox: Outbox::new(config.shards),
+            shard: Shard::new(config),
+            inbox: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            phase: Phase::Work(1),
+            stalled: false,
+        }
+    }
+
+    /// Everything that the shard could take in next.
+    pub fn inputs(&self, now: Instant, links: &[Link]) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if !self.inbox.is_empty() {
+            inputs.push(Input::Message);
+        }
+        if !self.arrivals.is_empty() && !self.stalled {
+            inputs.push(Input::Arrival);
+        }
+        if self.shard.next_deadline().is_some_and(|at| at <= now) {
+            inputs.push(Input::Deadline);
+        }
+        for (slot, conn) in self.slots.iter().enumerate() {
+            if let Some(conn) = &conn.conn {
+                conn.inputs(slot as u32, &links[conn.link], self.stalled, &mut inputs);
+            }
+        }
+        inputs
+    }
+
+    pub fn live(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.conn
+            .as_mut()
+            .filter(|_| slot.generation == id.generation)
+    }
+
+    /// Lets the shard take in one event.
+    pub fn handle(&mut self, around: &mut Surroundings<'_>, event: Event<'_>) {
+        let shard = self.shard.id().index();
+        around.trace.log(
+            What::Event,
+            [shard as u64, around.now.as_nanos(), 0],
+            format_args!("shard {shard} at {:?}: {event:?}", around.now),
+        );
+        let closes = self.outbox.closes.len();
+        self.shard.handle(around.now, event, &mut self.outbox);
+        for position in closes..self.outbox.closes.len() {
+            let close = self.outbox.closes[position];
+            let conn = self
+                .live(close.conn)
+                .expect("a close names a live connection");
+            let link = conn.link;
+            around.links[link].closed_at.get_or_insert(around.now);
+            around.notes.push(Note::Closed(link));
+        }
+    }
+
+    /// Notes the clients that the shard should have given up by now.
+    pub fn note_overdue(&self, around: &mut Surroundings<'_>) {
+        for slot in &self.slots {
+            let Some(conn) = &slot.conn else { continue };
+            let link = &around.links[conn.link];
+            let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
+            let overdue = around.now > link.read_at + silence_max + TIMER_SLACK;
+            if link.keep_alive_s > 0 && link.confirmed && link.closed_at.is_none() && overdue {
+                around.notes.push(Note::Overdue(conn.link));
+            }
+        }
+    }
+
+    /// Gives the oldest arrival a slot.
+    pub fn adopt(&mut self, around: &mut Surroundings<'_>) {
+        let arrival = self.arrivals.pop_front().expect("listed as an input");
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.generation += 1;
+        slot.conn = Some(Conn {
+            link: arrival.link,
+            output: None,
+            dirty: false,
+            end: End::Open,
+        });
+        let conn = ConnId {
+            index,
+            generation: slot.generation,
+        };
+        let accepted = Event::Accepted {
+            conn,
+            peer: PeerIdentity::default(),
+            since: arrival.since,
+        };
+        self.handle(around, accepted);
+        if !arrival.bytes.is_empty() {
+            let bytes = &arrival.bytes[..];
+            around.links[arrival.link].read_at = around.now;
+            self.handle(around, Event::Received { conn, bytes });
+            self.after_read(conn, around);
+        }
+    }
+
+    /// Reads a piece from the socket of a connection.
+    pub fn read(&mut self, index: u32, chunk_size_max: u64, around: &mut Surroundings<'_>) {
+        let id = self.id(index);
+        let conn = self.live(id).expect("listed as an input");
+        let link = &mut around.links[conn.link];
+        let size = 1 + around.rng.index(link.up.len().min(chunk_size_max as usize));
+        let bytes: Vec<u8> = link.up.drain(..size).collect();
+        link.read_at = around.now;
+        if link.up.is_empty() {
+            link.all_read_at = around.now;
+        }
+        around.trace.mix(&bytes);
+        let open = link.closed_at.is_none();
+        self.handle(
+            around,
+            Event::Received {
+                conn: id,
+                bytes: &bytes,
+            },
+        );
+        if open {
+            self.after_read(id, around);
+        }
+    }
+
+    /// Notes when the shard has read the client's DISCONNECT in an open connection.
+    fn after_read(&mut self, id: ConnId, around: &mut Surroundings<'_>) {
+        let handed_over = self
+            .outbox
+            .handovers
+            .iter()
+            .any(|handover| handover.conn == id);
+        let conn = self.live(id).expect("read a moment ago");
+        let link = &mut around.links[conn.link];
+        if link.goodbye.is_some() && link.up.is_empty() && !handed_over {
+            link.goodbye_read = true;
+        }
+    }
+
+    /// The socket takes a piece of the output in flight.
+    pub fn send(
+        &mut self,
+        index: u32,
+        chunk_size_max: u64,
+        lossy: bool,
+        around: &mut Surroundings<'_>,
+    ) {
+        let id = self.id(index);
+        let conn = self.live(id).expect("listed as an input");
+        let output = conn.output.as_mut().expect("listed as an input");
+        let link = &mut around.links[conn.link];
+        let left = output.bytes.len() - output.sent;
+        let most = left.min(link.room()).min(chunk_size_max as usize);
+        let size = 1 + around.rng.index(most);
+        let bytes = &output.bytes[output.sent..output.sent + size];
+        link.down.extend(&bytes[usize::from(lossy)..]);
+        around.trace.mix(bytes);
+        output.sent += size;
+        let done = output.sent == output.bytes.len();
+        around.trace.log(
+            What::Output,
+            [conn.link as u64, size as u64, 0],
+            format_args!("link {} takes {size} bytes", conn.link),
+        );
+        let size = size as u32;
+        self.handle(around, Event::SendProgress { conn: id, size });
+        if done {
+            let conn = self.live(id).expect("it sent a moment ago");
+            conn.dirty = true;
+            let sent = conn.output.take().expect("sent a moment ago");
+            self.shard.recycle(sent.output);
+            self.take_output(index);
+        }
+    }
+
+    /// The last event of a connection; its slot is free then.
+    pub fn end(&mut self, index: u32, why: CloseCause, around: &mut Surroundings<'_>) {
+        let id = self.id(index);
+        let conn = self.slots[index as usize]
+            .conn
+            .take()
+            .expect("listed as an input");
+        if let Some(in_flight) = conn.output {
+            self.shard.recycle(in_flight.output);
+        }
+        if conn.end != End::HandedOver {
+            let link = &mut around.links[conn.link];
+            link.broker_done = true;
+            link.up.clear();
+            link.ended_at = Some(around.now);
+            around.notes.push(Note::Ended(conn.link));
+        }
+        self.handle(around, Event::Closed { conn: id, why });
+        // What the shard said about this connection before is void.
+        self.outbox.dirty.retain(|&dirty| dirty != id);
+        self.outbox.closes.retain(|close| close.conn != id);
+        self.free.push(index);
+    }
+
+    pub fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.live(id) {
+            conn.dirty = true;
+        }
+    }
+
+    /// Takes the output of all dirty connections that have none in flight.
+    pub fn take_outputs(&mut self) {
+        for index in 0..self.slots.len() {
+            let conn = self.slots[index].conn.as_ref();
+            if conn.is_some_and(|conn| conn.dirty && conn.output.is_none()) {
+                self.take_output(index as u32);
+            }
+        }
+    }
+
+    fn take_output(&mut self, index: u32) {
+        let id = self.id(index);
+        let output = self.shard.take_output(id);
+        let conn = self.live(id).expect("a dirty connection is live");
+        conn.dirty = false;
+        conn.output = output.map(|output| InFlight {
+            bytes: output_bytes(&output),
+            output,
+            sent: 0,
+        });
+    }
+
+    fn id(&self, index: u32) -> ConnId {
+        ConnId {
+            index,
+            generation: self.slots[index as usize].generation,
+        }
+    }
+}
+
+impl Conn {
+    fn inputs(&self, slot: u32, link: &Link, stalled: bool, inputs: &mut Vec<Input>) {
+        match self.end {
+            End::HandedOver => {
+                inputs.push(Input::Ended(slot, CloseCause::HandedOver));
+                return;
+            }
+            End::Open | End::Closing { .. } if link.cut => {
+                inputs.push(Input::Ended(slot, CloseCause::Failed(ECONNRESET)));
+                return;
+            }
+            End::Open if stalled => {}
+            End::Open if !link.up.is_empty() => inputs.push(Input::Read(slot)),
+            End::Open if link.client_done => {
+                inputs.push(Input::Ended(slot, CloseCause::PeerClosed));
+            }
+            End::Open => {}
+            End::Closing { flush } => {
+                // The shell does not wait long for a socket that takes nothing.
+                let flushed = self.output.is_none() && !self.dirty;
+                let hopeless = link.half_open || link.stalled || link.client_done;
+                if !flush || flushed || hopeless {
+                    inputs.push(Input::Ended(slot, CloseCause::Requested));
+                }
+            }
+        }
+        if self.output.is_some() && link.room() > 0 {
+            inputs.push(Input::Progress(slot));
+        }
+    }
+}
+
+fn output_bytes(output: &Output) -> Vec<u8> {
+    match output {
+        Output::One(bytes) => bytes.clone(),
+        Output::Many(chunks) => {
+            let slices: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.as_slice()).collect();
+            slices.concat()
+        }
+    }
+}
+
+/// What a socket reports that its peer has reset.
+const ECONNRESET: i32 = 104;
+
+/// Timers may be that late without breaking a promise.
+const TIMER_SLACK: Duration = Duration::from_secs(1);

@@ -1,0 +1,70 @@
+//! What happened in a run: a hash of all of it, and the text of it when someone wants to read.
+
+use std::fmt::Arguments;
+
+/// The log of one run.
+#[derive(Debug)]
+pub struct Trace {
+    hash: u64,
+    steps: u64,
+    printed: bool,
+}
+
+impl Trace {
+    /// An empty log; with `printed`, every entry goes to standard output.
+    pub fn new(printed: bool) -> Trace {
+        Trace {
+            hash: FNV_OFFSET,
+            steps: 0,
+            printed,
+        }
+    }
+
+    /// Logs that `what` happened to `values`. The text is only made when it is printed.
+    pub fn log(&mut self, what: What, values: [u64; 3], text: Arguments<'_>) {
+        self.steps += 1;
+        for value in [what as u64].into_iter().chain(values) {
+            self.hash = (self.hash ^ value).wrapping_mul(FNV_PRIME);
+            self.hash ^= self.hash >> 29;
+        }
+        if self.printed {
+            println!("{:>7} {what:?} {text}", self.steps);
+        }
+    }
+
+    /// Folds bytes into the hash.
+    pub fn mix(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+    }
+
+    /// Equal for two runs exactly when the same happened, up to collisions.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Kinds of log entries.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// A client did something.
+    Client,
+    /// A client got a packet.
+    Packet,
+    /// A shard took in an event.
+    Event,
+    /// A shard's message became visible to its target.
+    Post,
+    /// A socket took output.
+    Output,
+    /// The network did something.
+    Network,
+    /// Time passed.
+    Time,
+    /// A phase of the run begins.
+    Phase,
+}
+
+const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;

@@ -1,0 +1,67 @@
+//! Wills, from CONNECT to the moment when it is clear what had to become of them.
+
+use ringmq_core::time::Instant;
+
+use crate::link::{Link, LinkIndex};
+use crate::oracle::{Broken, Fate, MessageIndex, Oracle};
+
+/// A will that CONNECT carried.
+#[derive(Clone, Copy, Debug)]
+pub struct ArmedWill {
+    pub message: MessageIndex,
+    pub delay_s: u32,
+}
+
+/// DISCONNECT as a client says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Goodbye {
+    /// 0: no will; 4: publish the will.
+    pub reason: u8,
+    /// MQTT 5: replaces the session expiry.
+    pub session_expiry_s: Option<u32>,
+}
+
+/// The will of a link that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftWill {
+    pub client: usize,
+    pub link: LinkIndex,
+    pub message: MessageIndex,
+    /// The broker may not publish it earlier unless the session ends.
+    pub not_before: Instant,
+    pub delayed: bool,
+    pub goodbye: Option<Goodbye>,
+}
+
+impl LeftWill {
+    /// The client has a connection again, so the fate of the will is sealed.
+    pub fn decide(
+        &self,
+        session_present: bool,
+        link: &Link,
+        oracle: &mut Oracle,
+    ) -> Result<(), Broken> {
+        if !link.confirmed {
+            // Perhaps the broker never saw the CONNECT that carried it.
+            return Ok(());
+        }
+        let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
+        let cancelled = self.delayed && session_present;
+        let fate = if disarmed && link.goodbye_read || cancelled && oracle.now < self.not_before {
+            Fate::Never
+        } else if disarmed && link.closed_at.is_some() || cancelled {
+            // It depends on what the shard saw first.
+            Fate::Open
+        } else {
+            Fate::Settled(oracle.tick)
+        };
+        if fate == Fate::Never && oracle.will_was_delivered(self.message) {
+            return Err(Broken::new(
+                "no will after DISCONNECT, or after a return within its delay",
+                format!("{self:?}"),
+            ));
+        }
+        oracle.will_decided(self.message, fate);
+        Ok(())
+    }
+}
