@@ -122,7 +122,7 @@ impl Broker {
                 && shell.outbox.dirty.is_empty()
                 && shell.outbox.closes.is_empty()
                 && shell.outbox.handovers.is_empty()
-                && matches!(shell.phase, Phase::Work(_))
+                && !shell.phase.has_posts()
         })
     }
 
@@ -290,6 +290,7 @@ impl Broker {
             let conn = shell
                 .live(handover.conn)
                 .expect("a handover names a live connection");
+            conn.leaving = false;
             conn.end = End::HandedOver;
             let link = conn.link;
             let since = around.links[link].accepted_at;

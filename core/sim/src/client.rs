@@ -12,7 +12,7 @@ use std::time::Duration;
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::time::Instant;
 
-use crate::link::LinkIndex;
+use crate::link::{Link, LinkIndex};
 use crate::oracle::{Broken, MessageIndex, Oracle, Tick};
 use crate::subscription::Subscription;
 use crate::wire::{self, Ack, Connack, Delivery, Packet, Reader, SubscribeOptions};
@@ -212,7 +212,7 @@ impl Client {
             } => Past::CleanDoubt,
             State::Connecting { .. } => match self.session.past {
                 // The unanswered CONNECT may have renewed the session, not ended it.
-                Past::Known { .. } => Past::Known { lost_at: now },
+                Past::Known { lost_at } => Past::Known { lost_at },
                 Past::None | Past::Doubt | Past::CleanDoubt => Past::Doubt,
             },
         };
@@ -642,13 +642,13 @@ impl Client {
         Ok(())
     }
 
-    /// Judges `session_present` of the CONNACK that just came. `ended_at`: when the broker was told
-    /// that the last connection is gone.
+    /// Judges `session_present` of the CONNACK that just came. `earlier`: this client's links
+    /// before, oldest first.
     pub fn check_session_present(
         &self,
         session_present: bool,
         connecting: State,
-        ended_at: Option<Instant>,
+        earlier: &[&Link],
         now: Instant,
     ) -> Result<(), Broken> {
         let State::Connecting {
@@ -659,13 +659,19 @@ impl Client {
             unreachable!("CONNACK came in another state");
         };
         let expiry = Duration::from_secs(self.traits.session_expiry_s.into());
+        let confirmed = earlier.iter().rev().find(|link| link.confirmed);
+        let closed_at = confirmed.and_then(|link| link.closed_at.or(link.ended_at));
+        // An unanswered CONNECT may have renewed the session.
+        let ended_at = earlier.last().and_then(|link| link.ended_at);
+        // The broker may have known earlier than the client that the connection was gone.
+        let alive_until = |lost_at: Instant| closed_at.unwrap_or(lost_at).min(lost_at) + expiry;
         let expected = if clean_start {
             Some(false)
         } else {
             match self.session.past {
                 Past::None => Some(false),
                 Past::Doubt | Past::CleanDoubt => None,
-                Past::Known { lost_at } if now < lost_at + expiry => Some(true),
+                Past::Known { lost_at } if now < alive_until(lost_at) => Some(true),
                 Past::Known { .. } => ended_at
                     .filter(|&at| asked_at > at + expiry + SESSION_SLACK)
                     .map(|_| false),

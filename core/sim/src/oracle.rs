@@ -10,12 +10,13 @@
 //! Not here: packets out of place (`client.rs`), closed connections (`world.rs`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringmq_core::codec::QoS;
 use ringmq_core::time::Instant;
 
 use crate::subscription::Subscription;
-use crate::wire::Delivery;
+use crate::wire::{Delivery, Payload};
 
 /// Position in the order of all happenings of a run.
 pub type Tick = u64;
@@ -47,11 +48,14 @@ pub struct Message {
     pub seq: u32,
     pub topic: String,
     pub qos: QoS,
-    pub payload: Vec<u8>,
+    pub payload: Payload,
     /// Travels as a user property between MQTT 5 clients.
     pub label: Option<String>,
     pub expiry_s: Option<u32>,
+    /// The broker counts from when it gets the message: it may expire from the first on, and has
+    /// expired by the second.
     pub expires_at: Option<Instant>,
+    pub expired_by: Option<Instant>,
     /// A delayed will comes no earlier, unless the session ends.
     pub not_before: Option<Instant>,
     /// Place among the values of a retained topic; such topics have one writer.
@@ -172,14 +176,17 @@ impl Oracle {
             seq,
             topic: draft.topic.to_owned(),
             qos: draft.qos,
-            payload: draft
-                .padding
-                .map_or(Vec::new(), |size| payload(index, size)),
+            payload: Payload(
+                draft
+                    .padding
+                    .map_or(Vec::new(), |size| payload(index, size)),
+            ),
             label: draft.v5.then(|| format!("m{index}")),
             expiry_s: draft.expiry_s,
             expires_at: draft
                 .expiry_s
-                .map(|expiry_s| self.now + std::time::Duration::from_secs(expiry_s.into())),
+                .map(|expiry_s| self.now + Duration::from_secs(expiry_s.into())),
+            expired_by: None,
             not_before: None,
             version,
             begun: self.tick,
@@ -195,7 +202,12 @@ impl Oracle {
 
     /// The publisher has proof that the broker took the message.
     pub fn settled(&mut self, index: MessageIndex) {
-        self.messages[index].fate = Fate::Settled(self.tick);
+        let message = &mut self.messages[index];
+        message.fate = Fate::Settled(self.tick);
+        let span = message
+            .expiry_s
+            .map(|expiry_s| Duration::from_secs(expiry_s.into()));
+        message.expired_by = span.map(|span| self.now + span);
     }
 
     /// The connection that armed the will ended: from here on the broker may publish it.
@@ -250,10 +262,16 @@ impl Oracle {
         let view = &mut self.views[client];
         subscription.begun = self.tick;
         subscription.link = view.link;
-        subscription.renews = view
-            .subscriptions
-            .iter()
-            .any(|old| old.filter == subscription.filter && old.ended.is_none());
+        for old in &mut view.subscriptions {
+            if old.filter != subscription.filter || old.ended.is_some() {
+                continue;
+            }
+            subscription.renews = true;
+            old.renewed = true;
+            if old.options.no_local != subscription.options.no_local {
+                old.unsure_from.get_or_insert(self.tick);
+            }
+        }
         view.subscriptions.push(subscription);
     }
 
@@ -342,9 +360,14 @@ impl Oracle {
             let mut deletions = deletions
                 .iter()
                 .filter(|&&index| self.messages[index].payload.is_empty());
+            let same_label =
+                |&&index: &&usize| got.label.is_some() && self.messages[index].label == got.label;
             return deletions
                 .clone()
-                .find(|&&index| self.messages[index].version > Some(seen))
+                .find(same_label)
+                .or(deletions
+                    .clone()
+                    .find(|&&index| self.messages[index].version > Some(seen)))
                 .or(deletions.next_back())
                 .copied()
                 .ok_or_else(unknown);
@@ -373,7 +396,8 @@ impl Oracle {
         if message.topic != got.topic {
             return Err(broken("a message keeps its topic"));
         }
-        if view.v5 && message.label.is_some() && message.label != got.label {
+        let named = message.label.is_some() && !message.payload.is_empty();
+        if view.v5 && named && message.label != got.label {
             return Err(broken("user properties travel with the message"));
         }
         if got.retain && message.version.is_none() {
@@ -384,10 +408,9 @@ impl Oracle {
         {
             return Err(broken("the expiry interval only counts down"));
         }
-        if message
-            .expires_at
-            .is_some_and(|at| view.link_asked_at > at + EXPIRY_SLACK)
-        {
+        // What was sent before it expired may be sent again [MQTT-4.4.0-1].
+        let late = |at| !got.dup && view.link_asked_at > at + EXPIRY_SLACK;
+        if message.expired_by.is_some_and(late) {
             return Err(broken("an expired message is not sent"));
         }
         if message.not_before.is_some_and(|at| self.now < at) {
@@ -420,7 +443,8 @@ impl Oracle {
             matching = true;
             let qos = subscription.options.qos.min(message.qos);
             qos_allowed |= qos == got.qos;
-            let undisturbed = !subscription.renews && subscription.unsure_from.is_none();
+            let changed = subscription.renews || subscription.renewed;
+            let undisturbed = !changed && subscription.unsure_from.is_none();
             if undisturbed && subscription.surely_matches(client, message) {
                 qos_sure = qos_sure.max(qos);
             }
@@ -476,7 +500,7 @@ impl Oracle {
             "QoS 2 arrives exactly once"
         } else if once && copies.fresh > fresh_max {
             "no duplicates without DUP"
-        } else if again {
+        } else if once && again {
             "nothing is sent again on one connection"
         } else {
             return Ok(());
@@ -513,8 +537,16 @@ impl Oracle {
         }
         let key = (message.publisher, got.topic.clone(), message.qos, got.qos);
         let first = view.copies[&index].all == 1;
+        // The first copy may have come too early for this subscriber: it sees the repetition.
+        let sure = |s: &Subscription| s.sure_from.is_some_and(|from| from <= message.begun);
+        let repeated = message.qos == QoS::AtLeastOnce
+            && message.sends > 1
+            && !view
+                .subscriptions
+                .iter()
+                .any(|s| sure(s) && s.matches(client, message));
         let latest = view.latest.entry(key).or_insert(message.seq);
-        if message.seq < *latest && first {
+        if message.seq < *latest && first && !repeated {
             return Err(Broken::new(
                 "messages of one publisher, topic and QoS keep their order",
                 format!(
@@ -632,4 +664,4 @@ fn payload(index: MessageIndex, padding: usize) -> Vec<u8> {
 }
 
 /// The shard's timers may be that coarse.
-const EXPIRY_SLACK: std::time::Duration = std::time::Duration::from_secs(2);
+const EXPIRY_SLACK: Duration = Duration::from_secs(2);

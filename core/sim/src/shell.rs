@@ -50,6 +50,9 @@ pub struct Conn {
     pub output: Option<InFlight>,
     /// There is output to take.
     pub dirty: bool,
+    /// It is about to be handed over: a socket without CONNECT has one receive at a time, so
+    /// nothing is under way that could still happen to it.
+    pub leaving: bool,
     pub end: End,
 }
 
@@ -142,7 +145,7 @@ impl Shell {
             [shard as u64, around.now.as_nanos(), 0],
             format_args!("shard {shard} at {:?}: {event:?}", around.now),
         );
-        let closes = self.outbox.closes.len();
+        let (closes, handovers) = (self.outbox.closes.len(), self.outbox.handovers.len());
         self.shard.handle(around.now, event, &mut self.outbox);
         for position in closes..self.outbox.closes.len() {
             let close = self.outbox.closes[position];
@@ -152,6 +155,12 @@ impl Shell {
             let link = conn.link;
             around.links[link].closed_at.get_or_insert(around.now);
             around.notes.push(Note::Closed(link));
+        }
+        for position in handovers..self.outbox.handovers.len() {
+            let id = self.outbox.handovers[position].conn;
+            self.live(id)
+                .expect("a handover names a live connection")
+                .leaving = true;
         }
     }
 
@@ -181,6 +190,7 @@ impl Shell {
             link: arrival.link,
             output: None,
             dirty: false,
+            leaving: false,
             end: End::Open,
         });
         let conn = ConnId {
@@ -228,14 +238,9 @@ impl Shell {
 
     /// Notes when the shard has read the client's DISCONNECT in an open connection.
     fn after_read(&mut self, id: ConnId, around: &mut Surroundings<'_>) {
-        let handed_over = self
-            .outbox
-            .handovers
-            .iter()
-            .any(|handover| handover.conn == id);
         let conn = self.live(id).expect("read a moment ago");
         let link = &mut around.links[conn.link];
-        if link.goodbye.is_some() && link.up.is_empty() && !handed_over {
+        if link.goodbye.is_some() && link.up.is_empty() && !conn.leaving {
             link.goodbye_read = true;
         }
     }
@@ -336,9 +341,20 @@ impl Shell {
     }
 }
 
+impl Phase {
+    /// Messages are on their way to inboxes.
+    pub fn has_posts(&self) -> bool {
+        match self {
+            Phase::Flush { posts, .. } => !posts.is_empty(),
+            Phase::Work(_) | Phase::Finish => false,
+        }
+    }
+}
+
 impl Conn {
     fn inputs(&self, slot: u32, link: &Link, stalled: bool, inputs: &mut Vec<Input>) {
         match self.end {
+            End::Open | End::Closing { .. } if self.leaving => return,
             End::HandedOver => {
                 inputs.push(Input::Ended(slot, CloseCause::HandedOver));
                 return;
@@ -356,7 +372,7 @@ impl Conn {
             End::Closing { flush } => {
                 // The shell does not wait long for a socket that takes nothing.
                 let flushed = self.output.is_none() && !self.dirty;
-                let hopeless = link.half_open || link.stalled || link.client_done;
+                let hopeless = link.room() == 0 || link.client_done;
                 if !flush || flushed || hopeless {
                     inputs.push(Input::Ended(slot, CloseCause::Requested));
                 }

@@ -16,6 +16,8 @@ pub struct Subscription {
     pub link: u32,
     /// Another subscription with this filter may have existed.
     pub renews: bool,
+    /// A later SUBSCRIBE with this filter was written.
+    pub renewed: bool,
     /// SUBSCRIBE was written: the broker may match from here on.
     pub begun: Tick,
     /// SUBACK came: the broker has to match what begins later.
@@ -36,6 +38,7 @@ impl Subscription {
             request,
             link: 0,
             renews: false,
+            renewed: false,
             begun: 0,
             sure_from: None,
             unsure_from: None,

@@ -10,14 +10,34 @@
 //! Not here: what a packet means for the client (`client.rs`).
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Deref;
 
 use ringmq_core::codec::{QoS, Version};
+
+/// Application payload; reads as its size in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(pub Vec<u8>);
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// A will as CONNECT carries it.
 #[derive(Clone, Debug)]
 pub struct Will {
     pub topic: String,
-    pub payload: Vec<u8>,
+    pub payload: Payload,
     pub qos: QoS,
     pub delay_s: u32,
 }
@@ -74,7 +94,7 @@ pub enum Ack {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub topic: String,
-    pub payload: Vec<u8>,
+    pub payload: Payload,
     pub qos: QoS,
     pub dup: bool,
     pub retain: bool,
@@ -409,7 +429,7 @@ fn parse_publish(flags: u8, mut fields: Fields<'_>, v5: bool) -> Result<Packet, 
     }
     Ok(Packet::Publish(Delivery {
         topic,
-        payload: fields.rest.to_vec(),
+        payload: Payload(fields.rest.to_vec()),
         qos,
         dup,
         retain: flags & 1 != 0,

@@ -170,7 +170,15 @@ impl World {
         }
         Err(Broken::new(
             "a healthy connection stays open",
-            format!("client {}, link {index}: {link:?}", link.client),
+            format!(
+                "client {}, link {index}: {} bytes up, confirmed {}, keep alive {} s, read until \
+                 {:?}, now {now:?}",
+                link.client,
+                link.up.len(),
+                link.confirmed,
+                link.keep_alive_s,
+                link.read_at
+            ),
         ))
     }
 
@@ -226,18 +234,23 @@ impl World {
         let client = &self.clients[index];
         let at = client.link.expect("CONNACK came over a link");
         self.links[at].confirmed = true;
-        let earlier = self.links[..at]
+        let earlier: Vec<&Link> = self.links[..at]
             .iter()
-            .rev()
-            .find(|link| link.client == index);
-        let ended_at = earlier.and_then(|link| link.ended_at);
-        client.check_session_present(session_present, connecting, ended_at, now)?;
+            .filter(|link| link.client == index)
+            .collect();
+        client.check_session_present(session_present, connecting, &earlier, now)?;
         let (mine, others) = std::mem::take(&mut self.left_wills)
             .into_iter()
-            .partition(|w| w.client == index);
+            .partition(|w| w.client == index && w.link != at);
         self.left_wills = others;
         for will in mine {
             will.decide(session_present, &self.links[will.link], &mut self.oracle)?;
+            let fate = self.oracle.message(will.message).fate;
+            self.trace.log(
+                What::Client,
+                [index as u64, will.message as u64, 104],
+                format_args!("the will of client {index} is decided, {fate:?}: {will:?}"),
+            );
         }
         Ok(())
     }
@@ -426,7 +439,9 @@ impl World {
         let busy = |client: &&Client| !client.is_settled() || !client.is_confirmed();
         let clients: Vec<&Client> = self.clients.iter().filter(busy).collect();
         let broker = self.broker.describe_busy(self.oracle.now, &self.links);
-        format!("{broker}; clients: {clients:?}")
+        let open = |&at: &usize| self.links[at].ended_at.is_none();
+        let links: Vec<usize> = (0..self.links.len()).filter(open).collect();
+        format!("{broker}; open links: {links:?}; clients: {clients:?}")
     }
 
     /// All clients delete what they had retained, end their sessions and go.

@@ -281,7 +281,10 @@ impl Shard {
             }
         }
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
-            if !connect.clean_start {
+            // Its timer may be due in this very turn: then time is up all the same [MQTT-4.1.0-2].
+            let expired = self.session(id).expires_at.is_some_and(|at| at <= now);
+            self.dispatch.metrics.sessions_expired += u64::from(expired);
+            if !connect.clean_start && !expired {
                 grant.session_present = true;
                 return Ok(id); // [MQTT-3.1.2-5]
             }
