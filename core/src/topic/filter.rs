@@ -65,14 +65,6 @@ impl TopicFilter {
         &self.text[usize::from(self.pattern_at)..]
     }
 
-    /// The text of [`pattern`](TopicFilter::pattern), shared where no share name is in the way.
-    pub(super) fn pattern_shared(&self) -> Arc<str> {
-        match self.pattern_at {
-            0 => Arc::clone(&self.text),
-            _ => self.pattern().into(),
-        }
-    }
-
     /// Matches one topic only: there is no wildcard.
     pub fn is_exact(&self) -> bool {
         self.is_exact

@@ -1,11 +1,14 @@
 //! A tree of topic levels; what the filter tree and the retained store have in common.
 //!
-//! All edges are in one hash table keyed by (parent, level text), all nodes in one slab: a node
-//! with a million children costs no more per child than a node with one, and nothing is recursive.
+//! All edges to literal levels are in one hash table keyed by (parent, level text), all nodes in one
+//! slab: a node with a million children costs no more per child than a node with one, and nothing
+//! is recursive. What a walk over a large tree pays for is cache misses: so a node is one line, and
+//! the edges from a node to `+` and to an only child need no look into the table.
 //!
 //! Invariants:
-//! - `nodes[ROOT]` always exists; every other live node has exactly one edge.
-//! - `children` of a node is the number of live nodes whose `parent` it is.
+//! - `nodes[ROOT]` always exists; every other live node is the `plus` of its parent or has an edge.
+//! - `literals` of a node is the number of its children but for `plus`.
+//! - `latest` of a node is a literal child of it, or `NONE`.
 //! - a free node keeps no text and no value; `parent` links the free list.
 
 use hashbrown::HashTable;
@@ -31,9 +34,12 @@ pub(super) struct LevelTree<T> {
 }
 
 /// One level of some topic or filter.
+#[repr(align(64))]
 struct Node<T> {
     parent: NodeIndex,
-    children: u32,
+    plus: NodeIndex,
+    latest: NodeIndex,
+    literals: u32,
     level: Level,
     value: T,
 }
@@ -68,8 +74,15 @@ impl<T: Default> LevelTree<T> {
         self.nodes[node as usize].parent
     }
 
-    pub(super) fn children(&self, node: NodeIndex) -> u32 {
-        self.nodes[node as usize].children
+    /// Neither a literal child nor `+`.
+    pub(super) fn is_leaf(&self, node: NodeIndex) -> bool {
+        let node = &self.nodes[node as usize];
+        node.literals == 0 && node.plus == NONE
+    }
+
+    /// The child for the level `+`, or `NONE`.
+    pub(super) fn plus(&self, node: NodeIndex) -> NodeIndex {
+        self.nodes[node as usize].plus
     }
 
     pub(super) fn level(&self, node: NodeIndex) -> &[u8] {
@@ -84,8 +97,23 @@ impl<T: Default> LevelTree<T> {
         &mut self.nodes[node as usize].value
     }
 
-    /// The child of `parent` at the end of `level`.
+    /// The child of `parent` for a level.
     pub(super) fn child(&self, parent: NodeIndex, level: &[u8]) -> Option<NodeIndex> {
+        if level == b"+" {
+            return Some(self.plus(parent)).filter(|plus| *plus != NONE);
+        }
+        self.literal(parent, level)
+    }
+
+    /// The child of `parent` for a level of a topic, which is never `+`.
+    pub(super) fn literal(&self, parent: NodeIndex, level: &[u8]) -> Option<NodeIndex> {
+        let node = &self.nodes[parent as usize];
+        if node.literals == 0 {
+            return None;
+        }
+        if node.literals == 1 && node.latest != NONE {
+            return Some(node.latest).filter(|only| self.is_child(*only, parent, level));
+        }
         let hash = self.edge_hash(parent, level);
         let is_it = |edge: &Edge| edge.hash == hash && self.is_child(edge.child, parent, level);
         self.edges.find(widen(hash), is_it).map(|edge| edge.child)
@@ -93,40 +121,52 @@ impl<T: Default> LevelTree<T> {
 
     /// Adds a child that is not there yet.
     pub(super) fn add_child(&mut self, parent: NodeIndex, level: &[u8]) -> NodeIndex {
-        let hash = self.edge_hash(parent, level);
-        let node = Node {
+        let child = self.place(Node {
             parent,
-            children: 0,
             level: Level::new(level),
-            value: T::default(),
-        };
-        let child = self.place(node);
-        self.nodes[parent as usize].children += 1;
+            ..Node::root()
+        });
+        self.live_count += 1;
+        if level == b"+" {
+            self.nodes[parent as usize].plus = child;
+            return child;
+        }
+        let node = &mut self.nodes[parent as usize];
+        node.literals += 1;
+        node.latest = child;
+        let hash = self.edge_hash(parent, level);
         self.edges
             .insert_unique(widen(hash), Edge { hash, child }, |edge| widen(edge.hash));
-        self.live_count += 1;
         child
     }
 
     /// Removes a node without children and returns its parent.
     pub(super) fn remove_leaf(&mut self, node: NodeIndex) -> NodeIndex {
         assert!(node != ROOT, "the root stays");
+        assert!(self.is_leaf(node), "a node with children stays");
         let free = Node {
             parent: self.free_head,
             ..Node::root()
         };
         let leaf = std::mem::replace(&mut self.nodes[node as usize], free);
-        assert!(leaf.children == 0, "a node with children stays");
         self.free_head = node;
         self.live_count -= 1;
-        self.nodes[leaf.parent as usize].children -= 1;
-        let hash = self.edge_hash(leaf.parent, leaf.level.as_bytes());
-        match self
-            .edges
-            .find_entry(widen(hash), |edge| edge.child == node)
-        {
-            Ok(entry) => _ = entry.remove(),
-            Err(_) => unreachable!("every node has an edge"),
+        let parent = &mut self.nodes[leaf.parent as usize];
+        if parent.plus == node {
+            parent.plus = NONE;
+        } else {
+            parent.literals -= 1;
+            if parent.latest == node {
+                parent.latest = NONE;
+            }
+            let hash = self.edge_hash(leaf.parent, leaf.level.as_bytes());
+            match self
+                .edges
+                .find_entry(widen(hash), |edge| edge.child == node)
+            {
+                Ok(entry) => _ = entry.remove(),
+                Err(_) => unreachable!("every literal level has an edge"),
+            }
         }
         self.shrink();
         leaf.parent
@@ -176,7 +216,9 @@ impl<T: Default> Node<T> {
     fn root() -> Node<T> {
         Node {
             parent: NONE,
-            children: 0,
+            plus: NONE,
+            latest: NONE,
+            literals: 0,
             level: Level::new(b""),
             value: T::default(),
         }

@@ -119,7 +119,7 @@ impl RetainedStore {
                     NONE
                 }
                 Some(&b"+") => self.first_visible(at, self.tree.value(at).first_child),
-                Some(level) => self.tree.child(at, level).unwrap_or(NONE),
+                Some(level) => self.tree.literal(at, level).unwrap_or(NONE),
             };
             if child != NONE {
                 at = child;
@@ -172,7 +172,7 @@ impl RetainedStore {
 
     /// The node of a topic, if every level of it is there.
     fn find(&self, topic: &[u8]) -> Option<NodeIndex> {
-        levels_of(topic).try_fold(ROOT, |at, level| self.tree.child(at, level))
+        levels_of(topic).try_fold(ROOT, |at, level| self.tree.literal(at, level))
     }
 
     /// Goes down as far as there are nodes; returns the last one and the levels that are missing.
@@ -180,7 +180,7 @@ impl RetainedStore {
         let mut at = ROOT;
         let mut levels = levels_of(topic);
         while let Some(level) = levels.next() {
-            match self.tree.child(at, level) {
+            match self.tree.literal(at, level) {
                 Some(child) => at = child,
                 None => return (at, std::iter::once(level).chain(levels).collect()),
             }
@@ -211,7 +211,7 @@ impl RetainedStore {
         let previous = self.tree.value_mut(node).message.take()?;
         self.unaccount(node, &previous);
         let mut at = node;
-        while at != ROOT && self.tree.children(at) == 0 && self.tree.value(at).message.is_none() {
+        while at != ROOT && self.tree.is_leaf(at) && self.tree.value(at).message.is_none() {
             at = self.remove_leaf(at);
         }
         Some(previous)

@@ -4,16 +4,16 @@
 //! and `+`), so it never costs more than the tree has nodes; at each level of the topic it can only
 //! branch into the literal level and `+`, and at most `PLUS_LEVELS_MAX` branches wait at any time.
 //!
-//! Invariants:
-//! - a node without children carries a value: `remove` prunes what `insert` grew.
-//! - `plus` of a node is its child for the level `+`, or `NONE`.
-
-use std::sync::Arc;
+//! An exact filter is known by a keyed hash of 128 bits instead of its text, which saves its memory
+//! and the cache miss of comparing it. That two of a billion filters have the same hash is less
+//! likely than 2^-68, and without the key nobody can look for two that have.
+//!
+//! Invariant: a node without children carries a value: `remove` prunes what `insert` grew.
 
 use hashbrown::HashTable;
 
 use super::filter::TopicFilter;
-use super::hash::{HashKey, widen};
+use super::hash::{Digest, DigestKey};
 use super::levels::{LevelTree, NONE, NodeIndex, ROOT, shrink_table, split_level};
 use super::name::TopicName;
 
@@ -21,20 +21,18 @@ use super::name::TopicName;
 /// key: shared subscriptions have a tree of their own.
 pub struct FilterTree<V> {
     exact: HashTable<Exact<V>>,
-    exact_key: HashKey,
+    exact_key: DigestKey,
     wild: LevelTree<Wild<V>>,
     wild_count: usize,
 }
 
 struct Exact<V> {
-    filter: Arc<str>,
-    hash: u32,
+    digest: Digest,
     value: V,
 }
 
 /// What stands at the end of a path.
 struct Wild<V> {
-    plus: NodeIndex,
     /// The filter that ends here.
     here: Option<V>,
     /// The filter that ends with `#` below here.
@@ -46,7 +44,7 @@ impl<V> FilterTree<V> {
     pub fn new(seed: u64) -> FilterTree<V> {
         FilterTree {
             exact: HashTable::new(),
-            exact_key: HashKey::new(!seed),
+            exact_key: DigestKey::new(!seed),
             wild: LevelTree::new(seed),
             wild_count: 0,
         }
@@ -79,11 +77,10 @@ impl<V> FilterTree<V> {
     /// The value of a filter, to change it.
     pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut V> {
         if filter.is_exact() {
-            let text = filter.pattern().as_bytes();
-            let hash = self.exact_hash(text);
+            let digest = self.exact_key.digest(filter.pattern().as_bytes());
             return self
                 .exact
-                .find_mut(widen(hash), |entry| entry.is(hash, text))
+                .find_mut(digest.hash(), |entry| entry.digest == digest)
                 .map(|entry| &mut entry.value);
         }
         let (node, is_below) = self.find(filter)?;
@@ -96,14 +93,10 @@ impl<V> FilterTree<V> {
             if let Some(slot) = self.get_mut(filter) {
                 return Some(std::mem::replace(slot, value));
             }
-            let hash = self.exact_hash(filter.pattern().as_bytes());
-            let entry = Exact {
-                filter: filter.pattern_shared(),
-                hash,
-                value,
-            };
+            let digest = self.exact_key.digest(filter.pattern().as_bytes());
+            let entry = Exact { digest, value };
             self.exact
-                .insert_unique(widen(hash), entry, |entry| widen(entry.hash));
+                .insert_unique(digest.hash(), entry, |entry| entry.digest.hash());
             return None;
         }
         let (node, is_below) = self.grow(filter);
@@ -115,13 +108,12 @@ impl<V> FilterTree<V> {
     /// Takes a filter out.
     pub fn remove(&mut self, filter: &TopicFilter) -> Option<V> {
         if filter.is_exact() {
-            let text = filter.pattern().as_bytes();
-            let hash = self.exact_hash(text);
+            let digest = self.exact_key.digest(filter.pattern().as_bytes());
             let found = self
                 .exact
-                .find_entry(widen(hash), |entry| entry.is(hash, text));
+                .find_entry(digest.hash(), |entry| entry.digest == digest);
             let (entry, _) = found.ok()?.remove();
-            shrink_table(&mut self.exact, |entry| widen(entry.hash));
+            shrink_table(&mut self.exact, |entry| entry.digest.hash());
             return Some(entry.value);
         }
         let (node, is_below) = self.find(filter)?;
@@ -161,7 +153,10 @@ impl<V> FilterTree<V> {
                 }
                 Some(text) => {
                     let (level, after) = split_level(text);
-                    let plus = if wildcards_see { wild.plus } else { NONE };
+                    let plus = match wildcards_see {
+                        true => self.wild.plus(at),
+                        false => NONE,
+                    };
                     let next = self.step(at, level, plus, after, &mut waiting);
                     rest = after;
                     next
@@ -191,11 +186,7 @@ impl<V> FilterTree<V> {
         after: Option<&'t [u8]>,
         waiting: &mut Waiting<'t>,
     ) -> Option<NodeIndex> {
-        let has_literals = self.wild.children(at) > u32::from(self.wild.value(at).plus != NONE);
-        let literal = match has_literals {
-            true => self.wild.child(at, level),
-            false => None,
-        };
+        let literal = self.wild.literal(at, level);
         if plus == NONE {
             return literal;
         }
@@ -206,14 +197,10 @@ impl<V> FilterTree<V> {
     }
 
     fn exact_of(&self, text: &[u8]) -> Option<&V> {
-        let hash = self.exact_hash(text);
+        let digest = self.exact_key.digest(text);
         self.exact
-            .find(widen(hash), |entry| entry.is(hash, text))
+            .find(digest.hash(), |entry| entry.digest == digest)
             .map(|entry| &entry.value)
-    }
-
-    fn exact_hash(&self, text: &[u8]) -> u32 {
-        self.exact_key.hash(0, text) as u32
     }
 
     /// The node of a filter with wildcards, and whether it is the `#` below that node.
@@ -236,13 +223,7 @@ impl<V> FilterTree<V> {
             }
             at = match self.wild.child(at, level) {
                 Some(child) => child,
-                None => {
-                    let child = self.wild.add_child(at, level);
-                    if level == b"+" {
-                        self.wild.value_mut(at).plus = child;
-                    }
-                    child
-                }
+                None => self.wild.add_child(at, level),
             };
         }
         (at, false)
@@ -250,13 +231,8 @@ impl<V> FilterTree<V> {
 
     fn prune(&mut self, from: NodeIndex) {
         let mut at = from;
-        while at != ROOT && self.wild.children(at) == 0 && self.wild.value(at).is_empty() {
-            let parent = self.wild.remove_leaf(at);
-            let wild = self.wild.value_mut(parent);
-            if wild.plus == at {
-                wild.plus = NONE;
-            }
-            at = parent;
+        while at != ROOT && self.wild.is_leaf(at) && self.wild.value(at).is_empty() {
+            at = self.wild.remove_leaf(at);
         }
     }
 }
@@ -270,16 +246,9 @@ impl<V> std::fmt::Debug for FilterTree<V> {
     }
 }
 
-impl<V> Exact<V> {
-    fn is(&self, hash: u32, text: &[u8]) -> bool {
-        self.hash == hash && self.filter.as_bytes() == text
-    }
-}
-
 impl<V> Default for Wild<V> {
     fn default() -> Wild<V> {
         Wild {
-            plus: NONE,
             here: None,
             below: None,
         }
@@ -379,7 +348,7 @@ mod tests {
     #[test]
     fn a_node_with_one_subscriber_fits_a_cache_line() {
         assert_eq!(LevelTree::<Wild<Subscribers>>::node_size(), 64 + 2 * 9);
-        assert_eq!(size_of::<Exact<Subscribers>>(), 40);
+        assert_eq!(size_of::<Exact<Subscribers>>(), 32);
     }
 
     #[test]
