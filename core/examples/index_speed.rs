@@ -5,6 +5,7 @@
 //! the ones before it did not touch. A quick look; the `bench` package has the suites.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use ringmq_core::codec::QoS;
 use ringmq_core::ids::{SessionId, ShardId};
@@ -20,6 +21,9 @@ fn main() {
     for count in [1_000, 100_000, 1_000_000] {
         measure(count);
     }
+    let before = resident_bytes();
+    let table = InterestTable::new(ShardId::COUNT_MAX, InterestTable::BUCKETS_LOG2, 0x5EED);
+    println!("{table:?} takes {} bytes", resident_bytes() - before);
 }
 
 fn measure(count: usize) {
@@ -37,9 +41,13 @@ fn measure(count: usize) {
     let mut interest = Interest::new(ShardId::new(0));
 
     let before = resident_bytes();
+    let mut slowest = Duration::ZERO;
     let subscribe = nanos_each(count, |n| {
+        let start = Instant::now();
         index.subscribe(&filters[n], session(n), options());
+        slowest = slowest.max(start.elapsed());
     });
+    println!("slowest {slowest:?}");
     let index_bytes = resident_bytes() - before;
     let interest_add = nanos_each(count, |n| interest.add(&table, &filters[n]));
     let interest_bytes = resident_bytes() - before - index_bytes;

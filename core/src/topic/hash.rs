@@ -43,9 +43,3 @@ impl Digest {
         self.0[0]
     }
 }
-
-/// A hash for a table that keeps 32 bits of it, so that growing the table need not hash again: the
-/// upper copy gives the tag and the lower one the position.
-pub(super) fn widen(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
-}

@@ -22,14 +22,14 @@
 //! - after the last filter is removed every word is zero.
 
 use std::fmt;
+use std::hash::Hasher;
 
-use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use self::atomics::{AtomicU64, Ordering, zeroed_words};
 use super::filter::TopicFilter;
 use super::name::TopicName;
+use super::table::{Hashed, Table};
 use crate::ids::ShardId;
 
 /// The interest table of a broker.
@@ -209,8 +209,7 @@ impl Layout {
 /// The interest of one shard: the only writer of its bit.
 pub struct Interest {
     shard: ShardId,
-    /// Keys per bucket.
-    counts: HashMap<u32, u32, BuildHasherDefault<BucketHasher>>,
+    counts: Table<Count>,
 }
 
 impl Interest {
@@ -218,7 +217,7 @@ impl Interest {
     pub fn new(shard: ShardId) -> Interest {
         Interest {
             shard,
-            counts: HashMap::default(),
+            counts: Table::new(),
         }
     }
 
@@ -227,12 +226,14 @@ impl Interest {
     pub fn add(&mut self, table: &InterestTable, filter: &TopicFilter) {
         let mut is_changed = false;
         for bucket in table.layout.buckets(table.key_of(filter)) {
-            let count = self.counts.entry(bucket).or_insert(0);
-            if *count == 0 {
-                table.change(bucket, self.shard, true);
-                is_changed = true;
+            match self.count_of(bucket) {
+                Some(count) => count.keys += 1,
+                None => {
+                    self.counts.insert_unique(Count { bucket, keys: 1 });
+                    table.change(bucket, self.shard, true);
+                    is_changed = true;
+                }
             }
-            *count += 1;
         }
         if is_changed {
             table.bump();
@@ -244,12 +245,12 @@ impl Interest {
         let mut is_changed = false;
         for bucket in table.layout.buckets(table.key_of(filter)) {
             let count = self
-                .counts
-                .get_mut(&bucket)
+                .count_of(bucket)
                 .expect("a filter is removed once for each time it was added");
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&bucket);
+            count.keys -= 1;
+            if count.keys == 0 {
+                self.counts
+                    .remove(bucket_hash(bucket), |count| count.bucket == bucket);
                 table.change(bucket, self.shard, false);
                 is_changed = true;
             }
@@ -257,15 +258,11 @@ impl Interest {
         if is_changed {
             table.bump();
         }
-        self.shrink();
     }
 
-    fn shrink(&mut self) {
-        if self.counts.is_empty() {
-            self.counts = HashMap::default();
-        } else if self.counts.capacity() > 1024 && self.counts.len() < self.counts.capacity() / 8 {
-            self.counts.shrink_to(self.counts.len() * 2);
-        }
+    fn count_of(&mut self, bucket: u32) -> Option<&mut Count> {
+        self.counts
+            .find_mut(bucket_hash(bucket), |count| count.bucket == bucket)
     }
 }
 
@@ -278,25 +275,22 @@ impl fmt::Debug for Interest {
     }
 }
 
+/// How many keys a bucket has; at least one.
+struct Count {
+    bucket: u32,
+    keys: u32,
+}
+
+impl Hashed for Count {
+    fn hash(&self) -> u64 {
+        bucket_hash(self.bucket)
+    }
+}
+
 /// Bucket numbers are bits of a keyed hash already: they only have to be spread over the word.
-#[derive(Default)]
-struct BucketHasher(u64);
-
-impl Hasher for BucketHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, bucket: u32) {
-        let mixed = (self.0 ^ u64::from(bucket)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn bucket_hash(bucket: u32) -> u64 {
+    let mixed = u64::from(bucket).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 32)
 }
 
 /// A set of shards.

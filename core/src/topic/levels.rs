@@ -11,9 +11,10 @@
 //! - `latest` of a node is a literal child of it, or `NONE`.
 //! - a free node keeps no text and no value; `parent` links the free list.
 
-use hashbrown::HashTable;
+use std::ops::{Index, IndexMut};
 
-use super::hash::{HashKey, widen};
+use super::hash::HashKey;
+use super::table::{Hashed, Table, widen};
 
 /// Position of a node in the slab.
 pub(super) type NodeIndex = u32;
@@ -26,10 +27,10 @@ pub(super) const NONE: NodeIndex = u32::MAX;
 
 /// The tree. `T` is what a user of it keeps per node.
 pub(super) struct LevelTree<T> {
-    nodes: Vec<Node<T>>,
+    nodes: Slab<Node<T>>,
     free_head: NodeIndex,
     live_count: usize,
-    edges: HashTable<Edge>,
+    edges: Table<Edge>,
     key: HashKey,
 }
 
@@ -52,10 +53,10 @@ struct Edge {
 impl<T: Default> LevelTree<T> {
     pub(super) fn new(seed: u64) -> LevelTree<T> {
         LevelTree {
-            nodes: vec![Node::root()],
+            nodes: Slab::of(Node::root()),
             free_head: NONE,
             live_count: 0,
-            edges: HashTable::new(),
+            edges: Table::new(),
             key: HashKey::new(seed),
         }
     }
@@ -71,30 +72,30 @@ impl<T: Default> LevelTree<T> {
     }
 
     pub(super) fn parent(&self, node: NodeIndex) -> NodeIndex {
-        self.nodes[node as usize].parent
+        self.nodes[node].parent
     }
 
     /// Neither a literal child nor `+`.
     pub(super) fn is_leaf(&self, node: NodeIndex) -> bool {
-        let node = &self.nodes[node as usize];
+        let node = &self.nodes[node];
         node.literals == 0 && node.plus == NONE
     }
 
     /// The child for the level `+`, or `NONE`.
     pub(super) fn plus(&self, node: NodeIndex) -> NodeIndex {
-        self.nodes[node as usize].plus
+        self.nodes[node].plus
     }
 
     pub(super) fn level(&self, node: NodeIndex) -> &[u8] {
-        self.nodes[node as usize].level.as_bytes()
+        self.nodes[node].level.as_bytes()
     }
 
     pub(super) fn value(&self, node: NodeIndex) -> &T {
-        &self.nodes[node as usize].value
+        &self.nodes[node].value
     }
 
     pub(super) fn value_mut(&mut self, node: NodeIndex) -> &mut T {
-        &mut self.nodes[node as usize].value
+        &mut self.nodes[node].value
     }
 
     /// The child of `parent` for a level.
@@ -107,7 +108,7 @@ impl<T: Default> LevelTree<T> {
 
     /// The child of `parent` for a level of a topic, which is never `+`.
     pub(super) fn literal(&self, parent: NodeIndex, level: &[u8]) -> Option<NodeIndex> {
-        let node = &self.nodes[parent as usize];
+        let node = &self.nodes[parent];
         if node.literals == 0 {
             return None;
         }
@@ -128,15 +129,14 @@ impl<T: Default> LevelTree<T> {
         });
         self.live_count += 1;
         if level == b"+" {
-            self.nodes[parent as usize].plus = child;
+            self.nodes[parent].plus = child;
             return child;
         }
-        let node = &mut self.nodes[parent as usize];
+        let node = &mut self.nodes[parent];
         node.literals += 1;
         node.latest = child;
         let hash = self.edge_hash(parent, level);
-        self.edges
-            .insert_unique(widen(hash), Edge { hash, child }, |edge| widen(edge.hash));
+        self.edges.insert_unique(Edge { hash, child });
         child
     }
 
@@ -148,10 +148,10 @@ impl<T: Default> LevelTree<T> {
             parent: self.free_head,
             ..Node::root()
         };
-        let leaf = std::mem::replace(&mut self.nodes[node as usize], free);
+        let leaf = std::mem::replace(&mut self.nodes[node], free);
         self.free_head = node;
         self.live_count -= 1;
-        let parent = &mut self.nodes[leaf.parent as usize];
+        let parent = &mut self.nodes[leaf.parent];
         if parent.plus == node {
             parent.plus = NONE;
         } else {
@@ -160,37 +160,27 @@ impl<T: Default> LevelTree<T> {
                 parent.latest = NONE;
             }
             let hash = self.edge_hash(leaf.parent, leaf.level.as_bytes());
-            match self
-                .edges
-                .find_entry(widen(hash), |edge| edge.child == node)
-            {
-                Ok(entry) => _ = entry.remove(),
-                Err(_) => unreachable!("every literal level has an edge"),
-            }
+            let edge = self.edges.remove(widen(hash), |edge| edge.child == node);
+            assert!(edge.is_some(), "every literal level has an edge");
         }
         self.shrink();
         leaf.parent
     }
 
-    /// Gives memory back: the table when it is an eighth full, the slab when it is empty.
+    /// Gives the memory of the slab back when it is empty; the table does so by itself.
     fn shrink(&mut self) {
         if self.live_count == 0 {
-            self.nodes.truncate(1);
-            self.nodes.shrink_to_fit();
+            self.nodes = Slab::of(Node::root());
             self.free_head = NONE;
         }
-        shrink_table(&mut self.edges, |edge| widen(edge.hash));
     }
 
     fn place(&mut self, node: Node<T>) -> NodeIndex {
         if self.free_head == NONE {
-            let index = NodeIndex::try_from(self.nodes.len()).expect("fewer than 2^32 nodes");
-            assert!(index != NONE, "fewer than 2^32 nodes");
-            self.nodes.push(node);
-            return index;
+            return self.nodes.push(node);
         }
         let index = self.free_head;
-        let free = std::mem::replace(&mut self.nodes[index as usize], node);
+        let free = std::mem::replace(&mut self.nodes[index], node);
         self.free_head = free.parent;
         index
     }
@@ -202,7 +192,7 @@ impl<T: Default> LevelTree<T> {
     }
 
     fn is_child(&self, child: NodeIndex, parent: NodeIndex, level: &[u8]) -> bool {
-        let node = &self.nodes[child as usize];
+        let node = &self.nodes[child];
         node.parent == parent && node.level.as_bytes() == level
     }
 
@@ -222,6 +212,61 @@ impl<T: Default> Node<T> {
             level: Level::new(b""),
             value: T::default(),
         }
+    }
+}
+
+impl Hashed for Edge {
+    fn hash(&self) -> u64 {
+        widen(self.hash)
+    }
+}
+
+/// Nodes in chunks: to grow, a `Vec` of a million aligned nodes would copy all of them.
+struct Slab<N> {
+    chunks: Vec<Vec<N>>,
+}
+
+impl<N> Slab<N> {
+    /// A slab of one node, which takes no memory for others.
+    fn of(first: N) -> Slab<N> {
+        Slab {
+            chunks: vec![vec![first]],
+        }
+    }
+
+    fn push(&mut self, node: N) -> NodeIndex {
+        let chunk_index = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[chunk_index];
+        let index = NodeIndex::try_from(chunk_index * CHUNK + chunk.len())
+            .ok()
+            .filter(|index| *index != NONE)
+            .expect("fewer than 2^32 nodes");
+        chunk.push(node);
+        if chunk.len() == CHUNK {
+            self.chunks.push(Vec::new());
+        }
+        index
+    }
+
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
+    }
+}
+
+impl<N> Index<NodeIndex> for Slab<N> {
+    type Output = N;
+
+    fn index(&self, index: NodeIndex) -> &N {
+        let index = index as usize;
+        &self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+impl<N> IndexMut<NodeIndex> for Slab<N> {
+    fn index_mut(&mut self, index: NodeIndex) -> &mut N {
+        let index = index as usize;
+        &mut self.chunks[index / CHUNK][index % CHUNK]
     }
 }
 
@@ -261,17 +306,8 @@ pub(super) fn split_level(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// Shrinks a table that is an eighth full or less, so that it costs a constant time per removal.
-pub(super) fn shrink_table<E>(table: &mut HashTable<E>, hasher: impl Fn(&E) -> u64) {
-    if table.is_empty() {
-        *table = HashTable::new();
-    } else if table.capacity() > TABLE_KEPT && table.len() < table.capacity() / 8 {
-        table.shrink_to(table.len() * 2, hasher);
-    }
-}
-
 /// 14 bytes with a size and the discriminant are the size of the two words they replace.
 const SHORT_MAX: usize = 14;
 
-/// Entries for which a table is not worth shrinking.
-const TABLE_KEPT: usize = 256;
+/// Nodes of a chunk: 64 KiB.
+const CHUNK: usize = 1024;

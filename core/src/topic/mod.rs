@@ -17,6 +17,7 @@ mod name;
 mod retained;
 mod routes;
 mod subscribers;
+mod table;
 #[cfg(test)]
 mod testing;
 mod tree;

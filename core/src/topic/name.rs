@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::codec::utf8;
 use crate::limits::Limits;
 use crate::message::Message;
 
@@ -148,13 +149,9 @@ pub(super) fn check_bounds(text: &[u8], limits: &TopicLimits) -> Result<(), Topi
     Ok(())
 }
 
-/// UTF-8, no U+0000, no control characters (U+0001..U+001F, U+007F..U+009F).
+/// Text that is fit for MQTT, as for any other string of a packet.
 pub(super) fn check_text(text: &[u8]) -> Result<&str, TopicError> {
-    let text = std::str::from_utf8(text).map_err(|_| TopicError::Malformed)?;
-    if text.chars().any(char::is_control) {
-        return Err(TopicError::Malformed);
-    }
-    Ok(text)
+    utf8::check(text).map_err(|_| TopicError::Malformed)
 }
 
 #[cfg(test)]

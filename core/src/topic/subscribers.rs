@@ -4,7 +4,7 @@
 use hashbrown::HashTable;
 
 use super::index::SubscriptionOptions;
-use super::levels::shrink_table;
+use super::table::shrink;
 use crate::ids::SessionId;
 
 /// One subscription, seen from its filter.
@@ -104,7 +104,7 @@ impl Many {
             self.positions = HashTable::new();
         }
         let list = &self.list;
-        shrink_table(&mut self.positions, |position| {
+        shrink(&mut self.positions, |position| {
             session_hash(list[*position as usize].session)
         });
         if self.list.len() < self.list.capacity() / 4 {

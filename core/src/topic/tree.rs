@@ -10,17 +10,16 @@
 //!
 //! Invariant: a node without children carries a value: `remove` prunes what `insert` grew.
 
-use hashbrown::HashTable;
-
 use super::filter::TopicFilter;
 use super::hash::{Digest, DigestKey};
-use super::levels::{LevelTree, NONE, NodeIndex, ROOT, shrink_table, split_level};
+use super::levels::{LevelTree, NONE, NodeIndex, ROOT, split_level};
 use super::name::TopicName;
+use super::table::{Hashed, Table};
 
 /// A map from topic filters to `V` that is asked by topic name. A share name is not part of the
 /// key: shared subscriptions have a tree of their own.
 pub struct FilterTree<V> {
-    exact: HashTable<Exact<V>>,
+    exact: Table<Exact<V>>,
     exact_key: DigestKey,
     wild: LevelTree<Wild<V>>,
     wild_count: usize,
@@ -29,6 +28,12 @@ pub struct FilterTree<V> {
 struct Exact<V> {
     digest: Digest,
     value: V,
+}
+
+impl<V> Hashed for Exact<V> {
+    fn hash(&self) -> u64 {
+        self.digest.hash()
+    }
 }
 
 /// What stands at the end of a path.
@@ -43,7 +48,7 @@ impl<V> FilterTree<V> {
     /// An empty map; `seed` keys its hashes and has to be a secret.
     pub fn new(seed: u64) -> FilterTree<V> {
         FilterTree {
-            exact: HashTable::new(),
+            exact: Table::new(),
             exact_key: DigestKey::new(!seed),
             wild: LevelTree::new(seed),
             wild_count: 0,
@@ -94,9 +99,7 @@ impl<V> FilterTree<V> {
                 return Some(std::mem::replace(slot, value));
             }
             let digest = self.exact_key.digest(filter.pattern().as_bytes());
-            let entry = Exact { digest, value };
-            self.exact
-                .insert_unique(digest.hash(), entry, |entry| entry.digest.hash());
+            self.exact.insert_unique(Exact { digest, value });
             return None;
         }
         let (node, is_below) = self.grow(filter);
@@ -109,12 +112,10 @@ impl<V> FilterTree<V> {
     pub fn remove(&mut self, filter: &TopicFilter) -> Option<V> {
         if filter.is_exact() {
             let digest = self.exact_key.digest(filter.pattern().as_bytes());
-            let found = self
+            let removed = self
                 .exact
-                .find_entry(digest.hash(), |entry| entry.digest == digest);
-            let (entry, _) = found.ok()?.remove();
-            shrink_table(&mut self.exact, |entry| entry.digest.hash());
-            return Some(entry.value);
+                .remove(digest.hash(), |entry| entry.digest == digest);
+            return removed.map(|entry| entry.value);
         }
         let (node, is_below) = self.find(filter)?;
         let removed = self.wild.value_mut(node).slot_mut(is_below).take()?;
