@@ -3,7 +3,8 @@
 //! Everything here is iterative, keyed against chosen collisions, and gives its memory back.
 //!
 //! - `name`, `filter`: parsed texts; code past them never checks again.
-//! - `tree`: filters to values, over the `levels` it shares with `retained`.
+//! - `tree`: filters to values, over the `levels` it shares with `retained`, in a `table` that grows
+//!   without a pause.
 //! - `index`: filters to the sessions of one shard.
 //! - `interest`: which shards may care; the only state of the core that shards share.
 //! - `retained`: the retained messages of one shard.
