@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{Event, MsgClass, ShardConfig, ShardMsg};
+use ringmq_core::shard::{Event, Gauges, MsgClass, ShardConfig, ShardMsg};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -44,7 +44,8 @@ pub struct Broker {
     shells: Vec<Shell>,
     interest: Arc<InterestTable>,
     inbox_messages_max: usize,
-    chunk_size_max: u64,
+    /// Largest piece in which bytes travel.
+    pub chunk_size_max: usize,
     turn_events_max: u64,
     sabotage: Option<Sabotage>,
 }
@@ -132,7 +133,24 @@ impl Broker {
             let detail = "the interest table has bits".to_owned();
             return Err(Broken::new("memory goes back to zero", detail));
         }
+        for shell in &self.shells {
+            let gauges = shell.shard.gauges();
+            if gauges != Gauges::default() {
+                let detail = format!("shard {} holds {gauges:?}", shell.shard.id());
+                return Err(Broken::new("memory goes back to zero", detail));
+            }
+        }
         Ok(())
+    }
+
+    /// What the shards hold, one line each.
+    pub fn describe_gauges(&self) -> String {
+        let describe = |shell: &Shell| {
+            let (gauges, metrics) = (shell.shard.gauges(), shell.shard.metrics());
+            format!("shard {}: {gauges:?}, {metrics:?}", shell.shard.id())
+        };
+        let lines: Vec<String> = self.shells.iter().map(describe).collect();
+        lines.join("\n")
     }
 
     /// What is not idle, for whoever has to find out.

@@ -85,14 +85,15 @@ pub struct Session {
 /// What the client knows about its session at the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Past {
-    /// There cannot be one.
+    /// There is none, or an empty one.
     #[default]
     None,
     /// There is one, and the last connection to it ended then.
     Known { lost_at: Instant },
     /// Who knows.
     Doubt,
-    /// A CONNECT with clean start got no answer: the next one is clean, too.
+    /// A CONNECT without answer may have begun a new one: the next CONNECT has a clean start, so
+    /// that the two are not taken for each other.
     CleanDoubt,
 }
 
@@ -210,13 +211,20 @@ impl Client {
             State::Connecting {
                 clean_start: true, ..
             } => Past::CleanDoubt,
+            // The unanswered CONNECT may have renewed the session, or begun one.
             State::Connecting { .. } => match self.session.past {
-                // The unanswered CONNECT may have renewed the session, not ended it.
-                Past::Known { lost_at } => Past::Known { lost_at },
-                Past::None | Past::Doubt | Past::CleanDoubt => Past::Doubt,
+                Past::Known { lost_at } if now < lost_at + self.session_expiry() => {
+                    Past::Known { lost_at }
+                }
+                Past::None => Past::None,
+                Past::Known { .. } | Past::Doubt | Past::CleanDoubt => Past::CleanDoubt,
             },
         };
         self.forget_connection();
+    }
+
+    fn session_expiry(&self) -> Duration {
+        Duration::from_secs(self.traits.session_expiry_s.into())
     }
 
     fn forget_connection(&mut self) {
@@ -558,11 +566,11 @@ impl Client {
         oracle: &mut Oracle,
     ) -> Result<(), Broken> {
         if ack == Ack::Pubrel {
-            // After a resume PUBREL may come for what was settled on the old connection.
+            // After a resume PUBREL may come for what was settled on the old connection; it does not
+            // count against the Receive Maximum of the new one [MQTT-4.9.0-2].
             if !self.unsettled.contains(&packet_id) && !self.resumed {
                 return Err(self.broken("PUBREL answers PUBREC", packet_id));
             }
-            self.unsettled.insert(packet_id);
             self.acknowledge(Ack::Pubcomp, packet_id, put_off, oracle.now);
             return Ok(());
         }
@@ -658,19 +666,24 @@ impl Client {
         else {
             unreachable!("CONNACK came in another state");
         };
-        let expiry = Duration::from_secs(self.traits.session_expiry_s.into());
+        let expiry = self.session_expiry();
         let confirmed = earlier.iter().rev().find(|link| link.confirmed);
         let closed_at = confirmed.and_then(|link| link.closed_at.or(link.ended_at));
-        // An unanswered CONNECT may have renewed the session.
-        let ended_at = earlier.last().and_then(|link| link.ended_at);
+        // As long as the broker holds any of them open, the session lives.
+        let all_ended = earlier.iter().all(|link| link.ended_at.is_some());
+        let ended_at = earlier
+            .iter()
+            .filter_map(|link| link.ended_at)
+            .max()
+            .filter(|_| all_ended);
         // The broker may have known earlier than the client that the connection was gone.
         let alive_until = |lost_at: Instant| closed_at.unwrap_or(lost_at).min(lost_at) + expiry;
         let expected = if clean_start {
             Some(false)
         } else {
             match self.session.past {
-                Past::None => Some(false),
-                Past::Doubt | Past::CleanDoubt => None,
+                Past::None if earlier.is_empty() => Some(false),
+                Past::None | Past::Doubt | Past::CleanDoubt => None,
                 Past::Known { lost_at } if now < alive_until(lost_at) => Some(true),
                 Past::Known { .. } => ended_at
                     .filter(|&at| asked_at > at + expiry + SESSION_SLACK)

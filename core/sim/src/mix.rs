@@ -38,7 +38,7 @@ pub struct Mix {
     pub receive_maximum_max: u64,
     pub payload_size_max: u64,
     /// Largest piece in which bytes travel.
-    pub chunk_size_max: u64,
+    pub chunk_size_max: usize,
     pub socket_size: usize,
     pub inbox_messages_max: usize,
     pub turn_events_max: u64,

@@ -537,21 +537,27 @@ impl Oracle {
         }
         let key = (message.publisher, got.topic.clone(), message.qos, got.qos);
         let first = view.copies[&index].all == 1;
-        // The first copy may have come too early for this subscriber: it sees the repetition.
-        let sure = |s: &Subscription| s.sure_from.is_some_and(|from| from <= message.begun);
-        let repeated = message.qos == QoS::AtLeastOnce
-            && message.sends > 1
-            && !view
-                .subscriptions
-                .iter()
-                .any(|s| sure(s) && s.matches(client, message));
+        // The first copy may have come too early for this subscriber, or expired: then it sees only
+        // the repetition.
+        let sure = |s: &Subscription| {
+            s.sure_from.is_some_and(|from| from <= message.begun)
+                && !(s.renews || s.renewed)
+                && s.unsure_from.is_none_or(|from| from > message.begun)
+        };
+        let subscribed = view
+            .subscriptions
+            .iter()
+            .any(|s| sure(s) && s.matches(client, message));
+        let connected = view.link_open.is_some_and(|open| open <= message.begun);
+        let offline = got.qos == QoS::AtMostOnce && !connected;
+        let missed = !subscribed || offline || message.expiry_s.is_some();
+        let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
         let latest = view.latest.entry(key).or_insert(message.seq);
         if message.seq < *latest && first && !repeated {
             return Err(Broken::new(
                 "messages of one publisher, topic and QoS keep their order",
                 format!(
-                    "client {client} got message {index} (seq {}) after seq {latest}",
-                    message.seq
+                    "client {client} got message {index} {message:?} as {got:?} after seq {latest}"
                 ),
             ));
         }

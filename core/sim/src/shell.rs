@@ -212,11 +212,11 @@ impl Shell {
     }
 
     /// Reads a piece from the socket of a connection.
-    pub fn read(&mut self, index: u32, chunk_size_max: u64, around: &mut Surroundings<'_>) {
+    pub fn read(&mut self, index: u32, chunk_size_max: usize, around: &mut Surroundings<'_>) {
         let id = self.id(index);
         let conn = self.live(id).expect("listed as an input");
         let link = &mut around.links[conn.link];
-        let size = 1 + around.rng.index(link.up.len().min(chunk_size_max as usize));
+        let size = 1 + around.rng.index(link.up.len().min(chunk_size_max));
         let bytes: Vec<u8> = link.up.drain(..size).collect();
         link.read_at = around.now;
         if link.up.is_empty() {
@@ -249,7 +249,7 @@ impl Shell {
     pub fn send(
         &mut self,
         index: u32,
-        chunk_size_max: u64,
+        chunk_size_max: usize,
         lossy: bool,
         around: &mut Surroundings<'_>,
     ) {
@@ -258,7 +258,7 @@ impl Shell {
         let output = conn.output.as_mut().expect("listed as an input");
         let link = &mut around.links[conn.link];
         let left = output.bytes.len() - output.sent;
-        let most = left.min(link.room()).min(chunk_size_max as usize);
+        let most = left.min(link.room()).min(chunk_size_max);
         let size = 1 + around.rng.index(most);
         let bytes = &output.bytes[output.sent..output.sent + size];
         link.down.extend(&bytes[usize::from(lossy)..]);

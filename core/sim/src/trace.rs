@@ -32,6 +32,11 @@ impl Trace {
         }
     }
 
+    /// Whether someone reads along.
+    pub fn is_printed(&self) -> bool {
+        self.printed
+    }
+
     /// Folds bytes into the hash.
     pub fn mix(&mut self, bytes: &[u8]) {
         for &byte in bytes {

@@ -34,10 +34,12 @@ pub struct LeftWill {
 }
 
 impl LeftWill {
-    /// The client has a connection again, so the fate of the will is sealed.
+    /// The client has a connection again, so the fate of the will is sealed. `unanswered`: in
+    /// between it wrote a CONNECT that the broker may have seen.
     pub fn decide(
         &self,
         session_present: bool,
+        unanswered: bool,
         link: &Link,
         oracle: &mut Oracle,
     ) -> Result<(), Broken> {
@@ -46,10 +48,11 @@ impl LeftWill {
             return Ok(());
         }
         let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
-        let cancelled = self.delayed && session_present;
-        let fate = if disarmed && link.goodbye_read || cancelled && oracle.now < self.not_before {
+        let returned = self.delayed && (session_present || unanswered);
+        let in_time = session_present && oracle.now < self.not_before;
+        let fate = if disarmed && link.goodbye_read || self.delayed && in_time {
             Fate::Never
-        } else if disarmed && link.closed_at.is_some() || cancelled {
+        } else if disarmed && link.closed_at.is_some() || returned {
             // It depends on what the shard saw first.
             Fate::Open
         } else {

@@ -61,11 +61,13 @@ impl World {
     pub fn run(&mut self) -> Result<(), Broken> {
         for round in 0..self.mix.rounds {
             self.phase("random", round);
+            self.broker.chunk_size_max = self.mix.chunk_size_max;
             for _ in 0..self.mix.steps_per_round {
                 self.step()?;
             }
             self.phase("heal", round);
             self.converge()?;
+            self.phase("check", round);
             self.oracle.check_converged()?;
         }
         self.phase("leave", self.mix.rounds);
@@ -77,6 +79,9 @@ impl World {
         let values = [u64::from(round), name.len() as u64, 0];
         self.trace
             .log(What::Phase, values, format_args!("{name}, round {round}"));
+        if self.trace.is_printed() {
+            println!("{}", self.broker.describe_gauges());
+        }
     }
 
     fn step(&mut self) -> Result<(), Broken> {
@@ -198,7 +203,7 @@ impl World {
             return Ok(());
         }
         if !link.down.is_empty() {
-            let most = link.down.len().min(self.mix.chunk_size_max as usize);
+            let most = link.down.len().min(self.broker.chunk_size_max);
             let size = 1 + self.rng.index(most);
             let bytes: Vec<u8> = link.down.drain(..size).collect();
             client.feed(&bytes);
@@ -244,7 +249,10 @@ impl World {
             .partition(|w| w.client == index && w.link != at);
         self.left_wills = others;
         for will in mine {
-            will.decide(session_present, &self.links[will.link], &mut self.oracle)?;
+            let between = &self.links[will.link + 1..at];
+            let unanswered = between.iter().any(|link| link.client == index);
+            let link = &self.links[will.link];
+            will.decide(session_present, unanswered, link, &mut self.oracle)?;
             let fate = self.oracle.message(will.message).fate;
             self.trace.log(
                 What::Client,
@@ -319,7 +327,12 @@ impl World {
         let Some(will) = link.will.take() else { return };
         let client = &self.clients[link.client];
         let waits_s = will.delay_s.min(client.traits.session_expiry_s);
-        let not_before = self.oracle.now + Duration::from_secs(waits_s.into());
+        // A session that ends with its DISCONNECT looses the will at once.
+        let ends = link
+            .goodbye
+            .is_some_and(|goodbye| goodbye.session_expiry_s == Some(0));
+        let span = Duration::from_secs(if ends { 0 } else { waits_s.into() });
+        let not_before = self.oracle.now + span;
         self.oracle.will_loosed(will.message, not_before);
         self.left_wills.push(LeftWill {
             client: link.client,
@@ -379,8 +392,10 @@ impl World {
 
     /// Heals everything, and goes on until nothing is under way.
     fn converge(&mut self) -> Result<(), Broken> {
+        self.broker.chunk_size_max = HEALED_SIZE;
         for link in &mut self.links {
             link.stalled = false;
+            link.socket_size = HEALED_SIZE;
         }
         let mut pinged = false;
         for _ in 0..CONVERGE_STEPS_MAX {
@@ -498,6 +513,8 @@ const JUMP_MS_MAX: u64 = 8_000;
 /// Deadlines further away are left alone: they would end every session.
 const DEADLINE_FAR: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Pieces and socket buffers once the network is healed.
+const HEALED_SIZE: usize = 64 * 1024;
 /// Many times what the slowest mix needs.
 const CONVERGE_STEPS_MAX: u32 = 200_000;
 const SHELL_STEPS_PER_CONVERGE_STEP: u32 = 20;

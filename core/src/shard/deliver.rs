@@ -256,7 +256,7 @@ impl Dispatch {
     }
 
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
-    /// connection left open, then retained messages, then the queue.
+    /// connection left open, then the queue, then retained messages.
     pub fn pump(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
         while let Some(session) = self.sessions.get_mut(to) {
             let Some(link) = &mut session.link else {
@@ -273,22 +273,19 @@ impl Dispatch {
                 return;
             }
             let has_room = session.window.has_room(link.receive_maximum);
-            if !session.gathers.is_empty()
-                && let Some(delivery) = self.gathers.next(now, has_room, &mut session.gathers)
-            {
-                self.send_delivery(now, to, delivery, out);
+            // The queue goes before retained messages: what waits there on a topic is not later than
+            // the snapshot, or else it has voided it.
+            if has_room && let Some(delivery) = session.queue.pop() {
+                if delivery.message.expires_at.is_some_and(|at| at <= now) {
+                    self.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+                } else {
+                    self.send_delivery(now, to, delivery, out);
+                }
                 continue;
             }
-            if !has_room {
-                return;
-            }
-            let Some(delivery) = session.queue.pop() else {
+            let Some(delivery) = self.gathers.next(now, has_room, &mut session.gathers) else {
                 return;
             };
-            if delivery.message.expires_at.is_some_and(|at| at <= now) {
-                self.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
-                continue;
-            }
             self.send_delivery(now, to, delivery, out);
         }
     }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::deliver::Offering;
 use super::event::ShardMsg;
+use super::metrics::DropReason;
 use super::outbox::Outbox;
 use crate::ids::ShardId;
 use crate::message::Message;
@@ -40,6 +41,11 @@ impl Shard {
 
     fn on_forward(&mut self, now: Instant, message: &Arc<Message>, out: &mut Outbox) {
         self.dispatch.metrics.forwards_received += 1;
+        // It may have expired on its way here, or in a full inbox [MQTT-3.3.2-5].
+        if message.expires_at.is_some_and(|at| at <= now) {
+            self.dispatch.metrics.drop(DropReason::Expired);
+            return;
+        }
         let topic = message.topic();
         let hash = self.routes.hash(topic);
         let routes = self
