@@ -1,7 +1,7 @@
 //! The broker: its shards, each on a thread and a core of its own.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -24,7 +24,7 @@ use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
 use crate::listener::{self, Listener};
 use crate::reactor::{Core, Progress, Reactor, Shared};
-use crate::ring::{KernelRing, RingConfig, wakeup_file};
+use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
 
 /// What a broker is made with.
 #[derive(Clone, Debug)]
@@ -202,10 +202,11 @@ fn run_shard<C: Core>(
     ready: &mpsc::Sender<Result<(), StartError>>,
 ) {
     let made = executor(seed.cpu).and_then(|executor| {
-        let wakeup = seed.shared.inboxes[seed.id.index()].wakeup();
-        let ring = KernelRing::new(seed.ring, wakeup.as_fd()).map_err(|e| ring_error(&e))?;
-        let wakeup = wakeup.try_clone();
+        let wakeup = seed.shared.inboxes[seed.id.index()].wakeup().try_clone();
         let wakeup = wakeup.map_err(|e| system_error("copy an eventfd", e))?;
+        let copy = wakeup.try_clone();
+        let copy = copy.map_err(|e| system_error("copy an eventfd", e))?;
+        let ring = KernelRing::new(seed.ring, copy).map_err(|e| ring_error(&e))?;
         Ok((executor, ring, wakeup))
     });
     // The starter hears of success or failure; if it is gone, there is nobody to tell.
@@ -214,10 +215,26 @@ fn run_shard<C: Core>(
             let core = core(seed.id);
             let reactor = Reactor::new(seed.id, ring, core, seed.listeners, seed.shared);
             let _ = ready.send(Ok(()));
-            executor.run(drive(reactor, wakeup));
+            executor.run(async move {
+                match seed.ring.wait {
+                    Wait::Ring => drive_alone(reactor),
+                    Wait::Executor => drive(reactor, wakeup).await,
+                }
+            });
         }
         Err(error) => {
             let _ = ready.send(Err(error));
+        }
+    }
+}
+
+/// Turn after turn, on a thread that has nothing else to do.
+fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>) {
+    loop {
+        match reactor.turn(clock()) {
+            Progress::Busy => reactor.submit(),
+            Progress::Idle => reactor.submit_and_sleep(),
+            Progress::Ended => break,
         }
     }
 }
@@ -227,14 +244,18 @@ async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) {
     let wakeup = wakeup_file(wakeup);
     loop {
         match reactor.turn(clock()) {
-            Progress::Busy => glommio::executor().yield_if_needed().await,
+            Progress::Busy => {
+                reactor.submit();
+                glommio::executor().yield_if_needed().await;
+            }
             Progress::Idle => {
-                if reactor.park() {
+                if reactor.submit_and_park() {
                     // One read takes the counter back to zero, however many signals came. It fails
                     // only if the executor ends.
                     let _ = wakeup.read_at(0, size_of::<u64>()).await;
                     reactor.unpark();
                 }
+                glommio::executor().yield_if_needed().await;
             }
             Progress::Ended => break,
         }

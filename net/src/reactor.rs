@@ -2,8 +2,8 @@
 //!
 //! Work is done in turns. A turn takes completions in, hands them to the core as events, drains the
 //! inbox, looks at the deadline, and then carries the effects out: messages to other shards, output
-//! of the connections that have some, closes, handovers, one submission. It never blocks. When a
-//! turn leaves nothing to do, the reactor parks until the kernel or another shard signals.
+//! of the connections that have some, closes, handovers. One system call then submits all operations
+//! of the turn, and waits for completions if the turn left nothing to do.
 //!
 //! Invariants:
 //! - one send per connection is in flight; what comes meanwhile gathers in the core.
@@ -164,7 +164,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// One turn. `now` is the only clock reading of it.
+    /// One turn, up to the submission. `now` is the only clock reading of it.
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
@@ -177,42 +177,77 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.move_departures(now);
         self.rearm_receives();
         self.arm_accepts(now);
-        let submission = self.ring.submit();
         self.publish();
         if self.has_ended(now) {
-            return Progress::Ended;
-        }
-        match submission {
-            Submission::Again => {
-                count!(self.counts, submits_again);
-                Progress::Busy
-            }
-            Submission::Done if self.has_work() => Progress::Busy,
-            Submission::Done => Progress::Idle,
+            Progress::Ended
+        } else if self.has_work() {
+            Progress::Busy
+        } else {
+            Progress::Idle
         }
     }
 
-    /// Prepares for sleep; false if there is something to do after all. While the reactor sleeps, a
-    /// completion and mail signal the wake-up descriptor.
-    pub(crate) fn park(&mut self) -> bool {
-        self.set_timer();
-        // First announce, then look: whoever delivers after the look sees the announcement.
-        self.inbox().announce_park();
-        let submission = self.ring.arm_wakeup();
-        if submission == Submission::Again || self.has_work() || self.shutdown_is_news() {
-            self.unpark();
+    /// Hands the operations of a busy turn to the kernel.
+    pub(crate) fn submit(&mut self) {
+        let submission = self.ring.submit();
+        self.count_submission(submission);
+    }
+
+    /// Hands the operations of an idle turn to the kernel and blocks until there is a completion.
+    /// Mail is one: it signals the wake-up descriptor, which the ring reads.
+    pub(crate) fn submit_and_sleep(&mut self) {
+        if self.announce_park() {
+            count!(self.counts, parks);
+            let submission = self.ring.submit_and_wait();
+            self.count_submission(submission);
+        } else {
+            self.submit();
+        }
+        self.inbox().withdraw_park();
+    }
+
+    /// Hands the operations of an idle turn to the kernel and prepares for sleep in the executor;
+    /// false if there is something to do after all. A completion signals the executor then.
+    pub(crate) fn submit_and_park(&mut self) -> bool {
+        let may_park = self.announce_park();
+        let submission = self.ring.submit();
+        self.count_submission(submission);
+        if !may_park || self.has_work() || submission == Submission::Again {
+            self.inbox().withdraw_park();
+            return false;
+        }
+        let submission = self.ring.arm_notice();
+        if self.has_work() || submission == Submission::Again {
             count!(self.counts, parks_averted);
+            self.unpark();
             return false;
         }
         count!(self.counts, parks);
-        self.publish();
         true
     }
 
     /// Awake again.
     pub(crate) fn unpark(&mut self) {
-        self.ring.disarm_wakeup();
+        self.ring.disarm_notice();
         self.inbox().withdraw_park();
+    }
+
+    /// Sets the timer and tells the other shards that this one is about to sleep; false if there is
+    /// news in the inbox. First announce, then look: whoever delivers after the look sees the
+    /// announcement and signals.
+    fn announce_park(&mut self) -> bool {
+        self.set_timer();
+        self.inbox().announce_park();
+        let has_news = self.inbox().has_news() || self.shutdown_is_news();
+        count!(self.counts, parks_averted, has_news);
+        !has_news
+    }
+
+    fn count_submission(&mut self, submission: Submission) {
+        match submission {
+            Submission::Done => {}
+            Submission::Again => count!(self.counts, submits_again),
+        }
     }
 
     fn take_completions(&mut self, now: Instant) {

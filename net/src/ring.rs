@@ -33,6 +33,19 @@ pub struct RingConfig {
     pub buffers_count: u16,
     /// Bytes of one receive buffer: what one completion brings at most.
     pub buffer_size: u32,
+    /// How the reactor sleeps.
+    pub wait: Wait,
+}
+
+/// How a reactor without work sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// In the data-plane ring: one system call submits and waits. Nothing else runs on the thread
+    /// meanwhile, so this is for shards whose executor has no other tasks.
+    Ring,
+    /// In the executor, on an eventfd that the data-plane ring signals: some ten system calls per
+    /// wake-up, and other tasks of the executor run.
+    Executor,
 }
 
 impl Default for RingConfig {
@@ -42,6 +55,7 @@ impl Default for RingConfig {
             entries: 4096,
             buffers_count: 512,
             buffer_size: 4096,
+            wait: Wait::Ring,
         }
     }
 }
@@ -163,10 +177,12 @@ pub(crate) trait Ring {
 
     /// Hands all that was pushed to the kernel and lets it post completions.
     fn submit(&mut self) -> Submission;
-    /// From here on, a completion wakes the parked reactor. Submits.
-    fn arm_wakeup(&mut self) -> Submission;
+    /// Submits, and blocks until there is a completion.
+    fn submit_and_wait(&mut self) -> Submission;
+    /// Submits; from here on, a completion signals the executor.
+    fn arm_notice(&mut self) -> Submission;
     /// From here on, completions are quiet.
-    fn disarm_wakeup(&mut self);
+    fn disarm_notice(&mut self);
     /// How many times the completion queue was too small.
     fn overflow_count(&self) -> u64;
 }
@@ -175,6 +191,7 @@ pub(crate) trait Ring {
 pub(crate) struct KernelRing {
     /// Field order matters: the ring is closed before the memory it may use is freed.
     ring: IoUring,
+    wakeup: OwnedFd,
     /// Leaked if the ring is dropped with operations in flight.
     memory: ManuallyDrop<Memory>,
     reaped: VecDeque<cqueue::Entry>,
@@ -192,6 +209,8 @@ struct Memory {
     flights_free: Vec<u32>,
     /// The kernel copies it when it takes the submission.
     timer: Box<Timespec>,
+    /// The count read from the wake-up descriptor; of no interest.
+    signals: Box<u64>,
 }
 
 /// A flight that is with the kernel.
@@ -217,9 +236,10 @@ impl std::fmt::Debug for KernelRing {
 }
 
 impl KernelRing {
-    /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is
-    /// signalled by completions while the wake-up is armed.
-    pub(crate) fn new(config: RingConfig, wakeup: BorrowedFd<'_>) -> io::Result<KernelRing> {
+    /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is an
+    /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read; one
+    /// that waits in the executor reads it there, and completions signal it while that is armed.
+    pub(crate) fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
         // The completion queue takes a burst of one completion per connection without overflow; an
         // overflow costs speed, but loses nothing.
         let mut ring = IoUring::builder()
@@ -235,22 +255,39 @@ impl KernelRing {
         }
         let mut buffers = Buffers::new(config.buffers_count, config.buffer_size);
         buffers.register(&ring.submitter())?;
-        ring.submitter().register_eventfd(wakeup.as_raw_fd())?;
-        ring.completion().disable_eventfd();
-        Ok(KernelRing {
+        let mut ring = KernelRing {
             ring,
+            wakeup,
             memory: ManuallyDrop::new(Memory {
                 buffers,
                 flights: Vec::new(),
                 flights_free: Vec::new(),
                 timer: Box::new(Timespec::new()),
+                signals: Box::new(0),
             }),
             reaped: VecDeque::new(),
             backlog: VecDeque::new(),
             inflight: 0,
             timer_set: false,
             overflows: 0,
-        })
+        };
+        match config.wait {
+            Wait::Ring => ring.listen_for_signals(),
+            Wait::Executor => {
+                let wakeup = ring.wakeup.as_raw_fd();
+                ring.ring.submitter().register_eventfd(wakeup)?;
+                ring.ring.completion().disable_eventfd();
+            }
+        }
+        Ok(ring)
+    }
+
+    /// Reads the wake-up counter, which takes it back to zero; completes when it is signalled.
+    fn listen_for_signals(&mut self) {
+        let wakeup = Fd(self.wakeup.as_raw_fd());
+        let signals = (&raw mut *self.memory.signals).cast();
+        let entry = opcode::Read::new(wakeup, signals, size_of::<u64>() as u32).build();
+        self.push(entry.user_data(Tag::Signal.with(0)));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -271,7 +308,8 @@ impl KernelRing {
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
-    fn enter(&mut self, mut flags: EnterFlags) -> Submission {
+    /// Submits, and returns when at least `wanted` completions are there.
+    fn enter(&mut self, wanted: u32) -> Submission {
         loop {
             while let Some(entry) = self.backlog.pop_front() {
                 if !self.try_push(&entry) {
@@ -280,12 +318,15 @@ impl KernelRing {
                 }
             }
             let pushed = self.ring.submission().len() as u32;
-            flags.insert(EnterFlags::GETEVENTS);
+            // What did not fit the queue has to be submitted before anything is waited for.
+            let wanted = if self.backlog.is_empty() { wanted } else { 0 };
+            // Without this flag the kernel posts nothing: it defers all its work to us.
+            let flags = EnterFlags::GETEVENTS.bits();
             // SAFETY: no argument is passed, and the flags ask for nothing but the submission of
             // what was pushed and the posting of completions.
             let entered = unsafe {
                 let submitter = self.ring.submitter();
-                submitter.enter::<libc::sigset_t>(pushed, 0, flags.bits(), None)
+                submitter.enter::<libc::sigset_t>(pushed, wanted, flags, None)
             };
             match entered.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)) {
                 Ok(taken) if taken == pushed as usize && self.backlog.is_empty() => {
@@ -293,7 +334,10 @@ impl KernelRing {
                 }
                 // Part of it: the rest, once the kernel has memory again.
                 Ok(0) if pushed > 0 => return Submission::Again,
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(_) => {}
+                // A signal ended the wait: the turn that follows finds nothing, and waits again.
+                Err(Errno::INTR) if wanted > 0 => return Submission::Done,
+                Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::BUSY) => return Submission::Again,
                 // Anything else (EBADR: completions were lost) leaves slots that wait forever.
                 Err(errno) => panic!("io_uring_enter failed: {errno}"),
@@ -383,6 +427,13 @@ impl KernelRing {
             Tag::Timer => {
                 self.timer_set = false;
                 Some(Completion::TimerFired)
+            }
+            Tag::Signal => {
+                // Fails only by the cancel of `drop`. What was signalled, the reactor looks up.
+                if result.is_ok() {
+                    self.listen_for_signals();
+                }
+                None
             }
             Tag::Quiet => None,
         }
@@ -487,21 +538,27 @@ impl Ring for KernelRing {
         if idle && self.backlog.is_empty() {
             return Submission::Done;
         }
-        self.enter(EnterFlags::empty())
+        self.enter(0)
     }
 
-    // No wake-up is lost: the kernel signals only when it adds work to an empty list, and only if
+    // No wake-up is lost: the kernel waits only while the queue has fewer completions than asked for,
+    // and looks again after it announced the waiter to itself.
+    fn submit_and_wait(&mut self) -> Submission {
+        self.enter(1)
+    }
+
+    // No notice is lost: the kernel signals only when it adds work to an empty list, and only if
     // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties the
     // list with an atomic exchange, and runs what was on it. Work added before the exchange is thus
     // posted when `enter` returns, where the caller looks; work added after it finds an empty list
     // and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag would
     // save the call, but is not ordered with the disabled flag on every architecture.
-    fn arm_wakeup(&mut self) -> Submission {
+    fn arm_notice(&mut self) -> Submission {
         self.ring.completion().enable_eventfd();
-        self.enter(EnterFlags::empty())
+        self.enter(0)
     }
 
-    fn disarm_wakeup(&mut self) {
+    fn disarm_notice(&mut self) {
         self.ring.completion().disable_eventfd();
     }
 
@@ -512,6 +569,13 @@ impl Ring for KernelRing {
 
 impl Drop for KernelRing {
     fn drop(&mut self) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(entry.user_data(Tag::Quiet.with(0)));
+        for _ in 0..CANCEL_ROUNDS_MAX {
+            self.submit();
+            self.reap(usize::MAX);
+            while self.pop().is_some() {}
+        }
         if self.inflight > 0 {
             // The kernel ends the operations of a closed ring on its own time: it may still use the
             // memory. The process is about to end, so leaking it costs nothing.
@@ -553,6 +617,8 @@ enum Tag {
     Cancel,
     Close,
     Timer,
+    /// Somebody signalled the wake-up descriptor.
+    Signal,
     /// The completion says nothing.
     Quiet,
 }
@@ -571,7 +637,8 @@ impl Tag {
             4 => Tag::Cancel,
             5 => Tag::Close,
             6 => Tag::Timer,
-            7 => Tag::Quiet,
+            7 => Tag::Signal,
+            8 => Tag::Quiet,
             other => panic!("a completion of an unknown kind: {other}"),
         };
         (tag, user_data & ((1 << TAG_SHIFT) - 1))
@@ -600,5 +667,7 @@ pub(crate) fn wakeup_file(wakeup: OwnedFd) -> BufferedFile {
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// IOV_MAX: what one gathering send may consist of. The rest follows when it completed.
 const PIECES_MAX: usize = 1024;
+/// A cancelled socket operation completes in the call that cancels it, or the next.
+const CANCEL_ROUNDS_MAX: usize = 4;
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 const TAG_SHIFT: u32 = 56;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
-use ringmq::{Broker, BrokerConfig, Core, RingConfig};
+use ringmq::{Broker, BrokerConfig, Core, RingConfig, Wait};
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::message::{Message, MessageParts};
@@ -207,6 +207,7 @@ fn config(shards: usize) -> BrokerConfig {
             entries: 256,
             buffers_count: 16,
             buffer_size: 4096,
+            wait: Wait::Ring,
         },
         ..BrokerConfig::default()
     }
@@ -259,6 +260,33 @@ fn bytes_come_back_on_ipv4_and_ipv6() {
         let closed = Report::Closed(ShardId::new(0), CloseCause::PeerClosed);
         assert_eq!(reports.recv().unwrap(), closed);
     }
+    stop(broker);
+}
+
+#[test]
+fn a_reactor_that_sleeps_in_the_executor_misses_nothing() {
+    let mut config = BrokerConfig {
+        inbox_messages_max: 2,
+        ..config(2)
+    };
+    config.ring.wait = Wait::Executor;
+    let (broker, _reports) = start(config);
+    let mut echo = connect(&broker);
+    let mut tell = connect(&broker);
+    let mut wait = connect(&broker);
+    echo.write_all(&[ECHO]).unwrap();
+    tell.write_all(&[TELL]).unwrap();
+    for _ in 0..200 {
+        echo.write_all(b"ping").unwrap();
+        expect(&mut echo, b"ping");
+        tell.write_all(&[0, 1]).unwrap();
+        let mut bytes = [0; 2];
+        tell.read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes[0] + bytes[1], 1);
+    }
+    wait.write_all(&[WAIT, 0]).unwrap();
+    expect(&mut wait, b"x");
+    assert!(broker.counts().iter().all(|c| c.parks > 0));
     stop(broker);
 }
 
