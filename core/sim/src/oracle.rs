@@ -603,8 +603,14 @@ impl Oracle {
             return Ok(());
         }
         let arrived = if message.payload.is_empty() {
-            let value = view.values.get(&message.topic);
-            value.is_some_and(|value| Some(value.0) >= message.version)
+            // One deletion may have been taken for an earlier one: nothing in it tells.
+            view.values
+                .get(&message.topic)
+                .is_some_and(|&(version, at)| {
+                    let seen = self.versions[&message.topic][version as usize - 1];
+                    let deleted = self.messages[seen].payload.is_empty() && at >= message.begun;
+                    Some(version) >= message.version || deleted
+                })
         } else {
             view.copies.contains_key(&index)
         };

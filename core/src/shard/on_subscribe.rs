@@ -243,7 +243,7 @@ impl Shard {
         let unsubscribed = self.index.unsubscribe(filter, id);
         assert!(
             unsubscribed.removed.is_some(),
-            "sessions and index agree on subscriptions"
+            "sessions and index agree on subscriptions: {filter:?}"
         );
         if unsubscribed.last_of_filter {
             self.interest.remove(&self.config.interest, filter);

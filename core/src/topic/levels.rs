@@ -170,7 +170,9 @@ impl<T: Default> LevelTree<T> {
     /// Gives the memory of the slab back when it is empty; the table does so by itself.
     fn shrink(&mut self) {
         if self.live_count == 0 {
-            self.nodes = Slab::of(Node::root());
+            // The root stays: it carries the value of the filter `#`.
+            let root = std::mem::replace(&mut self.nodes[ROOT], Node::root());
+            self.nodes = Slab::of(root);
             self.free_head = NONE;
         }
     }

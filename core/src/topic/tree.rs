@@ -309,6 +309,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_filter_at_the_root_outlives_the_last_node_below_it() {
+        let mut tree = FilterTree::new(1);
+        tree.insert(&filter("#"), 1);
+        tree.insert(&filter("a/+"), 2);
+        tree.remove(&filter("a/+"));
+        assert_eq!(tree.get(&filter("#")), Some(&1));
+        assert_eq!(tree.remove(&filter("#")), Some(1));
+    }
+
+    #[test]
     fn a_tree_answers_like_a_list_of_filters() {
         for seed in 0..200 {
             let mut random = Random::new(seed);
