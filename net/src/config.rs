@@ -1,0 +1,838 @@
+//! From the command line and the configuration file to [`Settings`], and what is wrong with them.
+//!
+//! The command line wins over the file, the file over the defaults. All problems of a file are
+//! reported at once, each with its place and a fix.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use crate::cli::{CommandLine, wrap};
+use crate::settings::value::{self, Complaint, Kind, Value};
+use crate::settings::{self, SECTIONS, Setting, Settings, TABLE};
+
+/// Settings, and where each came from.
+#[derive(Debug, Default)]
+pub struct Configuration {
+    /// What holds.
+    pub settings: Settings,
+    /// By option name: the place of every setting that somebody set.
+    places: HashMap<&'static str, Place>,
+}
+
+/// Something that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What it is about: an option, a key, a file.
+    pub subject: String,
+    /// What is wrong with it; continues the sentence that the subject begins.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Where a setting was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: the default.
+    Default,
+    /// On the command line.
+    CommandLine,
+    /// The file as a whole.
+    File(String),
+    /// At one place of the file.
+    Line(Box<LinePlace>),
+}
+
+/// A place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinePlace {
+    /// Name of the file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The whole line, printable.
+    pub text: String,
+    /// Characters to mark, at least 1.
+    pub width: usize,
+}
+
+impl Configuration {
+    /// Reads the file, if one is named, and lays the command line over it.
+    pub fn load(line: &CommandLine) -> Result<Configuration, Vec<Problem>> {
+        let source = match &line.file {
+            None => None,
+            Some(path) => Some((
+                path.display().to_string(),
+                read_file(path).map_err(|problem| vec![problem])?,
+            )),
+        };
+        let source = source.as_ref().map(|(name, text)| Source { name, text });
+        Configuration::resolve(source, &line.given)
+    }
+
+    /// The same without touching the file system.
+    pub fn resolve(
+        source: Option<Source<'_>>,
+        given: &[(&'static Setting, Value)],
+    ) -> Result<Configuration, Vec<Problem>> {
+        let mut configuration = Configuration::default();
+        let mut problems = match source {
+            Some(source) => configuration.apply_file(source),
+            None => Vec::new(),
+        };
+        for (row, value) in given {
+            configuration.apply(row, value.clone(), Place::CommandLine);
+        }
+        if problems.is_empty() {
+            problems = configuration.check_together();
+        }
+        if problems.is_empty() {
+            Ok(configuration)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The settings whose value is not the default, with their value and place.
+    pub fn changed(&self) -> impl Iterator<Item = (&'static Setting, Value, Place)> {
+        TABLE.iter().filter_map(|row| {
+            let value = (row.get)(&self.settings);
+            (value != row.default_value()).then(|| (row, value, self.place(row)))
+        })
+    }
+
+    /// All settings as a configuration file with comments.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::from("# Settings of ringmq; `ringmq --help` says more.\n");
+        for (section, about) in SECTIONS {
+            text += &format!("\n# {about}.\n[{section}]\n");
+            for row in TABLE.iter().filter(|row| row.section == *section) {
+                let value = (row.get)(&self.settings);
+                for line in wrap(&row.about(), COMMENT_COLUMNS) {
+                    text += &format!("# {line}\n");
+                }
+                text += &format!("{} = {}\n", row.key, row.kind.show_toml(&value));
+            }
+        }
+        text
+    }
+
+    fn place(&self, row: &Setting) -> Place {
+        self.places.get(row.flag).cloned().unwrap_or(Place::Default)
+    }
+
+    fn apply(&mut self, row: &'static Setting, value: Value, place: Place) {
+        (row.set)(&mut self.settings, value);
+        self.places.insert(row.flag, place);
+    }
+
+    fn apply_file(&mut self, source: Source<'_>) -> Vec<Problem> {
+        let (root, errors) = DeTable::parse_recoverable(source.text);
+        if !errors.is_empty() {
+            // After a syntax error the rest of the table is a guess: no second-hand complaints.
+            let syntax = |error: &toml::de::Error| source.syntax_problem(error);
+            return errors.iter().take(PROBLEMS_MAX).map(syntax).collect();
+        }
+        let mut problems = Vec::new();
+        for (key, value) in root.get_ref() {
+            let section = key.get_ref().as_ref();
+            match value.get_ref() {
+                DeValue::Table(table) if SECTIONS.iter().any(|(name, _)| *name == section) => {
+                    for (key, value) in table {
+                        let name = key.get_ref().as_ref();
+                        match settings::by_key(section, name) {
+                            None => problems.push(source.unknown_key(section, name, key.span())),
+                            Some(row) => match read_toml(row, value) {
+                                Ok(read) => {
+                                    let place = Place::Line(Box::new(source.place(value.span())));
+                                    self.apply(row, read, place);
+                                }
+                                Err((span, complaint)) => {
+                                    problems.push(source.problem(span, &row.name(), complaint));
+                                }
+                            },
+                        }
+                    }
+                }
+                DeValue::Table(_) => problems.push(source.unknown_section(section, key.span())),
+                DeValue::String(_)
+                | DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_) => problems.push(source.unknown_key("", section, key.span())),
+            }
+        }
+        // The table is sorted by name: people read from top to bottom.
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::Line(place) => (place.line, place.column),
+            Place::Default | Place::CommandLine | Place::File(_) => (0, 0),
+        });
+        problems.truncate(PROBLEMS_MAX);
+        problems
+    }
+
+    /// What no value shows alone.
+    fn check_together(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut complain = |flag: &str, complaint: Complaint| {
+            let row = settings::by_flag(flag).expect("a setting of the table");
+            let place = self.place(row);
+            let subject = match &place {
+                Place::CommandLine => format!("--{flag}"),
+                Place::Default | Place::File(_) | Place::Line(_) => row.name(),
+            };
+            problems.push(Problem {
+                place,
+                subject,
+                what: complaint.what,
+                fix: complaint.fix,
+            });
+        };
+        let settings = &self.settings;
+        if let Some(complaint) = check_listen(settings) {
+            complain("listen", complaint);
+        }
+        if let (Some(shards), Some(cores)) = (settings.shards, &settings.cores)
+            && shards != cores.len()
+        {
+            let what = format!(
+                "names {}, but `shards` asks for {shards}",
+                count(cores.len(), "core")
+            );
+            complain(
+                "cores",
+                Complaint::new(what, "name one core per shard, or leave out `shards`"),
+            );
+        }
+        if let (None, Some(cores)) = (settings.shards, &settings.cores)
+            && cores.len() > SHARDS_MAX
+        {
+            let what = format!(
+                "names {}, but shards end at {SHARDS_MAX}",
+                count(cores.len(), "core")
+            );
+            complain(
+                "cores",
+                Complaint::new(what, format!("name at most {SHARDS_MAX}")),
+            );
+        }
+        let limits = &settings.limits;
+        if limits.connect_size_max > limits.packet_size_max {
+            let shown = |flag: &str| {
+                let row = settings::by_flag(flag).expect("a setting of the table");
+                row.show(&(row.get)(settings))
+            };
+            let what = format!(
+                "is {}, which is more than packet_size_max, {}",
+                shown("connect-size-max"),
+                shown("packet-size-max")
+            );
+            let fix = "lower connect_size_max or raise packet_size_max";
+            complain("connect-size-max", Complaint::new(what, fix));
+        }
+        problems
+    }
+}
+
+/// A configuration file that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Its name in messages.
+    pub name: &'a str,
+    /// What it says.
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    fn problem(&self, span: Range<usize>, subject: &str, complaint: Complaint) -> Problem {
+        Problem {
+            place: Place::Line(Box::new(self.place(span))),
+            subject: subject.to_owned(),
+            what: complaint.what,
+            fix: complaint.fix,
+        }
+    }
+
+    fn syntax_problem(&self, error: &toml::de::Error) -> Problem {
+        let span = error.span().unwrap_or(0..0);
+        let message = error.message();
+        if message.contains("duplicate key") {
+            let key = printable(self.text.get(span.clone()).unwrap_or("the key"));
+            let what = "is set more than once".to_owned();
+            return self.problem(span, &key, Complaint::new(what, "keep one of them"));
+        }
+        let what = format!("is not TOML: {message}");
+        let fix = "write KEY = VALUE lines under [SECTION] lines, with text in \"quotes\"";
+        self.problem(span, "this line", Complaint::new(what, fix))
+    }
+
+    fn unknown_section(&self, section: &str, span: Range<usize>) -> Problem {
+        let names = SECTIONS.iter().map(|(name, _)| *name);
+        let fix = match value::nearest(section, names.clone()) {
+            Some(name) => format!("did you mean [{name}]?"),
+            None => format!("the sections are {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        let complaint = Complaint::new("is not a section", fix);
+        self.problem(span, &format!("[{}]", printable(section)), complaint)
+    }
+
+    /// `section` is empty for a key outside of any.
+    fn unknown_key(&self, section: &str, key: &str, span: Range<usize>) -> Problem {
+        let here = TABLE.iter().filter(|row| row.section == section);
+        let elsewhere = TABLE.iter().find(|row| row.key == key);
+        let all = TABLE.iter().map(|row| row.key);
+        let fix = if let Some(row) = elsewhere {
+            format!("`{key}` belongs under [{}]", row.section)
+        } else if let Some(near) = value::nearest(key, here.map(|row| row.key)) {
+            format!("did you mean `{near}`?")
+        } else if let Some(near) = value::nearest(key, all) {
+            let row = TABLE.iter().find(|row| row.key == near);
+            let section = row.map_or("", |row| row.section);
+            format!("did you mean `{near}` under [{section}]?")
+        } else {
+            "`ringmq --print-config` lists every key".to_owned()
+        };
+        let (subject, what) = match section {
+            "" => (printable(key), "is not a setting"),
+            _ => (format!("{section}.{}", printable(key)), "is not a setting"),
+        };
+        self.problem(span, &subject, Complaint::new(what, fix))
+    }
+
+    fn place(&self, span: Range<usize>) -> LinePlace {
+        let start = char_start(self.text, span.start);
+        let before = &self.text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end = self.text[start..]
+            .find('\n')
+            .map_or(self.text.len(), |at| start + at);
+        let end = char_start(self.text, span.end.clamp(start, line_end));
+        LinePlace {
+            file: self.name.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            text: printable(self.text[line_start..line_end].trim_end()),
+            width: self.text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, what) = (&self.subject, &self.what);
+        writeln!(f, "{}: {subject} {what}", self.place)?;
+        if let Place::Line(place) = &self.place {
+            let number = place.line.to_string();
+            let margin = " ".repeat(number.len());
+            let skip = " ".repeat(place.column - 1);
+            let mark = "^".repeat(place.width);
+            writeln!(f, "  {number} | {}", place.text)?;
+            writeln!(f, "  {margin} | {skip}{mark}")?;
+        }
+        write!(f, "  fix: {}", self.fix)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Default => f.write_str("default"),
+            Place::CommandLine => f.write_str("command line"),
+            Place::File(file) => f.write_str(file),
+            Place::Line(place) => write!(f, "{}:{}:{}", place.file, place.line, place.column),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let problem = |what: String, fix: &str| Problem {
+        place: Place::File(path.display().to_string()),
+        subject: "the configuration file".to_owned(),
+        what,
+        fix: fix.to_owned(),
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if metadata.is_dir() {
+        return Err(problem(
+            "is a directory".to_owned(),
+            "name a file in it: --config DIRECTORY/ringmq.toml",
+        ));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > FILE_SIZE_MAX {
+        let what = format!("is larger than {} KiB", FILE_SIZE_MAX / 1024);
+        return Err(problem(
+            what,
+            "check the path: no configuration is that large",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..offset]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count()
+            + 1;
+        let what = format!("is not UTF-8: the first wrong byte is number {offset}, on line {line}");
+        problem(what, "save it as UTF-8")
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let (what, fix) = match error.kind() {
+        std::io::ErrorKind::NotFound => (
+            "does not exist".to_owned(),
+            "check the path; `ringmq --print-config > FILE` writes one".to_owned(),
+        ),
+        std::io::ErrorKind::PermissionDenied => (
+            "may not be read by this user".to_owned(),
+            format!(
+                "give the user of the broker access: chmod a+r {}",
+                path.display()
+            ),
+        ),
+        _ => (
+            format!("cannot be read: {error}"),
+            "check the path".to_owned(),
+        ),
+    };
+    Problem {
+        place: Place::File(path.display().to_string()),
+        subject: "the configuration file".to_owned(),
+        what,
+        fix,
+    }
+}
+
+/// Reads a value of the file; a complaint comes with the place of what it is about.
+fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Misplaced> {
+    let wrong_type = |what: &str| {
+        Complaint::new(
+            format!("is {what}, but has to be {}", row.kind.noun()),
+            format!("write {}", row.kind.hint()),
+        )
+    };
+    let read = match value.get_ref() {
+        DeValue::String(text) => match row.kind {
+            Kind::Count(_) if row.auto.is_none() || text.as_ref() != "auto" => {
+                Err(wrong_type("text in quotes"))
+            }
+            Kind::PowerOfTwo(_) | Kind::Switch => Err(wrong_type("text in quotes")),
+            Kind::Count(_)
+            | Kind::Size(_)
+            | Kind::Seconds(_)
+            | Kind::Millis(_)
+            | Kind::Addresses
+            | Kind::Cores
+            | Kind::Choice(_)
+            | Kind::LogFilter => row.parse(text),
+        },
+        DeValue::Integer(integer) => {
+            let digits = integer.as_str();
+            match u64::from_str_radix(digits, integer.radix()) {
+                Ok(number) => row.kind.take_number(number),
+                Err(_) => Err(Complaint::new(
+                    format!("is {digits}, which is out of range"),
+                    format!("write {}", row.kind.hint()),
+                )),
+            }
+        }
+        DeValue::Boolean(on) if row.kind == Kind::Switch => Ok(Value::Switch(*on)),
+        DeValue::Boolean(_) => Err(wrong_type("true or false")),
+        DeValue::Array(items) if matches!(row.kind, Kind::Addresses | Kind::Cores) => {
+            return read_list(row, items, value.span());
+        }
+        DeValue::Array(_) => Err(wrong_type("a list")),
+        DeValue::Float(_) => Err(wrong_type("a number with a point")),
+        DeValue::Datetime(_) => Err(wrong_type("a date or time")),
+        DeValue::Table(_) => Err(wrong_type("a table")),
+    };
+    read.map_err(|complaint| (value.span(), complaint))
+}
+
+/// Each item is read as if it stood alone; the lists are then joined.
+fn read_list(row: &Setting, items: &DeArray<'_>, span: Range<usize>) -> Result<Value, Misplaced> {
+    let write = || format!("write {}", row.kind.hint());
+    let mut list: Option<Value> = None;
+    for item in items {
+        if item.get_ref().is_array() {
+            return Err((
+                item.span(),
+                Complaint::new("holds a list in a list", write()),
+            ));
+        }
+        let read = read_toml(row, item)?;
+        match (&mut list, read) {
+            (Some(Value::Addresses(all)), Value::Addresses(more)) => all.extend(more),
+            (Some(Value::Cores(all)), Value::Cores(more)) => {
+                if let Some(core) = more.iter().find(|core| all.contains(core)) {
+                    let what = format!("names core {core} twice");
+                    return Err((item.span(), Complaint::new(what, "name each core once")));
+                }
+                all.extend(more);
+            }
+            (None, Value::Auto) | (Some(_), _) => {
+                return Err((item.span(), Complaint::new("holds auto in a list", write())));
+            }
+            (None, first) => list = Some(first),
+        }
+    }
+    list.ok_or_else(|| (span, Complaint::new("is an empty list", write())))
+}
+
+type Misplaced = (Range<usize>, Complaint);
+
+/// Addresses that are named twice, and addresses that would let the whole network in.
+fn check_listen(settings: &Settings) -> Option<Complaint> {
+    for (index, address) in settings.listen.iter().enumerate() {
+        if address.port() != 0 && settings.listen[..index].contains(address) {
+            let what = format!("names {address} twice");
+            return Some(Complaint::new(what, "name each address once"));
+        }
+    }
+    let open = settings
+        .listen
+        .iter()
+        .find(|address| !is_loopback(address))?;
+    if settings.allow_anonymous {
+        return None;
+    }
+    Some(Complaint::new(
+        format!("names {open}, which other machines may reach, and clients need no password"),
+        format!(
+            "listen on 127.0.0.1:{}, or let everybody in: --allow-anonymous, or \
+             allow_anonymous = true under [network]. There are no passwords yet",
+            open.port()
+        ),
+    ))
+}
+
+/// Also for the loopback addresses of IPv4 written as IPv6.
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// "1 core", "2 cores".
+pub fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// Where the character begins that the byte at `index` is part of.
+fn char_start(text: &str, index: usize) -> usize {
+    (0..=index.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .expect("0 is a boundary")
+}
+
+/// A line of the file without what could steer a terminal.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+const COMMENT_COLUMNS: usize = 90;
+
+/// More problems than these are one problem: the wrong file.
+const PROBLEMS_MAX: usize = 10;
+
+/// A configuration has a few KiB; this keeps `--config /dev/sda` from filling the memory.
+const FILE_SIZE_MAX: u64 = 1 << 20;
+
+const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<Configuration, Vec<Problem>> {
+        Configuration::resolve(
+            Some(Source {
+                name: "f.toml",
+                text,
+            }),
+            &[],
+        )
+    }
+
+    fn only_problem(text: &str) -> String {
+        let problems = resolve(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        problems[0].to_string()
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names_and_nothing_else() {
+        let configuration = resolve(
+            "[network]\nlisten = [\"127.0.0.1:1\", \"[::1]:2\"]\nconnections_max = \"auto\"\n\
+             [runtime]\nshards = 2\ncores = [0, \"3\"]\n[log]\nformat = \"json\"\n\
+             [limits]\npacket_size_max = \"2MiB\"\nconnect_deadline = \"1500ms\"\n\
+             keep_alive_max = \"1h\"\nreceive_maximum_enforced = false\nqueued_bytes_max = 0x10\n",
+        )
+        .unwrap();
+        let shown: Vec<String> = configuration
+            .changed()
+            .map(|(row, value, place)| format!("{} {} {place}", row.name(), row.show(&value)))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "network.listen 127.0.0.1:1, [::1]:2 f.toml:2:10",
+                "runtime.shards 2 f.toml:5:10",
+                "runtime.cores 0,3 f.toml:6:9",
+                "log.format json f.toml:8:10",
+                "limits.connect_deadline 1500ms f.toml:11:20",
+                "limits.packet_size_max 2MiB f.toml:10:19",
+                "limits.keep_alive_max 1h f.toml:12:18",
+                "limits.receive_maximum_enforced false f.toml:13:28",
+                "limits.queued_bytes_max 16 f.toml:14:20",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_shown_in_its_line() {
+        assert_eq!(
+            only_problem("[network]\n\nlisten = [\"[::1]:1\", \"localhost:1883\"]\n"),
+            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\
+             \x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\
+             \x20   |                      ^^^^^^^^^^^^^^^^\n\
+             \x20 fix: did you mean 127.0.0.1:1883? Names are not looked up"
+        );
+    }
+
+    #[test]
+    fn every_mistake_has_its_message() {
+        for (text, head, fix) in [
+            (
+                "[limits]\npacket_size = 1",
+                "2:1: limits.packet_size is not a setting",
+                "did you mean `packet_size_max`?",
+            ),
+            (
+                "[limits]\nshards = 1",
+                "2:1: limits.shards is not a setting",
+                "`shards` belongs under [runtime]",
+            ),
+            (
+                "[limits]\nwombat = 1",
+                "2:1: limits.wombat is not a setting",
+                "`ringmq --print-config` lists every key",
+            ),
+            (
+                "[runtime]\nlistem = 1",
+                "2:1: runtime.listem is not a setting",
+                "did you mean `listen` under [network]?",
+            ),
+            (
+                "shards = 1",
+                "1:1: shards is not a setting",
+                "`shards` belongs under [runtime]",
+            ),
+            (
+                "[limit]\nx = 1",
+                "1:2: [limit] is not a section",
+                "did you mean [limits]?",
+            ),
+            (
+                "[tls]\nx = 1",
+                "1:2: [tls] is not a section",
+                "the sections are network, runtime, log, limits",
+            ),
+            (
+                "[runtime]\nshards = \"2\"",
+                "2:10: runtime.shards is text in quotes, but has to be a whole number",
+                "write a number from 1 to 64",
+            ),
+            (
+                "[runtime]\nshards = 2.5",
+                "2:10: runtime.shards is a number with a point, but has to be a whole number",
+                "write a number from 1 to 64",
+            ),
+            (
+                "[runtime]\nshards = 65",
+                "2:10: runtime.shards is 65, which is out of range",
+                "write a value from 1 to 64",
+            ),
+            (
+                "[runtime]\nshards = -1",
+                "2:10: runtime.shards is -1, which is out of range",
+                "write a number from 1 to 64",
+            ),
+            (
+                "[runtime]\nshards = [1]",
+                "2:10: runtime.shards is a list, but has to be a whole number",
+                "write a number from 1 to 64",
+            ),
+            (
+                "[runtime]\nshards.max = 1",
+                "2:1: runtime.shards is a table, but has to be a whole number",
+                "write a number from 1 to 64",
+            ),
+            (
+                "[runtime]\ncores = [0, 0]",
+                "2:13: runtime.cores names core 0 twice",
+                "name each core once",
+            ),
+            (
+                "[runtime]\ncores = [[0]]",
+                "2:10: runtime.cores holds a list in a list",
+                "write a list such as \"0-3,6\"",
+            ),
+            (
+                "[runtime]\ncores = []",
+                "2:9: runtime.cores is an empty list",
+                "write a list such as \"0-3,6\"",
+            ),
+            (
+                "[runtime]\ncores = [\"auto\"]",
+                "2:10: runtime.cores holds auto in a list",
+                "write a list such as \"0-3,6\"",
+            ),
+            (
+                "[runtime]\nshards = 1\nshards = 2",
+                "3:1: shards is set more than once",
+                "keep one of them",
+            ),
+            (
+                "[limits]\n[limits]",
+                "2:2: limits is set more than once",
+                "keep one of them",
+            ),
+            (
+                "[runtime]\nshards 1",
+                "2:8: this line is not TOML: key with no value, expected `=`",
+                "write KEY = VALUE lines under [SECTION] lines, with text in \"quotes\"",
+            ),
+            (
+                "[network]\nallow_anonymous = \"true\"",
+                "2:19: network.allow_anonymous is text in quotes, but has to be true or false",
+                "write true or false",
+            ),
+            (
+                "[network]\nlisten = 1883",
+                "2:10: network.listen is a number, but has to be a list of addresses",
+                "write a list such as [\"127.0.0.1:1883\"]",
+            ),
+            (
+                "[network]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+                "2:10: network.listen names 127.0.0.1:1 twice",
+                "name each address once",
+            ),
+            (
+                "[network]\nlisten = \"0.0.0.0:1883\"",
+                "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and clients need no password",
+                "listen on 127.0.0.1:1883, or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]. There are no passwords yet",
+            ),
+            (
+                "[log]\nfilter = 2024-01-01",
+                "2:10: log.filter is a date or time, but has to be a log filter",
+                "write a level such as \"info\", or \"info,ringmq::probe=debug\"",
+            ),
+            (
+                "[limits]\nconnect_deadline = true",
+                "2:20: limits.connect_deadline is true or false, but has to be a time span",
+                "write a number of seconds or a time such as \"10s\" or \"7d\", from 100ms to 5m",
+            ),
+            (
+                "[limits]\npacket_size_max = \"16KiB\"\nconnect_size_max = \"32KiB\"",
+                "3:20: limits.connect_size_max is 32KiB, which is more than packet_size_max, 16KiB",
+                "lower connect_size_max or raise packet_size_max",
+            ),
+            (
+                "[runtime]\nshards = 1\ncores = \"0-1\"",
+                "3:9: runtime.cores names 2 cores, but `shards` asks for 1",
+                "name one core per shard, or leave out `shards`",
+            ),
+        ] {
+            let message = only_problem(text);
+            let first = message.lines().next().unwrap();
+            assert_eq!(first, format!("f.toml:{head}"), "{text}");
+            assert_eq!(
+                message.lines().last().unwrap(),
+                format!("  fix: {fix}"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_from_top_to_bottom() {
+        let problems = resolve("[runtime]\nshards = 0\n[limits]\nx = 1\n[aaa]\n").unwrap_err();
+        let lines: Vec<String> = problems.iter().map(|p| p.place.to_string()).collect();
+        assert_eq!(lines, ["f.toml:2:10", "f.toml:4:1", "f.toml:5:2"]);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let row = settings::by_flag("shards").unwrap();
+        let source = Source {
+            name: "f.toml",
+            text: "[runtime]\nshards = 2\n",
+        };
+        let given = [(row, Value::Number(3))];
+        let configuration = Configuration::resolve(Some(source), &given).unwrap();
+        assert_eq!(configuration.settings.shards, Some(3));
+        assert_eq!(configuration.place(row), Place::CommandLine);
+    }
+
+    #[test]
+    fn what_is_printed_as_a_file_reads_back() {
+        let text = "[network]\nlisten = [\"[::1]:1\"]\n[runtime]\ncores = \"0,2\"\n\
+                    [limits]\nsession_expiry_max = \"1d\"\nreceive_maximum = 7\n";
+        let configuration = resolve(text).unwrap();
+        let again = resolve(&configuration.to_toml()).unwrap();
+        for row in TABLE {
+            assert_eq!(
+                (row.get)(&again.settings),
+                (row.get)(&configuration.settings)
+            );
+        }
+    }
+
+    #[test]
+    fn control_characters_of_the_file_do_not_reach_the_terminal() {
+        let message = only_problem("[limits]\n\"a\\u001bb\" = 1 # \u{9b}");
+        assert!(!message.contains(['\u{1b}', '\u{9b}']), "{message:?}");
+    }
+
+    #[test]
+    fn loopback_needs_no_permission() {
+        for (address, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.0.2.1:1", false),
+        ] {
+            let text = format!("[network]\nlisten = \"{address}\"\n");
+            assert_eq!(resolve(&text).is_ok(), expected, "{address}");
+            let open = format!("{text}allow_anonymous = true\n");
+            assert!(resolve(&open).is_ok(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The log: lines on stderr, for people or as JSON.
+//!
+//! Invariants:
+//! - One event is one line, whatever a client put into its names: control characters, and what
+//!   could pass for another field, are escaped or quoted here and not at each call.
+//! - A thread that logs never waits for stderr: lines go through a bounded queue to a thread of its
+//!   own; what does not fit is counted, and the count is logged.
+//! - One place in the code logs at most [`LINES_PER_SECOND`] lines a second, debug and trace apart.
+//!   The rest is counted too: a client that provokes warnings cannot bury those of others.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, Targets, dynamic_filter_fn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The running log. Keep it until the end, then [`finish`](Log::finish) it.
+#[derive(Debug)]
+pub struct Log {
+    queue: SyncSender<Item>,
+}
+
+impl Log {
+    /// Starts to log to stderr. `filter` and `format` are those of the settings, already checked.
+    pub fn start(filter: &str, format: &str) -> io::Result<Log> {
+        let targets: Targets = filter.parse().map_err(io::Error::other)?;
+        let (queue, items) = sync_channel(QUEUE_LINES_MAX);
+        let budgets = Arc::new(Budgets::default());
+        let lines = Lines {
+            queue: queue.clone(),
+            lost: Arc::default(),
+        };
+        let thread = LogThread {
+            items,
+            lost: Arc::clone(&lines.lost),
+            budgets: Arc::clone(&budgets),
+            json: format == "json",
+        };
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || thread.run(io::stderr()))?;
+        let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, Instant::now()));
+        let layer = tracing_subscriber::fmt::layer().with_writer(lines);
+        let layer = match format {
+            "json" => layer.json().flatten_event(true).boxed(),
+            _ => layer.event_format(TextFormat).boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(layer.with_filter(targets.and(rate)))
+            .try_init()
+            .map_err(io::Error::other)?;
+        Ok(Log { queue })
+    }
+
+    /// Waits until everything logged so far is written, or half a second.
+    pub fn finish(&self) {
+        let (done, written) = sync_channel(1);
+        if self.queue.send(Item::Flush(done)).is_ok() {
+            // Nobody reads stderr: then there is nobody to wait for either.
+            let _ = written.recv_timeout(FLUSH_TIME_MAX);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The end of the queue that the threads of the broker write to.
+#[derive(Clone, Debug)]
+struct Lines {
+    queue: SyncSender<Item>,
+    lost: Arc<AtomicU64>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'a self) -> Lines {
+        self.clone()
+    }
+}
+
+impl io::Write for Lines {
+    /// The formatter hands over whole lines.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.queue.try_send(Item::Line(line.to_vec())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the lines. A stderr that fails is no reason to stop serving clients.
+struct LogThread {
+    items: Receiver<Item>,
+    lost: Arc<AtomicU64>,
+    budgets: Arc<Budgets>,
+    json: bool,
+}
+
+impl LogThread {
+    fn run(self, mut target: impl io::Write) {
+        let mut reported = Instant::now();
+        loop {
+            let ended = match self.items.recv_timeout(REPORT_EVERY) {
+                Ok(Item::Line(line)) => {
+                    let _ = target.write_all(&line);
+                    false
+                }
+                Ok(Item::Flush(done)) => {
+                    self.report(&mut target);
+                    let _ = target.flush();
+                    let _ = done.send(());
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if ended || reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                self.report(&mut target);
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Says what was left out since the last time.
+    fn report(&self, target: &mut impl io::Write) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.warn(
+                target,
+                &format!("{lost} lines lost: stderr is read too slowly"),
+            );
+        }
+        for (place, count) in self.budgets.take_left_out() {
+            self.warn(target, &format!("{count} more lines of {place} left out"));
+        }
+    }
+
+    fn warn(&self, target: &mut impl io::Write, text: &str) {
+        let mut time = String::new();
+        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+        // Neither the time nor the text holds anything that JSON would have to escape.
+        let _ = if self.json {
+            writeln!(
+                target,
+                r#"{{"timestamp":"{time}","level":"WARN","message":"{text}","target":"{TARGET}"}}"#
+            )
+        } else {
+            writeln!(target, "{time}  WARN {TARGET}: {text}")
+        };
+    }
+}
+
+/// How much each place in the code may still log.
+#[derive(Debug, Default)]
+struct Budgets {
+    places: Mutex<HashMap<Identifier, Budget>>,
+}
+
+/// The lines of one place in the code, within the second that began at `since`.
+#[derive(Debug)]
+struct Budget {
+    since: Instant,
+    used: u32,
+    left_out: u64,
+    place: String,
+}
+
+impl Budgets {
+    /// Whether one more line of that place may be written.
+    fn take(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
+        // Who asks for debug wants to see everything.
+        if *metadata.level() > Level::INFO || !metadata.is_event() {
+            return true;
+        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places
+            .entry(metadata.callsite())
+            .or_insert_with(|| Budget::new(metadata, now))
+            .take(now)
+    }
+
+    fn take_left_out(&self) -> Vec<(String, u64)> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places
+            .values_mut()
+            .filter(|budget| budget.left_out > 0)
+            .map(|budget| (budget.place.clone(), std::mem::take(&mut budget.left_out)))
+            .collect()
+    }
+}
+
+impl Budget {
+    fn new(metadata: &Metadata<'_>, now: Instant) -> Budget {
+        Budget {
+            since: now,
+            used: 0,
+            left_out: 0,
+            place: format!("{}:{}", metadata.target(), metadata.line().unwrap_or(0)),
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            self.since = now;
+            self.used = 0;
+        }
+        let granted = self.used < LINES_PER_SECOND;
+        if granted {
+            self.used += 1;
+        } else {
+            self.left_out += 1;
+        }
+        granted
+    }
+}
+
+/// `2026-01-02T03:04:05.000006Z  WARN ringmq::probe: text key=value`.
+struct TextFormat;
+
+impl<S, N> FormatEvent<S, N> for TextFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        event.record(&mut Fields { line: &mut line });
+        SystemTime.format_time(&mut writer)?;
+        let metadata = event.metadata();
+        writeln!(
+            writer,
+            " {:>5} {}:{line}",
+            metadata.level(),
+            metadata.target()
+        )
+    }
+}
+
+/// Collects the fields of an event. tracing hands over the message first.
+struct Fields<'a> {
+    line: &'a mut String,
+}
+
+impl Fields<'_> {
+    fn push(&mut self, field: &Field, value: &str) {
+        self.line.push(' ');
+        if field.name() == "message" {
+            push_escaped(self.line, value);
+            return;
+        }
+        self.line.push_str(field.name());
+        self.line.push('=');
+        if !value.is_empty() && value.chars().all(is_plain) {
+            self.line.push_str(value);
+        } else {
+            self.line.push('"');
+            push_escaped(self.line, value);
+            self.line.push('"');
+        }
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.push(field, &text);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, value);
+    }
+}
+
+/// Characters that cannot end a value, start another or steer a terminal.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=')
+}
+
+/// The text, cut at a bound, without anything that a terminal or a reader of lines would act on.
+fn push_escaped(line: &mut String, text: &str) {
+    for (index, c) in text.chars().enumerate() {
+        if index == VALUE_CHARS_MAX {
+            line.push('…');
+            return;
+        }
+        match c {
+            '\'' => line.push(c),
+            _ => line.extend(c.escape_debug()),
+        }
+    }
+}
+
+/// More than a burst of events of one kind is worth reading.
+const LINES_PER_SECOND: u32 = 20;
+
+/// About 1 MiB of lines of usual length.
+const QUEUE_LINES_MAX: usize = 8192;
+
+/// The longest value of a field: a client identifier at its default bound fits four times.
+const VALUE_CHARS_MAX: usize = 1024;
+
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
+const TARGET: &str = "ringmq::log";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Takes the place of stderr.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Shared {
+        type Writer = Shared;
+
+        fn make_writer(&'a self) -> Shared {
+            self.clone()
+        }
+    }
+
+    /// What `log` writes, without the time.
+    fn logged(log: impl FnOnce()) -> String {
+        let target = Shared::default();
+        let budgets = Budgets::default();
+        let now = Instant::now();
+        let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, now));
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(target.clone())
+            .event_format(TextFormat)
+            .with_filter(rate);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let bytes = target.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines()
+            .map(|line| format!("{}\n", line.split_once('Z').unwrap().1))
+            .collect()
+    }
+
+    #[test]
+    fn a_client_cannot_forge_a_line_or_a_field() {
+        for (client, shown) in [
+            ("plain-1", "client=plain-1"),
+            ("", "client=\"\""),
+            ("a b", "client=\"a b\""),
+            ("a=b", "client=\"a=b\""),
+            (
+                "x\n2026-01-01T00:00:00Z ERROR",
+                "client=\"x\\n2026-01-01T00:00:00Z ERROR\"",
+            ),
+            ("x\" reason=ok", "client=\"x\\\" reason=ok\""),
+            ("\u{1b}[2J", "client=\"\\u{1b}[2J\""),
+            ("\u{9b}2J", "client=\"\\u{9b}2J\""),
+            ("\u{202e}abc", "client=\"\\u{202e}abc\""),
+            ("<script>", "client=<script>"),
+        ] {
+            let line = logged(|| tracing::warn!(target: "t", client = %client, "refused"));
+            assert_eq!(line, format!("  WARN t: refused {shown}\n"));
+            let line = logged(|| tracing::warn!(target: "t", client, "refused"));
+            assert_eq!(line, format!("  WARN t: refused {shown}\n"));
+        }
+    }
+
+    #[test]
+    fn a_message_with_client_text_stays_one_line() {
+        let line = logged(|| tracing::info!(target: "t", "hello {}", "a\r\nb"));
+        assert_eq!(line, "  INFO t: hello a\\r\\nb\n");
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = "x".repeat(VALUE_CHARS_MAX + 1) + " ";
+        let line = logged(|| tracing::info!(target: "t", long, "m"));
+        assert!(line.len() < VALUE_CHARS_MAX + 40, "{}", line.len());
+    }
+
+    #[test]
+    fn one_place_cannot_flood_the_log_and_another_still_gets_through() {
+        let text = logged(|| {
+            for number in 0..1000 {
+                tracing::warn!(target: "t", number, "flood");
+            }
+            tracing::warn!(target: "t", "other");
+        });
+        assert_eq!(text.matches("flood").count(), LINES_PER_SECOND as usize);
+        assert_eq!(text.matches("other").count(), 1);
+    }
+
+    #[test]
+    fn a_budget_is_fresh_every_second_and_counts_what_it_left_out() {
+        let start = Instant::now();
+        let mut budget = Budget {
+            since: start,
+            used: 0,
+            left_out: 0,
+            place: String::new(),
+        };
+        let granted = (0..100).filter(|_| budget.take(start)).count();
+        assert_eq!(granted, LINES_PER_SECOND as usize);
+        assert_eq!(budget.left_out, 100 - u64::from(LINES_PER_SECOND));
+        assert!(budget.take(start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_full_queue_loses_lines_and_says_so() {
+        let (queue, items) = sync_channel(2);
+        let mut lines = Lines {
+            queue,
+            lost: Arc::default(),
+        };
+        for _ in 0..5 {
+            lines.write_all(b"line\n").unwrap();
+        }
+        let thread = LogThread {
+            items,
+            lost: Arc::clone(&lines.lost),
+            budgets: Arc::default(),
+            json: false,
+        };
+        drop(lines);
+        let target = Shared::default();
+        thread.run(target.clone());
+        let text = String::from_utf8(target.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("line\n").count(), 2, "{text}");
+        assert!(text.contains("3 lines lost"), "{text}");
+    }
+}

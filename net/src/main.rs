@@ -1,0 +1,103 @@
+//! The broker as a program: settings, a look at the machine, the broker, signals.
+//!
+//! Exit codes: 0 stopped as asked, 1 could not run or stop in time, 2 wrong settings, 128 + n cut
+//! short by a second signal n.
+//!
+//! A closed stdout or stderr never ends the broker: Rust ignores SIGPIPE, and nothing here prints
+//! with macros that panic when they cannot write.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod log;
+mod probe;
+mod settings;
+mod start;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use cli::{Action, CommandLine};
+use config::{Configuration, Problem, count};
+
+fn main() -> ExitCode {
+    let line = match CommandLine::parse(std::env::args_os().skip(1)) {
+        Ok(line) => line,
+        Err(problem) => return refuse(&[problem]),
+    };
+    match line.action {
+        Action::Help => return say(&cli::help()),
+        Action::Version => return say(&format!("ringmq {}\n", env!("CARGO_PKG_VERSION"))),
+        Action::Run | Action::CheckConfig | Action::PrintConfig => {}
+    }
+    let configuration = match Configuration::load(&line) {
+        Ok(configuration) => configuration,
+        Err(problems) => return refuse(&problems),
+    };
+    match line.action {
+        Action::CheckConfig => say(&check_report(&line, &configuration)),
+        Action::PrintConfig => say(&configuration.to_toml()),
+        Action::Run | Action::Help | Action::Version => match start::run(&configuration.settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                complain(&failure);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// "FILE: ok", and every setting that somebody changed.
+fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
+    let name = match &line.file {
+        Some(path) => path.display().to_string(),
+        None => "command line".to_owned(),
+    };
+    let mut report = format!("{name}: ok\n");
+    let changed: Vec<_> = configuration.changed().collect();
+    if changed.is_empty() {
+        report += "every setting has its default\n";
+    } else {
+        report += &format!("{} from the default:\n", differ(changed.len()));
+    }
+    for (row, value, place) in changed {
+        report += &format!(
+            "  {} = {}  ({place}; default {})\n",
+            row.name(),
+            row.kind.show_toml(&value),
+            row.kind.show_toml(&row.default_value())
+        );
+    }
+    report
+}
+
+fn differ(number: usize) -> String {
+    let verb = if number == 1 { "differs" } else { "differ" };
+    format!("{} {verb}", count(number, "setting"))
+}
+
+fn refuse(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        complain(problem);
+    }
+    ExitCode::from(EXIT_WRONG_SETTINGS)
+}
+
+fn complain(text: &dyn Display) {
+    let _ = writeln!(io::stderr(), "ringmq: {text}");
+}
+
+fn say(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        // `ringmq --help | head -1`: the reader has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+const EXIT_WRONG_SETTINGS: u8 = 2;

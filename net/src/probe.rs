@@ -1,0 +1,660 @@
+//! Looks at the machine before the broker starts: what is missing, what is too small, and the fix.
+//!
+//! [`facts`] reads the machine; [`Plan::make`] judges, and is a pure function of what was read, so
+//! that every refusal can be tested without a machine that refuses.
+
+pub mod facts;
+
+use std::net::SocketAddr;
+
+use crate::config::count;
+use crate::settings::Settings;
+use facts::{Bind, BindRefusal, Facts, RingRefusal, RingStep};
+
+/// What the broker is going to use of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How many shards.
+    pub shards: usize,
+    /// The core of each shard; empty if they outnumber the cores and are not bound to any.
+    pub cores: Vec<usize>,
+    /// Most connections of all shards together.
+    pub connections_max: u32,
+}
+
+/// Something about the machine that the user should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// A sentence without its full stop.
+    pub what: String,
+    /// What to do about it, as an imperative.
+    pub fix: String,
+}
+
+impl Plan {
+    /// What to use of the machine, with warnings; or all reasons not to start.
+    pub fn make(facts: &Facts, settings: &Settings) -> Result<(Plan, Vec<Finding>), Vec<Finding>> {
+        let mut errors = Vec::new();
+        let mut warnings = Vec::new();
+        errors.extend(check_kernel(facts));
+        errors.extend(check_memlock(facts));
+        errors.extend(
+            facts
+                .binds
+                .iter()
+                .filter_map(|bind| check_bind(bind, facts)),
+        );
+        let (shards, cores) = match place_shards(facts, settings) {
+            Ok(placed) => placed,
+            Err(error) => {
+                errors.push(error);
+                (0, Vec::new())
+            }
+        };
+        if shards > cores.len() {
+            warnings.push(finding(
+                format!("{shards} shards share {}", count(facts.cores.len(), "core")),
+                "more shards than cores are of use for tests only: leave out `shards`",
+            ));
+        }
+        let connections_max = match fit_connections(facts, settings, shards) {
+            Ok((connections_max, warning)) => {
+                warnings.extend(warning);
+                connections_max
+            }
+            Err(error) => {
+                errors.push(error);
+                0
+            }
+        };
+        warnings.extend(check_backlog(facts));
+        if errors.is_empty() {
+            let plan = Plan {
+                shards,
+                cores,
+                connections_max,
+            };
+            Ok((plan, warnings))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// One complaint at most: an old kernel also lacks what a ring needs.
+fn check_kernel(facts: &Facts) -> Option<Finding> {
+    let release = &facts.kernel_release;
+    if parse_release(release).is_some_and(|version| version < KERNEL_MIN) {
+        let (major, minor) = KERNEL_MIN;
+        return Some(finding(
+            format!("this kernel is {release}, and ringmq needs Linux {major}.{minor} or later"),
+            "run it on a newer kernel; in a container it is the kernel of the host that counts",
+        ));
+    }
+    match &facts.ring {
+        Ok(()) => None,
+        Err(refusal) => Some(explain_ring(refusal, facts)),
+    }
+}
+
+fn explain_ring(refusal: &RingRefusal, facts: &Facts) -> Finding {
+    let RingRefusal { step, errno } = *refusal;
+    let name = errno_name(errno);
+    match (step, errno, facts.io_uring_disabled) {
+        (RingStep::Setup, EPERM, Some(2)) => finding(
+            format!(
+                "io_uring is turned off on this machine ({name}): kernel.io_uring_disabled = 2"
+            ),
+            "turn it on: sysctl -w kernel.io_uring_disabled=0, and keep it in /etc/sysctl.d",
+        ),
+        (RingStep::Setup, EPERM, Some(1)) => finding(
+            format!(
+                "io_uring is kept from this user ({name}): kernel.io_uring_disabled = 1 admits \
+                 only the group in kernel.io_uring_group"
+            ),
+            "add the user of the broker to that group, or sysctl -w kernel.io_uring_disabled=0",
+        ),
+        (RingStep::Setup | RingStep::Register, EPERM | EACCES, _) if facts.seccomp_filtered => {
+            finding(
+                format!("a seccomp filter forbids io_uring ({name}), as container runtimes do"),
+                "start the container with --security-opt seccomp=scripts/seccomp.json, the profile \
+                 that comes with ringmq; for systemd add @io-event to SystemCallFilter",
+            )
+        }
+        (RingStep::Setup | RingStep::Register, EPERM | EACCES, _) => finding(
+            format!("io_uring is forbidden ({name}), by a security module such as SELinux"),
+            "look for the denial in the audit log (ausearch -m avc), and allow io_uring there",
+        ),
+        (RingStep::Setup, ENOSYS, _) if facts.seccomp_filtered => finding(
+            format!(
+                "io_uring is missing ({name}): hidden by a seccomp filter, or not in this kernel"
+            ),
+            "in a container, start it with --security-opt seccomp=scripts/seccomp.json; else use \
+             a kernel with CONFIG_IO_URING=y",
+        ),
+        (RingStep::Setup, ENOSYS, _) => finding(
+            format!("this kernel comes without io_uring ({name})"),
+            "use a kernel with CONFIG_IO_URING=y; gVisor and WSL 1 have none",
+        ),
+        (RingStep::Setup, ENOMEM, _) => finding(
+            format!("there is not enough memory for an io_uring ({name})"),
+            "raise the memory limit of the service or container",
+        ),
+        (RingStep::Setup, EMFILE | ENFILE, _) => finding(
+            format!("an io_uring needs a file descriptor, and none is left ({name})"),
+            "raise the limit of open files: ulimit -n, or LimitNOFILE= of the systemd unit",
+        ),
+        (RingStep::Operations, _, _) => finding(
+            "the io_uring of this kernel lacks socket operations that ringmq needs".to_owned(),
+            "use an unrestricted Linux 6.1 or later",
+        ),
+        (RingStep::Setup | RingStep::Register, _, _) => finding(
+            format!("an io_uring cannot be set up: {name}"),
+            "use an unrestricted Linux 6.1 or later",
+        ),
+    }
+}
+
+fn check_memlock(facts: &Facts) -> Option<Finding> {
+    let limit = facts.locked_memory?;
+    (limit.soft < MEMLOCK_MIN).then(|| {
+        finding(
+            format!(
+                "the limit of locked memory is {} KiB, and the rings need {} KiB",
+                limit.soft / 1024,
+                MEMLOCK_MIN / 1024
+            ),
+            "raise it: ulimit -l, LimitMEMLOCK= of the systemd unit, or --ulimit memlock=-1 of \
+             the container",
+        )
+    })
+}
+
+fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
+    let address = bind.address;
+    let BindRefusal { errno, holder } = bind.refusal.as_ref()?;
+    let name = errno_name(*errno);
+    let refused = match *errno {
+        EADDRINUSE => {
+            let by = match holder {
+                Some(holder) => format!(" by {holder}"),
+                None => String::new(),
+            };
+            finding(
+                format!("{address} is already in use{by}"),
+                match holder {
+                    Some(_) => format!("stop it, or choose another port: {}", other_port(address)),
+                    None => format!(
+                        "find who has it with `ss -ltnp 'sport = :{}'` as root, or choose another \
+                         port: {}",
+                        address.port(),
+                        other_port(address)
+                    ),
+                },
+            )
+        }
+        EACCES | EPERM if address.port() < facts.unprivileged_port_start => finding(
+            format!(
+                "port {} is reserved for root ({name}): ports below {} are",
+                address.port(),
+                facts.unprivileged_port_start
+            ),
+            format!(
+                "choose a higher port, or allow it: setcap cap_net_bind_service=+ep on the binary, \
+                 or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit (MQTT has {MQTT_PORT})"
+            ),
+        ),
+        EADDRNOTAVAIL => finding(
+            format!("{address} is no address of this machine"),
+            "take one that `ip -brief address` lists, or 0.0.0.0 for all",
+        ),
+        _ => finding(
+            format!("{address} cannot be listened on: {name}"),
+            "check the address and the rules of the firewall or sandbox",
+        ),
+    };
+    Some(refused)
+}
+
+/// How many shards, and the core of each.
+fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Vec<usize>), Finding> {
+    let allowed = &facts.cores;
+    if let Some(cores) = &settings.cores {
+        return match cores.iter().find(|core| !allowed.contains(core)) {
+            None => Ok((cores.len(), cores.clone())),
+            Some(core) => Err(finding(
+                format!("core {core} is not among the cores that this process may use"),
+                format!("name cores out of {}", show_cores(allowed)),
+            )),
+        };
+    }
+    let shards = settings.shards.unwrap_or(allowed.len().min(SHARDS_MAX));
+    let cores = match allowed.get(..shards) {
+        Some(cores) => cores.to_vec(),
+        None => Vec::new(),
+    };
+    Ok((shards, cores))
+}
+
+fn fit_connections(
+    facts: &Facts,
+    settings: &Settings,
+    shards: usize,
+) -> Result<(u32, Option<Finding>), Finding> {
+    let per_shard = FILES_PER_SHARD + settings.listen.len() as u64;
+    let reserve = FILES_RESERVED + shards as u64 * per_shard;
+    let files = facts.open_files;
+    let room = u32::try_from(files.soft.saturating_sub(reserve)).unwrap_or(u32::MAX);
+    if room == 0 {
+        return Err(finding(
+            format!(
+                "the limit of open files is {}, and the broker itself needs {reserve}",
+                files.soft
+            ),
+            raise_files(reserve + 1024),
+        ));
+    }
+    match settings.connections_max {
+        None => Ok((room, None)),
+        Some(wanted) if wanted <= room => Ok((wanted, None)),
+        Some(wanted) => {
+            let warning = finding(
+                format!(
+                    "connections_max is {wanted}, but the limit of {} open files leaves room for \
+                     {room}: the broker takes {room}",
+                    files.soft
+                ),
+                raise_files(u64::from(wanted) + reserve),
+            );
+            Ok((room, Some(warning)))
+        }
+    }
+}
+
+fn check_backlog(facts: &Facts) -> Option<Finding> {
+    let somaxconn = facts.somaxconn?;
+    (somaxconn < BACKLOG).then(|| {
+        finding(
+            format!(
+                "net.core.somaxconn is {somaxconn}: of more clients that connect at one moment, \
+                 some have to try again"
+            ),
+            format!("sysctl -w net.core.somaxconn={BACKLOG}"),
+        )
+    })
+}
+
+fn raise_files(files: u64) -> String {
+    format!(
+        "raise it to {files}: LimitNOFILE={files} in the systemd unit, --ulimit nofile={files} of \
+         the container, or `ulimit -Hn {files}` as root before the start"
+    )
+}
+
+fn other_port(address: SocketAddr) -> String {
+    let port = address.port().checked_add(1).unwrap_or(MQTT_PORT);
+    format!("--listen {}", SocketAddr::new(address.ip(), port))
+}
+
+/// `0-3,6`.
+pub fn show_cores(cores: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &core in cores {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == core => *last = core,
+            Some(_) | None => runs.push((core, core)),
+        }
+    }
+    let shown: Vec<String> = runs
+        .iter()
+        .map(|&(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+        .collect();
+    shown.join(",")
+}
+
+/// Major and minor number; `None` for a release that is not one.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+fn errno_name(errno: i32) -> String {
+    match errno {
+        EPERM => "EPERM".to_owned(),
+        EACCES => "EACCES".to_owned(),
+        ENOSYS => "ENOSYS".to_owned(),
+        ENOMEM => "ENOMEM".to_owned(),
+        EMFILE => "EMFILE".to_owned(),
+        ENFILE => "ENFILE".to_owned(),
+        _ => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+fn finding(what: String, fix: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        fix: fix.into(),
+    }
+}
+
+const EPERM: i32 = libc::EPERM;
+const EACCES: i32 = libc::EACCES;
+const ENOSYS: i32 = libc::ENOSYS;
+const ENOMEM: i32 = libc::ENOMEM;
+const EMFILE: i32 = libc::EMFILE;
+const ENFILE: i32 = libc::ENFILE;
+const EADDRINUSE: i32 = libc::EADDRINUSE;
+const EADDRNOTAVAIL: i32 = libc::EADDRNOTAVAIL;
+
+/// The first kernel whose rings run completions in their own task only (DEFER_TASKRUN).
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// The executor of each shard refuses to start below.
+const MEMLOCK_MIN: u64 = 512 * 1024;
+
+/// Standard streams, the log, signals, and files that libraries open for a moment.
+const FILES_RESERVED: u64 = 64;
+
+/// Rings, event and timer descriptors of one shard, and its listening sockets beyond.
+const FILES_PER_SHARD: u64 = 16;
+
+/// Connections that may wait to be accepted, as the broker asks the kernel for.
+const BACKLOG: u32 = 4096;
+
+const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;
+const MQTT_PORT: u16 = 1883;
+
+#[cfg(test)]
+mod tests {
+    use super::facts::Bound;
+    use super::*;
+
+    /// A machine with which nothing is wrong.
+    fn machine() -> Facts {
+        Facts {
+            kernel_release: "6.1.0-13-amd64".to_owned(),
+            ring: Ok(()),
+            io_uring_disabled: Some(0),
+            seccomp_filtered: false,
+            open_files: Bound {
+                soft: 20_000,
+                hard: 20_000,
+            },
+            locked_memory: Some(Bound {
+                soft: 8 << 20,
+                hard: 8 << 20,
+            }),
+            somaxconn: Some(4096),
+            unprivileged_port_start: 1024,
+            cores: vec![0, 1, 2, 3],
+            binds: Vec::new(),
+        }
+    }
+
+    fn refuse_ring(facts: &mut Facts, step: RingStep, errno: i32) {
+        facts.ring = Err(RingRefusal { step, errno });
+    }
+
+    fn refuse_bind(facts: &mut Facts, address: &str, errno: i32, holder: Option<&str>) {
+        facts.binds.push(Bind {
+            address: address.parse().unwrap(),
+            refusal: Some(BindRefusal {
+                errno,
+                holder: holder.map(str::to_owned),
+            }),
+        });
+    }
+
+    #[test]
+    fn a_good_machine_is_used_whole() {
+        let (plan, warnings) = Plan::make(&machine(), &Settings::default()).unwrap();
+        assert_eq!(plan.cores, [0, 1, 2, 3]);
+        assert_eq!(plan.connections_max, 20_000 - 64 - 4 * 17);
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named_with_its_fix() {
+        type Row = (fn(&mut Facts), &'static str, &'static str);
+        let rows: [Row; 19] = [
+            (
+                |f| f.kernel_release = "5.15.0-91-generic".into(),
+                "this kernel is 5.15.0-91-generic, and ringmq needs Linux 6.1 or later",
+                "newer kernel",
+            ),
+            (
+                |f| f.kernel_release = "6.0.19".into(),
+                "this kernel is 6.0.19, and ringmq needs Linux 6.1",
+                "newer kernel",
+            ),
+            (
+                |f| {
+                    f.kernel_release = "4.4".into();
+                    refuse_ring(f, RingStep::Setup, ENOSYS);
+                },
+                "this kernel is 4.4",
+                "newer kernel",
+            ),
+            (
+                |f| refuse_ring(f, RingStep::Setup, ENOSYS),
+                "this kernel comes without io_uring (ENOSYS)",
+                "CONFIG_IO_URING=y",
+            ),
+            (
+                |f| {
+                    f.seccomp_filtered = true;
+                    refuse_ring(f, RingStep::Setup, ENOSYS);
+                },
+                "hidden by a seccomp filter",
+                "--security-opt seccomp=scripts/seccomp.json",
+            ),
+            (
+                |f| {
+                    f.seccomp_filtered = true;
+                    refuse_ring(f, RingStep::Setup, EPERM);
+                },
+                "a seccomp filter forbids io_uring (EPERM)",
+                "--security-opt seccomp=scripts/seccomp.json",
+            ),
+            (
+                |f| {
+                    f.seccomp_filtered = true;
+                    f.io_uring_disabled = Some(2);
+                    refuse_ring(f, RingStep::Setup, EPERM);
+                },
+                "kernel.io_uring_disabled = 2",
+                "sysctl -w kernel.io_uring_disabled=0",
+            ),
+            (
+                |f| {
+                    f.io_uring_disabled = Some(1);
+                    refuse_ring(f, RingStep::Setup, EPERM);
+                },
+                "io_uring is kept from this user (EPERM): kernel.io_uring_disabled = 1",
+                "group",
+            ),
+            (
+                |f| {
+                    f.io_uring_disabled = None;
+                    refuse_ring(f, RingStep::Setup, EPERM);
+                },
+                "a security module such as SELinux",
+                "audit log",
+            ),
+            (
+                |f| {
+                    f.seccomp_filtered = true;
+                    refuse_ring(f, RingStep::Register, EPERM);
+                },
+                "a seccomp filter forbids io_uring (EPERM)",
+                "seccomp.json",
+            ),
+            (
+                |f| refuse_ring(f, RingStep::Setup, ENOMEM),
+                "not enough memory for an io_uring (ENOMEM)",
+                "memory limit",
+            ),
+            (
+                |f| refuse_ring(f, RingStep::Setup, EMFILE),
+                "none is left (EMFILE)",
+                "ulimit -n",
+            ),
+            (
+                |f| refuse_ring(f, RingStep::Setup, libc::EINVAL),
+                "an io_uring cannot be set up: Invalid argument",
+                "Linux 6.1",
+            ),
+            (
+                |f| refuse_ring(f, RingStep::Operations, 0),
+                "lacks socket operations",
+                "Linux 6.1",
+            ),
+            (
+                |f| {
+                    f.locked_memory = Some(Bound {
+                        soft: 65_536,
+                        hard: 65_536,
+                    })
+                },
+                "the limit of locked memory is 64 KiB, and the rings need 512 KiB",
+                "LimitMEMLOCK=",
+            ),
+            (
+                |f| f.open_files.soft = 100,
+                "the limit of open files is 100, and the broker itself needs 132",
+                "raise it to 1156: LimitNOFILE=1156",
+            ),
+            (
+                |f| refuse_bind(f, "127.0.0.1:1883", EADDRINUSE, Some("mosquitto (pid 7)")),
+                "127.0.0.1:1883 is already in use by mosquitto (pid 7)",
+                "stop it, or choose another port: --listen 127.0.0.1:1884",
+            ),
+            (
+                |f| refuse_bind(f, "[::1]:80", EACCES, None),
+                "port 80 is reserved for root (EACCES): ports below 1024 are",
+                "cap_net_bind_service",
+            ),
+            (
+                |f| refuse_bind(f, "192.0.2.1:1883", EADDRNOTAVAIL, None),
+                "192.0.2.1:1883 is no address of this machine",
+                "ip -brief address",
+            ),
+        ];
+        for (spoil, what, fix) in rows {
+            let mut facts = machine();
+            spoil(&mut facts);
+            let errors = Plan::make(&facts, &Settings::default()).expect_err(what);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(
+                errors[0].what.contains(what),
+                "{:?} has no {what:?}",
+                errors[0]
+            );
+            assert!(
+                errors[0].fix.contains(fix),
+                "{:?} has no {fix:?}",
+                errors[0]
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_by_an_unknown_process_says_how_to_find_it() {
+        let mut facts = machine();
+        refuse_bind(&mut facts, "127.0.0.1:1883", EADDRINUSE, None);
+        let errors = Plan::make(&facts, &Settings::default()).unwrap_err();
+        assert!(errors[0].fix.contains("ss -ltnp 'sport = :1883'"));
+    }
+
+    #[test]
+    fn all_reasons_are_given_at_once() {
+        let mut facts = machine();
+        refuse_ring(&mut facts, RingStep::Setup, ENOSYS);
+        facts.open_files.soft = 3;
+        refuse_bind(&mut facts, "127.0.0.1:1883", EADDRINUSE, None);
+        assert_eq!(
+            Plan::make(&facts, &Settings::default()).unwrap_err().len(),
+            3
+        );
+    }
+
+    #[test]
+    fn an_unknown_kernel_release_is_judged_by_its_ring_alone() {
+        let mut facts = machine();
+        facts.kernel_release = "custom".to_owned();
+        assert!(Plan::make(&facts, &Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn connections_beyond_the_open_files_are_a_warning() {
+        let settings = Settings {
+            connections_max: Some(1_000_000),
+            ..Settings::default()
+        };
+        let (plan, warnings) = Plan::make(&machine(), &settings).unwrap();
+        assert_eq!(plan.connections_max, 19_868);
+        assert!(
+            warnings[0].what.contains("leaves room for 19868"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[0].fix.contains("LimitNOFILE=1000132"),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn a_short_accept_queue_is_a_warning() {
+        let mut facts = machine();
+        facts.somaxconn = Some(128);
+        let (_, warnings) = Plan::make(&facts, &Settings::default()).unwrap();
+        assert_eq!(warnings[0].fix, "sysctl -w net.core.somaxconn=4096");
+    }
+
+    #[test]
+    fn shards_are_placed_on_allowed_cores() {
+        type Placed = Result<(usize, Vec<usize>), &'static str>;
+        type Row = (Option<usize>, Option<Vec<usize>>, Placed);
+        let rows: [Row; 6] = [
+            (None, None, Ok((4, vec![0, 1, 2, 3]))),
+            (Some(2), None, Ok((2, vec![0, 1]))),
+            (Some(6), None, Ok((6, vec![]))),
+            (None, Some(vec![3, 1]), Ok((2, vec![3, 1]))),
+            (Some(2), Some(vec![2, 3]), Ok((2, vec![2, 3]))),
+            (None, Some(vec![1, 9]), Err("name cores out of 0-3")),
+        ];
+        for (shards, cores, expected) in rows {
+            let settings = Settings {
+                shards,
+                cores: cores.clone(),
+                ..Settings::default()
+            };
+            let placed = Plan::make(&machine(), &settings);
+            match expected {
+                Ok(expected) => {
+                    let (plan, warnings) = placed.unwrap();
+                    assert_eq!(warnings.len(), usize::from(plan.cores.is_empty()));
+                    assert_eq!((plan.shards, plan.cores), expected);
+                }
+                Err(fix) => assert_eq!(placed.unwrap_err()[0].fix, fix),
+            }
+        }
+    }
+
+    #[test]
+    fn cores_are_shown_as_they_are_written() {
+        for (cores, shown) in [
+            (&[0][..], "0"),
+            (&[0, 1, 2, 3], "0-3"),
+            (&[0, 2, 3, 7], "0,2-3,7"),
+            (&[1, 0], "1,0"),
+        ] {
+            assert_eq!(show_cores(cores), shown);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Reads what the broker has to know about the machine. Judges nothing.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use io_uring::{IoUring, Probe, opcode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What there is to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// As `uname -r` prints it.
+    pub kernel_release: String,
+    /// Whether a ring like those of the shards can be set up.
+    pub ring: Result<(), RingRefusal>,
+    /// `kernel.io_uring_disabled`; kernels before 6.6 have none.
+    pub io_uring_disabled: Option<u8>,
+    /// Whether a seccomp filter watches this process.
+    pub seccomp_filtered: bool,
+    /// Open files.
+    pub open_files: Bound,
+    /// Bytes of locked memory; `None`: no limit.
+    pub locked_memory: Option<Bound>,
+    /// `net.core.somaxconn`; `None`: not readable here.
+    pub somaxconn: Option<u32>,
+    /// The first port that is not reserved for root.
+    pub unprivileged_port_start: u16,
+    /// The cores that this process may run on, ascending.
+    pub cores: Vec<usize>,
+    /// One per address to listen on.
+    pub binds: Vec<Bind>,
+}
+
+/// A resource limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What holds; the process may raise it to `hard`.
+    pub soft: u64,
+    /// What root set.
+    pub hard: u64,
+}
+
+/// The kernel did not let us have a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingRefusal {
+    /// At which step.
+    pub step: RingStep,
+    /// Why; 0 at `Operations`.
+    pub errno: i32,
+}
+
+/// The steps to a ring that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingStep {
+    /// `io_uring_setup`, with the flags of the shards.
+    Setup,
+    /// `io_uring_register`.
+    Register,
+    /// The operations that the shards submit.
+    Operations,
+}
+
+/// An address, and whether it can be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not; `None`: it can.
+    pub refusal: Option<BindRefusal>,
+}
+
+/// An address that cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindRefusal {
+    /// Why.
+    pub errno: i32,
+    /// Name and number of the process that has it, if that can be seen.
+    pub holder: Option<String>,
+}
+
+impl Facts {
+    /// Reads them. Raise the limits first.
+    pub fn gather(listen: &[SocketAddr]) -> Facts {
+        Facts {
+            kernel_release: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            ring: try_ring(),
+            io_uring_disabled: read_number("/proc/sys/kernel/io_uring_disabled"),
+            seccomp_filtered: seccomp_filtered(),
+            open_files: bound(getrlimit(Resource::Nofile)).unwrap_or(NO_BOUND),
+            locked_memory: bound(getrlimit(Resource::Memlock)),
+            somaxconn: read_number("/proc/sys/net/core/somaxconn"),
+            unprivileged_port_start: read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+                .unwrap_or(1024),
+            cores: allowed_cores(),
+            binds: listen.iter().map(|&address| try_bind(address)).collect(),
+        }
+    }
+}
+
+/// Raises open files and locked memory to what root allows. What fails shows in the facts.
+pub fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let limit = getrlimit(resource);
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        let _ = setrlimit(resource, raised);
+    }
+}
+
+fn bound(limit: Rlimit) -> Option<Bound> {
+    let soft = limit.current?;
+    Some(Bound {
+        soft,
+        hard: limit.maximum.unwrap_or(u64::MAX),
+    })
+}
+
+fn try_ring() -> Result<(), RingRefusal> {
+    let refused = |step| {
+        move |error: std::io::Error| RingRefusal {
+            step,
+            errno: error.raw_os_error().unwrap_or(0),
+        }
+    };
+    let ring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(8)
+        .map_err(refused(RingStep::Setup))?;
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(refused(RingStep::Register))?;
+    let needed = [
+        opcode::Accept::CODE,
+        opcode::AsyncCancel::CODE,
+        opcode::Recv::CODE,
+        opcode::Send::CODE,
+        opcode::SendMsg::CODE,
+        opcode::Close::CODE,
+        opcode::Timeout::CODE,
+    ];
+    if needed.iter().all(|&code| probe.is_supported(code)) {
+        Ok(())
+    } else {
+        Err(RingRefusal {
+            step: RingStep::Operations,
+            errno: 0,
+        })
+    }
+}
+
+/// Listens for a moment, without the port sharing that the shards use among themselves: another
+/// broker of this user would share the port with us, and each would get some of the clients.
+fn try_bind(address: SocketAddr) -> Bind {
+    let refusal = listen_briefly(address).err().map(|errno| BindRefusal {
+        errno: errno.raw_os_error(),
+        holder: find_holder(address),
+    });
+    Bind { address, refusal }
+}
+
+fn listen_briefly(address: SocketAddr) -> Result<(), Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let kind = SocketType::STREAM;
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 1)
+}
+
+fn allowed_cores() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&core| set.is_set(core))
+            .collect(),
+        // More than 1,024 cores do not fit the set: then the first ones it is.
+        Err(_) => {
+            (0..std::thread::available_parallelism().map_or(1, |cores| cores.get())).collect()
+        }
+    }
+}
+
+fn seccomp_filtered() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .filter_map(|line| line.strip_prefix("Seccomp:"))
+            .any(|mode| mode.trim() != "0")
+    })
+}
+
+fn read_number<T: std::str::FromStr>(path: &str) -> Option<T> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The process that listens there. Only root sees the sockets of other users.
+fn find_holder(address: SocketAddr) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find_map(|table| find_listener(&table, address))?;
+    let wanted = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let holds = files
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|target| target.as_os_str() == wanted.as_str());
+        if holds {
+            let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("{} (pid {pid})", command.trim().escape_debug()));
+        }
+    }
+    None
+}
+
+/// The inode of the socket that stands in the way of `address`, out of a table of the kernel.
+fn find_listener(table: &str, address: SocketAddr) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let local = columns.next()?;
+        let state = columns.nth(1)?;
+        let inode = columns.nth(5)?;
+        let (ip, port) = local.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let ip = parse_kernel_ip(ip)?.to_canonical();
+        let wanted = address.ip().to_canonical();
+        let clash = ip == wanted || ip.is_unspecified() || wanted.is_unspecified();
+        if state == LISTENING && port == address.port() && clash {
+            inode.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+/// The kernel prints addresses as words of 32 bits in the order of the machine.
+fn parse_kernel_ip(hex: &str) -> Option<IpAddr> {
+    let word = |index: usize| {
+        let digits = hex.get(index * 8..index * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
+        32 => {
+            let mut octets = [0; 16];
+            for (index, part) in octets.chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&word(index)?);
+            }
+            Some(IpAddr::V6(Ipv6Addr::from(octets)))
+        }
+        _ => None,
+    }
+}
+
+/// `TCP_LISTEN` in the tables of the kernel.
+const LISTENING: &str = "0A";
+
+/// Stands for "no limit".
+const NO_BOUND: Bound = Bound {
+    soft: u64::MAX,
+    hard: u64::MAX,
+};
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_listener_of_a_port_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let bind = try_bind(address);
+        let refusal = bind.refusal.expect("the port is taken");
+        assert_eq!(refusal.errno, libc::EADDRINUSE);
+        let holder = refusal.holder.expect("we hold it ourselves");
+        assert!(
+            holder.ends_with(&format!("(pid {})", std::process::id())),
+            "{holder}"
+        );
+        drop(listener);
+        assert_eq!(try_bind(address).refusal, None);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn tables_of_the_kernel_are_read() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             \x20  0: 0100007F:075B 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 111 1 x\n\
+             \x20  1: 0100007F:075B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 x\n\
+             \x20  2: 00000000000000000000000001000000:075C 0:0000 0A 0:0 0:0 0     0        0 333 1 x\n\
+             \x20  3: 00000000:075D 0:0000 0A 0:0 0:0 0     0        0 444 1 x\n";
+        for (address, expected) in [
+            ("127.0.0.1:1883", Some(222)),
+            ("0.0.0.0:1883", Some(222)),
+            ("127.0.0.2:1883", None),
+            ("[::1]:1884", Some(333)),
+            ("127.0.0.1:1885", Some(444)),
+            ("127.0.0.1:1886", None),
+        ] {
+            assert_eq!(
+                find_listener(table, address.parse().unwrap()),
+                expected,
+                "{address}"
+            );
+        }
+        assert_eq!(find_listener("", "127.0.0.1:1".parse().unwrap()), None);
+        assert_eq!(
+            find_listener("x\ny z : 0A", "127.0.0.1:1".parse().unwrap()),
+            None
+        );
+    }
+
+    #[test]
+    fn the_facts_of_this_machine_are_plausible() {
+        let facts = Facts::gather(&[]);
+        assert!(!facts.kernel_release.is_empty());
+        assert!(!facts.cores.is_empty());
+        assert!(facts.open_files.soft > 0);
+    }
+}

@@ -1,0 +1,564 @@
+//! Every setting of the broker, defined once.
+//!
+//! From [`TABLE`] come the options of the command line, the keys of the configuration file,
+//! `--help`, `docs/settings.md` and the error messages; the defaults are those of
+//! [`Settings::default`], and the limits have theirs in `ringmq_core::limits`.
+//!
+//! Invariants:
+//! - every field of [`Settings`] has exactly one row (a test takes the struct apart to see it).
+//! - `set(get(settings))` changes nothing; `set` is only called with a value of the row's kind.
+//!
+//! Not here: where values come from (`cli.rs`, `config.rs`).
+
+#[cfg(test)]
+mod page;
+pub mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ringmq::{BrokerConfig, RingConfig};
+use ringmq_core::ids::ShardId;
+use ringmq_core::limits::Limits;
+use value::{Kind, Range, Value};
+
+/// What the broker is told to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses to listen on for MQTT over TCP.
+    pub listen: Vec<SocketAddr>,
+    /// Lets clients in without a password, from other machines too.
+    pub allow_anonymous: bool,
+    /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
+    pub connections_max: Option<u32>,
+    /// Shards; `None`: one per core.
+    pub shards: Option<usize>,
+    /// Core of each shard; `None`: the first cores that the process may use.
+    pub cores: Option<Vec<usize>>,
+    /// The ring of each shard.
+    pub ring: RingConfig,
+    /// Messages of other shards that may wait for one shard.
+    pub inbox_messages_max: usize,
+    /// What to log.
+    pub log_filter: String,
+    /// `text` or `json`.
+    pub log_format: String,
+    /// The bounds of one shard.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let broker = BrokerConfig::default();
+        Settings {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            allow_anonymous: false,
+            connections_max: None,
+            shards: None,
+            cores: None,
+            ring: broker.ring,
+            inbox_messages_max: broker.inbox_messages_max,
+            log_filter: "info".to_owned(),
+            log_format: "text".to_owned(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// Table of the configuration file that the key stands in.
+    pub section: &'static str,
+    /// Key within its section.
+    pub key: &'static str,
+    /// Option of the command line, without the dashes.
+    pub flag: &'static str,
+    /// What it holds, and the range.
+    pub kind: Kind,
+    /// What `auto` means, where the broker can choose.
+    pub auto: Option<&'static str>,
+    /// What it does, in a sentence or two; says what a special value means.
+    pub help: &'static str,
+    /// Reads it.
+    pub get: fn(&Settings) -> Value,
+    /// Writes it; the value is of the row's kind and within its range.
+    pub set: fn(&mut Settings, Value),
+}
+
+impl Setting {
+    /// `section.key`, the name in messages.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    /// The value that holds when nobody says anything.
+    pub fn default_value(&self) -> Value {
+        (self.get)(&Settings::default())
+    }
+
+    /// A value as a user would write it.
+    pub fn show(&self, value: &Value) -> String {
+        self.kind.show(value)
+    }
+
+    /// What it does, its default and its range: `text [default: 1; 1 to 9]`.
+    pub fn about(&self) -> String {
+        let range = self.kind.range_text();
+        let range = if range.is_empty() {
+            range
+        } else {
+            format!("; {range}")
+        };
+        format!("{} [default: {}{range}]", self.help, self.show_default())
+    }
+
+    /// The default, and what it means if the broker chooses.
+    pub fn show_default(&self) -> String {
+        match self.auto {
+            Some(meaning) => format!("auto, {meaning}"),
+            None => self.show(&self.default_value()),
+        }
+    }
+
+    /// Reads what a user wrote.
+    pub fn parse(&self, text: &str) -> Result<Value, value::Complaint> {
+        if self.auto.is_some() && text == "auto" {
+            return Ok(Value::Auto);
+        }
+        self.kind.parse(text)
+    }
+}
+
+/// The sections of the file, in order, each with what it is about.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("network", "Where clients connect"),
+    ("runtime", "How the machine is used"),
+    ("log", "What the broker says about itself, on stderr"),
+    ("limits", "Bounds per packet, per client and per shard"),
+];
+
+/// A row for a number in the limits.
+macro_rules! limit {
+    ($field:ident as $key:literal, $flag:literal, $kind:expr, $help:literal) => {
+        Setting {
+            section: "limits",
+            key: $key,
+            flag: $flag,
+            kind: $kind,
+            auto: None,
+            help: $help,
+            get: |settings| Value::Number(u64::from(settings.limits.$field)),
+            set: |settings, value| {
+                settings.limits.$field = value.number().try_into().expect(IN_RANGE);
+            },
+        }
+    };
+}
+
+/// All settings, section by section.
+pub static TABLE: &[Setting] = &[
+    Setting {
+        section: "network",
+        key: "listen",
+        flag: "listen",
+        kind: Kind::Addresses,
+        auto: None,
+        help: "Addresses to listen on, for MQTT over TCP. Port 0 takes a free port.",
+        get: |settings| Value::Addresses(settings.listen.clone()),
+        set: |settings, value| settings.listen = value.addresses(),
+    },
+    Setting {
+        section: "network",
+        key: "allow_anonymous",
+        flag: "allow-anonymous",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Let everybody who reaches the broker in, without a password. Needed to listen on an \
+               address that other machines can reach.",
+        get: |settings| Value::Switch(settings.allow_anonymous),
+        set: |settings, value| settings.allow_anonymous = value.switch(),
+    },
+    Setting {
+        section: "network",
+        key: "connections_max",
+        flag: "connections-max",
+        kind: Kind::Count(range(1, 50_000_000)),
+        auto: Some("as many as the limit of open files leaves room for"),
+        help: "Most connections of all shards together. Clients beyond it are closed at once.",
+        get: |settings| {
+            settings
+                .connections_max
+                .map_or(Value::Auto, |n| Value::Number(n.into()))
+        },
+        set: |settings, value| {
+            let number = value.number_or_auto();
+            settings.connections_max = number.map(|n| n.try_into().expect(IN_RANGE));
+        },
+    },
+    Setting {
+        section: "runtime",
+        key: "shards",
+        flag: "shards",
+        kind: Kind::Count(range(1, ShardId::COUNT_MAX as u64)),
+        auto: Some("one per core in `cores`, or per core that the process may use"),
+        help: "Shards: each is one thread on one core, and serves its share of the clients.",
+        get: |settings| {
+            settings
+                .shards
+                .map_or(Value::Auto, |n| Value::Number(n as u64))
+        },
+        set: |settings, value| {
+            let number = value.number_or_auto();
+            settings.shards = number.map(|n| n.try_into().expect(IN_RANGE));
+        },
+    },
+    Setting {
+        section: "runtime",
+        key: "cores",
+        flag: "cores",
+        kind: Kind::Cores,
+        auto: Some("the first cores that the process may use"),
+        help: "Cores that the shards run on, such as 0-3,6: one for each shard.",
+        get: |settings| settings.cores.clone().map_or(Value::Auto, Value::Cores),
+        set: |settings, value| settings.cores = value.cores_or_auto(),
+    },
+    Setting {
+        section: "runtime",
+        key: "inbox_messages_max",
+        flag: "inbox-messages-max",
+        kind: Kind::Count(range(64, 16_777_216)),
+        auto: None,
+        help: "Messages of other shards that may wait for one shard. Shards that find it full stop \
+               reading from their clients until there is room.",
+        get: |settings| Value::Number(settings.inbox_messages_max as u64),
+        set: |settings, value| {
+            settings.inbox_messages_max = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    Setting {
+        section: "runtime",
+        key: "ring_entries",
+        flag: "ring-entries",
+        kind: Kind::Count(range(64, 32_768)),
+        auto: None,
+        help: "Socket operations that one turn of a shard hands to the kernel in one system call.",
+        get: |settings| Value::Number(settings.ring.entries.into()),
+        set: |settings, value| {
+            settings.ring.entries = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    Setting {
+        section: "runtime",
+        key: "receive_buffers",
+        flag: "receive-buffers",
+        kind: Kind::PowerOfTwo(range(16, 32_768)),
+        auto: None,
+        help: "Receive buffers of a shard, shared by its connections. Memory is taken when they are \
+               first used.",
+        get: |settings| Value::Number(settings.ring.buffers_count.into()),
+        set: |settings, value| {
+            settings.ring.buffers_count = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    Setting {
+        section: "runtime",
+        key: "receive_buffer_size",
+        flag: "receive-buffer-size",
+        kind: Kind::Size(range(512, 1 << 20)),
+        auto: None,
+        help: "Size of one receive buffer: what one completion brings at most.",
+        get: |settings| Value::Number(settings.ring.buffer_size.into()),
+        set: |settings, value| {
+            settings.ring.buffer_size = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    Setting {
+        section: "log",
+        key: "filter",
+        flag: "log",
+        kind: Kind::LogFilter,
+        auto: None,
+        help: "What to log: off, error, warn, info, debug or trace; or by module, such as \
+               info,ringmq::probe=debug. Nothing is logged per message above debug.",
+        get: |settings| Value::Text(settings.log_filter.clone()),
+        set: |settings, value| settings.log_filter = value.text(),
+    },
+    Setting {
+        section: "log",
+        key: "format",
+        flag: "log-format",
+        kind: Kind::Choice(&["text", "json"]),
+        auto: None,
+        help: "How a line of the log looks: for people, or one JSON object per line.",
+        get: |settings| Value::Text(settings.log_format.clone()),
+        set: |settings, value| settings.log_format = value.text(),
+    },
+    Setting {
+        section: "limits",
+        key: "connect_deadline",
+        flag: "connect-deadline",
+        kind: Kind::Millis(range(100, 5 * MINUTE_MS)),
+        auto: None,
+        help: "Time from accept to a complete CONNECT; then the connection is closed. Bytes that trickle in do not extend it.",
+        get: |settings| {
+            let millis = settings.limits.connect_deadline.as_millis();
+            Value::Number(millis.try_into().expect(IN_RANGE))
+        },
+        set: |settings, value| {
+            settings.limits.connect_deadline = Duration::from_millis(value.number());
+        },
+    },
+    limit!(
+        connect_size_max as "connect_size_max",
+        "connect-size-max",
+        Kind::Size(range(128, PACKET_SIZE_MAX)),
+        "Largest CONNECT packet: what a client that was not let in yet may make the broker hold."
+    ),
+    limit!(
+        packet_size_max as "packet_size_max",
+        "packet-size-max",
+        Kind::Size(range(128, PACKET_SIZE_MAX)),
+        "Largest packet that a client may send, fixed header included. MQTT 5.0 clients are told in CONNACK."
+    ),
+    limit!(
+        client_id_size_max as "client_id_size_max",
+        "client-id-size-max",
+        Kind::Size(range(23, U16_MAX)),
+        "Longest client identifier."
+    ),
+    limit!(
+        topic_size_max as "topic_size_max",
+        "topic-size-max",
+        Kind::Size(range(1, U16_MAX)),
+        "Longest topic name or topic filter."
+    ),
+    limit!(
+        topic_levels_max as "topic_levels_max",
+        "topic-levels-max",
+        Kind::Count(range(1, U16_MAX)),
+        "Most levels of a topic name or topic filter."
+    ),
+    limit!(
+        subscriptions_max as "subscriptions_max",
+        "subscriptions-max",
+        Kind::Count(range(1, 10_000_000)),
+        "Most subscriptions of one client."
+    ),
+    limit!(
+        keep_alive_max_s as "keep_alive_max",
+        "keep-alive-max",
+        Kind::Seconds(range(0, U16_MAX)),
+        "Longest keep alive. Clients that ask for more, or for none, get this one; 0 sets no bound."
+    ),
+    limit!(
+        session_expiry_max_s as "session_expiry_max",
+        "session-expiry-max",
+        Kind::Seconds(range(0, U32_MAX)),
+        "Longest time that the session of an absent client is kept. MQTT 3.1.1 clients without \
+         clean session get it too. 4294967295 keeps sessions for ever."
+    ),
+    limit!(
+        inflight_messages_max as "inflight_messages_max",
+        "inflight-messages-max",
+        Kind::Count(range(1, U16_MAX)),
+        "QoS 1 and 2 messages in flight to a client that states no Receive Maximum."
+    ),
+    limit!(
+        receive_maximum as "receive_maximum",
+        "receive-maximum",
+        Kind::Count(range(1, U16_MAX)),
+        "QoS 2 messages that a client may have open towards the broker: the Receive Maximum of CONNACK."
+    ),
+    Setting {
+        section: "limits",
+        key: "receive_maximum_enforced",
+        flag: "receive-maximum-enforced",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Close clients that exceed the Receive Maximum; if false, up to 65535 open messages are tolerated.",
+        get: |settings| Value::Switch(settings.limits.receive_maximum_enforced),
+        set: |settings, value| settings.limits.receive_maximum_enforced = value.switch(),
+    },
+    limit!(
+        queued_messages_max as "queued_messages_max",
+        "queued-messages-max",
+        Kind::Count(range(0, 1_000_000_000)),
+        "QoS 1 and 2 messages that wait for one client, beyond those in flight."
+    ),
+    limit!(
+        queued_bytes_max as "queued_bytes_max",
+        "queued-bytes-max",
+        Kind::Size(range(0, 2 << 30)),
+        "Bytes of the messages that wait for one client."
+    ),
+    limit!(
+        unsent_bytes_max as "unsent_bytes_max",
+        "unsent-bytes-max",
+        Kind::Size(range(4096, 2 << 30)),
+        "Unsent bytes of one connection above which QoS 0 messages to it are dropped."
+    ),
+    limit!(
+        topic_alias_max as "topic_alias_max",
+        "topic-alias-max",
+        Kind::Count(range(0, U16_MAX)),
+        "Topic aliases that a client may use towards the broker; 0 turns them off."
+    ),
+    limit!(
+        retained_messages_max as "retained_messages_max",
+        "retained-messages-max",
+        Kind::Count(range(0, 1_000_000_000)),
+        "Retained messages of one shard."
+    ),
+    limit!(
+        retained_bytes_max as "retained_bytes_max",
+        "retained-bytes-max",
+        Kind::Size(range(0, TIB)),
+        "Bytes of the retained messages of one shard."
+    ),
+    limit!(
+        sessions_max as "sessions_max",
+        "sessions-max",
+        Kind::Count(range(1, 1_000_000_000)),
+        "Sessions of one shard, connected or not."
+    ),
+];
+
+/// The row of that key in that section.
+pub fn by_key(section: &str, key: &str) -> Option<&'static Setting> {
+    TABLE
+        .iter()
+        .find(|row| row.section == section && row.key == key)
+}
+
+/// The row of that option, without its dashes.
+pub fn by_flag(flag: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|row| row.flag == flag)
+}
+
+const fn range(min: u64, max: u64) -> Range {
+    Range { min, max }
+}
+
+const IN_RANGE: &str = "the range of a setting fits its field";
+const U16_MAX: u64 = u16::MAX as u64;
+const U32_MAX: u64 = u32::MAX as u64;
+const MINUTE_MS: u64 = 60 * 1000;
+const TIB: u64 = 1 << 40;
+
+/// The largest remaining length of MQTT and its header take 268,435,460 bytes; this is just below.
+const PACKET_SIZE_MAX: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_a_row() {
+        // A field that is added without a row does not compile here, or shows in the count.
+        let Settings {
+            listen: _,
+            allow_anonymous: _,
+            connections_max: _,
+            shards: _,
+            cores: _,
+            ring:
+                RingConfig {
+                    entries: _,
+                    buffers_count: _,
+                    buffer_size: _,
+                },
+            inbox_messages_max: _,
+            log_filter: _,
+            log_format: _,
+            limits,
+        } = Settings::default();
+        let Limits {
+            connect_deadline: _,
+            connect_size_max: _,
+            packet_size_max: _,
+            client_id_size_max: _,
+            topic_size_max: _,
+            topic_levels_max: _,
+            subscriptions_max: _,
+            keep_alive_max_s: _,
+            session_expiry_max_s: _,
+            inflight_messages_max: _,
+            receive_maximum: _,
+            receive_maximum_enforced: _,
+            queued_messages_max: _,
+            queued_bytes_max: _,
+            unsent_bytes_max: _,
+            topic_alias_max: _,
+            retained_messages_max: _,
+            retained_bytes_max: _,
+            sessions_max: _,
+        } = limits;
+        assert_eq!(TABLE.len(), 11 + 19);
+    }
+
+    #[test]
+    fn rows_have_names_of_their_own_in_known_sections() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert!(
+                SECTIONS.iter().any(|(name, _)| *name == row.section),
+                "{}",
+                row.key
+            );
+            for other in &TABLE[..index] {
+                assert_ne!(row.flag, other.flag);
+                assert_ne!(row.key, other.key);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_reads_what_it_writes_and_touches_nothing_else() {
+        for row in TABLE {
+            let changed = match row.kind {
+                Kind::Count(range)
+                | Kind::PowerOfTwo(range)
+                | Kind::Size(range)
+                | Kind::Seconds(range)
+                | Kind::Millis(range) => {
+                    for bound in [range.min, range.max] {
+                        let mut settings = Settings::default();
+                        (row.set)(&mut settings, Value::Number(bound));
+                        assert_eq!((row.get)(&settings), Value::Number(bound), "{}", row.key);
+                    }
+                    Value::Number(range.max)
+                }
+                Kind::Switch => Value::Switch(!row.default_value().switch()),
+                Kind::Addresses => Value::Addresses(vec!["[::1]:7".parse().unwrap()]),
+                Kind::Cores => Value::Cores(vec![5]),
+                Kind::Choice(words) => Value::Text(words[1].to_owned()),
+                Kind::LogFilter => Value::Text("off".to_owned()),
+            };
+            let mut settings = Settings::default();
+            (row.set)(&mut settings, changed.clone());
+            for other in TABLE {
+                let expected = if other.flag == row.flag {
+                    changed.clone()
+                } else {
+                    other.default_value()
+                };
+                assert_eq!(
+                    (other.get)(&settings),
+                    expected,
+                    "{} sets {}",
+                    row.key,
+                    other.key
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_of_every_row_may_be_written() {
+        for row in TABLE {
+            let value = row.default_value();
+            let shown = row.show(&value);
+            assert_eq!(row.parse(&shown), Ok(value), "{} = {shown}", row.key);
+        }
+    }
+}

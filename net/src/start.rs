@@ -1,0 +1,191 @@
+//! From settings to a running broker, and to its end.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use ringmq::{Broker, BrokerConfig, StartError};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{info, warn};
+
+use crate::config::count;
+use crate::log::Log;
+use crate::probe::facts::{Facts, raise_limits};
+use crate::probe::{Finding, Plan, show_cores};
+use crate::settings::{self, Settings};
+
+/// Why the broker could not run.
+#[derive(Debug)]
+pub enum Failure {
+    /// The machine does not let it.
+    Machine(Vec<Finding>),
+    /// The log or the signals could not be set up.
+    Setup(&'static str, io::Error),
+    /// A shard could not start.
+    Start(StartError),
+}
+
+/// Runs the broker until a signal ends it.
+pub fn run(settings: &Settings) -> Result<(), Failure> {
+    // Before the first thread, so that all of them leave the signals to the one that waits.
+    let stop = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
+    let log = Log::start(&settings.log_filter, &settings.log_format)
+        .map_err(|error| Failure::Setup("the log", error))?;
+    let ended = serve(settings, &stop);
+    log.finish();
+    ended
+}
+
+fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failure> {
+    raise_limits();
+    let facts = Facts::gather(&settings.listen);
+    let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
+    for Finding { what, fix } in &warnings {
+        warn!("{what}. Fix: {fix}");
+    }
+    let broker = Broker::start(&broker_config(settings, &plan)).map_err(Failure::Start)?;
+    let addresses = broker.local_addresses().to_vec();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kernel = facts.kernel_release,
+        shards = plan.shards,
+        cores = show_cores(&plan.cores),
+        "started"
+    );
+    // Nobody has to read it: a closed stdout is no failure.
+    let _ = io::stdout().write_all(greeting(settings, &plan, &addresses).as_bytes());
+    // The watching thread outlives this one, so the channel does not close before a signal came.
+    if let Ok(signal) = stop.recv() {
+        info!(signal, "stopping");
+    }
+    broker.shutdown();
+    broker.join();
+    info!("stopped");
+    Ok(())
+}
+
+/// Yields the signal that asks the broker to stop. A second one ends the process at once, and so
+/// does an end that takes too long.
+fn watch_signals() -> io::Result<Receiver<&'static str>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let (stop, stopped) = channel();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let mut stopping = false;
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => warn!("SIGHUP: settings are read at the start only, restart for it"),
+                    _ if stopping => std::process::exit(128 + signal),
+                    _ => {
+                        stopping = true;
+                        start_deadline();
+                        let name = if signal == SIGINT {
+                            "SIGINT"
+                        } else {
+                            "SIGTERM"
+                        };
+                        // The other end is gone only when the process ends anyway.
+                        let _ = stop.send(name);
+                    }
+                }
+            }
+        })?;
+    Ok(stopped)
+}
+
+/// Without this thread a stuck shard would keep the process; without the thread it still ends.
+fn start_deadline() {
+    let _ = std::thread::Builder::new()
+        .name("deadline".to_owned())
+        .spawn(|| {
+            std::thread::sleep(STOP_TIME_MAX);
+            let _ = writeln!(
+                io::stderr(),
+                "ringmq: the shards did not stop within {} s: cut short",
+                STOP_TIME_MAX.as_secs_f32()
+            );
+            std::process::exit(1);
+        });
+}
+
+fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
+    BrokerConfig {
+        listen: settings.listen.clone(),
+        shards: plan.shards,
+        cores: plan.cores.clone(),
+        limits: settings.limits.clone(),
+        ring: settings.ring,
+        inbox_messages_max: settings.inbox_messages_max,
+        connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),
+    }
+}
+
+/// What a user at a terminal wants to know first.
+fn greeting(settings: &Settings, plan: &Plan, addresses: &[SocketAddr]) -> String {
+    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let limit = |flag: &str| {
+        let row = settings::by_flag(flag).expect("a setting of the table");
+        row.show(&(row.get)(settings))
+    };
+    let mut text = format!(
+        "ringmq {} listens on {} for MQTT 3.1.1 and 5.0, without passwords\n\
+         {} {}, room for {} connections\n\
+         limits: packets of {}; per client {} messages or {} queued, {} subscriptions; \
+         sessions kept {}\n",
+        env!("CARGO_PKG_VERSION"),
+        shown.join(", "),
+        count(plan.shards, "shard"),
+        match plan.cores[..] {
+            [] => "on shared cores".to_owned(),
+            [core] => format!("on core {core}"),
+            _ => format!("on cores {}", show_cores(&plan.cores)),
+        },
+        plan.connections_max,
+        limit("packet-size-max"),
+        limit("queued-messages-max"),
+        limit("queued-bytes-max"),
+        limit("subscriptions-max"),
+        limit("session-expiry-max"),
+    );
+    if let Some(address) = addresses.first() {
+        let (host, port) = (reachable(address.ip()), address.port());
+        text += &format!(
+            "try it in two other terminals:\n\
+             \x20 mosquitto_sub -h {host} -p {port} -t 'demo/#' -v\n\
+             \x20 mosquitto_pub -h {host} -p {port} -t demo/hello -m 'Hello'\n"
+        );
+    }
+    text + "stop it with Ctrl-C\n"
+}
+
+/// An address to connect to from this machine.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => ip,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Machine(findings) => {
+                f.write_str("cannot start")?;
+                for Finding { what, fix } in findings {
+                    write!(f, "\n  {what}\n    fix: {fix}")?;
+                }
+                Ok(())
+            }
+            Failure::Setup(what, error) => write!(f, "cannot set up {what}: {error}"),
+            Failure::Start(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+/// The clients are told and the sockets closed well within it; service managers allow more.
+const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
