@@ -118,7 +118,7 @@ fn explain_ring(refusal: &RingRefusal, facts: &Facts) -> Finding {
             finding(
                 format!("a seccomp filter forbids io_uring ({name}), as container runtimes do"),
                 "start the container with --security-opt seccomp=scripts/seccomp.json, the profile \
-                 that comes with ringmq; for systemd add @io-event to SystemCallFilter",
+                 that comes with ringmq; in a systemd unit, add @aio to SystemCallFilter=",
             )
         }
         (RingStep::Setup | RingStep::Register, EPERM | EACCES, _) => finding(

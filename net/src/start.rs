@@ -52,7 +52,10 @@ fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failu
         version = env!("CARGO_PKG_VERSION"),
         kernel = facts.kernel_release,
         shards = plan.shards,
-        cores = show_cores(&plan.cores),
+        cores = match plan.cores[..] {
+            [] => "shared".to_owned(),
+            _ => show_cores(&plan.cores),
+        },
         "started"
     );
     // Nobody has to read it: a closed stdout is no failure.
