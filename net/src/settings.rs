@@ -17,7 +17,7 @@ pub mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ringmq::{BrokerConfig, RingConfig};
+use ringmq::{BrokerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use value::{Kind, Range, Value};
@@ -274,6 +274,29 @@ pub static TABLE: &[Setting] = &[
         },
     },
     Setting {
+        section: "runtime",
+        key: "ring_wait",
+        flag: "ring-wait",
+        kind: Kind::Choice(&["ring", "executor"]),
+        auto: None,
+        help: "Where a shard without work sleeps: in its own ring, which takes the fewest system \
+               calls, or in the executor, which then can run other tasks. For measurements.",
+        get: |settings| {
+            let word = match settings.ring.wait {
+                Wait::Ring => "ring",
+                Wait::Executor => "executor",
+            };
+            Value::Text(word.to_owned())
+        },
+        set: |settings, value| {
+            settings.ring.wait = match value.text().as_str() {
+                "ring" => Wait::Ring,
+                "executor" => Wait::Executor,
+                other => unreachable!("{other} is not one of the choices"),
+            };
+        },
+    },
+    Setting {
         section: "log",
         key: "filter",
         flag: "log",
@@ -467,6 +490,7 @@ mod tests {
                     entries: _,
                     buffers_count: _,
                     buffer_size: _,
+                    wait: _,
                 },
             inbox_messages_max: _,
             log_filter: _,
@@ -494,7 +518,7 @@ mod tests {
             retained_bytes_max: _,
             sessions_max: _,
         } = limits;
-        assert_eq!(TABLE.len(), 11 + 19);
+        assert_eq!(TABLE.len(), 12 + 19);
     }
 
     #[test]
