@@ -343,6 +343,21 @@ fn clients_are_told_when_a_signal_stops_the_broker() {
 }
 
 #[test]
+fn a_second_signal_cuts_the_stop_short() {
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let broker = Broker::start(&["--shards", "1"]);
+        // A client that got its goodbye and does not close keeps the broker waiting for a while.
+        let mut client = connect(broker.address, 5);
+        broker.signal(signal);
+        client.read_to_end(&mut Vec::new()).unwrap();
+        broker.signal(signal);
+        let (code, log) = broker.end();
+        assert_eq!(code, Some(expected), "{log}");
+        drop(client);
+    }
+}
+
+#[test]
 fn a_hangup_does_not_end_the_broker() {
     let broker = Broker::start(&["--shards", "1"]);
     broker.signal(Signal::HUP);
