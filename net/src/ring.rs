@@ -242,7 +242,7 @@ impl KernelRing {
     pub(crate) fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
         // The completion queue takes a burst of one completion per connection without overflow; an
         // overflow costs speed, but loses nothing.
-        let mut ring = IoUring::builder()
+        let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
@@ -379,6 +379,17 @@ impl KernelRing {
         landed.expect("a send completes once")
     }
 
+    /// Cancels everything that is in flight, and drops what comes of it.
+    fn end_all(&mut self) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(entry.user_data(Tag::Quiet.with(0)));
+        for _ in 0..CANCEL_ROUNDS_MAX {
+            self.submit();
+            self.reap(usize::MAX);
+            while self.pop().is_some() {}
+        }
+    }
+
     /// What a completion means; `None` for those that only say that a wish was heard.
     fn decode(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let (tag, rest) = Tag::split(entry.user_data());
@@ -433,6 +444,12 @@ impl KernelRing {
                 if result.is_ok() {
                     self.listen_for_signals();
                 }
+                None
+            }
+            Tag::TimerUpdate => {
+                // Too late: it fired, and `TimerFired` makes the reactor set it again.
+                let is_fine = matches!(result, Ok(_) | Err(Errno::NOENT | Errno::ALREADY));
+                assert!(is_fine, "the timer cannot be set: {result:?}");
                 None
             }
             Tag::Quiet => None,
@@ -491,14 +508,17 @@ impl Ring for KernelRing {
             .sec(nanos / NANOS_PER_SEC)
             .nsec((nanos % NANOS_PER_SEC) as u32);
         let timer = &raw const *self.memory.timer;
-        let flags = TimeoutFlags::ABS | TimeoutFlags::BOOTTIME;
         if self.timer_set {
-            // Fails if the timer fires meanwhile; then `TimerFired` makes the reactor set it again.
-            let entry = opcode::TimeoutUpdate::new(Tag::Timer.with(0), timer).flags(flags);
-            self.push(entry.build().user_data(Tag::Quiet.with(0)));
+            // It keeps its clock, which an update may not name.
+            let entry = opcode::TimeoutUpdate::new(Tag::Timer.with(0), timer)
+                .flags(TimeoutFlags::ABS)
+                .build();
+            self.push(entry.user_data(Tag::TimerUpdate.with(0)));
         } else {
             self.timer_set = true;
-            let entry = opcode::Timeout::new(timer).flags(flags).build();
+            let entry = opcode::Timeout::new(timer)
+                .flags(TimeoutFlags::ABS | TimeoutFlags::BOOTTIME)
+                .build();
             self.push(entry.user_data(Tag::Timer.with(0)));
         }
     }
@@ -569,13 +589,7 @@ impl Ring for KernelRing {
 
 impl Drop for KernelRing {
     fn drop(&mut self) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(entry.user_data(Tag::Quiet.with(0)));
-        for _ in 0..CANCEL_ROUNDS_MAX {
-            self.submit();
-            self.reap(usize::MAX);
-            while self.pop().is_some() {}
-        }
+        self.end_all();
         if self.inflight > 0 {
             // The kernel ends the operations of a closed ring on its own time: it may still use the
             // memory. The process is about to end, so leaking it costs nothing.
@@ -617,6 +631,7 @@ enum Tag {
     Cancel,
     Close,
     Timer,
+    TimerUpdate,
     /// Somebody signalled the wake-up descriptor.
     Signal,
     /// The completion says nothing.
@@ -637,8 +652,9 @@ impl Tag {
             4 => Tag::Cancel,
             5 => Tag::Close,
             6 => Tag::Timer,
-            7 => Tag::Signal,
-            8 => Tag::Quiet,
+            7 => Tag::TimerUpdate,
+            8 => Tag::Signal,
+            9 => Tag::Quiet,
             other => panic!("a completion of an unknown kind: {other}"),
         };
         (tag, user_data & ((1 << TAG_SHIFT) - 1))
@@ -671,3 +687,198 @@ const PIECES_MAX: usize = 1024;
 const CANCEL_ROUNDS_MAX: usize = 4;
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 const TAG_SHIFT: u32 = 56;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use ringmq_core::connection::{Chunk, Output};
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    fn ring(entries: u32, buffers_count: u16) -> KernelRing {
+        let config = RingConfig {
+            entries,
+            buffers_count,
+            buffer_size: 64,
+            wait: Wait::Ring,
+        };
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        KernelRing::new(config, wakeup).unwrap()
+    }
+
+    fn conn(index: u32) -> ConnId {
+        ConnId {
+            index,
+            generation: 7,
+        }
+    }
+
+    /// Everything that completes without waiting.
+    fn completions(ring: &mut KernelRing) -> Vec<Completion> {
+        let mut all = Vec::new();
+        loop {
+            ring.submit();
+            ring.reap(usize::MAX);
+            let before = all.len();
+            all.extend(std::iter::from_fn(|| ring.pop()));
+            if all.len() == before {
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn operations_beyond_the_queue_and_completions_beyond_theirs_are_not_lost() {
+        // One entry for submissions, four for completions.
+        let mut ring = ring(1, 64);
+        let mut pairs: Vec<_> = (0..64).map(|_| UnixStream::pair().unwrap()).collect();
+        for (index, (ours, theirs)) in pairs.iter_mut().enumerate() {
+            ring.receive(conn(index as u32), ours.as_fd(), Receive::Multishot);
+            theirs.write_all(&[index as u8]).unwrap();
+        }
+        for round in 0..3 {
+            let mut seen = [0; 64];
+            for completion in completions(&mut ring) {
+                let Completion::Received(Received { conn, input, more }) = completion else {
+                    panic!("{completion:?}")
+                };
+                let index = conn.index as usize;
+                if let Input::Chunk(lease) = input {
+                    assert_eq!(ring.bytes(&lease), [conn.index as u8]);
+                    seen[index] += 1;
+                    ring.give_back(lease);
+                }
+                // A multishot whose completion does not fit ends with it.
+                if !more {
+                    ring.receive(conn, pairs[index].0.as_fd(), Receive::Multishot);
+                }
+            }
+            assert_eq!(seen, [1; 64], "round {round}");
+            // All wake at once, outside of a submission.
+            ring.submit();
+            for (index, (_, theirs)) in pairs.iter_mut().enumerate() {
+                theirs.write_all(&[index as u8]).unwrap();
+            }
+        }
+        assert!(ring.overflow_count() > 0);
+    }
+
+    #[test]
+    fn a_receive_without_a_free_buffer_says_so_and_works_again_with_one() {
+        let mut ring = ring(8, 1);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&[1; 100]).unwrap();
+        ring.receive(conn(3), ours.as_fd(), Receive::Multishot);
+        let mut found = completions(&mut ring).into_iter();
+        let Some(Completion::Received(Received {
+            input: Input::Chunk(lease),
+            ..
+        })) = found.next()
+        else {
+            panic!("no chunk")
+        };
+        assert_eq!(lease.size(), 64);
+        let exhausted = found.next();
+        assert!(
+            matches!(
+                &exhausted,
+                Some(Completion::Received(Received {
+                    input: Input::Failed(Errno::NOBUFS),
+                    more: false,
+                    ..
+                }))
+            ),
+            "{exhausted:?}"
+        );
+        ring.give_back(lease);
+        ring.receive(conn(3), ours.as_fd(), Receive::Once);
+        let rest = completions(&mut ring);
+        assert!(
+            matches!(
+                &rest[..],
+                [Completion::Received(Received {
+                    input: Input::Chunk(lease),
+                    more: false,
+                    ..
+                })] if lease.size() == 36
+            ),
+            "{rest:?}"
+        );
+    }
+
+    #[test]
+    fn a_cancelled_send_comes_back_with_its_buffers() {
+        let mut ring = ring(8, 1);
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        // Much more than the socket takes: it waits in the kernel.
+        let chunks = vec![Chunk::Own(vec![0; 1 << 20]), Chunk::Own(vec![0; 1 << 20])];
+        ring.send(conn(1), ours.as_fd(), Flight::new(Output::Many(chunks)));
+        assert!(completions(&mut ring).is_empty());
+        ring.cancel(conn(1), ours.as_fd(), Cancel::All);
+        let mut ended = completions(&mut ring);
+        ended.sort_by_key(|c| matches!(c, Completion::Cancelled { .. }));
+        let [
+            Completion::Sent { flight, .. },
+            Completion::Cancelled { conn: of },
+        ] = &ended[..]
+        else {
+            panic!("{ended:?}")
+        };
+        assert_eq!((flight.is_landed(), *of), (false, conn(1)));
+    }
+
+    #[test]
+    fn a_ring_dropped_in_the_middle_of_its_work_ends_it_first() {
+        let mut ring = ring(8, 4);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ring.receive(conn(1), ours.as_fd(), Receive::Multishot);
+        let output = Output::One(vec![0; 1 << 21]);
+        ring.send(conn(1), ours.as_fd(), Flight::new(output));
+        ring.set_timer(Instant::from_nanos(u64::MAX / 2));
+        assert!(completions(&mut ring).is_empty());
+        assert_eq!(ring.inflight, 4, "receive, send, timer and wake-up");
+        ring.end_all();
+        assert_eq!(ring.inflight, 0);
+        drop((ring, theirs));
+    }
+
+    #[test]
+    fn a_timer_that_is_set_again_fires_at_the_new_time_and_once() {
+        let mut ring = ring(8, 1);
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now = boot.tv_sec as u64 * NANOS_PER_SEC + boot.tv_nsec as u64;
+        for far in [3600, 60, 0] {
+            ring.set_timer(Instant::from_nanos(now + far * NANOS_PER_SEC));
+            ring.submit();
+        }
+        let mut fired = Vec::new();
+        while fired.is_empty() {
+            ring.submit_and_wait();
+            fired = completions(&mut ring);
+        }
+        assert!(matches!(fired[..], [Completion::TimerFired]), "{fired:?}");
+        // Set after it fired, it is a timer of its own.
+        ring.set_timer(Instant::from_nanos(now));
+        ring.submit_and_wait();
+        let again = completions(&mut ring);
+        assert!(matches!(again[..], [Completion::TimerFired]), "{again:?}");
+    }
+
+    #[test]
+    fn a_send_to_a_closed_peer_is_an_error_and_no_signal() {
+        let mut ring = ring(8, 1);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let output = Output::One(b"x".to_vec());
+        ring.send(conn(1), ours.as_fd(), Flight::new(output));
+        let ended = completions(&mut ring);
+        let [Completion::Sent { result, .. }] = &ended[..] else {
+            panic!("{ended:?}")
+        };
+        assert_eq!(*result, Err(Errno::PIPE));
+    }
+}
