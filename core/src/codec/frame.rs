@@ -140,8 +140,10 @@ impl PacketKind {
     }
 }
 
-/// Size of the largest buffer that is kept for the next packet in pieces of the same input.
-const KEPT_SIZE_MAX: usize = 4096;
+/// Size of the largest buffer that is kept for the next packet in pieces of the same input: a stream
+/// of small messages then costs no allocation per input, and a packet that stops after one byte
+/// does not hold much.
+const KEPT_SIZE_MAX: usize = 512;
 
 impl Framer {
     /// The next packet, if the rest of it is in `input`. Whatever is used of `input` is cut off its
@@ -152,7 +154,10 @@ impl Framer {
         input: &mut &'i [u8],
         rules: &FrameRules,
     ) -> Result<Option<Frame<'s>>, DecodeError> {
-        if self.partial.capacity() > 0 {
+        if self.given_out {
+            self.forget(input.is_empty());
+        }
+        if !self.partial.is_empty() {
             return self.next_in_pieces(input, rules);
         }
         let Some(header) = Header::parse(input, rules)? else {
@@ -177,6 +182,11 @@ impl Framer {
         }
     }
 
+    /// Bytes of heap memory held: never more than 512 or twice what arrived of one packet.
+    pub fn memory_size(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// The bytes of a packet that is not complete, for a handover.
     pub fn into_partial(self) -> Vec<u8> {
         if self.given_out {
@@ -186,31 +196,12 @@ impl Framer {
         }
     }
 
-    /// `next` while memory is held.
+    /// `next` while the beginning of a packet is held.
     fn next_in_pieces<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i [u8],
         rules: &FrameRules,
     ) -> Result<Option<Frame<'s>>, DecodeError> {
-        if self.given_out {
-            self.forget(input.is_empty());
-            if self.partial.capacity() == 0 {
-                return self.next(input, rules);
-            }
-        }
-        if self.partial.is_empty() {
-            // A buffer that waits for the next packet in pieces. It goes when that does not come.
-            let Some(header) = Header::parse(input, rules)? else {
-                return Ok(self.keep(input, 0));
-            };
-            return match input.split_at_checked(header.packet_size as usize) {
-                Some((raw, rest)) => {
-                    *input = rest;
-                    Ok(Some(header.frame(raw)))
-                }
-                None => Ok(self.keep(input, header.packet_size)),
-            };
-        }
         while self.packet_size == 0 {
             match Header::parse(&self.partial, rules)? {
                 Some(header) => self.packet_size = header.packet_size,

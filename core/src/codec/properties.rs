@@ -255,6 +255,9 @@ pub struct UserProperties<'a> {
 }
 
 impl<'a> UserProperties<'a> {
+    /// No user properties.
+    pub const NONE: UserProperties<'static> = UserProperties { section: &[] };
+
     /// User properties from their encoding, as [`UserProperties::push`] makes it.
     pub fn parse(section: &'a [u8]) -> Result<UserProperties<'a>, DecodeError> {
         let mut reader = PropertyReader::new(section);
@@ -335,7 +338,7 @@ impl<'a> ReasonProperties<'a> {
     /// No properties.
     pub const EMPTY: ReasonProperties<'static> = ReasonProperties {
         reason_string: None,
-        user_properties: UserProperties { section: &[] },
+        user_properties: UserProperties::NONE,
     };
 
     pub(super) fn parse(section: &'a [u8]) -> Result<ReasonProperties<'a>, DecodeError> {

@@ -292,6 +292,11 @@ impl PartialEq for PublishProperties<'_> {
 impl Eq for PublishProperties<'_> {}
 
 impl<'a> SubscriptionIds<'a> {
+    /// No identifiers.
+    pub const NONE: SubscriptionIds<'static> = SubscriptionIds {
+        source: SubscriptionIdSource::Listed(&[]),
+    };
+
     /// These identifiers, each 1..=268,435,455.
     pub fn listed(ids: &'a [u32]) -> SubscriptionIds<'a> {
         SubscriptionIds {
@@ -328,7 +333,7 @@ impl<'a> SubscriptionIds<'a> {
 
 impl Default for SubscriptionIds<'_> {
     fn default() -> Self {
-        SubscriptionIds::listed(&[])
+        SubscriptionIds::NONE
     }
 }
 
