@@ -221,8 +221,9 @@ impl Framer {
         if piece.len() < missing {
             return Ok(None);
         }
-        self.given_out = true;
+        // Judged again, because the rules may have become stricter meanwhile.
         let header = Header::parse(&self.partial, rules)?;
+        self.given_out = header.is_some();
         Ok(header.map(|header| header.frame(&self.partial)))
     }
 

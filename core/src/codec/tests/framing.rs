@@ -273,3 +273,24 @@ fn a_buffer_is_used_again_within_an_input_and_freed_at_its_end() {
     assert_eq!(framer.next(&mut input, &rules), Ok(None));
     assert_eq!(framer.memory_size(), 0);
 }
+
+#[test]
+fn rules_that_become_stricter_hold_for_the_packet_under_way() {
+    let mut framer = Framer::default();
+    let stream = bytes("30 05 00 03 'a/b 30 05 00 03 'a/b");
+    let strict = FrameRules {
+        size_max: 6,
+        ..rules(V311, FromClient)
+    };
+    assert_eq!(
+        framer.next(&mut &stream[..3], &rules(V311, FromClient)),
+        Ok(None)
+    );
+    let mut input = &stream[3..];
+    for _ in 0..2 {
+        assert_eq!(
+            framer.next(&mut input, &strict),
+            Err(DecodeError::PacketTooLarge)
+        );
+    }
+}

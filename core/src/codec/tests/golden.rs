@@ -1,5 +1,7 @@
 //! Bytes of each packet, written by hand from the standard.
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::ids::PacketId;
 use Direction::{FromClient, FromServer};
@@ -362,7 +364,7 @@ fn a_publish_from_parts_can_be_patched() {
         properties: &bytes("01 01"),
         message_expiry_s: Some(3),
         topic_alias: Some(2),
-        subscription_ids: &[1, 128],
+        subscription_ids: &[NonZeroU32::MIN, NonZeroU32::new(128).unwrap()],
         payload: b"pay",
     };
     let head = PublishHead {
