@@ -1,5 +1,8 @@
 //! The program as a user meets it: options, messages, exit codes, signals.
 
+// The configuration of clippy admits it in functions marked as tests, but not in what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -216,7 +219,7 @@ fn a_file_without_permission_is_named_with_the_reason() {
         return;
     }
     let file = File::new(b"");
-    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o0)).unwrap();
     let output = run(&["--config", file.name()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("may not be read by this user"));
