@@ -44,9 +44,15 @@ impl Bench {
 
     /// Connects a client in slot `index`.
     pub fn connect(&mut self, index: u32, version: Version) {
-        let conn = ConnId { index, generation: 0 };
-        let accepted =
-            Event::Accepted { conn, peer: PeerIdentity::default(), since: self.now };
+        let conn = ConnId {
+            index,
+            generation: 0,
+        };
+        let accepted = Event::Accepted {
+            conn,
+            peer: PeerIdentity::default(),
+            since: self.now,
+        };
         self.shard.handle(self.now, accepted, &mut self.out);
         let connect = Connect {
             version,
@@ -66,7 +72,10 @@ impl Bench {
 
     /// Subscribes the client in slot `index`.
     pub fn subscribe(&mut self, index: u32, version: Version, filter: &str, qos: QoS) {
-        let lines = [Subscription { filter, options: SubscribeOptions::with_qos(qos) }];
+        let lines = [Subscription {
+            filter,
+            options: SubscribeOptions::with_qos(qos),
+        }];
         let subscribe = Subscribe {
             packet_id: PacketId::new(1).expect("not zero"),
             subscription_id: None,
@@ -81,8 +90,12 @@ impl Bench {
 
     /// Bytes from a client.
     pub fn receive(&mut self, index: u32, bytes: &[u8]) {
-        let conn = ConnId { index, generation: 0 };
-        self.shard.handle(self.now, Event::Received { conn, bytes }, &mut self.out);
+        let conn = ConnId {
+            index,
+            generation: 0,
+        };
+        self.shard
+            .handle(self.now, Event::Received { conn, bytes }, &mut self.out);
     }
 
     /// Takes what the shard has to send, at once; `seen` gets each connection's bytes.
@@ -93,16 +106,15 @@ impl Bench {
                 match &output {
                     Output::One(bytes) => seen(conn.index, bytes),
                     Output::Many(chunks) => {
-                        chunks.iter().for_each(|chunk| seen(conn.index, chunk.as_slice()));
+                        chunks
+                            .iter()
+                            .for_each(|chunk| seen(conn.index, chunk.as_slice()));
                     }
                 }
                 let size = output.size() as u32;
                 self.shard.recycle(output);
-                self.shard.handle(
-                    self.now,
-                    Event::SendProgress { conn, size },
-                    &mut self.out,
-                );
+                self.shard
+                    .handle(self.now, Event::SendProgress { conn, size }, &mut self.out);
             }
         }
     }
