@@ -179,9 +179,11 @@ def session(place):
 
 def takeover(place):
     first = place.subscribe(place.topic("t"), options=["-q", "1", "-d"], name="twin", form="got %p")
-    # A publisher with the subscriber's id: the subscriber loses its connection and comes back by itself.
+    # A publisher with the subscriber's id: the subscriber loses its connection and comes back by itself, or ends
+    # if it is told the reason.
     place.publish(place.topic("other"), ["x"], "-q", "1", name="twin")
-    while "sending CONNECT" not in first.line("second CONNECT of the client that was taken over"):
+    words = ("sending CONNECT", "received DISCONNECT (142)")
+    while not any(word in first.line("notice that the client was taken over") for word in words):
         pass
 
 

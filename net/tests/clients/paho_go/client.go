@@ -144,7 +144,8 @@ func (c *client) waitLost() {
 
 // close sends DISCONNECT and waits until the broker has ended the connection.
 func (c *client) close() {
-	c.mqtt.Disconnect(0)
+	// The library closes the socket under its own writer if DISCONNECT is not written within this time.
+	c.mqtt.Disconnect(uint(wait / time.Millisecond))
 	select {
 	case <-c.relay.ended:
 	case <-time.After(wait):
