@@ -182,7 +182,7 @@ def takeover(place):
     # A publisher with the subscriber's id: the subscriber loses its connection and comes back by itself, or ends
     # if it is told the reason.
     place.publish(place.topic("other"), ["x"], "-q", "1", name="twin")
-    words = ("sending CONNECT", "received DISCONNECT (142)")
+    words = ("sending CONNECT", "Received DISCONNECT (142)")
     while not any(word in first.line("notice that the client was taken over") for word in words):
         pass
 

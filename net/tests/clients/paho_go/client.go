@@ -19,9 +19,8 @@ const (
 
 // place is where one run of a scenario happens: the broker, and client ids and topics of its own.
 type place struct {
-	broker  string
-	tag     string
-	clients []*client
+	broker string
+	tag    string
 }
 
 type options struct {
@@ -69,16 +68,9 @@ func (p *place) client(name string, opt options) *client {
 		set.SetWill(opt.will.topic, opt.will.payload, opt.will.qos, opt.will.retain)
 	}
 	c.mqtt = mqtt.NewClient(set)
-	p.clients = append(p.clients, c)
 	settle(c.mqtt.Connect(), "CONNACK for "+name)
 	c.sessionPresent = <-c.relay.sessionPresent
 	return c
-}
-
-func (p *place) closeAll() {
-	for _, c := range p.clients {
-		c.relay.cut()
-	}
 }
 
 func (c *client) subscribe(filter string, qos byte) {

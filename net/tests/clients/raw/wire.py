@@ -256,7 +256,7 @@ def run(scenarios, arguments, wanted, at_once):
             line = f"ok {name}"
         except Exception as error:  # Whatever went wrong is the scenario's result.
             failed.append(name)
-            line = f"FAIL {name}: {type(error).__name__}: {error}"
+            line = " ".join(f"FAIL {name}: {type(error).__name__}: {error}".split())
         with lock:
             print(line, flush=True)
 
