@@ -213,7 +213,7 @@ impl Client {
             } => Past::CleanDoubt,
             // The unanswered CONNECT may have renewed the session, or begun one.
             State::Connecting { .. } => match self.session.past {
-                Past::Known { lost_at } if now < lost_at + self.session_expiry() => {
+                Past::Known { lost_at } if self.session_expiry() > RUN_MAX => {
                     Past::Known { lost_at }
                 }
                 Past::None => Past::None,
@@ -709,5 +709,7 @@ impl Client {
 const OUTGOING_MAX: u16 = 20;
 /// Packet identifiers that a client uses; more than it can have open.
 const PACKET_IDS: u16 = 60;
+/// Longer than any run takes: a session with a longer expiry does not end by itself.
+const RUN_MAX: Duration = Duration::from_secs(1800);
 /// Sessions may live that much longer than they have to.
 const SESSION_SLACK: Duration = Duration::from_secs(2);

@@ -108,6 +108,8 @@ struct View {
     latest: BTreeMap<(usize, String, QoS, QoS), u32>,
     /// Latest value of a retained topic, and when it came.
     values: BTreeMap<String, (u32, Tick)>,
+    /// When the last deletion of a retained topic came.
+    deletions: BTreeMap<String, Tick>,
 }
 
 #[derive(Debug, Default)]
@@ -255,6 +257,7 @@ impl Oracle {
         view.copies.clear();
         view.latest.clear();
         view.values.clear();
+        view.deletions.clear();
     }
 
     /// A client writes SUBSCRIBE.
@@ -362,12 +365,14 @@ impl Oracle {
                 .filter(|&&index| self.messages[index].payload.is_empty());
             let same_label =
                 |&&index: &&usize| got.label.is_some() && self.messages[index].label == got.label;
+            let at = |index: usize| self.messages[index].version.unwrap_or(0);
+            // Without label it is the deletion that was seen already, or else the next one.
+            let again = deletions.clone().rfind(|&&index| at(index) <= seen);
             return deletions
                 .clone()
                 .find(same_label)
-                .or(deletions
-                    .clone()
-                    .find(|&&index| self.messages[index].version > Some(seen)))
+                .or(again.filter(|_| got.dup))
+                .or(deletions.clone().find(|&&index| at(index) >= seen))
                 .or(deletions.next_back())
                 .copied()
                 .ok_or_else(unknown);
@@ -519,6 +524,9 @@ impl Oracle {
     ) -> Result<(), Broken> {
         let (message, view) = (&self.messages[index], &mut self.views[client]);
         if let Some(version) = message.version {
+            if got.payload.is_empty() {
+                view.deletions.insert(got.topic.clone(), self.tick);
+            }
             let latest = view.values.entry(got.topic.clone()).or_insert((0, 0));
             if version >= latest.0 {
                 *latest = (version, self.tick);
@@ -540,9 +548,9 @@ impl Oracle {
         // The first copy may have come too early for this subscriber, or expired: then it sees only
         // the repetition.
         let sure = |s: &Subscription| {
-            s.sure_from.is_some_and(|from| from <= message.begun)
-                && !(s.renews || s.renewed)
-                && s.unsure_from.is_none_or(|from| from > message.begun)
+            let undisturbed = !s.renews && !s.renewed && s.unsure_from.is_none();
+            let early = s.sure_from.is_some_and(|from| from <= message.begun);
+            undisturbed && early && s.options.qos >= got.qos
         };
         let subscribed = view
             .subscriptions
@@ -603,14 +611,10 @@ impl Oracle {
             return Ok(());
         }
         let arrived = if message.payload.is_empty() {
-            // One deletion may have been taken for an earlier one: nothing in it tells.
-            view.values
+            // One deletion may have been taken for another: nothing in it tells.
+            view.deletions
                 .get(&message.topic)
-                .is_some_and(|&(version, at)| {
-                    let seen = self.versions[&message.topic][version as usize - 1];
-                    let deleted = self.messages[seen].payload.is_empty() && at >= message.begun;
-                    Some(version) >= message.version || deleted
-                })
+                .is_some_and(|&at| at >= message.begun)
         } else {
             view.copies.contains_key(&index)
         };
