@@ -136,16 +136,14 @@ impl DecodeError {
     /// return code 1, `V5` reason code 0x84. `None` when the client is not to be answered for its
     /// version (whatever it speaks may not be MQTT).
     pub const fn connack_version(self) -> Option<Version> {
-        match self {
-            // Bridges of Mosquitto set the highest bit of the level: 0x83 is a 3, 0x84 a 4.
-            DecodeError::UnsupportedProtocolVersion { level } => {
-                if level & 0x7F >= 5 {
-                    Some(Version::V5)
-                } else {
-                    Some(Version::V311)
-                }
-            }
-            _ => None,
+        let DecodeError::UnsupportedProtocolVersion { level } = self else {
+            return None;
+        };
+        // Bridges of Mosquitto set the highest bit of the level: 0x83 is a 3, 0x84 a 4.
+        if level & 0x7F >= 5 {
+            Some(Version::V5)
+        } else {
+            Some(Version::V311)
         }
     }
 }

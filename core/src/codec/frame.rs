@@ -346,13 +346,12 @@ pub(super) fn check_kind(
         return Err(DecodeError::WrongDirection(kind));
     }
     if version < Version::V5 {
-        match (kind, direction) {
-            (PacketKind::Auth, _) => return Err(DecodeError::UnknownKind(kind as u8)),
-            // Before 5.0 only a client says goodbye.
-            (PacketKind::Disconnect, Direction::FromServer) => {
-                return Err(DecodeError::WrongDirection(kind));
-            }
-            _ => {}
+        if kind == PacketKind::Auth {
+            return Err(DecodeError::UnknownKind(kind as u8));
+        }
+        // Before 5.0 only a client says goodbye.
+        if kind == PacketKind::Disconnect && direction == Direction::FromServer {
+            return Err(DecodeError::WrongDirection(kind));
         }
     }
     Ok(())

@@ -153,12 +153,12 @@ impl ReasonCode {
             PacketKind::Suback => from_server && self.allowed_in_suback(),
             PacketKind::Unsuback => from_server && self.allowed_in_unsuback(),
             PacketKind::Disconnect => self.allowed_in_disconnect(from_server),
-            PacketKind::Auth => match self {
-                Success => from_server,
-                ContinueAuthentication => true,
-                ReAuthenticate => !from_server,
-                _ => false,
-            },
+            // The server ends the exchange, the client starts it anew.
+            PacketKind::Auth => {
+                matches!(self, ContinueAuthentication)
+                    || (from_server && matches!(self, Success))
+                    || (!from_server && matches!(self, ReAuthenticate))
+            }
             PacketKind::Connect
             | PacketKind::Publish
             | PacketKind::Subscribe
@@ -197,19 +197,19 @@ impl ReasonCode {
     }
 
     const fn allowed_in_puback(self, from_server: bool) -> bool {
-        match self {
-            Success
-            | UnspecifiedError
-            | ImplementationSpecificError
-            | NotAuthorized
-            | TopicNameInvalid
-            | PacketIdentifierInUse
-            | QuotaExceeded
-            | PayloadFormatInvalid => true,
-            // Only a server knows subscribers.
-            NoMatchingSubscribers => from_server,
-            _ => false,
-        }
+        // Only a server knows subscribers.
+        (from_server && matches!(self, NoMatchingSubscribers))
+            || matches!(
+                self,
+                Success
+                    | UnspecifiedError
+                    | ImplementationSpecificError
+                    | NotAuthorized
+                    | TopicNameInvalid
+                    | PacketIdentifierInUse
+                    | QuotaExceeded
+                    | PayloadFormatInvalid
+            )
     }
 
     const fn allowed_in_suback(self) -> bool {
@@ -244,51 +244,59 @@ impl ReasonCode {
     }
 
     const fn allowed_in_disconnect(self, from_server: bool) -> bool {
-        match self {
+        let from_both = matches!(
+            self,
             Success
-            | UnspecifiedError
-            | MalformedPacket
-            | ProtocolError
-            | ImplementationSpecificError
-            | TopicNameInvalid
-            | ReceiveMaximumExceeded
-            | TopicAliasInvalid
-            | PacketTooLarge
-            | MessageRateTooHigh
-            | QuotaExceeded
-            | AdministrativeAction
-            | PayloadFormatInvalid => true,
-            DisconnectWithWill => !from_server,
+                | UnspecifiedError
+                | MalformedPacket
+                | ProtocolError
+                | ImplementationSpecificError
+                | TopicNameInvalid
+                | ReceiveMaximumExceeded
+                | TopicAliasInvalid
+                | PacketTooLarge
+                | MessageRateTooHigh
+                | QuotaExceeded
+                | AdministrativeAction
+                | PayloadFormatInvalid
+        );
+        let from_server_only = matches!(
+            self,
             NotAuthorized
-            | ServerBusy
-            | ServerShuttingDown
-            | BadAuthenticationMethod
-            | KeepAliveTimeout
-            | SessionTakenOver
-            | TopicFilterInvalid
-            | RetainNotSupported
-            | QosNotSupported
-            | UseAnotherServer
-            | ServerMoved
-            | SharedSubscriptionsNotSupported
-            | ConnectionRateExceeded
-            | MaximumConnectTime
-            | SubscriptionIdentifiersNotSupported
-            | WildcardSubscriptionsNotSupported => from_server,
-            _ => false,
-        }
+                | ServerBusy
+                | ServerShuttingDown
+                | BadAuthenticationMethod
+                | KeepAliveTimeout
+                | SessionTakenOver
+                | TopicFilterInvalid
+                | RetainNotSupported
+                | QosNotSupported
+                | UseAnotherServer
+                | ServerMoved
+                | SharedSubscriptionsNotSupported
+                | ConnectionRateExceeded
+                | MaximumConnectTime
+                | SubscriptionIdentifiersNotSupported
+                | WildcardSubscriptionsNotSupported
+        );
+        from_both
+            || (from_server && from_server_only)
+            || (!from_server && matches!(self, DisconnectWithWill))
     }
 
     /// The CONNACK return code of MQTT 3.1 and 3.1.1 that comes nearest; 3 (server unavailable) when
     /// none does.
     pub const fn to_v3_connack(self) -> u8 {
+        if !self.is_error() {
+            return 0;
+        }
         match self {
             UnsupportedProtocolVersion => 1,
             ClientIdentifierNotValid => 2,
             BadUserNameOrPassword => 4,
             NotAuthorized | Banned => 5,
-            _ if self.is_error() => 3,
-            _ => 0,
+            // Whatever else goes wrong, the client may find it gone another time.
+            _ => 3,
         }
     }
 
