@@ -256,7 +256,6 @@ impl Framer {
     /// Ends the packet that was given out.
     fn forget(&mut self, input_is_empty: bool) {
         self.given_out = false;
-        self.packet_size = 0;
         if input_is_empty || self.partial.capacity() > KEPT_SIZE_MAX {
             self.partial = Vec::new();
         } else {
