@@ -168,6 +168,9 @@ impl Shell {
     pub fn note_overdue(&self, around: &mut Surroundings<'_>) {
         for slot in &self.slots {
             let Some(conn) = &slot.conn else { continue };
+            if conn.end != End::Open || conn.leaving {
+                continue;
+            }
             let link = &around.links[conn.link];
             let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
             let overdue = around.now > link.read_at + silence_max + TIMER_SLACK;

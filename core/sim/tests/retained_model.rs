@@ -35,8 +35,11 @@ struct Rules {
     barrier: bool,
     /// The subscriber sets its interest bit before the barrier, not behind it.
     bit_before_barrier: bool,
-    /// While the question is open, a live value voids the answer.
+    /// From the barrier on, a live value voids the answer.
     live_beats_snapshot: bool,
+    /// A live value that comes before the barrier is passed may be older than the subscription: it
+    /// does not void the answer, but asks for a second barrier, so that the answer is no older.
+    second_barrier: bool,
     flush: Flush,
 }
 
@@ -57,6 +60,7 @@ const ALL_RULES: Rules = Rules {
     barrier: true,
     bit_before_barrier: true,
     live_beats_snapshot: true,
+    second_barrier: true,
     flush: Flush::ByClass,
 };
 
@@ -102,6 +106,10 @@ fn without_any_one_rule_some_schedule_breaks_a_promise() {
         },
         Rules {
             live_beats_snapshot: false,
+            ..ALL_RULES
+        },
+        Rules {
+            second_barrier: false,
             ..ALL_RULES
         },
         Rules {
@@ -153,6 +161,7 @@ enum Micro {
     LoadInterest(u32),
     Subscribe,
     SetInterest,
+    ClearInterest,
     Poll {
         ring: usize,
     },
@@ -168,6 +177,10 @@ struct Shard {
     retained: u32,
     subscribed: bool,
     acks: usize,
+    /// Barriers that are passed.
+    barriers: usize,
+    /// The last live value before the first barrier was passed.
+    early: u32,
     live_seen: bool,
     gather_done: bool,
     seen: Vec<u32>,
@@ -184,6 +197,8 @@ struct World {
     publishes: u32,
     subscribers: Vec<usize>,
     to_subscribe: Vec<usize>,
+    /// Shards with an earlier subscriber, whose interest ends at some time.
+    to_unsubscribe: Vec<usize>,
     /// The shard that the scheduler holds back: long pauses reach schedules that fair ones do not.
     paused: Option<usize>,
 }
@@ -194,6 +209,7 @@ impl World {
         let count = 2 + rng.index(3);
         let rings = if rules.one_inbox { 1 } else { count };
         let subscribers: Vec<usize> = (0..count).filter(|_| rng.one_in(2)).collect();
+        let to_unsubscribe: Vec<usize> = (0..count).filter(|_| rng.one_in(2)).collect();
         World {
             rules,
             shards: (0..count)
@@ -202,12 +218,13 @@ impl World {
                     ..Shard::default()
                 })
                 .collect(),
-            interest: 0,
+            interest: to_unsubscribe.iter().map(|shard| 1 << shard).sum(),
             publisher: rng.index(count),
             home: rng.index(count),
             published: 0,
             publishes: 1 + rng.below(4) as u32,
             to_subscribe: subscribers.clone(),
+            to_unsubscribe,
             subscribers,
             paused: None,
             rng,
@@ -249,7 +266,13 @@ impl World {
             && self.rng.one_in(3)
         {
             self.to_subscribe.swap_remove(index);
+            self.to_unsubscribe.retain(|&shard| shard != at);
             self.subscribe(at);
+        } else if let Some(index) = self.to_unsubscribe.iter().position(|&shard| shard == at)
+            && self.rng.one_in(3)
+        {
+            self.to_unsubscribe.swap_remove(index);
+            self.shards[at].micro.push_back(Micro::ClearInterest);
         } else {
             let count = self.shards[at].rings.len();
             let first = self.rng.index(count);
@@ -302,6 +325,7 @@ impl World {
             }
             Micro::Subscribe => self.shards[at].subscribed = true,
             Micro::SetInterest => self.interest |= 1 << at,
+            Micro::ClearInterest => self.interest &= !(1 << at),
             Micro::Poll { ring } => {
                 if let Some(msg) = self.shards[at].rings[ring].pop_front() {
                     if !self.shards[at].rings[ring].is_empty() {
@@ -341,32 +365,48 @@ impl World {
         match msg {
             Msg::Forward(value) => {
                 if shard.subscribed {
-                    shard.live_seen |= !shard.gather_done;
+                    if self.rules.second_barrier && shard.barriers == 0 {
+                        shard.early = value;
+                    } else {
+                        shard.live_seen |= !shard.gather_done;
+                    }
                     shard.seen.push(value);
                 }
             }
             Msg::Retain(value) => shard.retained = value,
             Msg::Barrier { from } => self.do_next(at, Micro::Post(from, Msg::BarrierAck)),
-            Msg::BarrierAck => {
-                shard.acks += 1;
-                if shard.acks == self.shards.len() {
-                    self.do_next(at, Micro::Post(self.home, Msg::Query { from: at }));
-                    if !self.rules.bit_before_barrier {
-                        self.do_next(at, Micro::SetInterest);
-                    }
-                }
-            }
+            Msg::BarrierAck => self.on_barrier_ack(at),
             Msg::Query { from } => {
                 let reply = Msg::Reply(shard.retained);
                 self.do_next(at, Micro::Post(from, reply));
             }
             Msg::Reply(value) => {
                 let voided = self.rules.live_beats_snapshot && shard.live_seen;
-                if value != 0 && !voided {
+                if value != 0 && !voided && value != shard.early {
                     shard.seen.push(value);
                 }
                 shard.gather_done = true;
             }
+        }
+    }
+
+    fn on_barrier_ack(&mut self, at: usize) {
+        let shard = &mut self.shards[at];
+        shard.acks += 1;
+        if shard.acks < self.shards.len() {
+            return;
+        }
+        self.shards[at].acks = 0;
+        self.shards[at].barriers += 1;
+        if self.shards[at].early > 0 && self.shards[at].barriers == 1 {
+            for to in 0..self.shards.len() {
+                self.do_next(at, Micro::Post(to, Msg::Barrier { from: at }));
+            }
+            return;
+        }
+        self.do_next(at, Micro::Post(self.home, Msg::Query { from: at }));
+        if !self.rules.bit_before_barrier {
+            self.do_next(at, Micro::SetInterest);
         }
     }
 
