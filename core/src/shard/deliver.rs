@@ -130,8 +130,8 @@ impl Dispatch {
             retain: terms.retain_as_published && offering.parts.retain,
             ids: terms.ids,
         };
-        if !session.gathers.is_empty() {
-            self.gathers.void(&session.gathers, offering.parts.topic);
+        if !session.gathers.is_empty() && offering.parts.retain {
+            self.gathers.void(&session.gathers, offering.share());
         }
         let Some(link) = &mut session.link else {
             if terms.qos > QoS::AtMostOnce {

@@ -80,8 +80,8 @@ pub enum CloseCause {
     HandedOver,
 }
 
-/// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds, so
-/// that draining the inboxes ends.
+/// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds (or a
+/// second `Barrier`, once), so that draining the inboxes ends.
 #[derive(Clone, Debug)]
 pub enum ShardMsg {
     /// A publish that the receiving shard may have subscribers for.

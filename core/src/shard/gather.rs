@@ -10,9 +10,12 @@
 //!    answers when everything that it handled before is on its way), then asks the owners of the
 //!    topics. Its own shard needs no barrier: what it handled before is in its outbox already, in
 //!    an earlier class.
-//! 3. While the question is open and until the snapshot is sent, a live message on a topic voids
-//!    the snapshot for that topic.
-//! 4. Each shard has one inbox, so that causal order holds between sources.
+//! 3. From the barrier until the snapshot is sent, a live retained message on a topic voids the
+//!    snapshot for that topic: every later one will be forwarded too.
+//! 4. A live message that comes before the barrier is passed may have been forwarded for an earlier
+//!    subscriber of this shard, and a later one not at all. It voids nothing; instead a second
+//!    barrier is passed, so that the snapshot holds that message or a later one.
+//! 5. Each shard has one inbox, so that causal order holds between sources.
 //!
 //! Invariants:
 //! - a gather is here exactly while it stands in the `gathers` of its session.
@@ -49,7 +52,10 @@ pub struct Gather {
     /// Who published is left out if the subscription is No Local.
     no_local_key: Option<crate::ids::ClientKey>,
     phase: Phase,
-    /// Topics on which a live message came since the interest bit was set.
+    /// The last live message on each topic from before the first barrier was passed: if the snapshot
+    /// holds the same one, the client has it.
+    early: HashMap<Box<[u8]>, Arc<Message>, FixedState>,
+    /// Topics on which a live message came since then.
     voided: HashSet<Box<[u8]>, FixedState>,
     /// The snapshot, as far as it is here and not sent.
     backlog: VecDeque<Arc<Message>>,
@@ -58,7 +64,7 @@ pub struct Gather {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Other shards have to answer the barrier.
-    Barrier { missing: usize },
+    Barrier { missing: usize, again: bool },
     /// Owners have to answer the question.
     Query { missing: usize },
     /// The whole snapshot is here.
@@ -82,7 +88,11 @@ impl Gathers {
             filter,
             options,
             no_local_key,
-            phase: Phase::Barrier { missing: others },
+            phase: Phase::Barrier {
+                missing: others,
+                again: false,
+            },
+            early: HashMap::default(),
             voided: HashSet::default(),
             backlog: VecDeque::new(),
         };
@@ -90,15 +100,23 @@ impl Gathers {
         id
     }
 
-    /// A shard has passed the barrier. Gives the filter to ask for once all have; `None` too if the
-    /// gather has ended meanwhile.
-    pub fn on_barrier_ack(&mut self, id: GatherId) -> Option<Arc<TopicFilter>> {
-        let gather = self.running.get_mut(&id)?;
+    /// A shard has passed the barrier, one of `others`.
+    pub fn on_barrier_ack(&mut self, id: GatherId, others: usize) -> Passed {
+        let Some(gather) = self.running.get_mut(&id) else {
+            return Passed::NotYet; // It has ended meanwhile.
+        };
         match &mut gather.phase {
-            Phase::Barrier { missing } => {
+            Phase::Barrier { missing, again } => {
                 assert!(*missing > 0, "more barrier answers than shards");
                 *missing -= 1;
-                (*missing == 0).then(|| gather.filter.clone())
+                if *missing > 0 {
+                    return Passed::NotYet;
+                }
+                if *again || gather.early.is_empty() {
+                    return Passed::Ask(gather.filter.clone());
+                }
+                (*missing, *again) = (others, true);
+                Passed::Again
             }
             Phase::Query { .. } | Phase::Sending => panic!("a barrier answer after the barrier"),
         }
@@ -131,17 +149,23 @@ impl Gathers {
         Some(gather.session)
     }
 
-    /// A live message on `topic` is on its way to the session of these gathers.
-    pub fn void(&mut self, gathers: &[GatherId], topic: &[u8]) {
+    /// A live retained message is on its way to the session of these gathers.
+    pub fn void(&mut self, gathers: &[GatherId], message: &Arc<Message>) {
+        let topic = message.topic();
         for id in gathers {
             let gather = self
                 .running
                 .get_mut(id)
                 .expect("a session lists running gathers");
-            if gather.filter.matches(topic) && !gather.voided.contains(topic) {
-                gather.voided.insert(topic.into());
-                if gather.voided.len() > 2 * gather.backlog.len() + VOIDED_SLACK {
-                    gather.prune();
+            if !gather.filter.matches(topic) {
+                continue;
+            }
+            match gather.phase {
+                Phase::Barrier { again: false, .. } => {
+                    gather.early.insert(topic.into(), message.clone());
+                }
+                Phase::Barrier { again: true, .. } | Phase::Query { .. } | Phase::Sending => {
+                    gather.void(topic);
                 }
             }
         }
@@ -197,6 +221,17 @@ impl Gathers {
     }
 }
 
+/// What the answer to a barrier leads to.
+#[derive(Debug)]
+pub enum Passed {
+    /// Others have to answer too.
+    NotYet,
+    /// All have, but a second barrier is needed.
+    Again,
+    /// All have: ask for what this filter matches.
+    Ask(Arc<TopicFilter>),
+}
+
 enum Next {
     Send(Delivery),
     Wait,
@@ -204,10 +239,21 @@ enum Next {
 }
 
 impl Gather {
+    fn void(&mut self, topic: &[u8]) {
+        if !self.voided.contains(topic) {
+            self.voided.insert(topic.into());
+            if self.voided.len() > 2 * self.backlog.len() + VOIDED_SLACK {
+                self.prune();
+            }
+        }
+    }
+
     fn next(&mut self, now: Instant, has_room: bool) -> Next {
         while let Some(message) = self.backlog.front() {
             let qos = message.qos.min(self.options.qos);
+            let early = self.early.get(message.topic());
             let is_stale = self.voided.contains(message.topic())
+                || early.is_some_and(|early| Arc::ptr_eq(early, message))
                 || message.expires_at.is_some_and(|at| at <= now)
                 || self.no_local_key == Some(message.publisher);
             if is_stale {

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::deliver::Offering;
 use super::event::ShardMsg;
+use super::gather::Passed;
 use super::metrics::DropReason;
 use super::outbox::Outbox;
 use crate::ids::ShardId;
@@ -25,8 +26,11 @@ impl Shard {
             }
             ShardMsg::Barrier { gather } => out.post(from, ShardMsg::BarrierAck { gather }),
             ShardMsg::BarrierAck { gather } => {
-                if let Some(filter) = self.dispatch.gathers.on_barrier_ack(gather) {
-                    self.ask_owners(now, gather, &filter, out);
+                let others = self.config.shards - 1;
+                match self.dispatch.gathers.on_barrier_ack(gather, others) {
+                    Passed::NotYet => {}
+                    Passed::Again => self.post_barrier(gather, out),
+                    Passed::Ask(filter) => self.ask_owners(now, gather, &filter, out),
                 }
             }
             ShardMsg::RetainedQuery { gather, filter } => {

@@ -125,6 +125,11 @@ impl Shard {
             self.ask_owners(now, gather, &filter, out);
             return;
         }
+        self.post_barrier(gather, out);
+    }
+
+    /// Asks every other shard to answer once everything that it handled before is on its way.
+    pub(super) fn post_barrier(&self, gather: super::GatherId, out: &mut Outbox) {
         for shard in self.other_shards() {
             out.post(shard, ShardMsg::Barrier { gather });
         }
