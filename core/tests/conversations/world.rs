@@ -1,0 +1,358 @@
+//! A broker without sockets: some shards, and the far ends of their connections.
+//!
+//! It does what the shell does, at once and in a fixed order: passes the messages between shards
+//! class by class until none is left, hands output to the far ends, moves connections to their home,
+//! closes what is to be closed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_core::connection::Output;
+use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::limits::Limits;
+use ringmq_core::shard::{
+    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Shard, ShardConfig,
+};
+use ringmq_core::time::Instant;
+use ringmq_core::topic::InterestTable;
+
+/// How the bytes of clients come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// As the script says them: a line at a time.
+    Whole,
+    /// One at a time, each in a turn of its own.
+    Bytewise,
+}
+
+/// The far end of a connection, 0-based in the order of opening.
+pub type SocketId = usize;
+
+#[derive(Debug)]
+struct Socket {
+    /// Where it ends; `None` once it is closed.
+    place: Option<(usize, ConnId)>,
+    since: Instant,
+    /// Everything that the broker sent.
+    received: Vec<u8>,
+    /// The far end takes nothing.
+    is_stalled: bool,
+    /// Taken from the shard and not yet by the far end.
+    in_flight: Option<Output>,
+}
+
+/// Slots of one shard, as the shell hands them out.
+#[derive(Debug, Default)]
+struct Slots {
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    sockets: BTreeMap<(u32, u32), SocketId>,
+}
+
+pub struct World {
+    feed: Feed,
+    now: Instant,
+    shards: Vec<Shard>,
+    outboxes: Vec<Outbox>,
+    slots: Vec<Slots>,
+    sockets: Vec<Socket>,
+}
+
+impl World {
+    pub fn new(shards: usize, limits: &Arc<Limits>, feed: Feed) -> World {
+        let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
+        let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
+        let config = |index| ShardConfig {
+            id: ShardId::new(index),
+            shards,
+            secret,
+            limits: limits.clone(),
+            interest: interest.clone(),
+        };
+        World {
+            feed,
+            // Any start but zero: a shard has to do with differences.
+            now: Instant::from_nanos(1_000_000_000_000),
+            shards: (0..shards).map(|index| Shard::new(config(index))).collect(),
+            outboxes: (0..shards).map(|_| Outbox::new(shards)).collect(),
+            slots: (0..shards).map(|_| Slots::default()).collect(),
+            sockets: Vec::new(),
+        }
+    }
+
+    /// A connection comes in, on the shards in turn.
+    pub fn open(&mut self) -> SocketId {
+        let socket = self.sockets.len();
+        let shard = socket % self.shards.len();
+        self.sockets.push(Socket {
+            place: None,
+            since: self.now,
+            received: Vec::new(),
+            is_stalled: false,
+            in_flight: None,
+        });
+        self.accept(shard, socket);
+        self.settle();
+        socket
+    }
+
+    /// The far end sends. What comes after the end of the connection is lost, as it is on a socket.
+    pub fn send(&mut self, socket: SocketId, bytes: &[u8]) {
+        match self.feed {
+            Feed::Whole => self.receive(socket, bytes),
+            Feed::Bytewise => bytes.chunks(1).for_each(|byte| self.receive(socket, byte)),
+        }
+    }
+
+    fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
+        if let Some((shard, conn)) = self.sockets[socket].place {
+            self.handle(shard, Event::Received { conn, bytes });
+            self.settle();
+        }
+    }
+
+    /// The far end goes away.
+    pub fn cut(&mut self, socket: SocketId, why: CloseCause) {
+        self.end(socket, why);
+        self.settle();
+    }
+
+    /// The far end takes nothing from now on, or everything again.
+    pub fn stall(&mut self, socket: SocketId, is_stalled: bool) {
+        self.sockets[socket].is_stalled = is_stalled;
+        if !is_stalled {
+            self.drain(socket);
+            self.settle();
+        }
+    }
+
+    /// Time passes; every deadline on the way is met at its time.
+    pub fn wait(&mut self, span: Duration) {
+        let until = self.now + span;
+        while let Some((due, shard)) = self.next_deadline()
+            && due <= until
+        {
+            self.now = self.now.max(due);
+            self.handle(shard, Event::DeadlineReached);
+            self.settle();
+        }
+        self.now = until;
+    }
+
+    /// The broker is told to end.
+    pub fn shut_down(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.handle(shard, Event::ShutdownRequested);
+        }
+        self.settle();
+    }
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub fn is_closed(&self, socket: SocketId) -> bool {
+        self.sockets[socket].place.is_none()
+    }
+
+    /// Everything that the far end was sent.
+    pub fn received(&self, socket: SocketId) -> &[u8] {
+        &self.sockets[socket].received
+    }
+
+    pub fn sockets(&self) -> std::ops::Range<SocketId> {
+        0..self.sockets.len()
+    }
+
+    pub fn gauges(&self) -> Vec<Gauges> {
+        self.shards.iter().map(Shard::gauges).collect()
+    }
+
+    pub fn metrics(&self) -> impl Iterator<Item = &Metrics> {
+        self.shards.iter().map(Shard::metrics)
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, usize)> {
+        let deadlines = self.shards.iter().enumerate();
+        deadlines
+            .filter_map(|(index, shard)| Some((shard.next_deadline()?, index)))
+            .min()
+    }
+
+    fn handle(&mut self, shard: usize, event: Event<'_>) {
+        self.shards[shard].handle(self.now, event, &mut self.outboxes[shard]);
+    }
+
+    fn accept(&mut self, shard: usize, socket: SocketId) {
+        let slots = &mut self.slots[shard];
+        let index = slots.free.pop().unwrap_or_else(|| {
+            slots.generations.push(0);
+            slots.generations.len() as u32 - 1
+        });
+        let conn = ConnId {
+            index,
+            generation: slots.generations[index as usize],
+        };
+        slots.sockets.insert((index, conn.generation), socket);
+        self.sockets[socket].place = Some((shard, conn));
+        let since = self.sockets[socket].since;
+        self.handle(
+            shard,
+            Event::Accepted {
+                conn,
+                peer: PeerIdentity::default(),
+                since,
+            },
+        );
+    }
+
+    /// The last event of a connection at its shard.
+    fn end(&mut self, socket: SocketId, why: CloseCause) {
+        let Some((shard, conn)) = self.sockets[socket].place.take() else {
+            return;
+        };
+        self.sockets[socket].in_flight = None;
+        let slots = &mut self.slots[shard];
+        slots.sockets.remove(&(conn.index, conn.generation));
+        slots.generations[conn.index as usize] += 1;
+        slots.free.push(conn.index);
+        self.handle(shard, Event::Closed { conn, why });
+    }
+
+    /// Until no shard has anything left to say or to do.
+    fn settle(&mut self) {
+        loop {
+            let mut is_quiet = !self.pass_messages();
+            for shard in 0..self.shards.len() {
+                is_quiet &= !self.carry_out(shard);
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    fn pass_messages(&mut self) -> bool {
+        let mut passed = false;
+        while self.outboxes.iter().any(|outbox| outbox.posted_count() > 0) {
+            passed = true;
+            for class in MsgClass::ALL {
+                for source in 0..self.shards.len() {
+                    for target in 0..self.shards.len() {
+                        let id = ShardId::new(target);
+                        for message in self.outboxes[source].take_posts(class, id) {
+                            let from = ShardId::new(source);
+                            self.handle(target, Event::FromShard { from, message });
+                        }
+                    }
+                }
+            }
+        }
+        passed
+    }
+
+    /// Output, then handovers, then closes of one shard.
+    fn carry_out(&mut self, shard: usize) -> bool {
+        let outbox = &mut self.outboxes[shard];
+        let dirty = std::mem::take(&mut outbox.dirty);
+        let handovers = std::mem::take(&mut outbox.handovers);
+        let closes = std::mem::take(&mut outbox.closes);
+        let is_idle = dirty.is_empty() && handovers.is_empty() && closes.is_empty();
+        for &conn in &dirty {
+            if let Some(socket) = self.socket_of(shard, conn) {
+                self.drain(socket);
+            }
+        }
+        for handover in handovers {
+            let socket = self
+                .socket_of(shard, handover.conn)
+                .expect("it was received from");
+            self.end(socket, CloseCause::HandedOver);
+            self.accept(handover.target.index(), socket);
+            self.receive_handed_over(socket, &handover.bytes);
+        }
+        for close in closes {
+            let Some(socket) = self.socket_of(shard, close.conn) else {
+                continue;
+            };
+            if close.flush {
+                self.drain(socket);
+            }
+            self.end(socket, CloseCause::Requested);
+        }
+        !is_idle
+    }
+
+    fn receive_handed_over(&mut self, socket: SocketId, bytes: &[u8]) {
+        let chunk_size = match self.feed {
+            Feed::Whole => bytes.len(),
+            Feed::Bytewise => 1,
+        };
+        for bytes in bytes.chunks(chunk_size) {
+            if let Some((shard, conn)) = self.sockets[socket].place {
+                self.handle(shard, Event::Received { conn, bytes });
+            }
+        }
+    }
+
+    fn socket_of(&self, shard: usize, conn: ConnId) -> Option<SocketId> {
+        self.slots[shard]
+            .sockets
+            .get(&(conn.index, conn.generation))
+            .copied()
+    }
+
+    /// Hands the output of a connection to its far end, as far as that takes it.
+    fn drain(&mut self, socket: SocketId) {
+        let Some((shard, conn)) = self.sockets[socket].place else {
+            return;
+        };
+        loop {
+            if self.sockets[socket].in_flight.is_none() {
+                self.sockets[socket].in_flight = self.shards[shard].take_output(conn);
+            }
+            if self.sockets[socket].is_stalled {
+                return;
+            }
+            let Some(output) = self.sockets[socket].in_flight.take() else {
+                return;
+            };
+            self.deliver(socket, &output);
+            self.shards[shard].recycle(output);
+        }
+    }
+
+    fn deliver(&mut self, socket: SocketId, output: &Output) {
+        let (shard, conn) = self.sockets[socket]
+            .place
+            .expect("the caller saw the place");
+        let received = &mut self.sockets[socket].received;
+        match output {
+            Output::One(bytes) => received.extend_from_slice(bytes),
+            Output::Many(chunks) => {
+                chunks
+                    .iter()
+                    .for_each(|chunk| received.extend_from_slice(chunk.as_slice()));
+            }
+        }
+        let size = u32::try_from(output.size()).expect("outputs are bounded");
+        assert!(size > 0, "an output is never empty");
+        match self.feed {
+            Feed::Whole => self.handle(shard, Event::SendProgress { conn, size }),
+            // The socket took the first byte alone.
+            Feed::Bytewise => {
+                self.handle(shard, Event::SendProgress { conn, size: 1 });
+                if size > 1 {
+                    self.handle(
+                        shard,
+                        Event::SendProgress {
+                            conn,
+                            size: size - 1,
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
