@@ -9,9 +9,10 @@ Prints one line per scenario, `ok NAME` or `FAIL NAME: why`, and exits with 1 if
 import struct
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from wire import (
-    CONNACK, DISCONNECT, MAXIMUM_PACKET_SIZE, PINGREQ, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, RECEIVE_MAXIMUM,
+    CONNACK, CONNECT, DISCONNECT, MAXIMUM_PACKET_SIZE, PINGREQ, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, RECEIVE_MAXIMUM,
     SESSION_EXPIRY, SUBACK, SUBSCRIBE, TOPIC_ALIAS, TOPIC_ALIAS_MAXIMUM, UNSUBSCRIBE, V311, V5, Pair, Wire, ack, check,
     check_equal, connect, packet, publish, run, subscribe, text,
 )
@@ -342,6 +343,35 @@ def takeover_is_0x8e(address, tag):
                 second.ping()
 
 
+def disconnect_before_the_next_connect_calls_off_the_will(address, tag):
+    """DISCONNECT is at the broker before the same client connects again: this is no takeover [MQTT-3.14.4-3]."""
+
+    def come_and_go(index):
+        will = text(f"{tag}/will/{index}") + text("will")
+        body = text("MQTT") + b"\4\6\0\x3c" + text(f"{tag}-{index}") + will
+        for _ in range(100):
+            with Wire(address) as wire:
+                wire.send(packet(CONNECT, body))
+                wire.expect(CONNACK, "CONNACK")
+                wire.send(packet(DISCONNECT))
+        # Once more: by this CONNACK all wills that are to come have been published.
+        with Wire(address) as wire:
+            wire.connect(f"{tag}-{index}")
+            wire.send(publish(f"{tag}/end", b"end"))
+            wire.ping()
+
+    with Wire(address) as watcher:
+        watcher.connect(f"{tag}-watcher")
+        watcher.subscribe(f"{tag}/#", 0)
+        # At once, so that a connection's end and the next connect meet while the broker is busy.
+        with ThreadPoolExecutor(len(IDS)) as pool:
+            list(pool.map(come_and_go, IDS))
+        payloads = [watcher.payload()]
+        while payloads.count(b"end") < len(IDS):
+            payloads.append(watcher.payload())
+        check_equal(payloads.count(b"will"), 0, f"wills after {100 * len(IDS)} times DISCONNECT")
+
+
 def takeover_in_rings(address, tag):
     """Many connections with one id at once: exactly one is left, and it works."""
     wires = [Wire(address, V5) for _ in range(20)]
@@ -445,6 +475,7 @@ SCENARIOS = {body.__name__: body for body in [
     topic_alias_is_0x94,
     takeover_is_0x8e,
     takeover_in_rings,
+    disconnect_before_the_next_connect_calls_off_the_will,
 ]}
 
 if __name__ == "__main__":
