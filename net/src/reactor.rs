@@ -115,6 +115,8 @@ pub(crate) struct Reactor<R, C> {
     /// Input that waits until this shard is no longer stalled. Bounded by the receive buffers, plus
     /// one end per connection.
     held: VecDeque<Received>,
+    /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
+    first: Vec<Received>,
     /// A message did not fit an inbox.
     stalled: bool,
     /// Connections that are on their way out of this shard.
@@ -153,6 +155,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             sent: Vec::new(),
             rearm: Vec::new(),
             held: VecDeque::new(),
+            first: Vec::new(),
             stalled: false,
             departures: VecDeque::new(),
             flushes: VecDeque::new(),
@@ -169,7 +172,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         count!(self.counts, turns);
         self.inbox().take_nudge();
         self.take_completions(now);
-        self.drain_inbox(now);
+        self.take_mail(now);
         self.check_deadlines(now);
         self.flush_posts();
         self.transmit_all(now);
@@ -276,13 +279,25 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    fn drain_inbox(&mut self, now: Instant) {
-        let mut taken = false;
-        for _ in 0..MAIL_MAX {
-            let Some(mail) = self.inbox().take() else {
-                break;
-            };
-            taken = true;
+    /// Takes what other shards sent, and what may be a CONNECT.
+    ///
+    /// A CONNECT may take over a connection of the same client. Whatever reached that connection
+    /// before it, a DISCONNECT above all, has to be handled before it, although the kernel posts
+    /// completions of different sockets in no such order: so the ring is reaped once more between
+    /// taking the one and handling it.
+    fn take_mail(&mut self, now: Instant) {
+        let mails: Vec<Mail> = (0..MAIL_MAX).map_while(|_| self.inbox().take()).collect();
+        let first = std::mem::take(&mut self.first);
+        let is_handover = |mail: &Mail| matches!(mail, Mail::Connection(_));
+        if !first.is_empty() || mails.iter().any(is_handover) {
+            self.submit();
+            self.take_completions(now);
+        }
+        for received in first {
+            self.hold_or_take_in(now, received);
+        }
+        let taken = !mails.is_empty();
+        for mail in mails {
             match mail {
                 Mail::Messages { from, messages } => {
                     count!(self.counts, messages, messages.len() as u64);
@@ -319,7 +334,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || (outbox.posted_count() > 0 && !self.stalled)
             || !(self.held.is_empty() || self.stalled)
             || !(outbox.dirty.is_empty() && outbox.closes.is_empty() && outbox.handovers.is_empty())
-            || !self.sent.is_empty()
+            || !(self.sent.is_empty() && self.first.is_empty())
             || !(self.rearm.is_empty() || self.stalled)
     }
 

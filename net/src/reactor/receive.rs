@@ -15,6 +15,19 @@ use crate::slot::Phase;
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes input in, or holds it while the shard is stalled. Returns the bytes taken in.
     pub(super) fn on_received(&mut self, now: Instant, received: Received) -> usize {
+        if self
+            .slots
+            .get(received.conn)
+            .is_some_and(|slot| slot.newcomer.is_some())
+        {
+            self.first.push(received);
+            return 0;
+        }
+        self.hold_or_take_in(now, received)
+    }
+
+    /// Takes in what came, unless the shard is stalled. Returns the bytes taken in.
+    pub(super) fn hold_or_take_in(&mut self, now: Instant, received: Received) -> usize {
         let holds = self.stalled || !self.held.is_empty();
         if holds && self.ending.is_none() {
             self.held.push_back(received);

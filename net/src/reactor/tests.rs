@@ -38,6 +38,8 @@ struct FakeRing {
     ops: Vec<Op>,
     flights: Vec<(ConnId, Flight)>,
     completions: VecDeque<Completion>,
+    /// Completions that the kernel posts at the next submission.
+    posted_next: Vec<Completion>,
     chunks: Vec<Vec<u8>>,
     lent: usize,
     submission: Option<Submission>,
@@ -83,6 +85,7 @@ impl Ring for FakeRing {
         self.lent -= 1;
     }
     fn submit(&mut self) -> Submission {
+        self.completions.extend(self.posted_next.drain(..));
         self.submission.take().unwrap_or(Submission::Done)
     }
     fn submit_and_wait(&mut self) -> Submission {
@@ -295,6 +298,28 @@ fn a_newcomer_receives_in_single_shots_until_it_is_home() {
         "received 0 x",
     ];
     assert_eq!(bench.events(), events);
+}
+
+#[test]
+fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
+    let mut bench = Bench::new();
+    let open = bench.open();
+    bench.reactor.core.home = false;
+    bench.accepted(Ok(socket()), true);
+    bench.turn();
+    bench.events();
+    let live = bench.reactor.slots.live();
+    let newcomer = live.into_iter().find(|conn| *conn != open).unwrap();
+    // The kernel completed the receive of the newcomer first, although its bytes came last.
+    bench.received(open, "DISCONNECT", true);
+    let late = bench.reactor.ring.completions.pop_back().unwrap();
+    bench.reactor.ring.posted_next.push(late);
+    bench.received(newcomer, "CONNECT", false);
+    bench.turn();
+    assert_eq!(
+        bench.events(),
+        ["received 0 DISCONNECT", "received 1 CONNECT"]
+    );
 }
 
 #[test]
