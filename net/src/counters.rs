@@ -56,6 +56,8 @@ counters! {
     sent_bytes,
     /// Sends that took less than they were given.
     short_sends,
+    /// Connections that were read no more, because they did not take their answers.
+    reads_paused,
     /// Receives that found no free buffer.
     buffers_exhausted,
     /// Times that the completion queue was too small.

@@ -178,6 +178,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.transmit_all(now);
         self.close_requested(now);
         self.move_departures(now);
+        self.set_readings();
         self.rearm_receives();
         self.arm_accepts(now);
         self.publish();
@@ -334,7 +335,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || (outbox.posted_count() > 0 && !self.stalled)
             || !(self.held.is_empty() || self.stalled)
             || !(outbox.dirty.is_empty() && outbox.closes.is_empty() && outbox.handovers.is_empty())
-            || !(self.sent.is_empty() && self.first.is_empty())
+            || !(self.sent.is_empty() && self.first.is_empty() && outbox.readings.is_empty())
             || !(self.rearm.is_empty() || self.stalled)
     }
 

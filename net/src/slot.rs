@@ -30,6 +30,10 @@ pub(crate) struct Slot {
     ops: u8,
     /// A receive is in flight, one-shot or multishot.
     pub(crate) receiving: bool,
+    /// The core asked not to read.
+    pub(crate) paused: bool,
+    /// A cancel of the receive is in flight, because of `paused`.
+    pub(crate) pausing: bool,
     /// A send is in flight.
     pub(crate) sending: bool,
     /// The peer sent its FIN, or the socket failed to receive: nothing more to read.
@@ -73,8 +77,9 @@ pub(crate) struct Leaving {
 }
 
 impl Slot {
-    /// Receive, send, cancel, and a second cancel when a departure turns into a close; the close of
-    /// the socket starts when all of these are done.
+    /// Receive, send, cancel, and a second cancel when a pause or a departure turns into a close; the
+    /// close of the socket starts when all of these are done. Only a connection that is home is
+    /// paused, and only one that is not home departs.
     const OPS_MAX: u8 = 4;
 
     /// Counts an operation handed to the kernel.
@@ -128,6 +133,8 @@ impl Slots {
                     newcomer: None,
                     ops: 0,
                     receiving: false,
+                    paused: false,
+                    pausing: false,
                     sending: false,
                     ended: false,
                 });
@@ -139,6 +146,8 @@ impl Slots {
         slot.phase = Phase::Open;
         slot.newcomer = Some(Box::new(newcomer));
         slot.ended = false;
+        slot.paused = false;
+        slot.pausing = false;
         Ok(ConnId {
             index,
             generation: slot.generation,

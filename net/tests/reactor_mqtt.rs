@@ -69,6 +69,59 @@ fn a_message_reaches_subscribers_of_all_shards_and_a_shutdown_says_goodbye() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+// THREATS 34: what a client is owed stays bounded, and nobody else notices.
+#[test]
+fn a_client_that_never_takes_its_acknowledgements_is_read_no_more_until_it_does() {
+    const MESSAGES_MAX: usize = 40_000_000;
+    let broker = start(2);
+    let mut canary = client(&broker, "canary");
+    let mut hog = client(&broker, "hog");
+    hog.set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    // PUBLISH of QoS 1 without a payload: seven bytes, and four of acknowledgement.
+    let packet = [0x32, 5, 0, 1, b'h', 0, 1];
+    let batch = packet.repeat(10_000);
+    let mut written = 0;
+    let mut pending: &[u8] = &batch;
+    while written < MESSAGES_MAX * packet.len() {
+        match hog.write(pending) {
+            Ok(size) => {
+                written += size;
+                pending = &pending[size..];
+                if pending.is_empty() {
+                    pending = &batch;
+                }
+            }
+            Err(_) => break, // The socket has taken nothing for half a second.
+        }
+    }
+    assert!(
+        written < MESSAGES_MAX * packet.len(),
+        "the broker went on reading"
+    );
+    canary.write_all(&[0xC0, 0]).unwrap();
+    expect(&mut canary, &[0xD0, 0]);
+    let paused: u64 = broker.counts().iter().map(|c| c.reads_paused).sum();
+    assert!(paused > 0);
+
+    // The rest of the last packet, then every acknowledgement that is owed.
+    let mut reader = hog.try_clone().unwrap();
+    let rest = pending[..pending.len() % packet.len()].to_vec();
+    let owed = (written + rest.len()) / packet.len() * 4;
+    let writer = std::thread::spawn(move || {
+        hog.set_write_timeout(None).unwrap();
+        hog.write_all(&rest).unwrap();
+        hog
+    });
+    let mut acks = vec![0; owed];
+    reader.read_exact(&mut acks).unwrap();
+    assert!(acks.chunks_exact(4).all(|ack| ack == [0x40, 2, 0, 1]));
+    drop(writer.join().unwrap());
+    broker.shutdown();
+    drop((reader, canary));
+    broker.join();
+}
+
 #[test]
 fn a_refused_connect_is_answered_before_the_close() {
     let broker = start(2);

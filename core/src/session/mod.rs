@@ -93,6 +93,8 @@ pub struct Link {
     pub egress: Egress,
     /// Silence after which the client counts as lost; `None`: never [MQTT-3.1.2-22].
     pub silence_max: Option<Duration>,
+    /// The shell was asked to read no more: the client does not take its answers.
+    pub is_reading_paused: bool,
     /// When the last whole packet came.
     pub last_packet_at: Instant,
     /// When the keep-alive timer fires; it is moved on lazily.

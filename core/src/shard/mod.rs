@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use event::{CloseCause, Event, GatherId, MsgClass, PeerIdentity, ShardMsg};
 pub use metrics::{DropReason, Gauges, Metrics};
-pub use outbox::{Close, Handover, Outbox};
+pub use outbox::{Close, Handover, Outbox, Reading};
 
 use deliver::Dispatch;
 use on_ack::Ack;
@@ -211,6 +211,15 @@ impl Shard {
                     .as_mut()
                     .expect("an open connection is its session's link");
                 link.egress.sent(size);
+                if link.is_reading_paused
+                    && link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max
+                {
+                    link.is_reading_paused = false;
+                    out.readings.push(Reading {
+                        conn,
+                        paused: false,
+                    });
+                }
                 let owes = !session.queue.is_empty()
                     || session.window.has_resends()
                     || !session.gathers.is_empty();

@@ -364,6 +364,7 @@ impl Shard {
             framer: Framer::default(),
             egress: Egress::default(),
             silence_max,
+            is_reading_paused: false,
             last_packet_at: now,
             keep_alive_at,
             receive_maximum,

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::on_close::End;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Reading};
 use crate::codec::{
     self, DecodeError, Direction, Disconnect, Frame, FrameRules, Packet, PacketKind, Publish,
     ReasonCode, Version,
@@ -75,8 +75,20 @@ impl Shard {
                 }
             }
         }
+        // A client that sends and does not take its answers is read no more, so that these stay
+        // bounded: by twice the bytes that subscriptions may pile up, and what is received already.
+        let unsent_bytes_max = self.config.limits.unsent_bytes_max;
         let link = self.link(id);
         link.framer = framer;
+        let is_over = link.egress.unsent_bytes() > unsent_bytes_max.saturating_mul(2);
+        if is_over && !link.is_reading_paused {
+            link.is_reading_paused = true;
+            out.readings.push(Reading {
+                conn: link.conn,
+                paused: true,
+            });
+        }
+        let link = self.link(id);
         if is_whole {
             // [MQTT-3.1.2-22] A packet that never becomes whole does not keep a client alive.
             link.last_packet_at = now;

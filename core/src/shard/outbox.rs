@@ -12,6 +12,8 @@ pub struct Outbox {
     /// Connections that got something to send. Each stands here at most once until
     /// `take_output` empties it.
     pub dirty: Vec<ConnId>,
+    /// Connections to stop reading, or to read again.
+    pub readings: Vec<Reading>,
     /// Connections to close.
     pub closes: Vec<Close>,
     /// Connections whose home is another shard.
@@ -19,6 +21,15 @@ pub struct Outbox {
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
+}
+
+/// "Read this connection no more", or "again". Input that was received before still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// A live connection, or one that was closed since.
+    pub conn: ConnId,
+    /// Stop reading; false: go on.
+    pub paused: bool,
 }
 
 /// "Close this connection."
@@ -47,6 +58,7 @@ impl Outbox {
     pub fn new(shards: usize) -> Outbox {
         Outbox {
             dirty: Vec::new(),
+            readings: Vec::new(),
             closes: Vec::new(),
             handovers: Vec::new(),
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),

@@ -37,6 +37,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         match slot.phase {
             Phase::Open => {
                 slot.phase = Phase::Draining;
+                // A paused one is read again, for the FIN of the peer.
+                self.rearm.push(conn);
                 self.flushes.push_back((now + FLUSH_SPAN, conn));
                 self.transmit(now, conn);
             }
@@ -83,6 +85,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn on_cancelled(&mut self, now: Instant, conn: ConnId) {
         if let Some(slot) = self.slots.get(conn) {
             slot.op_ended();
+            slot.pausing = false;
+            // Read again and paused again while the cancel was on its way.
+            self.pause(conn);
             self.proceed(now, conn);
         }
     }

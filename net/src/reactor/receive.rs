@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::shard::{CloseCause, Event, Reading};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::{BYTES_MAX, Core, Reactor};
 use crate::counters::count;
-use crate::ring::{Input, Received, Ring};
+use crate::ring::{Cancel, Input, Received, Ring};
 use crate::slot::Phase;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
@@ -115,6 +115,36 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
+    /// Stops reading connections, or goes on, as the core asked.
+    pub(super) fn set_readings(&mut self) {
+        let mut readings = std::mem::take(&mut self.outbox.readings);
+        for Reading { conn, paused } in readings.drain(..) {
+            let Some(slot) = self.slots.get(conn) else {
+                continue;
+            };
+            slot.paused = paused;
+            match paused {
+                true => self.pause(conn),
+                false => self.rearm.push(conn),
+            }
+        }
+        self.outbox.readings = readings;
+    }
+
+    /// Ends the receive of a paused connection.
+    pub(super) fn pause(&mut self, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        let ends = slot.phase == Phase::Open && slot.paused && slot.receiving && !slot.pausing;
+        if let (true, Some(socket)) = (ends, &slot.socket) {
+            self.ring.cancel(conn, socket.as_fd(), Cancel::Receive);
+            slot.pausing = true;
+            slot.op_started();
+            count!(self.counts, reads_paused);
+        }
+    }
+
     /// Receives go on where one ended, unless there is nothing to receive for.
     pub(super) fn rearm_receives(&mut self) {
         if self.stalled {
@@ -126,7 +156,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 continue;
             };
             let wanted = match slot.phase {
-                Phase::Open | Phase::Draining | Phase::Lingering => !slot.ended,
+                Phase::Open => !slot.ended && !slot.paused,
+                Phase::Draining | Phase::Lingering => !slot.ended,
                 Phase::Free | Phase::Leaving(_) | Phase::Closing(_) => false,
             };
             if let (true, false, Some(socket)) = (wanted, slot.receiving, &slot.socket) {
