@@ -35,7 +35,7 @@ macro_rules! conversations {
 }
 
 conversations! {
-    connect
+    connect malformed session will publish qos retained subscribe properties flow topics threats
 }
 
 #[test]

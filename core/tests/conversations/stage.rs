@@ -347,6 +347,8 @@ impl Client {
                 for word in words {
                     match lexer::key_value(word) {
                         Some(("rm", value)) => self.receive_maximum = fit(lexer::number(value)?)?,
+                        // 0 is a violation, and its answer needs some bytes.
+                        Some(("max", "0")) => {}
                         Some(("max", value)) => self.packet_size_max = fit(lexer::number(value)?)?,
                         Some(("will", _)) => break,
                         Some(_) | None => {}

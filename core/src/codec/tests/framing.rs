@@ -144,7 +144,7 @@ fn first_byte_is_legal(byte: u8, version: Version, direction: Direction) -> bool
         || (version == V31 && own_v31.contains(&byte))
 }
 
-// [MQTT-2.1.3-1], in 3.1.1 [MQTT-2.2.2-2]. Row 23 of the threat list.
+// [MQTT-2.1.3-1], in 3.1.1 [MQTT3-2.2.2-2]. Row 23 of the threat list.
 #[test]
 fn every_first_byte_is_judged_without_its_packet() {
     for direction in DIRECTIONS {

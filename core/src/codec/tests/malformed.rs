@@ -471,7 +471,7 @@ fn publish() {
                 // Row 15: no packet identifier.
                 ("00 03 'a/b", Malformed),
                 ("00 03 'a/b 00", Malformed),
-                // [MQTT-2.2.1-3], in 3.1.1 [MQTT-2.3.1-1]
+                // [MQTT-2.2.1-3], in 3.1.1 [MQTT3-2.3.1-1]
                 ("00 03 'a/b 00 00 00", Protocol),
             ],
         );
