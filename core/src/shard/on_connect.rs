@@ -14,18 +14,32 @@ use crate::codec::{
 };
 use crate::connection::{AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
+use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
 use crate::session::{Expiry, Link, Queue, Receipts, Session, Will, Window};
 use crate::time::Instant;
 use crate::topic::{TopicLimits, TopicName};
 
-/// What CONNACK tells beyond its reason.
-#[derive(Debug, Default)]
+/// What a CONNECT is granted; CONNACK tells what differs from the wish.
+#[derive(Debug)]
 struct Grant {
     session_present: bool,
     assigned_client_id: Option<Box<str>>,
-    server_keep_alive_s: Option<u16>,
-    session_expiry_s: Option<u32>,
+    /// Keep alive that holds, in seconds; 0 is "none".
+    keep_alive_s: u16,
+    /// Session Expiry Interval that holds, in seconds.
+    session_expiry_s: u32,
+}
+
+impl Grant {
+    fn of(connect: &Connect<'_>, limits: &Limits) -> Grant {
+        Grant {
+            session_present: false,
+            assigned_client_id: None,
+            keep_alive_s: cap_keep_alive(connect.keep_alive, limits.keep_alive_max_s),
+            session_expiry_s: wanted_expiry_s(connect).min(limits.session_expiry_max_s),
+        }
+    }
 }
 
 impl Shard {
@@ -105,7 +119,13 @@ impl Shard {
                     return;
                 }
                 if let Err(reason) = self.on_connect(now, conn, &connect, out) {
-                    self.refuse(conn, connect.version, reason, out);
+                    self.refuse(
+                        conn,
+                        connect.version,
+                        packet_size_max(&connect),
+                        reason,
+                        out,
+                    );
                 } else if !bytes.is_empty() {
                     self.on_received(now, conn, bytes, out);
                 }
@@ -144,7 +164,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match version {
-            Some(version) => self.refuse(conn, version, error.reason(), out),
+            Some(version) => self.refuse(conn, version, u32::MAX, error.reason(), out),
             None => {
                 self.dispatch.metrics.connects_refused += 1;
                 self.leave_await(conn, Connection::Closing(Box::default()));
@@ -153,13 +173,23 @@ impl Shard {
         }
     }
 
-    /// CONNACK with an error, then close [MQTT-3.2.2-7].
-    fn refuse(&mut self, conn: ConnId, version: Version, reason: ReasonCode, out: &mut Outbox) {
+    /// CONNACK with an error, if the client takes a packet of its size [MQTT-3.1.2-24], then close
+    /// [MQTT-3.2.2-7].
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        version: Version,
+        size_max: u32,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
         self.dispatch.metrics.connects_refused += 1;
         let mut egress = Box::<Egress>::default();
         let buffer = egress.buffer(&mut self.dispatch.pool);
-        let connack = Connack::new(false, reason);
-        connack.encode(version, buffer);
+        Connack::new(false, reason).encode(version, buffer);
+        if buffer.len() > size_max as usize {
+            buffer.clear();
+        }
         let size = buffer.len();
         if egress.grew(size) {
             out.dirty.push(conn);
@@ -176,7 +206,7 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), ReasonCode> {
         self.check_connect(connect)?;
-        let mut grant = Grant::default();
+        let mut grant = Grant::of(connect, &self.config.limits);
         let client_id: Box<str> = if connect.client_id.is_empty() {
             let assigned = self.assign_client_id();
             grant.assigned_client_id = Some(assigned.clone());
@@ -184,9 +214,17 @@ impl Shard {
         } else {
             connect.client_id.into()
         };
+        if connect.properties.maximum_packet_size.is_some() {
+            let mut buffer = Vec::new();
+            self.connack(connect, &grant)
+                .encode(connect.version, &mut buffer);
+            if buffer.len() > packet_size_max(connect) as usize {
+                return Err(ReasonCode::PacketTooLarge); // [MQTT-3.1.2-24]
+            }
+        }
         let will = self.will_of(connect, &client_id)?;
         let id = self.session_for(now, connect, client_id, &mut grant, out)?;
-        self.link_session(now, conn, id, connect, will, &mut grant);
+        self.link_session(now, conn, id, connect, will, &grant);
         self.dispatch.metrics.connects += 1;
         self.send_connack(id, connect, &grant, out);
         self.dispatch.pump(now, id, out);
@@ -318,25 +356,13 @@ impl Shard {
         id: SessionId,
         connect: &Connect<'_>,
         will: Option<Box<Will>>,
-        grant: &mut Grant,
+        grant: &Grant,
     ) {
         let limits = self.config.limits.clone();
         self.leave_await(conn, Connection::Open(id));
-        let keep_alive_s = cap_keep_alive(connect.keep_alive, limits.keep_alive_max_s);
-        if keep_alive_s != connect.keep_alive {
-            grant.server_keep_alive_s = Some(keep_alive_s); // [MQTT-3.2.2-21]
-        }
         // [MQTT-3.1.2-22] One and a half times the keep alive.
-        let silence_max =
-            (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
-        let wanted_s = match connect.version {
-            Version::V31 | Version::V311 => u32::from(!connect.clean_start) * u32::MAX,
-            Version::V5 => connect.properties.session_expiry_s.unwrap_or(0),
-        };
-        let granted_s = wanted_s.min(limits.session_expiry_max_s);
-        if granted_s != wanted_s && connect.version == Version::V5 {
-            grant.session_expiry_s = Some(granted_s);
-        }
+        let silence_max = (grant.keep_alive_s > 0)
+            .then(|| Duration::from_millis(u64::from(grant.keep_alive_s) * 1500));
         let receive_maximum = match connect.version {
             Version::V31 | Version::V311 => limits.inflight_messages_max,
             Version::V5 => connect.properties.receive_maximum.unwrap_or(u16::MAX),
@@ -357,7 +383,7 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id)); // [MQTT-3.1.3-9]
         }
         session.version = connect.version;
-        session.expiry = Expiry::from_seconds(granted_s, u32::MAX);
+        session.expiry = Expiry::from_seconds(grant.session_expiry_s, u32::MAX);
         session.will = will;
         session.link = Some(Link {
             conn,
@@ -368,12 +394,12 @@ impl Shard {
             last_packet_at: now,
             keep_alive_at,
             receive_maximum,
-            packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            packet_size_max: packet_size_max(connect),
             problem_information: connect
                 .properties
                 .request_problem_information
                 .unwrap_or(true),
-            connect_expiry_s: granted_s,
+            connect_expiry_s: grant.session_expiry_s,
             aliases: None,
         });
     }
@@ -385,27 +411,47 @@ impl Shard {
         grant: &Grant,
         out: &mut Outbox,
     ) {
-        let limits = &self.config.limits;
-        let properties = ConnackProperties {
-            session_expiry_s: grant.session_expiry_s,
-            receive_maximum: Some(limits.receive_maximum).filter(|&max| max < u16::MAX),
-            maximum_packet_size: Some(limits.packet_size_max),
-            assigned_client_id: grant.assigned_client_id.as_deref(),
-            topic_alias_maximum: Some(limits.topic_alias_max).filter(|&max| max > 0),
-            shared_available: Some(false),
-            server_keep_alive: grant.server_keep_alive_s,
-            ..ConnackProperties::default()
-        };
-        let connack = Connack {
-            session_present: grant.session_present,
-            reason: ReasonCode::Success,
-            properties,
-        };
+        let connack = self.connack(connect, grant);
         let session = self.dispatch.sessions.get_mut(id).expect("just linked");
         let link = session.link.as_mut().expect("just linked");
         link.write(&mut self.dispatch.pool, out, |buffer| {
             connack.encode(connect.version, buffer)
         });
+    }
+
+    fn connack<'a>(&self, connect: &Connect<'_>, grant: &'a Grant) -> Connack<'a> {
+        let limits = &self.config.limits;
+        let expiry_s = grant.session_expiry_s;
+        let keep_alive_s = grant.keep_alive_s;
+        Connack {
+            session_present: grant.session_present,
+            reason: ReasonCode::Success,
+            properties: ConnackProperties {
+                session_expiry_s: Some(expiry_s).filter(|&s| s != wanted_expiry_s(connect)),
+                receive_maximum: Some(limits.receive_maximum).filter(|&max| max < u16::MAX),
+                maximum_packet_size: Some(limits.packet_size_max),
+                assigned_client_id: grant.assigned_client_id.as_deref(),
+                topic_alias_maximum: Some(limits.topic_alias_max).filter(|&max| max > 0),
+                shared_available: Some(false),
+                // [MQTT-3.2.2-21]
+                server_keep_alive: Some(keep_alive_s).filter(|&s| s != connect.keep_alive),
+                ..ConnackProperties::default()
+            },
+        }
+    }
+}
+
+/// Largest packet that the client takes.
+fn packet_size_max(connect: &Connect<'_>) -> u32 {
+    connect.properties.maximum_packet_size.unwrap_or(u32::MAX)
+}
+
+/// Session Expiry Interval that the client asks for, in seconds. MQTT 3.1.1 sessions that are not
+/// clean ask for ever.
+fn wanted_expiry_s(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V31 | Version::V311 => u32::from(!connect.clean_start) * u32::MAX,
+        Version::V5 => connect.properties.session_expiry_s.unwrap_or(0),
     }
 }
 

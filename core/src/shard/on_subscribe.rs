@@ -23,6 +23,7 @@ impl Shard {
         subscribe: &Subscribe<'_>,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
+        self.check_answer_size(id, subscribe.filters.iter().count())?;
         let mut reasons = Vec::new();
         let mut gathers = Vec::new();
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
@@ -202,6 +203,7 @@ impl Shard {
         unsubscribe: &Unsubscribe<'_>,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
+        self.check_answer_size(id, unsubscribe.filters.iter().count())?;
         let version = self.session(id).version;
         let limits = TopicLimits::of(&self.config.limits);
         let mut reasons = Vec::new();
@@ -223,6 +225,17 @@ impl Shard {
         };
         self.write(id, out, |buffer| unsuback.encode(version, buffer)); // [MQTT-3.10.4-4]
         Ok(())
+    }
+
+    /// Ends the connection of a client that asks for so much at once that it would not take the
+    /// SUBACK or UNSUBACK [MQTT-3.1.2-24]; before anything is done.
+    fn check_answer_size(&mut self, id: SessionId, filters_count: usize) -> Result<(), Violation> {
+        // At most: type, remaining length, packet identifier, no properties, one code each.
+        let answer_size = 1 + 4 + 2 + 1 + filters_count;
+        match answer_size > self.link(id).packet_size_max as usize {
+            true => Err(Violation(ReasonCode::PacketTooLarge)),
+            false => Ok(()),
+        }
     }
 
     /// False if there was no such subscription [MQTT-3.10.4-1].
