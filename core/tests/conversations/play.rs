@@ -77,6 +77,7 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             stage.say(name, &packets)
         }
         [name, "<", "nothing"] => stage.expect_nothing(name),
+        [name, "<", "anything"] => stage.forget(name),
         [name, "<", "closed"] => stage.expect_closed(name),
         [name, "<", "raw", ref bytes @ ..] => {
             let bytes: Vec<Word> = bytes.iter().map(|word| word.to_string()).collect();

@@ -202,6 +202,14 @@ impl Stage {
         }
     }
 
+    /// Whatever came, it does not matter.
+    pub fn forget(&mut self, name: &str) -> Result<(), String> {
+        self.client(name)?;
+        let client = self.clients.get_mut(name).expect("just looked up");
+        client.unread.clear();
+        Ok(())
+    }
+
     pub fn expect_closed(&mut self, name: &str) -> Result<(), String> {
         self.expect_no_packet(name)?;
         let client = self.clients.get_mut(name).expect("just looked up");

@@ -40,6 +40,10 @@ struct Socket {
     is_stalled: bool,
     /// Taken from the shard and not yet by the far end.
     in_flight: Option<Output>,
+    /// The shard does not want to read.
+    is_paused: bool,
+    /// Sent by the far end and not read.
+    unread: Vec<u8>,
 }
 
 /// Slots of one shard, as the shell hands them out.
@@ -91,6 +95,8 @@ impl World {
             received: Vec::new(),
             is_stalled: false,
             in_flight: None,
+            is_paused: false,
+            unread: Vec::new(),
         });
         self.accept(shard, socket);
         self.settle();
@@ -106,7 +112,9 @@ impl World {
     }
 
     fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
-        if let Some((shard, conn)) = self.sockets[socket].place {
+        if self.sockets[socket].is_paused {
+            self.sockets[socket].unread.extend_from_slice(bytes);
+        } else if let Some((shard, conn)) = self.sockets[socket].place {
             self.handle(shard, Event::Received { conn, bytes });
             self.settle();
         }
@@ -252,16 +260,27 @@ impl World {
         passed
     }
 
-    /// Output, then handovers, then closes of one shard.
+    /// Output, then what to read, then handovers, then closes of one shard.
     fn carry_out(&mut self, shard: usize) -> bool {
         let outbox = &mut self.outboxes[shard];
         let dirty = std::mem::take(&mut outbox.dirty);
+        let readings = std::mem::take(&mut outbox.readings);
         let handovers = std::mem::take(&mut outbox.handovers);
         let closes = std::mem::take(&mut outbox.closes);
-        let is_idle = dirty.is_empty() && handovers.is_empty() && closes.is_empty();
+        let is_idle =
+            dirty.is_empty() && readings.is_empty() && handovers.is_empty() && closes.is_empty();
         for &conn in &dirty {
             if let Some(socket) = self.socket_of(shard, conn) {
                 self.drain(socket);
+            }
+        }
+        for reading in readings {
+            if let Some(socket) = self.socket_of(shard, reading.conn) {
+                self.sockets[socket].is_paused = reading.paused;
+                if !reading.paused {
+                    let bytes = std::mem::take(&mut self.sockets[socket].unread);
+                    self.read(socket, &bytes);
+                }
             }
         }
         for handover in handovers {
@@ -270,7 +289,7 @@ impl World {
                 .expect("it was received from");
             self.end(socket, CloseCause::HandedOver);
             self.accept(handover.target.index(), socket);
-            self.receive_handed_over(socket, &handover.bytes);
+            self.read(socket, &handover.bytes);
         }
         for close in closes {
             let Some(socket) = self.socket_of(shard, close.conn) else {
@@ -284,9 +303,10 @@ impl World {
         !is_idle
     }
 
-    fn receive_handed_over(&mut self, socket: SocketId, bytes: &[u8]) {
+    /// Bytes that waited.
+    fn read(&mut self, socket: SocketId, bytes: &[u8]) {
         let chunk_size = match self.feed {
-            Feed::Whole => bytes.len(),
+            Feed::Whole => bytes.len().max(1),
             Feed::Bytewise => 1,
         };
         for bytes in bytes.chunks(chunk_size) {
