@@ -173,8 +173,8 @@ impl Shard {
         }
     }
 
-    /// CONNACK with an error, if the client takes a packet of its size [MQTT-3.1.2-24], then close
-    /// [MQTT-3.2.2-7].
+    /// CONNACK with an error, if the version has one and the client takes its size [MQTT-3.1.2-24],
+    /// then close [MQTT-3.2.2-7].
     fn refuse(
         &mut self,
         conn: ConnId,
@@ -187,7 +187,9 @@ impl Shard {
         let mut egress = Box::<Egress>::default();
         let buffer = egress.buffer(&mut self.dispatch.pool);
         Connack::new(false, reason).encode(version, buffer);
-        if buffer.len() > size_max as usize {
+        // [MQTT-3.2.2-6] (3.1.1) No return code of it says that the will topic is wrong.
+        let has_code = version == Version::V5 || reason != ReasonCode::TopicNameInvalid;
+        if !has_code || buffer.len() > size_max as usize {
             buffer.clear();
         }
         let size = buffer.len();
@@ -399,7 +401,7 @@ impl Shard {
                 .properties
                 .request_problem_information
                 .unwrap_or(true),
-            connect_expiry_s: grant.session_expiry_s,
+            connect_expiry_s: wanted_expiry_s(connect),
             aliases: None,
         });
     }
