@@ -143,19 +143,20 @@ impl Shard {
             self.routes.put(hash, routes);
             return Ok(Published::Reserved);
         }
-        self.dispatch.deliver_local(now, offering, &routes, out);
         let mut published = match routes.routes.is_empty() {
             true => Published::NoSubscribers,
             false => Published::Delivered,
         };
-        for shard in routes
-            .shards
-            .iter()
-            .filter(|&shard| shard != self.config.id)
-        {
-            published = Published::Delivered;
-            self.dispatch.metrics.forwards_sent += 1;
-            out.post(shard, ShardMsg::Forward(offering.share().clone()));
+        if offering.parts.expires_at.is_some_and(|at| at <= now) {
+            // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
+            self.dispatch.metrics.drop(DropReason::Expired);
+        } else {
+            self.dispatch.deliver_local(now, offering, &routes, out);
+            for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
+                published = Published::Delivered;
+                self.dispatch.metrics.forwards_sent += 1;
+                out.post(shard, ShardMsg::Forward(offering.share().clone()));
+            }
         }
         self.routes.put(hash, routes);
         // After the forwards: rule 1 of gather.rs.
