@@ -1,0 +1,251 @@
+//! QoS 1 and QoS 2, explored exhaustively for small cases.
+//!
+//! One publisher and one subscriber with durable sessions, a few messages, and a network that may
+//! lose either connection between any two packets, with everything that is on its way. Every order
+//! of the packets and every place of the losses is tried: a state (of the shards, of both clients
+//! and of what is on its way) is expanded once, by playing the steps that lead to it again.
+//!
+//! What holds in every state: QoS 2 is delivered once and in order, QoS 1 in order but for
+//! repetitions. What holds where nothing is left to do: everything was delivered, and no shard holds
+//! an exchange [MQTT-4.3.2-4] [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.4.0-1].
+
+mod client;
+#[path = "../conversations/world.rs"]
+#[allow(dead_code, reason = "the conversations need more of it")]
+mod world;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ringmq_core::codec::QoS;
+use ringmq_core::limits::Limits;
+use ringmq_core::shard::CloseCause;
+
+use client::{Client, Role};
+use world::{Feed, World};
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The publisher publishes its next message.
+    Publish,
+    /// The oldest packet from a client arrives at the broker.
+    ToBroker(Role),
+    /// The oldest packet from the broker arrives at a client.
+    ToClient(Role),
+    /// A connection is lost with all that is on its way, and made again.
+    Lose(Role),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    qos: QoS,
+    messages: u8,
+    losses_max: u8,
+    shards: usize,
+}
+
+struct Play {
+    case: Case,
+    world: World,
+    publisher: Client,
+    subscriber: Client,
+    losses: u8,
+}
+
+const ROLES: [Role; 2] = [Role::Publisher, Role::Subscriber];
+
+impl Play {
+    fn new(case: Case) -> Play {
+        let mut world = World::new(case.shards, &Arc::new(Limits::default()), Feed::Whole);
+        let publisher = Client::connect(&mut world, Role::Publisher);
+        let mut subscriber = Client::connect(&mut world, Role::Subscriber);
+        subscriber.subscribe(&mut world);
+        Play {
+            case,
+            world,
+            publisher,
+            subscriber,
+            losses: 0,
+        }
+    }
+
+    fn client(&mut self, role: Role) -> &mut Client {
+        match role {
+            Role::Publisher => &mut self.publisher,
+            Role::Subscriber => &mut self.subscriber,
+        }
+    }
+
+    fn steps(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.publisher.published < self.case.messages {
+            steps.push(Step::Publish);
+        }
+        for role in ROLES {
+            if !self.client(role).outgoing.is_empty() {
+                steps.push(Step::ToBroker(role));
+            }
+            if !self.client(role).incoming.is_empty() {
+                steps.push(Step::ToClient(role));
+            }
+        }
+        // Where nothing is on its way any more a loss changes nothing that was not tried.
+        if !steps.is_empty() && self.losses < self.case.losses_max {
+            steps.extend(ROLES.map(Step::Lose));
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        let qos = self.case.qos;
+        let Play {
+            world,
+            publisher,
+            subscriber,
+            ..
+        } = self;
+        let client = match step {
+            Step::Publish => {
+                publisher.publish(qos);
+                return;
+            }
+            Step::ToBroker(Role::Publisher)
+            | Step::ToClient(Role::Publisher)
+            | Step::Lose(Role::Publisher) => publisher,
+            Step::ToBroker(Role::Subscriber)
+            | Step::ToClient(Role::Subscriber)
+            | Step::Lose(Role::Subscriber) => subscriber,
+        };
+        match step {
+            Step::Publish => unreachable!("taken above"),
+            Step::ToBroker(_) => {
+                let packet = client.outgoing.pop_front().expect("steps saw a packet");
+                world.send(client.socket, &packet);
+            }
+            Step::ToClient(_) => client.receive(),
+            Step::Lose(_) => {
+                world.cut(client.socket, CloseCause::Failed(104));
+                client.reconnect(world);
+                self.losses += 1;
+            }
+        }
+        publisher_and_subscriber_see(&mut self.publisher, &mut self.subscriber, &self.world);
+        self.check();
+    }
+
+    /// What holds in every state.
+    fn check(&self) {
+        let seen = &self.subscriber.delivered;
+        match self.case.qos {
+            QoS::ExactlyOnce => {
+                let expected: Vec<u8> = (1..=seen.len() as u8).collect();
+                assert_eq!(*seen, expected, "QoS 2 is delivered once and in order");
+            }
+            QoS::AtLeastOnce => {
+                let mut last = 0;
+                for &message in seen {
+                    assert!(message <= last + 1, "{message} came after {last}: {seen:?}");
+                    last = last.max(message);
+                }
+            }
+            QoS::AtMostOnce => unreachable!("only acknowledged messages are explored"),
+        }
+    }
+
+    /// What holds where nothing is left to do.
+    fn check_end(&self) {
+        let seen: HashSet<u8> = self.subscriber.delivered.iter().copied().collect();
+        assert_eq!(seen.len(), usize::from(self.case.messages), "all arrive");
+        assert!(
+            self.publisher.is_settled(),
+            "the publisher is owed an answer"
+        );
+        for gauges in self.world.gauges() {
+            let open = (gauges.inflight, gauges.receipts, gauges.queued_messages);
+            assert_eq!(open, (0, 0, 0), "an exchange was never completed");
+        }
+    }
+
+    /// Two plays of one fingerprint go on alike.
+    fn fingerprint(&self) -> String {
+        let mut text = format!(
+            "{} {:?} {:?} ",
+            self.losses, self.publisher, self.subscriber
+        );
+        text.push_str(&self.world.state());
+        text
+    }
+}
+
+/// Both clients' networks take over what the broker has sent.
+fn publisher_and_subscriber_see(publisher: &mut Client, subscriber: &mut Client, world: &World) {
+    publisher.collect(world);
+    subscriber.collect(world);
+}
+
+fn replay(case: Case, path: &[Step]) -> Play {
+    let mut play = Play::new(case);
+    for &step in path {
+        play.take(step);
+    }
+    play
+}
+
+/// Visits every state that can be reached; gives how many there are.
+fn explore(case: Case) -> usize {
+    let mut seen = HashSet::new();
+    let mut paths = vec![Vec::new()];
+    while let Some(path) = paths.pop() {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut play = replay(case, &path);
+            let steps = play.steps();
+            if steps.is_empty() {
+                play.check_end();
+            }
+            (play.fingerprint(), steps)
+        });
+        let (fingerprint, steps) = outcome.unwrap_or_else(|panic| {
+            eprintln!("{case:?} breaks at {path:?}");
+            std::panic::resume_unwind(panic)
+        });
+        if seen.insert(fingerprint) {
+            paths.extend(steps.into_iter().map(|step| {
+                let mut longer = path.clone();
+                longer.push(step);
+                longer
+            }));
+        }
+    }
+    seen.len()
+}
+
+#[test]
+fn qos_1_survives_every_loss() {
+    for (messages, losses_max, shards) in [(1, 3, 1), (2, 2, 2), (3, 1, 1)] {
+        let case = Case {
+            qos: QoS::AtLeastOnce,
+            messages,
+            losses_max,
+            shards,
+        };
+        let states = explore(case);
+        println!("{case:?}: {states} states");
+        assert!(states > 100, "{case:?} has only {states} states");
+    }
+}
+
+#[test]
+fn qos_2_survives_every_loss() {
+    for (messages, losses_max, shards) in [(1, 3, 1), (2, 2, 2), (3, 1, 1)] {
+        let case = Case {
+            qos: QoS::ExactlyOnce,
+            messages,
+            losses_max,
+            shards,
+        };
+        let states = explore(case);
+        println!("{case:?}: {states} states");
+        assert!(states > 100, "{case:?} has only {states} states");
+    }
+}
