@@ -38,6 +38,9 @@ pub struct Limits {
     pub queued_bytes_max: u32,
     /// Unsent bytes of one connection above which QoS 0 messages to it are dropped.
     pub unsent_bytes_max: u32,
+    /// Bytes of packets that have arrived in part, over all connections of one shard. Above, the
+    /// connection that adds to them is closed, unless its own part is small.
+    pub partial_bytes_max: u64,
     /// Topic aliases a client may use towards the broker; 0 turns them off.
     pub topic_alias_max: u16,
     /// Retained messages of one shard.
@@ -66,6 +69,7 @@ impl Default for Limits {
             queued_messages_max: 10_000,
             queued_bytes_max: 8 * 1024 * 1024,
             unsent_bytes_max: 1024 * 1024,
+            partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,

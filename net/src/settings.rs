@@ -422,6 +422,13 @@ pub static TABLE: &[Setting] = &[
         "Unsent bytes of one connection above which QoS 0 messages to it are dropped."
     ),
     limit!(
+        partial_bytes_max as "partial_bytes_max",
+        "partial-bytes-max",
+        Kind::Size(range(64 << 10, 1 << 40)),
+        "Bytes of packets that have arrived in part, over all connections of one shard; above, a connection that adds \
+         to them is closed."
+    ),
+    limit!(
         topic_alias_max as "topic_alias_max",
         "topic-alias-max",
         Kind::Count(range(0, U16_MAX)),
@@ -513,12 +520,13 @@ mod tests {
             queued_messages_max: _,
             queued_bytes_max: _,
             unsent_bytes_max: _,
+            partial_bytes_max: _,
             topic_alias_max: _,
             retained_messages_max: _,
             retained_bytes_max: _,
             sessions_max: _,
         } = limits;
-        assert_eq!(TABLE.len(), 12 + 19);
+        assert_eq!(TABLE.len(), 12 + 20);
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub struct Gauges {
     pub timers: usize,
     /// Retained gathers under way.
     pub gathers: usize,
+    /// Memory of the packets that have arrived in part.
+    pub partial_bytes: u64,
     /// Bytes that wait for sockets.
     pub unsent_bytes: u64,
 }

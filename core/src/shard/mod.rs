@@ -75,6 +75,8 @@ pub struct Shard {
     random: Random,
     /// Properties of the PUBLISH at hand, as they travel on.
     properties: Vec<u8>,
+    /// Memory of the packets that have arrived in part, over all connections.
+    partial_bytes: u64,
     is_shutting_down: bool,
 }
 
@@ -102,6 +104,7 @@ impl Shard {
             gate: Gate::new(),
             random: Random::new(seed ^ (config.id.index() as u64) << 56),
             properties: Vec::new(),
+            partial_bytes: 0,
             is_shutting_down: false,
             config,
         }
@@ -182,6 +185,7 @@ impl Shard {
             retained: self.retained.len(),
             timers: self.timers.len(),
             gathers: self.dispatch.gathers.len(),
+            partial_bytes: self.partial_bytes,
             ..Gauges::default()
         };
         for (_, session) in self.dispatch.sessions.iter() {

@@ -44,6 +44,7 @@ impl Shard {
             .take()
             .expect("only a connected session loses its connection");
         session.window.rewind();
+        self.release_partial(&link.framer);
         if let Some(at) = link.keep_alive_at {
             self.timers.cancel(at, Timer::KeepAlive(id));
         }
@@ -170,10 +171,7 @@ impl Shard {
                 let id = *id;
                 self.end_link(now, id, End::Lost, out);
             }
-            Connection::AwaitConnect(waiting) => {
-                let deadline = waiting.since + self.config.limits.connect_deadline;
-                self.timers.cancel(deadline, Timer::Connect(conn));
-            }
+            Connection::AwaitConnect(_) => self.leave_await(conn, Connection::HandedOver),
             Connection::Closing(_) | Connection::HandedOver | Connection::Vacant => {}
         }
         let _ = why;
@@ -191,11 +189,8 @@ impl Shard {
                     let id = *id;
                     self.end_link(now, id, End::Refused(ReasonCode::ServerShuttingDown), out);
                 }
-                Some(Connection::AwaitConnect(waiting)) => {
-                    let deadline = waiting.since + self.config.limits.connect_deadline;
-                    self.timers.cancel(deadline, Timer::Connect(conn));
-                    self.connections
-                        .replace(conn, Connection::Closing(Box::default()));
+                Some(Connection::AwaitConnect(_)) => {
+                    self.leave_await(conn, Connection::Closing(Box::default()));
                     out.closes.push(Close { conn, flush: false });
                 }
                 Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant)

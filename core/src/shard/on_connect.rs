@@ -84,10 +84,11 @@ impl Shard {
             direction: Direction::FromClient,
         };
         let mut framer = std::mem::take(&mut waiting.framer);
+        self.release_partial(&framer);
         let frame = match framer.next(&mut bytes, &rules) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                waiting.framer = framer;
+                self.wait_on(conn, framer, out);
                 return;
             }
             Err(_) => {
@@ -133,19 +134,45 @@ impl Shard {
         }
     }
 
+    /// The CONNECT has not arrived whole: keeps what there is of it.
+    fn wait_on(&mut self, conn: ConnId, part: Framer, out: &mut Outbox) {
+        if self.admit_partial(&part).is_err() {
+            self.dispatch.metrics.connects_refused += 1;
+            self.leave_await(conn, Connection::Closing(Box::default()));
+            out.closes.push(Close { conn, flush: false });
+            return;
+        }
+        match self.connections.get_mut(conn) {
+            Some(Connection::AwaitConnect(waiting)) => waiting.framer = part,
+            Some(
+                Connection::Vacant
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => unreachable!("the caller saw a waiting connection"),
+        }
+    }
+
     pub(super) fn on_connect_deadline(&mut self, conn: ConnId, out: &mut Outbox) {
         // The timer has just fired: nothing to cancel.
-        self.connections
+        let waiting = self
+            .connections
             .replace(conn, Connection::Closing(Box::default()));
+        let Connection::AwaitConnect(waiting) = waiting else {
+            unreachable!("the timer goes with the wait");
+        };
+        self.release_partial(&waiting.framer);
         out.closes.push(Close { conn, flush: false });
     }
 
     /// Ends the wait for CONNECT.
-    fn leave_await(&mut self, conn: ConnId, next: Connection) {
+    pub(super) fn leave_await(&mut self, conn: ConnId, next: Connection) {
         match self.connections.replace(conn, next) {
             Connection::AwaitConnect(waiting) => {
                 let deadline = waiting.since + self.config.limits.connect_deadline;
                 self.timers.cancel(deadline, Timer::Connect(conn));
+                self.release_partial(&waiting.framer);
             }
             Connection::Vacant
             | Connection::Open(_)

@@ -4,8 +4,8 @@ use super::Shard;
 use super::on_close::End;
 use super::outbox::{Outbox, Reading};
 use crate::codec::{
-    self, DecodeError, Direction, Disconnect, Frame, FrameRules, Packet, PacketKind, Publish,
-    ReasonCode, Version,
+    self, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, Packet, PacketKind,
+    Publish, ReasonCode, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
@@ -29,6 +29,13 @@ pub enum Flow {
     /// The connection was ended by the packet.
     Ended,
 }
+
+/// The connections of the shard hold too much of packets that have not arrived whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialsFull;
+
+/// A connection that holds no more of a packet than this is never closed for what others hold.
+const PARTIAL_SIZE_SMALL: u64 = 4096;
 
 impl Shard {
     pub(super) fn on_received(
@@ -55,6 +62,7 @@ impl Shard {
         };
         // Out of the link while packets borrow from it.
         let mut framer = std::mem::take(&mut self.link(id).framer);
+        self.release_partial(&framer);
         let mut is_whole = false;
         loop {
             let flow = match framer.next(&mut bytes, &rules) {
@@ -75,6 +83,11 @@ impl Shard {
                 }
             }
         }
+        if self.admit_partial(&framer).is_err() {
+            self.dispatch.metrics.violations += 1;
+            self.end_link(now, id, End::Refused(ReasonCode::QuotaExceeded), out);
+            return;
+        }
         // A client that sends and does not take its answers is read no more, so that these stay
         // bounded: by twice the bytes that subscriptions may pile up, and what is received already.
         let unsent_bytes_max = self.config.limits.unsent_bytes_max;
@@ -93,6 +106,27 @@ impl Shard {
             // [MQTT-3.1.2-22] A packet that never becomes whole does not keep a client alive.
             link.last_packet_at = now;
         }
+    }
+
+    /// Counts what a connection holds of a packet that has arrived in part (threat 33).
+    ///
+    /// # Errors
+    /// All of them hold too much, and this one is not among the small ones. Nothing is counted.
+    pub(super) fn admit_partial(&mut self, framer: &Framer) -> Result<(), PartialsFull> {
+        let size = framer.memory_size() as u64;
+        let is_over = self.partial_bytes + size > self.config.limits.partial_bytes_max;
+        if is_over && size > PARTIAL_SIZE_SMALL {
+            return Err(PartialsFull);
+        }
+        self.partial_bytes += size;
+        Ok(())
+    }
+
+    /// Takes back what `admit_partial` counted; before the framer goes on or away.
+    pub(super) fn release_partial(&mut self, framer: &Framer) {
+        let size = framer.memory_size() as u64;
+        assert!(size <= self.partial_bytes, "a part was never counted");
+        self.partial_bytes -= size;
     }
 
     fn on_packet(
