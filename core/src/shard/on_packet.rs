@@ -142,6 +142,10 @@ impl Shard {
             self.on_publish(now, id, &publish, out)?;
             return Ok(Flow::Continue);
         }
+        // [MQTT-3.1.0-2] Whatever it says: what may be wrong in it is for the first one only.
+        if frame.kind == PacketKind::Connect {
+            return Err(Violation(ReasonCode::ProtocolError));
+        }
         match codec::decode(frame, version, Direction::FromClient)? {
             Packet::Publish(publish) => self.on_publish(now, id, &publish, out)?,
             Packet::Puback(ack) => self.on_puback(now, id, &ack, out)?,
