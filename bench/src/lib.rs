@@ -1,5 +1,9 @@
 //! Shared set-up of the criterion suites: one shard with clients, driven without sockets.
 
+mod samples;
+
+pub use samples::{Sample, samples};
+
 use std::sync::Arc;
 
 use ringmq_core::codec::{
