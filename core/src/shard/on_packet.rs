@@ -4,8 +4,8 @@ use super::Shard;
 use super::on_close::End;
 use super::outbox::{Outbox, Reading};
 use crate::codec::{
-    self, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, Packet, PacketKind,
-    Publish, ReasonCode, Version,
+    self, Ack, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind, Publish,
+    ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
@@ -137,34 +137,45 @@ impl Shard {
         frame: &Frame<'_>,
         out: &mut Outbox,
     ) -> Result<Flow, Violation> {
-        if frame.kind == PacketKind::Publish {
-            let publish = Publish::decode(frame, version, Direction::FromClient)?;
-            self.on_publish(now, id, &publish, out)?;
-            return Ok(Flow::Continue);
-        }
-        // [MQTT-3.1.0-2] Whatever it says: what may be wrong in it is for the first one only.
-        if frame.kind == PacketKind::Connect {
-            return Err(Violation(ReasonCode::ProtocolError));
-        }
-        match codec::decode(frame, version, Direction::FromClient)? {
-            Packet::Publish(publish) => self.on_publish(now, id, &publish, out)?,
-            Packet::Puback(ack) => self.on_puback(now, id, &ack, out)?,
-            Packet::Pubrec(ack) => self.on_pubrec(now, id, &ack, out)?,
-            Packet::Pubrel(ack) => self.on_pubrel(id, &ack, out),
-            Packet::Pubcomp(ack) => self.on_pubcomp(now, id, &ack, out)?,
-            Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out)?,
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, out)?,
-            Packet::Pingreq => self.write(id, out, codec::encode_pingresp), // [MQTT-3.12.4-1]
-            Packet::Disconnect(disconnect) => {
+        // Each kind is decoded on its own: `Packet` is as large as its largest kind, and moving it
+        // would cost an acknowledgement more than everything else.
+        const FROM: Direction = Direction::FromClient;
+        match frame.kind {
+            PacketKind::Publish => {
+                self.on_publish(now, id, &Publish::decode(frame, version, FROM)?, out)?;
+            }
+            PacketKind::Puback => {
+                self.on_puback(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+            }
+            PacketKind::Pubrec => {
+                self.on_pubrec(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+            }
+            PacketKind::Pubrel => self.on_pubrel(id, &Ack::decode(frame, version, FROM)?, out),
+            PacketKind::Pubcomp => {
+                self.on_pubcomp(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+            }
+            PacketKind::Subscribe => {
+                self.on_subscribe(now, id, &Subscribe::decode(frame, version)?, out)?;
+            }
+            PacketKind::Unsubscribe => {
+                self.on_unsubscribe(id, &Unsubscribe::decode(frame, version)?, out)?;
+            }
+            PacketKind::Pingreq if !frame.body.is_empty() => {
+                return Err(Violation(ReasonCode::MalformedPacket));
+            }
+            PacketKind::Pingreq => self.write(id, out, codec::encode_pingresp), // [MQTT-3.12.4-1]
+            PacketKind::Disconnect => {
+                let disconnect = Disconnect::decode(frame, version, FROM)?;
                 return self.on_disconnect(now, id, &disconnect, out);
             }
-            // [MQTT-3.1.0-2] [MQTT-4.12.0-7] The rest is the server's to send.
-            Packet::Connect(_)
-            | Packet::Auth(_)
-            | Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp => return Err(Violation(ReasonCode::ProtocolError)),
+            // [MQTT-3.1.0-2] A second CONNECT, whatever it says. [MQTT-4.12.0-7] No method was
+            // named. The rest is the server's to send, and the framer has refused it.
+            PacketKind::Connect
+            | PacketKind::Auth
+            | PacketKind::Connack
+            | PacketKind::Suback
+            | PacketKind::Unsuback
+            | PacketKind::Pingresp => return Err(Violation(ReasonCode::ProtocolError)),
         }
         Ok(Flow::Continue)
     }
