@@ -25,6 +25,25 @@ pub fn samples(version: Version) -> Vec<Sample> {
     all
 }
 
+fn connect(version: Version) -> Connect<'static> {
+    Connect {
+        version,
+        clean_start: true,
+        keep_alive: 60,
+        client_id: "device-4711",
+        will: Some(Will {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "site/17/device/4711/online",
+            payload: b"0",
+            properties: WillProperties::default(),
+        }),
+        user_name: Some("device"),
+        password: Some(b"secret"),
+        properties: ConnectProperties::default(),
+    }
+}
+
 fn sample(name: &'static str, direction: Direction, encode: impl FnOnce(&mut Vec<u8>)) -> Sample {
     let mut bytes = Vec::new();
     encode(&mut bytes);
@@ -53,22 +72,6 @@ fn publish(qos: QoS) -> Publish<'static> {
 
 fn from_client(version: Version) -> Vec<Sample> {
     let client = Direction::FromClient;
-    let connect = Connect {
-        version,
-        clean_start: true,
-        keep_alive: 60,
-        client_id: "device-4711",
-        will: Some(Will {
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: "site/17/device/4711/online",
-            payload: b"0",
-            properties: WillProperties::default(),
-        }),
-        user_name: Some("device"),
-        password: Some(b"secret"),
-        properties: ConnectProperties::default(),
-    };
     let lines = [Subscription {
         filter: "site/17/device/4711/command/#",
         options: SubscribeOptions::with_qos(QoS::AtLeastOnce),
@@ -98,7 +101,7 @@ fn from_client(version: Version) -> Vec<Sample> {
         ..PublishProperties::default()
     };
     vec![
-        sample("CONNECT", client, |out| connect.encode(out)),
+        sample("CONNECT", client, |out| connect(version).encode(out)),
         sample("PUBLISH QoS 0", client, |out| {
             publish(QoS::AtMostOnce).encode(version, out)
         }),
