@@ -43,6 +43,8 @@ pub struct Limits {
     pub partial_bytes_max: u64,
     /// Topic aliases a client may use towards the broker; 0 turns them off.
     pub topic_alias_max: u16,
+    /// Topic aliases that the broker uses towards a client that takes as many; 0 turns them off.
+    pub topic_alias_outbound_max: u16,
     /// Retained messages of one shard.
     pub retained_messages_max: u32,
     /// Bytes of the retained messages of one shard.
@@ -71,6 +73,7 @@ impl Default for Limits {
             unsent_bytes_max: 1024 * 1024,
             partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,
+            topic_alias_outbound_max: 16,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 10_000_000,

@@ -435,6 +435,13 @@ pub static TABLE: &[Setting] = &[
         "Topic aliases that a client may use towards the broker; 0 turns them off."
     ),
     limit!(
+        topic_alias_outbound_max as "topic_alias_outbound_max",
+        "topic-alias-outbound-max",
+        Kind::Count(range(0, 1024)),
+        "Topic aliases that the broker uses towards a client that takes as many; 0 turns them off. \
+         They are for the topics that come first twice."
+    ),
+    limit!(
         retained_messages_max as "retained_messages_max",
         "retained-messages-max",
         Kind::Count(range(0, 1_000_000_000)),
@@ -522,11 +529,12 @@ mod tests {
             unsent_bytes_max: _,
             partial_bytes_max: _,
             topic_alias_max: _,
+            topic_alias_outbound_max: _,
             retained_messages_max: _,
             retained_bytes_max: _,
             sessions_max: _,
         } = limits;
-        assert_eq!(TABLE.len(), 12 + 20);
+        assert_eq!(TABLE.len(), 12 + 21);
     }
 
     #[test]

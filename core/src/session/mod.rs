@@ -12,7 +12,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
-pub use alias::InboundAliases;
+pub use alias::{AliasUse, InboundAliases, OutboundAliases};
 pub use queue::{Delivery, Queue, QueueFull};
 pub use receipts::Receipts;
 pub use table::Sessions;
@@ -109,6 +109,10 @@ pub struct Link {
     pub connect_expiry_s: u32,
     /// Topic aliases of the client; `None` until it sets one.
     pub aliases: Option<Box<InboundAliases>>,
+    /// Topic aliases that the broker may set [MQTT-3.1.2-26]; mostly 0.
+    pub alias_out_max: u16,
+    /// Topic aliases of the broker; `None` until it may set one and has something to send.
+    pub aliases_out: Option<Box<OutboundAliases>>,
 }
 
 impl Session {

@@ -15,6 +15,8 @@ use std::cmp::min;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use super::gather::Gathers;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
@@ -24,7 +26,7 @@ use crate::connection::BufferPool;
 use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
-use crate::session::{Delivery, Link, Resend, Session, Sessions};
+use crate::session::{AliasUse, Delivery, Link, OutboundAliases, Resend, Session, Sessions};
 use crate::time::Instant;
 use crate::topic::Route;
 
@@ -37,6 +39,8 @@ pub struct Dispatch {
     pub pool: BufferPool,
     pub metrics: Metrics,
     encodings: Encodings,
+    /// Keys the tables of topic aliases.
+    alias_hasher: FixedState,
 }
 
 /// A message being delivered: borrowed from its packet until somebody has to keep it.
@@ -80,7 +84,7 @@ struct Terms<'a> {
 
 impl Dispatch {
     /// No sessions yet.
-    pub fn new(limits: Arc<Limits>, sessions: Sessions) -> Dispatch {
+    pub fn new(limits: Arc<Limits>, sessions: Sessions, seed: u64) -> Dispatch {
         Dispatch {
             limits,
             sessions,
@@ -88,6 +92,7 @@ impl Dispatch {
             pool: BufferPool::new(),
             metrics: Metrics::default(),
             encodings: Encodings::default(),
+            alias_hasher: FixedState::with_seed(seed),
         }
     }
 
@@ -178,7 +183,6 @@ impl Dispatch {
             self.send_delivery(now, to, delivery, out);
             return;
         }
-        let encoded = self.encodings.get(now, version, terms.qos, &parts);
         let Session {
             link,
             window,
@@ -186,11 +190,7 @@ impl Dispatch {
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
-        if encoded.bytes.len() > link.packet_size_max as usize {
-            self.metrics.drop(DropReason::PacketTooLarge);
-            return;
-        }
-        let id = (terms.qos > QoS::AtMostOnce).then(|| {
+        let mut keep = || {
             let outlives = *expiry != crate::session::Expiry::WithConnection;
             let kept = outlives.then(|| Delivery {
                 message: offering.share().clone(),
@@ -199,17 +199,37 @@ impl Dispatch {
                 subscription_ids: None,
             });
             window.push(terms.qos, kept)
-        });
+        };
+        let head = PublishHead {
+            dup: false,
+            qos: terms.qos,
+            retain: terms.retain,
+        };
+        if link.alias_out_max > 0 {
+            let parts = publish_parts(now, &parts, &[]);
+            let Some(parts) = link.admit(version, terms.qos, parts, &self.alias_hasher) else {
+                self.metrics.drop(DropReason::PacketTooLarge);
+                return;
+            };
+            let id = (terms.qos > QoS::AtMostOnce).then(keep);
+            self.metrics.publishes_sent[terms.qos as usize] += 1;
+            let id = id.map_or(0, PacketId::get);
+            link.write(&mut self.pool, out, |buffer| {
+                codec::encode_publish(version, head, id, &parts, buffer);
+            });
+            return;
+        }
+        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        if encoded.bytes.len() > link.packet_size_max as usize {
+            self.metrics.drop(DropReason::PacketTooLarge);
+            return;
+        }
+        let id = (terms.qos > QoS::AtMostOnce).then(&mut keep);
         self.metrics.publishes_sent[terms.qos as usize] += 1;
         link.write(&mut self.pool, out, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
-            buffer[at] = PublishHead {
-                dup: false,
-                qos: terms.qos,
-                retain: terms.retain,
-            }
-            .first_byte();
+            buffer[at] = head.first_byte();
             if let Some(id) = id {
                 let id_at = at + encoded.packet_id_at;
                 buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
@@ -230,11 +250,13 @@ impl Dispatch {
         let outlives = session.outlives_connection();
         let version = session.version;
         let link = session.link.as_mut().expect("the caller saw a link");
+        let message_parts = delivery.message.parts();
+        let parts = publish_parts(now, &message_parts, ids_of(&delivery));
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
-        if packet_size(now, version, &delivery) > link.packet_size_max {
+        let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher) else {
             self.metrics.drop(DropReason::PacketTooLarge);
             return;
-        }
+        };
         let mut id = None;
         if delivery.qos > QoS::AtMostOnce {
             id = Some(
@@ -244,15 +266,14 @@ impl Dispatch {
             );
         }
         self.metrics.publishes_sent[delivery.qos as usize] += 1;
-        write_publish(
-            now,
+        let sending = Sending {
             version,
-            link,
-            &mut self.pool,
-            &delivery,
-            (id, false),
-            out,
-        );
+            delivery: &delivery,
+            parts,
+            id,
+            dup: false,
+        };
+        sending.write(link, &mut self.pool, out);
     }
 
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
@@ -301,21 +322,23 @@ impl Dispatch {
                 });
             }
             Resend::Publish(id, delivery) => {
-                if packet_size(now, version, &delivery) > link.packet_size_max {
+                let message_parts = delivery.message.parts();
+                let parts = publish_parts(now, &message_parts, ids_of(&delivery));
+                let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
+                else {
                     self.metrics.drop(DropReason::PacketTooLarge);
                     session.window.give_up(id);
                     return;
-                }
+                };
                 self.metrics.publishes_sent[delivery.qos as usize] += 1;
-                write_publish(
-                    now,
+                let sending = Sending {
                     version,
-                    link,
-                    &mut self.pool,
-                    &delivery,
-                    (Some(id), true),
-                    out,
-                );
+                    delivery: &delivery,
+                    parts,
+                    id: Some(id),
+                    dup: true,
+                };
+                sending.write(link, &mut self.pool, out);
             }
         }
     }
@@ -360,6 +383,42 @@ impl Link {
             out.dirty.push(self.conn);
         }
     }
+
+    /// Puts a topic alias into the parts of a PUBLISH if that is of use. `None` if the client does
+    /// not take a packet of its size.
+    fn admit<'a>(
+        &mut self,
+        version: Version,
+        qos: QoS,
+        mut parts: PublishParts<'a>,
+        hasher: &FixedState,
+    ) -> Option<PublishParts<'a>> {
+        if self.alias_out_max > 0 {
+            let max = self.alias_out_max;
+            let aliases = self
+                .aliases_out
+                .get_or_insert_with(|| Box::new(OutboundAliases::new(max, hasher.clone())));
+            match aliases.look_up(parts.topic) {
+                AliasUse::None => {}
+                AliasUse::Known(alias) => {
+                    parts.topic = b"";
+                    parts.topic_alias = Some(alias);
+                }
+                AliasUse::Introduce(alias) => {
+                    let with_alias = PublishParts {
+                        topic_alias: Some(alias),
+                        ..parts
+                    };
+                    // Without the alias it may be just small enough.
+                    if codec::publish_size(version, qos, &with_alias) <= self.packet_size_max {
+                        aliases.introduce(parts.topic);
+                        return Some(with_alias);
+                    }
+                }
+            }
+        }
+        (codec::publish_size(version, qos, &parts) <= self.packet_size_max).then_some(parts)
+    }
 }
 
 fn publish_parts<'a>(
@@ -383,43 +442,40 @@ fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
     Some(u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
 }
 
-fn packet_size(now: Instant, version: Version, delivery: &Delivery) -> u32 {
-    let ids = delivery.subscription_ids.as_deref().unwrap_or_default();
-    let parts = delivery.message.parts();
-    codec::publish_size(version, delivery.qos, &publish_parts(now, &parts, ids))
+fn ids_of(delivery: &Delivery) -> &[NonZeroU32] {
+    delivery.subscription_ids.as_deref().unwrap_or_default()
 }
 
-/// Writes one PUBLISH; `sending` is its packet identifier and DUP.
-fn write_publish(
-    now: Instant,
+/// One PUBLISH on its way to one client.
+struct Sending<'a> {
     version: Version,
-    link: &mut Link,
-    pool: &mut BufferPool,
-    delivery: &Delivery,
-    sending: (Option<PacketId>, bool),
-    out: &mut Outbox,
-) {
-    let (id, dup) = sending;
-    let ids = delivery.subscription_ids.as_deref().unwrap_or_default();
-    let message_parts = delivery.message.parts();
-    let parts = publish_parts(now, &message_parts, ids);
-    let head = PublishHead {
-        dup,
-        qos: delivery.qos,
-        retain: delivery.retain,
-    };
-    let id = id.map_or(0, PacketId::get);
-    if parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
+    delivery: &'a Delivery,
+    /// Of `delivery`, as the client takes them.
+    parts: PublishParts<'a>,
+    id: Option<PacketId>,
+    dup: bool,
+}
+
+impl Sending<'_> {
+    fn write(&self, link: &mut Link, pool: &mut BufferPool, out: &mut Outbox) {
+        let head = PublishHead {
+            dup: self.dup,
+            qos: self.delivery.qos,
+            retain: self.delivery.retain,
+        };
+        let id = self.id.map_or(0, PacketId::get);
+        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
+            link.write(pool, out, |buffer| {
+                codec::encode_publish(self.version, head, id, &self.parts, buffer);
+            });
+            return;
+        }
         link.write(pool, out, |buffer| {
-            codec::encode_publish(version, head, id, &parts, buffer);
+            codec::encode_publish_without_payload(self.version, head, id, &self.parts, buffer);
         });
-        return;
-    }
-    link.write(pool, out, |buffer| {
-        codec::encode_publish_without_payload(version, head, id, &parts, buffer);
-    });
-    if link.egress.push_shared(delivery.message.payload()) {
-        out.dirty.push(link.conn);
+        if link.egress.push_shared(self.delivery.message.payload()) {
+            out.dirty.push(link.conn);
+        }
     }
 }
 

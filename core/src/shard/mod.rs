@@ -94,7 +94,7 @@ impl Shard {
         Shard {
             home,
             connections: Connections::default(),
-            dispatch: Dispatch::new(limits.clone(), Sessions::new(home)),
+            dispatch: Dispatch::new(limits.clone(), Sessions::new(home), seed),
             index: SubscriptionIndex::new(seed),
             interest: Interest::new(config.id),
             routes: RouteCache::new(seed, topic_limits),

@@ -430,6 +430,13 @@ impl Shard {
                 .unwrap_or(true),
             connect_expiry_s: wanted_expiry_s(connect),
             aliases: None,
+            // [MQTT-3.1.2-27] Absent is 0.
+            alias_out_max: connect
+                .properties
+                .topic_alias_maximum
+                .unwrap_or(0)
+                .min(limits.topic_alias_outbound_max),
+            aliases_out: None,
         });
     }
 

@@ -46,6 +46,9 @@ struct Client {
     open_ids: BTreeSet<u64>,
     receive_maximum: usize,
     packet_size_max: usize,
+    alias_max: u64,
+    /// Topic aliases that the broker has set.
+    aliases: BTreeSet<u64>,
     /// The client has said things that no rule can follow.
     is_wild: bool,
 }
@@ -116,6 +119,8 @@ impl Stage {
             open_ids: BTreeSet::new(),
             receive_maximum: usize::from(u16::MAX),
             packet_size_max: usize::MAX,
+            alias_max: 0,
+            aliases: BTreeSet::new(),
             is_wild: false,
         };
         self.clients.insert(name.into(), client);
@@ -355,6 +360,7 @@ impl Client {
                 for word in words {
                     match lexer::key_value(word) {
                         Some(("rm", value)) => self.receive_maximum = fit(lexer::number(value)?)?,
+                        Some(("alias_max", value)) => self.alias_max = lexer::number(value)?,
                         // 0 is a violation, and its answer needs some bytes.
                         Some(("max", "0")) => {}
                         Some(("max", value)) => self.packet_size_max = fit(lexer::number(value)?)?,
@@ -386,6 +392,19 @@ impl Client {
         }
         if size > self.packet_size_max {
             return Err(format!("it has {size} bytes, more than the client takes"));
+        }
+        if let Some(alias) = packet.number("alias") {
+            if alias == 0 || alias > self.alias_max {
+                return Err("it has a topic alias that the client does not allow".into());
+            }
+            let names_topic = packet.fields.iter().any(|(field, value)| {
+                *field == "topic" && matches!(value, Value::Text(topic) if !topic.is_empty())
+            });
+            if names_topic {
+                self.aliases.insert(alias);
+            } else if !self.aliases.contains(&alias) {
+                return Err("its topic alias was never set".into());
+            }
         }
         let Some(id) = packet.number("id").filter(|_| packet.kind == "PUBLISH") else {
             return Ok(());
@@ -450,6 +469,7 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "queued_bytes_max" => limits.queued_bytes_max = fit(number?)?,
         "unsent_bytes_max" => limits.unsent_bytes_max = fit(number?)?,
         "topic_alias_max" => limits.topic_alias_max = fit(number?)?,
+        "topic_alias_outbound_max" => limits.topic_alias_outbound_max = fit(number?)?,
         "retained_messages_max" => limits.retained_messages_max = fit(number?)?,
         "retained_bytes_max" => limits.retained_bytes_max = fit(number?)?,
         "sessions_max" => limits.sessions_max = fit(number?)?,
