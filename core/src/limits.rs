@@ -45,6 +45,9 @@ pub struct Limits {
     pub topic_alias_max: u16,
     /// Topic aliases that the broker uses towards a client that takes as many; 0 turns them off.
     pub topic_alias_outbound_max: u16,
+    /// Refuse payloads that claim to be UTF-8 and are not (0x99). Off: nothing looks into payloads,
+    /// which costs their bytes a second reading.
+    pub payload_format_checked: bool,
     /// Retained messages of one shard.
     pub retained_messages_max: u32,
     /// Bytes of the retained messages of one shard.
@@ -74,6 +77,7 @@ impl Default for Limits {
             partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,
             topic_alias_outbound_max: 16,
+            payload_format_checked: false,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 10_000_000,

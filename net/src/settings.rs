@@ -441,6 +441,16 @@ pub static TABLE: &[Setting] = &[
         "Topic aliases that the broker uses towards a client that takes as many; 0 turns them off. \
          They are for the topics that come first twice."
     ),
+    Setting {
+        section: "limits",
+        key: "payload_format_checked",
+        flag: "payload-format-checked",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Refuse messages and wills whose payload claims to be UTF-8 and is not.",
+        get: |settings| Value::Switch(settings.limits.payload_format_checked),
+        set: |settings, value| settings.limits.payload_format_checked = value.switch(),
+    },
     limit!(
         retained_messages_max as "retained_messages_max",
         "retained-messages-max",
@@ -530,11 +540,12 @@ mod tests {
             partial_bytes_max: _,
             topic_alias_max: _,
             topic_alias_outbound_max: _,
+            payload_format_checked: _,
             retained_messages_max: _,
             retained_bytes_max: _,
             sessions_max: _,
         } = limits;
-        assert_eq!(TABLE.len(), 12 + 21);
+        assert_eq!(TABLE.len(), 12 + 22);
     }
 
     #[test]

@@ -172,7 +172,11 @@ impl Dispatch {
         let session = self.sessions.get_mut(to).expect("offer looked it up");
         let version = session.version;
         let parts = offering.parts;
-        let is_plain = terms.ids.is_empty() && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN;
+        let link = session.link.as_ref().expect("offer saw a link");
+        // A client with aliases gets an encoding of its own, which costs the message its copy.
+        let is_plain = terms.ids.is_empty()
+            && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
+            && link.alias_out_max == 0;
         if !is_plain {
             let delivery = Delivery {
                 message: offering.share().clone(),
@@ -190,7 +194,12 @@ impl Dispatch {
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
-        let mut keep = || {
+        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        if encoded.bytes.len() > link.packet_size_max as usize {
+            self.metrics.drop(DropReason::PacketTooLarge);
+            return;
+        }
+        let id = (terms.qos > QoS::AtMostOnce).then(|| {
             let outlives = *expiry != crate::session::Expiry::WithConnection;
             let kept = outlives.then(|| Delivery {
                 message: offering.share().clone(),
@@ -199,37 +208,17 @@ impl Dispatch {
                 subscription_ids: None,
             });
             window.push(terms.qos, kept)
-        };
-        let head = PublishHead {
-            dup: false,
-            qos: terms.qos,
-            retain: terms.retain,
-        };
-        if link.alias_out_max > 0 {
-            let parts = publish_parts(now, &parts, &[]);
-            let Some(parts) = link.admit(version, terms.qos, parts, &self.alias_hasher) else {
-                self.metrics.drop(DropReason::PacketTooLarge);
-                return;
-            };
-            let id = (terms.qos > QoS::AtMostOnce).then(keep);
-            self.metrics.publishes_sent[terms.qos as usize] += 1;
-            let id = id.map_or(0, PacketId::get);
-            link.write(&mut self.pool, out, |buffer| {
-                codec::encode_publish(version, head, id, &parts, buffer);
-            });
-            return;
-        }
-        let encoded = self.encodings.get(now, version, terms.qos, &parts);
-        if encoded.bytes.len() > link.packet_size_max as usize {
-            self.metrics.drop(DropReason::PacketTooLarge);
-            return;
-        }
-        let id = (terms.qos > QoS::AtMostOnce).then(&mut keep);
+        });
         self.metrics.publishes_sent[terms.qos as usize] += 1;
         link.write(&mut self.pool, out, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
-            buffer[at] = head.first_byte();
+            buffer[at] = PublishHead {
+                dup: false,
+                qos: terms.qos,
+                retain: terms.retain,
+            }
+            .first_byte();
             if let Some(id) = id {
                 let id_at = at + encoded.packet_id_at;
                 buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());

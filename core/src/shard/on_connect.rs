@@ -300,6 +300,9 @@ impl Shard {
         if routes::is_reserved(topic) {
             return Err(ReasonCode::NotAuthorized);
         }
+        if !self.accepts_payload(will.properties.payload_format, will.payload) {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
         let mut properties = Vec::new();
         will.properties.write_forwarded(&mut properties);
         let message = Message::new(MessageParts {

@@ -47,6 +47,14 @@ impl Shard {
             self.acknowledge(id, publish, ReasonCode::Success, out);
             return Ok(());
         }
+        if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
+            // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
+            if publish.qos == QoS::AtMostOnce {
+                return Err(Violation(ReasonCode::PayloadFormatInvalid));
+            }
+            self.acknowledge(id, publish, ReasonCode::PayloadFormatInvalid, out);
+            return Ok(());
+        }
         // Out of the link while the message borrows its topic.
         let mut aliases = None;
         let (topic, hash) = match publish.properties.topic_alias {
@@ -80,6 +88,13 @@ impl Shard {
         let published = published.map_err(|error| Violation(topic_error_reason(error)))?;
         self.acknowledge(id, publish, reason_of(published), out);
         Ok(())
+    }
+
+    /// Whether a payload is what its Payload Format Indicator says, if that is to be looked at.
+    pub(super) fn accepts_payload(&self, claims_utf8: Option<bool>, payload: &[u8]) -> bool {
+        !self.config.limits.payload_format_checked
+            || claims_utf8 != Some(true)
+            || std::str::from_utf8(payload).is_ok()
     }
 
     /// Notes a QoS 2 identifier; true if it was noted before.

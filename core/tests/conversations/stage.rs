@@ -469,6 +469,7 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "queued_bytes_max" => limits.queued_bytes_max = fit(number?)?,
         "unsent_bytes_max" => limits.unsent_bytes_max = fit(number?)?,
         "topic_alias_max" => limits.topic_alias_max = fit(number?)?,
+        "payload_format_checked" => limits.payload_format_checked = number? == 1,
         "topic_alias_outbound_max" => limits.topic_alias_outbound_max = fit(number?)?,
         "retained_messages_max" => limits.retained_messages_max = fit(number?)?,
         "retained_bytes_max" => limits.retained_bytes_max = fit(number?)?,
