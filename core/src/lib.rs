@@ -21,6 +21,7 @@
 //! 7. What was acknowledged under a durable policy is in the log of the shard that owes it.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod codec;
 pub mod connection;
 pub mod home;

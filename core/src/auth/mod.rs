@@ -1,0 +1,28 @@
+//! Enhanced authentication (MQTT 5.0, 4.12): who may prove what, without sockets, files or clock.
+//!
+//! The one method is SCRAM-SHA-256 (RFC 5802, RFC 7677): the password does not cross the network,
+//! and what the broker stores is not enough to log in. The slow hash of the password is computed
+//! where it is set; a login costs the broker a handful of HMACs.
+//!
+//! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), the file of users (the
+//! shell).
+
+mod credential;
+mod scram;
+
+pub use credential::{
+    CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
+};
+pub use scram::{METHOD, Refusal, ScramExchange, ScramServer, ScramUsers};
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+/// HMAC-SHA-256 of the parts, one behind the other.
+fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any size");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
