@@ -4,7 +4,7 @@
 use ringmq_sim::{Sabotage, run_seed};
 
 /// Seeds that once broke a promise, with what they found.
-const FOUND: [(u64, &str); 6] = [
+const FOUND: [(u64, &str); 7] = [
     (
         0x2,
         "subscriptions to # were lost with the last node of the topic tree",
@@ -18,6 +18,10 @@ const FOUND: [(u64, &str); 6] = [
     (
         0x1ca,
         "a repeated PUBREL was thought to count against the Receive Maximum",
+    ),
+    (
+        0xf9b71,
+        "retained messages went on under the terms of a subscription that was replaced",
     ),
     (
         0xc8b5,

@@ -28,7 +28,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::event::GatherId;
-use crate::ids::SessionId;
+use crate::ids::{ClientKey, SessionId};
 use crate::message::Message;
 use crate::session::Delivery;
 use crate::time::Instant;
@@ -50,7 +50,7 @@ pub struct Gather {
     pub filter: Arc<TopicFilter>,
     options: SubscriptionOptions,
     /// Who published is left out if the subscription is No Local.
-    no_local_key: Option<crate::ids::ClientKey>,
+    no_local_key: Option<ClientKey>,
     phase: Phase,
     /// The last live message on each topic from before the first barrier was passed: if the snapshot
     /// holds the same one, the client has it.
@@ -78,7 +78,7 @@ impl Gathers {
         session: SessionId,
         filter: Arc<TopicFilter>,
         options: SubscriptionOptions,
-        no_local_key: Option<crate::ids::ClientKey>,
+        no_local_key: Option<ClientKey>,
         others: usize,
     ) -> GatherId {
         self.next_id += 1;
@@ -198,6 +198,27 @@ impl Gathers {
             *gathers = Vec::new();
         }
         None
+    }
+
+    /// The subscription was replaced and is due no further retained messages: those that the earlier
+    /// one is still owed are sent on the new terms.
+    pub fn renew(
+        &mut self,
+        gathers: &[GatherId],
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        no_local_key: Option<ClientKey>,
+    ) {
+        for id in gathers {
+            let gather = self
+                .running
+                .get_mut(id)
+                .expect("a session lists running gathers");
+            if *gather.filter == *filter {
+                gather.options = options;
+                gather.no_local_key = no_local_key;
+            }
+        }
     }
 
     /// Ends the gather of one filter of a session, or of all with `None`.

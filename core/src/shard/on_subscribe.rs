@@ -93,6 +93,14 @@ impl Shard {
         };
         if wants_retained {
             gathers.push((Arc::new(filter), options));
+        } else if !is_new {
+            let dispatch = &mut self.dispatch;
+            let session = dispatch.sessions.get(id).expect("the subscriber is live");
+            let no_local_key = options.no_local.then_some(session.key);
+            let running = &session.gathers;
+            dispatch
+                .gathers
+                .renew(running, &filter, options, no_local_key);
         }
         Ok(match options.qos {
             QoS::AtMostOnce => ReasonCode::Success,
