@@ -5,6 +5,7 @@ mod samples;
 pub use samples::{Sample, samples};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_core::codec::{
     Connect, ConnectProperties, Direction, FrameRules, Framer, Packet, Publish, PublishProperties,
@@ -37,6 +38,7 @@ impl Bench {
             secret: [1, 2],
             limits: Arc::new(Limits::default()),
             interest: Arc::new(InterestTable::new(1, InterestTable::BUCKETS_LOG2, 7)),
+            sys_interval: Duration::ZERO,
         };
         Bench {
             shard: Shard::new(config),

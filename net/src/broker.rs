@@ -38,6 +38,8 @@ pub struct BrokerConfig {
     pub cores: Vec<usize>,
     /// The bounds of the shards.
     pub limits: Limits,
+    /// How often `$SYS` is published; zero: never.
+    pub sys_interval: Duration,
     /// The size of each shard's ring.
     pub ring: RingConfig,
     /// Messages of other shards that wait for one shard. A shard that finds the inbox of another
@@ -55,6 +57,7 @@ impl Default for BrokerConfig {
             shards: 1,
             cores: Vec::new(),
             limits: Limits::default(),
+            sys_interval: Duration::from_secs(10),
             ring: RingConfig::default(),
             inbox_messages_max: 64 * 1024,
             connections_max: 1_000_000,
@@ -83,6 +86,7 @@ impl Broker {
         let interest = Arc::new(interest);
         let limits = Arc::new(config.limits.clone());
         let shards = config.shards;
+        let sys_interval = config.sys_interval;
         Broker::start_with(config, move |id| {
             Shard::new(ShardConfig {
                 id,
@@ -90,6 +94,7 @@ impl Broker {
                 secret: [first, second],
                 limits: Arc::clone(&limits),
                 interest: Arc::clone(&interest),
+                sys_interval,
             })
         })
     }

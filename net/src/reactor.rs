@@ -27,6 +27,7 @@ mod transmit;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
@@ -133,6 +134,8 @@ pub(crate) struct Reactor<R, C> {
     /// Set during a shutdown: when what is left is cut, and when the reactor ends in any case.
     ending: Option<shutdown::Ending>,
     counts: Counts,
+    /// When the core is told the counts again, at the earliest.
+    tell_counts_at: Instant,
 }
 
 impl<R: Ring, C: Core> Reactor<R, C> {
@@ -164,6 +167,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             accept_logged_at: None,
             ending: None,
             counts: Counts::default(),
+            tell_counts_at: Instant::ZERO,
         }
     }
 
@@ -320,11 +324,23 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     fn check_deadlines(&mut self, now: Instant) {
         self.begin_shutdown_if_asked(now);
         if self.core.next_deadline().is_some_and(|at| at <= now) {
+            self.tell_counts(now);
             self.core
                 .handle(now, Event::DeadlineReached, &mut self.outbox);
         }
         self.cut_overdue_flushes(now);
         self.cut_all_if_overdue(now);
+    }
+
+    /// Tells the core what the reactor has counted, for `$SYS`, unless it was told a moment ago.
+    fn tell_counts(&mut self, now: Instant) {
+        if now < self.tell_counts_at {
+            return;
+        }
+        self.tell_counts_at = now + TELL_INTERVAL;
+        let counts = self.counts.named();
+        let event = Event::ShellCounted { counts: &counts };
+        self.core.handle(now, event, &mut self.outbox);
     }
 
     /// Something can be done without any news.
@@ -369,6 +385,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
+/// Deadlines of clients may come in every turn; `$SYS` is published once in a second at most.
+const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// Completions of one turn: a burst of this many takes some 100 us.
 const COMPLETIONS_MAX: usize = 1024;
 /// Bytes received in one turn: what a gigabit link brings in 4 ms.

@@ -39,6 +39,8 @@ pub struct Settings {
     pub ring: RingConfig,
     /// Messages of other shards that may wait for one shard.
     pub inbox_messages_max: usize,
+    /// How often `$SYS` is published; zero: never.
+    pub sys_interval: Duration,
     /// What to log.
     pub log_filter: String,
     /// `text` or `json`.
@@ -58,6 +60,7 @@ impl Default for Settings {
             cores: None,
             ring: broker.ring,
             inbox_messages_max: broker.inbox_messages_max,
+            sys_interval: broker.sys_interval,
             log_filter: "info".to_owned(),
             log_format: "text".to_owned(),
             limits: Limits::default(),
@@ -297,6 +300,16 @@ pub static TABLE: &[Setting] = &[
         },
     },
     Setting {
+        section: "runtime",
+        key: "sys_interval",
+        flag: "sys-interval",
+        kind: Kind::Seconds(range(0, 24 * 3600)),
+        auto: None,
+        help: "How often the broker publishes what it counts, below `$SYS`, as far as it changed; 0 turns it off.",
+        get: |settings| Value::Number(settings.sys_interval.as_secs()),
+        set: |settings, value| settings.sys_interval = Duration::from_secs(value.number()),
+    },
+    Setting {
         section: "log",
         key: "filter",
         flag: "log",
@@ -517,6 +530,7 @@ mod tests {
                     wait: _,
                 },
             inbox_messages_max: _,
+            sys_interval: _,
             log_filter: _,
             log_format: _,
             limits,
@@ -545,7 +559,7 @@ mod tests {
             retained_bytes_max: _,
             sessions_max: _,
         } = limits;
-        assert_eq!(TABLE.len(), 12 + 22);
+        assert_eq!(TABLE.len(), 13 + 22);
     }
 
     #[test]

@@ -121,6 +121,7 @@ fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
         shards: plan.shards,
         cores: plan.cores.clone(),
         limits: settings.limits.clone(),
+        sys_interval: settings.sys_interval,
         ring: settings.ring,
         inbox_messages_max: settings.inbox_messages_max,
         connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),

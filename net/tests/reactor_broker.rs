@@ -160,7 +160,7 @@ impl Core for Puppet {
                     out.closes.push(Close { conn, flush: true });
                 }
             }
-            Event::Persisted { .. } => {}
+            Event::Persisted { .. } | Event::ShellCounted { .. } => {}
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{Event, Gauges, MsgClass, ShardConfig, ShardMsg};
@@ -86,6 +87,7 @@ impl Broker {
                     secret,
                     limits: Arc::clone(&limits),
                     interest: Arc::clone(&interest),
+                    sys_interval: Duration::ZERO,
                 })
             })
             .collect();

@@ -26,7 +26,9 @@ use crate::connection::BufferPool;
 use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
-use crate::session::{AliasUse, Delivery, Link, OutboundAliases, Resend, Session, Sessions};
+use crate::session::{
+    AliasUse, Delivery, Link, OutboundAliases, QueueFull, Resend, Session, Sessions,
+};
 use crate::time::Instant;
 use crate::topic::Route;
 
@@ -38,6 +40,8 @@ pub struct Dispatch {
     pub gathers: Gathers,
     pub pool: BufferPool,
     pub metrics: Metrics,
+    /// Messages and bytes in the queues of all sessions.
+    pub queued: (u64, u64),
     encodings: Encodings,
     /// Keys the tables of topic aliases.
     alias_hasher: FixedState,
@@ -91,6 +95,7 @@ impl Dispatch {
             gathers: Gathers::default(),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
+            queued: (0, 0),
             encodings: Encodings::default(),
             alias_hasher: FixedState::with_seed(seed),
         }
@@ -140,7 +145,13 @@ impl Dispatch {
         }
         let Some(link) = &mut session.link else {
             if terms.qos > QoS::AtMostOnce {
-                enqueue(session, offering, terms, &self.limits, &mut self.metrics);
+                match enqueue(session, offering, terms, &self.limits) {
+                    Ok(size) => {
+                        self.queued.0 += 1;
+                        self.queued.1 += size;
+                    }
+                    Err(QueueFull) => self.metrics.drop(DropReason::QueueFull),
+                }
             }
             return;
         };
@@ -154,7 +165,13 @@ impl Dispatch {
             || !session.window.has_room(link.receive_maximum)
             || link.egress.unsent_bytes() > self.limits.unsent_bytes_max
         {
-            enqueue(session, offering, terms, &self.limits, &mut self.metrics);
+            match enqueue(session, offering, terms, &self.limits) {
+                Ok(size) => {
+                    self.queued.0 += 1;
+                    self.queued.1 += size;
+                }
+                Err(QueueFull) => self.metrics.drop(DropReason::QueueFull),
+            }
             return;
         }
         self.send(now, offering, route.session(), terms, out);
@@ -209,7 +226,7 @@ impl Dispatch {
             });
             window.push(terms.qos, kept)
         });
-        self.metrics.publishes_sent[terms.qos as usize] += 1;
+        self.metrics.sent(terms.qos, parts.payload.len());
         link.write(&mut self.pool, out, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
@@ -254,7 +271,8 @@ impl Dispatch {
                     .push(delivery.qos, outlives.then(|| delivery.clone())),
             );
         }
-        self.metrics.publishes_sent[delivery.qos as usize] += 1;
+        self.metrics
+            .sent(delivery.qos, delivery.message.parts().payload.len());
         let sending = Sending {
             version,
             delivery: &delivery,
@@ -286,6 +304,8 @@ impl Dispatch {
             // The queue goes before retained messages: what waits there on a topic is not later than
             // the snapshot, or else it has voided it.
             if has_room && let Some(delivery) = session.queue.pop() {
+                self.queued.0 -= 1;
+                self.queued.1 -= delivery.message.size() as u64;
                 if delivery.message.expires_at.is_some_and(|at| at <= now) {
                     self.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
                 } else {
@@ -306,6 +326,7 @@ impl Dispatch {
         let link = session.link.as_mut().expect("pump saw a link");
         match resend {
             Resend::Pubrel(id) => {
+                self.metrics.controls_sent += 1;
                 link.write(&mut self.pool, out, |buffer| {
                     codec::encode_pubrel(buffer, id)
                 });
@@ -319,7 +340,8 @@ impl Dispatch {
                     session.window.give_up(id);
                     return;
                 };
-                self.metrics.publishes_sent[delivery.qos as usize] += 1;
+                self.metrics
+                    .sent(delivery.qos, delivery.message.parts().payload.len());
                 let sending = Sending {
                     version,
                     delivery: &delivery,
@@ -333,27 +355,26 @@ impl Dispatch {
     }
 }
 
+/// Appends to the session's queue; gives the bytes that this takes.
 fn enqueue(
     session: &mut Session,
     offering: &mut Offering<'_>,
     terms: Terms<'_>,
     limits: &Limits,
-    metrics: &mut Metrics,
-) {
+) -> Result<u64, QueueFull> {
     let delivery = Delivery {
         message: offering.share().clone(),
         qos: terms.qos,
         retain: terms.retain,
         subscription_ids: (!terms.ids.is_empty()).then(|| terms.ids.into()),
     };
-    let pushed = session.queue.push(
+    let size = delivery.message.size() as u64;
+    session.queue.push(
         delivery,
         limits.queued_messages_max,
         limits.queued_bytes_max,
-    );
-    if pushed.is_err() {
-        metrics.drop(DropReason::QueueFull);
-    }
+    )?;
+    Ok(size)
 }
 
 impl Link {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::sys::Report;
 use crate::ids::{ConnId, LogPosition, ShardId};
 use crate::message::Message;
 use crate::time::Instant;
@@ -53,6 +54,12 @@ pub enum Event<'a> {
     Persisted {
         /// Records at or before it are safe.
         upto: LogPosition,
+    },
+    /// What the shell itself has counted since its start, for `$SYS`: names that are topic levels, and
+    /// values. Worth telling before each `DeadlineReached`.
+    ShellCounted {
+        /// Replaces what was told before.
+        counts: &'a [(&'static str, u64)],
     },
     /// `next_deadline` has passed.
     DeadlineReached,
@@ -112,6 +119,8 @@ pub enum ShardMsg {
         /// Matching retained messages of the answering shard.
         messages: Vec<Arc<Message>>,
     },
+    /// What a shard has counted and holds, for the sums of `$SYS`.
+    Report(Box<Report>),
 }
 
 /// Names one running retained gather of a shard; never used twice.
@@ -146,7 +155,8 @@ impl ShardMsg {
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
             | ShardMsg::RetainedQuery { .. }
-            | ShardMsg::RetainedReply { .. } => MsgClass::Answer,
+            | ShardMsg::RetainedReply { .. }
+            | ShardMsg::Report(_) => MsgClass::Answer,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a shard counts.
 
+use crate::codec::QoS;
+
 /// Why a message did not reach a client that was subscribed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -27,6 +29,17 @@ impl DropReason {
         DropReason::Expired,
         DropReason::RetainedFull,
     ];
+
+    /// Its name in topics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::SlowSocket => "slow_socket",
+            DropReason::QueueFull => "queue_full",
+            DropReason::PacketTooLarge => "packet_too_large",
+            DropReason::Expired => "expired",
+            DropReason::RetainedFull => "retained_full",
+        }
+    }
 }
 
 /// Counters of one shard since its start. They only grow.
@@ -58,6 +71,18 @@ pub struct Metrics {
     pub forwards_useless: u64,
     /// Wills published.
     pub wills_published: u64,
+    /// Packets of every kind received.
+    pub packets_received: u64,
+    /// Packets sent that are not PUBLISH.
+    pub controls_sent: u64,
+    /// Bytes of all packets received here; of a CONNECT where it was accepted.
+    pub bytes_received: u64,
+    /// Bytes that sockets took.
+    pub bytes_sent: u64,
+    /// Payload of the PUBLISH packets received.
+    pub payload_bytes_received: u64,
+    /// Payload of the PUBLISH packets sent.
+    pub payload_bytes_sent: u64,
     /// Sessions that expired.
     pub sessions_expired: u64,
     /// Messages not delivered, by [`DropReason`].
@@ -68,6 +93,71 @@ impl Metrics {
     /// Counts a message that is not delivered.
     pub fn drop(&mut self, reason: DropReason) {
         self.dropped[reason as usize] += 1;
+    }
+
+    /// Counts a PUBLISH to a client.
+    pub fn sent(&mut self, qos: QoS, payload_size: usize) {
+        self.publishes_sent[qos as usize] += 1;
+        self.payload_bytes_sent += payload_size as u64;
+    }
+
+    /// Packets of every kind sent.
+    pub fn packets_sent(&self) -> u64 {
+        self.controls_sent + self.publishes_sent.iter().sum::<u64>()
+    }
+
+    /// Adds what another shard has counted.
+    pub fn add(&mut self, other: &Metrics) {
+        let Metrics {
+            connections,
+            handovers,
+            connects,
+            connects_refused,
+            violations,
+            takeovers,
+            keep_alive_timeouts,
+            publishes_received,
+            publishes_sent,
+            forwards_sent,
+            forwards_received,
+            forwards_useless,
+            wills_published,
+            packets_received,
+            controls_sent,
+            bytes_received,
+            bytes_sent,
+            payload_bytes_received,
+            payload_bytes_sent,
+            sessions_expired,
+            dropped,
+        } = other;
+        self.connections += connections;
+        self.handovers += handovers;
+        self.connects += connects;
+        self.connects_refused += connects_refused;
+        self.violations += violations;
+        self.takeovers += takeovers;
+        self.keep_alive_timeouts += keep_alive_timeouts;
+        add_each(&mut self.publishes_received, publishes_received);
+        add_each(&mut self.publishes_sent, publishes_sent);
+        self.forwards_sent += forwards_sent;
+        self.forwards_received += forwards_received;
+        self.forwards_useless += forwards_useless;
+        self.wills_published += wills_published;
+        self.packets_received += packets_received;
+        self.controls_sent += controls_sent;
+        self.bytes_received += bytes_received;
+        self.bytes_sent += bytes_sent;
+        self.payload_bytes_received += payload_bytes_received;
+        self.payload_bytes_sent += payload_bytes_sent;
+        self.sessions_expired += sessions_expired;
+        add_each(&mut self.dropped, dropped);
+    }
+}
+
+fn add_each(sums: &mut [u64], more: &[u64]) {
+    for (sum, value) in sums.iter_mut().zip(more) {
+        *sum += value;
     }
 }
 

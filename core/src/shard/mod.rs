@@ -18,18 +18,22 @@ mod on_subscribe;
 mod outbox;
 mod random;
 mod routes;
+mod sys;
 mod timers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use event::{CloseCause, Event, GatherId, MsgClass, PeerIdentity, ShardMsg};
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
+pub use sys::Report;
 
 use deliver::Dispatch;
 use on_ack::Ack;
 use random::Random;
 use routes::RouteCache;
+use sys::Sys;
 use timers::{Timer, Timers};
 
 use crate::connection::{Chunk, Connection, Connections, Output};
@@ -55,6 +59,8 @@ pub struct ShardConfig {
     pub limits: Arc<Limits>,
     /// The table that all shards share.
     pub interest: Arc<InterestTable>,
+    /// How often `$SYS` is published; zero: never.
+    pub sys_interval: Duration,
 }
 
 /// One shard.
@@ -78,6 +84,9 @@ pub struct Shard {
     /// Memory of the packets that have arrived in part, over all connections.
     partial_bytes: u64,
     is_shutting_down: bool,
+    /// Sessions whose client is connected.
+    connected_count: u64,
+    sys: Sys,
 }
 
 impl Shard {
@@ -91,6 +100,11 @@ impl Shard {
         let limits = config.limits.clone();
         let topic_limits = TopicLimits::of(&limits);
         let seed = config.secret[0] ^ config.secret[1].rotate_left(32);
+        let sys = Sys::new(config.sys_interval, config.id, config.shards);
+        let mut timers = Timers::default();
+        if sys.is_on() {
+            timers.set(Instant::ZERO, Timer::Sys); // Due as soon as there is a time.
+        }
         Shard {
             home,
             connections: Connections::default(),
@@ -100,12 +114,14 @@ impl Shard {
             routes: RouteCache::new(seed, topic_limits),
             retained: RetainedStore::new(&limits, seed),
             retained_purge_at: None,
-            timers: Timers::default(),
+            timers,
             gate: Gate::new(),
             random: Random::new(seed ^ (config.id.index() as u64) << 56),
             properties: Vec::new(),
             partial_bytes: 0,
             is_shutting_down: false,
+            connected_count: 0,
+            sys,
             config,
         }
     }
@@ -124,6 +140,7 @@ impl Shard {
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
             Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
+            Event::ShellCounted { counts } => self.sys.note_shell(counts),
             Event::DeadlineReached => self.on_deadline(now, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }
@@ -198,10 +215,17 @@ impl Shard {
                 gauges.unsent_bytes += u64::from(link.egress.unsent_bytes());
             }
         }
+        let (queued_messages, queued_bytes) = self.dispatch.queued;
+        assert_eq!(
+            (gauges.queued_messages as u64, gauges.queued_bytes),
+            (queued_messages, queued_bytes),
+            "queues are counted as they change"
+        );
         gauges
     }
 
     fn on_send_progress(&mut self, now: Instant, conn: ConnId, size: u32, out: &mut Outbox) {
+        self.dispatch.metrics.bytes_sent += u64::from(size);
         match self.connections.get_mut(conn) {
             Some(Connection::Open(id)) => {
                 let id = *id;
@@ -244,6 +268,8 @@ impl Shard {
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),
                 Timer::Expiry(session) => self.on_session_expired(now, session, out),
+                Timer::Sys => self.on_sys(now, out),
+                Timer::SysTotals => self.on_sys_totals(now, out),
                 Timer::Retained => {
                     self.retained_purge_at = None;
                     self.retained.purge_expired(now);
@@ -256,7 +282,7 @@ impl Shard {
     /// Sets the purge timer for the earliest retained message that expires. What a bounded purge
     /// left over is due in the next turns, not in this one.
     fn set_retained_timer(&mut self, now: Instant) {
-        let soonest = now + std::time::Duration::from_millis(1);
+        let soonest = now + Duration::from_millis(1);
         let next = self.retained.next_expiry().map(|at| at.max(soonest));
         if next == self.retained_purge_at {
             return;

@@ -40,6 +40,7 @@ impl Shard {
             Version::V31 | Version::V311 => ReasonCode::Success,
             Version::V5 => ack.reason,
         };
+        self.dispatch.metrics.controls_sent += 1;
         link.write(&mut self.dispatch.pool, out, |buffer| {
             codec::Ack::with_reason(ack.packet_id, reason).encode(
                 ack.kind,

@@ -44,6 +44,7 @@ impl Shard {
             .take()
             .expect("only a connected session loses its connection");
         session.window.rewind();
+        self.connected_count -= 1;
         self.release_partial(&link.framer);
         if let Some(at) = link.keep_alive_at {
             self.timers.cancel(at, Timer::KeepAlive(id));
@@ -105,6 +106,8 @@ impl Shard {
         if let Some(at) = session.expires_at {
             self.timers.cancel(at, Timer::Expiry(id));
         }
+        self.dispatch.queued.0 -= session.queue.len() as u64;
+        self.dispatch.queued.1 -= session.queue.bytes();
         self.dispatch.gathers.end(&mut session.gathers, None);
         for filter in &session.subscriptions {
             self.forget_subscription(id, filter);

@@ -102,6 +102,7 @@ impl Shard {
         match Connect::decode(&frame) {
             Err(error) => {
                 let version = answer_version(error, frame.body);
+                self.count_connect(frame.raw.len());
                 self.refuse_malformed(conn, error, version, out);
             }
             Ok(connect) => {
@@ -119,6 +120,7 @@ impl Shard {
                     });
                     return;
                 }
+                self.count_connect(frame.raw.len());
                 if let Err(reason) = self.on_connect(now, conn, &connect, out) {
                     self.refuse(
                         conn,
@@ -132,6 +134,12 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Counted here only, not where the connection came from.
+    fn count_connect(&mut self, size: usize) {
+        self.dispatch.metrics.packets_received += 1;
+        self.dispatch.metrics.bytes_received += size as u64;
     }
 
     /// The CONNECT has not arrived whole: keeps what there is of it.
@@ -220,6 +228,7 @@ impl Shard {
             buffer.clear();
         }
         let size = buffer.len();
+        self.dispatch.metrics.controls_sent += u64::from(size > 0);
         if egress.grew(size) {
             out.dirty.push(conn);
         }
@@ -392,6 +401,7 @@ impl Shard {
     ) {
         let limits = self.config.limits.clone();
         self.leave_await(conn, Connection::Open(id));
+        self.connected_count += 1;
         // [MQTT-3.1.2-22] One and a half times the keep alive.
         let silence_max = (grant.keep_alive_s > 0)
             .then(|| Duration::from_millis(u64::from(grant.keep_alive_s) * 1500));
@@ -453,6 +463,7 @@ impl Shard {
         let connack = self.connack(connect, grant);
         let session = self.dispatch.sessions.get_mut(id).expect("just linked");
         let link = session.link.as_mut().expect("just linked");
+        self.dispatch.metrics.controls_sent += 1;
         link.write(&mut self.dispatch.pool, out, |buffer| {
             connack.encode(connect.version, buffer)
         });

@@ -54,6 +54,7 @@ impl Shard {
     }
 
     fn read_packets(&mut self, now: Instant, id: SessionId, mut bytes: &[u8], out: &mut Outbox) {
+        self.dispatch.metrics.bytes_received += bytes.len() as u64;
         let version = self.session(id).version;
         let rules = FrameRules {
             version: Some(version),
@@ -140,6 +141,7 @@ impl Shard {
         // Each kind is decoded on its own: `Packet` is as large as its largest kind, and moving it
         // would cost an acknowledgement more than everything else.
         const FROM: Direction = Direction::FromClient;
+        self.dispatch.metrics.packets_received += 1;
         match frame.kind {
             PacketKind::Publish => {
                 self.on_publish(now, id, &Publish::decode(frame, version, FROM)?, out)?;
@@ -234,6 +236,7 @@ impl Shard {
             .link
             .as_mut()
             .expect("the caller knows a connected session");
+        self.dispatch.metrics.controls_sent += 1;
         link.write(&mut self.dispatch.pool, out, encode);
     }
 }

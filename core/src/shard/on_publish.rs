@@ -10,6 +10,7 @@ use super::metrics::DropReason;
 use super::on_ack::Ack;
 use super::on_packet::Violation;
 use super::outbox::Outbox;
+use super::routes::CachedRoutes;
 use crate::codec::{AckKind, Publish, QoS, ReasonCode, Version};
 use crate::ids::{LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
@@ -38,6 +39,7 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), Violation> {
         self.dispatch.metrics.publishes_received[publish.qos as usize] += 1;
+        self.dispatch.metrics.payload_bytes_received += publish.payload.len() as u64;
         let publisher = self.session(id).key;
         if let Some(alias) = publish.properties.topic_alias {
             self.set_alias(id, alias, publish.topic)?;
@@ -158,13 +160,29 @@ impl Shard {
             self.routes.put(hash, routes);
             return Ok(Published::Reserved);
         }
+        Ok(self.publish_along(now, hash, routes, offering, out))
+    }
+
+    /// Hands a message to the subscribers that `routes` names, and to the retained store; gives the
+    /// routes back.
+    pub(super) fn publish_along(
+        &mut self,
+        now: Instant,
+        hash: u64,
+        routes: Box<CachedRoutes>,
+        offering: &mut Offering<'_>,
+        out: &mut Outbox,
+    ) -> Published {
         let mut published = match routes.routes.is_empty() {
             true => Published::NoSubscribers,
             false => Published::Delivered,
         };
         if offering.parts.expires_at.is_some_and(|at| at <= now) {
             // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
-            self.dispatch.metrics.drop(DropReason::Expired);
+            // Without a subscriber nobody misses it.
+            if published == Published::Delivered || !routes.shards.is_empty() {
+                self.dispatch.metrics.drop(DropReason::Expired);
+            }
         } else {
             self.dispatch.deliver_local(now, offering, &routes, out);
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
@@ -178,7 +196,7 @@ impl Shard {
         if offering.parts.retain && !self.retain(now, offering, out) {
             published = Published::RetainedFull;
         }
-        Ok(published)
+        published
     }
 
     /// Hands a retained message to the shard that keeps its topic. False if it is kept nowhere.

@@ -40,6 +40,7 @@ impl Shard {
             ShardMsg::RetainedReply { gather, messages } => {
                 self.on_retained_reply(now, gather, messages, out);
             }
+            ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }
     }
 

@@ -21,6 +21,10 @@ pub enum Timer {
     Expiry(SessionId),
     /// Retained messages expire.
     Retained,
+    /// `$SYS` of this shard is published.
+    Sys,
+    /// `$SYS` of the broker is published; on the first shard only.
+    SysTotals,
 }
 
 /// The set.

@@ -65,6 +65,16 @@ pub struct World {
 
 impl World {
     pub fn new(shards: usize, limits: &Arc<Limits>, feed: Feed) -> World {
+        World::with_sys(shards, limits, feed, Duration::ZERO)
+    }
+
+    /// A broker that publishes `$SYS`.
+    pub fn with_sys(
+        shards: usize,
+        limits: &Arc<Limits>,
+        feed: Feed,
+        sys_interval: Duration,
+    ) -> World {
         let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
         let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
         let config = |index| ShardConfig {
@@ -73,6 +83,7 @@ impl World {
             secret,
             limits: limits.clone(),
             interest: interest.clone(),
+            sys_interval,
         };
         World {
             feed,

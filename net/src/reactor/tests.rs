@@ -130,6 +130,7 @@ impl Core for FakeCore {
                 "shutdown".to_owned()
             }
             Event::Persisted { .. } => "persisted".to_owned(),
+            Event::ShellCounted { .. } => return,
         };
         self.events.push(text);
     }

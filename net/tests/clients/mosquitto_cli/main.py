@@ -250,6 +250,27 @@ def retain_as_published(place):
     place.publish_empty_retained(place.topic("r"))
 
 
+def sys_topics(place):
+    # Retained, so there at once; a load has two decimals, the rest are whole numbers.
+    wanted = ["clients/connected", "clients/total", "messages/received", "bytes/sent", "subscriptions/count",
+              "retained messages/count", "publish/messages/dropped", "load/messages/received/1min", "uptime", "version"]
+    watcher = place.start("$SYS/broker/#", options=["-q", "1"], name="sys", form="%t=%p")
+    seen = {}
+    while not all(name in seen for name in wanted):
+        topic, text = watcher.line(f"$SYS topics beside {sorted(seen)}").split("=", 1)
+        seen[topic.removeprefix("$SYS/broker/")] = text
+    for name in wanted[:7]:
+        check(seen[name].isdigit(), f"{name} is {seen[name]}")
+    whole, _, decimals = seen["load/messages/received/1min"].partition(".")
+    check(whole.isdigit() and len(decimals) == 2, f"load is {seen['load/messages/received/1min']}")
+    check(seen["uptime"].endswith(" seconds"), f"uptime is {seen['uptime']}")
+    check(" version " in seen["version"], f"version is {seen['version']}")
+    place.publish("$SYS/broker/uptime", ["forged"])
+    while not (line := watcher.line("the next uptime")).startswith("$SYS/broker/uptime="):
+        pass
+    check(line.endswith(" seconds"), f"a client wrote {line}")
+
+
 BOTH = {
     "qos0": lambda place: in_order(place, 0),
     "qos1": lambda place: in_order(place, 1),
@@ -260,6 +281,7 @@ BOTH = {
     "session": session,
     "takeover": takeover,
     "large": large,
+    "sys_topics": sys_topics,
 }
 ONLY_V5 = {
     "message_properties": message_properties,

@@ -1,0 +1,185 @@
+//! `$SYS`: what subscribers of it see, for one to three shards.
+
+#[path = "conversations/world.rs"]
+#[allow(dead_code, reason = "the conversations need more of it")]
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmq_core::limits::Limits;
+use ringmq_core::shard::CloseCause;
+use world::{Feed, SocketId, World};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The texts of all topics, each once or more, in the order in which they came.
+type Seen = BTreeMap<String, Vec<String>>;
+
+fn started(shards: usize) -> World {
+    let mut world = World::with_sys(shards, &Arc::new(Limits::default()), Feed::Whole, INTERVAL);
+    world.wait(Duration::from_secs(1));
+    world
+}
+
+fn connect(world: &mut World, id: &str) -> SocketId {
+    let socket = world.open();
+    let mut bytes = vec![0x10, 12 + id.len() as u8, 0, 4];
+    bytes.extend_from_slice(b"MQTT\x04\x02\x00\x00\x00");
+    bytes.push(id.len() as u8);
+    bytes.extend_from_slice(id.as_bytes());
+    world.send(socket, &bytes);
+    assert_eq!(world.received(socket), [0x20, 2, 0, 0]);
+    socket
+}
+
+/// Subscribes at QoS 0.
+fn subscribe(world: &mut World, socket: SocketId, filter: &str) {
+    let mut bytes = vec![0x82, filter.len() as u8 + 5, 0, 1, 0, filter.len() as u8];
+    bytes.extend_from_slice(filter.as_bytes());
+    bytes.push(0);
+    world.send(socket, &bytes);
+}
+
+fn publish(world: &mut World, socket: SocketId, topic: &str, payload: &str) {
+    let size = 2 + topic.len() + payload.len();
+    let mut bytes = vec![0x30, size as u8, 0, topic.len() as u8];
+    bytes.extend_from_slice(topic.as_bytes());
+    bytes.extend_from_slice(payload.as_bytes());
+    world.send(socket, &bytes);
+}
+
+/// The messages among what came after the first `skipped` bytes.
+fn seen(world: &World, socket: SocketId, skipped: usize) -> Seen {
+    let mut bytes = &world.received(socket)[skipped..];
+    let mut seen = Seen::new();
+    while let [first, size, rest @ ..] = bytes {
+        assert!(*size < 128, "the texts are short");
+        let (body, next) = rest.split_at(usize::from(*size));
+        bytes = next;
+        if first >> 4 == 3 {
+            let (topic, text) = body[2..].split_at(usize::from(body[1]));
+            let topic = String::from_utf8(topic.to_vec()).expect("a topic is text");
+            let text = String::from_utf8(text.to_vec()).expect("a value is text");
+            seen.entry(topic).or_default().push(text);
+        }
+    }
+    seen
+}
+
+fn last<'a>(seen: &'a Seen, topic: &str) -> &'a str {
+    let texts = seen.get(&format!("$SYS/broker/{topic}"));
+    let texts = texts.unwrap_or_else(|| panic!("{topic} is not published"));
+    texts.last().expect("a topic that was seen has a text")
+}
+
+#[test]
+fn a_new_subscriber_gets_every_topic_of_mosquitto_as_a_retained_message() {
+    for shards in 1..=3 {
+        let mut world = started(shards);
+        let watcher = connect(&mut world, "watcher");
+        subscribe(&mut world, watcher, "$SYS/#");
+        let seen = seen(&world, watcher, 0);
+        let version = last(&seen, "version");
+        assert!(version.starts_with("ringmq version "), "{version}");
+        let counts = "clients/total clients/maximum clients/connected clients/active clients/disconnected \
+            clients/inactive clients/expired messages/stored store/messages/count store/messages/bytes \
+            subscriptions/count shared_subscriptions/count messages/received messages/sent bytes/received \
+            bytes/sent publish/bytes/received publish/bytes/sent publish/messages/received \
+            publish/messages/sent publish/messages/dropped connections/socket/count";
+        for topic in counts.split_whitespace().chain(["retained messages/count"]) {
+            last(&seen, topic).parse::<u64>().unwrap();
+        }
+        for name in "messages/received messages/sent publish/dropped publish/received publish/sent \
+            bytes/received bytes/sent sockets connections"
+            .split_whitespace()
+        {
+            for minutes in [1, 5, 15] {
+                let text = last(&seen, &format!("load/{name}/{minutes}min"));
+                assert_eq!(text, "0.00", "nothing happened before the first turn");
+            }
+        }
+        for shard in 0..shards {
+            last(&seen, &format!("shards/{shard}/dropped/queue_full"));
+        }
+        assert!(!seen.contains_key(&format!("$SYS/broker/shards/{shards}/sessions")));
+    }
+}
+
+#[test]
+fn sums_over_all_shards_come_at_each_interval_and_only_when_they_changed() {
+    for shards in 1..=3 {
+        let mut world = started(shards);
+        let watcher = connect(&mut world, "watcher");
+        subscribe(&mut world, watcher, "$SYS/broker/+/#");
+        let others: Vec<SocketId> = (0..5)
+            .map(|n| connect(&mut world, &format!("c{n}")))
+            .collect();
+        for &other in &others {
+            subscribe(&mut world, other, "t");
+        }
+        publish(&mut world, others[0], "t", "hello");
+        let before = world.received(watcher).len();
+        world.wait(INTERVAL);
+        let first = seen(&world, watcher, before);
+        assert_eq!(last(&first, "clients/connected"), "6");
+        assert_eq!(last(&first, "clients/total"), "6");
+        assert_eq!(last(&first, "subscriptions/count"), "6");
+        assert_eq!(last(&first, "connections/socket/count"), "6");
+        assert_eq!(last(&first, "publish/messages/received"), "1");
+        assert_eq!(last(&first, "publish/bytes/received"), "5");
+        // 6 CONNECT, 6 SUBSCRIBE, 1 PUBLISH.
+        assert_eq!(last(&first, "messages/received"), "13");
+        // CONNECT, SUBSCRIBE and PUBLISH: 21 + 5 * 16, 22 + 5 * 8, 10.
+        assert_eq!(last(&first, "bytes/received"), "173");
+        assert_ne!(last(&first, "load/connections/1min"), "0.00");
+        assert!(
+            !first.contains_key("$SYS/broker/version"),
+            "it has not changed"
+        );
+        assert!(!first.contains_key("$SYS/broker/clients/expired"));
+
+        let before = world.received(watcher).len();
+        for other in others {
+            world.cut(other, CloseCause::PeerClosed);
+        }
+        world.wait(INTERVAL);
+        let second = seen(&world, watcher, before);
+        assert_eq!(last(&second, "clients/connected"), "1");
+        assert_eq!(last(&second, "clients/active"), "1");
+        assert!(!second.contains_key("$SYS/broker/clients/maximum"));
+        assert!(last(&second, "uptime").ends_with(" seconds"));
+    }
+}
+
+#[test]
+fn wildcards_at_the_front_do_not_reach_it_and_clients_cannot_write_it() {
+    let mut world = started(2);
+    let curious = connect(&mut world, "curious");
+    subscribe(&mut world, curious, "#");
+    subscribe(&mut world, curious, "+/broker/uptime");
+    world.wait(2 * INTERVAL);
+    assert!(seen(&world, curious, 0).is_empty());
+
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/broker/version");
+    publish(&mut world, curious, "$SYS/broker/version", "forged");
+    let seen = seen(&world, watcher, 0);
+    assert_eq!(seen["$SYS/broker/version"].len(), 1);
+    assert!(last(&seen, "version").starts_with("ringmq"));
+}
+
+#[test]
+fn it_is_silent_without_an_interval_and_after_the_end() {
+    let mut world = World::new(2, &Arc::new(Limits::default()), Feed::Whole);
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/#");
+    world.wait(3 * INTERVAL);
+    assert!(seen(&world, watcher, 0).is_empty());
+
+    let mut world = started(2);
+    world.shut_down();
+    world.wait(3 * INTERVAL);
+    let timers: usize = world.gauges().iter().map(|gauges| gauges.timers).sum();
+    assert_eq!(timers, 0);
+}
