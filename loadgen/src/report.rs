@@ -1,0 +1,531 @@
+//! The result file of a run: what `--json FILE` writes and everything else reads.
+//!
+//! One file is one run against one broker. [`ResultFile::read`] takes it back in.
+//!
+//! Conventions:
+//! - times are microseconds (`_us`), seconds (`_s`) or milliseconds since 1970 (`_unix_ms`); sizes are
+//!   bytes; rates are per second of the measured window; shares are 0 to 1, where 1 is one whole core.
+//! - *window*: the measured part of the run. Warm-up comes before it, the drain after it. Rates and
+//!   CPU are those of the window; latencies those of messages whose intended time lies in it, however
+//!   late they arrived; the ledger counts every message of the run.
+//! - *delivery*: one message arriving at one subscriber. A message for ten subscribers owes ten.
+//! - what was not measured is absent (`null` or left out), never zero.
+//!
+//! Not here: the raw histograms (`--histograms FILE`, HdrHistogram's log format), pages and plots.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// What [`ResultFile::format`] says.
+pub const FORMAT: &str = "ringload-result";
+/// Goes up when a field changes its meaning or goes away; new optional fields leave it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything about one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultFile {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`FORMAT_VERSION`].
+    pub version: u32,
+    /// What was run, where, against what.
+    pub run: Run,
+    /// Whether the numbers say something about the broker.
+    pub validity: Validity,
+    /// Over all groups.
+    pub totals: Totals,
+    /// By group of clients, in the order of the scenario.
+    pub groups: Vec<Group>,
+    /// By QoS of the delivery, which is the lower one of publication and subscription; ascending, only
+    /// those that occur.
+    pub qos: Vec<QosResult>,
+    /// Second by second, from the beginning of the publishing to the end of the drain.
+    pub timeline: Vec<Second>,
+    /// What the broker used; with `--pid`.
+    pub broker: Option<BrokerCost>,
+    /// What the broker counted itself; if it publishes `$SYS`.
+    pub sys: Option<Sys>,
+    /// What went wrong, by kind; empty in a run without trouble.
+    pub troubles: Vec<Trouble>,
+}
+
+/// What was run, where, against what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Given with `--label`: how tables and plots name this run. Absent: the target.
+    pub label: Option<String>,
+    /// Version of ringload.
+    pub ringload: String,
+    /// The command line, program name first.
+    pub command: Vec<String>,
+    /// Identifies the run, in payloads and in `{run}` of topics and client ids.
+    pub run_id: String,
+    /// When it began.
+    pub started_unix_ms: u64,
+    /// What was to be done.
+    pub scenario: ScenarioNote,
+    /// The broker's address, `127.0.0.1:1883`.
+    pub target: String,
+    /// Where ringload ran.
+    pub machine: Machine,
+    /// How long each part took.
+    pub phases: Phases,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// What was to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioNote {
+    /// `pairs`, or what the file calls itself.
+    pub name: String,
+    /// One line for people.
+    pub about: String,
+    /// The whole scenario as TOML, all options applied: `ringload run` on it repeats the run.
+    pub toml: String,
+}
+
+/// Where ringload ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Name of the processor.
+    pub cpu: String,
+    /// Cores that ringload may use.
+    pub cores: u32,
+    /// Memory of the machine.
+    pub memory_bytes: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// Load average over one minute when the run began.
+    pub load_before: f64,
+}
+
+/// How long each part took, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phases {
+    /// Until every client was connected and subscribed.
+    pub connect_s: f64,
+    /// Publishing, not measured.
+    pub warmup_s: f64,
+    /// Publishing, measured: the window.
+    pub window_s: f64,
+    /// From the last publication until everything owed had come, or nothing came any more.
+    pub drain_s: f64,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Its time was over, or all its messages sent.
+    Planned,
+    /// By Ctrl-C or SIGTERM; the numbers are those up to there.
+    Interrupted,
+    /// The broker was gone, or of a group nobody was left.
+    Broken,
+}
+
+/// Whether the numbers say something about the broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validity {
+    /// No reason to doubt. A run with losses is valid; one that the generator held back is not.
+    pub valid: bool,
+    /// Why not; empty if valid.
+    pub reasons: Vec<Reason>,
+    /// What the generator itself used.
+    pub generator: Generator,
+}
+
+/// A reason why a run is invalid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Which check.
+    pub check: Check,
+    /// A sentence with the numbers and what to do, for people.
+    pub text: String,
+}
+
+/// The checks that ringload makes of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// A thread of the generator had no CPU time left.
+    Cpu,
+    /// Something else took the cores of the generator: it was ready to run, and had to wait.
+    CpuWait,
+    /// It sent later than it had planned, on its own account.
+    ScheduleLag,
+    /// It ran out of local ports.
+    Ports,
+    /// It ran out of open files.
+    Files,
+    /// It could not keep its books of so many missing messages.
+    Ledger,
+    /// The window was cut short.
+    Interrupted,
+}
+
+/// What the generator itself used, in the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// By thread.
+    pub threads: Vec<ThreadUse>,
+    /// How late messages were sent through the generator's own fault; absent without an open loop.
+    pub schedule_lag: Option<Latency>,
+    /// Local addresses that clients were bound to; empty if the kernel chose.
+    pub sources: Vec<String>,
+    /// Files that the process may open.
+    pub files_max: u64,
+}
+
+/// What a thread of the generator used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadUse {
+    /// CPU time per time, user and system.
+    pub cpu_share: f64,
+    /// Time in which it was ready to run and had no core; absent if the kernel does not tell.
+    pub wait_share: Option<f64>,
+}
+
+/// Over all groups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Clients of the scenario.
+    pub clients: u64,
+    /// Of those, connected when the publishing began.
+    pub connected: u64,
+    /// Connections per second while clients were connecting.
+    pub connects_per_s: f64,
+    /// Messages published per second.
+    pub sent_per_s: f64,
+    /// Deliveries per second.
+    pub received_per_s: f64,
+    /// Payload bytes delivered per second.
+    pub received_bytes_per_s: f64,
+    /// Of all deliveries that have a stamp; absent if there is none.
+    pub latency: Option<LatencyPair>,
+    /// Of all QoS.
+    pub ledger: Ledger,
+}
+
+/// A group of clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Clients of it.
+    pub clients: u64,
+    /// `3.1.1` or `5.0`.
+    pub protocol: String,
+    /// Over TLS.
+    pub tls: bool,
+    /// Clients of it that were connected when the publishing began.
+    pub connected: u64,
+    /// From the first packet of the TCP handshake to CONNACK.
+    pub connect: Option<Latency>,
+    /// Connections that were lost or cut on purpose and made again.
+    pub reconnects: u64,
+    /// What it published; absent for a group that does not.
+    pub publish: Option<Published>,
+    /// What it received; absent for a group that does not subscribe.
+    pub receive: Option<Receipts>,
+}
+
+/// What a group published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// The topic pattern, as in the scenario.
+    pub topic: String,
+    /// Payload sizes, as in the scenario.
+    pub payload: String,
+    /// How it is paced.
+    pub pace: Pace,
+    /// Messages sent in the whole run.
+    pub sent: u64,
+    /// In the window.
+    pub sent_per_s: f64,
+    /// PUBACK and PUBCOMP that came, in the whole run; 0 at QoS 0.
+    pub acknowledged: u64,
+    /// Of those, refused by reason code (MQTT 5.0).
+    pub refused: u64,
+    /// From the sending of a message to its PUBACK or PUBCOMP; absent at QoS 0.
+    pub acknowledge: Option<Latency>,
+    /// Messages that the schedule held for clients that were not connected: never sent, not owed.
+    pub skipped: u64,
+}
+
+/// How a group publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Pace {
+    /// Open loop: by schedule, whatever the broker does.
+    Rate {
+        /// Messages per second of each client.
+        per_client: f64,
+    },
+    /// Closed loop: the next message when an earlier one was delivered. Its latencies hide the pauses of
+    /// a broker (coordinated omission).
+    Window {
+        /// Messages outstanding per client.
+        per_client: u64,
+    },
+}
+
+/// What a group received.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipts {
+    /// QoS asked for.
+    pub qos: u8,
+    /// The filter patterns, as in the scenario.
+    pub filters: Vec<String>,
+    /// Deliveries in the whole run, all kinds.
+    pub received: u64,
+    /// In the window.
+    pub received_per_s: f64,
+    /// Payload bytes, in the window.
+    pub received_bytes_per_s: f64,
+    /// Absent if no delivery has a stamp.
+    pub latency: Option<LatencyPair>,
+    /// From SUBSCRIBE to each retained message that it brought; absent if there was none.
+    pub retained: Option<Latency>,
+    /// Losses here are planned for (`may_lose`), and not part of the totals and the QoS lines.
+    pub may_lose: bool,
+    /// What became of what was owed.
+    pub ledger: Ledger,
+}
+
+/// One QoS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QosResult {
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Messages published at this QoS, in the whole run.
+    pub sent: u64,
+    /// In the window.
+    pub sent_per_s: f64,
+    /// Deliveries at this QoS, in the whole run, all kinds.
+    pub received: u64,
+    /// In the window.
+    pub received_per_s: f64,
+    /// Absent if no delivery has a stamp.
+    pub latency: Option<LatencyPair>,
+    /// What became of what was owed.
+    pub ledger: Ledger,
+}
+
+/// What became of the deliveries that were owed. `owed == delivered + lost + excused`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Every message once for every subscription it matched (for a shared group: once).
+    pub owed: u64,
+    /// Came, the first time each; corrupt ones count.
+    pub delivered: u64,
+    /// Never came.
+    pub lost: u64,
+    /// Did not come, and did not have to: the publication was refused or never acknowledged, or the
+    /// subscriber was away without a session that could wait.
+    pub excused: u64,
+    /// Came again. At QoS 1 the standard permits it.
+    pub duplicated: u64,
+    /// Of those, with the DUP flag: sent again on purpose.
+    pub duplicated_marked: u64,
+    /// Came after a later message of the same publisher on the same topic.
+    pub out_of_order: u64,
+    /// Payload or topic is not what was published.
+    pub corrupt: u64,
+    /// Came to a client that had not subscribed to it.
+    pub misrouted: u64,
+    /// Came with another QoS than the lower one of publication and subscription.
+    pub wrong_qos: u64,
+    /// From another run, or not from ringload at all.
+    pub foreign: u64,
+    /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these
+    /// only the number is known; a duplicate can hide a loss.
+    pub unchecked: u64,
+    /// False where order was not looked at: shared groups with very many members and publishers.
+    pub order_checked: bool,
+}
+
+/// Two views of the same deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyPair {
+    /// From the time at which the schedule wanted the message sent. What a pause of the broker costs is
+    /// all in here. In a closed loop there is no schedule: both are the same.
+    pub corrected: Latency,
+    /// From the time at which the message was handed to the socket.
+    pub uncorrected: Latency,
+}
+
+/// A distribution of times. Values are exact to three digits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// How many values.
+    pub count: u64,
+    /// Smallest.
+    pub min_us: u64,
+    /// Mean.
+    pub mean_us: f64,
+    /// 50 % are at most this.
+    pub p50_us: u64,
+    /// 90 %.
+    pub p90_us: u64,
+    /// 99 %.
+    pub p99_us: u64,
+    /// 99.9 %.
+    pub p999_us: u64,
+    /// 99.99 %.
+    pub p9999_us: u64,
+    /// Largest.
+    pub max_us: u64,
+    /// For plots: percentile (0 to 100) and value, both ascending; denser towards 100. May be empty.
+    pub curve: Vec<(f64, u64)>,
+}
+
+/// One second of the publishing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Second {
+    /// Where it begins: seconds after the first publication; the window begins at `warmup_s`.
+    pub at_s: f64,
+    /// Its length: 1, the last one less.
+    pub span_s: f64,
+    /// Messages published.
+    pub sent: u64,
+    /// Deliveries.
+    pub received: u64,
+    /// Payload bytes delivered.
+    pub received_bytes: u64,
+    /// Connections that were made.
+    pub connects: u64,
+    /// Troubles: connections lost, messages refused, corrupt deliveries.
+    pub errors: u64,
+    /// Corrected latency of what arrived in it; absent if nothing did.
+    pub p50_us: Option<u64>,
+    /// The same.
+    pub p99_us: Option<u64>,
+    /// The same.
+    pub max_us: Option<u64>,
+    /// CPU of the broker, cores; absent without `--pid`.
+    pub broker_cpu: Option<f64>,
+    /// Memory of the broker at its end; absent without `--pid`.
+    pub broker_rss_bytes: Option<u64>,
+}
+
+/// What the broker used, in the window unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerCost {
+    /// Its processes.
+    pub pids: Vec<u32>,
+    /// The command line of the first one.
+    pub command: String,
+    /// User CPU, cores.
+    pub user_cores: f64,
+    /// System CPU, cores.
+    pub system_cores: f64,
+    /// User CPU per delivery; absent if nothing was delivered.
+    pub user_ns_per_delivery: Option<f64>,
+    /// System CPU per delivery; absent if nothing was delivered.
+    pub system_ns_per_delivery: Option<f64>,
+    /// User and system CPU per connection, while clients were connecting.
+    pub connect_us_per_connection: Option<f64>,
+    /// Resident memory before the first client connected.
+    pub rss_before_bytes: u64,
+    /// Resident memory when all were connected and subscribed, before anything was published.
+    pub rss_connected_bytes: u64,
+    /// Of that, what one connection costs; absent with less than 100 connections.
+    pub rss_per_connection_bytes: Option<f64>,
+    /// Largest resident memory of its life (VmHWM), at the end of the run.
+    pub rss_peak_bytes: u64,
+}
+
+/// What the broker counted, beside what ringload counted over the same time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sys {
+    /// `$SYS/broker/version`.
+    pub version: Option<String>,
+    /// Seconds from the first to the last report of the broker that the counts below compare.
+    pub span_s: f64,
+    /// The counters that both sides know.
+    pub counters: Vec<SysCounter>,
+    /// Every topic below `$SYS`, with the last value, by name.
+    pub last: Vec<(String, String)>,
+}
+
+/// One counter of the broker beside ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SysCounter {
+    /// `$SYS/broker/publish/messages/received`.
+    pub topic: String,
+    /// How much the broker's value grew.
+    pub broker: f64,
+    /// How much ours grew between the arrivals of the same two reports.
+    pub ours: f64,
+}
+
+/// What went wrong, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trouble {
+    /// For people: "closed by the broker".
+    pub kind: String,
+    /// How often.
+    pub count: u64,
+    /// The first case, with client and reason.
+    pub first: String,
+}
+
+impl ResultFile {
+    /// Reads a result file; says what is wrong with one that is none.
+    pub fn read(path: &Path) -> io::Result<ResultFile> {
+        let bytes = std::fs::read(path)?;
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let head: Head = serde_json::from_slice(&bytes)
+            .map_err(|error| invalid(format!("is not a result of ringload: {error}")))?;
+        if head.format != FORMAT || head.version != FORMAT_VERSION {
+            return Err(invalid(format!(
+                "has format {} {}, this ringload reads {FORMAT} {FORMAT_VERSION}",
+                head.format, head.version
+            )));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// The file, readable for people too.
+    pub fn to_json(&self) -> String {
+        let mut text =
+            serde_json::to_string_pretty(self).expect("no map with other keys than text");
+        text.push('\n');
+        text
+    }
+}
+
+/// What is looked at first.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
