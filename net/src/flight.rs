@@ -5,7 +5,7 @@ use ringmq_core::connection::Output;
 /// One output of one connection. It belongs to the ring from the send until its completion, because
 /// the kernel reads from it; then it comes back.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub struct Flight {
     output: Output,
     /// `sent <= size`.
     sent: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Flight {
 
 impl Flight {
     /// An output of which nothing was sent.
-    pub(crate) fn new(output: Output) -> Flight {
+    pub fn new(output: Output) -> Flight {
         let size = output.size();
         Flight {
             output,
@@ -24,23 +24,23 @@ impl Flight {
     }
 
     /// Notes that the socket took `size` more bytes.
-    pub(crate) fn advance(&mut self, size: u32) {
+    pub fn advance(&mut self, size: u32) {
         self.sent += size as usize;
         assert!(self.sent <= self.size, "the kernel sent more than it got");
     }
 
     /// The socket has taken everything.
-    pub(crate) fn is_landed(&self) -> bool {
+    pub fn is_landed(&self) -> bool {
         self.sent == self.size
     }
 
     /// The buffers, for the pool they came from.
-    pub(crate) fn into_output(self) -> Output {
+    pub fn into_output(self) -> Output {
         self.output
     }
 
     /// What is left to send, if it is one contiguous piece.
-    pub(crate) fn contiguous(&self) -> Option<&[u8]> {
+    pub fn contiguous(&self) -> Option<&[u8]> {
         match &self.output {
             Output::One(bytes) => Some(&bytes[self.sent..]),
             Output::Many(_) => None,
@@ -48,7 +48,7 @@ impl Flight {
     }
 
     /// What is left to send, piece by piece; at most `count_max` pieces, none of them empty.
-    pub(crate) fn pieces(&self, count_max: usize) -> impl Iterator<Item = &[u8]> {
+    pub fn pieces(&self, count_max: usize) -> impl Iterator<Item = &[u8]> {
         let (one, many) = match &self.output {
             Output::One(bytes) => (Some(bytes.as_slice()), &[][..]),
             Output::Many(chunks) => (None, chunks.as_slice()),

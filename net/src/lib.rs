@@ -11,13 +11,13 @@ mod broker;
 mod buffers;
 mod counters;
 mod error;
-mod flight;
+pub mod flight;
 mod inbox;
 mod listener;
 mod park;
 mod reactor;
 #[allow(unsafe_code)]
-mod ring;
+pub mod ring;
 mod slot;
 
 pub use broker::{Broker, BrokerConfig};

@@ -279,6 +279,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 } => self.on_sent(now, conn, flight, result),
                 Completion::Cancelled { conn } => self.on_cancelled(now, conn),
                 Completion::Closed { conn } => self.on_closed(now, conn),
+                Completion::Connected { .. } => unreachable!("a broker connects to nobody"),
                 Completion::TimerFired => self.timer = None,
             }
         }

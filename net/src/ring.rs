@@ -1,5 +1,6 @@
 //! The data-plane ring of a shard: [`Ring`] is what the reactor needs of it, [`KernelRing`] is
-//! io_uring. Tests drive the same reactor with a ring that only pretends.
+//! io_uring. Tests drive the same reactor with a ring that only pretends. The load generator uses the
+//! same ring as a client.
 //!
 //! Invariants:
 //! - what the kernel reads or writes belongs to the ring from the submission until the completion:
@@ -12,6 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use glommio::io::BufferedFile;
@@ -20,8 +22,10 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use ringmq_core::ids::ConnId;
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 
-use crate::buffers::{Buffers, GROUP, Lease};
+pub use crate::buffers::Lease;
+use crate::buffers::{Buffers, GROUP};
 use crate::flight::Flight;
 
 /// The size of a ring.
@@ -62,7 +66,7 @@ impl Default for RingConfig {
 
 /// How often a receive completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Receive {
+pub enum Receive {
     /// Once: for a connection that may move to another shard.
     Once,
     /// Until it fails: for a connection that is home.
@@ -71,7 +75,7 @@ pub(crate) enum Receive {
 
 /// What a cancel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cancel {
+pub enum Cancel {
     /// The receive of the connection.
     Receive,
     /// Every operation on its socket.
@@ -80,7 +84,7 @@ pub(crate) enum Cancel {
 
 /// What the kernel reports.
 #[derive(Debug)]
-pub(crate) enum Completion {
+pub enum Completion {
     /// A listener has a connection, or trouble.
     Accepted {
         /// Index of the listener.
@@ -111,24 +115,35 @@ pub(crate) enum Completion {
         /// The connection it was for.
         conn: ConnId,
     },
+    /// A connect ended.
+    Connected {
+        /// The connection it was for.
+        conn: ConnId,
+        /// The socket is connected, or why it is not.
+        result: Result<(), Errno>,
+    },
     /// The timer fired and has to be set again.
     TimerFired,
 }
 
+/// An address to connect to, known to one ring: see [`KernelRing::add_target`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target(usize);
+
 /// One completion of a receive.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub struct Received {
     /// The connection it was for.
-    pub(crate) conn: ConnId,
+    pub conn: ConnId,
     /// What it brought.
-    pub(crate) input: Input,
+    pub input: Input,
     /// The receive goes on by itself.
-    pub(crate) more: bool,
+    pub more: bool,
 }
 
 /// What a receive brought.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// Bytes.
     Chunk(Lease),
     /// The FIN of the peer.
@@ -139,7 +154,7 @@ pub(crate) enum Input {
 
 /// How a submission went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Submission {
+pub enum Submission {
     /// The kernel has everything.
     Done,
     /// The kernel is short of memory, or wants its completions reaped first: submit again in the
@@ -148,7 +163,7 @@ pub(crate) enum Submission {
 }
 
 /// What the reactor needs of a ring. Operations are pushed, and start at the next submission.
-pub(crate) trait Ring {
+pub trait Ring {
     /// Accepts connections until that fails.
     fn accept(&mut self, listener: usize, socket: BorrowedFd<'_>);
     /// Ends the accept of a listener.
@@ -188,7 +203,7 @@ pub(crate) trait Ring {
 }
 
 /// io_uring.
-pub(crate) struct KernelRing {
+pub struct KernelRing {
     /// Field order matters: the ring is closed before the memory it may use is freed.
     ring: IoUring,
     wakeup: OwnedFd,
@@ -211,6 +226,9 @@ struct Memory {
     timer: Box<Timespec>,
     /// The count read from the wake-up descriptor; of no interest.
     signals: Box<u64>,
+    /// Only grows: a connect may wait in the backlog.
+    #[expect(clippy::vec_box, reason = "the kernel is given their addresses")]
+    targets: Vec<Box<SocketAddrAny>>,
 }
 
 /// A flight that is with the kernel.
@@ -239,7 +257,7 @@ impl KernelRing {
     /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is an
     /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read; one
     /// that waits in the executor reads it there, and completions signal it while that is armed.
-    pub(crate) fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
+    pub fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
         // The completion queue takes a burst of one completion per connection without overflow; an
         // overflow costs speed, but loses nothing.
         let ring = IoUring::builder()
@@ -264,6 +282,7 @@ impl KernelRing {
                 flights_free: Vec::new(),
                 timer: Box::new(Timespec::new()),
                 signals: Box::new(0),
+                targets: Vec::new(),
             }),
             reaped: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -280,6 +299,21 @@ impl KernelRing {
             }
         }
         Ok(ring)
+    }
+
+    /// Makes an address known, for [`KernelRing::connect`]. It is kept as long as the ring.
+    pub fn add_target(&mut self, address: SocketAddr) -> Target {
+        self.memory.targets.push(Box::new(address.into()));
+        Target(self.memory.targets.len() - 1)
+    }
+
+    /// Connects the socket of a connection. For clients: a broker connects to nobody, so that this is
+    /// not part of what a reactor needs.
+    pub fn connect(&mut self, conn: ConnId, socket: BorrowedFd<'_>, target: Target) {
+        let address = &self.memory.targets[target.0];
+        let socket = Fd(socket.as_raw_fd());
+        let entry = opcode::Connect::new(socket, address.as_ptr().cast(), address.addr_len());
+        self.push(entry.build().user_data(Tag::Connect.with(pack(conn))));
     }
 
     /// Reads the wake-up counter, which takes it back to zero; completes when it is signalled.
@@ -303,8 +337,8 @@ impl KernelRing {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: every entry is built in this module and refers to nothing but file descriptors,
         // which the kernel resolves at submission, and to `self.memory`, which stays allocated and in
-        // place until the operation's last completion: flights are removed only by `land`, gathers
-        // and the timer are boxed, and `drop` leaks all of it if anything is in flight.
+        // place until the operation's last completion: flights are removed only by `land`, gathers,
+        // targets and the timer are boxed, and `drop` leaks all of it if anything is in flight.
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
@@ -435,6 +469,10 @@ impl KernelRing {
             }
             Tag::Cancel => Some(Completion::Cancelled { conn: unpack(rest) }),
             Tag::Close => Some(Completion::Closed { conn: unpack(rest) }),
+            Tag::Connect => Some(Completion::Connected {
+                conn: unpack(rest),
+                result: result.map(|_| ()),
+            }),
             Tag::Timer => {
                 self.timer_set = false;
                 Some(Completion::TimerFired)
@@ -636,6 +674,7 @@ enum Tag {
     Signal,
     /// The completion says nothing.
     Quiet,
+    Connect,
 }
 
 impl Tag {
@@ -655,6 +694,7 @@ impl Tag {
             7 => Tag::TimerUpdate,
             8 => Tag::Signal,
             9 => Tag::Quiet,
+            10 => Tag::Connect,
             other => panic!("a completion of an unknown kind: {other}"),
         };
         (tag, user_data & ((1 << TAG_SHIFT) - 1))
@@ -866,6 +906,37 @@ mod tests {
         ring.submit_and_wait();
         let again = completions(&mut ring);
         assert!(matches!(again[..], [Completion::TimerFired]), "{again:?}");
+    }
+
+    #[test]
+    fn a_connect_reaches_a_listener_and_says_when_there_is_none() {
+        let mut ring = ring(8, 1);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = ring.add_target(address);
+        let connect = |ring: &mut KernelRing, index| {
+            let socket = rustix::net::socket(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::STREAM,
+                None,
+            )
+            .unwrap();
+            ring.connect(conn(index), socket.as_fd(), target);
+            ring.submit_and_wait();
+            let ended = completions(ring);
+            let [Completion::Connected { conn: of, result }] = ended[..] else {
+                panic!("{ended:?}")
+            };
+            assert_eq!(of, conn(index));
+            (socket, result)
+        };
+        let (socket, result) = connect(&mut ring, 1);
+        assert_eq!(result, Ok(()));
+        let (accepted, peer) = listener.accept().unwrap();
+        let ours = rustix::net::getsockname(&socket).unwrap();
+        assert_eq!(peer, ours.try_into().unwrap());
+        drop((accepted, listener, socket));
+        assert_eq!(connect(&mut ring, 2).1, Err(Errno::CONNREFUSED));
     }
 
     #[test]
