@@ -452,7 +452,7 @@ pub static TABLE: &[Setting] = &[
         "topic-alias-outbound-max",
         Kind::Count(range(0, 1024)),
         "Topic aliases that the broker uses towards a client that takes as many; 0 turns them off. \
-         They are for the topics that come first twice."
+         Half are for the topics that come first, half for those that come first twice."
     ),
     Setting {
         section: "limits",

@@ -57,8 +57,8 @@ pub enum DecodeError {
     TopicMissing,
     /// Topic alias 0 [MQTT-3.3.2-8].
     TopicAliasZero,
-    /// The response topic has wildcards [MQTT-3.3.2-14].
-    ResponseTopicWildcard,
+    /// The response topic is empty or has wildcards [MQTT-3.3.2-14], [MQTT-4.7.3-1].
+    ResponseTopic,
     /// A client sent a subscription identifier in a PUBLISH [MQTT-3.3.4-6].
     SubscriptionIdFromClient,
     /// A SUBSCRIBE or UNSUBSCRIBE without a filter [MQTT-3.8.3-2], [MQTT-3.10.3-2]; a SUBACK or
@@ -111,7 +111,7 @@ impl DecodeError {
             | DecodeError::WrongDirection(_)
             | DecodeError::PacketIdZero
             | DecodeError::TopicMissing
-            | DecodeError::ResponseTopicWildcard
+            | DecodeError::ResponseTopic
             | DecodeError::SubscriptionIdFromClient
             | DecodeError::NothingListed
             | DecodeError::RetainHandling
@@ -197,7 +197,7 @@ impl fmt::Display for DecodeError {
             DecodeError::PacketIdZero => "packet identifier 0",
             DecodeError::TopicMissing => "neither topic name nor topic alias",
             DecodeError::TopicAliasZero => "topic alias 0",
-            DecodeError::ResponseTopicWildcard => "response topic with wildcards",
+            DecodeError::ResponseTopic => "response topic that is empty or has wildcards",
             DecodeError::SubscriptionIdFromClient => "subscription identifier from a client",
             DecodeError::NothingListed => "the list of filters or reasons is empty",
             DecodeError::RetainHandling => "retain handling 3",

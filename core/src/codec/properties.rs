@@ -169,9 +169,9 @@ impl<'a> PropertyReader<'a> {
     /// The topic to answer to.
     pub(super) fn response_topic(&mut self) -> Result<&'a str, DecodeError> {
         let topic = self.values.string()?;
-        // [MQTT-3.3.2-14] Row 24 of the threat list: wildcards must not get through here.
-        if has_wildcards(topic.as_bytes()) {
-            return Err(DecodeError::ResponseTopicWildcard);
+        // [MQTT-3.3.2-14], [MQTT-4.7.3-1] Row 24 of the threat list: wildcards must not get through here.
+        if topic.is_empty() || has_wildcards(topic.as_bytes()) {
+            return Err(DecodeError::ResponseTopic);
         }
         Ok(topic)
     }

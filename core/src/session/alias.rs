@@ -5,9 +5,11 @@
 //! - aliases of the broker: `topics` holds `1..=topics.len()`, each once, and `topics.len() <= max`
 //!   [MQTT-3.1.2-26]; the client has been told each of them.
 //!
-//! A topic gets an alias of the broker when it is seen for the second time, and keeps it: the first
-//! come. Replacing the one least used would cost the three bytes of an introduction with every
-//! message of a client whose topics take turns and are more than its aliases, and save nothing.
+//! Half of the aliases of the broker go to the topics that come first, so that a client of few topics
+//! has them at once; the other half to topics that are seen for the second time, so that those that
+//! come once do not take all. A topic keeps its alias: replacing the one least used would cost the
+//! three bytes of an introduction with every message of a client whose topics take turns and are more
+//! than its aliases, and save nothing.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -94,6 +96,10 @@ impl OutboundAliases {
         if let Some(&alias) = self.topics.get(topic) {
             return AliasUse::Known(alias);
         }
+        let next = self.topics.len() as u16 + 1;
+        if next <= self.max.div_ceil(2) {
+            return AliasUse::Introduce(next);
+        }
         if self.seen.is_empty() {
             return AliasUse::None;
         }
@@ -104,7 +110,7 @@ impl OutboundAliases {
         if std::mem::replace(&mut self.seen[index], name) != name {
             return AliasUse::None;
         }
-        AliasUse::Introduce(self.topics.len() as u16 + 1)
+        AliasUse::Introduce(next)
     }
 
     /// The client was told the alias that `look_up` proposed for this topic.
@@ -126,8 +132,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_gets_an_alias_when_it_is_seen_again_and_the_first_come_keep_theirs() {
-        let mut aliases = OutboundAliases::new(2, FixedState::with_seed(7));
+    fn half_the_aliases_go_to_the_first_topics_and_half_to_those_seen_again() {
+        let mut aliases = OutboundAliases::new(3, FixedState::with_seed(7));
         let mut say = |topic: &str| {
             let alias = aliases.look_up(topic.as_bytes());
             if let AliasUse::Introduce(_) = alias {
@@ -135,25 +141,31 @@ mod tests {
             }
             alias
         };
-        assert_eq!(say("t/one"), AliasUse::None);
+        assert_eq!(say("abc"), AliasUse::None, "shorter than the property");
         assert_eq!(say("t/one"), AliasUse::Introduce(1));
         assert_eq!(say("t/one"), AliasUse::Known(1));
-        assert_eq!(say("t/two"), AliasUse::None);
         assert_eq!(say("t/two"), AliasUse::Introduce(2));
+        assert_eq!(say("t/three"), AliasUse::None);
+        assert_eq!(say("t/three"), AliasUse::Introduce(3));
         for _ in 0..3 {
-            assert_eq!(say("t/three"), AliasUse::None, "all are taken");
-            assert_eq!(say("abc"), AliasUse::None, "shorter than the property");
+            assert_eq!(say("t/four"), AliasUse::None, "all are taken");
         }
         assert_eq!(say("t/one"), AliasUse::Known(1));
         assert_eq!(say("t/two"), AliasUse::Known(2));
+        assert_eq!(say("t/three"), AliasUse::Known(3));
         assert!(aliases.seen.is_empty());
     }
 
     #[test]
     fn an_alias_that_was_proposed_and_not_introduced_is_proposed_again() {
         let mut aliases = OutboundAliases::new(1, FixedState::with_seed(7));
+        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(1));
+        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(1));
+        let mut aliases = OutboundAliases::new(2, FixedState::with_seed(7));
+        assert_eq!(aliases.look_up(b"first"), AliasUse::Introduce(1));
+        aliases.introduce(b"first");
         assert_eq!(aliases.look_up(b"topic"), AliasUse::None);
-        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(1));
-        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(1));
+        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(2));
+        assert_eq!(aliases.look_up(b"topic"), AliasUse::Introduce(2));
     }
 }
