@@ -5,10 +5,10 @@
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ringmq_bench::Stopwatch;
 use ringmq_core::codec::QoS;
 use ringmq_core::ids::{SessionId, ShardId};
 use ringmq_core::topic::{
@@ -33,6 +33,11 @@ fn matching(c: &mut Criterion) {
         for (kind, step) in [("exact", 0), ("plus", 6), ("hash", 8)] {
             let topics: Vec<String> = (0..4096).map(|n| topic_of(draw(n, count), step)).collect();
             let (mut routes, mut ids) = buffers();
+            for topic in &topics {
+                let name = TopicName::parse(topic.as_bytes(), &limits).expect("valid");
+                index.routes(name, &mut routes, &mut ids);
+                assert_eq!(routes.len(), 1, "one filter matches {topic}");
+            }
             let mut next = 0;
             group.bench_function(BenchmarkId::new(kind, count), |b| {
                 b.iter(|| {
@@ -56,59 +61,85 @@ fn matching(c: &mut Criterion) {
     group.finish();
 }
 
+/// Filters come and go in rounds over all of them, so that each meets memory gone cold.
 fn changing(c: &mut Criterion) {
-    let mut group = c.benchmark_group("subscribe and unsubscribe");
     for count in COUNTS {
         let mut index = filled(count);
         let limits = TopicLimits::default();
         let filters: Vec<TopicFilter> = (0..4096)
             .map(|n| TopicFilter::parse(&format!("new/{n}/{}", tail(n)), &limits).expect("valid"))
             .collect();
-        let mut next = 0;
-        group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter(|| {
-                next = (next + 1) % filters.len();
-                index.subscribe(&filters[next], session(next), OPTIONS);
-                index.unsubscribe(&filters[next], session(next));
+        let mut measure = |name: &str, is_subscribe_watched: bool| {
+            c.bench_function(&format!("{name}/{count}"), |b| {
+                b.iter_custom(|rounds| {
+                    let (mut on, mut off) = (Stopwatch::default(), Stopwatch::default());
+                    let mut left = rounds as usize;
+                    while left > 0 {
+                        let filters = &filters[..left.min(filters.len())];
+                        left -= filters.len();
+                        on.start();
+                        for (n, filter) in filters.iter().enumerate() {
+                            index.subscribe(filter, session(n), OPTIONS);
+                        }
+                        on.stop();
+                        off.start();
+                        for (n, filter) in filters.iter().enumerate() {
+                            index.unsubscribe(filter, session(n));
+                        }
+                        off.stop();
+                    }
+                    let watch = if is_subscribe_watched { on } else { off };
+                    watch.total()
+                });
             });
+        };
+        measure("subscribe", true);
+        measure("unsubscribe", false);
+    }
+}
+
+/// `shards_for` while other threads change the interest of their shards all the time.
+fn interest_under_writers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("shards_for, by writers");
+    for writers in [0, 1, 3] {
+        let table = InterestTable::new(1 + writers, InterestTable::BUCKETS_LOG2, 0x5EED);
+        let limits = TopicLimits::default();
+        let stop = AtomicBool::new(false);
+        let topics: Vec<String> = (0..4096).map(|n| topic_of(n, 0)).collect();
+        std::thread::scope(|threads| {
+            for shard in 1..=writers {
+                let (table, stop) = (&table, &stop);
+                threads.spawn(move || change_interest(table, ShardId::new(shard), stop));
+            }
+            let mut next = 0;
+            group.bench_function(BenchmarkId::from_parameter(writers), |b| {
+                b.iter(|| {
+                    next = (next + 1) % topics.len();
+                    let name = TopicName::parse(topics[next].as_bytes(), &limits).expect("valid");
+                    black_box(table.shards_for(name));
+                });
+            });
+            stop.store(true, Ordering::Relaxed);
         });
     }
     group.finish();
 }
 
-/// `shards_for` while another thread changes its shard's interest all the time.
-fn interest_under_writers(c: &mut Criterion) {
-    let table = Arc::new(InterestTable::new(2, InterestTable::BUCKETS_LOG2, 0x5EED));
+/// One writer: adds and removes filters until it is stopped.
+fn change_interest(table: &InterestTable, shard: ShardId, stop: &AtomicBool) {
+    let mut interest = Interest::new(shard);
     let limits = TopicLimits::default();
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = std::thread::spawn({
-        let (table, stop) = (table.clone(), stop.clone());
-        move || {
-            let mut interest = Interest::new(ShardId::new(1));
-            let filters: Vec<TopicFilter> = (0..1024)
-                .map(|n| TopicFilter::parse(&filter_of(n), &limits).expect("valid"))
-                .collect();
-            while !stop.load(Ordering::Relaxed) {
-                filters
-                    .iter()
-                    .for_each(|filter| interest.add(&table, filter));
-                filters
-                    .iter()
-                    .for_each(|filter| interest.remove(&table, filter));
-            }
+    let filters: Vec<TopicFilter> = (0..1024)
+        .map(|n| TopicFilter::parse(&filter_of(n), &limits).expect("valid"))
+        .collect();
+    while !stop.load(Ordering::Relaxed) {
+        for filter in &filters {
+            interest.add(table, filter);
         }
-    });
-    let topics: Vec<String> = (0..4096).map(|n| topic_of(n, 0)).collect();
-    let mut next = 0;
-    c.bench_function("shards_for, with a writer", |b| {
-        b.iter(|| {
-            next = (next + 1) % topics.len();
-            let name = TopicName::parse(topics[next].as_bytes(), &limits).expect("valid");
-            black_box(table.shards_for(name));
-        });
-    });
-    stop.store(true, Ordering::Relaxed);
-    writer.join().expect("the writer ends");
+        for filter in &filters {
+            interest.remove(table, filter);
+        }
+    }
 }
 
 fn filled(count: usize) -> SubscriptionIndex {

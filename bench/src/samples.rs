@@ -1,10 +1,10 @@
 //! One packet of each kind, as it is on the wire.
 
 use ringmq_core::codec::{
-    Ack, AckKind, Connack, ConnackProperties, Connect, ConnectProperties, Direction, Disconnect,
-    Filters, Publish, PublishProperties, QoS, ReasonCode, ReasonProperties, Reasons, Suback,
-    Subscribe, SubscribeOptions, Subscription, Subscriptions, Unsuback, Unsubscribe, Version, Will,
-    WillProperties, encode_pingreq, encode_pingresp,
+    Ack, AckKind, Auth, AuthProperties, Connack, ConnackProperties, Connect, ConnectProperties,
+    Direction, Disconnect, Filters, Publish, PublishProperties, QoS, ReasonCode, ReasonProperties,
+    Reasons, Suback, Subscribe, SubscribeOptions, Subscription, Subscriptions, Unsuback,
+    Unsubscribe, Version, Will, WillProperties, encode_pingreq, encode_pingresp,
 };
 use ringmq_core::ids::PacketId;
 
@@ -18,11 +18,28 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
-/// Typical packets of every kind but AUTH, which MQTT 3.1.1 does not have.
+/// Typical packets of every kind that the version has.
 pub fn samples(version: Version) -> Vec<Sample> {
     let mut all = from_client(version);
     all.extend(from_server(version));
+    if version == Version::V5 {
+        all.push(sample("AUTH", Direction::FromClient, |out| {
+            auth().encode(out)
+        }));
+    }
     all
+}
+
+/// The client's last message of a SCRAM exchange, as long as it usually is.
+fn auth() -> Auth<'static> {
+    Auth {
+        reason: ReasonCode::ContinueAuthentication,
+        properties: AuthProperties {
+            authentication_method: Some("SCRAM-SHA-256"),
+            authentication_data: Some(&[b'x'; 104]),
+            ..AuthProperties::default()
+        },
+    }
 }
 
 fn connect(version: Version) -> Connect<'static> {
@@ -107,6 +124,9 @@ fn from_client(version: Version) -> Vec<Sample> {
         }),
         sample("PUBLISH QoS 1", client, |out| {
             publish(QoS::AtLeastOnce).encode(version, out)
+        }),
+        sample("PUBLISH QoS 2", client, |out| {
+            publish(QoS::ExactlyOnce).encode(version, out)
         }),
         sample("PUBLISH with properties", client, |out| {
             let properties = answer;

@@ -27,13 +27,11 @@ pub struct Lease {
 
 impl Lease {
     /// A lease of a ring that pretends.
-    #[cfg(test)]
     pub(crate) fn new(id: u16, size: u32) -> Lease {
         Lease { id, size }
     }
 
     /// 0-based number of the buffer.
-    #[cfg(test)]
     pub(crate) fn id(&self) -> u16 {
         self.id
     }

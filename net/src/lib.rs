@@ -24,6 +24,8 @@ pub use broker::{Broker, BrokerConfig};
 pub use counters::Counts;
 pub use error::{ListenProblem, RingProblem, StartError};
 pub use reactor::Core;
+#[doc(hidden)]
+pub use reactor::rig;
 pub use ring::{RingConfig, Wait};
 
 /// The atomics of the inbox and its handshake; the models in `tests` put loom's in their place.

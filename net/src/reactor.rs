@@ -19,6 +19,7 @@ mod close;
 mod handover;
 mod post;
 mod receive;
+pub mod rig;
 mod shutdown;
 #[cfg(test)]
 mod tests;
