@@ -23,6 +23,7 @@ pub fn shard() -> Shard {
         limits: Arc::new(Limits::default()),
         interest: Arc::new(InterestTable::new(1, InterestTable::BUCKETS_LOG2, 7)),
         sys_interval: Duration::ZERO,
+        access: Arc::default(),
     })
 }
 

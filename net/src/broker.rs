@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use ringmq_core::auth::Access;
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{Shard, ShardConfig};
@@ -40,6 +41,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
+    /// Who may connect.
+    pub access: Access,
     /// The size of each shard's ring.
     pub ring: RingConfig,
     /// Messages of other shards that wait for one shard. A shard that finds the inbox of another
@@ -58,6 +61,7 @@ impl Default for BrokerConfig {
             cores: Vec::new(),
             limits: Limits::default(),
             sys_interval: Duration::from_secs(10),
+            access: Access::default(),
             ring: RingConfig::default(),
             inbox_messages_max: 64 * 1024,
             connections_max: 1_000_000,
@@ -87,6 +91,7 @@ impl Broker {
         let limits = Arc::new(config.limits.clone());
         let shards = config.shards;
         let sys_interval = config.sys_interval;
+        let access = Arc::new(config.access.clone());
         Broker::start_with(config, move |id| {
             Shard::new(ShardConfig {
                 id,
@@ -95,6 +100,7 @@ impl Broker {
                 limits: Arc::clone(&limits),
                 interest: Arc::clone(&interest),
                 sys_interval,
+                access: Arc::clone(&access),
             })
         })
     }

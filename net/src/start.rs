@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use ringmq::{Broker, BrokerConfig, StartError};
+use ringmq_core::auth::Access;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
@@ -122,6 +123,7 @@ fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
         cores: plan.cores.clone(),
         limits: settings.limits.clone(),
         sys_interval: settings.sys_interval,
+        access: Access::default(),
         ring: settings.ring,
         inbox_messages_max: settings.inbox_messages_max,
         connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),

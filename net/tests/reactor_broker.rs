@@ -160,7 +160,10 @@ impl Core for Puppet {
                     out.closes.push(Close { conn, flush: true });
                 }
             }
-            Event::Persisted { .. } | Event::ShellCounted { .. } => {}
+            Event::Persisted { .. }
+            | Event::ShellCounted { .. }
+            | Event::AuthDecided { .. }
+            | Event::AccessReplaced { .. } => {}
         }
     }
 

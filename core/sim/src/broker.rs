@@ -88,6 +88,7 @@ impl Broker {
                     limits: Arc::clone(&limits),
                     interest: Arc::clone(&interest),
                     sys_interval: Duration::ZERO,
+                    access: Arc::default(),
                 })
             })
             .collect();

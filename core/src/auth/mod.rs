@@ -1,19 +1,21 @@
-//! Enhanced authentication (MQTT 5.0, 4.12): who may prove what, without sockets, files or clock.
+//! Who may connect, and how that is proven, without sockets, files or clock.
 //!
-//! The one method is SCRAM-SHA-256 (RFC 5802, RFC 7677): the password does not cross the network,
-//! and what the broker stores is not enough to log in. The slow hash of the password is computed
-//! where it is set; a login costs the broker a handful of HMACs.
+//! `access` is what holds for all clients. Enhanced authentication (MQTT 5.0, 4.12) has one method,
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677): the password does not cross the network, and what the broker
+//! stores is not enough to log in. The slow hash of the password is computed where it is set; a login
+//! costs the broker a handful of HMACs.
 //!
-//! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), the file of users (the
-//! shell).
+//! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), reading files (the shell).
 
+mod access;
 mod credential;
 mod scram;
 
+pub use access::{Access, AuthRequest, Identity, Verdict};
 pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
 };
-pub use scram::{METHOD, Refusal, ScramExchange, ScramServer, ScramUsers};
+pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -25,4 +27,9 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
+}
+
+/// A key for one purpose out of a secret.
+pub(crate) fn derive_key(purpose: &[u8], secret: &[&[u8]]) -> [u8; 32] {
+    hmac(purpose, secret)
 }

@@ -78,6 +78,34 @@ pub struct ScramServer {
     iterations: u32,
 }
 
+/// How far an exchange is.
+#[derive(Debug)]
+pub enum ScramStep {
+    /// The client has named the method and said nothing yet.
+    First,
+    /// The client has to send its proof.
+    Proof(ScramExchange),
+}
+
+/// What the server says to a message of the client.
+#[derive(Debug)]
+pub enum Reply {
+    /// The exchange goes on.
+    Challenge {
+        /// The server's next message.
+        data: Vec<u8>,
+        /// What has to follow.
+        next: ScramStep,
+    },
+    /// The client is who it says.
+    Proven {
+        /// Its name.
+        user: Box<str>,
+        /// The server's last message.
+        data: Vec<u8>,
+    },
+}
+
 /// An exchange that waits for the client's proof.
 #[derive(Debug)]
 pub struct ScramExchange {
@@ -102,6 +130,43 @@ impl ScramServer {
             salt_key: users.secret(),
             iterations: first.map_or(ITERATIONS_DEFAULT, |credential| credential.iterations),
             users,
+        }
+    }
+
+    /// Other users from here on; exchanges that run go on with those they began with.
+    pub fn replace_users(&mut self, users: Arc<ScramUsers>) {
+        let nonce_count = self.nonce_count;
+        *self = ScramServer::new(users, self.nonce_key);
+        self.nonce_count = nonce_count;
+    }
+
+    /// Nobody can log in with this method.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Takes a message of the client. It may come without a word at first.
+    pub fn take(&mut self, step: ScramStep, data: Option<&[u8]>) -> Result<Reply, Refusal> {
+        match (step, data) {
+            (ScramStep::First, None) => Ok(Reply::Challenge {
+                data: Vec::new(),
+                next: ScramStep::First,
+            }),
+            (ScramStep::First, Some(data)) => {
+                let (exchange, server_first) = self.begin(data)?;
+                Ok(Reply::Challenge {
+                    data: server_first.into(),
+                    next: ScramStep::Proof(exchange),
+                })
+            }
+            (ScramStep::Proof(_), None) => Err(Refusal::Malformed),
+            (ScramStep::Proof(exchange), Some(data)) => {
+                let (user, server_final) = exchange.finish(data)?;
+                Ok(Reply::Proven {
+                    user,
+                    data: server_final.into(),
+                })
+            }
         }
     }
 
@@ -236,7 +301,7 @@ fn unescape(name: &str) -> Option<Box<str>> {
 
 /// Bytes of a nonce of the server: as hard to guess as a key of 144 bits.
 const NONCE_SIZE: usize = 18;
-/// Bytes of an invented salt: as many as `ringmq scram-user` draws.
+/// Bytes of an invented salt: as many as `ringmq passwd` draws.
 const SALT_SIZE: usize = 16;
 
 #[cfg(test)]
@@ -326,6 +391,7 @@ mod tests {
     fn no_nonce_comes_twice() {
         let mut server = server();
         let (_, first) = server.begin(CLIENT_FIRST.as_bytes()).unwrap();
+        server.replace_users(server.users.clone());
         let (_, second) = server.begin(CLIENT_FIRST.as_bytes()).unwrap();
         assert_ne!(first, second);
     }

@@ -6,4 +6,4 @@ mod table;
 
 pub use egress::{Chunk, Egress, Output};
 pub use pool::BufferPool;
-pub use table::{AwaitConnect, Connection, Connections};
+pub use table::{AuthStep, Authenticating, AwaitConnect, Connection, Connections};

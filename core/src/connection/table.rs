@@ -4,6 +4,7 @@
 //! `Event::Accepted` and after `Event::Closed`.
 
 use super::Egress;
+use crate::auth::ScramStep;
 use crate::codec::Framer;
 use crate::ids::{ConnId, SessionId};
 use crate::shard::PeerIdentity;
@@ -16,6 +17,8 @@ pub enum Connection {
     Vacant,
     /// Its first packet has not arrived whole.
     AwaitConnect(Box<AwaitConnect>),
+    /// CONNECT is here, and who sent it is being found out.
+    Authenticating(Box<Authenticating>),
     /// CONNECT was accepted: the rest is in the session's link.
     Open(SessionId),
     /// The shell was asked to close it; holds what is still to be sent.
@@ -33,6 +36,52 @@ pub struct AwaitConnect {
     pub peer: PeerIdentity,
     /// What has come of the CONNECT.
     pub framer: Framer,
+}
+
+/// A connection between CONNECT and CONNACK. Its time is up when that of the CONNECT would be.
+#[derive(Debug)]
+pub struct Authenticating {
+    /// When it was accepted.
+    pub since: Instant,
+    /// Who is there.
+    pub peer: PeerIdentity,
+    /// The CONNECT packet. It takes effect when it is known who sent it.
+    pub connect: Box<[u8]>,
+    /// Largest packet that the client takes.
+    pub packet_size_max: u32,
+    /// What is to be sent.
+    pub egress: Egress,
+    /// Who has to do something.
+    pub step: AuthStep,
+}
+
+/// Who has to do something about a connection that is being authenticated.
+#[derive(Debug)]
+pub enum AuthStep {
+    /// The shell has to answer. What the client sends meanwhile waits; the shell was asked not to
+    /// read on.
+    Asked {
+        /// Behind the CONNECT.
+        input: Vec<u8>,
+    },
+    /// The client has to send AUTH.
+    Challenged {
+        /// How far the exchange is.
+        scram: ScramStep,
+        /// What has come of the AUTH.
+        framer: Framer,
+    },
+}
+
+impl Authenticating {
+    /// Memory that it keeps of what the client sent.
+    pub fn held_size(&self) -> usize {
+        let waiting = match &self.step {
+            AuthStep::Asked { input } => input.len(),
+            AuthStep::Challenged { framer, .. } => framer.memory_size(),
+        };
+        self.connect.len() + waiting
+    }
 }
 
 /// The table.

@@ -7,6 +7,7 @@ mod table;
 mod will;
 mod window;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -19,6 +20,7 @@ pub use table::Sessions;
 pub use will::Will;
 pub use window::{AckError, Resend, Window};
 
+use crate::auth::{Identity, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
@@ -37,6 +39,8 @@ pub struct Session {
     pub client_id: Box<str>,
     /// Keyed hash of `client_id`.
     pub key: ClientKey,
+    /// Whom the session belongs to: nobody else may resume it.
+    pub identity: Arc<Identity>,
     /// Version of the present or the last connection.
     pub version: Version,
     /// How long the session outlives its connection.
@@ -107,6 +111,9 @@ pub struct Link {
     pub problem_information: bool,
     /// Session Expiry Interval of CONNECT, in seconds; zero forbids another one in DISCONNECT.
     pub connect_expiry_s: u32,
+    /// Outside: whether CONNECT named an authentication method. Inside: how far the client is in proving
+    /// anew who it is.
+    pub reauth: Option<Option<ScramStep>>,
     /// Topic aliases of the client; `None` until it sets one.
     pub aliases: Option<Box<InboundAliases>>,
     /// Topic aliases that the broker may set [MQTT-3.1.2-26]; mostly 0.

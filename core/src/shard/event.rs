@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::sys::Report;
+use crate::auth::{Access, Verdict};
 use crate::ids::{ConnId, LogPosition, ShardId};
 use crate::message::Message;
 use crate::time::Instant;
@@ -49,6 +50,19 @@ pub enum Event<'a> {
         from: ShardId,
         /// What it says.
         message: ShardMsg,
+    },
+    /// The answer to an [`AuthRequest`](crate::auth::AuthRequest) of the outbox. May come late: for a
+    /// connection that is gone it says nothing.
+    AuthDecided {
+        /// Whose request it was.
+        conn: ConnId,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// Other users, other rules. Who is connected stays so only if the new ones let it in.
+    AccessReplaced {
+        /// The same for all shards.
+        access: Arc<Access>,
     },
     /// The log is durable up to there.
     Persisted {

@@ -9,6 +9,7 @@ mod event;
 mod gather;
 mod metrics;
 mod on_ack;
+mod on_auth;
 mod on_close;
 mod on_connect;
 mod on_packet;
@@ -36,6 +37,7 @@ use routes::RouteCache;
 use sys::Sys;
 use timers::{Timer, Timers};
 
+use crate::auth::{Access, Identity, ScramServer};
 use crate::connection::{Chunk, Connection, Connections, Output};
 use crate::home::Home;
 use crate::ids::{ConnId, ShardId};
@@ -61,6 +63,8 @@ pub struct ShardConfig {
     pub interest: Arc<InterestTable>,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
+    /// Who may connect, until `Event::AccessReplaced`.
+    pub access: Arc<Access>,
 }
 
 /// One shard.
@@ -87,6 +91,10 @@ pub struct Shard {
     /// Sessions whose client is connected.
     connected_count: u64,
     sys: Sys,
+    access: Arc<Access>,
+    scram: ScramServer,
+    /// Of everybody who proved nothing.
+    anonymous: Arc<Identity>,
 }
 
 impl Shard {
@@ -122,6 +130,9 @@ impl Shard {
             is_shutting_down: false,
             connected_count: 0,
             sys,
+            scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
+            access: config.access.clone(),
+            anonymous: Arc::default(),
             config,
         }
     }
@@ -139,6 +150,8 @@ impl Shard {
             Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
             Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
+            Event::AuthDecided { conn, verdict } => self.on_auth_decided(now, conn, verdict, out),
+            Event::AccessReplaced { access } => self.on_access_replaced(access),
             Event::Persisted { upto } => self.on_persisted(upto, out),
             Event::ShellCounted { counts } => self.sys.note_shell(counts),
             Event::DeadlineReached => self.on_deadline(now, out),
@@ -154,7 +167,9 @@ impl Shard {
     /// CONNECT was seen whole on this connection, and it stays on this shard.
     pub fn is_home(&self, conn: ConnId) -> bool {
         match self.connections.get(conn) {
-            Some(Connection::Open(_) | Connection::Closing(_)) => true,
+            Some(Connection::Authenticating(_) | Connection::Open(_) | Connection::Closing(_)) => {
+                true
+            }
             Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
             | None => false,
         }
@@ -168,6 +183,7 @@ impl Shard {
                 let session = self.dispatch.sessions.get_mut(*session)?;
                 session.link.as_mut()?.egress.take()
             }
+            Connection::Authenticating(waiting) => waiting.egress.take(),
             Connection::Closing(egress) => egress.take(),
             Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver => None,
         }
@@ -255,6 +271,7 @@ impl Shard {
                     self.dispatch.pump(now, id, out);
                 }
             }
+            Some(Connection::Authenticating(waiting)) => waiting.egress.sent(size),
             Some(Connection::Closing(egress)) => egress.sent(size),
             Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
             | None => {}
@@ -295,4 +312,11 @@ impl Shard {
             self.retained_purge_at = Some(at);
         }
     }
+}
+
+/// The key of the nonces of one shard, which is no other shard's.
+fn nonce_key(config: &ShardConfig) -> [u8; 32] {
+    let [first, second] = config.secret.map(u64::to_be_bytes);
+    let shard = (config.id.index() as u64).to_be_bytes();
+    crate::auth::derive_key(b"nonces of SCRAM", &[&first, &second, &shard])
 }

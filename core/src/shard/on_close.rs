@@ -174,7 +174,9 @@ impl Shard {
                 let id = *id;
                 self.end_link(now, id, End::Lost, out);
             }
-            Connection::AwaitConnect(_) => self.leave_await(conn, Connection::HandedOver),
+            Connection::AwaitConnect(_) | Connection::Authenticating(_) => {
+                self.leave_await(conn, Connection::HandedOver);
+            }
             Connection::Closing(_) | Connection::HandedOver | Connection::Vacant => {}
         }
         let _ = why;
@@ -192,7 +194,7 @@ impl Shard {
                     let id = *id;
                     self.end_link(now, id, End::Refused(ReasonCode::ServerShuttingDown), out);
                 }
-                Some(Connection::AwaitConnect(_)) => {
+                Some(Connection::AwaitConnect(_) | Connection::Authenticating(_)) => {
                     self.leave_await(conn, Connection::Closing(Box::default()));
                     out.closes.push(Close { conn, flush: false });
                 }

@@ -8,6 +8,7 @@ use super::on_close::End;
 use super::outbox::{Close, Handover, Outbox};
 use super::timers::Timer;
 use super::{Shard, routes};
+use crate::auth::{Identity, METHOD};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, ReasonCode,
     Version,
@@ -20,8 +21,15 @@ use crate::session::{Expiry, Link, Queue, Receipts, Session, Will, Window};
 use crate::time::Instant;
 use crate::topic::{TopicLimits, TopicName};
 
+/// Who sent a CONNECT.
+pub struct Proven {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// What the authentication method has to say at last; `None`: CONNECT named no method.
+    pub auth_data: Option<Vec<u8>>,
+}
+
 /// What a CONNECT is granted; CONNACK tells what differs from the wish.
-#[derive(Debug)]
 struct Grant {
     session_present: bool,
     assigned_client_id: Option<Box<str>>,
@@ -29,15 +37,18 @@ struct Grant {
     keep_alive_s: u16,
     /// Session Expiry Interval that holds, in seconds.
     session_expiry_s: u32,
+    /// Who the client is.
+    proven: Proven,
 }
 
 impl Grant {
-    fn of(connect: &Connect<'_>, limits: &Limits) -> Grant {
+    fn of(connect: &Connect<'_>, limits: &Limits, proven: Proven) -> Grant {
         Grant {
             session_present: false,
             assigned_client_id: None,
             keep_alive_s: cap_keep_alive(connect.keep_alive, limits.keep_alive_max_s),
             session_expiry_s: wanted_expiry_s(connect).min(limits.session_expiry_max_s),
+            proven,
         }
     }
 }
@@ -78,12 +89,8 @@ impl Shard {
         let Some(Connection::AwaitConnect(waiting)) = self.connections.get_mut(conn) else {
             unreachable!("the caller saw the state");
         };
-        let rules = FrameRules {
-            version: None,
-            size_max: self.config.limits.connect_size_max,
-            direction: Direction::FromClient,
-        };
         let mut framer = std::mem::take(&mut waiting.framer);
+        let rules = self.connect_rules();
         self.release_partial(&framer);
         let frame = match framer.next(&mut bytes, &rules) {
             Ok(Some(frame)) => frame,
@@ -121,18 +128,17 @@ impl Shard {
                     return;
                 }
                 self.count_connect(frame.raw.len());
-                if let Err(reason) = self.on_connect(now, conn, &connect, out) {
-                    self.refuse(
-                        conn,
-                        connect.version,
-                        packet_size_max(&connect),
-                        reason,
-                        out,
-                    );
-                } else if !bytes.is_empty() {
-                    self.on_received(now, conn, bytes, out);
-                }
+                self.authenticate(now, conn, &connect, frame.raw, bytes, out);
             }
+        }
+    }
+
+    /// What the first packet of a connection may be.
+    pub(super) fn connect_rules(&self) -> FrameRules {
+        FrameRules {
+            version: None,
+            size_max: self.config.limits.connect_size_max,
+            direction: Direction::FromClient,
         }
     }
 
@@ -154,6 +160,7 @@ impl Shard {
             Some(Connection::AwaitConnect(waiting)) => waiting.framer = part,
             Some(
                 Connection::Vacant
+                | Connection::Authenticating(_)
                 | Connection::Open(_)
                 | Connection::Closing(_)
                 | Connection::HandedOver,
@@ -167,25 +174,44 @@ impl Shard {
         let waiting = self
             .connections
             .replace(conn, Connection::Closing(Box::default()));
-        let Connection::AwaitConnect(waiting) = waiting else {
-            unreachable!("the timer goes with the wait");
-        };
-        self.release_partial(&waiting.framer);
+        match waiting {
+            Connection::AwaitConnect(waiting) => self.release_partial(&waiting.framer),
+            Connection::Authenticating(waiting) => self.release(waiting.held_size()),
+            Connection::Vacant
+            | Connection::Open(_)
+            | Connection::Closing(_)
+            | Connection::HandedOver => unreachable!("the timer goes with the wait"),
+        }
         out.closes.push(Close { conn, flush: false });
     }
 
-    /// Ends the wait for CONNECT.
+    /// Ends the wait for CONNECT, or for the proof of who sent it.
     pub(super) fn leave_await(&mut self, conn: ConnId, next: Connection) {
-        match self.connections.replace(conn, next) {
-            Connection::AwaitConnect(waiting) => {
-                let deadline = waiting.since + self.config.limits.connect_deadline;
-                self.timers.cancel(deadline, Timer::Connect(conn));
-                self.release_partial(&waiting.framer);
-            }
+        let (since, size) = match self.connections.replace(conn, next) {
+            Connection::AwaitConnect(waiting) => (waiting.since, waiting.framer.memory_size()),
+            Connection::Authenticating(waiting) => (waiting.since, waiting.held_size()),
             Connection::Vacant
             | Connection::Open(_)
             | Connection::Closing(_)
             | Connection::HandedOver => unreachable!("the caller saw a waiting connection"),
+        };
+        let deadline = since + self.config.limits.connect_deadline;
+        self.timers.cancel(deadline, Timer::Connect(conn));
+        self.release(size);
+    }
+
+    /// What waits to be sent on a connection that is not open yet.
+    pub(super) fn take_early_egress(&mut self, conn: ConnId) -> Egress {
+        match self.connections.get_mut(conn) {
+            Some(Connection::Authenticating(waiting)) => std::mem::take(&mut waiting.egress),
+            Some(
+                Connection::Vacant
+                | Connection::AwaitConnect(_)
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => Egress::default(),
         }
     }
 
@@ -208,9 +234,20 @@ impl Shard {
         }
     }
 
+    pub(super) fn refuse_connect(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
+        let size_max = packet_size_max(connect);
+        self.refuse(conn, connect.version, size_max, reason, out);
+    }
+
     /// CONNACK with an error, if the version has one and the client takes its size [MQTT-3.1.2-24],
     /// then close [MQTT-3.2.2-7].
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         conn: ConnId,
         version: Version,
@@ -219,15 +256,16 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.dispatch.metrics.connects_refused += 1;
-        let mut egress = Box::<Egress>::default();
+        let mut egress = Box::new(self.take_early_egress(conn));
         let buffer = egress.buffer(&mut self.dispatch.pool);
+        let before = buffer.len();
         Connack::new(false, reason).encode(version, buffer);
         // [MQTT-3.2.2-6] (3.1.1) No return code of it says that the will topic is wrong.
         let has_code = version == Version::V5 || reason != ReasonCode::TopicNameInvalid;
-        if !has_code || buffer.len() > size_max as usize {
-            buffer.clear();
+        if !has_code || buffer.len() - before > size_max as usize {
+            buffer.truncate(before);
         }
-        let size = buffer.len();
+        let size = buffer.len() - before;
         self.dispatch.metrics.controls_sent += u64::from(size > 0);
         if egress.grew(size) {
             out.dirty.push(conn);
@@ -236,15 +274,16 @@ impl Shard {
         out.closes.push(Close { conn, flush: true });
     }
 
-    fn on_connect(
+    /// A CONNECT takes effect: its sender is known, and `check_connect` has passed.
+    pub(super) fn on_connect(
         &mut self,
         now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
+        proven: Proven,
         out: &mut Outbox,
     ) -> Result<(), ReasonCode> {
-        self.check_connect(connect)?;
-        let mut grant = Grant::of(connect, &self.config.limits);
+        let mut grant = Grant::of(connect, &self.config.limits, proven);
         let client_id: Box<str> = if connect.client_id.is_empty() {
             let assigned = self.assign_client_id();
             grant.assigned_client_id = Some(assigned.clone());
@@ -269,7 +308,7 @@ impl Shard {
         Ok(())
     }
 
-    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    pub(super) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
         if self.is_shutting_down {
             return Err(ReasonCode::ServerShuttingDown);
@@ -285,9 +324,6 @@ impl Shard {
         };
         if connect.client_id.is_empty() && !may_be_empty {
             return Err(ReasonCode::ClientIdentifierNotValid);
-        }
-        if connect.properties.authentication_method.is_some() {
-            return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
         Ok(())
     }
@@ -351,8 +387,13 @@ impl Shard {
         grant: &mut Grant,
         out: &mut Outbox,
     ) -> Result<SessionId, ReasonCode> {
+        let identity = grant.proven.identity.clone();
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
             let session = self.dispatch.sessions.get(id).expect("just found");
+            if session.identity.user != identity.user {
+                // Before anything is done to a session of somebody else (threats 61, 70).
+                return Err(ReasonCode::ClientIdentifierNotValid);
+            }
             if session.link.is_some() {
                 // [MQTT-3.1.4-3] (3.1.1: 3.1.4-2)
                 self.dispatch.metrics.takeovers += 1;
@@ -376,6 +417,7 @@ impl Shard {
         Ok(self.dispatch.sessions.insert(Session {
             client_id,
             key,
+            identity,
             version: connect.version,
             expiry: Expiry::WithConnection,
             link: None,
@@ -400,6 +442,7 @@ impl Shard {
         grant: &Grant,
     ) {
         let limits = self.config.limits.clone();
+        let egress = self.take_early_egress(conn);
         self.leave_await(conn, Connection::Open(id));
         self.connected_count += 1;
         // [MQTT-3.1.2-22] One and a half times the keep alive.
@@ -430,7 +473,7 @@ impl Shard {
         session.link = Some(Link {
             conn,
             framer: Framer::default(),
-            egress: Egress::default(),
+            egress,
             silence_max,
             is_reading_paused: false,
             last_packet_at: now,
@@ -442,6 +485,7 @@ impl Shard {
                 .request_problem_information
                 .unwrap_or(true),
             connect_expiry_s: wanted_expiry_s(connect),
+            reauth: grant.proven.auth_data.is_some().then_some(None),
             aliases: None,
             // [MQTT-3.1.2-27] Absent is 0.
             alias_out_max: connect
@@ -485,6 +529,9 @@ impl Shard {
                 shared_available: Some(false),
                 // [MQTT-3.2.2-21]
                 server_keep_alive: Some(keep_alive_s).filter(|&s| s != connect.keep_alive),
+                // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+                authentication_method: grant.proven.auth_data.as_ref().map(|_| METHOD),
+                authentication_data: grant.proven.auth_data.as_deref(),
                 ..ConnackProperties::default()
             },
         }

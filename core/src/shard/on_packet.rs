@@ -4,8 +4,8 @@ use super::Shard;
 use super::on_close::End;
 use super::outbox::{Outbox, Reading};
 use crate::codec::{
-    self, Ack, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind, Publish,
-    ReasonCode, Subscribe, Unsubscribe, Version,
+    self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
+    Publish, ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
@@ -48,6 +48,7 @@ impl Shard {
         match self.connections.get(conn) {
             Some(Connection::Open(id)) => self.read_packets(now, *id, bytes, out),
             Some(Connection::AwaitConnect(_)) => self.on_received_first(now, conn, bytes, out),
+            Some(Connection::Authenticating(_)) => self.on_received_early(now, conn, bytes, out),
             // [MQTT-3.14.4-1] What follows the end of a connection is not looked at.
             Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant) | None => {}
         }
@@ -114,7 +115,20 @@ impl Shard {
     /// # Errors
     /// All of them hold too much, and this one is not among the small ones. Nothing is counted.
     pub(super) fn admit_partial(&mut self, framer: &Framer) -> Result<(), PartialsFull> {
-        let size = framer.memory_size() as u64;
+        self.hold(framer.memory_size())
+    }
+
+    /// Takes back what `admit_partial` counted; before the framer goes on or away.
+    pub(super) fn release_partial(&mut self, framer: &Framer) {
+        self.release(framer.memory_size());
+    }
+
+    /// Counts memory that a connection makes the shard keep before anything is done with it.
+    ///
+    /// # Errors
+    /// As `admit_partial`.
+    pub(super) fn hold(&mut self, size: usize) -> Result<(), PartialsFull> {
+        let size = size as u64;
         let is_over = self.partial_bytes + size > self.config.limits.partial_bytes_max;
         if is_over && size > PARTIAL_SIZE_SMALL {
             return Err(PartialsFull);
@@ -123,9 +137,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes back what `admit_partial` counted; before the framer goes on or away.
-    pub(super) fn release_partial(&mut self, framer: &Framer) {
-        let size = framer.memory_size() as u64;
+    /// Takes back what `hold` counted.
+    pub(super) fn release(&mut self, size: usize) {
+        let size = size as u64;
         assert!(size <= self.partial_bytes, "a part was never counted");
         self.partial_bytes -= size;
     }
@@ -170,10 +184,10 @@ impl Shard {
                 let disconnect = Disconnect::decode(frame, version, FROM)?;
                 return self.on_disconnect(now, id, &disconnect, out);
             }
-            // [MQTT-3.1.0-2] A second CONNECT, whatever it says. [MQTT-4.12.0-7] No method was
-            // named. The rest is the server's to send, and the framer has refused it.
+            PacketKind::Auth => return self.on_auth(id, &Auth::decode(frame, FROM)?, out),
+            // [MQTT-3.1.0-2] A second CONNECT, whatever it says. The rest is the server's to send, and
+            // the framer has refused it.
             PacketKind::Connect
-            | PacketKind::Auth
             | PacketKind::Connack
             | PacketKind::Suback
             | PacketKind::Unsuback

@@ -2,6 +2,7 @@
 //! [`Shard::take_output`](super::Shard::take_output), because sockets set their pace.
 
 use super::event::{MsgClass, ShardMsg};
+use crate::auth::AuthRequest;
 use crate::ids::{ConnId, ShardId};
 
 /// Effects of one or more calls of [`Shard::handle`](super::Shard::handle). The shell empties it at
@@ -18,6 +19,8 @@ pub struct Outbox {
     pub closes: Vec<Close>,
     /// Connections whose home is another shard.
     pub handovers: Vec<Handover>,
+    /// Clients to find out about. Each is answered with `Event::AuthDecided`.
+    pub auth_requests: Vec<AuthRequest>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
@@ -61,6 +64,7 @@ impl Outbox {
             readings: Vec::new(),
             closes: Vec::new(),
             handovers: Vec::new(),
+            auth_requests: Vec::new(),
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
         }

@@ -10,6 +10,7 @@
 //!
 //! `CONVERSATION=text` plays only the conversations whose title contains the text.
 
+mod access;
 mod lexer;
 mod matching;
 mod play;
@@ -36,6 +37,7 @@ macro_rules! conversations {
 
 conversations! {
     connect malformed session will publish qos retained subscribe properties flow topics threats
+    auth
 }
 
 #[test]
@@ -87,6 +89,8 @@ fn wrong_expectations_fail() {
         ("a jumps", "no such line"),
         ("a > CONNECT hat=1", "no field hat"),
         ("b < nothing", "who is b"),
+        ("access hat=1", "no access hat"),
+        ("shell sleeps", "no such line"),
         (
             "a > CONNECT\na < CONNACK\na > SUBSCRIBE 1 t qos=1\na < SUBACK 1 granted=0",
             "its codes is 0x01",

@@ -1,5 +1,8 @@
 //! Plays a conversation line by line.
 
+use ringmq_core::auth::Verdict;
+
+use super::access::Scram;
 use super::lexer::{self, Word};
 use super::matching;
 use super::properties::Value;
@@ -38,7 +41,7 @@ fn play_fed(
         let title = &conversation.title;
         format!("{line}: {title}\n  {casting}, {feed:?}: {error}\n    so far:\n      {said}\n")
     };
-    let mut stage = Stage::new(&conversation.limits, casting, feed)
+    let mut stage = Stage::new(conversation, casting, feed)
         .map_err(|error| report(conversation.line, &error, &said))?;
     for (number, line) in conversation.lines(casting) {
         let played = play_line(&mut stage, &line);
@@ -59,6 +62,13 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
     match words[..] {
         ["wait", span] => stage.wait(lexer::span(span)?),
         ["broker", "ends"] => stage.shut_down(),
+        ["shell", "waits"] => {
+            stage.set_slow(true);
+            Ok(())
+        }
+        ["shell", "answers"] => stage.answer(None),
+        ["shell", "denies"] => stage.answer(Some(Verdict::Denied)),
+        ["shell", "fails"] => stage.answer(Some(Verdict::Unavailable)),
         ["count", ref counts @ ..] => counts.iter().try_for_each(|count| {
             let (name, value) = lexer::key_value(count).ok_or("a count is name=value")?;
             stage.expect_count(name, lexer::number(value)?)
@@ -84,11 +94,35 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             stage.expect_raw(name, &lexer::raw(&bytes)?)
         }
         [name, direction @ ("<" | "<~"), ref packet @ ..] => {
-            let packet: Vec<Word> = packet.iter().map(|word| word.to_string()).collect();
+            let packet = packet
+                .iter()
+                .map(|word| compute(stage, word))
+                .collect::<Result<Vec<Word>, String>>()?;
             stage.expect(name, &matching::parse(&packet)?, direction == "<~")
         }
         _ => Err("no such line".into()),
     }
+}
+
+/// `auth_data=proof:user:password:@first` and `auth_data=verifier:user:password:@first`: what the two
+/// sides say last in SCRAM, if `@first` is what the broker said first.
+fn compute(stage: &Stage, word: &str) -> Result<Word, String> {
+    let Some(("auth_data", value)) = lexer::key_value(word) else {
+        return Ok(word.into());
+    };
+    let parts: Vec<&str> = value.split(':').collect();
+    let [what @ ("proof" | "verifier"), user, password, first] = parts[..] else {
+        return Ok(word.into());
+    };
+    let first = first.strip_prefix('@').ok_or("a variable is expected")?;
+    let Some(Value::Text(first)) = stage.variable(first) else {
+        return Err(format!("@{first} was not met yet"));
+    };
+    let scram = Scram::of(user, password, first)?;
+    Ok(match what {
+        "proof" => format!("auth_data={}", scram.proof),
+        _ => format!("auth_data={}", scram.verifier),
+    })
 }
 
 /// A variable in what a client says.
@@ -98,7 +132,7 @@ fn fill_in(stage: &Stage, word: &str) -> Result<Word, String> {
         None => (String::new(), word),
     };
     let Some(name) = name.strip_prefix('@') else {
-        return Ok(word.into());
+        return compute(stage, word);
     };
     match stage.variable(name) {
         Some(Value::Number(number)) => Ok(format!("{key}{number}")),

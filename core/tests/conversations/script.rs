@@ -10,6 +10,8 @@ pub struct Conversation {
     versions: Vec<Version>,
     /// Bounds of the broker that differ from those of `stage.rs`.
     pub limits: Vec<(String, String)>,
+    /// Who may connect; none: everybody.
+    pub access: Vec<(String, String)>,
     /// Names of the table's columns.
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -95,6 +97,7 @@ pub fn parse(text: &str) -> Result<Vec<Conversation>, String> {
                 line: number,
                 versions: vec![Version::V5],
                 limits: Vec::new(),
+                access: Vec::new(),
                 columns: Vec::new(),
                 rows: Vec::new(),
                 lines: Vec::new(),
@@ -137,6 +140,11 @@ impl Conversation {
             for limit in limits.split_whitespace() {
                 let (name, value) = limit.split_once('=').ok_or("a limit is name=value")?;
                 self.limits.push((name.into(), value.into()));
+            }
+        } else if let Some(access) = line.strip_prefix("access ") {
+            for item in access.split_whitespace() {
+                let (name, value) = item.split_once('=').ok_or("access is name=value")?;
+                self.access.push((name.into(), value.into()));
             }
         } else {
             self.lines.push((number, line.into()));

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq_core::auth::{Access, Verdict};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics};
 use ringmq_core::time::Instant;
 
+use super::access;
 use super::lexer::{self, Word};
 use super::matching::{self, Variables};
 use super::properties::{Value, fit};
-use super::script::Casting;
+use super::script::{Casting, Conversation};
 use super::wire::{self, Packet, Version};
 use super::world::{Feed, SocketId, World};
 
@@ -42,6 +44,8 @@ struct Client {
     /// The script knows that the connection is closed.
     is_over: bool,
     packets_count: usize,
+    /// CONNACK has come.
+    is_let_in: bool,
     /// Exchanges of QoS 1 and 2 that the broker opened here and the client has not ended.
     open_ids: BTreeSet<u64>,
     receive_maximum: usize,
@@ -55,15 +59,17 @@ struct Client {
 
 impl Stage {
     pub fn new(
-        changes: &[(String, String)],
+        conversation: &Conversation,
         casting: &Casting,
         feed: Feed,
     ) -> Result<Stage, String> {
         let mut limits = Limits::default();
-        for (name, value) in changes {
+        for (name, value) in &conversation.limits {
             set_limit(&mut limits, name, value)?;
         }
-        let world = World::new(casting.shards, &Arc::new(limits.clone()), feed);
+        let (access, users) = access::parse(&conversation.access)?;
+        let shared = Arc::new(limits.clone());
+        let world = World::with_access(casting.shards, &shared, feed, access, users);
         Ok(Stage {
             start: world.now(),
             world,
@@ -95,6 +101,17 @@ impl Stage {
         self.listen()
     }
 
+    /// The shell answers at once or not, until it is told to.
+    pub fn set_slow(&mut self, is_slow: bool) {
+        self.world.users.is_slow = is_slow;
+    }
+
+    /// The shell answers all that it was asked; `None`: as it knows it.
+    pub fn answer(&mut self, verdict: Option<Verdict>) -> Result<(), String> {
+        self.world.answer(verdict.as_ref());
+        self.listen()
+    }
+
     pub fn shut_down(&mut self) -> Result<(), String> {
         self.is_shut_down = true;
         self.world.shut_down();
@@ -116,6 +133,7 @@ impl Stage {
             unread: VecDeque::new(),
             is_over: false,
             packets_count: 0,
+            is_let_in: false,
             open_ids: BTreeSet::new(),
             receive_maximum: usize::from(u16::MAX),
             packet_size_max: usize::MAX,
@@ -319,6 +337,7 @@ impl Stage {
         subscribe.extend(self.dollar_levels.iter().map(|level| format!("{level}/#")));
         let connect = vec!["CONNECT".to_string(), "v5".into()];
         self.version = Version::V5;
+        self.world.replace_access(Access::default());
         self.say(CLEANER, &[connect, subscribe])?;
         let unread = std::mem::take(&mut self.clients.get_mut(CLEANER).expect("it said so").unread);
         let socket = self.clients[CLEANER].socket;
@@ -385,11 +404,12 @@ impl Client {
 
     /// The rules for every packet that a broker sends.
     fn check(&mut self, packet: &Packet, size: usize) -> Result<(), String> {
-        let is_first = self.packets_count == 0;
         self.packets_count += 1;
-        if is_first != (packet.kind == "CONNACK") {
-            return Err("CONNACK is the first packet, and only the first".into());
+        let is_connack = packet.kind == "CONNACK";
+        if is_connack == self.is_let_in && packet.kind != "AUTH" {
+            return Err("CONNACK is the first packet but for AUTH, and comes once".into());
         }
+        self.is_let_in |= is_connack;
         if size > self.packet_size_max {
             return Err(format!("it has {size} bytes, more than the client takes"));
         }

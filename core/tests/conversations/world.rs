@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq_core::auth::{Access, AuthRequest, Identity, Verdict};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
@@ -54,6 +55,15 @@ struct Slots {
     sockets: BTreeMap<(u32, u32), SocketId>,
 }
 
+/// What the shell knows of users.
+#[derive(Clone, Debug, Default)]
+pub struct Users {
+    /// By name.
+    pub passwords: BTreeMap<String, Vec<u8>>,
+    /// Nobody answers until the script says so.
+    pub is_slow: bool,
+}
+
 pub struct World {
     feed: Feed,
     now: Instant,
@@ -61,19 +71,48 @@ pub struct World {
     outboxes: Vec<Outbox>,
     slots: Vec<Slots>,
     sockets: Vec<Socket>,
+    pub users: Users,
+    /// With their shards, while `users.is_slow`.
+    unanswered: Vec<(usize, AuthRequest)>,
 }
 
 impl World {
+    #[allow(dead_code, reason = "only some tests ask")]
     pub fn new(shards: usize, limits: &Arc<Limits>, feed: Feed) -> World {
         World::with_sys(shards, limits, feed, Duration::ZERO)
     }
 
+    /// A broker that knows who may connect.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub fn with_access(
+        shards: usize,
+        limits: &Arc<Limits>,
+        feed: Feed,
+        access: Access,
+        users: Users,
+    ) -> World {
+        let mut world = World::with_all(shards, limits, feed, Duration::ZERO, Arc::new(access));
+        world.users = users;
+        world
+    }
+
     /// A broker that publishes `$SYS`.
+    #[allow(dead_code, reason = "only some tests ask")]
     pub fn with_sys(
         shards: usize,
         limits: &Arc<Limits>,
         feed: Feed,
         sys_interval: Duration,
+    ) -> World {
+        World::with_all(shards, limits, feed, sys_interval, Arc::default())
+    }
+
+    fn with_all(
+        shards: usize,
+        limits: &Arc<Limits>,
+        feed: Feed,
+        sys_interval: Duration,
+        access: Arc<Access>,
     ) -> World {
         let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
         let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
@@ -84,6 +123,7 @@ impl World {
             limits: limits.clone(),
             interest: interest.clone(),
             sys_interval,
+            access: access.clone(),
         };
         World {
             feed,
@@ -93,7 +133,33 @@ impl World {
             outboxes: (0..shards).map(|_| Outbox::new(shards)).collect(),
             slots: (0..shards).map(|_| Slots::default()).collect(),
             sockets: Vec::new(),
+            users: Users::default(),
+            unanswered: Vec::new(),
         }
+    }
+
+    /// Other users and rules on every shard, one after the other.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub fn replace_access(&mut self, access: Access) {
+        let access = Arc::new(access);
+        for shard in 0..self.shards.len() {
+            let access = access.clone();
+            self.handle(shard, Event::AccessReplaced { access });
+        }
+        self.settle();
+    }
+
+    /// What the shell has kept waiting gets its answer; `None` is what the users say.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub fn answer(&mut self, verdict: Option<&Verdict>) {
+        for (shard, request) in std::mem::take(&mut self.unanswered) {
+            let verdict = verdict
+                .cloned()
+                .unwrap_or_else(|| self.users.judge(&request));
+            let conn = request.conn;
+            self.handle(shard, Event::AuthDecided { conn, verdict });
+        }
+        self.settle();
     }
 
     /// A connection comes in, on the shards in turn.
@@ -292,8 +358,12 @@ impl World {
         let readings = std::mem::take(&mut outbox.readings);
         let handovers = std::mem::take(&mut outbox.handovers);
         let closes = std::mem::take(&mut outbox.closes);
-        let is_idle =
-            dirty.is_empty() && readings.is_empty() && handovers.is_empty() && closes.is_empty();
+        let requests = std::mem::take(&mut outbox.auth_requests);
+        let is_idle = dirty.is_empty()
+            && readings.is_empty()
+            && handovers.is_empty()
+            && closes.is_empty()
+            && requests.is_empty();
         for &conn in &dirty {
             if let Some(socket) = self.socket_of(shard, conn) {
                 self.drain(socket);
@@ -324,6 +394,16 @@ impl World {
                 self.drain(socket);
             }
             self.end(socket, CloseCause::Requested);
+        }
+        for request in requests {
+            match self.users.is_slow {
+                true => self.unanswered.push((shard, request)),
+                false => {
+                    let verdict = self.users.judge(&request);
+                    let conn = request.conn;
+                    self.handle(shard, Event::AuthDecided { conn, verdict });
+                }
+            }
         }
         !is_idle
     }
@@ -398,6 +478,18 @@ impl World {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Users {
+    fn judge(&self, request: &AuthRequest) -> Verdict {
+        let user = request.user_name.as_deref().unwrap_or_default();
+        match (self.passwords.get(user), &request.password) {
+            (Some(right), Some(given)) if **right == **given => {
+                Verdict::Granted(Identity::of_user(user))
+            }
+            (Some(_) | None, _) => Verdict::Denied,
         }
     }
 }

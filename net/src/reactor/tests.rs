@@ -130,6 +130,8 @@ impl Core for FakeCore {
                 "shutdown".to_owned()
             }
             Event::Persisted { .. } => "persisted".to_owned(),
+            Event::AuthDecided { conn, verdict } => format!("decided {} {verdict:?}", conn.index),
+            Event::AccessReplaced { .. } => "other access".to_owned(),
             Event::ShellCounted { .. } => return,
         };
         self.events.push(text);

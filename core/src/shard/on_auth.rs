@@ -1,0 +1,496 @@
+//! From a CONNECT to the decision who sent it, and AUTH packets (MQTT 5.0, 4.12).
+//!
+//! A CONNECT that names an authentication method starts an exchange of AUTH packets; one that brings
+//! a user name or a password is for the shell to judge, because that takes time. In both cases
+//! the connection waits in the state `Authenticating`, until the deadline of its CONNECT.
+//!
+//! Not here: what a CONNECT does once its sender is known (`on_connect.rs`), the method itself
+//! (`auth/scram.rs`), rules (`auth`).
+
+use std::mem::take;
+use std::sync::Arc;
+
+use super::Shard;
+use super::on_connect::Proven;
+use super::on_packet::{Flow, Violation};
+use super::outbox::{Close, Outbox, Reading};
+use crate::auth::{Access, AuthRequest, Identity, METHOD, Refusal, Reply, ScramStep, Verdict};
+use crate::codec::{
+    Auth, AuthProperties, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version,
+};
+use crate::connection::{AuthStep, Authenticating, Connection, Egress};
+use crate::ids::{ConnId, SessionId};
+use crate::session::Link;
+use crate::time::Instant;
+
+/// How a CONNECT is to be judged.
+enum Admission {
+    /// At once.
+    Now(Proven),
+    /// By the shell.
+    Ask,
+    /// By an exchange.
+    Challenge,
+}
+
+impl Shard {
+    /// Finds out who sent a CONNECT, or starts to; then lets it take effect. `packet` is the CONNECT
+    /// as it came, `rest` what came behind it.
+    pub(super) fn authenticate(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let admission = self
+            .check_connect(connect)
+            .and_then(|()| self.admission_of(connect));
+        match admission {
+            Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
+            Ok(Admission::Ask) => {
+                let step = AuthStep::Asked { input: rest.into() };
+                let request = self.start_waiting(conn, connect, packet, step, out);
+                if let Some(request) = request {
+                    out.auth_requests.push(request);
+                    out.readings.push(Reading { conn, paused: true });
+                }
+            }
+            Ok(Admission::Challenge) => {
+                let step = AuthStep::Challenged {
+                    scram: ScramStep::First,
+                    framer: Framer::default(),
+                };
+                if self
+                    .start_waiting(conn, connect, packet, step, out)
+                    .is_some()
+                {
+                    let data = connect.properties.authentication_data;
+                    self.take_proof(now, conn, data, rest, out);
+                }
+            }
+            Err(reason) => self.refuse_connect(conn, connect, reason, out),
+        }
+    }
+
+    fn admission_of(&self, connect: &Connect<'_>) -> Result<Admission, ReasonCode> {
+        if let Some(method) = connect.properties.authentication_method {
+            // [MQTT-4.12.0-1]
+            return match method == METHOD && !self.scram.is_empty() {
+                true => Ok(Admission::Challenge),
+                false => Err(ReasonCode::BadAuthenticationMethod),
+            };
+        }
+        let shows_something = connect.user_name.is_some() || connect.password.is_some();
+        if shows_something && self.access.asks_shell {
+            return Ok(Admission::Ask);
+        }
+        // Nobody could tell whether what it shows is right: it counts as nothing.
+        match self.access.allow_anonymous {
+            true => Ok(Admission::Now(Proven {
+                identity: self.anonymous.clone(),
+                auth_data: None,
+            })),
+            false => Err(ReasonCode::NotAuthorized),
+        }
+    }
+
+    /// Puts a connection into the state `Authenticating`; gives what there is to ask about it. `None`
+    /// if there is no room for it: then it has been closed.
+    fn start_waiting(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        step: AuthStep,
+        out: &mut Outbox,
+    ) -> Option<AuthRequest> {
+        let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn) else {
+            unreachable!("the CONNECT came from a waiting connection");
+        };
+        let peer = waiting.peer.clone();
+        let waiting = Authenticating {
+            since: waiting.since,
+            peer: peer.clone(),
+            connect: packet.into(),
+            packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            egress: Egress::default(),
+            step,
+        };
+        let is_held = self.hold(waiting.held_size()).is_ok();
+        self.connections
+            .replace(conn, Connection::Authenticating(Box::new(waiting)));
+        if !is_held {
+            self.drop_unheard(conn, out);
+            return None;
+        }
+        Some(AuthRequest {
+            conn,
+            peer,
+            version: connect.version,
+            client_id: connect.client_id.into(),
+            user_name: connect.user_name.map(Into::into),
+            password: connect.password.map(Into::into),
+        })
+    }
+
+    /// Bytes of a connection that is being authenticated.
+    pub(super) fn on_received_early(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        bytes: &[u8],
+        out: &mut Outbox,
+    ) {
+        let waiting = self.authenticating(conn);
+        let size = waiting.held_size();
+        match &mut waiting.step {
+            AuthStep::Asked { input } => {
+                // Received before the shell stopped to read. More than a packet of a stranger may
+                // have does not come.
+                input.extend_from_slice(bytes);
+                let grown = waiting.held_size();
+                self.release(size);
+                if self.hold(grown).is_err() {
+                    self.drop_unheard(conn, out);
+                }
+            }
+            AuthStep::Challenged { framer, .. } => {
+                let framer = take(framer);
+                self.release_partial(&framer);
+                self.read_auth(now, conn, framer, bytes, out);
+            }
+        }
+    }
+
+    /// The next packet of a client that has to send AUTH. The caller has counted the framer out.
+    fn read_auth(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        mut framer: Framer,
+        mut bytes: &[u8],
+        out: &mut Outbox,
+    ) {
+        let rules = FrameRules {
+            version: Some(Version::V5),
+            size_max: self.config.limits.connect_size_max,
+            direction: Direction::FromClient,
+        };
+        let reason = match framer.next(&mut bytes, &rules) {
+            Ok(None) => {
+                let is_held = self.admit_partial(&framer).is_ok();
+                let waiting = self.authenticating(conn);
+                if let AuthStep::Challenged { framer: place, .. } = &mut waiting.step {
+                    *place = framer;
+                }
+                if !is_held {
+                    let counted = self.authenticating(conn).connect.len();
+                    self.release(counted);
+                    self.drop_unheard(conn, out);
+                }
+                return;
+            }
+            Ok(Some(frame)) => {
+                self.dispatch.metrics.packets_received += 1;
+                self.dispatch.metrics.bytes_received += frame.raw.len() as u64;
+                match frame.kind {
+                    PacketKind::Auth => match Auth::decode(&frame, Direction::FromClient) {
+                        Ok(auth) if goes_on(&auth, ReasonCode::ContinueAuthentication) => {
+                            let data = auth.properties.authentication_data;
+                            return self.take_proof(now, conn, data, bytes, out);
+                        }
+                        Ok(_) => ReasonCode::ProtocolError,
+                        Err(error) => error.reason(),
+                    },
+                    PacketKind::Disconnect => {
+                        let egress = self.take_early_egress(conn);
+                        self.leave_await(conn, Connection::Closing(Box::new(egress)));
+                        out.closes.push(Close { conn, flush: true });
+                        return;
+                    }
+                    // [MQTT-3.1.2-30] Nothing but AUTH and DISCONNECT before CONNACK.
+                    PacketKind::Connect
+                    | PacketKind::Connack
+                    | PacketKind::Publish
+                    | PacketKind::Puback
+                    | PacketKind::Pubrec
+                    | PacketKind::Pubrel
+                    | PacketKind::Pubcomp
+                    | PacketKind::Subscribe
+                    | PacketKind::Suback
+                    | PacketKind::Unsubscribe
+                    | PacketKind::Unsuback
+                    | PacketKind::Pingreq
+                    | PacketKind::Pingresp => ReasonCode::ProtocolError,
+                }
+            }
+            Err(error) => error.reason(),
+        };
+        self.dispatch.metrics.violations += 1;
+        let packet_size_max = self.authenticating(conn).packet_size_max;
+        self.refuse(conn, Version::V5, packet_size_max, reason, out);
+    }
+
+    /// A message of the client in an exchange before CONNACK.
+    fn take_proof(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        data: Option<&[u8]>,
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let waiting = self.authenticating(conn);
+        let packet_size_max = waiting.packet_size_max;
+        let AuthStep::Challenged { scram, .. } = &mut waiting.step else {
+            unreachable!("the caller saw an exchange");
+        };
+        let step = std::mem::replace(scram, ScramStep::First);
+        let reply = self.scram.take(step, data);
+        let reason = match reply {
+            Ok(Reply::Challenge { data, next }) => {
+                let mut packet = Vec::new();
+                auth_packet(ReasonCode::ContinueAuthentication, &data).encode(&mut packet);
+                if packet.len() <= packet_size_max as usize {
+                    return self.challenge(now, conn, next, &packet, rest, out);
+                }
+                ReasonCode::PacketTooLarge // [MQTT-3.1.2-24]
+            }
+            Ok(Reply::Proven { user, data }) => {
+                let proven = Proven {
+                    identity: Arc::new(Identity::of_user(user)),
+                    auth_data: Some(data),
+                };
+                return self.resume_connect(now, conn, proven, rest, out);
+            }
+            Err(Refusal::Malformed | Refusal::WrongProof) => ReasonCode::NotAuthorized,
+        };
+        self.refuse(conn, Version::V5, packet_size_max, reason, out); // [MQTT-4.12.0-4]
+    }
+
+    /// Sends an AUTH and waits for the next one.
+    fn challenge(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        next: ScramStep,
+        packet: &[u8],
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let Some(Connection::Authenticating(waiting)) = self.connections.get_mut(conn) else {
+            unreachable!("the caller saw the state");
+        };
+        if let AuthStep::Challenged { scram, .. } = &mut waiting.step {
+            *scram = next;
+        }
+        let buffer = waiting.egress.buffer(&mut self.dispatch.pool);
+        buffer.extend_from_slice(packet);
+        self.dispatch.metrics.controls_sent += 1;
+        if waiting.egress.grew(packet.len()) {
+            out.dirty.push(conn);
+        }
+        if !rest.is_empty() {
+            self.read_auth(now, conn, Framer::default(), rest, out);
+        }
+    }
+
+    pub(super) fn on_auth_decided(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        verdict: Verdict,
+        out: &mut Outbox,
+    ) {
+        // The connection may be gone, and its slot may serve another one.
+        let Some(Connection::Authenticating(waiting)) = self.connections.get_mut(conn) else {
+            return;
+        };
+        let packet_size_max = waiting.packet_size_max;
+        let AuthStep::Asked { input } = &mut waiting.step else {
+            return;
+        };
+        let input = take(input);
+        self.release(input.len());
+        out.readings.push(Reading {
+            conn,
+            paused: false,
+        });
+        let reason = match verdict {
+            Verdict::Granted(identity) => {
+                let proven = Proven {
+                    identity: Arc::new(identity),
+                    auth_data: None,
+                };
+                return self.resume_connect(now, conn, proven, &input, out);
+            }
+            Verdict::Denied => ReasonCode::BadUserNameOrPassword,
+            Verdict::Unavailable => ReasonCode::ServerUnavailable,
+        };
+        let version = self.with_connect(conn, |connect| connect.version);
+        self.refuse(conn, version, packet_size_max, reason, out);
+    }
+
+    /// The sender of a CONNECT is known: it takes effect.
+    fn resume_connect(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        proven: Proven,
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let waiting = self.authenticating(conn);
+        let packet = take(&mut waiting.connect);
+        self.release(packet.len());
+        let mut framer = Framer::default();
+        let frame = framer
+            .next(&mut &packet[..], &self.connect_rules())
+            .ok()
+            .flatten();
+        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        self.complete(now, conn, &connect, proven, rest, out);
+    }
+
+    fn complete(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        proven: Proven,
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        match self.on_connect(now, conn, connect, proven, out) {
+            Err(reason) => self.refuse_connect(conn, connect, reason, out),
+            Ok(()) if rest.is_empty() => {}
+            Ok(()) => self.on_received(now, conn, rest, out),
+        }
+    }
+
+    /// AUTH on an open connection: the client proves anew who it is [MQTT-4.12.1-1].
+    pub(super) fn on_auth(
+        &mut self,
+        id: SessionId,
+        auth: &Auth<'_>,
+        out: &mut Outbox,
+    ) -> Result<Flow, Violation> {
+        let session = self
+            .dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session");
+        let link = session
+            .link
+            .as_mut()
+            .expect("the caller knows a connected session");
+        // [MQTT-4.12.0-7] Only if CONNECT named a method [MQTT-4.12.0-5], and that one.
+        let Some(reauth) = &mut link.reauth else {
+            return Err(Violation(ReasonCode::ProtocolError));
+        };
+        let step = match reauth.take() {
+            None if goes_on(auth, ReasonCode::ReAuthenticate) => ScramStep::First,
+            Some(step) if goes_on(auth, ReasonCode::ContinueAuthentication) => step,
+            None | Some(_) => return Err(Violation(ReasonCode::ProtocolError)),
+        };
+        let reply = self.scram.take(step, auth.properties.authentication_data);
+        // [MQTT-4.12.1-2] The connection ends with DISCONNECT.
+        let reply = reply.map_err(|_| Violation(ReasonCode::NotAuthorized))?;
+        let (reason, data) = match reply {
+            Reply::Challenge { data, next } => {
+                *reauth = Some(next);
+                (ReasonCode::ContinueAuthentication, data)
+            }
+            // The session belongs to who opened it.
+            Reply::Proven { user, .. } if session.identity.user.as_deref() != Some(&*user) => {
+                return Err(Violation(ReasonCode::NotAuthorized));
+            }
+            Reply::Proven { data, .. } => (ReasonCode::Success, data),
+        };
+        self.send_auth(id, reason, &data, out)?;
+        Ok(Flow::Continue)
+    }
+
+    fn send_auth(
+        &mut self,
+        id: SessionId,
+        reason: ReasonCode,
+        data: &[u8],
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        let mut packet = Vec::new();
+        auth_packet(reason, data).encode(&mut packet);
+        let link: &Link = self.link(id);
+        if packet.len() > link.packet_size_max as usize {
+            return Err(Violation(ReasonCode::PacketTooLarge)); // [MQTT-3.1.2-24]
+        }
+        self.write(id, out, |buffer| buffer.extend_from_slice(&packet));
+        Ok(())
+    }
+
+    pub(super) fn on_access_replaced(&mut self, access: Arc<Access>) {
+        self.scram.replace_users(access.scram.clone());
+        self.access = access;
+    }
+
+    /// Closes a connection that was let to wait, without a word.
+    fn drop_unheard(&mut self, conn: ConnId, out: &mut Outbox) {
+        self.dispatch.metrics.connects_refused += 1;
+        // What it holds was not counted.
+        let waiting = self.authenticating(conn);
+        waiting.connect = Box::default();
+        waiting.step = AuthStep::Asked { input: Vec::new() };
+        self.leave_await(conn, Connection::Closing(Box::default()));
+        out.closes.push(Close { conn, flush: false });
+    }
+
+    fn with_connect<T>(&self, conn: ConnId, look: impl FnOnce(&Connect<'_>) -> T) -> T {
+        let Some(Connection::Authenticating(waiting)) = self.connections.get(conn) else {
+            unreachable!("the caller saw the state");
+        };
+        let mut framer = Framer::default();
+        let frame = framer
+            .next(&mut &waiting.connect[..], &self.connect_rules())
+            .ok()
+            .flatten();
+        look(&Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE))
+    }
+
+    /// A connection that the caller knows to be in this state.
+    fn authenticating(&mut self, conn: ConnId) -> &mut Authenticating {
+        match self.connections.get_mut(conn) {
+            Some(Connection::Authenticating(waiting)) => waiting,
+            Some(
+                Connection::Vacant
+                | Connection::AwaitConnect(_)
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => unreachable!("the caller saw the state"),
+        }
+    }
+}
+
+/// Whether an AUTH is the one that has to come: of that kind, with the method of CONNECT
+/// [MQTT-4.12.0-3] [MQTT-4.12.0-5].
+fn goes_on(auth: &Auth<'_>, reason: ReasonCode) -> bool {
+    auth.reason == reason && auth.properties.authentication_method == Some(METHOD)
+}
+
+/// Without data there is no property for it.
+fn auth_packet(reason: ReasonCode, data: &[u8]) -> Auth<'_> {
+    Auth {
+        reason,
+        properties: AuthProperties {
+            authentication_method: Some(METHOD), // [MQTT-4.12.0-5]
+            authentication_data: Some(data).filter(|data| !data.is_empty()),
+            ..AuthProperties::default()
+        },
+    }
+}
+
+const DECODED_BEFORE: &str = "the packet was decoded when it came";

@@ -1,0 +1,90 @@
+//! Users of a conversation, and the client's side of SCRAM-SHA-256 (RFC 5802), made from its primitives.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, Mac as _};
+use ringmq_core::auth::{Access, ScramCredential, ScramUsers};
+use sha2::{Digest as _, Sha256};
+
+use super::world::Users;
+
+/// Reads what stands behind `access`.
+pub fn parse(items: &[(String, String)]) -> Result<(Access, Users), String> {
+    let mut access = Access::default();
+    let mut users = Users::default();
+    let mut scram = ScramUsers::default();
+    for (name, value) in items {
+        let pair = value.split_once(':');
+        match (name.as_str(), pair) {
+            ("password", Some((user, password))) => {
+                users.passwords.insert(user.into(), password.into());
+                (access.asks_shell, access.allow_anonymous) = (true, false);
+            }
+            ("scram", Some((user, password))) => {
+                let credential =
+                    ScramCredential::of_password(password.as_bytes(), SALT, ITERATIONS);
+                scram.insert(user, credential);
+                access.allow_anonymous = false;
+            }
+            ("anonymous", None) => access.allow_anonymous = value == "1",
+            _ => return Err(format!("no access {name}={value}")),
+        }
+    }
+    access.scram = Arc::new(scram);
+    Ok((access, users))
+}
+
+/// What a client says and hears last, whose first message was `n,,n=USER,r=abc`.
+pub struct Scram {
+    pub proof: String,
+    pub verifier: String,
+}
+
+impl Scram {
+    pub fn of(user: &str, password: &str, server_first: &[u8]) -> Result<Scram, String> {
+        let server_first = std::str::from_utf8(server_first).map_err(|e| e.to_string())?;
+        let field = |letter: &str| {
+            let mut fields = server_first.split(',');
+            fields
+                .find_map(|field| field.strip_prefix(letter))
+                .ok_or(format!("no {letter} in {server_first}"))
+        };
+        let nonce = field("r=")?;
+        let salt = BASE64.decode(field("s=")?).map_err(|e| e.to_string())?;
+        let rounds: u32 = field("i=")?.parse().map_err(|_| "i is no number")?;
+        // Hi(), round by round.
+        let mut last = mac(password.as_bytes(), &[&salt[..], &[0, 0, 0, 1]].concat());
+        let mut salted = last;
+        for _ in 1..rounds {
+            last = mac(password.as_bytes(), &last);
+            salted.iter_mut().zip(last).for_each(|(a, b)| *a ^= b);
+        }
+        let client_key = mac(&salted, b"Client Key");
+        let stored_key: [u8; 32] = Sha256::digest(client_key).into();
+        let without_proof = format!("c=biws,r={nonce}");
+        let transcript = format!("n={user},r=abc,{server_first},{without_proof}");
+        let signature = mac(&stored_key, transcript.as_bytes());
+        let proof: Vec<u8> = client_key
+            .iter()
+            .zip(signature)
+            .map(|(a, b)| a ^ b)
+            .collect();
+        let server = mac(&mac(&salted, b"Server Key"), transcript.as_bytes());
+        Ok(Scram {
+            proof: format!("{without_proof},p={}", BASE64.encode(proof)),
+            verifier: format!("v={}", BASE64.encode(server)),
+        })
+    }
+}
+
+fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any size will do");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+const SALT: &[u8] = b"salt of a test";
+/// Few, because every play computes them.
+const ITERATIONS: u32 = 3;
