@@ -1,0 +1,267 @@
+//! What a thread counts and times, by group and QoS.
+//!
+//! Counters only grow; what belongs to the window is the difference of two readings of them. Times go
+//! into the interval of the second in which they were taken, which the main thread adds up.
+
+use std::collections::BTreeMap;
+
+use crate::times::{Delays, Times};
+
+/// Counters of one group on one thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Messages published.
+    pub sent: u64,
+    /// PUBACK and PUBCOMP, and PUBREC that refuse.
+    pub acknowledged: u64,
+    /// Of those, refusals.
+    pub refused: u64,
+    /// Messages that the schedule held and nobody could send.
+    pub skipped: u64,
+    /// Connections made after the first one of each client.
+    pub reconnects: u64,
+    /// What arrived, by QoS of the delivery.
+    pub received: [Received; 3],
+}
+
+/// What arrived at one QoS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Deliveries of all kinds.
+    pub count: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Again.
+    pub duplicated: u64,
+    /// Of those, with DUP.
+    pub duplicated_marked: u64,
+    /// After a later one.
+    pub out_of_order: u64,
+    /// Not what was sent.
+    pub corrupt: u64,
+    /// Not subscribed to.
+    pub misrouted: u64,
+    /// At another QoS.
+    pub wrong_qos: u64,
+    /// Not of this run.
+    pub foreign: u64,
+    /// Too small to tell.
+    pub unchecked: u64,
+}
+
+/// Times of one group on one thread that are few enough to keep for the whole run.
+#[derive(Clone, Debug, Default)]
+pub struct GroupTimes {
+    /// From dialling to CONNACK.
+    pub connect: Times,
+    /// From PUBLISH to the last acknowledgement; of messages of the window.
+    pub acknowledge: Times,
+    /// From SUBSCRIBE to retained messages.
+    pub retained: Times,
+}
+
+/// What happened in one second on one thread.
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    /// Which second of the publishing.
+    pub second: u32,
+    /// Messages published.
+    pub sent: u64,
+    /// Deliveries.
+    pub received: u64,
+    /// Payload bytes.
+    pub received_bytes: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// Troubles.
+    pub errors: u64,
+    /// Of deliveries that belong to the window: by group and QoS.
+    pub window: BTreeMap<(u16, u8), Delays>,
+    /// Of the others.
+    pub outside: Delays,
+}
+
+/// The meter of one thread.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// By group.
+    pub counts: Vec<Counts>,
+    /// By group.
+    pub times: Vec<GroupTimes>,
+    /// How late the generator itself was.
+    pub lag: Times,
+    /// Connections made, in all.
+    pub connects: u64,
+    /// Troubles, in all.
+    pub errors: u64,
+    /// Times of this second, `group * 3 + qos`.
+    window: Vec<Delays>,
+    outside: Delays,
+    second: u32,
+    /// Sent, received, bytes, connects and errors when this second began.
+    mark: [u64; 5],
+}
+
+impl Meter {
+    /// For so many groups.
+    pub fn new(groups: usize) -> Meter {
+        Meter {
+            counts: vec![Counts::default(); groups],
+            times: vec![GroupTimes::default(); groups],
+            window: vec![Delays::default(); groups * 3],
+            ..Meter::default()
+        }
+    }
+
+    /// Times a delivery.
+    #[inline]
+    pub fn record(&mut self, group: usize, qos: u8, in_window: bool, times: DeliveryTimes) {
+        let delays = if in_window {
+            &mut self.window[group * 3 + usize::from(qos)]
+        } else {
+            &mut self.outside
+        };
+        delays.record(times.uncorrected_us, times.lateness_us);
+    }
+
+    /// Ends the second that is running.
+    pub fn end_second(&mut self) -> Interval {
+        let reading = self.reading();
+        let mark = std::mem::replace(&mut self.mark, reading);
+        let [sent, received, received_bytes, connects, errors] =
+            std::array::from_fn(|at| reading[at] - mark[at]);
+        let mut window = BTreeMap::new();
+        for (at, delays) in self.window.iter_mut().enumerate() {
+            let delays = std::mem::take(delays);
+            if !delays.is_empty() {
+                window.insert(((at / 3) as u16, (at % 3) as u8), delays);
+            }
+        }
+        let second = self.second;
+        self.second += 1;
+        Interval {
+            second,
+            sent,
+            received,
+            received_bytes,
+            connects,
+            errors,
+            window,
+            outside: std::mem::take(&mut self.outside),
+        }
+    }
+
+    /// Messages published, in all.
+    pub fn sent(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.sent).sum()
+    }
+
+    /// Deliveries, in all.
+    pub fn received(&self) -> u64 {
+        let counts = self.counts.iter().flat_map(|counts| &counts.received);
+        counts.map(|received| received.count).sum()
+    }
+
+    fn reading(&self) -> [u64; 5] {
+        let received = self.counts.iter().flat_map(|counts| &counts.received);
+        let bytes = received.map(|received| received.bytes).sum();
+        [
+            self.sent(),
+            self.received(),
+            bytes,
+            self.connects,
+            self.errors,
+        ]
+    }
+}
+
+/// How long a delivery took.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryTimes {
+    /// Since the socket got it.
+    pub uncorrected_us: u64,
+    /// How late that was.
+    pub lateness_us: u64,
+}
+
+impl Interval {
+    /// Takes in the same second of another thread.
+    pub fn add(&mut self, other: &Interval) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        self.connects += other.connects;
+        self.errors += other.errors;
+        for (key, delays) in &other.window {
+            self.window.entry(*key).or_default().add(delays);
+        }
+        self.outside.add(&other.outside);
+    }
+
+    /// Corrected times of everything that arrived in it.
+    pub fn corrected(&self) -> Times {
+        let mut times = self.outside.corrected();
+        for delays in self.window.values() {
+            times.add(&delays.corrected());
+        }
+        times
+    }
+}
+
+impl Counts {
+    /// Takes in those of another thread.
+    pub fn add(&mut self, other: &Counts) {
+        self.sent += other.sent;
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.skipped += other.skipped;
+        self.reconnects += other.reconnects;
+        for (mine, theirs) in self.received.iter_mut().zip(&other.received) {
+            mine.add(theirs);
+        }
+    }
+
+    /// At every QoS.
+    pub fn received_all(&self) -> Received {
+        let mut sum = Received::default();
+        self.received.iter().for_each(|received| sum.add(received));
+        sum
+    }
+}
+
+impl Received {
+    /// Takes in those of another QoS, group or thread.
+    pub fn add(&mut self, other: &Received) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.duplicated += other.duplicated;
+        self.duplicated_marked += other.duplicated_marked;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.misrouted += other.misrouted;
+        self.wrong_qos += other.wrong_qos;
+        self.foreign += other.foreign;
+        self.unchecked += other.unchecked;
+    }
+
+    /// Into the ledger of a report.
+    pub fn add_to(&self, ledger: &mut crate::report::Ledger) {
+        ledger.duplicated += self.duplicated;
+        ledger.duplicated_marked += self.duplicated_marked;
+        ledger.out_of_order += self.out_of_order;
+        ledger.corrupt += self.corrupt;
+        ledger.misrouted += self.misrouted;
+        ledger.wrong_qos += self.wrong_qos;
+        ledger.foreign += self.foreign;
+        ledger.unchecked += self.unchecked;
+    }
+}
+
+impl GroupTimes {
+    /// Takes in those of another thread.
+    pub fn add(&mut self, other: &GroupTimes) {
+        self.connect.add(&other.connect);
+        self.acknowledge.add(&other.acknowledge);
+        self.retained.add(&other.retained);
+    }
+}

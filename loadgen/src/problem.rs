@@ -1,0 +1,204 @@
+//! What is wrong with a command line or a scenario file: where, what, and what to do about it.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Something that the user has to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What it is about: an option, a key, a file.
+    pub subject: String,
+    /// What is wrong with it; continues the sentence that the subject begins.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Where something was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the command line.
+    CommandLine,
+    /// The file as a whole, or no place in particular.
+    File(String),
+    /// At one place of a file.
+    Line(Box<LinePlace>),
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinePlace {
+    /// Name of the file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The whole line, printable.
+    pub text: String,
+    /// Characters to mark, at least 1.
+    pub width: usize,
+}
+
+/// What is wrong with a value, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong, as the end of a sentence that begins with the name of the key.
+    pub what: String,
+    /// What to do, as an imperative.
+    pub fix: String,
+}
+
+impl Complaint {
+    /// A complaint of these two halves.
+    pub fn new(what: impl Into<String>, fix: impl Into<String>) -> Complaint {
+        Complaint {
+            what: what.into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// Says where, and about what.
+    pub fn at(self, place: Place, subject: impl Into<String>) -> Problem {
+        Problem {
+            place,
+            subject: subject.into(),
+            what: self.what,
+            fix: self.fix,
+        }
+    }
+}
+
+impl LinePlace {
+    /// The place of a span of bytes.
+    pub fn of(file: &str, text: &str, span: Range<usize>) -> LinePlace {
+        let start = char_start(text, span.start);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let end = char_start(text, span.end.clamp(start, line_end));
+        LinePlace {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            text: printable(text[line_start..line_end].trim_end()),
+            width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, what) = (&self.subject, &self.what);
+        writeln!(f, "{}: {subject} {what}", self.place)?;
+        if let Place::Line(place) = &self.place {
+            let number = place.line.to_string();
+            let margin = " ".repeat(number.len());
+            let skip = " ".repeat(place.column - 1);
+            let mark = "^".repeat(place.width);
+            writeln!(f, "  {number} | {}", place.text)?;
+            writeln!(f, "  {margin} | {skip}{mark}")?;
+        }
+        write!(f, "  fix: {}", self.fix)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::CommandLine => f.write_str("command line"),
+            Place::File(file) => f.write_str(file),
+            Place::Line(place) => write!(f, "{}:{}:{}", place.file, place.line, place.column),
+        }
+    }
+}
+
+/// The word that `text` is most likely a misspelling of.
+pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let text: String = text.chars().take(NEAREST_CHARS_MAX).collect();
+    // A third of the letters may be wrong: more, and the guess would be noise.
+    let distance_max = (text.chars().count() / 3).max(1);
+    words
+        .map(|word| {
+            let shortened = text.len() >= 3 && word.starts_with(&text) && word != text;
+            (
+                if shortened {
+                    1
+                } else {
+                    edit_distance(&text, word)
+                },
+                word,
+            )
+        })
+        .filter(|&(distance, _)| distance <= distance_max)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Insertions, removals and replacements between two words.
+fn edit_distance(source: &str, target: &str) -> usize {
+    let target: Vec<char> = target.chars().collect();
+    let mut row: Vec<usize> = (0..=target.len()).collect();
+    for (i, from) in source.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in target.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[target.len()]
+}
+
+/// Where the character begins that the byte at `index` is part of.
+fn char_start(text: &str, index: usize) -> usize {
+    (0..=index.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .expect("0 is a boundary")
+}
+
+/// Text without what could steer a terminal.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// No key has a name near this length: a longer word is not worth the quadratic comparison.
+const NEAREST_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_marks_its_text_in_its_line() {
+        let place = LinePlace::of("f", "a = 1\nwörd = 22\n", 14..16);
+        assert_eq!((place.line, place.column, place.width), (2, 8, 2));
+        let problem = Complaint::new("is 22", "write 23").at(Place::Line(Box::new(place)), "wörd");
+        assert_eq!(
+            problem.to_string(),
+            "f:2:8: wörd is 22\n  2 | wörd = 22\n    |        ^^\n  fix: write 23"
+        );
+    }
+
+    #[test]
+    fn the_nearest_word_is_found_and_noise_is_not() {
+        let words = ["clients", "payload", "keep_alive"];
+        for (text, expected) in [
+            ("client", Some("clients")),
+            ("payloda", Some("payload")),
+            ("keep", Some("keep_alive")),
+            ("wombat", None),
+        ] {
+            assert_eq!(nearest(text, words.iter().copied()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What is wrong with a scenario that no key shows alone.
+
+use std::collections::HashSet;
+
+use ringmq_core::codec::{QoS, Version};
+
+use super::{Group, Scenario, Start};
+use crate::problem::{Complaint, Place, Problem};
+
+impl Scenario {
+    /// Everything that is wrong, in the order of the groups.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.groups.is_empty() {
+            let fix =
+                "add a [[group]] with `publish` or `subscribe`, or --group on the command line";
+            let complaint = Complaint::new("has no group of clients", fix);
+            problems.push(complaint.at(Place::File(self.name.clone()), "the scenario"));
+        }
+        let mut names = HashSet::new();
+        for group in &self.groups {
+            if group.name.is_empty() {
+                problems.push(group.complain("name", "is missing", "give the group a name"));
+            } else if !names.insert(&group.name) {
+                problems.push(group.complain(
+                    "name",
+                    "is given to two groups",
+                    "change one of them",
+                ));
+            }
+            group.check_publish(self, &mut problems);
+            group.check_subscribe(&mut problems);
+            group.check_connect(&mut problems);
+        }
+        problems
+    }
+}
+
+impl Group {
+    fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        Complaint::new(what, fix).at(self.place_of(key), self.subject(key))
+    }
+
+    fn check_publish(&self, scenario: &Scenario, problems: &mut Vec<Problem>) {
+        let mut complain =
+            |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
+        let Some(publish) = &self.publish else {
+            for key in [
+                "rate",
+                "window",
+                "payload",
+                "retain",
+                "messages",
+                "ramp",
+                "inflight_max",
+            ] {
+                if self.places.contains_key(key) {
+                    complain(
+                        key,
+                        "is set, but the group does not publish",
+                        "add `publish`, or leave it out",
+                    );
+                }
+            }
+            return;
+        };
+        match (self.rate, self.window) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (Some(_), Some(_)) => complain(
+                "window",
+                "stands beside `rate`",
+                "keep one: `rate` for an open loop, `window` for a closed one",
+            ),
+            (None, None) => complain(
+                "publish",
+                "has no pace",
+                "add `rate` (messages per second) or `window` (messages underway)",
+            ),
+        }
+        if self.window.is_some() && !self.ramp.is_zero() {
+            complain(
+                "ramp",
+                "is set, but a closed loop has no rate",
+                "leave it out",
+            );
+        }
+        if publish.as_str().is_empty() || publish.as_str().contains(['+', '#']) {
+            complain("publish", "is not a topic", "write a topic without + and #");
+        }
+        if self.retain && self.payload.max() == 0 {
+            complain(
+                "payload",
+                "is empty, which removes retained messages",
+                "give it a size",
+            );
+        }
+        let no_deliveries = scenario
+            .groups
+            .iter()
+            .all(|group| group.subscribe.is_empty());
+        let by_delivery =
+            self.window.is_some() && self.rate.is_none() && self.qos == QoS::AtMostOnce;
+        if by_delivery && no_deliveries {
+            complain(
+                "window",
+                "has nothing to go by: nobody subscribes, and QoS 0 has no acknowledgements",
+                "add subscribers, or use QoS 1, or `rate`",
+            );
+        }
+        if self.start == Start::Window {
+            complain(
+                "start",
+                "is `window`, but the group publishes",
+                "only subscribers may come later",
+            );
+        }
+    }
+
+    fn check_subscribe(&self, problems: &mut Vec<Problem>) {
+        let mut complain =
+            |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
+        let shared = self
+            .subscribe
+            .iter()
+            .filter(|p| p.as_str().starts_with("$share/"));
+        if shared.count() > 1 {
+            complain(
+                "subscribe",
+                "has more than one shared filter",
+                "use a group for each",
+            );
+        }
+        if self
+            .subscribe
+            .iter()
+            .any(|pattern| pattern.message_count() > 1)
+        {
+            complain(
+                "subscribe",
+                "has {message%N}",
+                "that is for `publish`; use + for that level",
+            );
+        }
+        if self.subscribe.is_empty() {
+            for key in ["receive_maximum", "receive_rate", "may_lose"] {
+                if self.places.contains_key(key) {
+                    complain(
+                        key,
+                        "is set, but the group does not subscribe",
+                        "add `subscribe`, or leave it out",
+                    );
+                }
+            }
+        }
+        if self.receive_maximum.is_some() && self.protocol < Version::V5 {
+            complain(
+                "receive_maximum",
+                "needs MQTT 5.0",
+                "add protocol = \"5.0\"",
+            );
+        }
+    }
+
+    fn check_connect(&self, problems: &mut Vec<Problem>) {
+        let mut complain =
+            |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
+        if self.clients > 1 && self.client_id.is_common() {
+            complain("client_id", "is the same for every client", "add {index}");
+        }
+        if self.password.is_some() && self.user.is_none() && self.protocol < Version::V5 {
+            complain(
+                "password",
+                "needs a user name before MQTT 5.0",
+                "add `user`",
+            );
+        }
+        if self.cut_every.is_some() && self.publish.is_some() {
+            complain(
+                "cut_every",
+                "is set, but the group publishes",
+                "cut subscribers, or clients that do neither",
+            );
+        }
+        if !self.cut_for.is_zero() && self.cut_every.is_none() {
+            complain(
+                "cut_for",
+                "is set without `cut_every`",
+                "add `cut_every`, or leave it out",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file;
+
+    fn only_problem(text: &str) -> String {
+        let problems = match file::parse("f.toml", text) {
+            Err(problems) => problems,
+            Ok(scenario) => scenario.check(),
+        };
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        problems[0].to_string()
+    }
+
+    #[test]
+    fn a_wrong_value_is_shown_in_its_line() {
+        assert_eq!(
+            only_problem("[[group]]\nname = \"p\"\npublish = \"a\"\nrate = \"fast\"\n"),
+            "f.toml:4:8: p.rate is `fast`, which is not a rate\n\
+             \x20 4 | rate = \"fast\"\n\
+             \x20   |        ^^^^^^\n\
+             \x20 fix: write a number per second such as 10, 0.5 or 20k, or 600/m for a number per minute"
+        );
+    }
+
+    #[test]
+    fn every_mistake_has_its_message() {
+        let group = "[[group]]\nname = \"p\"\n";
+        for (text, head, fix) in [
+            (
+                "",
+                "unnamed: the scenario has no group of clients",
+                "add a [[group]]",
+            ),
+            (
+                "durations = 1",
+                "f.toml:1:1: durations is not a key",
+                "did you mean `duration`?",
+            ),
+            (
+                "rate = 1",
+                "f.toml:1:1: rate is not a key",
+                "`rate` belongs in a [[group]]",
+            ),
+            (
+                "group = 1",
+                "f.toml:1:1: group is not a group",
+                "begin a group with [[group]]",
+            ),
+            (
+                "duration =",
+                "f.toml:1:11: this line is not TOML",
+                "write KEY = VALUE",
+            ),
+            (
+                "duration = [1]\n",
+                "f.toml:1:12: duration is a list",
+                "write a number",
+            ),
+            (
+                "+clients = 0",
+                "f.toml:3:11: p.clients is 0, which is out of range",
+                "write a number from 1",
+            ),
+            (
+                "+duration = 1",
+                "f.toml:3:1: p.duration is not a key",
+                "belongs above the first [[group]]",
+            ),
+            (
+                "+publish = \"a\"",
+                "f.toml:3:11: p.publish has no pace",
+                "add `rate`",
+            ),
+            (
+                "+publish = \"a\"\nrate = 1\nwindow = 1",
+                "f.toml:5:10: p.window stands beside `rate`",
+                "keep one",
+            ),
+            (
+                "+publish = \"a/#\"\nrate = 1",
+                "f.toml:3:11: p.publish is not a topic",
+                "without + and #",
+            ),
+            (
+                "+publish = \"{indx}\"\nrate = 1",
+                "f.toml:3:11: p.publish has `{indx}`",
+                "use {index}",
+            ),
+            (
+                "+publish = \"a\"\nwindow = 1",
+                "f.toml:4:10: p.window has nothing to go by",
+                "add subscribers",
+            ),
+            (
+                "+rate = 1",
+                "f.toml:3:8: p.rate is set, but the group does not publish",
+                "add `publish`",
+            ),
+            (
+                "+clients = 2\nclient_id = \"x\"",
+                "f.toml:4:13: p.client_id is the same for every client",
+                "add {index}",
+            ),
+            (
+                "+receive_maximum = 2\nsubscribe = \"a\"",
+                "f.toml:3:19: p.receive_maximum needs MQTT 5.0",
+                "add protocol",
+            ),
+            (
+                "+[[group]]\nname = \"p\"",
+                "f.toml:4:8: p.name is given to two groups",
+                "change one",
+            ),
+            (
+                "+qos = 3",
+                "f.toml:3:7: p.qos is `3`, which is not a QoS",
+                "write 0, 1 or 2",
+            ),
+            (
+                "+payload = \"8..99\"\npublish = \"a\"\nrate = 1",
+                "f.toml:3:11: p.payload is `8..99`, which mixes",
+                "keep to one side",
+            ),
+        ] {
+            let text = match text.strip_prefix('+') {
+                Some(rest) => format!("{group}{rest}"),
+                None => text.to_owned(),
+            };
+            let problem = only_problem(&text);
+            assert!(problem.starts_with(head), "{text}\n{problem}");
+            let fix_line = problem.lines().last().unwrap();
+            assert!(
+                fix_line.starts_with("  fix: ") && fix_line.contains(fix),
+                "{text}\n{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_was_shown_reads_back_as_it_was() {
+        for (name, text) in super::super::builtin::ALL {
+            let scenario = file::parse(name, text).unwrap_or_else(|p| panic!("{}", p[0]));
+            assert_eq!(scenario.check(), [], "{name}");
+            assert_eq!(&scenario.name, name);
+            assert!(!scenario.about.is_empty(), "{name}");
+            let shown = scenario.to_toml();
+            let again = file::parse(name, &shown).unwrap_or_else(|p| panic!("{}\n{shown}", p[0]));
+            assert_eq!(again.to_toml(), shown, "{name}");
+        }
+    }
+}

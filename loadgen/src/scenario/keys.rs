@@ -1,0 +1,259 @@
+//! Every key of a scenario, once: files, options, help, the manual page and messages come from here.
+
+use std::time::Duration;
+
+use ringmq_core::codec::Version;
+
+use super::pattern::Pattern;
+use super::payload::Sizes;
+use super::value;
+use super::{Group, Scenario, Start, Tls};
+use crate::problem::Complaint;
+
+/// A key of a scenario or of a group.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// Its name.
+    pub name: &'static str,
+    /// What stands for its value.
+    pub placeholder: &'static str,
+    /// What it does, for people; without a full stop at the end.
+    pub about: &'static str,
+    /// How a value is written in TOML.
+    pub form: Form,
+    /// Takes a value in.
+    pub set: fn(&mut T, &[&str]) -> Result<(), Complaint>,
+    /// The value, if it is not the default.
+    pub show: fn(&T) -> Vec<String>,
+}
+
+/// How a value is written in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In quotes.
+    Text,
+    /// A number, a boolean, or text in quotes if it is neither.
+    Bare,
+    /// A list of texts.
+    List,
+}
+
+fn only<'a>(texts: &[&'a str]) -> &'a str {
+    texts.first().copied().unwrap_or("")
+}
+
+fn shown<T: PartialEq>(value: &T, default: &T, show: impl FnOnce(&T) -> String) -> Vec<String> {
+    if value == default {
+        Vec::new()
+    } else {
+        vec![show(value)]
+    }
+}
+
+fn shown_some<T>(value: &Option<T>, show: impl Fn(&T) -> String) -> Vec<String> {
+    value.iter().map(show).collect()
+}
+
+macro_rules! key {
+    ($form:ident $name:literal $placeholder:literal $about:literal, $set:expr, $show:expr) => {
+        Key {
+            name: $name,
+            placeholder: $placeholder,
+            about: $about,
+            form: Form::$form,
+            set: $set,
+            show: $show,
+        }
+    };
+}
+
+/// Keys of the scenario itself.
+pub static SCENARIO: &[Key<Scenario>] = &[
+    key!(Text "name" "NAME" "Name of the scenario, for reports",
+        |s, t| { s.name = only(t).to_owned(); Ok(()) },
+        |s| vec![s.name.clone()]),
+    key!(Text "about" "TEXT" "One line for people",
+        |s, t| { s.about = only(t).to_owned(); Ok(()) },
+        |s| shown(&s.about, &String::new(), Clone::clone)),
+    key!(Text "warmup" "TIME" "Publishing before the measured window begins; default 2s",
+        |s, t| { s.warmup = value::span(only(t))?; Ok(()) },
+        |s| vec![value::show_span(s.warmup)]),
+    key!(Text "duration" "TIME" "The measured window; default 10s",
+        |s, t| {
+            s.duration = value::span(only(t))?;
+            if s.duration < Duration::from_millis(10) {
+                return Err(Complaint::new(format!("is {}, which is too short", only(t)), "write 10ms or more"));
+            }
+            Ok(())
+        },
+        |s| vec![value::show_span(s.duration)]),
+    key!(Text "drain" "TIME" "After the last publication, how long nothing may come before the rest is lost; default 2s",
+        |s, t| { s.drain = value::span(only(t))?; Ok(()) },
+        |s| shown(&s.drain, &Scenario::default().drain, |d| value::show_span(*d))),
+    key!(Text "answer_timeout" "TIME" "How long a broker may take to answer CONNECT or SUBSCRIBE; default 10s",
+        |s, t| { s.answer_timeout = value::span(only(t))?; Ok(()) },
+        |s| shown(&s.answer_timeout, &Scenario::default().answer_timeout, |d| value::show_span(*d))),
+];
+
+/// Keys of a group: who its clients are.
+pub static WHO: &[Key<Group>] = &[
+    key!(Text "name" "NAME" "Name of the group, for reports",
+        |g, t| {
+            let name = only(t);
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                return Err(Complaint::new(format!("is `{name}`"), "use letters, digits, - and _"));
+            }
+            g.name = name.to_owned();
+            Ok(())
+        },
+        |g| vec![g.name.clone()]),
+    key!(Bare "clients" "N" "Clients of the group; default 1",
+        |g, t| { g.clients = value::count(only(t), 1, CLIENTS_MAX)? as u32; Ok(()) },
+        |g| vec![g.clients.to_string()]),
+    key!(Text "protocol" "3.1.1|5.0" "Version of MQTT; default 3.1.1",
+        |g, t| { g.protocol = value::protocol(only(t))?; Ok(()) },
+        |g| shown(&g.protocol, &Version::V311, |v| value::show_protocol(*v).to_owned())),
+    key!(Text "client_id" "PATTERN" "Client ids; default ringload-{run}-{group}-{index}",
+        |g, t| { g.client_id = Pattern::parse(only(t))?; Ok(()) },
+        |g| shown(&g.client_id, &Group::default().client_id, |p| p.as_str().to_owned())),
+    key!(Text "user" "PATTERN" "User names; default none",
+        |g, t| { g.user = Some(Pattern::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.user, |p| p.as_str().to_owned())),
+    key!(Text "password" "PATTERN" "Passwords; default none",
+        |g, t| { g.password = Some(Pattern::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.password, |p| p.as_str().to_owned())),
+    key!(Bare "clean" "true|false" "Start without a session, and leave none; default true",
+        |g, t| { g.clean = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.clean, &true, bool::to_string)),
+    key!(Text "session_expiry" "TIME" "With clean = false and MQTT 5.0: how long the session outlives a connection; default 1h",
+        |g, t| { g.session_expiry = value::span(only(t))?; Ok(()) },
+        |g| shown(&g.session_expiry, &Group::default().session_expiry, |d| value::show_span(*d))),
+    key!(Text "keep_alive" "TIME" "Keep alive, whole seconds; 0 turns it off; default 60s",
+        |g, t| {
+            let span = value::span(only(t))?;
+            let seconds = u16::try_from(span.as_secs()).ok().filter(|_| span.subsec_nanos() == 0);
+            g.keep_alive_s = seconds.ok_or_else(|| Complaint::new(
+                format!("is {}, which MQTT cannot say", only(t)),
+                "write whole seconds up to 65535",
+            ))?;
+            Ok(())
+        },
+        |g| shown(&g.keep_alive_s, &60, |s| format!("{s}s"))),
+    key!(Bare "tls" "true|false" "Connect over TLS; default false",
+        |g, t| { g.tls = value::switch(only(t))?.then(Tls::default); Ok(()) },
+        |g| shown(&g.tls.is_some(), &false, bool::to_string)),
+];
+
+/// Keys of a group: how its clients connect.
+pub static CONNECT: &[Key<Group>] = &[
+    key!(Bare "connect_rate" "RATE" "Connections per second of the whole group (its ramp); default as fast as the broker answers",
+        |g, t| { g.connect_rate = Some(value::rate(only(t))?); Ok(()) },
+        |g| shown_some(&g.connect_rate, |r| value::show_rate(*r))),
+    key!(Bare "connecting_max" "N" "Connections that may wait for their CONNACK at a time; default 100",
+        |g, t| { g.connecting_max = value::count(only(t), 1, 4096)? as u32; Ok(()) },
+        |g| shown(&g.connecting_max, &100, u32::to_string)),
+    key!(Text "start" "first|window" "When the group connects: before anything is published, or when the window begins; default first",
+        |g, t| {
+            g.start = match only(t) {
+                "first" => Start::First,
+                "window" => Start::Window,
+                other => return Err(Complaint::new(format!("is `{other}`"), "write first or window")),
+            };
+            Ok(())
+        },
+        |g| shown(&g.start, &Start::First, |_| "window".to_owned())),
+    key!(Bare "reconnect" "true|false" "Connect again when the broker closed the connection; default false",
+        |g, t| { g.reconnect = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.reconnect, &false, bool::to_string)),
+    key!(Text "cut_every" "TIME" "Cut all connections of the group at once, without DISCONNECT, this often in the window",
+        |g, t| {
+            g.cut_every = Some(value::span(only(t))?);
+            if g.cut_every < Some(Duration::from_millis(100)) {
+                return Err(Complaint::new(format!("is {}, which is too often", only(t)), "write 100ms or more"));
+            }
+            Ok(())
+        },
+        |g| shown_some(&g.cut_every, |d| value::show_span(*d))),
+    key!(Text "cut_for" "TIME" "How long a cut client stays away; default 0s",
+        |g, t| { g.cut_for = value::span(only(t))?; Ok(()) },
+        |g| shown(&g.cut_for, &Duration::ZERO, |d| value::show_span(*d))),
+];
+
+/// Keys of a group that publishes.
+pub static PUBLISH: &[Key<Group>] = &[
+    key!(Text "publish" "PATTERN" "Topics to publish on",
+        |g, t| { g.publish = Some(Pattern::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.publish, |p| p.as_str().to_owned())),
+    key!(Bare "qos" "0|1|2" "QoS of what the group publishes and of what it subscribes to; default 0",
+        |g, t| { g.qos = value::qos(only(t))?; Ok(()) },
+        |g| vec![(g.qos as u8).to_string()]),
+    key!(Bare "payload" "SIZES" "Payload sizes: 64, or 16..1024 (all equally often), or 64:90,4KiB:10 (with weights); default 64",
+        |g, t| { g.payload = Sizes::parse(only(t))?; Ok(()) },
+        |g| shown(&g.payload, &Sizes::Fixed(64), Sizes::show)),
+    key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever the broker does",
+        |g, t| { g.rate = Some(value::rate(only(t))?); Ok(()) },
+        |g| shown_some(&g.rate, |r| value::show_rate(*r))),
+    key!(Bare "window" "N" "Closed loop: messages of each client that may be underway, counted over the group",
+        |g, t| { g.window = Some(value::count(only(t), 1, 1_000_000)? as u32); Ok(()) },
+        |g| shown_some(&g.window, u32::to_string)),
+    key!(Text "ramp" "TIME" "Let the rate grow from nothing over this time; default 0s",
+        |g, t| { g.ramp = value::span(only(t))?; Ok(()) },
+        |g| shown(&g.ramp, &Duration::ZERO, |d| value::show_span(*d))),
+    key!(Bare "messages" "N" "Stop after so many messages of each client; the window then begins when all are sent",
+        |g, t| { g.messages = Some(value::count(only(t), 1, u64::from(u32::MAX))?); Ok(()) },
+        |g| shown_some(&g.messages, u64::to_string)),
+    key!(Bare "inflight_max" "N" "QoS 1 and 2 messages of a client without acknowledgement; default 1000, or less if an MQTT 5.0 broker asks for it",
+        |g, t| { g.inflight_max = value::count(only(t), 1, 65_535)? as u16; Ok(()) },
+        |g| shown(&g.inflight_max, &1000, u16::to_string)),
+    key!(Bare "retain" "true|false" "Publish with RETAIN; removed again at the end; default false",
+        |g, t| { g.retain = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.retain, &false, bool::to_string)),
+];
+
+/// Keys of a group that subscribes.
+pub static SUBSCRIBE: &[Key<Group>] = &[
+    key!(List "subscribe" "PATTERN" "Filters to subscribe to; more than one in a list. Filters of one client must not overlap",
+        |g, t| {
+            g.subscribe = t.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        |g| g.subscribe.iter().map(|p| p.as_str().to_owned()).collect()),
+    key!(Bare "receive_maximum" "N" "MQTT 5.0: QoS 1 and 2 messages that the broker may have in flight to a client; default 65535",
+        |g, t| { g.receive_maximum = Some(value::count(only(t), 1, 65_535)? as u16); Ok(()) },
+        |g| shown_some(&g.receive_maximum, u16::to_string)),
+    key!(Text "receive_rate" "SIZE" "Read so many bytes per second at most; 0 reads nothing until the drain; default no limit",
+        |g, t| { g.receive_rate = Some(value::size(only(t), 1 << 40)?); Ok(()) },
+        |g| shown_some(&g.receive_rate, u64::to_string)),
+    key!(Text "receive_buffer" "SIZE" "Receive buffer of the sockets (SO_RCVBUF); default the kernel's",
+        |g, t| { g.receive_buffer = Some(value::size(only(t), 1 << 30)? as u32); Ok(()) },
+        |g| shown_some(&g.receive_buffer, u32::to_string)),
+    key!(Bare "may_lose" "true|false" "Losses of this group are planned: they are not counted in the totals; default false",
+        |g, t| { g.may_lose = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.may_lose, &false, bool::to_string)),
+];
+
+/// All keys of a group, by subject.
+pub static GROUP: [(&str, &[Key<Group>]); 4] = [
+    ("clients", WHO),
+    ("connections", CONNECT),
+    ("publishing", PUBLISH),
+    ("subscribing", SUBSCRIBE),
+];
+
+/// The key of a group with this name.
+pub fn of_group(name: &str) -> Option<&'static Key<Group>> {
+    group_keys().find(|key| key.name == name)
+}
+
+/// Every key of a group.
+pub fn group_keys() -> impl Iterator<Item = &'static Key<Group>> {
+    GROUP.iter().flat_map(|(_, keys)| keys.iter())
+}
+
+/// The key of a scenario with this name.
+pub fn of_scenario(name: &str) -> Option<&'static Key<Scenario>> {
+    SCENARIO.iter().find(|key| key.name == name)
+}
+
+/// Streams and clients have numbers of 22 bits in a payload.
+const CLIENTS_MAX: u64 = 4_000_000;

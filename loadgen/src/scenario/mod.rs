@@ -1,0 +1,279 @@
+//! What is to be done: groups of clients, what they publish, what they subscribe to, for how long.
+//!
+//! A scenario comes from a TOML file ([`file`]), from the command line, or is built in ([`builtin`]);
+//! the keys are the same everywhere ([`keys`]). [`Scenario::check`] looks at what no key shows alone.
+//!
+//! Not here: what follows from it for each client and topic (`plan`).
+
+pub mod builtin;
+mod check;
+pub mod file;
+pub mod keys;
+pub mod pattern;
+pub mod payload;
+pub mod value;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ringmq_core::codec::{QoS, Version};
+
+use crate::problem::{Place, Problem};
+use keys::{Form, Key};
+use pattern::Pattern;
+use payload::Sizes;
+
+/// A whole scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// For reports.
+    pub name: String,
+    /// One line for people.
+    pub about: String,
+    /// Publishing before the window.
+    pub warmup: Duration,
+    /// The window.
+    pub duration: Duration,
+    /// How long nothing may come before the rest counts as lost.
+    pub drain: Duration,
+    /// How long an answer may take.
+    pub answer_timeout: Duration,
+    /// In the order in which they connect.
+    pub groups: Vec<Group>,
+}
+
+/// A group of clients that do the same.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// For reports.
+    pub name: String,
+    /// How many.
+    pub clients: u32,
+    /// What they speak.
+    pub protocol: Version,
+    /// Their names.
+    pub client_id: Pattern,
+    /// Who they claim to be.
+    pub user: Option<Pattern>,
+    /// How they prove it.
+    pub password: Option<Pattern>,
+    /// No session before or after.
+    pub clean: bool,
+    /// How long a session outlives its connection.
+    pub session_expiry: Duration,
+    /// 0: none.
+    pub keep_alive_s: u16,
+    /// Over TLS.
+    pub tls: Option<Tls>,
+    /// Connections per second; `None`: as fast as the broker answers.
+    pub connect_rate: Option<f64>,
+    /// Connections underway at a time.
+    pub connecting_max: u32,
+    /// When it connects.
+    pub start: Start,
+    /// Connect again after a loss.
+    pub reconnect: bool,
+    /// Cut all connections this often.
+    pub cut_every: Option<Duration>,
+    /// How long a cut client stays away.
+    pub cut_for: Duration,
+    /// QoS of publications and subscriptions.
+    pub qos: QoS,
+    /// Topics to publish on.
+    pub publish: Option<Pattern>,
+    /// Payload sizes.
+    pub payload: Sizes,
+    /// Open loop: messages per second of each client.
+    pub rate: Option<f64>,
+    /// Closed loop: messages underway of each client.
+    pub window: Option<u32>,
+    /// How long the rate grows.
+    pub ramp: Duration,
+    /// Messages of each client; `None`: until the time is over.
+    pub messages: Option<u64>,
+    /// Unacknowledged messages of a client.
+    pub inflight_max: u16,
+    /// Publish with RETAIN.
+    pub retain: bool,
+    /// Filters to subscribe to.
+    pub subscribe: Vec<Pattern>,
+    /// Receive Maximum in CONNECT.
+    pub receive_maximum: Option<u16>,
+    /// Bytes per second to read.
+    pub receive_rate: Option<u64>,
+    /// SO_RCVBUF.
+    pub receive_buffer: Option<u32>,
+    /// Losses are planned.
+    pub may_lose: bool,
+    /// Where keys were set, by name; for messages.
+    places: HashMap<&'static str, Place>,
+    /// Where the group begins.
+    place: Place,
+}
+
+/// When a group connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Before anything is published.
+    First,
+    /// When the window begins.
+    Window,
+}
+
+/// TLS of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {}
+
+impl Default for Scenario {
+    fn default() -> Scenario {
+        Scenario {
+            name: "unnamed".to_owned(),
+            about: String::new(),
+            warmup: Duration::from_secs(2),
+            duration: Duration::from_secs(10),
+            drain: Duration::from_secs(2),
+            answer_timeout: Duration::from_secs(10),
+            groups: Vec::new(),
+        }
+    }
+}
+
+impl Default for Group {
+    fn default() -> Group {
+        Group {
+            name: String::new(),
+            clients: 1,
+            protocol: Version::V311,
+            client_id: Pattern::parse("ringload-{run}-{group}-{index}").expect("a valid pattern"),
+            user: None,
+            password: None,
+            clean: true,
+            session_expiry: Duration::from_secs(3600),
+            keep_alive_s: 60,
+            tls: None,
+            connect_rate: None,
+            connecting_max: 100,
+            start: Start::First,
+            reconnect: false,
+            cut_every: None,
+            cut_for: Duration::ZERO,
+            qos: QoS::AtMostOnce,
+            publish: None,
+            payload: Sizes::Fixed(64),
+            rate: None,
+            window: None,
+            ramp: Duration::ZERO,
+            messages: None,
+            inflight_max: 1000,
+            retain: false,
+            subscribe: Vec::new(),
+            receive_maximum: None,
+            receive_rate: None,
+            receive_buffer: None,
+            may_lose: false,
+            places: HashMap::new(),
+            place: Place::CommandLine,
+        }
+    }
+}
+
+impl Scenario {
+    /// Sets a key of the scenario.
+    pub fn set(
+        &mut self,
+        key: &'static Key<Scenario>,
+        texts: &[&str],
+        place: Place,
+    ) -> Result<(), Problem> {
+        (key.set)(self, texts).map_err(|complaint| complaint.at(place, key.name))
+    }
+
+    /// The whole scenario as TOML, every key that is not at its default.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for key in keys::SCENARIO {
+            put_toml(&mut text, key.name, key.form, &(key.show)(self));
+        }
+        for group in &self.groups {
+            text.push_str("\n[[group]]\n");
+            for key in keys::group_keys() {
+                put_toml(&mut text, key.name, key.form, &(key.show)(group));
+            }
+        }
+        text
+    }
+
+    /// Clients of all groups.
+    pub fn client_count(&self) -> u64 {
+        self.groups.iter().map(|g| u64::from(g.clients)).sum()
+    }
+}
+
+impl Group {
+    /// A group that begins at a place.
+    pub fn at(place: Place) -> Group {
+        Group {
+            place,
+            ..Group::default()
+        }
+    }
+
+    /// Sets a key and notes where.
+    pub fn set(
+        &mut self,
+        key: &'static Key<Group>,
+        texts: &[&str],
+        place: Place,
+    ) -> Result<(), Problem> {
+        match (key.set)(self, texts) {
+            Ok(()) => {
+                self.places.insert(key.name, place);
+                Ok(())
+            }
+            Err(complaint) => Err(complaint.at(place, self.subject(key.name))),
+        }
+    }
+
+    /// How messages call a key of this group.
+    pub fn subject(&self, key: &str) -> String {
+        match self.name.as_str() {
+            "" => format!("group.{key}"),
+            name => format!("{name}.{key}"),
+        }
+    }
+
+    /// Where a key was set, or else where the group begins.
+    fn place_of(&self, key: &str) -> Place {
+        self.places.get(key).unwrap_or(&self.place).clone()
+    }
+
+    /// Topics that one client publishes on.
+    pub fn topic_count(&self) -> u32 {
+        self.publish.as_ref().map_or(0, Pattern::message_count)
+    }
+}
+
+fn put_toml(text: &mut String, name: &str, form: Form, values: &[String]) {
+    // A string of JSON is one of TOML too.
+    let quoted = |value: &String| serde_json::Value::from(value.as_str()).to_string();
+    let shown = match (form, values) {
+        (_, []) => return,
+        (Form::Text, [value, ..]) => quoted(value),
+        (Form::Bare, [value, ..]) => {
+            let is_bare =
+                value.parse::<f64>().is_ok() || matches!(value.as_str(), "true" | "false");
+            if is_bare {
+                value.clone()
+            } else {
+                quoted(value)
+            }
+        }
+        (Form::List, [value]) => quoted(value),
+        (Form::List, values) => {
+            let all: Vec<String> = values.iter().map(quoted).collect();
+            format!("[{}]", all.join(", "))
+        }
+    };
+    let _ = writeln!(text, "{name} = {shown}");
+}
