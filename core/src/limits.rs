@@ -54,6 +54,55 @@ pub struct Limits {
     pub retained_bytes_max: u64,
     /// Sessions of one shard, connected or not.
     pub sessions_max: u32,
+    /// Shared subscriptions may be made.
+    pub share_available: bool,
+    /// How a shared subscription chooses the member that gets a message.
+    pub share_strategy: ShareStrategy,
+    /// While no member of a shared subscription is connected, QoS 1 and 2 messages wait for one
+    /// whose session is kept; off: they are dropped.
+    pub share_queued_while_away: bool,
+}
+
+/// How a shared subscription chooses the member that gets a message. Each passes over members that
+/// are away, out of quota or slow as long as there is a better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareStrategy {
+    /// Members take turns, in a sequence of each publisher's shard.
+    RoundRobin,
+    /// Anyone.
+    Random,
+    /// Always the one who joined first.
+    Sticky,
+    /// By a hash of the publisher's client identifier.
+    HashClient,
+    /// By a hash of the topic name.
+    HashTopic,
+    /// Shards take turns, and on each the member with the fewest messages in flight gets it.
+    LeastInFlight,
+}
+
+impl ShareStrategy {
+    /// All of them.
+    pub const ALL: [ShareStrategy; 6] = [
+        ShareStrategy::RoundRobin,
+        ShareStrategy::Random,
+        ShareStrategy::Sticky,
+        ShareStrategy::HashClient,
+        ShareStrategy::HashTopic,
+        ShareStrategy::LeastInFlight,
+    ];
+
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ShareStrategy::RoundRobin => "round-robin",
+            ShareStrategy::Random => "random",
+            ShareStrategy::Sticky => "sticky",
+            ShareStrategy::HashClient => "hash-client",
+            ShareStrategy::HashTopic => "hash-topic",
+            ShareStrategy::LeastInFlight => "least-in-flight",
+        }
+    }
 }
 
 impl Default for Limits {
@@ -81,6 +130,9 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 10_000_000,
+            share_available: true,
+            share_strategy: ShareStrategy::RoundRobin,
+            share_queued_while_away: true,
         }
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ringmq::{BrokerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
-use ringmq_core::limits::Limits;
+use ringmq_core::limits::{Limits, ShareStrategy};
 use value::{Kind, Range, Value};
 
 /// What the broker is told to do.
@@ -139,6 +139,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("runtime", "How the machine is used"),
     ("log", "What the broker says about itself, on stderr"),
     ("limits", "Bounds per packet, per client and per shard"),
+    (
+        "shared",
+        "Shared subscriptions: groups of clients that share the messages of a filter",
+    ),
 ];
 
 /// A row for a number in the limits.
@@ -482,6 +486,51 @@ pub static TABLE: &[Setting] = &[
         Kind::Count(range(1, 1_000_000_000)),
         "Sessions of one shard, connected or not."
     ),
+    Setting {
+        section: "shared",
+        key: "available",
+        flag: "shared-available",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Clients may make shared subscriptions (`$share/NAME/FILTER`), those of MQTT 3.1.1 too.",
+        get: |settings| Value::Switch(settings.limits.share_available),
+        set: |settings, value| settings.limits.share_available = value.switch(),
+    },
+    Setting {
+        section: "shared",
+        key: "strategy",
+        flag: "shared-strategy",
+        kind: Kind::Choice(&[
+            ShareStrategy::RoundRobin.name(),
+            ShareStrategy::Random.name(),
+            ShareStrategy::Sticky.name(),
+            ShareStrategy::HashClient.name(),
+            ShareStrategy::HashTopic.name(),
+            ShareStrategy::LeastInFlight.name(),
+        ]),
+        auto: None,
+        help: "Which member of a group gets a message: they take turns, anyone, the one that joined \
+               first, by a hash of the publisher's client identifier or of the topic, or, on each \
+               shard, the one with the fewest messages in flight. Members that are away, out of \
+               quota or slow are passed over.",
+        get: |settings| Value::Text(settings.limits.share_strategy.name().to_owned()),
+        set: |settings, value| {
+            let word = value.text();
+            let named = ShareStrategy::ALL.iter().find(|one| one.name() == word);
+            settings.limits.share_strategy = *named.expect("one of the words");
+        },
+    },
+    Setting {
+        section: "shared",
+        key: "queued_while_away",
+        flag: "shared-queued-while-away",
+        kind: Kind::Switch,
+        auto: None,
+        help: "While no member of a group is connected, QoS 1 and 2 messages wait for one whose \
+               session is kept; if false, they are dropped and counted as `no_member`.",
+        get: |settings| Value::Switch(settings.limits.share_queued_while_away),
+        set: |settings, value| settings.limits.share_queued_while_away = value.switch(),
+    },
 ];
 
 /// The row of that key in that section.
@@ -558,8 +607,11 @@ mod tests {
             retained_messages_max: _,
             retained_bytes_max: _,
             sessions_max: _,
+            share_available: _,
+            share_strategy: _,
+            share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 13 + 22);
+        assert_eq!(TABLE.len(), 13 + 25);
     }
 
     #[test]

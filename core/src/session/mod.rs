@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
-pub use queue::{Delivery, Queue, QueueFull};
+pub use queue::{Delivery, Grounds, Queue, QueueFull};
 pub use receipts::Receipts;
 pub use table::Sessions;
 pub use will::Will;
@@ -24,7 +24,7 @@ use crate::auth::{Identity, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
-use crate::shard::GatherId;
+use crate::shard::{GatherId, GroupId, Standing};
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
@@ -63,6 +63,17 @@ pub struct Session {
     pub will_at: Option<Instant>,
     /// Subscriptions whose retained messages are still being gathered or sent.
     pub gathers: Vec<GatherId>,
+    /// `None`: in no group of a shared subscription.
+    pub memberships: Option<Box<Memberships>>,
+}
+
+/// The groups that a session is in.
+#[derive(Debug)]
+pub struct Memberships {
+    /// What the groups were last told of the session.
+    pub standing: Standing,
+    /// The groups.
+    pub groups: Vec<GroupId>,
 }
 
 /// How long a session outlives its connection [MQTT-3.1.2-23].

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::QoS;
 use crate::message::Message;
+use crate::topic::TopicFilter;
 
 /// A message on its way to one client: what its subscriptions made of it.
 #[derive(Clone, Debug)]
@@ -18,8 +19,32 @@ pub struct Delivery {
     pub qos: QoS,
     /// RETAIN flag to send.
     pub retain: bool,
-    /// Subscription identifiers to send; `None` for none.
-    pub subscription_ids: Option<Box<[NonZeroU32]>>,
+    /// `None`: subscriptions without identifier, none of them shared.
+    pub grounds: Option<Arc<Grounds>>,
+}
+
+/// On what grounds a client gets a message, where it matters later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// Subscription identifiers to send.
+    pub subscription_ids: Box<[NonZeroU32]>,
+    /// The shared subscription that chose the client; the message goes to another member if the
+    /// session ends before it was delivered.
+    pub share: Option<Arc<TopicFilter>>,
+}
+
+impl Delivery {
+    /// Subscription identifiers to send.
+    pub fn subscription_ids(&self) -> &[NonZeroU32] {
+        self.grounds
+            .as_deref()
+            .map_or(&[], |grounds| &grounds.subscription_ids)
+    }
+
+    /// The shared subscription that chose the client.
+    pub fn share(&self) -> Option<&Arc<TopicFilter>> {
+        self.grounds.as_deref()?.share.as_ref()
+    }
 }
 
 impl PartialEq for Delivery {
@@ -27,7 +52,7 @@ impl PartialEq for Delivery {
         self.message.parts().payload == other.message.parts().payload
             && self.message.topic() == other.message.topic()
             && (self.qos, self.retain) == (other.qos, other.retain)
-            && self.subscription_ids == other.subscription_ids
+            && self.grounds == other.grounds
     }
 }
 
@@ -91,6 +116,15 @@ impl Queue {
     }
 }
 
+impl IntoIterator for Queue {
+    type Item = Delivery;
+    type IntoIter = std::collections::vec_deque::IntoIter<Delivery>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.waiting.into_iter()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +145,7 @@ mod tests {
             message: Arc::new(message),
             qos: QoS::AtLeastOnce,
             retain: false,
-            subscription_ids: None,
+            grounds: None,
         }
     }
 

@@ -74,6 +74,11 @@ pub enum Resend {
 }
 
 impl Window {
+    /// PUBLISH packets of this connection whose exchange is not complete.
+    pub fn open(&self) -> usize {
+        usize::from(self.open)
+    }
+
     /// Whether one more PUBLISH may be sent to a client with this Receive Maximum.
     pub fn has_room(&self, receive_maximum: u16) -> bool {
         self.open < receive_maximum && self.entries.len() < ID_COUNT
@@ -203,6 +208,17 @@ impl Window {
         None
     }
 
+    /// The QoS 1 messages that were not acknowledged, of a session that ends. A QoS 2 message stays
+    /// with its client [MQTT-4.8.2-5].
+    pub fn into_unacknowledged(self) -> impl Iterator<Item = Delivery> {
+        self.entries
+            .into_iter()
+            .filter_map(|entry| match entry.state {
+                State::Sent1 => entry.delivery,
+                State::Sent2 | State::Released | State::Settled => None,
+            })
+    }
+
     /// Exchanges that are not complete.
     pub fn unsettled_count(&self) -> usize {
         self.entries
@@ -280,7 +296,7 @@ mod tests {
             message: Arc::new(message),
             qos,
             retain: false,
-            subscription_ids: None,
+            grounds: None,
         }
     }
 

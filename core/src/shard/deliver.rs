@@ -21,13 +21,14 @@ use super::gather::Gathers;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
 use super::routes::CachedRoutes;
+use super::share::Shares;
 use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
 use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
 use crate::session::{
-    AliasUse, Delivery, Link, OutboundAliases, QueueFull, Resend, Session, Sessions,
+    AliasUse, Delivery, Grounds, Link, OutboundAliases, QueueFull, Resend, Session, Sessions,
 };
 use crate::time::Instant;
 use crate::topic::Route;
@@ -40,6 +41,7 @@ pub struct Dispatch {
     pub gathers: Gathers,
     pub pool: BufferPool,
     pub metrics: Metrics,
+    pub shares: Shares,
     /// Messages and bytes in the queues of all sessions.
     pub queued: (u64, u64),
     encodings: Encodings,
@@ -80,21 +82,63 @@ impl<'a> Offering<'a> {
 
 /// How one subscriber gets a message.
 #[derive(Clone, Copy, Debug)]
-struct Terms<'a> {
-    qos: QoS,
-    retain: bool,
-    ids: &'a [NonZeroU32],
+pub(super) struct Terms<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub cause: Cause<'a>,
+}
+
+/// Why one subscriber gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause<'a> {
+    /// Subscriptions of its own, with these identifiers.
+    Own(&'a [NonZeroU32]),
+    /// A shared subscription chose it.
+    Shared(&'a Arc<Grounds>),
+}
+
+impl Cause<'_> {
+    fn ids(&self) -> &[NonZeroU32] {
+        match self {
+            Cause::Own(ids) => ids,
+            Cause::Shared(grounds) => &grounds.subscription_ids,
+        }
+    }
+
+    /// To keep beside the message.
+    fn grounds(&self) -> Option<Arc<Grounds>> {
+        match *self {
+            Cause::Own([]) => None,
+            Cause::Own(ids) => Some(Arc::new(Grounds {
+                subscription_ids: ids.into(),
+                share: None,
+            })),
+            Cause::Shared(grounds) => Some(grounds.clone()),
+        }
+    }
+}
+
+impl Terms<'_> {
+    fn delivery(&self, offering: &mut Offering<'_>) -> Delivery {
+        Delivery {
+            message: offering.share().clone(),
+            qos: self.qos,
+            retain: self.retain,
+            grounds: self.cause.grounds(),
+        }
+    }
 }
 
 impl Dispatch {
     /// No sessions yet.
-    pub fn new(limits: Arc<Limits>, sessions: Sessions, seed: u64) -> Dispatch {
+    pub fn new(limits: Arc<Limits>, sessions: Sessions, shares: Shares, seed: u64) -> Dispatch {
         Dispatch {
             limits,
             sessions,
             gathers: Gathers::default(),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
+            shares,
             queued: (0, 0),
             encodings: Encodings::default(),
             alias_hasher: FixedState::with_seed(seed),
@@ -109,10 +153,15 @@ impl Dispatch {
         routes: &CachedRoutes,
         out: &mut Outbox,
     ) {
-        self.encodings.reset();
+        self.begin();
         for route in &routes.routes {
             self.offer(now, offering, route, &routes.ids, out);
         }
+    }
+
+    /// Before the first delivery of another message.
+    pub fn begin(&mut self) {
+        self.encodings.reset();
     }
 
     fn offer(
@@ -138,11 +187,39 @@ impl Dispatch {
             qos: min(terms.qos, offering.parts.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: terms.retain_as_published && offering.parts.retain,
-            ids: terms.ids,
+            cause: Cause::Own(terms.ids),
         };
         if !session.gathers.is_empty() && offering.parts.retain {
             self.gathers.void(&session.gathers, offering.share());
         }
+        self.offer_on(now, offering, route.session(), terms, out);
+    }
+
+    /// Sends a message to a live session, or keeps it until that can be, or drops it.
+    pub(super) fn offer_on(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        to: SessionId,
+        terms: Terms<'_>,
+        out: &mut Outbox,
+    ) {
+        self.offer_to(now, offering, to, terms, out);
+        self.note_standing(to);
+    }
+
+    fn offer_to(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        to: SessionId,
+        terms: Terms<'_>,
+        out: &mut Outbox,
+    ) {
+        let session = self
+            .sessions
+            .get_mut(to)
+            .expect("the caller knows a live session");
         let Some(link) = &mut session.link else {
             if terms.qos > QoS::AtMostOnce {
                 match enqueue(session, offering, terms, &self.limits) {
@@ -174,7 +251,7 @@ impl Dispatch {
             }
             return;
         }
-        self.send(now, offering, route.session(), terms, out);
+        self.send(now, offering, to, terms, out);
     }
 
     /// Sends at once: the session is connected and has room.
@@ -191,17 +268,11 @@ impl Dispatch {
         let parts = offering.parts;
         let link = session.link.as_ref().expect("offer saw a link");
         // A client with aliases gets an encoding of its own, which costs the message its copy.
-        let is_plain = terms.ids.is_empty()
+        let is_plain = terms.cause.ids().is_empty()
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            let delivery = Delivery {
-                message: offering.share().clone(),
-                qos: terms.qos,
-                retain: terms.retain,
-                subscription_ids: (!terms.ids.is_empty()).then(|| terms.ids.into()),
-            };
-            self.send_delivery(now, to, delivery, out);
+            self.send_delivery(now, to, terms.delivery(offering), out);
             return;
         }
         let Session {
@@ -217,13 +288,10 @@ impl Dispatch {
             return;
         }
         let id = (terms.qos > QoS::AtMostOnce).then(|| {
-            let outlives = *expiry != crate::session::Expiry::WithConnection;
-            let kept = outlives.then(|| Delivery {
-                message: offering.share().clone(),
-                qos: terms.qos,
-                retain: terms.retain,
-                subscription_ids: None,
-            });
+            // Whoever shares the subscription gets it if this session ends without having it.
+            let is_kept = *expiry != crate::session::Expiry::WithConnection
+                || matches!(terms.cause, Cause::Shared(_));
+            let kept = is_kept.then(|| terms.delivery(offering));
             window.push(terms.qos, kept)
         });
         self.metrics.sent(terms.qos, parts.payload.len());
@@ -253,11 +321,11 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         let session = self.sessions.get_mut(to).expect("the caller looked it up");
-        let outlives = session.outlives_connection();
+        let is_kept = session.outlives_connection() || delivery.share().is_some();
         let version = session.version;
         let link = session.link.as_mut().expect("the caller saw a link");
         let message_parts = delivery.message.parts();
-        let parts = publish_parts(now, &message_parts, ids_of(&delivery));
+        let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher) else {
             self.metrics.drop(DropReason::PacketTooLarge);
@@ -268,7 +336,7 @@ impl Dispatch {
             id = Some(
                 session
                     .window
-                    .push(delivery.qos, outlives.then(|| delivery.clone())),
+                    .push(delivery.qos, is_kept.then(|| delivery.clone())),
             );
         }
         self.metrics
@@ -286,6 +354,11 @@ impl Dispatch {
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
     /// connection left open, then the queue, then retained messages.
     pub fn pump(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
+        self.pump_out(now, to, out);
+        self.note_standing(to);
+    }
+
+    fn pump_out(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
         while let Some(session) = self.sessions.get_mut(to) {
             let Some(link) = &mut session.link else {
                 return;
@@ -333,7 +406,7 @@ impl Dispatch {
             }
             Resend::Publish(id, delivery) => {
                 let message_parts = delivery.message.parts();
-                let parts = publish_parts(now, &message_parts, ids_of(&delivery));
+                let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
                 else {
                     self.metrics.drop(DropReason::PacketTooLarge);
@@ -362,12 +435,7 @@ fn enqueue(
     terms: Terms<'_>,
     limits: &Limits,
 ) -> Result<u64, QueueFull> {
-    let delivery = Delivery {
-        message: offering.share().clone(),
-        qos: terms.qos,
-        retain: terms.retain,
-        subscription_ids: (!terms.ids.is_empty()).then(|| terms.ids.into()),
-    };
+    let delivery = terms.delivery(offering);
     let size = delivery.message.size() as u64;
     session.queue.push(
         delivery,
@@ -450,10 +518,6 @@ fn publish_parts<'a>(
 fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
     let nanos = expires_at?.saturating_since(now).as_nanos();
     Some(u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
-}
-
-fn ids_of(delivery: &Delivery) -> &[NonZeroU32] {
-    delivery.subscription_ids.as_deref().unwrap_or_default()
 }
 
 /// One PUBLISH on its way to one client.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::sys::Report;
 use crate::auth::{Access, Verdict};
-use crate::ids::{ConnId, LogPosition, ShardId};
+use crate::ids::{ConnId, LogPosition, SessionId, ShardId};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -102,7 +102,7 @@ pub enum CloseCause {
 }
 
 /// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds (or a
-/// second `Barrier`, once), so that draining the inboxes ends.
+/// second `Barrier`, once; a `Share`, within a bound of hops), so that draining the inboxes ends.
 #[derive(Clone, Debug)]
 pub enum ShardMsg {
     /// A publish that the receiving shard may have subscribers for.
@@ -133,9 +133,51 @@ pub enum ShardMsg {
         /// Matching retained messages of the answering shard.
         messages: Vec<Arc<Message>>,
     },
+    /// A message for one member of a shared subscription.
+    Share(Share),
+    /// A session of the sending shard is a member from now on.
+    Join {
+        /// Names the SUBACK that waits at the sending shard.
+        join: JoinId,
+        /// With share name.
+        filter: Arc<TopicFilter>,
+        /// The member.
+        session: SessionId,
+        /// When it joined.
+        since: Instant,
+    },
+    /// Answer to `Join`: every message handled here after it sees the member.
+    JoinAck {
+        /// As told.
+        join: JoinId,
+    },
+    /// A session of the sending shard is a member no more.
+    Leave {
+        /// With share name.
+        filter: Arc<TopicFilter>,
+        /// The former member.
+        session: SessionId,
+    },
     /// What a shard has counted and holds, for the sums of `$SYS`.
     Report(Box<Report>),
 }
+
+/// A message on its way to one member of a shared subscription.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The group.
+    pub filter: Arc<TopicFilter>,
+    /// The member that was chosen; the receiving shard may know better.
+    pub wish: SessionId,
+    /// Shards that it went through.
+    pub hops: u8,
+}
+
+/// Names a SUBACK that waits for other shards; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JoinId(pub u64);
 
 /// Names one running retained gather of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,12 +206,15 @@ impl ShardMsg {
     /// The class that decides when the message may become visible.
     pub fn class(&self) -> MsgClass {
         match self {
-            ShardMsg::Forward(_) => MsgClass::Forward,
+            ShardMsg::Forward(_) | ShardMsg::Share(_) => MsgClass::Forward,
             ShardMsg::Retain(_) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
             | ShardMsg::RetainedQuery { .. }
             | ShardMsg::RetainedReply { .. }
+            | ShardMsg::Join { .. }
+            | ShardMsg::JoinAck { .. }
+            | ShardMsg::Leave { .. }
             | ShardMsg::Report(_) => MsgClass::Answer,
         }
     }

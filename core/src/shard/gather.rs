@@ -30,7 +30,7 @@ use hashbrown::{HashMap, HashSet};
 use super::event::GatherId;
 use crate::ids::{ClientKey, SessionId};
 use crate::message::Message;
-use crate::session::Delivery;
+use crate::session::{Delivery, Grounds};
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
 
@@ -291,7 +291,12 @@ impl Gather {
                 message,
                 qos,
                 retain: true,
-                subscription_ids: id.map(|id| [id].into()),
+                grounds: id.map(|id| {
+                    Arc::new(Grounds {
+                        subscription_ids: [id].into(),
+                        share: None,
+                    })
+                }),
             });
         }
         match self.phase {

@@ -16,11 +16,14 @@ pub enum DropReason {
     Expired,
     /// The retained store is full (`retained_messages_max`, `retained_bytes_max`).
     RetainedFull,
+    /// Every member of a shared subscription was away (`share_queued_while_away`), or left while the
+    /// message went from shard to shard.
+    NoMember,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All of them, in the order of [`Metrics::dropped`].
     pub const ALL: [DropReason; DropReason::COUNT] = [
         DropReason::SlowSocket,
@@ -28,6 +31,7 @@ impl DropReason {
         DropReason::PacketTooLarge,
         DropReason::Expired,
         DropReason::RetainedFull,
+        DropReason::NoMember,
     ];
 
     /// Its name in topics and logs.
@@ -38,6 +42,7 @@ impl DropReason {
             DropReason::PacketTooLarge => "packet_too_large",
             DropReason::Expired => "expired",
             DropReason::RetainedFull => "retained_full",
+            DropReason::NoMember => "no_member",
         }
     }
 }
@@ -169,8 +174,12 @@ pub struct Gauges {
     pub connections: usize,
     /// Sessions, connected or not.
     pub sessions: usize,
-    /// Subscriptions of all sessions.
+    /// Subscriptions of all sessions, shared ones among them.
     pub subscriptions: usize,
+    /// Groups of shared subscriptions that the shard knows of.
+    pub groups: usize,
+    /// SUBACK packets that wait for other shards.
+    pub subacks_pending: usize,
     /// Messages in queues.
     pub queued_messages: usize,
     /// Bytes in queues.

@@ -15,25 +15,33 @@ mod on_connect;
 mod on_packet;
 mod on_publish;
 mod on_shard_msg;
+mod on_share;
 mod on_subscribe;
 mod outbox;
 mod random;
 mod routes;
+mod share;
 mod sys;
 mod timers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use event::{CloseCause, Event, GatherId, MsgClass, PeerIdentity, ShardMsg};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+pub use event::{CloseCause, Event, GatherId, JoinId, MsgClass, PeerIdentity, ShardMsg, Share};
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
+pub use share::{GroupId, Standing};
 pub use sys::Report;
 
 use deliver::Dispatch;
 use on_ack::Ack;
+use on_share::PendingSuback;
 use random::Random;
 use routes::RouteCache;
+use share::Shares;
 use sys::Sys;
 use timers::{Timer, Timers};
 
@@ -82,6 +90,10 @@ pub struct Shard {
     retained_purge_at: Option<Instant>,
     timers: Timers,
     gate: Gate<Ack>,
+    /// SUBACK packets that wait for other shards: one turn of theirs, and while it takes longer, no
+    /// socket is read for more.
+    subacks: HashMap<JoinId, PendingSuback, FixedState>,
+    last_join: u64,
     random: Random,
     /// Properties of the PUBLISH at hand, as they travel on.
     properties: Vec<u8>,
@@ -108,6 +120,8 @@ impl Shard {
         let limits = config.limits.clone();
         let topic_limits = TopicLimits::of(&limits);
         let seed = config.secret[0] ^ config.secret[1].rotate_left(32);
+        let interest = config.interest.clone();
+        let shares = Shares::new(config.id, limits.share_strategy, interest, seed);
         let sys = Sys::new(config.sys_interval, config.id, config.shards);
         let mut timers = Timers::default();
         if sys.is_on() {
@@ -116,7 +130,7 @@ impl Shard {
         Shard {
             home,
             connections: Connections::default(),
-            dispatch: Dispatch::new(limits.clone(), Sessions::new(home), seed),
+            dispatch: Dispatch::new(limits.clone(), Sessions::new(home), shares, seed),
             index: SubscriptionIndex::new(seed),
             interest: Interest::new(config.id),
             routes: RouteCache::new(seed, topic_limits),
@@ -124,6 +138,8 @@ impl Shard {
             retained_purge_at: None,
             timers,
             gate: Gate::new(),
+            subacks: HashMap::default(),
+            last_join: 0,
             random: Random::new(seed ^ (config.id.index() as u64) << 56),
             properties: Vec::new(),
             partial_bytes: 0,
@@ -214,7 +230,9 @@ impl Shard {
         let mut gauges = Gauges {
             connections: self.connections.len(),
             sessions: self.dispatch.sessions.len(),
-            subscriptions: self.index.len(),
+            subscriptions: self.index.len() + self.dispatch.shares.local_count(),
+            groups: self.dispatch.shares.group_count(),
+            subacks_pending: self.subacks.len(),
             retained: self.retained.len(),
             timers: self.timers.len(),
             gathers: self.dispatch.gathers.len(),
@@ -267,8 +285,9 @@ impl Shard {
                 let owes = !session.queue.is_empty()
                     || session.window.has_resends()
                     || !session.gathers.is_empty();
-                if owes {
-                    self.dispatch.pump(now, id, out);
+                match owes {
+                    true => self.dispatch.pump(now, id, out),
+                    false => self.dispatch.note_standing(id),
                 }
             }
             Some(Connection::Authenticating(waiting)) => waiting.egress.sent(size),

@@ -46,6 +46,7 @@ impl Shard {
         session.window.rewind();
         self.connected_count -= 1;
         self.release_partial(&link.framer);
+        self.dispatch.note_standing(id);
         if let Some(at) = link.keep_alive_at {
             self.timers.cancel(at, Timer::KeepAlive(id));
         }
@@ -110,7 +111,10 @@ impl Shard {
         self.dispatch.queued.1 -= session.queue.bytes();
         self.dispatch.gathers.end(&mut session.gathers, None);
         for filter in &session.subscriptions {
-            self.forget_subscription(id, filter);
+            self.forget_subscription(id, filter, out);
+        }
+        if session.memberships.is_some() {
+            self.pass_on(now, session, out);
         }
     }
 

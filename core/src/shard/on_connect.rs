@@ -429,6 +429,7 @@ impl Shard {
             expires_at: None,
             will_at: None,
             gathers: Vec::new(),
+            memberships: None,
         }))
     }
 
@@ -526,7 +527,8 @@ impl Shard {
                 maximum_packet_size: Some(limits.packet_size_max),
                 assigned_client_id: grant.assigned_client_id.as_deref(),
                 topic_alias_maximum: Some(limits.topic_alias_max).filter(|&max| max > 0),
-                shared_available: Some(false),
+                // Absent is "yes".
+                shared_available: Some(false).filter(|_| !limits.share_available),
                 // [MQTT-3.2.2-21]
                 server_keep_alive: Some(keep_alive_s).filter(|&s| s != connect.keep_alive),
                 // [MQTT-4.12.0-5] [MQTT-4.12.0-6]

@@ -130,15 +130,28 @@ impl Shard {
         // Only topic names are kept: finding the routes checks that it is one.
         let hash = self.routes.hash(topic);
         let routes = self
-            .routes
-            .take(topic, hash, &self.index, &self.config.interest);
-        let routes = routes.map_err(|error| Violation(topic_error_reason(error)))?;
+            .find_routes(topic, hash)
+            .map_err(|error| Violation(topic_error_reason(error)))?;
         self.routes.put(hash, routes);
         self.link(id)
             .aliases
             .get_or_insert_default()
             .set(alias, topic, hash);
         Ok(())
+    }
+
+    /// Takes the routes of a topic out of the cache, or finds them; they go back after use.
+    ///
+    /// # Errors
+    /// The bytes are not a topic name.
+    pub(super) fn find_routes(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+    ) -> Result<Box<CachedRoutes>, TopicError> {
+        let shares = &self.dispatch.shares;
+        let interest = &self.config.interest;
+        self.routes.take(topic, hash, &self.index, interest, shares)
     }
 
     /// Hands a message of a client of this shard to all subscribers and to the retained store.
@@ -153,9 +166,7 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<Published, TopicError> {
         let topic = offering.parts.topic;
-        let routes = self
-            .routes
-            .take(topic, hash, &self.index, &self.config.interest)?;
+        let routes = self.find_routes(topic, hash)?;
         if routes.reserved {
             self.routes.put(hash, routes);
             return Ok(Published::Reserved);
@@ -173,7 +184,7 @@ impl Shard {
         offering: &mut Offering<'_>,
         out: &mut Outbox,
     ) -> Published {
-        let mut published = match routes.routes.is_empty() {
+        let mut published = match routes.routes.is_empty() && routes.groups.is_empty() {
             true => Published::NoSubscribers,
             false => Published::Delivered,
         };
@@ -185,6 +196,9 @@ impl Shard {
             }
         } else {
             self.dispatch.deliver_local(now, offering, &routes, out);
+            for &group in &routes.groups {
+                self.dispatch.share_out(now, offering, group, hash, out);
+            }
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;

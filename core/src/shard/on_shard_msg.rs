@@ -6,6 +6,7 @@ use super::event::ShardMsg;
 use super::gather::Passed;
 use super::metrics::DropReason;
 use super::outbox::Outbox;
+use super::share::Wish;
 use crate::ids::ShardId;
 use crate::message::Message;
 use crate::time::Instant;
@@ -40,6 +41,21 @@ impl Shard {
             ShardMsg::RetainedReply { gather, messages } => {
                 self.on_retained_reply(now, gather, messages, out);
             }
+            ShardMsg::Share(share) => self.on_share(now, share, out),
+            ShardMsg::Join {
+                join,
+                filter,
+                session,
+                since,
+            } => self.on_join(from, join, &filter, session, since, out),
+            ShardMsg::JoinAck { join } => self.on_join_ack(join, out),
+            ShardMsg::Leave { filter, session } => {
+                let member = Wish {
+                    shard: from,
+                    session,
+                };
+                self.dispatch.shares.leave_remote(&filter, member);
+            }
             ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }
     }
@@ -53,9 +69,7 @@ impl Shard {
         }
         let topic = message.topic();
         let hash = self.routes.hash(topic);
-        let routes = self
-            .routes
-            .take(topic, hash, &self.index, &self.config.interest);
+        let routes = self.find_routes(topic, hash);
         let routes = routes.expect("the publisher's shard checked the topic");
         if routes.routes.is_empty() {
             self.dispatch.metrics.forwards_useless += 1;

@@ -6,14 +6,24 @@ use std::sync::Arc;
 use super::Shard;
 use super::event::ShardMsg;
 use super::on_packet::Violation;
+use super::on_share::Joins;
 use super::outbox::Outbox;
 use crate::codec::{
-    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Suback, Subscribe, Subscription,
-    Unsuback, Unsubscribe, Version,
+    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
+    Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter, TopicLimits};
+
+/// What a SUBSCRIBE leads to besides its index entries.
+#[derive(Default)]
+struct Due {
+    /// Subscriptions that are due retained messages.
+    gathers: Vec<(Arc<TopicFilter>, SubscriptionOptions)>,
+    /// Shared subscriptions that other shards have to hear of.
+    joins: Joins,
+}
 
 impl Shard {
     pub(super) fn on_subscribe(
@@ -25,31 +35,26 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.check_answer_size(id, subscribe.filters.iter().count())?;
         let mut reasons = Vec::new();
-        let mut gathers = Vec::new();
+        let mut due = Due::default();
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
         for item in subscribe.filters.iter() {
-            reasons.push(self.subscribe_one(id, &item, subscription_id, &mut gathers)?);
+            reasons.push(self.subscribe_one(now, id, &item, subscription_id, &mut due)?);
         }
-        let version = self.session(id).version;
-        let suback = Suback {
-            packet_id: subscribe.packet_id,
-            reasons: Reasons::listed(&reasons),
-            properties: ReasonProperties::EMPTY,
-        }; // [MQTT-3.8.4-6]
-        self.write(id, out, |buffer| suback.encode(version, buffer));
-        for (filter, options) in gathers {
+        self.suback_after(now, id, due.joins, subscribe.packet_id, reasons, out);
+        for (filter, options) in due.gathers {
             self.start_gather(now, id, filter, options, out);
         }
         Ok(())
     }
 
-    /// One filter of a SUBSCRIBE; notes in `gathers` whether it is due retained messages.
+    /// One filter of a SUBSCRIBE; notes what is still `due`.
     fn subscribe_one(
         &mut self,
+        now: Instant,
         id: SessionId,
         item: &Subscription<'_>,
         subscription_id: Option<NonZeroU32>,
-        gathers: &mut Vec<(Arc<TopicFilter>, SubscriptionOptions)>,
+        due: &mut Due,
     ) -> Result<ReasonCode, Violation> {
         let limits = self.config.limits.clone();
         let version = self.session(id).version;
@@ -61,11 +66,10 @@ impl Shard {
             // [MQTT-4.7.1-2] (3.1.1)
             Err(_) => return Err(Violation(ReasonCode::MalformedPacket)),
         };
-        if filter.share_name().is_some() {
-            return Ok(refusal(
-                version,
-                ReasonCode::SharedSubscriptionsNotSupported,
-            ));
+        let is_shared = filter.share_name().is_some();
+        if is_shared && !limits.share_available {
+            let reason = ReasonCode::SharedSubscriptionsNotSupported;
+            return Ok(refusal(version, reason));
         }
         let session = self.session(id);
         let is_new = !session.subscriptions.contains(&filter);
@@ -81,6 +85,16 @@ impl Shard {
         if is_new {
             session.subscriptions.insert(filter.clone());
         }
+        let granted = match options.qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+        };
+        if is_shared {
+            // A group gets no retained messages: nobody in it could say that it is new.
+            self.join(now, id, filter, options, &mut due.joins);
+            return Ok(granted);
+        }
         // [MQTT-3.8.4-3] Replaced in place: no message is missed in between.
         let subscribed = self.index.subscribe(&filter, id, options);
         if subscribed.first_of_filter {
@@ -92,7 +106,7 @@ impl Shard {
             RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
         if wants_retained {
-            gathers.push((Arc::new(filter), options));
+            due.gathers.push((Arc::new(filter), options));
         } else if !is_new {
             let dispatch = &mut self.dispatch;
             let session = dispatch.sessions.get(id).expect("the subscriber is live");
@@ -102,11 +116,7 @@ impl Shard {
                 .gathers
                 .renew(running, &filter, options, no_local_key);
         }
-        Ok(match options.qos {
-            QoS::AtMostOnce => ReasonCode::Success,
-            QoS::AtLeastOnce => ReasonCode::GrantedQos1,
-            QoS::ExactlyOnce => ReasonCode::GrantedQos2,
-        })
+        Ok(granted)
     }
 
     /// Starts to collect the retained messages of a new subscription; see `gather.rs`.
@@ -198,7 +208,7 @@ impl Shard {
         }
     }
 
-    fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+    pub(super) fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.config.id;
         (0..self.config.shards)
             .map(ShardId::new)
@@ -217,7 +227,7 @@ impl Shard {
         let mut reasons = Vec::new();
         for text in unsubscribe.filters.iter() {
             let reason = match TopicFilter::parse(text, &limits) {
-                Ok(filter) if self.unsubscribe_one(id, &filter) => ReasonCode::Success,
+                Ok(filter) if self.unsubscribe_one(id, &filter, out) => ReasonCode::Success,
                 Ok(_) => ReasonCode::NoSubscriptionExisted,
                 Err(error) if error.is_limit() || version == Version::V5 => {
                     ReasonCode::TopicFilterInvalid
@@ -247,7 +257,7 @@ impl Shard {
     }
 
     /// False if there was no such subscription [MQTT-3.10.4-1].
-    fn unsubscribe_one(&mut self, id: SessionId, filter: &TopicFilter) -> bool {
+    fn unsubscribe_one(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) -> bool {
         let dispatch = &mut self.dispatch;
         let session = dispatch
             .sessions
@@ -260,12 +270,22 @@ impl Shard {
             session.subscriptions = Default::default();
         }
         dispatch.gathers.end(&mut session.gathers, Some(filter));
-        self.forget_subscription(id, filter);
+        self.forget_subscription(id, filter, out);
         true
     }
 
-    /// Takes a subscription out of the index, and its interest back if it was the last.
-    pub(super) fn forget_subscription(&mut self, id: SessionId, filter: &TopicFilter) {
+    /// Takes a subscription out of its group or of the index, and its interest back if it was the
+    /// last.
+    pub(super) fn forget_subscription(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        out: &mut Outbox,
+    ) {
+        if filter.share_name().is_some() {
+            self.leave(id, filter, out);
+            return;
+        }
         let unsubscribed = self.index.unsubscribe(filter, id);
         assert!(
             unsubscribed.removed.is_some(),

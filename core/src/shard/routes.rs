@@ -4,12 +4,14 @@
 //! to be valid, so its bytes are not checked again.
 //!
 //! Invariant: a slot is used only while both generations are the present ones: any change of a
-//! subscription of this shard voids it, and any change of the interest of another shard.
+//! subscription of this shard voids it, any change of the interest of another shard, and every group
+//! of a shared subscription that comes or goes.
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 
+use super::share::{GroupId, Shares};
 use crate::topic::{
     InterestTable, Route, ShardSet, SubscriptionIndex, TopicError, TopicLimits, TopicName,
 };
@@ -36,6 +38,8 @@ pub struct CachedRoutes {
     pub ids: Vec<NonZeroU32>,
     /// Shards with an interest, this one perhaps among them.
     pub shards: ShardSet,
+    /// Shared subscriptions of all shards.
+    pub groups: Vec<GroupId>,
     /// Clients may not publish here.
     pub reserved: bool,
 }
@@ -71,15 +75,18 @@ impl RouteCache {
         hash: u64,
         index: &SubscriptionIndex,
         interest: &InterestTable,
+        shares: &Shares,
     ) -> Result<Box<CachedRoutes>, TopicError> {
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
         }
         // Read before the table is: a bit that is set in between makes the entry stale, not wrong.
         let interest_generation = interest.generation();
+        // Both only grow: their sum stays the same only if both do.
+        let generation = index.generation() + shares.generation();
         let mut cached = self.slots[hash as usize % SLOTS].take();
         if let Some(entry) = &cached
-            && entry.generation == index.generation()
+            && entry.generation == generation
             && entry.interest_generation == interest_generation
             && *entry.topic == *topic
         {
@@ -102,8 +109,9 @@ impl RouteCache {
         index.routes(name, &mut entry.routes, &mut entry.ids);
         entry.routes.shrink_to(2 * entry.routes.len() + 8);
         entry.shards = interest.shards_for(name);
+        shares.groups_for(name, &mut entry.groups);
         entry.reserved = is_reserved(topic);
-        entry.generation = index.generation();
+        entry.generation = generation;
         entry.interest_generation = interest_generation;
         self.routes_count += entry.routes.len();
         Ok(entry)

@@ -41,6 +41,7 @@ struct Holdings {
     sessions: u64,
     connected: u64,
     subscriptions: u64,
+    shared_subscriptions: u64,
     queued_messages: u64,
     queued_bytes: u64,
     retained_messages: u64,
@@ -191,6 +192,7 @@ impl Shard {
                 sessions: self.dispatch.sessions.len() as u64,
                 connected: self.connected_count,
                 subscriptions: self.index.len() as u64,
+                shared_subscriptions: self.dispatch.shares.local_count() as u64,
                 queued_messages,
                 queued_bytes,
                 retained_messages: self.retained.len() as u64,
@@ -207,6 +209,7 @@ impl Shard {
         texts.say("sessions", holdings.sessions);
         texts.say("clients/connected", holdings.connected);
         texts.say("subscriptions", holdings.subscriptions);
+        texts.say("shared_subscriptions", holdings.shared_subscriptions);
         texts.say("queued/messages", holdings.queued_messages);
         texts.say("queued/bytes", holdings.queued_bytes);
         texts.say("retained/messages", holdings.retained_messages);
@@ -256,9 +259,7 @@ impl Shard {
                 publisher: BROKER,
             }));
             let hash = self.routes.hash(message.topic());
-            let routes =
-                self.routes
-                    .take(message.topic(), hash, &self.index, &self.config.interest);
+            let routes = self.find_routes(message.topic(), hash);
             // A `topic_levels_max` below four, say, leaves no room for the longer names.
             let Ok(routes) = routes else { continue };
             self.publish_along(now, hash, routes, &mut Offering::of(&message), out);
@@ -273,6 +274,7 @@ impl Report {
         sum.sockets += more.sockets;
         sum.sessions += more.sessions;
         sum.connected += more.connected;
+        sum.shared_subscriptions += more.shared_subscriptions;
         sum.subscriptions += more.subscriptions;
         sum.queued_messages += more.queued_messages;
         sum.queued_bytes += more.queued_bytes;
@@ -334,7 +336,7 @@ fn total_texts(
         holdings.queued_bytes + holdings.retained_bytes,
     );
     texts.say("subscriptions/count", holdings.subscriptions);
-    texts.say("shared_subscriptions/count", 0); // There are none yet.
+    texts.say("shared_subscriptions/count", holdings.shared_subscriptions);
     texts.say("retained messages/count", holdings.retained_messages);
     texts.say("messages/received", metrics.packets_received);
     texts.say("messages/sent", metrics.packets_sent());

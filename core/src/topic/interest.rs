@@ -29,6 +29,7 @@ use siphasher::sip::SipHasher13;
 use self::atomics::{AtomicU64, Ordering, zeroed_words};
 use super::filter::TopicFilter;
 use super::name::TopicName;
+use super::share_hints::ShareHints;
 use super::table::{Hashed, Table};
 use crate::ids::ShardId;
 
@@ -38,6 +39,7 @@ pub struct InterestTable {
     words: Box<[AtomicU64]>,
     layout: Layout,
     key: [u64; 2],
+    share_hints: ShareHints,
 }
 
 /// Every shard polls it for every publish: alone in its cache lines (two, because they are fetched
@@ -77,6 +79,7 @@ impl InterestTable {
             words: zeroed_words(layout.words()),
             layout,
             key: [seed, !seed.rotate_left(32)],
+            share_hints: ShareHints::new(seed),
         }
     }
 
@@ -111,11 +114,17 @@ impl InterestTable {
         self.generation.0.load(Ordering::Acquire)
     }
 
+    /// What shards say of their members of shared subscriptions.
+    pub fn share_hints(&self) -> &ShareHints {
+        &self.share_hints
+    }
+
     /// No shard has a subscriber. Looks at the whole table: for tests and shutdown checks.
     pub fn is_clear(&self) -> bool {
         self.words
             .iter()
             .all(|word| word.load(Ordering::Relaxed) == 0)
+            && self.share_hints.is_clear()
     }
 
     /// The shards that have a bit in both buckets of a key.
@@ -301,6 +310,11 @@ impl ShardSet {
     /// No shard.
     pub const EMPTY: ShardSet = ShardSet(0);
 
+    /// One bit per shard.
+    pub(super) fn of_bits(bits: u64) -> ShardSet {
+        ShardSet(bits)
+    }
+
     /// Tells whether a shard is in the set.
     pub fn contains(self, shard: ShardId) -> bool {
         self.0 >> shard.index() & 1 == 1
@@ -316,6 +330,12 @@ impl ShardSet {
     #[must_use]
     pub fn without(self, shard: ShardId) -> ShardSet {
         ShardSet(self.0 & !(1 << shard.index()))
+    }
+
+    /// The shards that are in both sets.
+    #[must_use]
+    pub fn and(self, other: ShardSet) -> ShardSet {
+        ShardSet(self.0 & other.0)
     }
 
     /// There is no shard in it.
@@ -344,20 +364,20 @@ impl ShardSet {
 const PREFIX_LEVELS_MAX: usize = 16;
 
 #[cfg(not(all(test, loom)))]
-mod atomics {
-    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+pub(super) mod atomics {
+    pub(in crate::topic) use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Zeroed by the system: pages that nobody writes cost no memory.
-    pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+    pub(in crate::topic) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
         bytemuck::zeroed_slice_box(count)
     }
 }
 
 #[cfg(all(test, loom))]
-mod atomics {
-    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+pub(super) mod atomics {
+    pub(in crate::topic) use loom::sync::atomic::{AtomicU64, Ordering};
 
-    pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
+    pub(in crate::topic) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
         (0..count).map(|_| AtomicU64::new(0)).collect()
     }
 }

@@ -6,7 +6,8 @@
 //! - `tree`: filters to values, over the `levels` it shares with `retained`, in a `table` that grows
 //!   without a pause.
 //! - `index`: filters to the sessions of one shard.
-//! - `interest`: which shards may care; the only state of the core that shards share.
+//! - `interest`: which shards may care; `share_hints`: which can take more of a shared subscription.
+//!   They are the only state of the core that shards share.
 //! - `retained`: the retained messages of one shard.
 
 mod filter;
@@ -17,6 +18,7 @@ mod levels;
 mod name;
 mod retained;
 mod routes;
+mod share_hints;
 mod subscribers;
 mod table;
 #[cfg(test)]
@@ -29,4 +31,5 @@ pub use interest::{Interest, InterestTable, ShardSet};
 pub use name::{TopicError, TopicLimits, TopicName};
 pub use retained::{Replaced, RetainedFull, RetainedStore};
 pub use routes::{Delivery, Route};
+pub use share_hints::{Hint, HintBucket, OwnHints, ShareHints};
 pub use tree::FilterTree;

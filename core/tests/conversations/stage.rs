@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::auth::{Access, Verdict};
-use ringmq_core::limits::Limits;
+use ringmq_core::limits::{Limits, ShareStrategy};
 use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics};
 use ringmq_core::time::Instant;
 
@@ -456,11 +456,10 @@ fn announced(limits: &Limits, version: Version) -> Vec<(&'static str, Value)> {
     if version < Version::V5 {
         return Vec::new();
     }
-    let mut announced = vec![
-        ("max", Value::Number(limits.packet_size_max.into())),
-        // Shared subscriptions are not there yet.
-        ("shared_ok", Value::Number(0)),
-    ];
+    let mut announced = vec![("max", Value::Number(limits.packet_size_max.into()))];
+    if !limits.share_available {
+        announced.push(("shared_ok", Value::Number(0)));
+    }
     if limits.receive_maximum < u16::MAX {
         announced.push(("rm", Value::Number(limits.receive_maximum.into())));
     }
@@ -494,6 +493,12 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "retained_messages_max" => limits.retained_messages_max = fit(number?)?,
         "retained_bytes_max" => limits.retained_bytes_max = fit(number?)?,
         "sessions_max" => limits.sessions_max = fit(number?)?,
+        "share_available" => limits.share_available = number? == 1,
+        "share_queued_while_away" => limits.share_queued_while_away = number? == 1,
+        "share_strategy" => {
+            let named = ShareStrategy::ALL.iter().find(|s| s.name() == value);
+            limits.share_strategy = *named.ok_or_else(|| format!("no strategy {value}"))?;
+        }
         _ => return Err(format!("no limit {name}")),
     }
     Ok(())
@@ -514,6 +519,7 @@ fn count(metrics: &Metrics, name: &str) -> Result<u64, String> {
         "dropped_packet_too_large" => dropped(DropReason::PacketTooLarge),
         "dropped_expired" => dropped(DropReason::Expired),
         "dropped_retained_full" => dropped(DropReason::RetainedFull),
+        "dropped_no_member" => dropped(DropReason::NoMember),
         _ => return Err(format!("no counter {name}")),
     })
 }

@@ -1,0 +1,347 @@
+//! Shared subscriptions: joining and leaving a group, and a message's way to one of its members.
+//!
+//! Not here: who is chosen (`share.rs`).
+
+use std::cmp::min;
+use std::sync::Arc;
+
+use super::Shard;
+use super::deliver::{Cause, Dispatch, Offering, Terms};
+use super::event::{JoinId, ShardMsg, Share};
+use super::metrics::DropReason;
+use super::outbox::Outbox;
+use super::share::{GroupId, Local, Place, Standing, Wish};
+use crate::codec::{QoS, ReasonCode, ReasonProperties, Reasons, Suback};
+use crate::ids::{ConnId, PacketId, SessionId, ShardId};
+use crate::limits::Limits;
+use crate::session::{Delivery, Grounds, Memberships, Session};
+use crate::time::Instant;
+use crate::topic::{SubscriptionOptions, TopicFilter};
+
+/// A SUBACK that waits until every shard knows the new members.
+#[derive(Debug)]
+pub struct PendingSuback {
+    /// The connection that asked; a later one of the session gets nothing.
+    conn: ConnId,
+    session: SessionId,
+    packet_id: PacketId,
+    reasons: Vec<ReasonCode>,
+    /// Answers that have to come.
+    missing: usize,
+}
+
+/// The shared subscriptions of one SUBSCRIBE.
+#[derive(Debug, Default)]
+pub struct Joins(Vec<Arc<TopicFilter>>);
+
+impl Shard {
+    /// Makes a session a member of a group of this shard, or changes its terms there.
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        filter: TopicFilter,
+        options: SubscriptionOptions,
+        joins: &mut Joins,
+    ) {
+        let filter = Arc::new(filter);
+        let grounds = Grounds {
+            subscription_ids: options.subscription_id.into_iter().collect(),
+            share: Some(filter.clone()),
+        };
+        let local = Local {
+            session: id,
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            grounds: Arc::new(grounds),
+        };
+        let dispatch = &mut self.dispatch;
+        let group = dispatch.shares.join_local(&filter, local, now);
+        // What the other groups were told last may be out of date.
+        dispatch.note_standing(id);
+        let session = dispatch.sessions.get_mut(id).expect("the member is live");
+        let standing = standing_of(session, &dispatch.limits);
+        let memberships = session.memberships.get_or_insert_with(|| {
+            Box::new(Memberships {
+                standing,
+                groups: Vec::new(),
+            })
+        });
+        if !memberships.groups.contains(&group) {
+            memberships.groups.push(group);
+        }
+        dispatch.shares.set_standing(group, id, standing);
+        joins.0.push(filter);
+    }
+
+    /// Tells all shards of new members; SUBACK follows when all have heard.
+    pub(super) fn suback_after(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        joins: Joins,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        out: &mut Outbox,
+    ) {
+        let others = self.config.shards - 1;
+        if others == 0 || joins.0.is_empty() {
+            self.send_suback(id, packet_id, &reasons, out);
+            return;
+        }
+        self.last_join += 1;
+        let join = JoinId(self.last_join);
+        let pending = PendingSuback {
+            conn: self.link(id).conn,
+            session: id,
+            packet_id,
+            reasons,
+            missing: others * joins.0.len(),
+        };
+        self.subacks.insert(join, pending);
+        for filter in joins.0 {
+            for shard in self.other_shards() {
+                let message = ShardMsg::Join {
+                    join,
+                    filter: filter.clone(),
+                    session: id,
+                    since: now,
+                };
+                out.post(shard, message);
+            }
+        }
+    }
+
+    pub(super) fn on_join_ack(&mut self, join: JoinId, out: &mut Outbox) {
+        let pending = self
+            .subacks
+            .get_mut(&join)
+            .expect("a join is asked for once");
+        pending.missing -= 1;
+        if pending.missing > 0 {
+            return;
+        }
+        let pending = self.subacks.remove(&join).expect("just seen");
+        let session = self.dispatch.sessions.get(pending.session);
+        let conn = session.and_then(|session| Some(session.link.as_ref()?.conn));
+        if conn == Some(pending.conn) {
+            self.send_suback(pending.session, pending.packet_id, &pending.reasons, out);
+        }
+    }
+
+    fn send_suback(
+        &mut self,
+        id: SessionId,
+        packet_id: PacketId,
+        reasons: &[ReasonCode],
+        out: &mut Outbox,
+    ) {
+        let version = self.session(id).version;
+        let suback = Suback {
+            packet_id,
+            reasons: Reasons::listed(reasons),
+            properties: ReasonProperties::EMPTY,
+        }; // [MQTT-3.8.4-6]
+        self.write(id, out, |buffer| suback.encode(version, buffer));
+    }
+
+    pub(super) fn on_join(
+        &mut self,
+        from: ShardId,
+        join: JoinId,
+        filter: &Arc<TopicFilter>,
+        member: SessionId,
+        since: Instant,
+        out: &mut Outbox,
+    ) {
+        let wish = Wish {
+            shard: from,
+            session: member,
+        };
+        self.dispatch.shares.join_remote(filter, wish, since);
+        out.post(from, ShardMsg::JoinAck { join });
+    }
+
+    /// Ends the membership of a session, which may have ended itself.
+    pub(super) fn leave(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) {
+        let dispatch = &mut self.dispatch;
+        let group = dispatch.shares.leave_local(filter, id);
+        let group = group.expect("sessions and groups agree on members");
+        if let Some(session) = dispatch.sessions.get_mut(id)
+            && let Some(memberships) = &mut session.memberships
+        {
+            memberships.groups.retain(|&other| other != group);
+            if memberships.groups.is_empty() {
+                session.memberships = None;
+            }
+        }
+        let filter = Arc::new(filter.clone());
+        for shard in self.other_shards() {
+            let message = ShardMsg::Leave {
+                filter: filter.clone(),
+                session: id,
+            };
+            out.post(shard, message);
+        }
+    }
+
+    /// A message for a member of this shard, chosen by another one.
+    pub(super) fn on_share(&mut self, now: Instant, share: Share, out: &mut Outbox) {
+        let dispatch = &mut self.dispatch;
+        dispatch.metrics.forwards_received += 1;
+        if share.message.expires_at.is_some_and(|at| at <= now) {
+            dispatch.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+            return;
+        }
+        let Some(group) = dispatch.shares.find(&share.filter) else {
+            // Everyone has left since: it is as if nobody had subscribed.
+            dispatch.metrics.forwards_useless += 1;
+            return;
+        };
+        let mut offering = Offering::of(&share.message);
+        dispatch.begin();
+        dispatch.share_here(now, &mut offering, group, Some(share.wish), share.hops, out);
+    }
+
+    /// Gives what a session that has ended was chosen for to other members: what waited, and what
+    /// was sent with QoS 1 and not acknowledged. Nothing else changes hands [MQTT-4.8.2-5].
+    pub(super) fn pass_on(&mut self, now: Instant, ended: Session, out: &mut Outbox) {
+        if self.is_shutting_down {
+            return; // Every member leaves.
+        }
+        let Session { window, queue, .. } = ended;
+        for delivery in window.into_unacknowledged().chain(queue) {
+            self.pass_on_one(now, &delivery, out);
+        }
+    }
+
+    fn pass_on_one(&mut self, now: Instant, delivery: &Delivery, out: &mut Outbox) {
+        let dispatch = &mut self.dispatch;
+        let group = delivery
+            .share()
+            .and_then(|filter| dispatch.shares.find(filter));
+        let Some(group) = group else { return };
+        if delivery.message.expires_at.is_some_and(|at| at <= now) {
+            dispatch.metrics.drop(DropReason::Expired);
+            return;
+        }
+        let hash = self.routes.hash(delivery.message.topic());
+        let mut offering = Offering::of(&delivery.message);
+        dispatch.begin();
+        dispatch.share_out(now, &mut offering, group, hash, out);
+    }
+}
+
+impl Dispatch {
+    /// Hands a message to one member of a group, wherever it lives.
+    pub(super) fn share_out(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        group: GroupId,
+        topic_hash: u64,
+        out: &mut Outbox,
+    ) {
+        let publisher = offering.parts.publisher;
+        let wish = self.shares.choose(group, topic_hash, publisher);
+        match self.shares.is_own(wish) {
+            true => self.share_here(now, offering, group, Some(wish.session), 0, out),
+            false => self.post_share(offering, group, wish, 0, out),
+        }
+    }
+
+    /// Hands a message to a member of this shard, or to one of another shard if there is a better
+    /// one.
+    pub(super) fn share_here(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        group: GroupId,
+        wish: Option<SessionId>,
+        hops: u8,
+        out: &mut Outbox,
+    ) {
+        let sessions = &self.sessions;
+        let inflight = |id| sessions.get(id).map_or(0, |session| session.window.open());
+        match self.shares.place(group, wish, hops, inflight) {
+            Place::Here(local) => self.offer_shared(now, offering, &local, out),
+            Place::Away(local) => {
+                let qos = min(local.qos, offering.parts.qos);
+                if self.limits.share_queued_while_away || qos == QoS::AtMostOnce {
+                    self.offer_shared(now, offering, &local, out);
+                } else {
+                    self.metrics.drop(DropReason::NoMember);
+                }
+            }
+            Place::There(wish) => self.post_share(offering, group, wish, hops + 1, out),
+            Place::Nowhere => self.metrics.drop(DropReason::NoMember),
+        }
+    }
+
+    fn offer_shared(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        local: &Local,
+        out: &mut Outbox,
+    ) {
+        let terms = Terms {
+            qos: min(local.qos, offering.parts.qos),
+            retain: local.retain_as_published && offering.parts.retain,
+            cause: Cause::Shared(&local.grounds),
+        };
+        self.offer_on(now, offering, local.session, terms, out);
+    }
+
+    fn post_share(
+        &mut self,
+        offering: &mut Offering<'_>,
+        group: GroupId,
+        wish: Wish,
+        hops: u8,
+        out: &mut Outbox,
+    ) {
+        self.metrics.forwards_sent += 1;
+        let share = Share {
+            message: offering.share().clone(),
+            filter: self.shares.filter(group).clone(),
+            wish: wish.session,
+            hops,
+        };
+        out.post(wish.shard, ShardMsg::Share(share));
+    }
+
+    /// Tells the groups of a session how well it can take messages, if that has changed.
+    pub(super) fn note_standing(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if session.memberships.is_none() {
+            return;
+        }
+        let standing = standing_of(session, &self.limits);
+        let memberships = session.memberships.as_mut().expect("just seen");
+        if memberships.standing == standing {
+            return;
+        }
+        memberships.standing = standing;
+        for &group in &memberships.groups {
+            self.shares.set_standing(group, id, standing);
+        }
+    }
+}
+
+/// How well a session can take messages: what it is given goes out at once only if nothing waits.
+fn standing_of(session: &Session, limits: &Limits) -> Standing {
+    let Some(link) = &session.link else {
+        return Standing::Offline;
+    };
+    let is_ready = session.queue.is_empty()
+        && !session.window.has_resends()
+        && session.window.has_room(link.receive_maximum)
+        && link.egress.unsent_bytes() <= limits.unsent_bytes_max;
+    match is_ready {
+        true => Standing::Ready,
+        false => Standing::Online,
+    }
+}

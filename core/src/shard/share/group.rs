@@ -1,0 +1,248 @@
+//! One group of a shared subscription: who is in it, on which shard, and whose turn it is.
+//!
+//! Invariants:
+//! - `rosters` stands in the order of shards, none of them empty.
+//! - a roster changes in the same way on every shard, in the order in which its own shard told: so
+//!   the position of a member is the same everywhere once all has arrived.
+//! - `locals` holds the members of the own shard, as its roster does.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::locals::{Local, Locals, Standing};
+use super::{ShareStrategy, Wish};
+use crate::ids::{SessionId, ShardId};
+use crate::time::Instant;
+use crate::topic::{HintBucket, ShardSet, TopicFilter};
+
+/// A group: a share name and a filter.
+#[derive(Debug)]
+pub struct Group {
+    /// Both, as written.
+    pub filter: Arc<TopicFilter>,
+    /// Where its hints stand.
+    pub bucket: HintBucket,
+    /// The members of this shard.
+    pub locals: Locals,
+    rosters: Vec<Roster>,
+    /// Counts what was given to the group here.
+    turn: usize,
+    /// Counts what was given to another member than the one that was wished.
+    turn_local: usize,
+    /// Who joined first; `None`: to be found out when somebody asks.
+    eldest: Option<Elder>,
+}
+
+/// The members of one shard.
+#[derive(Debug)]
+struct Roster {
+    shard: ShardId,
+    members: Vec<Member>,
+    // No secret seed: slots are handed out by the shard.
+    positions: HashMap<SessionId, u32, FixedState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    session: SessionId,
+    since: Instant,
+}
+
+/// Ordered by age; of the same age by shard and slot, so that all shards agree.
+type Elder = (Instant, ShardId, SessionId);
+
+/// What a strategy may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// Of the topic name, the same on all shards.
+    pub topic: u64,
+    /// Of the publisher, the same on all shards.
+    pub publisher: u64,
+    /// Of nothing.
+    pub random: u64,
+}
+
+impl Group {
+    /// Without members.
+    pub fn new(filter: Arc<TopicFilter>, bucket: HintBucket, turn: usize) -> Group {
+        Group {
+            filter,
+            bucket,
+            locals: Locals::default(),
+            rosters: Vec::new(),
+            turn,
+            turn_local: 0,
+            eldest: None,
+        }
+    }
+
+    /// Nobody is in it on any shard.
+    pub fn is_empty(&self) -> bool {
+        self.rosters.is_empty()
+    }
+
+    /// The shards that have members.
+    pub fn shards(&self) -> ShardSet {
+        self.rosters
+            .iter()
+            .fold(ShardSet::EMPTY, |set, roster| set.with(roster.shard))
+    }
+
+    /// A session of a shard is in the group from now on. Nothing changes if it was before.
+    pub fn join(&mut self, shard: ShardId, session: SessionId, since: Instant) {
+        let at = match self
+            .rosters
+            .binary_search_by_key(&shard, |roster| roster.shard)
+        {
+            Ok(at) => at,
+            Err(at) => {
+                self.rosters.insert(at, Roster::new(shard));
+                at
+            }
+        };
+        if self.rosters[at].join(Member { session, since }) {
+            let joined = (since, shard, session);
+            self.eldest = self.eldest.map(|eldest| eldest.min(joined));
+        }
+    }
+
+    /// A session is in the group no more.
+    pub fn leave(&mut self, shard: ShardId, session: SessionId) {
+        let Ok(at) = self
+            .rosters
+            .binary_search_by_key(&shard, |roster| roster.shard)
+        else {
+            return;
+        };
+        if !self.rosters[at].leave(session) {
+            return;
+        }
+        if self.rosters[at].members.is_empty() {
+            self.rosters.remove(at);
+        }
+        let is_eldest = |(_, its_shard, its_session)| (its_shard, its_session) == (shard, session);
+        if self.eldest.is_some_and(is_eldest) {
+            self.eldest = None;
+        }
+    }
+
+    /// Chooses a member of the shards in `among`, at least one of which has members.
+    pub fn choose(&mut self, strategy: ShareStrategy, marks: Marks, among: ShardSet) -> Wish {
+        let count = self.count(among);
+        assert!(count > 0, "there is somebody to choose");
+        let steady = match strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LeastInFlight => {
+                self.turn = self.turn.wrapping_add(1);
+                return self.member(self.turn % count, among);
+            }
+            ShareStrategy::Random => return self.member(marks.random as usize % count, among),
+            ShareStrategy::Sticky => {
+                if self.eldest.is_none() {
+                    self.eldest = self.find_eldest();
+                }
+                if let Some((_, shard, session)) = self.eldest
+                    && among.contains(shard)
+                {
+                    return Wish { shard, session };
+                }
+                return self.member(0, among);
+            }
+            ShareStrategy::HashClient => marks.publisher,
+            ShareStrategy::HashTopic => marks.topic,
+        };
+        // Whoever is passed over keeps its share of the hashes: only these go elsewhere.
+        let everywhere = self.shards();
+        let all_count = self.count(everywhere);
+        let first = self.member((steady % all_count as u64) as usize, everywhere);
+        match among.contains(first.shard) {
+            true => first,
+            false => self.member((steady % count as u64) as usize, among),
+        }
+    }
+
+    /// A member of this shard for a message that wished for another one or for none: they take
+    /// turns. `least` says how well it has to stand.
+    pub fn substitute(&mut self, least: Standing) -> Option<Local> {
+        let at = self.next_turn(least)?;
+        Some(self.locals.at_least(least)[at].clone())
+    }
+
+    /// Whose turn it is, among the members of this shard that stand that well.
+    pub fn next_turn(&mut self, least: Standing) -> Option<usize> {
+        let count = self.locals.at_least(least).len();
+        self.turn_local = self.turn_local.wrapping_add(1);
+        (count > 0).then(|| self.turn_local % count)
+    }
+
+    fn count(&self, among: ShardSet) -> usize {
+        self.rosters_of(among)
+            .map(|roster| roster.members.len())
+            .sum()
+    }
+
+    /// The member at a position, counted over the rosters of some shards.
+    fn member(&self, mut position: usize, among: ShardSet) -> Wish {
+        for roster in self.rosters_of(among) {
+            match roster.members.get(position) {
+                Some(member) => {
+                    return Wish {
+                        shard: roster.shard,
+                        session: member.session,
+                    };
+                }
+                None => position -= roster.members.len(),
+            }
+        }
+        unreachable!("the caller counted the members");
+    }
+
+    fn rosters_of(&self, among: ShardSet) -> impl Iterator<Item = &Roster> {
+        self.rosters
+            .iter()
+            .filter(move |roster| among.contains(roster.shard))
+    }
+
+    fn find_eldest(&self) -> Option<Elder> {
+        let members = self.rosters.iter().flat_map(|roster| {
+            let shard = roster.shard;
+            roster
+                .members
+                .iter()
+                .map(move |m| (m.since, shard, m.session))
+        });
+        members.min()
+    }
+}
+
+impl Roster {
+    fn new(shard: ShardId) -> Roster {
+        Roster {
+            shard,
+            members: Vec::new(),
+            positions: HashMap::default(),
+        }
+    }
+
+    fn join(&mut self, member: Member) -> bool {
+        if self.positions.contains_key(&member.session) {
+            return false;
+        }
+        let position = u32::try_from(self.members.len()).expect("fewer than 2^32 sessions");
+        self.positions.insert(member.session, position);
+        self.members.push(member);
+        true
+    }
+
+    fn leave(&mut self, session: SessionId) -> bool {
+        let Some(position) = self.positions.remove(&session) else {
+            return false;
+        };
+        self.members.swap_remove(position as usize);
+        if let Some(moved) = self.members.get(position as usize) {
+            self.positions.insert(moved.session, position);
+        }
+        true
+    }
+}

@@ -1,0 +1,225 @@
+//! The members of one group that live on this shard, by how well they can take a message.
+//!
+//! Invariants:
+//! - `members[..ready_count]` are ready, `members[ready_count..online_count]` are connected and
+//!   busy, the rest is away.
+//! - `positions` holds the position of every entry of `members`.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::codec::QoS;
+use crate::ids::SessionId;
+use crate::session::Grounds;
+
+/// How well a member can take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its client is away.
+    Offline,
+    /// Its client is there, but something waits for it already: it is out of quota, or slow.
+    Online,
+    /// What it is given goes out at once.
+    Ready,
+}
+
+/// A member of this shard.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub session: SessionId,
+    /// Granted maximum QoS.
+    pub qos: QoS,
+    /// Keep the RETAIN flag of the PUBLISH.
+    pub retain_as_published: bool,
+    /// The group, and the subscription identifier.
+    pub grounds: Arc<Grounds>,
+}
+
+/// All members of this shard.
+#[derive(Debug, Default)]
+pub struct Locals {
+    members: Vec<Local>,
+    // No secret seed: slots are handed out by the shard.
+    positions: HashMap<SessionId, u32, FixedState>,
+    ready_count: usize,
+    online_count: usize,
+}
+
+impl Locals {
+    /// Adds a member; it is away until `set` says otherwise. Replaces the terms of one that is here.
+    pub fn insert(&mut self, local: Local) {
+        if let Some(position) = self.position(local.session) {
+            self.members[position] = local;
+            return;
+        }
+        let position = u32::try_from(self.members.len()).expect("fewer than 2^32 sessions");
+        self.positions.insert(local.session, position);
+        self.members.push(local);
+    }
+
+    /// Takes a member out. False if there was none.
+    pub fn remove(&mut self, session: SessionId) -> bool {
+        if self.position(session).is_none() {
+            return false;
+        }
+        self.set(session, Standing::Offline);
+        let position = self.position(session).expect("just seen");
+        self.positions.remove(&session);
+        self.members.swap_remove(position);
+        if let Some(moved) = self.members.get(position) {
+            self.positions.insert(moved.session, position as u32);
+        }
+        true
+    }
+
+    /// Notes how well a member can take messages.
+    pub fn set(&mut self, session: SessionId, standing: Standing) {
+        let position = self
+            .position(session)
+            .expect("only members have a standing");
+        let former = self.standing_at(position);
+        let mut at = position;
+        // One step at a time: each is one exchange at a border between two parts.
+        if former == Standing::Ready && standing < Standing::Ready {
+            self.ready_count -= 1;
+            at = self.exchange(at, self.ready_count);
+        }
+        if former >= Standing::Online && standing == Standing::Offline {
+            self.online_count -= 1;
+            self.exchange(at, self.online_count);
+            return;
+        }
+        if former == Standing::Offline && standing >= Standing::Online {
+            at = self.exchange(at, self.online_count);
+            self.online_count += 1;
+        }
+        if former < Standing::Ready && standing == Standing::Ready {
+            self.exchange(at, self.ready_count);
+            self.ready_count += 1;
+        }
+    }
+
+    /// A member, and how well it can take a message.
+    pub fn get(&self, session: SessionId) -> Option<(&Local, Standing)> {
+        let position = self.position(session)?;
+        Some((&self.members[position], self.standing_at(position)))
+    }
+
+    /// Members that stand that well, or better.
+    pub fn at_least(&self, least: Standing) -> &[Local] {
+        match least {
+            Standing::Ready => self.ready(),
+            Standing::Online => self.online(),
+            Standing::Offline => &self.members,
+        }
+    }
+
+    /// Members that take a message at once.
+    pub fn ready(&self) -> &[Local] {
+        &self.members[..self.ready_count]
+    }
+
+    /// Members whose client is there, ready or not.
+    pub fn online(&self) -> &[Local] {
+        &self.members[..self.online_count]
+    }
+
+    fn position(&self, session: SessionId) -> Option<usize> {
+        self.positions.get(&session).map(|&at| at as usize)
+    }
+
+    fn standing_at(&self, position: usize) -> Standing {
+        if position < self.ready_count {
+            Standing::Ready
+        } else if position < self.online_count {
+            Standing::Online
+        } else {
+            Standing::Offline
+        }
+    }
+
+    /// Lets two members change places; gives the place of the first one.
+    fn exchange(&mut self, one: usize, other: usize) -> usize {
+        if one != other {
+            self.members.swap(one, other);
+            for position in [one, other] {
+                self.positions
+                    .insert(self.members[position].session, position as u32);
+            }
+        }
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::super::random::Random;
+    use super::*;
+
+    #[test]
+    fn the_parts_are_those_of_a_list_of_members_and_standings() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let mut below = |end: u64| random.next() % end;
+            let mut locals = Locals::default();
+            let mut model: BTreeMap<SessionId, (QoS, Standing)> = BTreeMap::new();
+            for _ in 0..1000 {
+                let session = SessionId {
+                    index: below(12) as u32,
+                    generation: 0,
+                };
+                let standing =
+                    [Standing::Offline, Standing::Online, Standing::Ready][below(3) as usize];
+                let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][below(2) as usize];
+                match below(4) {
+                    0 => {
+                        locals.insert(local(session, qos));
+                        model.entry(session).or_insert((qos, Standing::Offline)).0 = qos;
+                    }
+                    1 => assert_eq!(locals.remove(session), model.remove(&session).is_some()),
+                    _ => {
+                        if let Some(known) = model.get_mut(&session) {
+                            known.1 = standing;
+                            locals.set(session, standing);
+                        }
+                    }
+                }
+                check(&locals, &model, seed);
+            }
+        }
+    }
+
+    fn check(locals: &Locals, model: &BTreeMap<SessionId, (QoS, Standing)>, seed: u64) {
+        for (&session, &(qos, standing)) in model {
+            let found = locals.get(session).map(|(local, at)| (local.qos, at));
+            assert_eq!(found, Some((qos, standing)), "seed {seed}");
+        }
+        for (part, least) in [
+            (locals.ready(), Standing::Ready),
+            (locals.online(), Standing::Online),
+            (locals.at_least(Standing::Offline), Standing::Offline),
+        ] {
+            let mut found: Vec<SessionId> = part.iter().map(|local| local.session).collect();
+            found.sort_unstable();
+            let wanted = model.iter().filter(|(_, (_, standing))| *standing >= least);
+            assert!(
+                found.iter().eq(wanted.map(|(session, _)| session)),
+                "seed {seed}"
+            );
+        }
+        assert_eq!(locals.positions.len(), model.len());
+    }
+
+    fn local(session: SessionId, qos: QoS) -> Local {
+        Local {
+            session,
+            qos,
+            retain_as_published: false,
+            grounds: Arc::default(),
+        }
+    }
+}
