@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -26,12 +26,13 @@ use crate::inbox::Inbox;
 use crate::listener::{self, Listener};
 use crate::reactor::{Core, Progress, Reactor, Shared};
 use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
+use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
 
 /// What a broker is made with.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, and for what.
+    pub listen: Vec<ListenerConfig>,
     /// How many shards; `1..=64`.
     pub shards: usize,
     /// The CPU of each shard. Empty: the first ones that this process may use; no pinning if there
@@ -56,7 +57,7 @@ impl Default for BrokerConfig {
     /// One shard on the loopback address.
     fn default() -> BrokerConfig {
         BrokerConfig {
-            listen: vec![([127, 0, 0, 1], 1883).into()],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883)).into()],
             shards: 1,
             cores: Vec::new(),
             limits: Limits::default(),
@@ -72,7 +73,9 @@ impl Default for BrokerConfig {
 /// A running broker. Runs until [`Broker::shutdown`]; dropping it does not end it.
 #[derive(Debug)]
 pub struct Broker {
-    addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
+    stacks: Vec<Arc<Stack>>,
+    terms_generation: Arc<AtomicU64>,
     inboxes: Arc<[Inbox]>,
     counters: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
@@ -114,12 +117,15 @@ impl Broker {
     {
         check_shards(config)?;
         let cores = assign_cores(config)?;
-        let (sockets, addresses) = open_listeners(config)?;
+        let stacks = load_stacks(config)?;
+        let (sockets, endpoints) = open_listeners(config)?;
         let inboxes: Result<Arc<[Inbox]>, _> = (0..config.shards)
             .map(|_| Inbox::new(config.inbox_messages_max))
             .collect();
         let mut broker = Broker {
-            addresses,
+            endpoints,
+            stacks,
+            terms_generation: Arc::new(AtomicU64::new(0)),
             inboxes: inboxes.map_err(|e| system_error("create an eventfd", e))?,
             counters: Vec::new(),
             threads: Vec::new(),
@@ -134,11 +140,15 @@ impl Broker {
                 id: ShardId::new(index),
                 cpu,
                 ring: config.ring,
-                listeners: sockets.into_iter().map(Listener::new).collect(),
+                listeners: (sockets.into_iter().zip(&broker.stacks))
+                    .map(|(socket, stack)| Listener::new(socket, Arc::clone(stack)))
+                    .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
                     connections: Arc::clone(&connections),
                     connections_max: config.connections_max,
+                    partial_bytes_max: config.limits.partial_bytes_max,
+                    terms_generation: Arc::clone(&broker.terms_generation),
                     counters,
                 },
             };
@@ -159,8 +169,52 @@ impl Broker {
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
-    pub fn local_addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The TCP addresses of [`Broker::endpoints`].
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.endpoints.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        });
+        addresses.collect()
+    }
+
+    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that the
+    /// broker was started with, in the same order; their files may be others. Nothing changes before
+    /// [`Broker::publish_tls`].
+    ///
+    /// # Errors
+    /// What is wrong, by listener: all of it.
+    pub fn load_tls(listeners: &[ListenerConfig]) -> Result<TlsReload, Vec<StartError>> {
+        let mut terms = Vec::new();
+        let mut errors = Vec::new();
+        for listener in listeners {
+            match Stack::load_terms(listener) {
+                Ok(loaded) => terms.push(loaded),
+                Err(problem) => errors.push(tls_error(listener, problem)),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(TlsReload { terms }),
+            false => Err(errors),
+        }
+    }
+
+    /// Puts what was read in force: for every connection to come, and for those that are there:
+    /// clients whose certificates would not be accepted any more are closed. Nobody else notices.
+    pub fn publish_tls(&self, reload: TlsReload) {
+        for (stack, terms) in self.stacks.iter().zip(reload.terms) {
+            if let Some(terms) = terms {
+                stack.replace_terms(terms);
+            }
+        }
+        self.terms_generation.fetch_add(1, Ordering::Release);
+        for inbox in self.inboxes.iter() {
+            inbox.nudge();
+        }
     }
 
     /// The counters of each shard.
@@ -185,6 +239,7 @@ impl Broker {
                 std::panic::resume_unwind(panic);
             }
         }
+        remove_sockets(&self.endpoints);
     }
 
     /// Ends the shards that already run, after another one could not start.
@@ -193,8 +248,16 @@ impl Broker {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        remove_sockets(&self.endpoints);
         error
     }
+}
+
+/// Terms of TLS that were read and checked, for [`Broker::publish_tls`].
+#[derive(Debug)]
+pub struct TlsReload {
+    /// In the order of the listeners; `None`: no TLS.
+    terms: Vec<Option<TlsTerms>>,
 }
 
 /// What a shard's thread is started with.
@@ -341,21 +404,47 @@ fn assign_cores(config: &BrokerConfig) -> Result<Vec<Option<usize>>, StartError>
     }
 }
 
-/// For each shard its sockets, one per address; and the addresses with real ports.
-fn open_listeners(
-    config: &BrokerConfig,
-) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), StartError> {
+fn load_stacks(config: &BrokerConfig) -> Result<Vec<Arc<Stack>>, StartError> {
+    let stacks = config.listen.iter().map(|listener| {
+        let loaded = Stack::load(listener).map(Arc::new);
+        loaded.map_err(|problem| tls_error(listener, problem))
+    });
+    stacks.collect()
+}
+
+fn tls_error(listener: &ListenerConfig, problem: TlsProblem) -> StartError {
+    StartError::Tls {
+        endpoint: listener.endpoint.clone(),
+        problem,
+    }
+}
+
+/// Unix sockets outlive whoever made them.
+fn remove_sockets(endpoints: &[Endpoint]) {
+    for endpoint in endpoints {
+        if let Endpoint::Unix(path) = endpoint {
+            // Gone already, or not ours to remove: the next start finds out.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// For each shard its sockets, one per listener; and where they listen, with real ports.
+fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpoint>), StartError> {
     let mut by_shard: Vec<Vec<OwnedFd>> = (0..config.shards).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for &address in &config.listen {
-        let opened = listener::open(address, config.shards);
-        let (sockets, local) = opened.map_err(|errno| bind_error(address, errno))?;
-        addresses.push(local);
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for ListenerConfig { endpoint, .. } in &config.listen {
+        let opened = listener::open(endpoint, config.shards);
+        let (sockets, local) = opened.map_err(|errno| {
+            remove_sockets(&endpoints);
+            bind_error(endpoint.clone(), errno)
+        })?;
+        endpoints.push(local);
         for (shard, socket) in by_shard.iter_mut().zip(sockets) {
             shard.push(socket);
         }
     }
-    Ok((by_shard, addresses))
+    Ok((by_shard, endpoints))
 }
 
 /// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by the

@@ -49,6 +49,14 @@ counters! {
     refused,
     /// Times that accepting paused, because the process or the machine was out of descriptors.
     accept_pauses,
+    /// TLS handshakes that ended well.
+    tls_handshakes,
+    /// Those of them that went on with an earlier session.
+    tls_resumed,
+    /// Connections that a layer below MQTT ended: PROXY, TLS, WebSocket.
+    transports_failed,
+    /// Connections that came from no trusted proxy, to a listener for proxies.
+    proxies_refused,
     /// Connections that moved to another shard.
     moved,
     /// Connections closed.

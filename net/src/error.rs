@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 use rustix::io::Errno;
+
+use crate::transport::{Endpoint, TlsProblem};
 
 /// Why a broker cannot start. The text says what is wrong and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,16 @@ pub enum StartError {
     /// An address cannot be listened on.
     Listen {
         /// As configured.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Why.
         problem: ListenProblem,
+    },
+    /// A file of TLS cannot be used.
+    Tls {
+        /// Of which listener.
+        endpoint: Endpoint,
+        /// Why.
+        problem: TlsProblem,
     },
     /// io_uring cannot be used.
     Ring(RingProblem),
@@ -112,8 +120,11 @@ impl fmt::Display for StartError {
                 "CPU {cpu} does not exist, or this process may not use it: list CPUs that \
                  `taskset -p` shows as allowed, or none"
             ),
-            StartError::Listen { address, problem } => {
-                write!(f, "cannot listen on {address}: {problem}")
+            StartError::Listen { endpoint, problem } => {
+                write!(f, "cannot listen on {endpoint}: {problem}")
+            }
+            StartError::Tls { endpoint, problem } => {
+                write!(f, "cannot speak TLS on {endpoint}: {problem}")
             }
             StartError::Ring(problem) => write!(f, "cannot use io_uring: {problem}"),
             StartError::Executor { message } => write!(
@@ -204,7 +215,7 @@ impl fmt::Display for RingProblem {
 }
 
 /// Names what is wrong with a listening address.
-pub(crate) fn bind_error(address: SocketAddr, errno: Errno) -> StartError {
+pub(crate) fn bind_error(endpoint: Endpoint, errno: Errno) -> StartError {
     let problem = match errno {
         Errno::ADDRINUSE => ListenProblem::InUse,
         Errno::ACCESS | Errno::PERM => ListenProblem::Forbidden,
@@ -213,7 +224,7 @@ pub(crate) fn bind_error(address: SocketAddr, errno: Errno) -> StartError {
         Errno::MFILE | Errno::NFILE => ListenProblem::Descriptors,
         other => ListenProblem::Other(other.raw_os_error()),
     };
-    StartError::Listen { address, problem }
+    StartError::Listen { endpoint, problem }
 }
 
 /// Names what is wrong with io_uring, from the error of its setup.
@@ -276,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_listener_error_names_the_address_and_the_fix() {
-        let address = "[::1]:80".parse().unwrap();
+        let address = Endpoint::Tcp("[::1]:80".parse().unwrap());
         for (errno, fix) in [
             (Errno::ADDRINUSE, "ss -ltnp"),
             (Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
@@ -284,7 +295,7 @@ mod tests {
             (Errno::AFNOSUPPORT, "disable_ipv6"),
             (Errno::MFILE, "ulimit -n"),
         ] {
-            let text = bind_error(address, errno).to_string();
+            let text = bind_error(address.clone(), errno).to_string();
             assert!(text.contains("[::1]:80") && text.contains(fix), "{text}");
         }
     }

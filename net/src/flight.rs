@@ -10,6 +10,8 @@ pub struct Flight {
     /// `sent <= size`.
     sent: usize,
     size: usize,
+    /// Of an encoded flight: how many bytes of the core it carries.
+    carried: Option<u32>,
 }
 
 impl Flight {
@@ -20,13 +22,33 @@ impl Flight {
             output,
             sent: 0,
             size,
+            carried: None,
         }
     }
 
-    /// Notes that the socket took `size` more bytes.
-    pub fn advance(&mut self, size: u32) {
+    /// An output that layers below MQTT have made of `carried` bytes of the core.
+    pub fn encoded(output: Output, carried: u32) -> Flight {
+        Flight {
+            carried: Some(carried),
+            ..Flight::new(output)
+        }
+    }
+
+    /// It is not the core's own output.
+    pub fn is_encoded(&self) -> bool {
+        self.carried.is_some()
+    }
+
+    /// Notes that the socket took `size` more bytes. Gives how many of the core's bytes left with
+    /// them: those of an encoded flight leave with its last byte.
+    pub fn advance(&mut self, size: u32) -> u32 {
         self.sent += size as usize;
         assert!(self.sent <= self.size, "the kernel sent more than it got");
+        match self.carried {
+            None => size,
+            Some(carried) if self.is_landed() => carried,
+            Some(_) => 0,
+        }
     }
 
     /// The socket has taken everything.

@@ -20,6 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::atomics::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::park::Park;
 use crate::slot::Newcomer;
+use crate::transport::Transport;
 
 /// What can lie in an inbox.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) enum Mail {
 pub(crate) struct Moved {
     pub(crate) socket: OwnedFd,
     pub(crate) newcomer: Newcomer,
+    pub(crate) transport: Option<Box<Transport>>,
     /// Everything received so far.
     pub(crate) bytes: Vec<u8>,
 }

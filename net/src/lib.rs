@@ -19,14 +19,16 @@ mod reactor;
 #[allow(unsafe_code)]
 pub mod ring;
 mod slot;
+pub mod transport;
 
-pub use broker::{Broker, BrokerConfig};
+pub use broker::{Broker, BrokerConfig, TlsReload};
 pub use counters::Counts;
 pub use error::{ListenProblem, RingProblem, StartError};
 pub use reactor::Core;
 #[doc(hidden)]
 pub use reactor::rig;
 pub use ring::{RingConfig, Wait};
+pub use transport::{Endpoint, ListenerConfig};
 
 /// The atomics of the inbox and its handshake; the models in `tests` put loom's in their place.
 mod atomics {

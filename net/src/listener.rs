@@ -1,16 +1,24 @@
-//! Listening sockets: one per shard and address, so that the kernel spreads connections over shards.
+//! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
+//! shards. A Unix socket is one, which all shards accept from.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::sync::Arc;
 
 use ringmq_core::time::Instant;
-use rustix::io::Errno;
+use rustix::fs::unlink;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
 };
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, ipproto,
+    listen, socket_with,
 };
+
+use crate::transport::{Endpoint, Stack};
 
 /// A listening socket of one shard, and what its accept does.
 #[derive(Debug)]
@@ -19,6 +27,8 @@ pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     /// The accept.
     pub(crate) accepting: Accepting,
+    /// The layers of its connections.
+    pub(crate) stack: Arc<Stack>,
 }
 
 /// What the multishot accept of a listener does.
@@ -39,17 +49,58 @@ pub(crate) enum Accepting {
 
 impl Listener {
     /// Its accept starts with the first turn.
-    pub(crate) fn new(socket: OwnedFd) -> Listener {
+    pub(crate) fn new(socket: OwnedFd, stack: Arc<Stack>) -> Listener {
         Listener {
             socket,
+            stack,
             accepting: Accepting::Ended,
         }
     }
 }
 
-/// Opens `count` listening sockets on one address, and says which address that is: port 0 takes a
-/// free one, the same for all.
-pub(crate) fn open(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
+/// Opens listening sockets for `count` shards, and says where they listen: port 0 takes a free one,
+/// the same for all.
+pub(crate) fn open(endpoint: &Endpoint, count: usize) -> Result<(Vec<OwnedFd>, Endpoint), Errno> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let (sockets, local) = open_tcp(*address, count)?;
+            Ok((sockets, Endpoint::Tcp(local)))
+        }
+        Endpoint::Unix(path) => Ok((open_unix(path, count)?, endpoint.clone())),
+    }
+}
+
+fn open_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    if let Err(errno) = bind(&socket, &address) {
+        if errno != Errno::ADDRINUSE || !is_abandoned(path, &address) {
+            return Err(errno);
+        }
+        unlink(path)?;
+        bind(&socket, &address)?;
+    }
+    listen(&socket, BACKLOG)?;
+    let others = (1..count).map(|_| fcntl_dupfd_cloexec(&socket, 0));
+    let mut sockets = others.collect::<Result<Vec<_>, _>>()?;
+    sockets.push(socket);
+    Ok(sockets)
+}
+
+/// A socket that an earlier run left behind: nobody answers at it.
+fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    is_socket && probe.is_ok_and(|probe| connect(&probe, address) == Err(Errno::CONNREFUSED))
+}
+
+fn open_tcp(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
     // Sockets that share a port would share it with any other process of this user as well, which
     // would take half of the connections. A plain bind first finds out if somebody is there.
     let probe = socket(address)?;
@@ -98,7 +149,7 @@ mod tests {
     #[test]
     fn all_listeners_of_an_address_share_the_free_port_that_was_found() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let (sockets, local) = open(address.parse().unwrap(), 3).unwrap();
+            let (sockets, local) = open_tcp(address.parse().unwrap(), 3).unwrap();
             assert_ne!(local.port(), 0);
             for socket in &sockets {
                 assert_eq!(local_address(socket), Some(local));
@@ -108,7 +159,24 @@ mod tests {
 
     #[test]
     fn a_port_that_another_broker_shares_among_its_shards_is_in_use() {
-        let (_sockets, local) = open("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        assert_eq!(open(local, 2).unwrap_err(), Errno::ADDRINUSE);
+        let (_sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(open_tcp(local, 2).unwrap_err(), Errno::ADDRINUSE);
+    }
+
+    #[test]
+    fn a_unix_socket_that_nobody_answers_at_is_taken_over_and_nothing_else_is() {
+        let folder = std::env::temp_dir().join(format!("ringmq-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let sockets = open_unix(&path, 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        assert_eq!(open_unix(&path, 1).unwrap_err(), Errno::ADDRINUSE);
+        drop(sockets);
+        drop(open_unix(&path, 1).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(open_unix(&path, 1).unwrap_err(), Errno::ADDRINUSE);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

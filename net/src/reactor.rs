@@ -11,12 +11,14 @@
 //! - while a message to another shard does not fit its inbox, nothing is read from sockets, but the
 //!   own inbox is drained: kinds of messages form a DAG, so this ends.
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
+//! - `partial_bytes` is the memory of the layers below MQTT for what has come in part.
 //!
-//! The subjects: `accept`, `receive`, `transmit`, `post`, `close`, `handover`, `shutdown`.
+//! The subjects: `accept`, `receive`, `transmit`, `layers`, `post`, `close`, `handover`, `shutdown`.
 
 mod accept;
 mod close;
 mod handover;
+mod layers;
 mod post;
 mod receive;
 pub mod rig;
@@ -27,10 +29,10 @@ mod transmit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use ringmq_core::connection::Output;
+use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Event, Outbox, Shard};
 use ringmq_core::time::Instant;
@@ -40,6 +42,7 @@ use crate::inbox::{Inbox, Mail, Moved};
 use crate::listener::{Accepting, Listener};
 use crate::ring::{Completion, Received, Ring, Submission};
 use crate::slot::Slots;
+use crate::transport::Scratch;
 
 /// The state machine that a reactor drives; see [`Shard`].
 pub trait Core {
@@ -86,6 +89,10 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Most connections of the broker.
     pub(crate) connections_max: usize,
+    /// Most bytes that the layers of a shard's connections hold of what has come in part.
+    pub(crate) partial_bytes_max: u64,
+    /// Grows when listeners have new terms of TLS.
+    pub(crate) terms_generation: Arc<AtomicU64>,
     /// Where this shard publishes its counters.
     pub(crate) counters: Arc<Counters>,
 }
@@ -121,6 +128,17 @@ pub(crate) struct Reactor<R, C> {
     first: Vec<Received>,
     /// A message did not fit an inbox.
     stalled: bool,
+    /// Buffers of the layers below MQTT, and what they wait for.
+    scratch: Scratch,
+    wires: BufferPool,
+    partial_bytes: usize,
+    /// Connections whose TLS handshake is to go on, in the order of their coming. Each stands here
+    /// once.
+    handshakes: VecDeque<ConnId>,
+    /// Connections to look at, because the terms of TLS have changed.
+    rechecks: Vec<ConnId>,
+    terms_seen: u64,
+    failures_logged: layers::LogSpan,
     /// Connections that are on their way out of this shard.
     departures: VecDeque<(ShardId, Box<Moved>)>,
     /// Connections that close when they are flushed, with the time at which they are cut. All get
@@ -161,6 +179,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             held: VecDeque::new(),
             first: Vec::new(),
             stalled: false,
+            scratch: Scratch::default(),
+            wires: BufferPool::new(),
+            partial_bytes: 0,
+            handshakes: VecDeque::new(),
+            rechecks: Vec::new(),
+            terms_seen: 0,
+            failures_logged: layers::LogSpan::default(),
             departures: VecDeque::new(),
             flushes: VecDeque::new(),
             timer: None,
@@ -178,6 +203,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.inbox().take_nudge();
         self.take_completions(now);
         self.take_mail(now);
+        self.advance_handshakes(now);
+        self.recheck_terms(now);
         self.check_deadlines(now);
         self.flush_posts();
         self.transmit_all(now);
@@ -355,6 +382,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || !(outbox.dirty.is_empty() && outbox.closes.is_empty() && outbox.handovers.is_empty())
             || !(self.sent.is_empty() && self.first.is_empty() && outbox.readings.is_empty())
             || !(self.rearm.is_empty() || self.stalled)
+            || !(self.handshakes.is_empty() || self.stalled)
+            || !self.rechecks.is_empty()
     }
 
     /// Sets the timer for the next deadline, unless it fires before that anyway. Only a parked

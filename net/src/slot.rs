@@ -8,12 +8,13 @@
 //!
 //! Not here: what to do next with a slot (`reactor`), buffers in flight (`ring`).
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::CloseCause;
+use ringmq_core::shard::{CloseCause, PeerIdentity};
 use ringmq_core::time::Instant;
+
+use crate::transport::Transport;
 
 /// One socket.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Slot {
     pub(crate) phase: Phase,
     /// Set until the connection is home.
     pub(crate) newcomer: Option<Box<Newcomer>>,
+    /// The layers between the socket and MQTT; `None`: there are none.
+    pub(crate) transport: Option<Box<Transport>>,
     /// Operations in flight.
     ops: u8,
     /// A receive is in flight, one-shot or multishot.
@@ -61,8 +64,8 @@ pub(crate) enum Phase {
 /// What has to travel along if the connection turns out to live on another shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Newcomer {
-    /// Address of the peer, if it has one.
-    pub(crate) peer: Option<SocketAddr>,
+    /// Who is there, as far as that is known.
+    pub(crate) peer: PeerIdentity,
     /// When the listener accepted the connection.
     pub(crate) since: Instant,
 }
@@ -121,6 +124,7 @@ impl Slots {
         &mut self,
         socket: OwnedFd,
         newcomer: Newcomer,
+        transport: Option<Box<Transport>>,
     ) -> Result<ConnId, OwnedFd> {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -131,6 +135,7 @@ impl Slots {
                     generation: 0,
                     phase: Phase::Free,
                     newcomer: None,
+                    transport: None,
                     ops: 0,
                     receiving: false,
                     paused: false,
@@ -145,6 +150,7 @@ impl Slots {
         slot.socket = Some(socket);
         slot.phase = Phase::Open;
         slot.newcomer = Some(Box::new(newcomer));
+        slot.transport = transport;
         slot.ended = false;
         slot.paused = false;
         slot.pausing = false;
@@ -168,6 +174,7 @@ impl Slots {
         slot.phase = Phase::Free;
         slot.socket = None;
         slot.newcomer = None;
+        slot.transport = None;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(conn.index);
     }
@@ -199,7 +206,7 @@ mod tests {
 
     fn newcomer() -> Newcomer {
         Newcomer {
-            peer: None,
+            peer: PeerIdentity::default(),
             since: Instant::ZERO,
         }
     }
@@ -212,9 +219,9 @@ mod tests {
     #[test]
     fn a_freed_slot_is_used_again_under_another_generation() {
         let mut slots = Slots::new();
-        let first = slots.insert(socket(), newcomer()).unwrap();
+        let first = slots.insert(socket(), newcomer(), None).unwrap();
         slots.free(first);
-        let second = slots.insert(socket(), newcomer()).unwrap();
+        let second = slots.insert(socket(), newcomer(), None).unwrap();
         assert_eq!(first.index, second.index);
         assert!(slots.get(first).is_none());
         assert!(slots.get(second).is_some());
@@ -225,7 +232,7 @@ mod tests {
     #[should_panic(expected = "still works on this slot")]
     fn a_slot_with_an_operation_in_flight_cannot_be_freed() {
         let mut slots = Slots::new();
-        let conn = slots.insert(socket(), newcomer()).unwrap();
+        let conn = slots.insert(socket(), newcomer(), None).unwrap();
         slots.get(conn).unwrap().op_started();
         slots.free(conn);
     }

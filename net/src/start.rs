@@ -118,7 +118,7 @@ fn start_deadline() {
 
 fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
     BrokerConfig {
-        listen: settings.listen.clone(),
+        listen: settings.listen.iter().copied().map(Into::into).collect(),
         shards: plan.shards,
         cores: plan.cores.clone(),
         limits: settings.limits.clone(),

@@ -160,7 +160,8 @@ impl Core for Puppet {
                     out.closes.push(Close { conn, flush: true });
                 }
             }
-            Event::Persisted { .. }
+            Event::Identified { .. }
+            | Event::Persisted { .. }
             | Event::ShellCounted { .. }
             | Event::AuthDecided { .. }
             | Event::AccessReplaced { .. } => {}
@@ -204,7 +205,7 @@ fn start(config: BrokerConfig) -> (Broker, Receiver<Report>) {
 
 fn config(shards: usize) -> BrokerConfig {
     BrokerConfig {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         shards,
         ring: RingConfig {
             entries: 256,
@@ -240,9 +241,9 @@ fn stop(broker: Broker) {
 
 #[test]
 fn bytes_come_back_on_ipv4_and_ipv6() {
-    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse().unwrap());
+    let listen = ["127.0.0.1:0", "[::1]:0"].map(|a| a.parse::<SocketAddr>().unwrap());
     let (broker, reports) = start(BrokerConfig {
-        listen: listen.to_vec(),
+        listen: listen.iter().copied().map(Into::into).collect(),
         ..config(1)
     });
     for address in broker.local_addresses() {

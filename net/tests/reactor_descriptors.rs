@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn a_broker_out_of_descriptors_keeps_its_clients_does_not_spin_and_recovers() {
     };
     setrlimit(Resource::Nofile, limit).unwrap();
     let broker = Broker::start(&BrokerConfig {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         ..BrokerConfig::default()
     })
     .unwrap();

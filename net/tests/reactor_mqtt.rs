@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use ringmq::{Broker, BrokerConfig, ListenProblem, StartError};
+use ringmq::{Broker, BrokerConfig, Endpoint, ListenProblem, StartError};
 
 fn start(shards: usize) -> Broker {
     Broker::start(&BrokerConfig {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         shards,
         ..BrokerConfig::default()
     })
@@ -143,7 +143,7 @@ fn a_broker_that_cannot_start_says_why_and_leaves_nothing_behind() {
     let taken = broker.local_addresses()[0];
     let with = |listen: &str, shards, cores: &[usize]| {
         let config = BrokerConfig {
-            listen: vec![listen.parse().unwrap()],
+            listen: vec![listen.parse::<SocketAddr>().unwrap().into()],
             shards,
             cores: cores.to_vec(),
             ..BrokerConfig::default()
@@ -151,13 +151,13 @@ fn a_broker_that_cannot_start_says_why_and_leaves_nothing_behind() {
         Broker::start(&config).unwrap_err()
     };
     let in_use = StartError::Listen {
-        address: taken,
+        endpoint: Endpoint::Tcp(taken),
         problem: ListenProblem::InUse,
     };
     assert_eq!(with(&taken.to_string(), 2, &[]), in_use);
     let address = "192.0.2.1:1883".parse().unwrap();
     let not_local = StartError::Listen {
-        address,
+        endpoint: Endpoint::Tcp(address),
         problem: ListenProblem::NotLocal,
     };
     assert_eq!(with("192.0.2.1:1883", 1, &[]), not_local);

@@ -23,6 +23,14 @@ pub enum Event<'a> {
         /// handover.
         since: Instant,
     },
+    /// A layer below MQTT has told who is there: in place of what `Accepted` said. Comes before the
+    /// first bytes, if it comes.
+    Identified {
+        /// A live connection.
+        conn: ConnId,
+        /// Who is at the other end.
+        peer: PeerIdentity,
+    },
     /// Bytes came in, plaintext, cut anywhere; valid for this call only.
     Received {
         /// A live connection.
@@ -86,6 +94,8 @@ pub enum Event<'a> {
 pub struct PeerIdentity {
     /// Address of the peer; `None` for a Unix socket.
     pub address: Option<SocketAddr>,
+    /// The verified name in its certificate, if the listener takes one from there.
+    pub name: Option<Arc<str>>,
 }
 
 /// Why a connection ended, seen from the socket.
@@ -95,6 +105,8 @@ pub enum CloseCause {
     PeerClosed,
     /// The shard asked for it.
     Requested,
+    /// What it sent is not of the layers below MQTT (PROXY, TLS, WebSocket) that its listener has.
+    TransportFailed,
     /// The socket failed; the number is the errno.
     Failed(i32),
     /// The connection moved to its home shard.

@@ -162,6 +162,7 @@ impl Shard {
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, out),
+            Event::Identified { conn, peer } => self.on_identified(conn, peer),
             Event::Received { conn, bytes } => self.on_received(now, conn, bytes, out),
             Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),

@@ -78,6 +78,20 @@ impl Shard {
         }
     }
 
+    pub(super) fn on_identified(&mut self, conn: ConnId, peer: PeerIdentity) {
+        match self.connections.get_mut(conn) {
+            Some(Connection::AwaitConnect(waiting)) => waiting.peer = peer,
+            // It was closed in the same turn.
+            Some(
+                Connection::Vacant
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => {}
+        }
+    }
+
     /// Bytes of a connection that has not sent its CONNECT whole.
     pub(super) fn on_received_first(
         &mut self,

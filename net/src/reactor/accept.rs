@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::counters::count;
 use crate::listener::Accepting;
 use crate::ring::{Receive, Ring};
 use crate::slot::Newcomer;
+use crate::transport::Transport;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn on_accepted(
@@ -32,7 +34,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         match result {
             Ok(socket) => {
                 count!(self.counts, accepted);
-                self.welcome(now, socket);
+                self.welcome(now, listener, socket);
             }
             // The connection was gone before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR | Errno::AGAIN | Errno::PROTO) => {}
@@ -42,16 +44,25 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    fn welcome(&mut self, now: Instant, socket: OwnedFd) {
+    fn welcome(&mut self, now: Instant, listener: usize, socket: OwnedFd) {
+        let stack = Arc::clone(&self.listeners[listener].stack);
+        let address = peer_of(&socket);
+        if !stack.lets_in(address) {
+            count!(self.counts, proxies_refused);
+            return; // Drops the socket, which closes it.
+        }
         if self.ending.is_some() || !self.take_place() {
             count!(self.counts, refused);
             return; // Drops the socket, which closes it.
         }
         let newcomer = Newcomer {
-            peer: peer_of(&socket),
+            peer: PeerIdentity {
+                address,
+                name: None,
+            },
             since: now,
         };
-        self.admit(now, socket, newcomer, &[]);
+        self.admit(now, socket, newcomer, stack.transport(), &[]);
     }
 
     /// Counts one more connection of the broker, unless it has as many as it may have.
@@ -70,13 +81,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         now: Instant,
         socket: OwnedFd,
         newcomer: Newcomer,
+        transport: Option<Box<Transport>>,
         bytes: &[u8],
     ) {
         let since = newcomer.since;
-        let peer = PeerIdentity {
-            address: newcomer.peer,
-        };
-        let conn = match self.slots.insert(socket, newcomer) {
+        let peer = newcomer.peer.clone();
+        let has_layers = transport.is_some();
+        let conn = match self.slots.insert(socket, newcomer, transport) {
             Ok(conn) => conn,
             Err(_socket) => {
                 count!(self.counts, refused);
@@ -89,6 +100,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if !bytes.is_empty() {
             let received = Event::Received { conn, bytes };
             self.core.handle(now, received, &mut self.outbox);
+        }
+        if has_layers {
+            self.settle_in(now, conn);
         }
         self.rearm.push(conn);
     }

@@ -30,7 +30,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.outbox.closes = closes;
     }
 
-    fn start_flush(&mut self, now: Instant, conn: ConnId) {
+    pub(super) fn start_flush(&mut self, now: Instant, conn: ConnId) {
         let Some(slot) = self.slots.get(conn) else {
             return;
         };
@@ -126,6 +126,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
     /// The last event of the connection.
     pub(super) fn forget(&mut self, now: Instant, conn: ConnId, why: CloseCause) {
+        let slot = self.slots.get(conn).expect("only a live slot is forgotten");
+        if let Some(transport) = slot.transport.take() {
+            self.partial_bytes -= transport.counted_size;
+        }
         self.slots.free(conn);
         let event = Event::Closed { conn, why };
         self.core.handle(now, event, &mut self.outbox);

@@ -1,13 +1,13 @@
 //! Handover: a connection moves to its home shard, once, after its CONNECT was read.
 //!
-//! The socket moves with everything received from it. Nothing of it may be with the kernel then;
+//! The socket moves with its layers and everything received from it. Nothing of it may be with the kernel then;
 //! since a connection that is not home receives in single shots, that is usually so at once.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{CloseCause, Handover};
+use ringmq_core::shard::{CloseCause, Handover, PeerIdentity};
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};
@@ -66,14 +66,19 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         let newcomer = slot.newcomer.take().map_or(
             Newcomer {
-                peer: None,
+                peer: PeerIdentity::default(),
                 since: now,
             },
             |newcomer| *newcomer,
         );
+        let transport = slot.transport.take();
+        if let Some(transport) = &transport {
+            self.partial_bytes -= transport.counted_size;
+        }
         let moved = Moved {
             socket,
             newcomer,
+            transport,
             bytes: leaving.bytes,
         };
         count!(self.counts, moved);
@@ -88,6 +93,15 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return; // Drops the socket, which closes it.
         }
-        self.admit(now, moved.socket, moved.newcomer, &moved.bytes);
+        let Moved {
+            socket,
+            newcomer,
+            mut transport,
+            bytes,
+        } = moved;
+        if let Some(transport) = &mut transport {
+            self.partial_bytes += transport.counted_size;
+        }
+        self.admit(now, socket, newcomer, transport, &bytes);
     }
 }

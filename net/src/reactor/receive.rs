@@ -68,6 +68,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 count!(self.counts, receives);
                 count!(self.counts, received_bytes, lease.size());
                 match &mut slot.phase {
+                    Phase::Open | Phase::Leaving(_) if slot.transport.is_some() => {
+                        return self.take_in_layers(now, conn, lease);
+                    }
                     Phase::Open => {
                         let event = Event::Received { conn, bytes };
                         self.core.handle(now, event, &mut self.outbox);
@@ -156,6 +159,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 continue;
             };
             let wanted = match slot.phase {
+                // What a handshake needs is taken up first.
+                Phase::Open if slot.transport.as_ref().is_some_and(|t| t.is_due()) => false,
                 Phase::Open => !slot.ended && !slot.paused,
                 Phase::Draining | Phase::Lingering => !slot.ended,
                 Phase::Free | Phase::Leaving(_) | Phase::Closing(_) => false,

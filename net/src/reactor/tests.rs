@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Close, Event, GatherId, Handover, MsgClass, Outbox, ShardMsg};
+use ringmq_core::shard::{
+    Close, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
@@ -19,6 +21,7 @@ use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
 use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
+use crate::transport::Stack;
 
 /// What the reactor asked of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,7 @@ impl Core for FakeCore {
                 format!("received {} {}", conn.index, String::from_utf8_lossy(bytes))
             }
             Event::SendProgress { conn, size } => format!("sent {} {size}", conn.index),
+            Event::Identified { conn, peer } => format!("identified {} {peer:?}", conn.index),
             Event::Closed { conn, why } => format!("closed {} {why:?}", conn.index),
             Event::FromShard { from, .. } => format!("message of {from}"),
             Event::DeadlineReached => {
@@ -164,9 +168,11 @@ impl Bench {
             inboxes,
             connections: Arc::new(AtomicUsize::new(0)),
             connections_max: 3,
+            partial_bytes_max: 64 * 1024,
+            terms_generation: Arc::default(),
             counters: Arc::new(Counters::default()),
         };
-        let listeners = vec![Listener::new(socket())];
+        let listeners = vec![Listener::new(socket(), Arc::new(Stack::plain()))];
         let id = ShardId::new(0);
         let reactor = Reactor::new(
             id,
@@ -598,10 +604,11 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
 fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let mut bench = Bench::new();
     let newcomer = crate::slot::Newcomer {
-        peer: None,
+        peer: PeerIdentity::default(),
         since: Instant::ZERO,
     };
     let moved = Box::new(crate::inbox::Moved {
+        transport: None,
         socket: socket(),
         newcomer,
         bytes: b"CONNECT".to_vec(),

@@ -41,6 +41,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if !may_send {
             return;
         }
+        if slot.transport.is_some() {
+            self.transmit_layers(now, conn, is_last);
+            return;
+        }
         match self.core.take_output(conn) {
             Some(output) => self.launch(conn, Flight::new(output)),
             None if is_last => self.finish_flush(now, conn),
@@ -48,7 +52,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    fn launch(&mut self, conn: ConnId, flight: Flight) {
+    pub(super) fn launch(&mut self, conn: ConnId, flight: Flight) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         let socket = slot.socket.as_ref().expect("a live phase has a socket");
         count!(self.counts, sends);
@@ -65,7 +69,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         result: Result<u32, Errno>,
     ) {
         let Some(slot) = self.slots.get(conn) else {
-            self.core.recycle(flight.into_output());
+            self.recycle(flight);
             return;
         };
         slot.sending = false;
@@ -74,14 +78,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Phase::Open | Phase::Draining => true,
             Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => false,
         };
+        // What a layer has begun to say is said before the connection leaves.
+        let is_leaving = matches!(slot.phase, Phase::Leaving(_));
         let mut failure = None;
         match result {
             // A stream that takes nothing is no stream any more.
             Ok(0) => failure = Some(Errno::PIPE),
             Ok(size) => {
-                flight.advance(size);
                 count!(self.counts, sent_bytes, size);
-                if may_go_on {
+                let size = flight.advance(size);
+                if may_go_on && size > 0 {
                     let event = Event::SendProgress { conn, size };
                     self.core.handle(now, event, &mut self.outbox);
                 }
@@ -89,12 +95,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(errno) => failure = Some(errno),
         }
-        if may_go_on && failure.is_none() && !flight.is_landed() {
+        if (may_go_on || is_leaving) && failure.is_none() && !flight.is_landed() {
             count!(self.counts, short_sends);
             self.launch(conn, flight);
             return;
         }
-        self.core.recycle(flight.into_output());
+        self.recycle(flight);
         match failure {
             Some(errno) if may_go_on => {
                 self.cut(now, conn, CloseCause::Failed(errno.raw_os_error()));

@@ -1,0 +1,328 @@
+//! Connections with layers below MQTT: PROXY, TLS, WebSocket.
+//!
+//! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are sent.
+//! A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn goes on
+//! with [`HANDSHAKES_MAX`] of them, and the rest wait their turn without being read from, so that a
+//! storm of them slows nobody down who is connected.
+//!
+//! Not here: what the layers do (`transport`).
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::ids::ConnId;
+use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::time::Instant;
+use tracing::{debug, info};
+
+use super::{Core, Reactor};
+use crate::buffers::Lease;
+use crate::counters::count;
+use crate::flight::Flight;
+use crate::ring::Ring;
+use crate::slot::Phase;
+use crate::transport::{Decoded, Failure, Handshake, PeerNews};
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    /// Takes a chunk in. Returns its size.
+    pub(super) fn take_in_layers(&mut self, now: Instant, conn: ConnId, lease: Lease) -> usize {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let transport = slot.transport.as_deref_mut();
+        let transport = transport.expect("the caller saw the layers");
+        let outcome = transport.decode(now, self.ring.bytes(&lease), &mut self.scratch);
+        let size = lease.size() as usize;
+        self.ring.give_back(lease);
+        self.on_decoded(now, conn, outcome);
+        self.proceed(now, conn);
+        size
+    }
+
+    /// Goes on with some of the handshakes that wait.
+    pub(super) fn advance_handshakes(&mut self, now: Instant) {
+        if self.stalled && self.ending.is_none() {
+            return; // What follows a handshake may have messages to other shards in it.
+        }
+        for _ in 0..HANDSHAKES_MAX {
+            let Some(conn) = self.handshakes.pop_front() else {
+                return;
+            };
+            let Some(slot) = self.slots.get(conn) else {
+                continue;
+            };
+            let Some(transport) = &mut slot.transport else {
+                continue;
+            };
+            transport.is_queued = false;
+            match slot.phase {
+                Phase::Open => {
+                    let outcome = transport.advance(now, &mut self.scratch);
+                    self.on_decoded(now, conn, outcome);
+                    self.rearm.push(conn);
+                }
+                // A connection leaves after its CONNECT, which follows the handshake.
+                Phase::Free
+                | Phase::Draining
+                | Phase::Lingering
+                | Phase::Leaving(_)
+                | Phase::Closing(_) => {}
+            }
+        }
+    }
+
+    /// Hands on what was decoded, and carries out what came of it.
+    fn on_decoded(&mut self, now: Instant, conn: ConnId, outcome: Result<Decoded, Failure>) {
+        if let Ok(decoded) = &outcome {
+            self.note_handshake(decoded.handshake);
+        }
+        let (news, end) = match outcome {
+            Ok(Decoded { peer, ended, .. }) => (peer, ended.then_some(Ok(()))),
+            Err(failure) => (None, Some(Err(failure))),
+        };
+        if let Some(news) = news {
+            self.identify(now, conn, news);
+        }
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let bytes = self.scratch.plain.as_slice();
+        match &mut slot.phase {
+            _ if bytes.is_empty() => {}
+            Phase::Open => {
+                let event = Event::Received { conn, bytes };
+                self.core.handle(now, event, &mut self.outbox);
+            }
+            Phase::Leaving(leaving) => leaving.bytes.extend_from_slice(bytes),
+            Phase::Free | Phase::Draining | Phase::Lingering | Phase::Closing(_) => {}
+        }
+        let is_full = self.count_partial(conn).is_err();
+        match end {
+            Some(Ok(())) => self.end_layers(now, conn),
+            Some(Err(failure)) => self.fail_layers(now, conn, &failure),
+            None if is_full => self.cut(now, conn, CloseCause::TransportFailed),
+            None => self.settle_in(now, conn),
+        }
+    }
+
+    /// Queues what the layers of a connection wait for; ends the connection if they have ended.
+    pub(super) fn settle_in(&mut self, now: Instant, conn: ConnId) {
+        let Some(slot) = self.slots.get(conn) else {
+            return;
+        };
+        let Some(transport) = &mut slot.transport else {
+            return;
+        };
+        if transport.is_spent() {
+            self.partial_bytes -= transport.counted_size;
+            slot.transport = None;
+            return;
+        }
+        if transport.has_pending() {
+            self.sent.push(conn);
+        }
+        if transport.is_due() && !transport.is_queued {
+            transport.is_queued = true;
+            self.handshakes.push_back(conn);
+        }
+        if transport.is_over() && slot.phase == Phase::Open {
+            // They ended on the way here.
+            self.flush_layers(now, conn);
+        }
+    }
+
+    /// A layer has told who is there.
+    fn identify(&mut self, now: Instant, conn: ConnId, news: PeerNews) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let Some(newcomer) = &mut slot.newcomer else {
+            return;
+        };
+        if let Some(address) = news.address {
+            newcomer.peer.address = Some(address);
+        }
+        if let Some(name) = news.name {
+            newcomer.peer.name = Some(name.into());
+        }
+        let peer = newcomer.peer.clone();
+        let event = Event::Identified { conn, peer };
+        self.core.handle(now, event, &mut self.outbox);
+    }
+
+    fn note_handshake(&mut self, handshake: Option<Handshake>) {
+        match handshake {
+            None => {}
+            Some(Handshake::Full) => count!(self.counts, tls_handshakes),
+            Some(Handshake::Resumed) => {
+                count!(self.counts, tls_handshakes);
+                count!(self.counts, tls_resumed);
+            }
+        }
+    }
+
+    /// Counts what the layers of a connection hold of what has come in part.
+    ///
+    /// # Errors
+    /// The connections of the shard hold too much, and this one is not among the small ones.
+    fn count_partial(&mut self, conn: ConnId) -> Result<(), PartialsFull> {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let Some(transport) = &mut slot.transport else {
+            return Ok(());
+        };
+        let size = transport.partial_size();
+        let before = std::mem::replace(&mut transport.counted_size, size);
+        self.partial_bytes = self.partial_bytes - before + size;
+        let is_over = self.partial_bytes as u64 > self.shared.partial_bytes_max;
+        match is_over && size > PARTIAL_SIZE_SMALL {
+            true => Err(PartialsFull),
+            false => Ok(()),
+        }
+    }
+
+    /// The peer has ended a layer: it gets the answer that it waits for.
+    fn end_layers(&mut self, now: Instant, conn: ConnId) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        if let Some(transport) = &mut slot.transport {
+            transport.finish();
+        }
+        self.flush_layers(now, conn);
+    }
+
+    fn fail_layers(&mut self, now: Instant, conn: ConnId, failure: &Failure) {
+        count!(self.counts, transports_failed);
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let address = slot.newcomer.as_ref().and_then(|n| n.peer.address);
+        let peer = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        // Whoever can connect can fail: the log is not theirs to fill.
+        match self.failures_logged.admit(now) {
+            Some(0) => info!(peer, "closed: {failure}"),
+            Some(missed) => info!(peer, missed, "closed: {failure}"),
+            None => debug!(peer, "closed: {failure}"),
+        }
+        self.flush_layers(now, conn);
+    }
+
+    /// Sends the last words of the layers, and closes. The core hears of it when all is over.
+    fn flush_layers(&mut self, now: Instant, conn: ConnId) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        match slot.phase {
+            Phase::Open => self.start_flush(now, conn),
+            // Its home finds out.
+            Phase::Leaving(_) => {}
+            Phase::Free | Phase::Draining | Phase::Lingering | Phase::Closing(_) => {}
+        }
+    }
+
+    /// As `transmit`, for a connection with layers that may send.
+    pub(super) fn transmit_layers(&mut self, now: Instant, conn: ConnId, is_last: bool) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        let Some(transport) = slot.transport.as_deref_mut() else {
+            return;
+        };
+        let output = match transport.is_open() {
+            true => self.core.take_output(conn),
+            false => None,
+        };
+        let flight = match output {
+            Some(output) => {
+                let carried = u32::try_from(output.size()).unwrap_or(u32::MAX);
+                let buffer = self.wires.take();
+                let (wire, spent) = transport.encode(output, buffer, &mut self.scratch);
+                if let Some(spent) = spent {
+                    self.core.recycle(spent);
+                }
+                Flight::encoded(wire, carried)
+            }
+            None => {
+                if is_last {
+                    transport.finish();
+                }
+                if !transport.has_pending() {
+                    if is_last {
+                        self.finish_flush(now, conn);
+                    }
+                    return;
+                }
+                Flight::encoded(Output::One(transport.take_pending()), 0)
+            }
+        };
+        self.launch(conn, flight);
+    }
+
+    /// Gives the buffers of a flight back to where they came from.
+    pub(super) fn recycle(&mut self, flight: Flight) {
+        if !flight.is_encoded() {
+            self.core.recycle(flight.into_output());
+            return;
+        }
+        match flight.into_output() {
+            Output::One(buffer) => self.wires.put(buffer),
+            // The first piece is the layer's, the others are the core's.
+            Output::Many(mut chunks) => {
+                if let Chunk::Own(buffer) = chunks.remove(0) {
+                    self.wires.put(buffer);
+                }
+                self.core.recycle(Output::Many(chunks));
+            }
+        }
+    }
+
+    /// The terms of TLS may have changed, and with them who may stay.
+    pub(super) fn recheck_terms(&mut self, now: Instant) {
+        let generation = self.shared.terms_generation.load(Ordering::Acquire);
+        if generation != self.terms_seen {
+            self.terms_seen = generation;
+            self.rechecks = self.slots.live();
+        }
+        for _ in 0..RECHECKS_MAX {
+            let Some(conn) = self.rechecks.pop() else {
+                return;
+            };
+            let Some(slot) = self.slots.get(conn) else {
+                continue;
+            };
+            let Some(transport) = &mut slot.transport else {
+                continue;
+            };
+            if slot.phase == Phase::Open
+                && let Err(failure) = transport.recheck()
+            {
+                transport.finish();
+                self.fail_layers(now, conn, &failure);
+            }
+        }
+    }
+}
+
+/// The layers of all connections hold too much of what has come in part.
+struct PartialsFull;
+
+/// How often failures are logged.
+#[derive(Debug, Default)]
+pub(super) struct LogSpan {
+    since: Instant,
+    logged: u64,
+    missed: u64,
+}
+
+impl LogSpan {
+    /// Whether one more may be logged, and how many were not since the last that was.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_since(self.since) >= LOG_SPAN {
+            self.since = now;
+            self.logged = 0;
+        }
+        if self.logged == LOGGED_MAX {
+            self.missed += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.missed))
+    }
+}
+
+/// Handshake steps of one turn: at most two milliseconds, with the slowest keys that are usual.
+const HANDSHAKES_MAX: usize = 4;
+/// Certificates looked at again in one turn: some hundred microseconds each.
+const RECHECKS_MAX: usize = 8;
+/// A connection that holds no more than this is never closed for what others hold.
+const PARTIAL_SIZE_SMALL: usize = 4096;
+/// Failures that are logged in one [`LOG_SPAN`].
+const LOGGED_MAX: u64 = 5;
+const LOG_SPAN: Duration = Duration::from_secs(10);

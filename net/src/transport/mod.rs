@@ -1,0 +1,402 @@
+//! What lies between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
+//!
+//! Each layer is bytes in, bytes out, without a socket and without a clock of its own, so that it can
+//! be tested in any cut of its input. A plain connection has no [`Transport`] at all.
+//!
+//! Invariants:
+//! - `pending` goes out before anything that is encoded later, and holds at most
+//!   [`PENDING_SIZE_MAX`] bytes that the peer has not taken.
+//! - after a failure or an end nothing is decoded, and nothing but `pending` goes out.
+//!
+//! Not here: when to decode and encode (`reactor`).
+
+mod proxy;
+pub mod stack;
+mod tls;
+mod websocket;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::time::Instant;
+
+pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
+pub use stack::{Endpoint, ListenerConfig, Stack};
+use tls::Tls;
+pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
+pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};
+
+/// The layers of one connection.
+#[derive(Debug)]
+pub struct Transport {
+    /// Where the rules of the layers stand.
+    stack: Arc<Stack>,
+    /// Until the header has come.
+    proxy: Option<ProxyHeader>,
+    tls: Option<Tls>,
+    websocket: Option<WebSocket>,
+    /// Bytes of the layers' own for the socket.
+    pending: Vec<u8>,
+    stage: Stage,
+    /// What `Scratch` owner has counted of [`Transport::partial_size`].
+    pub(crate) counted_size: usize,
+    /// Stands in the queue of handshakes.
+    pub(crate) is_queued: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Bytes go both ways, or will when the layers have begun.
+    Live,
+    /// What ends the layers is in `pending`, or was sent.
+    Over,
+}
+
+/// Buffers that decoding and encoding overwrite; one set per shard.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Bytes of MQTT that were decoded.
+    pub plain: Vec<u8>,
+    records: Vec<u8>,
+    middle: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// What came of bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// A layer has told who is there.
+    pub peer: Option<PeerNews>,
+    /// A TLS handshake ended.
+    pub handshake: Option<Handshake>,
+    /// The peer has ended a layer: nothing follows.
+    pub ended: bool,
+}
+
+/// How a handshake went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// From the beginning.
+    Full,
+    /// On from an earlier session.
+    Resumed,
+}
+
+/// Who is at the other end, as a layer told. What is `None` stays as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerNews {
+    /// Address of the client.
+    pub address: Option<SocketAddr>,
+    /// Its verified name.
+    pub name: Option<String>,
+}
+
+/// Why the layers end a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The PROXY header.
+    Proxy(ProxyError),
+    /// TLS.
+    Tls(TlsError),
+    /// WebSocket.
+    WebSocket(Breach),
+    /// The peer does not take the answers of the layers.
+    PendingFull,
+}
+
+impl Transport {
+    /// The layers of a connection that has just been accepted.
+    pub(crate) fn new(stack: &Arc<Stack>) -> Transport {
+        Transport {
+            proxy: stack.proxy.is_some().then(ProxyHeader::default),
+            tls: stack.tls.as_ref().map(|tls| Tls::new(tls.terms())),
+            websocket: stack.websocket.is_some().then(WebSocket::new),
+            pending: Vec::new(),
+            stage: Stage::Live,
+            counted_size: 0,
+            is_queued: false,
+            stack: Arc::clone(stack),
+        }
+    }
+
+    /// Takes bytes of the socket in. What they hold of MQTT is in `scratch.plain` afterwards, also
+    /// if the bytes after it fail. A TLS handshake does not go on before [`Transport::advance`].
+    pub fn decode(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Decoded, Failure> {
+        scratch.plain.clear();
+        if self.stage == Stage::Over {
+            return Ok(Decoded::default());
+        }
+        self.decode_layers(now, bytes, scratch)
+            .and_then(|decoded| self.check_pending(decoded))
+            .inspect_err(|_| self.stage = Stage::Over)
+    }
+
+    fn decode_layers(
+        &mut self,
+        now: Instant,
+        mut bytes: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Decoded, Failure> {
+        let mut decoded = Decoded::default();
+        if let Some(header) = &mut self.proxy {
+            let Some(announced) = header.take_in(&mut bytes).map_err(Failure::Proxy)? else {
+                return Ok(decoded);
+            };
+            self.proxy = None;
+            decoded.peer = self.stack.believe(announced);
+        }
+        match (&mut self.tls, &self.websocket) {
+            (Some(tls), _) if !tls.is_established() => {
+                tls.gather(bytes).map_err(Failure::Tls)?;
+                Ok(decoded)
+            }
+            (Some(_), _) => self.decode_tls(now, Some(bytes), scratch, decoded),
+            (None, Some(_)) => {
+                decoded.ended = self.decode_websocket(now, bytes, scratch)?;
+                Ok(decoded)
+            }
+            (None, None) => {
+                scratch.plain.extend_from_slice(bytes);
+                Ok(decoded)
+            }
+        }
+    }
+
+    /// A TLS handshake waits to go on.
+    pub fn is_due(&self) -> bool {
+        self.stage == Stage::Live && self.tls.as_ref().is_some_and(Tls::is_due)
+    }
+
+    /// Goes on with the TLS handshake, which may take some hundred microseconds; otherwise as
+    /// [`Transport::decode`].
+    pub fn advance(&mut self, now: Instant, scratch: &mut Scratch) -> Result<Decoded, Failure> {
+        scratch.plain.clear();
+        if !self.is_due() {
+            return Ok(Decoded::default());
+        }
+        self.decode_tls(now, None, scratch, Decoded::default())
+            .and_then(|decoded| self.check_pending(decoded))
+            .inspect_err(|_| self.stage = Stage::Over)
+    }
+
+    /// Decrypts bytes, or goes on with the handshake, and decodes what lies within. What was
+    /// decrypted before a failure still counts.
+    fn decode_tls(
+        &mut self,
+        now: Instant,
+        bytes: Option<&[u8]>,
+        scratch: &mut Scratch,
+        mut decoded: Decoded,
+    ) -> Result<Decoded, Failure> {
+        let tls = self.tls.as_mut().expect("the caller saw TLS");
+        let mut inner = std::mem::take(match self.websocket {
+            Some(_) => &mut scratch.middle,
+            None => &mut scratch.plain,
+        });
+        inner.clear();
+        let taken = match bytes {
+            Some(bytes) => tls.decode(bytes, &mut scratch.records, &mut inner, &mut self.pending),
+            None => tls.advance(&mut inner, &mut self.pending),
+        };
+        if self.websocket.is_some() {
+            let ended = self.decode_websocket(now, &inner, scratch);
+            scratch.middle = inner;
+            decoded.ended = ended?;
+        } else {
+            scratch.plain = inner;
+        }
+        let taken = taken.map_err(Failure::Tls)?;
+        decoded.ended |= taken.closed;
+        if let Some(established) = taken.established {
+            decoded.handshake = Some(match established.resumed {
+                true => Handshake::Resumed,
+                false => Handshake::Full,
+            });
+            if established.identity.is_some() {
+                decoded.peer.get_or_insert_default().name = established.identity;
+            }
+        }
+        Ok(decoded)
+    }
+
+    /// True when the client has closed the WebSocket.
+    fn decode_websocket(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<bool, Failure> {
+        let (Some(websocket), Some(origins)) = (&mut self.websocket, &self.stack.websocket) else {
+            return Ok(false);
+        };
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let Scratch { plain, answer, .. } = scratch;
+        answer.clear();
+        let is_open = websocket.decode(now, bytes, origins, plain, answer);
+        match &mut self.tls {
+            _ if answer.is_empty() => {}
+            Some(tls) => tls.encode(answer, &mut self.pending),
+            None => self.pending.extend_from_slice(answer),
+        }
+        Ok(!is_open.map_err(Failure::WebSocket)?)
+    }
+
+    fn check_pending(&self, decoded: Decoded) -> Result<Decoded, Failure> {
+        match self.pending.len() {
+            0..=PENDING_SIZE_MAX => Ok(decoded),
+            _ => Err(Failure::PendingFull),
+        }
+    }
+
+    /// MQTT may be encoded: the layers have begun, and have not ended.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Live
+            && self.proxy.is_none()
+            && self.tls.as_ref().is_none_or(Tls::is_established)
+            && self.websocket.as_ref().is_none_or(WebSocket::is_open)
+    }
+
+    /// Nothing is decoded any more, and nothing but what is pending goes out.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// No layer is left: bytes are those of MQTT.
+    pub fn is_spent(&self) -> bool {
+        self.proxy.is_none()
+            && self.tls.is_none()
+            && self.websocket.is_none()
+            && self.pending.is_empty()
+    }
+
+    /// There are bytes for the socket besides those of MQTT.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The bytes for the socket besides those of MQTT.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Encodes output behind what is pending; only while [`Transport::is_open`]. `buffer` is empty
+    /// and has room. Gives the bytes for the socket, and the output back if they do not need it.
+    pub fn encode(
+        &mut self,
+        output: Output,
+        buffer: Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> (Output, Option<Output>) {
+        let mut wire = buffer;
+        wire.append(&mut self.pending);
+        let middle = &mut scratch.middle;
+        match (&mut self.tls, &self.websocket) {
+            (Some(tls), websocket) => {
+                middle.clear();
+                if let Some(websocket) = websocket {
+                    websocket.push_header(output.size(), middle);
+                }
+                encrypt(tls, &output, middle, &mut wire);
+                (Output::One(wire), Some(output))
+            }
+            (None, Some(websocket)) => {
+                websocket.push_header(output.size(), &mut wire);
+                match output {
+                    Output::One(bytes) => {
+                        wire.extend_from_slice(&bytes);
+                        (Output::One(wire), Some(Output::One(bytes)))
+                    }
+                    // Large payloads go out from where they are.
+                    Output::Many(mut chunks) => {
+                        chunks.insert(0, Chunk::Own(wire));
+                        (Output::Many(chunks), None)
+                    }
+                }
+            }
+            (None, None) => (output, None),
+        }
+    }
+
+    /// Ends the layers from our side. What says so is pending afterwards.
+    pub fn finish(&mut self) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        let mut close = Vec::new();
+        if let Some(websocket) = &mut self.websocket {
+            websocket.finish(&mut close);
+        }
+        match &mut self.tls {
+            Some(tls) if tls.is_established() => {
+                if !close.is_empty() {
+                    tls.encode(&close, &mut self.pending);
+                }
+                tls.finish(&mut self.pending);
+            }
+            Some(_) => {}
+            None => self.pending.append(&mut close),
+        }
+        self.stage = Stage::Over;
+    }
+
+    /// The client would be let in under the terms that its listener has by now.
+    pub(crate) fn recheck(&mut self) -> Result<(), Failure> {
+        match (&mut self.tls, &self.stack.tls) {
+            (Some(tls), Some(listener)) => tls.recheck(&listener.terms()).map_err(Failure::Tls),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// Memory held of what has come in part.
+    pub fn partial_size(&self) -> usize {
+        self.proxy.as_ref().map_or(0, ProxyHeader::partial_size)
+            + self.tls.as_ref().map_or(0, Tls::partial_size)
+            + self.websocket.as_ref().map_or(0, WebSocket::partial_size)
+    }
+}
+
+/// Encrypts `middle` and the output behind it. Small pieces go into one record with the next.
+fn encrypt(tls: &mut Tls, output: &Output, middle: &mut Vec<u8>, wire: &mut Vec<u8>) {
+    let mut push = |bytes: &[u8]| {
+        if middle.is_empty() {
+            return tls.encode(bytes, wire);
+        }
+        middle.extend_from_slice(bytes);
+        tls.encode(middle, wire);
+        middle.clear();
+    };
+    match output {
+        Output::One(bytes) => push(bytes),
+        Output::Many(chunks) => chunks.iter().for_each(|chunk| push(chunk.as_slice())),
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Proxy(error) => error.fmt(f),
+            Failure::Tls(error) => error.fmt(f),
+            Failure::WebSocket(Breach::Refused(refusal)) => write!(f, "WebSocket: {refusal}"),
+            Failure::WebSocket(Breach::Frame(Status(status))) => {
+                write!(
+                    f,
+                    "WebSocket: a frame that is not allowed, closed with {status}"
+                )
+            }
+            Failure::PendingFull => f.write_str("the peer does not take what answers it"),
+        }
+    }
+}
+
+/// The flight of a TLS handshake takes some KiB; all else is smaller. What is above waits for a peer
+/// that asks and does not read.
+const PENDING_SIZE_MAX: usize = 64 * 1024;

@@ -1,0 +1,158 @@
+//! Listeners as configured, and the layers of each as the shards share them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::tls::is_usable;
+use super::{Announced, Network, Origins, PeerNews, TlsFiles, TlsProblem, TlsTerms, Transport};
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// TCP; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// A listener as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Proxies that connect to it, if they announce their clients with the PROXY protocol.
+    pub proxy: Option<ProxyRules>,
+    /// TLS.
+    pub tls: Option<TlsFiles>,
+    /// WebSocket: whose pages may connect.
+    pub websocket: Option<Origins>,
+}
+
+/// What is believed of proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyRules {
+    /// Addresses of the proxies. Others are not let in; peers on a Unix socket are.
+    pub trusted: Vec<Network>,
+    /// The common name of a client certificate that the proxy has verified is who the client is.
+    pub takes_common_name: bool,
+}
+
+impl ListenerConfig {
+    /// MQTT and nothing else.
+    pub fn plain(endpoint: Endpoint) -> ListenerConfig {
+        ListenerConfig {
+            endpoint,
+            proxy: None,
+            tls: None,
+            websocket: None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenerConfig {
+    fn from(address: SocketAddr) -> ListenerConfig {
+        ListenerConfig::plain(Endpoint::Tcp(address))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The layers of a listener.
+#[derive(Debug)]
+pub struct Stack {
+    pub(super) proxy: Option<ProxyRules>,
+    pub(super) tls: Option<TlsListener>,
+    pub(super) websocket: Option<Origins>,
+}
+
+/// The terms of a listener with TLS. Connections keep those that they began with, until a change
+/// of them makes the shard look at each.
+#[derive(Debug)]
+pub(super) struct TlsListener(ArcSwap<TlsTerms>);
+
+impl TlsListener {
+    pub(super) fn terms(&self) -> Arc<TlsTerms> {
+        self.0.load_full()
+    }
+}
+
+impl Stack {
+    /// No layers: MQTT over TCP, or over a Unix socket.
+    pub fn plain() -> Stack {
+        Stack {
+            proxy: None,
+            tls: None,
+            websocket: None,
+        }
+    }
+
+    /// The layers of a listener; reads the files of TLS.
+    pub fn load(config: &ListenerConfig) -> Result<Stack, TlsProblem> {
+        let terms = Stack::load_terms(config)?;
+        Ok(Stack {
+            proxy: config.proxy.clone(),
+            tls: terms.map(|terms| TlsListener(ArcSwap::from_pointee(terms))),
+            websocket: config.websocket.clone(),
+        })
+    }
+
+    /// The terms of TLS, if the listener has it.
+    pub(crate) fn load_terms(config: &ListenerConfig) -> Result<Option<TlsTerms>, TlsProblem> {
+        let protocols: &[&[u8]] = match config.websocket {
+            Some(_) => &[b"http/1.1"],
+            None => &[b"mqtt"],
+        };
+        let files = config.tls.as_ref();
+        files
+            .map(|files| TlsTerms::load(files, protocols))
+            .transpose()
+    }
+
+    /// Replaces the terms of TLS, for connections to come.
+    pub(crate) fn replace_terms(&self, terms: TlsTerms) {
+        if let Some(listener) = &self.tls {
+            listener.0.store(Arc::new(terms));
+        }
+    }
+
+    /// Whether a peer may connect at all.
+    pub(crate) fn lets_in(&self, peer: Option<SocketAddr>) -> bool {
+        match (&self.proxy, peer) {
+            (Some(rules), Some(peer)) => Network::any_contains(&rules.trusted, peer.ip()),
+            (Some(_), None) | (None, _) => true,
+        }
+    }
+
+    /// The layers of a connection that was accepted; `None`: bytes are those of MQTT.
+    pub(crate) fn transport(self: &Arc<Stack>) -> Option<Box<Transport>> {
+        let has_layers = self.proxy.is_some() || self.tls.is_some() || self.websocket.is_some();
+        has_layers.then(|| Box::new(Transport::new(self)))
+    }
+
+    /// What is believed of a PROXY header; `None`: nothing that was not known.
+    pub(super) fn believe(&self, announced: Announced) -> Option<PeerNews> {
+        let takes_name = self
+            .proxy
+            .as_ref()
+            .is_some_and(|rules| rules.takes_common_name);
+        let name = announced
+            .common_name
+            .filter(|name| takes_name && is_usable(name));
+        let address = announced.address.map(|address| {
+            let ip: IpAddr = address.ip().to_canonical();
+            SocketAddr::new(ip, address.port())
+        });
+        (address.is_some() || name.is_some()).then_some(PeerNews { address, name })
+    }
+}

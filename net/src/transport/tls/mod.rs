@@ -1,0 +1,374 @@
+//! The TLS layer of one connection, by rustls without buffers of its own.
+//!
+//! Invariants:
+//! - a connection that waits holds no buffer: `part` has no memory unless a record has come in part.
+//! - `part` holds at most one record once the handshake is done, and at most
+//!   [`HANDSHAKE_SIZE_MAX`] bytes before.
+//! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
+//!
+//! Not here: files (`terms.rs`), names in certificates (`names.rs`).
+
+mod names;
+mod terms;
+
+use std::sync::Arc;
+
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{HandshakeKind, ProtocolVersion};
+
+pub use names::{Identity, is_usable};
+pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
+
+/// TLS of one connection.
+pub struct Tls {
+    terms: Arc<TlsTerms>,
+    /// `None` until the client has said something: whoever only connects costs no more than TCP.
+    session: Option<Box<UnbufferedServerConnection>>,
+    /// What has come of a record, or of a handshake.
+    part: Vec<u8>,
+    is_established: bool,
+}
+
+/// Why TLS ends a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TlsError {
+    /// The handshake failed, or a record is wrong. The client was told by an alert.
+    Protocol(rustls::Error),
+    /// The handshake takes more bytes than any honest one.
+    HandshakeTooLong,
+    /// The certificate does not say who the client is.
+    NoIdentity,
+}
+
+/// A handshake that has just ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// Who the client is, if its certificate has to say so.
+    pub identity: Option<String>,
+    /// It went on with an earlier session: no signature was made.
+    pub resumed: bool,
+}
+
+/// What the layer has made of its input.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The handshake ended with it.
+    pub established: Option<Established>,
+    /// The peer has said that nothing follows.
+    pub closed: bool,
+}
+
+impl Tls {
+    /// A connection that has sent nothing.
+    pub fn new(terms: Arc<TlsTerms>) -> Tls {
+        Tls {
+            terms,
+            session: None,
+            part: Vec::new(),
+            is_established: false,
+        }
+    }
+
+    /// Gathers bytes of a handshake; true when there is something to do about them.
+    pub fn gather(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
+        if self.part.len() + bytes.len() > HANDSHAKE_SIZE_MAX {
+            return Err(TlsError::HandshakeTooLong);
+        }
+        self.part.extend_from_slice(bytes);
+        Ok(self.is_due())
+    }
+
+    /// A record of the handshake is there, or what cannot be one.
+    pub fn is_due(&self) -> bool {
+        if self.is_established {
+            return false;
+        }
+        let is_record = self
+            .part
+            .first()
+            .is_some_and(|kind| RECORD_KINDS.contains(kind));
+        match self.part.first_chunk::<RECORD_HEAD_SIZE>() {
+            Some(head) if is_record => {
+                let size = usize::from(u16::from_be_bytes([head[3], head[4]]));
+                size > RECORD_SIZE_MAX || self.part.len() >= RECORD_HEAD_SIZE + size
+            }
+            // Other protocols are told at their first byte.
+            Some(_) | None => !self.part.is_empty() && !is_record,
+        }
+    }
+
+    /// Goes on with the handshake. Answers are appended to `wire`; bytes that follow the handshake
+    /// are decrypted and appended to `plain`.
+    pub fn advance(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<Taken, TlsError> {
+        if self.session.is_none() {
+            let config = Arc::clone(&self.terms.config);
+            let session = UnbufferedServerConnection::new(config).map_err(TlsError::Protocol)?;
+            self.session = Some(Box::new(session));
+        }
+        let mut part = std::mem::take(&mut self.part);
+        let before = plain.len();
+        match self.process(&mut part, plain, wire) {
+            Ok((taken, used)) => {
+                self.part = part[used..].to_vec();
+                Ok(taken)
+            }
+            Err(error) => {
+                // Whoever is not let in has said nothing.
+                plain.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    /// Decrypts bytes of an established connection; `scratch` is overwritten.
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<Taken, TlsError> {
+        assert!(self.is_established, "a handshake goes on in `advance`");
+        scratch.clear();
+        scratch.append(&mut self.part);
+        scratch.extend_from_slice(bytes);
+        self.part = Vec::new();
+        let (taken, used) = self.process(scratch, plain, wire)?;
+        self.part = scratch[used..].to_vec();
+        Ok(taken)
+    }
+
+    /// Processes records as far as they are whole. Returns how many bytes were used.
+    fn process(
+        &mut self,
+        records: &mut [u8],
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<(Taken, usize), TlsError> {
+        let session = self
+            .session
+            .as_deref_mut()
+            .expect("a session takes bytes in");
+        let mut taken = Taken::default();
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { discard, state } =
+                session.process_tls_records(&mut records[used..]);
+            let is_idle = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        plain.extend_from_slice(record.map_err(TlsError::Protocol)?.payload);
+                    }
+                    false
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    push_data(&mut data, wire);
+                    false
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    false
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    taken.closed = true;
+                    false
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => true,
+                // Nothing else is to be expected: early data is not accepted.
+                Ok(_) => true,
+                Err(error) => {
+                    self.push_alert(wire);
+                    return Err(TlsError::Protocol(error));
+                }
+            };
+            used += discard;
+            if is_idle {
+                break;
+            }
+        }
+        if !self.is_established && !session.is_handshaking() {
+            self.is_established = true;
+            taken.established = Some(self.welcome(wire)?);
+        }
+        Ok((taken, used))
+    }
+
+    /// The handshake has ended: who is there?
+    fn welcome(&mut self, wire: &mut Vec<u8>) -> Result<Established, TlsError> {
+        let session = self.session.as_deref().expect("it had a handshake");
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let chain = session.peer_certificates().unwrap_or_default();
+        let mut admitted = Ok(());
+        if resumed {
+            // The certificate was judged when the session began: it may have expired since.
+            admitted = self.terms.admit(chain).map_err(TlsError::Protocol);
+        }
+        let mut identity = None;
+        if let (Ok(()), [own, ..]) = (&admitted, chain)
+            && self.terms.identity != Identity::None
+        {
+            identity = self.terms.identity.of(own);
+            if identity.is_none() {
+                admitted = Err(TlsError::NoIdentity);
+            }
+        }
+        match admitted {
+            Ok(()) => Ok(Established { identity, resumed }),
+            Err(error) => {
+                self.finish(wire);
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends the alert that a failure has left.
+    fn push_alert(&mut self, wire: &mut Vec<u8>) {
+        let session = self.session.as_deref_mut().expect("a session fails");
+        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            session.process_tls_records(&mut []).state
+        {
+            push_data(&mut data, wire);
+        }
+    }
+
+    /// The handshake is done.
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Encrypts, and appends to `wire`. Only while [`Tls::is_established`].
+    pub fn encode(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        self.write(
+            wire,
+            plain.len() / FRAGMENT_SIZE * RECORD_ROOM + plain.len(),
+            |traffic, room| traffic.encrypt(plain, room),
+        );
+    }
+
+    /// Appends what says that nothing follows.
+    pub fn finish(&mut self, wire: &mut Vec<u8>) {
+        if self.session.is_some() {
+            self.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
+        }
+    }
+
+    fn write(
+        &mut self,
+        wire: &mut Vec<u8>,
+        size: usize,
+        mut write: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) {
+        let session = self.session.as_deref_mut().expect("only a session writes");
+        loop {
+            match session.process_tls_records(&mut []).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    return append(wire, size + HANDSHAKE_ROOM, |room| {
+                        write(&mut traffic, room).map_err(|e| match e {
+                            EncryptError::InsufficientSize(e) => Some(e.required_size),
+                            // 2^64 records: not in the life of a machine.
+                            EncryptError::EncryptExhausted => None,
+                        })
+                    });
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    push_data(&mut data, wire);
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => {}
+                // The session is over: nobody reads what would be written.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether a client that was let in would be let in under other terms; those hold for it from
+    /// here on.
+    pub fn recheck(&mut self, terms: &Arc<TlsTerms>) -> Result<(), TlsError> {
+        self.terms = Arc::clone(terms);
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        match (self.is_established, session.peer_certificates()) {
+            (true, Some(chain)) => terms.admit(chain).map_err(TlsError::Protocol),
+            (true, None) => terms.admit(&[]).map_err(TlsError::Protocol),
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// The version that was agreed on.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.session.as_ref()?.protocol_version()
+    }
+
+    /// Memory held of what has come in part.
+    pub fn partial_size(&self) -> usize {
+        self.part.capacity()
+    }
+}
+
+type Traffic<'a> = WriteTraffic<'a, ServerConnectionData>;
+
+fn push_data(data: &mut EncodeTlsData<'_, ServerConnectionData>, wire: &mut Vec<u8>) {
+    append(wire, HANDSHAKE_ROOM, |room| {
+        data.encode(room).map_err(|error| match error {
+            EncodeError::InsufficientSize(error) => Some(error.required_size),
+            EncodeError::AlreadyEncoded => None,
+        })
+    });
+}
+
+/// Appends what `write` writes; it is asked again with the room that it says it needs.
+fn append(
+    wire: &mut Vec<u8>,
+    room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) {
+    let start = wire.len();
+    let mut room = room;
+    loop {
+        wire.resize(start + room, 0);
+        match write(&mut wire[start..]) {
+            Ok(size) => return wire.truncate(start + size),
+            Err(Some(required)) if required > room => room = required,
+            Err(_) => return wire.truncate(start),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("version", &self.version())
+            .field("is_established", &self.is_established)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Display for TlsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TlsError::Protocol(error) => write!(f, "TLS: {error}"),
+            TlsError::HandshakeTooLong => f.write_str("TLS: the handshake is too long"),
+            TlsError::NoIdentity => {
+                f.write_str("TLS: the client certificate does not say who the client is")
+            }
+        }
+    }
+}
+
+/// A chain of certificates of a client takes a few KiB.
+const HANDSHAKE_SIZE_MAX: usize = 64 * 1024;
+/// First bytes of the records of a handshake, an alert or application data.
+const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=23;
+const RECORD_HEAD_SIZE: usize = 5;
+/// RFC 8446, section 5.2.
+const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
+/// What rustls puts into one record.
+const FRAGMENT_SIZE: usize = 1 << 14;
+/// More than a record takes besides its content: head, nonce, kind, tag.
+const RECORD_ROOM: usize = 64;
+/// A record of small content; larger ones are asked for.
+const HANDSHAKE_ROOM: usize = 2 * RECORD_ROOM;

@@ -1,0 +1,179 @@
+//! Names in certificates: whom a certificate of ours is for, and who a client is.
+//!
+//! Only certificates that were verified get here.
+
+use rustls::pki_types::CertificateDer;
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::{Decode as _, Tag, Tagged as _};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// Where the identity of a client stands in its certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// Nowhere: a certificate lets a client in, but does not say who it is.
+    #[default]
+    None,
+    /// The last common name of the subject.
+    CommonName,
+    /// The first DNS name among the alternative names.
+    SanDns,
+    /// The first mail address among the alternative names.
+    SanEmail,
+    /// The first URI among the alternative names.
+    SanUri,
+}
+
+impl Identity {
+    /// Who the client is; `None` if its certificate does not say so.
+    pub(super) fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
+        let name = match self {
+            Identity::None => return None,
+            Identity::CommonName => common_name(certificate),
+            Identity::SanDns => find_alternative(certificate, |name| match name {
+                GeneralName::DnsName(name) => Some(name.to_string()),
+                _ => None,
+            }),
+            Identity::SanEmail => find_alternative(certificate, |name| match name {
+                GeneralName::Rfc822Name(name) => Some(name.to_string()),
+                _ => None,
+            }),
+            Identity::SanUri => find_alternative(certificate, |name| match name {
+                GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+                _ => None,
+            }),
+        };
+        name.filter(|name| is_usable(name))
+    }
+}
+
+/// A name that can stand for a user: it is not empty, no longer than a user name of MQTT, and holds
+/// nothing that would be cut off or hidden where it is shown.
+pub fn is_usable(name: &str) -> bool {
+    !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.chars().any(char::is_control)
+}
+
+/// The DNS names that a certificate is for, in lower case.
+pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    let _: Option<()> = find_alternative(certificate, |name| {
+        if let GeneralName::DnsName(name) = name {
+            names.push(name.to_string().to_ascii_lowercase());
+        }
+        None
+    });
+    names
+}
+
+/// Whether a name of a certificate, which may begin with `*.`, is that of the host.
+pub(super) fn is_for(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        None => name.eq_ignore_ascii_case(host),
+        // A wildcard stands for one label.
+        Some(parent) => host
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent)),
+    }
+}
+
+fn parse(certificate: &CertificateDer<'_>) -> Option<CertificateInner<Raw>> {
+    CertificateInner::from_der(certificate).ok()
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let subject = parse(certificate)?.tbs_certificate.subject;
+    let mut attributes = subject.0.iter().flat_map(|relative| relative.0.iter());
+    let value = &attributes.rfind(|a| a.oid == COMMON_NAME)?.value;
+    let text = match value.tag() {
+        Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok()?.to_string(),
+        Tag::PrintableString => value
+            .decode_as::<PrintableStringRef<'_>>()
+            .ok()?
+            .to_string(),
+        Tag::Ia5String => value.decode_as::<Ia5StringRef<'_>>().ok()?.to_string(),
+        Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().ok()?.to_string(),
+        // Two or four bytes to a character, which nobody has issued for decades.
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn find_alternative<T>(
+    certificate: &CertificateDer<'_>,
+    pick: impl FnMut(&GeneralName) -> Option<T>,
+) -> Option<T> {
+    let parsed = parse(certificate)?;
+    let (_, names) = parsed.tbs_certificate.get::<SubjectAltName>().ok()??;
+    names.0.iter().find_map(pick)
+}
+
+const COMMON_NAME: x509_cert::der::asn1::ObjectIdentifier =
+    x509_cert::der::asn1::ObjectIdentifier::new_unwrap("2.5.4.3");
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(common_names: &[&str], alternatives: Vec<SanType>) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in common_names {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        params.subject_alt_names = alternatives;
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn the_identity_is_taken_from_where_the_setting_says() {
+        let san = vec![
+            SanType::URI("urn:dev:7".try_into().unwrap()),
+            SanType::DnsName("dev-7.example".try_into().unwrap()),
+            SanType::DnsName("second.example".try_into().unwrap()),
+            SanType::Rfc822Name("dev@example".try_into().unwrap()),
+        ];
+        let full = certificate(&["dev-7 \u{fc}"], san);
+        let bare = certificate(&[], Vec::new());
+        for (identity, expected) in [
+            (Identity::None, None),
+            (Identity::CommonName, Some("dev-7 \u{fc}")),
+            (Identity::SanDns, Some("dev-7.example")),
+            (Identity::SanEmail, Some("dev@example")),
+            (Identity::SanUri, Some("urn:dev:7")),
+        ] {
+            assert_eq!(identity.of(&full).as_deref(), expected, "{identity:?}");
+            assert_eq!(identity.of(&bare), None, "{identity:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_hide_something_is_none() {
+        for name in ["", "a\0b", "a\nb", "\u{85}"] {
+            assert!(!is_usable(name), "{name:?}");
+        }
+        let certificate = certificate(&["dev\0"], Vec::new());
+        assert_eq!(Identity::CommonName.of(&certificate), None);
+        assert_eq!(
+            Identity::CommonName.of(&CertificateDer::from(vec![1, 2])),
+            None
+        );
+    }
+
+    #[test]
+    fn certificates_are_for_their_names() {
+        for (name, host, expected) in [
+            ("mqtt.example", "mqtt.example", true),
+            ("mqtt.example", "MQTT.Example", true),
+            ("*.example", "mqtt.example", true),
+            ("*.example", "a.mqtt.example", false),
+            ("*.example", "example", false),
+            ("*.example", ".example", false),
+        ] {
+            assert_eq!(is_for(name, host), expected, "{name} {host}");
+        }
+    }
+}

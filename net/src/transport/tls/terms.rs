@@ -1,0 +1,342 @@
+//! What a listener speaks TLS with: certificates, keys, whom it trusts. Read from files, checked as
+//! a whole, and replaced as a whole while connections go on.
+//!
+//! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
+//! an error that names it, never less security than asked for.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::names::{self, Identity};
+
+/// The files and rules of a listener with TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chains in PEM, the server's own first; one file per certificate.
+    pub certificates: Vec<PathBuf>,
+    /// The private key of each certificate, in the same order.
+    pub keys: Vec<PathBuf>,
+    /// CA certificates that client certificates have to come from.
+    pub client_ca: Option<PathBuf>,
+    /// Revocation lists of these CAs.
+    pub client_crls: Vec<PathBuf>,
+    /// What is asked of clients.
+    pub client_certificate: Demand,
+    /// Where a client certificate says who the client is.
+    pub identity: Identity,
+    /// Nothing below TLS 1.3.
+    pub only_tls13: bool,
+}
+
+/// What a listener asks of its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// No certificate.
+    #[default]
+    None,
+    /// A certificate of the CA, from those that have one.
+    Optional,
+    /// A certificate of the CA.
+    Required,
+}
+
+/// A file that cannot be used, or that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsProblem {
+    /// The file; `None`: what is wrong is that none is named.
+    pub file: Option<PathBuf>,
+    /// What is wrong; continues the sentence that the file begins.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// What a listener speaks TLS with.
+#[derive(Debug)]
+pub struct TlsTerms {
+    pub(super) config: Arc<ServerConfig>,
+    /// Judges client certificates, in a handshake and again when the terms have changed.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) identity: Identity,
+}
+
+impl TlsTerms {
+    /// Reads the files. `protocols` are those of ALPN.
+    pub fn load(files: &TlsFiles, protocols: &[&[u8]]) -> Result<TlsTerms, TlsProblem> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let certificates = Certificates::load(files, &provider)?;
+        let verifier = load_verifier(files, &provider)?;
+        if files.identity != Identity::None && verifier.is_none() {
+            return Err(problem(
+                None,
+                "an identity is to be taken from client certificates, but none are asked for",
+                "name client_ca and set client_certificate, or leave out identity",
+            ));
+        }
+        let versions: &[_] = if files.only_tls13 {
+            &[&rustls::version::TLS13]
+        } else {
+            rustls::ALL_VERSIONS
+        };
+        let broken = |error: rustls::Error| {
+            problem(None, format!("TLS cannot be set up: {error}"), "report it")
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(broken)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(certificates));
+        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        // Both belong to these terms alone: a session that was begun under others, with another CA
+        // or before a revocation, cannot be resumed under these.
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(broken)?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        config.send_tls13_tickets = TICKETS;
+        Ok(TlsTerms {
+            config: Arc::new(config),
+            verifier,
+            identity: files.identity,
+        })
+    }
+
+    /// Whether clients with these certificates would be let in.
+    pub(super) fn admit(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        match chain {
+            [] if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            [] => Ok(()),
+            [own, intermediates @ ..] => verifier
+                .verify_client_cert(own, intermediates, UnixTime::now())
+                .map(|_| ()),
+        }
+    }
+}
+
+/// Certificates by name.
+#[derive(Debug)]
+struct Certificates {
+    all: Vec<(Vec<String>, Arc<CertifiedKey>)>,
+}
+
+impl Certificates {
+    fn load(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certificates, TlsProblem> {
+        let (certificates, keys) = (&files.certificates, &files.keys);
+        if certificates.is_empty() || certificates.len() != keys.len() {
+            return Err(problem(
+                None,
+                format!(
+                    "there are {} certificates and {} keys",
+                    certificates.len(),
+                    keys.len()
+                ),
+                "name a certificate and its key, in `certificate` and `key`; with several, each \
+                 key stands at the place of its certificate",
+            ));
+        }
+        let pairs = certificates.iter().zip(keys);
+        let all = pairs.map(|(certificate, key)| {
+            let chain = read_certificates(certificate)?;
+            let names = names::dns_names(&chain[0]);
+            let private = read_key(key)?;
+            let pair = CertifiedKey::from_der(chain, private, provider).map_err(|error| {
+                let certificate = certificate.display();
+                let what = match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        format!("is not the key of the certificate in {certificate}")
+                    }
+                    rustls::Error::InvalidCertificate(_) => {
+                        format!("cannot be used with {certificate}: {error}")
+                    }
+                    _ => format!("holds no usable key: {error}"),
+                };
+                let fix = "name the key that the certificate was made for: RSA from 2048 bits, \
+                           ECDSA P-256 to P-521, or Ed25519";
+                problem(Some(key), what, fix)
+            })?;
+            Ok((names, Arc::new(pair)))
+        });
+        Ok(Certificates {
+            all: all.collect::<Result<_, TlsProblem>>()?,
+        })
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    /// The first that is for the name and that the client can check; the first of all for clients
+    /// that name no host, or one that nobody knows: they see who is there, and may go.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let schemes = hello.signature_schemes();
+        let fits = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
+        let named = hello.server_name().and_then(|host| {
+            let mut all = self.all.iter();
+            all.find(|(names, key)| names.iter().any(|n| names::is_for(n, host)) && fits(key))
+        });
+        let (_, key) = named
+            .or_else(|| self.all.iter().find(|(_, key)| fits(key)))
+            .or(self.all.first())?;
+        Some(Arc::clone(key))
+    }
+}
+
+fn load_verifier(
+    files: &TlsFiles,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsProblem> {
+    let ca = match (files.client_certificate, &files.client_ca) {
+        (Demand::None, None) if files.client_crls.is_empty() => return Ok(None),
+        (Demand::None, _) => {
+            return Err(problem(
+                None,
+                "there is a CA or CRL for client certificates, but none are asked for",
+                "set client_certificate to \"required\" or \"optional\"",
+            ));
+        }
+        (Demand::Optional | Demand::Required, None) => {
+            return Err(problem(
+                None,
+                "client certificates are asked for, but no CA for them is named",
+                "name it in client_ca",
+            ));
+        }
+        (Demand::Optional | Demand::Required, Some(ca)) => ca,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(ca)? {
+        roots.add(certificate).map_err(|error| {
+            let what = format!("holds a certificate that cannot be a CA: {error}");
+            problem(Some(ca), what, "name a file with CA certificates only")
+        })?;
+    }
+    let provider = Arc::clone(provider);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    for file in &files.client_crls {
+        let lists = read_pem::<CertificateRevocationListDer<'_>>(file, "a revocation list")?;
+        builder = builder.with_crls(lists);
+    }
+    if !files.client_crls.is_empty() {
+        // Lists of the CAs above are rarely at hand; the client's own has to be known and valid.
+        builder = builder
+            .only_check_end_entity_revocation()
+            .enforce_revocation_expiration();
+    }
+    if files.client_certificate == Demand::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    let verifier = builder.build().map_err(|error| {
+        let file = files.client_crls.first().or(files.client_ca.as_ref());
+        let what = format!("cannot be used: {error}");
+        problem(
+            file.map(PathBuf::as_path),
+            what,
+            "name CRLs in PEM that a CA of client_ca has signed",
+        )
+    })?;
+    Ok(Some(verifier))
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+    read_pem(file, "a certificate")
+}
+
+/// Every item of its kind; at least one.
+fn read_pem<T: rustls::pki_types::pem::PemObject>(
+    file: &Path,
+    noun: &str,
+) -> Result<Vec<T>, TlsProblem> {
+    let text = read(file)?;
+    let items: Result<Vec<T>, _> = T::pem_slice_iter(&text).collect();
+    match items {
+        Ok(items) if !items.is_empty() => Ok(items),
+        Ok(_) => Err(problem(
+            Some(file),
+            format!("does not hold {noun} in PEM"),
+            format!("name a file with {noun} (\"-----BEGIN ...\")"),
+        )),
+        Err(error) => Err(problem(
+            Some(file),
+            format!("is not PEM: {error}"),
+            format!("name a file with {noun} (\"-----BEGIN ...\")"),
+        )),
+    }
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
+    let text = read(file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        problem(
+            Some(file),
+            "does not hold a private key in PEM",
+            "name a file with an unencrypted key (\"-----BEGIN PRIVATE KEY-----\"); \
+             `openssl pkey -in FILE -out PLAIN` takes a passphrase off",
+        )
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file)
+        .and_then(|opened| opened.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(size) if size as u64 > FILE_SIZE_MAX => Err(problem(
+            Some(file),
+            "is too long for its purpose",
+            "check the path",
+        )),
+        Ok(_) => Ok(bytes),
+        Err(error) => {
+            let (what, fix) = match error.kind() {
+                io::ErrorKind::NotFound => ("does not exist".to_owned(), "check the path"),
+                io::ErrorKind::PermissionDenied => (
+                    "may not be read by this user".to_owned(),
+                    "give the user of the broker access to it",
+                ),
+                _ => (format!("cannot be read: {error}"), "check the path"),
+            };
+            Err(problem(Some(file), what, fix))
+        }
+    }
+}
+
+fn problem(file: Option<&Path>, what: impl Into<String>, fix: impl Into<String>) -> TlsProblem {
+    TlsProblem {
+        file: file.map(Path::to_owned),
+        what: what.into(),
+        fix: fix.into(),
+    }
+}
+
+impl std::error::Error for TlsProblem {}
+
+impl fmt::Display for TlsProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{} {}; {}", file.display(), self.what, self.fix),
+            None => write!(f, "{}; {}", self.what, self.fix),
+        }
+    }
+}
+
+/// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
+const SESSIONS_MAX: usize = 16 * 1024;
+/// Two, so that a client that connects twice at once can resume both times.
+const TICKETS: usize = 2;
+/// A CRL of a large CA has some MiB.
+const FILE_SIZE_MAX: u64 = 64 << 20;

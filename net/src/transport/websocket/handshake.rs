@@ -1,0 +1,262 @@
+//! The HTTP request that opens a WebSocket (RFC 6455, section 4), and its answers.
+//!
+//! Not here: reading the request off the wire (`mod.rs`), frames (`frames.rs`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
+
+use super::Origins;
+
+/// Why a request opens no WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is no HTTP/1.1 GET.
+    NotHttp,
+    /// Its header is longer than [`HEADER_SIZE_MAX`], or has more than [`FIELDS_MAX`] fields.
+    TooLong,
+    /// It asks for something else than a WebSocket.
+    NoUpgrade,
+    /// It asks for a version that nobody speaks.
+    Version,
+    /// Its key is missing, repeated, or no 16 bytes.
+    Key,
+    /// It does not offer MQTT.
+    Subprotocol,
+    /// A page of that origin may not connect.
+    Origin,
+}
+
+impl Refusal {
+    /// What the client is told, and whoever looks at it with a browser.
+    pub(super) fn answer(self) -> String {
+        let status = match self {
+            Refusal::Version => "426 Upgrade Required",
+            Refusal::Origin => "403 Forbidden",
+            Refusal::NotHttp
+            | Refusal::TooLong
+            | Refusal::NoUpgrade
+            | Refusal::Key
+            | Refusal::Subprotocol => "400 Bad Request",
+        };
+        let extra = match self {
+            Refusal::Version => "Sec-WebSocket-Version: 13\r\n",
+            Refusal::NotHttp
+            | Refusal::TooLong
+            | Refusal::NoUpgrade
+            | Refusal::Key
+            | Refusal::Subprotocol
+            | Refusal::Origin => "",
+        };
+        let text = self.to_string();
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\n{extra}\r\n{text}\n",
+            text.len() + 1
+        )
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Refusal::NotHttp => "This port takes MQTT over WebSocket: HTTP/1.1 GET only.",
+            Refusal::TooLong => "The header of the request is too long.",
+            Refusal::NoUpgrade => "This port takes MQTT over WebSocket only.",
+            Refusal::Version => "The version of WebSocket has to be 13.",
+            Refusal::Key => "Sec-WebSocket-Key is not 16 bytes in base64.",
+            Refusal::Subprotocol => "Sec-WebSocket-Protocol does not offer mqtt.",
+            Refusal::Origin => "Pages of this origin may not connect: see websocket.origins.",
+        })
+    }
+}
+
+/// Judges a whole request, up to its empty line; the answer that opens the WebSocket.
+pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusal> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(request) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLong),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Refusal::NotHttp),
+    }
+    if parsed.method != Some("GET") || parsed.version != Some(1) {
+        return Err(Refusal::NotHttp);
+    }
+    let fields = Fields(parsed.headers);
+    let host = fields.only("Host").ok_or(Refusal::NotHttp)?;
+    if !fields.lists("Upgrade", "websocket") || !fields.lists("Connection", "upgrade") {
+        return Err(Refusal::NoUpgrade);
+    }
+    if fields.only("Sec-WebSocket-Version") != Some("13") {
+        return Err(Refusal::Version);
+    }
+    let key = fields.only("Sec-WebSocket-Key").ok_or(Refusal::Key)?;
+    if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
+        return Err(Refusal::Key);
+    }
+    // [MQTT-6.0.0-3] The client offers "mqtt"; names of subprotocols are compared as they are.
+    let offers = fields.values("Sec-WebSocket-Protocol");
+    if !offers.flat_map(tokens).any(|offer| offer == SUBPROTOCOL) {
+        return Err(Refusal::Subprotocol);
+    }
+    let mut origin = fields.values("Origin");
+    if let Some(page) = origin.next()
+        && (origin.next().is_some() || !origins.admit(page, host))
+    {
+        return Err(Refusal::Origin);
+    }
+    // [MQTT-6.0.0-4] The subprotocol that is selected is "mqtt".
+    Ok(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n",
+        accept_key(key)
+    ))
+}
+
+fn accept_key(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update(GUID);
+    STANDARD.encode(hash.finalize())
+}
+
+/// The fields of a request. Values that are no text count as absent.
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn values(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        let named = self
+            .0
+            .iter()
+            .filter(move |f| f.name.eq_ignore_ascii_case(name));
+        named.filter_map(|f| std::str::from_utf8(f.value).ok().map(str::trim))
+    }
+
+    /// The value of a field that stands there once.
+    fn only(&self, name: &'static str) -> Option<&'a str> {
+        let mut values = self.values(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// Whether a list names the token, in any case.
+    fn lists(&self, name: &'static str, token: &str) -> bool {
+        self.values(name)
+            .flat_map(tokens)
+            .any(|found| found.eq_ignore_ascii_case(token))
+    }
+}
+
+fn tokens(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
+}
+
+const SUBPROTOCOL: &str = "mqtt";
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Browsers with many cookies stay below half of it.
+pub(super) const HEADER_SIZE_MAX: usize = 8 * 1024;
+/// Browsers send some twenty.
+const FIELDS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(change: impl Fn(&str) -> String) -> String {
+        change(
+            "GET /mqtt HTTP/1.1\r\nHost: b.example:8083\r\nUpgrade: WebSocket\r\n\
+             Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: chat, mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+    }
+
+    // [MQTT-6.0.0-3] [MQTT-6.0.0-4] [MQTT3-6.0.0-3] [MQTT3-6.0.0-4]
+    #[test]
+    fn a_request_of_the_rfc_is_answered_with_its_key_and_mqtt() {
+        let answer = accept(request(str::to_owned).as_bytes(), &Origins::default()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(answer.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"));
+        assert!(!answer.contains("Extensions"), "threat 87: no compression");
+    }
+
+    // Threat 88.
+    #[test]
+    fn anything_else_is_refused_with_its_reason() {
+        let replaced = |from: &'static str, to: &'static str| {
+            request(move |text| {
+                assert!(text.contains(from), "{from}");
+                text.replace(from, to)
+            })
+        };
+        for (text, refusal) in [
+            (replaced("GET ", "POST "), Refusal::NotHttp),
+            (replaced("HTTP/1.1", "HTTP/1.0"), Refusal::NotHttp),
+            (replaced("HTTP/1.1", "HTTP/2.0"), Refusal::NotHttp),
+            (replaced("Host: b.example:8083\r\n", ""), Refusal::NotHttp),
+            (replaced("Host: b", "Host: a\r\nHost: b"), Refusal::NotHttp),
+            (replaced("Upgrade: WebSocket\r\n", ""), Refusal::NoUpgrade),
+            (replaced("WebSocket\r\n", "h2c\r\n"), Refusal::NoUpgrade),
+            (replaced("keep-alive, Upgrade", "close"), Refusal::NoUpgrade),
+            (replaced("Version: 13", "Version: 8"), Refusal::Version),
+            (
+                replaced("Sec-WebSocket-Version: 13\r\n", ""),
+                Refusal::Version,
+            ),
+            (replaced("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"), Refusal::Key),
+            (replaced("dGhlIHNhbXBsZSBub25jZQ==", "%%%"), Refusal::Key),
+            (
+                replaced("chat, mqtt", "chat, mqttv3.1"),
+                Refusal::Subprotocol,
+            ),
+            (replaced("chat, mqtt", "MQTT"), Refusal::Subprotocol),
+            (
+                replaced("Sec-WebSocket-Protocol: chat, mqtt\r\n", ""),
+                Refusal::Subprotocol,
+            ),
+            ("GET \0 HTTP/1.1\r\n\r\n".to_owned(), Refusal::NotHttp),
+            ("GET\r\n\r\n".to_owned(), Refusal::NotHttp),
+            (
+                replaced("\r\n\r\n", &"\r\nX: y".repeat(70)[..].to_owned().leak()[..]) + "\r\n\r\n",
+                Refusal::TooLong,
+            ),
+        ] {
+            let found = accept(text.as_bytes(), &Origins::default());
+            assert_eq!(found, Err(refusal), "{text}");
+            let answer = refusal.answer();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 4"), "{head}");
+            assert!(
+                head.contains(&format!("Content-Length: {}\r\n", body.len()))
+                    || head.ends_with(&format!("Content-Length: {}", body.len()))
+            );
+        }
+    }
+
+    #[test]
+    fn pages_connect_from_where_they_may() {
+        let same = Origins::default();
+        let listed = Origins::new(["https://app.example".to_owned(), "null".to_owned()]);
+        let any = Origins::new(["*".to_owned()]);
+        for (origin, from_same, from_listed) in [
+            ("http://b.example:8083", true, true),
+            ("https://b.example:8083", true, true),
+            ("http://B.EXAMPLE:8083", true, true),
+            ("http://b.example", false, false),
+            ("https://app.example", false, true),
+            ("https://APP.example", false, true),
+            ("http://app.example", false, false),
+            ("https://app.example.evil", false, false),
+            ("https://app.example:8083", false, false),
+            ("null", false, true),
+        ] {
+            let text =
+                request(|text| text.replace("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n")));
+            let opens = |origins: &Origins| accept(text.as_bytes(), origins).is_ok();
+            assert_eq!(opens(&same), from_same, "{origin}");
+            assert_eq!(opens(&listed), from_listed, "{origin}");
+            assert!(opens(&any), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The WebSocket layer: an HTTP request, then frames that carry MQTT.
+//!
+//! Invariant: what is gathered of a request is at most [`HEADER_SIZE_MAX`] bytes; afterwards nothing
+//! of a data frame is kept.
+
+mod frames;
+mod handshake;
+
+use ringmq_core::time::Instant;
+
+pub use frames::Status;
+use frames::{Flow, Frames, push_close, push_header};
+use handshake::HEADER_SIZE_MAX;
+pub use handshake::Refusal;
+
+/// One WebSocket.
+#[derive(Debug)]
+pub struct WebSocket {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The request has not come whole.
+    Upgrading(Vec<u8>),
+    Open(Box<Frames>),
+    /// A close frame or a refusal was sent: nothing follows it, and what comes is not looked at.
+    Closed,
+}
+
+/// Why a WebSocket ends before its client said so. The client was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// The request was refused.
+    Refused(Refusal),
+    /// A frame broke the rules.
+    Frame(Status),
+}
+
+/// Pages of which origins may connect. Browsers name the origin of the page; other clients name
+/// none, or what they like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    listed: Vec<String>,
+}
+
+impl Origins {
+    /// Besides pages of the host and port that they connect to, those listed; `*`: any.
+    pub fn new(listed: impl IntoIterator<Item = String>) -> Origins {
+        Origins {
+            listed: listed.into_iter().collect(),
+        }
+    }
+
+    fn admit(&self, page: &str, host: &str) -> bool {
+        // The scheme is left out: a proxy before the broker may end TLS.
+        let own = page.split_once("://").map(|(_, authority)| authority);
+        own.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+            || self
+                .listed
+                .iter()
+                .any(|origin| origin == "*" || origin.eq_ignore_ascii_case(page))
+    }
+}
+
+impl WebSocket {
+    /// A connection that has sent nothing.
+    pub fn new() -> WebSocket {
+        WebSocket {
+            state: State::Upgrading(Vec::new()),
+        }
+    }
+
+    /// Takes bytes in: what they carry of MQTT is appended to `plain`, answers to `answer`. False
+    /// when the client has closed the WebSocket.
+    pub fn decode(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        origins: &Origins,
+        plain: &mut Vec<u8>,
+        answer: &mut Vec<u8>,
+    ) -> Result<bool, Breach> {
+        let mut bytes = bytes;
+        if let State::Upgrading(request) = &mut self.state {
+            match take_request(request, &mut bytes)
+                .and_then(|whole| whole.map(|r| handshake::accept(&r, origins)).transpose())
+            {
+                Ok(None) => return Ok(true),
+                Ok(Some(accepted)) => {
+                    answer.extend_from_slice(accepted.as_bytes());
+                    self.state = State::Open(Box::new(Frames::new(now)));
+                }
+                Err(refusal) => {
+                    answer.extend_from_slice(refusal.answer().as_bytes());
+                    self.state = State::Closed;
+                    return Err(Breach::Refused(refusal));
+                }
+            }
+        }
+        let State::Open(frames) = &mut self.state else {
+            return Ok(false);
+        };
+        match frames.decode(now, bytes, plain, answer) {
+            Ok(Flow::Open) => Ok(true),
+            Ok(Flow::Closed) => {
+                self.state = State::Closed;
+                Ok(false)
+            }
+            Err(status) => {
+                push_close(answer, Some(status));
+                self.state = State::Closed;
+                Err(Breach::Frame(status))
+            }
+        }
+    }
+
+    /// The request was answered, and neither side has closed.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Appends what goes before `size` bytes of MQTT. Only while [`WebSocket::is_open`].
+    pub fn push_header(&self, size: usize, wire: &mut Vec<u8>) {
+        push_header(wire, size);
+    }
+
+    /// Appends what ends the WebSocket, if that has not been done.
+    pub fn finish(&mut self, wire: &mut Vec<u8>) {
+        if self.is_open() {
+            push_close(wire, Some(Status::NORMAL));
+        }
+        self.state = State::Closed;
+    }
+
+    /// Memory held of what has come in part.
+    pub fn partial_size(&self) -> usize {
+        match &self.state {
+            State::Upgrading(request) => request.capacity(),
+            State::Open(_) | State::Closed => 0,
+        }
+    }
+}
+
+impl Default for WebSocket {
+    fn default() -> WebSocket {
+        WebSocket::new()
+    }
+}
+
+/// Moves bytes up to the empty line into `request`, and takes it once that has come.
+fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    let seen = request.len();
+    let size = bytes.len().min(HEADER_SIZE_MAX + 1 - seen);
+    request.extend_from_slice(&bytes[..size]);
+    // Other protocols are told at their first byte; they might never send an empty line.
+    let start = &request[..request.len().min(METHOD.len())];
+    if !METHOD.starts_with(start) {
+        return Err(Refusal::NotHttp);
+    }
+    // Only what is new is searched, so a request in small pieces costs no more than a whole one.
+    let from = seen.saturating_sub(END.len() - 1);
+    let found = request[from..].windows(END.len()).position(|w| w == END);
+    match found {
+        Some(at) => {
+            let end = from + at + END.len();
+            *bytes = &bytes[end - seen..];
+            request.truncate(end);
+            Ok(Some(std::mem::take(request)))
+        }
+        None if request.len() > HEADER_SIZE_MAX => Err(Refusal::TooLong),
+        None => Ok(None),
+    }
+}
+
+const METHOD: &[u8] = b"GET ";
+const END: &[u8] = b"\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    type Outcome = (Vec<u8>, String, Result<bool, Breach>);
+
+    fn decode_in(chunk_size: usize, bytes: &[u8]) -> Outcome {
+        let mut socket = WebSocket::new();
+        let (mut plain, mut answer) = (Vec::new(), Vec::new());
+        let mut end = Ok(true);
+        for chunk in bytes.chunks(chunk_size) {
+            let origins = Origins::default();
+            end = socket.decode(Instant::ZERO, chunk, &origins, &mut plain, &mut answer);
+            if end != Ok(true) {
+                break;
+            }
+            assert!(socket.partial_size() <= 2 * (HEADER_SIZE_MAX + 1));
+        }
+        (plain, String::from_utf8_lossy(&answer).into_owned(), end)
+    }
+
+    #[test]
+    fn frames_may_follow_the_request_at_once_or_in_any_pieces() {
+        let stream = [REQUEST.as_bytes(), b"\x82\x83\0\0\0\0abc\x82\x81\0\0\0\0d"].concat();
+        let whole = decode_in(usize::MAX, &stream);
+        assert_eq!(whole.0, b"abcd");
+        assert!(whole.1.starts_with("HTTP/1.1 101 "));
+        assert_eq!(whole.2, Ok(true));
+        for chunk_size in 1..stream.len() {
+            assert_eq!(decode_in(chunk_size, &stream), whole, "in {chunk_size}s");
+        }
+    }
+
+    // Threat 88: garbage is refused at its first byte, a long header at its bound.
+    #[test]
+    fn what_is_no_request_is_refused_early() {
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(1 << 20));
+        for (bytes, refusal) in [
+            (
+                b"\x10\x0C\0\x04MQTT\x04\x02\0\0".as_slice(),
+                Refusal::NotHttp,
+            ),
+            (b"\x16\x03\x01\x02\0", Refusal::NotHttp),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::NotHttp),
+            (b"\r\n\r\n", Refusal::NotHttp),
+            (b"get / HTTP/1.1\r\n\r\n", Refusal::NotHttp),
+            (long.as_bytes(), Refusal::TooLong),
+        ] {
+            for chunk_size in [1, 7, 4096, usize::MAX] {
+                let (plain, answer, end) = decode_in(chunk_size, bytes);
+                assert_eq!(end, Err(Breach::Refused(refusal)), "{bytes:?}");
+                assert!(plain.is_empty() && answer.starts_with("HTTP/1.1 400 "));
+            }
+        }
+    }
+
+    #[test]
+    fn after_its_end_nothing_is_read_and_it_is_closed_once() {
+        let mut socket = WebSocket::new();
+        let (mut plain, mut answer) = (Vec::new(), Vec::new());
+        let mut take = |socket: &mut WebSocket, bytes: &[u8]| {
+            socket.decode(
+                Instant::ZERO,
+                bytes,
+                &Origins::default(),
+                &mut plain,
+                &mut answer,
+            )
+        };
+        assert_eq!(take(&mut socket, REQUEST.as_bytes()), Ok(true));
+        let mut wire = Vec::new();
+        socket.finish(&mut wire);
+        assert_eq!(wire, b"\x88\x02\x03\xE8");
+        socket.finish(&mut wire);
+        assert_eq!(wire.len(), 4);
+        assert_eq!(take(&mut socket, b"\x82\x83\0\0\0\0abc"), Ok(false));
+        assert!(plain.is_empty());
+    }
+}
