@@ -19,6 +19,7 @@ use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
 use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
+use crate::transport::Stack;
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
 pub struct Rig<C> {
@@ -34,9 +35,11 @@ impl<C: Core> Rig<C> {
             inboxes: [Inbox::new(1024)?].into(),
             connections: Arc::new(AtomicUsize::new(0)),
             connections_max: count,
+            partial_bytes_max: u64::MAX,
+            terms_generation: Arc::default(),
             counters: Arc::new(Counters::default()),
         };
-        let listeners = vec![Listener::new(socket()?)];
+        let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
         let ring = EchoRing::default();
         let mut rig = Rig {
             reactor: Reactor::new(ShardId::new(0), ring, core, listeners, shared),
