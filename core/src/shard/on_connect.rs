@@ -84,6 +84,7 @@ impl Shard {
             // It was closed in the same turn.
             Some(
                 Connection::Vacant
+                | Connection::Authenticating(_)
                 | Connection::Open(_)
                 | Connection::Closing(_)
                 | Connection::HandedOver,
