@@ -13,7 +13,7 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory of the layers below MQTT for what has come in part.
 //!
-//! The subjects: `accept`, `receive`, `transmit`, `layers`, `post`, `close`, `handover`, `shutdown`.
+//! The subjects: `accept`, `receive`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
 
 mod accept;
 mod close;
@@ -21,6 +21,7 @@ mod handover;
 mod layers;
 mod post;
 mod receive;
+mod records;
 pub mod rig;
 mod shutdown;
 #[cfg(test)]
@@ -213,6 +214,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.set_readings();
         self.rearm_receives();
         self.arm_accepts(now);
+        self.log_records();
         self.publish();
         if self.has_ended(now) {
             Progress::Ended

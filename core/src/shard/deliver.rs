@@ -20,6 +20,8 @@ use foldhash::fast::FixedState;
 use super::gather::Gathers;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
+use super::records::{Loss, Records, Subject};
+use super::refusal::Refusal;
 use super::routes::CachedRoutes;
 use super::share::Shares;
 use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
@@ -41,6 +43,7 @@ pub struct Dispatch {
     pub gathers: Gathers,
     pub pool: BufferPool,
     pub metrics: Metrics,
+    pub records: Records,
     pub shares: Shares,
     /// Messages and bytes in the queues of all sessions.
     pub queued: (u64, u64),
@@ -138,11 +141,51 @@ impl Dispatch {
             gathers: Gathers::default(),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
+            records: Records::default(),
             shares,
             queued: (0, 0),
             encodings: Encodings::default(),
             alias_hasher: FixedState::with_seed(seed),
         }
+    }
+
+    /// Counts a message that is lost to subscribers of any shard, and samples it.
+    pub fn note_drop(&mut self, now: Instant, reason: DropReason, topic: &[u8], out: &mut Outbox) {
+        self.metrics.drop(reason);
+        let subject = Subject::of("", topic);
+        self.records.note(now, Loss::Dropped(reason), subject, out);
+    }
+
+    /// Counts a message that a subscriber does not get, and samples it.
+    pub fn drop_for(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        reason: DropReason,
+        topic: &[u8],
+        out: &mut Outbox,
+    ) {
+        self.metrics.drop(reason);
+        let session = self.sessions.get(to);
+        let client = session.map_or("", |session| &*session.client_id);
+        let subject = Subject::of(client, topic);
+        self.records.note(now, Loss::Dropped(reason), subject, out);
+    }
+
+    /// Counts what a client wanted and did not get, and samples it.
+    pub fn note_refusal(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        refusal: Refusal,
+        topic: &[u8],
+        out: &mut Outbox,
+    ) {
+        self.metrics.refuse(refusal);
+        let session = self.sessions.get(id);
+        let client = session.map_or("", |session| &*session.client_id);
+        let subject = Subject::of(client, topic);
+        self.records.note(now, Loss::Refused(refusal), subject, out);
     }
 
     /// Hands a message to every subscriber of this shard.
@@ -227,14 +270,18 @@ impl Dispatch {
                         self.queued.0 += 1;
                         self.queued.1 += size;
                     }
-                    Err(QueueFull) => self.metrics.drop(DropReason::QueueFull),
+                    Err(QueueFull) => {
+                        let topic = offering.parts.topic;
+                        self.drop_for(now, to, DropReason::QueueFull, topic, out);
+                    }
                 }
             }
             return;
         };
         if terms.qos == QoS::AtMostOnce {
             if link.egress.unsent_bytes() > self.limits.unsent_bytes_max {
-                self.metrics.drop(DropReason::SlowSocket);
+                let topic = offering.parts.topic;
+                self.drop_for(now, to, DropReason::SlowSocket, topic, out);
                 return;
             }
         } else if !session.queue.is_empty()
@@ -247,7 +294,10 @@ impl Dispatch {
                     self.queued.0 += 1;
                     self.queued.1 += size;
                 }
-                Err(QueueFull) => self.metrics.drop(DropReason::QueueFull),
+                Err(QueueFull) => {
+                    let topic = offering.parts.topic;
+                    self.drop_for(now, to, DropReason::QueueFull, topic, out);
+                }
             }
             return;
         }
@@ -284,7 +334,7 @@ impl Dispatch {
         let link = link.as_mut().expect("offer saw a link");
         let encoded = self.encodings.get(now, version, terms.qos, &parts);
         if encoded.bytes.len() > link.packet_size_max as usize {
-            self.metrics.drop(DropReason::PacketTooLarge);
+            self.drop_for(now, to, DropReason::PacketTooLarge, parts.topic, out);
             return;
         }
         let id = (terms.qos > QoS::AtMostOnce).then(|| {
@@ -328,7 +378,8 @@ impl Dispatch {
         let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher) else {
-            self.metrics.drop(DropReason::PacketTooLarge);
+            let topic = delivery.message.topic();
+            self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
             return;
         };
         let mut id = None;
@@ -380,7 +431,9 @@ impl Dispatch {
                 self.queued.0 -= 1;
                 self.queued.1 -= delivery.message.size() as u64;
                 if delivery.message.expires_at.is_some_and(|at| at <= now) {
-                    self.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+                    // [MQTT-3.3.2-5]
+                    let topic = delivery.message.topic();
+                    self.drop_for(now, to, DropReason::Expired, topic, out);
                 } else {
                     self.send_delivery(now, to, delivery, out);
                 }
@@ -409,8 +462,9 @@ impl Dispatch {
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
                 else {
-                    self.metrics.drop(DropReason::PacketTooLarge);
                     session.window.give_up(id);
+                    let topic = delivery.message.topic();
+                    self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
                     return;
                 };
                 self.metrics
@@ -460,6 +514,27 @@ impl Link {
         if self.egress.grew(size) {
             out.dirty.push(self.conn);
         }
+    }
+
+    /// Appends what `encode` writes, with a Reason String if the client wants it [MQTT-3.1.2-29] and
+    /// takes the size of the packet with it.
+    pub(super) fn write_reasoned(
+        &mut self,
+        pool: &mut BufferPool,
+        out: &mut Outbox,
+        text: &str,
+        encode: impl Fn(Option<&str>, &mut Vec<u8>),
+    ) {
+        let text = Some(text).filter(|_| self.problem_information);
+        let size_max = self.packet_size_max as usize;
+        self.write(pool, out, |buffer| {
+            let before = buffer.len();
+            encode(text, buffer);
+            if text.is_some() && buffer.len() - before > size_max {
+                buffer.truncate(before);
+                encode(None, buffer);
+            }
+        });
     }
 
     /// Puts a topic alias into the parts of a PUBLISH if that is of use. `None` if the client does

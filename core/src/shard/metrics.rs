@@ -1,5 +1,6 @@
 //! What a shard counts.
 
+use super::refusal::Refusal;
 use crate::codec::QoS;
 
 /// Why a message did not reach a client that was subscribed to it.
@@ -92,12 +93,29 @@ pub struct Metrics {
     pub sessions_expired: u64,
     /// Messages not delivered, by [`DropReason`].
     pub dropped: [u64; DropReason::COUNT],
+    /// What clients wanted and did not get, by [`Refusal`].
+    pub refused: Tally<{ Refusal::COUNT }>,
+}
+
+/// One count for each value of an enum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally<const N: usize>(pub [u64; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Tally<N> {
+        Tally([0; N])
+    }
 }
 
 impl Metrics {
     /// Counts a message that is not delivered.
     pub fn drop(&mut self, reason: DropReason) {
         self.dropped[reason as usize] += 1;
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.refused.0[refusal as usize] += 1;
     }
 
     /// Counts a PUBLISH to a client.
@@ -135,6 +153,7 @@ impl Metrics {
             payload_bytes_sent,
             sessions_expired,
             dropped,
+            refused,
         } = other;
         self.connections += connections;
         self.handovers += handovers;
@@ -157,6 +176,7 @@ impl Metrics {
         self.payload_bytes_sent += payload_bytes_sent;
         self.sessions_expired += sessions_expired;
         add_each(&mut self.dropped, dropped);
+        add_each(&mut self.refused.0, &refused.0);
     }
 }
 

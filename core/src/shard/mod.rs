@@ -19,6 +19,8 @@ mod on_share;
 mod on_subscribe;
 mod outbox;
 mod random;
+mod records;
+mod refusal;
 mod routes;
 mod share;
 mod sys;
@@ -33,6 +35,8 @@ use hashbrown::HashMap;
 pub use event::{CloseCause, Event, GatherId, JoinId, MsgClass, PeerIdentity, ShardMsg, Share};
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
+pub use records::{Loss, Record};
+pub use refusal::{Refusal, Violation};
 pub use share::{GroupId, Standing};
 pub use sys::Report;
 
@@ -178,7 +182,8 @@ impl Shard {
 
     /// When to call with `Event::DeadlineReached` at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        let records = self.dispatch.records.next_deadline();
+        self.timers.next().into_iter().chain(records).min()
     }
 
     /// CONNECT was seen whole on this connection, and it stays on this shard.
@@ -299,9 +304,10 @@ impl Shard {
     }
 
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
+        self.dispatch.records.flush(now, out);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Connect(conn) => self.on_connect_deadline(conn, out),
+                Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),
                 Timer::Expiry(session) => self.on_session_expired(now, session, out),

@@ -1,9 +1,9 @@
 //! Acknowledgements, both ways.
 
 use super::Shard;
-use super::on_packet::Violation;
 use super::outbox::Outbox;
-use crate::codec::{self, AckKind, ReasonCode, Version};
+use super::refusal::{Refusal, Violation};
+use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{LogPosition, PacketId, SessionId};
 use crate::session::AckError;
 use crate::time::Instant;
@@ -15,8 +15,12 @@ pub struct Ack {
     /// PUBACK or PUBREC.
     pub kind: AckKind,
     pub packet_id: PacketId,
-    pub reason: ReasonCode,
+    /// A reason code without error, or what was refused.
+    pub outcome: Result<ReasonCode, Refusal>,
 }
+
+const WRONG_KIND: Violation =
+    Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
 
 impl Shard {
     pub(super) fn on_persisted(&mut self, upto: LogPosition, out: &mut Outbox) {
@@ -35,19 +39,30 @@ impl Shard {
         let Some(link) = &mut session.link else {
             return;
         };
-        // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
-        let reason = match session.version {
-            Version::V31 | Version::V311 => ReasonCode::Success,
-            Version::V5 => ack.reason,
-        };
+        let kind = ack.kind;
         self.dispatch.metrics.controls_sent += 1;
-        link.write(&mut self.dispatch.pool, out, |buffer| {
-            codec::Ack::with_reason(ack.packet_id, reason).encode(
-                ack.kind,
-                session.version,
-                buffer,
-            );
-        });
+        let pool = &mut self.dispatch.pool;
+        let version = session.version;
+        match ack.outcome {
+            Err(refusal) if version == Version::V5 => {
+                link.write_reasoned(pool, out, refusal.text(), |reason_string, buffer| {
+                    let ack = codec::Ack {
+                        packet_id: ack.packet_id,
+                        reason: refusal.code(),
+                        properties: ReasonProperties {
+                            reason_string,
+                            ..ReasonProperties::EMPTY
+                        },
+                    };
+                    ack.encode(kind, version, buffer);
+                });
+            }
+            // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
+            Ok(_) | Err(_) => link.write(pool, out, |buffer| {
+                let reason = ack.outcome.unwrap_or(ReasonCode::Success);
+                codec::Ack::with_reason(ack.packet_id, reason).encode(kind, version, buffer);
+            }),
+        }
     }
 
     pub(super) fn on_puback(
@@ -61,7 +76,7 @@ impl Shard {
             Ok(()) => self.dispatch.pump(now, id, out),
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
-            Err(AckError::WrongKind) => return Err(Violation(ReasonCode::ProtocolError)),
+            Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
         Ok(())
     }
@@ -78,7 +93,7 @@ impl Shard {
             match self.session(id).window.on_pubrec_refused(packet_id) {
                 Ok(()) => self.dispatch.pump(now, id, out),
                 Err(AckError::NotFound) => {}
-                Err(AckError::WrongKind) => return Err(Violation(ReasonCode::ProtocolError)),
+                Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
             return Ok(());
         }
@@ -88,11 +103,10 @@ impl Shard {
             // [MQTT-4.3.3-4]
             Ok(()) => self.write(id, out, |buffer| codec::encode_pubrel(buffer, packet_id)),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
-            Err(AckError::NotFound) => self.write(id, out, |buffer| {
-                let reason = ReasonCode::PacketIdentifierNotFound;
-                codec::Ack::with_reason(packet_id, reason).encode(AckKind::Pubrel, version, buffer);
-            }),
-            Err(AckError::WrongKind) => return Err(Violation(ReasonCode::ProtocolError)),
+            Err(AckError::NotFound) => {
+                self.answer_unknown(id, AckKind::Pubrel, packet_id, version, out);
+            }
+            Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
         Ok(())
     }
@@ -107,7 +121,7 @@ impl Shard {
         match self.session(id).window.on_pubcomp(ack.packet_id) {
             Ok(()) => self.dispatch.pump(now, id, out),
             Err(AckError::NotFound) => {}
-            Err(AckError::WrongKind) => return Err(Violation(ReasonCode::ProtocolError)),
+            Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
         Ok(())
     }
@@ -117,13 +131,34 @@ impl Shard {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
         let version = session.version;
-        let reason = match was_open {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        let pubcomp = codec::Ack::with_reason(ack.packet_id, reason);
-        self.write(id, out, |buffer| {
-            pubcomp.encode(AckKind::Pubcomp, version, buffer)
+        match was_open {
+            true => self.write(id, out, |buffer| {
+                codec::encode_pubcomp(buffer, ack.packet_id);
+            }),
+            false => self.answer_unknown(id, AckKind::Pubcomp, ack.packet_id, version, out),
+        }
+    }
+
+    /// No exchange has this identifier. It is no refusal: after a loss it happens to everybody.
+    fn answer_unknown(
+        &mut self,
+        id: SessionId,
+        kind: AckKind,
+        packet_id: PacketId,
+        version: Version,
+        out: &mut Outbox,
+    ) {
+        let text = "no message in flight has this packet identifier";
+        self.write_reasoned(id, out, text, |reason_string, buffer| {
+            let ack = codec::Ack {
+                packet_id,
+                reason: ReasonCode::PacketIdentifierNotFound,
+                properties: ReasonProperties {
+                    reason_string,
+                    ..ReasonProperties::EMPTY
+                },
+            };
+            ack.encode(kind, version, buffer);
         });
     }
 }

@@ -11,10 +11,11 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::Shard;
-use super::on_connect::Proven;
-use super::on_packet::{Flow, Violation};
+use super::on_connect::{Proven, Stranger};
+use super::on_packet::Flow;
 use super::outbox::{Close, Outbox, Reading};
-use crate::auth::{Access, AuthRequest, Identity, METHOD, Refusal, Reply, ScramStep, Verdict};
+use super::refusal::{Refusal, Violation};
+use crate::auth::{self, Access, AuthRequest, Identity, METHOD, Reply, ScramStep, Verdict};
 use crate::codec::{
     Auth, AuthProperties, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version,
 };
@@ -52,7 +53,7 @@ impl Shard {
             Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
             Ok(Admission::Ask) => {
                 let step = AuthStep::Asked { input: rest.into() };
-                let request = self.start_waiting(conn, connect, packet, step, out);
+                let request = self.start_waiting(now, conn, connect, packet, step, out);
                 if let Some(request) = request {
                     out.auth_requests.push(request);
                     out.readings.push(Reading { conn, paused: true });
@@ -64,23 +65,26 @@ impl Shard {
                     framer: Framer::default(),
                 };
                 if self
-                    .start_waiting(conn, connect, packet, step, out)
+                    .start_waiting(now, conn, connect, packet, step, out)
                     .is_some()
                 {
                     let data = connect.properties.authentication_data;
                     self.take_proof(now, conn, data, rest, out);
                 }
             }
-            Err(reason) => self.refuse_connect(conn, connect, reason, out),
+            Err(refusal) => {
+                let stranger = Stranger::of(connect);
+                self.refuse(now, conn, &stranger, refusal.into(), out);
+            }
         }
     }
 
-    fn admission_of(&self, connect: &Connect<'_>) -> Result<Admission, ReasonCode> {
+    fn admission_of(&self, connect: &Connect<'_>) -> Result<Admission, Refusal> {
         if let Some(method) = connect.properties.authentication_method {
             // [MQTT-4.12.0-1]
             return match method == METHOD && !self.scram.is_empty() {
                 true => Ok(Admission::Challenge),
-                false => Err(ReasonCode::BadAuthenticationMethod),
+                false => Err(Refusal::AuthenticationMethod),
             };
         }
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
@@ -93,7 +97,7 @@ impl Shard {
                 identity: self.anonymous.clone(),
                 auth_data: None,
             })),
-            false => Err(ReasonCode::NotAuthorized),
+            false => Err(Refusal::AnonymousConnect),
         }
     }
 
@@ -101,6 +105,7 @@ impl Shard {
     /// if there is no room for it: then it has been closed.
     fn start_waiting(
         &mut self,
+        now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
         packet: &[u8],
@@ -123,7 +128,7 @@ impl Shard {
         self.connections
             .replace(conn, Connection::Authenticating(Box::new(waiting)));
         if !is_held {
-            self.drop_unheard(conn, out);
+            self.drop_unheard(now, conn, out);
             return None;
         }
         Some(AuthRequest {
@@ -154,7 +159,7 @@ impl Shard {
                 let grown = waiting.held_size();
                 self.release(size);
                 if self.hold(grown).is_err() {
-                    self.drop_unheard(conn, out);
+                    self.drop_unheard(now, conn, out);
                 }
             }
             AuthStep::Challenged { framer, .. } => {
@@ -179,7 +184,7 @@ impl Shard {
             size_max: self.config.limits.connect_size_max,
             direction: Direction::FromClient,
         };
-        let reason = match framer.next(&mut bytes, &rules) {
+        let violation = match framer.next(&mut bytes, &rules) {
             Ok(None) => {
                 let is_held = self.admit_partial(&framer).is_ok();
                 let waiting = self.authenticating(conn);
@@ -189,7 +194,7 @@ impl Shard {
                 if !is_held {
                     let counted = self.authenticating(conn).connect.len();
                     self.release(counted);
-                    self.drop_unheard(conn, out);
+                    self.drop_unheard(now, conn, out);
                 }
                 return;
             }
@@ -202,8 +207,8 @@ impl Shard {
                             let data = auth.properties.authentication_data;
                             return self.take_proof(now, conn, data, bytes, out);
                         }
-                        Ok(_) => ReasonCode::ProtocolError,
-                        Err(error) => error.reason(),
+                        Ok(_) => OTHER_EXCHANGE,
+                        Err(error) => error.into(),
                     },
                     PacketKind::Disconnect => {
                         let egress = self.take_early_egress(conn);
@@ -224,14 +229,15 @@ impl Shard {
                     | PacketKind::Unsubscribe
                     | PacketKind::Unsuback
                     | PacketKind::Pingreq
-                    | PacketKind::Pingresp => ReasonCode::ProtocolError,
+                    | PacketKind::Pingresp => {
+                        Violation::Protocol("something else than AUTH before CONNACK")
+                    }
                 }
             }
-            Err(error) => error.reason(),
+            Err(error) => error.into(),
         };
         self.dispatch.metrics.violations += 1;
-        let packet_size_max = self.authenticating(conn).packet_size_max;
-        self.refuse(conn, Version::V5, packet_size_max, reason, out);
+        self.refuse_waiting(now, conn, violation, out);
     }
 
     /// A message of the client in an exchange before CONNACK.
@@ -250,14 +256,14 @@ impl Shard {
         };
         let step = std::mem::replace(scram, ScramStep::First);
         let reply = self.scram.take(step, data);
-        let reason = match reply {
+        let refusal = match reply {
             Ok(Reply::Challenge { data, next }) => {
                 let mut packet = Vec::new();
                 auth_packet(ReasonCode::ContinueAuthentication, &data).encode(&mut packet);
                 if packet.len() <= packet_size_max as usize {
                     return self.challenge(now, conn, next, &packet, rest, out);
                 }
-                ReasonCode::PacketTooLarge // [MQTT-3.1.2-24]
+                Refusal::AnswerTooLarge // [MQTT-3.1.2-24]
             }
             Ok(Reply::Proven { user, data }) => {
                 let proven = Proven {
@@ -266,9 +272,9 @@ impl Shard {
                 };
                 return self.resume_connect(now, conn, proven, rest, out);
             }
-            Err(Refusal::Malformed | Refusal::WrongProof) => ReasonCode::NotAuthorized,
+            Err(auth::Refusal::Malformed | auth::Refusal::WrongProof) => Refusal::BadProof,
         };
-        self.refuse(conn, Version::V5, packet_size_max, reason, out); // [MQTT-4.12.0-4]
+        self.refuse_waiting(now, conn, refusal.into(), out); // [MQTT-4.12.0-4]
     }
 
     /// Sends an AUTH and waits for the next one.
@@ -309,7 +315,6 @@ impl Shard {
         let Some(Connection::Authenticating(waiting)) = self.connections.get_mut(conn) else {
             return;
         };
-        let packet_size_max = waiting.packet_size_max;
         let AuthStep::Asked { input } = &mut waiting.step else {
             return;
         };
@@ -319,7 +324,7 @@ impl Shard {
             conn,
             paused: false,
         });
-        let reason = match verdict {
+        let refusal = match verdict {
             Verdict::Granted(identity) => {
                 let proven = Proven {
                     identity: Arc::new(identity),
@@ -327,11 +332,10 @@ impl Shard {
                 };
                 return self.resume_connect(now, conn, proven, &input, out);
             }
-            Verdict::Denied => ReasonCode::BadUserNameOrPassword,
-            Verdict::Unavailable => ReasonCode::ServerUnavailable,
+            Verdict::Denied => Refusal::BadPassword,
+            Verdict::Unavailable => Refusal::AuthenticationDown,
         };
-        let version = self.with_connect(conn, |connect| connect.version);
-        self.refuse(conn, version, packet_size_max, reason, out);
+        self.refuse_waiting(now, conn, refusal.into(), out);
     }
 
     /// The sender of a CONNECT is known: it takes effect.
@@ -365,7 +369,10 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match self.on_connect(now, conn, connect, proven, out) {
-            Err(reason) => self.refuse_connect(conn, connect, reason, out),
+            Err(refusal) => {
+                let stranger = Stranger::of(connect);
+                self.refuse(now, conn, &stranger, refusal.into(), out);
+            }
             Ok(()) if rest.is_empty() => {}
             Ok(()) => self.on_received(now, conn, rest, out),
         }
@@ -389,16 +396,18 @@ impl Shard {
             .expect("the caller knows a connected session");
         // [MQTT-4.12.0-7] Only if CONNECT named a method [MQTT-4.12.0-5], and that one.
         let Some(reauth) = &mut link.reauth else {
-            return Err(Violation(ReasonCode::ProtocolError));
+            return Err(Violation::Protocol(
+                "AUTH, and CONNECT named no authentication method",
+            ));
         };
         let step = match reauth.take() {
             None if goes_on(auth, ReasonCode::ReAuthenticate) => ScramStep::First,
             Some(step) if goes_on(auth, ReasonCode::ContinueAuthentication) => step,
-            None | Some(_) => return Err(Violation(ReasonCode::ProtocolError)),
+            None | Some(_) => return Err(OTHER_EXCHANGE),
         };
         let reply = self.scram.take(step, auth.properties.authentication_data);
         // [MQTT-4.12.1-2] The connection ends with DISCONNECT.
-        let reply = reply.map_err(|_| Violation(ReasonCode::NotAuthorized))?;
+        let reply = reply.map_err(|_| Violation::Rule(Refusal::BadProof))?;
         let (reason, data) = match reply {
             Reply::Challenge { data, next } => {
                 *reauth = Some(next);
@@ -406,7 +415,7 @@ impl Shard {
             }
             // The session belongs to who opened it.
             Reply::Proven { user, .. } if session.identity.user.as_deref() != Some(&*user) => {
-                return Err(Violation(ReasonCode::NotAuthorized));
+                return Err(Refusal::BadProof.into());
             }
             Reply::Proven { data, .. } => (ReasonCode::Success, data),
         };
@@ -425,7 +434,7 @@ impl Shard {
         auth_packet(reason, data).encode(&mut packet);
         let link: &Link = self.link(id);
         if packet.len() > link.packet_size_max as usize {
-            return Err(Violation(ReasonCode::PacketTooLarge)); // [MQTT-3.1.2-24]
+            return Err(Refusal::AnswerTooLarge.into()); // [MQTT-3.1.2-24]
         }
         self.write(id, out, |buffer| buffer.extend_from_slice(&packet));
         Ok(())
@@ -437,8 +446,9 @@ impl Shard {
     }
 
     /// Closes a connection that was let to wait, without a word.
-    fn drop_unheard(&mut self, conn: ConnId, out: &mut Outbox) {
+    fn drop_unheard(&mut self, now: Instant, conn: ConnId, out: &mut Outbox) {
         self.dispatch.metrics.connects_refused += 1;
+        self.note_stranger(now, conn, "", Refusal::PartialsFull, out);
         // What it holds was not counted.
         let waiting = self.authenticating(conn);
         waiting.connect = Box::default();
@@ -447,16 +457,22 @@ impl Shard {
         out.closes.push(Close { conn, flush: false });
     }
 
-    fn with_connect<T>(&self, conn: ConnId, look: impl FnOnce(&Connect<'_>) -> T) -> T {
-        let Some(Connection::Authenticating(waiting)) = self.connections.get(conn) else {
-            unreachable!("the caller saw the state");
-        };
+    /// Refuses a connection that waits, in the terms of its CONNECT.
+    fn refuse_waiting(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        violation: Violation,
+        out: &mut Outbox,
+    ) {
+        let packet = self.authenticating(conn).connect.clone();
         let mut framer = Framer::default();
         let frame = framer
-            .next(&mut &waiting.connect[..], &self.connect_rules())
+            .next(&mut &packet[..], &self.connect_rules())
             .ok()
             .flatten();
-        look(&Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE))
+        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        self.refuse(now, conn, &Stranger::of(&connect), violation, out);
     }
 
     /// A connection that the caller knows to be in this state.
@@ -493,4 +509,6 @@ fn auth_packet(reason: ReasonCode, data: &[u8]) -> Auth<'_> {
     }
 }
 
+const OTHER_EXCHANGE: Violation =
+    Violation::Protocol("AUTH out of turn, or with another authentication method");
 const DECODED_BEFORE: &str = "the packet was decoded when it came";

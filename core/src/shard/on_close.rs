@@ -7,8 +7,9 @@ use super::Shard;
 use super::deliver::Offering;
 use super::event::CloseCause;
 use super::outbox::{Close, Outbox};
+use super::refusal::{Refusal, Violation};
 use super::timers::Timer;
-use crate::codec::{Disconnect, ReasonCode, Version};
+use crate::codec::{Disconnect, DisconnectProperties, Version};
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageParts};
@@ -25,18 +26,15 @@ pub enum End {
     /// The socket is gone already.
     Lost,
     /// The broker ends the connection, and says why to clients that can be told.
-    Refused(ReasonCode),
+    Refused(Violation),
 }
 
 impl Shard {
     /// Takes the connection from a session: tells the client, closes, and decides about will and
     /// session. The session may be gone afterwards.
     pub(super) fn end_link(&mut self, now: Instant, id: SessionId, end: End, out: &mut Outbox) {
-        if let End::Refused(reason) = end
-            && self.session(id).version == Version::V5
-        {
-            let disconnect = Disconnect::new(reason);
-            self.write(id, out, |buffer| disconnect.encode(Version::V5, buffer));
+        if let End::Refused(violation) = end {
+            self.tell_end(now, id, violation, out);
         }
         let session = self.session(id);
         let link = session
@@ -65,6 +63,27 @@ impl Shard {
             self.session(id).will = None; // [MQTT-3.14.4-3]
         }
         self.leave_session(now, id, out);
+    }
+
+    /// Counts why the broker ends a connection, and tells clients that can be told.
+    fn tell_end(&mut self, now: Instant, id: SessionId, violation: Violation, out: &mut Outbox) {
+        if !self.is_shutting_down {
+            self.dispatch
+                .note_refusal(now, id, violation.refusal(), b"", out);
+        }
+        if self.session(id).version < Version::V5 {
+            return; // [MQTT-3.14.0-1] DISCONNECT is the client's to send.
+        }
+        self.write_reasoned(id, out, &violation.text(), |reason_string, buffer| {
+            let disconnect = Disconnect {
+                reason: violation.code(),
+                properties: DisconnectProperties {
+                    reason_string,
+                    ..DisconnectProperties::default()
+                },
+            };
+            disconnect.encode(Version::V5, buffer);
+        });
     }
 
     /// The client is away: its session ends or waits, and so does its will.
@@ -160,7 +179,7 @@ impl Shard {
             return;
         }
         self.dispatch.metrics.keep_alive_timeouts += 1;
-        self.end_link(now, id, End::Refused(ReasonCode::KeepAliveTimeout), out);
+        self.end_link(now, id, End::Refused(Refusal::KeepAlive.into()), out);
     }
 
     pub(super) fn on_closed(
@@ -196,7 +215,7 @@ impl Shard {
             match self.connections.get(conn) {
                 Some(Connection::Open(id)) => {
                     let id = *id;
-                    self.end_link(now, id, End::Refused(ReasonCode::ServerShuttingDown), out);
+                    self.end_link(now, id, End::Refused(Refusal::ShuttingDown.into()), out);
                 }
                 Some(Connection::AwaitConnect(_) | Connection::Authenticating(_)) => {
                     self.leave_await(conn, Connection::Closing(Box::default()));

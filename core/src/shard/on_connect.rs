@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::event::PeerIdentity;
 use super::on_close::End;
 use super::outbox::{Close, Handover, Outbox};
+use super::records::{Loss, Subject};
+use super::refusal::{Refusal, Violation};
 use super::timers::Timer;
 use super::{Shard, routes};
 use crate::auth::{Identity, METHOD};
@@ -110,14 +112,13 @@ impl Shard {
         let frame = match framer.next(&mut bytes, &rules) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                self.wait_on(conn, framer, out);
+                self.wait_on(now, conn, framer, out);
                 return;
             }
             Err(_) => {
                 // [MQTT-3.1.0-1] [MQTT-3.1.4-6 (3.1.1: 3.1.4-1)] nothing is said to a stranger.
                 self.dispatch.metrics.violations += 1;
-                self.leave_await(conn, Connection::Closing(Box::default()));
-                out.closes.push(Close { conn, flush: false });
+                self.turn_away(now, conn, Refusal::ConnectMalformed, out);
                 return;
             }
         };
@@ -125,7 +126,7 @@ impl Shard {
             Err(error) => {
                 let version = answer_version(error, frame.body);
                 self.count_connect(frame.raw.len());
-                self.refuse_malformed(conn, error, version, out);
+                self.refuse_malformed(now, conn, error, version, out);
             }
             Ok(connect) => {
                 let target = self.home.of_client(connect.client_id);
@@ -164,11 +165,10 @@ impl Shard {
     }
 
     /// The CONNECT has not arrived whole: keeps what there is of it.
-    fn wait_on(&mut self, conn: ConnId, part: Framer, out: &mut Outbox) {
+    fn wait_on(&mut self, now: Instant, conn: ConnId, part: Framer, out: &mut Outbox) {
         if self.admit_partial(&part).is_err() {
             self.dispatch.metrics.connects_refused += 1;
-            self.leave_await(conn, Connection::Closing(Box::default()));
-            out.closes.push(Close { conn, flush: false });
+            self.turn_away(now, conn, Refusal::PartialsFull, out);
             return;
         }
         match self.connections.get_mut(conn) {
@@ -184,7 +184,45 @@ impl Shard {
         }
     }
 
-    pub(super) fn on_connect_deadline(&mut self, conn: ConnId, out: &mut Outbox) {
+    /// Closes a connection without a word.
+    fn turn_away(&mut self, now: Instant, conn: ConnId, refusal: Refusal, out: &mut Outbox) {
+        self.note_stranger(now, conn, "", refusal, out);
+        self.leave_await(conn, Connection::Closing(Box::default()));
+        out.closes.push(Close { conn, flush: false });
+    }
+
+    /// Counts and samples that a connection is not let in. It still waits for its CONNECT.
+    pub(super) fn note_stranger(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        client: &str,
+        refusal: Refusal,
+        out: &mut Outbox,
+    ) {
+        let peer = match self.connections.get(conn) {
+            Some(Connection::AwaitConnect(waiting)) => waiting.peer.address,
+            Some(Connection::Authenticating(waiting)) => waiting.peer.address,
+            Some(
+                Connection::Vacant
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => None,
+        };
+        let subject = Subject {
+            client,
+            topic: b"",
+            peer,
+        };
+        self.dispatch.metrics.refuse(refusal);
+        let loss = Loss::Refused(refusal);
+        self.dispatch.records.note(now, loss, subject, out);
+    }
+
+    pub(super) fn on_connect_deadline(&mut self, now: Instant, conn: ConnId, out: &mut Outbox) {
+        self.note_stranger(now, conn, "", Refusal::ConnectDeadline, out);
         // The timer has just fired: nothing to cancel.
         let waiting = self
             .connections
@@ -234,52 +272,47 @@ impl Shard {
     /// [MQTT-3.1.2-2], and otherwise none [MQTT-3.1.4-1].
     fn refuse_malformed(
         &mut self,
+        now: Instant,
         conn: ConnId,
         error: DecodeError,
         version: Option<Version>,
         out: &mut Outbox,
     ) {
         match version {
-            Some(version) => self.refuse(conn, version, u32::MAX, error.reason(), out),
+            Some(version) => {
+                let stranger = Stranger::unread(version);
+                self.refuse(now, conn, &stranger, error.into(), out);
+            }
             None => {
                 self.dispatch.metrics.connects_refused += 1;
-                self.leave_await(conn, Connection::Closing(Box::default()));
-                out.closes.push(Close { conn, flush: false });
+                self.turn_away(now, conn, Refusal::ConnectMalformed, out);
             }
         }
-    }
-
-    pub(super) fn refuse_connect(
-        &mut self,
-        conn: ConnId,
-        connect: &Connect<'_>,
-        reason: ReasonCode,
-        out: &mut Outbox,
-    ) {
-        let size_max = packet_size_max(connect);
-        self.refuse(conn, connect.version, size_max, reason, out);
     }
 
     /// CONNACK with an error, if the version has one and the client takes its size [MQTT-3.1.2-24],
     /// then close [MQTT-3.2.2-7].
     pub(super) fn refuse(
         &mut self,
+        now: Instant,
         conn: ConnId,
-        version: Version,
-        size_max: u32,
-        reason: ReasonCode,
+        stranger: &Stranger<'_>,
+        violation: Violation,
         out: &mut Outbox,
     ) {
         self.dispatch.metrics.connects_refused += 1;
+        let counted = match violation {
+            Violation::Rule(refusal) => refusal,
+            Violation::Bytes(DecodeError::UnsupportedProtocolVersion { .. }) => {
+                Refusal::ProtocolVersion
+            }
+            Violation::Bytes(_) | Violation::Protocol(_) => Refusal::ConnectMalformed,
+        };
+        self.note_stranger(now, conn, stranger.client_id, counted, out);
         let mut egress = Box::new(self.take_early_egress(conn));
         let buffer = egress.buffer(&mut self.dispatch.pool);
         let before = buffer.len();
-        Connack::new(false, reason).encode(version, buffer);
-        // [MQTT-3.2.2-6] (3.1.1) No return code of it says that the will topic is wrong.
-        let has_code = version == Version::V5 || reason != ReasonCode::TopicNameInvalid;
-        if !has_code || buffer.len() - before > size_max as usize {
-            buffer.truncate(before);
-        }
+        stranger.write_refusal(violation, buffer);
         let size = buffer.len() - before;
         self.dispatch.metrics.controls_sent += u64::from(size > 0);
         if egress.grew(size) {
@@ -297,7 +330,7 @@ impl Shard {
         connect: &Connect<'_>,
         proven: Proven,
         out: &mut Outbox,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Refusal> {
         let mut grant = Grant::of(connect, &self.config.limits, proven);
         let client_id: Box<str> = if connect.client_id.is_empty() {
             let assigned = self.assign_client_id();
@@ -311,7 +344,7 @@ impl Shard {
             self.connack(connect, &grant)
                 .encode(connect.version, &mut buffer);
             if buffer.len() > packet_size_max(connect) as usize {
-                return Err(ReasonCode::PacketTooLarge); // [MQTT-3.1.2-24]
+                return Err(Refusal::AnswerTooLarge); // [MQTT-3.1.2-24]
             }
         }
         let will = self.will_of(connect, &client_id)?;
@@ -323,13 +356,13 @@ impl Shard {
         Ok(())
     }
 
-    pub(super) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    pub(super) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         if self.is_shutting_down {
-            return Err(ReasonCode::ServerShuttingDown);
+            return Err(Refusal::ShuttingDown);
         }
         if connect.client_id.len() > usize::from(limits.client_id_size_max) {
-            return Err(ReasonCode::ClientIdentifierNotValid);
+            return Err(Refusal::ClientId);
         }
         // [MQTT-3.1.3-8] (3.1.1); MQTT 3.1 has no empty identifier at all.
         let may_be_empty = match connect.version {
@@ -338,7 +371,7 @@ impl Shard {
             Version::V5 => true,
         };
         if connect.client_id.is_empty() && !may_be_empty {
-            return Err(ReasonCode::ClientIdentifierNotValid);
+            return Err(Refusal::ClientId);
         }
         Ok(())
     }
@@ -347,7 +380,7 @@ impl Shard {
         &self,
         connect: &Connect<'_>,
         client_id: &str,
-    ) -> Result<Option<Box<Will>>, ReasonCode> {
+    ) -> Result<Option<Box<Will>>, Refusal> {
         let Some(will) = &connect.will else {
             return Ok(None);
         };
@@ -355,13 +388,13 @@ impl Shard {
         // [MQTT-3.1.3-11]
         let topic = will.topic.as_bytes();
         if TopicName::parse(topic, &limits).is_err() {
-            return Err(ReasonCode::TopicNameInvalid);
+            return Err(Refusal::WillTopic);
         }
         if routes::is_reserved(topic) {
-            return Err(ReasonCode::NotAuthorized);
+            return Err(Refusal::ReservedTopic);
         }
         if !self.accepts_payload(will.properties.payload_format, will.payload) {
-            return Err(ReasonCode::PayloadFormatInvalid);
+            return Err(Refusal::PayloadFormat);
         }
         let mut properties = Vec::new();
         will.properties.write_forwarded(&mut properties);
@@ -401,18 +434,18 @@ impl Shard {
         client_id: Box<str>,
         grant: &mut Grant,
         out: &mut Outbox,
-    ) -> Result<SessionId, ReasonCode> {
+    ) -> Result<SessionId, Refusal> {
         let identity = grant.proven.identity.clone();
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
             let session = self.dispatch.sessions.get(id).expect("just found");
             if session.identity.user != identity.user {
                 // Before anything is done to a session of somebody else (threats 61, 70).
-                return Err(ReasonCode::ClientIdentifierNotValid);
+                return Err(Refusal::OtherUser);
             }
             if session.link.is_some() {
                 // [MQTT-3.1.4-3] (3.1.1: 3.1.4-2)
                 self.dispatch.metrics.takeovers += 1;
-                self.end_link(now, id, End::Refused(ReasonCode::SessionTakenOver), out);
+                self.end_link(now, id, End::Refused(Refusal::TakenOver.into()), out);
             }
         }
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
@@ -426,7 +459,7 @@ impl Shard {
             self.end_session(now, id, out); // [MQTT-3.1.2-4]
         }
         if self.dispatch.sessions.len() >= self.config.limits.sessions_max as usize {
-            return Err(ReasonCode::QuotaExceeded);
+            return Err(Refusal::SessionsFull);
         }
         let key = self.home.client_key(&client_id);
         Ok(self.dispatch.sessions.insert(Session {
@@ -496,10 +529,7 @@ impl Shard {
             keep_alive_at,
             receive_maximum,
             packet_size_max: packet_size_max(connect),
-            problem_information: connect
-                .properties
-                .request_problem_information
-                .unwrap_or(true),
+            problem_information: wants_problem_information(connect),
             connect_expiry_s: wanted_expiry_s(connect),
             reauth: grant.proven.auth_data.is_some().then_some(None),
             aliases: None,
@@ -553,6 +583,64 @@ impl Shard {
             },
         }
     }
+}
+
+/// A client that is refused, as far as it is known.
+pub(super) struct Stranger<'a> {
+    client_id: &'a str,
+    version: Version,
+    packet_size_max: u32,
+    problem_information: bool,
+}
+
+impl<'a> Stranger<'a> {
+    pub(super) fn of(connect: &Connect<'a>) -> Stranger<'a> {
+        Stranger {
+            client_id: connect.client_id,
+            version: connect.version,
+            packet_size_max: packet_size_max(connect),
+            problem_information: wants_problem_information(connect),
+        }
+    }
+
+    /// Its CONNECT could not be read.
+    fn unread(version: Version) -> Stranger<'static> {
+        Stranger {
+            client_id: "",
+            version,
+            packet_size_max: u32::MAX,
+            problem_information: true,
+        }
+    }
+
+    /// Appends the CONNACK, with a Reason String if that is welcome and fits [MQTT-3.2.2-19], or
+    /// nothing.
+    fn write_refusal(&self, violation: Violation, buffer: &mut Vec<u8>) {
+        let reason = match violation.code() {
+            ReasonCode::ServerShuttingDown => ReasonCode::ServerUnavailable, // [MQTT-3.2.2-8]
+            code => code,
+        };
+        // [MQTT-3.2.2-6] (3.1.1) No return code of it says that the will topic is wrong.
+        if self.version < Version::V5 && reason == ReasonCode::TopicNameInvalid {
+            return;
+        }
+        let text = violation.text();
+        let before = buffer.len();
+        for reason_string in [Some(&*text).filter(|_| self.problem_information), None] {
+            let mut connack = Connack::new(false, reason);
+            connack.properties.reason_string = reason_string;
+            connack.encode(self.version, buffer);
+            if buffer.len() - before <= self.packet_size_max as usize {
+                return;
+            }
+            buffer.truncate(before);
+        }
+    }
+}
+
+fn wants_problem_information(connect: &Connect<'_>) -> bool {
+    let wanted = connect.properties.request_problem_information;
+    wanted.unwrap_or(true)
 }
 
 /// Largest packet that the client takes.

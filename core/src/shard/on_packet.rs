@@ -3,6 +3,7 @@
 use super::Shard;
 use super::on_close::End;
 use super::outbox::{Outbox, Reading};
+use super::refusal::{Refusal, Violation};
 use crate::codec::{
     self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
     Publish, ReasonCode, Subscribe, Unsubscribe, Version,
@@ -11,16 +12,6 @@ use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::session::{Expiry, Link, Session};
 use crate::time::Instant;
-
-/// A reason to end the connection of a client that broke the protocol [MQTT-4.13.1-1].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation(pub ReasonCode);
-
-impl From<DecodeError> for Violation {
-    fn from(error: DecodeError) -> Violation {
-        Violation(error.reason())
-    }
-}
 
 /// Whether the next packet of the connection is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +69,17 @@ impl Shard {
             match flow {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Ended) => return,
-                Err(Violation(reason)) => {
+                Err(violation) => {
                     self.dispatch.metrics.violations += 1;
-                    self.end_link(now, id, End::Refused(reason), out);
+                    self.end_link(now, id, End::Refused(violation), out);
                     return;
                 }
             }
         }
         if self.admit_partial(&framer).is_err() {
             self.dispatch.metrics.violations += 1;
-            self.end_link(now, id, End::Refused(ReasonCode::QuotaExceeded), out);
+            let violation = Violation::Rule(Refusal::PartialsFull);
+            self.end_link(now, id, End::Refused(violation), out);
             return;
         }
         // A client that sends and does not take its answers is read no more, so that these stay
@@ -177,7 +169,7 @@ impl Shard {
                 self.on_unsubscribe(id, &Unsubscribe::decode(frame, version)?, out)?;
             }
             PacketKind::Pingreq if !frame.body.is_empty() => {
-                return Err(Violation(ReasonCode::MalformedPacket));
+                return Err(DecodeError::TrailingBytes.into());
             }
             PacketKind::Pingreq => self.write(id, out, codec::encode_pingresp), // [MQTT-3.12.4-1]
             PacketKind::Disconnect => {
@@ -185,13 +177,13 @@ impl Shard {
                 return self.on_disconnect(now, id, &disconnect, out);
             }
             PacketKind::Auth => return self.on_auth(id, &Auth::decode(frame, FROM)?, out),
-            // [MQTT-3.1.0-2] A second CONNECT, whatever it says. The rest is the server's to send, and
-            // the framer has refused it.
-            PacketKind::Connect
-            | PacketKind::Connack
+            // [MQTT-3.1.0-2] Whatever it says.
+            PacketKind::Connect => return Err(Violation::Protocol("a second CONNECT")),
+            // The server's to send: the framer has refused it.
+            PacketKind::Connack
             | PacketKind::Suback
             | PacketKind::Unsuback
-            | PacketKind::Pingresp => return Err(Violation(ReasonCode::ProtocolError)),
+            | PacketKind::Pingresp => return Err(DecodeError::WrongDirection(frame.kind).into()),
         }
         Ok(Flow::Continue)
     }
@@ -206,7 +198,9 @@ impl Shard {
         let expiry_max_s = self.config.limits.session_expiry_max_s;
         if let Some(expiry_s) = disconnect.properties.session_expiry_s {
             if self.link(id).connect_expiry_s == 0 && expiry_s > 0 {
-                return Err(Violation(ReasonCode::ProtocolError));
+                return Err(Violation::Protocol(
+                    "a Session Expiry Interval after CONNECT without one",
+                ));
             }
             self.session(id).expiry = Expiry::from_seconds(expiry_s, expiry_max_s);
         }
@@ -232,6 +226,28 @@ impl Shard {
             .link
             .as_mut()
             .expect("the caller knows a connected session")
+    }
+
+    /// Appends what `encode` writes to the output of a connected session, with a Reason String if that
+    /// is welcome and fits.
+    pub(super) fn write_reasoned(
+        &mut self,
+        id: SessionId,
+        out: &mut Outbox,
+        text: &str,
+        encode: impl Fn(Option<&str>, &mut Vec<u8>),
+    ) {
+        let session = self
+            .dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session");
+        let link = session
+            .link
+            .as_mut()
+            .expect("the caller knows a connected session");
+        self.dispatch.metrics.controls_sent += 1;
+        link.write_reasoned(&mut self.dispatch.pool, out, text, encode);
     }
 
     /// Appends what `encode` writes to the output of a connected session.

@@ -8,10 +8,10 @@ use super::deliver::Offering;
 use super::event::ShardMsg;
 use super::metrics::DropReason;
 use super::on_ack::Ack;
-use super::on_packet::Violation;
 use super::outbox::Outbox;
+use super::refusal::{Refusal, Violation};
 use super::routes::CachedRoutes;
-use crate::codec::{AckKind, Publish, QoS, ReasonCode, Version};
+use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::time::Instant;
@@ -46,15 +46,18 @@ impl Shard {
         }
         if publish.qos == QoS::ExactlyOnce && self.is_repetition(id, publish)? {
             // [MQTT-4.3.3-10] Acknowledged again, not published again.
-            self.acknowledge(id, publish, ReasonCode::Success, out);
+            self.acknowledge(id, publish, Ok(ReasonCode::Success), out);
             return Ok(());
         }
         if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
             // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
             if publish.qos == QoS::AtMostOnce {
-                return Err(Violation(ReasonCode::PayloadFormatInvalid));
+                return Err(Refusal::PayloadFormat.into());
             }
-            self.acknowledge(id, publish, ReasonCode::PayloadFormatInvalid, out);
+            let refusal = Refusal::PayloadFormat;
+            self.dispatch
+                .note_refusal(now, id, refusal, publish.topic, out);
+            self.acknowledge(id, publish, Err(refusal), out);
             return Ok(());
         }
         // Out of the link while the message borrows its topic.
@@ -64,7 +67,7 @@ impl Shard {
             Some(alias) => {
                 aliases = self.link(id).aliases.take();
                 let topic = aliases.as_deref().and_then(|aliases| aliases.get(alias));
-                let topic = topic.ok_or(Violation(ReasonCode::ProtocolError))?;
+                let topic = topic.ok_or(Refusal::TopicAliasUnset)?;
                 (&*topic.name, topic.hash)
             }
         };
@@ -82,13 +85,17 @@ impl Shard {
             publisher,
         });
         let published = self.publish(now, hash, &mut offering, out);
+        let published = published.map(outcome_of);
+        if let Ok(Err(refusal)) = published {
+            self.dispatch.note_refusal(now, id, refusal, topic, out);
+        }
         self.properties = properties;
         if aliases.is_some() {
             self.link(id).aliases = aliases;
         }
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
-        let published = published.map_err(|error| Violation(topic_error_reason(error)))?;
-        self.acknowledge(id, publish, reason_of(published), out);
+        let outcome = published.map_err(topic_violation)?;
+        self.acknowledge(id, publish, outcome, out);
         Ok(())
     }
 
@@ -114,7 +121,7 @@ impl Shard {
         }
         // [MQTT-3.3.4-7] MQTT 3.1.1 clients have not been told a maximum.
         if session.version == Version::V5 && session.receipts.len() >= receive_maximum {
-            return Err(Violation(ReasonCode::ReceiveMaximumExceeded));
+            return Err(Refusal::ReceiveMaximum.into());
         }
         Ok(false)
     }
@@ -122,16 +129,14 @@ impl Shard {
     /// Sets the alias of a PUBLISH that names its topic [MQTT-3.3.2-8] [MQTT-3.3.2-12].
     fn set_alias(&mut self, id: SessionId, alias: u16, topic: &[u8]) -> Result<(), Violation> {
         if alias > self.config.limits.topic_alias_max {
-            return Err(Violation(ReasonCode::TopicAliasInvalid)); // [MQTT-3.3.2-9]
+            return Err(Refusal::TopicAlias.into()); // [MQTT-3.3.2-9]
         }
         if topic.is_empty() {
             return Ok(());
         }
         // Only topic names are kept: finding the routes checks that it is one.
         let hash = self.routes.hash(topic);
-        let routes = self
-            .find_routes(topic, hash)
-            .map_err(|error| Violation(topic_error_reason(error)))?;
+        let routes = self.find_routes(topic, hash).map_err(topic_violation)?;
         self.routes.put(hash, routes);
         self.link(id)
             .aliases
@@ -192,7 +197,9 @@ impl Shard {
             // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
             // Without a subscriber nobody misses it.
             if published == Published::Delivered || !routes.shards.is_empty() {
-                self.dispatch.metrics.drop(DropReason::Expired);
+                let topic = offering.parts.topic;
+                self.dispatch
+                    .note_drop(now, DropReason::Expired, topic, out);
             }
         } else {
             self.dispatch.deliver_local(now, offering, &routes, out);
@@ -221,14 +228,21 @@ impl Shard {
             out.post(owner, ShardMsg::Retain(message));
             return true;
         }
-        self.keep_retained(now, message)
+        self.keep_retained(now, message, out)
     }
 
     /// Stores, replaces or deletes a retained message of a topic of this shard [MQTT-3.3.1-5].
-    pub(super) fn keep_retained(&mut self, now: Instant, message: Arc<Message>) -> bool {
-        let stored = self.retained.store(message);
+    pub(super) fn keep_retained(
+        &mut self,
+        now: Instant,
+        message: Arc<Message>,
+        out: &mut Outbox,
+    ) -> bool {
+        let stored = self.retained.store(message.clone());
         if stored.is_err() {
-            self.dispatch.metrics.drop(DropReason::RetainedFull);
+            let topic = message.topic();
+            self.dispatch
+                .note_drop(now, DropReason::RetainedFull, topic, out);
         }
         self.set_retained_timer(now);
         stored.is_ok()
@@ -239,7 +253,7 @@ impl Shard {
         &mut self,
         id: SessionId,
         publish: &Publish<'_>,
-        reason: ReasonCode,
+        outcome: Result<ReasonCode, Refusal>,
         out: &mut Outbox,
     ) {
         let Some(packet_id) = publish.packet_id else {
@@ -250,14 +264,14 @@ impl Shard {
             QoS::AtLeastOnce => AckKind::Puback,
             QoS::ExactlyOnce => AckKind::Pubrec,
         };
-        if kind == AckKind::Pubrec && !reason.is_error() {
+        if kind == AckKind::Pubrec && outcome.is_ok() {
             self.session(id).receipts.insert(packet_id);
         }
         let ack = Ack {
             session: id,
             kind,
             packet_id,
-            reason,
+            outcome,
         };
         // Nothing is logged yet: every acknowledgement needs the start of the log only.
         if let Some(ack) = self.gate.ack(LogPosition::default(), ack) {
@@ -266,24 +280,24 @@ impl Shard {
     }
 }
 
-fn reason_of(published: Published) -> ReasonCode {
+fn outcome_of(published: Published) -> Result<ReasonCode, Refusal> {
     match published {
-        Published::Delivered => ReasonCode::Success,
-        Published::NoSubscribers => ReasonCode::NoMatchingSubscribers,
-        Published::Reserved => ReasonCode::NotAuthorized,
-        Published::RetainedFull => ReasonCode::QuotaExceeded,
+        Published::Delivered => Ok(ReasonCode::Success),
+        Published::NoSubscribers => Ok(ReasonCode::NoMatchingSubscribers),
+        Published::Reserved => Err(Refusal::ReservedTopic),
+        Published::RetainedFull => Err(Refusal::RetainedFull),
     }
 }
 
-fn topic_error_reason(error: TopicError) -> ReasonCode {
+fn topic_violation(error: TopicError) -> Violation {
     match error {
-        TopicError::Malformed => ReasonCode::MalformedPacket,
+        TopicError::Malformed => DecodeError::IllFormedUtf8.into(),
         // Without an alias [MQTT-4.7.3-1].
-        TopicError::Empty => ReasonCode::ProtocolError,
+        TopicError::Empty => DecodeError::TopicMissing.into(),
         TopicError::TooLong
         | TopicError::TooDeep
         | TopicError::TooManyWildcards
         | TopicError::MisplacedWildcard
-        | TopicError::MalformedShare => ReasonCode::TopicNameInvalid,
+        | TopicError::MalformedShare => Refusal::TopicName.into(),
     }
 }

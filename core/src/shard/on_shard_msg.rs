@@ -23,7 +23,7 @@ impl Shard {
         match message {
             ShardMsg::Forward(message) => self.on_forward(now, &message, out),
             ShardMsg::Retain(message) => {
-                self.keep_retained(now, message);
+                self.keep_retained(now, message, out);
             }
             ShardMsg::Barrier { gather } => out.post(from, ShardMsg::BarrierAck { gather }),
             ShardMsg::BarrierAck { gather } => {
@@ -64,7 +64,9 @@ impl Shard {
         self.dispatch.metrics.forwards_received += 1;
         // It may have expired on its way here, or in a full inbox [MQTT-3.3.2-5].
         if message.expires_at.is_some_and(|at| at <= now) {
-            self.dispatch.metrics.drop(DropReason::Expired);
+            let topic = message.topic();
+            self.dispatch
+                .note_drop(now, DropReason::Expired, topic, out);
             return;
         }
         let topic = message.topic();

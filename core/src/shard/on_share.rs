@@ -9,9 +9,10 @@ use super::Shard;
 use super::deliver::{Cause, Dispatch, Offering, Terms};
 use super::event::{JoinId, ShardMsg, Share};
 use super::metrics::DropReason;
+use super::on_subscribe::Outcomes;
 use super::outbox::Outbox;
 use super::share::{GroupId, Local, Place, Standing, Wish};
-use crate::codec::{QoS, ReasonCode, ReasonProperties, Reasons, Suback};
+use crate::codec::{QoS, Suback};
 use crate::ids::{ConnId, PacketId, SessionId, ShardId};
 use crate::limits::Limits;
 use crate::session::{Delivery, Grounds, Memberships, Session};
@@ -25,7 +26,7 @@ pub struct PendingSuback {
     conn: ConnId,
     session: SessionId,
     packet_id: PacketId,
-    reasons: Vec<ReasonCode>,
+    outcomes: Outcomes,
     /// Answers that have to come.
     missing: usize,
 }
@@ -81,12 +82,12 @@ impl Shard {
         id: SessionId,
         joins: Joins,
         packet_id: PacketId,
-        reasons: Vec<ReasonCode>,
+        outcomes: Outcomes,
         out: &mut Outbox,
     ) {
         let others = self.config.shards - 1;
         if others == 0 || joins.0.is_empty() {
-            self.send_suback(id, packet_id, &reasons, out);
+            self.send_suback(id, packet_id, &outcomes, out);
             return;
         }
         self.last_join += 1;
@@ -95,7 +96,7 @@ impl Shard {
             conn: self.link(id).conn,
             session: id,
             packet_id,
-            reasons,
+            outcomes,
             missing: others * joins.0.len(),
         };
         self.subacks.insert(join, pending);
@@ -125,7 +126,7 @@ impl Shard {
         let session = self.dispatch.sessions.get(pending.session);
         let conn = session.and_then(|session| Some(session.link.as_ref()?.conn));
         if conn == Some(pending.conn) {
-            self.send_suback(pending.session, pending.packet_id, &pending.reasons, out);
+            self.send_suback(pending.session, pending.packet_id, &pending.outcomes, out);
         }
     }
 
@@ -133,16 +134,17 @@ impl Shard {
         &mut self,
         id: SessionId,
         packet_id: PacketId,
-        reasons: &[ReasonCode],
+        outcomes: &Outcomes,
         out: &mut Outbox,
     ) {
-        let version = self.session(id).version;
-        let suback = Suback {
-            packet_id,
-            reasons: Reasons::listed(reasons),
-            properties: ReasonProperties::EMPTY,
-        }; // [MQTT-3.8.4-6]
-        self.write(id, out, |buffer| suback.encode(version, buffer));
+        self.write_outcomes(id, outcomes, out, |reasons, properties, version, buffer| {
+            let suback = Suback {
+                packet_id,
+                reasons,
+                properties,
+            };
+            suback.encode(version, buffer); // [MQTT-3.8.4-6]
+        });
     }
 
     pub(super) fn on_join(
@@ -190,7 +192,8 @@ impl Shard {
         let dispatch = &mut self.dispatch;
         dispatch.metrics.forwards_received += 1;
         if share.message.expires_at.is_some_and(|at| at <= now) {
-            dispatch.metrics.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+            // [MQTT-3.3.2-5]
+            dispatch.note_drop(now, DropReason::Expired, share.message.topic(), out);
             return;
         }
         let Some(group) = dispatch.shares.find(&share.filter) else {
@@ -222,7 +225,7 @@ impl Shard {
             .and_then(|filter| dispatch.shares.find(filter));
         let Some(group) = group else { return };
         if delivery.message.expires_at.is_some_and(|at| at <= now) {
-            dispatch.metrics.drop(DropReason::Expired);
+            dispatch.note_drop(now, DropReason::Expired, delivery.message.topic(), out);
             return;
         }
         let hash = self.routes.hash(delivery.message.topic());
@@ -270,11 +273,11 @@ impl Dispatch {
                 if self.limits.share_queued_while_away || qos == QoS::AtMostOnce {
                     self.offer_shared(now, offering, &local, out);
                 } else {
-                    self.metrics.drop(DropReason::NoMember);
+                    self.note_drop(now, DropReason::NoMember, offering.parts.topic, out);
                 }
             }
             Place::There(wish) => self.post_share(offering, group, wish, hops + 1, out),
-            Place::Nowhere => self.metrics.drop(DropReason::NoMember),
+            Place::Nowhere => self.note_drop(now, DropReason::NoMember, offering.parts.topic, out),
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::event::ShardMsg;
-use super::on_packet::Violation;
 use super::on_share::Joins;
 use super::outbox::Outbox;
+use super::refusal::{Refusal, Violation};
 use crate::codec::{
     QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
     Unsubscribe, Version,
@@ -34,20 +34,25 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), Violation> {
         self.check_answer_size(id, subscribe.filters.iter().count())?;
-        let mut reasons = Vec::new();
+        let mut outcomes = Outcomes::new(self.session(id).version);
         let mut due = Due::default();
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
         for item in subscribe.filters.iter() {
-            reasons.push(self.subscribe_one(now, id, &item, subscription_id, &mut due)?);
+            let outcome = self.subscribe_one(now, id, &item, subscription_id, &mut due)?;
+            if let Err(refusal) = outcome {
+                self.dispatch
+                    .note_refusal(now, id, refusal, item.filter.as_bytes(), out);
+            }
+            outcomes.push(outcome);
         }
-        self.suback_after(now, id, due.joins, subscribe.packet_id, reasons, out);
+        self.suback_after(now, id, due.joins, subscribe.packet_id, outcomes, out);
         for (filter, options) in due.gathers {
             self.start_gather(now, id, filter, options, out);
         }
         Ok(())
     }
 
-    /// One filter of a SUBSCRIBE; notes what is still `due`.
+    /// One filter of a SUBSCRIBE: what it is granted; notes what is still `due`.
     fn subscribe_one(
         &mut self,
         now: Instant,
@@ -55,26 +60,25 @@ impl Shard {
         item: &Subscription<'_>,
         subscription_id: Option<NonZeroU32>,
         due: &mut Due,
-    ) -> Result<ReasonCode, Violation> {
+    ) -> Result<Result<ReasonCode, Refusal>, Violation> {
         let limits = self.config.limits.clone();
         let version = self.session(id).version;
         let filter = match TopicFilter::parse(item.filter, &TopicLimits::of(&limits)) {
             Ok(filter) => filter,
             Err(error) if error.is_limit() || version == Version::V5 => {
-                return Ok(refusal(version, ReasonCode::TopicFilterInvalid));
+                return Ok(Err(Refusal::TopicFilter));
             }
             // [MQTT-4.7.1-2] (3.1.1)
-            Err(_) => return Err(Violation(ReasonCode::MalformedPacket)),
+            Err(_) => return Err(MALFORMED_FILTER),
         };
         let is_shared = filter.share_name().is_some();
         if is_shared && !limits.share_available {
-            let reason = ReasonCode::SharedSubscriptionsNotSupported;
-            return Ok(refusal(version, reason));
+            return Ok(Err(Refusal::SharedSubscription));
         }
         let session = self.session(id);
         let is_new = !session.subscriptions.contains(&filter);
         if is_new && session.subscriptions.len() >= limits.subscriptions_max as usize {
-            return Ok(refusal(version, ReasonCode::QuotaExceeded));
+            return Ok(Err(Refusal::SubscriptionsFull));
         }
         let options = SubscriptionOptions {
             qos: item.options.qos,
@@ -93,7 +97,7 @@ impl Shard {
         if is_shared {
             // A group gets no retained messages: nobody in it could say that it is new.
             self.join(now, id, filter, options, &mut due.joins);
-            return Ok(granted);
+            return Ok(Ok(granted));
         }
         // [MQTT-3.8.4-3] Replaced in place: no message is missed in between.
         let subscribed = self.index.subscribe(&filter, id, options);
@@ -116,7 +120,7 @@ impl Shard {
                 .gathers
                 .renew(running, &filter, options, no_local_key);
         }
-        Ok(granted)
+        Ok(Ok(granted))
     }
 
     /// Starts to collect the retained messages of a new subscription; see `gather.rs`.
@@ -224,25 +228,57 @@ impl Shard {
         self.check_answer_size(id, unsubscribe.filters.iter().count())?;
         let version = self.session(id).version;
         let limits = TopicLimits::of(&self.config.limits);
-        let mut reasons = Vec::new();
+        let mut outcomes = Outcomes::new(version);
         for text in unsubscribe.filters.iter() {
-            let reason = match TopicFilter::parse(text, &limits) {
-                Ok(filter) if self.unsubscribe_one(id, &filter, out) => ReasonCode::Success,
-                Ok(_) => ReasonCode::NoSubscriptionExisted,
+            outcomes.push(match TopicFilter::parse(text, &limits) {
+                Ok(filter) if self.unsubscribe_one(id, &filter, out) => Ok(ReasonCode::Success),
+                Ok(_) => Ok(ReasonCode::NoSubscriptionExisted),
                 Err(error) if error.is_limit() || version == Version::V5 => {
-                    ReasonCode::TopicFilterInvalid
+                    Err(Refusal::TopicFilter)
                 }
-                Err(_) => return Err(Violation(ReasonCode::MalformedPacket)),
-            };
-            reasons.push(reason);
+                Err(_) => return Err(MALFORMED_FILTER),
+            });
         }
-        let unsuback = Unsuback {
-            packet_id: unsubscribe.packet_id,
-            reasons: Reasons::listed(&reasons),
-            properties: ReasonProperties::EMPTY,
-        };
-        self.write(id, out, |buffer| unsuback.encode(version, buffer)); // [MQTT-3.10.4-4]
+        self.write_outcomes(
+            id,
+            &outcomes,
+            out,
+            |reasons, properties, version, buffer| {
+                let unsuback = Unsuback {
+                    packet_id: unsubscribe.packet_id,
+                    reasons,
+                    properties,
+                };
+                unsuback.encode(version, buffer); // [MQTT-3.10.4-4]
+            },
+        );
         Ok(())
+    }
+
+    /// Writes a SUBACK or UNSUBACK, with the reason of the first refusal if that is welcome and fits.
+    pub(super) fn write_outcomes(
+        &mut self,
+        id: SessionId,
+        outcomes: &Outcomes,
+        out: &mut Outbox,
+        encode: impl Fn(Reasons<'_>, ReasonProperties<'_>, Version, &mut Vec<u8>),
+    ) {
+        let version = outcomes.version;
+        let Some(refusal) = outcomes.refused else {
+            self.write(id, out, |buffer| {
+                let reasons = Reasons::listed(&outcomes.reasons);
+                encode(reasons, ReasonProperties::EMPTY, version, buffer);
+            });
+            return;
+        };
+        self.write_reasoned(id, out, refusal.text(), |reason_string, buffer| {
+            let properties = ReasonProperties {
+                reason_string,
+                ..ReasonProperties::EMPTY
+            };
+            let reasons = Reasons::listed(&outcomes.reasons);
+            encode(reasons, properties, version, buffer);
+        });
     }
 
     /// Ends the connection of a client that asks for so much at once that it would not take the
@@ -251,7 +287,7 @@ impl Shard {
         // At most: type, remaining length, packet identifier, no properties, one code each.
         let answer_size = 1 + 4 + 2 + 1 + filters_count;
         match answer_size > self.link(id).packet_size_max as usize {
-            true => Err(Violation(ReasonCode::PacketTooLarge)),
+            true => Err(Refusal::AnswerTooLarge.into()),
             false => Ok(()),
         }
     }
@@ -297,10 +333,34 @@ impl Shard {
     }
 }
 
-/// MQTT 3.1.1 knows one failure only [MQTT-3.9.3-2].
-fn refusal(version: Version, reason: ReasonCode) -> ReasonCode {
-    match version {
-        Version::V31 | Version::V311 => ReasonCode::UnspecifiedError,
-        Version::V5 => reason,
+/// What became of the filters of one packet.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    version: Version,
+    reasons: Vec<ReasonCode>,
+    /// The first refusal.
+    refused: Option<Refusal>,
+}
+
+impl Outcomes {
+    fn new(version: Version) -> Outcomes {
+        Outcomes {
+            version,
+            reasons: Vec::new(),
+            refused: None,
+        }
+    }
+
+    fn push(&mut self, outcome: Result<ReasonCode, Refusal>) {
+        self.refused = self.refused.or(outcome.err());
+        self.reasons.push(match (outcome, self.version) {
+            (Ok(reason), _) => reason,
+            // MQTT 3.1.1 knows one failure only [MQTT-3.9.3-2].
+            (Err(_), Version::V31 | Version::V311) => ReasonCode::UnspecifiedError,
+            (Err(refusal), Version::V5) => refusal.code(),
+        });
     }
 }
+
+/// [MQTT-4.7.1-2] (3.1.1)
+const MALFORMED_FILTER: Violation = Violation::Rule(Refusal::Malformed);

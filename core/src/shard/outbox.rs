@@ -2,6 +2,7 @@
 //! [`Shard::take_output`](super::Shard::take_output), because sockets set their pace.
 
 use super::event::{MsgClass, ShardMsg};
+use super::records::Record;
 use crate::auth::AuthRequest;
 use crate::ids::{ConnId, ShardId};
 
@@ -21,6 +22,8 @@ pub struct Outbox {
     pub handovers: Vec<Handover>,
     /// Clients to find out about. Each is answered with `Event::AuthDecided`.
     pub auth_requests: Vec<AuthRequest>,
+    /// What is worth a line in the log; at most one per second and reason.
+    pub records: Vec<Record>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
@@ -65,6 +68,7 @@ impl Outbox {
             closes: Vec::new(),
             handovers: Vec::new(),
             auth_requests: Vec::new(),
+            records: Vec::new(),
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
         }

@@ -21,6 +21,7 @@ use super::ShardMsg;
 use super::deliver::Offering;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
+use super::refusal::Refusal;
 use super::timers::Timer;
 use crate::codec::QoS;
 use crate::ids::{ClientKey, ShardId};
@@ -239,6 +240,10 @@ impl Shard {
         for reason in DropReason::ALL {
             let name = format!("dropped/{}", reason.name());
             texts.say(&name, metrics.dropped[reason as usize]);
+        }
+        for refusal in Refusal::ALL {
+            let name = format!("refused/{}", refusal.name());
+            texts.say(&name, metrics.refused.0[refusal as usize]);
         }
         for &(name, value) in &self.sys.shell {
             texts.say(&format!("reactor/{name}"), value);

@@ -92,6 +92,9 @@ pub fn check(
     let announced_names = announced.iter().map(|(name, _)| *name);
     for name in names.chain(announced_names) {
         let wanted = values(&expected.fields, name);
+        if name == "reason" && wanted.is_empty() {
+            continue; // `stage.rs` checks who gets one; its text is for people.
+        }
         let found = values(&got.fields, name);
         let wanted = match wanted.is_empty() {
             true => match values(announced, name) {

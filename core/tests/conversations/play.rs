@@ -73,6 +73,13 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             let (name, value) = lexer::key_value(count).ok_or("a count is name=value")?;
             stage.expect_count(name, lexer::number(value)?)
         }),
+        ["log", reason, ref fields @ ..] => {
+            let fields: Vec<(&str, &str)> = fields
+                .iter()
+                .map(|field| lexer::key_value(field).ok_or("a field is name=value"))
+                .collect::<Result<_, _>>()?;
+            stage.expect_record(reason, &fields)
+        }
         ["all", "<", "nothing"] => stage.expect_nothing_for_anybody(),
         [name, "opens"] => stage.open(name),
         [name, "cut"] => stage.cut(name, true),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringmq_core::auth::{Access, Verdict};
 use ringmq_core::limits::{Limits, ShareStrategy};
-use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics};
+use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record, Refusal};
 use ringmq_core::time::Instant;
 
 use super::access;
@@ -31,6 +31,8 @@ pub struct Stage {
     /// First levels of topics that `#` does not match.
     dollar_levels: BTreeSet<String>,
     is_shut_down: bool,
+    /// Records that no line has named yet.
+    records: Vec<Record>,
 }
 
 /// The connection that a name stands for.
@@ -55,6 +57,8 @@ struct Client {
     aliases: BTreeSet<u64>,
     /// The client has said things that no rule can follow.
     is_wild: bool,
+    /// It did not say that it does not want them.
+    wants_reasons: bool,
 }
 
 impl Stage {
@@ -79,6 +83,7 @@ impl Stage {
             variables: Variables::new(),
             dollar_levels: BTreeSet::new(),
             is_shut_down: false,
+            records: Vec::new(),
         })
     }
 
@@ -140,6 +145,7 @@ impl Stage {
             alias_max: 0,
             aliases: BTreeSet::new(),
             is_wild: false,
+            wants_reasons: true,
         };
         self.clients.insert(name.into(), client);
         Ok(())
@@ -276,6 +282,27 @@ impl Stage {
         }
     }
 
+    /// One of the records that were made and that no line has named yet.
+    pub fn expect_record(&mut self, reason: &str, fields: &[(&str, &str)]) -> Result<(), String> {
+        self.records.extend(self.world.take_records());
+        let fits = |record: &Record| {
+            let value_of = |field: &str| match field {
+                "client" => record.client.to_string(),
+                "topic" => String::from_utf8_lossy(&record.topic).into_owned(),
+                "count" => record.count.to_string(),
+                other => format!("there is no {other}"),
+            };
+            record.loss.name() == reason && fields.iter().all(|(name, v)| value_of(name) == *v)
+        };
+        match self.records.iter().position(fits) {
+            Some(index) => {
+                self.records.remove(index);
+                Ok(())
+            }
+            None => Err(format!("there are {:?}", self.records)),
+        }
+    }
+
     fn client(&self, name: &str) -> Result<&Client, String> {
         self.clients.get(name).ok_or(format!("who is {name}?"))
     }
@@ -383,6 +410,7 @@ impl Client {
                         // 0 is a violation, and its answer needs some bytes.
                         Some(("max", "0")) => {}
                         Some(("max", value)) => self.packet_size_max = fit(lexer::number(value)?)?,
+                        Some(("problem", value)) => self.wants_reasons = value != "0",
                         Some(("will", _)) => break,
                         Some(_) | None => {}
                     }
@@ -426,6 +454,7 @@ impl Client {
                 return Err("its topic alias was never set".into());
             }
         }
+        self.check_reason_string(packet)?;
         let Some(id) = packet.number("id").filter(|_| packet.kind == "PUBLISH") else {
             return Ok(());
         };
@@ -437,6 +466,31 @@ impl Client {
         }
         if self.open_ids.len() > self.receive_maximum {
             return Err("it exceeds the Receive Maximum of the client".into());
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Reason strings explain refusals, to clients that want them.
+    fn check_reason_string(&self, packet: &Packet) -> Result<(), String> {
+        let has_one = packet.fields.iter().any(|(name, _)| *name == "reason");
+        // A CONNECT that cannot be read says nothing about it.
+        if has_one && !self.wants_reasons && packet.kind != "CONNACK" {
+            return Err("it has a reason string that the client does not want".into());
+        }
+        let is_refusal = packet.fields.iter().any(|(name, value)| match value {
+            Value::Number(code) => *name == "code" && *code >= 0x80,
+            Value::Numbers(codes) => codes.iter().any(|code| *code >= 0x80),
+            Value::Text(_)
+            | Value::Pair(_, _)
+            | Value::Variable(_)
+            | Value::NonZero
+            | Value::OneOf(_)
+            | Value::Absent => false,
+        });
+        if has_one && !is_refusal {
+            return Err("it has a reason string and refuses nothing".into());
         }
         Ok(())
     }
@@ -505,7 +559,6 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
 }
 
 fn count(metrics: &Metrics, name: &str) -> Result<u64, String> {
-    let dropped = |reason: DropReason| metrics.dropped[reason as usize];
     Ok(match name {
         "connects" => metrics.connects,
         "connects_refused" => metrics.connects_refused,
@@ -514,12 +567,19 @@ fn count(metrics: &Metrics, name: &str) -> Result<u64, String> {
         "keep_alive_timeouts" => metrics.keep_alive_timeouts,
         "wills_published" => metrics.wills_published,
         "sessions_expired" => metrics.sessions_expired,
-        "dropped_slow_socket" => dropped(DropReason::SlowSocket),
-        "dropped_queue_full" => dropped(DropReason::QueueFull),
-        "dropped_packet_too_large" => dropped(DropReason::PacketTooLarge),
-        "dropped_expired" => dropped(DropReason::Expired),
-        "dropped_retained_full" => dropped(DropReason::RetainedFull),
-        "dropped_no_member" => dropped(DropReason::NoMember),
-        _ => return Err(format!("no counter {name}")),
+        _ => return named_count(metrics, name).ok_or(format!("no counter {name}")),
     })
+}
+
+/// `dropped_REASON` and `refused_REASON`.
+fn named_count(metrics: &Metrics, name: &str) -> Option<u64> {
+    if let Some(name) = name.strip_prefix("dropped_") {
+        let mut reasons = DropReason::ALL.into_iter();
+        let reason = reasons.find(|reason| reason.name() == name)?;
+        return Some(metrics.dropped[reason as usize]);
+    }
+    let name = name.strip_prefix("refused_")?;
+    let mut refusals = Refusal::ALL.into_iter();
+    let refusal = refusals.find(|refusal| refusal.name() == name)?;
+    Some(metrics.refused.0[refusal as usize])
 }

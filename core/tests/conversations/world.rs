@@ -13,7 +13,7 @@ use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Shard, ShardConfig,
+    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Record, Shard, ShardConfig,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -74,6 +74,8 @@ pub struct World {
     pub users: Users,
     /// With their shards, while `users.is_slow`.
     unanswered: Vec<(usize, AuthRequest)>,
+    /// What the broker would have logged.
+    records: Vec<Record>,
 }
 
 impl World {
@@ -135,6 +137,7 @@ impl World {
             sockets: Vec::new(),
             users: Users::default(),
             unanswered: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -246,6 +249,11 @@ impl World {
         &self.sockets[socket].received
     }
 
+    /// What the broker would have logged since the last time.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
     pub fn sockets(&self) -> std::ops::Range<SocketId> {
         0..self.sockets.len()
     }
@@ -354,6 +362,7 @@ impl World {
     /// Output, then what to read, then handovers, then closes of one shard.
     fn carry_out(&mut self, shard: usize) -> bool {
         let outbox = &mut self.outboxes[shard];
+        self.records.append(&mut outbox.records);
         let dirty = std::mem::take(&mut outbox.dirty);
         let readings = std::mem::take(&mut outbox.readings);
         let handovers = std::mem::take(&mut outbox.handovers);

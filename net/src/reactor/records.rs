@@ -1,0 +1,40 @@
+//! Records of the core: lines of the log. Their rate is bounded by the core, at one per second and reason.
+
+use ringmq_core::shard::{Loss, Record};
+use tracing::{info, warn};
+
+use super::{Core, Reactor};
+use crate::ring::Ring;
+
+impl<R: Ring, C: Core> Reactor<R, C> {
+    pub(super) fn log_records(&mut self) {
+        if self.outbox.records.is_empty() {
+            return;
+        }
+        let shard = self.id.index();
+        for record in self.outbox.records.drain(..) {
+            log(shard, &record);
+        }
+    }
+}
+
+/// What a message missed is a warning: somebody may look for it. What was refused was said to the
+/// client, which may do so as often as it likes.
+fn log(shard: usize, record: &Record) {
+    let (reason, count) = (record.loss.name(), record.count);
+    let client = &*record.client;
+    let topic = String::from_utf8_lossy(&record.topic);
+    match record.loss {
+        Loss::Dropped(_) => warn!(
+            target: "ringmq::dropped",
+            reason, client, topic = &*topic, count, shard, "messages dropped"
+        ),
+        Loss::Refused(refusal) => {
+            let peer = record.peer.map(|peer| peer.to_string());
+            info!(
+                target: "ringmq::refused",
+                reason, client, topic = &*topic, peer, count, shard, "{}", refusal.text()
+            );
+        }
+    }
+}
