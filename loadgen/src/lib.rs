@@ -6,6 +6,7 @@
 
 pub mod ledger;
 pub mod meter;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod problem;

@@ -1,0 +1,136 @@
+//! `ringload report`: result files as one page with tables and plots, which needs nothing but itself,
+//! and the plots as SVG files.
+//!
+//! Files are read and sorted (`subject`), plots are chosen (`plots`) and drawn (`plot`), tables are
+//! filled (`table`), and all of it becomes HTML (`view`).
+
+mod plot;
+mod plots;
+mod subject;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+mod theme;
+mod view;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::report::ResultFile;
+
+/// What to make of what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Result files; a folder stands for every `.json` file in it and below.
+    pub files: Vec<PathBuf>,
+    /// Where the page goes.
+    pub page: PathBuf,
+    /// The folder for the plots, one file each; made if need be.
+    pub svg: Option<PathBuf>,
+    /// The heading; absent: one that names scenarios and brokers.
+    pub title: Option<String>,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Result files read.
+    pub runs: usize,
+    /// Different scenarios among them.
+    pub scenarios: usize,
+    /// SVG files.
+    pub plots: usize,
+}
+
+/// What went wrong, and with which file.
+#[derive(Debug)]
+pub struct PageError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for PageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Reads the files, and writes the page and the plots.
+pub fn write(request: &Request) -> Result<Written, PageError> {
+    let paths = collect(&request.files)?;
+    let read = |path: &PathBuf| ResultFile::read(path).map_err(|error| at(path, error));
+    let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let runs = files.len();
+    let scenarios = subject::arrange(files);
+    let overview = plots::overview(&scenarios);
+    let by_scenario: Vec<_> = scenarios.iter().map(plots::of).collect();
+    let mut written = Written {
+        runs,
+        scenarios: scenarios.len(),
+        plots: 0,
+    };
+    if let Some(folder) = &request.svg {
+        fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
+        for named in overview.iter().chain(by_scenario.iter().flatten()) {
+            let path = folder.join(format!("{}.svg", named.name));
+            fs::write(&path, standalone(&named.plot.svg)).map_err(|error| at(&path, error))?;
+            written.plots += 1;
+        }
+    }
+    let title = request.title.as_deref();
+    let page = view::page(title, &scenarios, &overview, &by_scenario).into_string();
+    fs::write(&request.page, page).map_err(|error| at(&request.page, error))?;
+    Ok(written)
+}
+
+/// The files, in order; those of folders by name.
+fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).map_err(|error| at(path, error))?;
+        let entries = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut inside = entries
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|error| at(path, error))?;
+        inside.retain(|path| path.is_dir() || path.extension().is_some_and(|e| e == "json"));
+        inside.sort();
+        let found = collect(&inside)?;
+        files.extend(found);
+    }
+    match files.is_empty() && !given.is_empty() {
+        true => Err(at(
+            &given[0],
+            io::Error::other("has no result file (*.json) in it"),
+        )),
+        false => Ok(files),
+    }
+}
+
+/// A drawing as a file of its own: it brings its colours along.
+fn standalone(svg: &str) -> String {
+    let style = format!("<style>{}</style>", theme::style_sheet());
+    match svg.find('>') {
+        Some(end) => format!("{}{style}{}\n", &svg[..=end], svg[end + 1..].trim_end()),
+        None => unreachable!("an SVG has a root"),
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> PageError {
+    PageError {
+        path: path.to_owned(),
+        error,
+    }
+}

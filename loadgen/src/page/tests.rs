@@ -1,0 +1,342 @@
+//! The page as a whole, from files to text.
+
+use std::path::PathBuf;
+
+use super::subject::arrange;
+use super::*;
+use crate::report::{
+    BrokerCost, Check, Ended, FORMAT, FORMAT_VERSION, Generator, Group, Latency, LatencyPair,
+    Ledger, Machine, Pace, Phases, Published, QosResult, Reason, Receipts, Run, ScenarioNote,
+    Second, Totals, Validity,
+};
+
+/// A run with numbers that are `scale` times those of a fast broker.
+fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
+    let pair = latency(scale);
+    let ledger = Ledger {
+        owed: 1_000_000,
+        delivered: 1_000_000,
+        order_checked: true,
+        ..Ledger::default()
+    };
+    let rate = 800_000.0 / scale;
+    ResultFile {
+        format: FORMAT.to_owned(),
+        version: FORMAT_VERSION,
+        run: about(label),
+        validity: Validity {
+            valid: true,
+            reasons: Vec::new(),
+            generator: Generator::default(),
+        },
+        totals: Totals {
+            clients: 100,
+            connected: 100,
+            connects_per_s: 10_000.0,
+            sent_per_s: rate,
+            received_per_s: rate,
+            received_bytes_per_s: rate * 64.0,
+            latency: Some(pair.clone()),
+            ledger,
+        },
+        groups: vec![publishers(qos, rate), subscribers(qos, rate, &pair, ledger)],
+        qos: vec![QosResult {
+            qos,
+            sent: 1_000_000,
+            sent_per_s: rate,
+            received: 1_000_000,
+            received_per_s: rate,
+            latency: Some(pair),
+            ledger,
+        }],
+        timeline: (0..5).map(|n| second(n, rate, scale)).collect(),
+        broker: Some(BrokerCost {
+            user_ns_per_delivery: Some(300.0 * scale),
+            system_ns_per_delivery: Some(800.0 * scale),
+            rss_peak_bytes: 20 << 20,
+            ..BrokerCost::default()
+        }),
+        sys: None,
+        troubles: Vec::new(),
+    }
+}
+
+fn latency(scale: f64) -> LatencyPair {
+    let us = |us: f64| (us * scale) as u64;
+    let latency = Latency {
+        count: 100_000,
+        min_us: us(40.0),
+        mean_us: 120.0 * scale,
+        p50_us: us(100.0),
+        p90_us: us(180.0),
+        p99_us: us(400.0),
+        p999_us: us(900.0),
+        p9999_us: us(2000.0),
+        max_us: us(3000.0),
+        curve: Vec::new(),
+    };
+    LatencyPair {
+        corrected: latency.clone(),
+        uncorrected: latency,
+    }
+}
+
+fn second(n: u32, rate: f64, scale: f64) -> Second {
+    Second {
+        at_s: f64::from(n),
+        span_s: 1.0,
+        sent: rate as u64,
+        received: rate as u64,
+        p50_us: Some((100.0 * scale) as u64),
+        p99_us: Some((400.0 * scale) as u64),
+        max_us: Some((900.0 * scale) as u64),
+        broker_cpu: Some(0.9),
+        broker_rss_bytes: Some(20 << 20),
+        ..Second::default()
+    }
+}
+
+fn about(label: &str) -> Run {
+    Run {
+        label: Some(label.to_owned()),
+        ringload: "0.1.0".to_owned(),
+        command: vec!["ringload".to_owned(), "run".to_owned(), "pairs".to_owned()],
+        run_id: "r1".to_owned(),
+        started_unix_ms: 1_795_000_000_000,
+        scenario: ScenarioNote {
+            name: "pairs".to_owned(),
+            about: "Each publisher has a subscriber of its own.".to_owned(),
+            toml: "name = \"pairs\"\n".to_owned(),
+        },
+        target: "127.0.0.1:1883".to_owned(),
+        machine: Machine {
+            cpu: "A processor".to_owned(),
+            cores: 2,
+            memory_bytes: 8 << 30,
+            kernel: "6.18".to_owned(),
+            load_before: 0.1,
+        },
+        phases: Phases {
+            warmup_s: 1.0,
+            window_s: 4.0,
+            ..Phases::default()
+        },
+        ended: Ended::Planned,
+    }
+}
+
+fn publishers(qos: u8, rate: f64) -> Group {
+    Group {
+        name: "publishers".to_owned(),
+        clients: 50,
+        protocol: "5.0".to_owned(),
+        tls: false,
+        connected: 50,
+        connect: None,
+        reconnects: 0,
+        publish: Some(Published {
+            qos,
+            topic: "pairs/{i}".to_owned(),
+            payload: "64 B".to_owned(),
+            pace: Pace::Window { per_client: 10 },
+            sent: 1_000_000,
+            sent_per_s: rate,
+            acknowledged: 0,
+            refused: 0,
+            acknowledge: None,
+            skipped: 0,
+        }),
+        receive: None,
+    }
+}
+
+fn subscribers(qos: u8, rate: f64, pair: &LatencyPair, ledger: Ledger) -> Group {
+    Group {
+        name: "subscribers".to_owned(),
+        publish: None,
+        receive: Some(Receipts {
+            qos,
+            filters: vec!["pairs/{i}".to_owned()],
+            received: 1_000_000,
+            received_per_s: rate,
+            received_bytes_per_s: rate * 64.0,
+            latency: Some(pair.clone()),
+            retained: None,
+            may_lose: false,
+            ledger,
+        }),
+        ..publishers(qos, rate)
+    }
+}
+
+fn invalid(mut file: ResultFile) -> ResultFile {
+    file.validity.valid = false;
+    file.validity.reasons.push(Reason {
+        check: Check::Cpu,
+        text: "the generator had no CPU left".to_owned(),
+    });
+    file
+}
+
+fn page_of(files: Vec<ResultFile>) -> String {
+    let scenarios = arrange(files);
+    let plots: Vec<_> = scenarios.iter().map(plots::of).collect();
+    view::page(None, &scenarios, &plots::overview(&scenarios), &plots).into_string()
+}
+
+/// A folder of this test alone, gone when it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path =
+            std::env::temp_dir().join(format!("ringload-page-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn runs_are_sorted_by_scenario_and_rounds_by_label() {
+    let files = vec![
+        run("ringmq", 0, 1.0),
+        run("other", 0, 5.0),
+        run("ringmq", 1, 2.0),
+        run("ringmq", 0, 1.2),
+        run("ringmq", 0, 0.5),
+    ];
+    let scenarios = arrange(files);
+    let titles: Vec<&str> = scenarios.iter().map(|s| s.title.as_str()).collect();
+    assert_eq!(titles, ["pairs, QoS 0", "pairs, QoS 1"]);
+    let [ringmq, other] = &scenarios[0].subjects[..] else {
+        panic!("two brokers")
+    };
+    assert_eq!((ringmq.label.as_str(), ringmq.color), ("ringmq", 0));
+    assert_eq!((other.label.as_str(), other.color), ("other", 1));
+    assert_eq!(ringmq.rounds().len(), 3);
+    let rate = ringmq
+        .spread(|file| Some(file.totals.received_per_s))
+        .unwrap();
+    assert_eq!(rate.median, 800_000.0);
+    assert_eq!((rate.min.round(), rate.max), (666_667.0, 1_600_000.0));
+    assert_eq!(ringmq.typical().totals.received_per_s, rate.median);
+}
+
+#[test]
+fn a_round_that_cannot_be_trusted_does_not_count_beside_valid_ones() {
+    let files = vec![
+        invalid(run("ringmq", 0, 0.1)),
+        run("ringmq", 0, 1.0),
+        invalid(run("other", 0, 1.0)),
+    ];
+    let scenarios = arrange(files);
+    let [ringmq, other] = &scenarios[0].subjects[..] else {
+        panic!("two brokers")
+    };
+    assert_eq!((ringmq.counted().len(), ringmq.is_invalid()), (1, false));
+    assert_eq!((other.counted().len(), other.is_invalid()), (1, true));
+}
+
+#[test]
+fn a_page_has_the_numbers_and_needs_nothing_from_elsewhere() {
+    let mut lossy = run("other", 0, 5.0);
+    lossy.totals.ledger.lost = 1744;
+    let page = page_of(vec![run("ringmq", 0, 1.0), lossy, run("ringmq", 1, 2.0)]);
+    for expected in [
+        "2 brokers in 2 scenarios",
+        "800 k/s",
+        "1.1 µs",
+        "400 µs",
+        r#"<td class="bad">1,744</td>"#,
+        "Latency by percentile",
+        "prefers-color-scheme:dark",
+        "publishers: 50 clients, MQTT 5.0; publish 64 B at QoS 0 to pairs/{i}",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let rest = page.replace("http://www.w3.org/2000/svg", "");
+    for foreign in ["http:", "https:", "src=", "url(", "@import", "<link"] {
+        assert!(!rest.contains(foreign), "{foreign}");
+    }
+    assert_eq!(
+        page.matches("<svg ").count(),
+        page.matches("</svg>").count()
+    );
+}
+
+#[test]
+fn doubts_come_before_numbers() {
+    let page = page_of(vec![invalid(run("ringmq", 0, 1.0))]);
+    let doubt = page.find("the generator had no CPU left").unwrap();
+    assert!(doubt < page.find("800 k/s").unwrap());
+}
+
+#[test]
+fn what_files_say_is_text_and_not_markup() {
+    let page = page_of(vec![run("<script>x</script>", 0, 1.0), run("a\"b", 0, 1.0)]);
+    assert!(!page.contains("<script>x"));
+    assert!(page.contains("&lt;script&gt;x"));
+}
+
+#[test]
+fn files_and_folders_become_a_page_and_plots() {
+    let folder = Folder::new("write");
+    let raw = folder.0.join("raw/round-1");
+    fs::create_dir_all(&raw).unwrap();
+    for (name, file) in [("a", run("ringmq", 0, 1.0)), ("b", run("other", 0, 5.0))] {
+        fs::write(raw.join(format!("{name}.json")), file.to_json()).unwrap();
+    }
+    fs::write(raw.join("a.log"), "not a result").unwrap();
+    let request = Request {
+        files: vec![folder.0.join("raw")],
+        page: folder.0.join("page.html"),
+        svg: Some(folder.0.join("plots")),
+        title: Some("A title".to_owned()),
+    };
+    let written = write(&request).unwrap();
+    assert_eq!((written.runs, written.scenarios), (2, 1));
+    let page = fs::read_to_string(&request.page).unwrap();
+    assert!(page.contains("<h1>A title</h1>"));
+    let svg = fs::read_to_string(folder.0.join("plots/pairs-qos-0-latency.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.contains("<style>") && svg.ends_with("</svg>\n"));
+    assert_eq!(
+        fs::read_dir(folder.0.join("plots")).unwrap().count(),
+        written.plots
+    );
+}
+
+#[test]
+fn a_file_that_is_no_result_is_named() {
+    let folder = Folder::new("error");
+    let path = folder.0.join("x.json");
+    fs::write(&path, "{}").unwrap();
+    let request = |files| Request {
+        files,
+        page: folder.0.join("page.html"),
+        svg: None,
+        title: None,
+    };
+    let error = write(&request(vec![path.clone()])).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("{}: ", path.display())),
+        "{error}"
+    );
+    assert!(error.contains("not a result of ringload"), "{error}");
+    fs::remove_file(&path).unwrap();
+    let error = write(&request(vec![folder.0.clone()]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no result file"), "{error}");
+    let gone = folder.0.join("gone.json");
+    let error = write(&request(vec![gone.clone()])).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("{}: ", gone.display())),
+        "{error}"
+    );
+}
