@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::ScramUsers;
+use super::{Passwords, ScramUsers};
 use crate::codec::Version;
 use crate::ids::ConnId;
 use crate::shard::PeerIdentity;
+use crate::time::Instant;
 
 /// What holds for every client, from a reload to the next.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Access {
     pub allow_anonymous: bool,
     /// User names and passwords are for the shell to judge. Otherwise nobody looks at them.
     pub asks_shell: bool,
+    /// Who may log in with a password that stands in a file.
+    pub passwords: Arc<Passwords>,
     /// Who may log in with SCRAM-SHA-256.
     pub scram: Arc<ScramUsers>,
 }
@@ -25,7 +28,38 @@ impl Default for Access {
         Access {
             allow_anonymous: true,
             asks_shell: false,
+            passwords: Arc::default(),
             scram: Arc::default(),
+        }
+    }
+}
+
+impl Access {
+    /// Whether somebody who was let in would be let in again.
+    pub fn admits(&self, identity: &Identity) -> bool {
+        let stored = |user: &str| match identity.proof {
+            Proof::Nothing | Proof::Elsewhere => None,
+            Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
+            Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
+        };
+        let user = identity.user.as_deref().unwrap_or_default();
+        match identity.proof {
+            Proof::Nothing => self.allow_anonymous,
+            Proof::Password { fingerprint } | Proof::Scram { fingerprint } => {
+                stored(user) == Some(fingerprint)
+            }
+            Proof::Elsewhere => true,
+        }
+    }
+
+    /// Whether a user who was let in is still one, perhaps with another password.
+    pub fn knows(&self, identity: &Identity) -> bool {
+        let user = identity.user.as_deref().unwrap_or_default();
+        match identity.proof {
+            Proof::Nothing => self.allow_anonymous,
+            Proof::Password { .. } => self.passwords.find(user).is_some(),
+            Proof::Scram { .. } => self.scram.find(user).is_some(),
+            Proof::Elsewhere => true,
         }
     }
 }
@@ -35,15 +69,28 @@ impl Default for Access {
 pub struct Identity {
     /// Its name; `None`: anybody. A session belongs to this name.
     pub user: Option<Box<str>>,
+    /// How that was found out.
+    pub proof: Proof,
 }
 
-impl Identity {
-    /// Of a user who has proven to be one.
-    pub fn of_user(user: impl Into<Box<str>>) -> Identity {
-        Identity {
-            user: Some(user.into()),
-        }
-    }
+/// How it was found out who a client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Not at all.
+    #[default]
+    Nothing,
+    /// By its password, which was the one with this fingerprint.
+    Password {
+        /// Of [`Password::fingerprint`](super::Password::fingerprint).
+        fingerprint: u64,
+    },
+    /// By an exchange over the credential with this fingerprint.
+    Scram {
+        /// Of [`ScramCredential::fingerprint`](super::ScramCredential::fingerprint).
+        fingerprint: u64,
+    },
+    /// By somebody else, who says himself when it does not hold any more.
+    Elsewhere,
 }
 
 /// What the shell has to find out: whether somebody may call itself so. Answered with
@@ -62,6 +109,8 @@ pub struct AuthRequest {
     pub user_name: Option<Box<str>>,
     /// How it proves that; any bytes.
     pub password: Option<Box<[u8]>>,
+    /// Nobody waits for the answer any longer then.
+    pub deadline: Instant,
 }
 
 /// The answer to an [`AuthRequest`].

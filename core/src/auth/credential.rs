@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
 
-use super::hmac;
+use super::{first_word, hmac};
 
 /// Of one user (RFC 5802, section 3). Whoever has it can check a proof and cannot make one.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,6 +59,11 @@ impl ScramCredential {
             stored_key: Sha256::digest(client_key).into(),
             server_key: hmac(&salted, &[b"Server Key"]),
         }
+    }
+
+    /// Tells a credential from the one that replaces it.
+    pub fn fingerprint(&self) -> u64 {
+        first_word(&hmac(&self.stored_key, &[&self.salt]))
     }
 
     /// `user:iterations:salt:storedkey:serverkey`, the last three in Base64.

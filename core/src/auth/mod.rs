@@ -1,6 +1,6 @@
 //! Who may connect, and how that is proven, without sockets, files or clock.
 //!
-//! `access` is what holds for all clients. Enhanced authentication (MQTT 5.0, 4.12) has one method,
+//! `access` is what holds for all clients, `password` Mosquitto's file of users. Enhanced authentication (MQTT 5.0, 4.12) has one method,
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677): the password does not cross the network, and what the broker
 //! stores is not enough to log in. The slow hash of the password is computed where it is set; a login
 //! costs the broker a handful of HMACs.
@@ -9,12 +9,14 @@
 
 mod access;
 mod credential;
+mod password;
 mod scram;
 
-pub use access::{Access, AuthRequest, Identity, Verdict};
+pub use access::{Access, AuthRequest, Identity, Proof, Verdict};
 pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
 };
+pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
 pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};
@@ -27,6 +29,10 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
+}
+
+fn first_word(hash: &[u8; 32]) -> u64 {
+    u64::from_be_bytes(*hash.first_chunk().expect("it has 32 bytes"))
 }
 
 /// A key for one purpose out of a secret.

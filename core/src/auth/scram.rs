@@ -36,6 +36,11 @@ impl ScramUsers {
         true
     }
 
+    /// The credential of a user.
+    pub fn find(&self, user: &str) -> Option<&ScramCredential> {
+        self.credentials.get(user)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.credentials.len()
@@ -101,6 +106,8 @@ pub enum Reply {
     Proven {
         /// Its name.
         user: Box<str>,
+        /// Which credential it knows.
+        fingerprint: u64,
         /// The server's last message.
         data: Vec<u8>,
     },
@@ -161,9 +168,11 @@ impl ScramServer {
             }
             (ScramStep::Proof(_), None) => Err(Refusal::Malformed),
             (ScramStep::Proof(exchange), Some(data)) => {
+                let fingerprint = exchange.credential.fingerprint();
                 let (user, server_final) = exchange.finish(data)?;
                 Ok(Reply::Proven {
                     user,
+                    fingerprint,
                     data: server_final.into(),
                 })
             }

@@ -130,6 +130,17 @@ impl Sessions {
         self.by_client_id.is_empty()
     }
 
+    /// The session of a slot, and whether there are slots behind it.
+    pub fn at(&self, index: u32) -> (Option<SessionId>, bool) {
+        let slot = self.slots.get(index as usize);
+        let taken = slot.filter(|slot| slot.session.is_some());
+        let id = taken.map(|slot| SessionId {
+            index,
+            generation: slot.generation,
+        });
+        (id, (index as usize + 1) < self.slots.len())
+    }
+
     /// All of them, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

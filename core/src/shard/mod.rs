@@ -21,6 +21,7 @@ mod outbox;
 mod random;
 mod records;
 mod refusal;
+mod review;
 mod routes;
 mod share;
 mod sys;
@@ -111,6 +112,8 @@ pub struct Shard {
     scram: ScramServer,
     /// Of everybody who proved nothing.
     anonymous: Arc<Identity>,
+    /// Where the review of sessions goes on, and when; see `review.rs`.
+    review: Option<(u32, Instant)>,
 }
 
 impl Shard {
@@ -153,6 +156,7 @@ impl Shard {
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             access: config.access.clone(),
             anonymous: Arc::default(),
+            review: None,
             config,
         }
     }
@@ -172,7 +176,7 @@ impl Shard {
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
             Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
             Event::AuthDecided { conn, verdict } => self.on_auth_decided(now, conn, verdict, out),
-            Event::AccessReplaced { access } => self.on_access_replaced(access),
+            Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
             Event::ShellCounted { counts } => self.sys.note_shell(counts),
             Event::DeadlineReached => self.on_deadline(now, out),
@@ -311,6 +315,7 @@ impl Shard {
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),
                 Timer::Expiry(session) => self.on_session_expired(now, session, out),
+                Timer::Review => self.on_review(now, out),
                 Timer::Sys => self.on_sys(now, out),
                 Timer::SysTotals => self.on_sys_totals(now, out),
                 Timer::Retained => {

@@ -15,7 +15,7 @@ use super::on_connect::{Proven, Stranger};
 use super::on_packet::Flow;
 use super::outbox::{Close, Outbox, Reading};
 use super::refusal::{Refusal, Violation};
-use crate::auth::{self, Access, AuthRequest, Identity, METHOD, Reply, ScramStep, Verdict};
+use crate::auth::{self, AuthRequest, Identity, METHOD, Proof, Reply, ScramStep, Verdict};
 use crate::codec::{
     Auth, AuthProperties, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version,
 };
@@ -48,7 +48,7 @@ impl Shard {
     ) {
         let admission = self
             .check_connect(connect)
-            .and_then(|()| self.admission_of(connect));
+            .and_then(|()| self.admission_of(conn, connect));
         match admission {
             Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
             Ok(Admission::Ask) => {
@@ -79,13 +79,25 @@ impl Shard {
         }
     }
 
-    fn admission_of(&self, connect: &Connect<'_>) -> Result<Admission, Refusal> {
+    fn admission_of(&self, conn: ConnId, connect: &Connect<'_>) -> Result<Admission, Refusal> {
         if let Some(method) = connect.properties.authentication_method {
             // [MQTT-4.12.0-1]
             return match method == METHOD && !self.scram.is_empty() {
                 true => Ok(Admission::Challenge),
                 false => Err(Refusal::AuthenticationMethod),
             };
+        }
+        if let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn)
+            && let Some(name) = &waiting.peer.name
+        {
+            // Its certificate has said who it is: what CONNECT says of that does not matter.
+            return Ok(Admission::Now(Proven {
+                identity: Arc::new(Identity {
+                    user: Some((**name).into()),
+                    proof: Proof::Elsewhere,
+                }),
+                auth_data: None,
+            }));
         }
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
         if shows_something && self.access.asks_shell {
@@ -115,9 +127,9 @@ impl Shard {
         let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn) else {
             unreachable!("the CONNECT came from a waiting connection");
         };
-        let peer = waiting.peer.clone();
+        let (peer, since) = (waiting.peer.clone(), waiting.since);
         let waiting = Authenticating {
-            since: waiting.since,
+            since,
             peer: peer.clone(),
             connect: packet.into(),
             packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
@@ -138,6 +150,7 @@ impl Shard {
             client_id: connect.client_id.into(),
             user_name: connect.user_name.map(Into::into),
             password: connect.password.map(Into::into),
+            deadline: since + self.config.limits.connect_deadline,
         })
     }
 
@@ -265,12 +278,24 @@ impl Shard {
                 }
                 Refusal::AnswerTooLarge // [MQTT-3.1.2-24]
             }
-            Ok(Reply::Proven { user, data }) => {
-                let proven = Proven {
-                    identity: Arc::new(Identity::of_user(user)),
-                    auth_data: Some(data),
+            Ok(Reply::Proven {
+                user,
+                fingerprint,
+                data,
+            }) => {
+                let identity = Identity {
+                    user: Some(user),
+                    proof: Proof::Scram { fingerprint },
                 };
-                return self.resume_connect(now, conn, proven, rest, out);
+                // The exchange may have begun with other users.
+                if self.access.admits(&identity) {
+                    let proven = Proven {
+                        identity: Arc::new(identity),
+                        auth_data: Some(data),
+                    };
+                    return self.resume_connect(now, conn, proven, rest, out);
+                }
+                Refusal::BadProof
             }
             Err(auth::Refusal::Malformed | auth::Refusal::WrongProof) => Refusal::BadProof,
         };
@@ -325,6 +350,8 @@ impl Shard {
             paused: false,
         });
         let refusal = match verdict {
+            // Whoever judged may have known less than the shard does by now.
+            Verdict::Granted(identity) if !self.access.admits(&identity) => Refusal::BadPassword,
             Verdict::Granted(identity) => {
                 let proven = Proven {
                     identity: Arc::new(identity),
@@ -417,7 +444,21 @@ impl Shard {
             Reply::Proven { user, .. } if session.identity.user.as_deref() != Some(&*user) => {
                 return Err(Refusal::BadProof.into());
             }
-            Reply::Proven { data, .. } => (ReasonCode::Success, data),
+            Reply::Proven {
+                user,
+                fingerprint,
+                data,
+            } => {
+                let identity = Identity {
+                    user: Some(user),
+                    proof: Proof::Scram { fingerprint },
+                };
+                if !self.access.admits(&identity) {
+                    return Err(Refusal::BadProof.into());
+                }
+                session.identity = Arc::new(identity);
+                (ReasonCode::Success, data)
+            }
         };
         self.send_auth(id, reason, &data, out)?;
         Ok(Flow::Continue)
@@ -438,11 +479,6 @@ impl Shard {
         }
         self.write(id, out, |buffer| buffer.extend_from_slice(&packet));
         Ok(())
-    }
-
-    pub(super) fn on_access_replaced(&mut self, access: Arc<Access>) {
-        self.scram.replace_users(access.scram.clone());
-        self.access = access;
     }
 
     /// Closes a connection that was let to wait, without a word.

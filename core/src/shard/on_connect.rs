@@ -517,6 +517,7 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id)); // [MQTT-3.1.3-9]
         }
         session.version = connect.version;
+        session.identity = grant.proven.identity.clone(); // The same user, perhaps with another password.
         session.expiry = Expiry::from_seconds(grant.session_expiry_s, u32::MAX);
         session.will = will;
         session.link = Some(Link {

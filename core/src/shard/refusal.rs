@@ -100,6 +100,8 @@ refusals! {
         "the answer would be larger than the Maximum Packet Size of the client";
     /// Silent for one and a half times the keep alive.
     KeepAlive, "keep_alive", KeepAliveTimeout, "nothing came within one and a half times the keep alive";
+    /// The user is none any more, or has another password.
+    Revoked, "revoked", NotAuthorized, "the client would not be let in any more";
     /// Another connection with the same client identifier.
     TakenOver, "taken_over", SessionTakenOver, "another connection uses this client identifier";
     /// The broker ends.

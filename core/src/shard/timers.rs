@@ -21,6 +21,8 @@ pub enum Timer {
     Expiry(SessionId),
     /// Retained messages expire.
     Retained,
+    /// More sessions are looked at: whom they belong to may be let in no more.
+    Review,
     /// `$SYS` of this shard is published.
     Sys,
     /// `$SYS` of the broker is published; on the first shard only.

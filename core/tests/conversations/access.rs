@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
-use ringmq_core::auth::{Access, ScramCredential, ScramUsers};
+use ringmq_core::auth::{Access, Method, Password, Passwords, ScramCredential, ScramUsers};
 use sha2::{Digest as _, Sha256};
 
 use super::world::Users;
@@ -15,11 +15,13 @@ pub fn parse(items: &[(String, String)]) -> Result<(Access, Users), String> {
     let mut access = Access::default();
     let mut users = Users::default();
     let mut scram = ScramUsers::default();
+    let mut lines = String::new();
     for (name, value) in items {
         let pair = value.split_once(':');
         match (name.as_str(), pair) {
             ("password", Some((user, password))) => {
-                users.passwords.insert(user.into(), password.into());
+                let stored = Password::new(Method::Sha512, password.as_bytes(), SALT);
+                lines += &format!("{user}:{stored}\n");
                 (access.asks_shell, access.allow_anonymous) = (true, false);
             }
             ("scram", Some((user, password))) => {
@@ -33,6 +35,11 @@ pub fn parse(items: &[(String, String)]) -> Result<(Access, Users), String> {
         }
     }
     access.scram = Arc::new(scram);
+    if !lines.is_empty() {
+        let passwords = Passwords::parse(&lines).map_err(|error| format!("{error:?}"))?;
+        access.passwords = Arc::new(passwords);
+        users.file = Some(access.passwords.clone());
+    }
     Ok((access, users))
 }
 

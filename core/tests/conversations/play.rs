@@ -6,7 +6,7 @@ use super::access::Scram;
 use super::lexer::{self, Word};
 use super::matching;
 use super::properties::Value;
-use super::script::{Casting, Conversation};
+use super::script::{self, Casting, Conversation};
 use super::stage::Stage;
 use super::world::Feed;
 
@@ -62,6 +62,9 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
     match words[..] {
         ["wait", span] => stage.wait(lexer::span(span)?),
         ["broker", "ends"] => stage.shut_down(),
+        ["broker", "reloads", ref items @ ..] => {
+            stage.replace_access(&script::parse_access(&items.join(" "))?)
+        }
         ["shell", "waits"] => {
             stage.set_slow(true);
             Ok(())

@@ -142,13 +142,19 @@ impl Conversation {
                 self.limits.push((name.into(), value.into()));
             }
         } else if let Some(access) = line.strip_prefix("access ") {
-            for item in access.split_whitespace() {
-                let (name, value) = item.split_once('=').ok_or("access is name=value")?;
-                self.access.push((name.into(), value.into()));
-            }
+            self.access.extend(parse_access(access)?);
         } else {
             self.lines.push((number, line.into()));
         }
         Ok(())
     }
+}
+
+/// Reads what stands behind `access`.
+pub fn parse_access(items: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |item: &str| {
+        let (name, value) = item.split_once('=').ok_or("access is name=value")?;
+        Ok((name.into(), value.into()))
+    };
+    items.split_whitespace().map(pair).collect()
 }

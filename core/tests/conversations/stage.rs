@@ -106,6 +106,14 @@ impl Stage {
         self.listen()
     }
 
+    /// Other users and rules.
+    pub fn replace_access(&mut self, items: &[(String, String)]) -> Result<(), String> {
+        let (access, users) = access::parse(items)?;
+        self.world.users.file = users.file;
+        self.world.replace_access(access);
+        self.listen()
+    }
+
     /// The shell answers at once or not, until it is told to.
     pub fn set_slow(&mut self, is_slow: bool) {
         self.world.users.is_slow = is_slow;
@@ -342,6 +350,7 @@ impl Stage {
         for socket in self.world.sockets() {
             self.world.cut(socket, CloseCause::PeerClosed);
         }
+        self.world.replace_access(Access::default());
         let longest = Duration::from_secs(u64::from(self.limits.session_expiry_max_s) + 1);
         self.world.wait(longest);
         if !self.is_shut_down {
@@ -364,7 +373,6 @@ impl Stage {
         subscribe.extend(self.dollar_levels.iter().map(|level| format!("{level}/#")));
         let connect = vec!["CONNECT".to_string(), "v5".into()];
         self.version = Version::V5;
-        self.world.replace_access(Access::default());
         self.say(CLEANER, &[connect, subscribe])?;
         let unread = std::mem::take(&mut self.clients.get_mut(CLEANER).expect("it said so").unread);
         let socket = self.clients[CLEANER].socket;

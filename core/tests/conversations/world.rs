@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_core::auth::{Access, AuthRequest, Identity, Verdict};
+use ringmq_core::auth::{Access, AuthRequest, Identity, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
@@ -58,8 +58,8 @@ struct Slots {
 /// What the shell knows of users.
 #[derive(Clone, Debug, Default)]
 pub struct Users {
-    /// By name.
-    pub passwords: BTreeMap<String, Vec<u8>>,
+    /// `None`: whoever asks is denied.
+    pub file: Option<Arc<Passwords>>,
     /// Nobody answers until the script says so.
     pub is_slow: bool,
 }
@@ -493,12 +493,18 @@ impl World {
 
 impl Users {
     fn judge(&self, request: &AuthRequest) -> Verdict {
-        let user = request.user_name.as_deref().unwrap_or_default();
-        match (self.passwords.get(user), &request.password) {
-            (Some(right), Some(given)) if **right == **given => {
-                Verdict::Granted(Identity::of_user(user))
-            }
-            (Some(_) | None, _) => Verdict::Denied,
+        let (Some(file), Some(user)) = (&self.file, request.user_name.as_deref()) else {
+            return Verdict::Denied;
+        };
+        let password = request.password.as_deref().unwrap_or_default();
+        match file.find(user).filter(|_| file.check(user, password)) {
+            Some(stored) => Verdict::Granted(Identity {
+                user: Some(user.into()),
+                proof: Proof::Password {
+                    fingerprint: stored.fingerprint(),
+                },
+            }),
+            None => Verdict::Denied,
         }
     }
 }
