@@ -19,7 +19,7 @@ use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
 use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
-use crate::transport::Stack;
+use crate::transport::{Stack, Transport};
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
 pub struct Rig<C> {
@@ -84,6 +84,11 @@ impl<C: Core> Rig<C> {
             _ => None,
         })
     }
+}
+
+/// The layers of a connection to a listener that has some.
+pub fn transport(stack: &Arc<Stack>) -> Transport {
+    Transport::new(stack)
 }
 
 /// The inbox of one shard.
