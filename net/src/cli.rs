@@ -87,6 +87,7 @@ impl CommandLine {
             .find(|(known, _)| known.flag == row.flag);
         match (earlier, value) {
             (Some((_, Value::Addresses(all))), Value::Addresses(more)) => all.extend(more),
+            (Some((_, Value::List(all))), Value::List(more)) => all.extend(more),
             (Some(_), _) => return Err(given_twice(row.flag)),
             (None, value) => self.given.push((row, value)),
         }
@@ -126,6 +127,8 @@ pub fn help() -> String {
          \x20         Serve this machine only, on port 1883\n\
          \x20 ringmq --listen 0.0.0.0:1883 --allow-anonymous\n\
          \x20         Serve everybody on the network, without passwords\n\
+         \x20 ringmq --listen mqtts://127.0.0.1:8883 --certificate server.pem --key server.key\n\
+         \x20         Serve this machine by TLS\n\
          \x20 ringmq --print-config > ringmq.toml\n\
          \x20         Write a file to start from\n\n\
          Exit codes: 0 stopped as asked, 1 could not run, 2 wrong settings.\n",
@@ -151,11 +154,12 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::Seconds(_)
         | Kind::Millis(_)
         | Kind::Addresses
+        | Kind::List(_)
         | Kind::Cores
         | Kind::LogFilter => format!(" {}", row.kind.placeholder()),
     };
     let again = match row.kind {
-        Kind::Addresses => "...",
+        Kind::Addresses | Kind::List(_) => "...",
         Kind::Count(_)
         | Kind::PowerOfTwo(_)
         | Kind::Size(_)
@@ -185,6 +189,7 @@ fn read_value(row: &'static Setting, parser: &mut lexopt::Parser) -> Result<Valu
         | Kind::Seconds(_)
         | Kind::Millis(_)
         | Kind::Addresses
+        | Kind::List(_)
         | Kind::Cores
         | Kind::Choice(_)
         | Kind::LogFilter => parser

@@ -3,15 +3,18 @@
 //! The command line wins over the file, the file over the defaults. All problems of a file are
 //! reported at once, each with its place and a fix.
 
+pub mod listeners;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+
+use listeners::Table;
 
 use crate::cli::{CommandLine, wrap};
 use crate::settings::value::{self, Complaint, Kind, Value};
@@ -24,6 +27,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// By option name: the place of every setting that somebody set.
     places: HashMap<&'static str, Place>,
+    /// The `[[listener]]` tables of the file.
+    pub tables: Vec<Table>,
 }
 
 /// Something that is wrong with the configuration.
@@ -78,7 +83,13 @@ impl Configuration {
             )),
         };
         let source = source.as_ref().map(|(name, text)| Source { name, text });
-        Configuration::resolve(source, &line.given)
+        let configuration = Configuration::resolve(source, &line.given)?;
+        let own = configuration.place(settings::by_flag("listen").expect("a setting of the table"));
+        let settings = &configuration.settings;
+        match listeners::check_files(settings, &configuration.tables, &own) {
+            problems if problems.is_empty() => Ok(configuration),
+            problems => Err(problems),
+        }
     }
 
     /// The same without touching the file system.
@@ -94,6 +105,7 @@ impl Configuration {
         for (row, value) in given {
             configuration.apply(row, value.clone(), Place::CommandLine);
         }
+        configuration.resolve_listeners();
         if problems.is_empty() {
             problems = configuration.check_together();
         }
@@ -125,7 +137,18 @@ impl Configuration {
                 text += &format!("{} = {}\n", row.key, row.kind.show_toml(&value));
             }
         }
-        text
+        text + &self.tables.iter().map(Table::to_toml).collect::<String>()
+    }
+
+    /// Lays the tables of the listeners over the rest. Whoever wrote one wants it, and not the
+    /// address that is listened on if nobody says anything.
+    fn resolve_listeners(&mut self) {
+        if !self.tables.is_empty() && !self.places.contains_key("listen") {
+            self.settings.listen.clear();
+        }
+        let base = &self.settings;
+        let resolved = self.tables.iter().map(|table| table.resolve(base));
+        self.settings.listeners = resolved.collect();
     }
 
     fn place(&self, row: &Setting) -> Place {
@@ -165,6 +188,9 @@ impl Configuration {
                         }
                     }
                 }
+                DeValue::Array(tables) if section == "listener" => {
+                    self.tables = listeners::read_tables(source, tables, &mut problems);
+                }
                 DeValue::Table(_) => problems.push(source.unknown_section(section, key.span())),
                 DeValue::String(_)
                 | DeValue::Integer(_)
@@ -201,9 +227,6 @@ impl Configuration {
             });
         };
         let settings = &self.settings;
-        if let Some(complaint) = check_listen(settings) {
-            complain("listen", complaint);
-        }
         if let (Some(shards), Some(cores)) = (settings.shards, &settings.cores)
             && shards != cores.len()
         {
@@ -241,6 +264,21 @@ impl Configuration {
             );
             let fix = "lower connect_size_max or raise packet_size_max";
             complain("connect-size-max", Complaint::new(what, fix));
+        }
+        let own = self.place(settings::by_flag("listen").expect("a setting of the table"));
+        for (place, complaint) in listeners::check(settings, &self.tables, &own) {
+            let subject = match &place {
+                Place::CommandLine => "--listen",
+                Place::Default | Place::File(_) => "network.listen",
+                Place::Line(_) if place == own => "network.listen",
+                Place::Line(_) => "listener.listen",
+            };
+            problems.push(Problem {
+                subject: subject.to_owned(),
+                place,
+                what: complaint.what,
+                fix: complaint.fix,
+            });
         }
         problems
     }
@@ -280,6 +318,10 @@ impl Source<'_> {
 
     fn unknown_section(&self, section: &str, span: Range<usize>) -> Problem {
         let names = SECTIONS.iter().map(|(name, _)| *name);
+        if section == "listener" {
+            let complaint = Complaint::new("is not a section", "did you mean [[listener]]?");
+            return self.problem(span, "[listener]", complaint);
+        }
         let fix = match value::nearest(section, names.clone()) {
             Some(name) => format!("did you mean [{name}]?"),
             None => format!("the sections are {}", names.collect::<Vec<_>>().join(", ")),
@@ -438,6 +480,7 @@ fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Mispl
             | Kind::Seconds(_)
             | Kind::Millis(_)
             | Kind::Addresses
+            | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter => row.parse(text),
@@ -454,7 +497,9 @@ fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Mispl
         }
         DeValue::Boolean(on) if row.kind == Kind::Switch => Ok(Value::Switch(*on)),
         DeValue::Boolean(_) => Err(wrong_type("true or false")),
-        DeValue::Array(items) if matches!(row.kind, Kind::Addresses | Kind::Cores) => {
+        DeValue::Array(items)
+            if matches!(row.kind, Kind::Addresses | Kind::List(_) | Kind::Cores) =>
+        {
             return read_list(row, items, value.span());
         }
         DeValue::Array(_) => Err(wrong_type("a list")),
@@ -479,6 +524,7 @@ fn read_list(row: &Setting, items: &DeArray<'_>, span: Range<usize>) -> Result<V
         let read = read_toml(row, item)?;
         match (&mut list, read) {
             (Some(Value::Addresses(all)), Value::Addresses(more)) => all.extend(more),
+            (Some(Value::List(all)), Value::List(more)) => all.extend(more),
             (Some(Value::Cores(all)), Value::Cores(more)) => {
                 if let Some(core) = more.iter().find(|core| all.contains(core)) {
                     let what = format!("names core {core} twice");
@@ -492,40 +538,14 @@ fn read_list(row: &Setting, items: &DeArray<'_>, span: Range<usize>) -> Result<V
             (None, first) => list = Some(first),
         }
     }
-    list.ok_or_else(|| (span, Complaint::new("is an empty list", write())))
+    match row.kind {
+        Kind::Addresses => Ok(list.unwrap_or(Value::Addresses(Vec::new()))),
+        Kind::List(_) => Ok(list.unwrap_or(Value::List(Vec::new()))),
+        _ => list.ok_or_else(|| (span, Complaint::new("is an empty list", write()))),
+    }
 }
 
 type Misplaced = (Range<usize>, Complaint);
-
-/// Addresses that are named twice, and addresses that would let the whole network in.
-fn check_listen(settings: &Settings) -> Option<Complaint> {
-    for (index, address) in settings.listen.iter().enumerate() {
-        if address.port() != 0 && settings.listen[..index].contains(address) {
-            let what = format!("names {address} twice");
-            return Some(Complaint::new(what, "name each address once"));
-        }
-    }
-    let open = settings
-        .listen
-        .iter()
-        .find(|address| !is_loopback(address))?;
-    if settings.allow_anonymous {
-        return None;
-    }
-    Some(Complaint::new(
-        format!("names {open}, which other machines may reach, and clients need no password"),
-        format!(
-            "listen on 127.0.0.1:{}, or let everybody in: --allow-anonymous, or \
-             allow_anonymous = true under [network]. There are no passwords yet",
-            open.port()
-        ),
-    ))
-}
-
-/// Also for the loopback addresses of IPv4 written as IPv6.
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
 
 /// "1 core", "2 cores".
 pub fn count(number: usize, noun: &str) -> String {
@@ -624,6 +644,43 @@ mod tests {
     }
 
     #[test]
+    fn listeners_have_layers_of_their_own_on_top_of_the_sections() {
+        let text = "[tls]\ncertificate = [\"a.pem\"]\nkey = [\"a.key\"]\n\
+             [[listener]]\nlisten = [\"mqtts://127.0.0.1:1\"]\n\
+             [[listener]]\nlisten = \"wss://127.0.0.1:2\"\ntls.certificate = \"b.pem\"\n\
+             [listener.websocket]\norigins = [\"*\"]\n";
+        let configuration = resolve(text).unwrap();
+        let settings = &configuration.settings;
+        let shown: Vec<String> = settings
+            .all_listeners()
+            .map(|(listen, layers)| {
+                let certificate = layers.tls.certificates[0].display();
+                format!("{listen} {certificate} {}", layers.origins.len())
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            ["mqtts://127.0.0.1:1 a.pem 0", "wss://127.0.0.1:2 b.pem 1"],
+            "the address that holds if nobody says anything is gone"
+        );
+        let again = resolve(&configuration.to_toml()).unwrap();
+        assert_eq!(again.settings.listeners, settings.listeners);
+        assert_eq!(again.settings.listen, settings.listen);
+        let row = settings::by_flag("tls-version-min").unwrap();
+        let given = [(row, Value::Text("1.3".to_owned()))];
+        let source = Source {
+            name: "f.toml",
+            text,
+        };
+        let configuration = Configuration::resolve(Some(source), &given).unwrap();
+        let listeners = &configuration.settings.listeners;
+        assert!(
+            listeners.iter().all(|l| l.layers.tls.only_tls13),
+            "options of the command line reach the tables"
+        );
+    }
+
+    #[test]
     fn every_mistake_has_its_message() {
         for (text, head, fix) in [
             (
@@ -657,9 +714,9 @@ mod tests {
                 "did you mean [limits]?",
             ),
             (
-                "[tls]\nx = 1",
-                "1:2: [tls] is not a section",
-                "the sections are network, runtime, log, limits",
+                "[mesh]\nx = 1",
+                "1:2: [mesh] is not a section",
+                "the sections are network, tls, websocket, proxy, runtime, log, limits, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",
@@ -745,6 +802,56 @@ mod tests {
                 "[network]\nlisten = \"0.0.0.0:1883\"",
                 "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and clients need no password",
                 "listen on 127.0.0.1:1883, or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]. There are no passwords yet",
+            ),
+            (
+                "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
+                "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 certificates and 0 keys",
+                "name a certificate and its key: --certificate FILE --key FILE, or certificate and key under [tls]",
+            ),
+            (
+                "[network]\nlisten = []",
+                "2:10: network.listen is an empty list",
+                "name an address, such as \"127.0.0.1:1883\", or write a [[listener]]",
+            ),
+            (
+                "[[listener]]\nlisten = [\"127.0.0.1:1\", \"ws://127.0.0.1:1\"]",
+                "2:10: listener.listen names 127.0.0.1:1 twice",
+                "name each address once",
+            ),
+            (
+                "[[listener]]\nlisten = \"ws://0.0.0.0:1\"",
+                "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and clients need no password",
+                "listen on 127.0.0.1:1, or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]. There are no passwords yet",
+            ),
+            (
+                "[[listener]]\nlisten = \"127.0.0.1:1\"\ncertificate = \"x\"",
+                "3:1: listener.certificate is not a setting of a listener",
+                "did you mean tls.certificate?",
+            ),
+            (
+                "[[listener]]\nlisten = \"127.0.0.1:1\"\ntls.identity = \"dn\"",
+                "3:16: listener.tls.identity is `dn`, which is not one of its values",
+                "write none or cn or san-dns or san-email or san-uri",
+            ),
+            (
+                "[[listener]]\ntls.identity = \"cn\"",
+                "1:1: [[listener]] names no address",
+                "give it one: listen = [\"mqtts://0.0.0.0:8883\"]",
+            ),
+            (
+                "[listener]\nlisten = \"127.0.0.1:1\"",
+                "1:2: [listener] is not a section",
+                "did you mean [[listener]]?",
+            ),
+            (
+                "[proxy]\ntrusted = [\"10.0.0.0/8\", \"proxy.example\"]",
+                "2:26: proxy.trusted holds `proxy.example`, which is neither an address nor a network",
+                "write a list such as [\"10.0.0.0/8\", \"::1\"]",
+            ),
+            (
+                "[websocket]\norigins = \"example.com\"",
+                "2:11: websocket.origins holds `example.com`, which is no origin of a page",
+                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
             ),
             (
                 "[log]\nfilter = 2024-01-01",

@@ -57,7 +57,7 @@ fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
     };
     let mut report = format!("{name}: ok\n");
     let changed: Vec<_> = configuration.changed().collect();
-    if changed.is_empty() {
+    if changed.is_empty() && configuration.tables.is_empty() {
         report += "every setting has its default\n";
     } else {
         report += &format!("{} from the default:\n", differ(changed.len()));
@@ -69,6 +69,9 @@ fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
             row.kind.show_toml(&value),
             row.kind.show_toml(&row.default_value())
         );
+    }
+    for table in &configuration.tables {
+        report += &format!("  {table}\n");
     }
     report
 }

@@ -241,7 +241,7 @@ fn fit_connections(
     settings: &Settings,
     shards: usize,
 ) -> Result<(u32, Option<Finding>), Finding> {
-    let per_shard = FILES_PER_SHARD + settings.listen.len() as u64;
+    let per_shard = FILES_PER_SHARD + settings.all_listeners().count() as u64;
     let reserve = FILES_RESERVED + shards as u64 * per_shard;
     let files = facts.open_files;
     let room = u32::try_from(files.soft.saturating_sub(reserve)).unwrap_or(u32::MAX);

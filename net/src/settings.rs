@@ -10,23 +10,30 @@
 //!
 //! Not here: where values come from (`cli.rs`, `config.rs`).
 
+pub mod listen;
 #[cfg(test)]
 mod page;
 pub mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ringmq::{BrokerConfig, RingConfig, Wait};
+use listen::{Layers, Listen, ListenerTable};
+use ringmq::{BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::{Limits, ShareStrategy};
-use value::{Kind, Range, Value};
+use value::{Items, Kind, Range, Value};
 
 /// What the broker is told to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses to listen on for MQTT over TCP.
-    pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on.
+    pub listen: Vec<Listen>,
+    /// What lies between TCP and MQTT at them.
+    pub layers: Layers,
+    /// Listeners with layers of their own.
+    pub listeners: Vec<ListenerTable>,
     /// Lets clients in without a password, from other machines too.
     pub allow_anonymous: bool,
     /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
@@ -53,7 +60,9 @@ impl Default for Settings {
     fn default() -> Settings {
         let broker = BrokerConfig::default();
         Settings {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            listen: vec![Listen::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)))],
+            layers: Layers::default(),
+            listeners: Vec::new(),
             allow_anonymous: false,
             connections_max: None,
             shards: None,
@@ -136,6 +145,9 @@ impl Setting {
 /// The sections of the file, in order, each with what it is about.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("network", "Where clients connect"),
+    ("tls", "TLS, for addresses with mqtts:// or wss://"),
+    ("websocket", "WebSocket, for addresses with ws:// or wss://"),
+    ("proxy", "PROXY protocol, if clients come through proxies"),
     ("runtime", "How the machine is used"),
     ("log", "What the broker says about itself, on stderr"),
     ("limits", "Bounds per packet, per client and per shard"),
@@ -171,7 +183,9 @@ pub static TABLE: &[Setting] = &[
         flag: "listen",
         kind: Kind::Addresses,
         auto: None,
-        help: "Addresses to listen on, for MQTT over TCP. Port 0 takes a free port.",
+        help: "Addresses to listen on: IP:PORT for MQTT over TCP, mqtts://IP:PORT with TLS, \
+               ws://IP:PORT and wss://IP:PORT for WebSocket, unix:PATH for a Unix socket. Port 0 \
+               takes a free port.",
         get: |settings| Value::Addresses(settings.listen.clone()),
         set: |settings, value| settings.listen = value.addresses(),
     },
@@ -202,6 +216,136 @@ pub static TABLE: &[Setting] = &[
             let number = value.number_or_auto();
             settings.connections_max = number.map(|n| n.try_into().expect(IN_RANGE));
         },
+    },
+    Setting {
+        section: "tls",
+        key: "certificate",
+        flag: "certificate",
+        kind: Kind::List(Items::Paths),
+        auto: None,
+        help: "Certificate of the broker in PEM, followed by those of the CAs between it and the \
+               root. With several files, a client gets the one for the host name that it asks for \
+               (SNI), others the first.",
+        get: |settings| paths(&settings.layers.tls.certificates),
+        set: |settings, value| settings.layers.tls.certificates = to_paths(value),
+    },
+    Setting {
+        section: "tls",
+        key: "key",
+        flag: "key",
+        kind: Kind::List(Items::Paths),
+        auto: None,
+        help: "Private key of the certificate in PEM, without a passphrase; with several, in the \
+               order of the certificates.",
+        get: |settings| paths(&settings.layers.tls.keys),
+        set: |settings, value| settings.layers.tls.keys = to_paths(value),
+    },
+    Setting {
+        section: "tls",
+        key: "client_certificate",
+        flag: "client-certificate",
+        kind: Kind::Choice(listen::DEMANDS),
+        auto: None,
+        help: "Whether clients have to show a certificate: no, if they have one, or always.",
+        get: |settings| {
+            let demand = settings.layers.tls.client_certificate;
+            Value::Text(listen::demand_word(demand).to_owned())
+        },
+        set: |settings, value| {
+            settings.layers.tls.client_certificate = listen::demand_of(&value.text());
+        },
+    },
+    Setting {
+        section: "tls",
+        key: "client_ca",
+        flag: "client-ca",
+        kind: Kind::List(Items::Paths),
+        auto: None,
+        help: "CA certificates in PEM that client certificates have to come from.",
+        get: |settings| paths(&settings.layers.tls.client_cas),
+        set: |settings, value| settings.layers.tls.client_cas = to_paths(value),
+    },
+    Setting {
+        section: "tls",
+        key: "client_crl",
+        flag: "client-crl",
+        kind: Kind::List(Items::Paths),
+        auto: None,
+        help: "Revocation lists in PEM of these CAs. With one or more, every client certificate \
+               has to come from a CA that has a valid list among them.",
+        get: |settings| paths(&settings.layers.tls.client_crls),
+        set: |settings, value| settings.layers.tls.client_crls = to_paths(value),
+    },
+    Setting {
+        section: "tls",
+        key: "identity",
+        flag: "identity",
+        kind: Kind::Choice(listen::IDENTITIES),
+        auto: None,
+        help: "Where a client certificate says who the client is: nowhere, in the common name of \
+               its subject, or in the first of its alternative names of that kind. A client whose \
+               certificate does not say it is not let in.",
+        get: |settings| {
+            let identity = settings.layers.tls.identity;
+            Value::Text(listen::identity_word(identity).to_owned())
+        },
+        set: |settings, value| {
+            settings.layers.tls.identity = listen::identity_of(&value.text());
+        },
+    },
+    Setting {
+        section: "tls",
+        key: "version_min",
+        flag: "tls-version-min",
+        kind: Kind::Choice(&["1.2", "1.3"]),
+        auto: None,
+        help: "Oldest version of TLS.",
+        get: |settings| {
+            let is_13 = settings.layers.tls.only_tls13;
+            Value::Text(if is_13 { "1.3" } else { "1.2" }.to_owned())
+        },
+        set: |settings, value| settings.layers.tls.only_tls13 = value.text() == "1.3",
+    },
+    Setting {
+        section: "websocket",
+        key: "origins",
+        flag: "origins",
+        kind: Kind::List(Items::Origins),
+        auto: None,
+        help: "Web pages that may connect, besides those from the host and port of the broker \
+               itself: `https://example.com`, or `*` for all. Clients that are no web pages are not \
+               asked.",
+        get: |settings| Value::List(settings.layers.origins.clone()),
+        set: |settings, value| settings.layers.origins = value.list(),
+    },
+    Setting {
+        section: "proxy",
+        key: "trusted",
+        flag: "trusted-proxies",
+        kind: Kind::List(Items::Networks),
+        auto: None,
+        help: "Addresses of proxies that announce their clients by the PROXY protocol, version 1 \
+               or 2. If there are any, nobody else can connect; on a Unix socket, everybody is \
+               trusted then.",
+        get: |settings| {
+            let proxies = settings.layers.proxies.iter();
+            Value::List(proxies.map(ToString::to_string).collect())
+        },
+        set: |settings, value| {
+            let parse = |text: String| text.parse().expect("a list of networks was checked");
+            settings.layers.proxies = value.list().into_iter().map(parse).collect();
+        },
+    },
+    Setting {
+        section: "proxy",
+        key: "common_name",
+        flag: "proxy-common-name",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Take the common name of a client certificate that the proxy has verified as who the \
+               client is (version 2 only).",
+        get: |settings| Value::Switch(settings.layers.proxy_common_name),
+        set: |settings, value| settings.layers.proxy_common_name = value.switch(),
     },
     Setting {
         section: "runtime",
@@ -533,6 +677,32 @@ pub static TABLE: &[Setting] = &[
     },
 ];
 
+fn paths(paths: &[PathBuf]) -> Value {
+    Value::List(paths.iter().map(|p| p.display().to_string()).collect())
+}
+
+fn to_paths(value: Value) -> Vec<PathBuf> {
+    value.list().into_iter().map(PathBuf::from).collect()
+}
+
+/// Sections whose keys a `[[listener]]` table may set.
+pub const LAYER_SECTIONS: [&str; 3] = ["tls", "websocket", "proxy"];
+
+impl Settings {
+    /// Every address to listen on, with its layers.
+    pub fn all_listeners(&self) -> impl Iterator<Item = (&Listen, &Layers)> {
+        let own = self.listen.iter().map(|listen| (listen, &self.layers));
+        let tables = self.listeners.iter();
+        own.chain(tables.flat_map(|t| t.listen.iter().map(|listen| (listen, &t.layers))))
+    }
+
+    /// What the broker is told of its listeners.
+    pub fn listener_configs(&self) -> Vec<ListenerConfig> {
+        let all = self.all_listeners();
+        all.map(|(listen, layers)| listen.config(layers)).collect()
+    }
+}
+
 /// The row of that key in that section.
 pub fn by_key(section: &str, key: &str) -> Option<&'static Setting> {
     TABLE
@@ -560,6 +730,8 @@ const PACKET_SIZE_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
+    use ringmq::transport::TlsFiles;
+
     use super::*;
 
     #[test]
@@ -567,6 +739,24 @@ mod tests {
         // A field that is added without a row does not compile here, or shows in the count.
         let Settings {
             listen: _,
+            layers:
+                Layers {
+                    tls:
+                        TlsFiles {
+                            certificates: _,
+                            keys: _,
+                            client_cas: _,
+                            client_crls: _,
+                            client_certificate: _,
+                            identity: _,
+                            only_tls13: _,
+                        },
+                    origins: _,
+                    proxies: _,
+                    proxy_common_name: _,
+                },
+            // Tables of the file, made of the rows of the layers.
+            listeners: _,
             allow_anonymous: _,
             connections_max: _,
             shards: _,
@@ -611,7 +801,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 13 + 25);
+        assert_eq!(TABLE.len(), 23 + 25);
     }
 
     #[test]
@@ -646,7 +836,10 @@ mod tests {
                     Value::Number(range.max)
                 }
                 Kind::Switch => Value::Switch(!row.default_value().switch()),
-                Kind::Addresses => Value::Addresses(vec!["[::1]:7".parse().unwrap()]),
+                Kind::Addresses => Value::Addresses(vec![Listen::parse("ws://[::1]:7").unwrap()]),
+                Kind::List(Items::Paths) => Value::List(vec!["/a b".to_owned()]),
+                Kind::List(Items::Networks) => Value::List(vec!["10.0.0.0/8".to_owned()]),
+                Kind::List(Items::Origins) => Value::List(vec!["https://a".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),
                 Kind::LogFilter => Value::Text("off".to_owned()),

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use ringmq::{Broker, BrokerConfig, StartError};
+use ringmq::{Broker, BrokerConfig, Endpoint, StartError};
 use ringmq_core::auth::Access;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,6 +16,7 @@ use crate::config::count;
 use crate::log::Log;
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan, show_cores};
+use crate::settings::listen::{Listen, Scheme};
 use crate::settings::{self, Settings};
 
 /// Why the broker could not run.
@@ -42,13 +43,23 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
 
 fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failure> {
     raise_limits();
-    let facts = Facts::gather(&settings.listen);
+    let tcp = settings
+        .all_listeners()
+        .filter_map(|(listen, _)| match listen.endpoint {
+            Endpoint::Tcp(address) => Some(address),
+            Endpoint::Unix(_) => None,
+        });
+    let facts = Facts::gather(&tcp.collect::<Vec<_>>());
     let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
     }
     let broker = Broker::start(&broker_config(settings, &plan)).map_err(Failure::Start)?;
-    let addresses = broker.local_addresses().to_vec();
+    let listens: Vec<Listen> = settings
+        .all_listeners()
+        .zip(broker.endpoints())
+        .map(|((listen, _), endpoint)| listen.at(endpoint))
+        .collect();
     info!(
         version = env!("CARGO_PKG_VERSION"),
         kernel = facts.kernel_release,
@@ -60,7 +71,7 @@ fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failu
         "started"
     );
     // Nobody has to read it: a closed stdout is no failure.
-    let _ = io::stdout().write_all(greeting(settings, &plan, &addresses).as_bytes());
+    let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
     // The watching thread outlives this one, so the channel does not close before a signal came.
     if let Ok(signal) = stop.recv() {
         info!(signal, "stopping");
@@ -118,7 +129,7 @@ fn start_deadline() {
 
 fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
     BrokerConfig {
-        listen: settings.listen.iter().copied().map(Into::into).collect(),
+        listen: settings.listener_configs(),
         shards: plan.shards,
         cores: plan.cores.clone(),
         limits: settings.limits.clone(),
@@ -131,8 +142,8 @@ fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
 }
 
 /// What a user at a terminal wants to know first.
-fn greeting(settings: &Settings, plan: &Plan, addresses: &[SocketAddr]) -> String {
-    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
+    let shown: Vec<String> = listens.iter().map(ToString::to_string).collect();
     let limit = |flag: &str| {
         let row = settings::by_flag(flag).expect("a setting of the table");
         row.show(&(row.get)(settings))
@@ -157,7 +168,13 @@ fn greeting(settings: &Settings, plan: &Plan, addresses: &[SocketAddr]) -> Strin
         limit("subscriptions-max"),
         limit("session-expiry-max"),
     );
-    if let Some(address) = addresses.first() {
+    let plain = listens
+        .iter()
+        .find_map(|listen| match (listen.scheme, &listen.endpoint) {
+            (Scheme::Mqtt, Endpoint::Tcp(address)) => Some(*address),
+            (Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss, _) => None,
+        });
+    if let Some(address) = plain {
         let (host, port) = (reachable(address.ip()), address.port());
         text += &format!(
             "try it in two other terminals:\n\

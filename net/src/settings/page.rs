@@ -66,6 +66,26 @@ packet_size_max = \"256KiB\"
 session_expiry_max = \"1d\"
 ```
 
+The sections `[tls]`, `[websocket]` and `[proxy]` hold for every address. A `[[listener]]` table has
+addresses of its own, and may set keys of these sections for them alone; there may be any number of
+such tables. Without `listen` under `[network]`, a file with tables listens at their addresses only.
+
+```toml
+[tls]
+certificate = [\"/etc/ringmq/server.pem\"]
+key = [\"/etc/ringmq/server.key\"]
+
+[[listener]]
+listen = [\"mqtts://0.0.0.0:8883\"]
+tls.client_certificate = \"required\"
+tls.client_ca = [\"/etc/ringmq/devices-ca.pem\"]
+tls.identity = \"cn\"
+
+[[listener]]
+listen = [\"wss://0.0.0.0:8084\"]
+websocket.origins = [\"https://app.example\"]
+```
+
 - `ringmq --print-config > ringmq.toml` writes a file with every setting, its range and a comment.
 - `ringmq --config ringmq.toml --check-config` says what is wrong with a file, or which of its
   settings differ from the defaults. It exits with 0 or 2, and starts nothing.

@@ -4,7 +4,9 @@
 //! - `kind.parse(&kind.show(&value)) == Ok(value)` for every value that the kind admits.
 //! - A [`Value`] that left this module lies within the range of its [`Kind`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use ringmq::transport::Network;
+
+use super::listen::Listen;
 
 /// What a setting holds, and in which range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,25 @@ pub enum Kind {
     Switch,
     /// Addresses to listen on; may be given more than once.
     Addresses,
+    /// A list, possibly empty; may be given more than once.
+    List(Items),
     /// Processor cores: `0-3,6`.
     Cores,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A level, or levels by module: `info,ringmq::probe=debug`.
     LogFilter,
+}
+
+/// What a list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Items {
+    /// Names of files.
+    Paths,
+    /// Addresses, alone or as `ADDRESS/BITS`.
+    Networks,
+    /// Origins of web pages.
+    Origins,
 }
 
 /// Smallest and largest value, both allowed.
@@ -49,8 +64,10 @@ pub enum Value {
     Number(u64),
     /// On or off.
     Switch(bool),
-    /// At least one address.
-    Addresses(Vec<SocketAddr>),
+    /// In the file, none stands for none.
+    Addresses(Vec<Listen>),
+    /// Items that were checked.
+    List(Vec<String>),
     /// At least one core, each once.
     Cores(Vec<usize>),
     /// A word or a log filter.
@@ -98,7 +115,12 @@ impl Kind {
                     "write true or false",
                 )),
             },
-            Kind::Addresses => parse_address(text).map(|address| Value::Addresses(vec![address])),
+            Kind::Addresses => Listen::parse(text).map(|listen| Value::Addresses(vec![listen])),
+            // Nothing: the way to write an empty list on the command line.
+            Kind::List(_) if text.is_empty() => Ok(Value::List(Vec::new())),
+            Kind::List(items) => {
+                parse_item(items, text).map(|()| Value::List(vec![text.to_owned()]))
+            }
             Kind::Cores => parse_cores(text).map(Value::Cores),
             Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::Choice(words) => Err(Complaint::new(
@@ -120,7 +142,7 @@ impl Kind {
                 None => Err(self.out_of_range(&number.to_string())),
             },
             Kind::Cores => parse_cores(&number.to_string()).map(Value::Cores),
-            Kind::Switch | Kind::Addresses | Kind::Choice(_) | Kind::LogFilter => {
+            Kind::Switch | Kind::Addresses | Kind::List(_) | Kind::Choice(_) | Kind::LogFilter => {
                 Err(Complaint::new(
                     format!("is a number, but has to be {}", self.noun()),
                     format!("write {}", self.hint()),
@@ -136,6 +158,7 @@ impl Kind {
             Value::Number(number) => self.show_number(*number),
             Value::Switch(on) => on.to_string(),
             Value::Addresses(addresses) => join(addresses, ", "),
+            Value::List(items) => items.join(", "),
             Value::Cores(cores) => join(cores, ","),
             Value::Text(text) => text.clone(),
         }
@@ -157,6 +180,10 @@ impl Kind {
                 let quoted: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
                 format!("[{}]", quoted.join(", "))
             }
+            Value::List(items) => {
+                let quoted: Vec<String> = items.iter().map(|item| quote(item)).collect();
+                format!("[{}]", quoted.join(", "))
+            }
             Value::Auto | Value::Cores(_) | Value::Text(_) => format!("\"{}\"", self.show(value)),
         }
     }
@@ -168,7 +195,10 @@ impl Kind {
             Kind::Size(_) => "SIZE",
             Kind::Seconds(_) | Kind::Millis(_) => "TIME",
             Kind::Switch => "",
-            Kind::Addresses => "IP:PORT",
+            Kind::Addresses => "[SCHEME://]IP:PORT",
+            Kind::List(Items::Paths) => "FILE",
+            Kind::List(Items::Networks) => "IP[/BITS]",
+            Kind::List(Items::Origins) => "ORIGIN",
             Kind::Cores => "LIST",
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
@@ -190,7 +220,9 @@ impl Kind {
                 )
             }
             Kind::Choice(words) => words.join(" or "),
-            Kind::Switch | Kind::Addresses | Kind::Cores | Kind::LogFilter => String::new(),
+            Kind::Switch | Kind::Addresses | Kind::List(_) | Kind::Cores | Kind::LogFilter => {
+                String::new()
+            }
         }
     }
 
@@ -203,6 +235,9 @@ impl Kind {
             Kind::Seconds(_) | Kind::Millis(_) => "a time span",
             Kind::Switch => "true or false",
             Kind::Addresses => "a list of addresses",
+            Kind::List(Items::Paths) => "a list of files",
+            Kind::List(Items::Networks) => "a list of networks",
+            Kind::List(Items::Origins) => "a list of origins",
             Kind::Cores => "a list of cores",
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
@@ -224,6 +259,9 @@ impl Kind {
             ),
             Kind::Switch => "true or false".to_owned(),
             Kind::Addresses => "a list such as [\"127.0.0.1:1883\"]".to_owned(),
+            Kind::List(Items::Paths) => "a list such as [\"/etc/ringmq/a.pem\"]".to_owned(),
+            Kind::List(Items::Networks) => "a list such as [\"10.0.0.0/8\"]".to_owned(),
+            Kind::List(Items::Origins) => "a list such as [\"https://example.com\"]".to_owned(),
             Kind::Cores => "a list such as \"0-3,6\"".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -247,6 +285,7 @@ impl Kind {
             | Kind::PowerOfTwo(_)
             | Kind::Switch
             | Kind::Addresses
+            | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter => number.to_string(),
@@ -288,6 +327,7 @@ impl Kind {
             | Kind::Millis(_)
             | Kind::Switch
             | Kind::Addresses
+            | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter => self.check_range(smallest),
@@ -301,7 +341,12 @@ impl Kind {
             | Kind::Size(range)
             | Kind::Seconds(range)
             | Kind::Millis(range) => range,
-            Kind::Switch | Kind::Addresses | Kind::Cores | Kind::Choice(_) | Kind::LogFilter => {
+            Kind::Switch
+            | Kind::Addresses
+            | Kind::List(_)
+            | Kind::Cores
+            | Kind::Choice(_)
+            | Kind::LogFilter => {
                 unreachable!("only numbers have a range, not {self:?}")
             }
         };
@@ -353,6 +398,7 @@ impl Value {
             Value::Auto
             | Value::Switch(_)
             | Value::Addresses(_)
+            | Value::List(_)
             | Value::Cores(_)
             | Value::Text(_) => unreachable!("a numeric kind holds a number, not {self:?}"),
         }
@@ -365,6 +411,7 @@ impl Value {
             Value::Number(_)
             | Value::Switch(_)
             | Value::Addresses(_)
+            | Value::List(_)
             | Value::Cores(_)
             | Value::Text(_) => Some(self.number()),
         }
@@ -379,20 +426,35 @@ impl Value {
             Value::Auto
             | Value::Number(_)
             | Value::Addresses(_)
+            | Value::List(_)
             | Value::Cores(_)
             | Value::Text(_) => unreachable!("a switch holds true or false, not {self:?}"),
         }
     }
 
     /// What a list of addresses holds.
-    pub fn addresses(self) -> Vec<SocketAddr> {
+    pub fn addresses(self) -> Vec<Listen> {
         match self {
             Value::Addresses(addresses) => addresses,
             Value::Auto
+            | Value::List(_)
             | Value::Number(_)
             | Value::Switch(_)
             | Value::Cores(_)
             | Value::Text(_) => unreachable!("a list of addresses holds them, not {self:?}"),
+        }
+    }
+
+    /// What a list holds.
+    pub fn list(self) -> Vec<String> {
+        match self {
+            Value::List(items) => items,
+            Value::Auto
+            | Value::Number(_)
+            | Value::Switch(_)
+            | Value::Addresses(_)
+            | Value::Cores(_)
+            | Value::Text(_) => unreachable!("a list holds its items, not {self:?}"),
         }
     }
 
@@ -401,7 +463,11 @@ impl Value {
         match self {
             Value::Auto => None,
             Value::Cores(cores) => Some(cores),
-            Value::Number(_) | Value::Switch(_) | Value::Addresses(_) | Value::Text(_) => {
+            Value::Number(_)
+            | Value::Switch(_)
+            | Value::Addresses(_)
+            | Value::List(_)
+            | Value::Text(_) => {
                 unreachable!("a list of cores holds them, not {self:?}")
             }
         }
@@ -415,6 +481,7 @@ impl Value {
             | Value::Number(_)
             | Value::Switch(_)
             | Value::Addresses(_)
+            | Value::List(_)
             | Value::Cores(_) => unreachable!("a word holds text, not {self:?}"),
         }
     }
@@ -431,41 +498,25 @@ fn parse_digits(text: &str) -> Option<Result<u64, TooBig>> {
     Some(digits.parse().map_err(|_| TooBig))
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let what = format!("holds `{text}`, which is not IP:PORT");
-    let write = |address: &str| format!("write an address such as \"{address}\"");
-    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
-        let with_port = SocketAddr::new(ip, PORT);
-        return Err(Complaint::new(what, format!("did you mean {with_port}?")));
-    }
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let fix = format!("did you mean {local} (this machine only) or {all} (every interface)?");
-        return Err(Complaint::new(what, fix));
-    }
-    match text.rsplit_once(':') {
-        Some(("localhost", port)) if port.parse::<u16>().is_ok() => Err(Complaint::new(
-            what,
-            format!("did you mean 127.0.0.1:{port}? Names are not looked up"),
-        )),
-        Some((host, port)) if port.parse::<u16>().is_err() && !host.contains(':') => {
+fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
+    match items {
+        Items::Paths => Ok(()),
+        Items::Networks => text.parse::<Network>().map(|_| ()).map_err(|()| {
+            let what = format!("holds `{text}`, which is neither an address nor a network");
+            Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")
+        }),
+        Items::Origins => {
+            let rest = text.split_once("://").map(|(_, rest)| rest);
+            let is_origin = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+            if is_origin || text == "*" || text == "null" {
+                return Ok(());
+            }
+            let what = format!("holds `{text}`, which is no origin of a page");
             Err(Complaint::new(
-                format!("holds `{text}`, whose port is not a number from 0 to 65535"),
-                write("127.0.0.1:1883"),
+                what,
+                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
             ))
         }
-        Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => Err(Complaint::new(
-            what,
-            format!("did you mean [{host}]:{port}?"),
-        )),
-        Some(_) | None => Err(Complaint::new(
-            what,
-            format!("{}; names are not looked up", write("127.0.0.1:1883")),
-        )),
     }
 }
 
@@ -581,6 +632,11 @@ fn show_units(number: u64, units: &[Unit]) -> String {
     }
 }
 
+/// As a string of TOML.
+fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 fn join<T: ToString>(items: &[T], separator: &str) -> String {
     let shown: Vec<String> = items.iter().map(ToString::to_string).collect();
     shown.join(separator)
@@ -621,9 +677,6 @@ const TIME_UNITS: &[Unit] = &[
 ];
 
 const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
-
-/// The registered port of MQTT without TLS.
-const PORT: u16 = 1883;
 
 /// As many as the kernel's CPU sets name by default.
 const CORES_MAX: usize = 1024;

@@ -30,7 +30,7 @@ pub struct TlsFiles {
     /// The private key of each certificate, in the same order.
     pub keys: Vec<PathBuf>,
     /// CA certificates that client certificates have to come from.
-    pub client_ca: Option<PathBuf>,
+    pub client_cas: Vec<PathBuf>,
     /// Revocation lists of these CAs.
     pub client_crls: Vec<PathBuf>,
     /// What is asked of clients.
@@ -200,8 +200,8 @@ fn load_verifier(
     files: &TlsFiles,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsProblem> {
-    let ca = match (files.client_certificate, &files.client_ca) {
-        (Demand::None, None) if files.client_crls.is_empty() => return Ok(None),
+    let cas = match (files.client_certificate, files.client_cas.as_slice()) {
+        (Demand::None, []) if files.client_crls.is_empty() => return Ok(None),
         (Demand::None, _) => {
             return Err(problem(
                 None,
@@ -209,21 +209,23 @@ fn load_verifier(
                 "set client_certificate to \"required\" or \"optional\"",
             ));
         }
-        (Demand::Optional | Demand::Required, None) => {
+        (Demand::Optional | Demand::Required, []) => {
             return Err(problem(
                 None,
                 "client certificates are asked for, but no CA for them is named",
                 "name it in client_ca",
             ));
         }
-        (Demand::Optional | Demand::Required, Some(ca)) => ca,
+        (Demand::Optional | Demand::Required, cas) => cas,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(ca)? {
-        roots.add(certificate).map_err(|error| {
-            let what = format!("holds a certificate that cannot be a CA: {error}");
-            problem(Some(ca), what, "name a file with CA certificates only")
-        })?;
+    for ca in cas {
+        for certificate in read_certificates(ca)? {
+            roots.add(certificate).map_err(|error| {
+                let what = format!("holds a certificate that cannot be a CA: {error}");
+                problem(Some(ca), what, "name a file with CA certificates only")
+            })?;
+        }
     }
     let provider = Arc::clone(provider);
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -241,7 +243,7 @@ fn load_verifier(
         builder = builder.allow_unauthenticated();
     }
     let verifier = builder.build().map_err(|error| {
-        let file = files.client_crls.first().or(files.client_ca.as_ref());
+        let file = files.client_crls.first().or(files.client_cas.first());
         let what = format!("cannot be used: {error}");
         problem(
             file.map(PathBuf::as_path),
