@@ -265,22 +265,28 @@ impl Configuration {
             let fix = "lower connect_size_max or raise packet_size_max";
             complain("connect-size-max", Complaint::new(what, fix));
         }
+        problems.extend(self.check_listeners());
+        problems
+    }
+
+    fn check_listeners(&self) -> Vec<Problem> {
         let own = self.place(settings::by_flag("listen").expect("a setting of the table"));
-        for (place, complaint) in listeners::check(settings, &self.tables, &own) {
+        let complaints = listeners::check(&self.settings, &self.tables, &own);
+        let problem = |(place, complaint): (Place, Complaint)| {
             let subject = match &place {
                 Place::CommandLine => "--listen",
                 Place::Default | Place::File(_) => "network.listen",
                 Place::Line(_) if place == own => "network.listen",
                 Place::Line(_) => "listener.listen",
             };
-            problems.push(Problem {
+            Problem {
                 subject: subject.to_owned(),
                 place,
                 what: complaint.what,
                 fix: complaint.fix,
-            });
-        }
-        problems
+            }
+        };
+        complaints.into_iter().map(problem).collect()
     }
 }
 

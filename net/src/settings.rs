@@ -153,7 +153,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Bounds per packet, per client and per shard"),
     (
         "shared",
-        "Shared subscriptions: groups of clients that share the messages of a filter",
+        "Shared subscriptions: groups that share what a filter matches",
     ),
 ];
 

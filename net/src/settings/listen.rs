@@ -43,7 +43,7 @@ pub enum Scheme {
 }
 
 /// What the sections of the layers say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
     /// Files and rules of TLS.
     pub tls: TlsFiles,
@@ -53,17 +53,6 @@ pub struct Layers {
     pub proxies: Vec<Network>,
     /// The proxies say who a client is that showed them a certificate.
     pub proxy_common_name: bool,
-}
-
-impl Default for Layers {
-    fn default() -> Layers {
-        Layers {
-            tls: TlsFiles::default(),
-            origins: Vec::new(),
-            proxies: Vec::new(),
-            proxy_common_name: false,
-        }
-    }
 }
 
 /// A `[[listener]]` table.
