@@ -31,6 +31,10 @@ pub enum Sabotage {
     DropForward,
     /// One forward in fifty arrives twice.
     RepeatForward,
+    /// One message for a member of a group in fifty never arrives.
+    DropShare,
+    /// One message for a member of a group in fifty arrives twice.
+    RepeatShare,
     /// A turn shows its answers first and its forwards last.
     FlushBackwards,
     /// Two neighbours in an inbox change places now and then.
@@ -236,9 +240,12 @@ impl Broker {
         );
         let from = ShardId::new(at);
         let forward = matches!(message, ShardMsg::Forward(_)) && around.rng.one_in(50);
+        let share = matches!(message, ShardMsg::Share(_)) && around.rng.one_in(50);
         let inbox = &mut self.shells[target.index()].inbox;
         match self.sabotage {
             Some(Sabotage::DropForward) if forward => return,
+            Some(Sabotage::DropShare) if share => return,
+            Some(Sabotage::RepeatShare) if share => inbox.push_back((from, message.clone())),
             Some(Sabotage::RepeatForward) if forward => inbox.push_back((from, message.clone())),
             Some(_) | None => {}
         }

@@ -10,6 +10,7 @@
 
 mod broker;
 mod client;
+mod groups;
 mod link;
 mod mix;
 mod oracle;

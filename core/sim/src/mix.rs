@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ringmq_core::limits::Limits;
+use ringmq_core::limits::{Limits, ShareStrategy};
 
 use crate::rng::Rng;
 
@@ -37,6 +37,9 @@ pub struct Mix {
     pub ack_later_percent: u64,
     pub receive_maximum_max: u64,
     pub payload_size_max: u64,
+    /// Publishes and subscriptions to topics of groups.
+    pub shared_percent: u64,
+    pub share_strategy: ShareStrategy,
     /// Largest piece in which bytes travel.
     pub chunk_size_max: usize,
     pub socket_size: usize,
@@ -96,6 +99,8 @@ impl Mix {
             inbox_messages_max: *rng.pick(&[1, 2, 16, 1024]),
             turn_events_max: *rng.pick(&[1, 4, 30]),
             weights: Weights::draw(rng),
+            shared_percent: *rng.pick(&[0, 0, 30, 80]),
+            share_strategy: *rng.pick(&ShareStrategy::ALL),
         }
     }
 
@@ -107,6 +112,7 @@ impl Mix {
             unsent_bytes_max: 256 * 1024 * 1024,
             queued_bytes_max: 256 * 1024 * 1024,
             queued_messages_max: 1_000_000,
+            share_strategy: self.share_strategy,
             ..Limits::default()
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use ringmq_core::codec::QoS;
 use ringmq_core::time::Instant;
 
+use crate::groups::{self, Groups};
 use crate::subscription::Subscription;
 use crate::wire::{Delivery, Payload};
 
@@ -129,6 +130,7 @@ pub struct Oracle {
     views: Vec<View>,
     sequences: Vec<u32>,
     versions: BTreeMap<String, Vec<MessageIndex>>,
+    pub groups: Groups,
     /// When everything under way was last known to have arrived.
     quiet_at: Tick,
     delivered_count: u64,
@@ -149,6 +151,7 @@ impl Oracle {
                 .collect(),
             sequences: vec![0; v5.len()],
             versions: BTreeMap::new(),
+            groups: Groups::new(v5.len()),
             quiet_at: 0,
             delivered_count: 0,
         }
@@ -234,6 +237,7 @@ impl Oracle {
 
     /// A client writes CONNECT.
     pub fn link_asked(&mut self, client: usize) {
+        self.groups.link_asked(client);
         let view = &mut self.views[client];
         view.link += 1;
         view.link_open = None;
@@ -246,11 +250,17 @@ impl Oracle {
 
     /// A client got CONNACK.
     pub fn link_opened(&mut self, client: usize) {
-        self.views[client].link_open = Some(self.tick);
+        let view = &mut self.views[client];
+        view.link_open = Some(self.tick);
+        if view.session_link == view.link {
+            // The session before it may have lived until CONNECT was handled.
+            self.groups.session_begun(client, self.tick);
+        }
     }
 
     /// The client has a session without past.
     pub fn session_begun(&mut self, client: usize) {
+        self.groups.session_begun(client, self.tick);
         let view = &mut self.views[client];
         view.session_link = view.link;
         view.subscriptions.clear();
@@ -344,7 +354,12 @@ impl Oracle {
         self.check_content(client, index, got)?;
         self.check_subscribed(client, index, got)?;
         self.check_copies(client, index, got)?;
-        self.check_order(client, index, got)?;
+        let message = &self.messages[index];
+        match message.topic.starts_with(groups::TOPIC_PREFIX) {
+            true => self.groups.delivered(client, index, message, got)?,
+            // Nothing promises an order between the members of a group [MQTT-4.6.0-6].
+            false => self.check_order(client, index, got)?,
+        }
         Ok(index)
     }
 
@@ -575,10 +590,19 @@ impl Oracle {
 
     /// Everything is at rest and every client is connected: what is owed must be there.
     pub fn check_converged(&mut self) -> Result<(), Broken> {
-        for client in 0..self.views.len() {
-            for index in 0..self.messages.len() {
-                self.check_arrived(client, index)?;
+        for (index, message) in self.messages.iter().enumerate() {
+            if message.topic.starts_with(groups::TOPIC_PREFIX) {
+                let views = self.views.iter().enumerate();
+                let members = views
+                    .flat_map(|(client, view)| view.subscriptions.iter().map(move |s| (client, s)));
+                self.groups.check_arrived(index, message, members)?;
+            } else {
+                for client in 0..self.views.len() {
+                    self.check_arrived(client, index)?;
+                }
             }
+        }
+        for client in 0..self.views.len() {
             for versions in self.versions.values() {
                 self.check_last_value(client, versions)?;
             }

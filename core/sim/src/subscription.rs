@@ -1,5 +1,6 @@
 //! A subscription as its client knows it, and a matcher of its own.
 
+use crate::groups;
 use crate::oracle::{Fate, Message, Tick};
 use crate::wire::SubscribeOptions;
 
@@ -49,7 +50,7 @@ impl Subscription {
     /// Whether filter and options let the message through, whenever that is.
     pub fn matches(&self, client: usize, message: &Message) -> bool {
         !(self.options.no_local && message.publisher == client)
-            && topic_matches(&self.filter, &message.topic)
+            && topic_matches(groups::pattern(&self.filter), &message.topic)
     }
 
     /// Whether the broker may send the message for this subscription.

@@ -3,6 +3,7 @@
 use ringmq_core::codec::{QoS, Version};
 
 use crate::client::{Past, State, Traits};
+use crate::groups;
 use crate::mix::Mix;
 use crate::oracle::{Draft, Fate};
 use crate::rng::Rng;
@@ -200,6 +201,9 @@ impl World {
         if !self.clients[index].may_publish() {
             return;
         }
+        if self.is_shared() {
+            return self.publish_shared(index);
+        }
         let retained = self.rng.percent(self.mix.retained_percent);
         let topic_index = self.rng.index(self.mix.topics);
         if retained {
@@ -222,6 +226,33 @@ impl World {
             retained: false,
             v5: self.clients[index].v5(),
             expiry_s: expires.then(|| *self.rng.pick(&[2, 5, 10_000])),
+        };
+        self.send(index, draft);
+    }
+
+    /// Whether what is done next concerns a group.
+    fn is_shared(&mut self) -> bool {
+        self.mix.shared_percent > 0 && self.rng.percent(self.mix.shared_percent)
+    }
+
+    fn publish_shared(&mut self, index: usize) {
+        let topic_index = self.rng.index(self.mix.topics);
+        let topic = match topic_index % 2 {
+            0 => format!("{}{topic_index}", groups::TOPIC_PREFIX),
+            _ => format!(
+                "{}{topic_index}/{}",
+                groups::TOPIC_PREFIX,
+                self.rng.below(2)
+            ),
+        };
+        let draft = Draft {
+            publisher: index,
+            topic: &topic,
+            qos: draw_qos(&mut self.rng, &self.mix.qos_weights),
+            padding: Some(self.rng.below(self.mix.payload_size_max) as usize),
+            retained: false,
+            v5: self.clients[index].v5(),
+            expiry_s: None,
         };
         self.send(index, draft);
     }
@@ -304,6 +335,12 @@ impl World {
 
     fn draw_filter(&mut self) -> String {
         let topic = self.rng.index(self.mix.topics);
+        if self.is_shared() {
+            // One group for each topic, so that it is clear to which one a copy belongs.
+            let below = ["", "/+"][topic % 2];
+            let (share, prefix) = (groups::SHARE_PREFIX, groups::TOPIC_PREFIX);
+            return format!("{share}g/{prefix}{topic}{below}");
+        }
         if self.rng.percent(self.mix.wildcard_percent) {
             let wildcards = [
                 "t/+", "t/#", "#", "+/0", "r/+", "r/#", "w/+", "w/#", "+/+", "t/+/x", "t/0/#",
@@ -320,6 +357,14 @@ impl World {
     }
 
     fn draw_options(&mut self, index: usize, filter: &str) -> SubscribeOptions {
+        if let Some(last) = group_of(filter) {
+            return SubscribeOptions {
+                // The same for all members.
+                qos: [QoS::AtLeastOnce, QoS::ExactlyOnce][last % 2],
+                retain_as_published: self.clients[index].v5() && self.rng.one_in(4),
+                ..SubscribeOptions::default()
+            };
+        }
         let on_values = (0..self.mix.topics).any(|at| topic_matches(filter, &format!("r/{at}")));
         let qos = if on_values {
             self.clients[index].traits.value_qos
@@ -374,6 +419,15 @@ impl World {
             self.clients[index].session.past = Past::Doubt;
         }
     }
+}
+
+/// Names the group of a shared subscription, such that topics next to each other differ.
+fn group_of(filter: &str) -> Option<usize> {
+    let topic = filter
+        .strip_prefix(groups::SHARE_PREFIX)?
+        .strip_prefix("g/$s/")?;
+    let number = topic.split('/').next()?.parse::<usize>();
+    Some(number.expect("groups have numbers") / 2)
 }
 
 fn draw_qos(rng: &mut Rng, weights: &[u64; 3]) -> QoS {

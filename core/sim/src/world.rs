@@ -163,6 +163,9 @@ impl World {
     fn on_closed(&mut self, index: LinkIndex) -> Result<(), Broken> {
         self.loosen_will(index);
         let link = &self.links[index];
+        if self.clients[link.client].link == Some(index) {
+            self.oracle.groups.contact_broken(link.client);
+        }
         let now = self.oracle.now;
         let client = &self.clients[link.client];
         let current = client.link == Some(index) && client.state != State::Off;
@@ -312,6 +315,7 @@ impl World {
         let now = self.oracle.now;
         let at = self.clients[index].link.expect("it had a connection");
         self.clients[index].lose_connection(now);
+        self.oracle.groups.contact_broken(index);
         self.loosen_will(at);
         let values = [index as u64, at as u64, 1];
         self.trace.log(
@@ -359,7 +363,10 @@ impl World {
         );
         let link = &mut self.links[at];
         match disturbance {
-            Disturbance::Cut => link.cut(),
+            Disturbance::Cut => {
+                link.cut();
+                self.oracle.groups.contact_broken(index);
+            }
             Disturbance::HalfOpen if link.confirmed => {
                 link.half_open = true;
                 link.up.clear();

@@ -56,6 +56,8 @@ fn the_oracle_notices_a_shell_that_breaks_its_rules() {
     for sabotage in [
         Sabotage::DropForward,
         Sabotage::RepeatForward,
+        Sabotage::DropShare,
+        Sabotage::RepeatShare,
         Sabotage::FlushBackwards,
         Sabotage::SwapMessages,
         Sabotage::DropOutput,

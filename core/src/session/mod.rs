@@ -63,7 +63,7 @@ pub struct Session {
     pub will_at: Option<Instant>,
     /// Subscriptions whose retained messages are still being gathered or sent.
     pub gathers: Vec<GatherId>,
-    /// `None`: in no group of a shared subscription.
+    /// `None`: never was in a group of a shared subscription.
     pub memberships: Option<Box<Memberships>>,
 }
 
@@ -72,7 +72,7 @@ pub struct Session {
 pub struct Memberships {
     /// What the groups were last told of the session.
     pub standing: Standing,
-    /// The groups.
+    /// The groups; perhaps none any more, while messages of former ones are still under way.
     pub groups: Vec<GroupId>,
 }
 

@@ -173,9 +173,6 @@ impl Shard {
             && let Some(memberships) = &mut session.memberships
         {
             memberships.groups.retain(|&other| other != group);
-            if memberships.groups.is_empty() {
-                session.memberships = None;
-            }
         }
         let filter = Arc::new(filter.clone());
         for shard in self.other_shards() {
