@@ -4,6 +4,7 @@
 //! Files are read and sorted (`subject`), plots are chosen (`plots`) and drawn (`plot`), tables are
 //! filled (`table`), and all of it becomes HTML (`view`).
 
+mod command;
 mod plot;
 mod plots;
 mod subject;
@@ -19,10 +20,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use command::{HELP, command};
+
 use crate::report::ResultFile;
 
 /// What to make of what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Result files; a folder stands for every `.json` file in it and below.
     pub files: Vec<PathBuf>,

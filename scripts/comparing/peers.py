@@ -1,0 +1,357 @@
+"""The brokers that are compared: how each is installed, configured and started.
+
+Settings take away what would throttle a broker in a measurement and nothing else: bounds on messages in flight and in
+queues, rate limits, delays of small packets, logging of every connection. Whatever is set is written to a file, which the
+report shows.
+"""
+
+import json
+import os
+import re
+import subprocess
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PEERS = TARGET / "peers"
+RINGLOAD = TARGET / "release/ringload"
+
+
+class Missing(Exception):
+    """A broker that cannot be installed, and why."""
+
+
+@dataclass
+class Start:
+    """What to start in a folder of its own."""
+
+    commands: list
+    environment: dict = field(default_factory=dict)
+    # Names of the files with settings in that folder.
+    settings: list = field(default_factory=list)
+
+
+class Peer:
+    """A broker. `lacks`: what it does not do, by feature, so that it is not asked to."""
+
+    lacks = {}
+
+    def install(self):
+        """Makes sure that it is there, or raises Missing."""
+
+    def version(self):
+        raise NotImplementedError
+
+    def start(self, folder, port, cores, free_port):
+        """Writes the settings into `folder` and says what to start."""
+        raise NotImplementedError
+
+
+class Ringmq(Peer):
+    name = "ringmq"
+
+    def install(self):
+        cargo("build", "--release", "--package", "ringmq", "--bin", "ringmq")
+
+    def version(self):
+        return first_line(TARGET / "release/ringmq", "--version")
+
+    def start(self, folder, port, cores, free_port):
+        # Nothing but where it listens, and that it has as many shards as cores.
+        return Start([[TARGET / "release/ringmq", "--listen", f"127.0.0.1:{port}", "--shards", str(len(cores))]])
+
+
+class Mosquitto(Peer):
+    name = "mosquitto"
+
+    def install(self):
+        debian("mosquitto")
+
+    def version(self):
+        return first_line("mosquitto", "-h", code=3)
+
+    def start(self, folder, port, cores, free_port):
+        write(folder / "mosquitto.conf", f"""\
+            listener {port} 127.0.0.1
+            allow_anonymous true
+            # 0: no bound. The defaults are 20 in flight and 1,000 waiting, above which it drops.
+            max_inflight_messages 0
+            max_queued_messages 0
+            set_tcp_nodelay true
+            persistence false
+            log_type error
+            log_type warning
+            """)
+        return Start([["mosquitto", "-c", "mosquitto.conf"]], settings=["mosquitto.conf"])
+
+
+class Rumqttd(Peer):
+    name = "rumqttd"
+    pinned = "0.20.0"
+    lacks = {"mqtt5": "one listener speaks 3.1.1 or 5.0, not both"}
+
+    def install(self):
+        # Its lock file names versions that today's compiler refuses.
+        cargo_install("rumqttd", self.pinned, is_locked=False)
+
+    def version(self):
+        return f"rumqttd {self.pinned}"
+
+    def start(self, folder, port, cores, free_port):
+        write(folder / "rumqttd.toml", f"""\
+            id = 0
+            [router]
+            id = 0
+            max_connections = 100000
+            max_outgoing_packet_count = 200
+            max_segment_size = 104857600
+            max_segment_count = 10
+            [v4.1]
+            name = "v4-1"
+            listen = "127.0.0.1:{port}"
+            # 1 ms, the default, lets in 1,000 connections per second.
+            next_connection_delay_ms = 0
+            [v4.1.connections]
+            connection_timeout_ms = 60000
+            # The default refuses payloads above 20,480 bytes.
+            max_payload_size = 268435455
+            max_inflight_count = 65535
+            dynamic_filters = true
+            """)
+        return Start([[PEERS / "bin/rumqttd", "--config", "rumqttd.toml"]], settings=["rumqttd.toml"])
+
+
+class Rmqttd(Peer):
+    name = "rmqttd"
+    pinned = "0.24.0"
+
+    def install(self):
+        cargo_install("rmqttd", self.pinned, is_locked=True)
+
+    def version(self):
+        return f"rmqttd {self.pinned}"
+
+    def start(self, folder, port, cores, free_port):
+        (folder / "plugins").mkdir()
+        write(folder / "rmqtt.toml", f"""\
+            # It refuses connections and messages on a machine that it believes to be busy.
+            node.busy.check_enable = false
+            rpc.server_addr = "127.0.0.1:{free_port()}"
+            plugins.dir = "plugins"
+            # Not measured, and it listens for all the world.
+            plugins.disabled_default_startups = ["rmqtt-http-api"]
+            log.to = "console"
+            log.level = "warn"
+            [listener.tcp.external]
+            addr = "127.0.0.1:{port}"
+            allow_anonymous = true
+            max_connections = 1024000
+            max_handshaking_limit = 100000
+            nodelay = true
+            backlog = 4096
+            # The defaults are 16 in flight, 1,000 waiting, and 1,000 per second out of the queue.
+            max_inflight = 65535
+            max_mqueue_len = 1000000
+            mqueue_rate_limit = "1000000000,1s"
+            max_packet_size = "1M"
+            # The default forgets messages after 5 minutes.
+            message_expiry_interval = "0s"
+            """)
+        return Start([[PEERS / "bin/rmqttd", "-f", "rmqtt.toml"]], settings=["rmqtt.toml"])
+
+
+class Nats(Peer):
+    name = "nats"
+    lacks = {"mqtt5": "speaks 3.1.1 alone", "shared": "has no shared subscriptions for MQTT"}
+
+    def install(self):
+        debian("nats-server")
+        if self.number() < (2, 10):
+            self.lacks = self.lacks | {"qos2": "has no QoS 2 before 2.10"}
+
+    def number(self):
+        found = re.search(r"(\d+)\.(\d+)", self.version())
+        return tuple(map(int, found.groups()))
+
+    def version(self):
+        return first_line("nats-server", "--version")
+
+    def start(self, folder, port, cores, free_port):
+        write(folder / "nats.conf", f"""\
+            listen: "127.0.0.1:{free_port()}"
+            server_name: compare
+            max_connections: 100000
+            # Sessions and QoS 1 messages are in JetStream, in files; it does not wait for the disk.
+            jetstream {{ store_dir: "jetstream" }}
+            mqtt {{
+              listen: "127.0.0.1:{port}"
+              # In flight for each subscription, 1,024 by default. All of a client together may have 65,535, and one with
+              # a wildcard counts twice.
+              max_ack_pending: 16000
+              consumer_memory_storage: true
+            }}
+            """)
+        return Start([["nats-server", "--config", "nats.conf"]], settings=["nats.conf"])
+
+
+class RabbitMq(Peer):
+    name = "rabbitmq"
+    lacks = {
+        "mqtt5": "speaks 3.1.1 alone before 3.13",
+        "qos2": "answers QoS 2 with QoS 1",
+        "shared": "has no shared subscriptions",
+    }
+
+    def install(self):
+        debian("rabbitmq-server")
+
+    def version(self):
+        shown = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"], capture_output=True, text=True)
+        return f"RabbitMQ {shown.stdout}"
+
+    def start(self, folder, port, cores, free_port):
+        amqp, epmd, distribution = free_port(), free_port(), free_port()
+        write(folder / "rabbitmq.conf", f"""\
+            listeners.tcp.1 = 127.0.0.1:{amqp}
+            mqtt.listeners.tcp.1 = 127.0.0.1:{port}
+            mqtt.allow_anonymous = true
+            # The default is 10 in flight.
+            mqtt.prefetch = 65535
+            mqtt.tcp_listen_options.nodelay = true
+            mqtt.tcp_listen_options.backlog = 4096
+            log.console.level = warning
+            """)
+        write(folder / "enabled_plugins", "[rabbitmq_mqtt].\n")
+        environment = {
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": "compare@localhost",
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_NODE_PORT": str(amqp),
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "ERL_EPMD_PORT": str(epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+        # The wrapper that is in the path changes to a user of its own. Without an epmd beside it, Erlang would leave one
+        # behind.
+        return Start([["epmd", "-port", str(epmd)], ["/usr/lib/rabbitmq/bin/rabbitmq-server"]], environment,
+                     ["rabbitmq.conf", "enabled_plugins"])
+
+
+class Aedes(Peer):
+    name = "aedes"
+    pinned = "1.2.0"
+    lacks = {"mqtt5": "speaks 3.1.1 alone", "shared": "has no shared subscriptions"}
+
+    def install(self):
+        if not which("node") or not which("npm"):
+            debian("nodejs", "npm")
+        folder = PEERS / "aedes"
+        installed = folder / "node_modules/aedes/package.json"
+        if installed.exists() and json.loads(installed.read_text())["version"] == self.pinned:
+            return
+        say(f"installing aedes {self.pinned}")
+        folder.mkdir(parents=True, exist_ok=True)
+        attempt(["npm", "install", "--prefix", folder, "--silent", "--no-audit", "--no-fund", f"aedes@{self.pinned}"])
+
+    def version(self):
+        return f"aedes {self.pinned}, Node {first_line('node', '--version')}"
+
+    def start(self, folder, port, cores, free_port):
+        write(folder / "aedes.mjs", f"""\
+            import {{ createRequire }} from "node:module";
+            import net from "node:net";
+            const require = createRequire({json.dumps(str(PEERS / "aedes") + "/")});
+            const {{ Aedes }} = require("aedes");
+            // The default delivers 100 messages at a time.
+            const broker = await Aedes.createBroker({{ concurrency: 100000 }});
+            net.createServer({{ noDelay: true }}, broker.handle).listen({port}, "127.0.0.1", 4096);
+            """)
+        return Start([["node", "aedes.mjs"]], settings=["aedes.mjs"])
+
+
+class Given(Peer):
+    """A broker that the user has; starts with a command that has {port} in it."""
+
+    def __init__(self, text):
+        self.name, separator, self.command = text.partition("=")
+        if not separator or "{port}" not in self.command or not re.fullmatch(r"[\w.+-]+", self.name):
+            raise ValueError(f"`{text}` is not NAME=COMMAND with {{port}} in the command")
+
+    def version(self):
+        return self.command
+
+    def start(self, folder, port, cores, free_port):
+        command = self.command.replace("{port}", str(port)).replace("{cores}", str(len(cores)))
+        return Start([["sh", "-c", f"exec {command}"]])
+
+
+ALL = [Ringmq(), Mosquitto(), Rumqttd(), Rmqttd(), Nats(), RabbitMq(), Aedes()]
+
+
+def cargo(*words):
+    attempt(["cargo", *words, "--quiet"], cwd=ROOT, is_shown=True)
+
+
+def cargo_install(name, version, is_locked):
+    if first_line("cargo", "install", "--list", "--root", PEERS, all_lines=True).find(f"{name} v{version}:") >= 0:
+        return
+    say(f"building {name} {version}, which takes some minutes")
+    locked = ["--locked"] * is_locked
+    attempt(["cargo", "install", "--quiet", *locked, "--root", PEERS, "--target-dir", PEERS / "build", f"{name}@{version}"])
+
+
+def debian(*packages):
+    """Installs packages without starting the services in them: those would stand in our way."""
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status} "]
+    missing = [p for p in packages
+               if subprocess.run(query + [p], capture_output=True, text=True).stdout.strip() != "installed"]
+    if not missing:
+        return
+    say(f"installing {' '.join(missing)}")
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    script = """
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap "rm -f $policy" EXIT
+            printf '#!/bin/sh\\nexit 101\\n' >$policy && chmod 755 $policy
+        fi
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+        """
+    attempt([*as_root, "sh", "-c", script, "sh", *missing])
+
+
+def attempt(command, cwd=None, is_shown=False):
+    """Runs a step of an installation; what it says is shown when it fails."""
+    output = None if is_shown else subprocess.PIPE
+    try:
+        done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT)
+    except FileNotFoundError as error:
+        raise Missing(f"there is no {error.filename}") from None
+    if done.returncode != 0:
+        text = (done.stdout or b"").decode(errors="replace").strip()
+        raise Missing(f"`{' '.join(map(str, command[:3]))} …` ended with {done.returncode}: {text[-1500:]}")
+
+
+def first_line(*command, code=0, all_lines=False):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode not in (0, code):
+        return "unknown"
+    return done.stdout if all_lines else done.stdout.partition("\n")[0].strip()
+
+
+def which(name):
+    return any(Path(folder, name).exists() for folder in os.environ["PATH"].split(":"))
+
+
+def write(path, text):
+    path.write_text(textwrap.dedent(text))
+
+
+def say(text):
+    print(f"   {text}", flush=True)

@@ -1,0 +1,22 @@
+"""One run of ringload against a broker."""
+
+import subprocess
+
+from .machine import parse_cores
+from .peers import RINGLOAD
+from .process import pinned
+
+
+class Failed(Exception):
+    """A run without a result, and why."""
+
+
+def load(cores, scenario, path, label, broker):
+    """Runs the scenario file; afterwards the result is at `path`, and the histograms beside it."""
+    command = pinned(cores, [
+        RINGLOAD, "run", scenario, "--target", f"127.0.0.1:{broker.port}", "--label", label, "--no-sys", "--quiet",
+        "--threads", len(parse_cores(cores)), "--cores", cores, "--pid", ",".join(map(str, broker.pids())),
+        "--json", path, "--histograms", path.with_suffix(".hlog")])
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if not path.exists():
+        raise Failed(f"ringload ended with {done.returncode}: {done.stdout.strip()[-500:]}")

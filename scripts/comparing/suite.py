@@ -1,0 +1,65 @@
+"""What the brokers are compared in. Each scenario is a file that ringload runs; the files go into the results."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scenario:
+    # Names the file.
+    name: str
+    # What it is called in tables and plots, where the QoS stands beside it.
+    family: str
+    about: str
+    groups: tuple
+    # What a broker must be able to do to take part.
+    needs: tuple = ()
+
+    def toml(self, warmup_s, duration_s):
+        lines = [f'name = "{self.family}"', f'about = "{self.about}"', f'warmup = "{warmup_s}s"', f'duration = "{duration_s}s"']
+        for group in self.groups:
+            lines += ["", "[[group]]", *(f"{key} = {written(value)}" for key, value in group.items())]
+        return "\n".join(lines) + "\n"
+
+
+def written(value):
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+def flow(family, about, qos, publishers, subscribers, topic, filter=None, needs=(), **more):
+    """Publishers and subscribers, at one QoS."""
+    if qos == 2:
+        needs += ("qos2",)
+    common = {"qos": qos}
+    if "protocol" in more:
+        common["protocol"] = more.pop("protocol")
+    return Scenario(f"{family}-qos{qos}", family, about, (
+        {"name": "subscribers", "clients": subscribers, **common, "subscribe": filter or topic},
+        {"name": "publishers", "clients": publishers, **common, "publish": topic, **more},
+    ), needs)
+
+
+PAIR = "compare/{run}/{index}"
+ALL_OF_THEM = "compare/{run}/#"
+FAST = "as fast as the broker can"
+
+SUITE = [
+    *(flow("pairs", f"50 publishers, each with a subscriber of its own, QoS {qos}; {FAST}", qos, 50, 50, PAIR, window=10)
+      for qos in (0, 1, 2)),
+    *(flow("fan-out", f"One publisher, 200 subscribers, QoS {qos}; {FAST}", qos, 1, 200, "compare/{run}", window=50)
+      for qos in (0, 1)),
+    *(flow("fan-in", f"50 publishers, one subscriber with a wildcard, QoS {qos}; {FAST}", qos, 50, 1, PAIR, ALL_OF_THEM,
+           window=10)
+      for qos in (0, 1)),
+    flow("shared", f"50 publishers, 10 subscribers that share the messages, QoS 1; {FAST}", 1, 50, 10, PAIR,
+         "$share/compare/" + ALL_OF_THEM, needs=("shared", "mqtt5"), protocol="5.0", window=10),
+    *(flow("rate", f"50 pairs, {50 * rate:,} messages per second by schedule, QoS {qos}", qos, 50, 50, PAIR, rate=rate)
+      for qos, rate in ((0, 400), (1, 100))),
+    Scenario("connect", "connect", "5,000 clients that connect as fast as the broker lets them, and stay",
+             ({"name": "idle", "clients": 5000, "keep_alive": "300s"},)),
+]
+
+# What scripts/demo shows: how much goes through, and how long it takes at a rate far below that.
+DEMO = [scenario for qos in (0, 1, 2) for scenario in (
+    flow("pairs", f"50 publishers, each with a subscriber of its own, QoS {qos}; {FAST}", qos, 50, 50, PAIR, window=10),
+    flow("rate", f"50 pairs, 10,000 messages per second by schedule, QoS {qos}", qos, 50, 50, PAIR, rate=200),
+)]
