@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::codec::QoS;
+
 /// The bounds of one shard. All shards of a broker share one value.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -54,6 +56,21 @@ pub struct Limits {
     pub retained_bytes_max: u64,
     /// Sessions of one shard, connected or not.
     pub sessions_max: u32,
+    /// User properties of a CONNECT, a will or a PUBLISH.
+    pub user_properties_max: u32,
+    /// Highest QoS that clients may publish with and are granted [MQTT-3.2.2-9].
+    pub qos_max: QoS,
+    /// Clients may publish retained messages.
+    pub retain_available: bool,
+    /// Clients may subscribe with wildcards.
+    pub wildcards_available: bool,
+    /// Response Information for clients that ask for it, with `%c` for the client identifier; empty:
+    /// none.
+    pub response_information: Box<str>,
+    /// Where clients find another server; empty: nowhere.
+    pub server_reference: Box<str>,
+    /// Which clients are sent there.
+    pub server_redirect: Redirect,
     /// Shared subscriptions may be made.
     pub share_available: bool,
     /// How a shared subscription chooses the member that gets a message.
@@ -105,6 +122,35 @@ impl ShareStrategy {
     }
 }
 
+/// Which clients are sent to another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// Those for whom there is no room here, if there is another server.
+    WhenFull,
+    /// All, for the time being.
+    Temporarily,
+    /// All, for good.
+    Permanently,
+}
+
+impl Redirect {
+    /// All of them.
+    pub const ALL: [Redirect; 3] = [
+        Redirect::WhenFull,
+        Redirect::Temporarily,
+        Redirect::Permanently,
+    ];
+
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Redirect::WhenFull => "when-full",
+            Redirect::Temporarily => "temporarily",
+            Redirect::Permanently => "permanently",
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -130,6 +176,13 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 10_000_000,
+            user_properties_max: 256,
+            qos_max: QoS::ExactlyOnce,
+            retain_available: true,
+            wildcards_available: true,
+            response_information: Box::default(),
+            server_reference: Box::default(),
+            server_redirect: Redirect::WhenFull,
             share_available: true,
             share_strategy: ShareStrategy::RoundRobin,
             share_queued_while_away: true,

@@ -156,7 +156,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::Addresses
         | Kind::List(_)
         | Kind::Cores
-        | Kind::LogFilter => format!(" {}", row.kind.placeholder()),
+        | Kind::LogFilter
+        | Kind::Text => format!(" {}", row.kind.placeholder()),
     };
     let again = match row.kind {
         Kind::Addresses | Kind::List(_) => "...",
@@ -168,7 +169,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::Switch
         | Kind::Cores
         | Kind::Choice(_)
-        | Kind::LogFilter => "",
+        | Kind::LogFilter
+        | Kind::Text => "",
     };
     let _ = writeln!(text, "      --{}{placeholder}{again}", row.flag);
     for line in wrap(&row.about(), HELP_COLUMNS - HELP_INDENT) {
@@ -192,7 +194,8 @@ fn read_value(row: &'static Setting, parser: &mut lexopt::Parser) -> Result<Valu
         | Kind::List(_)
         | Kind::Cores
         | Kind::Choice(_)
-        | Kind::LogFilter => parser
+        | Kind::LogFilter
+        | Kind::Text => parser
             .value()
             .map_err(|_| no_value(row.flag, row.kind.placeholder()))?,
     };

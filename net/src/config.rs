@@ -489,7 +489,8 @@ fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Mispl
             | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
-            | Kind::LogFilter => row.parse(text),
+            | Kind::LogFilter
+            | Kind::Text => row.parse(text),
         },
         DeValue::Integer(integer) => {
             let digits = integer.as_str();
@@ -722,7 +723,7 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, tls, websocket, proxy, runtime, log, limits, shared",
+                "the sections are network, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",

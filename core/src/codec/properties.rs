@@ -252,29 +252,42 @@ impl<'a> Iterator for EncodedProperties<'a> {
 #[derive(Clone, Copy, Default)]
 pub struct UserProperties<'a> {
     section: &'a [u8],
+    count: u32,
 }
 
 impl<'a> UserProperties<'a> {
     /// No user properties.
-    pub const NONE: UserProperties<'static> = UserProperties { section: &[] };
+    pub const NONE: UserProperties<'static> = UserProperties {
+        section: &[],
+        count: 0,
+    };
 
     /// User properties from their encoding, as [`UserProperties::push`] makes it.
     pub fn parse(section: &'a [u8]) -> Result<UserProperties<'a>, DecodeError> {
+        let mut count = 0;
         let mut reader = PropertyReader::new(section);
         while let Some(id) = reader.next_id()? {
             match id {
                 id::USER_PROPERTY => drop(reader.pair()?),
                 _ => return Err(misplaced(id)),
             }
+            count += 1;
         }
-        Ok(UserProperties { section })
+        Ok(UserProperties { section, count })
     }
 
     /// The user properties of a section that was decoded, or none when it is known to have none.
     pub(super) fn of_section(section: &'a [u8], count: usize) -> UserProperties<'a> {
         UserProperties {
             section: if count == 0 { &[] } else { section },
+            // Packets have less than 2^28 bytes.
+            count: count as u32,
         }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
     }
 
     /// Appends one user property to an encoding. Key and value have at most 65,535 bytes each.

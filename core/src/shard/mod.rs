@@ -21,6 +21,7 @@ mod outbox;
 mod random;
 mod records;
 mod refusal;
+mod refuse;
 mod review;
 mod routes;
 mod share;

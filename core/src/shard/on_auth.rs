@@ -11,10 +11,11 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::Shard;
-use super::on_connect::{Proven, Stranger};
+use super::on_connect::Proven;
 use super::on_packet::Flow;
 use super::outbox::{Close, Outbox, Reading};
 use super::refusal::{Refusal, Violation};
+use super::refuse::Stranger;
 use crate::auth::{self, AuthRequest, Identity, METHOD, Proof, Reply, ScramStep, Verdict};
 use crate::codec::{
     Auth, AuthProperties, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version,

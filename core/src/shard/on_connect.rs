@@ -6,18 +6,19 @@ use std::time::Duration;
 use super::event::PeerIdentity;
 use super::on_close::End;
 use super::outbox::{Close, Handover, Outbox};
-use super::records::{Loss, Subject};
-use super::refusal::{Refusal, Violation};
+
+use super::refusal::Refusal;
+use super::refuse::Stranger;
 use super::timers::Timer;
 use super::{Shard, routes};
 use crate::auth::{Identity, METHOD};
 use crate::codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, ReasonCode,
-    Version,
+    Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, QoS,
+    ReasonCode, Version,
 };
 use crate::connection::{AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
-use crate::limits::Limits;
+use crate::limits::{Limits, Redirect};
 use crate::message::{Message, MessageParts};
 use crate::session::{Expiry, Link, Queue, Receipts, Session, Will, Window};
 use crate::time::Instant;
@@ -39,6 +40,8 @@ struct Grant {
     keep_alive_s: u16,
     /// Session Expiry Interval that holds, in seconds.
     session_expiry_s: u32,
+    /// Where others may answer it, if it asked.
+    response_information: Option<Box<str>>,
     /// Who the client is.
     proven: Proven,
 }
@@ -50,6 +53,7 @@ impl Grant {
             assigned_client_id: None,
             keep_alive_s: cap_keep_alive(connect.keep_alive, limits.keep_alive_max_s),
             session_expiry_s: wanted_expiry_s(connect).min(limits.session_expiry_max_s),
+            response_information: None,
             proven,
         }
     }
@@ -129,6 +133,13 @@ impl Shard {
                 self.refuse_malformed(now, conn, error, version, out);
             }
             Ok(connect) => {
+                if let Some(refusal) = self.redirection() {
+                    // Before it moves to its home: it is not to stay at all.
+                    self.count_connect(frame.raw.len());
+                    let stranger = Stranger::of(&connect);
+                    self.refuse(now, conn, &stranger, refusal.into(), out);
+                    return;
+                }
                 let target = self.home.of_client(connect.client_id);
                 if !connect.client_id.is_empty() && target != self.config.id {
                     let mut all = Vec::with_capacity(frame.raw.len() + bytes.len());
@@ -146,6 +157,15 @@ impl Shard {
                 self.count_connect(frame.raw.len());
                 self.authenticate(now, conn, &connect, frame.raw, bytes, out);
             }
+        }
+    }
+
+    /// What all clients are told, if they are to go elsewhere.
+    fn redirection(&self) -> Option<Refusal> {
+        match self.config.limits.server_redirect {
+            Redirect::WhenFull => None,
+            Redirect::Temporarily => Some(Refusal::Redirected),
+            Redirect::Permanently => Some(Refusal::Moved),
         }
     }
 
@@ -182,43 +202,6 @@ impl Shard {
             )
             | None => unreachable!("the caller saw a waiting connection"),
         }
-    }
-
-    /// Closes a connection without a word.
-    fn turn_away(&mut self, now: Instant, conn: ConnId, refusal: Refusal, out: &mut Outbox) {
-        self.note_stranger(now, conn, "", refusal, out);
-        self.leave_await(conn, Connection::Closing(Box::default()));
-        out.closes.push(Close { conn, flush: false });
-    }
-
-    /// Counts and samples that a connection is not let in. It still waits for its CONNECT.
-    pub(super) fn note_stranger(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        client: &str,
-        refusal: Refusal,
-        out: &mut Outbox,
-    ) {
-        let peer = match self.connections.get(conn) {
-            Some(Connection::AwaitConnect(waiting)) => waiting.peer.address,
-            Some(Connection::Authenticating(waiting)) => waiting.peer.address,
-            Some(
-                Connection::Vacant
-                | Connection::Open(_)
-                | Connection::Closing(_)
-                | Connection::HandedOver,
-            )
-            | None => None,
-        };
-        let subject = Subject {
-            client,
-            topic: b"",
-            peer,
-        };
-        self.dispatch.metrics.refuse(refusal);
-        let loss = Loss::Refused(refusal);
-        self.dispatch.records.note(now, loss, subject, out);
     }
 
     pub(super) fn on_connect_deadline(&mut self, now: Instant, conn: ConnId, out: &mut Outbox) {
@@ -268,60 +251,6 @@ impl Shard {
         }
     }
 
-    /// A CONNECT that cannot be read. MQTT 3.1.1 gets an answer only to a wrong protocol level
-    /// [MQTT-3.1.2-2], and otherwise none [MQTT-3.1.4-1].
-    fn refuse_malformed(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        error: DecodeError,
-        version: Option<Version>,
-        out: &mut Outbox,
-    ) {
-        match version {
-            Some(version) => {
-                let stranger = Stranger::unread(version);
-                self.refuse(now, conn, &stranger, error.into(), out);
-            }
-            None => {
-                self.dispatch.metrics.connects_refused += 1;
-                self.turn_away(now, conn, Refusal::ConnectMalformed, out);
-            }
-        }
-    }
-
-    /// CONNACK with an error, if the version has one and the client takes its size [MQTT-3.1.2-24],
-    /// then close [MQTT-3.2.2-7].
-    pub(super) fn refuse(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        stranger: &Stranger<'_>,
-        violation: Violation,
-        out: &mut Outbox,
-    ) {
-        self.dispatch.metrics.connects_refused += 1;
-        let counted = match violation {
-            Violation::Rule(refusal) => refusal,
-            Violation::Bytes(DecodeError::UnsupportedProtocolVersion { .. }) => {
-                Refusal::ProtocolVersion
-            }
-            Violation::Bytes(_) | Violation::Protocol(_) => Refusal::ConnectMalformed,
-        };
-        self.note_stranger(now, conn, stranger.client_id, counted, out);
-        let mut egress = Box::new(self.take_early_egress(conn));
-        let buffer = egress.buffer(&mut self.dispatch.pool);
-        let before = buffer.len();
-        stranger.write_refusal(violation, buffer);
-        let size = buffer.len() - before;
-        self.dispatch.metrics.controls_sent += u64::from(size > 0);
-        if egress.grew(size) {
-            out.dirty.push(conn);
-        }
-        self.leave_await(conn, Connection::Closing(egress));
-        out.closes.push(Close { conn, flush: true });
-    }
-
     /// A CONNECT takes effect: its sender is known, and `check_connect` has passed.
     pub(super) fn on_connect(
         &mut self,
@@ -339,6 +268,7 @@ impl Shard {
         } else {
             connect.client_id.into()
         };
+        grant.response_information = self.response_information(connect, &client_id);
         if connect.properties.maximum_packet_size.is_some() {
             let mut buffer = Vec::new();
             self.connack(connect, &grant)
@@ -360,6 +290,9 @@ impl Shard {
         let limits = &self.config.limits;
         if self.is_shutting_down {
             return Err(Refusal::ShuttingDown);
+        }
+        if connect.properties.user_properties.count() > limits.user_properties_max {
+            return Err(Refusal::UserProperties);
         }
         if connect.client_id.len() > usize::from(limits.client_id_size_max) {
             return Err(Refusal::ClientId);
@@ -384,7 +317,17 @@ impl Shard {
         let Some(will) = &connect.will else {
             return Ok(None);
         };
-        let limits = TopicLimits::of(&self.config.limits);
+        let offered = &self.config.limits;
+        if will.qos > offered.qos_max {
+            return Err(Refusal::Qos); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !offered.retain_available {
+            return Err(Refusal::Retain); // [MQTT-3.2.2-13]
+        }
+        if will.properties.user_properties.count() > offered.user_properties_max {
+            return Err(Refusal::UserProperties);
+        }
+        let limits = TopicLimits::of(offered);
         // [MQTT-3.1.3-11]
         let topic = will.topic.as_bytes();
         if TopicName::parse(topic, &limits).is_err() {
@@ -413,6 +356,19 @@ impl Shard {
             expiry_s: will.properties.message_expiry_s,
             delay: Duration::from_secs(u64::from(delay)),
         })))
+    }
+
+    /// Response Information, for a client that asks for it [MQTT-3.1.2-28].
+    fn response_information(&self, connect: &Connect<'_>, client_id: &str) -> Option<Box<str>> {
+        let wanted = connect.properties.request_response_information == Some(true);
+        let pattern = Some(&*self.config.limits.response_information)
+            .filter(|pattern| wanted && !pattern.is_empty())?;
+        if !pattern.contains(CLIENT_ID_MARK) {
+            return Some(pattern.into());
+        }
+        // With these in it, it would stand for topics that are not its own.
+        let is_plain = !client_id.contains(['/', '+', '#']);
+        is_plain.then(|| pattern.replace(CLIENT_ID_MARK, client_id).into())
     }
 
     /// A name that no client has, whose home is here [MQTT-3.1.3-6].
@@ -570,13 +526,18 @@ impl Shard {
             properties: ConnackProperties {
                 session_expiry_s: Some(expiry_s).filter(|&s| s != wanted_expiry_s(connect)),
                 receive_maximum: Some(limits.receive_maximum).filter(|&max| max < u16::MAX),
+                // [MQTT-3.2.2-9] Absent is 2.
+                maximum_qos: Some(limits.qos_max).filter(|&qos| qos < QoS::ExactlyOnce),
+                retain_available: Some(false).filter(|_| !limits.retain_available),
                 maximum_packet_size: Some(limits.packet_size_max),
                 assigned_client_id: grant.assigned_client_id.as_deref(),
                 topic_alias_maximum: Some(limits.topic_alias_max).filter(|&max| max > 0),
                 // Absent is "yes".
+                wildcard_available: Some(false).filter(|_| !limits.wildcards_available),
                 shared_available: Some(false).filter(|_| !limits.share_available),
                 // [MQTT-3.2.2-21]
                 server_keep_alive: Some(keep_alive_s).filter(|&s| s != connect.keep_alive),
+                response_information: grant.response_information.as_deref(),
                 // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
                 authentication_method: grant.proven.auth_data.as_ref().map(|_| METHOD),
                 authentication_data: grant.proven.auth_data.as_deref(),
@@ -586,66 +547,13 @@ impl Shard {
     }
 }
 
-/// A client that is refused, as far as it is known.
-pub(super) struct Stranger<'a> {
-    client_id: &'a str,
-    version: Version,
-    packet_size_max: u32,
-    problem_information: bool,
-}
-
-impl<'a> Stranger<'a> {
-    pub(super) fn of(connect: &Connect<'a>) -> Stranger<'a> {
-        Stranger {
-            client_id: connect.client_id,
-            version: connect.version,
-            packet_size_max: packet_size_max(connect),
-            problem_information: wants_problem_information(connect),
-        }
-    }
-
-    /// Its CONNECT could not be read.
-    fn unread(version: Version) -> Stranger<'static> {
-        Stranger {
-            client_id: "",
-            version,
-            packet_size_max: u32::MAX,
-            problem_information: true,
-        }
-    }
-
-    /// Appends the CONNACK, with a Reason String if that is welcome and fits [MQTT-3.2.2-19], or
-    /// nothing.
-    fn write_refusal(&self, violation: Violation, buffer: &mut Vec<u8>) {
-        let reason = match violation.code() {
-            ReasonCode::ServerShuttingDown => ReasonCode::ServerUnavailable, // [MQTT-3.2.2-8]
-            code => code,
-        };
-        // [MQTT-3.2.2-6] (3.1.1) No return code of it says that the will topic is wrong.
-        if self.version < Version::V5 && reason == ReasonCode::TopicNameInvalid {
-            return;
-        }
-        let text = violation.text();
-        let before = buffer.len();
-        for reason_string in [Some(&*text).filter(|_| self.problem_information), None] {
-            let mut connack = Connack::new(false, reason);
-            connack.properties.reason_string = reason_string;
-            connack.encode(self.version, buffer);
-            if buffer.len() - before <= self.packet_size_max as usize {
-                return;
-            }
-            buffer.truncate(before);
-        }
-    }
-}
-
-fn wants_problem_information(connect: &Connect<'_>) -> bool {
+pub(super) fn wants_problem_information(connect: &Connect<'_>) -> bool {
     let wanted = connect.properties.request_problem_information;
     wanted.unwrap_or(true)
 }
 
 /// Largest packet that the client takes.
-fn packet_size_max(connect: &Connect<'_>) -> u32 {
+pub(super) fn packet_size_max(connect: &Connect<'_>) -> u32 {
     connect.properties.maximum_packet_size.unwrap_or(u32::MAX)
 }
 
@@ -663,6 +571,9 @@ fn answer_version(error: DecodeError, body: &[u8]) -> Option<Version> {
     let says_v5 = body.starts_with(b"\x00\x04MQTT\x05");
     error.connack_version().or(says_v5.then_some(Version::V5))
 }
+
+/// Stands for the client identifier in settings.
+const CLIENT_ID_MARK: &str = "%c";
 
 /// The keep alive that holds, in seconds; 0 is "none".
 fn cap_keep_alive(wanted_s: u16, max_s: u16) -> u16 {

@@ -40,6 +40,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.dispatch.metrics.publishes_received[publish.qos as usize] += 1;
         self.dispatch.metrics.payload_bytes_received += publish.payload.len() as u64;
+        self.check_offer(publish)?;
         let publisher = self.session(id).key;
         if let Some(alias) = publish.properties.topic_alias {
             self.set_alias(id, alias, publish.topic)?;
@@ -96,6 +97,21 @@ impl Shard {
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
         let outcome = published.map_err(topic_violation)?;
         self.acknowledge(id, publish, outcome, out);
+        Ok(())
+    }
+
+    /// Refuses what CONNACK did not offer: the client was told, so it breaks the protocol.
+    fn check_offer(&self, publish: &Publish<'_>) -> Result<(), Violation> {
+        let limits = &self.config.limits;
+        if publish.qos > limits.qos_max {
+            return Err(Refusal::Qos.into()); // [MQTT-3.2.2-11]
+        }
+        if publish.retain && !limits.retain_available {
+            return Err(Refusal::Retain.into()); // [MQTT-3.2.2-14]
+        }
+        if publish.properties.user_properties.count() > limits.user_properties_max {
+            return Err(Refusal::UserProperties.into());
+        }
         Ok(())
     }
 

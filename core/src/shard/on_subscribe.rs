@@ -13,6 +13,7 @@ use crate::codec::{
     Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
+use crate::limits::Limits;
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter, TopicLimits};
 
@@ -71,17 +72,16 @@ impl Shard {
             // [MQTT-4.7.1-2] (3.1.1)
             Err(_) => return Err(MALFORMED_FILTER),
         };
-        let is_shared = filter.share_name().is_some();
-        if is_shared && !limits.share_available {
-            return Ok(Err(Refusal::SharedSubscription));
-        }
         let session = self.session(id);
         let is_new = !session.subscriptions.contains(&filter);
-        if is_new && session.subscriptions.len() >= limits.subscriptions_max as usize {
-            return Ok(Err(Refusal::SubscriptionsFull));
+        let count = session.subscriptions.len() + usize::from(is_new);
+        if let Err(refusal) = check_offer(&filter, count, &limits) {
+            return Ok(Err(refusal));
         }
+        let is_shared = filter.share_name().is_some();
         let options = SubscriptionOptions {
-            qos: item.options.qos,
+            // [MQTT-3.2.2-10] A wish for more is granted as far as it goes.
+            qos: item.options.qos.min(limits.qos_max),
             no_local: item.options.no_local,
             retain_as_published: item.options.retain_as_published,
             subscription_id,
@@ -330,6 +330,20 @@ impl Shard {
         if unsubscribed.last_of_filter {
             self.interest.remove(&self.config.interest, filter);
         }
+    }
+}
+
+/// Whether the broker makes such subscriptions, and `count` of them for one client.
+fn check_offer(filter: &TopicFilter, count: usize, limits: &Limits) -> Result<(), Refusal> {
+    if filter.share_name().is_some() && !limits.share_available {
+        return Err(Refusal::SharedSubscription);
+    }
+    if !filter.is_exact() && !limits.wildcards_available {
+        return Err(Refusal::Wildcard);
+    }
+    match count > limits.subscriptions_max as usize {
+        true => Err(Refusal::SubscriptionsFull),
+        false => Ok(()),
     }
 }
 

@@ -76,6 +76,10 @@ refusals! {
     OtherUser, "other_user", ClientIdentifierNotValid, "this client identifier is in use by somebody else";
     /// The will topic is not a topic name, or larger than `topic_size_max` or `topic_levels_max`.
     WillTopic, "will_topic", TopicNameInvalid, "the will topic is not a topic name that is allowed here";
+    /// `server_redirect` is `temporarily`.
+    Redirected, "redirected", UseAnotherServer, "use another server for the time being";
+    /// `server_redirect` is `permanently`.
+    Moved, "moved", ServerMoved, "the broker has moved to another server";
     /// As many sessions as `sessions_max`.
     SessionsFull, "sessions_full", QuotaExceeded, "the broker keeps as many sessions as it may";
 
@@ -107,6 +111,13 @@ refusals! {
     /// The broker ends.
     ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is being stopped";
 
+    /// More user properties than `user_properties_max`.
+    UserProperties, "user_properties", QuotaExceeded, "more user properties than allowed here";
+    /// Above `qos_max`.
+    Qos, "qos", QosNotSupported, "the QoS is above the Maximum QoS of the broker";
+    /// Not `retain_available`.
+    Retain, "retain", RetainNotSupported, "retained messages are not available";
+
     // Messages that are not taken.
     /// Not a topic name, or larger than `topic_size_max` or `topic_levels_max`.
     TopicName, "topic_name", TopicNameInvalid, "this is not a topic name that is allowed here";
@@ -124,8 +135,17 @@ refusals! {
     /// Not supported.
     SharedSubscription, "shared_subscription", SharedSubscriptionsNotSupported,
         "shared subscriptions are not available";
+    /// Not `wildcards_available`.
+    Wildcard, "wildcard", WildcardSubscriptionsNotSupported, "subscriptions with wildcards are not available";
     /// As many subscriptions as `subscriptions_max`.
     SubscriptionsFull, "subscriptions_full", QuotaExceeded, "the client has as many subscriptions as it may";
+}
+
+impl Refusal {
+    /// Another broker may well have what this one lacks.
+    pub const fn is_for_want_of_room(self) -> bool {
+        matches!(self, Refusal::SessionsFull)
+    }
 }
 
 /// Why a connection is ended [MQTT-4.13.1-1].

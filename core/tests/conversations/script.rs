@@ -9,7 +9,7 @@ pub struct Conversation {
     pub line: usize,
     versions: Vec<Version>,
     /// Bounds of the broker that differ from those of `stage.rs`.
-    pub limits: Vec<(String, String)>,
+    limits: Vec<(String, String)>,
     /// Who may connect; none: everybody.
     pub access: Vec<(String, String)>,
     /// Names of the table's columns.
@@ -71,6 +71,28 @@ impl Conversation {
             }
         }
         lines
+    }
+
+    /// The bounds of the broker, with the values of the row filled in.
+    pub fn limits(&self, casting: &Casting) -> Vec<(String, String)> {
+        let fill = |value: &String| match casting.row {
+            None => value.clone(),
+            Some(row) => {
+                let cells = self.columns.iter().zip(&self.rows[row]);
+                cells.fold(value.clone(), |value, (column, cell)| {
+                    value.replace(&format!("{{{column}}}"), cell)
+                })
+            }
+        };
+        let limits = self.limits.iter();
+        limits
+            .flat_map(|(name, value)| {
+                // A cell may be a whole `name=value`.
+                let filled = format!("{}={}", fill(name), fill(value));
+                let (name, value) = filled.split_once('=')?;
+                Some((name.to_string(), value.trim_end_matches('=').to_string()))
+            })
+            .collect()
     }
 
     /// How a failure names the casting.
@@ -138,7 +160,7 @@ impl Conversation {
             self.versions = named.collect::<Option<_>>().ok_or("no such version")?;
         } else if let Some(limits) = line.strip_prefix("limits ") {
             for limit in limits.split_whitespace() {
-                let (name, value) = limit.split_once('=').ok_or("a limit is name=value")?;
+                let (name, value) = limit.split_once('=').unwrap_or((limit, ""));
                 self.limits.push((name.into(), value.into()));
             }
         } else if let Some(access) = line.strip_prefix("access ") {

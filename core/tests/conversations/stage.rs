@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::auth::{Access, Verdict};
-use ringmq_core::limits::{Limits, ShareStrategy};
+use ringmq_core::codec::QoS;
+use ringmq_core::limits::{Limits, Redirect, ShareStrategy};
 use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record, Refusal};
 use ringmq_core::time::Instant;
 
@@ -68,7 +69,7 @@ impl Stage {
         feed: Feed,
     ) -> Result<Stage, String> {
         let mut limits = Limits::default();
-        for (name, value) in &conversation.limits {
+        for (name, value) in &conversation.limits(casting) {
             set_limit(&mut limits, name, value)?;
         }
         let (access, users) = access::parse(&conversation.access)?;
@@ -522,6 +523,15 @@ fn announced(limits: &Limits, version: Version) -> Vec<(&'static str, Value)> {
     if !limits.share_available {
         announced.push(("shared_ok", Value::Number(0)));
     }
+    if limits.qos_max < QoS::ExactlyOnce {
+        announced.push(("max_qos", Value::Number(limits.qos_max as u64)));
+    }
+    if !limits.retain_available {
+        announced.push(("retain_ok", Value::Number(0)));
+    }
+    if !limits.wildcards_available {
+        announced.push(("wildcard_ok", Value::Number(0)));
+    }
     if limits.receive_maximum < u16::MAX {
         announced.push(("rm", Value::Number(limits.receive_maximum.into())));
     }
@@ -560,6 +570,22 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "share_strategy" => {
             let named = ShareStrategy::ALL.iter().find(|s| s.name() == value);
             limits.share_strategy = *named.ok_or_else(|| format!("no strategy {value}"))?;
+        }
+        "user_properties_max" => limits.user_properties_max = fit(number?)?,
+        "qos_max" => {
+            limits.qos_max = match number? {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            }
+        }
+        "retain_available" => limits.retain_available = number? == 1,
+        "wildcards_available" => limits.wildcards_available = number? == 1,
+        "response_information" => limits.response_information = value.into(),
+        "server_reference" => limits.server_reference = value.into(),
+        "server_redirect" => {
+            let named = Redirect::ALL.into_iter().find(|one| one.name() == value);
+            limits.server_redirect = named.ok_or("no such redirect")?;
         }
         _ => return Err(format!("no limit {name}")),
     }

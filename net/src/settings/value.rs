@@ -33,6 +33,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A level, or levels by module: `info,ringmq::probe=debug`.
     LogFilter,
+    /// Any text without quotes, backslashes and control characters; may be empty.
+    Text,
 }
 
 /// What a list holds.
@@ -128,6 +130,7 @@ impl Kind {
                 format!("write {}", words.join(" or ")),
             )),
             Kind::LogFilter => parse_log_filter(text).map(|()| Value::Text(text.to_owned())),
+            Kind::Text => parse_text(text).map(Value::Text),
         }
     }
 
@@ -142,12 +145,15 @@ impl Kind {
                 None => Err(self.out_of_range(&number.to_string())),
             },
             Kind::Cores => parse_cores(&number.to_string()).map(Value::Cores),
-            Kind::Switch | Kind::Addresses | Kind::List(_) | Kind::Choice(_) | Kind::LogFilter => {
-                Err(Complaint::new(
-                    format!("is a number, but has to be {}", self.noun()),
-                    format!("write {}", self.hint()),
-                ))
-            }
+            Kind::Switch
+            | Kind::Addresses
+            | Kind::List(_)
+            | Kind::Choice(_)
+            | Kind::LogFilter
+            | Kind::Text => Err(Complaint::new(
+                format!("is a number, but has to be {}", self.noun()),
+                format!("write {}", self.hint()),
+            )),
         }
     }
 
@@ -202,6 +208,7 @@ impl Kind {
             Kind::Cores => "LIST",
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
+            Kind::Text => "TEXT",
         }
     }
 
@@ -220,9 +227,12 @@ impl Kind {
                 )
             }
             Kind::Choice(words) => words.join(" or "),
-            Kind::Switch | Kind::Addresses | Kind::List(_) | Kind::Cores | Kind::LogFilter => {
-                String::new()
-            }
+            Kind::Switch
+            | Kind::Addresses
+            | Kind::List(_)
+            | Kind::Cores
+            | Kind::LogFilter
+            | Kind::Text => String::new(),
         }
     }
 
@@ -241,6 +251,7 @@ impl Kind {
             Kind::Cores => "a list of cores",
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
+            Kind::Text => "text",
         }
     }
 
@@ -270,6 +281,7 @@ impl Kind {
             Kind::LogFilter => {
                 "a level such as \"info\", or \"info,ringmq::probe=debug\"".to_owned()
             }
+            Kind::Text => "text in quotes".to_owned(),
         }
     }
 
@@ -288,7 +300,8 @@ impl Kind {
             | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
-            | Kind::LogFilter => number.to_string(),
+            | Kind::LogFilter
+            | Kind::Text => number.to_string(),
         }
     }
 
@@ -330,7 +343,8 @@ impl Kind {
             | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
-            | Kind::LogFilter => self.check_range(smallest),
+            | Kind::LogFilter
+            | Kind::Text => self.check_range(smallest),
         }
     }
 
@@ -346,7 +360,8 @@ impl Kind {
             | Kind::List(_)
             | Kind::Cores
             | Kind::Choice(_)
-            | Kind::LogFilter => {
+            | Kind::LogFilter
+            | Kind::Text => {
                 unreachable!("only numbers have a range, not {self:?}")
             }
         };
@@ -546,6 +561,20 @@ fn parse_cores(text: &str) -> Result<Vec<usize>, Complaint> {
     }
     Ok(cores)
 }
+
+fn parse_text(text: &str) -> Result<String, Complaint> {
+    let is_odd = |c: char| c.is_control() || matches!(c, '"' | '\\');
+    if text.len() > TEXT_SIZE_MAX || text.contains(is_odd) {
+        return Err(Complaint::new(
+            format!("has more than {TEXT_SIZE_MAX} bytes, or quotes or control characters in it"),
+            "write plain text",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Fits a property of MQTT 5.0 with room to spare.
+const TEXT_SIZE_MAX: usize = 1024;
 
 /// A bare word has to be a level: a misspelt one would otherwise silently name a module.
 fn parse_log_filter(text: &str) -> Result<(), Complaint> {
