@@ -17,6 +17,8 @@
 
 mod group;
 mod locals;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
