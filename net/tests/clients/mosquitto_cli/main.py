@@ -156,6 +156,21 @@ def retained(place):
     check_equal(after.early + after.lines_until_marker(), [], "retained messages after their deletion")
 
 
+def shared(place):
+    topic = place.topic("t")
+    ends = [place.topic(f"end/{index}") for index in range(2)]
+    members = [place.subscribe(f"$share/g/{topic}", end, options=["-q", "1"], name=f"member{index}")
+               for index, end in enumerate(ends)]
+    place.publish(topic, LINES, "-q", "1")
+    got = []
+    for end, member in zip(ends, members):
+        place.publish(end, [MARKER], "-q", "1")
+        part = [line.split()[2] for line in member.lines_until_marker()]
+        check(part, "a member got nothing")
+        got += part
+    check_equal(sorted(got), sorted(LINES), "messages of the group")
+
+
 def will(place):
     topic = place.topic("will")
     watcher = place.subscribe(topic, options=["-q", "2"])
@@ -277,6 +292,7 @@ BOTH = {
     "qos2": lambda place: in_order(place, 2),
     "wildcards": wildcards,
     "retained": retained,
+    "shared": shared,
     "will": will,
     "session": session,
     "takeover": takeover,

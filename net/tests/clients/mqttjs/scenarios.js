@@ -60,6 +60,26 @@ async function retained(place) {
   checkEqual(await after.receiveUntil(MARKER), [], 'retained messages after their deletion')
 }
 
+/** Each message goes to one member of the group, and each member gets some. */
+async function shared(place) {
+  const members = [await place.client('one'), await place.client('two')]
+  const publisher = await place.client('pub')
+  for (const [index, member] of members.entries()) {
+    await member.subscribe(`$share/g/${place.topic('t')}`)
+    await member.subscribe(place.topic(`end/${index}`))
+  }
+  const expected = Array.from({ length: MESSAGES }, (_, index) => `${index}`)
+  await publisher.publishAll(expected.map((text) => [place.topic('t'), text, { qos: 1 }]))
+  const got = []
+  for (const [index, member] of members.entries()) {
+    await publisher.publish(place.topic(`end/${index}`), MARKER)
+    const part = (await member.receiveUntil(MARKER)).map(({ text }) => text)
+    check(part.length > 0, `member ${index} got nothing`)
+    got.push(...part)
+  }
+  checkEqual(got.sort(), expected.sort(), 'messages of the group')
+}
+
 async function will(place) {
   const watcher = await place.client('watch')
   const topic = place.topic('will')
@@ -256,8 +276,8 @@ async function retainOptions(place) {
 
 module.exports = {
   common: {
-    keepalive, connect, qos0: inOrder(0), qos1: inOrder(1), qos2: inOrder(2), wildcards, retained, will, session,
-    takeover, large,
+    keepalive, connect, qos0: inOrder(0), qos1: inOrder(1), qos2: inOrder(2), wildcards, retained, shared, will,
+    session, takeover, large,
   },
   v5: {
     session_expiry: sessionExpiry,

@@ -19,6 +19,7 @@ var scenarios = []scenario{
 	{"qos2", func(p *place) { inOrder(p, 2) }},
 	{"wildcards", wildcards},
 	{"retained", retained},
+	{"shared", shared},
 	{"will", will},
 	{"session", session},
 	{"takeover", takeover},
@@ -88,6 +89,31 @@ func retained(p *place) {
 	after.subscribe(p.topic("r/#"), 1)
 	publisher.publish(message{p.topic("r/z"), marker, 1, false})
 	checkEqual(len(after.receiveUntilMarker()), 0, "retained messages after their deletion")
+}
+
+// shared: each message goes to one member of the group, and each member gets some.
+func shared(p *place) {
+	members := []*client{p.client("one", options{}), p.client("two", options{})}
+	publisher := p.client("pub", options{})
+	for index, member := range members {
+		member.subscribe("$share/g/"+p.topic("t"), 1)
+		member.subscribe(p.topic(fmt.Sprintf("end/%d", index)), 1)
+	}
+	var sent, got []string
+	for index := 0; index < messages; index++ {
+		sent = append(sent, fmt.Sprintf("%03d", index))
+		publisher.publish(message{p.topic("t"), sent[index], 1, false})
+	}
+	for index, member := range members {
+		publisher.publish(message{p.topic(fmt.Sprintf("end/%d", index)), marker, 1, false})
+		part := member.receiveUntilMarker()
+		check(len(part) > 0, "member %d got nothing", index)
+		for _, m := range part {
+			got = append(got, m.payload)
+		}
+	}
+	sort.Strings(got)
+	checkEqual(got, sent, "messages of the group")
 }
 
 func will(p *place) {

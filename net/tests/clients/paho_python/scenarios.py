@@ -91,6 +91,23 @@ def retained(place):
     check_equal(after.receive_until(MARKER), [], "retained messages after their deletion")
 
 
+def shared(place):
+    """Each message goes to one member of the group, and each member gets some."""
+    members, publisher = [place.client("one"), place.client("two")], place.client("pub")
+    for index, member in enumerate(members):
+        codes = member.subscribe((f"$share/g/{place.topic('t')}", 1), (place.topic(f"end/{index}"), 1))
+        check_equal([code.value for code in codes], [1, 1], "granted QoS")
+    expected = [b"%d" % index for index in range(MESSAGES)]
+    publisher.settle([publisher.publish(place.topic("t"), payload, 1) for payload in expected])
+    got = []
+    for index, member in enumerate(members):
+        publisher.publish_settled(place.topic(f"end/{index}"), MARKER)
+        part = [m.payload for m in member.receive_until(MARKER)]
+        check(part, f"member {index} got nothing")
+        got += part
+    check_equal(sorted(got), sorted(expected), "messages of the group")
+
+
 def will(place):
     watcher = place.client("watch")
     watcher.subscribe((place.topic("will"), 2))
@@ -192,6 +209,7 @@ ALL = {
     "wildcards": wildcards,
     "unsubscribe": unsubscribe,
     "retained": retained,
+    "shared": shared,
     "will": will,
     "session": session,
     "takeover": takeover,

@@ -216,28 +216,6 @@ def disconnect_with_will(place):
     check_equal(watcher.receive(1, "will after DISCONNECT 0x04")[0].payload, b"will", "will")
 
 
-def shared_subscription(place):
-    """Each message of a shared subscription goes to exactly one member."""
-    members = [place.client(f"member{index}") for index in range(4)]
-    available = getattr(members[0].connack[2], "SharedSubscriptionAvailable", 1)
-    for member in members:
-        codes = member.subscribe((f"$share/group/{place.topic('s/+')}", 1))
-        check_equal(codes[0].value, 1 if available else 0x9E, "SUBACK of a shared subscription")
-    if not available:
-        return
-    publisher = place.client("pub")
-    expected = {b"%d" % index for index in range(120)}
-    publisher.settle([publisher.publish(place.topic("s/x"), payload, 1) for payload in sorted(expected)])
-    for member in members:
-        member.subscribe((place.topic("marker"), 1))
-    publisher.publish_settled(place.topic("marker"), MARKER)
-    for member in members:
-        member.wait(lambda: any(m.payload == MARKER for m in member.messages), "marker")
-    got = [m.payload for member in members for m in member.messages if m.payload != MARKER]
-    check_equal(sorted(got), sorted(expected), "messages over all members")
-    check(sum(len(member.messages) > 1 for member in members) >= 2, "one member got everything")
-
-
 ALL = {
     "session_expiry": session_expiry,
     "will_delay": will_delay,
@@ -254,5 +232,4 @@ ALL = {
     "retain_as_published": retain_as_published,
     "retain_handling": retain_handling,
     "disconnect_with_will": disconnect_with_will,
-    "shared_subscription": shared_subscription,
 }

@@ -49,6 +49,7 @@ pub const ALL: &[Scenario] = &[
     scenario!("qos2", |place| in_order(place, 2)),
     scenario!("wildcards", wildcards),
     scenario!("retained", retained),
+    scenario!("shared", shared),
     scenario!("will", will),
     scenario!("session", session),
     scenario!("takeover", takeover),
@@ -166,6 +167,34 @@ async fn retained(place: Place) -> Result<(), Fault> {
         0,
         "retained messages after their deletion",
     )
+}
+
+/// Each message goes to one member of the group, and each member gets some.
+async fn shared(place: Place) -> Result<(), Fault> {
+    let mut members = [place.client("one").await?, place.client("two").await?];
+    let mut publisher = place.client("pub").await?;
+    let end = |index: usize| place.topic(&format!("end/{index}"));
+    for (index, member) in members.iter_mut().enumerate() {
+        let filter = format!("$share/g/{}", place.topic("t"));
+        member.subscribe(&filter, 1).await?;
+        member.subscribe(&end(index), 1).await?;
+    }
+    let mut expected: Vec<String> = (0..MESSAGES).map(|index| index.to_string()).collect();
+    for text in &expected {
+        publisher
+            .send(&place.topic("t"), text.as_bytes(), 1, false)
+            .await?;
+    }
+    let mut got = Vec::new();
+    for (index, member) in members.iter_mut().enumerate() {
+        publisher.publish(&end(index), MARKER, 1).await?;
+        let part = member.receive_until_marker().await?;
+        check(!part.is_empty(), || format!("member {index} got nothing"))?;
+        got.extend(part.iter().map(|message| message.text()));
+    }
+    got.sort();
+    expected.sort();
+    check_equal(got, expected, "messages of the group")
 }
 
 async fn will(place: Place) -> Result<(), Fault> {
