@@ -235,23 +235,16 @@ impl Dispatch {
         if !session.gathers.is_empty() && offering.parts.retain {
             self.gathers.void(&session.gathers, offering.share());
         }
+        let is_member = session.memberships.is_some();
         self.offer_on(now, offering, route.session(), terms, out);
+        if is_member {
+            self.note_standing(route.session());
+        }
     }
 
-    /// Sends a message to a live session, or keeps it until that can be, or drops it.
+    /// Sends a message to a live session, or keeps it until that can be, or drops it. Afterwards the
+    /// groups of the session have to hear how it stands.
     pub(super) fn offer_on(
-        &mut self,
-        now: Instant,
-        offering: &mut Offering<'_>,
-        to: SessionId,
-        terms: Terms<'_>,
-        out: &mut Outbox,
-    ) {
-        self.offer_to(now, offering, to, terms, out);
-        self.note_standing(to);
-    }
-
-    fn offer_to(
         &mut self,
         now: Instant,
         offering: &mut Offering<'_>,

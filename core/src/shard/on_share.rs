@@ -291,6 +291,7 @@ impl Dispatch {
             cause: Cause::Shared(&local.grounds),
         };
         self.offer_on(now, offering, local.session, terms, out);
+        self.note_standing(local.session);
     }
 
     fn post_share(
