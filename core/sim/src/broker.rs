@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{Event, Gauges, MsgClass, ShardConfig, ShardMsg};
+use ringmq_core::shard::{DropReason, Event, Gauges, MsgClass, ShardConfig, ShardMsg};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -22,26 +22,8 @@ use crate::mix::Mix;
 use crate::oracle::Broken;
 use crate::rng::Rng;
 use crate::shell::{Arrival, End, Input, Phase, Shell};
+use crate::tamper::Sabotage;
 use crate::trace::{Trace, What};
-
-/// A rule of the shell that is broken on purpose, to show that the oracle notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// One forward in fifty never arrives.
-    DropForward,
-    /// One forward in fifty arrives twice.
-    RepeatForward,
-    /// One message for a member of a group in fifty never arrives.
-    DropShare,
-    /// One message for a member of a group in fifty arrives twice.
-    RepeatShare,
-    /// A turn shows its answers first and its forwards last.
-    FlushBackwards,
-    /// Two neighbours in an inbox change places now and then.
-    SwapMessages,
-    /// A byte of output is lost now and then.
-    DropOutput,
-}
 
 /// All shards with their shells.
 #[derive(Debug)]
@@ -52,6 +34,8 @@ pub struct Broker {
     /// Largest piece in which bytes travel.
     pub chunk_size_max: usize,
     turn_events_max: u64,
+    /// Bytes that may wait for one connection.
+    unsent_bytes_max: u32,
     sabotage: Option<Sabotage>,
 }
 
@@ -102,6 +86,7 @@ impl Broker {
             inbox_messages_max: mix.inbox_messages_max,
             chunk_size_max: mix.chunk_size_max,
             turn_events_max: mix.turn_events_max,
+            unsent_bytes_max: unsent_bytes_max(mix),
             sabotage,
         }
     }
@@ -176,18 +161,32 @@ impl Broker {
         shells.join("; ")
     }
 
+    /// Messages that the shards dropped because a client was too slow.
+    pub fn dropped_count(&self) -> u64 {
+        let reasons = [DropReason::SlowSocket, DropReason::QueueFull];
+        let dropped = |shell: &Shell| reasons.map(|r| shell.shard.metrics().dropped[r as usize]);
+        self.shells.iter().flat_map(dropped).sum()
+    }
+
     /// One step of one shard.
-    pub fn step(&mut self, around: &mut Surroundings<'_>) {
+    pub fn step(&mut self, around: &mut Surroundings<'_>) -> Result<(), Broken> {
         let at = around.rng.index(self.shells.len());
         match &mut self.shells[at].phase {
             Phase::Work(0) => self.begin_flush(at, 0),
             Phase::Work(left) => {
                 *left -= 1;
                 self.take_in(at, around);
+                if self.sabotage == Some(Sabotage::IgnorePause) {
+                    self.shells[at].forget_pauses();
+                }
+                // The answers to what was received in one piece are beyond every bound.
+                let answers = 2 * self.chunk_size_max as u32;
+                self.shells[at].check_unsent(self.unsent_bytes_max.saturating_add(answers))?;
             }
             Phase::Flush { .. } => self.flush_one(at, around),
             Phase::Finish => self.finish_turn(at, around),
         }
+        Ok(())
     }
 
     fn take_in(&mut self, at: usize, around: &mut Surroundings<'_>) {
@@ -307,6 +306,9 @@ impl Broker {
             shell.mark_dirty(conn);
         }
         for close in std::mem::take(&mut shell.outbox.closes) {
+            if self.sabotage == Some(Sabotage::KeepOpen) {
+                continue;
+            }
             let conn = shell
                 .live(close.conn)
                 .expect("a close names a live connection");
@@ -331,10 +333,20 @@ impl Broker {
                 });
         }
         let shell = &mut self.shells[at];
-        shell.take_outputs();
+        shell.take_outputs(around.now);
         shell.phase = Phase::Work(1 + around.rng.below(self.turn_events_max));
     }
 }
 
+/// What may wait for one connection: messages up to the bound and one beyond it, or answers up to
+/// twice the bound.
+fn unsent_bytes_max(mix: &Mix) -> u32 {
+    let bound = mix.limits().unsent_bytes_max;
+    let packet = mix.payload_size_max as u32 + PACKET_HEAD_MAX;
+    bound + bound.max(packet)
+}
+
+/// More than a PUBLISH of this workload has beside its payload.
+const PACKET_HEAD_MAX: u32 = 100;
 /// Few buckets, so that filters collide.
 const INTEREST_BUCKETS_LOG2: u32 = 6;

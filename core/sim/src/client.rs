@@ -14,16 +14,24 @@ use ringmq_core::time::Instant;
 
 use crate::link::{Link, LinkIndex};
 use crate::oracle::{Broken, MessageIndex, Oracle, Tick};
+use crate::pipe::Pipe;
 use crate::subscription::Subscription;
+use crate::tamper::Sabotage;
 use crate::wire::{self, Ack, Connack, Delivery, Packet, Reader, SubscribeOptions};
 
 /// What does not change about a client.
 #[derive(Clone, Debug)]
 pub struct Traits {
     pub version: Version,
-    /// Session expiry that it asks for; 0: the session ends with the connection.
+    /// Session expiry that it asks for, and the one that holds; 0: the session ends with the
+    /// connection.
+    pub session_expiry_asked_s: u32,
     pub session_expiry_s: u32,
     pub receive_maximum: Option<u16>,
+    /// QoS 1 and 2 messages that the broker may have open towards it.
+    pub inflight_max: u16,
+    /// Keep alive that it asks for, and the one that holds.
+    pub keep_alive_asked_s: u16,
     pub keep_alive_s: u16,
     pub topic_alias_max: u16,
     /// QoS of its subscriptions to retained topics, so that their deliveries have one order.
@@ -38,6 +46,7 @@ pub struct Client {
     pub name: String,
     pub traits: Traits,
     pub state: State,
+    sabotage: Option<Sabotage>,
     /// Bytes that it has written and that the world has not yet put on the link.
     pub to_send: Vec<u8>,
     /// Its latest link, also after it is lost.
@@ -106,6 +115,15 @@ pub struct Outgoing {
     released: bool,
 }
 
+/// Whether a PUBLISH uses a topic alias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AliasWish {
+    None,
+    Use,
+    /// An alias that is in use gets another topic.
+    Replace,
+}
+
 #[derive(Debug)]
 enum Request {
     Subscribe {
@@ -126,12 +144,13 @@ pub enum Outcome {
 }
 
 impl Client {
-    pub fn new(index: usize, traits: Traits) -> Client {
+    pub fn new(index: usize, traits: Traits, sabotage: Option<Sabotage>) -> Client {
         Client {
             index,
             name: format!("client-{index}"),
             traits,
             state: State::Off,
+            sabotage,
             to_send: Vec::new(),
             link: None,
             last_sent_at: Instant::ZERO,
@@ -190,17 +209,20 @@ impl Client {
             clean_start,
             asked_at: oracle.now,
         };
-        let bytes = wire::connect(&wire::Connect {
+        let mut connect = wire::Connect {
             version: self.traits.version,
             client_id: &self.name,
             clean_start,
-            keep_alive_s: self.traits.keep_alive_s,
-            session_expiry_s: self.traits.session_expiry_s,
+            keep_alive_s: self.traits.keep_alive_asked_s,
+            session_expiry_s: self.traits.session_expiry_asked_s,
             receive_maximum: self.traits.receive_maximum,
             topic_alias_max: self.traits.topic_alias_max,
             will,
-        });
-        self.write(&bytes, oracle.now);
+        };
+        if let Some(sabotage) = self.sabotage {
+            sabotage.connect(&mut connect);
+        }
+        self.write(&wire::connect(&connect), oracle.now);
     }
 
     /// The connection is gone, whoever ended it.
@@ -223,7 +245,7 @@ impl Client {
         self.forget_connection();
     }
 
-    fn session_expiry(&self) -> Duration {
+    pub fn session_expiry(&self) -> Duration {
         Duration::from_secs(self.traits.session_expiry_s.into())
     }
 
@@ -249,7 +271,7 @@ impl Client {
     }
 
     /// Writes a message. At QoS 1 and 2 it stays in `outgoing` until it is settled.
-    pub fn publish(&mut self, message: MessageIndex, use_alias: bool, oracle: &Oracle) {
+    pub fn publish(&mut self, message: MessageIndex, alias: AliasWish, oracle: &Oracle) {
         let mut packet_id = 0;
         if oracle.message(message).qos == QoS::AtMostOnce {
             self.unconfirmed.push_back(message);
@@ -261,12 +283,13 @@ impl Client {
                 released: false,
             });
         }
-        self.write_publish(message, packet_id, false, use_alias, oracle);
+        self.write_publish(message, packet_id, false, alias, oracle);
     }
 
-    /// Whether the broker's Receive Maximum allows one more.
+    /// Whether the broker's Receive Maximum allows one more. Before CONNACK tells it, one is safe.
     pub fn may_publish(&self) -> bool {
-        self.session.outgoing.len() < usize::from(self.receive_maximum_out.min(OUTGOING_MAX))
+        let known = if self.is_open() { OUTGOING_MAX } else { 1 };
+        self.session.outgoing.len() < usize::from(self.receive_maximum_out.min(known))
     }
 
     /// Whether a message on this topic is still on its way.
@@ -280,20 +303,31 @@ impl Client {
         message: MessageIndex,
         packet_id: u16,
         dup: bool,
-        use_alias: bool,
+        wish: AliasWish,
         oracle: &Oracle,
     ) {
         let message = oracle.message(message);
         let mut topic = message.topic.as_str();
         let mut alias = None;
         let known = self.aliases_out.get(topic).copied();
-        if let Some(known) = known.filter(|_| use_alias) {
-            alias = Some(known);
-            topic = "";
-        } else if use_alias && self.aliases_out.len() < usize::from(self.alias_out_max) {
-            let fresh = self.aliases_out.len() as u16 + 1;
-            self.aliases_out.insert(topic.to_owned(), fresh);
-            alias = Some(fresh);
+        let has_free = self.aliases_out.len() < usize::from(self.alias_out_max);
+        match (wish, known) {
+            (AliasWish::None, _) => {}
+            (AliasWish::Use, Some(known)) => {
+                alias = Some(known);
+                topic = "";
+            }
+            (AliasWish::Use, None) if has_free => {
+                let taken = |alias: &u16| self.aliases_out.values().any(|other| other == alias);
+                alias = (1..=self.alias_out_max).find(|alias| !taken(alias));
+            }
+            // [MQTT-3.3.2-12] An alias that had another topic, or this one.
+            (AliasWish::Use, None) | (AliasWish::Replace, _) => {
+                alias = self.aliases_out.pop_first().map(|(_, alias)| alias);
+            }
+        }
+        if let Some(alias) = alias.filter(|_| !topic.is_empty()) {
+            self.aliases_out.insert(topic.to_owned(), alias);
         }
         let bytes = wire::publish(
             self.traits.version,
@@ -351,6 +385,7 @@ impl Client {
     }
 
     pub fn disconnect(&mut self, reason: u8, session_expiry_s: Option<u32>, now: Instant) {
+        let reason = self.sabotage.map_or(reason, |s| s.goodbye(reason));
         let bytes = wire::disconnect(self.traits.version, reason, session_expiry_s);
         self.write(&bytes, now);
     }
@@ -407,9 +442,9 @@ impl Client {
         }
     }
 
-    /// Bytes came in.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.reader.feed(bytes);
+    /// Takes `size` bytes in.
+    pub fn feed(&mut self, bytes: &mut Pipe, size: usize) {
+        self.reader.feed(bytes, size);
     }
 
     /// The next packet that came whole.
@@ -472,6 +507,16 @@ impl Client {
         let State::Connecting { clean_start, .. } = self.state else {
             unreachable!("the caller saw the state");
         };
+        let asked = self.traits.keep_alive_asked_s;
+        let held = Some(self.traits.keep_alive_s).filter(|&held| held != asked && self.v5());
+        if connack.keep_alive_s != held {
+            return Err(self.broken("CONNACK tells the keep alive that holds", connack));
+        }
+        let asked_s = self.traits.session_expiry_asked_s;
+        let held_s = Some(self.traits.session_expiry_s);
+        if self.v5() && connack.session_expiry_s != held_s.filter(|&held| held != asked_s) {
+            return Err(self.broken("CONNACK tells the session expiry that holds", connack));
+        }
         self.state = State::Open;
         self.resumed = connack.session_present;
         self.alias_out_max = connack.topic_alias_max;
@@ -494,7 +539,8 @@ impl Client {
                 self.write(&wire::ack(Ack::Pubrel, outgoing.packet_id), oracle.now);
             } else {
                 oracle.resent(outgoing.message);
-                self.write_publish(outgoing.message, outgoing.packet_id, true, false, oracle);
+                let packet_id = outgoing.packet_id;
+                self.write_publish(outgoing.message, packet_id, true, AliasWish::None, oracle);
             }
         }
     }
@@ -514,7 +560,7 @@ impl Client {
         if !self.unsettled.insert(packet_id) {
             return Err(self.broken("a packet identifier is free when it is used", delivery));
         }
-        if self.unsettled.len() > usize::from(self.traits.receive_maximum.unwrap_or(u16::MAX)) {
+        if self.unsettled.len() > usize::from(self.traits.inflight_max) {
             return Err(self.broken("the Receive Maximum holds", delivery));
         }
         if delivery.qos == QoS::AtLeastOnce {
@@ -710,6 +756,6 @@ const OUTGOING_MAX: u16 = 20;
 /// Packet identifiers that a client uses; more than it can have open.
 const PACKET_IDS: u16 = 60;
 /// Longer than any run takes: a session with a longer expiry does not end by itself.
-const RUN_MAX: Duration = Duration::from_secs(1800);
+pub const RUN_MAX: Duration = Duration::from_secs(1800);
 /// Sessions may live that much longer than they have to.
 const SESSION_SLACK: Duration = Duration::from_secs(2);

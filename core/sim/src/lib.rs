@@ -6,26 +6,32 @@
 //! same run, so a failure is one number.
 //!
 //! Where to start reading: `world.rs` (a run), `broker.rs` and `shell.rs` (turns of shards),
-//! `oracle.rs` (the promises), `mix.rs` (what seeds choose from).
+//! `oracle.rs` (the promises), `mix.rs` (what seeds choose from), `tamper.rs` (faults that are planted
+//! to see whether the oracle notices).
 
 mod broker;
 mod client;
+mod expiry;
 mod groups;
 mod link;
 mod mix;
 mod oracle;
+mod patience;
+mod pipe;
 mod rng;
 mod shell;
+mod storm;
 mod subscription;
+mod tamper;
 mod trace;
 mod will;
 mod wire;
 mod workload;
 mod world;
 
-pub use broker::Sabotage;
 pub use oracle::Broken;
 pub use rng::Rng;
+pub use tamper::Sabotage;
 
 use mix::Mix;
 use trace::Trace;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ringmq_core::time::Instant;
 
+use crate::pipe::Pipe;
 use crate::will::{ArmedWill, Goodbye};
 
 /// Position of a link in the world's table; never used twice.
@@ -16,7 +17,7 @@ pub struct Link {
     /// Bytes on their way to the broker.
     pub up: VecDeque<u8>,
     /// Bytes on their way to the client, `down.len() <= socket_size`.
-    pub down: VecDeque<u8>,
+    pub down: Pipe,
     pub socket_size: usize,
     /// The client writes nothing more: after `up` the broker sees the end.
     pub client_done: bool,
@@ -53,7 +54,7 @@ impl Link {
         Link {
             client,
             up: VecDeque::new(),
-            down: VecDeque::new(),
+            down: Pipe::default(),
             socket_size,
             client_done: false,
             broker_done: false,

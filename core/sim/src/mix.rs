@@ -26,6 +26,8 @@ pub struct Mix {
     pub delete_percent: u64,
     pub will_percent: u64,
     pub will_delay_s_max: u32,
+    /// Rounds after which wills are waited for.
+    pub patience_percent: u64,
     pub alias_percent: u64,
     pub expiry_percent: u64,
     pub keep_alive_percent: u64,
@@ -36,6 +38,10 @@ pub struct Mix {
     /// Acknowledgements that a client puts off.
     pub ack_later_percent: u64,
     pub receive_maximum_max: u64,
+    /// What the broker allows its clients.
+    pub bounds: Bounds,
+    /// Retained values and wills that expire.
+    pub values_expire_percent: u64,
     pub payload_size_max: u64,
     /// Publishes and subscriptions to topics of groups.
     pub shared_percent: u64,
@@ -47,6 +53,29 @@ pub struct Mix {
     pub turn_events_max: u64,
     /// Weights of what the scheduler does next.
     pub weights: Weights,
+}
+
+/// Bounds of the broker that clients have to keep, or feel.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// QoS 2 messages of one client [MQTT-3.2.2-15].
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages towards a client of 3.1.1.
+    pub inflight_messages_max: u16,
+    pub topic_alias_max: u16,
+    pub topic_alias_outbound_max: u16,
+    /// Keep alive that no client exceeds; 0: none.
+    pub keep_alive_max_s: u16,
+    pub session_expiry_max_s: u32,
+    /// Slow clients lose messages, each of which is counted. Otherwise nothing may be lost.
+    pub tight: Option<Tight>,
+}
+
+/// What is kept for a client that takes it slowly.
+#[derive(Clone, Copy, Debug)]
+pub struct Tight {
+    pub unsent_bytes_max: u32,
+    pub queued_messages_max: u32,
 }
 
 /// How often the scheduler picks what.
@@ -61,6 +90,7 @@ pub struct Weights {
     pub connect: u64,
     pub disconnect: u64,
     pub takeover: u64,
+    pub storm: u64,
     pub cut: u64,
     pub half_open: u64,
     pub stall: u64,
@@ -72,7 +102,7 @@ impl Mix {
     pub fn draw(seed: u64) -> Mix {
         let mut rng = Rng::new(seed, MIX_SALT);
         let rng = &mut rng;
-        Mix {
+        let mut mix = Mix {
             shards: 1 + rng.index(4),
             clients: 2 + rng.index(6),
             topics: 1 + rng.index(4),
@@ -85,14 +115,17 @@ impl Mix {
             retained_percent: *rng.pick(&[0, 20, 80]),
             delete_percent: *rng.pick(&[0, 20]),
             will_percent: *rng.pick(&[0, 50, 100]),
-            will_delay_s_max: *rng.pick(&[0, 0, 5]),
+            will_delay_s_max: *rng.pick(&[0, 5, 8]),
+            patience_percent: *rng.pick(&[0, 40]),
             alias_percent: *rng.pick(&[0, 50]),
             expiry_percent: *rng.pick(&[0, 30]),
             keep_alive_percent: *rng.pick(&[0, 50]),
-            session_expiry_s: *rng.pick(&[3600, 3600, 10]),
+            session_expiry_s: *rng.pick(&[3600, 3600, 10, 4, u32::MAX]),
             eager_percent: *rng.pick(&[0, 30]),
             ack_later_percent: *rng.pick(&[0, 50, 90]),
             receive_maximum_max: *rng.pick(&[2, 8, 60_000]),
+            bounds: Bounds::draw(rng),
+            values_expire_percent: *rng.pick(&[0, 0, 30]),
             payload_size_max: *rng.pick(&[40, 200, 200, 3000, 20_000]),
             chunk_size_max: *rng.pick(&[3, 50, 4096, 65_536]),
             socket_size: *rng.pick(&[64, 1024, 65_536]),
@@ -101,19 +134,59 @@ impl Mix {
             weights: Weights::draw(rng),
             shared_percent: *rng.pick(&[0, 0, 30, 80]),
             share_strategy: *rng.pick(&ShareStrategy::ALL),
+        };
+        if mix.bounds.tight.is_some() && rng.one_in(2) {
+            mix.be_chatty();
         }
+        mix
     }
 
-    /// Bounds of the shards: wide, so that nothing is dropped and every loss is a broken promise.
+    /// Many small questions, whose answers nobody takes: what waits for a client are mostly answers.
+    fn be_chatty(&mut self) {
+        self.payload_size_max = 40;
+        self.chunk_size_max = 50;
+        self.weights.ping = 300;
+        self.weights.stall = 6;
+    }
+
+    /// Bounds of the shards. Unless they are tight nothing is dropped, and every loss is a broken
+    /// promise.
     pub fn limits(&self) -> Limits {
+        let tight = self.bounds.tight.unwrap_or(Tight {
+            unsent_bytes_max: 256 * 1024 * 1024,
+            queued_messages_max: 1_000_000,
+        });
         Limits {
             connect_deadline: Duration::from_secs(10),
-            session_expiry_max_s: 24 * 3600,
-            unsent_bytes_max: 256 * 1024 * 1024,
+            session_expiry_max_s: self.bounds.session_expiry_max_s,
+            receive_maximum: self.bounds.receive_maximum,
+            inflight_messages_max: self.bounds.inflight_messages_max,
+            topic_alias_max: self.bounds.topic_alias_max,
+            topic_alias_outbound_max: self.bounds.topic_alias_outbound_max,
+            keep_alive_max_s: self.bounds.keep_alive_max_s,
+            unsent_bytes_max: tight.unsent_bytes_max,
+            queued_messages_max: tight.queued_messages_max,
             queued_bytes_max: 256 * 1024 * 1024,
-            queued_messages_max: 1_000_000,
             share_strategy: self.share_strategy,
             ..Limits::default()
+        }
+    }
+}
+
+impl Bounds {
+    fn draw(rng: &mut Rng) -> Bounds {
+        let is_tight = rng.one_in(6);
+        Bounds {
+            receive_maximum: *rng.pick(&[1, 3, 1024, 1024]),
+            inflight_messages_max: *rng.pick(&[1, 4, 1024, 1024]),
+            topic_alias_max: *rng.pick(&[0, 1, 3, 1024]),
+            topic_alias_outbound_max: *rng.pick(&[0, 2, 16]),
+            keep_alive_max_s: *rng.pick(&[0, 0, 0, 6]),
+            session_expiry_max_s: *rng.pick(&[24 * 3600, u32::MAX]),
+            tight: is_tight.then(|| Tight {
+                unsent_bytes_max: *rng.pick(&[16, 1000, 20_000]),
+                queued_messages_max: *rng.pick(&[1, 5, 1000]),
+            }),
         }
     }
 }
@@ -124,6 +197,7 @@ impl Weights {
         let mut rare = |often: u64| *rng.pick(&[0, 1, often]);
         Weights {
             takeover: rare(4),
+            storm: rare(2),
             cut: rare(6),
             half_open: rare(3),
             stall: rare(6),

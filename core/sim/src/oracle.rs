@@ -15,7 +15,9 @@ use std::time::Duration;
 use ringmq_core::codec::QoS;
 use ringmq_core::time::Instant;
 
+use crate::expiry;
 use crate::groups::{self, Groups};
+use crate::mix::Mix;
 use crate::subscription::Subscription;
 use crate::wire::{Delivery, Payload};
 
@@ -53,18 +55,26 @@ pub struct Message {
     /// Travels as a user property between MQTT 5 clients.
     pub label: Option<String>,
     pub expiry_s: Option<u32>,
-    /// The broker counts from when it gets the message: it may expire from the first on, and has
-    /// expired by the second.
-    pub expires_at: Option<Instant>,
-    pub expired_by: Option<Instant>,
+    /// The broker gets it between the two, and counts its expiry from then on.
+    pub begun_at: Instant,
+    pub settled_at: Option<Instant>,
     /// A delayed will comes no earlier, unless the session ends.
     pub not_before: Option<Instant>,
+    pub is_will: bool,
     /// Place among the values of a retained topic; such topics have one writer.
     pub version: Option<u32>,
     pub begun: Tick,
     /// Times that its publisher sent it.
     pub sends: u32,
     pub fate: Fate,
+}
+
+impl Message {
+    /// Whether the broker may have dropped it by now.
+    fn may_have_expired(&self, now: Instant) -> bool {
+        self.expiry_s
+            .is_some_and(|s| self.begun_at + Duration::from_secs(s.into()) <= now)
+    }
 }
 
 /// Whether the broker took a message.
@@ -97,10 +107,9 @@ pub struct Draft<'a> {
 #[derive(Debug, Default)]
 struct View {
     v5: bool,
-    /// Connections so far, and when the open one was confirmed and asked for.
+    /// Connections so far, and when the open one was confirmed.
     link: u32,
     link_open: Option<Tick>,
-    link_asked_at: Instant,
     /// First connection of the session.
     session_link: u32,
     subscriptions: Vec<Subscription>,
@@ -134,10 +143,14 @@ pub struct Oracle {
     /// When everything under way was last known to have arrived.
     quiet_at: Tick,
     delivered_count: u64,
+    /// Messages may be missing, as long as the broker counts them.
+    lossy: bool,
+    /// Clients have several connections at once, whose wills come in any order.
+    stormy: bool,
 }
 
 impl Oracle {
-    pub fn new(v5: &[bool]) -> Oracle {
+    pub fn new(mix: &Mix, v5: &[bool]) -> Oracle {
         Oracle {
             tick: 0,
             now: Instant::ZERO,
@@ -154,6 +167,8 @@ impl Oracle {
             groups: Groups::new(v5.len()),
             quiet_at: 0,
             delivered_count: 0,
+            lossy: mix.bounds.tight.is_some(),
+            stormy: mix.weights.storm > 0,
         }
     }
 
@@ -188,11 +203,10 @@ impl Oracle {
             ),
             label: draft.v5.then(|| format!("m{index}")),
             expiry_s: draft.expiry_s,
-            expires_at: draft
-                .expiry_s
-                .map(|expiry_s| self.now + Duration::from_secs(expiry_s.into())),
-            expired_by: None,
+            begun_at: self.now,
+            settled_at: None,
             not_before: None,
+            is_will: fate == Fate::Armed,
             version,
             begun: self.tick,
             sends: 1,
@@ -209,10 +223,7 @@ impl Oracle {
     pub fn settled(&mut self, index: MessageIndex) {
         let message = &mut self.messages[index];
         message.fate = Fate::Settled(self.tick);
-        let span = message
-            .expiry_s
-            .map(|expiry_s| Duration::from_secs(expiry_s.into()));
-        message.expired_by = span.map(|span| self.now + span);
+        message.settled_at = Some(self.now);
     }
 
     /// The connection that armed the will ended: from here on the broker may publish it.
@@ -221,12 +232,17 @@ impl Oracle {
         assert_eq!(will.fate, Fate::Armed, "a link ends once");
         will.fate = Fate::Open;
         will.begun = self.tick;
+        will.begun_at = self.now;
         will.not_before = Some(not_before);
     }
 
     /// What has to become of a will, once that is known.
     pub fn will_decided(&mut self, index: MessageIndex, fate: Fate) {
-        self.messages[index].fate = fate;
+        let will = &mut self.messages[index];
+        will.fate = fate;
+        if let Fate::Settled(_) = fate {
+            will.settled_at = Some(self.now);
+        }
     }
 
     pub fn will_was_delivered(&self, index: MessageIndex) -> bool {
@@ -241,7 +257,6 @@ impl Oracle {
         let view = &mut self.views[client];
         view.link += 1;
         view.link_open = None;
-        view.link_asked_at = self.now;
         // The new connection may end the session, and that looses its will at once.
         for message in self.messages.iter_mut().filter(|m| m.publisher == client) {
             message.not_before = None;
@@ -423,17 +438,10 @@ impl Oracle {
         if got.retain && message.version.is_none() {
             return Err(broken("only retained messages carry RETAIN"));
         }
-        if view.v5 && (got.expiry_s.is_some() != message.expiry_s.is_some())
-            || got.expiry_s > message.expiry_s
-        {
-            return Err(broken("the expiry interval only counts down"));
+        if let Some(promise) = expiry::broken_promise(message, got, view.v5) {
+            return Err(broken(promise));
         }
-        // What was sent before it expired may be sent again [MQTT-4.4.0-1].
-        let late = |at| !got.dup && view.link_asked_at > at + EXPIRY_SLACK;
-        if message.expired_by.is_some_and(late) {
-            return Err(broken("an expired message is not sent"));
-        }
-        if message.not_before.is_some_and(|at| self.now < at) {
+        if message.not_before.is_some_and(|at| got.encoded.by < at) {
             return Err(broken("a will waits for its delay"));
         }
         match message.fate {
@@ -573,10 +581,11 @@ impl Oracle {
             .any(|s| sure(s) && s.matches(client, message));
         let connected = view.link_open.is_some_and(|open| open <= message.begun);
         let offline = got.qos == QoS::AtMostOnce && !connected;
-        let missed = !subscribed || offline || message.expiry_s.is_some();
+        let missed = !subscribed || offline || message.expiry_s.is_some() || self.lossy;
         let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
+        let any_order = repeated || self.stormy && message.is_will;
         let latest = view.latest.entry(key).or_insert(message.seq);
-        if message.seq < *latest && first && !repeated {
+        if message.seq < *latest && first && !any_order {
             return Err(Broken::new(
                 "messages of one publisher, topic and QoS keep their order",
                 format!(
@@ -588,30 +597,41 @@ impl Oracle {
         Ok(())
     }
 
-    /// Everything is at rest and every client is connected: what is owed must be there.
-    pub fn check_converged(&mut self) -> Result<(), Broken> {
+    /// Everything is at rest and every client is connected: what is owed must be there, but for
+    /// `dropped_count` messages that the broker says it dropped, if it may drop any.
+    pub fn check_converged(&mut self, dropped_count: u64) -> Result<(), Broken> {
+        let mut missing = Vec::new();
         for (index, message) in self.messages.iter().enumerate() {
             if message.topic.starts_with(groups::TOPIC_PREFIX) {
                 let views = self.views.iter().enumerate();
                 let members = views
                     .flat_map(|(client, view)| view.subscriptions.iter().map(move |s| (client, s)));
-                self.groups.check_arrived(index, message, members)?;
+                missing.extend(self.groups.check_arrived(index, message, members).err());
             } else {
-                for client in 0..self.views.len() {
-                    self.check_arrived(client, index)?;
-                }
+                let clients = 0..self.views.len();
+                missing
+                    .extend(clients.filter_map(|client| self.check_arrived(client, index).err()));
             }
         }
         for client in 0..self.views.len() {
-            for versions in self.versions.values() {
-                self.check_last_value(client, versions)?;
+            // A value that was dropped is missing already.
+            for versions in self.versions.values().filter(|_| !self.lossy) {
+                missing.extend(self.check_last_value(client, versions).err());
             }
         }
         self.quiet_at = self.tick;
+        if let Some(first) = missing.first().filter(|_| !self.lossy) {
+            return Err(first.clone());
+        }
+        if missing.len() as u64 > dropped_count {
+            let detail = format!("{} are missing, {dropped_count} counted", missing.len());
+            return Err(Broken::new("every loss is counted", detail));
+        }
         Ok(())
     }
 
-    fn check_arrived(&self, client: usize, index: MessageIndex) -> Result<(), Broken> {
+    /// Whether a client has a message that it is owed.
+    pub fn check_arrived(&self, client: usize, index: MessageIndex) -> Result<(), Broken> {
         let (message, view) = (&self.messages[index], &self.views[client]);
         let Fate::Settled(_) = message.fate else {
             return Ok(());
@@ -631,7 +651,7 @@ impl Oracle {
         if qos == QoS::AtMostOnce && !connected {
             return Ok(());
         }
-        if message.expires_at.is_some_and(|at| at <= self.now) {
+        if message.may_have_expired(self.now) {
             return Ok(());
         }
         let arrived = if message.payload.is_empty() {
@@ -657,10 +677,17 @@ impl Oracle {
         let Some(&last) = versions.iter().rev().find(settled) else {
             return Ok(());
         };
-        // Whether the broker took a later deletion may be open: then there may be nothing to see.
+        // Whether the broker took a later deletion, or a later value that has expired, may be open:
+        // then there may be nothing to see.
         let message = &self.messages[last];
-        let deleted = |&&index: &&usize| index >= last && self.messages[index].payload.is_empty();
-        if versions.iter().any(|index| deleted(&index)) {
+        let is_gone = |index: MessageIndex| {
+            let later = &self.messages[index];
+            later.payload.is_empty() || later.may_have_expired(self.now)
+        };
+        if versions
+            .iter()
+            .any(|&index| index >= last && is_gone(index))
+        {
             return Ok(());
         }
         for subscription in &view.subscriptions {
@@ -692,16 +719,15 @@ impl Oracle {
 /// The payload of a message: its index, then bytes that depend on it.
 fn payload(index: MessageIndex, padding: usize) -> Vec<u8> {
     let index = u32::try_from(index).expect("a run has few messages");
-    let mut bytes = index.to_le_bytes().to_vec();
+    let mut bytes = Vec::with_capacity(4 + padding + 4);
+    bytes.extend(index.to_le_bytes());
     let mut state = index.wrapping_mul(0x9E37_79B9) | 1;
-    for _ in 0..padding {
+    while bytes.len() < 4 + padding {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        bytes.push(state as u8);
+        bytes.extend(state.to_le_bytes());
     }
+    bytes.truncate(4 + padding);
     bytes
 }
-
-/// The shard's timers may be that coarse.
-const EXPIRY_SLACK: Duration = Duration::from_secs(2);

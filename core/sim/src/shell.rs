@@ -14,6 +14,8 @@ use ringmq_core::time::Instant;
 
 use crate::broker::{Note, Surroundings};
 use crate::link::{Link, LinkIndex};
+use crate::oracle::Broken;
+use crate::pipe::{self, Encoded};
 use crate::trace::What;
 
 #[derive(Debug)]
@@ -48,8 +50,12 @@ pub struct Slot {
 pub struct Conn {
     pub link: LinkIndex,
     pub output: Option<InFlight>,
+    /// When the first byte was written that is not in `output`.
+    pub written_at: Option<Instant>,
     /// There is output to take.
     pub dirty: bool,
+    /// The shard does not want to hear from it.
+    pub paused: bool,
     /// It is about to be handed over: a socket without CONNECT has one receive at a time, so
     /// nothing is under way that could still happen to it.
     pub leaving: bool,
@@ -69,6 +75,7 @@ pub struct InFlight {
     pub output: Output,
     pub bytes: Vec<u8>,
     pub sent: usize,
+    pub encoded: Encoded,
 }
 
 /// Where a shard is in its turn.
@@ -146,7 +153,19 @@ impl Shell {
             format_args!("shard {shard} at {:?}: {event:?}", around.now),
         );
         let (closes, handovers) = (self.outbox.closes.len(), self.outbox.handovers.len());
+        let dirty = self.outbox.dirty.len();
         self.shard.handle(around.now, event, &mut self.outbox);
+        for position in dirty..self.outbox.dirty.len() {
+            let id = self.outbox.dirty[position];
+            if let Some(conn) = self.live(id) {
+                conn.written_at.get_or_insert(around.now);
+            }
+        }
+        for reading in std::mem::take(&mut self.outbox.readings) {
+            if let Some(conn) = self.live(reading.conn) {
+                conn.paused = reading.paused;
+            }
+        }
         for position in closes..self.outbox.closes.len() {
             let close = self.outbox.closes[position];
             let conn = self
@@ -180,6 +199,26 @@ impl Shell {
         }
     }
 
+    /// Reads on from everybody.
+    pub fn forget_pauses(&mut self) {
+        for conn in self.slots.iter_mut().filter_map(|slot| slot.conn.as_mut()) {
+            conn.paused = false;
+        }
+    }
+
+    /// What waits for a client that takes it slowly is bounded.
+    pub fn check_unsent(&self, unsent_bytes_max: u32) -> Result<(), Broken> {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(conn) = &slot.conn else { continue };
+            let unsent = self.shard.unsent_bytes(self.id(index as u32));
+            if unsent > unsent_bytes_max {
+                let detail = format!("{unsent} bytes wait for link {}", conn.link);
+                return Err(Broken::new("a slow client costs a bounded amount", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the oldest arrival a slot.
     pub fn adopt(&mut self, around: &mut Surroundings<'_>) {
         let arrival = self.arrivals.pop_front().expect("listed as an input");
@@ -192,7 +231,9 @@ impl Shell {
         slot.conn = Some(Conn {
             link: arrival.link,
             output: None,
+            written_at: None,
             dirty: false,
+            paused: false,
             leaving: false,
             end: End::Open,
         });
@@ -220,7 +261,7 @@ impl Shell {
         let conn = self.live(id).expect("listed as an input");
         let link = &mut around.links[conn.link];
         let size = 1 + around.rng.index(link.up.len().min(chunk_size_max));
-        let bytes: Vec<u8> = link.up.drain(..size).collect();
+        let bytes = pipe::take_front(&mut link.up, size);
         link.read_at = around.now;
         if link.up.is_empty() {
             link.all_read_at = around.now;
@@ -264,10 +305,14 @@ impl Shell {
         let most = left.min(link.room()).min(chunk_size_max);
         let size = 1 + around.rng.index(most);
         let bytes = &output.bytes[output.sent..output.sent + size];
-        link.down.extend(&bytes[usize::from(lossy)..]);
+        link.down.push(&bytes[usize::from(lossy)..], output.encoded);
         around.trace.mix(bytes);
         output.sent += size;
         let done = output.sent == output.bytes.len();
+        // The broker does not read that this client is gone: a reset answers what it writes.
+        if link.client_done && conn.paused {
+            link.cut();
+        }
         around.trace.log(
             What::Output,
             [conn.link as u64, size as u64, 0],
@@ -280,7 +325,7 @@ impl Shell {
             conn.dirty = true;
             let sent = conn.output.take().expect("sent a moment ago");
             self.shard.recycle(sent.output);
-            self.take_output(index);
+            self.take_output(index, around.now);
         }
     }
 
@@ -315,24 +360,26 @@ impl Shell {
     }
 
     /// Takes the output of all dirty connections that have none in flight.
-    pub fn take_outputs(&mut self) {
+    pub fn take_outputs(&mut self, now: Instant) {
         for index in 0..self.slots.len() {
             let conn = self.slots[index].conn.as_ref();
             if conn.is_some_and(|conn| conn.dirty && conn.output.is_none()) {
-                self.take_output(index as u32);
+                self.take_output(index as u32, now);
             }
         }
     }
 
-    fn take_output(&mut self, index: u32) {
+    fn take_output(&mut self, index: u32, now: Instant) {
         let id = self.id(index);
         let output = self.shard.take_output(id);
         let conn = self.live(id).expect("a dirty connection is live");
         conn.dirty = false;
+        let from = conn.written_at.take().unwrap_or(now);
         conn.output = output.map(|output| InFlight {
             bytes: output_bytes(&output),
             output,
             sent: 0,
+            encoded: Encoded { from, by: now },
         });
     }
 
@@ -366,7 +413,7 @@ impl Conn {
                 inputs.push(Input::Ended(slot, CloseCause::Failed(ECONNRESET)));
                 return;
             }
-            End::Open if stalled => {}
+            End::Open if stalled || self.paused => {}
             End::Open if !link.up.is_empty() => inputs.push(Input::Read(slot)),
             End::Open if link.client_done => {
                 inputs.push(Input::Ended(slot, CloseCause::PeerClosed));

@@ -24,8 +24,7 @@ impl Trace {
     pub fn log(&mut self, what: What, values: [u64; 3], text: Arguments<'_>) {
         self.steps += 1;
         for value in [what as u64].into_iter().chain(values) {
-            self.hash = (self.hash ^ value).wrapping_mul(FNV_PRIME);
-            self.hash ^= self.hash >> 29;
+            self.fold(value);
         }
         if self.printed {
             println!("{:>7} {what:?} {text}", self.steps);
@@ -39,9 +38,18 @@ impl Trace {
 
     /// Folds bytes into the hash.
     pub fn mix(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.fold(u64::from_le_bytes(*word));
         }
+        for &byte in rest {
+            self.fold(u64::from(byte));
+        }
+    }
+
+    fn fold(&mut self, value: u64) {
+        self.hash = (self.hash ^ value).wrapping_mul(FNV_PRIME);
+        self.hash ^= self.hash >> 29;
     }
 
     /// Equal for two runs exactly when the same happened, up to collisions.

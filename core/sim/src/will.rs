@@ -1,5 +1,7 @@
 //! Wills, from CONNECT to the moment when it is clear what had to become of them.
 
+use std::time::Duration;
+
 use ringmq_core::time::Instant;
 
 use crate::link::{Link, LinkIndex};
@@ -30,16 +32,28 @@ pub struct LeftWill {
     /// The broker may not publish it earlier unless the session ends.
     pub not_before: Instant,
     pub delayed: bool,
+    /// How long the broker may wait with it.
+    pub delay_max: Duration,
     pub goodbye: Option<Goodbye>,
 }
 
 impl LeftWill {
+    /// Whether the broker must have published it by then, if its client has not come back.
+    pub fn is_published_by(&self, now: Instant, link: &Link) -> bool {
+        let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
+        let known_at = link.closed_at.or(link.ended_at);
+        let is_over = known_at.is_some_and(|at| now >= at + self.delay_max + TIMER_SLACK);
+        link.confirmed && !disarmed && is_over
+    }
+
     /// The client has a connection again, so the fate of the will is sealed. `unanswered`: in
-    /// between it wrote a CONNECT that the broker may have seen.
+    /// between it wrote a CONNECT that the broker may have seen. `asked_at`: when it wrote the one
+    /// that was answered.
     pub fn decide(
         &self,
         session_present: bool,
         unanswered: bool,
+        asked_at: Instant,
         link: &Link,
         oracle: &mut Oracle,
     ) -> Result<(), Broken> {
@@ -48,7 +62,8 @@ impl LeftWill {
             return Ok(());
         }
         let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
-        let returned = self.delayed && (session_present || unanswered);
+        let is_late = !unanswered && self.is_published_by(asked_at, link);
+        let returned = self.delayed && (session_present || unanswered) && !is_late;
         let in_time = session_present && oracle.now < self.not_before;
         let fate = if disarmed && link.goodbye_read || self.delayed && in_time {
             Fate::Never
@@ -68,3 +83,6 @@ impl LeftWill {
         Ok(())
     }
 }
+
+/// Timers may be that late without breaking a promise.
+const TIMER_SLACK: Duration = Duration::from_secs(1);

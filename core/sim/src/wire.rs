@@ -9,11 +9,13 @@
 //!
 //! Not here: what a packet means for the client (`client.rs`).
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 
 use ringmq_core::codec::{QoS, Version};
+use ringmq_core::time::Instant;
+
+use crate::pipe::{Encoded, Pipe};
 
 /// Application payload; reads as its size in logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,10 +42,13 @@ pub struct Will {
     pub payload: Payload,
     pub qos: QoS,
     pub delay_s: u32,
+    pub expiry_s: Option<u32>,
+    /// As that of a PUBLISH.
+    pub label: Option<String>,
 }
 
 /// CONNECT.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Connect<'a> {
     pub version: Version,
     pub client_id: &'a str,
@@ -104,6 +109,8 @@ pub struct Delivery {
     pub expiry_s: Option<u32>,
     pub subscription_ids: Vec<u32>,
     pub label: Option<String>,
+    /// When the broker made it.
+    pub encoded: Encoded,
 }
 
 /// A packet of the broker.
@@ -172,6 +179,15 @@ pub fn connect(connect: &Connect<'_>) -> Vec<u8> {
         if connect.version == Version::V5 {
             let mut properties = vec![0x18];
             properties.extend(will.delay_s.to_be_bytes());
+            if let Some(expiry_s) = will.expiry_s {
+                properties.push(0x02);
+                properties.extend(expiry_s.to_be_bytes());
+            }
+            if let Some(label) = &will.label {
+                properties.push(0x26);
+                put_text(&mut properties, "n");
+                put_text(&mut properties, label);
+            }
             put_properties(&mut body, &properties);
         }
         put_text(&mut body, &will.topic);
@@ -301,17 +317,17 @@ fn put_properties(bytes: &mut Vec<u8>, properties: &[u8]) {
 /// Cuts the packets out of what the broker sent.
 #[derive(Debug, Default)]
 pub struct Reader {
-    received: VecDeque<u8>,
+    received: Pipe,
 }
 
 impl Reader {
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.received.extend(bytes);
+    pub fn feed(&mut self, bytes: &mut Pipe, size: usize) {
+        bytes.pour(size, &mut self.received);
     }
 
     /// The next whole packet.
     pub fn next(&mut self, version: Version) -> Result<Option<Packet>, WireError> {
-        let bytes = self.received.make_contiguous();
+        let bytes = self.received.bytes();
         let mut size = 0usize;
         for (index, &byte) in bytes.iter().skip(1).enumerate() {
             if index == 4 {
@@ -328,8 +344,11 @@ impl Reader {
             let body = Fields {
                 rest: &bytes[head..head + size],
             };
-            let packet = parse(bytes[0], body, version)?;
-            self.received.drain(..head + size);
+            let mut packet = parse(bytes[0], body, version)?;
+            let encoded = self.received.drop_front(head + size);
+            if let Packet::Publish(delivery) = &mut packet {
+                delivery.encoded = encoded;
+            }
             return Ok(Some(packet));
         }
         Ok(None)
@@ -438,6 +457,11 @@ fn parse_publish(flags: u8, mut fields: Fields<'_>, v5: bool) -> Result<Packet, 
         expiry_s: properties.expiry_s,
         subscription_ids: properties.subscription_ids,
         label: properties.label,
+        // The reader knows, and fills it in.
+        encoded: Encoded {
+            from: Instant::ZERO,
+            by: Instant::ZERO,
+        },
     }))
 }
 

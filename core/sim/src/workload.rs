@@ -2,7 +2,7 @@
 
 use ringmq_core::codec::{QoS, Version};
 
-use crate::client::{Past, State, Traits};
+use crate::client::{AliasWish, Past, State, Traits};
 use crate::groups;
 use crate::mix::Mix;
 use crate::oracle::{Draft, Fate};
@@ -22,6 +22,7 @@ enum Action {
     Connect,
     Disconnect,
     Takeover,
+    Storm,
 }
 
 impl Mix {
@@ -29,22 +30,38 @@ impl Mix {
     pub fn draw_traits(&self, rng: &mut Rng) -> Traits {
         let v5 = rng.percent(self.v5_percent);
         let durable = rng.percent(self.durable_percent);
+        let session_expiry_asked_s = match (durable, v5) {
+            (false, _) => 0,
+            (true, true) => self.session_expiry_s,
+            // MQTT 3.1.1 cannot say; the broker's own bound holds.
+            (true, false) => u32::MAX,
+        };
+        let receive_maximum =
+            (v5 && rng.one_in(2)).then(|| rng.between(1, self.receive_maximum_max) as u16);
+        let cap_s = self.bounds.keep_alive_max_s;
+        // MQTT 3.1.1 is not told of a cap: its clients stay below it.
+        let longest_s = if v5 || cap_s == 0 { 20 } else { cap_s };
+        let wants = rng.percent(self.keep_alive_percent) || !v5 && cap_s > 0;
+        let keep_alive_asked_s = match wants {
+            true => rng.between(u64::from(longest_s).min(5), longest_s.into()) as u16,
+            false => 0,
+        };
         Traits {
             version: if v5 { Version::V5 } else { Version::V311 },
-            session_expiry_s: match (durable, v5) {
-                (false, _) => 0,
-                (true, true) => self.session_expiry_s,
-                // MQTT 3.1.1 cannot say; the broker's own bound holds.
-                (true, false) => self.limits().session_expiry_max_s,
+            session_expiry_asked_s,
+            session_expiry_s: session_expiry_asked_s.min(self.bounds.session_expiry_max_s),
+            receive_maximum,
+            inflight_max: match v5 {
+                true => receive_maximum.unwrap_or(u16::MAX),
+                false => self.bounds.inflight_messages_max,
             },
-            receive_maximum: (v5 && rng.one_in(2))
-                .then(|| rng.between(1, self.receive_maximum_max) as u16),
-            keep_alive_s: if rng.percent(self.keep_alive_percent) {
-                rng.between(5, 20) as u16
-            } else {
-                0
+            keep_alive_asked_s,
+            keep_alive_s: match (keep_alive_asked_s, cap_s) {
+                (asked_s, 0) => asked_s,
+                (0, cap_s) => cap_s,
+                (asked_s, cap_s) => asked_s.min(cap_s),
             },
-            topic_alias_max: if v5 { rng.below(3) as u16 } else { 0 },
+            topic_alias_max: if v5 { *rng.pick(&[0, 1, 2, 8]) } else { 0 },
             value_qos: draw_qos(rng, &self.qos_weights),
             ack_later_percent: self.ack_later_percent,
         }
@@ -57,7 +74,7 @@ impl World {
         self.actions().iter().map(|(weight, _)| weight).sum()
     }
 
-    fn actions(&self) -> [(u64, Action); 7] {
+    fn actions(&self) -> [(u64, Action); 8] {
         let weights = &self.mix.weights;
         [
             (weights.publish, Action::Publish),
@@ -67,6 +84,7 @@ impl World {
             (weights.connect, Action::Connect),
             (weights.disconnect, Action::Disconnect),
             (weights.takeover, Action::Takeover),
+            (weights.storm, Action::Storm),
         ]
     }
 
@@ -94,6 +112,7 @@ impl World {
                 self.say_goodbye(index, goodbye);
             }
             Action::Takeover if self.clients[index].is_open() => self.reconnect(index),
+            Action::Storm => self.storm(index),
             Action::Publish
             | Action::Subscribe
             | Action::Unsubscribe
@@ -135,7 +154,7 @@ impl World {
         self.connect(index, clean_start);
     }
 
-    fn connect(&mut self, index: usize, clean_start: bool) {
+    pub fn connect(&mut self, index: usize, clean_start: bool) {
         self.open_link(index);
         let at = self.clients[index].link.expect("opened above");
         let will = self.draw_will(index);
@@ -161,6 +180,7 @@ impl World {
     /// The last connection of a client: it leaves no session and no will.
     pub fn connect_to_end(&mut self, index: usize) {
         self.clients[index].traits.session_expiry_s = 0;
+        self.clients[index].traits.session_expiry_asked_s = 0;
         self.mix.will_percent = 0;
         self.connect(index, true);
     }
@@ -169,31 +189,37 @@ impl World {
         if !self.rng.percent(self.mix.will_percent) {
             return None;
         }
-        let topic = format!("w/{index}");
+        let topic = format!("w/w{index}");
         let qos = draw_qos(&mut self.rng, &self.mix.qos_weights);
         let v5 = self.clients[index].v5();
-        let delay_s = if v5 {
-            self.rng.between(0, self.mix.will_delay_s_max.into()) as u32
-        } else {
-            0
+        let delay_s = match v5 {
+            true if self.mix.will_delay_s_max > 0 && self.rng.one_in(4) => u32::MAX,
+            true => self.rng.between(0, self.mix.will_delay_s_max.into()) as u32,
+            false => 0,
         };
+        let expires = v5 && self.rng.percent(self.mix.values_expire_percent);
         let draft = Draft {
             publisher: index,
             topic: &topic,
             qos,
             padding: Some(8),
             retained: false,
-            v5: false,
-            expiry_s: None,
+            v5,
+            expiry_s: expires.then(|| *self.rng.pick(&[0, 1, 5])),
         };
         let message = self.oracle.draft(draft, Fate::Armed);
-        let payload = self.oracle.message(message).payload.clone();
-        let will = Will {
+        let drafted = self.oracle.message(message);
+        let mut will = Will {
             topic,
-            payload,
+            payload: drafted.payload.clone(),
             qos,
             delay_s,
+            expiry_s: drafted.expiry_s,
+            label: drafted.label.clone(),
         };
+        if let Some(sabotage) = self.sabotage {
+            sabotage.will(&mut will);
+        }
         Some((ArmedWill { message, delay_s }, will))
     }
 
@@ -214,8 +240,8 @@ impl World {
             return;
         }
         let topic = match self.rng.one_in(4) {
-            true => format!("t/{topic_index}/x"),
-            false => format!("t/{topic_index}"),
+            true => format!("t/t{topic_index}/x"),
+            false => format!("t/t{topic_index}"),
         };
         let expires = self.clients[index].v5() && self.rng.percent(self.mix.expiry_percent);
         let draft = Draft {
@@ -225,7 +251,7 @@ impl World {
             padding: Some(self.rng.below(self.mix.payload_size_max) as usize),
             retained: false,
             v5: self.clients[index].v5(),
-            expiry_s: expires.then(|| *self.rng.pick(&[2, 5, 10_000])),
+            expiry_s: expires.then(|| *self.rng.pick(&[0, 2, 5, 10_000])),
         };
         self.send(index, draft);
     }
@@ -259,11 +285,13 @@ impl World {
 
     /// Publishes the next value of a retained topic; only its writer does, one at a time.
     fn publish_value(&mut self, index: usize, topic_index: usize, deletes: bool) {
-        let topic = format!("r/{topic_index}");
+        let topic = format!("r/r{topic_index}");
         if self.clients[index].is_publishing_to(&topic, &self.oracle) {
             return;
         }
         let size = self.rng.below(self.mix.payload_size_max) as usize;
+        let percent = self.mix.values_expire_percent;
+        let expires = self.clients[index].v5() && self.rng.percent(percent);
         let draft = Draft {
             publisher: index,
             topic: &topic,
@@ -271,7 +299,7 @@ impl World {
             padding: (!deletes).then_some(size),
             retained: true,
             v5: self.clients[index].v5(),
-            expiry_s: None,
+            expiry_s: (expires && !deletes).then_some(5),
         };
         self.send(index, draft);
     }
@@ -292,8 +320,13 @@ impl World {
             [index as u64, message as u64, 100],
             format_args!("client {index} publishes message {message}: {draft:?}"),
         );
-        let use_alias = self.rng.percent(self.mix.alias_percent);
-        self.clients[index].publish(message, use_alias, &self.oracle);
+        let alias = match self.rng.percent(self.mix.alias_percent) {
+            true => *self
+                .rng
+                .pick(&[AliasWish::Use, AliasWish::Use, AliasWish::Replace]),
+            false => AliasWish::None,
+        };
+        self.clients[index].publish(message, alias, &self.oracle);
     }
 
     fn subscribe(&mut self, index: usize) {
@@ -343,16 +376,16 @@ impl World {
         }
         if self.rng.percent(self.mix.wildcard_percent) {
             let wildcards = [
-                "t/+", "t/#", "#", "+/0", "r/+", "r/#", "w/+", "w/#", "+/+", "t/+/x", "t/0/#",
+                "t/+", "t/#", "#", "+/t0", "r/+", "r/#", "w/+", "w/#", "+/+", "t/+/x", "t/t0/#",
                 "+/#",
             ];
             return (*self.rng.pick(&wildcards)).to_owned();
         }
         match self.rng.below(8) {
-            0 => format!("w/{}", self.rng.index(self.clients.len())),
-            1 => format!("t/{topic}/x"),
-            2..=4 => format!("r/{topic}"),
-            _ => format!("t/{topic}"),
+            0 => format!("w/w{}", self.rng.index(self.clients.len())),
+            1 => format!("t/t{topic}/x"),
+            2..=4 => format!("r/r{topic}"),
+            _ => format!("t/t{topic}"),
         }
     }
 
@@ -365,7 +398,7 @@ impl World {
                 ..SubscribeOptions::default()
             };
         }
-        let on_values = (0..self.mix.topics).any(|at| topic_matches(filter, &format!("r/{at}")));
+        let on_values = (0..self.mix.topics).any(|at| topic_matches(filter, &format!("r/r{at}")));
         let qos = if on_values {
             self.clients[index].traits.value_qos
         } else {
@@ -396,7 +429,7 @@ impl World {
         Goodbye {
             reason: *self.rng.pick(&[0, 0, 4]),
             // [MQTT-3.14.2-2] only a session that would live on may change its expiry.
-            session_expiry_s: (durable && self.rng.one_in(4)).then_some(0),
+            session_expiry_s: (durable && self.rng.one_in(3)).then(|| *self.rng.pick(&[0, 0, 3])),
         }
     }
 

@@ -9,12 +9,13 @@
 use ringmq_core::time::Instant;
 use std::time::Duration;
 
-use crate::broker::{Broker, Note, Sabotage, Surroundings};
+use crate::broker::{Broker, Note, Surroundings};
 use crate::client::{Client, Outcome, State};
 use crate::link::{Link, LinkIndex};
 use crate::mix::Mix;
 use crate::oracle::{Broken, Oracle};
 use crate::rng::Rng;
+use crate::tamper::Sabotage;
 use crate::trace::{Trace, What};
 use crate::will::{Goodbye, LeftWill};
 
@@ -31,6 +32,7 @@ pub struct World {
     pub left_wills: Vec<LeftWill>,
     /// SUBSCRIBEs so far.
     pub request_count: u64,
+    pub sabotage: Option<Sabotage>,
     broker: Broker,
     notes: Vec<Note>,
 }
@@ -40,17 +42,18 @@ impl World {
         let mut rng = Rng::new(seed, WORLD_SALT);
         let secret = [rng.next_u64(), rng.next_u64()];
         let clients: Vec<Client> = (0..mix.clients)
-            .map(|index| Client::new(index, mix.draw_traits(&mut rng)))
+            .map(|index| Client::new(index, mix.draw_traits(&mut rng), sabotage))
             .collect();
         let v5: Vec<bool> = clients.iter().map(Client::v5).collect();
         World {
             broker: Broker::new(&mix, secret, sabotage),
-            oracle: Oracle::new(&v5),
+            oracle: Oracle::new(&mix, &v5),
             clients,
             links: Vec::new(),
             trace,
             left_wills: Vec::new(),
             request_count: 0,
+            sabotage,
             notes: Vec::new(),
             rng,
             mix,
@@ -65,10 +68,14 @@ impl World {
             for _ in 0..self.mix.steps_per_round {
                 self.step()?;
             }
+            if self.rng.percent(self.mix.patience_percent) {
+                self.phase("wait", round);
+                self.wait_for_wills()?;
+            }
             self.phase("heal", round);
             self.converge()?;
             self.phase("check", round);
-            self.oracle.check_converged()?;
+            self.oracle.check_converged(self.broker.dropped_count())?;
         }
         self.phase("leave", self.mix.rounds);
         self.leave()?;
@@ -133,7 +140,7 @@ impl World {
         self.oracle.now = self.oracle.now + span;
     }
 
-    fn step_broker(&mut self) -> Result<(), Broken> {
+    pub fn step_broker(&mut self) -> Result<(), Broken> {
         self.begin_tick();
         let mut around = Surroundings {
             now: self.oracle.now,
@@ -142,7 +149,7 @@ impl World {
             trace: &mut self.trace,
             notes: &mut self.notes,
         };
-        self.broker.step(&mut around);
+        self.broker.step(&mut around)?;
         for note in std::mem::take(&mut self.notes) {
             match note {
                 Note::Closed(link) => self.on_closed(link)?,
@@ -169,7 +176,8 @@ impl World {
         let now = self.oracle.now;
         let client = &self.clients[link.client];
         let current = client.link == Some(index) && client.state != State::Off;
-        let gone = link.cut || link.half_open || link.client_done || !current;
+        let gone =
+            link.cut || link.half_open || link.client_done || !current || self.has_rival(index);
         let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
         let silent = link.keep_alive_s > 0 && now >= link.all_read_at + silence_max;
         let late = !link.confirmed && now >= link.accepted_at + CONNECT_DEADLINE;
@@ -208,12 +216,14 @@ impl World {
         if !link.down.is_empty() {
             let most = link.down.len().min(self.broker.chunk_size_max);
             let size = 1 + self.rng.index(most);
-            let bytes: Vec<u8> = link.down.drain(..size).collect();
-            client.feed(&bytes);
+            client.feed(&mut link.down, size);
         } else if !client.later.is_empty() {
             client.acknowledge_one(self.oracle.now);
         }
-        while let Some(packet) = self.clients[index].next_packet()? {
+        while let Some(mut packet) = self.clients[index].next_packet()? {
+            if let Some(sabotage) = self.sabotage {
+                sabotage.packet(&mut packet, &self.oracle);
+            }
             self.trace.log(
                 What::Packet,
                 [index as u64, 0, 0],
@@ -247,15 +257,29 @@ impl World {
             .filter(|link| link.client == index)
             .collect();
         client.check_session_present(session_present, connecting, &earlier, now)?;
+        // [MQTT-3.1.4-3]
+        let is_open = |link: &&Link| link.confirmed && link.closed_at.or(link.ended_at).is_none();
+        if earlier.iter().any(is_open) {
+            let detail = format!("client {index} has an older connection than link {at}");
+            return Err(Broken::new("a second connection ends the first", detail));
+        }
+        let State::Connecting { asked_at, .. } = connecting else {
+            unreachable!("CONNACK came in another state");
+        };
         let (mine, others) = std::mem::take(&mut self.left_wills)
             .into_iter()
             .partition(|w| w.client == index && w.link != at);
         self.left_wills = others;
         for will in mine {
-            let between = &self.links[will.link + 1..at];
-            let unanswered = between.iter().any(|link| link.client == index);
+            let unanswered = self.may_have_returned(&will, at);
             let link = &self.links[will.link];
-            will.decide(session_present, unanswered, link, &mut self.oracle)?;
+            will.decide(
+                session_present,
+                unanswered,
+                asked_at,
+                link,
+                &mut self.oracle,
+            )?;
             let fate = self.oracle.message(will.message).fate;
             self.trace.log(
                 What::Client,
@@ -330,20 +354,21 @@ impl World {
         let link = &mut self.links[at];
         let Some(will) = link.will.take() else { return };
         let client = &self.clients[link.client];
-        let waits_s = will.delay_s.min(client.traits.session_expiry_s);
-        // A session that ends with its DISCONNECT looses the will at once.
-        let ends = link
-            .goodbye
-            .is_some_and(|goodbye| goodbye.session_expiry_s == Some(0));
-        let span = Duration::from_secs(if ends { 0 } else { waits_s.into() });
-        let not_before = self.oracle.now + span;
+        let expiry_s = client.traits.session_expiry_s;
+        // The broker may or may not see the DISCONNECT, which may say another expiry.
+        let said_s = link.goodbye.and_then(|goodbye| goodbye.session_expiry_s);
+        let waits_s = [expiry_s, said_s.unwrap_or(expiry_s)].map(|end_s| will.delay_s.min(end_s));
+        let [delay_min, delay_max] = [waits_s.iter().min(), waits_s.iter().max()]
+            .map(|s| Duration::from_secs(u64::from(*s.expect("there are two"))));
+        let not_before = self.oracle.now + delay_min;
         self.oracle.will_loosed(will.message, not_before);
         self.left_wills.push(LeftWill {
             client: link.client,
             link: at,
             message: will.message,
             not_before,
-            delayed: waits_s > 0,
+            delayed: delay_max > Duration::ZERO,
+            delay_max,
             goodbye: link.goodbye,
         });
     }
@@ -390,20 +415,25 @@ impl World {
         self.pass_until(target);
     }
 
-    fn pass_until(&mut self, at: Instant) {
+    pub fn pass_until(&mut self, at: Instant) {
         self.oracle.now = at.max(self.oracle.now);
         let now = self.oracle.now;
         self.trace
             .log(What::Time, [now.as_nanos(), 0, 0], format_args!("{now:?}"));
     }
 
-    /// Heals everything, and goes on until nothing is under way.
-    fn converge(&mut self) -> Result<(), Broken> {
+    /// From here on the network does what it should.
+    pub fn heal(&mut self) {
         self.broker.chunk_size_max = HEALED_SIZE;
         for link in &mut self.links {
             link.stalled = false;
             link.socket_size = HEALED_SIZE;
         }
+    }
+
+    /// Heals everything, and goes on until nothing is under way.
+    fn converge(&mut self) -> Result<(), Broken> {
+        self.heal();
         let mut pinged = false;
         for _ in 0..CONVERGE_STEPS_MAX {
             for index in 0..self.clients.len() {
@@ -442,12 +472,16 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        self.clients.iter().all(Client::is_settled)
+        self.clients.iter().all(Client::is_settled) && self.is_silent()
+    }
+
+    /// Nothing is on its way to a client, and the broker has nothing to do.
+    pub fn is_silent(&self) -> bool {
+        self.broker.is_idle(self.oracle.now, &self.links)
             && self
                 .links
                 .iter()
                 .all(|link| link.down.is_empty() || self.is_abandoned(link))
-            && self.broker.is_idle(self.oracle.now, &self.links)
     }
 
     /// Nobody reads what the broker still writes there.

@@ -216,6 +216,21 @@ impl Shard {
         }
     }
 
+    /// Bytes that the socket of `conn` has not taken: in its egress, or in an output under way.
+    pub fn unsent_bytes(&self, conn: ConnId) -> u32 {
+        match self.connections.get(conn) {
+            Some(Connection::Open(session)) => {
+                let session = self.dispatch.sessions.get(*session);
+                let link = session.and_then(|session| session.link.as_ref());
+                link.map_or(0, |link| link.egress.unsent_bytes())
+            }
+            Some(Connection::Authenticating(waiting)) => waiting.egress.unsent_bytes(),
+            Some(Connection::Closing(egress)) => egress.unsent_bytes(),
+            Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
+            | None => 0,
+        }
+    }
+
     /// Gives the buffers of a sent output back.
     pub fn recycle(&mut self, output: Output) {
         match output {
