@@ -29,7 +29,7 @@ class Place:
     def __init__(self, host, port, version, tag):
         self.version, self.tag = version, tag
         self._ready_topics = []
-        self._common = ["-h", host, "-p", port, "-V", "mqttv5" if version == "5.0" else "mqttv311"]
+        self._common = [*way(host, port), "-V", "mqttv5" if version == "5.0" else "mqttv311"]
         self._programs = []
 
     def topic(self, rest):
@@ -74,6 +74,19 @@ class Place:
             program.end(signal.SIGKILL)
         for topic in self._ready_topics:
             self.publish_empty_retained(topic)
+
+
+def way(host, port):
+    """The options of the listener that scripts/test-clients describes in the environment."""
+    scheme = os.environ.get("MQTT_SCHEME", "mqtt")
+    if scheme == "unix":
+        return ["--unix", os.environ["MQTT_SOCKET"]]
+    options = ["-h", host, "-p", port]
+    if scheme == "mqtts":
+        options += ["--cafile", os.environ["MQTT_CA"], "--tls-alpn", "mqtt"]
+    if "MQTT_CERT" in os.environ:
+        options += ["--cert", os.environ["MQTT_CERT"], "--key", os.environ["MQTT_KEY"]]
+    return options
 
 
 class Program:

@@ -1,6 +1,7 @@
 'use strict'
 // One mqtt.js connection whose events can be awaited, each with a deadline and a name of what is missing.
 
+const fs = require('node:fs')
 const mqtt = require('mqtt')
 
 const WAIT_MS = 12_000
@@ -50,6 +51,14 @@ class Place {
   }
 }
 
+/** The options of the listener that scripts/test-clients describes in the environment. */
+function way() {
+  const { MQTT_SCHEME: protocol = 'mqtt', MQTT_CA, MQTT_CERT, MQTT_KEY } = process.env
+  const files = { ca: MQTT_CA, cert: MQTT_CERT, key: MQTT_KEY }
+  const read = Object.entries(files).filter(([, path]) => path).map(([name, path]) => [name, fs.readFileSync(path)])
+  return { protocol, ...Object.fromEntries(read) }
+}
+
 class Client {
   constructor(place, name, { clean = true, expiry, properties, ...options }) {
     Object.assign(this, { messages: [], connack: null, closed: false, disconnect: null, error: null, waiters: new Set() })
@@ -59,7 +68,7 @@ class Client {
     this.mqtt = mqtt.connect({
       host: place.host,
       port: place.port,
-      protocol: 'mqtt',
+      ...way(),
       protocolVersion: place.version,
       clientId: `${place.tag}-${name}`,
       clean,

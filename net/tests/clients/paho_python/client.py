@@ -1,5 +1,7 @@
 """One paho-mqtt connection whose events can be awaited, each with a deadline and a name of what is missing."""
 
+import os
+import socket
 import threading
 import time
 
@@ -9,6 +11,9 @@ from paho.mqtt.properties import Properties
 
 V311, V5 = mqtt.MQTTv311, mqtt.MQTTv5
 WAIT_S = 12
+# The listener that scripts/test-clients describes in the environment.
+SCHEME = os.environ.get("MQTT_SCHEME", "mqtt")
+TRANSPORTS = {"ws": "websockets", "wss": "websockets", "unix": "unix"}
 
 
 def check(holds, what):
@@ -76,7 +81,10 @@ class Client:
             protocol=place.version,
             clean_session=None if v5 else clean,
             reconnect_on_failure=False,
+            transport=TRANSPORTS.get(SCHEME, "tcp"),
         )
+        if SCHEME in ("mqtts", "wss"):
+            self._paho.tls_set(os.environ["MQTT_CA"], os.environ.get("MQTT_CERT"), os.environ.get("MQTT_KEY"))
         self._install_callbacks()
         if will:
             self._paho.will_set(**will)
@@ -87,7 +95,8 @@ class Client:
                 expiry = 0 if clean else 300
             values["SessionExpiryInterval"] = expiry
             extra = {"clean_start": clean, "properties": properties(PacketTypes.CONNECT, **values)}
-        self._paho.connect(place.host, place.port, keepalive, **extra)
+        host = os.environ["MQTT_SOCKET"] if SCHEME == "unix" else place.host
+        self._paho.connect(host, place.port, keepalive, **extra)
         self._paho.loop_start()
         self.wait(lambda: self.connack or self.closed, "CONNACK")
         check(self.connack and self.connack[1] == 0, f"CONNECT refused: {self.connack or self.closed}")
@@ -165,7 +174,9 @@ class Client:
 
     def cut(self):
         """Ends the connection without DISCONNECT."""
-        self._paho.socket().shutdown(2)
+        connection = self._paho.socket()
+        # What the library puts around it for WebSocket has no `shutdown`.
+        getattr(connection, "_socket", connection).shutdown(socket.SHUT_RDWR)
         self.wait(lambda: self.closed, "end of the cut connection")
 
     def close(self, reason=None, expiry=None):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -84,6 +85,9 @@ class Wire:
         self._socket.settimeout(WAIT_S)
         self._socket.connect(address)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if os.environ.get("MQTT_SCHEME") == "mqtts":
+            context = ssl.create_default_context(cafile=os.environ["MQTT_CA"])
+            self._socket = context.wrap_socket(self._socket, server_hostname=address[0])
 
     def __enter__(self):
         return self

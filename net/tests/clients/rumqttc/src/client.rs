@@ -104,6 +104,26 @@ enum Seen {
     Closed(String),
 }
 
+/// The listener that `scripts/test-clients` describes in the environment.
+fn scheme() -> String {
+    std::env::var("MQTT_SCHEME").unwrap_or_else(|_| "mqtt".to_owned())
+}
+
+fn transport() -> rumqttc::Transport {
+    let read = |name: &str| {
+        let path = std::env::var(name).ok()?;
+        Some(std::fs::read(path).expect("the file that the environment names"))
+    };
+    let ca = || read("MQTT_CA").expect("MQTT_CA names a file");
+    let own = read("MQTT_CERT").zip(read("MQTT_KEY"));
+    match scheme().as_str() {
+        "mqtts" => rumqttc::Transport::tls(ca(), own, Some(vec![b"mqtt".to_vec()])),
+        "wss" => rumqttc::Transport::wss(ca(), own, None),
+        "ws" => rumqttc::Transport::Ws,
+        _ => rumqttc::Transport::Tcp,
+    }
+}
+
 impl Place {
     pub fn topic(&self, rest: &str) -> String {
         format!("{}/{rest}", self.tag)
@@ -149,9 +169,18 @@ impl Place {
         Ok(client)
     }
 
+    /// The library wants a URL for WebSocket, and a host otherwise.
+    fn address(&self) -> String {
+        match scheme().as_str() {
+            scheme @ ("ws" | "wss") => format!("{scheme}://{}:{}/mqtt", self.host, self.port),
+            _ => self.host.clone(),
+        }
+    }
+
     fn options311(&self, id: String, options: Options) -> rumqttc::MqttOptions {
-        let mut result = rumqttc::MqttOptions::new(id, &self.host, self.port);
+        let mut result = rumqttc::MqttOptions::new(id, self.address(), self.port);
         result
+            .set_transport(transport())
             .set_clean_session(!options.keep_session)
             .set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX)
             .set_inflight(INFLIGHT_MAX);
@@ -170,7 +199,8 @@ impl Place {
     }
 
     fn options5(&self, id: String, options: Options) -> v5::MqttOptions {
-        let mut result = v5::MqttOptions::new(id, &self.host, self.port);
+        let mut result = v5::MqttOptions::new(id, self.address(), self.port);
+        result.set_transport(transport());
         let expiry_s = options
             .session_expiry_s
             .or(options.keep_session.then_some(300));
