@@ -28,6 +28,7 @@ pub mod home;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod rate;
 pub mod session;
 pub mod shard;
 pub mod store;

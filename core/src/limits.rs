@@ -58,6 +58,12 @@ pub struct Limits {
     pub sessions_max: u32,
     /// User properties of a CONNECT, a will or a PUBLISH.
     pub user_properties_max: u32,
+    /// PUBLISH packets per second of one client, after a burst of as many; 0: any.
+    pub message_rate_max: u32,
+    /// Bytes per second of one client, after a burst of as many; 0: any.
+    pub byte_rate_max: u32,
+    /// What happens to a client that sends more than that.
+    pub rate_exceeded: RateExceeded,
     /// Highest QoS that clients may publish with and are granted [MQTT-3.2.2-9].
     pub qos_max: QoS,
     /// Clients may publish retained messages.
@@ -122,6 +128,35 @@ impl ShareStrategy {
     }
 }
 
+impl Limits {
+    /// Some rate of clients is bounded.
+    pub fn has_rates(&self) -> bool {
+        self.message_rate_max > 0 || self.byte_rate_max > 0
+    }
+}
+
+/// What happens to a client that sends more per second than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateExceeded {
+    /// Its socket is read less: it is slowed down, and nothing is lost.
+    Slow,
+    /// It is told (0x96), and closed.
+    Disconnect,
+}
+
+impl RateExceeded {
+    /// All of them.
+    pub const ALL: [RateExceeded; 2] = [RateExceeded::Slow, RateExceeded::Disconnect];
+
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RateExceeded::Slow => "slow",
+            RateExceeded::Disconnect => "disconnect",
+        }
+    }
+}
+
 /// Which clients are sent to another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirect {
@@ -177,6 +212,9 @@ impl Default for Limits {
             retained_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 10_000_000,
             user_properties_max: 256,
+            message_rate_max: 0,
+            byte_rate_max: 0,
+            rate_exceeded: RateExceeded::Slow,
             qos_max: QoS::ExactlyOnce,
             retain_available: true,
             wildcards_available: true,

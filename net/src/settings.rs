@@ -602,6 +602,9 @@ mod tests {
             retained_bytes_max: _,
             sessions_max: _,
             user_properties_max: _,
+            message_rate_max: _,
+            byte_rate_max: _,
+            rate_exceeded: _,
             qos_max: _,
             retain_available: _,
             wildcards_available: _,
@@ -612,7 +615,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 23 + 32);
+        assert_eq!(TABLE.len(), 23 + 35);
     }
 
     #[test]

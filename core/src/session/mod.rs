@@ -24,6 +24,7 @@ use crate::auth::{Identity, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
+use crate::rate::Pace;
 use crate::shard::{GatherId, GroupId, Standing};
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -108,8 +109,14 @@ pub struct Link {
     pub egress: Egress,
     /// Silence after which the client counts as lost; `None`: never [MQTT-3.1.2-22].
     pub silence_max: Option<Duration>,
-    /// The shell was asked to read no more: the client does not take its answers.
-    pub is_reading_paused: bool,
+    /// Why the shell was asked to read no more.
+    pub pauses: Pauses,
+    /// How far the client is ahead of the rates of messages and bytes.
+    pub message_pace: Pace,
+    /// As `message_pace`.
+    pub byte_pace: Pace,
+    /// When a client that was too fast is read again; there is a timer for it.
+    pub paced_until: Option<Instant>,
     /// When the last whole packet came.
     pub last_packet_at: Instant,
     /// When the keep-alive timer fires; it is moved on lazily.
@@ -131,6 +138,37 @@ pub struct Link {
     pub alias_out_max: u16,
     /// Topic aliases of the broker; `None` until it may set one and has something to send.
     pub aliases_out: Option<Box<OutboundAliases>>,
+}
+
+/// A reason not to read a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Pause {
+    /// The client does not take its answers.
+    Unsent = 1,
+    /// The client sends more than it may.
+    Pace = 2,
+}
+
+/// Reasons not to read a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pauses(u8);
+
+impl Pauses {
+    /// There is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, why: Pause) {
+        self.0 |= why as u8;
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, why: Pause) {
+        self.0 &= !(why as u8);
+    }
 }
 
 impl Session {

@@ -18,6 +18,7 @@ mod on_shard_msg;
 mod on_share;
 mod on_subscribe;
 mod outbox;
+mod pace;
 mod random;
 mod records;
 mod refusal;
@@ -56,6 +57,7 @@ use crate::connection::{Chunk, Connection, Connections, Output};
 use crate::home::Home;
 use crate::ids::{ConnId, ShardId};
 use crate::limits::Limits;
+use crate::session::Pause;
 use crate::session::Sessions;
 use crate::store::Gate;
 use crate::time::Instant;
@@ -299,14 +301,8 @@ impl Shard {
                     .as_mut()
                     .expect("an open connection is its session's link");
                 link.egress.sent(size);
-                if link.is_reading_paused
-                    && link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max
-                {
-                    link.is_reading_paused = false;
-                    out.readings.push(Reading {
-                        conn,
-                        paused: false,
-                    });
+                if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
+                    link.resume(Pause::Unsent, out);
                 }
                 let owes = !session.queue.is_empty()
                     || session.window.has_resends()
@@ -329,6 +325,7 @@ impl Shard {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
+                Timer::Pace(session) => self.on_pace(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),
                 Timer::Expiry(session) => self.on_session_expired(now, session, out),
                 Timer::Review => self.on_review(now, out),

@@ -48,6 +48,9 @@ impl Shard {
         if let Some(at) = link.keep_alive_at {
             self.timers.cancel(at, Timer::KeepAlive(id));
         }
+        if let Some(at) = link.paced_until {
+            self.timers.cancel(at, Timer::Pace(id));
+        }
         match end {
             End::Lost => {}
             End::Disconnected | End::DisconnectedWithWill | End::Refused(_) => {
@@ -172,7 +175,9 @@ impl Shard {
         let silence_max = link
             .silence_max
             .expect("the timer was set for a keep alive");
-        let at = link.last_packet_at + silence_max;
+        // Whoever is not read cannot be heard.
+        let heard_at = link.paced_until.map_or(link.last_packet_at, |_| now);
+        let at = heard_at + silence_max;
         if at > now {
             link.keep_alive_at = Some(at);
             self.timers.set(at, Timer::KeepAlive(id));

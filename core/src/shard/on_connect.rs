@@ -20,7 +20,8 @@ use crate::connection::{AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
 use crate::limits::{Limits, Redirect};
 use crate::message::{Message, MessageParts};
-use crate::session::{Expiry, Link, Queue, Receipts, Session, Will, Window};
+use crate::rate::Pace;
+use crate::session::{Expiry, Link, Pauses, Queue, Receipts, Session, Will, Window};
 use crate::time::Instant;
 use crate::topic::{TopicLimits, TopicName};
 
@@ -481,7 +482,10 @@ impl Shard {
             framer: Framer::default(),
             egress,
             silence_max,
-            is_reading_paused: false,
+            pauses: Pauses::default(),
+            message_pace: Pace::default(),
+            byte_pace: Pace::default(),
+            paced_until: None,
             last_packet_at: now,
             keep_alive_at,
             receive_maximum,

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::on_close::End;
-use super::outbox::{Outbox, Reading};
+use super::outbox::Outbox;
 use super::refusal::{Refusal, Violation};
 use crate::codec::{
     self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
@@ -46,7 +46,9 @@ impl Shard {
     }
 
     fn read_packets(&mut self, now: Instant, id: SessionId, mut bytes: &[u8], out: &mut Outbox) {
-        self.dispatch.metrics.bytes_received += bytes.len() as u64;
+        let size = bytes.len();
+        let published_before = self.paced_count();
+        self.dispatch.metrics.bytes_received += size as u64;
         let version = self.session(id).version;
         let rules = FrameRules {
             version: Some(version),
@@ -82,23 +84,19 @@ impl Shard {
             self.end_link(now, id, End::Refused(violation), out);
             return;
         }
-        // A client that sends and does not take its answers is read no more, so that these stay
-        // bounded: by twice the bytes that subscriptions may pile up, and what is received already.
-        let unsent_bytes_max = self.config.limits.unsent_bytes_max;
         let link = self.link(id);
         link.framer = framer;
-        let is_over = link.egress.unsent_bytes() > unsent_bytes_max.saturating_mul(2);
-        if is_over && !link.is_reading_paused {
-            link.is_reading_paused = true;
-            out.readings.push(Reading {
-                conn: link.conn,
-                paused: true,
-            });
-        }
-        let link = self.link(id);
         if is_whole {
             // [MQTT-3.1.2-22] A packet that never becomes whole does not keep a client alive.
             link.last_packet_at = now;
+        }
+        self.heed_unsent(id, out);
+        if self.config.limits.has_rates() {
+            let published = self.paced_count() - published_before;
+            if let Err(violation) = self.keep_pace(now, id, size, published, out) {
+                self.dispatch.metrics.violations += 1;
+                self.end_link(now, id, End::Refused(violation), out);
+            }
         }
     }
 

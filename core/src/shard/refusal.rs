@@ -111,6 +111,8 @@ refusals! {
     /// The broker ends.
     ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is being stopped";
 
+    /// Above `message_rate_max` or `byte_rate_max`: slowed down, or closed.
+    MessageRate, "message_rate", MessageRateTooHigh, "more messages or bytes per second than allowed here";
     /// More user properties than `user_properties_max`.
     UserProperties, "user_properties", QuotaExceeded, "more user properties than allowed here";
     /// Above `qos_max`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringmq_core::auth::{Access, Verdict};
 use ringmq_core::codec::QoS;
-use ringmq_core::limits::{Limits, Redirect, ShareStrategy};
+use ringmq_core::limits::{Limits, RateExceeded, Redirect, ShareStrategy};
 use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record, Refusal};
 use ringmq_core::time::Instant;
 
@@ -570,6 +570,14 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "share_strategy" => {
             let named = ShareStrategy::ALL.iter().find(|s| s.name() == value);
             limits.share_strategy = *named.ok_or_else(|| format!("no strategy {value}"))?;
+        }
+        "message_rate_max" => limits.message_rate_max = fit(number?)?,
+        "byte_rate_max" => limits.byte_rate_max = fit(number?)?,
+        "rate_exceeded" => {
+            let named = RateExceeded::ALL
+                .into_iter()
+                .find(|one| one.name() == value);
+            limits.rate_exceeded = named.ok_or("no such answer")?;
         }
         "user_properties_max" => limits.user_properties_max = fit(number?)?,
         "qos_max" => {

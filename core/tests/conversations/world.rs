@@ -192,7 +192,7 @@ impl World {
     }
 
     fn receive(&mut self, socket: SocketId, bytes: &[u8]) {
-        if self.sockets[socket].is_paused {
+        if self.sockets[socket].is_paused || !self.sockets[socket].unread.is_empty() {
             self.sockets[socket].unread.extend_from_slice(bytes);
         } else if let Some((shard, conn)) = self.sockets[socket].place {
             self.handle(shard, Event::Received { conn, bytes });
@@ -320,6 +320,9 @@ impl World {
             return;
         };
         self.sockets[socket].in_flight = None;
+        if why != CloseCause::HandedOver {
+            self.sockets[socket].unread.clear();
+        }
         let slots = &mut self.slots[shard];
         slots.sockets.remove(&(conn.index, conn.generation));
         slots.generations[conn.index as usize] += 1;
@@ -334,6 +337,7 @@ impl World {
             for shard in 0..self.shards.len() {
                 is_quiet &= !self.carry_out(shard);
             }
+            is_quiet &= !self.read_on();
             if is_quiet {
                 return;
             }
@@ -381,10 +385,6 @@ impl World {
         for reading in readings {
             if let Some(socket) = self.socket_of(shard, reading.conn) {
                 self.sockets[socket].is_paused = reading.paused;
-                if !reading.paused {
-                    let bytes = std::mem::take(&mut self.sockets[socket].unread);
-                    self.read(socket, &bytes);
-                }
             }
         }
         for handover in handovers {
@@ -415,6 +415,23 @@ impl World {
             }
         }
         !is_idle
+    }
+
+    /// What waited while its connection was paused, a bit at a time: it may be paused again.
+    fn read_on(&mut self) -> bool {
+        let mut has_read = false;
+        for socket in self.sockets() {
+            if self.sockets[socket].is_paused || self.sockets[socket].unread.is_empty() {
+                continue;
+            }
+            has_read = true;
+            let mut bytes = std::mem::take(&mut self.sockets[socket].unread);
+            if self.feed == Feed::Bytewise {
+                self.sockets[socket].unread = bytes.split_off(1);
+            }
+            self.read(socket, &bytes);
+        }
+        has_read
     }
 
     /// Bytes that waited.

@@ -3,7 +3,7 @@
 use super::value::{Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, PACKET_SIZE_MAX, Setting, TIB, U16_MAX, U32_MAX, range};
 use ringmq_core::codec::QoS;
-use ringmq_core::limits::{Redirect, ShareStrategy};
+use ringmq_core::limits::{RateExceeded, Redirect, ShareStrategy};
 use std::time::Duration;
 
 /// A row for a number in the limits.
@@ -83,6 +83,33 @@ pub const ROWS: &[Setting] = &[
         Kind::Count(range(0, U32_MAX)),
         "Most user properties of a CONNECT, a will or a message."
     ),
+    limit!(
+        message_rate_max as "message_rate_max",
+        "message-rate-max",
+        Kind::Count(range(0, 1_000_000_000)),
+        "Messages per second that one client may publish, after a burst of as many; 0 sets no bound."
+    ),
+    limit!(
+        byte_rate_max as "byte_rate_max",
+        "byte-rate-max",
+        Kind::Size(range(0, U32_MAX)),
+        "Bytes per second that one client may send, after a burst of as many; 0 sets no bound."
+    ),
+    Setting {
+        section: "limits",
+        key: "rate_exceeded",
+        flag: "rate-exceeded",
+        kind: Kind::Choice(&[RateExceeded::Slow.name(), RateExceeded::Disconnect.name()]),
+        auto: None,
+        help: "What happens to a client above `message_rate_max` or `byte_rate_max`: its socket is read \
+               less, which slows it down and loses nothing, or it is closed.",
+        get: |settings| Value::Text(settings.limits.rate_exceeded.name().to_owned()),
+        set: |settings, value| {
+            let word = value.text();
+            let named = RateExceeded::ALL.iter().find(|one| one.name() == word);
+            settings.limits.rate_exceeded = *named.expect("one of the words");
+        },
+    },
     limit!(
         keep_alive_max_s as "keep_alive_max",
         "keep-alive-max",
