@@ -12,20 +12,20 @@ use ringmq_core::auth::Access;
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{Shard, ShardConfig};
-use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
-use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
+use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts};
 use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
 use crate::listener::{self, Listener};
 use crate::reactor::{Core, Progress, Reactor, Shared};
 use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
+use crate::time::clock;
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
 
 /// What a broker is made with.
@@ -44,6 +44,10 @@ pub struct BrokerConfig {
     pub sys_interval: Duration,
     /// Who may connect.
     pub access: Access,
+    /// Who finds out what the shards cannot tell.
+    pub authenticators: Authenticators,
+    /// How much of the machine that may take.
+    pub auth: AuthServiceConfig,
     /// The size of each shard's ring.
     pub ring: RingConfig,
     /// Messages of other shards that wait for one shard. A shard that finds the inbox of another
@@ -63,6 +67,8 @@ impl Default for BrokerConfig {
             limits: Limits::default(),
             sys_interval: Duration::from_secs(10),
             access: Access::default(),
+            authenticators: Authenticators::default(),
+            auth: AuthServiceConfig::default(),
             ring: RingConfig::default(),
             inbox_messages_max: 64 * 1024,
             connections_max: 1_000_000,
@@ -77,6 +83,7 @@ pub struct Broker {
     stacks: Vec<Arc<Stack>>,
     terms_generation: Arc<AtomicU64>,
     inboxes: Arc<[Inbox]>,
+    auth: Arc<AuthService>,
     counters: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -122,11 +129,14 @@ impl Broker {
         let inboxes: Result<Arc<[Inbox]>, _> = (0..config.shards)
             .map(|_| Inbox::new(config.inbox_messages_max))
             .collect();
+        let inboxes = inboxes.map_err(|e| system_error("create an eventfd", e))?;
+        let auth = AuthService::start(config.auth, config.authenticators.clone(), &inboxes)?;
         let mut broker = Broker {
             endpoints,
             stacks,
             terms_generation: Arc::new(AtomicU64::new(0)),
-            inboxes: inboxes.map_err(|e| system_error("create an eventfd", e))?,
+            inboxes,
+            auth: Arc::new(auth),
             counters: Vec::new(),
             threads: Vec::new(),
         };
@@ -149,6 +159,7 @@ impl Broker {
                     connections_max: config.connections_max,
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
+                    auth: Arc::clone(&broker.auth),
                     counters,
                 },
             };
@@ -214,6 +225,16 @@ impl Broker {
         self.terms_generation.fetch_add(1, Ordering::Release);
         for inbox in self.inboxes.iter() {
             inbox.nudge();
+        }
+    }
+
+    /// Other users and rules, for all that happens from here on. Clients that would be let in no more
+    /// are told so and closed.
+    pub fn replace_access(&self, access: Access, authenticators: Authenticators) {
+        let access = Arc::new(access);
+        self.auth.replace(authenticators);
+        for inbox in self.inboxes.iter() {
+            inbox.replace_access(Arc::clone(&access));
         }
     }
 
@@ -445,15 +466,6 @@ fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpo
         }
     }
     Ok((by_shard, endpoints))
-}
-
-/// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by the
-/// vDSO, without a system call.
-fn clock() -> Instant {
-    let time = clock_gettime(ClockId::Boottime);
-    // Neither is negative: time since the boot.
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    Instant::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 /// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of the

@@ -99,7 +99,8 @@ impl CommandLine {
 pub fn help() -> String {
     let mut text = format!(
         "{}\n\n\
-         Usage: ringmq [--config FILE] [SETTING]...\n\n\
+         Usage: ringmq [--config FILE] [SETTING]...\n\
+         \x20      ringmq passwd [OPTION]... FILE USER\n\n\
          \x20 -c, --config FILE\n\
          \x20         Read settings from this TOML file. The command line wins over the file, the\n\
          \x20         file over the defaults\n\
@@ -112,7 +113,8 @@ pub fn help() -> String {
          \x20 -V, --version\n\
          \x20         Print the version\n\n\
          Sizes are bytes or have a unit (B, KiB, MiB, GiB, TiB); times are seconds or have a unit\n\
-         (ms, s, m, h, d). A change takes effect at the next start.\n",
+         (ms, s, m, h, d). A running broker takes on files of users and certificates, and the\n\
+         settings that name them, when they change or at SIGHUP; all else at the next start.\n",
         version_line()
     );
     for (section, about) in SECTIONS {
@@ -129,6 +131,8 @@ pub fn help() -> String {
          \x20         Serve everybody on the network, without passwords\n\
          \x20 ringmq --listen mqtts://127.0.0.1:8883 --certificate server.pem --key server.key\n\
          \x20         Serve this machine by TLS\n\
+         \x20 ringmq passwd --create passwords alice && ringmq --password-file passwords\n\
+         \x20         Let those in who have a password; `ringmq passwd --help` says more\n\
          \x20 ringmq --print-config > ringmq.toml\n\
          \x20         Write a file to start from\n\n\
          Exit codes: 0 stopped as asked, 1 could not run, 2 wrong settings.\n",

@@ -7,7 +7,6 @@ pub mod listeners;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -17,7 +16,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 use listeners::Table;
 
 use crate::cli::{CommandLine, wrap};
-use crate::settings::value::{self, Complaint, Kind, Value};
+use crate::files::{self, What};
+use crate::settings::value::{self, Complaint, Items, Kind, Value};
 use crate::settings::{self, SECTIONS, Setting, Settings, TABLE};
 
 /// Settings, and where each came from.
@@ -79,7 +79,7 @@ impl Configuration {
             None => None,
             Some(path) => Some((
                 path.display().to_string(),
-                read_file(path).map_err(|problem| vec![problem])?,
+                files::read(path, What::Configuration).map_err(|problem| vec![problem])?,
             )),
         };
         let source = source.as_ref().map(|(name, text)| Source { name, text });
@@ -179,7 +179,7 @@ impl Configuration {
                             Some(row) => match read_toml(row, value) {
                                 Ok(read) => {
                                     let place = Place::Line(Box::new(source.place(value.span())));
-                                    self.apply(row, read, place);
+                                    self.apply(row, source.locate(row, read), place);
                                 }
                                 Err((span, complaint)) => {
                                     problems.push(source.problem(span, &row.name(), complaint));
@@ -300,6 +300,18 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// A path that is not absolute is seen from the folder of the file that names it.
+    fn locate(&self, row: &Setting, value: Value) -> Value {
+        let folder = Path::new(self.name).parent();
+        match (row.kind, value, folder) {
+            (Kind::List(Items::Paths), Value::List(paths), Some(folder)) => {
+                let locate = |path: String| folder.join(path).display().to_string();
+                Value::List(paths.into_iter().map(locate).collect())
+            }
+            (_, value, _) => value,
+        }
+    }
+
     fn problem(&self, span: Range<usize>, subject: &str, complaint: Complaint) -> Problem {
         Problem {
             place: Place::Line(Box::new(self.place(span))),
@@ -401,69 +413,6 @@ impl fmt::Display for Place {
             Place::File(file) => f.write_str(file),
             Place::Line(place) => write!(f, "{}:{}:{}", place.file, place.line, place.column),
         }
-    }
-}
-
-fn read_file(path: &Path) -> Result<String, Problem> {
-    let problem = |what: String, fix: &str| Problem {
-        place: Place::File(path.display().to_string()),
-        subject: "the configuration file".to_owned(),
-        what,
-        fix: fix.to_owned(),
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if metadata.is_dir() {
-        return Err(problem(
-            "is a directory".to_owned(),
-            "name a file in it: --config DIRECTORY/ringmq.toml",
-        ));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > FILE_SIZE_MAX {
-        let what = format!("is larger than {} KiB", FILE_SIZE_MAX / 1024);
-        return Err(problem(
-            what,
-            "check the path: no configuration is that large",
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..offset]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count()
-            + 1;
-        let what = format!("is not UTF-8: the first wrong byte is number {offset}, on line {line}");
-        problem(what, "save it as UTF-8")
-    })
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
-    let (what, fix) = match error.kind() {
-        std::io::ErrorKind::NotFound => (
-            "does not exist".to_owned(),
-            "check the path; `ringmq --print-config > FILE` writes one".to_owned(),
-        ),
-        std::io::ErrorKind::PermissionDenied => (
-            "may not be read by this user".to_owned(),
-            format!(
-                "give the user of the broker access: chmod a+r {}",
-                path.display()
-            ),
-        ),
-        _ => (
-            format!("cannot be read: {error}"),
-            "check the path".to_owned(),
-        ),
-    };
-    Problem {
-        place: Place::File(path.display().to_string()),
-        subject: "the configuration file".to_owned(),
-        what,
-        fix,
     }
 }
 
@@ -584,9 +533,6 @@ const COMMENT_COLUMNS: usize = 90;
 
 /// More problems than these are one problem: the wrong file.
 const PROBLEMS_MAX: usize = 10;
-
-/// A configuration has a few KiB; this keeps `--config /dev/sda` from filling the memory.
-const FILE_SIZE_MAX: u64 = 1 << 20;
 
 const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;
 
@@ -723,7 +669,7 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
+                "the sections are network, auth, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",
@@ -808,7 +754,7 @@ mod tests {
             (
                 "[network]\nlisten = \"0.0.0.0:1883\"",
                 "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and clients need no password",
-                "listen on 127.0.0.1:1883, or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]. There are no passwords yet",
+                "listen on 127.0.0.1:1883; or name a password file: --password-file FILE, or password_file under [auth]; or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
@@ -828,7 +774,7 @@ mod tests {
             (
                 "[[listener]]\nlisten = \"ws://0.0.0.0:1\"",
                 "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and clients need no password",
-                "listen on 127.0.0.1:1, or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]. There are no passwords yet",
+                "listen on 127.0.0.1:1; or name a password file: --password-file FILE, or password_file under [auth]; or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[[listener]]\nlisten = \"127.0.0.1:1\"\ncertificate = \"x\"",

@@ -73,6 +73,8 @@ counters! {
     short_sends,
     /// Connections that were read no more, because they did not take their answers.
     reads_paused,
+    /// Clients that were not let in, because too many waited to be found out about.
+    auth_overflows,
     /// Receives that found no free buffer.
     buffers_exhausted,
     /// Times that the completion queue was too small.

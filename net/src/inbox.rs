@@ -11,9 +11,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use ringmq_core::ids::ShardId;
+use ringmq_core::auth::{Access, Verdict};
+use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -34,6 +37,8 @@ pub(crate) enum Mail {
     },
     /// A connection whose home is here.
     Connection(Box<Moved>),
+    /// Who a client turned out to be.
+    Decided { conn: ConnId, verdict: Verdict },
 }
 
 /// A connection between two shards.
@@ -59,6 +64,9 @@ pub(crate) struct Inbox {
     /// awake and just about to announce that it sleeps.
     nudged: AtomicBool,
     shutdown: AtomicBool,
+    /// Set while `access` holds something.
+    has_access: AtomicBool,
+    access: Mutex<Option<Arc<Access>>>,
     wakeup: OwnedFd,
 }
 
@@ -72,6 +80,8 @@ impl Inbox {
             refused: AtomicU64::new(0),
             nudged: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
+            has_access: AtomicBool::new(false),
+            access: Mutex::default(),
             wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
     }
@@ -99,8 +109,37 @@ impl Inbox {
         });
         sent.map_err(|mail| match mail {
             Mail::Connection(moved) => moved,
-            Mail::Messages { .. } => unreachable!("a connection was sent"),
+            Mail::Messages { .. } | Mail::Decided { .. } => unreachable!("a connection was sent"),
         })
+    }
+
+    /// Delivers a verdict, or gives it back. Nobody is woken when there is room.
+    pub(crate) fn decide(&self, conn: ConnId, verdict: Verdict) -> Result<(), Verdict> {
+        let decided = self.push(Mail::Decided { conn, verdict });
+        decided.map_err(|mail| match mail {
+            Mail::Decided { verdict, .. } => verdict,
+            Mail::Messages { .. } | Mail::Connection(_) => unreachable!("a verdict was sent"),
+        })
+    }
+
+    /// Tells the reader who may connect from here on, however full the inbox is. Of two that it has
+    /// not seen it sees the later one.
+    pub(crate) fn replace_access(&self, access: Arc<Access>) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
+        self.has_access.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Reader: who may connect from here on, if that has changed.
+    pub(crate) fn take_access(&self) -> Option<Arc<Access>> {
+        if !self.has_access.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.has_access.swap(false, Ordering::Acquire);
+        self.access
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {

@@ -6,6 +6,7 @@
 //! Unsafe code is in `ring` and `buffers` alone.
 #![deny(unsafe_code)]
 
+pub mod auth;
 mod broker;
 #[allow(unsafe_code)]
 mod buffers;
@@ -19,6 +20,7 @@ mod reactor;
 #[allow(unsafe_code)]
 pub mod ring;
 mod slot;
+mod time;
 pub mod transport;
 
 pub use broker::{Broker, BrokerConfig, TlsReload};

@@ -8,10 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod cli;
 mod config;
+mod files;
 mod log;
+mod passwd;
 mod probe;
+mod reload;
 mod settings;
 mod start;
 
@@ -21,9 +25,17 @@ use std::process::ExitCode;
 
 use cli::{Action, CommandLine};
 use config::{Configuration, Problem, count};
+use start::Failure;
 
 fn main() -> ExitCode {
-    let line = match CommandLine::parse(std::env::args_os().skip(1)) {
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.next_if(|arg| arg == "passwd").is_some() {
+        return match passwd::run(args) {
+            Ok(said) => say(&said),
+            Err(problem) => refuse(&[problem]),
+        };
+    }
+    let line = match CommandLine::parse(args) {
         Ok(line) => line,
         Err(problem) => return refuse(&[problem]),
     };
@@ -37,10 +49,14 @@ fn main() -> ExitCode {
         Err(problems) => return refuse(&problems),
     };
     match line.action {
-        Action::CheckConfig => say(&check_report(&line, &configuration)),
+        Action::CheckConfig => match access::check(&configuration.settings) {
+            Ok(()) => say(&check_report(&line, &configuration)),
+            Err(problems) => refuse(&problems),
+        },
         Action::PrintConfig => say(&configuration.to_toml()),
-        Action::Run | Action::Help | Action::Version => match start::run(&configuration.settings) {
+        Action::Run | Action::Help | Action::Version => match start::run(line, &configuration) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Settings(problems)) => refuse(&problems),
             Err(failure) => {
                 complain(&failure);
                 ExitCode::FAILURE

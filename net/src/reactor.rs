@@ -33,11 +33,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use ringmq_core::auth::Verdict;
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Event, Outbox, Shard};
 use ringmq_core::time::Instant;
 
+use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, count};
 use crate::inbox::{Inbox, Mail, Moved};
 use crate::listener::{Accepting, Listener};
@@ -94,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
     pub(crate) terms_generation: Arc<AtomicU64>,
+    /// Finds out who clients are.
+    pub(crate) auth: Arc<AuthService>,
     /// Where this shard publishes its counters.
     pub(crate) counters: Arc<Counters>,
 }
@@ -207,6 +211,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.advance_handshakes(now);
         self.recheck_terms(now);
         self.check_deadlines(now);
+        self.ask_who_they_are(now);
         self.flush_posts();
         self.transmit_all(now);
         self.close_requested(now);
@@ -322,10 +327,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// completions of different sockets in no such order: so the ring is reaped once more between
     /// taking the one and handling it.
     fn take_mail(&mut self, now: Instant) {
+        if let Some(access) = self.inbox().take_access() {
+            let event = Event::AccessReplaced { access };
+            self.core.handle(now, event, &mut self.outbox);
+        }
         let mails: Vec<Mail> = (0..MAIL_MAX).map_while(|_| self.inbox().take()).collect();
         let first = std::mem::take(&mut self.first);
-        let is_handover = |mail: &Mail| matches!(mail, Mail::Connection(_));
-        if !first.is_empty() || mails.iter().any(is_handover) {
+        // The verdict on a CONNECT lets it take effect.
+        let is_connect = |mail: &Mail| match mail {
+            Mail::Connection(_) | Mail::Decided { .. } => true,
+            Mail::Messages { .. } => false,
+        };
+        if !first.is_empty() || mails.iter().any(is_connect) {
             self.submit();
             self.take_completions(now);
         }
@@ -343,6 +356,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                     }
                 }
                 Mail::Connection(moved) => self.adopt(now, *moved),
+                Mail::Decided { conn, verdict } => {
+                    let event = Event::AuthDecided { conn, verdict };
+                    self.core.handle(now, event, &mut self.outbox);
+                }
             }
         }
         if taken {
@@ -361,6 +378,20 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         self.cut_overdue_flushes(now);
         self.cut_all_if_overdue(now);
+    }
+
+    /// Hands on what the core wants to know of its clients. When too many ask, nobody can tell.
+    fn ask_who_they_are(&mut self, now: Instant) {
+        for request in std::mem::take(&mut self.outbox.auth_requests) {
+            if let Err(request) = self.shared.auth.ask(self.id, request) {
+                count!(self.counts, auth_overflows);
+                let event = Event::AuthDecided {
+                    conn: request.conn,
+                    verdict: Verdict::Unavailable,
+                };
+                self.core.handle(now, event, &mut self.outbox);
+            }
+        }
     }
 
     /// Tells the core what the reactor has counted, for `$SYS`, unless it was told a moment ago.
@@ -385,7 +416,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || !(self.sent.is_empty() && self.first.is_empty() && outbox.readings.is_empty())
             || !(self.rearm.is_empty() || self.stalled)
             || !(self.handshakes.is_empty() || self.stalled)
-            || !self.rechecks.is_empty()
+            || !(self.rechecks.is_empty() && outbox.auth_requests.is_empty())
     }
 
     /// Sets the timer for the next deadline, unless it fires before that anyway. Only a parked

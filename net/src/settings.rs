@@ -11,6 +11,7 @@
 //!
 //! Not here: where values come from (`cli.rs`, `config.rs`).
 
+pub mod auth;
 mod limits;
 pub mod listen;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
 use ringmq::{BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
@@ -36,8 +38,10 @@ pub struct Settings {
     pub layers: Layers,
     /// Listeners with layers of their own.
     pub listeners: Vec<ListenerTable>,
-    /// Lets clients in without a password, from other machines too.
+    /// Lets clients in that show no credentials, from other machines too.
     pub allow_anonymous: bool,
+    /// Who may connect, and what they may do.
+    pub auth: AuthSettings,
     /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
     pub connections_max: Option<u32>,
     /// Shards; `None`: one per core.
@@ -66,6 +70,7 @@ impl Default for Settings {
             layers: Layers::default(),
             listeners: Vec::new(),
             allow_anonymous: false,
+            auth: AuthSettings::default(),
             connections_max: None,
             shards: None,
             cores: None,
@@ -135,6 +140,16 @@ impl Setting {
         }
     }
 
+    /// A running broker does not take a new value on.
+    pub fn needs_restart(&self) -> bool {
+        let is_reloaded = match self.section {
+            "auth" => self.kind == Kind::List(Items::Paths),
+            "tls" => true,
+            _ => self.flag == "allow-anonymous",
+        };
+        !is_reloaded
+    }
+
     /// Reads what a user wrote.
     pub fn parse(&self, text: &str) -> Result<Value, value::Complaint> {
         if self.auto.is_some() && text == "auto" {
@@ -147,6 +162,7 @@ impl Setting {
 /// The sections of the file, in order, each with what it is about.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("network", "Where clients connect"),
+    ("auth", "Who may connect"),
     ("tls", "TLS, for addresses with mqtts:// or wss://"),
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
@@ -159,6 +175,22 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "Shared subscriptions: groups that share what a filter matches",
     ),
 ];
+
+/// A row for paths of files.
+macro_rules! files {
+    ($section:literal, $key:literal, $flag:literal, $($field:ident).+, $help:literal) => {
+        Setting {
+            section: $section,
+            key: $key,
+            flag: $flag,
+            kind: Kind::List(Items::Paths),
+            auto: None,
+            help: $help,
+            get: |settings| paths(&settings.$($field).+),
+            set: |settings, value| settings.$($field).+ = to_paths(value),
+        }
+    };
+}
 
 /// All settings, section by section.
 pub static TABLE: &[Setting] = &JOINED;
@@ -196,8 +228,8 @@ const BASE: &[Setting] = &[
         flag: "allow-anonymous",
         kind: Kind::Switch,
         auto: None,
-        help: "Let everybody who reaches the broker in, without a password. Needed to listen on an \
-               address that other machines can reach.",
+        help: "Let clients in that show no credentials. Without any authentication, this is needed to \
+               listen on an address that other machines can reach.",
         get: |settings| Value::Switch(settings.allow_anonymous),
         set: |settings, value| settings.allow_anonymous = value.switch(),
     },
@@ -218,29 +250,65 @@ const BASE: &[Setting] = &[
             settings.connections_max = number.map(|n| n.try_into().expect(IN_RANGE));
         },
     },
+    files!(
+        "auth",
+        "password_file",
+        "password-file",
+        auth.password_files,
+        "Users and the hashes of their passwords, as Mosquitto has them; `ringmq passwd` writes such \
+         a file. Clients have to show a user name and its password then. A path in the file is seen \
+         from the folder of the file."
+    ),
+    files!(
+        "auth",
+        "scram_file",
+        "scram-file",
+        auth.scram_files,
+        "Users who may log in by SCRAM-SHA-256, the authentication method of MQTT 5.0 by which no \
+         password crosses the network; `ringmq passwd --scram` writes such a file."
+    ),
     Setting {
-        section: "tls",
-        key: "certificate",
-        flag: "certificate",
-        kind: Kind::List(Items::Paths),
+        section: "auth",
+        key: "threads",
+        flag: "auth-threads",
+        kind: Kind::Count(range(1, 64)),
         auto: None,
-        help: "Certificate of the broker in PEM, followed by those of the CAs between it and the \
-               root. With several files, a client gets the one for the host name that it asks for \
-               (SNI), others the first.",
-        get: |settings| paths(&settings.layers.tls.certificates),
-        set: |settings, value| settings.layers.tls.certificates = to_paths(value),
+        help: "Threads that check passwords, beside those of the shards.",
+        get: |settings| Value::Number(settings.auth.service.threads as u64),
+        set: |settings, value| {
+            settings.auth.service.threads = value.number().try_into().expect(IN_RANGE);
+        },
     },
     Setting {
-        section: "tls",
-        key: "key",
-        flag: "key",
-        kind: Kind::List(Items::Paths),
+        section: "auth",
+        key: "waiting_max",
+        flag: "auth-waiting-max",
+        kind: Kind::Count(range(1, 1_000_000)),
         auto: None,
-        help: "Private key of the certificate in PEM, without a passphrase; with several, in the \
-               order of the certificates.",
-        get: |settings| paths(&settings.layers.tls.keys),
-        set: |settings, value| settings.layers.tls.keys = to_paths(value),
+        help: "Clients that may wait for these threads. Those beyond it are told that the server is \
+               unavailable.",
+        get: |settings| Value::Number(settings.auth.service.queue_max as u64),
+        set: |settings, value| {
+            settings.auth.service.queue_max = value.number().try_into().expect(IN_RANGE);
+        },
     },
+    files!(
+        "tls",
+        "certificate",
+        "certificate",
+        layers.tls.certificates,
+        "Certificate of the broker in PEM, followed by those of the CAs between it and the \
+         root. With several files, a client gets the one for the host name that it asks for \
+         (SNI), others the first."
+    ),
+    files!(
+        "tls",
+        "key",
+        "key",
+        layers.tls.keys,
+        "Private key of the certificate in PEM, without a passphrase; with several, in the \
+         order of the certificates."
+    ),
     Setting {
         section: "tls",
         key: "client_certificate",
@@ -256,27 +324,21 @@ const BASE: &[Setting] = &[
             settings.layers.tls.client_certificate = listen::demand_of(&value.text());
         },
     },
-    Setting {
-        section: "tls",
-        key: "client_ca",
-        flag: "client-ca",
-        kind: Kind::List(Items::Paths),
-        auto: None,
-        help: "CA certificates in PEM that client certificates have to come from.",
-        get: |settings| paths(&settings.layers.tls.client_cas),
-        set: |settings, value| settings.layers.tls.client_cas = to_paths(value),
-    },
-    Setting {
-        section: "tls",
-        key: "client_crl",
-        flag: "client-crl",
-        kind: Kind::List(Items::Paths),
-        auto: None,
-        help: "Revocation lists in PEM of these CAs. With one or more, every client certificate \
-               has to come from a CA that has a valid list among them.",
-        get: |settings| paths(&settings.layers.tls.client_crls),
-        set: |settings, value| settings.layers.tls.client_crls = to_paths(value),
-    },
+    files!(
+        "tls",
+        "client_ca",
+        "client-ca",
+        layers.tls.client_cas,
+        "CA certificates in PEM that client certificates have to come from."
+    ),
+    files!(
+        "tls",
+        "client_crl",
+        "client-crl",
+        layers.tls.client_crls,
+        "Revocation lists in PEM of these CAs. With one or more, every client certificate \
+         has to come from a CA that has a valid list among them."
+    ),
     Setting {
         section: "tls",
         key: "identity",
@@ -534,6 +596,7 @@ const PACKET_SIZE_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
+    use ringmq::auth::AuthServiceConfig;
     use ringmq::transport::TlsFiles;
 
     use super::*;
@@ -562,6 +625,16 @@ mod tests {
             // Tables of the file, made of the rows of the layers.
             listeners: _,
             allow_anonymous: _,
+            auth:
+                AuthSettings {
+                    password_files: _,
+                    scram_files: _,
+                    service:
+                        AuthServiceConfig {
+                            threads: _,
+                            queue_max: _,
+                        },
+                },
             connections_max: _,
             shards: _,
             cores: _,
@@ -615,7 +688,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 23 + 35);
+        assert_eq!(TABLE.len(), 27 + 35);
     }
 
     #[test]

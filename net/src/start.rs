@@ -3,25 +3,30 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ringmq::{Broker, BrokerConfig, Endpoint, StartError};
-use ringmq_core::auth::Access;
+use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
-use crate::config::count;
+use crate::access::{self, Loaded};
+use crate::cli::CommandLine;
+use crate::config::{Configuration, Problem, count};
 use crate::log::Log;
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan, show_cores};
+use crate::reload::{LOOK_INTERVAL, Reload};
 use crate::settings::listen::{Listen, Scheme};
 use crate::settings::{self, Settings};
 
 /// Why the broker could not run.
 #[derive(Debug)]
 pub enum Failure {
+    /// A file that the settings name cannot be used.
+    Settings(Vec<Problem>),
     /// The machine does not let it.
     Machine(Vec<Finding>),
     /// The log or the signals could not be set up.
@@ -31,17 +36,27 @@ pub enum Failure {
 }
 
 /// Runs the broker until a signal ends it.
-pub fn run(settings: &Settings) -> Result<(), Failure> {
+pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failure> {
+    let settings = &configuration.settings;
+    let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
+    let access = access::load(&settings.auth, settings.allow_anonymous, key);
+    let access = access.map_err(Failure::Settings)?;
+    let reload = Reload::new(line, settings.clone(), key);
     // Before the first thread, so that all of them leave the signals to the one that waits.
-    let stop = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
+    let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
     let log = Log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
-    let ended = serve(settings, &stop);
+    let ended = serve(settings, access, reload, &requests);
     log.finish();
     ended
 }
 
-fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failure> {
+fn serve(
+    settings: &Settings,
+    access: Loaded,
+    mut reload: Reload,
+    requests: &Receiver<Request>,
+) -> Result<(), Failure> {
     raise_limits();
     let tcp = settings
         .all_listeners()
@@ -54,7 +69,8 @@ fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failu
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
     }
-    let broker = Broker::start(&broker_config(settings, &plan)).map_err(Failure::Start)?;
+    let config = broker_config(settings, access, &plan);
+    let broker = Broker::start(&config).map_err(Failure::Start)?;
     let listens: Vec<Listen> = settings
         .all_listeners()
         .zip(broker.endpoints())
@@ -72,9 +88,17 @@ fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failu
     );
     // Nobody has to read it: a closed stdout is no failure.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
-    // The watching thread outlives this one, so the channel does not close before a signal came.
-    if let Ok(signal) = stop.recv() {
-        info!(signal, "stopping");
+    loop {
+        match requests.recv_timeout(LOOK_INTERVAL) {
+            Ok(Request::Reload) => reload.run(&broker, "SIGHUP"),
+            Err(RecvTimeoutError::Timeout) => reload.look(&broker),
+            Ok(Request::Stop(signal)) => {
+                info!(signal, "stopping");
+                break;
+            }
+            // The watching thread outlives this one, so the channel does not close before.
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
     broker.shutdown();
     broker.join();
@@ -82,18 +106,25 @@ fn serve(settings: &Settings, stop: &Receiver<&'static str>) -> Result<(), Failu
     Ok(())
 }
 
-/// Yields the signal that asks the broker to stop. A second one ends the process at once, and so
-/// does an end that takes too long.
-fn watch_signals() -> io::Result<Receiver<&'static str>> {
+/// What a signal asks for.
+enum Request {
+    Stop(&'static str),
+    Reload,
+}
+
+/// Yields what signals ask for. A second one to stop ends the process at once, and so does an end that
+/// takes too long.
+fn watch_signals() -> io::Result<Receiver<Request>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (stop, stopped) = channel();
+    let (sender, requests) = channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut stopping = false;
             for signal in signals.forever() {
+                // The other end is gone only when the process ends anyway.
                 match signal {
-                    SIGHUP => warn!("SIGHUP: settings are read at the start only, restart for it"),
+                    SIGHUP => drop(sender.send(Request::Reload)),
                     _ if stopping => std::process::exit(128 + signal),
                     _ => {
                         stopping = true;
@@ -103,13 +134,12 @@ fn watch_signals() -> io::Result<Receiver<&'static str>> {
                         } else {
                             "SIGTERM"
                         };
-                        // The other end is gone only when the process ends anyway.
-                        let _ = stop.send(name);
+                        let _ = sender.send(Request::Stop(name));
                     }
                 }
             }
         })?;
-    Ok(stopped)
+    Ok(requests)
 }
 
 /// Without this thread a stuck shard would keep the process; without the thread it still ends.
@@ -127,14 +157,26 @@ fn start_deadline() {
         });
 }
 
-fn broker_config(settings: &Settings, plan: &Plan) -> BrokerConfig {
+/// Of this process alone.
+fn random_key() -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    let filled = getrandom(&mut key, GetRandomFlags::empty())?;
+    match filled == key.len() {
+        true => Ok(key),
+        false => Err(io::Error::other("the kernel gave less than was asked for")),
+    }
+}
+
+fn broker_config(settings: &Settings, access: Loaded, plan: &Plan) -> BrokerConfig {
     BrokerConfig {
         listen: settings.listener_configs(),
         shards: plan.shards,
         cores: plan.cores.clone(),
         limits: settings.limits.clone(),
         sys_interval: settings.sys_interval,
-        access: Access::default(),
+        access: access.access,
+        authenticators: access.authenticators,
+        auth: settings.auth.service,
         ring: settings.ring,
         inbox_messages_max: settings.inbox_messages_max,
         connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),
@@ -149,12 +191,17 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
         row.show(&(row.get)(settings))
     };
     let mut text = format!(
-        "ringmq {} listens on {} for MQTT 3.1.1 and 5.0, without passwords\n\
+        "ringmq {} listens on {} for MQTT 3.1.1 and 5.0, {}\n\
          {} {}, room for {} connections\n\
          limits: packets of {}; per client {} messages or {} queued, {} subscriptions; \
          sessions kept {}\n",
         env!("CARGO_PKG_VERSION"),
         shown.join(", "),
+        match (settings.auth.is_on(), settings.allow_anonymous) {
+            (true, false) => "with passwords",
+            (true, true) => "with passwords, also for anybody",
+            (false, _) => "without passwords",
+        },
         count(plan.shards, "shard"),
         match plan.cores[..] {
             [] => "on shared cores".to_owned(),
@@ -197,6 +244,10 @@ fn reachable(ip: IpAddr) -> IpAddr {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Settings(problems) => {
+                let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&shown.join("\n"))
+            }
             Failure::Machine(findings) => {
                 f.write_str("cannot start")?;
                 for Finding { what, fix } in findings {

@@ -369,7 +369,7 @@ fn a_hangup_does_not_end_the_broker() {
     broker.signal(Signal::TERM);
     let (code, log) = broker.end();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("restart"), "{log}");
+    assert!(log.contains("reloaded"), "{log}");
 }
 
 #[test]

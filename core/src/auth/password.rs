@@ -132,6 +132,22 @@ impl Passwords {
         Ok(Passwords::of(users.collect()))
     }
 
+    /// Adds those of another file.
+    ///
+    /// # Errors
+    /// Somebody is in both: gives the name, and nothing is changed.
+    pub fn extend(&mut self, other: Passwords) -> Result<(), Box<str>> {
+        let mut users = other.users.iter();
+        if let Some((user, _)) = users.find(|(user, _)| self.find(user).is_some()) {
+            return Err(user.clone());
+        }
+        let mut users = std::mem::take(&mut self.users);
+        users.extend(other.users);
+        users.sort_by(|(a, _), (b, _)| a.cmp(b));
+        *self = Passwords::of(users);
+        Ok(())
+    }
+
     fn of(users: Vec<(Box<str>, Password)>) -> Passwords {
         let mut key = Sha256::new();
         for (_, password) in &users {

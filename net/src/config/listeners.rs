@@ -97,7 +97,7 @@ fn read_table(
                         continue;
                     };
                     match read_toml(row, value) {
-                        Ok(read) => given.push((row, read)),
+                        Ok(read) => given.push((row, source.locate(row, read))),
                         Err((span, complaint)) => {
                             let subject = format!("listener.{}", row.name());
                             problems.push(source.problem(span, &subject, complaint));
@@ -192,7 +192,8 @@ fn places<'a>(settings: &Settings, tables: &'a [Table], own: &'a Place) -> Vec<&
 
 /// An address that would let the whole network in.
 fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
-    if listen.is_local() || settings.allow_anonymous || listen.has_certificates(layers) {
+    let is_guarded = settings.auth.is_on() || listen.has_certificates(layers);
+    if listen.is_local() || settings.allow_anonymous || is_guarded {
         return None;
     }
     let port = match &listen.endpoint {
@@ -202,8 +203,9 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
     Some(Complaint::new(
         format!("names {listen}, which other machines may reach, and clients need no password"),
         format!(
-            "listen on 127.0.0.1:{port}, or let everybody in: --allow-anonymous, or \
-             allow_anonymous = true under [network]. There are no passwords yet"
+            "listen on 127.0.0.1:{port}; or name a password file: --password-file FILE, or \
+             password_file under [auth]; or let everybody in: --allow-anonymous, or \
+             allow_anonymous = true under [network]"
         ),
     ))
 }

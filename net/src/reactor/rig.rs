@@ -13,6 +13,7 @@ use ringmq_core::shard::ShardMsg;
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor, Shared};
+use crate::auth::AuthService;
 use crate::buffers::Lease;
 use crate::counters::Counters;
 use crate::flight::Flight;
@@ -37,6 +38,7 @@ impl<C: Core> Rig<C> {
             connections_max: count,
             partial_bytes_max: u64::MAX,
             terms_generation: Arc::default(),
+            auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
         };
         let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
@@ -110,7 +112,7 @@ impl Mailbox {
     pub fn take(&self) -> Option<Vec<ShardMsg>> {
         match self.0.take()? {
             Mail::Messages { messages, .. } => Some(messages),
-            Mail::Connection(_) => unreachable!("nobody sends one"),
+            Mail::Connection(_) | Mail::Decided { .. } => unreachable!("nobody sends one"),
         }
     }
 

@@ -15,6 +15,7 @@ use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::{Core, Progress, Reactor, Shared};
+use crate::auth::AuthService;
 use crate::buffers::Lease;
 use crate::counters::Counters;
 use crate::flight::Flight;
@@ -170,6 +171,7 @@ impl Bench {
             connections_max: 3,
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
+            auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
         };
         let listeners = vec![Listener::new(socket(), Arc::new(Stack::plain()))];

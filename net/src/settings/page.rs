@@ -26,9 +26,14 @@ fn page() -> String {
                 None => format!("`{}`", row.kind.show_toml(&row.default_value())),
             };
             let (key, flag, help) = (row.key, row.flag, row.help);
+            let reload = if row.needs_restart() {
+                ""
+            } else {
+                " *Reload.*"
+            };
             let _ = writeln!(
                 text,
-                "| `{key}` | `--{flag}` | {value} | {default} | {help} |"
+                "| `{key}` | `--{flag}` | {value} | {default} | {help}{reload} |"
             );
         }
     }
@@ -51,6 +56,10 @@ const INTRODUCTION: &str = "\
 
 <!-- Written by a test from the table in net/src/settings.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_settings -->
+
+Settings marked *Reload* are taken on by a running broker when the file changes, or at SIGHUP, all of them
+or, if anything is wrong, none; so are the files that they name. All others need a restart, and the log
+says so.
 
 Settings come from the command line and from a TOML file named with `--config`. The command line wins
 over the file, the file over the defaults. There is no file that is read by itself, and no environment

@@ -1,0 +1,167 @@
+//! From settings to who may connect: reads the files of users.
+//!
+//! All problems of all files are found at once, and nothing half-read is ever used.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ringmq::auth::{Authenticator, Authenticators, PasswordFile};
+use ringmq_core::auth::{Access, PasswordFault, Passwords, ScramCredential, ScramUsers};
+
+use crate::config::{Place, Problem};
+use crate::files::{self, What};
+use crate::settings::Settings;
+use crate::settings::auth::AuthSettings;
+
+/// What the broker is told of users.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the shards.
+    pub access: Access,
+    /// For the threads beside them.
+    pub authenticators: Authenticators,
+}
+
+/// Reads the files. `key` is random, and the same as long as the process lives.
+pub fn load(
+    settings: &AuthSettings,
+    allow_anonymous: bool,
+    key: [u8; 32],
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let passwords = read_passwords(settings, &mut problems);
+    let scram = read_scram(settings, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let passwords = Arc::new(passwords);
+    let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
+    if !passwords.is_empty() {
+        authenticators.push(Arc::new(PasswordFile::new(Arc::clone(&passwords), key)));
+    }
+    let access = Access {
+        // Without users there is nothing to show: then the listeners are local, or everybody is welcome.
+        allow_anonymous: allow_anonymous || !settings.is_on(),
+        asks_shell: !authenticators.is_empty(),
+        passwords,
+        scram: Arc::new(scram),
+    };
+    Ok(Loaded {
+        access,
+        authenticators: Authenticators(authenticators),
+    })
+}
+
+/// Whether the files could be used.
+pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
+    load(&settings.auth, settings.allow_anonymous, [0; 32]).map(|_| ())
+}
+
+fn read_passwords(settings: &AuthSettings, problems: &mut Vec<Problem>) -> Passwords {
+    let mut all = Passwords::default();
+    for path in &settings.password_files {
+        let text = match files::read(path, What::PasswordFile) {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        match Passwords::parse(&text) {
+            Ok(some) => {
+                if let Err(user) = all.extend(some) {
+                    problems.push(twice(path, &user));
+                }
+            }
+            Err(error) if error.line == 0 => problems.push(empty(path)),
+            Err(error) => problems.push(Problem {
+                place: line_of(path, error.line),
+                // Never the line itself: what stands there may be a password.
+                subject: "the line".to_owned(),
+                what: error.fault.to_string(),
+                fix: password_fix(error.fault, path),
+            }),
+        }
+    }
+    all
+}
+
+fn password_fix(fault: PasswordFault, path: &Path) -> String {
+    match fault {
+        PasswordFault::Repeated => "remove one of the two lines".to_owned(),
+        PasswordFault::Empty
+        | PasswordFault::NoColon
+        | PasswordFault::UserName
+        | PasswordFault::NotHashed
+        | PasswordFault::Method
+        | PasswordFault::Fields
+        | PasswordFault::Parameters
+        | PasswordFault::Salt
+        | PasswordFault::Hash => format!(
+            "remove it, and enter the user with `ringmq passwd {} USER`",
+            path.display()
+        ),
+    }
+}
+
+fn read_scram(settings: &AuthSettings, problems: &mut Vec<Problem>) -> ScramUsers {
+    let mut all = ScramUsers::default();
+    for path in &settings.scram_files {
+        let text = match files::read(path, What::ScramFile) {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let before = all.len();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_end();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match ScramCredential::parse_line(line) {
+                Ok((user, credential)) => {
+                    if !all.insert(user, credential) {
+                        problems.push(twice(path, user));
+                    }
+                }
+                Err(error) => problems.push(Problem {
+                    place: line_of(path, index + 1),
+                    subject: "the line is wrong:".to_owned(),
+                    what: error.to_string(),
+                    fix: format!(
+                        "remove it, and enter the user with `ringmq passwd --scram {} USER`",
+                        path.display()
+                    ),
+                }),
+            }
+        }
+        if all.len() == before && problems.is_empty() {
+            problems.push(empty(path));
+        }
+    }
+    all
+}
+
+fn line_of(path: &Path, line: usize) -> Place {
+    Place::File(format!("{}:{line}", path.display()))
+}
+
+fn empty(path: &Path) -> Problem {
+    Problem {
+        place: Place::File(path.display().to_string()),
+        subject: "the file".to_owned(),
+        what: "has no user in it: nobody could connect".to_owned(),
+        fix: format!("enter one with `ringmq passwd {} USER`", path.display()),
+    }
+}
+
+fn twice(path: &Path, user: &str) -> Problem {
+    Problem {
+        place: Place::File(path.display().to_string()),
+        subject: format!("the user `{}`", user.escape_debug()),
+        what: "is entered twice".to_owned(),
+        fix: "remove one of the two lines".to_owned(),
+    }
+}

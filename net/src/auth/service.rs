@@ -1,0 +1,235 @@
+//! The threads that ask the authenticators.
+//!
+//! Invariants:
+//! - every request that was taken is answered once, or its time was up before anybody looked at it.
+//! - at most `queue_max` requests wait; one that finds no place is answered by its reactor.
+//!
+//! The threads are nice: where they share cores with the shards, clients that are in go first.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use ringmq_core::auth::{AuthRequest, Verdict};
+use ringmq_core::ids::ShardId;
+use tracing::warn;
+
+use super::Authenticators;
+use crate::error::{StartError, system_error};
+use crate::inbox::Inbox;
+use crate::time::clock;
+
+/// How much of the machine authentication may take.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthServiceConfig {
+    /// Threads, each for one request at a time.
+    pub threads: usize,
+    /// Requests that may wait for a thread.
+    pub queue_max: usize,
+}
+
+impl Default for AuthServiceConfig {
+    fn default() -> AuthServiceConfig {
+        AuthServiceConfig {
+            threads: 1,
+            queue_max: 1024,
+        }
+    }
+}
+
+/// Takes requests of all shards.
+#[derive(Debug)]
+pub(crate) struct AuthService {
+    queue: Sender<Job>,
+    authenticators: Arc<ArcSwap<Authenticators>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    shard: ShardId,
+    request: AuthRequest,
+}
+
+impl AuthService {
+    /// Starts the threads. They end when the service is dropped.
+    pub(crate) fn start(
+        config: AuthServiceConfig,
+        authenticators: Authenticators,
+        inboxes: &Arc<[Inbox]>,
+    ) -> Result<AuthService, StartError> {
+        let (queue, jobs) = bounded(config.queue_max.max(1));
+        let authenticators = Arc::new(ArcSwap::from_pointee(authenticators));
+        for index in 0..config.threads.max(1) {
+            let worker = Worker {
+                jobs: jobs.clone(),
+                authenticators: Arc::clone(&authenticators),
+                inboxes: Arc::clone(inboxes),
+            };
+            thread::Builder::new()
+                .name(format!("auth-{index}"))
+                .spawn(move || worker.run())
+                .map_err(|error| system_error("start a thread", error))?;
+        }
+        Ok(AuthService {
+            queue,
+            authenticators,
+        })
+    }
+
+    /// A service that never has room.
+    pub(crate) fn closed() -> AuthService {
+        let (queue, _) = bounded(1);
+        AuthService {
+            queue,
+            authenticators: Arc::default(),
+        }
+    }
+
+    /// Takes a request in, or gives it back if there is no room.
+    pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), AuthRequest> {
+        let job = Job { shard, request };
+        self.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.request,
+        })
+    }
+
+    /// From here on others are asked. Requests that are being judged go on with those before.
+    pub(crate) fn replace(&self, authenticators: Authenticators) {
+        self.authenticators.store(Arc::new(authenticators));
+    }
+}
+
+struct Worker {
+    jobs: Receiver<Job>,
+    authenticators: Arc<ArcSwap<Authenticators>>,
+    inboxes: Arc<[Inbox]>,
+}
+
+impl Worker {
+    fn run(self) {
+        // On Linux this is a property of the thread.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            warn!(%error, "cannot lower the priority of a thread that checks passwords");
+        }
+        for Job { shard, request } in &self.jobs {
+            if clock() >= request.deadline {
+                continue; // The shard has closed it, and hashing for nobody would delay the others.
+            }
+            let verdict = self.authenticators.load_full().judge(&request);
+            self.answer(shard, &request, verdict);
+        }
+    }
+
+    /// An inbox is full for moments only; an answer whose time is up serves nobody.
+    fn answer(&self, shard: ShardId, request: &AuthRequest, verdict: Verdict) {
+        let mut verdict = verdict;
+        while let Err(refused) = self.inboxes[shard.index()].decide(request.conn, verdict) {
+            if clock() >= request.deadline {
+                return;
+            }
+            verdict = refused;
+            thread::sleep(RETRY_PAUSE);
+        }
+    }
+}
+
+/// Half of the way from an ordinary thread to one that gets only what nobody wants.
+const NICENESS: i32 = 10;
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{self, RecvTimeoutError};
+
+    use ringmq_core::auth::Identity;
+    use ringmq_core::codec::Version;
+    use ringmq_core::ids::ConnId;
+    use ringmq_core::time::Instant;
+
+    use super::super::Authenticator;
+    use super::*;
+    use crate::inbox::Mail;
+
+    /// Judges when the test lets it.
+    #[derive(Debug)]
+    struct Gate {
+        begun: mpsc::Sender<u32>,
+        go: Mutex<mpsc::Receiver<Verdict>>,
+    }
+
+    impl Authenticator for Gate {
+        fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
+            self.begun.send(request.conn.index).unwrap();
+            Some(self.go.lock().unwrap().recv().unwrap())
+        }
+    }
+
+    fn request(index: u32, deadline: Instant) -> AuthRequest {
+        AuthRequest {
+            conn: ConnId {
+                index,
+                generation: 0,
+            },
+            peer: Default::default(),
+            version: Version::V5,
+            client_id: "c".into(),
+            user_name: None,
+            password: None,
+            deadline,
+        }
+    }
+
+    fn next_decision(inbox: &Inbox) -> (u32, Verdict) {
+        loop {
+            match inbox.take() {
+                Some(Mail::Decided { conn, verdict }) => return (conn.index, verdict),
+                Some(other) => panic!("{other:?}"),
+                None => thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_and_those_that_find_no_place_come_back() {
+        let (begun, begins) = mpsc::channel();
+        let (go, gate) = mpsc::channel();
+        let inboxes: Arc<[Inbox]> = [Inbox::new(4).unwrap(), Inbox::new(4).unwrap()].into();
+        let gate = Gate {
+            begun,
+            go: Mutex::new(gate),
+        };
+        let config = AuthServiceConfig {
+            threads: 1,
+            queue_max: 2,
+        };
+        let service =
+            AuthService::start(config, Authenticators(vec![Arc::new(gate)]), &inboxes).unwrap();
+        let later = clock() + Duration::from_secs(60);
+        let shard = ShardId::new(1);
+        service.ask(shard, request(0, later)).unwrap();
+        assert_eq!(begins.recv(), Ok(0));
+        // One is being judged, two wait, and one of these for somebody who is gone.
+        service.ask(shard, request(1, Instant::ZERO)).unwrap();
+        service.ask(shard, request(2, later)).unwrap();
+        let refused = service.ask(shard, request(3, later)).unwrap_err();
+        assert_eq!(refused.conn.index, 3);
+        let identity = Identity::default();
+        go.send(Verdict::Granted(identity.clone())).unwrap();
+        assert_eq!(next_decision(&inboxes[1]), (0, Verdict::Granted(identity)));
+        assert_eq!(begins.recv(), Ok(2), "number 1 was too late");
+        // Replaced while it is being judged: the answer is the one of before.
+        service.replace(Authenticators::default());
+        go.send(Verdict::Unavailable).unwrap();
+        assert_eq!(next_decision(&inboxes[1]), (2, Verdict::Unavailable));
+        service.ask(shard, request(4, later)).unwrap();
+        assert_eq!(next_decision(&inboxes[1]), (4, Verdict::Denied));
+        assert!(inboxes[0].take().is_none());
+        // The thread ends with the service.
+        drop((service, go));
+        let last = begins.recv_timeout(Duration::from_secs(60));
+        assert_eq!(last, Err(RecvTimeoutError::Disconnected));
+    }
+}

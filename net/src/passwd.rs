@@ -1,0 +1,496 @@
+//! `ringmq passwd`: enters users into a file, gives them other passwords, removes them.
+//!
+//! Invariants:
+//! - a file is replaced whole or not at all, and stays with its owner and its mode; a new one is for its
+//!   owner alone.
+//! - a file that the broker would not read is not touched.
+//! - a password is on the command line only if `--batch` says so.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use lexopt::Arg;
+use ringmq_core::auth::{
+    ITERATIONS_DEFAULT, ITERATIONS_MIN, Method, Password, PasswordFault, Passwords,
+    ScramCredential, check_user_name,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Place, Problem};
+
+/// What to do with which file.
+#[derive(Debug, Default)]
+struct Order {
+    file: PathBuf,
+    user: String,
+    /// The password, if it stands on the command line.
+    batch: Option<Vec<u8>>,
+    create: bool,
+    delete: bool,
+    hash: Hash,
+}
+
+/// What is stored of a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hash {
+    #[default]
+    Argon2id,
+    Pbkdf2 {
+        rounds: Option<u32>,
+    },
+    Scram {
+        rounds: Option<u32>,
+    },
+}
+
+/// Carries out what stands behind `ringmq passwd`; gives what there is to say.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<String, Problem> {
+    let Some(order) = parse(args)? else {
+        return Ok(HELP.to_owned());
+    };
+    let text = match (order.create, fs::read_to_string(&order.file)) {
+        (false, Ok(text)) => text,
+        (true, Err(error)) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        (true, Ok(_)) => {
+            return Err(order.problem("is there already", "leave out --create, or remove it first"));
+        }
+        (false, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(order.problem("does not exist", "make it with --create"));
+        }
+        (_, Err(error)) => {
+            return Err(order.problem(&format!("cannot be read: {error}"), "check the path"));
+        }
+    };
+    let known = order.check(&text)?;
+    if order.delete && !known {
+        return Err(order.problem("has no such user", "check the name"));
+    }
+    let line = match order.delete {
+        true => None,
+        false => Some(order.line(&order.password()?)?),
+    };
+    let changed = replace_line(&text, &order.user, line.as_deref());
+    let written = write(&order.file, &changed, order.create);
+    written.map_err(|error| {
+        order.problem(
+            &format!("cannot be written: {error}"),
+            "check the folder: it has to be writable and to have room",
+        )
+    })?;
+    let done = match (order.delete, known) {
+        (true, _) => "removed",
+        (false, true) => "has another password",
+        (false, false) => "entered",
+    };
+    let mut said = format!("{}: {} {done}\n", order.file.display(), order.user);
+    if users(&changed).next().is_none() {
+        said += "nobody is left in it: the broker will not take the file\n";
+    }
+    Ok(said)
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Order>, Problem> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut order = Order::default();
+    let mut rounds: Option<u32> = None;
+    let mut is_batch = false;
+    let mut values: Vec<OsString> = Vec::new();
+    let wrong = |error: lexopt::Error| usage(&error.to_string());
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
+            Arg::Short('c') | Arg::Long("create") => order.create = true,
+            Arg::Short('D') | Arg::Long("delete") => order.delete = true,
+            Arg::Short('b') | Arg::Long("batch") => is_batch = true,
+            Arg::Long("scram") => order.hash = Hash::Scram { rounds: None },
+            Arg::Long("pbkdf2") => order.hash = Hash::Pbkdf2 { rounds: None },
+            Arg::Long("iterations") => {
+                let text = parser.value().map_err(wrong)?;
+                let number = text.to_str().and_then(|text| text.parse().ok());
+                rounds = Some(number.ok_or_else(|| usage("--iterations takes a number"))?);
+            }
+            Arg::Value(value) => values.push(value),
+            other => return Err(usage(&other.unexpected().to_string())),
+        }
+    }
+    let mut values = values.into_iter();
+    let (Some(file), Some(user)) = (values.next(), values.next()) else {
+        return Err(usage("FILE and USER are needed"));
+    };
+    order.file = file.into();
+    order.user = user
+        .into_string()
+        .map_err(|_| usage("the user name is not UTF-8"))?;
+    check_user_name(&order.user).map_err(|error| usage(&error.to_string()))?;
+    if is_batch && !order.delete {
+        let password = values.next();
+        let password = password.ok_or_else(|| usage("--batch takes the password behind USER"))?;
+        order.batch = Some(password.into_encoded_bytes());
+    }
+    if values.next().is_some() {
+        return Err(usage(
+            "there is something behind USER; a password needs --batch",
+        ));
+    }
+    if order.create && order.delete {
+        return Err(usage("--create and --delete do not go together"));
+    }
+    order.hash = with_rounds(order.hash, rounds)?;
+    Ok(Some(order))
+}
+
+fn with_rounds(hash: Hash, rounds: Option<u32>) -> Result<Hash, Problem> {
+    match (hash, rounds) {
+        (Hash::Argon2id, Some(_)) => Err(usage("--iterations goes with --pbkdf2 or --scram")),
+        (Hash::Argon2id, None) => Ok(hash),
+        (_, Some(rounds)) if !(ITERATIONS_MIN..=10_000_000).contains(&rounds) => Err(usage(
+            &format!("--iterations takes a number from {ITERATIONS_MIN} to 10000000"),
+        )),
+        (Hash::Pbkdf2 { .. }, rounds) => Ok(Hash::Pbkdf2 { rounds }),
+        (Hash::Scram { .. }, rounds) => Ok(Hash::Scram { rounds }),
+    }
+}
+
+impl Order {
+    /// Whether the user is in the file, which has to be one that the broker reads.
+    fn check(&self, text: &str) -> Result<bool, Problem> {
+        match self.hash {
+            Hash::Argon2id | Hash::Pbkdf2 { .. } => match Passwords::parse(text) {
+                Ok(_) => {}
+                Err(error) if error.fault == PasswordFault::Empty => {}
+                Err(error) => {
+                    let what = format!(
+                        "has a wrong line, number {}: it {}",
+                        error.line, error.fault
+                    );
+                    return Err(self.problem(&what, "mend or remove the line first"));
+                }
+            },
+            Hash::Scram { .. } => {
+                for (index, line) in text.lines().enumerate() {
+                    let line = line.trim_end();
+                    if line.is_empty() || line.starts_with('#') {
+                        continue;
+                    }
+                    if let Err(error) = ScramCredential::parse_line(line) {
+                        let what = format!("has a wrong line, number {}: {error}", index + 1);
+                        return Err(self.problem(&what, "mend or remove the line first"));
+                    }
+                }
+            }
+        }
+        Ok(users(text).any(|user| user == self.user))
+    }
+
+    fn password(&self) -> Result<Vec<u8>, Problem> {
+        let password = match &self.batch {
+            Some(password) => password.clone(),
+            None if io::stdin().is_terminal() => {
+                let first = prompt("Password: ").map_err(no_terminal)?;
+                let second = prompt("Once more: ").map_err(no_terminal)?;
+                if first != second {
+                    return Err(usage("the two passwords differ: nothing was changed"));
+                }
+                first
+            }
+            None => read_password().map_err(no_terminal)?,
+        };
+        match password.len() {
+            0 => Err(usage("an empty password is none")),
+            // What a CONNECT has room for.
+            size if size > usize::from(u16::MAX) => Err(usage("the password is too long")),
+            _ => Ok(password),
+        }
+    }
+
+    /// The line of the user, without its end.
+    fn line(&self, password: &[u8]) -> Result<String, Problem> {
+        let salt = |size: usize| {
+            let mut salt = vec![0; size];
+            match getrandom(&mut salt, GetRandomFlags::empty()) {
+                Ok(filled) if filled == size => Ok(salt),
+                Ok(_) | Err(_) => Err(usage("the kernel gives no random numbers")),
+            }
+        };
+        let stored = match self.hash {
+            Hash::Argon2id => Password::new(Method::ARGON2ID, password, &salt(SALT_SIZE)?),
+            Hash::Pbkdf2 { rounds } => {
+                let method = match rounds {
+                    Some(rounds) => Method::Pbkdf2 { rounds },
+                    None => Method::PBKDF2,
+                };
+                Password::new(method, password, &salt(MOSQUITTO_SALT_SIZE)?)
+            }
+            Hash::Scram { rounds } => {
+                let rounds = rounds.unwrap_or(ITERATIONS_DEFAULT);
+                let salt = salt(SALT_SIZE)?;
+                let credential = ScramCredential::of_password(password, &salt, rounds);
+                return Ok(credential.to_line(&self.user));
+            }
+        };
+        Ok(format!("{}:{stored}", self.user))
+    }
+
+    fn problem(&self, what: &str, fix: &str) -> Problem {
+        Problem {
+            place: Place::File(self.file.display().to_string()),
+            subject: "the file".to_owned(),
+            what: what.to_owned(),
+            fix: fix.to_owned(),
+        }
+    }
+}
+
+/// The names in a file, of either kind.
+fn users(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(':').map(|(user, _)| user))
+}
+
+/// The text with another line for a user, or a new one at the end, or none; all else stays.
+fn replace_line(text: &str, user: &str, line: Option<&str>) -> String {
+    let mut changed = String::new();
+    let mut is_due = line;
+    for old in text.lines() {
+        let is_theirs = users(old).next() == Some(user);
+        let kept = match is_theirs {
+            true => is_due.take(),
+            false => Some(old),
+        };
+        if let Some(kept) = kept {
+            changed += kept;
+            changed.push('\n');
+        }
+    }
+    if let Some(line) = is_due {
+        changed += line;
+        changed.push('\n');
+    }
+    changed
+}
+
+/// Puts another file in the place of the one that there is.
+fn write(path: &Path, text: &str, is_new: bool) -> io::Result<()> {
+    // Behind a symbolic link lies the file that is meant.
+    let path = match is_new {
+        true => path.to_owned(),
+        false => fs::canonicalize(path)?,
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let aside = path.with_file_name(name);
+    let written = write_aside(&aside, &path, text, is_new);
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+fn write_aside(aside: &Path, path: &Path, text: &str, is_new: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(aside)?;
+    if !is_new {
+        let old = fs::metadata(path)?;
+        file.set_permissions(old.permissions())?;
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    match is_new {
+        // Fails if somebody made the file meanwhile.
+        true => fs::hard_link(aside, path).and_then(|()| fs::remove_file(aside))?,
+        false => fs::rename(aside, path)?,
+    }
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Asks at the terminal, which does not show what is typed.
+fn prompt(question: &str) -> io::Result<Vec<u8>> {
+    let stdin = io::stdin();
+    let shown = tcgetattr(&stdin)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    restore_at_signals(shown.clone());
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+    let _ = write!(io::stderr(), "{question}");
+    let read = read_password();
+    tcsetattr(&stdin, OptionalActions::Now, &shown)?;
+    let _ = writeln!(io::stderr());
+    read
+}
+
+/// Ctrl-C at the prompt does not leave the terminal mute.
+fn restore_at_signals(shown: Termios) {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else {
+        return;
+    };
+    let thread = std::thread::Builder::new();
+    let _ = thread.spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &shown);
+            std::process::exit(128 + signal);
+        }
+    });
+}
+
+/// One line of stdin, without its end.
+fn read_password() -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    io::stdin().lock().read_until(b'\n', &mut line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(line)
+}
+
+fn no_terminal(error: io::Error) -> Problem {
+    usage(&format!("the password cannot be read: {error}"))
+}
+
+fn usage(what: &str) -> Problem {
+    Problem {
+        place: Place::CommandLine,
+        subject: "passwd:".to_owned(),
+        what: what.to_owned(),
+        fix: "`ringmq passwd --help` says how".to_owned(),
+    }
+}
+
+const HELP: &str = "\
+Usage: ringmq passwd [OPTION]... FILE USER
+
+Enters USER into the password file FILE, or gives it another password. The password is asked for at the
+terminal, or read from the first line of stdin. The format is that of Mosquitto.
+
+  -c, --create        Make FILE, which must not be there
+  -D, --delete        Remove USER
+      --scram         FILE holds credentials for SCRAM-SHA-256 (setting scram_file)
+      --pbkdf2        Hash with PBKDF2, which Mosquitto 2.0 reads too, and not with Argon2id
+      --iterations N  Of PBKDF2 [default: 210000] or SCRAM [default: 15000]
+  -b, --batch         The password stands behind USER, where other users of this machine may see it
+  -h, --help          Print this help
+
+A running broker takes on a changed file by itself.
+";
+
+const SALT_SIZE: usize = 16;
+/// Mosquitto 2.0 takes no other.
+const MOSQUITTO_SALT_SIZE: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwd(line: &str) -> Result<String, String> {
+        run(line.split_whitespace().map(OsString::from)).map_err(|problem| problem.what)
+    }
+
+    #[test]
+    fn users_are_entered_changed_and_removed_and_the_rest_of_the_file_stays() {
+        let folder = std::env::temp_dir().join(format!("ringmq-passwd-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("file");
+        let file = path.display();
+        let fast = "--pbkdf2 --iterations 4096 -b";
+        assert_eq!(
+            passwd(&format!("{fast} {file} alice one")).unwrap_err(),
+            "does not exist"
+        );
+        passwd(&format!("{fast} -c {file} alice one")).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            passwd(&format!("{fast} -c {file} bob two")).unwrap_err(),
+            "is there already"
+        );
+        let text = format!("# People\n{}", fs::read_to_string(&path).unwrap());
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        passwd(&format!("{fast} {file} bob two")).unwrap();
+        passwd(&format!("{fast} {file} alice three")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# People\nalice:$7$4096$"), "{text}");
+        let passwords = Passwords::parse(&text).unwrap();
+        assert!(passwords.check("alice", b"three") && passwords.check("bob", b"two"));
+        assert!(!passwords.check("alice", b"one"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        passwd(&format!("-D {file} alice")).unwrap();
+        assert_eq!(
+            passwd(&format!("-D {file} alice")).unwrap_err(),
+            "has no such user"
+        );
+        assert!(
+            passwd(&format!("-D {file} bob"))
+                .unwrap()
+                .contains("nobody is left")
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "# People\n");
+        fs::write(&path, "alice:secret\n").unwrap();
+        let refused = passwd(&format!("{fast} {file} bob two")).unwrap_err();
+        assert!(refused.contains("wrong line, number 1") && !refused.contains("secret"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "alice:secret\n");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn credentials_of_scram_are_written_to_a_file_of_their_own() {
+        let path = std::env::temp_dir().join(format!("ringmq-scram-{}", std::process::id()));
+        let file = path.display();
+        passwd(&format!("--scram --iterations 4096 -bc {file} alice one")).unwrap();
+        passwd(&format!("--scram --iterations 4096 -b {file} bob two")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let read: Vec<&str> = text
+            .lines()
+            .map(|line| ScramCredential::parse_line(line).unwrap().0)
+            .collect();
+        assert_eq!(read, ["alice", "bob"]);
+        assert!(
+            passwd(&format!("-b {file} carol three")).is_err(),
+            "the other kind"
+        );
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_is_said() {
+        for (line, expected) in [
+            ("", "FILE and USER are needed"),
+            ("file", "FILE and USER are needed"),
+            ("file alice secret", "a password needs --batch"),
+            ("-b file alice", "--batch takes the password"),
+            ("-b file alice secret more", "something behind USER"),
+            ("-c -D file alice", "do not go together"),
+            ("--iterations 5000 file alice", "goes with"),
+            ("--pbkdf2 --iterations 5 file alice", "from 4096"),
+            ("--pbkdf2 --iterations x file alice", "takes a number"),
+            ("file al:ice", "user name"),
+            ("--frob file alice", "--frob"),
+        ] {
+            let what = passwd(line).unwrap_err();
+            assert!(what.contains(expected), "{line}: {what}");
+        }
+        assert!(
+            passwd("--help")
+                .unwrap()
+                .starts_with("Usage: ringmq passwd")
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! Reload: what a running broker takes on anew without a restart, all of it or nothing.
+//!
+//! At SIGHUP, or when one of the files has changed, everything is read again: the configuration, users,
+//! certificates. Only if nothing is wrong with any of it does it come into force; otherwise what was
+//! in force stays, and every problem is logged. Settings that need a restart keep their value, and
+//! are named.
+//!
+//! Files are looked at by name once in a second. That needs no descriptors, and finds files that are
+//! replaced, symbolic links that point elsewhere, and files on the network. A file is read when it has
+//! not changed from one look to the next, so that it is not read half-written.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringmq::Broker;
+use tracing::{error, info, warn};
+
+use crate::access::{self, Loaded};
+use crate::cli::CommandLine;
+use crate::config::{Configuration, Problem};
+use crate::settings::{Settings, TABLE};
+
+/// How to read everything again, and what is in force.
+#[derive(Debug)]
+pub struct Reload {
+    line: CommandLine,
+    /// Of everything that is remembered of passwords.
+    key: [u8; 32],
+    /// In force: the settings of the start, and those that a reload took on since.
+    settings: Settings,
+    watch: Watch,
+}
+
+impl Reload {
+    /// For a broker that was started with these settings.
+    pub fn new(line: CommandLine, settings: Settings, key: [u8; 32]) -> Reload {
+        let watch = Watch::new(files_of(&line, &settings));
+        Reload {
+            line,
+            key,
+            settings,
+            watch,
+        }
+    }
+
+    /// To be called once in [`LOOK_INTERVAL`].
+    pub fn look(&mut self, broker: &Broker) {
+        if self.watch.look() {
+            self.run(broker, "a file has changed");
+        }
+    }
+
+    /// Reads everything again. What is wrong is logged.
+    pub fn run(&mut self, broker: &Broker, why: &str) {
+        match self.read() {
+            Ok((next, loaded)) => self.publish(broker, next, loaded, why),
+            Err(problems) => {
+                for problem in &problems {
+                    // One line of the log, whatever is in it.
+                    error!("reload: {}", problem.to_string().replace('\n', " "));
+                }
+                error!(
+                    why,
+                    problems = problems.len(),
+                    "reload failed: everything stays as it was"
+                );
+            }
+        }
+    }
+
+    fn read(&self) -> Result<(Settings, Loaded), Vec<Problem>> {
+        let next = Configuration::load(&self.line)?.settings;
+        let loaded = access::load(&next.auth, next.allow_anonymous, self.key)?;
+        Ok((next, loaded))
+    }
+
+    fn publish(&mut self, broker: &Broker, next: Settings, loaded: Loaded, why: &str) {
+        // Listeners stay those of the start; only what lies on them can be replaced.
+        let endpoints = |settings: &Settings| -> Vec<_> {
+            let configs = settings.listener_configs();
+            configs.into_iter().map(|config| config.endpoint).collect()
+        };
+        let are_same = endpoints(&next) == endpoints(&self.settings);
+        let listeners = match are_same {
+            true => next.listener_configs(),
+            false => self.settings.listener_configs(),
+        };
+        let tls = match Broker::load_tls(&listeners) {
+            Ok(tls) => tls,
+            Err(errors) => {
+                for error in &errors {
+                    error!("reload: {error}");
+                }
+                error!(why, "reload failed: everything stays as it was");
+                return;
+            }
+        };
+        broker.replace_access(loaded.access, loaded.authenticators);
+        broker.publish_tls(tls);
+        let mut taken_on = Vec::new();
+        for row in TABLE {
+            let (old, new) = ((row.get)(&self.settings), (row.get)(&next));
+            if old == new {
+                continue;
+            }
+            if row.needs_restart() {
+                warn!(
+                    setting = row.name(),
+                    "the setting has changed in the file: it needs a restart"
+                );
+            } else {
+                taken_on.push(row.name());
+                (row.set)(&mut self.settings, new);
+            }
+        }
+        if are_same {
+            for (table, new) in self.settings.listeners.iter_mut().zip(next.listeners) {
+                table.layers.tls = new.layers.tls;
+            }
+        }
+        self.watch.follow(files_of(&self.line, &self.settings));
+        info!(why, settings = taken_on.join(" "), "reloaded");
+    }
+}
+
+/// Everything that a reload reads.
+fn files_of(line: &CommandLine, settings: &Settings) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = line.file.iter().cloned().collect();
+    files.extend(settings.auth.files().cloned());
+    for (_, layers) in settings.all_listeners() {
+        let tls = &layers.tls;
+        let lists = [
+            &tls.certificates,
+            &tls.keys,
+            &tls.client_cas,
+            &tls.client_crls,
+        ];
+        files.extend(lists.into_iter().flatten().cloned());
+    }
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Tells when files have changed and are at rest again.
+#[derive(Debug)]
+struct Watch {
+    files: Vec<(PathBuf, Stamp)>,
+    /// Something has changed since the last reload.
+    is_unsettled: bool,
+}
+
+/// What changes with a file; `None`: it is not there.
+type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+
+impl Watch {
+    fn new(files: Vec<PathBuf>) -> Watch {
+        Watch {
+            files: stamp_all(files),
+            is_unsettled: false,
+        }
+    }
+
+    /// True once after each change.
+    fn look(&mut self) -> bool {
+        let mut changed = false;
+        for (path, known) in &mut self.files {
+            let stamp = stamp(path);
+            changed |= *known != stamp;
+            *known = stamp;
+        }
+        let is_due = self.is_unsettled && !changed;
+        self.is_unsettled = changed;
+        is_due
+    }
+
+    /// Other files from here on; those that stay keep what is known of them.
+    fn follow(&mut self, files: Vec<PathBuf>) {
+        let known = std::mem::take(&mut self.files);
+        self.files = stamp_all(files);
+        for (path, stamp) in &mut self.files {
+            if let Some((_, known)) = known.iter().find(|(other, _)| other == path) {
+                *stamp = *known;
+            }
+        }
+    }
+}
+
+fn stamp_all(files: Vec<PathBuf>) -> Vec<(PathBuf, Stamp)> {
+    let stamped = files.into_iter().map(|path| {
+        let stamp = stamp(&path);
+        (path, stamp)
+    });
+    stamped.collect()
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let file = std::fs::metadata(path).ok()?;
+    Some((
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ))
+}
+
+/// How often files are looked at.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_and_not_while_it_goes_on() {
+        let folder = std::env::temp_dir().join(format!("ringmq-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (one, other) = (folder.join("one"), folder.join("other"));
+        std::fs::write(&one, "a").unwrap();
+        let mut watch = Watch::new(vec![one.clone(), other.clone()]);
+        assert!(!watch.look());
+        std::fs::write(&one, "ab").unwrap();
+        assert!(!watch.look(), "it may not be all yet");
+        std::fs::write(&one, "abc").unwrap();
+        assert!(!watch.look());
+        assert!(watch.look());
+        assert!(!watch.look());
+        // Replaced by a file of the same size, as editors do it.
+        std::fs::write(&other, "xyz").unwrap();
+        std::fs::rename(&other, &one).unwrap();
+        assert!(!watch.look());
+        assert!(watch.look());
+        std::fs::remove_file(&one).unwrap();
+        assert!(!watch.look());
+        assert!(watch.look());
+        // A file that is followed from here on has not changed yet.
+        let third = folder.join("third");
+        std::fs::write(&third, "x").unwrap();
+        watch.follow(vec![third]);
+        assert!(!watch.look() && !watch.look());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
