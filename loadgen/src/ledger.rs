@@ -292,6 +292,17 @@ impl Ledger {
         self.readers[reader.0 as usize].gone = gone;
     }
 
+    /// Whether the reader is away.
+    pub fn is_gone(&self, reader: ReaderId) -> bool {
+        self.readers[reader.0 as usize].gone
+    }
+
+    /// Whether the reader subscribes to the stream.
+    pub fn reads(&self, reader: ReaderId, stream: u32) -> bool {
+        let reader = &self.readers[reader.0 as usize];
+        reader.matched.position(stream).is_some()
+    }
+
     /// Sequence numbers that are still missing without an excuse, if `sent` is all that was sent.
     pub fn outstanding(&self, last: impl Fn(u32) -> u32) -> u64 {
         let of_reader = |reader: &Reader| -> u64 {

@@ -4,12 +4,25 @@
 //! measured.
 #![forbid(unsafe_code)]
 
+pub mod assemble;
+pub mod cli;
+pub mod driver;
+pub mod engine;
+pub mod fleet;
+pub mod histograms;
 pub mod ledger;
 pub mod meter;
 pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod problem;
+pub mod process;
+pub mod progress;
 pub mod report;
 pub mod scenario;
+pub mod self_check;
+pub mod shared;
+pub mod sources;
+pub mod summary;
+pub mod sys;
 pub mod times;

@@ -221,6 +221,18 @@ impl Counts {
         }
     }
 
+    /// What was counted since.
+    pub fn since(&self, earlier: &Counts) -> Counts {
+        Counts {
+            sent: self.sent - earlier.sent,
+            acknowledged: self.acknowledged - earlier.acknowledged,
+            refused: self.refused - earlier.refused,
+            skipped: self.skipped - earlier.skipped,
+            reconnects: self.reconnects - earlier.reconnects,
+            received: std::array::from_fn(|qos| self.received[qos].since(&earlier.received[qos])),
+        }
+    }
+
     /// At every QoS.
     pub fn received_all(&self) -> Received {
         let mut sum = Received::default();
@@ -242,6 +254,22 @@ impl Received {
         self.wrong_qos += other.wrong_qos;
         self.foreign += other.foreign;
         self.unchecked += other.unchecked;
+    }
+
+    /// What was counted since.
+    fn since(&self, earlier: &Received) -> Received {
+        Received {
+            count: self.count - earlier.count,
+            bytes: self.bytes - earlier.bytes,
+            duplicated: self.duplicated - earlier.duplicated,
+            duplicated_marked: self.duplicated_marked - earlier.duplicated_marked,
+            out_of_order: self.out_of_order - earlier.out_of_order,
+            corrupt: self.corrupt - earlier.corrupt,
+            misrouted: self.misrouted - earlier.misrouted,
+            wrong_qos: self.wrong_qos - earlier.wrong_qos,
+            foreign: self.foreign - earlier.foreign,
+            unchecked: self.unchecked - earlier.unchecked,
+        }
     }
 
     /// Into the ledger of a report.

@@ -9,8 +9,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ringmq_core::codec::QoS;
 use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
@@ -25,6 +25,10 @@ use crate::scenario::{Group, Scenario};
 pub struct Plan {
     /// What is to be done.
     pub scenario: Scenario,
+    /// The groups of the scenario, and behind them the one that listens to `$SYS`, if it is wanted.
+    pub specs: Vec<Group>,
+    /// The group that listens to `$SYS`.
+    pub sys_group: Option<usize>,
     /// `{run}`.
     pub run: String,
     /// Threads of the generator.
@@ -95,17 +99,30 @@ pub struct Streams {
     copies: Vec<u32>,
     /// Last sequence sent. Written by the publisher's thread alone.
     sent: Box<[AtomicU32]>,
+    by_topic: OnceLock<HashMap<Box<[u8]>, u32>>,
 }
 
 impl Plan {
     /// Makes the plan; the problems name what cannot be done.
-    pub fn new(scenario: Scenario, run: &str, threads: usize) -> Result<Plan, Vec<Problem>> {
+    pub fn new(
+        scenario: Scenario,
+        run: &str,
+        threads: usize,
+        with_sys: bool,
+    ) -> Result<Plan, Vec<Problem>> {
         let mut problems = scenario.check();
+        let mut specs = scenario.groups.clone();
+        let sys_group = (with_sys && !specs.is_empty()).then_some(specs.len());
+        if sys_group.is_some() {
+            specs.push(specs[0].listener_to_sys());
+        }
         if problems.is_empty() {
-            let mut planner = Planner::new(&scenario, run, threads);
+            let mut planner = Planner::new(&specs, run, threads);
             match planner.plan() {
                 Ok((groups, streams)) => {
                     return Ok(Plan {
+                        sys_group,
+                        specs,
                         run: run.to_owned(),
                         threads,
                         groups,
@@ -132,7 +149,7 @@ impl Plan {
     /// QoS of a stream.
     pub fn qos(&self, stream: u32) -> QoS {
         let (group, _) = self.slot_parts(self.streams.slot(stream));
-        self.scenario.groups[group].qos
+        self.specs[group].qos
     }
 
     /// Pairs of members of shared subscriptions and streams on a thread.
@@ -220,9 +237,12 @@ impl Streams {
             .collect()
     }
 
-    /// The stream of a topic; slow.
+    /// The stream of a topic. Asked for only where a payload does not say it, so that the map is made
+    /// only then.
     pub fn find(&self, topic: &[u8]) -> Option<u32> {
-        (0..self.count() as u32).find(|stream| self.topic(*stream) == topic)
+        let all = || (0..self.count() as u32).map(|stream| (self.topic(stream).into(), stream));
+        let by_topic = self.by_topic.get_or_init(|| all().collect());
+        by_topic.get(topic).copied()
     }
 }
 
@@ -271,7 +291,7 @@ impl Matched {
 }
 
 struct Planner<'a> {
-    scenario: &'a Scenario,
+    specs: &'a [Group],
     run: &'a str,
     threads: usize,
     streams: Streams,
@@ -287,9 +307,9 @@ struct Filters {
 }
 
 impl<'a> Planner<'a> {
-    fn new(scenario: &'a Scenario, run: &'a str, threads: usize) -> Planner<'a> {
+    fn new(specs: &'a [Group], run: &'a str, threads: usize) -> Planner<'a> {
         Planner {
-            scenario,
+            specs,
             run,
             threads,
             streams: Streams::default(),
@@ -304,7 +324,7 @@ impl<'a> Planner<'a> {
             self.add_streams(index, group)?;
         }
         let mut wanted: Vec<Vec<Vec<u32>>> = Vec::new();
-        for group in &self.scenario.groups {
+        for group in self.specs {
             wanted.push(self.add_filters(group)?);
         }
         self.filters.match_streams(&self.streams);
@@ -314,8 +334,7 @@ impl<'a> Planner<'a> {
             .collect();
         let mut classes = Classes::default();
         let mut cells = 0;
-        for ((planned, group), wanted) in groups.iter_mut().zip(&self.scenario.groups).zip(&wanted)
-        {
+        for ((planned, group), wanted) in groups.iter_mut().zip(self.specs).zip(&wanted) {
             for filters in wanted {
                 let reading = classes.reading(filters, &self.filters, group)?;
                 cells += reading.own.as_ref().map_or(0, |own| own.count());
@@ -335,7 +354,7 @@ impl<'a> Planner<'a> {
     /// Groups that share a subscription go to one thread, the same for the same filter.
     fn place_groups(&self) -> Vec<PlannedGroup> {
         let mut threads: HashMap<&str, usize> = HashMap::new();
-        let groups = self.scenario.groups.iter();
+        let groups = self.specs.iter();
         groups
             .map(|group| {
                 let mut filters = group.subscribe.iter().map(Pattern::as_str);
@@ -354,7 +373,7 @@ impl<'a> Planner<'a> {
     }
 
     fn add_streams(&mut self, index: usize, planned: &PlannedGroup) -> Result<(), Problem> {
-        let group = &self.scenario.groups[index];
+        let group = &self.specs[index];
         let Some(pattern) = &group.publish else {
             return Ok(());
         };

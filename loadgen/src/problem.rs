@@ -133,7 +133,7 @@ pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&
             )
         })
         .filter(|&(distance, _)| distance <= distance_max)
-        .min()
+        .min_by_key(|&(distance, word)| (distance, word.len()))
         .map(|(_, word)| word)
 }
 

@@ -498,6 +498,25 @@ pub struct Trouble {
     pub first: String,
 }
 
+impl Ledger {
+    /// Takes in another.
+    pub fn add(&mut self, other: &Ledger) {
+        self.owed += other.owed;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.excused += other.excused;
+        self.duplicated += other.duplicated;
+        self.duplicated_marked += other.duplicated_marked;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.misrouted += other.misrouted;
+        self.wrong_qos += other.wrong_qos;
+        self.foreign += other.foreign;
+        self.unchecked += other.unchecked;
+        self.order_checked &= other.order_checked;
+    }
+}
+
 impl ResultFile {
     /// Reads a result file; says what is wrong with one that is none.
     pub fn read(path: &Path) -> io::Result<ResultFile> {

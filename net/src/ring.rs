@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use glommio::io::BufferedFile;
@@ -711,6 +711,28 @@ fn unpack(rest: u64) -> ConnId {
         index: (rest >> 32) as u32,
         generation: rest as u32,
     }
+}
+
+/// Binds a socket that is about to connect to a local address and leaves its port to the connect: then
+/// one address has as many ports for each target as there are, instead of so many for all.
+pub fn bind_source(socket: BorrowedFd<'_>, address: IpAddr) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open while it is borrowed, and the option is an integer of this size,
+    // which the kernel copies.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    if result != 0 {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+    }
+    rustix::net::bind(socket, &SocketAddr::new(address, 0))
 }
 
 /// The file that the executor waits on while the reactor is parked. Closed by the executor.

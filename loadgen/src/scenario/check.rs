@@ -55,15 +55,29 @@ impl Group {
                 "inflight_max",
             ] {
                 if self.places.contains_key(key) {
-                    complain(
-                        key,
-                        "is set, but the group does not publish",
-                        "add `publish`, or leave it out",
-                    );
+                    let what = "is set, but the group does not publish";
+                    complain(key, what, "add `publish`, or leave it out");
                 }
             }
             return;
         };
+        if publish.as_str().is_empty() || publish.as_str().contains(['+', '#']) {
+            complain("publish", "is not a topic", "write a topic without + and #");
+        }
+        if self.retain && self.payload.max() == 0 {
+            let what = "is empty, which removes retained messages";
+            complain("payload", what, "give it a size");
+        }
+        if self.start == Start::Window {
+            let what = "is `window`, but the group publishes";
+            complain("start", what, "only subscribers may come later");
+        }
+        self.check_pace(scenario, problems);
+    }
+
+    fn check_pace(&self, scenario: &Scenario, problems: &mut Vec<Problem>) {
+        let mut complain =
+            |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
         match (self.rate, self.window) {
             (Some(_), None) | (None, Some(_)) => {}
             (Some(_), Some(_)) => complain(
@@ -77,41 +91,25 @@ impl Group {
                 "add `rate` (messages per second) or `window` (messages underway)",
             ),
         }
-        if self.window.is_some() && !self.ramp.is_zero() {
+        if self.rate.is_some() {
+            return;
+        }
+        if !self.ramp.is_zero() {
             complain(
                 "ramp",
                 "is set, but a closed loop has no rate",
                 "leave it out",
             );
         }
-        if publish.as_str().is_empty() || publish.as_str().contains(['+', '#']) {
-            complain("publish", "is not a topic", "write a topic without + and #");
-        }
-        if self.retain && self.payload.max() == 0 {
-            complain(
-                "payload",
-                "is empty, which removes retained messages",
-                "give it a size",
-            );
-        }
         let no_deliveries = scenario
             .groups
             .iter()
             .all(|group| group.subscribe.is_empty());
-        let by_delivery =
-            self.window.is_some() && self.rate.is_none() && self.qos == QoS::AtMostOnce;
-        if by_delivery && no_deliveries {
+        if self.window.is_some() && self.qos == QoS::AtMostOnce && no_deliveries {
             complain(
                 "window",
                 "has nothing to go by: nobody subscribes, and QoS 0 has no acknowledgements",
                 "add subscribers, or use QoS 1, or `rate`",
-            );
-        }
-        if self.start == Start::Window {
-            complain(
-                "start",
-                "is `window`, but the group publishes",
-                "only subscribers may come later",
             );
         }
     }

@@ -248,6 +248,20 @@ impl Group {
         self.places.get(key).unwrap_or(&self.place).clone()
     }
 
+    /// A client that listens to `$SYS`, and gets in as the clients of this group do.
+    pub fn listener_to_sys(&self) -> Group {
+        Group {
+            name: "sys".to_owned(),
+            protocol: self.protocol,
+            user: self.user.clone(),
+            password: self.password.clone(),
+            tls: self.tls.clone(),
+            subscribe: vec![Pattern::parse("$SYS/#").expect("a valid pattern")],
+            may_lose: true,
+            ..Group::default()
+        }
+    }
+
     /// Topics that one client publishes on.
     pub fn topic_count(&self) -> u32 {
         self.publish.as_ref().map_or(0, Pattern::message_count)

@@ -1,0 +1,369 @@
+//! From what the threads hand over to the result file.
+
+use std::collections::HashMap;
+
+use ringmq_core::codec::QoS;
+
+use crate::engine::{BrokerSamples, Outcome};
+use crate::ledger::{Sent, Settled};
+use crate::meter::{Counts, GroupTimes};
+use crate::plan::Plan;
+use crate::process;
+use crate::report::{
+    self, BrokerCost, Group, Ledger, Machine, Pace, Published, QosResult, Receipts, ResultFile,
+    Run, ScenarioNote, Totals, Trouble,
+};
+use crate::scenario::value;
+use crate::self_check::{self, Facts};
+use crate::sys;
+use crate::times::{Delays, Times};
+
+/// What a result says besides what came out of the run.
+#[derive(Debug)]
+pub struct Context {
+    /// `--label`.
+    pub label: Option<String>,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The broker.
+    pub target: String,
+    /// Where ringload runs.
+    pub machine: Machine,
+    /// Processes of the broker.
+    pub pids: Vec<u32>,
+    /// Its command line.
+    pub broker_command: String,
+    /// Cores that the broker may use.
+    pub broker_cores: u32,
+    /// Local addresses.
+    pub sources: Vec<String>,
+    /// Files that the process may open.
+    pub files_max: u64,
+}
+
+/// The result of a run.
+pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
+    let sums = Sums::of(outcome);
+    let totals = sums.totals(outcome);
+    let broker = outcome
+        .broker
+        .map(|samples| broker_cost(&samples, outcome, &totals, &context));
+    let facts = Facts {
+        p99_us: totals.latency.as_ref().map(|pair| pair.corrected.p99_us),
+        broker_is_busy: broker.as_ref().is_some_and(|broker| {
+            let used = broker.user_cores + broker.system_cores;
+            used > BUSY_SHARE * f64::from(context.broker_cores)
+        }),
+        sources: context.sources,
+        files_max: context.files_max,
+    };
+    let plan = &outcome.shared.plan;
+    ResultFile {
+        format: report::FORMAT.to_owned(),
+        version: report::FORMAT_VERSION,
+        run: Run {
+            label: context.label,
+            ringload: env!("CARGO_PKG_VERSION").to_owned(),
+            command: context.command,
+            run_id: plan.run.clone(),
+            started_unix_ms: outcome.started_unix_ms,
+            scenario: ScenarioNote {
+                name: plan.scenario.name.clone(),
+                about: plan.scenario.about.clone(),
+                toml: plan.scenario.to_toml(),
+            },
+            target: context.target,
+            machine: context.machine,
+            phases: outcome.phases,
+            ended: outcome.ended,
+        },
+        validity: self_check::check(outcome, &sums.lag, facts),
+        groups: sums.groups(plan),
+        qos: sums.qos(plan),
+        sys: sys::compare(&outcome.sys, totals.ledger.lost),
+        totals,
+        timeline: outcome.seconds.clone(),
+        broker,
+        troubles: troubles(outcome),
+    }
+}
+
+/// What all threads did, by group.
+struct Sums {
+    counts: Vec<Counts>,
+    /// In the window.
+    window: Vec<Counts>,
+    window_s: f64,
+    times: Vec<GroupTimes>,
+    delays: HashMap<(usize, u8), Delays>,
+    settled: HashMap<(u16, QoS), Settled>,
+    lag: Times,
+    orders_checked: bool,
+}
+
+impl Sums {
+    fn of(outcome: &Outcome) -> Sums {
+        let plan = &outcome.shared.plan;
+        let groups = plan.specs.len();
+        let mut sums = Sums {
+            counts: vec![Counts::default(); groups],
+            window: vec![Counts::default(); groups],
+            window_s: outcome.phases.window_s,
+            times: vec![GroupTimes::default(); groups],
+            delays: HashMap::new(),
+            settled: HashMap::new(),
+            lag: Times::default(),
+            orders_checked: true,
+        };
+        let mut uncertain: Vec<(u32, u32)> = outcome
+            .threads
+            .iter()
+            .flat_map(|thread| thread.uncertain.iter().copied())
+            .collect();
+        uncertain.sort_unstable();
+        uncertain.dedup();
+        let last = plan.streams.last_sequences();
+        let sent = Sent {
+            last: &last,
+            qos: &|stream| plan.qos(stream),
+            uncertain: &uncertain,
+        };
+        for thread in &outcome.threads {
+            for group in 0..groups {
+                sums.counts[group].add(&thread.meter.counts[group]);
+                sums.times[group].add(&thread.meter.times[group]);
+                if let Some([(_, start), (_, end)]) = &thread.window {
+                    sums.window[group].add(&end[group].since(&start[group]));
+                }
+            }
+            sums.lag.add(&thread.meter.lag);
+            sums.orders_checked &= thread.ledger.checks_shared_order();
+            thread.ledger.settle(sent, &mut sums.settled);
+        }
+        for (&(group, qos), delays) in &outcome.delays {
+            sums.delays
+                .entry((usize::from(group), qos))
+                .or_default()
+                .add(delays);
+        }
+        sums
+    }
+
+    fn per_s(&self, count: u64) -> f64 {
+        if self.window_s > 0.0 {
+            count as f64 / self.window_s
+        } else {
+            0.0
+        }
+    }
+
+    fn groups(&self, plan: &Plan) -> Vec<Group> {
+        let count = plan.scenario.groups.len();
+        (0..count).map(|index| self.group(plan, index)).collect()
+    }
+
+    fn group(&self, plan: &Plan, index: usize) -> Group {
+        let spec = &plan.specs[index];
+        let (counts, times) = (&self.counts[index], &self.times[index]);
+        let connects = times.connect.count();
+        Group {
+            name: spec.name.clone(),
+            clients: u64::from(spec.clients),
+            protocol: value::show_protocol(spec.protocol).to_owned(),
+            tls: spec.tls.is_some(),
+            connected: connects.saturating_sub(counts.reconnects),
+            connect: times.connect.latency(),
+            reconnects: counts.reconnects,
+            publish: spec.publish.as_ref().map(|topic| Published {
+                qos: spec.qos as u8,
+                topic: topic.as_str().to_owned(),
+                payload: spec.payload.show(),
+                pace: match (spec.rate, spec.window) {
+                    (Some(rate), _) => Pace::Rate { per_client: rate },
+                    (None, window) => Pace::Window {
+                        per_client: u64::from(window.unwrap_or(0)),
+                    },
+                },
+                sent: counts.sent,
+                sent_per_s: self.per_s(self.window[index].sent),
+                acknowledged: counts.acknowledged,
+                refused: counts.refused,
+                acknowledge: times.acknowledge.latency(),
+                skipped: counts.skipped,
+            }),
+            receive: (!spec.subscribe.is_empty()).then(|| self.receipts(plan, index)),
+        }
+    }
+
+    fn receipts(&self, plan: &Plan, index: usize) -> Receipts {
+        let spec = &plan.specs[index];
+        let all = self.counts[index].received_all();
+        let window = self.window[index].received_all();
+        let mut delays = Delays::default();
+        let mut ledger = self.new_ledger();
+        for qos in QOS_ALL {
+            if let Some(of_qos) = self.delays.get(&(index, qos as u8)) {
+                delays.add(of_qos);
+            }
+            if let Some(settled) = self.settled.get(&(index as u16, qos)) {
+                settled.add_to(&mut ledger);
+            }
+        }
+        all.add_to(&mut ledger);
+        Receipts {
+            qos: spec.qos as u8,
+            filters: spec
+                .subscribe
+                .iter()
+                .map(|filter| filter.as_str().to_owned())
+                .collect(),
+            received: all.count,
+            received_per_s: self.per_s(window.count),
+            received_bytes_per_s: self.per_s(window.bytes),
+            latency: delays.latency(),
+            retained: self.times[index].retained.latency(),
+            may_lose: spec.may_lose,
+            ledger,
+        }
+    }
+
+    fn qos(&self, plan: &Plan) -> Vec<QosResult> {
+        QOS_ALL
+            .into_iter()
+            .filter_map(|qos| self.one_qos(plan, qos))
+            .collect()
+    }
+
+    fn one_qos(&self, plan: &Plan, qos: QoS) -> Option<QosResult> {
+        let mut result = QosResult {
+            qos: qos as u8,
+            sent: 0,
+            sent_per_s: 0.0,
+            received: 0,
+            received_per_s: 0.0,
+            latency: None,
+            ledger: self.new_ledger(),
+        };
+        let mut delays = Delays::default();
+        for (index, spec) in plan.scenario.groups.iter().enumerate() {
+            if spec.publish.is_some() && spec.qos == qos {
+                result.sent += self.counts[index].sent;
+                result.sent_per_s += self.per_s(self.window[index].sent);
+            }
+            if spec.may_lose {
+                continue;
+            }
+            let received = &self.counts[index].received[qos as usize];
+            result.received += received.count;
+            result.received_per_s += self.per_s(self.window[index].received[qos as usize].count);
+            received.add_to(&mut result.ledger);
+            if let Some(settled) = self.settled.get(&(index as u16, qos)) {
+                settled.add_to(&mut result.ledger);
+            }
+            if let Some(of_qos) = self.delays.get(&(index, qos as u8)) {
+                delays.add(of_qos);
+            }
+        }
+        result.latency = delays.latency();
+        let occurs = result.sent + result.received + result.ledger.owed > 0;
+        occurs.then_some(result)
+    }
+
+    fn totals(&self, outcome: &Outcome) -> Totals {
+        let plan = &outcome.shared.plan;
+        let mut totals = Totals {
+            clients: plan.scenario.client_count(),
+            connected: outcome.connected,
+            ledger: self.new_ledger(),
+            ..Totals::default()
+        };
+        if outcome.phases.connect_s > 0.0 {
+            totals.connects_per_s = outcome.connected as f64 / outcome.phases.connect_s;
+        }
+        let mut delays = Delays::default();
+        for result in self.qos(plan) {
+            totals.sent_per_s += result.sent_per_s;
+            totals.ledger.add(&result.ledger);
+        }
+        for (index, spec) in plan.scenario.groups.iter().enumerate() {
+            let window = self.window[index].received_all();
+            totals.received_per_s += self.per_s(window.count);
+            totals.received_bytes_per_s += self.per_s(window.bytes);
+            let of_group = QOS_ALL
+                .iter()
+                .filter_map(|qos| self.delays.get(&(index, *qos as u8)));
+            if !spec.may_lose {
+                of_group.for_each(|of_qos| delays.add(of_qos));
+            }
+        }
+        totals.latency = delays.latency();
+        totals
+    }
+
+    fn new_ledger(&self) -> Ledger {
+        Ledger {
+            order_checked: self.orders_checked,
+            ..Ledger::default()
+        }
+    }
+}
+
+fn broker_cost(
+    samples: &BrokerSamples,
+    outcome: &Outcome,
+    totals: &Totals,
+    context: &Context,
+) -> BrokerCost {
+    let (before, connected) = (samples.before, samples.connected);
+    let mut cost = BrokerCost {
+        pids: context.pids.clone(),
+        command: context.broker_command.clone(),
+        rss_before_bytes: before.1.resident,
+        rss_connected_bytes: connected.1.resident,
+        rss_peak_bytes: samples.end.1.peak,
+        ..BrokerCost::default()
+    };
+    if let (Some((start, at_start)), Some((end, at_end))) =
+        (samples.window_start, samples.window_end)
+    {
+        let span = end.saturating_sub(start).max(1) as f64 / 1e9;
+        let used = at_end.since(at_start);
+        cost.user_cores = used.user_s / span;
+        cost.system_cores = used.system_s / span;
+        if totals.received_per_s > 0.0 {
+            cost.user_ns_per_delivery = Some(cost.user_cores * 1e9 / totals.received_per_s);
+            cost.system_ns_per_delivery = Some(cost.system_cores * 1e9 / totals.received_per_s);
+        }
+    }
+    if outcome.connected > 0 {
+        let used = connected.0.since(before.0).total_s();
+        cost.connect_us_per_connection = Some(used * 1e6 / outcome.connected as f64);
+    }
+    if outcome.connected >= CONNECTIONS_MIN {
+        let grown = connected.1.resident as f64 - before.1.resident as f64;
+        cost.rss_per_connection_bytes = Some(grown / outcome.connected as f64);
+    }
+    cost
+}
+
+fn troubles(outcome: &Outcome) -> Vec<Trouble> {
+    let all = outcome.troubles.0.iter();
+    all.map(|(kind, (count, first))| Trouble {
+        kind: kind.clone(),
+        count: *count,
+        first: first.clone(),
+    })
+    .collect()
+}
+
+/// Cores that a process may use.
+pub fn cores_of(pid: Option<&u32>) -> u32 {
+    pid.and_then(|pid| process::allowed_cores(*pid))
+        .unwrap_or(1)
+}
+
+const QOS_ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+/// A broker that uses this share of its cores is at its limit.
+const BUSY_SHARE: f64 = 0.9;
+/// With fewer connections, other memory of the broker is larger than what they take.
+const CONNECTIONS_MIN: u64 = 100;

@@ -1,0 +1,917 @@
+//! The command line: what it may say, and `--help`.
+//!
+//! What can be done with scenarios comes from the table in `scenario::keys`; only what is not a key of a
+//! scenario is defined here.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::problem::{Complaint, Place, Problem, nearest};
+use crate::scenario::keys::{self, Form};
+use crate::scenario::{Group, Scenario, builtin, file, value};
+use crate::sources::Sources;
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Run a scenario.
+    Run(Box<RunOptions>),
+    /// List the scenarios that are built in.
+    List,
+    /// Print a scenario.
+    Show(Box<Scenario>),
+    /// Make a page of results: the rest of the command line is `page`'s to read.
+    Report,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// How a scenario is to be run.
+#[derive(Debug)]
+pub struct RunOptions {
+    /// What to do, all options applied.
+    pub scenario: Scenario,
+    /// The broker, as written.
+    pub target: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// Cores to bind them to.
+    pub cores: Vec<usize>,
+    /// Local addresses, if given.
+    pub sources: Option<Sources>,
+    /// Processes of the broker.
+    pub pids: Vec<u32>,
+    /// Name for tables and plots.
+    pub label: Option<String>,
+    /// Where to write the result.
+    pub json: Option<PathBuf>,
+    /// Where to write the raw histograms.
+    pub histograms: Option<PathBuf>,
+    /// Number of the run, if given.
+    pub run: Option<u16>,
+    /// Count clients that cannot connect.
+    pub keep_going: bool,
+    /// Show no progress and no summary.
+    pub quiet: bool,
+    /// Listen to `$SYS`.
+    pub with_sys: bool,
+    /// Wait for it at the end.
+    pub sys_wait: Duration,
+    /// Exit with 3 on faults and invalid runs.
+    pub strict: bool,
+    /// Print the scenario and stop.
+    pub print: bool,
+}
+
+/// An option of `run` that is not a key of a scenario.
+struct Flag {
+    name: &'static str,
+    /// Empty for one without a value.
+    placeholder: &'static str,
+    about: &'static str,
+}
+
+const FLAGS: &[Flag] = &[
+    flag("target", "HOST:PORT", "The broker; default 127.0.0.1:1883"),
+    flag(
+        "duration",
+        "TIME",
+        "The measured window, in place of that of the scenario",
+    ),
+    flag(
+        "warmup",
+        "TIME",
+        "Publishing before the window, in place of that of the scenario",
+    ),
+    flag(
+        "publishers",
+        "N",
+        "Clients of every group that publishes and does not subscribe",
+    ),
+    flag(
+        "subscribers",
+        "N",
+        "Clients of every group that subscribes and does not publish",
+    ),
+    flag(
+        "rate",
+        "RATE",
+        "Open loop for every group that publishes: messages per second of each client",
+    ),
+    flag(
+        "window",
+        "N",
+        "Closed loop for every group that publishes: messages underway of each client",
+    ),
+    flag("qos", "0|1|2", "QoS of every group"),
+    flag(
+        "payload",
+        "SIZES",
+        "Payload sizes of every group that publishes",
+    ),
+    flag("protocol", "3.1.1|5.0", "Version of MQTT of every group"),
+    flag("user", "PATTERN", "User names of every group"),
+    flag("password", "PATTERN", "Passwords of every group"),
+    flag(
+        "group",
+        "KEY=VALUE...",
+        "Add a group, with the keys below; may be given more than once",
+    ),
+    flag(
+        "set",
+        "[GROUP.]KEY=VALUE",
+        "Set any key of the scenario, or of one group; may be given more than once",
+    ),
+    flag("threads", "N", "Threads of the generator; default 1"),
+    flag(
+        "cores",
+        "LIST",
+        "Cores to bind the threads to, as in 1 or 2-3,6",
+    ),
+    flag(
+        "source",
+        "LIST",
+        "Local addresses for the clients, as in 127.0.0.2-127.0.0.9; default the kernel's choice, and on the loopback network more if ports would run out",
+    ),
+    flag(
+        "pid",
+        "LIST",
+        "Processes of the broker: what they use becomes part of the result",
+    ),
+    flag(
+        "label",
+        "NAME",
+        "How reports name this run; default the target",
+    ),
+    flag("json", "FILE", "Write the result as JSON"),
+    flag(
+        "histograms",
+        "FILE",
+        "Write every second's histograms, corrected and uncorrected, in HdrHistogram's log format",
+    ),
+    flag(
+        "run-id",
+        "HEX",
+        "Number of the run, 0 to ffff; default random",
+    ),
+    flag(
+        "keep-going",
+        "",
+        "Count clients that cannot connect or subscribe, instead of ending the run",
+    ),
+    flag(
+        "no-sys",
+        "",
+        "Do not listen to the broker's $SYS topics (it takes one more connection)",
+    ),
+    flag(
+        "sys-wait",
+        "TIME",
+        "Wait so long at the end for a $SYS report that covers the whole run; default 0s",
+    ),
+    flag(
+        "strict",
+        "",
+        "Exit with 3 if the run is invalid, or a delivery was lost, duplicated, out of order, corrupt or misrouted",
+    ),
+    flag("quiet", "", "Show neither progress nor the summary"),
+    flag(
+        "print",
+        "",
+        "Print the scenario with all options applied, and stop",
+    ),
+];
+
+const fn flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        name,
+        placeholder,
+        about,
+    }
+}
+
+/// Everything that was given, before it is understood.
+#[derive(Default)]
+struct Given {
+    scenario: Option<String>,
+    groups: Vec<String>,
+    sets: Vec<String>,
+    values: HashMap<&'static str, String>,
+}
+
+impl Command {
+    /// Reads the arguments, without the name of the program.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Vec<Problem>> {
+        let mut parser = lexopt::Parser::from_args(args);
+        let one = |problem| vec![problem];
+        let first = match parser.next().map_err(|error| one(not_an_option(&error)))? {
+            None | Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help),
+            Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
+            Some(Arg::Value(word)) => word.to_string_lossy().into_owned(),
+            Some(Arg::Long(name)) => return Err(one(before_command(&format!("--{name}")))),
+            Some(Arg::Short(letter)) => return Err(one(before_command(&format!("-{letter}")))),
+        };
+        match first.as_str() {
+            "help" => Ok(Command::Help),
+            "list" => Ok(Command::List),
+            "report" => Ok(Command::Report),
+            "run" | "show" => {
+                let Some(given) = Given::read(&mut parser).map_err(one)? else {
+                    return Ok(Command::Help);
+                };
+                if first == "show" && given.scenario.is_none() {
+                    let fix =
+                        "write ringload show NAME; `ringload list` shows the names".to_owned();
+                    return Err(one(problem("show", "needs a scenario", fix)));
+                }
+                let options = given.understand()?;
+                if first == "show" || options.print {
+                    return Ok(Command::Show(Box::new(options.scenario)));
+                }
+                Ok(Command::Run(Box::new(options)))
+            }
+            other => {
+                let fix = match nearest(other, COMMANDS.iter().map(|(name, _)| *name)) {
+                    Some(near) => format!("did you mean `ringload {near}`?"),
+                    None if builtin::text(other).is_some() || other.ends_with(".toml") => {
+                        format!("did you mean `ringload run {other}`?")
+                    }
+                    None => SEE_HELP.to_owned(),
+                };
+                Err(one(problem(&format!("`{other}`"), "is not a command", fix)))
+            }
+        }
+    }
+}
+
+impl Given {
+    /// `None`: the user asked for help.
+    fn read(parser: &mut lexopt::Parser) -> Result<Option<Given>, Problem> {
+        let mut given = Given::default();
+        while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => return Ok(None),
+                Arg::Short('t') => given.give("target", parser)?,
+                Arg::Short('q') => given.give("quiet", parser)?,
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    let known = FLAGS.iter().find(|flag| flag.name == name);
+                    let flag = known.ok_or_else(|| unknown_option(&name))?;
+                    given.give(flag.name, parser)?;
+                }
+                Arg::Short(letter) => return Err(unknown_option(&letter.to_string())),
+                Arg::Value(text) => {
+                    let text = text.to_string_lossy().into_owned();
+                    if let Some(first) = given.scenario.replace(text) {
+                        let fix = "name one scenario".to_owned();
+                        return Err(problem(
+                            &format!("`{first}`"),
+                            "is not the only scenario",
+                            fix,
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(Some(given))
+    }
+
+    fn give(&mut self, name: &'static str, parser: &mut lexopt::Parser) -> Result<(), Problem> {
+        let flag = FLAGS.iter().find(|flag| flag.name == name);
+        let placeholder = flag.map_or("", |flag| flag.placeholder);
+        let text = if placeholder.is_empty() {
+            "true".to_owned()
+        } else {
+            let missing = |_| {
+                problem(
+                    &format!("--{name}"),
+                    "needs a value",
+                    format!("write --{name} {placeholder}"),
+                )
+            };
+            parser
+                .value()
+                .map_err(missing)?
+                .to_string_lossy()
+                .into_owned()
+        };
+        match name {
+            "group" => self.groups.push(text),
+            "set" => self.sets.push(text),
+            _ => {
+                if self.values.insert(name, text).is_some() {
+                    let fix = "give it once".to_owned();
+                    return Err(problem(
+                        &format!("--{name}"),
+                        "is given more than once",
+                        fix,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn understand(mut self) -> Result<RunOptions, Vec<Problem>> {
+        let scenario = self.scenario()?;
+        let one = |problem| vec![problem];
+        let target = self
+            .take("target")
+            .unwrap_or_else(|| "127.0.0.1:1883".to_owned());
+        let address = resolve(&target).map_err(|complaint| one(at("target", complaint)))?;
+        let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
+        let threads = match self.take("threads") {
+            Some(text) => value::count(&text, 1, 64).map_err(|c| read("threads", c))? as usize,
+            None => 1,
+        };
+        let numbers = |text: Option<String>, name| match text {
+            None => Ok(Vec::new()),
+            Some(text) => parse_list(&text).map_err(|complaint| one(at(name, complaint))),
+        };
+        let cores = numbers(self.take("cores"), "cores")?;
+        let pids = numbers(self.take("pid"), "pid")?;
+        let sources = self
+            .take("source")
+            .map(|text| Sources::parse(&text))
+            .transpose();
+        let run = self.take("run-id").map(|text| {
+            u16::from_str_radix(&text, 16).map_err(|_| {
+                Complaint::new(
+                    format!("is `{text}`, which is not a number of the run"),
+                    "write 0 to ffff",
+                )
+            })
+        });
+        let sys_wait = self
+            .take("sys-wait")
+            .map(|text| value::span(&text))
+            .transpose();
+        Ok(RunOptions {
+            scenario,
+            target,
+            address,
+            threads,
+            cores,
+            sources: sources.map_err(|c| read("source", c))?,
+            pids: pids.into_iter().map(|pid| pid as u32).collect(),
+            label: self.take("label"),
+            json: self.take("json").map(PathBuf::from),
+            histograms: self.take("histograms").map(PathBuf::from),
+            run: run.transpose().map_err(|c| read("run-id", c))?,
+            keep_going: self.take("keep-going").is_some(),
+            quiet: self.take("quiet").is_some(),
+            with_sys: self.take("no-sys").is_none(),
+            sys_wait: sys_wait
+                .map_err(|c| read("sys-wait", c))?
+                .unwrap_or_default(),
+            strict: self.take("strict").is_some(),
+            print: self.take("print").is_some(),
+        })
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.values.remove(name)
+    }
+
+    /// The scenario with everything from the command line laid over it.
+    fn scenario(&mut self) -> Result<Scenario, Vec<Problem>> {
+        let mut scenario = match &self.scenario {
+            None if self.groups.is_empty() => {
+                let fix = "name one, as in `ringload run pairs`, or describe groups with --group; `ringload list` shows what there is";
+                return Err(vec![problem("run", "needs a scenario", fix.to_owned())]);
+            }
+            None => Scenario {
+                name: "command-line".to_owned(),
+                about: "Described on the command line".to_owned(),
+                ..Scenario::default()
+            },
+            Some(name) if name.contains('/') || name.ends_with(".toml") => {
+                file::read(name.as_ref())?
+            }
+            Some(name) => builtin::load(name)?,
+        };
+        let mut problems = Vec::new();
+        for text in &self.groups {
+            match parse_group(text, scenario.groups.len()) {
+                Ok(group) => scenario.groups.push(group),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for flag in SHORTHANDS {
+            if let Some(text) = self.values.remove(flag) {
+                problems.extend(apply_shorthand(&mut scenario, flag, &text).err());
+            }
+        }
+        for text in &self.sets {
+            problems.extend(apply_set(&mut scenario, text).err());
+        }
+        if problems.is_empty() {
+            problems = scenario.check();
+        }
+        if problems.is_empty() {
+            Ok(scenario)
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// Options that set a key of the scenario, or of all groups that it is meant for.
+const SHORTHANDS: [&str; 11] = [
+    "duration",
+    "warmup",
+    "publishers",
+    "subscribers",
+    "rate",
+    "window",
+    "qos",
+    "payload",
+    "protocol",
+    "user",
+    "password",
+];
+
+fn apply_shorthand(scenario: &mut Scenario, flag: &'static str, text: &str) -> Result<(), Problem> {
+    let place = Place::CommandLine;
+    if let Some(key) = keys::of_scenario(flag) {
+        return scenario.set(key, &[text], place);
+    }
+    let name = match flag {
+        "publishers" | "subscribers" => "clients",
+        other => other,
+    };
+    let key = keys::of_group(name).expect("every shorthand is a key");
+    let mut found = false;
+    for group in &mut scenario.groups {
+        let (publishes, subscribes) = (group.publish.is_some(), !group.subscribe.is_empty());
+        let is_meant = match flag {
+            "publishers" => publishes && !subscribes,
+            "subscribers" => subscribes && !publishes,
+            "rate" | "window" | "payload" => publishes,
+            _ => true,
+        };
+        if !is_meant {
+            continue;
+        }
+        found = true;
+        match flag {
+            "rate" => group.window = None,
+            "window" => group.rate = None,
+            _ => {}
+        }
+        group.set(key, &[text], place.clone())?;
+    }
+    if found {
+        return Ok(());
+    }
+    let fix = "leave it out, or choose another scenario".to_owned();
+    Err(problem(
+        &format!("--{flag}"),
+        "is for no group of this scenario",
+        fix,
+    ))
+}
+
+/// `KEY=VALUE` for the scenario, `GROUP.KEY=VALUE` for a group.
+fn apply_set(scenario: &mut Scenario, text: &str) -> Result<(), Problem> {
+    let wrong = |what: &str, fix: String| Err(problem(&format!("--set {text}"), what, fix));
+    let Some((path, value)) = text.split_once('=') else {
+        return wrong(
+            "has no value",
+            "write --set KEY=VALUE or --set GROUP.KEY=VALUE".to_owned(),
+        );
+    };
+    let Some((name, key)) = path.split_once('.') else {
+        return match keys::of_scenario(path) {
+            Some(key) => scenario.set(key, &[value], Place::CommandLine),
+            None if keys::of_group(path).is_some() => {
+                let names: Vec<&str> = scenario
+                    .groups
+                    .iter()
+                    .map(|group| group.name.as_str())
+                    .collect();
+                wrong(
+                    "sets a key of a group",
+                    format!("say of which: {}.{path}", names.join(" or ")),
+                )
+            }
+            None => wrong("sets no key", SEE_HELP.to_owned()),
+        };
+    };
+    let names: Vec<String> = scenario
+        .groups
+        .iter()
+        .map(|group| group.name.clone())
+        .collect();
+    let Some(group) = scenario.groups.iter_mut().find(|group| group.name == name) else {
+        return wrong(
+            "names no group",
+            format!("the groups are {}", names.join(", ")),
+        );
+    };
+    let Some(key) = keys::of_group(key) else {
+        let near = nearest(key, keys::group_keys().map(|key| key.name));
+        return wrong(
+            "sets no key",
+            near.map_or(SEE_HELP.to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            }),
+        );
+    };
+    match key.name {
+        "rate" => group.window = None,
+        "window" => group.rate = None,
+        _ => {}
+    }
+    group.set(key, &[value], Place::CommandLine)
+}
+
+/// `clients=10 publish=a/{index} rate=5`.
+fn parse_group(text: &str, number: usize) -> Result<Group, Problem> {
+    let mut group = Group::at(Place::CommandLine);
+    group.name = format!("group-{}", number + 1);
+    let mut lists: Vec<(&'static str, Vec<&str>)> = Vec::new();
+    for part in text.split_whitespace() {
+        let Some((name, value)) = part.split_once('=') else {
+            let fix = "write --group \"KEY=VALUE KEY=VALUE\"".to_owned();
+            return Err(problem(&format!("--group: `{part}`"), "has no value", fix));
+        };
+        let Some(key) = keys::of_group(name) else {
+            let near = nearest(name, keys::group_keys().map(|key| key.name));
+            let fix = near.map_or(SEE_HELP.to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            });
+            return Err(problem(&format!("--group: {name}"), "is not a key", fix));
+        };
+        if key.form == Form::List {
+            match lists.iter_mut().find(|(name, _)| *name == key.name) {
+                Some((_, values)) => values.push(value),
+                None => lists.push((key.name, vec![value])),
+            }
+            continue;
+        }
+        group.set(key, &[value], Place::CommandLine)?;
+    }
+    for (name, values) in lists {
+        let key = keys::of_group(name).expect("found above");
+        group.set(key, &values, Place::CommandLine)?;
+    }
+    Ok(group)
+}
+
+fn resolve(target: &str) -> Result<SocketAddr, Complaint> {
+    let fix = "write HOST:PORT, such as 127.0.0.1:1883";
+    let found = target.to_socket_addrs().map_err(|error| {
+        let what = format!("is `{target}`, which is no address ({error})");
+        Complaint::new(what, fix)
+    })?;
+    let all: Vec<SocketAddr> = found.collect();
+    // Names of this machine often stand for both; brokers listen on the older kind.
+    let address = all.iter().find(|address| address.is_ipv4()).or(all.first());
+    address
+        .copied()
+        .ok_or_else(|| Complaint::new(format!("is `{target}`, which has no address"), fix))
+}
+
+/// `1,4-6`.
+fn parse_list(text: &str) -> Result<Vec<usize>, Complaint> {
+    let complaint = |part: &str| {
+        let what = format!("holds `{part}`, which is neither a number nor a range");
+        Complaint::new(what, "write a list such as 3 or 0-3,6")
+    };
+    let mut numbers = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
+            return Err(complaint(part));
+        };
+        if first > last || last - first > 4096 {
+            return Err(complaint(part));
+        }
+        numbers.extend((first..=last).map(|number| number as usize));
+    }
+    Ok(numbers)
+}
+
+fn unknown_option(name: &str) -> Problem {
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    let fix = match nearest(name, FLAGS.iter().map(|flag| flag.name)) {
+        Some(flag) => format!("did you mean --{flag}?"),
+        None if keys::of_group(&name.replace('-', "_")).is_some() => {
+            format!(
+                "it is a key of a group: --set GROUP.{}=VALUE",
+                name.replace('-', "_")
+            )
+        }
+        None => SEE_HELP.to_owned(),
+    };
+    problem(&format!("{dashes}{name}"), "is not an option", fix)
+}
+
+fn before_command(option: &str) -> Problem {
+    problem(
+        option,
+        "stands before the command",
+        "write ringload run SCENARIO first, then options".to_owned(),
+    )
+}
+
+/// The parser fails only at a value for an option that takes none, and at text that is no option.
+fn not_an_option(error: &lexopt::Error) -> Problem {
+    problem("the command line", &error.to_string(), SEE_HELP.to_owned())
+}
+
+fn at(name: &str, complaint: Complaint) -> Problem {
+    complaint.at(Place::CommandLine, format!("--{name}"))
+}
+
+fn problem(subject: &str, what: &str, fix: String) -> Problem {
+    Complaint::new(what, fix).at(Place::CommandLine, subject)
+}
+
+const COMMANDS: [(&str, &str); 5] = [
+    ("run", "[SCENARIO] [OPTION]..."),
+    ("list", ""),
+    ("show", "SCENARIO [OPTION]..."),
+    ("report", "FILE... [OPTION]..."),
+    ("help", ""),
+];
+
+const COMMANDS_ABOUT: [&str; 5] = [
+    "Run a scenario against a broker",
+    "List the scenarios that are built in",
+    "Print a scenario as TOML, to start a file from",
+    "Make a page of results; see report --help",
+    "Print this help",
+];
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = format!("{}\n\nUsage:\n", version_line());
+    for ((name, arguments), about) in COMMANDS.iter().zip(COMMANDS_ABOUT) {
+        let line = format!("{name} {arguments}");
+        let _ = writeln!(text, "  ringload {line:30} {about}");
+    }
+    text.push_str(
+        "\nA SCENARIO is the name of one that is built in, or the path of a TOML file. Times are seconds or\n\
+         have a unit (us, ms, s, m, h), sizes are bytes or have a unit (KiB, MiB), rates are per second or\n\
+         have a unit (/s, /m, /h).\n\nOptions of run and show:\n",
+    );
+    for flag in FLAGS {
+        let short = match flag.name {
+            "target" => "-t, ",
+            "quiet" => "-q, ",
+            _ => "    ",
+        };
+        let _ = writeln!(text, "  {short}--{} {}", flag.name, flag.placeholder);
+        put_wrapped(&mut text, flag.about);
+    }
+    text.push_str("\nKeys of a scenario file, above the first [[group]]:\n");
+    for key in keys::SCENARIO {
+        let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
+        put_wrapped(&mut text, key.about);
+    }
+    text.push_str("\nKeys of a [[group]], also for --group and --set:\n");
+    for (subject, group_keys) in keys::GROUP {
+        let _ = writeln!(text, "  {subject}:");
+        for key in group_keys {
+            let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
+            put_wrapped(&mut text, key.about);
+        }
+    }
+    text.push_str(
+        "\nPatterns: {index} counts the clients of a group from 0, {number} from 1; {index/N} and {index%N}\n\
+         divide them; {message%N} makes a client go round N topics; {group} and {run} are names.\n\
+         \nExamples:\n\
+         \x20 ringload run pairs --pid $(pidof ringmq) --cores 1\n\
+         \x20         As many messages as the broker can, and what each costs it\n\
+         \x20 ringload run pairs --rate 400 --qos 1 --json result.json\n\
+         \x20         20,000 messages per second by schedule, and their latencies\n\
+         \x20 ringload run --group \"clients=100 subscribe=a/#\" --group \"clients=10 publish=a/{index} rate=5\"\n\
+         \x20         Described on the spot\n\
+         \nExit codes: 0 done, 1 could not run or the broker was gone, 2 wrong command line or scenario,\n\
+         3 done but invalid or with faults (--strict), 130 ended by Ctrl-C.\n",
+    );
+    text
+}
+
+/// Name, version and what it is.
+pub fn version_line() -> String {
+    format!(
+        "ringload {}, a load generator for MQTT brokers",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The text of `list`.
+pub fn list() -> String {
+    let mut text = String::new();
+    for (name, toml) in builtin::ALL {
+        let about = match file::parse(name, toml) {
+            Ok(scenario) => scenario.about,
+            Err(_) => String::new(),
+        };
+        let _ = writeln!(text, "{name}");
+        put_wrapped(&mut text, &about);
+    }
+    text
+}
+
+fn put_wrapped(text: &mut String, about: &str) {
+    let mut column = 0;
+    for word in about.split_whitespace() {
+        if column == 0 || column + 1 + word.chars().count() > HELP_COLUMNS {
+            if column > 0 {
+                text.push('\n');
+            }
+            let _ = write!(text, "{:HELP_INDENT$}", "");
+            column = HELP_INDENT;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.chars().count();
+    }
+    text.push('\n');
+}
+
+const SEE_HELP: &str = "`ringload --help` lists everything";
+const HELP_COLUMNS: usize = 96;
+const HELP_INDENT: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        Command::parse(line.split_whitespace().map(OsString::from))
+            .map_err(|problems| problems[0].to_string())
+    }
+
+    fn scenario(line: &str) -> Scenario {
+        match parse(line) {
+            Ok(Command::Run(options)) => options.scenario,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_are_laid_over_a_scenario() {
+        let changed = scenario(
+            "run pairs --rate 400 --qos 1 --publishers 7 --payload 16..32 --duration 3 \
+             --set subscribers.clients=8 --set drain=1s --protocol 5.0",
+        );
+        let publishers = &changed.groups[1];
+        assert_eq!(
+            (publishers.rate, publishers.window, publishers.clients),
+            (Some(400.0), None, 7)
+        );
+        assert_eq!(publishers.payload.show(), "16..32");
+        assert_eq!(changed.groups[0].clients, 8);
+        assert_eq!(changed.duration, Duration::from_secs(3));
+        assert_eq!(changed.drain, Duration::from_secs(1));
+        assert!(changed.groups.iter().all(|group| group.qos as u8 == 1));
+        assert!(changed.to_toml().contains("protocol = \"5.0\""));
+    }
+
+    #[test]
+    fn groups_are_described_on_the_command_line() {
+        let args = [
+            "run",
+            "--group",
+            "name=s subscribe=a/{index} subscribe=b/+",
+            "--group",
+            "publish=a/0 rate=5",
+        ];
+        let Ok(Command::Run(options)) = Command::parse(args.map(OsString::from)) else {
+            panic!("not a run")
+        };
+        let groups = &options.scenario.groups;
+        assert_eq!(
+            (groups[0].name.as_str(), groups[0].subscribe.len()),
+            ("s", 2)
+        );
+        assert_eq!(
+            (groups[1].name.as_str(), groups[1].rate),
+            ("group-2", Some(5.0))
+        );
+    }
+
+    #[test]
+    fn a_wrong_command_line_says_what_to_write() {
+        for (line, expected) in [
+            (
+                "runn pairs",
+                "`runn` is not a command\n  fix: did you mean `ringload run`?",
+            ),
+            (
+                "pairs",
+                "`pairs` is not a command\n  fix: did you mean `ringload run pairs`?",
+            ),
+            (
+                "--qos 1",
+                "--qos stands before the command\n  fix: write ringload run SCENARIO first, then options",
+            ),
+            ("run", "run needs a scenario\n  fix: name one"),
+            (
+                "run pars",
+                "`pars` is no scenario\n  fix: did you mean `pairs`?",
+            ),
+            ("run pairs fan-in", "`pairs` is not the only scenario"),
+            (
+                "run pairs --durration 3",
+                "--durration is not an option\n  fix: did you mean --duration?",
+            ),
+            ("run pairs --keep-alive 3", "--keep-alive is not an option"),
+            (
+                "run pairs --duration",
+                "--duration needs a value\n  fix: write --duration TIME",
+            ),
+            (
+                "run pairs --qos 1 --qos 2",
+                "--qos is given more than once\n  fix: give it once",
+            ),
+            (
+                "run pairs --qos 7",
+                "subscribers.qos is `7`, which is not a QoS\n  fix: write 0, 1 or 2",
+            ),
+            (
+                "run connect --rate 7",
+                "--rate is for no group of this scenario",
+            ),
+            (
+                "run pairs --set clients=7",
+                "--set clients=7 sets a key of a group\n  fix: say of which: subscribers or publishers.clients",
+            ),
+            (
+                "run pairs --set x.clients=7",
+                "--set x.clients=7 names no group\n  fix: the groups are subscribers, publishers",
+            ),
+            (
+                "run pairs --set publishers.client=7",
+                "--set publishers.client=7 sets no key\n  fix: did you mean `clients`?",
+            ),
+            ("run pairs --group publish=a", "group-3.publish has no pace"),
+            ("run pairs --group x", "--group: `x` has no value"),
+            (
+                "run pairs --target nowhere",
+                "--target is `nowhere`, which is no address",
+            ),
+            (
+                "run pairs --cores 3-1",
+                "--cores holds `3-1`, which is neither a number nor a range",
+            ),
+            (
+                "run pairs --source here",
+                "--source holds `here`, which is neither an address",
+            ),
+            ("run pairs --run-id xyz", "--run-id is `xyz`"),
+            ("show", "show needs a scenario"),
+        ] {
+            let problem = parse(line).unwrap_err();
+            assert!(
+                problem.starts_with(&format!("command line: {expected}")),
+                "{line}\n{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_says_so() {
+        let problem = parse("run ./does/not/exist.toml").unwrap_err();
+        assert!(
+            problem.starts_with("./does/not/exist.toml: the scenario file cannot be read"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn the_help_is_complete_and_no_wider_than_a_terminal() {
+        let help = help();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 108, "{line}");
+        }
+        for key in keys::group_keys() {
+            assert!(
+                help.contains(&format!("      {} = ", key.name)),
+                "{}",
+                key.name
+            );
+        }
+        assert_eq!(
+            list().lines().filter(|line| !line.starts_with(' ')).count(),
+            builtin::ALL.len()
+        );
+    }
+}

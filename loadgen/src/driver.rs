@@ -1,0 +1,479 @@
+//! The sockets of one thread: turns of the ring around a [`Fleet`].
+//!
+//! Work is done in turns, as in the broker: completions go in, what is due is published, and one system
+//! call submits all of it and waits if there is nothing to do. Each client has at most one send underway;
+//! what comes meanwhile gathers in the fleet.
+//!
+//! Invariants:
+//! - a socket is closed only when none of its operations is in flight, and its slot is used again only
+//!   after that; a completion of another generation is ignored.
+//! - `ops` counts connect, receive, send, cancel and close.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use ringmq::flight::Flight;
+use ringmq::ring::{
+    Cancel, Completion, Input, KernelRing, Receive, Received, Ring, Submission, Target, bind_source,
+};
+use ringmq::{RingConfig, Wait};
+use ringmq_core::connection::Output;
+use ringmq_core::ids::ConnId;
+use ringmq_core::time::Instant;
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_nodelay};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+
+use crate::fleet::{Fleet, Loss};
+use crate::shared::{Board, Stage, UNKNOWN, now_ns};
+use crate::sources::Sources;
+
+/// The sockets of one thread.
+#[derive(Debug)]
+pub struct Driver {
+    ring: KernelRing,
+    target: Target,
+    address: SocketAddr,
+    sources: Sources,
+    /// What the clients do.
+    pub fleet: Fleet,
+    sockets: Vec<Socket>,
+    /// Clients whose receive ended in this turn.
+    rearm: Vec<u32>,
+    /// Slow clients, with the time at which they read again.
+    slow: BinaryHeap<Reverse<(u64, u32)>>,
+    /// What the ring's timer is set to.
+    timer: Option<u64>,
+    open_count: usize,
+    /// The kernel had no local port left.
+    pub ports_exhausted: u64,
+    /// The process had no file left.
+    pub files_exhausted: u64,
+}
+
+#[derive(Debug, Default)]
+struct Socket {
+    socket: Option<OwnedFd>,
+    generation: u32,
+    ops: u8,
+    receiving: bool,
+    sending: bool,
+    closing: bool,
+}
+
+impl Driver {
+    /// A driver on the calling thread, which has to be the one that uses it.
+    pub fn new(
+        fleet: Fleet,
+        address: SocketAddr,
+        sources: Sources,
+        wakeup: OwnedFd,
+    ) -> io::Result<Driver> {
+        let config = RingConfig {
+            entries: 4096,
+            buffers_count: BUFFERS_COUNT,
+            buffer_size: BUFFER_SIZE,
+            wait: Wait::Ring,
+        };
+        let mut ring = KernelRing::new(config, wakeup)?;
+        Ok(Driver {
+            target: ring.add_target(address),
+            ring,
+            address,
+            sources,
+            sockets: (0..fleet.client_count())
+                .map(|_| Socket::default())
+                .collect(),
+            fleet,
+            rearm: Vec::new(),
+            slow: BinaryHeap::new(),
+            timer: None,
+            open_count: 0,
+            ports_exhausted: 0,
+            files_exhausted: 0,
+        })
+    }
+
+    /// One turn, up to the submission. Returns the time that it began.
+    pub fn turn(&mut self) -> u64 {
+        self.take_completions();
+        let now = now_ns();
+        self.fleet.tick(now);
+        self.resume_slow(now);
+        self.carry_out(now);
+        now
+    }
+
+    /// Submits what the turn pushed, and sleeps until `until` unless there is something to do.
+    pub fn submit(&mut self, board: &Board, until: u64) {
+        if self.ring.is_ready() || until <= now_ns() {
+            self.ring.submit();
+            return;
+        }
+        self.set_timer(until);
+        board
+            .parked
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+        // Whoever had news before the store has written to the descriptor, or finds us in the next turn.
+        let submission = if self.fleet.has_news() {
+            self.ring.submit()
+        } else {
+            self.ring.submit_and_wait()
+        };
+        board
+            .parked
+            .store(false, std::sync::atomic::Ordering::SeqCst);
+        match submission {
+            Submission::Done | Submission::Again => {}
+        }
+    }
+
+    /// When the next turn is due at the latest.
+    pub fn next_wake(&self, now: u64) -> u64 {
+        let slow = self.slow.peek().map_or(UNKNOWN, |Reverse((at, _))| *at);
+        self.fleet.next_wake(now).min(slow)
+    }
+
+    /// Sockets that are not closed yet.
+    pub fn open_count(&self) -> usize {
+        self.open_count
+    }
+
+    /// Something is still being sent.
+    pub fn is_sending(&self) -> bool {
+        self.sockets
+            .iter()
+            .any(|socket| socket.sending && !socket.closing)
+    }
+
+    fn take_completions(&mut self) {
+        self.ring.reap(COMPLETIONS_MAX);
+        while let Some(completion) = self.ring.pop() {
+            match completion {
+                Completion::Received(received) => self.on_received(received),
+                Completion::Sent {
+                    conn,
+                    flight,
+                    result,
+                } => self.on_sent(conn, flight, result),
+                Completion::Connected { conn, result } => self.on_connected(conn, result),
+                Completion::Cancelled { conn } => {
+                    self.op_ended(conn);
+                }
+                Completion::Closed { conn } => self.on_closed(conn),
+                Completion::TimerFired => self.timer = None,
+                Completion::Accepted { .. } => unreachable!("nothing listens here"),
+            }
+        }
+    }
+
+    /// What the fleet asked for.
+    fn carry_out(&mut self, now: u64) {
+        // Handlers may ask for more: it is carried out in the same turn.
+        loop {
+            let dials = std::mem::take(&mut self.fleet.outbox.dials);
+            let closes = std::mem::take(&mut self.fleet.outbox.closes);
+            let dirty = std::mem::take(&mut self.fleet.outbox.dirty);
+            if dials.is_empty() && closes.is_empty() && dirty.is_empty() {
+                break;
+            }
+            for client in &dials {
+                self.dial(*client, now);
+            }
+            for client in &dirty {
+                self.transmit(*client, now);
+            }
+            for client in &closes {
+                self.close(*client);
+            }
+        }
+        while let Some(client) = self.rearm.pop() {
+            self.receive(client);
+        }
+    }
+
+    fn conn(&self, client: u32) -> ConnId {
+        ConnId {
+            index: client,
+            generation: self.sockets[client as usize].generation,
+        }
+    }
+
+    /// The socket that the operation was for, if it still is the same; counts the end of the operation.
+    fn op_ended(&mut self, conn: ConnId) -> Option<u32> {
+        let socket = self.sockets.get_mut(conn.index as usize)?;
+        if socket.generation != conn.generation {
+            return None;
+        }
+        assert!(socket.ops > 0, "a completion without an operation");
+        socket.ops -= 1;
+        self.proceed(conn.index);
+        let socket = &self.sockets[conn.index as usize];
+        (!socket.closing).then_some(conn.index)
+    }
+
+    fn dial(&mut self, client: u32, now: u64) {
+        let conn = self.conn(client);
+        match self.open_socket(client) {
+            Ok(fd) => {
+                self.open_count += 1;
+                self.ring.connect(conn, fd.as_fd(), self.target);
+                let socket = &mut self.sockets[client as usize];
+                socket.socket = Some(fd);
+                socket.ops += 1;
+            }
+            Err(errno) => {
+                let why = self.explain_dial(errno);
+                self.fleet.on_lost(client, now, Loss::Dial(why));
+            }
+        }
+    }
+
+    fn open_socket(&mut self, client: u32) -> Result<OwnedFd, Errno> {
+        let family = match self.address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC;
+        let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        set_tcp_nodelay(&fd, true)?;
+        if let Some(size) = self.fleet.receive_buffer(client) {
+            set_socket_recv_buffer_size(&fd, size as usize)?;
+        }
+        if let Some(source) = self.sources.take() {
+            bind_source(fd.as_fd(), source)?;
+        }
+        Ok(fd)
+    }
+
+    fn explain_dial(&mut self, errno: Errno) -> String {
+        let address = self.address;
+        match errno {
+            Errno::CONNREFUSED => format!("nothing listens on {address}"),
+            Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
+                self.ports_exhausted += 1;
+                format!(
+                    "no local port is left for connections to {address}; give more addresses with --source"
+                )
+            }
+            Errno::MFILE | Errno::NFILE => {
+                self.files_exhausted += 1;
+                "no file is left; raise the limit of open files (ulimit -n)".to_owned()
+            }
+            Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => {
+                format!("{address} cannot be reached ({errno})")
+            }
+            _ => format!("{address}: {errno}"),
+        }
+    }
+
+    fn on_connected(&mut self, conn: ConnId, result: Result<(), Errno>) {
+        let Some(client) = self.op_ended(conn) else {
+            return;
+        };
+        let now = now_ns();
+        match result {
+            Ok(()) => {
+                self.fleet.on_connected(client, now);
+                self.rearm.push(client);
+            }
+            Err(errno) => {
+                let why = self.explain_dial(errno);
+                self.fleet.on_lost(client, now, Loss::Dial(why));
+            }
+        }
+    }
+
+    fn on_received(&mut self, received: Received) {
+        let Received { conn, input, more } = received;
+        let client = conn.index;
+        let socket = &mut self.sockets[client as usize];
+        let is_live = socket.generation == conn.generation && !socket.closing;
+        let now = now_ns();
+        match input {
+            Input::Chunk(lease) => {
+                if is_live {
+                    self.fleet.on_bytes(client, now, self.ring.bytes(&lease));
+                    if let Some(rate) = self.fleet.receive_rate(client) {
+                        // At 0 bytes per second, after the end of time.
+                        let pause = u64::from(lease.size()) * 1_000_000_000 / rate.max(1);
+                        let at = if rate == 0 { UNKNOWN } else { now + pause };
+                        self.slow.push(Reverse((at, client)));
+                    }
+                }
+                self.ring.give_back(lease);
+            }
+            Input::End if is_live => {
+                let why = "the connection ended".to_owned();
+                self.fleet.on_lost(client, now, Loss::Closed(why));
+            }
+            Input::Failed(Errno::NOBUFS | Errno::INTR | Errno::AGAIN | Errno::CANCELED) => {}
+            Input::Failed(errno) if is_live => {
+                self.fleet
+                    .on_lost(client, now, Loss::Closed(errno.to_string()));
+            }
+            Input::End | Input::Failed(_) => {}
+        }
+        if !more && self.sockets[client as usize].generation == conn.generation {
+            self.sockets[client as usize].receiving = false;
+            if self.op_ended(conn).is_some() && !self.is_slow(client) {
+                self.rearm.push(client);
+            }
+        }
+    }
+
+    /// Its next receive has its time.
+    fn is_slow(&self, client: u32) -> bool {
+        self.fleet.receive_rate(client).is_some()
+    }
+
+    fn receive(&mut self, client: u32) {
+        let conn = self.conn(client);
+        let how = match self.fleet.reads_slowly(client) {
+            true => Receive::Once,
+            false => Receive::Multishot,
+        };
+        let socket = &mut self.sockets[client as usize];
+        if let (false, false, Some(fd)) = (socket.closing, socket.receiving, &socket.socket) {
+            self.ring.receive(conn, fd.as_fd(), how);
+            socket.receiving = true;
+            socket.ops += 1;
+        }
+    }
+
+    fn resume_slow(&mut self, now: u64) {
+        let all = self.fleet.stage() >= Stage::Drain;
+        while let Some(&Reverse((at, client))) = self.slow.peek()
+            && (all || at <= now)
+        {
+            self.slow.pop();
+            self.rearm.push(client);
+        }
+    }
+
+    fn transmit(&mut self, client: u32, now: u64) {
+        let conn = self.conn(client);
+        let socket = &mut self.sockets[client as usize];
+        if let (false, false, Some(fd)) = (socket.sending, socket.closing, &socket.socket)
+            && let Some(output) = self.fleet.take_output(client, now)
+        {
+            self.ring
+                .send(conn, fd.as_fd(), Flight::new(Output::One(output)));
+            socket.sending = true;
+            socket.ops += 1;
+        }
+    }
+
+    fn on_sent(&mut self, conn: ConnId, mut flight: Flight, result: Result<u32, Errno>) {
+        let client = conn.index;
+        if self.sockets[client as usize].generation != conn.generation {
+            return;
+        }
+        self.sockets[client as usize].sending = false;
+        let is_live = self.op_ended(conn).is_some();
+        let now = now_ns();
+        let failure = match result {
+            Ok(0) => Some(Errno::PIPE),
+            Ok(size) => {
+                flight.advance(size);
+                self.fleet.on_sent(client, size);
+                None
+            }
+            Err(Errno::INTR | Errno::AGAIN) => None,
+            Err(errno) => Some(errno),
+        };
+        let socket = &mut self.sockets[client as usize];
+        if is_live
+            && failure.is_none()
+            && !flight.is_landed()
+            && let Some(fd) = &socket.socket
+        {
+            self.ring.send(conn, fd.as_fd(), flight);
+            socket.sending = true;
+            socket.ops += 1;
+            return;
+        }
+        if let Output::One(buffer) = flight.into_output() {
+            self.fleet.recycle(buffer);
+        }
+        match failure {
+            Some(errno) if is_live => {
+                self.fleet
+                    .on_lost(client, now, Loss::Closed(errno.to_string()));
+            }
+            Some(_) | None if is_live => {
+                self.fleet.on_drained(client, now);
+                self.transmit(client, now);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn close(&mut self, client: u32) {
+        let conn = self.conn(client);
+        let socket = &mut self.sockets[client as usize];
+        if socket.closing {
+            return;
+        }
+        socket.closing = true;
+        if let (1.., Some(fd)) = (socket.ops, &socket.socket) {
+            self.ring.cancel(conn, fd.as_fd(), Cancel::All);
+            socket.ops += 1;
+        }
+        self.proceed(client);
+    }
+
+    /// Closes a socket that only waited for its operations to end.
+    fn proceed(&mut self, client: u32) {
+        let conn = self.conn(client);
+        let socket = &mut self.sockets[client as usize];
+        if !socket.closing || socket.ops > 0 {
+            return;
+        }
+        match socket.socket.take() {
+            Some(fd) => {
+                self.ring.close(conn, fd);
+                socket.ops += 1;
+            }
+            // It was never opened.
+            None => self.forget(client),
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId) {
+        let socket = &mut self.sockets[conn.index as usize];
+        assert_eq!(
+            socket.generation, conn.generation,
+            "a close ends its socket"
+        );
+        socket.ops -= 1;
+        self.open_count -= 1;
+        self.forget(conn.index);
+    }
+
+    fn forget(&mut self, client: u32) {
+        let socket = &mut self.sockets[client as usize];
+        *socket = Socket {
+            generation: socket.generation.wrapping_add(1),
+            ..Socket::default()
+        };
+        self.fleet.on_closed(client, now_ns());
+    }
+
+    fn set_timer(&mut self, at: u64) {
+        if at != UNKNOWN && self.timer.is_none_or(|set| at < set) {
+            self.ring.set_timer(Instant::from_nanos(at));
+            self.timer = Some(at);
+        }
+    }
+}
+
+/// Completions of one turn.
+const COMPLETIONS_MAX: usize = 1024;
+/// 16 MiB in all, touched only when needed.
+const BUFFERS_COUNT: u16 = 1024;
+/// What one completion brings at most: a window of messages to one subscriber.
+const BUFFER_SIZE: u32 = 16 * 1024;

@@ -1,0 +1,444 @@
+//! The main thread of a run: from stage to stage.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::seconds::Seconds;
+use super::worker::{Ended as ThreadEnded, Event};
+use super::{BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
+use crate::fleet::Troubles;
+use crate::meter::Interval;
+use crate::process::{CpuTime, Memory};
+use crate::progress::{Progress, Snapshot};
+use crate::report::{Ended, Phases, ThreadUse};
+use crate::scenario::Start;
+use crate::shared::{Shared, Stage, UNKNOWN, now_ns};
+
+/// The main thread of a run.
+pub(super) struct Control<'a> {
+    shared: Arc<Shared>,
+    options: Options,
+    events: Receiver<Event>,
+    progress: &'a mut Progress,
+    began_at: u64,
+    publish_at: u64,
+    drain_at: u64,
+    ended_at: u64,
+    stage: Stage,
+    ended: Ended,
+    connected: u64,
+    seconds: Seconds,
+    broker: Option<BrokerSamples>,
+    sys: Vec<SysSample>,
+    threads: Vec<Option<Box<ThreadEnded>>>,
+    fatal: Option<String>,
+    /// Clients were connected once, and since when there are none.
+    empty_since: Option<u64>,
+}
+
+impl<'a> Control<'a> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: Options,
+        events: Receiver<Event>,
+        progress: &'a mut Progress,
+    ) -> Control<'a> {
+        let now = now_ns();
+        Control {
+            threads: (0..shared.plan.threads).map(|_| None).collect(),
+            broker: (!options.pids.is_empty()).then(BrokerSamples::default),
+            seconds: Seconds::new(&shared.plan),
+            shared,
+            options,
+            events,
+            progress,
+            began_at: now,
+            publish_at: UNKNOWN,
+            drain_at: UNKNOWN,
+            ended_at: UNKNOWN,
+            stage: Stage::Connect,
+            ended: Ended::Planned,
+            connected: 0,
+            sys: Vec::new(),
+            fatal: None,
+            empty_since: None,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Outcome, String> {
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let pids = self.options.pids.clone();
+        let look = || (CpuTime::of(&pids), Memory::of(&pids));
+        if let Some(broker) = &mut self.broker {
+            broker.before = look();
+        }
+        while self.threads.iter().any(Option::is_none) {
+            let now = now_ns();
+            match self.stage {
+                Stage::Connect => self.in_connect(now),
+                Stage::Publish => self.in_publish(now),
+                Stage::Drain => self.in_drain(now),
+                // Threads end by themselves; one that does not has a bug, and is not waited for.
+                Stage::End if now.saturating_sub(self.ended_at) > END_NS => break,
+                Stage::End => {}
+            }
+            self.show(now);
+            let wait = self.next_look(now).saturating_sub(now_ns());
+            match self.events.recv_timeout(Duration::from_nanos(wait)) {
+                Ok(event) => self.on_event(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.progress.finish();
+        if let Some(broker) = &mut self.broker {
+            broker.end = look();
+        }
+        if let Some(why) = self.fatal.take() {
+            return Err(why);
+        }
+        self.outcome(started.as_millis() as u64)
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Fatal(why) => {
+                self.fatal.get_or_insert(why);
+                self.finish(now_ns());
+            }
+            Event::Interval(interval) => self.on_interval(&interval),
+            Event::Sys(updates) => {
+                let sent = self.shared.sum(|board| board.sent.load(Ordering::Relaxed));
+                let received = self
+                    .shared
+                    .sum(|board| board.received.load(Ordering::Relaxed));
+                let samples = updates.into_iter().map(|update| SysSample {
+                    update,
+                    sent,
+                    received,
+                });
+                self.sys.extend(samples);
+            }
+            Event::Ended(ended) => {
+                let thread = ended.thread;
+                self.threads[thread] = Some(ended);
+            }
+        }
+    }
+
+    fn on_interval(&mut self, interval: &Interval) {
+        let broker = || {
+            let cpu = CpuTime::of(&self.options.pids);
+            (cpu, Memory::of(&self.options.pids).resident)
+        };
+        let broker = self.broker.is_some().then(broker);
+        self.seconds.add(interval, now_ns(), broker);
+    }
+
+    /// Everybody connects; then the publishing begins.
+    fn in_connect(&mut self, now: u64) {
+        if self.is_interrupted() {
+            self.ended = Ended::Interrupted;
+            return self.finish(now);
+        }
+        let settling = self
+            .shared
+            .sum(|board| u64::from(board.settling.load(Ordering::Acquire)));
+        if settling > 0 {
+            return;
+        }
+        self.connected = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
+        if let Some(broker) = &mut self.broker {
+            let pids = &self.options.pids;
+            broker.connected = (CpuTime::of(pids), Memory::of(pids));
+        }
+        let scenario = &self.shared.plan.scenario;
+        self.publish_at = now + LEAD_NS;
+        self.seconds
+            .begin(self.publish_at, CpuTime::of(&self.options.pids));
+        let warmup = if self.is_limited() {
+            0
+        } else {
+            scenario.warmup.as_nanos() as u64
+        };
+        self.shared.set_publish_at(self.publish_at);
+        if !self.window_comes_later() {
+            self.open_window(self.publish_at + warmup);
+        }
+        self.enter(Stage::Publish);
+    }
+
+    fn open_window(&mut self, at: u64) {
+        let duration = self.shared.plan.scenario.duration.as_nanos() as u64;
+        self.shared.set_window_start(at);
+        self.shared.set_window_end(at.saturating_add(duration));
+    }
+
+    fn in_publish(&mut self, now: u64) {
+        self.look_at_broker(now);
+        if self.is_interrupted() {
+            self.ended = Ended::Interrupted;
+            return self.drain(now);
+        }
+        if self.is_deserted(now) {
+            self.ended = Ended::Broken;
+            return self.drain(now);
+        }
+        if now >= self.shared.window_end() {
+            return self.drain(self.shared.window_end());
+        }
+        let sum = |of: fn(&crate::shared::Board) -> u64| self.shared.sum(of);
+        let unfinished = sum(|board| u64::from(board.unfinished.load(Ordering::Acquire)));
+        if unfinished > 0 || !self.is_limited() {
+            return;
+        }
+        if self.shared.window_start() == UNKNOWN {
+            return self.open_window(now);
+        }
+        // All is sent. The window closes when all has arrived.
+        let late = sum(|board| u64::from(board.settling_late.load(Ordering::Acquire)));
+        let outstanding = sum(|board| board.outstanding.load(Ordering::Acquire));
+        let arrived_at = self.arrived_at().max(self.shared.window_start());
+        let silent =
+            now.saturating_sub(arrived_at) > self.shared.plan.scenario.drain.as_nanos() as u64;
+        if late == 0 && now > self.shared.window_start() && (outstanding == 0 || silent) {
+            self.drain(arrived_at.max(self.shared.window_start() + 1));
+        }
+    }
+
+    /// Nothing is published any more.
+    fn drain(&mut self, window_end: u64) {
+        if self.shared.window_start() > window_end {
+            self.shared.set_window_start(window_end);
+        }
+        self.shared.set_window_end(window_end);
+        self.look_at_broker(now_ns());
+        self.drain_at = now_ns();
+        self.enter(Stage::Drain);
+    }
+
+    fn in_drain(&mut self, now: u64) {
+        let scenario = &self.shared.plan.scenario;
+        let outstanding = self
+            .shared
+            .sum(|board| board.outstanding.load(Ordering::Acquire));
+        let arrived_at = self.arrived_at().max(self.drain_at);
+        let silent = now.saturating_sub(arrived_at) > scenario.drain.as_nanos() as u64;
+        let nobody = self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) == 0;
+        let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
+        let is_over = outstanding == 0 || silent || nobody || in_haste;
+        if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
+            self.finish(now);
+        }
+    }
+
+    /// The broker's own counters come every so often: those that cover the whole run are worth a wait.
+    fn waits_for_sys(&self, now: u64) -> bool {
+        let wait = self.options.sys_wait.as_nanos() as u64;
+        let is_fresh = self.sys.last().is_some_and(|sample| {
+            sample.update.at_ns > self.arrived_at().max(self.drain_at) + SYS_SETTLED_NS
+        });
+        wait > 0 && !self.sys.is_empty() && !is_fresh && now.saturating_sub(self.drain_at) < wait
+    }
+
+    fn finish(&mut self, now: u64) {
+        if self.stage < Stage::End {
+            self.ended_at = now;
+            self.enter(Stage::End);
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.shared.set_stage(stage);
+    }
+
+    fn look_at_broker(&mut self, now: u64) {
+        let (start, end) = (self.shared.window_start(), self.shared.window_end());
+        let Some(broker) = &mut self.broker else {
+            return;
+        };
+        let pids = &self.options.pids;
+        if broker.window_start.is_none() && now >= start {
+            broker.window_start = Some((now, CpuTime::of(pids)));
+        }
+        if broker.window_end.is_none() && now >= end {
+            broker.window_end = Some((now, CpuTime::of(pids)));
+        }
+    }
+
+    /// When something may have to be done.
+    fn next_look(&self, now: u64) -> u64 {
+        let mut next = now + LOOK_NS;
+        for at in [self.shared.window_start(), self.shared.window_end()] {
+            if at > now {
+                next = next.min(at);
+            }
+        }
+        next
+    }
+
+    fn show(&mut self, now: u64) {
+        if !self.progress.is_due(now) {
+            return;
+        }
+        let relaxed = Ordering::Relaxed;
+        let shared = &self.shared;
+        let last = self.seconds.last();
+        let snapshot = Snapshot {
+            now_ns: now,
+            began_ns: self.began_at,
+            stage: self.stage,
+            window: (shared.window_start(), shared.window_end()),
+            clients: shared.plan.scenario.client_count(),
+            ready: shared.sum(|board| board.ready.load(relaxed)),
+            sent: shared.sum(|board| board.sent.load(relaxed)),
+            received: shared.sum(|board| board.received.load(relaxed)),
+            errors: shared.sum(|board| board.errors.load(relaxed)),
+            p99_us: last.and_then(|second| second.p99_us),
+            broker_cpu: last.and_then(|second| second.broker_cpu),
+        };
+        self.progress.show(&snapshot);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.options.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// All that publish have a limit: the run ends when they are done.
+    fn is_limited(&self) -> bool {
+        let mut publishers = self
+            .shared
+            .plan
+            .specs
+            .iter()
+            .filter(|group| group.publish.is_some())
+            .peekable();
+        publishers.peek().is_some() && publishers.all(|group| group.messages.is_some())
+    }
+
+    /// The window begins when those with a limit are done, and others connect then.
+    fn window_comes_later(&self) -> bool {
+        let late = self
+            .shared
+            .plan
+            .specs
+            .iter()
+            .any(|group| group.start == Start::Window);
+        late && self.is_limited()
+    }
+
+    /// Nobody is connected any more, and nobody comes back.
+    fn is_deserted(&mut self, now: u64) -> bool {
+        if self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) > 0 {
+            self.empty_since = None;
+            return false;
+        }
+        let comes_back = self
+            .shared
+            .plan
+            .specs
+            .iter()
+            .any(|group| group.reconnect || group.cut_every.is_some());
+        let patience = if comes_back { DESERTED_NS } else { 4 * LOOK_NS };
+        now.saturating_sub(*self.empty_since.get_or_insert(now)) > patience
+    }
+
+    fn arrived_at(&self) -> u64 {
+        let boards = self.shared.boards.iter();
+        boards
+            .map(|board| board.arrived_at.load(Ordering::Relaxed))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn outcome(self, started_unix_ms: u64) -> Result<Outcome, String> {
+        let window = (self.shared.window_start(), self.shared.window_end());
+        let span = |from: u64, to: u64| to.saturating_sub(from.min(to)) as f64 / 1e9;
+        let has_published = self.publish_at != UNKNOWN;
+        let drained = self.arrived_at().max(window.1.min(now_ns()));
+        let phases = Phases {
+            connect_s: span(self.began_at, self.publish_at.min(now_ns())),
+            warmup_s: if has_published {
+                span(self.publish_at, window.0)
+            } else {
+                0.0
+            },
+            window_s: if has_published {
+                span(window.0, window.1)
+            } else {
+                0.0
+            },
+            drain_s: if has_published {
+                span(window.1, drained)
+            } else {
+                0.0
+            },
+        };
+        let whole = self.seconds.finish();
+        let mut troubles = Troubles::default();
+        let (mut ports_exhausted, mut files_exhausted) = (0, 0);
+        let mut threads = Vec::new();
+        for ended in self.threads {
+            let ended =
+                *ended.ok_or("a thread of the generator did not end; this is a bug of ringload")?;
+            troubles.merge(ended.troubles.clone());
+            ports_exhausted += ended.ports_exhausted;
+            files_exhausted += ended.files_exhausted;
+            threads.push(thread_outcome(ended));
+        }
+        Ok(Outcome {
+            shared: self.shared,
+            ended: self.ended,
+            phases,
+            connected: self.connected,
+            started_unix_ms,
+            seconds: whole.seconds,
+            delays: whole.delays,
+            histograms: whole.histograms,
+            threads,
+            troubles,
+            broker: self.broker,
+            sys: self.sys,
+            ports_exhausted,
+            files_exhausted,
+        })
+    }
+}
+
+fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
+    let [start, end] = ended.window;
+    let mut used = ThreadUse::default();
+    let mut window = None;
+    if let (Some(start), Some(end)) = (start, end) {
+        let span = end.at_ns.saturating_sub(start.at_ns).max(1) as f64;
+        used.cpu_share = end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span;
+        let waits = start.wait_ns.zip(end.wait_ns);
+        used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
+        window = Some([(start.at_ns, start.counts), (end.at_ns, end.counts)]);
+    }
+    ThreadOutcome {
+        ledger: ended.ledger,
+        meter: ended.meter,
+        uncertain: ended.uncertain,
+        window,
+        used,
+    }
+}
+
+/// The threads hear of the publishing before it begins.
+const LEAD_NS: u64 = 20_000_000;
+/// The main thread looks around this often.
+const LOOK_NS: u64 = 50_000_000;
+/// Clients that come back are waited for so long.
+const DESERTED_NS: u64 = 5_000_000_000;
+/// Who pressed Ctrl-C wants an end.
+const INTERRUPTED_NS: u64 = 500_000_000;
+/// Threads say goodbye for four seconds at most.
+const END_NS: u64 = 10_000_000_000;
+/// A report of the broker so long after the last message covers all of them.
+const SYS_SETTLED_NS: u64 = 10_000_000;

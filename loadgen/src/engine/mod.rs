@@ -1,0 +1,179 @@
+//! A run: threads, stages, and what comes out.
+//!
+//! The main thread takes the run through its [`Stage`]s, looks at the broker once per second and shows
+//! progress; the threads ([`worker`]) do everything else. [`run`] never hangs: every stage has a bound.
+
+mod control;
+mod seconds;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::fleet::{SysUpdate, Troubles};
+use crate::meter::Meter;
+use crate::payload::Payloads;
+use crate::plan::Plan;
+use crate::process::{CpuTime, Memory};
+use crate::progress::Progress;
+use crate::report::{Ended, Phases, Second, ThreadUse};
+use crate::shared::Shared;
+use crate::sources::Sources;
+use crate::times::Delays;
+use control::Control;
+use worker::Setup;
+
+/// How a run is to be run, apart from what is to be done.
+#[derive(Debug)]
+pub struct Options {
+    /// The broker.
+    pub address: SocketAddr,
+    /// Local addresses.
+    pub sources: Sources,
+    /// Cores to bind the threads to, in turn; empty: none.
+    pub cores: Vec<usize>,
+    /// Processes of the broker.
+    pub pids: Vec<u32>,
+    /// Number of the run.
+    pub run: u16,
+    /// Clients that cannot connect are counted, and do not end the run.
+    pub keep_going: bool,
+    /// How long to wait for the broker's `$SYS` after the drain.
+    pub sys_wait: Duration,
+    /// Set when the user wants the run to end.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// What came out of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was shared, with the plan.
+    pub shared: Arc<Shared>,
+    /// Why it ended.
+    pub ended: Ended,
+    /// How long each part took.
+    pub phases: Phases,
+    /// Clients that were connected when the publishing began.
+    pub connected: u64,
+    /// When the run began, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// Second by second.
+    pub seconds: Vec<Second>,
+    /// Times of deliveries that belong to the window, by group and QoS.
+    pub delays: BTreeMap<(u16, u8), Delays>,
+    /// The same second by second, in HdrHistogram's log format.
+    pub histograms: Vec<u8>,
+    /// What the threads handed over.
+    pub threads: Vec<ThreadOutcome>,
+    /// What went wrong.
+    pub troubles: Troubles,
+    /// The broker.
+    pub broker: Option<BrokerSamples>,
+    /// What the broker said of itself, with what we had counted at that time.
+    pub sys: Vec<SysSample>,
+    /// The kernel had no local port, or no file, left.
+    pub ports_exhausted: u64,
+    /// The same for files.
+    pub files_exhausted: u64,
+}
+
+/// What a thread handed over.
+#[derive(Debug)]
+pub struct ThreadOutcome {
+    /// What arrived.
+    pub ledger: crate::ledger::Ledger,
+    /// What was counted.
+    pub meter: Meter,
+    /// Messages that the broker refused or never acknowledged.
+    pub uncertain: Vec<(u32, u32)>,
+    /// Counters when the window began and ended, with the time.
+    pub window: Option<[(u64, Vec<crate::meter::Counts>); 2]>,
+    /// What it used of its core in the window.
+    pub used: ThreadUse,
+}
+
+/// What was seen of the broker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BrokerSamples {
+    /// Before the first client connected.
+    pub before: (CpuTime, Memory),
+    /// When all were connected.
+    pub connected: (CpuTime, Memory),
+    /// When the window began, with the time.
+    pub window_start: Option<(u64, CpuTime)>,
+    /// When it ended.
+    pub window_end: Option<(u64, CpuTime)>,
+    /// At the end of the run.
+    pub end: (CpuTime, Memory),
+}
+
+/// A value from `$SYS`, beside ours.
+#[derive(Clone, Debug)]
+pub struct SysSample {
+    /// What the broker said.
+    pub update: SysUpdate,
+    /// Messages that we had sent at that time.
+    pub sent: u64,
+    /// Deliveries that we had at that time.
+    pub received: u64,
+}
+
+/// Runs a plan. An error says why there is nothing to report.
+pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outcome, String> {
+    let size_max = plan
+        .specs
+        .iter()
+        .map(|group| group.payload.max())
+        .max()
+        .unwrap_or(0);
+    let payloads = Payloads::new(options.run, size_max);
+    let threads = plan.threads;
+    let descriptors = (0..threads)
+        .map(|_| wakeup_pair())
+        .collect::<io::Result<Vec<_>>>();
+    let descriptors = descriptors.map_err(|error| format!("cannot make an eventfd: {error}"))?;
+    let (ours, theirs): (Vec<OwnedFd>, Vec<OwnedFd>) = descriptors.into_iter().unzip();
+    let shared = Arc::new(Shared::new(plan, payloads, options.keep_going, ours));
+    let (sender, events) = mpsc::channel();
+    let mut handles = Vec::new();
+    for (thread, wakeup) in theirs.into_iter().enumerate() {
+        let setup = Setup {
+            shared: shared.clone(),
+            thread,
+            address: options.address,
+            sources: options.sources.clone().rotated(thread, threads),
+            wakeup,
+            core: options
+                .cores
+                .get(thread % options.cores.len().max(1))
+                .copied(),
+            events: sender.clone(),
+        };
+        let handle = std::thread::Builder::new()
+            .name(format!("ringload-{thread}"))
+            .spawn(move || worker::run(setup))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        handles.push(handle);
+    }
+    drop(sender);
+    let outcome = Control::new(shared, options, events, progress).run();
+    for handle in handles {
+        // A thread that panicked has said so; the outcome is missing its part and therefore an error.
+        let _ = handle.join();
+    }
+    outcome
+}
+
+/// Both ends of what wakes a thread: an eventfd in blocking mode, as the ring wants it.
+fn wakeup_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let descriptor = eventfd(0, EventfdFlags::CLOEXEC)?;
+    Ok((descriptor.try_clone()?, descriptor))
+}

@@ -1,0 +1,149 @@
+//! The seconds of a run: what the threads report of each is added up, kept in short, and forgotten.
+//!
+//! Histograms are large and runs are long: a second that all threads have reported becomes one line of
+//! numbers, some lines of the histogram log, and a part of the sums.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::histograms;
+use crate::meter::Interval;
+use crate::plan::Plan;
+use crate::process::CpuTime;
+use crate::report::Second;
+use crate::times::Delays;
+
+/// The seconds of a run.
+#[derive(Debug)]
+pub(super) struct Seconds {
+    threads: usize,
+    groups: Vec<String>,
+    publish_at: u64,
+    /// Seconds that not every thread has reported, from number `closed.len()` on.
+    open: VecDeque<Open>,
+    closed: Vec<Second>,
+    delays: BTreeMap<(u16, u8), Delays>,
+    histograms: Vec<u8>,
+    broker_cpu: CpuTime,
+    broker_seen_ns: u64,
+}
+
+/// All seconds of a run.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) seconds: Vec<Second>,
+    pub(super) delays: BTreeMap<(u16, u8), Delays>,
+    pub(super) histograms: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    sum: Interval,
+    reports: usize,
+    /// When the first report of it came.
+    at_ns: u64,
+    broker: Option<(f64, u64)>,
+}
+
+impl Seconds {
+    pub(super) fn new(plan: &Plan) -> Seconds {
+        Seconds {
+            threads: plan.threads,
+            groups: plan.specs.iter().map(|group| group.name.clone()).collect(),
+            publish_at: u64::MAX,
+            open: VecDeque::new(),
+            closed: Vec::new(),
+            delays: BTreeMap::new(),
+            histograms: Vec::new(),
+            broker_cpu: CpuTime::default(),
+            broker_seen_ns: 0,
+        }
+    }
+
+    /// The publishing begins.
+    pub(super) fn begin(&mut self, publish_at: u64, broker_cpu: CpuTime) {
+        self.publish_at = publish_at;
+        self.broker_cpu = broker_cpu;
+        self.broker_seen_ns = publish_at;
+    }
+
+    /// A thread has reported a second; beside it the broker's CPU time and memory of this moment.
+    pub(super) fn add(&mut self, interval: &Interval, now: u64, broker: Option<(CpuTime, u64)>) {
+        let Some(at) = (interval.second as usize).checked_sub(self.closed.len()) else {
+            return;
+        };
+        while self.open.len() <= at {
+            let broker = broker.map(|(cpu, memory)| {
+                let span = now.saturating_sub(self.broker_seen_ns).max(1) as f64 / 1e9;
+                let cores = cpu.since(self.broker_cpu).total_s() / span;
+                self.broker_cpu = cpu;
+                self.broker_seen_ns = now;
+                (cores, memory)
+            });
+            self.open.push_back(Open {
+                at_ns: now,
+                broker,
+                ..Open::default()
+            });
+        }
+        self.open[at].sum.add(interval);
+        self.open[at].reports += 1;
+        while self
+            .open
+            .front()
+            .is_some_and(|open| open.reports >= self.threads)
+        {
+            self.close_first();
+        }
+    }
+
+    /// The last second that is complete.
+    pub(super) fn last(&self) -> Option<&Second> {
+        self.closed.last()
+    }
+
+    pub(super) fn finish(mut self) -> Whole {
+        while !self.open.is_empty() {
+            self.close_first();
+        }
+        Whole {
+            seconds: self.closed,
+            delays: self.delays,
+            histograms: self.histograms,
+        }
+    }
+
+    fn close_first(&mut self) {
+        let Some(open) = self.open.pop_front() else {
+            return;
+        };
+        let number = self.closed.len() as u64;
+        let begin = self.publish_at.saturating_add(number * 1_000_000_000);
+        let span_s = open.at_ns.saturating_sub(begin).min(1_000_000_000) as f64 / 1e9;
+        let corrected = open.sum.corrected();
+        for (&(group, qos), delays) in &open.sum.window {
+            let name = &self.groups[usize::from(group)];
+            histograms::append(
+                &mut self.histograms,
+                number,
+                span_s,
+                &format!("{name}.qos{qos}"),
+                delays,
+            );
+            self.delays.entry((group, qos)).or_default().add(delays);
+        }
+        self.closed.push(Second {
+            at_s: number as f64,
+            span_s,
+            sent: open.sum.sent,
+            received: open.sum.received,
+            received_bytes: open.sum.received_bytes,
+            connects: open.sum.connects,
+            errors: open.sum.errors,
+            p50_us: corrected.quantile(0.5),
+            p99_us: corrected.quantile(0.99),
+            max_us: corrected.quantile(1.0),
+            broker_cpu: open.broker.map(|(cores, _)| cores),
+            broker_rss_bytes: open.broker.map(|(_, memory)| memory),
+        });
+    }
+}

@@ -1,0 +1,219 @@
+//! One thread of the generator, from its start to what it hands over.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use crate::driver::Driver;
+use crate::fleet::{Fleet, SysUpdate, Troubles};
+use crate::ledger::Ledger;
+use crate::meter::{Counts, Interval, Meter};
+use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
+use crate::shared::{Shared, Stage, UNKNOWN, now_ns};
+use crate::sources::Sources;
+
+/// What a thread tells the main thread.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It makes no sense to go on.
+    Fatal(String),
+    /// A second is over.
+    Interval(Box<Interval>),
+    /// The broker said something of itself.
+    Sys(Vec<SysUpdate>),
+    /// The thread has ended.
+    Ended(Box<Ended>),
+}
+
+/// What a thread hands over.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) thread: usize,
+    pub(super) ledger: Ledger,
+    pub(super) meter: Meter,
+    pub(super) troubles: Troubles,
+    pub(super) uncertain: Vec<(u32, u32)>,
+    /// Readings at the beginning and the end of the window.
+    pub(super) window: [Option<Mark>; 2],
+    pub(super) ports_exhausted: u64,
+    pub(super) files_exhausted: u64,
+}
+
+/// A reading of the counters.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) at_ns: u64,
+    pub(super) counts: Vec<Counts>,
+    pub(super) cpu_ns: u64,
+    pub(super) wait_ns: Option<u64>,
+}
+
+/// What a thread needs to begin.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: usize,
+    pub(super) address: SocketAddr,
+    pub(super) sources: Sources,
+    pub(super) wakeup: OwnedFd,
+    pub(super) core: Option<usize>,
+    pub(super) events: Sender<Event>,
+}
+
+/// One thread of the generator.
+struct Worker {
+    shared: Arc<Shared>,
+    thread: usize,
+    driver: Driver,
+    events: Sender<Event>,
+    window: [Option<Mark>; 2],
+    shown_at: u64,
+    next_second: u64,
+}
+
+/// The body of a thread.
+pub(super) fn run(setup: Setup) {
+    let events = setup.events.clone();
+    match Worker::new(setup) {
+        Ok(mut worker) => {
+            worker.work();
+            worker.part();
+            // The main thread is gone only if it has given up waiting.
+            let _ = events.send(Event::Ended(Box::new(worker.end())));
+        }
+        Err(why) => {
+            let _ = events.send(Event::Fatal(why));
+        }
+    }
+}
+
+impl Worker {
+    fn new(setup: Setup) -> Result<Worker, String> {
+        if let Some(core) = setup.core {
+            pin_to(core).map_err(|error| format!("cannot run on core {core}: {error}"))?;
+        }
+        let fleet = Fleet::new(setup.shared.clone(), setup.thread);
+        let driver = Driver::new(fleet, setup.address, setup.sources, setup.wakeup).map_err(|error| {
+            format!("cannot set up io_uring: {error}; it needs Linux 6.1, and kernel.io_uring_disabled = 0")
+        })?;
+        Ok(Worker {
+            shared: setup.shared,
+            thread: setup.thread,
+            driver,
+            events: setup.events,
+            window: [None, None],
+            shown_at: 0,
+            next_second: UNKNOWN,
+        })
+    }
+
+    /// Turns until the run is over.
+    fn work(&mut self) {
+        self.driver.fleet.start(now_ns());
+        loop {
+            let now = self.driver.turn();
+            self.mark(now);
+            self.show(now);
+            if self.shared.stage() == Stage::End {
+                return;
+            }
+            let until = self
+                .driver
+                .next_wake(now)
+                .min(self.next_mark())
+                .min(self.next_second);
+            self.driver.submit(&self.shared.boards[self.thread], until);
+        }
+    }
+
+    /// Says goodbye and closes everything, as long as that does not take for ever.
+    fn part(&mut self) {
+        let board = &self.shared.boards[self.thread];
+        let begin = now_ns();
+        self.driver.turn();
+        while self.driver.is_sending() && now_ns() - begin < FLUSH_NS {
+            self.driver.submit(board, now_ns() + TICK_NS);
+            self.driver.turn();
+        }
+        for client in self.driver.fleet.connected() {
+            self.driver.fleet.dismiss(client, now_ns());
+        }
+        self.driver.turn();
+        while self.driver.open_count() > 0 && now_ns() - begin < 2 * FLUSH_NS {
+            self.driver.submit(board, now_ns() + TICK_NS);
+            self.driver.turn();
+        }
+    }
+
+    fn end(mut self) -> Ended {
+        self.driver.fleet.give_up_all();
+        let fleet = self.driver.fleet;
+        Ended {
+            thread: self.thread,
+            ledger: fleet.ledger,
+            meter: fleet.meter,
+            troubles: fleet.troubles,
+            uncertain: fleet.uncertain,
+            window: self.window,
+            ports_exhausted: self.driver.ports_exhausted,
+            files_exhausted: self.driver.files_exhausted,
+        }
+    }
+
+    fn next_mark(&self) -> u64 {
+        match &self.window {
+            [None, _] => self.shared.window_start(),
+            [Some(_), None] => self.shared.window_end(),
+            [Some(_), Some(_)] => UNKNOWN,
+        }
+    }
+
+    /// Reads the counters when the window begins and when it ends.
+    fn mark(&mut self, now: u64) {
+        while self.next_mark() <= now {
+            let at = usize::from(self.window[0].is_some());
+            self.window[at] = Some(Mark {
+                at_ns: now,
+                counts: self.driver.fleet.meter.counts.clone(),
+                cpu_ns: thread_cpu_ns(),
+                wait_ns: thread_wait_ns(),
+            });
+        }
+    }
+
+    /// Shows the others how far this thread is.
+    fn show(&mut self, now: u64) {
+        let fleet = &mut self.driver.fleet;
+        if let Some(why) = fleet.take_fatal() {
+            let _ = self.events.send(Event::Fatal(why));
+        }
+        if !fleet.sys.is_empty() {
+            let _ = self.events.send(Event::Sys(std::mem::take(&mut fleet.sys)));
+        }
+        let stage = self.shared.stage();
+        if now.saturating_sub(self.shown_at) >= SHOW_NS {
+            self.shown_at = now;
+            fleet.show(now);
+        }
+        if stage >= Stage::Publish && self.next_second == UNKNOWN {
+            self.next_second = self.shared.publish_at().saturating_add(SECOND_NS);
+        }
+        while self.next_second <= now {
+            self.next_second += SECOND_NS;
+            let interval = fleet.meter.end_second();
+            let _ = self.events.send(Event::Interval(Box::new(interval)));
+        }
+        if stage == Stage::End {
+            let interval = fleet.meter.end_second();
+            let _ = self.events.send(Event::Interval(Box::new(interval)));
+        }
+    }
+}
+
+/// For the progress line and the end of the drain.
+const SHOW_NS: u64 = 20_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+const TICK_NS: u64 = 20_000_000;
+/// A broker that does not read what is left at the end is left alone after this.
+const FLUSH_NS: u64 = 2_000_000_000;

@@ -1,0 +1,188 @@
+//! One client: its state, and nothing that it does.
+
+use std::collections::VecDeque;
+
+use ringmq_core::codec::{Direction, FrameRules, Framer, PACKET_SIZE_MAX, Version};
+
+use crate::ledger::ReaderId;
+use crate::payload::Lateness;
+
+/// A client. Kept small: there are tens of thousands.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Index among all groups.
+    pub(super) group: u16,
+    /// Index in its group.
+    pub(super) index: u32,
+    pub(super) phase: Phase,
+    /// Stands in `Outbox::dirty`.
+    pub(super) dirty: bool,
+    /// Was connected and subscribed before.
+    pub(super) settled: bool,
+    /// Packets that arrived in part.
+    pub(super) framer: Framer,
+    /// What is to be sent.
+    pub(super) out: Vec<u8>,
+    /// Bytes that the socket was given and has not taken.
+    pub(super) flying: u32,
+    /// Counts connections, so that a late deadline is known as such.
+    pub(super) attempt: u32,
+    /// When it began to connect; from SUBSCRIBE on, when that was sent.
+    pub(super) since: u64,
+    /// When it last had something to send.
+    pub(super) sent_at: u64,
+    pub(super) publisher: Option<Box<Publisher>>,
+    pub(super) reader: Option<Box<Reader>>,
+}
+
+/// The life of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not connected; waits for its turn, if it has one.
+    Away,
+    /// The TCP handshake goes on.
+    Dialing,
+    /// CONNECT is sent.
+    Greeting,
+    /// SUBSCRIBE is sent.
+    Subscribing,
+    /// Connected, and subscribed if it subscribes.
+    Ready,
+    /// The socket is being closed; dials again at that time, if there is one.
+    Closing(Option<u64>),
+    /// Will not come back.
+    Gone,
+}
+
+/// The publishing half of a client.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    /// QoS 1 and 2 messages without their last acknowledgement, in the order sent.
+    pub(super) inflight: VecDeque<InFlight>,
+    /// Most of them.
+    pub(super) inflight_max: u16,
+    /// Last packet identifier.
+    pub(super) last_id: u16,
+    /// Identifiers that were in use when they began from 1 again.
+    pub(super) stuck: Vec<u16>,
+    /// Times at which messages should have been sent for which there was no room.
+    pub(super) pending: VecDeque<u64>,
+    /// Topic of the next message.
+    pub(super) topic: u32,
+    /// Messages that it may still take on; `u64::MAX` without a limit.
+    pub(super) left: u64,
+    /// All its messages are sent and settled.
+    pub(super) finished: bool,
+}
+
+/// A message without its last acknowledgement. Its bytes follow from this.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) id: u16,
+    /// PUBREC came: PUBREL is what to repeat.
+    pub(super) released: bool,
+    pub(super) lateness: Lateness,
+    pub(super) stream: u32,
+    pub(super) sequence: u32,
+    pub(super) stamp_us: u32,
+}
+
+/// The subscribed half of a client.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// What it gets for itself.
+    pub(super) own: Option<ReaderId>,
+    /// What its shared subscription gets.
+    pub(super) share: Option<ReaderId>,
+    /// QoS 2 messages between PUBLISH and PUBREL, in the order received.
+    pub(super) receipts: VecDeque<u16>,
+    /// Some of its streams have payloads without a header.
+    pub(super) takes_small: bool,
+}
+
+impl Client {
+    pub(super) fn new(group: u16, index: u32) -> Client {
+        Client {
+            group,
+            index,
+            phase: Phase::Away,
+            dirty: false,
+            settled: false,
+            framer: Framer::default(),
+            out: Vec::new(),
+            flying: 0,
+            attempt: 0,
+            since: 0,
+            sent_at: 0,
+            publisher: None,
+            reader: None,
+        }
+    }
+
+    /// What the broker may send at this point.
+    pub(super) fn rules(&self, version: Version) -> FrameRules {
+        FrameRules {
+            version: (self.phase != Phase::Greeting).then_some(version),
+            size_max: PACKET_SIZE_MAX,
+            direction: Direction::FromServer,
+        }
+    }
+}
+
+impl Publisher {
+    /// The next packet identifier that is not in use. There is one: `inflight_max` is below 65,535.
+    pub(super) fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if self.last_id == 0 {
+                self.stuck = self.inflight.iter().map(|entry| entry.id).collect();
+                continue;
+            }
+            if !self.stuck.contains(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// Where the message with this identifier stands.
+    pub(super) fn position(&self, id: u16) -> Option<usize> {
+        self.inflight.iter().position(|entry| entry.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<Client>() <= 160, "{}", size_of::<Client>());
+    }
+
+    #[test]
+    fn identifiers_in_use_are_skipped_after_a_round() {
+        let mut publisher = Publisher {
+            inflight: VecDeque::new(),
+            inflight_max: 10,
+            last_id: 0,
+            stuck: Vec::new(),
+            pending: VecDeque::new(),
+            topic: 0,
+            left: u64::MAX,
+            finished: false,
+        };
+        for id in [2, 3] {
+            publisher.inflight.push_back(InFlight {
+                id,
+                released: false,
+                lateness: Lateness::default(),
+                stream: 0,
+                sequence: 1,
+                stamp_us: 0,
+            });
+        }
+        publisher.last_id = u16::MAX - 1;
+        let ids: Vec<u16> = (0..4).map(|_| publisher.next_id()).collect();
+        assert_eq!(ids, [u16::MAX, 1, 4, 5]);
+    }
+}

@@ -1,0 +1,454 @@
+//! When clients connect, how they end, and what keeps them alive.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use ringmq_core::codec::{Disconnect, ReasonCode, Version, encode_pingreq};
+
+use super::client::Phase;
+use super::pace::{Pacer, Schedule, Window};
+use super::{Client, Fleet};
+use crate::scenario::{Group, Start};
+use crate::shared::Stage;
+
+/// The part of a group that lives on this thread.
+#[derive(Debug)]
+pub(super) struct Squad {
+    pub(super) group: usize,
+    /// The first of its clients on this thread; the others follow.
+    pub(super) first: u32,
+    /// Their indexes in the group.
+    pub(super) range: Range<u32>,
+    /// Clients that dial when their turn comes.
+    dials: VecDeque<u32>,
+    /// Clients on their way from dialling to ready.
+    connecting: u32,
+    connecting_max: u32,
+    /// Time between two dials; 0: none.
+    dial_step_ns: f64,
+    next_dial_at: f64,
+    started: bool,
+    pub(super) pacer: Option<Pacer>,
+    /// When which client has to be looked at for its keep alive.
+    pub(super) pings: VecDeque<(u64, u32)>,
+    /// 0: none.
+    ping_ns: u64,
+    pub(super) next_cut: Option<u64>,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It could not be made.
+    Dial(String),
+    /// The broker closed it.
+    Closed(String),
+    /// The broker did not answer CONNECT or SUBSCRIBE in time.
+    Silent,
+    /// The broker said no.
+    Refused(String),
+    /// The broker sent what no broker may send.
+    Malformed(String),
+    /// We closed it.
+    Ours,
+}
+
+impl Squad {
+    pub(super) fn new(spec: &Group, group: usize, first: u32, range: Range<u32>) -> Squad {
+        let count = range.len() as u32;
+        let share = f64::from(count) / f64::from(spec.clients.max(1));
+        let pacer = match (spec.rate, spec.window) {
+            (Some(rate), _) if count > 0 && spec.publish.is_some() => Some(Pacer::Schedule(
+                Schedule::new(spec, rate, range.start, count),
+            )),
+            (None, Some(window)) if count > 0 => Some(Pacer::Window(Window::new(window, count))),
+            _ => None,
+        };
+        Squad {
+            group,
+            first,
+            dials: VecDeque::new(),
+            connecting: 0,
+            connecting_max: ((f64::from(spec.connecting_max) * share).ceil() as u32).max(1),
+            dial_step_ns: spec
+                .connect_rate
+                .map_or(0.0, |rate| 1e9 / (rate * share.max(1e-9))),
+            next_dial_at: 0.0,
+            started: false,
+            pacer,
+            pings: VecDeque::new(),
+            ping_ns: u64::from(spec.keep_alive_s) * 1_000_000_000 * 3 / 4,
+            next_cut: None,
+            range,
+        }
+    }
+
+    pub(super) fn next_dial(&self) -> Option<u64> {
+        let waits = !self.dials.is_empty() && self.connecting < self.connecting_max;
+        waits.then_some(self.next_dial_at as u64)
+    }
+
+    /// So many arrivals are no news.
+    pub(super) fn has_seen(&self, arrived: u64) -> bool {
+        match &self.pacer {
+            Some(Pacer::Window(window)) => window.has_seen(arrived),
+            Some(Pacer::Schedule(_)) | None => true,
+        }
+    }
+
+    fn start(&mut self, now: u64) {
+        self.started = true;
+        self.dials
+            .extend(self.first..self.first + self.range.len() as u32);
+        self.next_dial_at = now as f64;
+    }
+}
+
+impl Fleet {
+    /// Lets the groups of the first wave begin to connect.
+    pub fn start(&mut self, now: u64) {
+        let shared = self.shared.clone();
+        for squad in &mut self.squads {
+            if shared.plan.specs[squad.group].start == Start::First {
+                squad.start(now);
+            }
+        }
+    }
+
+    pub(super) fn start_late_groups(&mut self, now: u64) {
+        if now < self.shared.window_start() {
+            return;
+        }
+        for squad in self.squads.iter_mut().filter(|squad| !squad.started) {
+            squad.start(now);
+        }
+    }
+
+    pub(super) fn on_stage(&mut self, now: u64) {
+        match self.stage {
+            Stage::Connect => {}
+            Stage::Publish => {
+                for squad in &mut self.squads {
+                    let spec = &self.shared.plan.specs[squad.group];
+                    let begin = self.shared.window_start().min(now + u64::MAX / 4);
+                    squad.next_cut = spec.cut_every.map(|every| begin + every.as_nanos() as u64);
+                }
+            }
+            Stage::Drain => {
+                for squad in &mut self.squads {
+                    squad.next_cut = None;
+                }
+            }
+            Stage::End => self.say_goodbye(),
+        }
+    }
+
+    pub(super) fn dial_due(&mut self, now: u64) {
+        while let Some(&Reverse((at, client))) = self.delayed.peek()
+            && at <= now
+        {
+            self.delayed.pop();
+            let group = self.group_of(client);
+            self.squads[group].dials.push_back(client);
+        }
+        for squad in &mut self.squads {
+            while squad.next_dial().is_some_and(|at| at <= now)
+                && let Some(index) = squad.dials.pop_front()
+            {
+                let client = &mut self.clients[index as usize];
+                if client.phase != Phase::Away || self.stage == Stage::End {
+                    continue;
+                }
+                client.phase = Phase::Dialing;
+                client.attempt = client.attempt.wrapping_add(1);
+                client.since = now;
+                squad.connecting += 1;
+                squad.next_dial_at =
+                    (squad.next_dial_at + squad.dial_step_ns).max(now as f64 - CATCH_UP_NS);
+                let timeout = self.shared.plan.scenario.answer_timeout;
+                let deadline = now + timeout.as_nanos() as u64;
+                self.deadlines.push_back((deadline, index, client.attempt));
+                self.outbox.dials.push(index);
+            }
+        }
+    }
+
+    pub(super) fn check_deadlines(&mut self, now: u64) {
+        while let Some(&(at, index, attempt)) = self.deadlines.front() {
+            let client = &self.clients[index as usize];
+            let is_waiting = client.attempt == attempt
+                && match client.phase {
+                    Phase::Dialing | Phase::Greeting | Phase::Subscribing => true,
+                    Phase::Away | Phase::Ready | Phase::Closing(_) | Phase::Gone => false,
+                };
+            if is_waiting && at > now {
+                return;
+            }
+            self.deadlines.pop_front();
+            if is_waiting {
+                self.lose(index, now, Loss::Silent);
+            }
+        }
+    }
+
+    /// The client is connected and has what it subscribed to.
+    pub(super) fn on_ready(&mut self, index: u32, now: u64) {
+        let group = self.group_of(index);
+        let client = &mut self.clients[index as usize];
+        client.phase = Phase::Ready;
+        let first_time = !std::mem::replace(&mut client.settled, true);
+        let squad = &mut self.squads[group];
+        squad.connecting -= 1;
+        if squad.ping_ns > 0 {
+            squad.pings.push_back((now + squad.ping_ns, index));
+        }
+        if self.shared.plan.sys_group != Some(group) {
+            self.count_ready(1);
+        }
+        if first_time {
+            self.settle(group);
+        } else {
+            self.meter.counts[group].reconnects += 1;
+        }
+        if self.clients[index as usize].publisher.is_some() {
+            self.publish_pending(index, now);
+        }
+    }
+
+    fn count_ready(&mut self, change: i64) {
+        self.ready_count = self.ready_count.saturating_add_signed(change);
+        let board = &self.shared.boards[self.thread];
+        board.ready.store(self.ready_count, Ordering::Release);
+    }
+
+    /// One client less to wait for.
+    fn settle(&self, group: usize) {
+        if self.shared.plan.sys_group == Some(group) {
+            return;
+        }
+        let board = &self.shared.boards[self.thread];
+        let counter = match self.shared.plan.specs[group].start {
+            Start::First => &board.settling,
+            Start::Window => &board.settling_late,
+        };
+        counter.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Ends a connection from our side and does what follows from the reason.
+    pub(super) fn lose(&mut self, index: u32, now: u64, loss: Loss) {
+        let phase = self.clients[index as usize].phase;
+        match phase {
+            Phase::Away | Phase::Closing(_) | Phase::Gone => return,
+            Phase::Dialing | Phase::Greeting | Phase::Subscribing | Phase::Ready => {}
+        }
+        self.note_loss(index, phase, &loss);
+        let again = self.dials_again(index, now, &loss);
+        self.leave(index, phase);
+        self.clients[index as usize].phase = Phase::Closing(again);
+        self.outbox.closes.push(index);
+    }
+
+    /// The socket of the client is closed: the last event of a connection.
+    pub fn on_closed(&mut self, index: u32, now: u64) {
+        let client = &mut self.clients[index as usize];
+        let Phase::Closing(again) = client.phase else {
+            return;
+        };
+        client.framer = Default::default();
+        client.flying = 0;
+        match again {
+            Some(at) if self.stage < Stage::End => {
+                client.phase = Phase::Away;
+                self.delayed.push(Reverse((at.max(now), index)));
+            }
+            Some(_) | None => {
+                client.phase = Phase::Gone;
+                self.finish(index);
+            }
+        }
+    }
+
+    /// The broker or the kernel ended the connection; the driver closes the socket.
+    pub fn on_lost(&mut self, index: u32, now: u64, loss: Loss) {
+        self.lose(index, now, loss);
+    }
+
+    /// What the end of a connection means for what was underway.
+    fn leave(&mut self, index: u32, phase: Phase) {
+        let group = self.group_of(index);
+        let keeps_session = !self.shared.plan.specs[group].clean;
+        match phase {
+            Phase::Dialing | Phase::Greeting | Phase::Subscribing => {
+                self.squads[group].connecting -= 1;
+            }
+            Phase::Ready if self.shared.plan.sys_group != Some(group) => self.count_ready(-1),
+            Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => {}
+        }
+        let client = &mut self.clients[index as usize];
+        let out = std::mem::take(&mut client.out);
+        client.dirty = false;
+        if !keeps_session {
+            if let Some(reader) = &mut client.reader {
+                reader.receipts.clear();
+                if let Some(own) = reader.own {
+                    self.ledger.set_gone(own, true);
+                }
+            }
+            self.give_up_inflight(index);
+        }
+        self.recycle(out);
+    }
+
+    fn note_loss(&mut self, index: u32, phase: Phase, loss: &Loss) {
+        let group = self.group_of(index);
+        if *loss == Loss::Ours
+            || self.stage == Stage::End
+            || self.shared.plan.sys_group == Some(group)
+        {
+            return;
+        }
+        self.meter.errors += 1;
+        let step = match phase {
+            Phase::Dialing => "while connecting",
+            Phase::Greeting => "before CONNACK",
+            Phase::Subscribing => "before SUBACK",
+            Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => "",
+        };
+        let (kind, detail) = match loss {
+            Loss::Dial(why) => ("cannot connect", why.clone()),
+            Loss::Closed(why) => (
+                "closed by the broker",
+                format!("{why} {step}").trim_end().to_owned(),
+            ),
+            Loss::Silent => (
+                "no answer",
+                match phase {
+                    Phase::Dialing => "the TCP handshake was not answered".to_owned(),
+                    Phase::Greeting => "no CONNACK came".to_owned(),
+                    _ => "no SUBACK came".to_owned(),
+                },
+            ),
+            Loss::Refused(why) => ("refused", why.clone()),
+            Loss::Malformed(why) => ("malformed packet", why.clone()),
+            Loss::Ours => return,
+        };
+        let name = self.name_of(index);
+        let first_time = !self.clients[index as usize].settled;
+        if first_time {
+            if !self.shared.keep_going && self.fatal.is_none() {
+                self.fatal = Some(format!("{kind}: client {name}: {detail}"));
+            }
+            self.clients[index as usize].settled = true;
+            self.settle(group);
+        }
+        self.troubles
+            .add(kind, || format!("client {name}: {detail}"));
+    }
+
+    /// When the client dials again after this.
+    fn dials_again(&self, index: u32, now: u64, loss: &Loss) -> Option<u64> {
+        let spec = &self.shared.plan.specs[self.group_of(index)];
+        match loss {
+            Loss::Ours => spec.cut_every.map(|_| now + spec.cut_for.as_nanos() as u64),
+            Loss::Dial(_)
+            | Loss::Closed(_)
+            | Loss::Silent
+            | Loss::Refused(_)
+            | Loss::Malformed(_) => {
+                let comes_back = spec.reconnect || spec.cut_every.is_some();
+                comes_back.then_some(now + RECONNECT_PAUSE_NS)
+            }
+        }
+    }
+
+    pub(super) fn cut_due(&mut self, now: u64) {
+        for at in 0..self.squads.len() {
+            let squad = &mut self.squads[at];
+            if squad.next_cut.is_none_or(|cut| cut > now) || now >= self.shared.window_end() {
+                continue;
+            }
+            let every = self.shared.plan.specs[squad.group].cut_every;
+            squad.next_cut = every.map(|every| now + every.as_nanos() as u64);
+            let clients = squad.first..squad.first + squad.range.len() as u32;
+            for index in clients {
+                if self.clients[index as usize].phase == Phase::Ready {
+                    self.lose(index, now, Loss::Ours);
+                }
+            }
+        }
+    }
+
+    /// A client that said nothing for half of the interval pings.
+    pub(super) fn ping_due(&mut self, now: u64) {
+        for at in 0..self.squads.len() {
+            let squad = &mut self.squads[at];
+            let mut due = Vec::new();
+            while let Some(&(time, index)) = squad.pings.front()
+                && time <= now
+            {
+                squad.pings.pop_front();
+                let client = &self.clients[index as usize];
+                if client.phase != Phase::Ready {
+                    continue;
+                }
+                squad.pings.push_back((now + squad.ping_ns, index));
+                if now.saturating_sub(client.sent_at) > squad.ping_ns / 2 {
+                    due.push(index);
+                }
+            }
+            for index in due {
+                encode_pingreq(self.out(index));
+                self.mark_dirty(index);
+            }
+        }
+    }
+
+    /// Retained messages are removed, and everybody disconnects.
+    fn say_goodbye(&mut self) {
+        for index in 0..self.clients.len() as u32 {
+            if self.clients[index as usize].phase != Phase::Ready {
+                continue;
+            }
+            let spec = &self.shared.plan.specs[self.group_of(index)];
+            let (clean, version) = (spec.clean, spec.protocol);
+            if spec.retain && spec.publish.is_some() {
+                self.remove_retained(index);
+            }
+            goodbye(clean, version).encode(version, self.out(index));
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Every client that is still connected.
+    pub fn connected(&self) -> Vec<u32> {
+        let has_socket = |client: &Client| match client.phase {
+            Phase::Dialing | Phase::Greeting | Phase::Subscribing | Phase::Ready => true,
+            Phase::Away | Phase::Closing(_) | Phase::Gone => false,
+        };
+        let all = self.clients.iter().enumerate();
+        all.filter(|(_, client)| has_socket(client))
+            .map(|(index, _)| index as u32)
+            .collect()
+    }
+
+    /// Closes a client at the end of the run, whatever it is doing.
+    pub fn dismiss(&mut self, index: u32, now: u64) {
+        self.lose(index, now, Loss::Ours);
+    }
+}
+
+/// A session that was kept for the run goes with it: in MQTT 5.0 DISCONNECT can say so.
+fn goodbye(clean: bool, version: Version) -> Disconnect<'static> {
+    let mut disconnect = Disconnect::new(ReasonCode::NormalDisconnection);
+    if version == Version::V5 && !clean {
+        disconnect.properties.session_expiry_s = Some(0);
+    }
+    disconnect
+}
+
+/// After a loss a client waits this long.
+const RECONNECT_PAUSE_NS: u64 = 100_000_000;
+/// Dials that were late are made up for, up to this much.
+const CATCH_UP_NS: f64 = 100_000_000.0;

@@ -1,0 +1,427 @@
+//! The clients of one thread as a state machine without sockets: bytes and times in, bytes and wishes out.
+//!
+//! The driver tells what happened (`on_connected`, `on_bytes`, `on_closed`) and calls [`Fleet::tick`] once
+//! per turn; then it carries out what stands in the [`Outbox`] and pulls the output of the dirty clients.
+//!
+//! Invariants:
+//! - a client has at most one connection, and the fleet hears of its end once.
+//! - every message that was sent is in the ledgers' books; what a message owes follows from the plan.
+//! - whatever a broker sends, a client goes on, is closed or counts a trouble: nothing panics.
+//!
+//! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish` (what is
+//! sent and acknowledged), `receive` (what arrives), `pace` (when), `sys` (what the broker says of itself).
+
+mod client;
+mod greet;
+mod life;
+mod pace;
+mod publish;
+mod receive;
+mod sys;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::ledger::{Ledger, ReaderId};
+use crate::meter::Meter;
+use crate::plan::Reading;
+use crate::shared::{Shared, Stage, UNKNOWN};
+use client::{Client, Phase, Publisher, Reader};
+pub use life::Loss;
+use life::Squad;
+pub use sys::SysUpdate;
+
+/// The clients of one thread.
+#[derive(Debug)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+    thread: usize,
+    clients: Vec<Client>,
+    squads: Vec<Squad>,
+    /// What arrived, exactly.
+    pub ledger: Ledger,
+    /// What was counted and timed.
+    pub meter: Meter,
+    /// What went wrong.
+    pub troubles: Troubles,
+    /// What the driver is to do.
+    pub outbox: Outbox,
+    /// What the broker said of itself since the driver last looked.
+    pub sys: Vec<SysUpdate>,
+    /// Messages that the broker refused or never acknowledged.
+    pub uncertain: Vec<(u32, u32)>,
+    stage: Stage,
+    /// Clients that dial again at a time.
+    delayed: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Clients that have to be answered by a time, with their attempt. All get the same span.
+    deadlines: VecDeque<(u64, u32, u32)>,
+    /// Arrivals by slot that the other threads were not told yet.
+    credits: Vec<u64>,
+    credited: Vec<u16>,
+    /// Buffers that are not in use.
+    pool: Vec<Vec<u8>>,
+    ready_count: u64,
+    arrived_at: u64,
+    outstanding_known: bool,
+    /// What ends the run at once.
+    fatal: Option<String>,
+}
+
+/// What the driver is to do.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Clients with something to send.
+    pub dirty: Vec<u32>,
+    /// Clients to connect.
+    pub dials: Vec<u32>,
+    /// Clients to close: at once, or with a reset.
+    pub closes: Vec<u32>,
+}
+
+/// What went wrong, by kind: how often, and the first case.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles(pub BTreeMap<String, (u64, String)>);
+
+impl Troubles {
+    /// Counts a trouble. Kinds are few: they do not name clients.
+    pub fn add(&mut self, kind: &str, case: impl FnOnce() -> String) {
+        match self.0.get_mut(kind) {
+            Some((count, _)) => *count += 1,
+            None => {
+                self.0.insert(kind.to_owned(), (1, case()));
+            }
+        }
+    }
+
+    /// Takes in those of another thread.
+    pub fn merge(&mut self, other: Troubles) {
+        for (kind, (count, first)) in other.0 {
+            self.0.entry(kind).or_insert((0, first)).0 += count;
+        }
+    }
+}
+
+impl Fleet {
+    /// The clients of a thread, all of them away.
+    pub fn new(shared: Arc<Shared>, thread: usize) -> Fleet {
+        let plan = &shared.plan;
+        let mut fleet = Fleet {
+            ledger: Ledger::new(plan.shared_pairs(thread)),
+            meter: Meter::new(plan.groups.len()),
+            credits: vec![0; shared.arrived.len()],
+            shared: shared.clone(),
+            thread,
+            clients: Vec::new(),
+            squads: Vec::new(),
+            troubles: Troubles::default(),
+            outbox: Outbox::default(),
+            sys: Vec::new(),
+            uncertain: Vec::new(),
+            stage: Stage::Connect,
+            delayed: BinaryHeap::new(),
+            deadlines: VecDeque::new(),
+            credited: Vec::new(),
+            pool: Vec::new(),
+            ready_count: 0,
+            arrived_at: 0,
+            outstanding_known: false,
+            fatal: None,
+        };
+        let mut shares = HashMap::new();
+        for group in 0..plan.groups.len() {
+            let range = plan.clients_on(group, thread);
+            fleet.add_squad(&shared, group, range, &mut shares);
+        }
+        fleet
+    }
+
+    fn add_squad(
+        &mut self,
+        shared: &Shared,
+        group: usize,
+        range: Range<u32>,
+        shares: &mut HashMap<u32, ReaderId>,
+    ) {
+        let (spec, planned) = (&shared.plan.specs[group], &shared.plan.groups[group]);
+        let first = self.clients.len() as u32;
+        for index in range.clone() {
+            let mut client = Client::new(group as u16, index);
+            if spec.publish.is_some() {
+                client.publisher = Some(Box::new(Publisher {
+                    inflight: VecDeque::new(),
+                    inflight_max: spec.inflight_max.min(INFLIGHT_MAX),
+                    last_id: 0,
+                    stuck: Vec::new(),
+                    pending: VecDeque::new(),
+                    topic: 0,
+                    left: spec.messages.unwrap_or(u64::MAX),
+                    finished: false,
+                }));
+            }
+            if let Some(reading) = planned.readers.get(index as usize) {
+                client.reader = Some(Box::new(self.add_reader(shared, group, reading, shares)));
+            }
+            self.clients.push(client);
+        }
+        self.squads.push(Squad::new(spec, group, first, range));
+    }
+
+    fn add_reader(
+        &mut self,
+        shared: &Shared,
+        group: usize,
+        reading: &Reading,
+        shares: &mut HashMap<u32, ReaderId>,
+    ) -> Reader {
+        let plan = &shared.plan;
+        let spec = &plan.specs[group];
+        let ledger = &mut self.ledger;
+        let is_late = spec.start == crate::scenario::Start::Window;
+        let mut add = |matched: &Arc<crate::plan::Matched>| {
+            let reader = ledger.add(group as u16, spec.qos, matched.clone());
+            // Until it subscribes, it is owed nothing.
+            ledger.set_gone(reader, is_late);
+            reader
+        };
+        let own = reading.own.as_ref().map(&mut add);
+        let share = reading.share.as_ref();
+        let share = share.map(|share| {
+            *shares
+                .entry(share.id)
+                .or_insert_with(|| add(&share.matched))
+        });
+        let small = |stream: u32| {
+            let (group, _) = plan.slot_parts(plan.streams.slot(stream));
+            plan.specs[group].payload.max() < crate::payload::HEADER_SIZE
+        };
+        let own_streams = reading.own.iter().flat_map(|own| own.streams());
+        let share_streams = reading
+            .share
+            .iter()
+            .flat_map(|share| share.matched.streams());
+        let any_small_group = plan.specs.iter().any(|group| {
+            group.publish.is_some() && group.payload.max() < crate::payload::HEADER_SIZE
+        });
+        Reader {
+            own,
+            share,
+            receipts: VecDeque::new(),
+            takes_small: any_small_group && own_streams.chain(share_streams).any(small),
+        }
+    }
+
+    /// How many clients.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Group of a client, among those of the plan.
+    pub fn group_of(&self, client: u32) -> usize {
+        usize::from(self.clients[client as usize].group)
+    }
+
+    /// What makes it senseless to go on, once.
+    pub fn take_fatal(&mut self) -> Option<String> {
+        self.fatal.take()
+    }
+
+    /// Everything that is due; once per turn, after what happened was told.
+    pub fn tick(&mut self, now: u64) {
+        let stage = self.shared.stage();
+        if stage != self.stage {
+            self.stage = stage;
+            self.on_stage(now);
+        }
+        self.check_deadlines(now);
+        self.dial_due(now);
+        match stage {
+            Stage::Connect | Stage::Drain => self.ping_due(now),
+            Stage::Publish => {
+                self.start_late_groups(now);
+                self.cut_due(now);
+                self.ping_due(now);
+                self.publish_due(now);
+            }
+            Stage::End => {}
+        }
+        self.flush_credits();
+    }
+
+    /// When the next tick is due at the latest, if nothing happens before.
+    pub fn next_wake(&self, now: u64) -> u64 {
+        let mut next = now + HOUSEKEEPING_NS;
+        let mut consider = |at: Option<u64>| next = next.min(at.unwrap_or(UNKNOWN));
+        consider(self.deadlines.front().map(|(at, _, _)| *at));
+        consider(self.delayed.peek().map(|Reverse((at, _))| *at));
+        for squad in &self.squads {
+            consider(squad.next_dial());
+            consider(squad.next_cut);
+            consider(squad.pings.front().map(|(at, _)| *at));
+            if self.stage == Stage::Publish {
+                consider(self.next_publish(squad));
+            }
+        }
+        next
+    }
+
+    /// Shows the others how far this thread is.
+    pub fn show(&mut self, now: u64) {
+        let board = &self.shared.boards[self.thread];
+        board.sent.store(self.meter.sent(), Ordering::Relaxed);
+        board
+            .received
+            .store(self.meter.received(), Ordering::Relaxed);
+        board.errors.store(self.meter.errors, Ordering::Relaxed);
+        board.arrived_at.store(self.arrived_at, Ordering::Relaxed);
+        // Counting what is missing takes a look at every cell: only when nothing arrives any more.
+        let quiet = now.saturating_sub(self.arrived_at) > QUIET_NS;
+        if self.outstanding_known && quiet {
+            return;
+        }
+        self.outstanding_known = quiet;
+        let outstanding = if quiet {
+            let streams = &self.shared.plan.streams;
+            self.ledger
+                .outstanding(|stream| streams.last_sequence(stream))
+        } else {
+            UNKNOWN
+        };
+        board.outstanding.store(outstanding, Ordering::Release);
+    }
+
+    /// Everything that a client has to send, once.
+    pub fn take_output(&mut self, client: u32, now: u64) -> Option<Vec<u8>> {
+        let client = &mut self.clients[client as usize];
+        client.dirty = false;
+        if client.out.is_empty() {
+            return None;
+        }
+        client.sent_at = now;
+        client.flying += client.out.len() as u32;
+        Some(std::mem::take(&mut client.out))
+    }
+
+    /// The socket took `size` bytes.
+    pub fn on_sent(&mut self, client: u32, size: u32) {
+        let client = &mut self.clients[client as usize];
+        client.flying = client.flying.saturating_sub(size);
+    }
+
+    /// All of an output was sent, or its socket is gone.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= POOLED_SIZE_MAX && self.pool.len() < POOLED_COUNT_MAX {
+            buffer.clear();
+            self.pool.push(buffer);
+        }
+    }
+
+    /// The socket took all it was given: there may be room for what waited.
+    pub fn on_drained(&mut self, client: u32, now: u64) {
+        let waits = |publisher: &Publisher| !publisher.pending.is_empty();
+        if self.clients[client as usize]
+            .publisher
+            .as_deref()
+            .is_some_and(waits)
+        {
+            self.publish_pending(client, now);
+        }
+    }
+
+    /// Whether the driver reads this client only so fast.
+    pub fn receive_rate(&self, client: u32) -> Option<u64> {
+        match self.stage {
+            Stage::Connect | Stage::Publish => {}
+            Stage::Drain | Stage::End => return None,
+        }
+        let client = &self.clients[client as usize];
+        // It is slow at reading messages, not at connecting.
+        let is_ready = client.phase == Phase::Ready;
+        self.shared.plan.specs[usize::from(client.group)]
+            .receive_rate
+            .filter(|_| is_ready)
+    }
+
+    /// Whether the client reads one piece at a time, because it may have to slow down.
+    pub fn reads_slowly(&self, client: u32) -> bool {
+        let spec = &self.shared.plan.specs[self.group_of(client)];
+        spec.receive_rate.is_some() && self.stage < Stage::Drain
+    }
+
+    /// Size of the receive buffer of a client's socket, if it is not the kernel's choice.
+    pub fn receive_buffer(&self, client: u32) -> Option<u32> {
+        self.shared.plan.specs[self.group_of(client)].receive_buffer
+    }
+
+    /// Where the fleet believes the run to stand.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Another thread has told something since the last tick.
+    pub fn has_news(&self) -> bool {
+        let arrived = |squad: &Squad| {
+            let slot = squad.group * self.shared.plan.threads + self.thread;
+            squad.has_seen(self.shared.arrived[slot].load(Ordering::SeqCst))
+        };
+        self.shared.stage() != self.stage || !self.squads.iter().all(arrived)
+    }
+
+    /// The buffer of a client, to append a packet; then call `mark_dirty`.
+    fn out(&mut self, client: u32) -> &mut Vec<u8> {
+        let out = &mut self.clients[client as usize].out;
+        if out.capacity() == 0 {
+            *out = self.pool.pop().unwrap_or_default();
+        }
+        out
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        if !std::mem::replace(&mut client.dirty, true) {
+            self.outbox.dirty.push(index);
+        }
+    }
+
+    fn flush_credits(&mut self) {
+        for slot in self.credited.drain(..) {
+            let count = std::mem::take(&mut self.credits[usize::from(slot)]);
+            self.shared.credit(usize::from(slot), count, self.thread);
+        }
+    }
+
+    fn credit(credits: &mut [u64], credited: &mut Vec<u16>, slot: usize, count: u64) {
+        if credits[slot] == 0 {
+            credited.push(slot as u16);
+        }
+        credits[slot] += count;
+    }
+
+    fn name_of(&self, index: u32) -> String {
+        let client = &self.clients[index as usize];
+        let spec = &self.shared.plan.specs[usize::from(client.group)];
+        let mut name = String::new();
+        spec.client_id.fill(self.filling(client), &mut name);
+        name
+    }
+
+    fn filling(&self, client: &Client) -> crate::scenario::pattern::Filling<'_> {
+        crate::scenario::pattern::Filling {
+            run: &self.shared.plan.run,
+            group: &self.shared.plan.specs[usize::from(client.group)].name,
+            index: client.index,
+            message: 0,
+        }
+    }
+}
+
+/// Identifiers are skipped while they are in use: half of them always is free.
+const INFLIGHT_MAX: u16 = 32_768;
+/// Somebody looks at the board this often.
+const HOUSEKEEPING_NS: u64 = 50_000_000;
+/// Nothing arrived for this long: perhaps nothing is to come.
+const QUIET_NS: u64 = 20_000_000;
+const POOLED_SIZE_MAX: usize = 256 * 1024;
+const POOLED_COUNT_MAX: usize = 1024;

@@ -1,0 +1,445 @@
+//! Publishing: which messages are due, their bytes, and their acknowledgements.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringmq_core::codec::{
+    Ack, Direction, Frame, PacketKind, PublishHead, PublishParts, QoS,
+    encode_publish_without_payload, encode_pubrel,
+};
+
+use super::client::{InFlight, Phase};
+use super::life::{Loss, Squad};
+use super::pace::Pacer;
+use super::{Client, Fleet};
+use crate::payload::{Header, Lateness, Payloads, mix};
+use crate::plan::Plan;
+use crate::shared::{Shared, Stage, now_ns};
+
+impl Fleet {
+    /// Publishes what is due and what the windows have room for.
+    pub(super) fn publish_due(&mut self, now: u64) {
+        let begin = self.shared.publish_at();
+        let end = self.shared.window_end();
+        if now < begin || now >= end {
+            return;
+        }
+        for at in 0..self.squads.len() {
+            let Some(pacer) = self.squads[at].pacer.take() else {
+                continue;
+            };
+            let pacer = match pacer {
+                Pacer::Schedule(mut schedule) => {
+                    self.publish_schedule(at, &mut schedule, now, begin, end);
+                    Pacer::Schedule(schedule)
+                }
+                Pacer::Window(mut window) => {
+                    self.publish_window(at, &mut window, now);
+                    Pacer::Window(window)
+                }
+            };
+            self.squads[at].pacer = Some(pacer);
+        }
+    }
+
+    pub(super) fn next_publish(&self, squad: &Squad) -> Option<u64> {
+        let begin = self.shared.publish_at();
+        match squad.pacer.as_ref()? {
+            Pacer::Schedule(schedule) => {
+                let at = begin.saturating_add(schedule.due_ns());
+                (at < self.shared.window_end()).then_some(at)
+            }
+            Pacer::Window(window) => Some(begin.max(window.look_at(self.patience(squad.group)))),
+        }
+    }
+
+    fn publish_schedule(
+        &mut self,
+        squad: usize,
+        schedule: &mut super::pace::Schedule,
+        now: u64,
+        begin: u64,
+        end: u64,
+    ) {
+        let first = self.squads[squad].first;
+        let group = self.squads[squad].group;
+        let in_window = now >= self.shared.window_start();
+        for count in 0..PUBLISHED_PER_TURN_MAX {
+            let due = begin + schedule.due_ns();
+            if due > now || due >= end {
+                return;
+            }
+            let index = first + schedule.take();
+            // The generator's own lateness: what the broker holds back does not hold the schedule back.
+            let now = if count % CLOCK_EVERY == CLOCK_EVERY - 1 {
+                now_ns()
+            } else {
+                now
+            };
+            if in_window {
+                self.meter.lag.record(now.saturating_sub(due) / 1000);
+            }
+            let client = &mut self.clients[index as usize];
+            let Some(publisher) = client.publisher.as_deref_mut() else {
+                continue;
+            };
+            if publisher.left == 0 {
+                continue;
+            }
+            if publisher.left != u64::MAX {
+                publisher.left -= 1;
+            }
+            let is_free = publisher.pending.is_empty()
+                && client.phase == Phase::Ready
+                && self.has_room(index);
+            if is_free {
+                self.publish(index, now, due);
+            } else {
+                self.put_off(index, group, due);
+            }
+        }
+    }
+
+    /// The message waits until its client can send it, with its time; too many are given up.
+    fn put_off(&mut self, index: u32, group: usize, due: u64) {
+        let client = &mut self.clients[index as usize];
+        let is_back = match client.phase {
+            Phase::Ready | Phase::Dialing | Phase::Greeting | Phase::Subscribing => true,
+            Phase::Away | Phase::Closing(_) | Phase::Gone => false,
+        };
+        let Some(publisher) = client.publisher.as_deref_mut() else {
+            return;
+        };
+        if is_back && publisher.pending.len() < PENDING_MAX {
+            publisher.pending.push_back(due);
+            return;
+        }
+        self.meter.counts[group].skipped += 1;
+        if is_back {
+            self.meter.errors += 1;
+            self.troubles.add("message not sent", || {
+                format!("{PENDING_MAX} messages of one client waited for the broker to take them")
+            });
+        }
+        self.finish_if_done(index);
+    }
+
+    fn publish_window(&mut self, squad: usize, window: &mut super::pace::Window, now: u64) {
+        let (group, first) = (self.squads[squad].group, self.squads[squad].first);
+        let clients = self.squads[squad].range.len() as u32;
+        let slot = group * self.shared.plan.threads + self.thread;
+        self.flush_credits();
+        let arrived = self.shared.arrived[slot].load(Ordering::SeqCst);
+        // The first topic speaks for all: in a closed loop they have the same subscribers.
+        let stream = self.stream_of(&self.clients[first as usize], 0);
+        let copies = u64::from(self.shared.plan.streams.copies(stream).max(1));
+        let patience = self.patience(group);
+        let written_off = window.written_off;
+        let room = window.room(now, arrived, copies, patience);
+        if window.written_off > written_off {
+            self.troubles.add("window written off", || {
+                format!(
+                    "nothing of group {} arrived for {patience:?}",
+                    self.shared.plan.specs[group].name
+                )
+            });
+        }
+        let mut skipped = 0;
+        let mut sent = 0;
+        let mut now = now;
+        while sent < room.min(u64::from(PUBLISHED_PER_TURN_MAX)) && skipped < clients {
+            let index = first + window.at;
+            window.at = (window.at + 1) % clients;
+            let client = &mut self.clients[index as usize];
+            let can = client.phase == Phase::Ready
+                && client
+                    .publisher
+                    .as_deref()
+                    .is_some_and(|publisher| publisher.left > 0)
+                && self.has_room(index);
+            if !can {
+                skipped += 1;
+                continue;
+            }
+            skipped = 0;
+            if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut()
+                && publisher.left != u64::MAX
+            {
+                publisher.left -= 1;
+            }
+            window.owed += self.publish(index, now, now);
+            sent += 1;
+            if sent % u64::from(CLOCK_EVERY) == 0 {
+                now = now_ns();
+            }
+        }
+    }
+
+    /// What waited for room.
+    pub(super) fn publish_pending(&mut self, index: u32, now: u64) {
+        if self.stage != Stage::Publish && self.stage != Stage::Drain {
+            return;
+        }
+        while self.clients[index as usize].phase == Phase::Ready
+            && self.has_room(index)
+            && let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut()
+            && let Some(due) = publisher.pending.pop_front()
+        {
+            self.publish(index, now, due);
+        }
+    }
+
+    fn has_room(&self, index: u32) -> bool {
+        let client = &self.clients[index as usize];
+        let Some(publisher) = client.publisher.as_deref() else {
+            return false;
+        };
+        let unsent = client.out.len() + client.flying as usize;
+        unsent < UNSENT_BYTES_MAX && publisher.inflight.len() < usize::from(publisher.inflight_max)
+    }
+
+    /// Publishes one message: the next of the client. Returns what it owes.
+    fn publish(&mut self, index: u32, now: u64, due: u64) -> u64 {
+        let shared = &*self.shared;
+        let client = &mut self.clients[index as usize];
+        let group = usize::from(client.group);
+        let planned = &shared.plan.groups[group];
+        if client.out.capacity() == 0 {
+            client.out = self.pool.pop().unwrap_or_default();
+        }
+        let Some(publisher) = client.publisher.as_deref_mut() else {
+            return 0;
+        };
+        let stream = planned.stream(client.index, publisher.topic);
+        publisher.topic = (publisher.topic + 1) % planned.topics;
+        let Some(sequence) = shared.plan.streams.next_sequence(stream) else {
+            self.meter.counts[group].skipped += 1;
+            return 0;
+        };
+        let qos = shared.plan.specs[group].qos;
+        let mut message = InFlight {
+            id: 0,
+            released: false,
+            lateness: Lateness::of_micros(now.saturating_sub(due) / 1000),
+            stream,
+            sequence,
+            stamp_us: (now.saturating_sub(shared.origin_ns) / 1000) as u32,
+        };
+        if qos > QoS::AtMostOnce {
+            message.id = publisher.next_id();
+            publisher.inflight.push_back(message);
+        }
+        put_message(shared, group, &message, false, &mut client.out);
+        self.meter.counts[group].sent += 1;
+        if !std::mem::replace(&mut client.dirty, true) {
+            self.outbox.dirty.push(index);
+        }
+        let copies = u64::from(shared.plan.streams.copies(stream));
+        if qos == QoS::AtMostOnce {
+            self.finish_if_done(index);
+        }
+        copies.max(1)
+    }
+
+    /// PUBACK, PUBREC or PUBCOMP for a publisher.
+    pub(super) fn on_ack(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
+        let version = self.version_of(index);
+        let ack = Ack::decode(frame, version, Direction::FromServer)
+            .map_err(|error| Loss::Malformed(format!("{error:?}")))?;
+        let id = ack.packet_id.get();
+        let client = &mut self.clients[index as usize];
+        let group = usize::from(client.group);
+        let entry = client.publisher.as_deref_mut().and_then(|publisher| {
+            let position = publisher.position(id)?;
+            Some((publisher, position))
+        });
+        let Some((publisher, position)) = entry else {
+            let text = format!("{:?} for identifier {id}, which is not in use", frame.kind);
+            return Err(Loss::Malformed(text));
+        };
+        if frame.kind == PacketKind::Pubrec && !ack.reason.is_error() {
+            publisher.inflight[position].released = true;
+            encode_pubrel(self.out(index), ack.packet_id);
+            self.mark_dirty(index);
+            return Ok(());
+        }
+        let Some(message) = publisher.inflight.remove(position) else {
+            return Ok(());
+        };
+        let counts = &mut self.meter.counts[group];
+        counts.acknowledged += 1;
+        if ack.reason.is_error() {
+            counts.refused += 1;
+            self.meter.errors += 1;
+            self.uncertain.push((message.stream, message.sequence));
+            self.troubles.add("publication refused", || {
+                super::greet::reason_text(ack.reason)
+            });
+        }
+        let elapsed = self.elapsed_us(now, message.stamp_us);
+        if now.saturating_sub(elapsed * 1000) >= self.shared.window_start() {
+            self.meter.times[group].acknowledge.record(elapsed);
+        }
+        let streams = &self.shared.plan.streams;
+        if streams.copies(message.stream) == 0 {
+            let slot = streams.slot(message.stream);
+            Fleet::credit(&mut self.credits, &mut self.credited, slot, 1);
+        }
+        self.publish_pending(index, now);
+        self.finish_if_done(index);
+        Ok(())
+    }
+
+    /// Microseconds since a stamp.
+    pub(super) fn elapsed_us(&self, now: u64, stamp_us: u32) -> u64 {
+        elapsed_us(&self.shared, now, stamp_us)
+    }
+
+    /// A session goes on: what was not acknowledged goes out again, in order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    pub(super) fn repeat_inflight(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        let group = usize::from(client.group);
+        let Some(publisher) = client.publisher.as_deref() else {
+            return;
+        };
+        for message in &publisher.inflight {
+            match ringmq_core::ids::PacketId::new(message.id) {
+                Some(id) if message.released => encode_pubrel(&mut client.out, id),
+                Some(_) | None => put_message(&self.shared, group, message, true, &mut client.out),
+            }
+        }
+        if !client.out.is_empty() {
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Nobody will ever know what became of these.
+    pub(super) fn give_up_inflight(&mut self, index: u32) {
+        if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
+            // With PUBREC the broker took the message over.
+            let given_up = publisher
+                .inflight
+                .drain(..)
+                .filter(|message| !message.released);
+            self.uncertain
+                .extend(given_up.map(|message| (message.stream, message.sequence)));
+            publisher.stuck.clear();
+        }
+        self.finish_if_done(index);
+    }
+
+    /// The client will not come back.
+    pub(super) fn finish(&mut self, index: u32) {
+        if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
+            publisher.pending.clear();
+            if publisher.left != u64::MAX {
+                publisher.left = 0;
+            }
+        }
+        self.give_up_inflight(index);
+    }
+
+    /// A publisher with a limit that has nothing left and nothing underway is done.
+    fn finish_if_done(&mut self, index: u32) {
+        if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
+            let is_done = publisher.left == 0
+                && publisher.pending.is_empty()
+                && publisher.inflight.is_empty();
+            if is_done && !std::mem::replace(&mut publisher.finished, true) {
+                let board = &self.shared.boards[self.thread];
+                board.unfinished.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// At the end: everything that is still without an acknowledgement.
+    pub fn give_up_all(&mut self) {
+        for index in 0..self.clients.len() as u32 {
+            self.give_up_inflight(index);
+        }
+    }
+
+    /// Retained messages do not outlive the run: an empty one removes each.
+    pub(super) fn remove_retained(&mut self, index: u32) {
+        let shared = self.shared.clone();
+        let client = &self.clients[index as usize];
+        let planned = &shared.plan.groups[usize::from(client.group)];
+        let version = self.version_of(index);
+        for topic in 0..planned.topics {
+            let stream = planned.stream(self.clients[index as usize].index, topic);
+            let parts = PublishParts {
+                topic: shared.plan.streams.topic(stream),
+                ..PublishParts::default()
+            };
+            let head = PublishHead {
+                retain: true,
+                ..PublishHead::default()
+            };
+            encode_publish_without_payload(version, head, 0, &parts, self.out(index));
+        }
+    }
+
+    fn stream_of(&self, client: &Client, topic: u32) -> u32 {
+        self.shared.plan.groups[usize::from(client.group)].stream(client.index, topic)
+    }
+
+    /// How long a closed loop waits for what may be lost.
+    fn patience(&self, group: usize) -> Duration {
+        match self.shared.plan.specs[group].qos {
+            QoS::AtMostOnce => Duration::from_secs(2),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Duration::from_secs(10),
+        }
+    }
+}
+
+/// Microseconds since a stamp, which has 32 bits of them. Another thread's clock may have been read a
+/// moment later than ours: that is now.
+#[inline]
+pub(super) fn elapsed_us(shared: &Shared, now: u64, stamp_us: u32) -> u64 {
+    let now_us = (now.saturating_sub(shared.origin_ns) / 1000) as u32;
+    let elapsed = now_us.wrapping_sub(stamp_us);
+    if elapsed > u32::MAX - 1_000_000 {
+        0
+    } else {
+        u64::from(elapsed)
+    }
+}
+
+/// Appends the bytes of a message.
+#[inline]
+fn put_message(shared: &Shared, group: usize, message: &InFlight, dup: bool, out: &mut Vec<u8>) {
+    let Plan { specs, streams, .. } = &shared.plan;
+    let payloads: &Payloads = &shared.payloads;
+    let spec = &specs[group];
+    let draw = mix(u64::from(message.stream) << 32 | u64::from(message.sequence) ^ SIZE_SEED);
+    let size = spec.payload.pick(draw);
+    let parts = PublishParts {
+        topic: streams.topic(message.stream),
+        payload: payloads.sized(size),
+        ..PublishParts::default()
+    };
+    let head = PublishHead {
+        dup,
+        qos: spec.qos,
+        retain: spec.retain,
+    };
+    encode_publish_without_payload(spec.protocol, head, message.id, &parts, out);
+    let header = Header {
+        stamp_us: message.stamp_us,
+        sequence: message.sequence,
+        stream: message.stream,
+        lateness: message.lateness,
+    };
+    payloads.put(header, size, out);
+}
+
+/// A turn ends some time, so that what arrived is looked at.
+const PUBLISHED_PER_TURN_MAX: u32 = 4096;
+/// The clock is read again after so many messages: some 2 us.
+const CLOCK_EVERY: u32 = 16;
+/// Bytes that a client may have for its socket before its messages wait.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Messages of a client that wait: a second at the highest rate that one connection has.
+const PENDING_MAX: usize = 1 << 20;
+/// Sizes are drawn apart from the places of bodies.
+const SIZE_SEED: u64 = 0x5151_5151;

@@ -1,0 +1,306 @@
+//! What arrives: messages into the ledger and the meter, acknowledgements to whom they belong.
+
+use ringmq_core::codec::{
+    Ack, Direction, Disconnect, Frame, PacketKind, Publish, QoS, encode_puback, encode_pubcomp,
+    encode_pubrec,
+};
+
+use super::client::Phase;
+use super::life::Loss;
+use super::publish::elapsed_us;
+use super::{Client, Fleet};
+use crate::ledger::Arrival;
+use crate::meter::DeliveryTimes;
+use crate::payload::{Content, Header};
+
+impl Fleet {
+    /// Takes in what a socket brought.
+    pub fn on_bytes(&mut self, index: u32, now: u64, mut bytes: &[u8]) {
+        let mut framer = std::mem::take(&mut self.clients[index as usize].framer);
+        let version = self.version_of(index);
+        let outcome = loop {
+            let client = &self.clients[index as usize];
+            match client.phase {
+                Phase::Greeting | Phase::Subscribing | Phase::Ready => {}
+                // It was closed in the middle: the rest is not looked at.
+                Phase::Away | Phase::Dialing | Phase::Closing(_) | Phase::Gone => return,
+            }
+            let rules = client.rules(version);
+            match framer.next(&mut bytes, &rules) {
+                Ok(Some(frame)) => {
+                    if let Err(loss) = self.on_frame(index, now, &frame) {
+                        break Err(loss);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(Loss::Malformed(format!("{error:?}"))),
+            }
+        };
+        match outcome {
+            Ok(()) => self.clients[index as usize].framer = framer,
+            Err(loss) => self.lose(index, now, loss),
+        }
+    }
+
+    #[inline]
+    fn on_frame(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
+        if frame.kind == PacketKind::Publish {
+            return self.on_publish(index, now, frame);
+        }
+        self.on_other(index, now, frame)
+    }
+
+    fn on_other(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
+        let version = self.version_of(index);
+        let malformed = |error| Loss::Malformed(format!("{error:?}"));
+        match frame.kind {
+            PacketKind::Connack | PacketKind::Suback => self.on_greeting(index, now, frame),
+            PacketKind::Puback | PacketKind::Pubrec | PacketKind::Pubcomp => {
+                self.on_ack(index, now, frame)
+            }
+            PacketKind::Pubrel => {
+                let ack = Ack::decode(frame, version, Direction::FromServer).map_err(malformed)?;
+                self.on_pubrel(index, ack);
+                Ok(())
+            }
+            PacketKind::Disconnect => {
+                let bye =
+                    Disconnect::decode(frame, version, Direction::FromServer).map_err(malformed)?;
+                let why = format!("DISCONNECT {}", super::greet::reason_text(bye.reason));
+                Err(Loss::Closed(why))
+            }
+            PacketKind::Pingresp => Ok(()),
+            PacketKind::Connect
+            | PacketKind::Publish
+            | PacketKind::Subscribe
+            | PacketKind::Unsubscribe
+            | PacketKind::Unsuback
+            | PacketKind::Pingreq
+            | PacketKind::Auth => Err(Loss::Malformed(format!(
+                "{:?} that nobody asked for",
+                frame.kind
+            ))),
+        }
+    }
+
+    fn on_pubrel(&mut self, index: u32, ack: Ack<'_>) {
+        let id = ack.packet_id.get();
+        if let Some(reader) = &mut self.clients[index as usize].reader
+            && let Some(position) = reader.receipts.iter().position(|receipt| *receipt == id)
+        {
+            reader.receipts.remove(position);
+        }
+        encode_pubcomp(self.out(index), ack.packet_id);
+        self.mark_dirty(index);
+    }
+
+    #[inline]
+    fn on_publish(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
+        let client = &mut self.clients[index as usize];
+        let group = usize::from(client.group);
+        let version = self.shared.plan.specs[group].protocol;
+        let publish = Publish::decode(frame, version, Direction::FromServer)
+            .map_err(|error| Loss::Malformed(format!("{error:?}")))?;
+        if let Some(id) = publish.packet_id {
+            if client.out.capacity() == 0 {
+                client.out = self.pool.pop().unwrap_or_default();
+            }
+            if publish.qos == QoS::AtLeastOnce {
+                encode_puback(&mut client.out, id);
+            } else {
+                encode_pubrec(&mut client.out, id);
+            }
+            if !std::mem::replace(&mut client.dirty, true) {
+                self.outbox.dirty.push(index);
+            }
+            if publish.qos == QoS::ExactlyOnce
+                && let Some(reader) = &mut client.reader
+            {
+                // [MQTT-4.3.3-10] until PUBREL the same identifier is the same message.
+                if reader.receipts.contains(&id.get()) {
+                    return Ok(());
+                }
+                reader.receipts.push_back(id.get());
+            }
+        }
+        if self.shared.plan.sys_group == Some(group) {
+            self.on_sys(now, &publish);
+        } else {
+            self.on_delivery(index, group, now, &publish);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn on_delivery(&mut self, index: u32, group: usize, now: u64, publish: &Publish<'_>) {
+        self.arrived_at = now;
+        self.outstanding_known = false;
+        let received = &mut self.meter.counts[group].received[publish.qos as usize];
+        received.count += 1;
+        received.bytes += publish.payload.len() as u64;
+        match self.shared.payloads.read(publish.payload) {
+            Content::Intact(header) => self.on_message(index, group, now, publish, header, true),
+            Content::BodyCorrupt(header) => {
+                self.on_message(index, group, now, publish, header, false)
+            }
+            Content::Corrupt | Content::Small => self.on_nameless(index, group, publish),
+            Content::OtherRun => self.fault(group, publish.qos).foreign += 1,
+        }
+    }
+
+    #[inline]
+    fn on_message(
+        &mut self,
+        index: u32,
+        group: usize,
+        now: u64,
+        publish: &Publish<'_>,
+        header: Header,
+        intact: bool,
+    ) {
+        let plan = &self.shared.plan;
+        let stream = header.stream;
+        if stream as usize >= plan.streams.count() {
+            self.fault(group, publish.qos).corrupt += 1;
+            return;
+        }
+        let plan = &self.shared.plan;
+        let is_right = intact && plan.streams.topic(stream) == publish.topic;
+        let slot = plan.streams.slot(stream);
+        let (sender, _) = plan.slot_parts(slot);
+        let spec = &plan.specs[sender];
+        let is_snapshot = publish.retain && spec.retain;
+        let client = &self.clients[index as usize];
+        let arrival = arrive(client, index, &mut self.ledger, header, is_snapshot);
+        let received = &mut self.meter.counts[group].received[publish.qos as usize];
+        if !is_right {
+            received.corrupt += 1;
+            self.meter.errors += 1;
+        }
+        if publish.qos != spec.qos.min(plan.specs[group].qos) {
+            received.wrong_qos += 1;
+        }
+        let (what, in_order) = arrival;
+        match what {
+            Arrival::Forward { passed } => {
+                Fleet::credit(
+                    &mut self.credits,
+                    &mut self.credited,
+                    slot,
+                    u64::from(passed),
+                );
+                if !in_order {
+                    received.out_of_order += 1;
+                }
+            }
+            Arrival::Late => received.out_of_order += u64::from(!in_order),
+            Arrival::Excused => {}
+            Arrival::Again => {
+                // A subscription that is made again brings its retained messages again.
+                if !is_snapshot {
+                    received.duplicated += 1;
+                    received.duplicated_marked += u64::from(publish.dup);
+                }
+                return;
+            }
+            Arrival::Misrouted => {
+                received.misrouted += 1;
+                self.meter.errors += 1;
+                return;
+            }
+        }
+        if is_snapshot {
+            let since = now.saturating_sub(client.since) / 1000;
+            self.meter.times[group].retained.record(since);
+            return;
+        }
+        self.time(group, publish.qos, now, header);
+    }
+
+    #[inline]
+    fn time(&mut self, group: usize, qos: QoS, now: u64, header: Header) {
+        let uncorrected_us = elapsed_us(&self.shared, now, header.stamp_us);
+        let lateness_us = header.lateness.micros();
+        let intended = now.saturating_sub((uncorrected_us + lateness_us) * 1000);
+        let in_window =
+            intended >= self.shared.window_start() && intended < self.shared.window_end();
+        let times = DeliveryTimes {
+            uncorrected_us,
+            lateness_us,
+        };
+        self.meter.record(group, qos as u8, in_window, times);
+    }
+
+    /// A payload that does not say which message it is: too small, damaged, or not ours.
+    #[cold]
+    fn on_nameless(&mut self, index: u32, group: usize, publish: &Publish<'_>) {
+        let shared = self.shared.clone();
+        let stream = shared.plan.streams.find(publish.topic);
+        let Some(stream) = stream else {
+            self.fault(group, publish.qos).foreign += 1;
+            return;
+        };
+        let Some(reader) = self.clients[index as usize].reader.as_deref() else {
+            return;
+        };
+        let is_small =
+            reader.takes_small && publish.payload.len() < crate::payload::HEADER_SIZE as usize;
+        let of_share = |share| {
+            let is_own = reader.own.is_some_and(|own| self.ledger.reads(own, stream));
+            (!is_own).then_some(share)
+        };
+        let target = reader.share.and_then(of_share).or(reader.own);
+        let Some(target) = target.filter(|target| self.ledger.reads(*target, stream)) else {
+            self.fault(group, publish.qos).misrouted += 1;
+            return;
+        };
+        self.ledger.arrive_anonymous(target, publish.qos);
+        let slot = shared.plan.streams.slot(stream);
+        Fleet::credit(&mut self.credits, &mut self.credited, slot, 1);
+        if is_small {
+            self.fault(group, publish.qos).unchecked += 1;
+        } else {
+            self.fault(group, publish.qos).corrupt += 1;
+            self.meter.errors += 1;
+        }
+    }
+
+    fn fault(&mut self, group: usize, qos: QoS) -> &mut crate::meter::Received {
+        &mut self.meter.counts[group].received[qos as usize]
+    }
+}
+
+/// Into the ledger: what the arrival is, and whether it is in order.
+#[inline]
+fn arrive(
+    client: &Client,
+    index: u32,
+    ledger: &mut crate::ledger::Ledger,
+    header: Header,
+    is_snapshot: bool,
+) -> (Arrival, bool) {
+    let Some(reader) = client.reader.as_deref() else {
+        return (Arrival::Misrouted, true);
+    };
+    if let Some(own) = reader.own {
+        if is_snapshot {
+            ledger.excuse_below(own, header.stream, header.sequence);
+        }
+        match ledger.arrive(own, header.stream, header.sequence) {
+            Arrival::Misrouted => {}
+            arrival => return (arrival, arrival != Arrival::Late),
+        }
+    }
+    let Some(share) = reader.share else {
+        return (Arrival::Misrouted, true);
+    };
+    let arrival = ledger.arrive(share, header.stream, header.sequence);
+    // Members of a shared subscription overtake each other; each for itself gets an order.
+    let in_order = match arrival {
+        Arrival::Forward { .. } | Arrival::Late | Arrival::Excused => {
+            ledger.is_in_order(index, header.stream, header.sequence)
+        }
+        Arrival::Again | Arrival::Misrouted => true,
+    };
+    (arrival, in_order)
+}

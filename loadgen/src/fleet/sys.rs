@@ -1,0 +1,40 @@
+//! What the broker publishes of itself below `$SYS`.
+
+use ringmq_core::codec::Publish;
+
+use super::Fleet;
+use crate::problem::printable;
+
+/// One value that the broker published of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SysUpdate {
+    /// When it came.
+    pub at_ns: u64,
+    /// `$SYS/broker/uptime`.
+    pub topic: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Fleet {
+    pub(super) fn on_sys(&mut self, now: u64, publish: &Publish<'_>) {
+        if self.sys.len() >= UPDATES_MAX {
+            return;
+        }
+        let text = |bytes: &[u8]| {
+            printable(&String::from_utf8_lossy(
+                &bytes[..bytes.len().min(TEXT_SIZE_MAX)],
+            ))
+        };
+        self.sys.push(SysUpdate {
+            at_ns: now,
+            topic: text(publish.topic),
+            value: text(publish.payload),
+        });
+    }
+}
+
+/// The driver takes them away in every turn: a broker does not publish more at a time.
+const UPDATES_MAX: usize = 10_000;
+/// Counters are short.
+const TEXT_SIZE_MAX: usize = 256;

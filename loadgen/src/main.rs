@@ -1,0 +1,220 @@
+//! The load generator as a program: the command line, a run, what it prints and writes.
+//!
+//! Exit codes: 0 done, 1 could not run or the broker was gone, 2 wrong command line or scenario, 3 done but
+//! invalid or with faults (only with --strict), 130 ended by Ctrl-C.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, UNIX_EPOCH};
+
+use ringload::assemble::{self, Context};
+use ringload::cli::{self, Command, RunOptions};
+use ringload::engine::{self, Options, Outcome};
+use ringload::plan::Plan;
+use ringload::problem::Problem;
+use ringload::progress::Progress;
+use ringload::report::{Ended, ResultFile};
+use ringload::sources::Sources;
+use ringload::{histograms, page, process, summary};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+fn main() -> ExitCode {
+    match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => say(&cli::help()),
+        Ok(Command::Version) => say(&format!("ringload {}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::List) => say(&cli::list()),
+        Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
+        Ok(Command::Report) => page::command(std::env::args_os().skip(2)),
+        Ok(Command::Run(options)) => match run(*options) {
+            Ok(code) => ExitCode::from(code),
+            Err(Failure::Usage(problems)) => refuse(&problems),
+            Err(Failure::Run(why)) => {
+                complain(&why);
+                ExitCode::FAILURE
+            }
+        },
+        Err(problems) => refuse(&problems),
+    }
+}
+
+/// Why there is no result.
+enum Failure {
+    /// The user has to change something.
+    Usage(Vec<Problem>),
+    /// The run did not come about.
+    Run(String),
+}
+
+fn run(options: RunOptions) -> Result<u8, Failure> {
+    let clients = options.scenario.client_count();
+    let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
+    for pid in &options.pids {
+        if !process::is_alive(*pid) {
+            return Err(Failure::Run(format!(
+                "--pid {pid}: there is no such process"
+            )));
+        }
+    }
+    let machine = process::machine();
+    let run = options.run.unwrap_or_else(random_run);
+    let plan = Plan::new(
+        options.scenario,
+        &format!("{run:04x}"),
+        options.threads,
+        options.with_sys,
+    );
+    let plan = plan.map_err(Failure::Usage)?;
+    let sources = match options.sources {
+        Some(sources) => sources,
+        None => Sources::automatic(options.address, clients),
+    };
+    let shown_sources = sources
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let name = plan.scenario.name.clone();
+    let how = Options {
+        address: options.address,
+        sources,
+        cores: options.cores,
+        pids: options.pids.clone(),
+        run,
+        keep_going: options.keep_going,
+        sys_wait: options.sys_wait,
+        interrupted: on_interrupt().map_err(|error| Failure::Run(error.to_string()))?,
+    };
+    let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
+        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
+    let context = Context {
+        label: options.label,
+        command: std::env::args_os()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect(),
+        target: options.target.clone(),
+        machine,
+        broker_command: options
+            .pids
+            .first()
+            .map(|pid| process::command_of(*pid))
+            .unwrap_or_default(),
+        broker_cores: assemble::cores_of(options.pids.first()),
+        pids: options.pids,
+        sources: shown_sources,
+        files_max,
+    };
+    let result = assemble::assemble(&outcome, context);
+    if let Some(path) = &options.histograms {
+        let log = histogram_log(&name, &options.target, &outcome);
+        write(path, &log).map_err(Failure::Run)?;
+    }
+    present(&result, options.json.as_deref(), options.quiet).map_err(Failure::Run)?;
+    Ok(exit_code(&result, options.strict))
+}
+
+/// Writes the result, and shows it.
+fn present(result: &ResultFile, json: Option<&Path>, quiet: bool) -> Result<(), String> {
+    if let Some(path) = json {
+        write(path, result.to_json().as_bytes())?;
+    }
+    if !quiet {
+        say(&summary::summary(result));
+    }
+    Ok(())
+}
+
+fn exit_code(result: &ResultFile, strict: bool) -> u8 {
+    let has_faults = !summary::faults(&result.totals.ledger).is_empty();
+    match result.run.ended {
+        Ended::Interrupted => 130,
+        Ended::Broken => 1,
+        Ended::Planned if strict && (has_faults || !result.validity.valid) => 3,
+        // The broker took clients and dropped them.
+        Ended::Planned
+            if result
+                .troubles
+                .iter()
+                .any(|trouble| trouble.kind == "closed by the broker") =>
+        {
+            1
+        }
+        Ended::Planned => 0,
+    }
+}
+
+fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
+    let connected = Duration::from_secs_f64(outcome.phases.connect_s);
+    let began = UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + connected;
+    let mut log = histograms::header(name, target, began);
+    log.extend_from_slice(&outcome.histograms);
+    log
+}
+
+/// Raises the limit of open files as far as it goes; an error if that is not far enough.
+fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
+    let needed = clients + threads as u64 * 8 + 64;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let raised = limit
+            .maximum
+            .map_or(needed, |maximum| maximum.max(needed.min(maximum)));
+        limit.current = Some(raised);
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if current < needed {
+        return Err(format!(
+            "{clients} clients need {needed} open files, and this process may have {current}; raise the limit (ulimit -n {needed}), or use fewer clients"
+        ));
+    }
+    Ok(current)
+}
+
+/// The first Ctrl-C or SIGTERM ends the run early, the second one the process.
+fn on_interrupt() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            128 + signal,
+            interrupted.clone(),
+        )?;
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    Ok(interrupted)
+}
+
+fn random_run() -> u16 {
+    let mut bytes = [0; 2];
+    // Not enough entropy is no reason to stop: it only tells runs apart.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u16::from_ne_bytes(bytes)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(what: &dyn Display) {
+    let _ = writeln!(io::stderr(), "ringload: {what}");
+}
+
+fn refuse(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        complain(problem);
+    }
+    ExitCode::from(2)
+}

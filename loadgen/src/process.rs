@@ -1,0 +1,178 @@
+//! What the kernel tells of processes and threads: CPU time, memory, names.
+
+use std::fs;
+
+use rustix::thread::CpuSet;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::report::Machine;
+
+/// CPU time of some processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CpuTime {
+    /// In user space.
+    pub user_s: f64,
+    /// In the kernel.
+    pub system_s: f64,
+}
+
+/// Resident memory of some processes, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// At this moment.
+    pub resident: u64,
+    /// The most there ever was.
+    pub peak: u64,
+}
+
+impl CpuTime {
+    /// Of these processes; those that are gone count nothing.
+    pub fn of(pids: &[u32]) -> CpuTime {
+        let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
+        let mut sum = CpuTime::default();
+        for pid in pids {
+            let Some((user, system)) = ticks_of(*pid) else {
+                continue;
+            };
+            sum.user_s += user as f64 * tick;
+            sum.system_s += system as f64 * tick;
+        }
+        sum
+    }
+
+    /// What was used since.
+    pub fn since(self, earlier: CpuTime) -> CpuTime {
+        CpuTime {
+            user_s: (self.user_s - earlier.user_s).max(0.0),
+            system_s: (self.system_s - earlier.system_s).max(0.0),
+        }
+    }
+
+    /// User and system.
+    pub fn total_s(self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+impl Memory {
+    /// Of these processes.
+    pub fn of(pids: &[u32]) -> Memory {
+        let mut sum = Memory::default();
+        for pid in pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            sum.resident += kib_of(&status, "VmRSS:") * 1024;
+            sum.peak += kib_of(&status, "VmHWM:") * 1024;
+        }
+        sum
+    }
+}
+
+/// The process exists.
+pub fn is_alive(pid: u32) -> bool {
+    ticks_of(pid).is_some()
+}
+
+/// Cores that a process may use.
+pub fn allowed_cores(pid: u32) -> Option<u32> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let set = rustix::thread::sched_getaffinity(Some(pid)).ok()?;
+    Some(set.count())
+}
+
+/// The command line of a process.
+pub fn command_of(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let parts = bytes
+        .split(|byte| *byte == 0)
+        .filter(|part| !part.is_empty());
+    let parts: Vec<String> = parts
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect();
+    parts.join(" ")
+}
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Time that the calling thread was ready to run and had no core; `None` if the kernel does not tell.
+pub fn thread_wait_ns() -> Option<u64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The machine that ringload runs on.
+pub fn machine() -> Machine {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
+    let cpu = model
+        .and_then(|line| line.split_once(':'))
+        .map_or("", |(_, name)| name.trim());
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let cores = rustix::thread::sched_getaffinity(None).map_or(0, |set| set.count());
+    Machine {
+        cpu: if cpu.is_empty() {
+            "unknown".to_owned()
+        } else {
+            cpu.to_owned()
+        },
+        cores,
+        memory_bytes: kib_of(&meminfo, "MemTotal:") * 1024,
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        load_before: load
+            .split_whitespace()
+            .next()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0.0),
+    }
+}
+
+/// Binds the calling thread to a core.
+pub fn pin_to(core: usize) -> std::io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set)?;
+    Ok(())
+}
+
+fn ticks_of(pid: u32) -> Option<(u64, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program comes first, in parentheses; it may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+fn kib_of(text: &str, key: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(key));
+    let value = line.and_then(|line| line.split_whitespace().nth(1));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_of_this_process() {
+        let me = std::process::id();
+        let before = CpuTime::of(&[me]);
+        let start = thread_cpu_ns();
+        while thread_cpu_ns() - start < 50_000_000 {}
+        assert!(CpuTime::of(&[me]).since(before).total_s() >= 0.03);
+        let memory = Memory::of(&[me]);
+        assert!(memory.resident > 100_000 && memory.peak >= memory.resident);
+        assert!(is_alive(me) && command_of(me).contains("ringload"));
+        let machine = machine();
+        assert!(machine.cores > 0 && machine.memory_bytes > 1 << 20 && !machine.kernel.is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! What the threads of a run share: the plan, where the run stands, and a board on which each thread
+//! shows how far it is.
+//!
+//! All of it is atomics that one side writes and the others read; nothing here waits.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::payload::Payloads;
+use crate::plan::Plan;
+use crate::scenario::{Group, Start};
+
+/// What the threads of a run share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What each client does.
+    pub plan: Plan,
+    /// Payloads of this run.
+    pub payloads: Payloads,
+    /// When the run began: stamps count from here.
+    pub origin_ns: u64,
+    /// A client that cannot connect or subscribe is counted, and does not end the run.
+    pub keep_going: bool,
+    /// Deliveries that arrived of what each slot (publishing group and thread) published.
+    pub arrived: Box<[AtomicU64]>,
+    /// By thread.
+    pub boards: Box<[Board]>,
+    stage: AtomicU8,
+    publish_at: AtomicU64,
+    window_start: AtomicU64,
+    window_end: AtomicU64,
+}
+
+/// What a thread shows the others.
+#[derive(Debug)]
+pub struct Board {
+    /// Messages published.
+    pub sent: AtomicU64,
+    /// Deliveries.
+    pub received: AtomicU64,
+    /// Troubles.
+    pub errors: AtomicU64,
+    /// Clients that are connected and subscribed.
+    pub ready: AtomicU64,
+    /// Clients that have yet to connect and subscribe for the first time, or to fail in that.
+    pub settling: AtomicU32,
+    /// Of groups that start with the window: the same.
+    pub settling_late: AtomicU32,
+    /// Publishers with a limited number of messages that have not sent and settled them all.
+    pub unfinished: AtomicU32,
+    /// Deliveries that are owed and did not arrive; [`UNKNOWN`] while some still arrive.
+    pub outstanding: AtomicU64,
+    /// When the last delivery arrived.
+    pub arrived_at: AtomicU64,
+    /// The thread sleeps, or is about to.
+    pub parked: AtomicBool,
+    /// Written to in order to wake it.
+    pub wakeup: OwnedFd,
+}
+
+/// Where a run stands. It only goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Clients connect and subscribe.
+    Connect,
+    /// Publishers publish: warm-up, then the window.
+    Publish,
+    /// Nothing is published any more; what is owed may still arrive.
+    Drain,
+    /// Clients disconnect.
+    End,
+}
+
+/// Not known, or never.
+pub const UNKNOWN: u64 = u64::MAX;
+
+impl Shared {
+    /// Before anything began. There is a board for each of the wake-up descriptors.
+    pub fn new(plan: Plan, payloads: Payloads, keep_going: bool, wakeups: Vec<OwnedFd>) -> Shared {
+        let slots = plan.groups.len() * plan.threads;
+        let limited = |wanted: fn(&Group) -> bool, thread| -> u32 {
+            let groups = plan.specs.iter().enumerate();
+            groups
+                .filter(|(index, group)| plan.sys_group != Some(*index) && wanted(group))
+                .map(|(index, _)| plan.clients_on(index, thread).len() as u32)
+                .sum()
+        };
+        let boards = wakeups.into_iter().enumerate().map(|(thread, wakeup)| {
+            let settling = limited(|group| group.start == Start::First, thread);
+            let settling_late = limited(|group| group.start == Start::Window, thread);
+            let unfinished = limited(|group| group.messages.is_some(), thread);
+            Board {
+                sent: AtomicU64::new(0),
+                received: AtomicU64::new(0),
+                errors: AtomicU64::new(0),
+                ready: AtomicU64::new(0),
+                settling: AtomicU32::new(settling),
+                settling_late: AtomicU32::new(settling_late),
+                unfinished: AtomicU32::new(unfinished),
+                outstanding: AtomicU64::new(UNKNOWN),
+                arrived_at: AtomicU64::new(0),
+                parked: AtomicBool::new(false),
+                wakeup,
+            }
+        });
+        Shared {
+            boards: boards.collect(),
+            arrived: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            plan,
+            payloads,
+            origin_ns: now_ns(),
+            keep_going,
+            stage: AtomicU8::new(Stage::Connect as u8),
+            publish_at: AtomicU64::new(UNKNOWN),
+            window_start: AtomicU64::new(UNKNOWN),
+            window_end: AtomicU64::new(UNKNOWN),
+        }
+    }
+
+    /// Where the run stands.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Connect,
+            1 => Stage::Publish,
+            2 => Stage::Drain,
+            _ => Stage::End,
+        }
+    }
+
+    /// Takes the run forward and wakes everybody. Times that go with the stage are set before.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+        for board in &self.boards {
+            board.wake();
+        }
+    }
+
+    /// When publishing begins.
+    pub fn publish_at(&self) -> u64 {
+        self.publish_at.load(Ordering::Acquire)
+    }
+
+    /// When the window begins.
+    pub fn window_start(&self) -> u64 {
+        self.window_start.load(Ordering::Acquire)
+    }
+
+    /// When it ends, and with it the publishing.
+    pub fn window_end(&self) -> u64 {
+        self.window_end.load(Ordering::Acquire)
+    }
+
+    /// Sets when publishing begins.
+    pub fn set_publish_at(&self, at: u64) {
+        self.publish_at.store(at, Ordering::Release);
+    }
+
+    /// Sets when the window begins.
+    pub fn set_window_start(&self, at: u64) {
+        self.window_start.store(at, Ordering::Release);
+    }
+
+    /// Sets when the window ends.
+    pub fn set_window_end(&self, at: u64) {
+        self.window_end.store(at, Ordering::Release);
+    }
+
+    /// A number of all boards, summed.
+    pub fn sum(&self, of: impl Fn(&Board) -> u64) -> u64 {
+        self.boards.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// Notes deliveries of what a slot published, and wakes the thread that waits for them.
+    pub fn credit(&self, slot: usize, count: u64, from: usize) {
+        self.arrived[slot].fetch_add(count, Ordering::SeqCst);
+        let (_, thread) = self.plan.slot_parts(slot);
+        if thread != from && self.boards[thread].parked.swap(false, Ordering::SeqCst) {
+            self.boards[thread].wake();
+        }
+    }
+}
+
+impl Board {
+    /// Wakes the thread.
+    pub fn wake(&self) {
+        // Fails only if the counter of the descriptor is full: then the thread is being woken already.
+        let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
+    }
+}
+
+/// The clock of the run, nanoseconds. The same that the ring's timer goes by.
+#[inline]
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
