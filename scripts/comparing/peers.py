@@ -128,6 +128,7 @@ class Rmqttd(Peer):
     pinned = "0.24.0"
 
     def install(self):
+        debian("protobuf-compiler")
         cargo_install("rmqttd", self.pinned, is_locked=True)
 
     def version(self):
