@@ -80,27 +80,31 @@ def digits(number):
 
 
 # Tables of the report: title, the scenarios that have the number, the number, how it is written, and which is best.
+CPU = "CPU of the broker per delivery, user and system"
+P99 = "p99 latency at the given rate"
+MEMORY = "Memory of the broker per idle connection"
 MEASURES = [
-    ("CPU of the broker per delivery, user and system", lambda name: name != "connect", cpu_ns, nanos, min),
+    (CPU, lambda name: name != "connect", cpu_ns, nanos, min),
     ("Deliveries per second", lambda name: not name.startswith(("rate", "connect")), rate, scaled, max),
     ("p50 latency at the given rate", lambda name: name.startswith("rate"), latency("p50_us"), micros, min),
-    ("p99 latency at the given rate", lambda name: name.startswith("rate"), latency("p99_us"), micros, min),
+    (P99, lambda name: name.startswith("rate"), latency("p99_us"), micros, min),
     ("p99.9 latency at the given rate", lambda name: name.startswith("rate"), latency("p999_us"), micros, min),
     ("Connections per second", lambda name: name == "connect", connects, scaled, max),
     ("CPU of the broker per connection", lambda name: name == "connect", of_broker("connect_us_per_connection"), micros, min),
-    ("Memory of the broker per idle connection", lambda name: name == "connect", of_broker("rss_per_connection_bytes"), kibibytes,
+    (MEMORY, lambda name: name == "connect", of_broker("rss_per_connection_bytes"), kibibytes,
      min),
 ]
 
 
-def tables(cells, scenarios, brokers, absent):
-    """All measures; `cells` by scenario and broker, `absent` says why one is not there."""
+def tables(cells, scenarios, brokers, absent, titles=None):
+    """All measures, or those with these titles; `cells` by scenario and broker, `absent` says why one is not there."""
     notes = Notes()
     text = []
     for title, is_in, of, show, best in MEASURES:
+        if titles and title not in titles:
+            continue
         rows = [row(name, of, show, best, cells, brokers, absent, notes) for name in scenarios if is_in(name)]
-        rows = [one for one in rows if any("ns" in cell or any(c.isdigit() for c in cell) for cell in one[1:])]
-        if rows:
+        if any(not cell.startswith("-") for one in rows for cell in one[1:]):
             text += [f"### {title}", "", markdown(["scenario", *brokers], rows), ""]
     return "\n".join(text + notes.lines())
 
