@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
 use tracing::warn;
 
+use crate::admission::{Admission, Places};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts};
 use crate::error::{StartError, bind_error, ring_error, system_error};
@@ -53,8 +54,8 @@ pub struct BrokerConfig {
     /// Messages of other shards that wait for one shard. A shard that finds the inbox of another
     /// full stops reading its sockets until there is room.
     pub inbox_messages_max: usize,
-    /// Most connections of the broker. Those above it are closed at once.
-    pub connections_max: usize,
+    /// How many may be connected, and how often they may come.
+    pub admission: Admission,
 }
 
 impl Default for BrokerConfig {
@@ -71,7 +72,7 @@ impl Default for BrokerConfig {
             auth: AuthServiceConfig::default(),
             ring: RingConfig::default(),
             inbox_messages_max: 64 * 1024,
-            connections_max: 1_000_000,
+            admission: Admission::default(),
         }
     }
 }
@@ -140,7 +141,7 @@ impl Broker {
             counters: Vec::new(),
             threads: Vec::new(),
         };
-        let connections = Arc::new(AtomicUsize::new(0));
+        let places = Arc::new(Places::new(config.admission));
         let core = Arc::new(core);
         let (ready, started) = mpsc::channel();
         for (index, (sockets, cpu)) in sockets.into_iter().zip(cores).enumerate() {
@@ -155,8 +156,7 @@ impl Broker {
                     .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
-                    connections: Arc::clone(&connections),
-                    connections_max: config.connections_max,
+                    places: Arc::clone(&places),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
                     auth: Arc::clone(&broker.auth),

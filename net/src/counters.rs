@@ -47,6 +47,8 @@ counters! {
     accepted,
     /// Connections closed at once, because the broker had as many as it may have.
     refused,
+    /// Times that accepting stopped for a while, because clients came faster than `connect_rate_max`.
+    accepts_throttled,
     /// Times that accepting paused, because the process or the machine was out of descriptors.
     accept_pauses,
     /// TLS handshakes that ended well.

@@ -6,6 +6,7 @@
 //! Unsafe code is in `ring` and `buffers` alone.
 #![deny(unsafe_code)]
 
+mod admission;
 pub mod auth;
 mod broker;
 #[allow(unsafe_code)]
@@ -23,6 +24,7 @@ mod slot;
 mod time;
 pub mod transport;
 
+pub use admission::Admission;
 pub use broker::{Broker, BrokerConfig, TlsReload};
 pub use counters::Counts;
 pub use error::{ListenProblem, RingProblem, StartError};

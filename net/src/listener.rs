@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use ringmq_core::rate::Pace;
 use ringmq_core::time::Instant;
 use rustix::fs::unlink;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -29,6 +30,8 @@ pub(crate) struct Listener {
     pub(crate) accepting: Accepting,
     /// The layers of its connections.
     pub(crate) stack: Arc<Stack>,
+    /// How far its clients are ahead of the rate at which they may come.
+    pub(crate) pace: Pace,
 }
 
 /// What the multishot accept of a listener does.
@@ -43,6 +46,13 @@ pub(crate) enum Accepting {
         /// Try again at the latest.
         until: Instant,
     },
+    /// Clients come faster than they may; others wait in the kernel until then.
+    Throttled {
+        /// Go on then.
+        until: Instant,
+        /// The accept is no longer with the kernel.
+        ended: bool,
+    },
     /// The shard shuts down.
     Stopped,
 }
@@ -54,6 +64,7 @@ impl Listener {
             socket,
             stack,
             accepting: Accepting::Ended,
+            pace: Pace::default(),
         }
     }
 }

@@ -357,8 +357,9 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The executor of each shard refuses to start below.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
-/// Standard streams, the log, signals, and files that libraries open for a moment.
-const FILES_RESERVED: u64 = 64;
+/// Standard streams, the log, signals, files that libraries open for a moment, and connections that
+/// are told why they may not stay.
+const FILES_RESERVED: u64 = 128;
 
 /// Rings, event and timer descriptors of one shard, and its listening sockets beyond.
 const FILES_PER_SHARD: u64 = 16;
@@ -414,7 +415,7 @@ mod tests {
     fn a_good_machine_is_used_whole() {
         let (plan, warnings) = Plan::make(&machine(), &Settings::default()).unwrap();
         assert_eq!(plan.cores, [0, 1, 2, 3]);
-        assert_eq!(plan.connections_max, 20_000 - 64 - 4 * 17);
+        assert_eq!(plan.connections_max, 20_000 - 128 - 4 * 17);
         assert_eq!(warnings, []);
     }
 
@@ -526,8 +527,8 @@ mod tests {
             ),
             (
                 |f| f.open_files.soft = 100,
-                "the limit of open files is 100, and the broker itself needs 132",
-                "raise it to 1156: LimitNOFILE=1156",
+                "the limit of open files is 100, and the broker itself needs 196",
+                "raise it to 1220: LimitNOFILE=1220",
             ),
             (
                 |f| refuse_bind(f, "127.0.0.1:1883", EADDRINUSE, Some("mosquitto (pid 7)")),
@@ -597,13 +598,13 @@ mod tests {
             ..Settings::default()
         };
         let (plan, warnings) = Plan::make(&machine(), &settings).unwrap();
-        assert_eq!(plan.connections_max, 19_868);
+        assert_eq!(plan.connections_max, 19_804);
         assert!(
-            warnings[0].what.contains("leaves room for 19868"),
+            warnings[0].what.contains("leaves room for 19804"),
             "{warnings:?}"
         );
         assert!(
-            warnings[0].fix.contains("LimitNOFILE=1000132"),
+            warnings[0].fix.contains("LimitNOFILE=1000196"),
             "{warnings:?}"
         );
     }

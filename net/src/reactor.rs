@@ -30,7 +30,7 @@ mod transmit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ringmq_core::auth::Verdict;
@@ -39,6 +39,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Event, Outbox, Shard};
 use ringmq_core::time::Instant;
 
+use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, count};
 use crate::inbox::{Inbox, Mail, Moved};
@@ -88,10 +89,8 @@ impl Core for Shard {
 pub(crate) struct Shared {
     /// One inbox per shard.
     pub(crate) inboxes: Arc<[Inbox]>,
-    /// Connections of all shards, also those between two of them.
-    pub(crate) connections: Arc<AtomicUsize>,
-    /// Most connections of the broker.
-    pub(crate) connections_max: usize,
+    /// Places for connections.
+    pub(crate) places: Arc<Places>,
     /// Most bytes that the layers of a shard's connections hold of what has come in part.
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
@@ -153,6 +152,8 @@ pub(crate) struct Reactor<R, C> {
     timer: Option<Instant>,
     /// Set when a connection closed, which may have freed what an accept was short of.
     closed_some: bool,
+    /// How often addresses have come.
+    address_rates: AddressRates,
     /// When trouble with accepting was last logged.
     accept_logged_at: Option<Instant>,
     /// Set during a shutdown: when what is left is cut, and when the reactor ends in any case.
@@ -195,6 +196,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             flushes: VecDeque::new(),
             timer: None,
             closed_some: false,
+            address_rates: AddressRates::default(),
             accept_logged_at: None,
             ending: None,
             counts: Counts::default(),
@@ -424,6 +426,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     fn set_timer(&mut self) {
         let accepts = self.listeners.iter().filter_map(|l| match l.accepting {
             Accepting::Paused { until } => Some(until),
+            Accepting::Throttled { until, ended: true } => Some(until),
+            // Its end is a completion.
+            Accepting::Throttled { ended: false, .. } => None,
             Accepting::Armed | Accepting::Ended | Accepting::Stopped => None,
         });
         let next = accepts

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
-use ringmq::{BrokerConfig, ListenerConfig, RingConfig, Wait};
+use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use value::{Items, Kind, Range, Value};
@@ -44,6 +44,9 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
     pub connections_max: Option<u32>,
+    /// How many may be connected from one address, and how often clients may come;
+    /// `connections_max` of it is not used.
+    pub admission: Admission,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
     /// Core of each shard; `None`: the first cores that the process may use.
@@ -72,6 +75,7 @@ impl Default for Settings {
             allow_anonymous: false,
             auth: AuthSettings::default(),
             connections_max: None,
+            admission: broker.admission,
             shards: None,
             cores: None,
             ring: broker.ring,
@@ -239,7 +243,7 @@ const BASE: &[Setting] = &[
         flag: "connections-max",
         kind: Kind::Count(range(1, 50_000_000)),
         auto: Some("as many as the limit of open files leaves room for"),
-        help: "Most connections of all shards together. Clients beyond it are closed at once.",
+        help: "Most connections of all shards together. Clients beyond it are refused.",
         get: |settings| {
             settings
                 .connections_max
@@ -636,6 +640,13 @@ mod tests {
                         },
                 },
             connections_max: _,
+            admission:
+                Admission {
+                    connections_max: _,
+                    connections_per_address_max: _,
+                    connect_rate_max: _,
+                    connect_rate_per_address_max: _,
+                },
             shards: _,
             cores: _,
             ring:
@@ -688,7 +699,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 27 + 35);
+        assert_eq!(TABLE.len(), 30 + 35);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{CloseCause, PeerIdentity};
 use ringmq_core::time::Instant;
 
+use crate::admission::Place;
 use crate::transport::Transport;
 
 /// One socket.
@@ -29,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) newcomer: Option<Box<Newcomer>>,
     /// The layers between the socket and MQTT; `None`: there are none.
     pub(crate) transport: Option<Box<Transport>>,
+    /// What the connection takes up.
+    pub(crate) place: Place,
     /// Operations in flight.
     ops: u8,
     /// A receive is in flight, one-shot or multishot.
@@ -68,6 +71,8 @@ pub(crate) struct Newcomer {
     pub(crate) peer: PeerIdentity,
     /// When the listener accepted the connection.
     pub(crate) since: Instant,
+    /// What it takes up.
+    pub(crate) place: Place,
 }
 
 /// Where a connection goes.
@@ -136,6 +141,7 @@ impl Slots {
                     phase: Phase::Free,
                     newcomer: None,
                     transport: None,
+                    place: Place::Unwelcome,
                     ops: 0,
                     receiving: false,
                     paused: false,
@@ -149,6 +155,7 @@ impl Slots {
         let slot = &mut self.slots[index as usize];
         slot.socket = Some(socket);
         slot.phase = Phase::Open;
+        slot.place = newcomer.place;
         slot.newcomer = Some(Box::new(newcomer));
         slot.transport = transport;
         slot.ended = false;
@@ -208,6 +215,7 @@ mod tests {
         Newcomer {
             peer: PeerIdentity::default(),
             since: Instant::ZERO,
+            place: Place::Regular(None),
         }
     }
 

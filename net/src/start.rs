@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use ringmq::{Broker, BrokerConfig, Endpoint, StartError};
+use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError};
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -179,7 +179,10 @@ fn broker_config(settings: &Settings, access: Loaded, plan: &Plan) -> BrokerConf
         auth: settings.auth.service,
         ring: settings.ring,
         inbox_messages_max: settings.inbox_messages_max,
-        connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),
+        admission: Admission {
+            connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),
+            ..settings.admission
+        },
     }
 }
 

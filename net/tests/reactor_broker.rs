@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
-use ringmq::{Broker, BrokerConfig, Core, RingConfig, Wait};
+use ringmq::{Admission, Broker, BrokerConfig, Core, RingConfig, Wait};
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::message::{Message, MessageParts};
@@ -160,6 +160,7 @@ impl Core for Puppet {
                     out.closes.push(Close { conn, flush: true });
                 }
             }
+            Event::Unwelcome { conn, .. } => out.closes.push(Close { conn, flush: false }),
             Event::Identified { .. }
             | Event::Persisted { .. }
             | Event::ShellCounted { .. }
@@ -441,7 +442,10 @@ fn a_deadline_wakes_a_parked_reactor() {
 #[test]
 fn connections_above_the_limit_are_closed_and_the_others_stay() {
     let (broker, _reports) = start(BrokerConfig {
-        connections_max: 2,
+        admission: Admission {
+            connections_max: 2,
+            ..Admission::default()
+        },
         ..config(2)
     });
     let mut first = connect(&broker);

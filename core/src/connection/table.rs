@@ -7,7 +7,7 @@ use super::Egress;
 use crate::auth::ScramStep;
 use crate::codec::Framer;
 use crate::ids::{ConnId, SessionId};
-use crate::shard::PeerIdentity;
+use crate::shard::{PeerIdentity, Refusal};
 use crate::time::Instant;
 
 /// States of a connection.
@@ -34,6 +34,8 @@ pub struct AwaitConnect {
     pub since: Instant,
     /// Who is there.
     pub peer: PeerIdentity,
+    /// What its CONNECT is answered with, whatever it says.
+    pub unwelcome: Option<Refusal>,
     /// What has come of the CONNECT.
     pub framer: Framer,
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::refusal::Refusal;
 use super::sys::Report;
 use crate::auth::{Access, Verdict};
 use crate::ids::{ConnId, LogPosition, SessionId, ShardId};
@@ -30,6 +31,13 @@ pub enum Event<'a> {
         conn: ConnId,
         /// Who is at the other end.
         peer: PeerIdentity,
+    },
+    /// There is no room for a connection: its CONNECT is answered with this, and nothing else.
+    Unwelcome {
+        /// A live connection, before its first bytes.
+        conn: ConnId,
+        /// What stands against it.
+        refusal: Refusal,
     },
     /// Bytes came in, plaintext, cut anywhere; valid for this call only.
     Received {

@@ -174,6 +174,7 @@ impl Shard {
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),
+            Event::Unwelcome { conn, refusal } => self.on_unwelcome(conn, refusal),
             Event::Received { conn, bytes } => self.on_received(now, conn, bytes, out),
             Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),

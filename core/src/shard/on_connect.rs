@@ -74,6 +74,7 @@ impl Shard {
             AwaitConnect {
                 since,
                 peer,
+                unwelcome: None,
                 framer: Framer::default(),
             },
         );
@@ -86,17 +87,26 @@ impl Shard {
     }
 
     pub(super) fn on_identified(&mut self, conn: ConnId, peer: PeerIdentity) {
-        match self.connections.get_mut(conn) {
-            Some(Connection::AwaitConnect(waiting)) => waiting.peer = peer,
-            // It was closed in the same turn.
-            Some(
-                Connection::Vacant
-                | Connection::Authenticating(_)
-                | Connection::Open(_)
-                | Connection::Closing(_)
-                | Connection::HandedOver,
-            )
-            | None => {}
+        if let Some(waiting) = self.awaiting(conn) {
+            waiting.peer = peer;
+        }
+    }
+
+    pub(super) fn on_unwelcome(&mut self, conn: ConnId, refusal: Refusal) {
+        if let Some(waiting) = self.awaiting(conn) {
+            waiting.unwelcome = Some(refusal);
+        }
+    }
+
+    /// A connection before its CONNECT, unless it was closed in the same turn.
+    fn awaiting(&mut self, conn: ConnId) -> Option<&mut AwaitConnect> {
+        match self.connections.get_mut(conn)? {
+            Connection::AwaitConnect(waiting) => Some(waiting),
+            Connection::Vacant
+            | Connection::Authenticating(_)
+            | Connection::Open(_)
+            | Connection::Closing(_)
+            | Connection::HandedOver => None,
         }
     }
 
@@ -112,6 +122,7 @@ impl Shard {
             unreachable!("the caller saw the state");
         };
         let mut framer = std::mem::take(&mut waiting.framer);
+        let unwelcome = waiting.unwelcome;
         let rules = self.connect_rules();
         self.release_partial(&framer);
         let frame = match framer.next(&mut bytes, &rules) {
@@ -134,7 +145,7 @@ impl Shard {
                 self.refuse_malformed(now, conn, error, version, out);
             }
             Ok(connect) => {
-                if let Some(refusal) = self.redirection() {
+                if let Some(refusal) = unwelcome.or(self.redirection()) {
                     // Before it moves to its home: it is not to stay at all.
                     self.count_connect(frame.raw.len());
                     let stranger = Stranger::of(&connect);

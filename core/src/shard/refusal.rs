@@ -80,6 +80,12 @@ refusals! {
     Redirected, "redirected", UseAnotherServer, "use another server for the time being";
     /// `server_redirect` is `permanently`.
     Moved, "moved", ServerMoved, "the broker has moved to another server";
+    /// As many connections as `connections_max`.
+    ConnectionsFull, "connections_full", QuotaExceeded, "the broker has as many connections as it may";
+    /// As many connections of one address as `connections_per_address_max`.
+    AddressFull, "address_full", QuotaExceeded, "there are as many connections from this address as there may be";
+    /// Above `connect_rate_per_address_max`.
+    AddressRate, "address_rate", ConnectionRateExceeded, "too many connections per second from this address";
     /// As many sessions as `sessions_max`.
     SessionsFull, "sessions_full", QuotaExceeded, "the broker keeps as many sessions as it may";
 
@@ -146,7 +152,7 @@ refusals! {
 impl Refusal {
     /// Another broker may well have what this one lacks.
     pub const fn is_for_want_of_room(self) -> bool {
-        matches!(self, Refusal::SessionsFull)
+        matches!(self, Refusal::ConnectionsFull | Refusal::SessionsFull)
     }
 }
 

@@ -1,19 +1,19 @@
 //! Accepting connections.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{Event, PeerIdentity};
+use ringmq_core::shard::{CloseCause, Event, PeerIdentity, Refusal};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::getpeername;
 use tracing::warn;
 
 use super::{Core, Reactor};
+use crate::admission::{Cells, Place};
 use crate::counters::count;
 use crate::listener::Accepting;
 use crate::ring::{Receive, Ring};
@@ -28,17 +28,24 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         result: Result<OwnedFd, Errno>,
         more: bool,
     ) {
-        if !more && self.listeners[listener].accepting == Accepting::Armed {
-            self.listeners[listener].accepting = Accepting::Ended;
+        if !more {
+            let accepting = &mut self.listeners[listener].accepting;
+            match accepting {
+                Accepting::Armed => *accepting = Accepting::Ended,
+                Accepting::Throttled { ended, .. } => *ended = true,
+                Accepting::Ended | Accepting::Paused { .. } | Accepting::Stopped => {}
+            }
         }
         match result {
             Ok(socket) => {
                 count!(self.counts, accepted);
                 self.welcome(now, listener, socket);
+                self.keep_pace(now, listener);
             }
             // The connection was gone before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR | Errno::AGAIN | Errno::PROTO) => {}
-            Err(Errno::CANCELED) if self.ending.is_some() => {}
+            // By a shutdown, or because clients come too fast.
+            Err(Errno::CANCELED) => {}
             // Out of descriptors or memory, or something else that does not pass by trying at once.
             Err(errno) => self.pause_accept(now, listener, errno),
         }
@@ -51,28 +58,109 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             count!(self.counts, proxies_refused);
             return; // Drops the socket, which closes it.
         }
-        if self.ending.is_some() || !self.take_place() {
+        // Who is behind a proxy is not known yet.
+        let counted = address.filter(|_| !stack.has_proxy());
+        let place = match self.ending {
+            None => self.place_for(now, counted.map(|address| address.ip())),
+            Some(_) => None,
+        };
+        let Some((place, refusal)) = place else {
             count!(self.counts, refused);
             return; // Drops the socket, which closes it.
-        }
+        };
         let newcomer = Newcomer {
             peer: PeerIdentity {
                 address,
                 name: None,
             },
             since: now,
+            place,
         };
-        self.admit(now, socket, newcomer, stack.transport(), &[]);
+        self.admit(now, socket, newcomer, refusal, stack.transport(), &[]);
     }
 
-    /// Counts one more connection of the broker, unless it has as many as it may have.
-    fn take_place(&self) -> bool {
-        let connections = &self.shared.connections;
-        let is_free = connections.fetch_add(1, Ordering::Relaxed) < self.shared.connections_max;
-        if !is_free {
-            connections.fetch_sub(1, Ordering::Relaxed);
+    /// A place for one more connection; or one for as long as it takes to say why it may not stay.
+    /// `None` if there is not even that.
+    fn place_for(&mut self, now: Instant, ip: Option<IpAddr>) -> Option<(Place, Option<Refusal>)> {
+        let places = Arc::clone(&self.shared.places);
+        let given = places.take().and_then(|()| {
+            let cells = match ip {
+                Some(ip) => self.place_of_address(now, ip),
+                None => Ok(None),
+            };
+            cells.inspect_err(|_| places.give_back(Place::Regular(None)))
+        });
+        match given {
+            Ok(cells) => Some((Place::Regular(cells), None)),
+            Err(refusal) => places
+                .take_unwelcome()
+                .then_some((Place::Unwelcome, Some(refusal))),
         }
-        is_free
+    }
+
+    /// A place among the connections of an address.
+    fn place_of_address(&mut self, now: Instant, ip: IpAddr) -> Result<Option<Cells>, Refusal> {
+        let places = &self.shared.places;
+        let bounds = places.bounds();
+        let rate = bounds.connect_rate_per_address_max;
+        if rate == 0 && bounds.connections_per_address_max == 0 {
+            return Ok(None);
+        }
+        let cells = places.cells(ip);
+        self.address_rates.admit(now, cells, rate)?;
+        places.take_of_address(cells)
+    }
+
+    /// A proxy has told the address of a connection: it counts from here on.
+    pub(super) fn count_address(&mut self, now: Instant, conn: ConnId, ip: IpAddr) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        if slot.place != Place::Regular(None) {
+            return; // It has been counted, or may not stay.
+        }
+        let place = self.place_of_address(now, ip);
+        let slot = self.slots.get(conn).expect("just seen");
+        match place {
+            Ok(cells) => slot.place = Place::Regular(cells),
+            Err(refusal) if self.shared.places.take_unwelcome() => {
+                let before = std::mem::replace(&mut slot.place, Place::Unwelcome);
+                self.shared.places.give_back(before);
+                let event = Event::Unwelcome { conn, refusal };
+                self.core.handle(now, event, &mut self.outbox);
+            }
+            Err(_) => {
+                count!(self.counts, refused);
+                self.cut(now, conn, CloseCause::Requested);
+            }
+        }
+    }
+
+    /// Stops accepting for a while if clients come faster than they may: they wait in the kernel.
+    fn keep_pace(&mut self, now: Instant, index: usize) {
+        let rate = self.shared.places.bounds().connect_rate_max;
+        if rate == 0 {
+            return;
+        }
+        let listener = &mut self.listeners[index];
+        let Err(until) = listener.pace.take(now, 1, rate) else {
+            return;
+        };
+        match &mut listener.accepting {
+            Accepting::Armed => {
+                count!(self.counts, accepts_throttled);
+                listener.accepting = Accepting::Throttled {
+                    until,
+                    ended: false,
+                };
+                self.ring.cancel_accept(index);
+            }
+            Accepting::Ended => {
+                count!(self.counts, accepts_throttled);
+                listener.accepting = Accepting::Throttled { until, ended: true };
+            }
+            // Accepted before the kernel was told.
+            Accepting::Throttled { until: at, .. } => *at = until,
+            Accepting::Paused { .. } | Accepting::Stopped => {}
+        }
     }
 
     /// Gives a counted connection a slot and presents it to the core, with what was received of it.
@@ -81,9 +169,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         now: Instant,
         socket: OwnedFd,
         newcomer: Newcomer,
+        refusal: Option<Refusal>,
         transport: Option<Box<Transport>>,
         bytes: &[u8],
     ) {
+        let place = newcomer.place;
         let since = newcomer.since;
         let peer = newcomer.peer.clone();
         let has_layers = transport.is_some();
@@ -91,12 +181,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Ok(conn) => conn,
             Err(_socket) => {
                 count!(self.counts, refused);
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                self.shared.places.give_back(place);
                 return;
             }
         };
         let accepted = Event::Accepted { conn, peer, since };
         self.core.handle(now, accepted, &mut self.outbox);
+        if let Some(refusal) = refusal {
+            let event = Event::Unwelcome { conn, refusal };
+            self.core.handle(now, event, &mut self.outbox);
+        }
         if !bytes.is_empty() {
             let received = Event::Received { conn, bytes };
             self.core.handle(now, received, &mut self.outbox);
@@ -135,6 +229,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 Accepting::Armed | Accepting::Stopped => false,
                 Accepting::Ended => true,
                 Accepting::Paused { until } => closed_some || until <= now,
+                Accepting::Throttled { until, ended } => ended && until <= now,
             };
             if arm {
                 listener.accepting = Accepting::Armed;

@@ -1,7 +1,6 @@
 //! Closing: at once, or after what is pending was sent.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
@@ -119,7 +118,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             panic!("a close without a reason");
         };
         count!(self.counts, closed);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.places.give_back(slot.place);
         self.closed_some = true;
         self.forget(now, conn, why);
     }

@@ -4,7 +4,6 @@
 //! since a connection that is not home receives in single shots, that is usually so at once.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Handover, PeerIdentity};
@@ -68,9 +67,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Newcomer {
                 peer: PeerIdentity::default(),
                 since: now,
+                place: slot.place,
             },
             |newcomer| *newcomer,
         );
+        let newcomer = Newcomer {
+            place: slot.place,
+            ..newcomer
+        };
         let transport = slot.transport.take();
         if let Some(transport) = &transport {
             self.partial_bytes -= transport.counted_size;
@@ -90,7 +94,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn adopt(&mut self, now: Instant, moved: Moved) {
         if self.ending.is_some() {
             count!(self.counts, refused);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            self.shared.places.give_back(moved.newcomer.place);
             return; // Drops the socket, which closes it.
         }
         let Moved {
@@ -102,6 +106,6 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if let Some(transport) = &mut transport {
             self.partial_bytes += transport.counted_size;
         }
-        self.admit(now, socket, newcomer, transport, &bytes);
+        self.admit(now, socket, newcomer, None, transport, &bytes);
     }
 }

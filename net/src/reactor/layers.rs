@@ -134,7 +134,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let Some(newcomer) = &mut slot.newcomer else {
             return;
         };
-        if let Some(address) = news.address {
+        let told = news.address;
+        if let Some(address) = told {
             newcomer.peer.address = Some(address);
         }
         if let Some(name) = news.name {
@@ -143,6 +144,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let peer = newcomer.peer.clone();
         let event = Event::Identified { conn, peer };
         self.core.handle(now, event, &mut self.outbox);
+        if let Some(address) = told {
+            self.count_address(now, conn, address.ip());
+        }
     }
 
     fn note_handshake(&mut self, handshake: Option<Handshake>) {

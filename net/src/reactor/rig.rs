@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor, Shared};
+use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
 use crate::buffers::Lease;
 use crate::counters::Counters;
@@ -34,8 +34,10 @@ impl<C: Core> Rig<C> {
     pub fn new(core: C, count: usize) -> io::Result<Rig<C>> {
         let shared = Shared {
             inboxes: [Inbox::new(1024)?].into(),
-            connections: Arc::new(AtomicUsize::new(0)),
-            connections_max: count,
+            places: Arc::new(Places::new(Admission {
+                connections_max: count,
+                ..Admission::default()
+            })),
             partial_bytes_max: u64::MAX,
             terms_generation: Arc::default(),
             auth: Arc::new(AuthService::closed()),

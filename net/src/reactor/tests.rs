@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ringmq_core::connection::{Chunk, Output};
@@ -15,6 +14,7 @@ use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::{Core, Progress, Reactor, Shared};
+use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::buffers::Lease;
 use crate::counters::Counters;
@@ -123,6 +123,9 @@ impl Core for FakeCore {
                 format!("received {} {}", conn.index, String::from_utf8_lossy(bytes))
             }
             Event::SendProgress { conn, size } => format!("sent {} {size}", conn.index),
+            Event::Unwelcome { conn, refusal } => {
+                format!("unwelcome {} {}", conn.index, refusal.name())
+            }
             Event::Identified { conn, peer } => format!("identified {} {peer:?}", conn.index),
             Event::Closed { conn, why } => format!("closed {} {why:?}", conn.index),
             Event::FromShard { from, .. } => format!("message of {from}"),
@@ -164,11 +167,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with(Admission {
+            connections_max: 3,
+            ..Admission::default()
+        })
+    }
+
+    fn with(admission: Admission) -> Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
-            connections: Arc::new(AtomicUsize::new(0)),
-            connections_max: 3,
+            places: Arc::new(Places::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
             auth: Arc::new(AuthService::closed()),
@@ -412,20 +421,79 @@ fn trouble_with_accepting_is_logged_once_in_ten_seconds() {
     assert_eq!(seconds, [0, 10, 20]);
 }
 
+// (threat 40)
 #[test]
-fn connections_above_the_limit_are_closed_before_the_core_sees_them() {
+fn connections_above_the_limit_are_told_so_and_still_more_of_them_are_closed() {
     let mut bench = Bench::new();
     for _ in 0..3 {
         bench.open();
     }
+    bench.reactor.core.home = false;
     bench.accepted(Ok(socket()), true);
-    assert_eq!(bench.turn(), []);
-    assert_eq!(bench.events(), [""; 0]);
+    assert_eq!(bench.turn(), [Op::Receive(3, Receive::Once)]);
+    assert_eq!(
+        bench.events(),
+        ["accepted 3", "unwelcome 3 connections_full"]
+    );
+    for _ in 1..=UNWELCOME_MAX {
+        bench.accepted(Ok(socket()), true);
+    }
+    bench.turn();
+    assert_eq!(bench.live_count(), 3 + UNWELCOME_MAX);
     assert_eq!(bench.reactor.counts.refused, 1);
+    assert_eq!(bench.reactor.shared.places.connections(), 3);
+    bench.events();
+    // A place that becomes free goes to the next one, however many of the others are still there.
     let conn = bench.reactor.slots.live()[1];
     bench.input(conn, Input::End, false).turn();
     bench.closed().turn();
-    bench.open();
+    bench.events();
+    bench.accepted(Ok(socket()), true).turn();
+    assert_eq!(bench.events(), ["accepted 1"]);
+    for conn in bench.reactor.slots.live() {
+        bench.close(conn, false);
+    }
+    bench.turn();
+    for _ in 0..3 + UNWELCOME_MAX {
+        let conn = bench.reactor.slots.live()[0];
+        bench.complete(Completion::Cancelled { conn });
+        bench.input(conn, Input::Failed(Errno::CANCELED), false);
+        bench.turn();
+        bench.closed().turn();
+    }
+    assert_eq!(bench.live_count(), 0);
+    assert_eq!(bench.reactor.shared.places.connections(), 0);
+    assert!((0..UNWELCOME_MAX).all(|_| bench.reactor.shared.places.take_unwelcome()));
+}
+
+#[test]
+fn clients_that_come_too_fast_wait_in_the_kernel() {
+    let mut bench = Bench::with(Admission {
+        connect_rate_max: 2,
+        ..Admission::default()
+    });
+    for _ in 0..2 {
+        bench.accepted(Ok(socket()), true);
+    }
+    assert!(!bench.turn().contains(&Op::CancelAccept));
+    // Two that the kernel had accepted: they stay.
+    for _ in 0..2 {
+        bench.accepted(Ok(socket()), true);
+    }
+    assert!(bench.turn().contains(&Op::CancelAccept));
+    assert_eq!(bench.live_count(), 4);
+    assert_eq!(bench.reactor.counts.accepts_throttled, 1);
+    // Four are paid for in two seconds; a tenth of a second's worth is there after 1.1.
+    bench.accepted(Err(Errno::CANCELED), false);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.after(Duration::from_millis(1099)), []);
+    assert_eq!(bench.after(Duration::from_millis(1)), [Op::Accept]);
+    // The end of an accept that ended by itself is not waited for.
+    bench.accepted(Ok(socket()), false);
+    assert!(!bench.turn().contains(&Op::CancelAccept));
+    assert_eq!(bench.live_count(), 5);
+    assert_eq!(bench.reactor.counts.accepts_throttled, 2);
+    assert_eq!(bench.after(Duration::from_secs(2)), [Op::Accept]);
 }
 
 #[test]
@@ -480,7 +548,7 @@ fn a_send_error_closes_the_connection_once_all_operations_ended() {
         let closed = format!("closed 0 Failed({})", errno.raw_os_error());
         assert_eq!(bench.events(), [closed]);
         assert_eq!(bench.live_count(), 0);
-        assert_eq!(bench.reactor.shared.connections.load(Ordering::Relaxed), 0);
+        assert_eq!(bench.reactor.shared.places.connections(), 0);
     }
 }
 
@@ -599,7 +667,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
     assert_eq!(moved.bytes, b"CONNECT+more");
     assert!(moved.socket.as_raw_fd() >= 0);
     // It is still one connection of the broker.
-    assert_eq!(bench.reactor.shared.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.reactor.shared.places.connections(), 1);
 }
 
 #[test]
@@ -608,6 +676,7 @@ fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let newcomer = crate::slot::Newcomer {
         peer: PeerIdentity::default(),
         since: Instant::ZERO,
+        place: Place::Regular(None),
     };
     let moved = Box::new(crate::inbox::Moved {
         transport: None,

@@ -24,6 +24,24 @@ macro_rules! limit {
     };
 }
 
+/// A row for a number in the terms of admission.
+macro_rules! admission {
+    ($field:ident, $flag:literal, $help:literal) => {
+        Setting {
+            section: "limits",
+            key: stringify!($field),
+            flag: $flag,
+            kind: Kind::Count(range(0, 1_000_000_000)),
+            auto: None,
+            help: $help,
+            get: |settings| Value::Number(u64::from(settings.admission.$field)),
+            set: |settings, value| {
+                settings.admission.$field = value.number().try_into().expect(IN_RANGE);
+            },
+        }
+    };
+}
+
 /// Section by section.
 pub const ROWS: &[Setting] = &[
     Setting {
@@ -41,6 +59,23 @@ pub const ROWS: &[Setting] = &[
             settings.limits.connect_deadline = Duration::from_millis(value.number());
         },
     },
+    admission!(
+        connect_rate_max,
+        "connect-rate-max",
+        "Connections per second that one listener of a shard accepts, after a burst of as many; others \
+         wait until they are accepted. 0 sets no bound."
+    ),
+    admission!(
+        connect_rate_per_address_max,
+        "connect-rate-per-address-max",
+        "Connections per second and shard of one address (IPv6: /64), after a burst of as many; others \
+         are refused. 0 sets no bound."
+    ),
+    admission!(
+        connections_per_address_max,
+        "connections-per-address-max",
+        "Most connections of one address (IPv6: /64), over all shards; others are refused. 0 sets no bound."
+    ),
     limit!(
         connect_size_max as "connect_size_max",
         "connect-size-max",

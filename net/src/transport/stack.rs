@@ -134,6 +134,11 @@ impl Stack {
         }
     }
 
+    /// Its connections come through a proxy, which tells from where.
+    pub(crate) fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     /// The layers of a connection that was accepted; `None`: bytes are those of MQTT.
     pub(crate) fn transport(self: &Arc<Stack>) -> Option<Box<Transport>> {
         let has_layers = self.proxy.is_some() || self.tls.is_some() || self.websocket.is_some();
