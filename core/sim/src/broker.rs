@@ -180,7 +180,7 @@ impl Broker {
                     self.shells[at].forget_pauses();
                 }
                 // The answers to what was received in one piece are beyond every bound.
-                let answers = 2 * self.chunk_size_max as u32;
+                let answers = ANSWER_RATIO_MAX * self.chunk_size_max as u32;
                 self.shells[at].check_unsent(self.unsent_bytes_max.saturating_add(answers))?;
             }
             Phase::Flush { .. } => self.flush_one(at, around),
@@ -346,6 +346,8 @@ fn unsent_bytes_max(mix: &Mix) -> u32 {
     bound + bound.max(packet)
 }
 
+/// A PUBREL of 4 bytes is answered with the reason in words if there is nothing to release.
+const ANSWER_RATIO_MAX: u32 = 16;
 /// More than a PUBLISH of this workload has beside its payload.
 const PACKET_HEAD_MAX: u32 = 100;
 /// Few buckets, so that filters collide.

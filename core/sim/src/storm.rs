@@ -34,6 +34,13 @@ impl World {
         self.links.iter().enumerate().any(is_other)
     }
 
+    /// Whether the broker has not seen the end of a CONNECT of this client that nobody waits for. It
+    /// may make a new session once the present one has ended, and a later CONNECT resumes that.
+    pub fn has_late_connect(&self, index: usize) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| link.client == index && !link.confirmed && link.ended_at.is_none())
+    }
+
     /// Whether another connection of the same client may have taken its session: the shard has the
     /// whole CONNECT of it.
     pub fn has_rival(&self, at: LinkIndex) -> bool {

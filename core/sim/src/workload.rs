@@ -425,7 +425,8 @@ impl World {
                 session_expiry_s: None,
             };
         }
-        let durable = self.clients[index].traits.session_expiry_s > 0;
+        let durable =
+            self.clients[index].traits.session_expiry_s > 0 && !self.has_late_connect(index);
         Goodbye {
             reason: *self.rng.pick(&[0, 0, 4]),
             // [MQTT-3.14.2-2] only a session that would live on may change its expiry.
