@@ -14,8 +14,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ringmq::transport::stack::ProxyRules;
-use ringmq::transport::{Demand, Identity, Network, Origins, TlsFiles};
+use ringmq::transport::{Demand, Identity, Network, Origins, ProxyRules, TlsFiles};
 use ringmq::{Endpoint, ListenerConfig};
 
 use super::value::Complaint;

@@ -11,7 +11,7 @@
 //! Not here: when to decode and encode (`reactor`).
 
 mod proxy;
-pub mod stack;
+mod stack;
 mod tls;
 mod websocket;
 
@@ -23,7 +23,7 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::time::Instant;
 
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
-pub use stack::{Endpoint, ListenerConfig, Stack};
+pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
 use tls::Tls;
 pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
 pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};

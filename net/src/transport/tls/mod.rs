@@ -4,12 +4,16 @@
 //! - a connection that waits holds no buffer: `part` has no memory unless a record has come in part.
 //! - `part` holds at most one record once the handshake is done, and at most
 //!   [`HANDSHAKE_SIZE_MAX`] bytes before.
+//! - rustls keeps positions in the bytes that it has not used: it is called with exactly those, `part`,
+//!   each time, also to write. Anything else makes it panic, in front of a fragmented message.
 //! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
 //!
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 
 mod names;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -25,11 +29,14 @@ pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
 /// TLS of one connection.
 pub struct Tls {
     terms: Arc<TlsTerms>,
-    /// `None` until the client has said something: whoever only connects costs no more than TCP.
+    /// `None` until the client has said something, so that whoever only connects costs no more than
+    /// TCP; and when it is over.
     session: Option<Box<UnbufferedServerConnection>>,
     /// What has come of a record, or of a handshake.
     part: Vec<u8>,
     is_established: bool,
+    /// It has failed, or was finished: nothing is read or written any more.
+    is_over: bool,
 }
 
 /// Why TLS ends a connection.
@@ -69,6 +76,7 @@ impl Tls {
             session: None,
             part: Vec::new(),
             is_established: false,
+            is_over: false,
         }
     }
 
@@ -83,7 +91,7 @@ impl Tls {
 
     /// A record of the handshake is there, or what cannot be one.
     pub fn is_due(&self) -> bool {
-        if self.is_established {
+        if self.is_established || self.is_over {
             return false;
         }
         let is_record = self
@@ -103,6 +111,9 @@ impl Tls {
     /// Goes on with the handshake. Answers are appended to `wire`; bytes that follow the handshake
     /// are decrypted and appended to `plain`.
     pub fn advance(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<Taken, TlsError> {
+        if self.is_over {
+            return Ok(Taken::default());
+        }
         if self.session.is_none() {
             let config = Arc::clone(&self.terms.config);
             let session = UnbufferedServerConnection::new(config).map_err(TlsError::Protocol)?;
@@ -118,6 +129,7 @@ impl Tls {
             Err(error) => {
                 // Whoever is not let in has said nothing.
                 plain.truncate(before);
+                self.end();
                 Err(error)
             }
         }
@@ -131,14 +143,25 @@ impl Tls {
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<Taken, TlsError> {
+        if self.is_over {
+            return Ok(Taken::default());
+        }
         assert!(self.is_established, "a handshake goes on in `advance`");
         scratch.clear();
         scratch.append(&mut self.part);
         scratch.extend_from_slice(bytes);
         self.part = Vec::new();
-        let (taken, used) = self.process(scratch, plain, wire)?;
-        self.part = scratch[used..].to_vec();
-        Ok(taken)
+        let outcome = self.process(scratch, plain, wire);
+        match outcome {
+            Ok((taken, used)) => {
+                self.part = scratch[used..].to_vec();
+                Ok(taken)
+            }
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
     }
 
     /// Processes records as far as they are whole. Returns how many bytes were used.
@@ -180,7 +203,7 @@ impl Tls {
                 // Nothing else is to be expected: early data is not accepted.
                 Ok(_) => true,
                 Err(error) => {
-                    self.push_alert(wire);
+                    push_alert(session, wire);
                     return Err(TlsError::Protocol(error));
                 }
             };
@@ -191,6 +214,7 @@ impl Tls {
         }
         if !self.is_established && !session.is_handshaking() {
             self.is_established = true;
+            self.part = records[used..].to_vec();
             taken.established = Some(self.welcome(wire)?);
         }
         Ok((taken, used))
@@ -224,16 +248,6 @@ impl Tls {
         }
     }
 
-    /// Appends the alert that a failure has left.
-    fn push_alert(&mut self, wire: &mut Vec<u8>) {
-        let session = self.session.as_deref_mut().expect("a session fails");
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            session.process_tls_records(&mut []).state
-        {
-            push_data(&mut data, wire);
-        }
-    }
-
     /// The handshake is done.
     pub fn is_established(&self) -> bool {
         self.is_established
@@ -250,9 +264,14 @@ impl Tls {
 
     /// Appends what says that nothing follows.
     pub fn finish(&mut self, wire: &mut Vec<u8>) {
-        if self.session.is_some() {
-            self.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
-        }
+        self.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.is_over = true;
+        self.session = None;
+        self.part = Vec::new();
     }
 
     fn write(
@@ -261,25 +280,40 @@ impl Tls {
         size: usize,
         mut write: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) {
-        let session = self.session.as_deref_mut().expect("only a session writes");
+        let Some(session) = self.session.as_deref_mut() else {
+            return; // It is over: nobody reads what would be written.
+        };
+        let mut used = 0;
         loop {
-            match session.process_tls_records(&mut []).state {
+            let UnbufferedStatus { discard, state } =
+                session.process_tls_records(&mut self.part[used..]);
+            let is_done = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return append(wire, size + HANDSHAKE_ROOM, |room| {
+                    append(wire, size + HANDSHAKE_ROOM, |room| {
                         write(&mut traffic, room).map_err(|e| match e {
                             EncryptError::InsufficientSize(e) => Some(e.required_size),
                             // 2^64 records: not in the life of a machine.
                             EncryptError::EncryptExhausted => None,
                         })
                     });
+                    true
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     push_data(&mut data, wire);
+                    false
                 }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => {}
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    false
+                }
+                Ok(ConnectionState::PeerClosed) => false,
                 // The session is over: nobody reads what would be written.
-                Ok(_) | Err(_) => return,
+                Ok(_) | Err(_) => true,
+            };
+            used += discard;
+            if is_done {
+                self.part.drain(..used);
+                return;
             }
         }
     }
@@ -318,6 +352,17 @@ fn push_data(data: &mut EncodeTlsData<'_, ServerConnectionData>, wire: &mut Vec<
             EncodeError::AlreadyEncoded => None,
         })
     });
+}
+
+/// Appends the alert that a failure has left. While there is something to send, rustls does not look
+/// at its input.
+fn push_alert(session: &mut UnbufferedServerConnection, wire: &mut Vec<u8>) {
+    while session.wants_write() {
+        match session.process_tls_records(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => push_data(&mut data, wire),
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 /// Appends what `write` writes; it is asked again with the room that it says it needs.
