@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - a connection that waits holds no buffer: `part` has no memory unless a record has come in part.
-//! - `part` holds at most one record once the handshake is done, and at most
-//!   [`HANDSHAKE_SIZE_MAX`] bytes before.
+//! - `part` holds at most [`PART_SIZE_MAX`] bytes once the handshake is done, and at most
+//!   [`HANDSHAKE_SIZE_MAX`] before.
 //! - rustls keeps positions in the bytes that it has not used: it is called with exactly those, `part`,
 //!   each time, also to write. Anything else makes it panic, in front of a fragmented message.
 //! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
@@ -32,8 +32,11 @@ pub struct Tls {
     /// `None` until the client has said something, so that whoever only connects costs no more than
     /// TCP; and when it is over.
     session: Option<Box<UnbufferedServerConnection>>,
-    /// What has come of a record, or of a handshake.
+    /// What has come of a record, or of a message in several records.
     part: Vec<u8>,
+    /// Bytes of `part` that rustls has seen, and keeps for the rest of their message. Of use during
+    /// the handshake.
+    seen: usize,
     is_established: bool,
     /// It has failed, or was finished: nothing is read or written any more.
     is_over: bool,
@@ -46,6 +49,8 @@ pub enum TlsError {
     Protocol(rustls::Error),
     /// The handshake takes more bytes than any honest one.
     HandshakeTooLong,
+    /// So does a message after it.
+    MessageTooLong,
     /// The certificate does not say who the client is.
     NoIdentity,
 }
@@ -75,6 +80,7 @@ impl Tls {
             terms,
             session: None,
             part: Vec::new(),
+            seen: 0,
             is_established: false,
             is_over: false,
         }
@@ -94,17 +100,9 @@ impl Tls {
         if self.is_established || self.is_over {
             return false;
         }
-        let is_record = self
-            .part
-            .first()
-            .is_some_and(|kind| RECORD_KINDS.contains(kind));
-        match self.part.first_chunk::<RECORD_HEAD_SIZE>() {
-            Some(head) if is_record => {
-                let size = usize::from(u16::from_be_bytes([head[3], head[4]]));
-                size > RECORD_SIZE_MAX || self.part.len() >= RECORD_HEAD_SIZE + size
-            }
-            // Other protocols are told at their first byte.
-            Some(_) | None => !self.part.is_empty() && !is_record,
+        match next_record(&self.part[self.seen..]) {
+            Record::Partial => false,
+            Record::Whole(_) | Record::Wrong => true,
         }
     }
 
@@ -120,10 +118,15 @@ impl Tls {
             self.session = Some(Box::new(session));
         }
         let mut part = std::mem::take(&mut self.part);
+        let mut seen = self.seen;
+        while let Record::Whole(size) = next_record(&part[seen..]) {
+            seen += size;
+        }
         let before = plain.len();
         match self.process(&mut part, plain, wire) {
             Ok((taken, used)) => {
                 self.part = part[used..].to_vec();
+                self.seen = seen.saturating_sub(used);
                 Ok(taken)
             }
             Err(error) => {
@@ -153,6 +156,10 @@ impl Tls {
         self.part = Vec::new();
         let outcome = self.process(scratch, plain, wire);
         match outcome {
+            Ok((_, used)) if scratch.len() - used > PART_SIZE_MAX => {
+                self.end();
+                Err(TlsError::MessageTooLong)
+            }
             Ok((taken, used)) => {
                 self.part = scratch[used..].to_vec();
                 Ok(taken)
@@ -345,6 +352,33 @@ impl Tls {
 
 type Traffic<'a> = WriteTraffic<'a, ServerConnectionData>;
 
+/// What bytes begin with.
+enum Record {
+    /// A record of this size.
+    Whole(usize),
+    /// Less than a record.
+    Partial,
+    /// What cannot be one. Other protocols are told at their first byte.
+    Wrong,
+}
+
+fn next_record(bytes: &[u8]) -> Record {
+    if bytes
+        .first()
+        .is_some_and(|kind| !RECORD_KINDS.contains(kind))
+    {
+        return Record::Wrong;
+    }
+    let Some(&[_, _, _, high, low]) = bytes.first_chunk::<RECORD_HEAD_SIZE>() else {
+        return Record::Partial;
+    };
+    match usize::from(u16::from_be_bytes([high, low])) {
+        size if size > RECORD_SIZE_MAX => Record::Wrong,
+        size if bytes.len() < RECORD_HEAD_SIZE + size => Record::Partial,
+        size => Record::Whole(RECORD_HEAD_SIZE + size),
+    }
+}
+
 fn push_data(data: &mut EncodeTlsData<'_, ServerConnectionData>, wire: &mut Vec<u8>) {
     append(wire, HANDSHAKE_ROOM, |room| {
         data.encode(room).map_err(|error| match error {
@@ -397,6 +431,7 @@ impl std::fmt::Display for TlsError {
         match self {
             TlsError::Protocol(error) => write!(f, "TLS: {error}"),
             TlsError::HandshakeTooLong => f.write_str("TLS: the handshake is too long"),
+            TlsError::MessageTooLong => f.write_str("TLS: a message is too long"),
             TlsError::NoIdentity => {
                 f.write_str("TLS: the client certificate does not say who the client is")
             }
@@ -411,6 +446,8 @@ const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=23;
 const RECORD_HEAD_SIZE: usize = 5;
 /// RFC 8446, section 5.2.
 const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
+/// A record, and the messages of some bytes that clients send after the handshake.
+const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
 /// What rustls puts into one record.
 const FRAGMENT_SIZE: usize = 1 << 14;
 /// More than a record takes besides its content: head, nonce, kind, tag.

@@ -253,6 +253,25 @@ fn altered_bytes_end_the_connection_and_nothing_else() {
     assert!(failures > 200, "most alterations are noticed: {failures}");
 }
 
+// Fault T11: whoever pauses in the midst of a message keeps nobody busy.
+#[test]
+fn a_message_in_several_records_is_not_due_before_more_of_it_came() {
+    let world = World::new();
+    let mut client = world.client(&TLS13);
+    let records = in_records(&flight(&mut client), 100);
+    let mut server = Server::new(&world.terms);
+    for record in records.chunks(105) {
+        assert!(server.wire.is_empty());
+        assert!(server.tls.gather(record).unwrap());
+        server
+            .tls
+            .advance(&mut server.plain, &mut server.wire)
+            .unwrap();
+        assert!(!server.tls.is_due());
+    }
+    assert!(!server.wire.is_empty(), "the hello was answered");
+}
+
 #[test]
 fn a_handshake_is_due_when_a_record_is_whole_or_cannot_be_one() {
     let world = World::new();
