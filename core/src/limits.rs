@@ -28,8 +28,11 @@ pub struct Limits {
     pub keep_alive_max_s: u16,
     /// Longest session expiry in seconds; MQTT 3.1.1 sessions with clean session 0 get it too.
     pub session_expiry_max_s: u32,
-    /// QoS 1 and 2 messages in flight to a client that names no Receive Maximum (MQTT 3.1.1).
+    /// QoS 1 and 2 messages in flight to a client that names no Receive Maximum.
     pub inflight_messages_max: u16,
+    /// Bytes of the messages in flight to a client, as far as they are kept for a reconnect. One
+    /// message may always be.
+    pub inflight_bytes_max: u32,
     /// QoS 2 messages a client may have open towards the broker; the Receive Maximum of CONNACK.
     pub receive_maximum: u16,
     /// Close a client that exceeds the Receive Maximum (0x93); off: tolerate it up to 65,535.
@@ -38,6 +41,11 @@ pub struct Limits {
     pub queued_messages_max: u32,
     /// Bytes of the messages that wait for one client.
     pub queued_bytes_max: u32,
+    /// QoS 1 and 2 messages that wait for all clients of one shard together.
+    pub total_queued_messages_max: u32,
+    /// Bytes of the messages that wait for all clients of one shard or are in flight to them and kept
+    /// for a reconnect.
+    pub total_queued_bytes_max: u64,
     /// Unsent bytes of one connection above which QoS 0 messages to it are dropped.
     pub unsent_bytes_max: u32,
     /// Bytes of packets that have arrived in part, over all connections of one shard. Above, the
@@ -199,10 +207,13 @@ impl Default for Limits {
             keep_alive_max_s: 0,
             session_expiry_max_s: 7 * 24 * 3600,
             inflight_messages_max: 1024,
+            inflight_bytes_max: 8 * 1024 * 1024,
             receive_maximum: 1024,
             receive_maximum_enforced: true,
             queued_messages_max: 10_000,
             queued_bytes_max: 8 * 1024 * 1024,
+            total_queued_messages_max: 10_000_000,
+            total_queued_bytes_max: 1024 * 1024 * 1024,
             unsent_bytes_max: 1024 * 1024,
             partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,

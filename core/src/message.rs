@@ -98,4 +98,9 @@ impl Message {
     pub fn size(&self) -> usize {
         self.body.len() + size_of::<Message>()
     }
+
+    /// What [`Message::size`] will be.
+    pub fn size_of(parts: &MessageParts<'_>) -> usize {
+        parts.topic.len() + parts.properties.len() + parts.payload.len() + size_of::<Message>()
+    }
 }

@@ -673,6 +673,9 @@ mod tests {
             keep_alive_max_s: _,
             session_expiry_max_s: _,
             inflight_messages_max: _,
+            inflight_bytes_max: _,
+            total_queued_messages_max: _,
+            total_queued_bytes_max: _,
             receive_maximum: _,
             receive_maximum_enforced: _,
             queued_messages_max: _,
@@ -699,7 +702,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 30 + 35);
+        assert_eq!(TABLE.len(), 30 + 38);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
-pub use queue::{Delivery, Grounds, Queue, QueueFull};
+pub use queue::{Delivery, Grounds, Queue};
 pub use receipts::Receipts;
 pub use table::Sessions;
 pub use will::Will;

@@ -65,28 +65,19 @@ pub struct Queue {
     bytes: u64,
 }
 
-/// The queue is at one of its bounds; the message is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
-
 impl Queue {
-    /// Appends a message, unless that would exceed `count_max` messages or `bytes_max` bytes. One
-    /// message always fits into an empty queue.
-    pub fn push(
-        &mut self,
-        delivery: Delivery,
-        count_max: u32,
-        bytes_max: u32,
-    ) -> Result<(), QueueFull> {
-        let size = delivery.message.size() as u64;
-        let over =
+    /// Whether one more message of this size keeps it within `count_max` messages and `bytes_max`
+    /// bytes. One message always fits into an empty queue.
+    pub fn has_room(&self, size: u64, count_max: u32, bytes_max: u32) -> bool {
+        let is_over =
             self.waiting.len() >= count_max as usize || self.bytes + size > u64::from(bytes_max);
-        if over && (!self.waiting.is_empty() || count_max == 0) {
-            return Err(QueueFull);
-        }
-        self.bytes += size;
+        !is_over || (self.waiting.is_empty() && count_max > 0)
+    }
+
+    /// Appends a message.
+    pub fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.message.size() as u64;
         self.waiting.push_back(delivery);
-        Ok(())
     }
 
     /// Takes the oldest message.
@@ -160,13 +151,12 @@ mod tests {
             (0, u32::MAX, 0),
         ] {
             let mut queue = Queue::default();
-            let taken =
-                (0..10).filter(|_| queue.push(delivery(1000), count_max, bytes_max).is_ok());
-            assert_eq!(
-                taken.count(),
-                expected,
-                "{count_max} messages, {bytes_max} bytes"
-            );
+            let mut taken = 0;
+            while taken < 10 && queue.has_room(u64::from(size), count_max, bytes_max) {
+                queue.push(delivery(1000));
+                taken += 1;
+            }
+            assert_eq!(taken, expected, "{count_max} messages, {bytes_max} bytes");
             assert_eq!(queue.bytes(), expected as u64 * u64::from(size));
             while queue.pop().is_some() {}
             assert_eq!((queue.len(), queue.bytes()), (0, 0));

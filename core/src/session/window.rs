@@ -11,6 +11,7 @@
 //! - `entries[..cursor]` were sent on this connection; `open` of them hold a unit of the client's
 //!   Receive Maximum [MQTT-3.3.4-9].
 //! - the first entry is not settled.
+//! - `bytes` is the sum of the sizes of the messages in `entries`.
 //!
 //! Not here: what to send next (`queue.rs`), bytes (`egress.rs`), durability (`store`).
 
@@ -33,6 +34,8 @@ pub struct Window {
     cursor: u32,
     /// Sent PUBLISH packets of this connection whose exchange is not complete.
     open: u16,
+    /// Memory of the messages that are kept.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -79,9 +82,17 @@ impl Window {
         usize::from(self.open)
     }
 
-    /// Whether one more PUBLISH may be sent to a client with this Receive Maximum.
-    pub fn has_room(&self, receive_maximum: u16) -> bool {
-        self.open < receive_maximum && self.entries.len() < ID_COUNT
+    /// Whether one more PUBLISH may be sent to a client with this Receive Maximum, if the messages that
+    /// are kept may take so much.
+    pub fn has_room(&self, receive_maximum: u16, bytes_max: u32) -> bool {
+        self.open < receive_maximum
+            && self.entries.len() < ID_COUNT
+            && (self.bytes < u64::from(bytes_max) || self.bytes == 0)
+    }
+
+    /// Memory of the messages that are kept for a reconnect.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Enters a PUBLISH that is sent now, and gives its identifier. `delivery` is kept for a
@@ -98,6 +109,7 @@ impl Window {
             QoS::AtMostOnce => unreachable!("QoS 0 has no window"),
         };
         let id = self.id_at(self.entries.len());
+        self.bytes += size_of_kept(&delivery);
         self.entries.push_back(Entry {
             state,
             holds_quota: true,
@@ -127,7 +139,7 @@ impl Window {
         match entry.state {
             State::Sent2 | State::Released => {
                 entry.state = State::Released;
-                entry.delivery = None;
+                self.bytes -= size_of_kept(&entry.delivery.take());
                 Ok(())
             }
             State::Sent1 => Err(AckError::WrongKind),
@@ -249,7 +261,7 @@ impl Window {
     fn settle(&mut self, index: usize) {
         let entry = &mut self.entries[index];
         entry.state = State::Settled;
-        entry.delivery = None;
+        self.bytes -= size_of_kept(&entry.delivery.take());
         if std::mem::take(&mut entry.holds_quota) {
             assert!(
                 self.open > 0,
@@ -270,6 +282,12 @@ impl Window {
             self.entries = VecDeque::new();
         }
     }
+}
+
+fn size_of_kept(delivery: &Option<Delivery>) -> u64 {
+    delivery
+        .as_ref()
+        .map_or(0, |delivery| delivery.message.size() as u64)
 }
 
 /// An empty window keeps room for this many entries: 40 bytes each.
@@ -324,17 +342,17 @@ mod tests {
         let mut window = Window::default();
         let stuck = window.push(QoS::AtLeastOnce, None);
         for _ in 1..ID_COUNT {
-            assert!(window.has_room(2));
+            assert!(window.has_room(2, u32::MAX));
             let id = window.push(QoS::AtLeastOnce, None);
             assert_ne!(id, stuck);
             window.on_puback(id).unwrap();
         }
         assert!(
-            !window.has_room(2),
+            !window.has_room(2, u32::MAX),
             "the next identifier would be the stuck one"
         );
         window.on_puback(stuck).unwrap();
-        assert!(window.has_room(2));
+        assert!(window.has_room(2, u32::MAX));
         assert!(window.is_empty());
     }
 
@@ -390,11 +408,11 @@ mod tests {
     fn the_quota_does_not_leak_over_reconnects() {
         let mut window = Window::default();
         for text in ["a", "b", "c"] {
-            assert!(window.has_room(3));
+            assert!(window.has_room(3, u32::MAX));
             window.push(QoS::AtLeastOnce, Some(delivery(text, QoS::AtLeastOnce)));
         }
         for _ in 0..100 {
-            assert!(!window.has_room(3) || window.has_resends());
+            assert!(!window.has_room(3, u32::MAX) || window.has_resends());
             window.rewind();
             for _ in 0..3 {
                 assert!(window.next_resend(3).is_some());
@@ -404,6 +422,6 @@ mod tests {
         for value in 1..=3 {
             window.on_puback(id(value)).unwrap();
         }
-        assert!(window.has_room(1));
+        assert!(window.has_room(1, u32::MAX));
     }
 }

@@ -30,7 +30,7 @@ use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
 use crate::session::{
-    AliasUse, Delivery, Grounds, Link, OutboundAliases, QueueFull, Resend, Session, Sessions,
+    AliasUse, Delivery, Grounds, Link, OutboundAliases, Resend, Session, Sessions, Window,
 };
 use crate::time::Instant;
 use crate::topic::Route;
@@ -45,11 +45,29 @@ pub struct Dispatch {
     pub metrics: Metrics,
     pub records: Records,
     pub shares: Shares,
-    /// Messages and bytes in the queues of all sessions.
-    pub queued: (u64, u64),
+    pub held: Held,
     encodings: Encodings,
     /// Keys the tables of topic aliases.
     alias_hasher: FixedState,
+}
+
+/// What the sessions of a shard keep for their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Messages in queues.
+    pub queued_messages: u64,
+    /// Memory of those. A message that waits for several clients counts for each.
+    pub queued_bytes: u64,
+    /// Memory of the messages that are in flight and kept.
+    pub inflight_bytes: u64,
+}
+
+impl Held {
+    /// It is as much as may be.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.queued_bytes + self.inflight_bytes >= limits.total_queued_bytes_max
+            || self.queued_messages >= u64::from(limits.total_queued_messages_max)
+    }
 }
 
 /// A message being delivered: borrowed from its packet until somebody has to keep it.
@@ -143,7 +161,7 @@ impl Dispatch {
             metrics: Metrics::default(),
             records: Records::default(),
             shares,
-            queued: (0, 0),
+            held: Held::default(),
             encodings: Encodings::default(),
             alias_hasher: FixedState::with_seed(seed),
         }
@@ -258,16 +276,7 @@ impl Dispatch {
             .expect("the caller knows a live session");
         let Some(link) = &mut session.link else {
             if terms.qos > QoS::AtMostOnce {
-                match enqueue(session, offering, terms, &self.limits) {
-                    Ok(size) => {
-                        self.queued.0 += 1;
-                        self.queued.1 += size;
-                    }
-                    Err(QueueFull) => {
-                        let topic = offering.parts.topic;
-                        self.drop_for(now, to, DropReason::QueueFull, topic, out);
-                    }
-                }
+                self.enqueue(now, offering, to, terms, out);
             }
             return;
         };
@@ -279,22 +288,59 @@ impl Dispatch {
             }
         } else if !session.queue.is_empty()
             || session.window.has_resends()
-            || !session.window.has_room(link.receive_maximum)
+            || !session
+                .window
+                .has_room(link.receive_maximum, self.limits.inflight_bytes_max)
             || link.egress.unsent_bytes() > self.limits.unsent_bytes_max
+            || (self.held.is_full(&self.limits) && session.outlives_connection())
         {
-            match enqueue(session, offering, terms, &self.limits) {
-                Ok(size) => {
-                    self.queued.0 += 1;
-                    self.queued.1 += size;
-                }
-                Err(QueueFull) => {
-                    let topic = offering.parts.topic;
-                    self.drop_for(now, to, DropReason::QueueFull, topic, out);
-                }
-            }
+            self.enqueue(now, offering, to, terms, out);
             return;
         }
         self.send(now, offering, to, terms, out);
+    }
+
+    /// Appends a message to the queue of a session, or drops it; which costs no allocation.
+    fn enqueue(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        to: SessionId,
+        terms: Terms<'_>,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get_mut(to).expect("offer looked it up");
+        let limits = &*self.limits;
+        let size = Message::size_of(&offering.parts) as u64;
+        let (count_max, bytes_max) = (limits.queued_messages_max, limits.queued_bytes_max);
+        let reason = if !session.queue.has_room(size, count_max, bytes_max) {
+            DropReason::QueueFull
+        } else if self.held.is_full(limits) {
+            DropReason::ShardFull
+        } else {
+            session.queue.push(terms.delivery(offering));
+            self.held.queued_messages += 1;
+            self.held.queued_bytes += size;
+            return;
+        };
+        self.drop_for(now, to, reason, offering.parts.topic, out);
+    }
+
+    /// Changes the window of a session in a way that may settle exchanges.
+    pub fn settle<T>(&mut self, session: SessionId, change: impl FnOnce(&mut Window) -> T) -> T {
+        let session = self.sessions.get_mut(session);
+        let window = &mut session.expect("the caller knows a live session").window;
+        let before = window.bytes();
+        let result = change(window);
+        self.held.inflight_bytes -= before - window.bytes();
+        result
+    }
+
+    /// Forgets what a session that has ended held.
+    pub fn release(&mut self, session: &Session) {
+        self.held.queued_messages -= session.queue.len() as u64;
+        self.held.queued_bytes -= session.queue.bytes();
+        self.held.inflight_bytes -= session.window.bytes();
     }
 
     /// Sends at once: the session is connected and has room.
@@ -335,6 +381,9 @@ impl Dispatch {
             let is_kept = *expiry != crate::session::Expiry::WithConnection
                 || matches!(terms.cause, Cause::Shared(_));
             let kept = is_kept.then(|| terms.delivery(offering));
+            if is_kept {
+                self.held.inflight_bytes += Message::size_of(&parts) as u64;
+            }
             window.push(terms.qos, kept)
         });
         self.metrics.sent(terms.qos, parts.payload.len());
@@ -377,6 +426,9 @@ impl Dispatch {
         };
         let mut id = None;
         if delivery.qos > QoS::AtMostOnce {
+            if is_kept {
+                self.held.inflight_bytes += delivery.message.size() as u64;
+            }
             id = Some(
                 session
                     .window
@@ -417,12 +469,14 @@ impl Dispatch {
             if session.window.has_resends() {
                 return;
             }
-            let has_room = session.window.has_room(link.receive_maximum);
+            let has_room = session
+                .window
+                .has_room(link.receive_maximum, self.limits.inflight_bytes_max);
             // The queue goes before retained messages: what waits there on a topic is not later than
             // the snapshot, or else it has voided it.
             if has_room && let Some(delivery) = session.queue.pop() {
-                self.queued.0 -= 1;
-                self.queued.1 -= delivery.message.size() as u64;
+                self.held.queued_messages -= 1;
+                self.held.queued_bytes -= delivery.message.size() as u64;
                 if delivery.message.expires_at.is_some_and(|at| at <= now) {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
@@ -455,7 +509,7 @@ impl Dispatch {
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
                 else {
-                    session.window.give_up(id);
+                    self.settle(to, |window| window.give_up(id));
                     let topic = delivery.message.topic();
                     self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
                     return;
@@ -473,23 +527,6 @@ impl Dispatch {
             }
         }
     }
-}
-
-/// Appends to the session's queue; gives the bytes that this takes.
-fn enqueue(
-    session: &mut Session,
-    offering: &mut Offering<'_>,
-    terms: Terms<'_>,
-    limits: &Limits,
-) -> Result<u64, QueueFull> {
-    let delivery = terms.delivery(offering);
-    let size = delivery.message.size() as u64;
-    session.queue.push(
-        delivery,
-        limits.queued_messages_max,
-        limits.queued_bytes_max,
-    )?;
-    Ok(size)
 }
 
 impl Link {

@@ -20,11 +20,14 @@ pub enum DropReason {
     /// Every member of a shared subscription was away (`share_queued_while_away`), or left while the
     /// message went from shard to shard.
     NoMember,
+    /// QoS 1 or 2, and all clients of the shard together keep as much as they may
+    /// (`total_queued_messages_max`, `total_queued_bytes_max`).
+    ShardFull,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of [`Metrics::dropped`].
     pub const ALL: [DropReason; DropReason::COUNT] = [
         DropReason::SlowSocket,
@@ -33,6 +36,7 @@ impl DropReason {
         DropReason::Expired,
         DropReason::RetainedFull,
         DropReason::NoMember,
+        DropReason::ShardFull,
     ];
 
     /// Its name in topics and logs.
@@ -44,6 +48,7 @@ impl DropReason {
             DropReason::Expired => "expired",
             DropReason::RetainedFull => "retained_full",
             DropReason::NoMember => "no_member",
+            DropReason::ShardFull => "shard_full",
         }
     }
 }
@@ -206,6 +211,8 @@ pub struct Gauges {
     pub queued_bytes: u64,
     /// QoS 1 and 2 exchanges towards clients.
     pub inflight: usize,
+    /// Memory of the messages of those, as far as they are kept.
+    pub inflight_bytes: u64,
     /// QoS 2 exchanges from clients.
     pub receipts: usize,
     /// Retained messages.

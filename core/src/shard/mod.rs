@@ -43,7 +43,7 @@ pub use refusal::{Refusal, Violation};
 pub use share::{GroupId, Standing};
 pub use sys::Report;
 
-use deliver::Dispatch;
+use deliver::{Dispatch, Held};
 use on_ack::Ack;
 use on_share::PendingSuback;
 use random::Random;
@@ -272,17 +272,21 @@ impl Shard {
             gauges.queued_messages += session.queue.len();
             gauges.queued_bytes += session.queue.bytes();
             gauges.inflight += session.window.unsettled_count();
+            gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
             if let Some(link) = &session.link {
                 gauges.unsent_bytes += u64::from(link.egress.unsent_bytes());
             }
         }
-        let (queued_messages, queued_bytes) = self.dispatch.queued;
+        let held = Held {
+            queued_messages: gauges.queued_messages as u64,
+            queued_bytes: gauges.queued_bytes,
+            inflight_bytes: gauges.inflight_bytes,
+        };
         assert_eq!(
-            (gauges.queued_messages as u64, gauges.queued_bytes),
-            (queued_messages, queued_bytes),
-            "queues are counted as they change"
+            held, self.dispatch.held,
+            "what is held is counted as it changes"
         );
         gauges
     }

@@ -72,7 +72,10 @@ impl Shard {
         ack: &codec::Ack<'_>,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
-        match self.session(id).window.on_puback(ack.packet_id) {
+        match self
+            .dispatch
+            .settle(id, |window| window.on_puback(ack.packet_id))
+        {
             Ok(()) => self.dispatch.pump(now, id, out),
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
@@ -90,16 +93,21 @@ impl Shard {
     ) -> Result<(), Violation> {
         let packet_id = ack.packet_id;
         if ack.reason.is_error() {
-            match self.session(id).window.on_pubrec_refused(packet_id) {
+            match self
+                .dispatch
+                .settle(id, |window| window.on_pubrec_refused(packet_id))
+            {
                 Ok(()) => self.dispatch.pump(now, id, out),
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
             return Ok(());
         }
-        let session = self.session(id);
-        let version = session.version;
-        match session.window.on_pubrec(packet_id) {
+        let version = self.session(id).version;
+        match self
+            .dispatch
+            .settle(id, |window| window.on_pubrec(packet_id))
+        {
             // [MQTT-4.3.3-4]
             Ok(()) => self.write(id, out, |buffer| codec::encode_pubrel(buffer, packet_id)),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
@@ -118,7 +126,10 @@ impl Shard {
         ack: &codec::Ack<'_>,
         out: &mut Outbox,
     ) -> Result<(), Violation> {
-        match self.session(id).window.on_pubcomp(ack.packet_id) {
+        match self
+            .dispatch
+            .settle(id, |window| window.on_pubcomp(ack.packet_id))
+        {
             Ok(()) => self.dispatch.pump(now, id, out),
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),

@@ -129,8 +129,7 @@ impl Shard {
         if let Some(at) = session.expires_at {
             self.timers.cancel(at, Timer::Expiry(id));
         }
-        self.dispatch.queued.0 -= session.queue.len() as u64;
-        self.dispatch.queued.1 -= session.queue.bytes();
+        self.dispatch.release(&session);
         self.dispatch.gathers.end(&mut session.gathers, None);
         for filter in &session.subscriptions {
             self.forget_subscription(id, filter, out);

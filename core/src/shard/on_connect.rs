@@ -465,10 +465,8 @@ impl Shard {
         // [MQTT-3.1.2-22] One and a half times the keep alive.
         let silence_max = (grant.keep_alive_s > 0)
             .then(|| Duration::from_millis(u64::from(grant.keep_alive_s) * 1500));
-        let receive_maximum = match connect.version {
-            Version::V31 | Version::V311 => limits.inflight_messages_max,
-            Version::V5 => connect.properties.receive_maximum.unwrap_or(u16::MAX),
-        };
+        let stated = connect.properties.receive_maximum;
+        let receive_maximum = stated.unwrap_or(limits.inflight_messages_max);
         let keep_alive_at = silence_max.map(|span| now + span);
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));

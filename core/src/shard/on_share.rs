@@ -339,7 +339,9 @@ fn standing_of(session: &Session, limits: &Limits) -> Standing {
     };
     let is_ready = session.queue.is_empty()
         && !session.window.has_resends()
-        && session.window.has_room(link.receive_maximum)
+        && session
+            .window
+            .has_room(link.receive_maximum, limits.inflight_bytes_max)
         && link.egress.unsent_bytes() <= limits.unsent_bytes_max;
     match is_ready {
         true => Standing::Ready,

@@ -45,6 +45,7 @@ struct Holdings {
     shared_subscriptions: u64,
     queued_messages: u64,
     queued_bytes: u64,
+    inflight_bytes: u64,
     retained_messages: u64,
     retained_bytes: u64,
 }
@@ -185,7 +186,7 @@ impl Shard {
     }
 
     fn report(&self) -> Report {
-        let (queued_messages, queued_bytes) = self.dispatch.queued;
+        let held = self.dispatch.held;
         Report {
             metrics: self.dispatch.metrics.clone(),
             holdings: Holdings {
@@ -194,8 +195,9 @@ impl Shard {
                 connected: self.connected_count,
                 subscriptions: self.index.len() as u64,
                 shared_subscriptions: self.dispatch.shares.local_count() as u64,
-                queued_messages,
-                queued_bytes,
+                queued_messages: held.queued_messages,
+                queued_bytes: held.queued_bytes,
+                inflight_bytes: held.inflight_bytes,
                 retained_messages: self.retained.len() as u64,
                 retained_bytes: self.retained.bytes(),
             },
@@ -213,6 +215,7 @@ impl Shard {
         texts.say("shared_subscriptions", holdings.shared_subscriptions);
         texts.say("queued/messages", holdings.queued_messages);
         texts.say("queued/bytes", holdings.queued_bytes);
+        texts.say("inflight/bytes", holdings.inflight_bytes);
         texts.say("retained/messages", holdings.retained_messages);
         texts.say("retained/bytes", holdings.retained_bytes);
         texts.say("handovers", metrics.handovers);
@@ -283,6 +286,7 @@ impl Report {
         sum.subscriptions += more.subscriptions;
         sum.queued_messages += more.queued_messages;
         sum.queued_bytes += more.queued_bytes;
+        sum.inflight_bytes += more.inflight_bytes;
         sum.retained_messages += more.retained_messages;
         sum.retained_bytes += more.retained_bytes;
     }
@@ -338,7 +342,7 @@ fn total_texts(
     texts.say("store/messages/count", stored);
     texts.say(
         "store/messages/bytes",
-        holdings.queued_bytes + holdings.retained_bytes,
+        holdings.queued_bytes + holdings.inflight_bytes + holdings.retained_bytes,
     );
     texts.say("subscriptions/count", holdings.subscriptions);
     texts.say("shared_subscriptions/count", holdings.shared_subscriptions);

@@ -165,6 +165,12 @@ pub const ROWS: &[Setting] = &[
         "QoS 1 and 2 messages in flight to a client that states no Receive Maximum."
     ),
     limit!(
+        inflight_bytes_max as "inflight_bytes_max",
+        "inflight-bytes-max",
+        Kind::Size(range(0, 2 << 30)),
+        "Bytes of the messages in flight to one client whose session is kept; the others wait in its queue."
+    ),
+    limit!(
         receive_maximum as "receive_maximum",
         "receive-maximum",
         Kind::Count(range(1, U16_MAX)),
@@ -191,6 +197,19 @@ pub const ROWS: &[Setting] = &[
         "queued-bytes-max",
         Kind::Size(range(0, 2 << 30)),
         "Bytes of the messages that wait for one client."
+    ),
+    limit!(
+        total_queued_messages_max as "total_queued_messages_max",
+        "total-queued-messages-max",
+        Kind::Count(range(0, 1_000_000_000)),
+        "QoS 1 and 2 messages that wait for all clients of one shard together."
+    ),
+    limit!(
+        total_queued_bytes_max as "total_queued_bytes_max",
+        "total-queued-bytes-max",
+        Kind::Size(range(0, TIB)),
+        "Bytes of the messages that wait for all clients of one shard, or are in flight to those whose \
+         sessions are kept. A message for several clients counts for each."
     ),
     limit!(
         unsent_bytes_max as "unsent_bytes_max",
