@@ -48,6 +48,9 @@ pub struct Limits {
     pub total_queued_bytes_max: u64,
     /// Unsent bytes of one connection above which QoS 0 messages to it are dropped.
     pub unsent_bytes_max: u32,
+    /// Unsent bytes of all connections of one shard; above, a connection to which a good deal waits
+    /// to be sent counts as if it had `unsent_bytes_max`.
+    pub total_unsent_bytes_max: u64,
     /// Bytes of packets that have arrived in part, over all connections of one shard. Above, the
     /// connection that adds to them is closed, unless its own part is small.
     pub partial_bytes_max: u64,
@@ -215,6 +218,7 @@ impl Default for Limits {
             total_queued_messages_max: 10_000_000,
             total_queued_bytes_max: 1024 * 1024 * 1024,
             unsent_bytes_max: 1024 * 1024,
+            total_unsent_bytes_max: 1024 * 1024 * 1024,
             partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,
             topic_alias_outbound_max: 16,

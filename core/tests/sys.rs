@@ -86,7 +86,8 @@ fn a_new_subscriber_gets_every_topic_of_mosquitto_as_a_retained_message() {
             clients/inactive clients/expired messages/stored store/messages/count store/messages/bytes \
             subscriptions/count shared_subscriptions/count messages/received messages/sent bytes/received \
             bytes/sent publish/bytes/received publish/bytes/sent publish/messages/received \
-            publish/messages/sent publish/messages/dropped connections/socket/count";
+            publish/messages/sent publish/messages/dropped connections/socket/count packet/out/count \
+            packet/out/bytes";
         for topic in counts.split_whitespace().chain(["retained messages/count"]) {
             last(&seen, topic).parse::<u64>().unwrap();
         }
@@ -182,4 +183,153 @@ fn it_is_silent_without_an_interval_and_after_the_end() {
     world.wait(3 * INTERVAL);
     let timers: usize = world.gauges().iter().map(|gauges| gauges.timers).sum();
     assert_eq!(timers, 0);
+}
+
+/// The topics that Mosquitto 2.1 publishes without bridges and without `log_dest topic`, below
+/// `$SYS/broker/`. A list apart from the code, to compare with.
+const OF_MOSQUITTO: &[&str] = &[
+    "version",
+    "uptime",
+    "clients/total",
+    "clients/maximum",
+    "clients/disconnected",
+    "clients/inactive",
+    "clients/connected",
+    "clients/active",
+    "clients/expired",
+    "messages/stored",
+    "store/messages/count",
+    "store/messages/bytes",
+    "subscriptions/count",
+    "shared_subscriptions/count",
+    "retained messages/count",
+    "heap/current",
+    "heap/maximum",
+    "messages/received",
+    "messages/sent",
+    "bytes/received",
+    "bytes/sent",
+    "publish/bytes/received",
+    "publish/bytes/sent",
+    "packet/out/count",
+    "packet/out/bytes",
+    "connections/socket/count",
+    "publish/messages/dropped",
+    "publish/messages/received",
+    "publish/messages/sent",
+];
+const LOADS_OF_MOSQUITTO: &[&str] = &[
+    "messages/received",
+    "messages/sent",
+    "publish/dropped",
+    "publish/received",
+    "publish/sent",
+    "bytes/received",
+    "bytes/sent",
+    "sockets",
+    "connections",
+];
+
+#[test]
+fn the_topics_are_those_of_mosquitto_and_those_of_shards_and_no_others() {
+    let mut world = World::with_sys(2, &Arc::new(Limits::default()), Feed::Whole, INTERVAL);
+    world.tell_memory(1_000_000);
+    world.wait(Duration::from_secs(1));
+    world.tell_memory(600_000);
+    world.wait(INTERVAL);
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/#");
+    let seen = seen(&world, watcher, 0);
+    let mut expected: Vec<String> = OF_MOSQUITTO
+        .iter()
+        .map(|t| format!("$SYS/broker/{t}"))
+        .collect();
+    for load in LOADS_OF_MOSQUITTO {
+        expected.extend([1, 5, 15].map(|n| format!("$SYS/broker/load/{load}/{n}min")));
+    }
+    expected.sort();
+    let published: Vec<&String> = seen
+        .keys()
+        .filter(|topic| !topic.starts_with("$SYS/broker/shards/"))
+        .collect();
+    assert_eq!(published, expected.iter().collect::<Vec<_>>());
+    assert_eq!(last(&seen, "heap/current"), "600000");
+    assert_eq!(last(&seen, "heap/maximum"), "1000000");
+}
+
+/// Exporters make a metric of each topic and take the first number of its text for the value. A name
+/// that two topics share ends the exporter.
+#[test]
+fn every_topic_makes_a_metric_of_its_own_with_a_number_for_a_value() {
+    let mut world = started(3);
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/#");
+    let seen = seen(&world, watcher, 0);
+    let mut names = std::collections::BTreeSet::new();
+    for (topic, texts) in &seen {
+        let path = topic.strip_prefix("$SYS/").expect("that was subscribed to");
+        let name = path.replace(['/', ' '], "_");
+        assert!(names.insert(name.clone()), "{topic}");
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        assert!(name.chars().all(is_fit) && name.starts_with(char::is_alphabetic));
+        let is_number = |text: &String| {
+            text.split(' ')
+                .next()
+                .is_some_and(|n| n.parse::<f64>().is_ok())
+        };
+        assert!(
+            topic == "$SYS/broker/version" || texts.iter().all(is_number),
+            "{topic}: {texts:?}"
+        );
+    }
+    assert!(names.len() > 150);
+}
+
+#[test]
+fn what_is_dropped_or_refused_is_told_by_its_reason_and_shard() {
+    let mut world = started(2);
+    let client = connect(&mut world, "client");
+    // A reserved topic, twice; a third client that takes over.
+    publish(&mut world, client, "$SYS/a", "x");
+    publish(&mut world, client, "$SYS/b", "x");
+    connect(&mut world, "client");
+    world.wait(INTERVAL);
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/broker/shards/+/refused/+");
+    subscribe(&mut world, watcher, "$SYS/broker/shards/+/dropped/+");
+    let seen = seen(&world, watcher, 0);
+    let sum = |name: &str| -> u64 {
+        let texts = (0..2).map(|shard| last(&seen, &format!("shards/{shard}/{name}")));
+        texts
+            .map(|text| text.parse::<u64>().expect("a number"))
+            .sum()
+    };
+    assert_eq!(sum("refused/reserved_topic"), 2);
+    assert_eq!(sum("refused/taken_over"), 1);
+    assert_eq!(sum("refused/keep_alive"), 0);
+    assert_eq!(sum("dropped/queue_full"), 0);
+}
+
+#[test]
+fn what_waits_for_sockets_is_told() {
+    let mut world = started(1);
+    let slow = connect(&mut world, "slow");
+    subscribe(&mut world, slow, "t");
+    world.stall(slow, true);
+    let client = connect(&mut world, "client");
+    for _ in 0..3 {
+        publish(&mut world, client, "t", "12345");
+    }
+    world.wait(INTERVAL);
+    let watcher = connect(&mut world, "watcher");
+    subscribe(&mut world, watcher, "$SYS/broker/packet/#");
+    // 3 PUBLISH of 10 bytes.
+    let before = seen(&world, watcher, 0);
+    assert_eq!(last(&before, "packet/out/count"), "3");
+    assert_eq!(last(&before, "packet/out/bytes"), "30");
+    world.stall(slow, false);
+    world.wait(INTERVAL);
+    let after = seen(&world, watcher, 0);
+    assert_eq!(last(&after, "packet/out/count"), "0");
+    assert_eq!(last(&after, "packet/out/bytes"), "0");
 }

@@ -19,6 +19,7 @@ mod accept;
 mod close;
 mod handover;
 mod layers;
+mod memory;
 mod post;
 mod receive;
 mod records;
@@ -403,7 +404,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         self.tell_counts_at = now + TELL_INTERVAL;
         let counts = self.counts.named();
-        let event = Event::ShellCounted { counts: &counts };
+        let event = Event::ShellCounted {
+            counts: &counts,
+            memory_bytes: match self.id.index() {
+                0 => memory::private_bytes(),
+                _ => None,
+            },
+        };
         self.core.handle(now, event, &mut self.outbox);
     }
 

@@ -681,6 +681,7 @@ mod tests {
             queued_messages_max: _,
             queued_bytes_max: _,
             unsent_bytes_max: _,
+            total_unsent_bytes_max: _,
             partial_bytes_max: _,
             topic_alias_max: _,
             topic_alias_outbound_max: _,
@@ -702,7 +703,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 30 + 38);
+        assert_eq!(TABLE.len(), 30 + 39);
     }
 
     #[test]

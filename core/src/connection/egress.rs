@@ -7,13 +7,14 @@
 //!
 //! Invariants:
 //! - `unsent_bytes == pending bytes here + bytes of the output in flight`.
+//! - what the egresses of a shard have not sent is counted in its `Unsent`.
 //! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing pends.
 //!
 //! Not here: when to drop (`deliver.rs`), sockets (the shell).
 
 use bytes::Bytes;
 
-use super::pool::BufferPool;
+use super::pool::{BufferPool, Unsent};
 
 /// Output of one connection that is not with the socket yet, and the count of what is.
 #[derive(Debug, Default)]
@@ -21,6 +22,10 @@ pub struct Egress {
     chunks: Vec<Chunk>,
     tail: Vec<u8>,
     unsent_bytes: u32,
+    /// Packets that pend here, and those of the output in flight with its bytes.
+    pending_packets: u32,
+    flight_packets: u32,
+    flight_bytes: u32,
     /// Stands in `Outbox::dirty`.
     dirty: bool,
 }
@@ -72,28 +77,39 @@ impl Egress {
         &mut self.tail
     }
 
-    /// Counts `size` bytes appended to [`Egress::buffer`]. True when the connection has to be
-    /// reported dirty.
+    /// Counts a packet of `size` bytes appended to [`Egress::buffer`]. True when the connection has to
+    /// be reported dirty.
     #[must_use]
-    pub fn grew(&mut self, size: usize) -> bool {
-        self.unsent_bytes = self.unsent_bytes.saturating_add(size as u32);
+    pub fn grew(&mut self, size: usize, unsent: &mut Unsent) -> bool {
+        self.pending_packets += 1;
+        unsent.packets += 1;
+        self.count(size, unsent)
+    }
+
+    fn count(&mut self, size: usize, unsent: &mut Unsent) -> bool {
+        let size = u32::try_from(size).expect("packets are bounded");
+        let sum = self.unsent_bytes.checked_add(size);
+        self.unsent_bytes = sum.expect("output is bounded");
+        unsent.bytes += u64::from(size);
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Appends a payload without copying it. True when the connection has to be reported dirty.
+    /// Appends the payload of the last packet without copying it. True when the connection has to be reported dirty.
     #[must_use]
-    pub fn push_shared(&mut self, payload: Bytes) -> bool {
+    pub fn push_shared(&mut self, payload: Bytes, unsent: &mut Unsent) -> bool {
         let size = payload.len();
         if self.tail.capacity() > 0 {
             self.chunks.push(Chunk::Own(std::mem::take(&mut self.tail)));
         }
         self.chunks.push(Chunk::Shared(payload));
-        self.grew(size)
+        self.count(size, unsent)
     }
 
     /// Everything that pends, once. Clears the dirty mark.
     pub fn take(&mut self) -> Option<Output> {
         self.dirty = false;
+        self.flight_packets += std::mem::take(&mut self.pending_packets);
+        self.flight_bytes = self.unsent_bytes;
         let tail = std::mem::take(&mut self.tail);
         if self.chunks.is_empty() {
             return (!tail.is_empty()).then_some(Output::One(tail));
@@ -106,12 +122,28 @@ impl Egress {
     }
 
     /// The socket took `size` bytes of an output.
-    pub fn sent(&mut self, size: u32) {
+    pub fn sent(&mut self, size: u32, unsent: &mut Unsent) {
         assert!(
-            size <= self.unsent_bytes,
+            size <= self.flight_bytes,
             "the socket took more than it was given"
         );
         self.unsent_bytes -= size;
+        self.flight_bytes -= size;
+        unsent.bytes -= u64::from(size);
+        if self.flight_bytes == 0 {
+            unsent.packets -= u64::from(std::mem::take(&mut self.flight_packets));
+        }
+    }
+
+    /// The connection is gone: what waits is not sent.
+    pub fn abandon(self, unsent: &mut Unsent) {
+        unsent.bytes -= u64::from(self.unsent_bytes);
+        unsent.packets -= u64::from(self.pending_packets + self.flight_packets);
+    }
+
+    /// Packets of which some byte is not sent.
+    pub fn unsent_packets(&self) -> u32 {
+        self.pending_packets + self.flight_packets
     }
 
     /// Bytes that the socket has not taken: pending here or in flight.
@@ -126,31 +158,35 @@ mod tests {
 
     #[test]
     fn small_packets_leave_as_one_buffer_and_large_payloads_uncopied() {
-        let mut pool = BufferPool::new();
+        let (mut pool, mut unsent) = (BufferPool::new(), Unsent::default());
         let mut egress = Egress::default();
         egress.buffer(&mut pool).extend_from_slice(b"ab");
         assert!(
-            egress.grew(2),
+            egress.grew(2, &mut unsent),
             "the first output makes the connection dirty"
         );
         egress.buffer(&mut pool).extend_from_slice(b"c");
-        assert!(!egress.grew(1), "it is dirty already");
+        assert!(!egress.grew(1, &mut unsent), "it is dirty already");
         assert!(matches!(egress.take(), Some(Output::One(bytes)) if bytes == b"abc"));
         assert_eq!(egress.unsent_bytes(), 3, "taken is not sent");
 
         let payload = Bytes::from(vec![7; 100]);
         egress.buffer(&mut pool).extend_from_slice(b"head");
-        assert!(egress.grew(4));
-        assert!(!egress.push_shared(payload.clone()));
+        assert!(egress.grew(4, &mut unsent));
+        assert!(!egress.push_shared(payload.clone(), &mut unsent));
         egress.buffer(&mut pool).extend_from_slice(b"next");
-        assert!(!egress.grew(4));
+        assert!(!egress.grew(4, &mut unsent));
         let Some(Output::Many(chunks)) = egress.take() else {
             panic!("three chunks")
         };
         let slices: Vec<&[u8]> = chunks.iter().map(Chunk::as_slice).collect();
         assert_eq!(slices, [b"head", &payload[..], b"next"]);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
-        egress.sent(3 + 108);
+        assert_eq!((unsent.packets, unsent.bytes), (4, 111));
+        egress.sent(3, &mut unsent);
+        assert_eq!((unsent.packets, unsent.bytes), (4, 108));
+        egress.sent(108, &mut unsent);
+        assert_eq!(unsent, Unsent::default());
         assert_eq!(egress.unsent_bytes(), 0);
         assert!(egress.take().is_none());
         assert_eq!(

@@ -5,5 +5,5 @@ mod pool;
 mod table;
 
 pub use egress::{Chunk, Egress, Output};
-pub use pool::BufferPool;
+pub use pool::{BufferPool, Unsent};
 pub use table::{AuthStep, Authenticating, AwaitConnect, Connection, Connections};

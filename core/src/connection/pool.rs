@@ -5,6 +5,17 @@
 #[derive(Debug)]
 pub struct BufferPool {
     free: Vec<Vec<u8>>,
+    /// What waits for the sockets of the shard.
+    pub unsent: Unsent,
+}
+
+/// What waits for sockets: pending in an [`Egress`](super::Egress), or handed out and not sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// Packets of which some byte is not sent; those of an output count until all of it is.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// Capacity of a fresh buffer: a few small packets.
@@ -17,7 +28,10 @@ const KEPT_COUNT_MAX: usize = 1024;
 impl BufferPool {
     /// An empty pool.
     pub fn new() -> BufferPool {
-        BufferPool { free: Vec::new() }
+        BufferPool {
+            free: Vec::new(),
+            unsent: Unsent::default(),
+        }
     }
 
     /// An empty buffer with some capacity.

@@ -281,7 +281,7 @@ impl Dispatch {
             return;
         };
         if terms.qos == QoS::AtMostOnce {
-            if link.egress.unsent_bytes() > self.limits.unsent_bytes_max {
+            if is_slow(link, &self.pool, &self.limits) {
                 let topic = offering.parts.topic;
                 self.drop_for(now, to, DropReason::SlowSocket, topic, out);
                 return;
@@ -291,7 +291,7 @@ impl Dispatch {
             || !session
                 .window
                 .has_room(link.receive_maximum, self.limits.inflight_bytes_max)
-            || link.egress.unsent_bytes() > self.limits.unsent_bytes_max
+            || is_slow(link, &self.pool, &self.limits)
             || (self.held.is_full(&self.limits) && session.outlives_connection())
         {
             self.enqueue(now, offering, to, terms, out);
@@ -459,7 +459,7 @@ impl Dispatch {
             let Some(link) = &mut session.link else {
                 return;
             };
-            if link.egress.unsent_bytes() > self.limits.unsent_bytes_max {
+            if is_slow(link, &self.pool, &self.limits) {
                 return; // SendProgress calls again.
             }
             if let Some(resend) = session.window.next_resend(link.receive_maximum) {
@@ -529,6 +529,14 @@ impl Dispatch {
     }
 }
 
+/// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
+/// too much waits for those of the shard together.
+pub(super) fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes();
+    bytes > limits.unsent_bytes_max
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
+}
+
 impl Link {
     /// Appends what `encode` writes to the output of the connection.
     pub(super) fn write(
@@ -541,7 +549,7 @@ impl Link {
         let before = buffer.len();
         encode(buffer);
         let size = buffer.len() - before;
-        if self.egress.grew(size) {
+        if self.egress.grew(size, &mut pool.unsent) {
             out.dirty.push(self.conn);
         }
     }
@@ -652,7 +660,8 @@ impl Sending<'_> {
         link.write(pool, out, |buffer| {
             codec::encode_publish_without_payload(self.version, head, id, &self.parts, buffer);
         });
-        if link.egress.push_shared(self.delivery.message.payload()) {
+        let payload = self.delivery.message.payload();
+        if link.egress.push_shared(payload, &mut pool.unsent) {
             out.dirty.push(link.conn);
         }
     }
@@ -703,6 +712,9 @@ impl Encodings {
         encoded
     }
 }
+
+/// A connection to which no more waits to be sent is never slow because of others.
+const UNSENT_SIZE_SMALL: u32 = 64 * 1024;
 
 /// A payload of this size or more is not copied to each subscriber but sent from where it is: a
 /// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.

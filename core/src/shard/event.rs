@@ -90,6 +90,8 @@ pub enum Event<'a> {
     ShellCounted {
         /// Replaces what was told before.
         counts: &'a [(&'static str, u64)],
+        /// Memory of the process in bytes, if it is known; told to the first shard.
+        memory_bytes: Option<u64>,
     },
     /// `next_deadline` has passed.
     DeadlineReached,

@@ -129,6 +129,11 @@ impl Metrics {
         self.payload_bytes_sent += payload_size as u64;
     }
 
+    /// Connections that listeners accepted. One that moves is counted by both shards.
+    pub fn sockets_opened(&self) -> u64 {
+        self.connections.saturating_sub(self.handovers)
+    }
+
     /// Packets of every kind sent.
     pub fn packets_sent(&self) -> u64 {
         self.controls_sent + self.publishes_sent.iter().sum::<u64>()

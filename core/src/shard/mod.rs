@@ -53,7 +53,7 @@ use sys::Sys;
 use timers::{Timer, Timers};
 
 use crate::auth::{Access, Identity, ScramServer};
-use crate::connection::{Chunk, Connection, Connections, Output};
+use crate::connection::{Chunk, Connection, Connections, Output, Unsent};
 use crate::home::Home;
 use crate::ids::{ConnId, ShardId};
 use crate::limits::Limits;
@@ -182,7 +182,10 @@ impl Shard {
             Event::AuthDecided { conn, verdict } => self.on_auth_decided(now, conn, verdict, out),
             Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
-            Event::ShellCounted { counts } => self.sys.note_shell(counts),
+            Event::ShellCounted {
+                counts,
+                memory_bytes,
+            } => self.sys.note_shell(counts, memory_bytes),
             Event::DeadlineReached => self.on_deadline(now, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }
@@ -275,10 +278,29 @@ impl Shard {
             gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
-            if let Some(link) = &session.link {
-                gauges.unsent_bytes += u64::from(link.egress.unsent_bytes());
+        }
+        let mut unsent = Unsent::default();
+        for conn in self.connections.ids() {
+            let egress = match self.connections.get(conn) {
+                Some(Connection::Open(id)) => {
+                    let session = self.dispatch.sessions.get(*id);
+                    session.and_then(|session| Some(&session.link.as_ref()?.egress))
+                }
+                Some(Connection::Authenticating(waiting)) => Some(&waiting.egress),
+                Some(Connection::Closing(egress)) => Some(&**egress),
+                Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
+                | None => None,
+            };
+            if let Some(egress) = egress {
+                unsent.packets += u64::from(egress.unsent_packets());
+                unsent.bytes += u64::from(egress.unsent_bytes());
             }
         }
+        gauges.unsent_bytes = unsent.bytes;
+        assert_eq!(
+            unsent, self.dispatch.pool.unsent,
+            "what is not sent is counted as it changes"
+        );
         let held = Held {
             queued_messages: gauges.queued_messages as u64,
             queued_bytes: gauges.queued_bytes,
@@ -305,7 +327,7 @@ impl Shard {
                     .link
                     .as_mut()
                     .expect("an open connection is its session's link");
-                link.egress.sent(size);
+                link.egress.sent(size, &mut self.dispatch.pool.unsent);
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
                     link.resume(Pause::Unsent, out);
                 }
@@ -317,8 +339,10 @@ impl Shard {
                     false => self.dispatch.note_standing(id),
                 }
             }
-            Some(Connection::Authenticating(waiting)) => waiting.egress.sent(size),
-            Some(Connection::Closing(egress)) => egress.sent(size),
+            Some(Connection::Authenticating(waiting)) => {
+                waiting.egress.sent(size, &mut self.dispatch.pool.unsent);
+            }
+            Some(Connection::Closing(egress)) => egress.sent(size, &mut self.dispatch.pool.unsent),
             Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
             | None => {}
         }

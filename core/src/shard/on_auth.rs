@@ -322,7 +322,10 @@ impl Shard {
         let buffer = waiting.egress.buffer(&mut self.dispatch.pool);
         buffer.extend_from_slice(packet);
         self.dispatch.metrics.controls_sent += 1;
-        if waiting.egress.grew(packet.len()) {
+        if waiting
+            .egress
+            .grew(packet.len(), &mut self.dispatch.pool.unsent)
+        {
             out.dirty.push(conn);
         }
         if !rest.is_empty() {

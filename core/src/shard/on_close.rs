@@ -52,7 +52,7 @@ impl Shard {
             self.timers.cancel(at, Timer::Pace(id));
         }
         match end {
-            End::Lost => {}
+            End::Lost => link.egress.abandon(&mut self.dispatch.pool.unsent),
             End::Disconnected | End::DisconnectedWithWill | End::Refused(_) => {
                 self.connections
                     .replace(link.conn, Connection::Closing(Box::new(link.egress)));
@@ -207,7 +207,9 @@ impl Shard {
             Connection::Closing(_) | Connection::HandedOver | Connection::Vacant => {}
         }
         let _ = why;
-        self.connections.remove(conn);
+        if let Some(Connection::Closing(egress)) = self.connections.remove(conn) {
+            egress.abandon(&mut self.dispatch.pool.unsent);
+        }
     }
 
     /// Says goodbye to every client [MQTT 5.0, 3.14.2.1: 0x8B]. Wills of sessions that end are

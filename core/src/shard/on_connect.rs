@@ -224,7 +224,10 @@ impl Shard {
             .replace(conn, Connection::Closing(Box::default()));
         match waiting {
             Connection::AwaitConnect(waiting) => self.release_partial(&waiting.framer),
-            Connection::Authenticating(waiting) => self.release(waiting.held_size()),
+            Connection::Authenticating(waiting) => {
+                self.release(waiting.held_size());
+                waiting.egress.abandon(&mut self.dispatch.pool.unsent);
+            }
             Connection::Vacant
             | Connection::Open(_)
             | Connection::Closing(_)
@@ -237,7 +240,11 @@ impl Shard {
     pub(super) fn leave_await(&mut self, conn: ConnId, next: Connection) {
         let (since, size) = match self.connections.replace(conn, next) {
             Connection::AwaitConnect(waiting) => (waiting.since, waiting.framer.memory_size()),
-            Connection::Authenticating(waiting) => (waiting.since, waiting.held_size()),
+            Connection::Authenticating(waiting) => {
+                let known = (waiting.since, waiting.held_size());
+                waiting.egress.abandon(&mut self.dispatch.pool.unsent);
+                known
+            }
             Connection::Vacant
             | Connection::Open(_)
             | Connection::Closing(_)

@@ -104,7 +104,7 @@ impl Shard {
         stranger.write_refusal(violation, elsewhere, buffer);
         let size = buffer.len() - before;
         self.dispatch.metrics.controls_sent += u64::from(size > 0);
-        if egress.grew(size) {
+        if size > 0 && egress.grew(size, &mut self.dispatch.pool.unsent) {
             out.dirty.push(conn);
         }
         self.leave_await(conn, Connection::Closing(egress));

@@ -9,7 +9,7 @@
 //! - handling a report posts nothing (kinds of messages form a DAG): sums are published by a timer.
 //! - a topic is published only when its text has changed.
 //!
-//! Not published although Mosquitto does: `heap/*` and `packet/out/*`, which no shard knows cheaply.
+//! Not published although Mosquitto can: `connection/*/state` (there are no bridges) and `log/*`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -46,6 +46,8 @@ struct Holdings {
     queued_messages: u64,
     queued_bytes: u64,
     inflight_bytes: u64,
+    unsent_packets: u64,
+    unsent_bytes: u64,
     retained_messages: u64,
     retained_bytes: u64,
 }
@@ -63,6 +65,11 @@ pub struct Sys {
     /// The last report of each shard; filled on the first shard only.
     reports: Vec<Report>,
     clients_max: u64,
+    /// Connections accepted.
+    sockets_opened: u64,
+    /// Memory of the process, and the most that it was; `None`: not known.
+    heap: Option<u64>,
+    heap_max: Option<u64>,
     loads: Loads,
 }
 
@@ -84,6 +91,9 @@ impl Sys {
             shell: Vec::new(),
             reports: vec![Report::default(); if is_summing { shards } else { 0 }],
             clients_max: 0,
+            sockets_opened: 0,
+            heap: None,
+            heap_max: None,
             loads: Loads::default(),
         }
     }
@@ -94,8 +104,10 @@ impl Sys {
     }
 
     /// Takes over what the shell counted.
-    pub fn note_shell(&mut self, counts: &[(&'static str, u64)]) {
+    pub fn note_shell(&mut self, counts: &[(&'static str, u64)], memory_bytes: Option<u64>) {
         if self.is_on() {
+            self.heap_max = self.heap_max.max(memory_bytes);
+            self.heap = memory_bytes;
             self.shell.clear();
             self.shell.extend_from_slice(counts);
         }
@@ -106,6 +118,60 @@ impl Sys {
         if let Some(slot) = self.reports.get_mut(from.index()) {
             *slot = report;
         }
+    }
+
+    /// The topics of Mosquitto, old names too.
+    fn total_texts(&self, total: &Report, uptime_s: u64) -> Vec<(String, String)> {
+        let Report { metrics, holdings } = total;
+        let mut texts = Texts::new("$SYS/broker/".to_owned());
+        let version = format!("ringmq version {}", env!("CARGO_PKG_VERSION"));
+        texts.say_text("version", version);
+        texts.say_text("uptime", format!("{uptime_s} seconds"));
+        let away = holdings.sessions.saturating_sub(holdings.connected);
+        let stored = holdings.queued_messages + holdings.retained_messages;
+        texts.say("clients/total", holdings.sessions);
+        texts.say("clients/maximum", self.clients_max);
+        texts.say("clients/connected", holdings.connected);
+        texts.say("clients/active", holdings.connected);
+        texts.say("clients/disconnected", away);
+        texts.say("clients/inactive", away);
+        texts.say("clients/expired", metrics.sessions_expired);
+        texts.say("messages/stored", stored);
+        texts.say("store/messages/count", stored);
+        texts.say(
+            "store/messages/bytes",
+            holdings.queued_bytes + holdings.inflight_bytes + holdings.retained_bytes,
+        );
+        texts.say("subscriptions/count", holdings.subscriptions);
+        texts.say("shared_subscriptions/count", holdings.shared_subscriptions);
+        texts.say("retained messages/count", holdings.retained_messages);
+        texts.say("messages/received", metrics.packets_received);
+        texts.say("messages/sent", metrics.packets_sent());
+        texts.say("bytes/received", metrics.bytes_received);
+        texts.say("bytes/sent", metrics.bytes_sent);
+        texts.say("publish/bytes/received", metrics.payload_bytes_received);
+        texts.say("publish/bytes/sent", metrics.payload_bytes_sent);
+        texts.say(
+            "publish/messages/received",
+            metrics.publishes_received.iter().sum(),
+        );
+        texts.say("publish/messages/sent", metrics.publishes_sent.iter().sum());
+        texts.say("publish/messages/dropped", metrics.dropped.iter().sum());
+        texts.say("packet/out/count", holdings.unsent_packets);
+        texts.say("packet/out/bytes", holdings.unsent_bytes);
+        texts.say("connections/socket/count", self.sockets_opened);
+        if let (Some(heap), Some(heap_max)) = (self.heap, self.heap_max) {
+            texts.say("heap/current", heap);
+            texts.say("heap/maximum", heap_max);
+        }
+        for (name, load) in Loads::NAMES.iter().zip(&self.loads.averages) {
+            for (minutes, average) in Loads::MINUTES.iter().zip(load) {
+                let mut text = String::new();
+                write!(text, "{average:.2}").expect("a string takes everything");
+                texts.say_text(&format!("load/{name}/{minutes}min"), text);
+            }
+        }
+        texts.all
     }
 
     /// The next multiple of the interval: all shards speak at the same time.
@@ -178,15 +244,19 @@ impl Shard {
             total.add(report);
         }
         self.sys.clients_max = self.sys.clients_max.max(total.holdings.sessions);
+        // Reports of different moments may count a connection that moves twice, for a moment.
+        let opened = total.metrics.sockets_opened();
+        self.sys.sockets_opened = self.sys.sockets_opened.max(opened);
         self.sys.loads.update(now, &total.metrics);
         let started_at = self.sys.started_at.unwrap_or(now);
         let uptime_s = now.saturating_since(started_at).as_secs();
-        let texts = total_texts(&total, uptime_s, self.sys.clients_max, &self.sys.loads);
+        let texts = self.sys.total_texts(&total, uptime_s);
         self.publish_texts(now, texts, out);
     }
 
     fn report(&self) -> Report {
         let held = self.dispatch.held;
+        let unsent = self.dispatch.pool.unsent;
         Report {
             metrics: self.dispatch.metrics.clone(),
             holdings: Holdings {
@@ -198,6 +268,8 @@ impl Shard {
                 queued_messages: held.queued_messages,
                 queued_bytes: held.queued_bytes,
                 inflight_bytes: held.inflight_bytes,
+                unsent_packets: unsent.packets,
+                unsent_bytes: unsent.bytes,
                 retained_messages: self.retained.len() as u64,
                 retained_bytes: self.retained.bytes(),
             },
@@ -216,6 +288,8 @@ impl Shard {
         texts.say("queued/messages", holdings.queued_messages);
         texts.say("queued/bytes", holdings.queued_bytes);
         texts.say("inflight/bytes", holdings.inflight_bytes);
+        texts.say("unsent/packets", holdings.unsent_packets);
+        texts.say("unsent/bytes", holdings.unsent_bytes);
         texts.say("retained/messages", holdings.retained_messages);
         texts.say("retained/bytes", holdings.retained_bytes);
         texts.say("handovers", metrics.handovers);
@@ -287,6 +361,8 @@ impl Report {
         sum.queued_messages += more.queued_messages;
         sum.queued_bytes += more.queued_bytes;
         sum.inflight_bytes += more.inflight_bytes;
+        sum.unsent_packets += more.unsent_packets;
+        sum.unsent_bytes += more.unsent_bytes;
         sum.retained_messages += more.retained_messages;
         sum.retained_bytes += more.retained_bytes;
     }
@@ -315,59 +391,6 @@ impl Texts {
         topic += name;
         self.all.push((topic, text));
     }
-}
-
-/// The topics of Mosquitto, old names too.
-fn total_texts(
-    total: &Report,
-    uptime_s: u64,
-    clients_max: u64,
-    loads: &Loads,
-) -> Vec<(String, String)> {
-    let Report { metrics, holdings } = total;
-    let mut texts = Texts::new("$SYS/broker/".to_owned());
-    let version = format!("ringmq version {}", env!("CARGO_PKG_VERSION"));
-    texts.say_text("version", version);
-    texts.say_text("uptime", format!("{uptime_s} seconds"));
-    let away = holdings.sessions.saturating_sub(holdings.connected);
-    let stored = holdings.queued_messages + holdings.retained_messages;
-    texts.say("clients/total", holdings.sessions);
-    texts.say("clients/maximum", clients_max);
-    texts.say("clients/connected", holdings.connected);
-    texts.say("clients/active", holdings.connected);
-    texts.say("clients/disconnected", away);
-    texts.say("clients/inactive", away);
-    texts.say("clients/expired", metrics.sessions_expired);
-    texts.say("messages/stored", stored);
-    texts.say("store/messages/count", stored);
-    texts.say(
-        "store/messages/bytes",
-        holdings.queued_bytes + holdings.inflight_bytes + holdings.retained_bytes,
-    );
-    texts.say("subscriptions/count", holdings.subscriptions);
-    texts.say("shared_subscriptions/count", holdings.shared_subscriptions);
-    texts.say("retained messages/count", holdings.retained_messages);
-    texts.say("messages/received", metrics.packets_received);
-    texts.say("messages/sent", metrics.packets_sent());
-    texts.say("bytes/received", metrics.bytes_received);
-    texts.say("bytes/sent", metrics.bytes_sent);
-    texts.say("publish/bytes/received", metrics.payload_bytes_received);
-    texts.say("publish/bytes/sent", metrics.payload_bytes_sent);
-    texts.say(
-        "publish/messages/received",
-        metrics.publishes_received.iter().sum(),
-    );
-    texts.say("publish/messages/sent", metrics.publishes_sent.iter().sum());
-    texts.say("publish/messages/dropped", metrics.dropped.iter().sum());
-    texts.say("connections/socket/count", holdings.sockets);
-    for (name, load) in Loads::NAMES.iter().zip(&loads.averages) {
-        for (minutes, average) in Loads::MINUTES.iter().zip(load) {
-            let mut text = String::new();
-            write!(text, "{average:.2}").expect("a string takes everything");
-            texts.say_text(&format!("load/{name}/{minutes}min"), text);
-        }
-    }
-    texts.all
 }
 
 /// Exponential moving averages, per minute.
@@ -405,8 +428,7 @@ impl Loads {
             metrics.publishes_sent.iter().sum(),
             metrics.bytes_received,
             metrics.bytes_sent,
-            // A connection that moves is counted by both shards.
-            metrics.connections.saturating_sub(metrics.handovers),
+            metrics.sockets_opened(),
             metrics.connects,
         ];
         for (index, &count) in counts.iter().enumerate() {

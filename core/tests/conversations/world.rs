@@ -228,6 +228,17 @@ impl World {
         self.now = until;
     }
 
+    /// The shell says how much memory the process takes.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub fn tell_memory(&mut self, bytes: u64) {
+        let event = Event::ShellCounted {
+            counts: &[],
+            memory_bytes: Some(bytes),
+        };
+        self.handle(0, event);
+        self.settle();
+    }
+
     /// The broker is told to end.
     pub fn shut_down(&mut self) {
         for shard in 0..self.shards.len() {

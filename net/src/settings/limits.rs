@@ -218,6 +218,13 @@ pub const ROWS: &[Setting] = &[
         "Unsent bytes of one connection above which QoS 0 messages to it are dropped."
     ),
     limit!(
+        total_unsent_bytes_max as "total_unsent_bytes_max",
+        "total-unsent-bytes-max",
+        Kind::Size(range(0, TIB)),
+        "Unsent bytes of all connections of one shard above which those with more than 64 KiB count as \
+         slow, too."
+    ),
+    limit!(
         partial_bytes_max as "partial_bytes_max",
         "partial-bytes-max",
         Kind::Size(range(64 << 10, 1 << 40)),
