@@ -1,5 +1,7 @@
 //! An Application Message: immutable, shared between sessions and shards, encoded on demand.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::codec::QoS;
@@ -23,6 +25,17 @@ pub struct Message {
     pub expires_at: Option<Instant>,
     /// Who published it; for No Local [MQTT-3.8.3-3].
     pub publisher: ClientKey,
+    /// Whose rights count when it is given out as a retained message; `None`: nobody's.
+    pub author: Option<Arc<Author>>,
+}
+
+/// Who published a retained message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The name that it had proven.
+    pub user: Option<Box<str>>,
+    /// Its client identifier.
+    pub client_id: Box<str>,
 }
 
 /// What a [`Message`] is made from.
@@ -44,6 +57,8 @@ pub struct MessageParts<'a> {
     pub expires_at: Option<Instant>,
     /// Who published it.
     pub publisher: ClientKey,
+    /// The same in words, for retained messages.
+    pub author: Option<&'a Arc<Author>>,
 }
 
 impl Message {
@@ -65,6 +80,7 @@ impl Message {
             retain: parts.retain,
             expires_at: parts.expires_at,
             publisher: parts.publisher,
+            author: parts.author.cloned(),
         }
     }
 
@@ -80,6 +96,7 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
             publisher: self.publisher,
+            author: self.author.as_ref(),
         }
     }
 

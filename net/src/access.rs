@@ -45,6 +45,7 @@ pub fn load(
         asks_shell: !authenticators.is_empty(),
         passwords,
         scram: Arc::new(scram),
+        acl: None,
     };
     Ok(Loaded {
         access,

@@ -111,6 +111,7 @@ fn message(topic: &[u8], byte: u8) -> ShardMsg {
         retain: false,
         expires_at: None,
         publisher: ringmq_core::ids::ClientKey(0),
+        author: None,
     })))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Passwords, ScramUsers};
+use super::{Acl, Passwords, ScramUsers};
 use crate::codec::Version;
 use crate::ids::ConnId;
 use crate::shard::PeerIdentity;
@@ -20,6 +20,8 @@ pub struct Access {
     pub passwords: Arc<Passwords>,
     /// Who may log in with SCRAM-SHA-256.
     pub scram: Arc<ScramUsers>,
+    /// What clients may do; `None`: everything.
+    pub acl: Option<Arc<Acl>>,
 }
 
 impl Default for Access {
@@ -30,6 +32,7 @@ impl Default for Access {
             asks_shell: false,
             passwords: Arc::default(),
             scram: Arc::default(),
+            acl: None,
         }
     }
 }

@@ -8,11 +8,15 @@
 //! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), reading files (the shell).
 
 mod access;
+mod acl;
+mod acl_file;
 mod credential;
 mod password;
 mod scram;
 
 pub use access::{Access, AuthRequest, Identity, Proof, Verdict};
+pub use acl::{Acl, Action, Effect, Extent, Pattern, PatternFault, Rule, Rules, Subject, Who};
+pub use acl_file::{AclFault, AclFileError, read_acl_file};
 pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
 };

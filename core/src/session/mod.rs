@@ -24,6 +24,7 @@ use crate::auth::{Identity, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
+use crate::message::Author;
 use crate::rate::Pace;
 use crate::shard::{GatherId, GroupId, Standing};
 use crate::time::Instant;
@@ -42,6 +43,8 @@ pub struct Session {
     pub key: ClientKey,
     /// Whom the session belongs to: nobody else may resume it.
     pub identity: Arc<Identity>,
+    /// The same for retained messages that it publishes; made when it is first needed.
+    pub author: Option<Arc<Author>>,
     /// Version of the present or the last connection.
     pub version: Version,
     /// How long the session outlives its connection.

@@ -21,6 +21,8 @@ pub struct Delivery {
     pub retain: bool,
     /// `None`: subscriptions without identifier, none of them shared.
     pub grounds: Option<Arc<Grounds>>,
+    /// The generation of the rules by which the client may have it.
+    pub rules: u32,
 }
 
 /// On what grounds a client gets a message, where it matters later.
@@ -131,12 +133,14 @@ mod tests {
             retain: false,
             expires_at: None,
             publisher: ClientKey(0),
+            author: None,
         });
         Delivery {
             message: Arc::new(message),
             qos: QoS::AtLeastOnce,
             retain: false,
             grounds: None,
+            rules: 0,
         }
     }
 

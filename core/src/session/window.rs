@@ -309,12 +309,14 @@ mod tests {
             retain: false,
             expires_at: None,
             publisher: ClientKey(0),
+            author: None,
         });
         Delivery {
             message: Arc::new(message),
             qos,
             retain: false,
             grounds: None,
+            rules: 0,
         }
     }
 

@@ -24,6 +24,7 @@ use super::records::{Loss, Records, Subject};
 use super::refusal::Refusal;
 use super::routes::CachedRoutes;
 use super::share::Shares;
+use crate::auth::Access;
 use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
 use crate::ids::{PacketId, SessionId};
@@ -46,6 +47,10 @@ pub struct Dispatch {
     pub records: Records,
     pub shares: Shares,
     pub held: Held,
+    /// Who may connect, and what they may do.
+    pub access: Arc<Access>,
+    /// Counts the times that `access` was replaced.
+    pub rules: u32,
     encodings: Encodings,
     /// Keys the tables of topic aliases.
     alias_hasher: FixedState,
@@ -107,6 +112,8 @@ pub(super) struct Terms<'a> {
     pub qos: QoS,
     pub retain: bool,
     pub cause: Cause<'a>,
+    /// The generation of the rules.
+    pub rules: u32,
 }
 
 /// Why one subscriber gets a message.
@@ -146,14 +153,23 @@ impl Terms<'_> {
             qos: self.qos,
             retain: self.retain,
             grounds: self.cause.grounds(),
+            rules: self.rules,
         }
     }
 }
 
 impl Dispatch {
     /// No sessions yet.
-    pub fn new(limits: Arc<Limits>, sessions: Sessions, shares: Shares, seed: u64) -> Dispatch {
+    pub fn new(
+        limits: Arc<Limits>,
+        sessions: Sessions,
+        shares: Shares,
+        access: Arc<Access>,
+        seed: u64,
+    ) -> Dispatch {
         Dispatch {
+            access,
+            rules: 0,
             limits,
             sessions,
             gathers: Gathers::default(),
@@ -249,6 +265,7 @@ impl Dispatch {
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: terms.retain_as_published && offering.parts.retain,
             cause: Cause::Own(terms.ids),
+            rules: self.rules,
         };
         if !session.gathers.is_empty() && offering.parts.retain {
             self.gathers.void(&session.gathers, offering.share());
@@ -481,30 +498,60 @@ impl Dispatch {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
                     self.drop_for(now, to, DropReason::Expired, topic, out);
-                } else {
+                } else if self.may_still_have(now, to, &delivery, out) {
                     self.send_delivery(now, to, delivery, out);
                 }
                 continue;
             }
-            let Some(delivery) = self.gathers.next(now, has_room, &mut session.gathers) else {
+            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.gathers) else {
                 return;
             };
-            self.send_delivery(now, to, delivery, out);
+            // Nothing is missed that was never to be had: no drop.
+            if self.may_have_retained(to, &delivery.message) {
+                delivery.rules = self.rules;
+                self.send_delivery(now, to, delivery, out);
+            }
         }
     }
 
+    /// Whether the rules let a client have what waited for it. If not, that is counted.
+    fn may_still_have(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        delivery: &Delivery,
+        out: &mut Outbox,
+    ) -> bool {
+        let topic = delivery.message.topic();
+        let may = delivery.rules == self.rules || self.may_receive(to, topic);
+        if !may {
+            self.drop_for(now, to, DropReason::Denied, topic, out);
+        }
+        may
+    }
+
     fn resend(&mut self, now: Instant, to: SessionId, resend: Resend, out: &mut Outbox) {
-        let session = self.sessions.get_mut(to).expect("pump looked it up");
-        let version = session.version;
-        let link = session.link.as_mut().expect("pump saw a link");
         match resend {
             Resend::Pubrel(id) => {
+                let session = self.sessions.get_mut(to).expect("pump looked it up");
+                let link = session.link.as_mut().expect("pump saw a link");
                 self.metrics.controls_sent += 1;
                 link.write(&mut self.pool, out, |buffer| {
                     codec::encode_pubrel(buffer, id)
                 });
             }
+            Resend::Publish(id, delivery)
+                if delivery.rules != self.rules
+                    && !self.may_receive(to, delivery.message.topic()) =>
+            {
+                self.settle(to, |window| window.give_up(id));
+                let topic = delivery.message.topic();
+                self.drop_for(now, to, DropReason::Denied, topic, out);
+            }
             Resend::Publish(id, delivery) => {
+                let session = self.sessions.get_mut(to).expect("pump looked it up");
+                let version = session.version;
+                let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)

@@ -287,7 +287,9 @@ impl Gather {
             let message = self.backlog.pop_front().expect("just seen");
             let id = self.options.subscription_id;
             // [MQTT-3.3.1-8] (3.1.1): RETAIN is set on what a new subscription is given.
+            // Whoever sends it asks the rules.
             return Next::Send(Delivery {
+                rules: 0,
                 message,
                 qos,
                 retain: true,

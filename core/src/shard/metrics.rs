@@ -23,11 +23,13 @@ pub enum DropReason {
     /// QoS 1 or 2, and all clients of the shard together keep as much as they may
     /// (`total_queued_messages_max`, `total_queued_bytes_max`).
     ShardFull,
+    /// It waited, and the rules that hold by now do not let the client have it.
+    Denied,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them, in the order of [`Metrics::dropped`].
     pub const ALL: [DropReason; DropReason::COUNT] = [
         DropReason::SlowSocket,
@@ -37,6 +39,7 @@ impl DropReason {
         DropReason::RetainedFull,
         DropReason::NoMember,
         DropReason::ShardFull,
+        DropReason::Denied,
     ];
 
     /// Its name in topics and logs.
@@ -49,6 +52,7 @@ impl DropReason {
             DropReason::RetainedFull => "retained_full",
             DropReason::NoMember => "no_member",
             DropReason::ShardFull => "shard_full",
+            DropReason::Denied => "denied",
         }
     }
 }

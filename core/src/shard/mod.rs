@@ -25,6 +25,7 @@ mod refusal;
 mod refuse;
 mod review;
 mod routes;
+mod rules;
 mod share;
 mod sys;
 mod timers;
@@ -111,7 +112,6 @@ pub struct Shard {
     /// Sessions whose client is connected.
     connected_count: u64,
     sys: Sys,
-    access: Arc<Access>,
     scram: ScramServer,
     /// Of everybody who proved nothing.
     anonymous: Arc<Identity>,
@@ -140,7 +140,13 @@ impl Shard {
         Shard {
             home,
             connections: Connections::default(),
-            dispatch: Dispatch::new(limits.clone(), Sessions::new(home), shares, seed),
+            dispatch: Dispatch::new(
+                limits.clone(),
+                Sessions::new(home),
+                shares,
+                config.access.clone(),
+                seed,
+            ),
             index: SubscriptionIndex::new(seed),
             interest: Interest::new(config.id),
             routes: RouteCache::new(seed, topic_limits),
@@ -157,7 +163,6 @@ impl Shard {
             connected_count: 0,
             sys,
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
-            access: config.access.clone(),
             anonymous: Arc::default(),
             review: None,
             config,

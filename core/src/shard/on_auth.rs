@@ -101,11 +101,11 @@ impl Shard {
             }));
         }
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
-        if shows_something && self.access.asks_shell {
+        if shows_something && self.dispatch.access.asks_shell {
             return Ok(Admission::Ask);
         }
         // Nobody could tell whether what it shows is right: it counts as nothing.
-        match self.access.allow_anonymous {
+        match self.dispatch.access.allow_anonymous {
             true => Ok(Admission::Now(Proven {
                 identity: self.anonymous.clone(),
                 auth_data: None,
@@ -289,7 +289,7 @@ impl Shard {
                     proof: Proof::Scram { fingerprint },
                 };
                 // The exchange may have begun with other users.
-                if self.access.admits(&identity) {
+                if self.dispatch.access.admits(&identity) {
                     let proven = Proven {
                         identity: Arc::new(identity),
                         auth_data: Some(data),
@@ -355,7 +355,9 @@ impl Shard {
         });
         let refusal = match verdict {
             // Whoever judged may have known less than the shard does by now.
-            Verdict::Granted(identity) if !self.access.admits(&identity) => Refusal::BadPassword,
+            Verdict::Granted(identity) if !self.dispatch.access.admits(&identity) => {
+                Refusal::BadPassword
+            }
             Verdict::Granted(identity) => {
                 let proven = Proven {
                     identity: Arc::new(identity),
@@ -457,7 +459,7 @@ impl Shard {
                     user: Some(user),
                     proof: Proof::Scram { fingerprint },
                 };
-                if !self.access.admits(&identity) {
+                if !self.dispatch.access.admits(&identity) {
                     return Err(Refusal::BadProof.into());
                 }
                 session.identity = Arc::new(identity);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Shard;
 use super::deliver::Offering;
 use super::event::CloseCause;
+use super::on_publish::Published;
 use super::outbox::{Close, Outbox};
 use super::refusal::{Refusal, Violation};
 use super::timers::Timer;
@@ -148,12 +149,23 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id));
         }
         let Some(will) = will else { return };
-        self.dispatch.metrics.wills_published += 1;
         let message = with_expiry(&will, now);
         let hash = self.routes.hash(message.topic());
         let mut offering = Offering::of(&message);
-        self.publish(now, hash, &mut offering, out)
+        let published = self
+            .publish(now, hash, id, &mut offering, out)
             .expect("CONNECT checked the will topic");
+        match published {
+            Published::Delivered | Published::NoSubscribers | Published::RetainedFull => {
+                self.dispatch.metrics.wills_published += 1;
+            }
+            // Other rules than at CONNECT (threat 69).
+            Published::Reserved | Published::Denied => {
+                let refusal = Refusal::WillDenied;
+                let topic = message.topic();
+                self.dispatch.note_refusal(now, id, refusal, topic, out);
+            }
+        }
     }
 
     pub(super) fn on_will_due(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {

@@ -19,7 +19,7 @@ use crate::codec::{
 use crate::connection::{AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
 use crate::limits::{Limits, Redirect};
-use crate::message::{Message, MessageParts};
+use crate::message::{Author, Message, MessageParts};
 use crate::rate::Pace;
 use crate::session::{Expiry, Link, Pauses, Queue, Receipts, Session, Will, Window};
 use crate::time::Instant;
@@ -296,7 +296,7 @@ impl Shard {
                 return Err(Refusal::AnswerTooLarge); // [MQTT-3.1.2-24]
             }
         }
-        let will = self.will_of(connect, &client_id)?;
+        let will = self.will_of(connect, &client_id, &grant.proven.identity)?;
         let id = self.session_for(now, connect, client_id, &mut grant, out)?;
         self.link_session(now, conn, id, connect, will, &grant);
         self.dispatch.metrics.connects += 1;
@@ -332,6 +332,7 @@ impl Shard {
         &self,
         connect: &Connect<'_>,
         client_id: &str,
+        identity: &Identity,
     ) -> Result<Option<Box<Will>>, Refusal> {
         let Some(will) = &connect.will else {
             return Ok(None);
@@ -355,9 +356,19 @@ impl Shard {
         if routes::is_reserved(topic) {
             return Err(Refusal::ReservedTopic);
         }
+        if !self.may_publish_as(identity.user.as_deref(), client_id, topic) {
+            return Err(Refusal::WillDenied); // And once more when it is due (threat 69).
+        }
         if !self.accepts_payload(will.properties.payload_format, will.payload) {
             return Err(Refusal::PayloadFormat);
         }
+        let author = will.retain && self.dispatch.access.acl.is_some();
+        let author = author.then(|| {
+            Arc::new(Author {
+                user: identity.user.clone(),
+                client_id: client_id.into(),
+            })
+        });
         let mut properties = Vec::new();
         will.properties.write_forwarded(&mut properties);
         let message = Message::new(MessageParts {
@@ -368,6 +379,7 @@ impl Shard {
             retain: will.retain,
             expires_at: None,
             publisher: self.home.client_key(client_id),
+            author: author.as_ref(),
         });
         let delay = will.properties.delay_s.unwrap_or(0);
         Ok(Some(Box::new(Will {
@@ -441,6 +453,7 @@ impl Shard {
             client_id,
             key,
             identity,
+            author: None,
             version: connect.version,
             expiry: Expiry::WithConnection,
             link: None,

@@ -26,6 +26,8 @@ pub enum Published {
     NoSubscribers,
     /// Clients may not publish on this topic.
     Reserved,
+    /// The rules do not let the client publish on this topic.
+    Denied,
     /// The retained store is full; subscribers got the message.
     RetainedFull,
 }
@@ -72,6 +74,7 @@ impl Shard {
                 (&*topic.name, topic.hash)
             }
         };
+        let author = self.author_of(id, publish.retain);
         let mut properties = std::mem::take(&mut self.properties);
         properties.clear();
         publish.properties.write_forwarded(&mut properties);
@@ -84,8 +87,9 @@ impl Shard {
             retain: publish.retain,
             expires_at: lifetime_s.map(|s| now + Duration::from_secs(u64::from(s))),
             publisher,
+            author: author.as_ref(),
         });
-        let published = self.publish(now, hash, &mut offering, out);
+        let published = self.publish(now, hash, id, &mut offering, out);
         let published = published.map(outcome_of);
         if let Ok(Err(refusal)) = published {
             self.dispatch.note_refusal(now, id, refusal, topic, out);
@@ -172,10 +176,13 @@ impl Shard {
     ) -> Result<Box<CachedRoutes>, TopicError> {
         let shares = &self.dispatch.shares;
         let interest = &self.config.interest;
-        self.routes.take(topic, hash, &self.index, interest, shares)
+        let guard = self.dispatch.guard();
+        self.routes
+            .take(topic, hash, &self.index, interest, shares, guard)
     }
 
-    /// Hands a message of a client of this shard to all subscribers and to the retained store.
+    /// Hands a message of a client of this shard to all subscribers and to the retained store, if the
+    /// client may publish it.
     ///
     /// # Errors
     /// The topic is not a topic name; nothing was done.
@@ -183,14 +190,19 @@ impl Shard {
         &mut self,
         now: Instant,
         hash: u64,
+        publisher: SessionId,
         offering: &mut Offering<'_>,
         out: &mut Outbox,
     ) -> Result<Published, TopicError> {
         let topic = offering.parts.topic;
-        let routes = self.find_routes(topic, hash)?;
+        let mut routes = self.find_routes(topic, hash)?;
         if routes.reserved {
             self.routes.put(hash, routes);
             return Ok(Published::Reserved);
+        }
+        if !self.may_publish(publisher, topic, &mut routes) {
+            self.routes.put(hash, routes);
+            return Ok(Published::Denied);
         }
         Ok(self.publish_along(now, hash, routes, offering, out))
     }
@@ -301,6 +313,7 @@ fn outcome_of(published: Published) -> Result<ReasonCode, Refusal> {
         Published::Delivered => Ok(ReasonCode::Success),
         Published::NoSubscribers => Ok(ReasonCode::NoMatchingSubscribers),
         Published::Reserved => Err(Refusal::ReservedTopic),
+        Published::Denied => Err(Refusal::PublishDenied),
         Published::RetainedFull => Err(Refusal::RetainedFull),
     }
 }

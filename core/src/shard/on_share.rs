@@ -285,7 +285,14 @@ impl Dispatch {
         local: &Local,
         out: &mut Outbox,
     ) {
+        let topic = offering.parts.topic;
+        if !self.may_receive(local.session, topic) {
+            // Its membership is about to end: other rules came, and the review has not come by.
+            self.drop_for(now, local.session, DropReason::Denied, topic, out);
+            return;
+        }
         let terms = Terms {
+            rules: self.rules,
             qos: min(local.qos, offering.parts.qos),
             retain: local.retain_as_published && offering.parts.retain,
             cause: Cause::Shared(&local.grounds),

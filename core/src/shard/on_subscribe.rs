@@ -72,13 +72,15 @@ impl Shard {
             // [MQTT-4.7.1-2] (3.1.1)
             Err(_) => return Err(MALFORMED_FILTER),
         };
+        if let Err(refusal) = self.check_rules(id, &filter) {
+            return Ok(Err(refusal));
+        }
         let session = self.session(id);
         let is_new = !session.subscriptions.contains(&filter);
         let count = session.subscriptions.len() + usize::from(is_new);
         if let Err(refusal) = check_offer(&filter, count, &limits) {
             return Ok(Err(refusal));
         }
-        let is_shared = filter.share_name().is_some();
         let options = SubscriptionOptions {
             // [MQTT-3.2.2-10] A wish for more is granted as far as it goes.
             qos: item.options.qos.min(limits.qos_max),
@@ -94,7 +96,7 @@ impl Shard {
             QoS::AtLeastOnce => ReasonCode::GrantedQos1,
             QoS::ExactlyOnce => ReasonCode::GrantedQos2,
         };
-        if is_shared {
+        if filter.share_name().is_some() {
             // A group gets no retained messages: nobody in it could say that it is new.
             self.join(now, id, filter, options, &mut due.joins);
             return Ok(Ok(granted));
@@ -293,7 +295,12 @@ impl Shard {
     }
 
     /// False if there was no such subscription [MQTT-3.10.4-1].
-    fn unsubscribe_one(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) -> bool {
+    pub(super) fn unsubscribe_one(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        out: &mut Outbox,
+    ) -> bool {
         let dispatch = &mut self.dispatch;
         let session = dispatch
             .sessions

@@ -86,6 +86,8 @@ refusals! {
     AddressFull, "address_full", QuotaExceeded, "there are as many connections from this address as there may be";
     /// Above `connect_rate_per_address_max`.
     AddressRate, "address_rate", ConnectionRateExceeded, "too many connections per second from this address";
+    /// The rules do not let the client publish on the will topic: at CONNECT, or when the will was due.
+    WillDenied, "will_denied", NotAuthorized, "the rules do not let the client publish on the will topic";
     /// As many sessions as `sessions_max`.
     SessionsFull, "sessions_full", QuotaExceeded, "the broker keeps as many sessions as it may";
 
@@ -131,6 +133,8 @@ refusals! {
     TopicName, "topic_name", TopicNameInvalid, "this is not a topic name that is allowed here";
     /// `$SYS` and the like.
     ReservedTopic, "reserved_topic", NotAuthorized, "only the broker itself publishes on this topic";
+    /// The rules do not let the client publish on the topic.
+    PublishDenied, "publish_denied", NotAuthorized, "the rules do not let the client publish on this topic";
     /// The payload claims to be UTF-8 and is not.
     PayloadFormat, "payload_format", PayloadFormatInvalid, "the payload is not the UTF-8 that it claims to be";
     /// `retained_messages_max` or `retained_bytes_max`; subscribers got the message.
@@ -145,6 +149,9 @@ refusals! {
         "shared subscriptions are not available";
     /// Not `wildcards_available`.
     Wildcard, "wildcard", WildcardSubscriptionsNotSupported, "subscriptions with wildcards are not available";
+    /// The rules let the client receive nothing of what the filter matches; or, of a shared
+    /// subscription, not all.
+    SubscribeDenied, "subscribe_denied", NotAuthorized, "the rules do not let the client receive on these topics";
     /// As many subscriptions as `subscriptions_max`.
     SubscriptionsFull, "subscriptions_full", QuotaExceeded, "the client has as many subscriptions as it may";
 }

@@ -11,7 +11,7 @@ use super::on_close::End;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::timers::Timer;
-use crate::auth::Access;
+use crate::auth::{Access, Extent};
 use crate::ids::SessionId;
 use crate::time::Instant;
 
@@ -23,7 +23,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.scram.replace_users(access.scram.clone());
-        self.access = access;
+        self.dispatch.access = access;
+        self.dispatch.rules = self.dispatch.rules.wrapping_add(1);
+        self.routes.clear();
         if let Some((_, at)) = self.review.take() {
             self.timers.cancel(at, Timer::Review);
         }
@@ -53,9 +55,10 @@ impl Shard {
     }
 
     fn review_one(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
-        let access = self.access.clone();
+        let access = self.dispatch.access.clone();
         let session = self.session(id);
         if access.admits(&session.identity) {
+            self.review_shares(id, out);
             return;
         }
         // A user who only has another password may come back to its session. Of one who is gone, or
@@ -72,6 +75,24 @@ impl Shard {
         }
         if !is_known && self.dispatch.sessions.get(id).is_some() {
             self.end_session(now, id, out);
+        }
+    }
+}
+
+impl Shard {
+    /// Ends the shared subscriptions that would not be granted any more: other members are to get
+    /// what this one may not have.
+    fn review_shares(&mut self, id: SessionId, out: &mut Outbox) {
+        if self.session(id).memberships.is_none() {
+            return;
+        }
+        let filters = self.session(id).subscriptions.iter();
+        let shared = filters.filter(|filter| filter.share_name().is_some());
+        let shared: Vec<_> = shared.cloned().collect();
+        for filter in shared {
+            if self.extent(id, &filter) != Extent::All {
+                self.unsubscribe_one(id, &filter, out);
+            }
         }
     }
 }

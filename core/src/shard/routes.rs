@@ -11,7 +11,9 @@ use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 
+use super::rules::Guard;
 use super::share::{GroupId, Shares};
+use crate::ids::SessionId;
 use crate::topic::{
     InterestTable, Route, ShardSet, SubscriptionIndex, TopicError, TopicLimits, TopicName,
 };
@@ -42,6 +44,8 @@ pub struct CachedRoutes {
     pub groups: Vec<GroupId>,
     /// Clients may not publish here.
     pub reserved: bool,
+    /// Some of those who may, if there are rules.
+    pub writers: Vec<SessionId>,
 }
 
 /// Topics in the cache at most. Power of two.
@@ -76,6 +80,7 @@ impl RouteCache {
         index: &SubscriptionIndex,
         interest: &InterestTable,
         shares: &Shares,
+        guard: Option<Guard<'_>>,
     ) -> Result<Box<CachedRoutes>, TopicError> {
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
@@ -107,6 +112,11 @@ impl RouteCache {
         entry.routes.clear();
         entry.ids.clear();
         index.routes(name, &mut entry.routes, &mut entry.ids);
+        if let Some(guard) = guard {
+            let may_receive = |route: &Route| guard.may_receive(route.session(), topic);
+            entry.routes.retain(may_receive);
+        }
+        entry.writers.clear();
         entry.routes.shrink_to(2 * entry.routes.len() + 8);
         entry.shards = interest.shards_for(name);
         shares.groups_for(name, &mut entry.groups);
@@ -115,6 +125,12 @@ impl RouteCache {
         entry.interest_generation = interest_generation;
         self.routes_count += entry.routes.len();
         Ok(entry)
+    }
+
+    /// Forgets everything: other rules hold.
+    pub fn clear(&mut self) {
+        self.slots = Vec::new();
+        self.routes_count = 0;
     }
 
     /// Gives routes back to the cache.

@@ -339,6 +339,7 @@ impl Shard {
                 retain: true,
                 expires_at: None,
                 publisher: BROKER,
+                author: None,
             }));
             let hash = self.routes.hash(message.topic());
             let routes = self.find_routes(message.topic(), hash);

@@ -515,6 +515,7 @@ mod tests {
             retain: true,
             expires_at,
             publisher: ClientKey(0),
+            author: None,
         }))
     }
 }

@@ -1,17 +1,23 @@
 //! Users of a conversation, and the client's side of SCRAM-SHA-256 (RFC 5802), made from its primitives.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
-use ringmq_core::auth::{Access, Method, Password, Passwords, ScramCredential, ScramUsers};
+use ringmq_core::auth::{
+    Access, Acl, Method, Password, Passwords, ScramCredential, ScramUsers, read_acl_file,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::world::Users;
 
 /// Reads what stands behind `access`.
-pub fn parse(items: &[(String, String)]) -> Result<(Access, Users), String> {
+pub fn parse(
+    items: &[(String, String)],
+    acls: &BTreeMap<String, String>,
+) -> Result<(Access, Users), String> {
     let mut access = Access::default();
     let mut users = Users::default();
     let mut scram = ScramUsers::default();
@@ -29,6 +35,12 @@ pub fn parse(items: &[(String, String)]) -> Result<(Access, Users), String> {
                     ScramCredential::of_password(password.as_bytes(), SALT, ITERATIONS);
                 scram.insert(user, credential);
                 access.allow_anonymous = false;
+            }
+            ("acl", None) => {
+                let text = acls.get(value).ok_or(format!("no rules {value}"))?;
+                let mut acl = Acl::new(false);
+                read_acl_file(text, &mut acl).map_err(|error| format!("{error:?}"))?;
+                access.acl = Some(Arc::new(acl));
             }
             ("anonymous", None) => access.allow_anonymous = value == "1",
             _ => return Err(format!("no access {name}={value}")),

@@ -1,5 +1,7 @@
 //! A file of conversations, cut into its parts.
 
+use std::collections::BTreeMap;
+
 use super::wire::Version;
 
 /// One conversation.
@@ -12,6 +14,8 @@ pub struct Conversation {
     limits: Vec<(String, String)>,
     /// Who may connect; none: everybody.
     pub access: Vec<(String, String)>,
+    /// Files of rules, by name.
+    pub acls: BTreeMap<String, String>,
     /// Names of the table's columns.
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -120,6 +124,7 @@ pub fn parse(text: &str) -> Result<Vec<Conversation>, String> {
                 versions: vec![Version::V5],
                 limits: Vec::new(),
                 access: Vec::new(),
+                acls: BTreeMap::new(),
                 columns: Vec::new(),
                 rows: Vec::new(),
                 lines: Vec::new(),
@@ -165,6 +170,10 @@ impl Conversation {
             }
         } else if let Some(access) = line.strip_prefix("access ") {
             self.access.extend(parse_access(access)?);
+        } else if let Some((name @ ("acl" | "acl2"), rule)) = line.split_once(' ') {
+            let text = self.acls.entry(name.into()).or_default();
+            text.push_str(rule);
+            text.push('\n');
         } else {
             self.lines.push((number, line.into()));
         }

@@ -29,6 +29,8 @@ pub struct Stage {
     start: Instant,
     clients: BTreeMap<String, Client>,
     variables: Variables,
+    /// Files of rules, by name.
+    acls: BTreeMap<String, String>,
     /// First levels of topics that `#` does not match.
     dollar_levels: BTreeSet<String>,
     is_shut_down: bool,
@@ -72,7 +74,11 @@ impl Stage {
         for (name, value) in &conversation.limits(casting) {
             set_limit(&mut limits, name, value)?;
         }
-        let (access, users) = access::parse(&conversation.access)?;
+        let mut items = conversation.access.clone();
+        if conversation.acls.contains_key("acl") {
+            items.push(("acl".into(), "acl".into()));
+        }
+        let (access, users) = access::parse(&items, &conversation.acls)?;
         let shared = Arc::new(limits.clone());
         let world = World::with_access(casting.shards, &shared, feed, access, users);
         Ok(Stage {
@@ -82,6 +88,7 @@ impl Stage {
             version: casting.version,
             clients: BTreeMap::new(),
             variables: Variables::new(),
+            acls: conversation.acls.clone(),
             dollar_levels: BTreeSet::new(),
             is_shut_down: false,
             records: Vec::new(),
@@ -109,7 +116,7 @@ impl Stage {
 
     /// Other users and rules.
     pub fn replace_access(&mut self, items: &[(String, String)]) -> Result<(), String> {
-        let (access, users) = access::parse(items)?;
+        let (access, users) = access::parse(items, &self.acls)?;
         self.world.users.file = users.file;
         self.world.replace_access(access);
         self.listen()

@@ -625,6 +625,7 @@ fn a_later_class_waits_until_every_earlier_message_is_delivered() {
         retain: false,
         expires_at: None,
         publisher: ringmq_core::ids::ClientKey(0),
+        author: None,
     });
     let message = Arc::new(message);
     for _ in 0..3 {
