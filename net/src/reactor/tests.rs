@@ -1,6 +1,7 @@
 //! The reactor on a ring that only pretends: every trouble that the kernel may report, at will.
 
 mod accepting;
+mod layers;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -176,6 +177,11 @@ impl Bench {
     }
 
     fn with(admission: Admission) -> Bench {
+        Bench::with_stack(admission, Stack::plain())
+    }
+
+    /// With a listener that has these layers.
+    fn with_stack(admission: Admission, stack: Stack) -> Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
@@ -185,7 +191,7 @@ impl Bench {
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
         };
-        let listeners = vec![Listener::new(socket(), Arc::new(Stack::plain()))];
+        let listeners = vec![Listener::new(socket(), Arc::new(stack))];
         let id = ShardId::new(0);
         let reactor = Reactor::new(
             id,
