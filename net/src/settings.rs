@@ -12,6 +12,8 @@
 //! Not here: where values come from (`cli.rs`, `config.rs`).
 
 pub mod auth;
+#[cfg(test)]
+mod bounds;
 mod limits;
 pub mod listen;
 #[cfg(test)]

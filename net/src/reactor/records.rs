@@ -22,18 +22,20 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 /// client, which may do so as often as it likes.
 fn log(shard: usize, record: &Record) {
     let (reason, count) = (record.loss.name(), record.count);
-    let client = &*record.client;
+    // What is not known has no field.
+    let client = Some(&*record.client).filter(|client| !client.is_empty());
     let topic = String::from_utf8_lossy(&record.topic);
+    let topic = Some(&*topic).filter(|topic| !topic.is_empty());
     match record.loss {
         Loss::Dropped(_) => warn!(
             target: "ringmq::dropped",
-            reason, client, topic = &*topic, count, shard, "messages dropped"
+            reason, client, topic, count, shard, "messages dropped"
         ),
         Loss::Refused(refusal) => {
             let peer = record.peer.map(|peer| peer.to_string());
             info!(
                 target: "ringmq::refused",
-                reason, client, topic = &*topic, peer, count, shard, "{}", refusal.text()
+                reason, client, topic, peer, count, shard, "{}", refusal.text()
             );
         }
     }
