@@ -272,7 +272,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let generation = self.shared.terms_generation.load(Ordering::Acquire);
         if generation != self.terms_seen {
             self.terms_seen = generation;
-            self.rechecks = self.slots.live();
+            let mut live = self.slots.live();
+            live.retain(|conn| self.slots.get(*conn).is_some_and(|s| s.transport.is_some()));
+            self.rechecks = live;
         }
         for _ in 0..RECHECKS_MAX {
             let Some(conn) = self.rechecks.pop() else {

@@ -121,7 +121,9 @@ impl Stack {
 
     /// Replaces the terms of TLS, for connections to come.
     pub(crate) fn replace_terms(&self, terms: TlsTerms) {
-        if let Some(listener) = &self.tls {
+        if let Some(listener) = &self.tls
+            && !listener.terms().is_like(&terms)
+        {
             listener.0.store(Arc::new(terms));
         }
     }

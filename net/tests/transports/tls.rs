@@ -97,7 +97,8 @@ fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
 #[test]
 fn a_client_that_comes_again_resumes_its_session() {
     let authority = Authority::new();
-    let broker = start(vec![with_tls(authority.mutual_files())]);
+    let listen = vec![with_tls(authority.mutual_files())];
+    let broker = start(listen.clone());
     let own = authority.client("dev-1", 1);
     for version in [&TLS12, &TLS13] {
         let config = authority.client_config(Some(&own), &[version]);
@@ -114,9 +115,19 @@ fn a_client_that_comes_again_resumes_its_session() {
         ];
         assert_eq!(kinds, expected, "{version:?}");
     }
+    // A reload that changes nothing here ends no session, and checks the clients all the same.
+    let config = authority.client_config(Some(&own), &[&TLS13]);
+    Client::open(tls(address(&broker, 0), &config), "before").ping();
+    broker.publish_tls(Broker::load_tls(&listen).unwrap());
+    let mut after = Client::open(tls(address(&broker, 0), &config), "after");
+    after.ping();
+    assert_eq!(
+        after.stream.conn.handshake_kind(),
+        Some(HandshakeKind::Resumed)
+    );
     let counts = broker.counts();
-    assert_eq!(counts.iter().map(|c| c.tls_handshakes).sum::<u64>(), 6);
-    assert_eq!(counts.iter().map(|c| c.tls_resumed).sum::<u64>(), 4);
+    assert_eq!(counts.iter().map(|c| c.tls_handshakes).sum::<u64>(), 8);
+    assert_eq!(counts.iter().map(|c| c.tls_resumed).sum::<u64>(), 5);
     stop(broker);
 }
 

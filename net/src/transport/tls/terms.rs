@@ -5,6 +5,7 @@
 //! an error that names it, never less security than asked for.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,11 +72,15 @@ pub struct TlsTerms {
     /// Judges client certificates, in a handshake and again when the terms have changed.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) identity: Identity,
+    /// Of the rules and of what the files held.
+    fingerprint: u64,
 }
 
 impl TlsTerms {
     /// Reads the files. `protocols` are those of ALPN.
     pub fn load(files: &TlsFiles, protocols: &[&[u8]]) -> Result<TlsTerms, TlsProblem> {
+        // First: what changes between two looks at a file is noticed at the next reload.
+        let fingerprint = fingerprint(files)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates = Certificates::load(files, &provider)?;
         let verifier = load_verifier(files, &provider)?;
@@ -112,7 +117,13 @@ impl TlsTerms {
             config: Arc::new(config),
             verifier,
             identity: files.identity,
+            fingerprint,
         })
+    }
+
+    /// Made of the same rules and files: there is nothing to replace, and sessions may be resumed.
+    pub(crate) fn is_like(&self, other: &TlsTerms) -> bool {
+        self.fingerprint == other.fingerprint
     }
 
     /// Whether clients with these certificates would be let in.
@@ -256,6 +267,22 @@ fn load_verifier(
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
     read_pem(file, "a certificate")
+}
+
+fn fingerprint(files: &TlsFiles) -> Result<u64, TlsProblem> {
+    // Of this process, and not against anybody: whoever may write these files needs no collision.
+    let mut hasher = DefaultHasher::new();
+    format!("{files:?}").hash(&mut hasher);
+    let lists = [
+        &files.certificates,
+        &files.keys,
+        &files.client_cas,
+        &files.client_crls,
+    ];
+    for file in lists.into_iter().flatten() {
+        read(file)?.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 /// Every item of its kind; at least one.
