@@ -6,13 +6,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_core::rate::Pace;
 use ringmq_core::time::Instant;
 use rustix::fs::unlink;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{
-    set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
+    set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_socket_reuseport,
+    set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay, set_tcp_user_timeout,
 };
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, ipproto,
@@ -121,13 +123,26 @@ fn open_tcp(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAd
     let sockets = (0..count).map(|_| {
         let socket = socket(address)?;
         set_socket_reuseport(&socket, count > 1)?;
-        // Accepted sockets inherit it, which saves a call for each.
+        // Accepted sockets inherit all of these, which saves calls for each.
         set_tcp_nodelay(&socket, true)?;
+        notice_dead_peers(&socket)?;
         bind(&socket, &local)?;
         listen(&socket, BACKLOG)?;
         Ok(socket)
     });
     Ok((sockets.collect::<Result<_, Errno>>()?, local))
+}
+
+/// A peer that is gone without a word is found out about by MQTT's keep alive, if the client asked for
+/// one. For the others, and for data that nobody acknowledges, the kernel gives up after a while.
+fn notice_dead_peers(socket: &OwnedFd) -> Result<(), Errno> {
+    set_socket_keepalive(socket, true)?;
+    set_tcp_keepidle(socket, SILENCE)?;
+    set_tcp_keepintvl(socket, PROBE_INTERVAL)?;
+    set_tcp_keepcnt(socket, PROBES)?;
+    // Less than all probes take would make one lost probe the end.
+    let patience = SILENCE + PROBE_INTERVAL * PROBES;
+    set_tcp_user_timeout(socket, patience.as_millis() as u32)
 }
 
 fn socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
@@ -150,6 +165,13 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     getsockname(socket).ok()?.try_into().ok()
 }
 
+/// Silence after which the kernel asks whether the peer is there. Clients with a usual keep alive say
+/// something before.
+const SILENCE: Duration = Duration::from_secs(120);
+/// Between two such questions without an answer.
+const PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// Questions without an answer that end a connection.
+const PROBES: u32 = 4;
 /// Connections that wait for an accept; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -172,6 +194,18 @@ mod tests {
     fn a_port_that_another_broker_shares_among_its_shards_is_in_use() {
         let (_sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         assert_eq!(open_tcp(local, 2).unwrap_err(), Errno::ADDRINUSE);
+    }
+
+    // Fault T12.
+    #[test]
+    fn accepted_connections_notice_that_their_peer_is_gone() {
+        use rustix::net::sockopt::{socket_keepalive, tcp_keepidle, tcp_nodelay, tcp_user_timeout};
+        let (sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let _client = std::net::TcpStream::connect(local).unwrap();
+        let accepted = rustix::net::accept(&sockets[0]).unwrap();
+        assert!(socket_keepalive(&accepted).unwrap() && tcp_nodelay(&accepted).unwrap());
+        assert_eq!(tcp_keepidle(&accepted).unwrap(), SILENCE);
+        assert_eq!(tcp_user_timeout(&accepted).unwrap(), 200_000);
     }
 
     #[test]
