@@ -1,4 +1,4 @@
-//! From settings to who may connect: reads the files of users.
+//! From settings to who may connect and do what: reads the files of users and rules.
 //!
 //! All problems of all files are found at once, and nothing half-read is ever used.
 
@@ -6,12 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringmq::auth::{Authenticator, Authenticators, PasswordFile};
-use ringmq_core::auth::{Access, PasswordFault, Passwords, ScramCredential, ScramUsers};
+use ringmq_core::auth::{
+    Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
+};
 
 use crate::config::{Place, Problem};
 use crate::files::{self, What};
+use crate::rules;
 use crate::settings::Settings;
-use crate::settings::auth::AuthSettings;
+use crate::settings::auth::{AccessDefault, AuthSettings};
 
 /// What the broker is told of users.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub fn load(
     let mut problems = Vec::new();
     let passwords = read_passwords(settings, &mut problems);
     let scram = read_scram(settings, &mut problems);
+    let acl = read_rules(settings, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -45,7 +49,7 @@ pub fn load(
         asks_shell: !authenticators.is_empty(),
         passwords,
         scram: Arc::new(scram),
-        acl: None,
+        acl: acl.map(Arc::new),
     };
     Ok(Loaded {
         access,
@@ -56,6 +60,57 @@ pub fn load(
 /// Whether the files could be used.
 pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
     load(&settings.auth, settings.allow_anonymous, [0; 32]).map(|_| ())
+}
+
+/// `None`: everything is allowed.
+fn read_rules(settings: &AuthSettings, problems: &mut Vec<Problem>) -> Option<Acl> {
+    let is_open = match settings.default {
+        AccessDefault::Allow => true,
+        AccessDefault::Auto => !settings.is_on(),
+        AccessDefault::Deny => false,
+    };
+    if !settings.has_rules() && is_open {
+        return None;
+    }
+    let mut acl = Acl::new(settings.default == AccessDefault::Allow);
+    for path in &settings.acl_files {
+        let text = match files::read(path, What::AclFile) {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        if let Err(error) = read_acl_file(&text, &mut acl) {
+            let (place, subject) = match error.line {
+                0 => (Place::File(path.display().to_string()), "the file"),
+                line => (line_of(path, line), "the line"),
+            };
+            problems.push(Problem {
+                place,
+                subject: subject.to_owned(),
+                what: error.fault.to_string(),
+                fix: acl_fix(error.fault).to_owned(),
+            });
+        }
+    }
+    for path in &settings.rules_files {
+        match files::read(path, What::RulesFile) {
+            Ok(text) => rules::read(path, &text, &mut acl, problems),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Some(acl)
+}
+
+fn acl_fix(fault: AclFault) -> &'static str {
+    match fault {
+        AclFault::Empty => "write rules, such as `topic read news/#`, or name no file",
+        AclFault::Keyword | AclFault::NoUser | AclFault::Access | AclFault::Topic(_) => {
+            "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the same \
+             with %u and %c in it"
+        }
+    }
 }
 
 fn read_passwords(settings: &AuthSettings, problems: &mut Vec<Problem>) -> Passwords {

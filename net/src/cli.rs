@@ -131,7 +131,7 @@ pub fn help() -> String {
          \x20         Serve everybody on the network, without passwords\n\
          \x20 ringmq --listen mqtts://127.0.0.1:8883 --certificate server.pem --key server.key\n\
          \x20         Serve this machine by TLS\n\
-         \x20 ringmq passwd --create passwords alice && ringmq --password-file passwords\n\
+         \x20 ringmq --password-file passwords --acl-file rules\n\
          \x20         Let those in who have a password; `ringmq passwd --help` says more\n\
          \x20 ringmq --print-config > ringmq.toml\n\
          \x20         Write a file to start from\n\n\

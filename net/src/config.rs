@@ -17,6 +17,7 @@ use listeners::Table;
 
 use crate::cli::{CommandLine, wrap};
 use crate::files::{self, What};
+use crate::settings::auth::AccessDefault;
 use crate::settings::value::{self, Complaint, Items, Kind, Value};
 use crate::settings::{self, SECTIONS, Setting, Settings, TABLE};
 
@@ -264,6 +265,18 @@ impl Configuration {
             );
             let fix = "lower connect_size_max or raise packet_size_max";
             complain("connect-size-max", Complaint::new(what, fix));
+        }
+        let auth = &settings.auth;
+        if auth.is_on() && !auth.has_rules() && auth.default == AccessDefault::Auto {
+            let flag = match auth.password_files.is_empty() {
+                true => "scram-file",
+                false => "password-file",
+            };
+            let what = "lets users in, and no rule says what they may do: they could do nothing";
+            let fix = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file \
+                       under [auth]; or let them do everything: --access-default allow, or \
+                       default = \"allow\" under [auth]";
+            complain(flag, Complaint::new(what, fix));
         }
         problems.extend(self.check_listeners());
         problems

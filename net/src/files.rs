@@ -14,6 +14,10 @@ pub enum What {
     PasswordFile,
     /// Users and their credentials.
     ScramFile,
+    /// Rules, as of Mosquitto.
+    AclFile,
+    /// Rules in TOML.
+    RulesFile,
 }
 
 impl What {
@@ -22,6 +26,8 @@ impl What {
             What::Configuration => "the configuration file",
             What::PasswordFile => "the password file",
             What::ScramFile => "the file of SCRAM users",
+            What::AclFile => "the ACL file",
+            What::RulesFile => "the file of rules",
         }
     }
 
@@ -30,7 +36,7 @@ impl What {
         match self {
             What::Configuration => 1 << 20,
             // Some million users.
-            What::PasswordFile | What::ScramFile => 1 << 30,
+            What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => 1 << 30,
         }
     }
 
@@ -41,6 +47,7 @@ impl What {
                 "check the path; `ringmq --print-config > FILE` writes one".to_owned()
             }
             What::PasswordFile => format!("make it: `ringmq passwd --create {path} USER`"),
+            What::AclFile | What::RulesFile => format!("check the path {path}"),
             What::ScramFile => format!("make it: `ringmq passwd --scram --create {path} USER`"),
         }
     }
@@ -63,7 +70,7 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
                     "give the user of the broker access: chmod a+r {}",
                     path.display()
                 ),
-                What::PasswordFile | What::ScramFile => format!(
+                What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => format!(
                     "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
                     path.display()
                 ),
@@ -78,7 +85,9 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
     if metadata.is_dir() {
         let fix = match what {
             What::Configuration => "name a file in it: --config DIRECTORY/ringmq.toml",
-            What::PasswordFile | What::ScramFile => "name a file in it",
+            What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => {
+                "name a file in it"
+            }
         };
         return Err(problem("is a directory".to_owned(), fix.to_owned()));
     }

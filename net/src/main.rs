@@ -16,6 +16,7 @@ mod log;
 mod passwd;
 mod probe;
 mod reload;
+mod rules;
 mod settings;
 mod start;
 

@@ -149,7 +149,7 @@ impl Setting {
     /// A running broker does not take a new value on.
     pub fn needs_restart(&self) -> bool {
         let is_reloaded = match self.section {
-            "auth" => self.kind == Kind::List(Items::Paths),
+            "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
             "tls" => true,
             _ => self.flag == "allow-anonymous",
         };
@@ -168,7 +168,7 @@ impl Setting {
 /// The sections of the file, in order, each with what it is about.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("network", "Where clients connect"),
-    ("auth", "Who may connect"),
+    ("auth", "Who may connect, and what clients may do"),
     ("tls", "TLS, for addresses with mqtts:// or wss://"),
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
@@ -273,6 +273,33 @@ const BASE: &[Setting] = &[
         "Users who may log in by SCRAM-SHA-256, the authentication method of MQTT 5.0 by which no \
          password crosses the network; `ringmq passwd --scram` writes such a file."
     ),
+    files!(
+        "auth",
+        "acl_file",
+        "acl-file",
+        auth.acl_files,
+        "Rules for topics, as Mosquitto has them: who may publish and receive what."
+    ),
+    files!(
+        "auth",
+        "rules_file",
+        "rules-file",
+        auth.rules_files,
+        "Rules for topics in TOML, with roles."
+    ),
+    Setting {
+        section: "auth",
+        key: "default",
+        flag: "access-default",
+        kind: Kind::Choice(auth::DEFAULTS),
+        auto: None,
+        help: "What no rule speaks of: deny or allow it. With auto it is denied as soon as there are \
+               users or rules.",
+        get: |settings| Value::Text(settings.auth.default.word().to_owned()),
+        set: |settings, value| {
+            settings.auth.default = auth::AccessDefault::named(&value.text());
+        },
+    },
     Setting {
         section: "auth",
         key: "threads",
@@ -635,6 +662,9 @@ mod tests {
                 AuthSettings {
                     password_files: _,
                     scram_files: _,
+                    acl_files: _,
+                    rules_files: _,
+                    default: _,
                     service:
                         AuthServiceConfig {
                             threads: _,
@@ -705,7 +735,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 30 + 39);
+        assert_eq!(TABLE.len(), 33 + 39);
     }
 
     #[test]
