@@ -1,5 +1,5 @@
 //! Waiting: the network is healed, nobody comes back, time passes, and every will that is due has to
-//! be there.
+//! be there (threat 44).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Takeover storms: a client connects again and again, without waiting for an answer.
+//! Takeover storms: a client connects again and again, without waiting for an answer (threat 47).
 //!
 //! Which of the CONNECTs the broker sees last is open: an old one may take the session from the
 //! connection that the client uses. The client then has to come back.

@@ -21,6 +21,7 @@ pub enum Role {
 pub struct Client {
     role: Role,
     pub socket: SocketId,
+    pub is_online: bool,
     /// Bytes of the socket that were cut into packets.
     collected: usize,
     /// Packets on their way to the broker.
@@ -51,6 +52,7 @@ impl Client {
         let mut client = Client {
             role,
             socket: 0,
+            is_online: false,
             collected: 0,
             outgoing: VecDeque::new(),
             incoming: VecDeque::new(),
@@ -63,10 +65,15 @@ impl Client {
         client
     }
 
-    /// After a loss: resumes, and sends again what is open [MQTT-4.4.0-1].
-    pub fn reconnect(&mut self, world: &mut World) {
+    /// The connection is gone, with what is on its way.
+    pub fn lose(&mut self) {
+        self.is_online = false;
         self.outgoing.clear();
         self.incoming.clear();
+    }
+
+    /// After a loss: resumes, and sends again what is open [MQTT-4.4.0-1].
+    pub fn reconnect(&mut self, world: &mut World) {
         self.open_connection(world, true);
         for open in self.open.clone() {
             self.outgoing.push_back(match open.is_released {
@@ -78,6 +85,7 @@ impl Client {
 
     fn open_connection(&mut self, world: &mut World, session_present: bool) {
         self.socket = world.open();
+        self.is_online = true;
         self.collected = 0;
         let connect = Connect {
             version: Version::V5,

@@ -1,7 +1,8 @@
 //! QoS 1 and QoS 2, explored exhaustively for small cases.
 //!
 //! One publisher and one subscriber with durable sessions, a few messages, and a network that may
-//! lose either connection between any two packets, with everything that is on its way. Every order
+//! lose either connection between any two packets, with everything that is on its way. A client
+//! comes back at any later moment, or takes its session over before the loss is noticed. Every order
 //! of the packets and every place of the losses is tried: a state (of the shards, of both clients
 //! and of what is on its way) is expanded once, by playing the steps that lead to it again.
 //!
@@ -33,8 +34,12 @@ enum Step {
     ToBroker(Role),
     /// The oldest packet from the broker arrives at a client.
     ToClient(Role),
-    /// A connection is lost with all that is on its way, and made again.
+    /// A connection is lost with all that is on its way.
     Lose(Role),
+    /// A client that has none connects again.
+    Return(Role),
+    /// A client connects anew while the broker still has its connection: what is on its way is lost.
+    TakeOver(Role),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,12 +82,22 @@ impl Play {
         }
     }
 
+    fn is_online(&self, role: Role) -> bool {
+        match role {
+            Role::Publisher => self.publisher.is_online,
+            Role::Subscriber => self.subscriber.is_online,
+        }
+    }
+
     fn steps(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.publisher.published < self.case.messages {
+        if self.publisher.is_online && self.publisher.published < self.case.messages {
             steps.push(Step::Publish);
         }
         for role in ROLES {
+            if !self.client(role).is_online {
+                steps.push(Step::Return(role));
+            }
             if !self.client(role).outgoing.is_empty() {
                 steps.push(Step::ToBroker(role));
             }
@@ -92,7 +107,9 @@ impl Play {
         }
         // Where nothing is on its way any more a loss changes nothing that was not tried.
         if !steps.is_empty() && self.losses < self.case.losses_max {
-            steps.extend(ROLES.map(Step::Lose));
+            for role in ROLES.into_iter().filter(|&role| self.is_online(role)) {
+                steps.extend([Step::Lose(role), Step::TakeOver(role)]);
+            }
         }
         steps
     }
@@ -110,12 +127,14 @@ impl Play {
                 publisher.publish(qos);
                 return;
             }
-            Step::ToBroker(Role::Publisher)
-            | Step::ToClient(Role::Publisher)
-            | Step::Lose(Role::Publisher) => publisher,
-            Step::ToBroker(Role::Subscriber)
-            | Step::ToClient(Role::Subscriber)
-            | Step::Lose(Role::Subscriber) => subscriber,
+            Step::ToBroker(role)
+            | Step::ToClient(role)
+            | Step::Lose(role)
+            | Step::Return(role)
+            | Step::TakeOver(role) => match role {
+                Role::Publisher => publisher,
+                Role::Subscriber => subscriber,
+            },
         };
         match step {
             Step::Publish => unreachable!("taken above"),
@@ -126,6 +145,12 @@ impl Play {
             Step::ToClient(_) => client.receive(),
             Step::Lose(_) => {
                 world.cut(client.socket, CloseCause::Failed(104));
+                client.lose();
+                self.losses += 1;
+            }
+            Step::Return(_) => client.reconnect(world),
+            Step::TakeOver(_) => {
+                client.lose();
                 client.reconnect(world);
                 self.losses += 1;
             }
@@ -180,8 +205,11 @@ impl Play {
 
 /// Both clients' networks take over what the broker has sent.
 fn publisher_and_subscriber_see(publisher: &mut Client, subscriber: &mut Client, world: &World) {
-    publisher.collect(world);
-    subscriber.collect(world);
+    for client in [publisher, subscriber] {
+        if client.is_online {
+            client.collect(world);
+        }
+    }
 }
 
 fn replay(case: Case, path: &[Step]) -> Play {
