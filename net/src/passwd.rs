@@ -416,6 +416,7 @@ mod tests {
             "does not exist"
         );
         passwd(&format!("{fast} -c {file} alice one")).unwrap();
+        // Threat 92: nobody else reads it.
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(
             passwd(&format!("{fast} -c {file} bob two")).unwrap_err(),

@@ -1,4 +1,4 @@
-//! Clients that say anything, valid and broken, to a broker of one to three shards: nothing panics,
+//! Clients that say anything, valid and broken (threat 43), to a broker of one to three shards: nothing panics,
 //! every answer is a packet that a server may send in the client's version, and when all have gone
 //! and every session has expired the shards hold nothing but retained messages.
 //!

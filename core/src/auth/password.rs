@@ -473,6 +473,7 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
 
     #[test]
     fn a_line_that_is_not_right_makes_the_file_wrong() {
+        // Threat 83: no broken line becomes a user without a password.
         let good = Password::new(Method::Pbkdf2 { rounds: 1 }, b"secret", &[1; 12]).to_string();
         for (text, line, fault) in [
             ("", 0, PasswordFault::Empty),
