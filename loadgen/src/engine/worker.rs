@@ -189,6 +189,9 @@ impl Worker {
             let _ = self.events.send(Event::Fatal(why));
         }
         if !fleet.sys.is_empty() {
+            // Our counters of the same moment stand beside them.
+            self.shown_at = now;
+            fleet.show(now);
             let _ = self.events.send(Event::Sys(std::mem::take(&mut fleet.sys)));
         }
         let stage = self.shared.stage();

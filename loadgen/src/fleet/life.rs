@@ -292,7 +292,8 @@ impl Fleet {
         if !keeps_session {
             if let Some(reader) = &mut client.reader {
                 reader.receipts.clear();
-                if let Some(own) = reader.own {
+                // Whom we send away at the end was there for all that was sent.
+                if let (Some(own), true) = (reader.own, self.stage < Stage::End) {
                     self.ledger.set_gone(own, true);
                 }
             }
