@@ -1,4 +1,5 @@
 //! Against a broker that does wrong on purpose: the report names each fault, and counts it exactly.
+#![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
 
 mod common;
 
