@@ -4,7 +4,7 @@
 
 use hashbrown::HashTable;
 
-use super::Session;
+use super::{Link, Session};
 use crate::home::Home;
 use crate::ids::SessionId;
 
@@ -118,6 +118,15 @@ impl Sessions {
             return None;
         }
         slot.session.as_deref_mut()
+    }
+
+    /// The connection of a session that the caller knows to be connected.
+    pub fn link_mut(&mut self, id: SessionId) -> &mut Link {
+        self.get_mut(id)
+            .expect("the caller knows a live session")
+            .link
+            .as_mut()
+            .expect("the caller knows a connected session")
     }
 
     /// How many there are.

@@ -200,10 +200,7 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.drop(reason);
-        let session = self.sessions.get(to);
-        let client = session.map_or("", |session| &*session.client_id);
-        let subject = Subject::of(client, topic);
-        self.records.note(now, Loss::Dropped(reason), subject, out);
+        self.sample(now, to, Loss::Dropped(reason), topic, out);
     }
 
     /// Counts what a client wanted and did not get, and samples it.
@@ -216,10 +213,15 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.refuse(refusal);
-        let session = self.sessions.get(id);
+        self.sample(now, id, Loss::Refused(refusal), topic, out);
+    }
+
+    /// Samples what became of a message, with the name of the client.
+    fn sample(&mut self, now: Instant, of: SessionId, loss: Loss, topic: &[u8], out: &mut Outbox) {
+        let session = self.sessions.get(of);
         let client = session.map_or("", |session| &*session.client_id);
-        let subject = Subject::of(client, topic);
-        self.records.note(now, Loss::Refused(refusal), subject, out);
+        self.records
+            .note(now, loss, Subject::of(client, topic), out);
     }
 
     /// Hands a message to every subscriber of this shard.

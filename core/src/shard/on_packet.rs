@@ -220,10 +220,7 @@ impl Shard {
 
     /// The link of a session that the caller knows to be connected.
     pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
-        self.session(id)
-            .link
-            .as_mut()
-            .expect("the caller knows a connected session")
+        self.dispatch.sessions.link_mut(id)
     }
 
     /// Appends what `encode` writes to the output of a connected session, with a Reason String if that
@@ -235,15 +232,7 @@ impl Shard {
         text: &str,
         encode: impl Fn(Option<&str>, &mut Vec<u8>),
     ) {
-        let session = self
-            .dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the caller knows a live session");
-        let link = session
-            .link
-            .as_mut()
-            .expect("the caller knows a connected session");
+        let link = self.dispatch.sessions.link_mut(id);
         self.dispatch.metrics.controls_sent += 1;
         link.write_reasoned(&mut self.dispatch.pool, out, text, encode);
     }
@@ -255,15 +244,7 @@ impl Shard {
         out: &mut Outbox,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        let session = self
-            .dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the caller knows a live session");
-        let link = session
-            .link
-            .as_mut()
-            .expect("the caller knows a connected session");
+        let link = self.dispatch.sessions.link_mut(id);
         self.dispatch.metrics.controls_sent += 1;
         link.write(&mut self.dispatch.pool, out, encode);
     }
