@@ -144,9 +144,14 @@ impl Mix {
     /// Many small questions, whose answers nobody takes: what waits for a client are mostly answers.
     fn be_chatty(&mut self) {
         self.payload_size_max = 40;
-        self.chunk_size_max = 50;
-        self.weights.ping = 300;
-        self.weights.stall = 6;
+        self.chunk_size_max = 8;
+        self.socket_size = 64;
+        self.steps_per_round = self.steps_per_round.max(2000);
+        self.weights.ping = 900;
+        self.weights.stall = 2;
+        if let Some(tight) = &mut self.bounds.tight {
+            tight.unsent_bytes_max = 16;
+        }
     }
 
     /// Bounds of the shards. Unless they are tight nothing is dropped, and every loss is a broken

@@ -569,7 +569,7 @@ impl Oracle {
         let key = (message.publisher, got.topic.clone(), message.qos, got.qos);
         let first = view.copies[&index].all == 1;
         // The first copy may have come too early for this subscriber, or expired: then it sees only
-        // the repetition.
+        // the repetition. Or it waits with a higher QoS, of a subscription that has gone since.
         let sure = |s: &Subscription| {
             let undisturbed = !s.renews && !s.renewed && s.unsure_from.is_none();
             let early = s.sure_from.is_some_and(|from| from <= message.begun);
@@ -581,7 +581,9 @@ impl Oracle {
             .any(|s| sure(s) && s.matches(client, message));
         let connected = view.link_open.is_some_and(|open| open <= message.begun);
         let offline = got.qos == QoS::AtMostOnce && !connected;
-        let missed = !subscribed || offline || message.expiry_s.is_some() || self.lossy;
+        let is_higher = |s: &Subscription| s.options.qos > got.qos && s.matches(client, message);
+        let waits = got.qos < message.qos && view.subscriptions.iter().any(is_higher);
+        let missed = !subscribed || offline || waits || message.expiry_s.is_some() || self.lossy;
         let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
         let any_order = repeated || self.stormy && message.is_will;
         let latest = view.latest.entry(key).or_insert(message.seq);
