@@ -68,7 +68,10 @@ impl Shard {
     ) {
         match version {
             Some(version) => {
-                let stranger = Stranger::unread(version);
+                let mut stranger = Stranger::unread(version);
+                // Of a version that nobody knows, the least that can be said is understood best.
+                let is_unknown = matches!(error, DecodeError::UnsupportedProtocolVersion { .. });
+                stranger.problem_information = !is_unknown;
                 self.refuse(now, conn, &stranger, error.into(), out);
             }
             None => {

@@ -194,8 +194,10 @@ def will_delay(place):
         will = {"topic": place.topic(f"w/{name}"), "payload": name.encode(), "qos": 1, "properties": packet}
         return place.client(name, will=will, expiry=60)
 
-    doomed("delayed", 1).cut()
-    doomed("back", 1).cut()
+    # Far longer than a busy machine takes for what has to happen before.
+    delay_s = 4
+    doomed("delayed", delay_s).cut()
+    doomed("back", delay_s).cut()
     place.client("back", clean=False, expiry=60)
     publisher = place.client("pub")
     publisher.publish_settled(place.topic("w/early"), MARKER)
@@ -203,7 +205,7 @@ def will_delay(place):
     message = watcher.receive(1, "delayed will")[0]
     check_equal(message.payload, b"delayed", "will after its delay")
     check_equal(message.properties.UserProperty, [("k", "v")], "user property of the will")
-    wait_past(1.5, "the delay of the will that a reconnect called off")
+    wait_past(delay_s + 0.5, "the delay of the will that a reconnect called off")
     publisher.publish_settled(place.topic("w/late"), MARKER)
     check_equal(watcher.receive_until(MARKER), [], "will despite a reconnect within its delay")
 
