@@ -65,6 +65,8 @@ pub struct Limits {
     pub retained_messages_max: u32,
     /// Bytes of the retained messages of one shard.
     pub retained_bytes_max: u64,
+    /// Retained messages that a shard prepares for one subscription at a time.
+    pub retained_page_max: u32,
     /// Sessions of one shard, connected or not.
     pub sessions_max: u32,
     /// User properties of a CONNECT, a will or a PUBLISH.
@@ -225,6 +227,7 @@ impl Default for Limits {
             payload_format_checked: false,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
+            retained_page_max: 256,
             sessions_max: 10_000_000,
             user_properties_max: 256,
             message_rate_max: 0,

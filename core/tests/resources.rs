@@ -193,3 +193,106 @@ fn retained_messages_are_bounded_by_bytes_and_the_present_ones_stay() {
     }
     cut_all(&mut world);
 }
+
+/// PUBLISH with RETAIN of `r/NNNNNN`, 14 bytes each.
+fn retain(world: &mut World, socket: SocketId, numbers: std::ops::Range<usize>, payload: &[u8]) {
+    let mut bytes = Vec::new();
+    for number in numbers {
+        bytes.extend([0x31, 10 + payload.len() as u8, 0, 8]);
+        bytes.extend(format!("r/{number:06}").as_bytes());
+        bytes.extend(payload);
+    }
+    world.send(socket, &bytes);
+}
+
+// (threat 42): a shard looks at a bounded number of topics in one go, and everything is served.
+#[test]
+fn a_subscription_to_everything_gets_a_hundred_thousand_retained_messages_in_pages() {
+    const COUNT: usize = 100_000;
+    let mut world = world(Limits::default());
+    let hog = connect(&mut world, "hog");
+    for start in (0..COUNT).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, b"xx");
+    }
+    let reader = connect(&mut world, "reader");
+    let before = world.deadlines_met;
+    world.send(reader, &[0x82, 6, 0, 1, 0, 1, b'#', 0]);
+    // 8,192 topics at most between two deadlines of a shard, of 50,000 on each.
+    assert!(world.deadlines_met - before >= 2 * (50_000 / 8192 - 1));
+    let got = &world.received(reader)[4 + 5..];
+    assert_eq!(got.len(), COUNT * 14);
+    let mut topics: Vec<&[u8]> = got.chunks(14).map(|packet| &packet[4..12]).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    assert_eq!(topics.len(), COUNT, "each of them once");
+    for start in (0..COUNT).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, b"");
+    }
+    cut_all(&mut world);
+}
+
+// (threat 42): who asks for everything and takes nothing is sent no more than it may pile up.
+#[test]
+fn clients_that_ask_for_everything_and_take_nothing_hold_a_page_each() {
+    let mut world = world(Limits {
+        unsent_bytes_max: 64 * 1024,
+        ..Limits::default()
+    });
+    let hog = connect(&mut world, "hog");
+    for start in (0..20_000).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, &[b'x'; 100]);
+    }
+    let mut stalled = Vec::new();
+    for index in 0..50 {
+        let socket = connect(&mut world, &format!("s{index}"));
+        world.stall(socket, true);
+        world.send(socket, &[0x82, 6, 0, 1, 0, 1, b'#', 0]);
+        stalled.push(socket);
+    }
+    let unsent = sum(&world, |gauges| gauges.unsent_bytes);
+    assert!(unsent <= 50 * (64 * 1024 + 112 + 5), "{unsent}");
+    let cursors = sum(&world, |gauges| gauges.cursors as u64);
+    assert_eq!(cursors, 100, "one place in each store for each of them");
+    // One goes on, and gets all of it; the others leave, and nothing of them stays.
+    world.stall(stalled[0], false);
+    assert_eq!(world.received(stalled[0]).len() - 4 - 5, 20_000 * 112);
+    for &socket in &stalled {
+        world.cut(socket, CloseCause::PeerClosed);
+    }
+    assert_eq!(sum(&world, |gauges| gauges.cursors as u64), 0);
+    for start in (0..20_000).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, b"");
+    }
+    cut_all(&mut world);
+}
+
+// (threat 42): filters of one client have a bound, and those above it are refused one by one.
+#[test]
+fn a_client_has_so_many_subscriptions_and_no_more() {
+    let mut world = world(Limits::default());
+    let hog = connect(&mut world, "hog");
+    for packet in 0..100_u32 {
+        // 1,000 filters `f/NNNNNN/+` of 10 bytes.
+        let mut body = vec![0, 1];
+        for number in 0..1000 {
+            body.extend([0, 10]);
+            body.extend(format!("f/{:06}/+", packet * 1000 + number).as_bytes());
+            body.push(0);
+        }
+        let mut bytes = vec![
+            0x82,
+            (body.len() % 128) as u8 | 0x80,
+            (body.len() / 128) as u8,
+        ];
+        bytes.extend(body);
+        world.send(hog, &bytes);
+    }
+    assert_eq!(sum(&world, |gauges| gauges.subscriptions as u64), 10_000);
+    let refused: u64 = world
+        .metrics()
+        .map(|m| m.refused.0.iter().sum::<u64>())
+        .sum();
+    assert_eq!(refused, 90_000);
+    assert!(!world.is_closed(hog));
+    cut_all(&mut world);
+}

@@ -720,6 +720,7 @@ mod tests {
             payload_format_checked: _,
             retained_messages_max: _,
             retained_bytes_max: _,
+            retained_page_max: _,
             sessions_max: _,
             user_properties_max: _,
             message_rate_max: _,
@@ -735,7 +736,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 33 + 39);
+        assert_eq!(TABLE.len(), 33 + 40);
     }
 
     #[test]

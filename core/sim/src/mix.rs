@@ -46,6 +46,8 @@ pub struct Mix {
     /// Publishes and subscriptions to topics of groups.
     pub shared_percent: u64,
     pub share_strategy: ShareStrategy,
+    /// Retained messages that are fetched at a time.
+    pub retained_page_max: u32,
     /// Largest piece in which bytes travel.
     pub chunk_size_max: usize,
     pub socket_size: usize,
@@ -134,11 +136,30 @@ impl Mix {
             weights: Weights::draw(rng),
             shared_percent: *rng.pick(&[0, 0, 30, 80]),
             share_strategy: *rng.pick(&ShareStrategy::ALL),
+            retained_page_max: *rng.pick(&[1, 1, 2, 256]),
         };
         if mix.bounds.tight.is_some() && rng.one_in(2) {
             mix.be_chatty();
+        } else if rng.one_in(8) {
+            mix.be_retentive();
         }
         mix
+    }
+
+    /// Many retained values, which many subscriptions ask for while they change: a page at a time.
+    fn be_retentive(&mut self) {
+        self.topics = 8;
+        self.shards = self.shards.max(2);
+        self.retained_percent = 95;
+        self.wildcard_percent = 60;
+        self.shared_percent = 0;
+        // A client deletes all of its values at once.
+        self.bounds.receive_maximum = 1024;
+        self.retained_page_max = 1;
+        self.payload_size_max = 40;
+        self.weights.subscribe = 60;
+        self.weights.unsubscribe = 40;
+        self.weights.publish = 80;
     }
 
     /// Many small questions, whose answers nobody takes: what waits for a client are mostly answers.
@@ -173,6 +194,7 @@ impl Mix {
             queued_messages_max: tight.queued_messages_max,
             queued_bytes_max: 256 * 1024 * 1024,
             share_strategy: self.share_strategy,
+            retained_page_max: self.retained_page_max,
             ..Limits::default()
         }
     }

@@ -3,7 +3,8 @@
 //! The publisher's shard, the shard that owns the retained copy (the topic's home) and the
 //! subscribers' shards talk through inboxes and share one word of interest bits. Every effect that
 //! another shard can see is one micro-step; a seeded scheduler interleaves the micro-steps of all
-//! shards freely. One topic, one publisher, values 1, 2, 3, …
+//! shards freely. One topic, one publisher, values 1, 2, 3, … The snapshot comes in one page or more, and
+//! the topic stands on one of them.
 //!
 //! Promises, for every subscriber:
 //! - the values it sees grow strictly: no duplicate, no old value after a later one;
@@ -40,6 +41,12 @@ struct Rules {
     /// A live value that comes before the barrier is passed may be older than the subscription: it
     /// does not void the answer, but asks for a second barrier, so that the answer is no older.
     second_barrier: bool,
+    /// No page shows what was stored after the first question.
+    of_first_question: bool,
+    /// What a live value has voided before the first page came is void on every page.
+    overlap_stays: bool,
+    /// What a live value has voided since is void until another barrier is passed.
+    barrier_between_pages: bool,
     flush: Flush,
 }
 
@@ -61,6 +68,9 @@ const ALL_RULES: Rules = Rules {
     bit_before_barrier: true,
     live_beats_snapshot: true,
     second_barrier: true,
+    of_first_question: true,
+    overlap_stays: true,
+    barrier_between_pages: true,
     flush: Flush::ByClass,
 };
 
@@ -113,6 +123,18 @@ fn without_any_one_rule_some_schedule_breaks_a_promise() {
             ..ALL_RULES
         },
         Rules {
+            of_first_question: false,
+            ..ALL_RULES
+        },
+        Rules {
+            overlap_stays: false,
+            ..ALL_RULES
+        },
+        Rules {
+            barrier_between_pages: false,
+            ..ALL_RULES
+        },
+        Rules {
             flush: Flush::ByTarget,
             ..ALL_RULES
         },
@@ -134,10 +156,20 @@ fn first_broken(rules: Rules, schedules: u64) -> Option<(u64, Broken)> {
 enum Msg {
     Forward(u32),
     Retain(u32),
-    Barrier { from: usize },
+    Barrier {
+        from: usize,
+    },
     BarrierAck,
-    Query { from: usize },
-    Reply(u32),
+    /// Asks for a page.
+    Query {
+        from: usize,
+        page: usize,
+    },
+    /// The value of the topic, if it stands on that page.
+    Reply {
+        page: usize,
+        value: u32,
+    },
 }
 
 impl Msg {
@@ -145,7 +177,7 @@ impl Msg {
         match self {
             Msg::Forward(_) => 0,
             Msg::Retain(_) => 1,
-            Msg::Barrier { .. } | Msg::BarrierAck | Msg::Query { .. } | Msg::Reply(_) => 2,
+            Msg::Barrier { .. } | Msg::BarrierAck | Msg::Query { .. } | Msg::Reply { .. } => 2,
         }
     }
 }
@@ -175,15 +207,37 @@ struct Shard {
     /// Posted and not yet flushed.
     posts: Vec<(usize, Msg)>,
     retained: u32,
+    /// Values stored so far, and how many there were when each shard asked first.
+    stored: u32,
+    asked_at: Vec<u32>,
     subscribed: bool,
     acks: usize,
     /// Barriers that are passed.
     barriers: usize,
     /// The last live value before the first barrier was passed.
     early: u32,
-    live_seen: bool,
-    gather_done: bool,
+    gather: Gather,
+    /// A live value came: before the first page, since the last barrier, before that one.
+    overlap: bool,
+    voided: bool,
+    clearing: bool,
+    /// What came and was not looked at; 0 for nothing.
+    backlog: u32,
     seen: Vec<u32>,
+}
+
+/// How far a subscriber is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Gather {
+    /// Not subscribed, or before the first question.
+    #[default]
+    Before,
+    Asked(usize),
+    /// This page is next.
+    Ready(usize),
+    /// As `Ready`, behind a barrier.
+    Clearing(usize),
+    Done,
 }
 
 struct World {
@@ -195,6 +249,9 @@ struct World {
     home: usize,
     published: u32,
     publishes: u32,
+    pages: usize,
+    /// The page that the topic stands on.
+    place: usize,
     subscribers: Vec<usize>,
     to_subscribe: Vec<usize>,
     /// Shards with an earlier subscriber, whose interest ends at some time.
@@ -210,11 +267,15 @@ impl World {
         let rings = if rules.one_inbox { 1 } else { count };
         let subscribers: Vec<usize> = (0..count).filter(|_| rng.one_in(2)).collect();
         let to_unsubscribe: Vec<usize> = (0..count).filter(|_| rng.one_in(2)).collect();
+        let pages = 1 + rng.index(3);
         World {
+            pages,
+            place: rng.index(pages),
             rules,
             shards: (0..count)
                 .map(|_| Shard {
                     rings: vec![VecDeque::new(); rings],
+                    asked_at: vec![0; count],
                     ..Shard::default()
                 })
                 .collect(),
@@ -273,6 +334,7 @@ impl World {
         {
             self.to_unsubscribe.swap_remove(index);
             self.shards[at].micro.push_back(Micro::ClearInterest);
+        } else if self.rng.one_in(3) && self.go_on(at) {
         } else {
             let count = self.shards[at].rings.len();
             let first = self.rng.index(count);
@@ -280,6 +342,55 @@ impl World {
                 ring: (first + step) % count,
             });
             self.shards[at].micro.extend(polls);
+        }
+    }
+
+    /// The client takes what is there, or the next page is asked for, or names are cleared. False if
+    /// there is nothing of that to do.
+    fn go_on(&mut self, at: usize) -> bool {
+        let clears_early = self.rng.one_in(4);
+        let shard = &mut self.shards[at];
+        let Gather::Ready(page) = shard.gather else {
+            // It may take while a barrier is passed, too.
+            let takes = matches!(shard.gather, Gather::Clearing(_)) && shard.backlog > 0;
+            if takes {
+                self.take(at);
+            }
+            return takes;
+        };
+        if shard.backlog > 0 && !(clears_early && shard.voided) {
+            self.take(at);
+            return true;
+        }
+        if page == self.pages && shard.backlog == 0 {
+            shard.gather = Gather::Done;
+            return true;
+        }
+        if shard.voided && self.rules.barrier_between_pages {
+            shard.clearing = std::mem::take(&mut shard.voided);
+            shard.gather = Gather::Clearing(page);
+            for to in 0..self.shards.len() {
+                self.do_next(at, Micro::Post(to, Msg::Barrier { from: at }));
+            }
+            return true;
+        }
+        shard.voided = false;
+        if shard.backlog > 0 {
+            shard.backlog = 0;
+            return true;
+        }
+        shard.gather = Gather::Asked(page);
+        self.do_next(at, Micro::Post(self.home, Msg::Query { from: at, page }));
+        true
+    }
+
+    fn take(&mut self, at: usize) {
+        let rules = self.rules;
+        let shard = &mut self.shards[at];
+        let value = std::mem::take(&mut shard.backlog);
+        let is_void = shard.overlap || shard.voided || shard.clearing;
+        if !(rules.live_beats_snapshot && is_void) && value != shard.early {
+            shard.seen.push(value);
         }
     }
 
@@ -306,7 +417,9 @@ impl World {
         if rules.barrier {
             micro.extend((0..count).map(|to| Micro::Post(to, Msg::Barrier { from: at })));
         } else {
-            micro.push_back(Micro::Post(home, Msg::Query { from: at }));
+            let query = Msg::Query { from: at, page: 0 };
+            micro.push_back(Micro::Post(home, query));
+            self.shards[at].gather = Gather::Asked(0);
         }
     }
 
@@ -365,27 +478,42 @@ impl World {
         match msg {
             Msg::Forward(value) => {
                 if shard.subscribed {
-                    if self.rules.second_barrier && shard.barriers == 0 {
-                        shard.early = value;
-                    } else {
-                        shard.live_seen |= !shard.gather_done;
+                    match shard.gather {
+                        _ if self.rules.second_barrier && shard.barriers == 0 => {
+                            shard.early = value;
+                        }
+                        Gather::Before | Gather::Asked(0) if self.rules.overlap_stays => {
+                            shard.overlap = true;
+                        }
+                        Gather::Before
+                        | Gather::Asked(_)
+                        | Gather::Ready(_)
+                        | Gather::Clearing(_) => shard.voided = true,
+                        Gather::Done => {}
                     }
                     shard.seen.push(value);
                 }
             }
-            Msg::Retain(value) => shard.retained = value,
+            Msg::Retain(value) => {
+                shard.retained = value;
+                shard.stored += 1;
+            }
             Msg::Barrier { from } => self.do_next(at, Micro::Post(from, Msg::BarrierAck)),
             Msg::BarrierAck => self.on_barrier_ack(at),
-            Msg::Query { from } => {
-                let reply = Msg::Reply(shard.retained);
-                self.do_next(at, Micro::Post(from, reply));
-            }
-            Msg::Reply(value) => {
-                let voided = self.rules.live_beats_snapshot && shard.live_seen;
-                if value != 0 && !voided && value != shard.early {
-                    shard.seen.push(value);
+            Msg::Query { from, page } => {
+                if page == 0 {
+                    shard.asked_at[from] = shard.stored;
                 }
-                shard.gather_done = true;
+                // The value that is there is the last one that was stored.
+                let is_later = shard.stored > shard.asked_at[from];
+                let shows = page == self.place && !(self.rules.of_first_question && is_later);
+                let value = if shows { shard.retained } else { 0 };
+                self.do_next(at, Micro::Post(from, Msg::Reply { page, value }));
+            }
+            Msg::Reply { page, value } => {
+                assert_eq!(shard.gather, Gather::Asked(page));
+                shard.backlog = value;
+                shard.gather = Gather::Ready(page + 1);
             }
         }
     }
@@ -397,6 +525,13 @@ impl World {
             return;
         }
         self.shards[at].acks = 0;
+        if let Gather::Clearing(page) = self.shards[at].gather {
+            let shard = &mut self.shards[at];
+            shard.clearing = false;
+            shard.backlog = 0; // It was void.
+            shard.gather = Gather::Ready(page);
+            return;
+        }
         self.shards[at].barriers += 1;
         if self.shards[at].early > 0 && self.shards[at].barriers == 1 {
             for to in 0..self.shards.len() {
@@ -404,7 +539,9 @@ impl World {
             }
             return;
         }
-        self.do_next(at, Micro::Post(self.home, Msg::Query { from: at }));
+        self.shards[at].gather = Gather::Asked(0);
+        let query = Msg::Query { from: at, page: 0 };
+        self.do_next(at, Micro::Post(self.home, query));
         if !self.rules.bit_before_barrier {
             self.do_next(at, Micro::SetInterest);
         }
@@ -416,7 +553,7 @@ impl World {
             && self
                 .subscribers
                 .iter()
-                .all(|&at| self.shards[at].gather_done)
+                .all(|&at| self.shards[at].gather == Gather::Done)
             && self.shards.iter().all(Shard::is_quiet)
     }
 

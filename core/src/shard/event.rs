@@ -124,7 +124,8 @@ pub enum CloseCause {
 }
 
 /// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds (or a
-/// second `Barrier`, once; a `Share`, within a bound of hops), so that draining the inboxes ends.
+/// second `Barrier`, once; a `Share`, within a bound of hops), so that draining the inboxes ends. The
+/// pages of retained messages are as many as there are, and a subscription has one question under way.
 #[derive(Clone, Debug)]
 pub enum ShardMsg {
     /// A publish that the receiving shard may have subscribers for.
@@ -152,8 +153,20 @@ pub enum ShardMsg {
     RetainedReply {
         /// As asked.
         gather: GatherId,
-        /// Matching retained messages of the answering shard.
+        /// Matching retained messages of the answering shard: the next page of them.
         messages: Vec<Arc<Message>>,
+        /// There are more to ask for.
+        more: bool,
+    },
+    /// Asks for the next page.
+    RetainedMore {
+        /// As in the question.
+        gather: GatherId,
+    },
+    /// No more pages are wanted.
+    RetainedStop {
+        /// As in the question.
+        gather: GatherId,
     },
     /// A message for one member of a shared subscription.
     Share(Share),
@@ -234,6 +247,8 @@ impl ShardMsg {
             | ShardMsg::BarrierAck { .. }
             | ShardMsg::RetainedQuery { .. }
             | ShardMsg::RetainedReply { .. }
+            | ShardMsg::RetainedMore { .. }
+            | ShardMsg::RetainedStop { .. }
             | ShardMsg::Join { .. }
             | ShardMsg::JoinAck { .. }
             | ShardMsg::Leave { .. }

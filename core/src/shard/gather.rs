@@ -10,16 +10,28 @@
 //!    answers when everything that it handled before is on its way), then asks the owners of the
 //!    topics. Its own shard needs no barrier: what it handled before is in its outbox already, in
 //!    an earlier class.
-//! 3. From the barrier until the snapshot is sent, a live retained message on a topic voids the
-//!    snapshot for that topic: every later one will be forwarded too.
+//! 3. A live retained message on a topic voids the snapshot for that topic: every later one will be
+//!    forwarded too.
 //! 4. A live message that comes before the barrier is passed may have been forwarded for an earlier
 //!    subscriber of this shard, and a later one not at all. It voids nothing; instead a second
 //!    barrier is passed, so that the snapshot holds that message or a later one.
 //! 5. Each shard has one inbox, so that causal order holds between sources.
 //!
+//! A snapshot comes in pages, each asked for when the client has taken the ones before, so that a client
+//! that takes nothing costs a page of each owner, and no owner looks at a million topics in one
+//! go. What an owner has stored by the first question belongs to the snapshot (`Cursor`); what it stores
+//! later is forwarded, and left out of the pages. So of live messages it has to be remembered:
+//!
+//! 6. up to the first page of every owner: the topic, to the end (`overlap`). The owner may have stored the
+//!    message before the question, and show it again.
+//! 7. later: the topic, until every shard has passed another barrier (`voided`, `clearing`). By then the
+//!    owner has the message in its inbox before the next question, and no page after that shows the
+//!    message that it replaces. No page is asked for while there are such topics: the barrier goes first.
+//!
 //! Invariants:
 //! - a gather is here exactly while it stands in the `gathers` of its session.
-//! - `backlog` holds nothing whose topic is in `voided` by the time it is sent.
+//! - `backlog` holds nothing that is stale by the time it is sent.
+//! - of a gather there is one barrier or one round of questions under way, not both.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,17 +40,19 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::event::GatherId;
-use crate::ids::{ClientKey, SessionId};
+use crate::ids::{ClientKey, SessionId, ShardId};
 use crate::message::Message;
 use crate::session::{Delivery, Grounds};
 use crate::time::Instant;
-use crate::topic::{SubscriptionOptions, TopicFilter};
+use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter};
 
 /// The gathers of one shard.
 #[derive(Debug, Default)]
 pub struct Gathers {
     running: HashMap<GatherId, Gather, FixedState>,
     next_id: u64,
+    /// Those that can go on with another page. Each stands here at most once.
+    hungry: Vec<GatherId>,
 }
 
 /// One subscription that is being given its retained messages.
@@ -55,20 +69,31 @@ pub struct Gather {
     /// The last live message on each topic from before the first barrier was passed: if the snapshot
     /// holds the same one, the client has it.
     early: HashMap<Box<[u8]>, Arc<Message>, FixedState>,
-    /// Topics on which a live message came since then.
-    voided: HashSet<Box<[u8]>, FixedState>,
-    /// The snapshot, as far as it is here and not sent.
+    /// Topics with a live message from then until the first page of every owner was here.
+    overlap: Topics,
+    /// Topics with a live message since the last barrier began.
+    voided: Topics,
+    /// Those from before it.
+    clearing: Topics,
+    /// Owners that have more.
+    open: ShardSet,
+    /// The pages that are here, as far as they are not sent.
     backlog: VecDeque<Arc<Message>>,
+    is_hungry: bool,
 }
+
+type Topics = HashSet<Box<[u8]>, FixedState>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Other shards have to answer the barrier.
     Barrier { missing: usize, again: bool },
-    /// Owners have to answer the question.
-    Query { missing: usize },
-    /// The whole snapshot is here.
-    Sending,
+    /// These owners have to answer the question, the first one or another.
+    Query { asked: ShardSet, is_first: bool },
+    /// Nothing is asked for.
+    Ready,
+    /// Other shards have to answer the barrier before another page.
+    Clearing { missing: usize },
 }
 
 impl Gathers {
@@ -93,8 +118,12 @@ impl Gathers {
                 again: false,
             },
             early: HashMap::default(),
-            voided: HashSet::default(),
+            overlap: Topics::default(),
+            voided: Topics::default(),
+            clearing: Topics::default(),
+            open: ShardSet::default(),
             backlog: VecDeque::new(),
+            is_hungry: false,
         };
         self.running.insert(id, gather);
         id
@@ -118,35 +147,83 @@ impl Gathers {
                 (*missing, *again) = (others, true);
                 Passed::Again
             }
-            Phase::Query { .. } | Phase::Sending => panic!("a barrier answer after the barrier"),
-        }
-    }
-
-    /// `owners` shards, this one perhaps among them, are being asked.
-    pub fn on_asked(&mut self, id: GatherId, owners: usize) {
-        let gather = self
-            .running
-            .get_mut(&id)
-            .expect("asked for a gather that runs");
-        gather.phase = Phase::Query { missing: owners };
-    }
-
-    /// A part of the snapshot. Gives the session to pump.
-    pub fn on_reply(&mut self, id: GatherId, messages: Vec<Arc<Message>>) -> Option<SessionId> {
-        let gather = self.running.get_mut(&id)?;
-        match &mut gather.phase {
-            Phase::Query { missing } => {
-                assert!(*missing > 0, "more replies than owners");
+            Phase::Clearing { missing } => {
+                assert!(*missing > 0, "more barrier answers than shards");
                 *missing -= 1;
-                if *missing == 0 {
-                    gather.phase = Phase::Sending;
+                if *missing > 0 {
+                    return Passed::NotYet;
                 }
+                gather.on_cleared();
+                Passed::Cleared(gather.session)
             }
-            Phase::Barrier { .. } | Phase::Sending => panic!("a reply without a question"),
+            Phase::Query { .. } | Phase::Ready => panic!("a barrier answer after the barrier"),
         }
+    }
+
+    /// These owners, this shard perhaps among them, are being asked for the first time.
+    pub fn on_asked(&mut self, id: GatherId, owners: ShardSet) {
+        let gather = self.running.get_mut(&id);
+        gather.expect("asked for a gather that runs").phase = Phase::Query {
+            asked: owners,
+            is_first: true,
+        };
+    }
+
+    /// A page of an owner. Gives the session to pump.
+    pub fn on_reply(
+        &mut self,
+        id: GatherId,
+        from: ShardId,
+        messages: Vec<Arc<Message>>,
+        more: bool,
+    ) -> Option<SessionId> {
+        let gather = self.running.get_mut(&id)?; // It may have ended meanwhile.
+        let Phase::Query { asked, is_first } = gather.phase else {
+            panic!("a page that nobody asked for");
+        };
+        assert!(
+            asked.contains(from),
+            "a page of an owner that was not asked"
+        );
+        let asked = asked.without(from);
+        if more {
+            gather.open = gather.open.with(from);
+        }
+        gather.phase = match asked.is_empty() {
+            true => Phase::Ready,
+            false => Phase::Query { asked, is_first },
+        };
         gather.backlog.extend(messages);
-        gather.prune();
         Some(gather.session)
+    }
+
+    /// Notes that a gather may go on, once.
+    fn note_hunger(&mut self, id: GatherId) {
+        if let Some(gather) = self.running.get_mut(&id)
+            && gather.wants_more()
+            && !std::mem::replace(&mut gather.is_hungry, true)
+        {
+            self.hungry.push(id);
+        }
+    }
+
+    /// Some gather can go on with another page.
+    pub fn is_hungry(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// The next gather that can go on, and what it takes; with `others` shards besides this one.
+    pub fn next_step(&mut self, others: usize) -> Option<(GatherId, Step)> {
+        while let Some(id) = self.hungry.pop() {
+            let Some(gather) = self.running.get_mut(&id) else {
+                continue;
+            };
+            gather.is_hungry = false;
+            if gather.wants_more() {
+                return Some((id, gather.go_on(others)));
+            }
+        }
+        None
     }
 
     /// A live retained message is on its way to the session of these gathers.
@@ -164,9 +241,15 @@ impl Gathers {
                 Phase::Barrier { again: false, .. } => {
                     gather.early.insert(topic.into(), message.clone());
                 }
-                Phase::Barrier { again: true, .. } | Phase::Query { .. } | Phase::Sending => {
-                    gather.void(topic);
+                Phase::Barrier { again: true, .. } | Phase::Query { is_first: true, .. } => {
+                    add_to(&mut gather.overlap, topic);
                 }
+                Phase::Query { .. } | Phase::Ready | Phase::Clearing { .. } => {
+                    add_to(&mut gather.voided, topic);
+                }
+            }
+            if gather.voided.len() > VOIDED_MAX {
+                self.note_hunger(*id);
             }
         }
     }
@@ -187,7 +270,10 @@ impl Gathers {
                 .expect("a session lists running gathers");
             match gather.next(now, has_room) {
                 Next::Send(delivery) => return Some(delivery),
-                Next::Wait => position += 1,
+                Next::Wait => {
+                    position += 1;
+                    self.note_hunger(id);
+                }
                 Next::Through => {
                     self.running.remove(&id);
                     gathers.remove(position);
@@ -221,8 +307,15 @@ impl Gathers {
         }
     }
 
-    /// Ends the gather of one filter of a session, or of all with `None`.
-    pub fn end(&mut self, gathers: &mut Vec<GatherId>, filter: Option<&TopicFilter>) {
+    /// Ends the gather of one filter of a session, or of all with `None`. Gives the owners that have to
+    /// hear of it.
+    #[must_use]
+    pub fn end(
+        &mut self,
+        gathers: &mut Vec<GatherId>,
+        filter: Option<&TopicFilter>,
+    ) -> Vec<(GatherId, ShardSet)> {
+        let mut ended = Vec::new();
         gathers.retain(|id| {
             let gather = self
                 .running
@@ -230,10 +323,15 @@ impl Gathers {
                 .expect("a session lists running gathers");
             let ends = filter.is_none_or(|f| *f == *gather.filter);
             if ends {
+                let owners = gather.owners();
                 self.running.remove(id);
+                if !owners.is_empty() {
+                    ended.push((*id, owners));
+                }
             }
             !ends
         });
+        ended
     }
 
     /// Gathers under way.
@@ -251,6 +349,17 @@ pub enum Passed {
     Again,
     /// All have: ask for what this filter matches.
     Ask(Arc<TopicFilter>),
+    /// All have, and a gather of this session may go on.
+    Cleared(SessionId),
+}
+
+/// How a gather goes on.
+#[derive(Debug)]
+pub enum Step {
+    /// By asking these owners for another page.
+    Ask(ShardSet),
+    /// By passing a barrier with every other shard.
+    Barrier,
 }
 
 enum Next {
@@ -260,24 +369,62 @@ enum Next {
 }
 
 impl Gather {
-    fn void(&mut self, topic: &[u8]) {
-        if !self.voided.contains(topic) {
-            self.voided.insert(topic.into());
-            if self.voided.len() > 2 * self.backlog.len() + VOIDED_SLACK {
-                self.prune();
-            }
+    /// Another page can be asked for, or there are so many names that they have to be cleared.
+    fn wants_more(&self) -> bool {
+        let is_taken = self.backlog.is_empty() && !self.open.is_empty();
+        self.phase == Phase::Ready && (is_taken || self.voided.len() > VOIDED_MAX)
+    }
+
+    fn go_on(&mut self, others: usize) -> Step {
+        self.clearing = std::mem::take(&mut self.voided);
+        if !self.clearing.is_empty() && others > 0 {
+            self.phase = Phase::Clearing { missing: others };
+            return Step::Barrier;
         }
+        // What this shard itself has published is stored, or posted to its owner before the question.
+        self.on_cleared();
+        if !self.backlog.is_empty() {
+            return Step::Ask(ShardSet::default());
+        }
+        let asked = std::mem::take(&mut self.open);
+        self.phase = Phase::Query {
+            asked,
+            is_first: false,
+        };
+        Step::Ask(asked)
+    }
+
+    /// Every shard has passed the barrier: no later page shows what was voided before it.
+    fn on_cleared(&mut self) {
+        let cleared = std::mem::take(&mut self.clearing);
+        self.backlog
+            .retain(|message| !cleared.contains(message.topic()));
+        self.phase = Phase::Ready;
+    }
+
+    /// Owners that have a page for it, or are making one.
+    fn owners(&self) -> ShardSet {
+        match self.phase {
+            Phase::Query { asked, .. } => asked.iter().fold(self.open, ShardSet::with),
+            Phase::Barrier { .. } | Phase::Ready | Phase::Clearing { .. } => self.open,
+        }
+    }
+
+    fn is_stale(&self, message: &Arc<Message>, now: Instant) -> bool {
+        let topic = message.topic();
+        let early = self.early.get(topic);
+        self.voided.contains(topic)
+            || self.clearing.contains(topic)
+            || self.overlap.contains(topic)
+            || early.is_some_and(|early| Arc::ptr_eq(early, message))
+            || message.expires_at.is_some_and(|at| at <= now)
+            || self.no_local_key == Some(message.publisher)
     }
 
     fn next(&mut self, now: Instant, has_room: bool) -> Next {
         while let Some(message) = self.backlog.front() {
             let qos = message.qos.min(self.options.qos);
-            let early = self.early.get(message.topic());
-            let is_stale = self.voided.contains(message.topic())
-                || early.is_some_and(|early| Arc::ptr_eq(early, message))
-                || message.expires_at.is_some_and(|at| at <= now)
-                || self.no_local_key == Some(message.publisher);
-            if is_stale {
+            if self.is_stale(message, now) {
                 self.backlog.pop_front();
                 continue;
             }
@@ -302,21 +449,19 @@ impl Gather {
             });
         }
         match self.phase {
-            Phase::Sending => Next::Through,
-            Phase::Barrier { .. } | Phase::Query { .. } => Next::Wait,
-        }
-    }
-
-    /// Drops what is void. While replies are missing the names have to stay.
-    fn prune(&mut self) {
-        let voided = &self.voided;
-        self.backlog
-            .retain(|message| !voided.contains(message.topic()));
-        if self.phase == Phase::Sending {
-            self.voided.clear();
+            Phase::Ready if self.open.is_empty() => Next::Through,
+            Phase::Ready | Phase::Barrier { .. } | Phase::Query { .. } | Phase::Clearing { .. } => {
+                Next::Wait
+            }
         }
     }
 }
 
-/// Voided topics kept beyond twice the backlog before the backlog is swept.
-const VOIDED_SLACK: usize = 1024;
+fn add_to(topics: &mut Topics, topic: &[u8]) {
+    if !topics.contains(topic) {
+        topics.insert(topic.into());
+    }
+}
+
+/// Names of topics that are kept until a barrier clears them.
+const VOIDED_MAX: usize = 1024;

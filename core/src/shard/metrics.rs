@@ -232,6 +232,8 @@ pub struct Gauges {
     pub timers: usize,
     /// Retained gathers under way.
     pub gathers: usize,
+    /// Places in the retained store between two pages of a gather.
+    pub cursors: usize,
     /// Memory of the packets that have arrived in part.
     pub partial_bytes: u64,
     /// Bytes that wait for sockets.

@@ -19,6 +19,7 @@ mod on_share;
 mod on_subscribe;
 mod outbox;
 mod pace;
+mod pages;
 mod random;
 mod records;
 mod refusal;
@@ -47,6 +48,7 @@ pub use sys::Report;
 use deliver::{Dispatch, Held};
 use on_ack::Ack;
 use on_share::PendingSuback;
+use pages::Pages;
 use random::Random;
 use routes::RouteCache;
 use share::Shares;
@@ -95,6 +97,7 @@ pub struct Shard {
     interest: Interest,
     routes: RouteCache,
     retained: RetainedStore,
+    pages: Pages,
     /// When the `Retained` timer is set for.
     retained_purge_at: Option<Instant>,
     timers: Timers,
@@ -151,6 +154,7 @@ impl Shard {
             interest: Interest::new(config.id),
             routes: RouteCache::new(seed, topic_limits),
             retained: RetainedStore::new(&limits, seed),
+            pages: Pages::default(),
             retained_purge_at: None,
             timers,
             gate: Gate::new(),
@@ -194,10 +198,16 @@ impl Shard {
             Event::DeadlineReached => self.on_deadline(now, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }
+        if self.dispatch.gathers.is_hungry() {
+            self.feed_gathers(now, out);
+        }
     }
 
     /// When to call with `Event::DeadlineReached` at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.pages.are_due() {
+            return Some(Instant::ZERO); // In the next turn.
+        }
         let records = self.dispatch.records.next_deadline();
         self.timers.next().into_iter().chain(records).min()
     }
@@ -273,6 +283,7 @@ impl Shard {
             retained: self.retained.len(),
             timers: self.timers.len(),
             gathers: self.dispatch.gathers.len(),
+            cursors: self.pages.len(),
             partial_bytes: self.partial_bytes,
             ..Gauges::default()
         };
@@ -355,6 +366,7 @@ impl Shard {
 
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
         self.dispatch.records.flush(now, out);
+        self.make_pages(now, out);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),

@@ -131,7 +131,8 @@ impl Shard {
             self.timers.cancel(at, Timer::Expiry(id));
         }
         self.dispatch.release(&session);
-        self.dispatch.gathers.end(&mut session.gathers, None);
+        let ended = self.dispatch.gathers.end(&mut session.gathers, None);
+        self.stop_gathers(ended, out);
         for filter in &session.subscriptions {
             self.forget_subscription(id, filter, out);
         }

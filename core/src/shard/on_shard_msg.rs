@@ -32,15 +32,19 @@ impl Shard {
                     Passed::NotYet => {}
                     Passed::Again => self.post_barrier(gather, out),
                     Passed::Ask(filter) => self.ask_owners(now, gather, &filter, out),
+                    Passed::Cleared(session) => self.dispatch.pump(now, session, out),
                 }
             }
             ShardMsg::RetainedQuery { gather, filter } => {
-                let messages = self.retained_matching(now, &filter);
-                out.post(from, ShardMsg::RetainedReply { gather, messages });
+                self.on_retained_query(now, from, gather, filter, out);
             }
-            ShardMsg::RetainedReply { gather, messages } => {
-                self.on_retained_reply(now, gather, messages, out);
-            }
+            ShardMsg::RetainedReply {
+                gather,
+                messages,
+                more,
+            } => self.on_retained_reply(now, from, gather, messages, more, out),
+            ShardMsg::RetainedMore { gather } => self.on_retained_more(now, from, gather, out),
+            ShardMsg::RetainedStop { gather } => self.on_retained_stop(from, gather),
             ShardMsg::Share(share) => self.on_share(now, share, out),
             ShardMsg::Join {
                 join,

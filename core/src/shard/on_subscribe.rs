@@ -15,7 +15,7 @@ use crate::codec::{
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
 use crate::time::Instant;
-use crate::topic::{SubscriptionOptions, TopicFilter, TopicLimits};
+use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 
 /// What a SUBSCRIBE leads to besides its index entries.
 #[derive(Default)]
@@ -139,13 +139,14 @@ impl Shard {
             .sessions
             .get_mut(id)
             .expect("the subscriber is connected");
-        dispatch.gathers.end(&mut session.gathers, Some(&filter));
+        let replaced = dispatch.gathers.end(&mut session.gathers, Some(&filter));
         let others = self.config.shards - 1;
         let no_local_key = options.no_local.then_some(session.key);
         let gather = dispatch
             .gathers
             .start(id, filter.clone(), options, no_local_key, others);
         session.gathers.push(gather);
+        self.stop_gathers(replaced, out);
         if others == 0 {
             self.ask_owners(now, gather, &filter, out);
             return;
@@ -172,12 +173,14 @@ impl Shard {
         let single = filter
             .is_exact()
             .then(|| self.home.of_topic(filter.pattern().as_bytes()));
-        let owners: Vec<ShardId> = match single {
-            Some(owner) => vec![owner],
-            None => (0..self.config.shards).map(ShardId::new).collect(),
+        let owners = match single {
+            Some(owner) => ShardSet::default().with(owner),
+            None => (0..self.config.shards)
+                .map(ShardId::new)
+                .fold(ShardSet::default(), ShardSet::with),
         };
-        self.dispatch.gathers.on_asked(gather, owners.len());
-        for &owner in owners.iter().filter(|&&owner| owner != own) {
+        self.dispatch.gathers.on_asked(gather, owners);
+        for owner in owners.without(own).iter() {
             out.post(
                 owner,
                 ShardMsg::RetainedQuery {
@@ -186,31 +189,8 @@ impl Shard {
                 },
             );
         }
-        if owners.contains(&own) {
-            let messages = self.retained_matching(now, filter);
-            self.on_retained_reply(now, gather, messages, out);
-        }
-    }
-
-    pub(super) fn retained_matching(
-        &self,
-        now: Instant,
-        filter: &TopicFilter,
-    ) -> Vec<Arc<crate::message::Message>> {
-        let mut messages = Vec::new();
-        self.retained.matching(filter, now, &mut messages);
-        messages
-    }
-
-    pub(super) fn on_retained_reply(
-        &mut self,
-        now: Instant,
-        gather: super::GatherId,
-        messages: Vec<Arc<crate::message::Message>>,
-        out: &mut Outbox,
-    ) {
-        if let Some(session) = self.dispatch.gathers.on_reply(gather, messages) {
-            self.dispatch.pump(now, session, out);
+        if owners.contains(own) {
+            self.on_retained_query(now, own, gather, filter.clone(), out);
         }
     }
 
@@ -312,7 +292,8 @@ impl Shard {
         if session.subscriptions.is_empty() {
             session.subscriptions = Default::default();
         }
-        dispatch.gathers.end(&mut session.gathers, Some(filter));
+        let ended = dispatch.gathers.end(&mut session.gathers, Some(filter));
+        self.stop_gathers(ended, out);
         self.forget_subscription(id, filter, out);
         true
     }

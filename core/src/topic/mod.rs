@@ -29,7 +29,7 @@ pub use filter::TopicFilter;
 pub use index::{Subscribed, SubscriptionIndex, SubscriptionOptions, Unsubscribed};
 pub use interest::{Interest, InterestTable, ShardSet};
 pub use name::{TopicError, TopicLimits, TopicName};
-pub use retained::{Replaced, RetainedFull, RetainedStore};
+pub use retained::{Cursor, PageSize, Replaced, RetainedFull, RetainedStore};
 pub use routes::{Delivery, Route};
 pub use share_hints::{Hint, HintBucket, OwnHints, ShareHints};
 pub use tree::FilterTree;

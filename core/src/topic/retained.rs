@@ -3,13 +3,19 @@
 //! A tree of levels whose nodes also link their children in a list, so that `+` and `#` go through
 //! children without knowing their names. All walks use these links: none needs a stack.
 //!
+//! What a filter matches is gone through page by page, by cursors that stay valid while topics come and
+//! go between two pages: the node at which a cursor stands is pinned, so that it is not removed.
+//!
 //! Invariants:
-//! - a node without children has a message.
+//! - a node without children has a message or is pinned.
 //! - `expiries` holds (instant, node) exactly for the messages that expire.
 //! - `bytes` is the sum over messages and nodes; with the last message all memory is given back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::filter::TopicFilter;
 use super::levels::{LevelTree, NONE, NodeIndex, ROOT};
@@ -25,11 +31,40 @@ pub struct RetainedStore {
     bytes: u64,
     count_max: u32,
     bytes_max: u64,
+    /// Messages stored so far.
+    stored_count: u64,
+    /// How many cursors stand at a node.
+    pins: HashMap<NodeIndex, u32, FixedState>,
+}
+
+/// A place in the store between two pages of what a filter matches. Has to be given back to
+/// [`page`](RetainedStore::page) or [`close`](RetainedStore::close).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Cursor {
+    /// The next node to look at, and the level of the filter that leads to it.
+    at: NodeIndex,
+    depth: usize,
+    /// Messages stored after the cursor was opened are left out.
+    upto: u64,
+}
+
+/// How much one page may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of messages, beyond which there is no other one.
+    pub bytes: usize,
+    /// Nodes to look at; at least one is.
+    pub nodes: u32,
 }
 
 /// What a topic level has: perhaps a message, and its place among the children of its parent.
 struct Place {
     message: Option<Arc<Message>>,
+    /// `stored_count` of the store when it came.
+    stored_at: u64,
     first_child: NodeIndex,
     next: NodeIndex,
     previous: NodeIndex,
@@ -51,6 +86,13 @@ pub enum RetainedFull {
     Bytes,
 }
 
+impl Cursor {
+    /// Nothing was looked at yet.
+    pub fn is_at_start(&self) -> bool {
+        self.at == ROOT
+    }
+}
+
 impl RetainedStore {
     /// Messages that one call of [`purge_expired`](RetainedStore::purge_expired) takes out: a fifth
     /// of a millisecond.
@@ -65,6 +107,8 @@ impl RetainedStore {
             bytes: 0,
             count_max: limits.retained_messages_max,
             bytes_max: limits.retained_bytes_max,
+            stored_count: 0,
+            pins: HashMap::default(),
         }
     }
 
@@ -98,39 +142,80 @@ impl RetainedStore {
         })
     }
 
-    /// Appends the messages whose topics match a filter and that have not expired, in an order that
-    /// depends on the history of the store alone.
-    ///
-    /// Costs as much as the part of the tree that the filter reaches: an exact filter is one path,
-    /// `a/b/#` is what lies below `a/b`.
-    pub fn matching(&self, filter: &TopicFilter, now: Instant, out: &mut Vec<Arc<Message>>) {
-        let levels: Vec<&[u8]> = levels_of(filter.pattern().as_bytes()).collect();
-        let mut at = ROOT;
-        let mut depth = 0;
-        loop {
-            // Here: `at` matches `levels[..depth]`.
-            let child = match levels.get(depth) {
-                None => {
-                    self.collect(at, now, out);
-                    NONE
-                }
-                Some(&b"#") => {
-                    self.collect_below(at, now, out);
-                    NONE
-                }
-                Some(&b"+") => self.first_visible(at, self.tree.value(at).first_child),
-                Some(level) => self.tree.literal(at, level).unwrap_or(NONE),
-            };
-            if child != NONE {
-                at = child;
-                depth += 1;
-                continue;
-            }
-            match self.next_candidate(at, depth, &levels) {
-                Some(next) => (at, depth) = next,
-                None => return,
-            }
+    /// A cursor before the first message that a filter matches. Costs nothing.
+    pub fn open(&self) -> Cursor {
+        Cursor {
+            at: ROOT,
+            depth: 0,
+            upto: self.stored_count,
         }
+    }
+
+    /// Appends messages whose topics match the filter of a cursor and that have not expired, in an order
+    /// that depends on the history of the store alone. Gives the place to go on from, unless that was
+    /// all, and how many nodes were looked at.
+    ///
+    /// The whole costs as much as the part of the tree that the filter reaches: an exact filter is one
+    /// path, `a/b/#` is what lies below `a/b`.
+    pub fn page(
+        &mut self,
+        cursor: Cursor,
+        filter: &TopicFilter,
+        size: PageSize,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> (Option<Cursor>, u32) {
+        let messages_max = out.len().saturating_add(size.messages);
+        let pattern = Pattern::of(filter);
+        let (mut nodes, mut bytes) = (0, 0);
+        let mut place = Some((cursor.at, cursor.depth));
+        while let Some((at, depth)) = place {
+            let is_full = out.len() >= messages_max || bytes >= size.bytes;
+            if nodes > 0 && (nodes >= size.nodes || is_full) {
+                break;
+            }
+            nodes += 1;
+            if pattern.is_met(depth) {
+                bytes += self.collect(at, cursor.upto, now, out);
+            }
+            place = self.next_place(&pattern, at, depth);
+        }
+        let rest = place.map(|(at, depth)| Cursor {
+            at,
+            depth,
+            ..cursor
+        });
+        if let Some(rest) = &rest {
+            *self.pins.entry(rest.at).or_default() += 1;
+        }
+        self.close(cursor);
+        (rest, nodes)
+    }
+
+    /// Gives a cursor up.
+    pub fn close(&mut self, cursor: Cursor) {
+        if cursor.at == ROOT {
+            return; // It stands nowhere yet.
+        }
+        let pins = self.pins.get_mut(&cursor.at);
+        let pins = pins.expect("the node of a cursor is pinned");
+        *pins -= 1;
+        if *pins == 0 {
+            self.pins.remove(&cursor.at);
+            self.remove_unused(cursor.at);
+        }
+    }
+
+    /// Appends all messages that match a filter and have not expired.
+    #[cfg(test)]
+    fn matching(&mut self, filter: &TopicFilter, now: Instant, out: &mut Vec<Arc<Message>>) {
+        let all = PageSize {
+            messages: usize::MAX,
+            bytes: usize::MAX,
+            nodes: u32::MAX,
+        };
+        let (rest, _) = self.page(self.open(), filter, all, now, out);
+        assert_eq!(rest, None);
     }
 
     /// Takes out what has expired at `now`, the oldest first, at most
@@ -196,6 +281,8 @@ impl RetainedStore {
     fn put(&mut self, node: NodeIndex, message: Arc<Message>) -> Option<Arc<Message>> {
         self.bytes += message.size() as u64;
         self.count += 1;
+        self.stored_count += 1;
+        self.tree.value_mut(node).stored_at = self.stored_count;
         self.expiries
             .extend(message.expires_at.map(|expires_at| (expires_at, node)));
         let previous = self.tree.value_mut(node).message.replace(message)?;
@@ -210,11 +297,20 @@ impl RetainedStore {
     fn delete(&mut self, node: NodeIndex) -> Option<Arc<Message>> {
         let previous = self.tree.value_mut(node).message.take()?;
         self.unaccount(node, &previous);
+        self.remove_unused(node);
+        Some(previous)
+    }
+
+    /// Removes a node and those above it, as far as nothing needs them.
+    fn remove_unused(&mut self, node: NodeIndex) {
         let mut at = node;
-        while at != ROOT && self.tree.is_leaf(at) && self.tree.value(at).message.is_none() {
+        while at != ROOT
+            && self.tree.is_leaf(at)
+            && self.tree.value(at).message.is_none()
+            && !self.pins.contains_key(&at)
+        {
             at = self.remove_leaf(at);
         }
-        Some(previous)
     }
 
     fn unaccount(&mut self, node: NodeIndex, message: &Message) {
@@ -260,17 +356,26 @@ impl RetainedStore {
         child
     }
 
-    /// After the branch of `at`: the next node, here or higher up, that a `+` stands for.
-    fn next_candidate(
+    /// The node after `at`, and the level of the filter that leads to it.
+    fn next_place(
         &self,
+        pattern: &Pattern<'_>,
         at: NodeIndex,
         depth: usize,
-        levels: &[&[u8]],
     ) -> Option<(NodeIndex, usize)> {
+        let child = match pattern.level(depth) {
+            PatternLevel::End => NONE,
+            PatternLevel::Any => self.first_visible(at, self.tree.value(at).first_child),
+            PatternLevel::Literal(level) => self.tree.literal(at, level).unwrap_or(NONE),
+        };
+        if child != NONE {
+            return Some((child, depth + 1));
+        }
+        // After the branch of `at`: a sibling, here or higher up.
         let mut at = at;
         for depth in (1..=depth).rev() {
             let parent = self.tree.parent(at);
-            if levels[depth - 1] == b"+" {
+            if pattern.level(depth - 1) == PatternLevel::Any {
                 let sibling = self.first_visible(parent, self.tree.value(at).next);
                 if sibling != NONE {
                     return Some((sibling, depth));
@@ -281,29 +386,64 @@ impl RetainedStore {
         None
     }
 
-    fn collect(&self, node: NodeIndex, now: Instant, out: &mut Vec<Arc<Message>>) {
-        let message = self.tree.value(node).message.as_ref();
+    /// Appends the message of a node, and gives its size.
+    fn collect(
+        &self,
+        node: NodeIndex,
+        upto: u64,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> usize {
+        let place = self.tree.value(node);
         let is_alive =
             |message: &&Arc<Message>| message.expires_at.is_none_or(|expires_at| expires_at > now);
-        out.extend(message.filter(is_alive).map(Arc::clone));
+        let message = place.message.as_ref().filter(is_alive);
+        match message.filter(|_| place.stored_at <= upto) {
+            Some(message) => {
+                out.push(message.clone());
+                message.size()
+            }
+            None => 0,
+        }
+    }
+}
+
+/// A filter, level by level.
+struct Pattern<'a> {
+    /// Without `#`.
+    levels: Vec<&'a [u8]>,
+    /// It ends in `#`: whatever comes after `levels` matches, nothing included.
+    is_open: bool,
+}
+
+/// What has to stand in one level of a topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PatternLevel<'a> {
+    /// Nothing: the topic has ended.
+    End,
+    Any,
+    Literal(&'a [u8]),
+}
+
+impl<'a> Pattern<'a> {
+    fn of(filter: &'a TopicFilter) -> Pattern<'a> {
+        let mut levels: Vec<&[u8]> = levels_of(filter.pattern().as_bytes()).collect();
+        let is_open = levels.pop_if(|last| *last == b"#").is_some();
+        Pattern { levels, is_open }
     }
 
-    /// The node itself and everything below it, parents first.
-    fn collect_below(&self, top: NodeIndex, now: Instant, out: &mut Vec<Arc<Message>>) {
-        let mut at = top;
-        loop {
-            self.collect(at, now, out);
-            let mut next = self.first_visible(at, self.tree.value(at).first_child);
-            while next == NONE {
-                if at == top {
-                    return;
-                }
-                let parent = self.tree.parent(at);
-                next = self.first_visible(parent, self.tree.value(at).next);
-                at = parent;
-            }
-            at = next;
+    fn level(&self, depth: usize) -> PatternLevel<'a> {
+        match self.levels.get(depth) {
+            Some(&b"+") => PatternLevel::Any,
+            Some(level) => PatternLevel::Literal(level),
+            None if self.is_open => PatternLevel::Any,
+            None => PatternLevel::End,
         }
+    }
+
+    /// A topic of so many levels, all of which match so far, matches.
+    fn is_met(&self, depth: usize) -> bool {
+        depth == self.levels.len() || (depth > self.levels.len() && self.is_open)
     }
 }
 
@@ -320,6 +460,7 @@ impl Default for Place {
     fn default() -> Place {
         Place {
             message: None,
+            stored_at: 0,
             first_child: NONE,
             next: NONE,
             previous: NONE,
@@ -374,15 +515,101 @@ mod tests {
                 let next_expiry = model.values().filter_map(|one| one.expires_at).min();
                 assert_eq!(store.next_expiry(), next_expiry);
                 assert_eq!(store.len(), model.len());
-                check_matching(&store, &model, &random.filter(), now);
-                check_matching(&store, &model, &filter("#"), now);
-                check_matching(&store, &model, &filter(&random.topic()), now);
+                check_matching(&mut store, &model, &random.filter(), now);
+                check_matching(&mut store, &model, &filter("#"), now);
+                check_matching(&mut store, &model, &filter(&random.topic()), now);
             }
             for topic in model.keys() {
                 store.store(message(topic, "", None)).unwrap();
             }
             assert_no_memory(&store);
         }
+    }
+
+    /// A store that changes between the pages of several cursors. Each has to give, once, what it would
+    /// have given at once when it was opened, but for what has changed since.
+    #[test]
+    fn pages_give_what_was_there_when_the_cursor_was_opened() {
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let mut store = RetainedStore::new(&Limits::default(), seed);
+            let mut model = Model::new();
+            // Filter, cursor, what was there at the start, what it gave so far.
+            let mut walks: Vec<(TopicFilter, Cursor, Model, Vec<Arc<Message>>)> = Vec::new();
+            for step in 0..600 {
+                if random.one_in(20) {
+                    let filter = random.filter();
+                    walks.push((filter, store.open(), model.clone(), Vec::new()));
+                }
+                let topic = random.topic();
+                if random.below(600) >= step {
+                    let new = message(&topic, "payload", None);
+                    model.insert(topic, Arc::clone(&new));
+                    store.store(new).unwrap();
+                } else {
+                    model.remove(&topic);
+                    store.store(message(&topic, "", None)).unwrap();
+                }
+                if walks.is_empty() || random.one_in(3) {
+                    continue;
+                }
+                let (filter, cursor, start, mut given) =
+                    walks.swap_remove(random.below(walks.len()));
+                if random.one_in(30) {
+                    store.close(cursor);
+                    continue;
+                }
+                let size = PageSize {
+                    messages: 1 + random.below(3),
+                    bytes: usize::MAX,
+                    nodes: 1 + random.below(5) as u32,
+                };
+                let before = given.len();
+                let (rest, nodes) = store.page(cursor, &filter, size, Instant::ZERO, &mut given);
+                assert!(nodes <= size.nodes && given.len() - before <= size.messages);
+                match rest {
+                    Some(cursor) => walks.push((filter, cursor, start, given)),
+                    None => check_walk(&filter, &start, &model, &given),
+                }
+            }
+            for (_, cursor, _, _) in walks {
+                store.close(cursor);
+            }
+            for topic in model.keys() {
+                store.store(message(topic, "", None)).unwrap();
+            }
+            assert_no_memory(&store);
+        }
+    }
+
+    fn check_walk(filter: &TopicFilter, start: &Model, end: &Model, given: &[Arc<Message>]) {
+        let mut topics: Vec<&[u8]> = given.iter().map(|message| message.topic()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!(topics.len(), given.len(), "{filter} gave a topic twice");
+        for message in given {
+            let name = std::str::from_utf8(message.topic()).unwrap();
+            assert!(filter.matches(message.topic()), "{filter} gave {name}");
+            assert!(
+                Arc::ptr_eq(&start[name], message),
+                "{name} is not what was there"
+            );
+        }
+        // What has not changed was given.
+        for (topic, message) in start {
+            let is_same = end.get(topic).is_some_and(|now| Arc::ptr_eq(now, message));
+            if is_same && filter.matches(topic.as_bytes()) {
+                assert!(
+                    topics.contains(&topic.as_bytes()),
+                    "{filter} missed {topic}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_still_one_cache_line() {
+        assert!(LevelTree::<Place>::node_size() <= 64 + 2 * 9);
     }
 
     #[test]
@@ -476,7 +703,12 @@ mod tests {
         assert_eq!(store.purge_expired(now) as usize, before - model.len());
     }
 
-    fn check_matching(store: &RetainedStore, model: &Model, filter: &TopicFilter, now: Instant) {
+    fn check_matching(
+        store: &mut RetainedStore,
+        model: &Model,
+        filter: &TopicFilter,
+        now: Instant,
+    ) {
         let mut found = Vec::new();
         store.matching(filter, now, &mut found);
         found.sort_unstable_by(|a, b| a.topic().cmp(b.topic()));
@@ -500,6 +732,7 @@ mod tests {
         assert_eq!(store.next_expiry(), None);
         assert_eq!(store.tree.len(), 0);
         assert_eq!(store.tree.capacity(), (1, 0));
+        assert!(store.pins.is_empty());
     }
 
     fn at(nanos: usize) -> Instant {

@@ -575,6 +575,7 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "topic_alias_outbound_max" => limits.topic_alias_outbound_max = fit(number?)?,
         "retained_messages_max" => limits.retained_messages_max = fit(number?)?,
         "retained_bytes_max" => limits.retained_bytes_max = fit(number?)?,
+        "retained_page_max" => limits.retained_page_max = fit(number?)?,
         "sessions_max" => limits.sessions_max = fit(number?)?,
         "share_available" => limits.share_available = number? == 1,
         "share_queued_while_away" => limits.share_queued_while_away = number? == 1,

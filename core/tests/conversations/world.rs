@@ -76,6 +76,8 @@ pub struct World {
     unanswered: Vec<(usize, AuthRequest)>,
     /// What the broker would have logged.
     records: Vec<Record>,
+    /// Deadlines that were due at once.
+    pub deadlines_met: u64,
 }
 
 impl World {
@@ -138,6 +140,7 @@ impl World {
             users: Users::default(),
             unanswered: Vec::new(),
             records: Vec::new(),
+            deadlines_met: 0,
         }
     }
 
@@ -349,6 +352,7 @@ impl World {
                 is_quiet &= !self.carry_out(shard);
             }
             is_quiet &= !self.read_on();
+            is_quiet &= !self.meet_deadlines();
             if is_quiet {
                 return;
             }
@@ -426,6 +430,16 @@ impl World {
             }
         }
         !is_idle
+    }
+
+    /// What is due at this moment.
+    fn meet_deadlines(&mut self) -> bool {
+        let due = self.next_deadline().filter(|(at, _)| *at <= self.now);
+        if let Some((_, shard)) = due {
+            self.deadlines_met += 1;
+            self.handle(shard, Event::DeadlineReached);
+        }
+        due.is_some()
     }
 
     /// What waited while its connection was paused, a bit at a time: it may be paused again.

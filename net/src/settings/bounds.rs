@@ -198,6 +198,7 @@ const BOUNDS: &[Bound] = &[
         &[],
         &[DropReason::SlowSocket],
     ),
+    bound("retained_page_max", "sent later", &[], &[]),
     bound(
         "retained_messages_max",
         "PUBACK or PUBREC {}; subscribers get the message",

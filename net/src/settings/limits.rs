@@ -267,6 +267,13 @@ pub const ROWS: &[Setting] = &[
         "Bytes of the retained messages of one shard."
     ),
     limit!(
+        retained_page_max as "retained_page_max",
+        "retained-page-max",
+        Kind::Count(range(1, 65_536)),
+        "Retained messages that a shard prepares for one new subscription at a time; the next ones when \
+         the client has taken them."
+    ),
+    limit!(
         sessions_max as "sessions_max",
         "sessions-max",
         Kind::Count(range(1, 1_000_000_000)),
