@@ -31,6 +31,7 @@ pub struct Shared {
     publish_at: AtomicU64,
     window_start: AtomicU64,
     window_end: AtomicU64,
+    question: AtomicU64,
 }
 
 /// What a thread shows the others.
@@ -50,8 +51,11 @@ pub struct Board {
     pub settling_late: AtomicU32,
     /// Publishers with a limited number of messages that have not sent and settled them all.
     pub unfinished: AtomicU32,
-    /// Deliveries that are owed and did not arrive; [`UNKNOWN`] while some still arrive.
+    /// Deliveries that are owed and did not arrive; [`UNKNOWN`] while some still arrive. Counted after
+    /// question number `answered` was asked.
     pub outstanding: AtomicU64,
+    /// See [`Shared::ask`].
+    pub answered: AtomicU64,
     /// When the last delivery arrived.
     pub arrived_at: AtomicU64,
     /// The thread sleeps, or is about to.
@@ -100,6 +104,7 @@ impl Shared {
                 settling_late: AtomicU32::new(settling_late),
                 unfinished: AtomicU32::new(unfinished),
                 outstanding: AtomicU64::new(UNKNOWN),
+                answered: AtomicU64::new(0),
                 arrived_at: AtomicU64::new(0),
                 parked: AtomicBool::new(false),
                 wakeup,
@@ -116,6 +121,7 @@ impl Shared {
             publish_at: AtomicU64::new(UNKNOWN),
             window_start: AtomicU64::new(UNKNOWN),
             window_end: AtomicU64::new(UNKNOWN),
+            question: AtomicU64::new(0),
         }
     }
 
@@ -165,6 +171,35 @@ impl Shared {
     /// Sets when the window ends.
     pub fn set_window_end(&self, at: u64) {
         self.window_end.store(at, Ordering::Release);
+    }
+
+    /// Asks every thread what is outstanding now that nothing is sent any more: what a thread had counted
+    /// before may not know of the last messages of another.
+    pub fn ask(&self) {
+        self.question.fetch_add(1, Ordering::AcqRel);
+        for board in &self.boards {
+            board.wake();
+        }
+    }
+
+    /// Number of the last question.
+    pub fn question(&self) -> u64 {
+        self.question.load(Ordering::Acquire)
+    }
+
+    /// Every thread has answered the last question.
+    pub fn is_answered(&self) -> bool {
+        let question = self.question();
+        let mut boards = self.boards.iter();
+        boards.all(|board| board.answered.load(Ordering::Acquire) == question)
+    }
+
+    /// What is outstanding, as counted since the last question; [`UNKNOWN`] if a thread has not answered.
+    pub fn outstanding(&self) -> u64 {
+        match self.is_answered() {
+            true => self.sum(|board| board.outstanding.load(Ordering::Acquire)),
+            false => UNKNOWN,
+        }
     }
 
     /// A number of all boards, summed.

@@ -26,6 +26,7 @@ pub(super) struct Control<'a> {
     publish_at: u64,
     drain_at: u64,
     ended_at: u64,
+    asked_again: bool,
     stage: Stage,
     ended: Ended,
     connected: u64,
@@ -58,6 +59,7 @@ impl<'a> Control<'a> {
             publish_at: UNKNOWN,
             drain_at: UNKNOWN,
             ended_at: UNKNOWN,
+            asked_again: false,
             stage: Stage::Connect,
             ended: Ended::Planned,
             connected: 0,
@@ -201,7 +203,10 @@ impl<'a> Control<'a> {
         }
         // All is sent. The window closes when all has arrived.
         let late = sum(|board| u64::from(board.settling_late.load(Ordering::Acquire)));
-        let outstanding = sum(|board| board.outstanding.load(Ordering::Acquire));
+        if late == 0 && self.shared.question() == 0 {
+            self.shared.ask();
+        }
+        let outstanding = self.shared.outstanding();
         let arrived_at = self.arrived_at().max(self.shared.window_start());
         let silent =
             now.saturating_sub(arrived_at) > self.shared.plan.scenario.drain.as_nanos() as u64;
@@ -219,13 +224,23 @@ impl<'a> Control<'a> {
         self.look_at_broker(now_ns());
         self.drain_at = now_ns();
         self.enter(Stage::Drain);
+        self.shared.ask();
     }
 
     fn in_drain(&mut self, now: u64) {
         let scenario = &self.shared.plan.scenario;
-        let outstanding = self
-            .shared
-            .sum(|board| board.outstanding.load(Ordering::Acquire));
+        // A thread that has answered has heard of the drain and sends nothing more; when all have, what they
+        // count is final but for what arrives.
+        if !self.asked_again && self.shared.is_answered() {
+            self.asked_again = true;
+            self.shared.ask();
+        }
+        let is_final = self.asked_again && self.shared.is_answered();
+        let outstanding = if is_final {
+            self.shared.outstanding()
+        } else {
+            UNKNOWN
+        };
         let arrived_at = self.arrived_at().max(self.drain_at);
         let silent = now.saturating_sub(arrived_at) > scenario.drain.as_nanos() as u64;
         let nobody = self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) == 0;

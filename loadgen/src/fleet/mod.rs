@@ -277,8 +277,10 @@ impl Fleet {
         board.errors.store(self.meter.errors, Ordering::Relaxed);
         board.arrived_at.store(self.arrived_at, Ordering::Relaxed);
         // Counting what is missing takes a look at every cell: only when nothing arrives any more.
+        let question = self.shared.question();
         let quiet = now.saturating_sub(self.arrived_at) > QUIET_NS;
-        if self.outstanding_known && quiet {
+        let is_new = board.answered.load(Ordering::Relaxed) != question;
+        if question == 0 || (self.outstanding_known && quiet && !is_new) {
             return;
         }
         self.outstanding_known = quiet;
@@ -290,6 +292,7 @@ impl Fleet {
             UNKNOWN
         };
         board.outstanding.store(outstanding, Ordering::Release);
+        board.answered.store(question, Ordering::Release);
     }
 
     /// Everything that a client has to send, once.
