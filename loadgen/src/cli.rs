@@ -705,6 +705,45 @@ pub fn help() -> String {
     text
 }
 
+/// Options and keys as they stand in the manual.
+pub fn manual() -> String {
+    let mut text = String::from("\n## Options of `ringload run`\n\n| option | |\n|---|---|\n");
+    for flag in FLAGS {
+        let name = format!("--{} {}", flag.name, flag.placeholder);
+        put_row(&mut text, name.trim_end(), flag.about);
+    }
+    text.push_str(
+        "\n## Keys of a scenario\n\nAbove the first `[[group]]`:\n\n| key | |\n|---|---|\n",
+    );
+    for key in keys::SCENARIO {
+        put_row(
+            &mut text,
+            &format!("{} = {}", key.name, key.placeholder),
+            key.about,
+        );
+    }
+    for (subject, group_keys) in keys::GROUP {
+        let _ = writeln!(
+            text,
+            "\nIn a `[[group]]`, {subject}:\n\n| key | |\n|---|---|"
+        );
+        for key in group_keys {
+            put_row(
+                &mut text,
+                &format!("{} = {}", key.name, key.placeholder),
+                key.about,
+            );
+        }
+    }
+    text
+}
+
+fn put_row(text: &mut String, name: &str, about: &str) {
+    // A bar would end the cell.
+    let escape = |text: &str| text.replace('|', "\\|");
+    let _ = writeln!(text, "| `{}` | {} |", escape(name), escape(about));
+}
+
 /// Name, version and what it is.
 pub fn version_line() -> String {
     format!(
@@ -883,6 +922,23 @@ mod tests {
             assert!(
                 problem.starts_with(&format!("command line: {expected}")),
                 "{line}\n{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_manual_lists_every_option_and_key() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ringload.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let mark = page.find("<!-- Written by a test").unwrap();
+        let written_by_hand = &page[..mark + page[mark..].find('\n').unwrap() + 1];
+        let whole = format!("{written_by_hand}{}", manual());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &whole).unwrap();
+        } else {
+            assert!(
+                page == whole,
+                "run UPDATE_DOCS=1 cargo test -p ringload the_manual"
             );
         }
     }

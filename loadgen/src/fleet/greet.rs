@@ -88,6 +88,11 @@ impl Fleet {
             return Err(Loss::Refused(why));
         }
         check_abilities(spec, connack).map_err(Loss::Refused)?;
+        // [MQTT-3.2.2-4] there is no session that the broker could go on with.
+        if spec.clean && connack.session_present {
+            let why = "CONNACK with a session after a clean start".to_owned();
+            return Err(Loss::Malformed(why));
+        }
         self.meter.times[group]
             .connect
             .record((now - client.since) / 1000);
