@@ -170,7 +170,7 @@ impl Sums {
             name: spec.name.clone(),
             clients: u64::from(spec.clients),
             protocol: value::show_protocol(spec.protocol).to_owned(),
-            tls: spec.tls.is_some(),
+            tls: spec.tls,
             connected: connects.saturating_sub(counts.reconnects),
             connect: times.connect.latency(),
             reconnects: counts.reconnects,

@@ -17,7 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use ringmq::flight::Flight;
 use ringmq::ring::{
-    Cancel, Completion, Input, KernelRing, Receive, Received, Ring, Submission, Target, bind_source,
+    Cancel, Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target,
+    bind_source,
 };
 use ringmq::{RingConfig, Wait};
 use ringmq_core::connection::Output;
@@ -30,6 +31,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use crate::fleet::{Fleet, Loss};
 use crate::shared::{Board, Stage, UNKNOWN, now_ns};
 use crate::sources::Sources;
+use crate::tls::{Channel, Terms};
 
 /// The sockets of one thread.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Driver {
     target: Target,
     address: SocketAddr,
     sources: Sources,
+    /// TLS, by group.
+    tls: Vec<Option<Terms>>,
     /// What the clients do.
     pub fleet: Fleet,
     sockets: Vec<Socket>,
@@ -48,6 +52,8 @@ pub struct Driver {
     /// What the ring's timer is set to.
     timer: Option<u64>,
     open_count: usize,
+    /// What a chunk of TLS held.
+    plain: Vec<u8>,
     /// The kernel had no local port left.
     pub ports_exhausted: u64,
     /// The process had no file left.
@@ -62,6 +68,19 @@ struct Socket {
     receiving: bool,
     sending: bool,
     closing: bool,
+    secure: Option<Box<Secure>>,
+}
+
+/// A socket with TLS.
+#[derive(Debug)]
+struct Secure {
+    channel: Channel,
+    /// Records that wait for the send underway.
+    wire: Vec<u8>,
+    /// Plain bytes in the send underway.
+    flying: u32,
+    /// The fleet knows of the connection.
+    announced: bool,
 }
 
 impl Driver {
@@ -70,6 +89,7 @@ impl Driver {
         fleet: Fleet,
         address: SocketAddr,
         sources: Sources,
+        tls: Vec<Option<Terms>>,
         wakeup: OwnedFd,
     ) -> io::Result<Driver> {
         let config = RingConfig {
@@ -84,6 +104,8 @@ impl Driver {
             ring,
             address,
             sources,
+            tls,
+            plain: Vec::new(),
             sockets: (0..fleet.client_count())
                 .map(|_| Socket::default())
                 .collect(),
@@ -277,7 +299,10 @@ impl Driver {
         let now = now_ns();
         match result {
             Ok(()) => {
-                self.fleet.on_connected(client, now);
+                match self.tls[self.fleet.group_of(client)].clone() {
+                    None => self.fleet.on_connected(client, now),
+                    Some(terms) => self.open_channel(client, now, &terms),
+                }
                 self.rearm.push(client);
             }
             Err(errno) => {
@@ -296,7 +321,11 @@ impl Driver {
         match input {
             Input::Chunk(lease) => {
                 if is_live {
-                    self.fleet.on_bytes(client, now, self.ring.bytes(&lease));
+                    if self.sockets[client as usize].secure.is_some() {
+                        self.on_records(client, now, &lease);
+                    } else {
+                        self.fleet.on_bytes(client, now, self.ring.bytes(&lease));
+                    }
                     if let Some(rate) = self.fleet.receive_rate(client) {
                         // At 0 bytes per second, after the end of time.
                         let pause = u64::from(lease.size()) * 1_000_000_000 / rate.max(1);
@@ -357,13 +386,72 @@ impl Driver {
     fn transmit(&mut self, client: u32, now: u64) {
         let conn = self.conn(client);
         let socket = &mut self.sockets[client as usize];
-        if let (false, false, Some(fd)) = (socket.sending, socket.closing, &socket.socket)
-            && let Some(output) = self.fleet.take_output(client, now)
-        {
+        let (false, false, Some(fd)) = (socket.sending, socket.closing, &socket.socket) else {
+            return;
+        };
+        let output = match &mut socket.secure {
+            None => self.fleet.take_output(client, now),
+            Some(secure) => {
+                if secure.announced
+                    && let Some(plain) = self.fleet.take_output(client, now)
+                {
+                    secure.flying += plain.len() as u32;
+                    secure.channel.send(&plain, &mut secure.wire);
+                    self.fleet.recycle(plain);
+                }
+                let wire = std::mem::take(&mut secure.wire);
+                (!wire.is_empty()).then_some(wire)
+            }
+        };
+        if let Some(output) = output {
             self.ring
                 .send(conn, fd.as_fd(), Flight::new(Output::One(output)));
             socket.sending = true;
             socket.ops += 1;
+        }
+    }
+
+    fn open_channel(&mut self, client: u32, now: u64, terms: &Terms) {
+        let mut wire = Vec::new();
+        match Channel::open(terms, &mut wire) {
+            Ok(channel) => {
+                self.sockets[client as usize].secure = Some(Box::new(Secure {
+                    channel,
+                    wire,
+                    flying: 0,
+                    announced: false,
+                }));
+                self.transmit(client, now);
+            }
+            Err(why) => self
+                .fleet
+                .on_lost(client, now, Loss::Dial(format!("TLS: {why}"))),
+        }
+    }
+
+    /// Takes in records: the handshake first, then what the broker says.
+    fn on_records(&mut self, client: u32, now: u64, lease: &Lease) {
+        let Some(secure) = &mut self.sockets[client as usize].secure else {
+            return;
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let bytes = self.ring.bytes(lease);
+        let received = secure.channel.receive(bytes, &mut plain, &mut secure.wire);
+        let is_established = secure.channel.is_established();
+        let is_new = is_established && !secure.announced;
+        secure.announced |= is_new;
+        if is_new {
+            self.fleet.on_connected(client, now);
+        }
+        self.transmit(client, now);
+        if !plain.is_empty() {
+            self.fleet.on_bytes(client, now, &plain);
+        }
+        self.plain = plain;
+        if let Err(why) = received {
+            self.fleet
+                .on_lost(client, now, Loss::Dial(format!("TLS: {why}")));
         }
     }
 
@@ -379,7 +467,14 @@ impl Driver {
             Ok(0) => Some(Errno::PIPE),
             Ok(size) => {
                 flight.advance(size);
-                self.fleet.on_sent(client, size);
+                match &mut self.sockets[client as usize].secure {
+                    None => self.fleet.on_sent(client, size),
+                    Some(secure) if flight.is_landed() => {
+                        self.fleet
+                            .on_sent(client, std::mem::take(&mut secure.flying));
+                    }
+                    Some(_) => {}
+                }
                 None
             }
             Err(Errno::INTR | Errno::AGAIN) => None,

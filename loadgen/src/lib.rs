@@ -26,3 +26,4 @@ pub mod sources;
 pub mod summary;
 pub mod sys;
 pub mod times;
+pub mod tls;

@@ -21,6 +21,7 @@ use ringload::problem::Problem;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
 use ringload::sources::Sources;
+use ringload::tls::Terms;
 use ringload::{histograms, page, process, summary};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -70,19 +71,23 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         options.with_sys,
     );
     let plan = plan.map_err(Failure::Usage)?;
-    let sources = match options.sources {
-        Some(sources) => sources,
-        None => Sources::automatic(options.address, clients),
-    };
+    let automatic = || Sources::automatic(options.address, clients);
+    let sources = options.sources.unwrap_or_else(automatic);
     let shown_sources = sources
         .addresses()
         .iter()
         .map(ToString::to_string)
         .collect();
     let name = plan.scenario.name.clone();
+    let host = host_of(&options.target);
+    let tls = plan.specs.iter().map(|group| Terms::of(group, host));
+    let tls = tls
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|problem| Failure::Usage(vec![problem]))?;
     let how = Options {
         address: options.address,
         sources,
+        tls,
         cores: options.cores,
         pids: options.pids.clone(),
         run,
@@ -154,6 +159,12 @@ fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
     let mut log = histograms::header(name, target, began);
     log.extend_from_slice(&outcome.histograms);
     log
+}
+
+/// `localhost` of `localhost:8883`, `::1` of `[::1]:8883`.
+fn host_of(target: &str) -> &str {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Raises the limit of open files as far as it goes; an error if that is not far enough.

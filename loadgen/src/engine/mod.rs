@@ -28,6 +28,7 @@ use crate::report::{Ended, Phases, Second, ThreadUse};
 use crate::shared::Shared;
 use crate::sources::Sources;
 use crate::times::Delays;
+use crate::tls::Terms;
 use control::Control;
 use worker::Setup;
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// Local addresses.
     pub sources: Sources,
+    /// TLS, by group of the plan.
+    pub tls: Vec<Option<Terms>>,
     /// Cores to bind the threads to, in turn; empty: none.
     pub cores: Vec<usize>,
     /// Processes of the broker.
@@ -150,6 +153,7 @@ pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outc
             thread,
             address: options.address,
             sources: options.sources.clone().rotated(thread, threads),
+            tls: options.tls.clone(),
             wakeup,
             core: options
                 .cores

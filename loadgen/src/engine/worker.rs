@@ -12,6 +12,7 @@ use crate::meter::{Counts, Interval, Meter};
 use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
 use crate::shared::{Shared, Stage, UNKNOWN, now_ns};
 use crate::sources::Sources;
+use crate::tls::Terms;
 
 /// What a thread tells the main thread.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub(super) struct Setup {
     pub(super) thread: usize,
     pub(super) address: SocketAddr,
     pub(super) sources: Sources,
+    pub(super) tls: Vec<Option<Terms>>,
     pub(super) wakeup: OwnedFd,
     pub(super) core: Option<usize>,
     pub(super) events: Sender<Event>,
@@ -94,7 +96,7 @@ impl Worker {
             pin_to(core).map_err(|error| format!("cannot run on core {core}: {error}"))?;
         }
         let fleet = Fleet::new(setup.shared.clone(), setup.thread);
-        let driver = Driver::new(fleet, setup.address, setup.sources, setup.wakeup).map_err(|error| {
+        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup).map_err(|error| {
             format!("cannot set up io_uring: {error}; it needs Linux 6.1, and kernel.io_uring_disabled = 0")
         })?;
         Ok(Worker {

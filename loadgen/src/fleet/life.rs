@@ -326,7 +326,9 @@ impl Fleet {
             Loss::Silent => (
                 "no answer",
                 match phase {
-                    Phase::Dialing => "the TCP handshake was not answered".to_owned(),
+                    Phase::Dialing => {
+                        "the TCP handshake or that of TLS was not answered".to_owned()
+                    }
                     Phase::Greeting => "no CONNACK came".to_owned(),
                     _ => "no SUBACK came".to_owned(),
                 },

@@ -16,6 +16,8 @@ use crate::payload::{Content, Header};
 impl Fleet {
     /// Takes in what a socket brought.
     pub fn on_bytes(&mut self, index: u32, now: u64, mut bytes: &[u8]) {
+        let is_tls =
+            bytes.starts_with(TLS_ALERT) && self.clients[index as usize].phase == Phase::Greeting;
         let mut framer = std::mem::take(&mut self.clients[index as usize].framer);
         let version = self.version_of(index);
         let outcome = loop {
@@ -33,6 +35,10 @@ impl Fleet {
                     }
                 }
                 Ok(None) => break Ok(()),
+                Err(_) if is_tls => {
+                    let why = "an alert of TLS: this port takes TLS, add --tls".to_owned();
+                    break Err(Loss::Malformed(why));
+                }
                 Err(error) => break Err(Loss::Malformed(format!("{error:?}"))),
             }
         };
@@ -304,3 +310,6 @@ fn arrive(
     };
     (arrival, in_order)
 }
+
+/// How a record with an alert begins; no packet that answers CONNECT does.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];

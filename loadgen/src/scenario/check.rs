@@ -162,6 +162,34 @@ impl Group {
     fn check_connect(&self, problems: &mut Vec<Problem>) {
         let mut complain =
             |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
+        for key in [
+            "tls_ca",
+            "tls_insecure",
+            "tls_name",
+            "tls_cert",
+            "tls_key",
+            "tls_resume",
+        ] {
+            if self.places.contains_key(key) && !self.tls {
+                complain(
+                    key,
+                    "is set, but the group does not use TLS",
+                    "add tls = true",
+                );
+            }
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            let key = if self.tls_cert.is_some() {
+                "tls_cert"
+            } else {
+                "tls_key"
+            };
+            complain(
+                key,
+                "is of use only with the other half",
+                "set both tls_cert and tls_key",
+            );
+        }
         if self.clients > 1 && self.client_id.is_common() {
             complain("client_id", "is the same for every client", "add {index}");
         }

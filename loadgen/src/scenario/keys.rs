@@ -7,7 +7,7 @@ use ringmq_core::codec::Version;
 use super::pattern::Pattern;
 use super::payload::Sizes;
 use super::value;
-use super::{Group, Scenario, Start, Tls};
+use super::{Group, Scenario, Start};
 use crate::problem::Complaint;
 
 /// A key of a scenario or of a group.
@@ -140,8 +140,26 @@ pub static WHO: &[Key<Group>] = &[
         },
         |g| shown(&g.keep_alive_s, &60, |s| format!("{s}s"))),
     key!(Bare "tls" "true|false" "Connect over TLS; default false",
-        |g, t| { g.tls = value::switch(only(t))?.then(Tls::default); Ok(()) },
-        |g| shown(&g.tls.is_some(), &false, bool::to_string)),
+        |g, t| { g.tls = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.tls, &false, bool::to_string)),
+    key!(Text "tls_ca" "FILE" "Certificates (PEM) that vouch for the broker; default those of the system",
+        |g, t| { g.tls_ca = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.tls_ca, Clone::clone)),
+    key!(Bare "tls_insecure" "true|false" "Take any certificate; default false",
+        |g, t| { g.tls_insecure = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.tls_insecure, &false, bool::to_string)),
+    key!(Text "tls_name" "NAME" "The name that the broker's certificate has to have, sent as SNI; default the host of the target",
+        |g, t| { g.tls_name = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.tls_name, Clone::clone)),
+    key!(Text "tls_cert" "FILE" "Certificate (PEM) of the clients, the same for all; default none",
+        |g, t| { g.tls_cert = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.tls_cert, Clone::clone)),
+    key!(Text "tls_key" "FILE" "Its private key (PEM)",
+        |g, t| { g.tls_key = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.tls_key, Clone::clone)),
+    key!(Bare "tls_resume" "true|false" "Go on with sessions of TLS instead of a whole handshake for each connection; default false",
+        |g, t| { g.tls_resume = value::switch(only(t))?; Ok(()) },
+        |g| shown(&g.tls_resume, &false, bool::to_string)),
 ];
 
 /// Keys of a group: how its clients connect.

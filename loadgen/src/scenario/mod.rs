@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
-use crate::problem::{Place, Problem};
+use crate::problem::{Complaint, Place, Problem};
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
@@ -65,7 +65,19 @@ pub struct Group {
     /// 0: none.
     pub keep_alive_s: u16,
     /// Over TLS.
-    pub tls: Option<Tls>,
+    pub tls: bool,
+    /// File of the certificates that vouch for the broker.
+    pub tls_ca: Option<String>,
+    /// Take any certificate.
+    pub tls_insecure: bool,
+    /// The name that the certificate has to have.
+    pub tls_name: Option<String>,
+    /// File of the clients' certificate.
+    pub tls_cert: Option<String>,
+    /// File of its key.
+    pub tls_key: Option<String>,
+    /// Go on with earlier sessions of TLS.
+    pub tls_resume: bool,
     /// Connections per second; `None`: as fast as the broker answers.
     pub connect_rate: Option<f64>,
     /// Connections underway at a time.
@@ -121,10 +133,6 @@ pub enum Start {
     Window,
 }
 
-/// TLS of a client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {}
-
 impl Default for Scenario {
     fn default() -> Scenario {
         Scenario {
@@ -151,7 +159,13 @@ impl Default for Group {
             clean: true,
             session_expiry: Duration::from_secs(3600),
             keep_alive_s: 60,
-            tls: None,
+            tls: false,
+            tls_ca: None,
+            tls_insecure: false,
+            tls_name: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_resume: false,
             connect_rate: None,
             connecting_max: 100,
             start: Start::First,
@@ -235,6 +249,11 @@ impl Group {
         }
     }
 
+    /// What is wrong with a key of this group, at its place.
+    pub fn problem(&self, key: &str, complaint: Complaint) -> Problem {
+        complaint.at(self.place_of(key), self.subject(key))
+    }
+
     /// How messages call a key of this group.
     pub fn subject(&self, key: &str) -> String {
         match self.name.as_str() {
@@ -255,7 +274,12 @@ impl Group {
             protocol: self.protocol,
             user: self.user.clone(),
             password: self.password.clone(),
-            tls: self.tls.clone(),
+            tls: self.tls,
+            tls_ca: self.tls_ca.clone(),
+            tls_insecure: self.tls_insecure,
+            tls_name: self.tls_name.clone(),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
             subscribe: vec![Pattern::parse("$SYS/#").expect("a valid pattern")],
             may_lose: true,
             ..Group::default()

@@ -1,0 +1,215 @@
+//! TLS of clients, by rustls: bytes in, bytes out, no sockets.
+//!
+//! Every client makes a full handshake, as every device does that connects for the first time. Sessions
+//! are resumed only with `tls_resume`: then a client goes on with a session of any client of its group.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+use crate::problem::{Complaint, Problem};
+use crate::scenario::Group;
+
+/// What the clients of a group need to begin.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+/// TLS of one connection.
+#[derive(Debug)]
+pub struct Channel {
+    connection: ClientConnection,
+}
+
+impl Terms {
+    /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named it.
+    pub fn of(group: &Group, host: &str) -> Result<Option<Terms>, Problem> {
+        if !group.tls {
+            return Ok(None);
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has every version");
+        let builder = if group.tls_insecure {
+            let anybody = Arc::new(Anybody(provider));
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(anybody)
+        } else {
+            builder.with_root_certificates(roots(group)?)
+        };
+        let mut config = match (&group.tls_cert, &group.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let chain = certificates(group, "tls_cert", certificate)?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| unusable(group, "tls_key", key, &error.to_string()))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| unusable(group, "tls_cert", certificate, &error.to_string()))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        if !group.tls_resume {
+            config.resumption = Resumption::disabled();
+        }
+        let name = group.tls_name.clone().unwrap_or_else(|| host.to_owned());
+        let name = ServerName::try_from(name.clone()).map_err(|_| {
+            let what = format!("is `{name}`, which is neither a name nor an address");
+            group.problem(
+                "tls_name",
+                Complaint::new(what, "write the name in the broker's certificate"),
+            )
+        })?;
+        Ok(Some(Terms {
+            config: Arc::new(config),
+            name,
+        }))
+    }
+}
+
+impl Channel {
+    /// A connection; its first bytes are appended to `wire`.
+    pub fn open(terms: &Terms, wire: &mut Vec<u8>) -> Result<Channel, String> {
+        let connection = ClientConnection::new(terms.config.clone(), terms.name.clone());
+        let mut connection = connection.map_err(|error| error.to_string())?;
+        // The fleet has its own bound for what is unsent.
+        connection.set_buffer_limit(None);
+        let mut channel = Channel { connection };
+        channel.flush(wire);
+        Ok(channel)
+    }
+
+    /// Takes in what came: plain bytes are appended to `plain`, answers of the handshake to `wire`.
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        while !bytes.is_empty() {
+            self.connection
+                .read_tls(&mut bytes)
+                .map_err(|error| error.to_string())?;
+            let processed = self.connection.process_new_packets();
+            // An alert says why before the connection ends.
+            self.flush(wire);
+            processed.map_err(|error| error.to_string())?;
+            // It ends with "would block": all that there was is in `plain`.
+            let _ = self.connection.reader().read_to_end(plain);
+        }
+        Ok(())
+    }
+
+    /// Encrypts; the records are appended to `wire`.
+    pub fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        // Without a limit of its buffer it takes everything.
+        let _ = self.connection.writer().write_all(plain);
+        self.flush(wire);
+    }
+
+    /// The handshake is done.
+    pub fn is_established(&self) -> bool {
+        !self.connection.is_handshaking()
+    }
+
+    fn flush(&mut self, wire: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            // Writing to memory does not fail.
+            let _ = self.connection.write_tls(wire);
+        }
+    }
+}
+
+/// The certificates that vouch for the broker: those of the file, or those of the system.
+fn roots(group: &Group) -> Result<RootCertStore, Problem> {
+    let system = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).exists());
+    let path = match (&group.tls_ca, system) {
+        (Some(path), _) => path.as_str(),
+        (None, Some(path)) => path,
+        (None, None) => {
+            let what = "is not set, and this system has no certificates of its own";
+            let fix = "name the CA of the broker, or set tls_insecure = true";
+            return Err(group.problem("tls_ca", Complaint::new(what, fix)));
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates(group, "tls_ca", path)?);
+    if added == 0 {
+        return Err(unusable(group, "tls_ca", path, "no certificate is in it"));
+    }
+    Ok(roots)
+}
+
+fn certificates(
+    group: &Group,
+    key: &str,
+    path: &str,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    all.map_err(|error| unusable(group, key, path, &error.to_string()))
+}
+
+fn unusable(group: &Group, key: &str, path: &str, why: &str) -> Problem {
+    let what = format!("is `{path}`, which cannot be used: {why}");
+    group.problem(key, Complaint::new(what, "name a file in PEM format"))
+}
+
+/// Takes any certificate: for brokers that made their own.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Debian, Red Hat, and those who follow them.
+const SYSTEM_BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
