@@ -1,7 +1,7 @@
 //! Whether the generator itself was the limit of a run.
 
 use crate::engine::Outcome;
-use crate::report::{Check, Ended, Generator, Reason, Validity};
+use crate::report::{Check, Ended, Generator, Reason, ThreadUse, Validity};
 use crate::times::Times;
 
 /// What the checks look at, apart from the outcome.
@@ -19,14 +19,24 @@ pub struct Facts {
 
 /// Looks at everything that may make the numbers ours instead of the broker's.
 pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
-    let mut reasons = check_threads(outcome, &facts);
+    let threads: Vec<ThreadUse> = outcome.threads.iter().map(|thread| thread.used).collect();
+    let mut reasons = check_threads(&threads, &facts);
     reasons.extend(check_schedule(lag, &facts));
-    reasons.extend(check_resources(outcome, &facts));
+    let resources = Resources {
+        ports_exhausted: outcome.ports_exhausted,
+        files_exhausted: outcome.files_exhausted,
+        ledger_is_exact: outcome
+            .threads
+            .iter()
+            .all(|thread| thread.ledger.is_exact()),
+        ended: outcome.ended,
+    };
+    reasons.extend(check_resources(&resources, &facts));
     Validity {
         valid: reasons.is_empty(),
         reasons,
         generator: Generator {
-            threads: outcome.threads.iter().map(|thread| thread.used).collect(),
+            threads,
             schedule_lag: lag.latency(),
             sources: facts.sources,
             files_max: facts.files_max,
@@ -35,10 +45,9 @@ pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
 }
 
 /// CPU that the threads used, and that they waited for.
-fn check_threads(outcome: &Outcome, facts: &Facts) -> Vec<Reason> {
+fn check_threads(threads: &[ThreadUse], facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    for (number, thread) in outcome.threads.iter().enumerate() {
-        let used = thread.used;
+    for (number, used) in threads.iter().enumerate() {
         if used.cpu_share > CPU_SHARE_MAX && !facts.broker_is_busy {
             let text = format!(
                 "thread {number} of the generator used {:.0} % of its core, so that the broker may be faster \
@@ -70,13 +79,17 @@ fn check_schedule(lag: &Times, facts: &Facts) -> Option<Reason> {
     (lag > bound).then(|| reason(Check::ScheduleLag, text))
 }
 
+/// What may have run out.
+struct Resources {
+    ports_exhausted: u64,
+    files_exhausted: u64,
+    ledger_is_exact: bool,
+    ended: Ended,
+}
+
 /// What ran out.
-fn check_resources(outcome: &Outcome, facts: &Facts) -> Vec<Reason> {
-    let (ports, files) = (outcome.ports_exhausted, outcome.files_exhausted);
-    let is_exact = outcome
-        .threads
-        .iter()
-        .all(|thread| thread.ledger.is_exact());
+fn check_resources(resources: &Resources, facts: &Facts) -> Vec<Reason> {
+    let (ports, files) = (resources.ports_exhausted, resources.files_exhausted);
     let checks = [
         (
             Check::Ports,
@@ -93,12 +106,12 @@ fn check_resources(outcome: &Outcome, facts: &Facts) -> Vec<Reason> {
         ),
         (
             Check::Ledger,
-            !is_exact,
+            !resources.ledger_is_exact,
             "more messages were missing in between than the ledger can keep: its counts are not exact".to_owned(),
         ),
         (
             Check::Interrupted,
-            outcome.ended != Ended::Planned,
+            resources.ended != Ended::Planned,
             "the run did not last as long as planned".to_owned(),
         ),
     ];
@@ -118,3 +131,86 @@ const WAIT_SHARE_MAX: f64 = 0.1;
 const LAG_US_MAX: u64 = 1000;
 /// The generator may add this part to the broker's own 99 %.
 const LAG_PARTS: u64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(p99_us: u64, broker_is_busy: bool) -> Facts {
+        Facts {
+            p99_us: Some(p99_us),
+            broker_is_busy,
+            sources: Vec::new(),
+            files_max: 100,
+        }
+    }
+
+    fn checks(reasons: Vec<Reason>) -> Vec<Check> {
+        reasons.into_iter().map(|reason| reason.check).collect()
+    }
+
+    #[test]
+    fn a_generator_without_cpu_is_the_limit_unless_the_broker_has_none_either() {
+        for (cpu_share, wait_share, broker_is_busy, expected) in [
+            (0.5, Some(0.01), false, &[][..]),
+            (0.97, Some(0.01), false, &[Check::Cpu]),
+            (0.97, Some(0.01), true, &[]),
+            (0.5, Some(0.2), false, &[Check::CpuWait]),
+            (0.5, None, false, &[]),
+        ] {
+            let used = ThreadUse {
+                cpu_share,
+                wait_share,
+            };
+            let reasons = check_threads(&[ThreadUse::default(), used], &facts(0, broker_is_busy));
+            assert!(
+                reasons
+                    .iter()
+                    .all(|reason| reason.text.starts_with("thread 1 "))
+            );
+            assert_eq!(checks(reasons), expected, "{cpu_share} {wait_share:?}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_was_not_kept_counts_when_it_shows_in_the_latencies() {
+        let mut lag = Times::default();
+        assert!(check_schedule(&lag, &facts(0, false)).is_none());
+        for _ in 0..95 {
+            lag.record(50);
+        }
+        for _ in 0..5 {
+            lag.record(3000);
+        }
+        for (p99_us, expected) in [(200, true), (10_000, true), (100_000, false)] {
+            let reason = check_schedule(&lag, &facts(p99_us, false));
+            assert_eq!(reason.is_some(), expected, "{p99_us}");
+        }
+    }
+
+    #[test]
+    fn what_ran_out_is_named() {
+        let fine = || Resources {
+            ports_exhausted: 0,
+            files_exhausted: 0,
+            ledger_is_exact: true,
+            ended: Ended::Planned,
+        };
+        let broken = Resources {
+            ports_exhausted: 3,
+            files_exhausted: 4,
+            ledger_is_exact: false,
+            ended: Ended::Interrupted,
+        };
+        assert_eq!(checks(check_resources(&fine(), &facts(0, false))), []);
+        let reasons = check_resources(&broken, &facts(0, false));
+        assert!(reasons[0].text.contains("--source") && reasons[1].text.contains("ulimit -n 200"));
+        let expected = [
+            Check::Ports,
+            Check::Files,
+            Check::Ledger,
+            Check::Interrupted,
+        ];
+        assert_eq!(checks(reasons), expected);
+    }
+}

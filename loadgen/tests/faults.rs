@@ -520,3 +520,19 @@ fn what_the_broker_counts_stands_beside_what_ringload_counts() {
         "the listener is not one of the clients"
     );
 }
+
+#[test]
+fn more_clients_than_files_are_refused_before_the_run() {
+    let program = env!("CARGO_BIN_EXE_ringload");
+    let script = format!("ulimit -n 120 && exec {program} run connect --set idle.clients=200");
+    let done = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        stderr.contains("200 clients need 272 open files, and this process may have 120; raise the limit (ulimit -n 272)"),
+        "{stderr}"
+    );
+}

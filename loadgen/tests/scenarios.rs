@@ -221,6 +221,8 @@ fn late_subscribers_get_every_retained_message_and_none_is_left_behind() {
 
 #[test]
 fn sessions_wait_while_their_clients_are_cut_off() {
+    let broker = start();
+    let port = broker.local_addresses()[0].port();
     for protocol in ["5.0", "3.1.1"] {
         let args = [
             "reconnect-storm",
@@ -239,7 +241,7 @@ fn sessions_wait_while_their_clients_are_cut_off() {
             "--protocol",
             protocol,
         ];
-        let done = run(port(), &args);
+        let done = run(port, &args);
         let (ledger, result) = (total(&done), done.result());
         assert_eq!((ledger.lost, ledger.excused), (0, 0), "{done:#?}");
         assert_eq!(ledger.delivered, ledger.owed);
@@ -250,6 +252,22 @@ fn sessions_wait_while_their_clients_are_cut_off() {
         );
         assert!(result.groups[0].reconnects >= 200, "{done:#?}");
         assert!(result.troubles.is_empty(), "{done:#?}");
+        // No session is left behind.
+        let look = [
+            "connect",
+            "--set",
+            "idle.clients=1",
+            "--duration",
+            "1s",
+            "--sys-wait",
+            "5s",
+        ];
+        let done = run(port, &look);
+        let last = &done.result().sys.as_ref().unwrap().last;
+        let sessions = last
+            .iter()
+            .find(|(topic, _)| topic == "$SYS/broker/clients/disconnected");
+        assert_eq!(sessions.unwrap().1, "0", "{protocol}");
     }
 }
 

@@ -453,7 +453,7 @@ const LOOK_NS: u64 = 50_000_000;
 const DESERTED_NS: u64 = 5_000_000_000;
 /// Who pressed Ctrl-C wants an end.
 const INTERRUPTED_NS: u64 = 500_000_000;
-/// Threads say goodbye for four seconds at most.
-const END_NS: u64 = 10_000_000_000;
+/// Threads say goodbye for four seconds at most, and end sessions for ten.
+const END_NS: u64 = 20_000_000_000;
 /// A report of the broker so long after the last message covers all of them.
 const SYS_SETTLED_NS: u64 = 10_000_000;

@@ -118,6 +118,9 @@ impl Worker {
             self.mark(now);
             self.show(now);
             if self.shared.stage() == Stage::End {
+                // The last second is not a whole one.
+                let interval = self.driver.fleet.meter.end_second();
+                let _ = self.events.send(Event::Interval(Box::new(interval)));
                 return;
             }
             let until = self
@@ -145,6 +148,13 @@ impl Worker {
         while self.driver.open_count() > 0 && now_ns() - begin < 2 * FLUSH_NS {
             self.driver.submit(board, now_ns() + TICK_NS);
             self.driver.turn();
+        }
+        let begin = now_ns();
+        if self.driver.fleet.start_purge(begin) {
+            while !self.driver.fleet.is_purged() && now_ns() - begin < PURGE_NS {
+                self.driver.turn();
+                self.driver.submit(board, now_ns() + TICK_NS);
+            }
         }
     }
 
@@ -209,10 +219,6 @@ impl Worker {
             let interval = fleet.meter.end_second();
             let _ = self.events.send(Event::Interval(Box::new(interval)));
         }
-        if stage == Stage::End {
-            let interval = fleet.meter.end_second();
-            let _ = self.events.send(Event::Interval(Box::new(interval)));
-        }
     }
 }
 
@@ -222,3 +228,5 @@ const SECOND_NS: u64 = 1_000_000_000;
 const TICK_NS: u64 = 20_000_000;
 /// A broker that does not read what is left at the end is left alone after this.
 const FLUSH_NS: u64 = 2_000_000_000;
+/// Ending sessions takes a connection each.
+const PURGE_NS: u64 = 10_000_000_000;

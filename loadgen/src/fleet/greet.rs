@@ -39,7 +39,7 @@ impl Fleet {
         let expiry = u32::try_from(spec.session_expiry.as_secs()).unwrap_or(u32::MAX);
         Connect {
             version: spec.protocol,
-            clean_start: spec.clean,
+            clean_start: spec.clean || self.purging,
             keep_alive: spec.keep_alive_s,
             client_id: &id,
             will: None,
@@ -78,6 +78,10 @@ impl Fleet {
 
     fn on_connack(&mut self, index: u32, now: u64, connack: &Connack<'_>) -> Result<(), Loss> {
         let group = self.group_of(index);
+        if self.purging {
+            self.lose(index, now, Loss::Ours);
+            return Ok(());
+        }
         let spec = &self.shared.plan.specs[group];
         let client = &self.clients[index as usize];
         if connack.reason.is_error() {

@@ -158,7 +158,7 @@ impl Fleet {
                 && let Some(index) = squad.dials.pop_front()
             {
                 let client = &mut self.clients[index as usize];
-                if client.phase != Phase::Away || self.stage == Stage::End {
+                if client.phase != Phase::Away || (self.stage == Stage::End && !self.purging) {
                     continue;
                 }
                 client.phase = Phase::Dialing;
@@ -422,6 +422,35 @@ impl Fleet {
             goodbye(clean, version).encode(version, self.out(index));
             self.mark_dirty(index);
         }
+    }
+
+    /// MQTT 3.1.1 has no way to end a session but to start a clean one: clients that had one do so, and
+    /// leave. Call when everybody is gone; false if there is nobody who has to.
+    pub fn start_purge(&mut self, now: u64) -> bool {
+        for squad in &mut self.squads {
+            let spec = &self.shared.plan.specs[squad.group];
+            if spec.clean || spec.protocol == Version::V5 {
+                continue;
+            }
+            for index in squad.first..squad.first + squad.range.len() as u32 {
+                let client = &mut self.clients[index as usize];
+                if client.settled && client.phase == Phase::Gone {
+                    client.phase = Phase::Away;
+                    squad.dials.push_back(index);
+                }
+            }
+            squad.connecting = 0;
+            squad.dial_step_ns = 0.0;
+            squad.next_dial_at = now as f64;
+            self.purging |= !squad.dials.is_empty();
+        }
+        self.purging
+    }
+
+    /// Nobody is left to start a clean session.
+    pub fn is_purged(&self) -> bool {
+        let is_over = |client: &Client| client.phase == Phase::Gone;
+        self.clients.iter().all(is_over)
     }
 
     /// Every client that is still connected.

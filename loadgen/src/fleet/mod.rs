@@ -66,6 +66,8 @@ pub struct Fleet {
     ready_count: u64,
     arrived_at: u64,
     outstanding_known: bool,
+    /// Sessions are being ended, see `start_purge`.
+    purging: bool,
     /// What ends the run at once.
     fatal: Option<String>,
 }
@@ -128,6 +130,7 @@ impl Fleet {
             ready_count: 0,
             arrived_at: 0,
             outstanding_known: false,
+            purging: false,
             fatal: None,
         };
         let mut shares = HashMap::new();
