@@ -5,6 +5,7 @@ queues, rate limits, delays of small packets, logging of every connection. Whate
 report shows.
 """
 
+import getpass
 import json
 import os
 import re
@@ -76,6 +77,8 @@ class Mosquitto(Peer):
         write(folder / "mosquitto.conf", f"""\
             listener {port} 127.0.0.1
             allow_anonymous true
+            # Changing the user, as it does for root, would let it outlive this script if that is killed.
+            user {getpass.getuser()}
             # 0: no bound. The defaults are 20 in flight and 1,000 waiting, above which it drops.
             max_inflight_messages 0
             max_queued_messages 0
@@ -276,6 +279,36 @@ class Aedes(Peer):
         return Start([["node", "aedes.mjs"]], settings=["aedes.mjs"])
 
 
+class FlashMq(Peer):
+    name = "flashmq"
+
+    def install(self):
+        if not which("flashmq"):
+            raise Missing("it is in none of the registries: build it from https://www.flashmq.org, and put it into the PATH")
+
+    def version(self):
+        return first_line("flashmq", "--version")
+
+    def start(self, folder, port, cores, free_port):
+        (folder / "state").mkdir()
+        write(folder / "flashmq.conf", f"""\
+            storage_dir state
+            log_level warning
+            allow_anonymous true
+            thread_count {len(cores)}
+            # The defaults are 512 messages and 64 KiB; above, it drops.
+            max_qos_msg_pending_per_client 65535
+            max_qos_bytes_pending_per_client 1073741824
+            listen {{
+                protocol mqtt
+                inet4_bind_address 127.0.0.1
+                inet_protocol ip4
+                port {port}
+            }}
+            """)
+        return Start([["flashmq", "--config-file", "flashmq.conf"]], settings=["flashmq.conf"])
+
+
 class Given(Peer):
     """A broker that the user has; starts with a command that has {port} in it."""
 
@@ -292,7 +325,7 @@ class Given(Peer):
         return Start([["sh", "-c", f"exec {command}"]])
 
 
-ALL = [Ringmq(), Mosquitto(), Rumqttd(), Rmqttd(), Nats(), RabbitMq(), Aedes()]
+ALL = [Ringmq(), FlashMq(), Mosquitto(), Rumqttd(), Rmqttd(), Nats(), RabbitMq(), Aedes()]
 
 
 def cargo(*words):

@@ -36,7 +36,7 @@ pub(super) fn overview(scenarios: &[Scenario]) -> Vec<Named> {
         ),
     ];
     let plots = plots.into_iter().filter_map(|(name, title, measure)| {
-        let panels: Vec<_> = scenarios.iter().filter_map(|s| panel(s, measure)).collect();
+        let panels = panels(scenarios, measure);
         (!panels.is_empty()).then(|| Named {
             name: format!("overview-{name}"),
             plot: bars(title, &panels),
@@ -127,6 +127,30 @@ pub(super) fn is_open_loop(file: &ResultFile) -> bool {
 /// There is something to deliver; otherwise the run is about connections.
 pub(super) fn has_messages(file: &ResultFile) -> bool {
     file.groups.iter().any(|group| group.publish.is_some())
+}
+
+/// One panel for each scenario that has the number. A single subject is compared with itself: one panel
+/// with all scenarios.
+fn panels(scenarios: &[Scenario], measure: Measure) -> Vec<(String, Vec<Bar>)> {
+    let by_scenario = scenarios.iter().filter_map(|s| panel(s, measure));
+    let panels: Vec<(String, Vec<Bar>)> = by_scenario.collect();
+    let mut names = panels
+        .iter()
+        .flat_map(|(_, bars)| bars)
+        .map(|bar| &bar.name);
+    let first = names.next().cloned();
+    match first {
+        Some(label) if names.all(|name| *name == label) => {
+            let bars = panels.into_iter().flat_map(|(title, bars)| {
+                bars.into_iter().map(move |bar| Bar {
+                    name: title.clone(),
+                    ..bar
+                })
+            });
+            vec![(label, bars.collect())]
+        }
+        _ => panels,
+    }
 }
 
 /// The subjects of a scenario that have a number.

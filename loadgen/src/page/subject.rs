@@ -175,8 +175,8 @@ pub(super) fn describe(group: &Group) -> String {
             }
         };
         parts.push(format!(
-            "publish {} at QoS {} to {}, {pace}",
-            publish.payload, publish.qos, publish.topic
+            "publish to {} at QoS {}, payload {}, {pace}",
+            publish.topic, publish.qos, publish.payload
         ));
     }
     if let Some(receive) = &group.receive {

@@ -256,7 +256,7 @@ fn a_page_has_the_numbers_and_needs_nothing_from_elsewhere() {
         r#"<td class="bad">1,744</td>"#,
         "Latency by percentile",
         "prefers-color-scheme:dark",
-        "publishers: 50 clients, MQTT 5.0; publish 64 B at QoS 0 to pairs/{i}",
+        "publishers: 50 clients, MQTT 5.0; publish to pairs/{i} at QoS 0, payload 64 B",
     ] {
         assert!(page.contains(expected), "{expected}");
     }
