@@ -160,8 +160,9 @@ fn title(file: &ResultFile) -> String {
 
 /// One line about a group of clients.
 pub(super) fn describe(group: &Group) -> String {
+    let plural = if group.clients == 1 { "" } else { "s" };
     let mut parts = vec![format!(
-        "{} clients, MQTT {}",
+        "{} client{plural}, MQTT {}",
         group.clients, group.protocol
     )];
     if group.tls {

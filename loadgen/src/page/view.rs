@@ -106,9 +106,12 @@ fn doubts(scenarios: &[Scenario]) -> Markup {
             div.card.notice {
                 p.bad { (doubtful.len()) " of these runs cannot be trusted" }
                 p { "They do not count where the same broker has a valid round of the scenario." }
-                ul { @for file in doubtful { @for reason in &file.validity.reasons {
-                    li { (file.run.label.as_deref().unwrap_or(&file.run.target)) ", " (file.run.scenario.name) ": " (reason.text) }
-                } } }
+                details open[doubtful.len() <= DOUBTS_SHOWN] {
+                    summary { "Why" }
+                    ul { @for file in doubtful { @for reason in &file.validity.reasons {
+                        li { (file.run.label.as_deref().unwrap_or(&file.run.target)) ", " (file.run.scenario.name) ": " (reason.text) }
+                    } } }
+                }
             }
         }
     }
@@ -361,3 +364,6 @@ fn legend() -> Markup {
         p { "Made by ringload " (env!("CARGO_PKG_VERSION")) "." }
     }
 }
+
+/// With more of them the reasons are folded, so that the numbers stay near.
+const DOUBTS_SHOWN: usize = 4;
