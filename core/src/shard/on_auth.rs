@@ -500,7 +500,7 @@ impl Shard {
     }
 
     /// Refuses a connection that waits, in the terms of its CONNECT.
-    fn refuse_waiting(
+    pub(super) fn refuse_waiting(
         &mut self,
         now: Instant,
         conn: ConnId,

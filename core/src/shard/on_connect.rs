@@ -16,7 +16,7 @@ use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, QoS,
     ReasonCode, Version,
 };
-use crate::connection::{AwaitConnect, Connection, Egress};
+use crate::connection::{AuthStep, AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
 use crate::limits::{Limits, Redirect};
 use crate::message::{Author, Message, MessageParts};
@@ -216,24 +216,30 @@ impl Shard {
         }
     }
 
+    /// The time for a CONNECT and for the proof of who sent it is up. Who only waits for our answer is told
+    /// so; who has something to say itself is closed without a word.
     pub(super) fn on_connect_deadline(&mut self, now: Instant, conn: ConnId, out: &mut Outbox) {
-        self.note_stranger(now, conn, "", Refusal::ConnectDeadline, out);
-        // The timer has just fired: nothing to cancel.
-        let waiting = self
-            .connections
-            .replace(conn, Connection::Closing(Box::default()));
-        match waiting {
-            Connection::AwaitConnect(waiting) => self.release_partial(&waiting.framer),
-            Connection::Authenticating(waiting) => {
-                self.release(waiting.held_size());
-                waiting.egress.abandon(&mut self.dispatch.pool.unsent);
+        // The timer has just fired: it is put back for whoever ends the wait, and cancels it.
+        let (since, is_ours_to_say) = match self.connections.get(conn) {
+            Some(Connection::AwaitConnect(waiting)) => (waiting.since, false),
+            Some(Connection::Authenticating(waiting)) => {
+                let is_asked = matches!(waiting.step, AuthStep::Asked { .. });
+                (waiting.since, is_asked)
             }
-            Connection::Vacant
-            | Connection::Open(_)
-            | Connection::Closing(_)
-            | Connection::HandedOver => unreachable!("the timer goes with the wait"),
+            Some(
+                Connection::Vacant
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => unreachable!("the timer goes with the wait"),
+        };
+        let deadline = since + self.config.limits.connect_deadline;
+        self.timers.set(deadline, Timer::Connect(conn));
+        match is_ours_to_say {
+            true => self.refuse_waiting(now, conn, Refusal::AuthenticationDown.into(), out),
+            false => self.turn_away(now, conn, Refusal::ConnectDeadline, out),
         }
-        out.closes.push(Close { conn, flush: false });
     }
 
     /// Ends the wait for CONNECT, or for the proof of who sent it.
