@@ -26,14 +26,10 @@ pub struct Loaded {
 }
 
 /// Reads the files. `key` is random, and the same as long as the process lives.
-pub fn load(
-    settings: &AuthSettings,
-    allow_anonymous: bool,
-    key: [u8; 32],
-) -> Result<Loaded, Vec<Problem>> {
+pub fn load(settings: &Settings, key: [u8; 32]) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
-    let passwords = read_passwords(settings, &mut problems);
-    let scram = read_scram(settings, &mut problems);
+    let passwords = read_passwords(&settings.auth, &mut problems);
+    let scram = read_scram(&settings.auth, &mut problems);
     let acl = read_rules(settings, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -45,7 +41,7 @@ pub fn load(
     }
     let access = Access {
         // Without users there is nothing to show: then the listeners are local, or everybody is welcome.
-        allow_anonymous: allow_anonymous || !settings.is_on(),
+        allow_anonymous: settings.allow_anonymous || !settings.auth.is_on(),
         asks_shell: !authenticators.is_empty(),
         passwords,
         scram: Arc::new(scram),
@@ -59,16 +55,17 @@ pub fn load(
 
 /// Whether the files could be used.
 pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
-    load(&settings.auth, settings.allow_anonymous, [0; 32]).map(|_| ())
+    load(settings, [0; 32]).map(|_| ())
 }
 
 /// `None`: everything is allowed.
-fn read_rules(settings: &AuthSettings, problems: &mut Vec<Problem>) -> Option<Acl> {
-    let is_open = match settings.default {
+fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
+    let is_open = match settings.auth.default {
         AccessDefault::Allow => true,
-        AccessDefault::Auto => !settings.is_on(),
+        AccessDefault::Auto => !settings.has_authentication(),
         AccessDefault::Deny => false,
     };
+    let settings = &settings.auth;
     if !settings.has_rules() && is_open {
         return None;
     }

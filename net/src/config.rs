@@ -273,10 +273,7 @@ impl Configuration {
                 false => "password-file",
             };
             let what = "lets users in, and no rule says what they may do: they could do nothing";
-            let fix = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file \
-                       under [auth]; or let them do everything: --access-default allow, or \
-                       default = \"allow\" under [auth]";
-            complain(flag, Complaint::new(what, fix));
+            complain(flag, Complaint::new(what, NAME_RULES));
         }
         problems.extend(self.check_listeners());
         problems
@@ -544,6 +541,10 @@ fn printable(text: &str) -> String {
 
 const COMMENT_COLUMNS: usize = 90;
 
+/// What to do where clients are known and nothing says what they may do.
+const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file under [auth]; or let \
+                          them do everything: --access-default allow, or default = \"allow\" under [auth]";
+
 /// More problems than these are one problem: the wrong file.
 const PROBLEMS_MAX: usize = 10;
 
@@ -773,6 +774,28 @@ mod tests {
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
                 "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 certificates and 0 keys",
                 "name a certificate and its key: --certificate FILE --key FILE, or certificate and key under [tls]",
+            ),
+            (
+                "[auth]\npassword_file = \"p\"",
+                "2:17: auth.password_file lets users in, and no rule says what they may do: they could do nothing",
+                NAME_RULES,
+            ),
+            (
+                "[[listener]]\nlisten = \"mqtts://0.0.0.0:1\"\n[listener.tls]\ncertificate = \"c\"\nkey = \"k\"\n\
+                 client_certificate = \"required\"\nclient_ca = \"a\"",
+                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                NAME_RULES,
+            ),
+            (
+                "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
+                 client_certificate = \"optional\"\nclient_ca = \"a\"\nidentity = \"cn\"",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                NAME_RULES,
+            ),
+            (
+                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\ncommon_name = true",
+                "2:10: network.listen names 127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                NAME_RULES,
             ),
             (
                 "[network]\nlisten = []",

@@ -71,7 +71,7 @@ impl Reload {
 
     fn read(&self) -> Result<(Settings, Loaded), Vec<Problem>> {
         let next = Configuration::load(&self.line)?.settings;
-        let loaded = access::load(&next.auth, next.allow_anonymous, self.key)?;
+        let loaded = access::load(&next, self.key)?;
         Ok((next, loaded))
     }
 

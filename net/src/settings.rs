@@ -294,7 +294,7 @@ const BASE: &[Setting] = &[
         kind: Kind::Choice(auth::DEFAULTS),
         auto: None,
         help: "What no rule speaks of: deny or allow it. With auto it is denied as soon as there are \
-               users or rules.",
+               users, client certificates or rules.",
         get: |settings| Value::Text(settings.auth.default.word().to_owned()),
         set: |settings, value| {
             settings.auth.default = auth::AccessDefault::named(&value.text());
@@ -593,6 +593,12 @@ impl Settings {
         let own = self.listen.iter().map(|listen| (listen, &self.layers));
         let tables = self.listeners.iter();
         own.chain(tables.flat_map(|t| t.listen.iter().map(|listen| (listen, &t.layers))))
+    }
+
+    /// Clients have something to prove who they are with: then what no rule speaks of is denied.
+    pub fn has_authentication(&self) -> bool {
+        let mut listeners = self.all_listeners();
+        self.auth.is_on() || listeners.any(|(listen, layers)| listen.proves_clients(layers))
     }
 
     /// What the broker is told of its listeners.

@@ -39,7 +39,7 @@ pub enum Failure {
 pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failure> {
     let settings = &configuration.settings;
     let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
-    let access = access::load(&settings.auth, settings.allow_anonymous, key);
+    let access = access::load(settings, key);
     let access = access.map_err(Failure::Settings)?;
     let reload = Reload::new(line, settings.clone(), key);
     // Before the first thread, so that all of them leave the signals to the one that waits.

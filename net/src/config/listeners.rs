@@ -7,7 +7,8 @@ use ringmq::{Broker, Endpoint, StartError};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Place, Problem, Source, read_toml};
+use super::{NAME_RULES, Place, Problem, Source, read_toml};
+use crate::settings::auth::AccessDefault;
 use crate::settings::listen::{Layers, Listen, ListenerTable};
 use crate::settings::value::{self, Complaint, Value};
 use crate::settings::{self, LAYER_SECTIONS, Setting, Settings, TABLE};
@@ -173,7 +174,9 @@ pub fn check(settings: &Settings, tables: &[Table], own: &Place) -> Vec<(Place, 
             let what = format!("names {} twice", listen.endpoint);
             Some(Complaint::new(what, "name each address once"))
         } else {
-            check_open(settings, listen, layers).or_else(|| check_tls(listen, layers))
+            check_open(settings, listen, layers)
+                .or_else(|| check_tls(listen, layers))
+                .or_else(|| check_rules(settings, listen, layers))
         };
         complaints.extend(complaint.map(|complaint| (place.clone(), complaint)));
         seen.push(&listen.endpoint);
@@ -208,6 +211,21 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
              allow_anonymous = true under [network]"
         ),
     ))
+}
+
+/// Clients that are known by their certificates, and that nothing allows anything. Where others log in
+/// besides, the same is said of these.
+fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
+    let auth = &settings.auth;
+    let is_said = auth.is_on() || auth.has_rules() || auth.default != AccessDefault::Auto;
+    if is_said || !listen.proves_clients(layers) {
+        return None;
+    }
+    let what = format!(
+        "names {listen}, whose clients show certificates, and no rule says what they may do: they \
+         could do nothing"
+    );
+    Some(Complaint::new(what, NAME_RULES))
 }
 
 fn check_tls(listen: &Listen, layers: &Layers) -> Option<Complaint> {

@@ -139,6 +139,13 @@ impl Listen {
         }
     }
 
+    /// Its clients show certificates, which say who they are, or at least that they belong here.
+    pub fn proves_clients(&self, layers: &Layers) -> bool {
+        let by_proxy = !layers.proxies.is_empty() && layers.proxy_common_name;
+        let by_name = self.scheme.has_tls() && layers.tls.identity != Identity::None;
+        by_proxy || by_name || self.has_certificates(layers)
+    }
+
     /// Nobody gets in without a certificate that the broker checks.
     pub fn has_certificates(&self, layers: &Layers) -> bool {
         self.scheme.has_tls() && layers.tls.client_certificate == Demand::Required

@@ -102,7 +102,6 @@ websocket.origins = [\"https://app.example\"]
 - A time span is a number of seconds, or a number with `ms`, `s`, `m`, `h` or `d` in quotes.
 - A switch of the command line stands alone (`--allow-anonymous`) or has a value
   (`--receive-maximum-enforced=false`).
-- Every setting takes effect at the next start; SIGHUP does not read them again.
 - Limits per shard hold for each shard: a broker with four shards keeps four times as many retained
   messages.
 ";
