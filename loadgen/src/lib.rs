@@ -15,7 +15,6 @@ pub mod meter;
 pub mod page;
 pub mod payload;
 pub mod plan;
-pub mod problem;
 pub mod process;
 pub mod progress;
 pub mod report;

@@ -17,12 +17,12 @@ use ringload::assemble::{self, Context};
 use ringload::cli::{self, Command, RunOptions};
 use ringload::engine::{self, Options, Outcome};
 use ringload::plan::Plan;
-use ringload::problem::Problem;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
 use ringload::sources::Sources;
 use ringload::tls::Terms;
 use ringload::{histograms, page, process, summary};
+use ringmq::problem::Problem;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {

@@ -16,9 +16,9 @@ use ringmq_core::codec::QoS;
 use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 
 use crate::payload::STREAMS_MAX;
-use crate::problem::{Complaint, Place, Problem};
 use crate::scenario::pattern::{Filling, Pattern};
 use crate::scenario::{Group, Scenario};
+use ringmq::problem::{Complaint, Place, Problem};
 
 /// Everything that follows from a scenario before it runs.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::problem::{Complaint, Problem};
 use crate::scenario::Group;
+use ringmq::problem::{Complaint, Problem};
 
 /// What the clients of a group need to begin.
 #[derive(Clone, Debug)]

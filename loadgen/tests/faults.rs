@@ -329,6 +329,52 @@ fn a_pause_of_the_broker_shows_in_the_open_loop_and_hides_in_the_closed_one() {
 }
 
 #[test]
+fn a_delay_of_single_messages_shows_in_the_latencies_of_just_so_many() {
+    let delayed = |numbers: std::ops::RangeInclusive<u64>, seconds| {
+        numbers.map(move |number| (number, Duration::from_secs(seconds)))
+    };
+    for qos in ["0", "1", "2"] {
+        let broker = Scripted::start(Script {
+            delay: delayed(40..=49, 1)
+                .chain(delayed(50..=50, 2))
+                .chain(delayed(51..=51, 3))
+                .collect(),
+            ..Script::default()
+        });
+        // 100 publishers with a message each, so that nothing is overtaken by its successor.
+        let args = [
+            "pairs",
+            "--publishers",
+            "100",
+            "--subscribers",
+            "100",
+            "--rate",
+            "10",
+            "--qos",
+            qos,
+            "--set",
+            "publishers.messages=1",
+            "--set",
+            "drain=10s",
+            "--no-sys",
+        ];
+        let done = run(broker.port, &args);
+        let result = done.result();
+        let all = expected(|l| (l.owed, l.delivered) = (100, 100));
+        assert_eq!(ledger(&done, qos.parse().unwrap()), all, "QoS {qos}");
+        // By size: 88 without a delay, ten with a second, one with two and one with three. A busy machine adds
+        // to each, and takes from none.
+        let latency = &result.totals.latency.as_ref().unwrap().corrected;
+        assert!((98..=100).contains(&latency.count), "QoS {qos}");
+        assert!(latency.p50_us < 1_000_000, "QoS {qos}: {latency:#?}");
+        assert!(latency.p90_us >= 1_000_000, "QoS {qos}: {latency:#?}");
+        assert!(latency.p90_us < 2_000_000, "QoS {qos}: {latency:#?}");
+        assert!(latency.p99_us >= 2_000_000, "QoS {qos}: {latency:#?}");
+        assert!(latency.max_us >= 3_000_000, "QoS {qos}: {latency:#?}");
+    }
+}
+
+#[test]
 fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
     let closed_port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -6,10 +6,11 @@
 pub mod listeners;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use ringmq::problem::{LinePlace, printable};
+pub use ringmq::problem::{Place, Problem};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -30,47 +31,6 @@ pub struct Configuration {
     places: HashMap<&'static str, Place>,
     /// The `[[listener]]` tables of the file.
     pub tables: Vec<Table>,
-}
-
-/// Something that is wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What it is about: an option, a key, a file.
-    pub subject: String,
-    /// What is wrong with it; continues the sentence that the subject begins.
-    pub what: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-/// Where a setting was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Nowhere: the default.
-    Default,
-    /// On the command line.
-    CommandLine,
-    /// The file as a whole.
-    File(String),
-    /// At one place of the file.
-    Line(Box<LinePlace>),
-}
-
-/// A place in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinePlace {
-    /// Name of the file.
-    pub file: String,
-    /// Counted from 1.
-    pub line: usize,
-    /// In characters, counted from 1.
-    pub column: usize,
-    /// The whole line, printable.
-    pub text: String,
-    /// Characters to mark, at least 1.
-    pub width: usize,
 }
 
 impl Configuration {
@@ -220,12 +180,7 @@ impl Configuration {
                 Place::CommandLine => format!("--{flag}"),
                 Place::Default | Place::File(_) | Place::Line(_) => row.name(),
             };
-            problems.push(Problem {
-                place,
-                subject,
-                what: complaint.what,
-                fix: complaint.fix,
-            });
+            problems.push(complaint.at(place, subject));
         };
         let settings = &self.settings;
         if let (Some(shards), Some(cores)) = (settings.shards, &settings.cores)
@@ -289,12 +244,7 @@ impl Configuration {
                 Place::Line(_) if place == own => "network.listen",
                 Place::Line(_) => "listener.listen",
             };
-            Problem {
-                subject: subject.to_owned(),
-                place,
-                what: complaint.what,
-                fix: complaint.fix,
-            }
+            complaint.at(place, subject)
         };
         complaints.into_iter().map(problem).collect()
     }
@@ -323,12 +273,7 @@ impl Source<'_> {
     }
 
     fn problem(&self, span: Range<usize>, subject: &str, complaint: Complaint) -> Problem {
-        Problem {
-            place: Place::Line(Box::new(self.place(span))),
-            subject: subject.to_owned(),
-            what: complaint.what,
-            fix: complaint.fix,
-        }
+        complaint.at(Place::Line(Box::new(self.place(span))), subject)
     }
 
     fn syntax_problem(&self, error: &toml::de::Error) -> Problem {
@@ -382,47 +327,7 @@ impl Source<'_> {
     }
 
     fn place(&self, span: Range<usize>) -> LinePlace {
-        let start = char_start(self.text, span.start);
-        let before = &self.text[..start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line_end = self.text[start..]
-            .find('\n')
-            .map_or(self.text.len(), |at| start + at);
-        let end = char_start(self.text, span.end.clamp(start, line_end));
-        LinePlace {
-            file: self.name.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            text: printable(self.text[line_start..line_end].trim_end()),
-            width: self.text[start..end].chars().count().max(1),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (subject, what) = (&self.subject, &self.what);
-        writeln!(f, "{}: {subject} {what}", self.place)?;
-        if let Place::Line(place) = &self.place {
-            let number = place.line.to_string();
-            let margin = " ".repeat(number.len());
-            let skip = " ".repeat(place.column - 1);
-            let mark = "^".repeat(place.width);
-            writeln!(f, "  {number} | {}", place.text)?;
-            writeln!(f, "  {margin} | {skip}{mark}")?;
-        }
-        write!(f, "  fix: {}", self.fix)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Default => f.write_str("default"),
-            Place::CommandLine => f.write_str("command line"),
-            Place::File(file) => f.write_str(file),
-            Place::Line(place) => write!(f, "{}:{}:{}", place.file, place.line, place.column),
-        }
+        LinePlace::of(self.name, self.text, span)
     }
 }
 
@@ -519,24 +424,6 @@ pub fn count(number: usize, noun: &str) -> String {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
     }
-}
-
-/// Where the character begins that the byte at `index` is part of.
-fn char_start(text: &str, index: usize) -> usize {
-    (0..=index.min(text.len()))
-        .rev()
-        .find(|&at| text.is_char_boundary(at))
-        .expect("0 is a boundary")
-}
-
-/// A line of the file without what could steer a terminal.
-fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(shown).collect()
 }
 
 const COMMENT_COLUMNS: usize = 90;

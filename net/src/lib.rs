@@ -17,6 +17,7 @@ pub mod flight;
 mod inbox;
 mod listener;
 mod park;
+pub mod problem;
 mod reactor;
 #[allow(unsafe_code)]
 pub mod ring;

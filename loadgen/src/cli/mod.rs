@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
-use crate::problem::{Complaint, Place, Problem, nearest};
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin, file, value};
 use crate::sources::Sources;
 use help::{COMMANDS, FLAGS};
 pub use help::{help, list, manual, version_line};
 use overlay::{SHORTHANDS, apply_set, apply_shorthand, parse_group};
+use ringmq::problem::{Complaint, Place, Problem, nearest};
 
 /// What is to be done.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Options that change a scenario: shorthands, `--set` and `--group`.
 
 use super::{SEE_HELP, problem};
-use crate::problem::{Place, Problem, nearest};
 use crate::scenario::keys::{self, Form};
 use crate::scenario::{Group, Scenario};
+use ringmq::problem::{Place, Problem, nearest};
 
 /// Options that set a key of the scenario, or of all groups that it is meant for.
 pub(super) const SHORTHANDS: [&str; 12] = [

@@ -254,8 +254,10 @@ impl<'a> Control<'a> {
     /// The broker's own counters come every so often: those that cover the whole run are worth a wait.
     fn waits_for_sys(&self, now: u64) -> bool {
         let wait = self.options.sys_wait.as_nanos() as u64;
+        let settled_at = self.arrived_at().max(self.drain_at) + SYS_SETTLED_NS;
         let is_fresh = self.sys.last().is_some_and(|sample| {
-            sample.update.at_ns > self.arrived_at().max(self.drain_at) + SYS_SETTLED_NS
+            let at = sample.update.at_ns;
+            at > settled_at && now.saturating_sub(at) > SYS_WHOLE_NS
         });
         wait > 0 && !self.sys.is_empty() && !is_fresh && now.saturating_sub(self.drain_at) < wait
     }
@@ -456,4 +458,6 @@ const INTERRUPTED_NS: u64 = 500_000_000;
 /// Threads say goodbye for four seconds at most, and end sessions for ten.
 const END_NS: u64 = 20_000_000_000;
 /// A report of the broker so long after the last message covers all of them.
-const SYS_SETTLED_NS: u64 = 10_000_000;
+const SYS_SETTLED_NS: u64 = 100_000_000;
+/// A report is many messages: it is whole when none has come for so long.
+const SYS_WHOLE_NS: u64 = 100_000_000;

@@ -87,7 +87,7 @@ impl Fleet {
         if connack.reason.is_error() {
             let mut why = reason_text(connack.reason);
             if let Some(text) = connack.properties.reason_string {
-                why = format!("{why} ({})", crate::problem::printable(text));
+                why = format!("{why} ({})", ringmq::problem::printable(text));
             }
             return Err(Loss::Refused(why));
         }

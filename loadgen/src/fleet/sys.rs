@@ -3,7 +3,7 @@
 use ringmq_core::codec::Publish;
 
 use super::Fleet;
-use crate::problem::printable;
+use ringmq::problem::printable;
 
 /// One value that the broker published of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Form};
 use super::{Group, Scenario};
-use crate::problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
+use ringmq::problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
 
 /// Reads a scenario file. What no key shows alone is left to [`Scenario::check`].
 pub fn read(path: &Path) -> Result<Scenario, Vec<Problem>> {
@@ -60,7 +60,7 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     // The table is sorted by name: people read from top to bottom.
     problems.sort_by_key(|problem| match &problem.place {
         Place::Line(place) => (place.line, place.column),
-        Place::CommandLine | Place::File(_) => (0, 0),
+        Place::Default | Place::CommandLine | Place::File(_) => (0, 0),
     });
     problems.truncate(PROBLEMS_MAX);
     if problems.is_empty() {

@@ -8,7 +8,7 @@ use super::pattern::Pattern;
 use super::payload::Sizes;
 use super::value;
 use super::{Group, Scenario, Start};
-use crate::problem::Complaint;
+use ringmq::problem::Complaint;
 
 /// A key of a scenario or of a group.
 #[derive(Debug)]

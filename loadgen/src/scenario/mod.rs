@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
-use crate::problem::{Complaint, Place, Problem};
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
+use ringmq::problem::{Complaint, Place, Problem};
 
 /// A whole scenario.
 #[derive(Clone, Debug)]

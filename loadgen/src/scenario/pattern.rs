@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::problem::Complaint;
+use ringmq::problem::Complaint;
 
 /// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

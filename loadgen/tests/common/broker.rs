@@ -3,7 +3,7 @@
 //! Deliveries are counted from 1 over all subscribers; a script names them by number. Everything goes
 //! through one lock, so that the numbers mean something.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -36,6 +36,8 @@ pub struct Script {
     pub wrong_qos: BTreeSet<u64>,
     /// Sent to every subscriber, whatever it subscribed to.
     pub misroute: BTreeSet<u64>,
+    /// Sent so much later; what comes after it is not held up.
+    pub delay: BTreeMap<u64, Duration>,
     /// Before this delivery, nothing happens for a time.
     pub stall: Option<(u64, Duration)>,
     /// Before this delivery, all connections are closed.
@@ -384,6 +386,14 @@ impl State {
         }
         if held {
             client.held = Some(bytes);
+            return;
+        }
+        if let Some(span) = script.delay.get(&number).copied() {
+            let mut stream = client.stream.try_clone().unwrap();
+            std::thread::spawn(move || {
+                std::thread::sleep(span);
+                let _ = stream.write_all(&bytes);
+            });
             return;
         }
         if let Some(held) = client.held.take() {

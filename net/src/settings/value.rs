@@ -4,6 +4,7 @@
 //! - `kind.parse(&kind.show(&value)) == Ok(value)` for every value that the kind admits.
 //! - A [`Value`] that left this module lies within the range of its [`Kind`].
 
+pub use ringmq::problem::{Complaint, nearest};
 use ringmq::transport::Network;
 
 use super::listen::Listen;
@@ -74,25 +75,6 @@ pub enum Value {
     Cores(Vec<usize>),
     /// A word or a log filter.
     Text(String),
-}
-
-/// What is wrong with a value, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// What is wrong, as the end of a sentence that begins with the name of the setting.
-    pub what: String,
-    /// What to do, as an imperative.
-    pub fix: String,
-}
-
-impl Complaint {
-    /// A complaint of these two halves.
-    pub fn new(what: impl Into<String>, fix: impl Into<String>) -> Complaint {
-        Complaint {
-            what: what.into(),
-            fix: fix.into(),
-        }
-    }
 }
 
 impl Kind {
@@ -595,60 +577,6 @@ fn parse_log_filter(text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The word that `text` is most likely a misspelling of.
-pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let text: String = text.chars().take(NEAREST_CHARS_MAX).collect();
-    // A third of the letters may be wrong: more, and the guess would be noise.
-    let distance_max = (text.chars().count() / 3).max(1);
-    words
-        .map(|word| (word_distance(&text, word), word))
-        .filter(|&(distance, _)| distance <= distance_max)
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// Like the edit distance, but the same parts in another order, or an ending left out, count as one.
-fn word_distance(text: &str, word: &str) -> usize {
-    let parts = |name: &str| {
-        let mut parts: Vec<String> = name.split(['_', '-']).map(str::to_owned).collect();
-        parts.sort();
-        parts
-    };
-    let shortened = text.len() >= 4 && word.starts_with(text);
-    if text != word && (shortened || parts(text) == parts(word)) {
-        return 1;
-    }
-    edit_distance(text, word)
-}
-
-/// Insertions, removals, replacements and swaps of neighbours between two words.
-fn edit_distance(source: &str, target: &str) -> usize {
-    let source: Vec<char> = source.chars().collect();
-    let target: Vec<char> = target.chars().collect();
-    let mut rows = vec![vec![0; target.len() + 1]; source.len() + 1];
-    for i in 0..=source.len() {
-        for j in 0..=target.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(source[i - 1] != target[j - 1]);
-                let moved = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                let swapped = i > 1
-                    && j > 1
-                    && source[i - 1] == target[j - 2]
-                    && source[i - 2] == target[j - 1];
-                let swap = if swapped {
-                    rows[i - 2][j - 2] + 1
-                } else {
-                    usize::MAX
-                };
-                replaced.min(moved).min(swap)
-            };
-        }
-    }
-    rows[source.len()][target.len()]
-}
-
 /// A number in the largest unit that divides it.
 fn show_units(number: u64, units: &[Unit]) -> String {
     let fits = |unit: &&Unit| number.is_multiple_of(unit.factor);
@@ -709,9 +637,6 @@ const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// As many as the kernel's CPU sets name by default.
 const CORES_MAX: usize = 1024;
-
-/// No setting has a name near this length: a longer word is not worth the quadratic comparison.
-const NEAREST_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -950,20 +875,6 @@ mod tests {
             (" 4 , 2-3 ", vec![4, 2, 3]),
         ] {
             assert_eq!(Kind::Cores.parse(text), Ok(Value::Cores(expected)));
-        }
-    }
-
-    #[test]
-    fn the_nearest_word_is_one_typo_away() {
-        let words = ["listen", "shards", "packet_size_max"];
-        for (text, expected) in [
-            ("lisetn", Some("listen")),
-            ("shard", Some("shards")),
-            ("max_packet_size", Some("packet_size_max")),
-            ("packet_size", Some("packet_size_max")),
-            ("x", None),
-        ] {
-            assert_eq!(nearest(text, words.into_iter()), expected, "{text}");
         }
     }
 }

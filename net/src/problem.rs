@@ -1,4 +1,6 @@
-//! What is wrong with a command line or a scenario file: where, what, and what to do about it.
+//! What is wrong with a command line or a file of settings: where, what, and what to do about it.
+//!
+//! The broker and the load generator speak of mistakes with the same words.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,6 +21,8 @@ pub struct Problem {
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// Nowhere: the default.
+    Default,
     /// On the command line.
     CommandLine,
     /// The file as a whole, or no place in particular.
@@ -108,6 +112,7 @@ impl fmt::Display for Problem {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Place::Default => f.write_str("default"),
             Place::CommandLine => f.write_str("command line"),
             Place::File(file) => f.write_str(file),
             Place::Line(place) => write!(f, "{}:{}:{}", place.file, place.line, place.column),
@@ -121,36 +126,52 @@ pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&
     // A third of the letters may be wrong: more, and the guess would be noise.
     let distance_max = (text.chars().count() / 3).max(1);
     words
-        .map(|word| {
-            let shortened = text.len() >= 3 && word.starts_with(&text) && word != text;
-            (
-                if shortened {
-                    1
-                } else {
-                    edit_distance(&text, word)
-                },
-                word,
-            )
-        })
+        .map(|word| (word_distance(&text, word), word))
         .filter(|&(distance, _)| distance <= distance_max)
         .min_by_key(|&(distance, word)| (distance, word.len()))
         .map(|(_, word)| word)
 }
 
-/// Insertions, removals and replacements between two words.
+/// Like the edit distance, but the same parts in another order, or an ending left out, count as one.
+fn word_distance(text: &str, word: &str) -> usize {
+    let parts = |name: &str| {
+        let mut parts: Vec<String> = name.split(['_', '-']).map(str::to_owned).collect();
+        parts.sort();
+        parts
+    };
+    let shortened = text.len() >= 4 && word.starts_with(text);
+    if text != word && (shortened || parts(text) == parts(word)) {
+        return 1;
+    }
+    edit_distance(text, word)
+}
+
+/// Insertions, removals, replacements and swaps of neighbours between two words.
 fn edit_distance(source: &str, target: &str) -> usize {
+    let source: Vec<char> = source.chars().collect();
     let target: Vec<char> = target.chars().collect();
-    let mut row: Vec<usize> = (0..=target.len()).collect();
-    for (i, from) in source.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in target.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let mut rows = vec![vec![0; target.len() + 1]; source.len() + 1];
+    for i in 0..=source.len() {
+        for j in 0..=target.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(source[i - 1] != target[j - 1]);
+                let moved = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                let swapped = i > 1
+                    && j > 1
+                    && source[i - 1] == target[j - 2]
+                    && source[i - 2] == target[j - 1];
+                let swap = if swapped {
+                    rows[i - 2][j - 2] + 1
+                } else {
+                    usize::MAX
+                };
+                replaced.min(moved).min(swap)
+            };
         }
     }
-    row[target.len()]
+    rows[source.len()][target.len()]
 }
 
 /// Where the character begins that the byte at `index` is part of.
@@ -191,12 +212,21 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_found_and_noise_is_not() {
-        let words = ["clients", "payload", "keep_alive"];
+        let words = [
+            "client_id",
+            "clients",
+            "keep_alive",
+            "packet_size_max",
+            "payload",
+        ];
         for (text, expected) in [
             ("client", Some("clients")),
             ("payloda", Some("payload")),
             ("keep", Some("keep_alive")),
+            ("max_packet_size", Some("packet_size_max")),
+            ("packet_size", Some("packet_size_max")),
             ("wombat", None),
+            ("x", None),
         ] {
             assert_eq!(nearest(text, words.iter().copied()), expected, "{text}");
         }
