@@ -247,6 +247,8 @@ fn the_topics_are_those_of_mosquitto_and_those_of_shards_and_no_others() {
     for load in LOADS_OF_MOSQUITTO {
         expected.extend([1, 5, 15].map(|n| format!("$SYS/broker/load/{load}/{n}min")));
     }
+    // What the shell counts for the whole broker.
+    expected.push("$SYS/broker/reloads/failed".to_owned());
     expected.sort();
     let published: Vec<&String> = seen
         .keys()
@@ -255,6 +257,7 @@ fn the_topics_are_those_of_mosquitto_and_those_of_shards_and_no_others() {
     assert_eq!(published, expected.iter().collect::<Vec<_>>());
     assert_eq!(last(&seen, "heap/current"), "600000");
     assert_eq!(last(&seen, "heap/maximum"), "1000000");
+    assert_eq!(last(&seen, "reloads/failed"), "3");
 }
 
 /// Exporters make a metric of each topic and take the first number of its text for the value. A name

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::admission::{Admission, Places};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
-use crate::counters::{Counters, Counts};
+use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
 use crate::listener::{self, Listener};
@@ -56,6 +56,8 @@ pub struct BrokerConfig {
     pub inbox_messages_max: usize,
     /// How many may be connected, and how often they may come.
     pub admission: Admission,
+    /// What is counted outside of the shards, for `$SYS`.
+    pub tallies: Arc<Tallies>,
 }
 
 impl Default for BrokerConfig {
@@ -73,6 +75,7 @@ impl Default for BrokerConfig {
             ring: RingConfig::default(),
             inbox_messages_max: 64 * 1024,
             admission: Admission::default(),
+            tallies: Arc::default(),
         }
     }
 }
@@ -161,6 +164,7 @@ impl Broker {
                     terms_generation: Arc::clone(&broker.terms_generation),
                     auth: Arc::clone(&broker.auth),
                     counters,
+                    tallies: Arc::clone(&config.tallies),
                 },
             };
             let (core, ready) = (Arc::clone(&core), ready.clone());

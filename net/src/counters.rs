@@ -93,6 +93,44 @@ counters! {
     parks_averted,
 }
 
+macro_rules! tallies {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
+        /// Something that is counted for the whole broker, outside of the shards.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Tally {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Tally {
+            const NAMES: [&'static str; [$($name,)*].len()] = [$($name,)*];
+        }
+    };
+}
+
+tallies! {
+    /// The configuration was read again and came into force.
+    ReloadsDone, "reloads/done";
+    /// It was read again, and something was wrong with it.
+    ReloadsFailed, "reloads/failed";
+}
+
+/// What was counted outside of the shards since the start. Any thread may add to it.
+#[derive(Debug, Default)]
+pub struct Tallies([AtomicU64; Tally::NAMES.len()]);
+
+impl Tallies {
+    /// Counts one more.
+    pub fn add(&self, tally: Tally) {
+        self.0[tally as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each with its name, which is made of topic levels.
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Tally::NAMES.into_iter().zip(counts).collect()
+    }
+}
+
 /// Adds one or more to a counter of the reactor.
 macro_rules! count {
     ($counts:expr, $name:ident) => {

@@ -27,7 +27,7 @@ pub mod transport;
 
 pub use admission::Admission;
 pub use broker::{Broker, BrokerConfig, TlsReload};
-pub use counters::Counts;
+pub use counters::{Counts, Tallies, Tally};
 pub use error::{ListenProblem, RingProblem, StartError};
 pub use reactor::Core;
 #[doc(hidden)]

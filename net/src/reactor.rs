@@ -37,12 +37,12 @@ use std::time::Duration;
 use ringmq_core::auth::Verdict;
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Event, Outbox, Shard};
+use ringmq_core::shard::{Event, Outbox, ProcessCounts, Shard};
 use ringmq_core::time::Instant;
 
 use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
-use crate::counters::{Counters, Counts, count};
+use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Inbox, Mail, Moved};
 use crate::listener::{Accepting, Listener};
 use crate::ring::{Completion, Received, Ring, Submission};
@@ -100,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) auth: Arc<AuthService>,
     /// Where this shard publishes its counters.
     pub(crate) counters: Arc<Counters>,
+    /// What is counted outside of the shards.
+    pub(crate) tallies: Arc<Tallies>,
 }
 
 /// What a turn left behind.
@@ -404,12 +406,17 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         self.tell_counts_at = now + TELL_INTERVAL;
         let counts = self.counts.named();
+        let tallies = match self.id.index() {
+            0 => Some(self.shared.tallies.named()),
+            _ => None,
+        };
+        let process = tallies.as_ref().map(|counts| ProcessCounts {
+            memory_bytes: memory::private_bytes(),
+            counts,
+        });
         let event = Event::ShellCounted {
             counts: &counts,
-            memory_bytes: match self.id.index() {
-                0 => memory::private_bytes(),
-                _ => None,
-            },
+            process,
         };
         self.core.handle(now, event, &mut self.outbox);
     }

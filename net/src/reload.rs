@@ -11,9 +11,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq::Broker;
+use ringmq::{Broker, Tallies, Tally};
 use tracing::{error, info, warn};
 
 use crate::access::{self, Loaded};
@@ -30,17 +31,24 @@ pub struct Reload {
     /// In force: the settings of the start, and those that a reload took on since.
     settings: Settings,
     watch: Watch,
+    tallies: Arc<Tallies>,
 }
 
 impl Reload {
     /// For a broker that was started with these settings.
-    pub fn new(line: CommandLine, settings: Settings, key: [u8; 32]) -> Reload {
+    pub fn new(
+        line: CommandLine,
+        settings: Settings,
+        key: [u8; 32],
+        tallies: Arc<Tallies>,
+    ) -> Reload {
         let watch = Watch::new(files_of(&line, &settings));
         Reload {
             line,
             key,
             settings,
             watch,
+            tallies,
         }
     }
 
@@ -56,6 +64,7 @@ impl Reload {
         match self.read() {
             Ok((next, loaded)) => self.publish(broker, next, loaded, why),
             Err(problems) => {
+                self.tallies.add(Tally::ReloadsFailed);
                 for problem in &problems {
                     // One line of the log, whatever is in it.
                     error!("reload: {}", problem.to_string().replace('\n', " "));
@@ -93,6 +102,7 @@ impl Reload {
                     error!("reload: {error}");
                 }
                 error!(why, "reload failed: everything stays as it was");
+                self.tallies.add(Tally::ReloadsFailed);
                 return;
             }
         };
@@ -120,6 +130,7 @@ impl Reload {
             }
         }
         self.watch.follow(files_of(&self.line, &self.settings));
+        self.tallies.add(Tally::ReloadsDone);
         info!(why, settings = taken_on.join(" "), "reloaded");
     }
 }

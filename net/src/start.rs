@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError};
+use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -41,12 +42,13 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
     let access = access::load(settings, key);
     let access = access.map_err(Failure::Settings)?;
-    let reload = Reload::new(line, settings.clone(), key);
+    let tallies = Arc::default();
+    let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
     // Before the first thread, so that all of them leave the signals to the one that waits.
     let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
     let log = Log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
-    let ended = serve(settings, access, reload, &requests);
+    let ended = serve(settings, access, reload, tallies, &requests);
     log.finish();
     ended
 }
@@ -55,6 +57,7 @@ fn serve(
     settings: &Settings,
     access: Loaded,
     mut reload: Reload,
+    tallies: Arc<Tallies>,
     requests: &Receiver<Request>,
 ) -> Result<(), Failure> {
     raise_limits();
@@ -69,7 +72,7 @@ fn serve(
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
     }
-    let config = broker_config(settings, access, &plan);
+    let config = broker_config(settings, access, tallies, &plan);
     let broker = Broker::start(&config).map_err(Failure::Start)?;
     let listens: Vec<Listen> = settings
         .all_listeners()
@@ -167,7 +170,12 @@ fn random_key() -> io::Result<[u8; 32]> {
     }
 }
 
-fn broker_config(settings: &Settings, access: Loaded, plan: &Plan) -> BrokerConfig {
+fn broker_config(
+    settings: &Settings,
+    access: Loaded,
+    tallies: Arc<Tallies>,
+    plan: &Plan,
+) -> BrokerConfig {
     BrokerConfig {
         listen: settings.listener_configs(),
         shards: plan.shards,
@@ -183,6 +191,7 @@ fn broker_config(settings: &Settings, access: Loaded, plan: &Plan) -> BrokerConf
             connections_max: usize::try_from(plan.connections_max).unwrap_or(usize::MAX),
             ..settings.admission
         },
+        tallies,
     }
 }
 

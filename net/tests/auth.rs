@@ -284,6 +284,32 @@ fn a_reload_takes_on_all_files_or_none() {
     let _ = acl;
 }
 
+/// Threat 91.
+#[test]
+fn reloads_that_fail_are_counted() {
+    let folder = Folder::new();
+    let config = folder.write("ringmq.toml", "[runtime]\nsys_interval = 1\n");
+    let mut broker = Broker::start(&["--config", &config]);
+    broker.hang_up();
+    broker.wait_for("reloaded");
+    folder.write("ringmq.toml", "[limits]\nno_such_bound = 1\n");
+    for _ in 0..2 {
+        broker.hang_up();
+        broker.wait_for("everything stays as it was");
+    }
+    let (mut watcher, _) = broker.connect("watcher", None);
+    assert_eq!(subscribe(&mut watcher, "$SYS/broker/reloads/failed"), 0);
+    let mut reader = BufReader::new(watcher);
+    // Published once a second: what was counted comes with one of the next messages.
+    let mut message = Vec::new();
+    while !message.ends_with(b"reloads/failed2") {
+        let mut head = [0; 2];
+        reader.read_exact(&mut head).unwrap();
+        message.resize(usize::from(head[1]), 0);
+        reader.read_exact(&mut message).unwrap();
+    }
+}
+
 /// Threats 77 and 83.
 #[test]
 fn files_that_cannot_be_used_and_open_doors_refuse_the_start() {

@@ -90,13 +90,22 @@ pub enum Event<'a> {
     ShellCounted {
         /// Replaces what was told before.
         counts: &'a [(&'static str, u64)],
-        /// Memory of the process in bytes, if it is known; told to the first shard.
-        memory_bytes: Option<u64>,
+        /// What is not of one shard; told to the first one.
+        process: Option<ProcessCounts<'a>>,
     },
     /// `next_deadline` has passed.
     DeadlineReached,
     /// The broker ends: say goodbye (0x8B) and close every connection.
     ShutdownRequested,
+}
+
+/// What the shell has counted for all shards together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessCounts<'a> {
+    /// Memory in bytes, if it is known.
+    pub memory_bytes: Option<u64>,
+    /// Names of one or more topic levels, below those of the broker, and values.
+    pub counts: &'a [(&'static str, u64)],
 }
 
 /// Who is at the other end of a connection.

@@ -37,7 +37,9 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use event::{CloseCause, Event, GatherId, JoinId, MsgClass, PeerIdentity, ShardMsg, Share};
+pub use event::{
+    CloseCause, Event, GatherId, JoinId, MsgClass, PeerIdentity, ProcessCounts, ShardMsg, Share,
+};
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
 pub use records::{Loss, Record};
@@ -191,10 +193,7 @@ impl Shard {
             Event::AuthDecided { conn, verdict } => self.on_auth_decided(now, conn, verdict, out),
             Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
-            Event::ShellCounted {
-                counts,
-                memory_bytes,
-            } => self.sys.note_shell(counts, memory_bytes),
+            Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached => self.on_deadline(now, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::Shard;
 use super::ShardMsg;
 use super::deliver::Offering;
+use super::event::ProcessCounts;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
 use super::refusal::Refusal;
@@ -62,6 +63,8 @@ pub struct Sys {
     last: BTreeMap<Box<str>, Box<str>>,
     /// What the shell counts; see [`Event::ShellCounted`](super::Event::ShellCounted).
     shell: Vec<(&'static str, u64)>,
+    /// What it counts for all shards together; on the first shard only.
+    process: Vec<(&'static str, u64)>,
     /// The last report of each shard; filled on the first shard only.
     reports: Vec<Report>,
     clients_max: u64,
@@ -89,6 +92,7 @@ impl Sys {
             started_at: None,
             last: BTreeMap::new(),
             shell: Vec::new(),
+            process: Vec::new(),
             reports: vec![Report::default(); if is_summing { shards } else { 0 }],
             clients_max: 0,
             sockets_opened: 0,
@@ -104,12 +108,19 @@ impl Sys {
     }
 
     /// Takes over what the shell counted.
-    pub fn note_shell(&mut self, counts: &[(&'static str, u64)], memory_bytes: Option<u64>) {
+    pub fn note_shell(
+        &mut self,
+        counts: &[(&'static str, u64)],
+        process: Option<ProcessCounts<'_>>,
+    ) {
         if self.is_on() {
-            self.heap_max = self.heap_max.max(memory_bytes);
-            self.heap = memory_bytes;
+            let process = process.unwrap_or_default();
+            self.heap_max = self.heap_max.max(process.memory_bytes);
+            self.heap = process.memory_bytes;
             self.shell.clear();
             self.shell.extend_from_slice(counts);
+            self.process.clear();
+            self.process.extend_from_slice(process.counts);
         }
     }
 
@@ -163,6 +174,9 @@ impl Sys {
         if let (Some(heap), Some(heap_max)) = (self.heap, self.heap_max) {
             texts.say("heap/current", heap);
             texts.say("heap/maximum", heap_max);
+        }
+        for &(name, value) in &self.process {
+            texts.say(name, value);
         }
         for (name, load) in Loads::NAMES.iter().zip(&self.loads.averages) {
             for (minutes, average) in Loads::MINUTES.iter().zip(load) {

@@ -13,7 +13,8 @@ use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Record, Shard, ShardConfig,
+    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, ProcessCounts, Record,
+    Shard, ShardConfig,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -231,12 +232,15 @@ impl World {
         self.now = until;
     }
 
-    /// The shell says how much memory the process takes.
+    /// The shell says how much memory the process takes, and that three reloads have failed.
     #[allow(dead_code, reason = "only some tests ask")]
     pub fn tell_memory(&mut self, bytes: u64) {
         let event = Event::ShellCounted {
             counts: &[],
-            memory_bytes: Some(bytes),
+            process: Some(ProcessCounts {
+                memory_bytes: Some(bytes),
+                counts: &[("reloads/failed", 3)],
+            }),
         };
         self.handle(0, event);
         self.settle();

@@ -42,6 +42,7 @@ impl<C: Core> Rig<C> {
             terms_generation: Arc::default(),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
+            tallies: Arc::default(),
         };
         let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
         let ring = EchoRing::default();

@@ -190,6 +190,7 @@ impl Bench {
             terms_generation: Arc::default(),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
+            tallies: Arc::default(),
         };
         let listeners = vec![Listener::new(socket(), Arc::new(stack))];
         let id = ShardId::new(0);
