@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::Rule;
 use crate::codec::QoS;
 use crate::ids::ClientKey;
 use crate::time::Instant;
@@ -36,6 +37,8 @@ pub struct Author {
     pub user: Option<Box<str>>,
     /// Its client identifier.
     pub client_id: Box<str>,
+    /// The rules that it had brought along.
+    pub rules: Option<Arc<[Rule]>>,
 }
 
 /// What a [`Message`] is made from.

@@ -43,6 +43,8 @@ pub fn load(settings: &Settings, key: [u8; 32]) -> Result<Loaded, Vec<Problem>> 
         // Without users there is nothing to show: then the listeners are local, or everybody is welcome.
         allow_anonymous: settings.allow_anonymous || !settings.auth.is_on(),
         asks_shell: !authenticators.is_empty(),
+        methods: Arc::default(),
+        token_issuers: Arc::default(),
         passwords,
         scram: Arc::new(scram),
         acl: acl.map(Arc::new),

@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let topics: Vec<&str> = topics.copied().chain(["$SYS/x", "a", "a/b"]).collect();
     for user in [None, words.first().copied(), words.last().copied()] {
         for client_id in [words[words.len() / 2], "c", "#", ""] {
-            let who = Who { user, client_id };
+            let who = Who { user, client_id, rules: None };
             for filter in &filters {
                 let extent = acl.extent(who, filter);
                 for topic in topics.iter().filter(|topic| filter.matches(topic.as_bytes())) {

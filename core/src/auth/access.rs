@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Acl, Passwords, ScramUsers};
+use super::{Acl, Passwords, Rule, ScramUsers};
 use crate::codec::Version;
 use crate::ids::ConnId;
-use crate::shard::PeerIdentity;
+use crate::shard::{PeerIdentity, Refusal};
 use crate::time::Instant;
 
 /// What holds for every client, from a reload to the next.
@@ -16,6 +16,11 @@ pub struct Access {
     pub allow_anonymous: bool,
     /// User names and passwords are for the shell to judge. Otherwise nobody looks at them.
     pub asks_shell: bool,
+    /// Authentication methods (MQTT 5.0, 4.12) that are for the shell to judge, by the one message that
+    /// the client sends.
+    pub methods: Arc<[Box<str>]>,
+    /// What tokens may be proven by: fingerprints of keys, or of where keys come from.
+    pub token_issuers: Arc<[u64]>,
     /// Who may log in with a password that stands in a file.
     pub passwords: Arc<Passwords>,
     /// Who may log in with SCRAM-SHA-256.
@@ -30,6 +35,8 @@ impl Default for Access {
         Access {
             allow_anonymous: true,
             asks_shell: false,
+            methods: Arc::default(),
+            token_issuers: Arc::default(),
             passwords: Arc::default(),
             scram: Arc::default(),
             acl: None,
@@ -38,10 +45,13 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Whether somebody who was let in would be let in again.
+    /// Whether somebody who was let in would be let in again, were it in time.
     pub fn admits(&self, identity: &Identity) -> bool {
+        if identity.rules.is_some() && self.acl.is_none() {
+            return false; // Nobody would look at them.
+        }
         let stored = |user: &str| match identity.proof {
-            Proof::Nothing | Proof::Elsewhere => None,
+            Proof::Nothing | Proof::Token { .. } | Proof::Elsewhere => None,
             Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
             Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
         };
@@ -51,17 +61,19 @@ impl Access {
             Proof::Password { fingerprint } | Proof::Scram { fingerprint } => {
                 stored(user) == Some(fingerprint)
             }
+            Proof::Token { issuer } => self.token_issuers.contains(&issuer),
             Proof::Elsewhere => true,
         }
     }
 
-    /// Whether a user who was let in is still one, perhaps with another password.
+    /// Whether a user who was let in is still one, perhaps with another password or token.
     pub fn knows(&self, identity: &Identity) -> bool {
         let user = identity.user.as_deref().unwrap_or_default();
         match identity.proof {
             Proof::Nothing => self.allow_anonymous,
             Proof::Password { .. } => self.passwords.find(user).is_some(),
             Proof::Scram { .. } => self.scram.find(user).is_some(),
+            Proof::Token { .. } => !self.token_issuers.is_empty(),
             Proof::Elsewhere => true,
         }
     }
@@ -74,6 +86,11 @@ pub struct Identity {
     pub user: Option<Box<str>>,
     /// How that was found out.
     pub proof: Proof,
+    /// Until when that holds: its connection ends then. `None`: until somebody says otherwise.
+    pub expires_at: Option<Instant>,
+    /// Rules that hold for it beside those of [`Access::acl`]; what none of them speaks of is denied
+    /// then. Whoever gives them sees to it that there is an `acl`, be it an empty one.
+    pub rules: Option<Arc<[Rule]>>,
 }
 
 /// How it was found out who a client is.
@@ -91,6 +108,11 @@ pub enum Proof {
     Scram {
         /// Of [`ScramCredential::fingerprint`](super::ScramCredential::fingerprint).
         fingerprint: u64,
+    },
+    /// By a token.
+    Token {
+        /// What proved it, one of [`Access::token_issuers`].
+        issuer: u64,
     },
     /// By somebody else, who says himself when it does not hold any more.
     Elsewhere,
@@ -112,8 +134,20 @@ pub struct AuthRequest {
     pub user_name: Option<Box<str>>,
     /// How it proves that; any bytes.
     pub password: Option<Box<[u8]>>,
+    /// What it proves itself with by one of [`Access::methods`]. User name and password do not count
+    /// then: whoever does not know the method says nothing.
+    pub exchange: Option<Exchange>,
     /// Nobody waits for the answer any longer then.
     pub deadline: Instant,
+}
+
+/// What a client shows by an authentication method of MQTT 5.0.
+#[derive(Clone)]
+pub struct Exchange {
+    /// Authentication Method.
+    pub method: Box<str>,
+    /// Authentication Data; any bytes.
+    pub data: Box<[u8]>,
 }
 
 /// The answer to an [`AuthRequest`].
@@ -121,8 +155,8 @@ pub struct AuthRequest {
 pub enum Verdict {
     /// It is who it says.
     Granted(Identity),
-    /// It is not.
-    Denied,
+    /// It is not, and this is counted and told.
+    Denied(Refusal),
     /// Nobody can tell at the moment: too many ask, or whoever knows does not answer. Not let in.
     Unavailable,
 }
@@ -134,6 +168,15 @@ impl fmt::Debug for AuthRequest {
             .field("conn", &self.conn)
             .field("client_id", &self.client_id)
             .field("user_name", &self.user_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Exchange {
+    // What it shows belongs in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }

@@ -79,6 +79,8 @@ pub struct Who<'a> {
     pub user: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
+    /// Rules that it brought along, beside those of the list: what no rule speaks of is denied then.
+    pub rules: Option<&'a [Rule]>,
 }
 
 /// How much of what a filter matches somebody may receive.
@@ -123,7 +125,7 @@ impl Acl {
 
     /// Whether somebody may do that on a topic.
     pub fn allows(&self, who: Who<'_>, action: Action, topic: &[u8]) -> bool {
-        let mut is_allowed = self.allow_by_default;
+        let mut is_allowed = self.is_open_to(who);
         for rule in self.rules_of(who) {
             if rule.is_about(action) && rule.matches(topic, who) {
                 match rule.effect {
@@ -139,7 +141,8 @@ impl Acl {
     /// (threat 72).
     pub fn extent(&self, who: Who<'_>, filter: &TopicFilter) -> Extent {
         let filter = filter.pattern();
-        let (mut meets, mut covers) = (self.allow_by_default, self.allow_by_default);
+        let is_open = self.is_open_to(who);
+        let (mut meets, mut covers) = (is_open, is_open);
         let mut is_cut = false;
         for rule in self.rules_of(who) {
             if !rule.is_about(Action::Receive) {
@@ -161,19 +164,25 @@ impl Acl {
         }
     }
 
+    /// What no rule speaks of is allowed.
+    fn is_open_to(&self, who: Who<'_>) -> bool {
+        self.allow_by_default && who.rules.is_none()
+    }
+
     /// All rules that are for somebody.
-    fn rules_of(&self, who: Who<'_>) -> impl Iterator<Item = &Rule> {
+    fn rules_of<'a>(&'a self, who: Who<'a>) -> impl Iterator<Item = &'a Rule> {
         let theirs = match who.user {
             None => Some(&self.anonymous),
             Some(user) => self.users.get(user),
         };
         let lists = theirs.into_iter().chain([&self.everyone]);
-        lists.flat_map(|rules| {
+        let listed = lists.flat_map(|rules| {
             rules
                 .own
                 .iter()
                 .chain(rules.roles.iter().flat_map(|r| &**r))
-        })
+        });
+        listed.chain(who.rules.unwrap_or_default())
     }
 
     /// How many rules there are, those of a role once for each who has it.

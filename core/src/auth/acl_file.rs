@@ -162,6 +162,7 @@ mod tests {
             let who = Who {
                 user,
                 client_id: "c1",
+                rules: None,
             };
             let is_allowed = acl.allows(who, action, topic.as_bytes());
             assert_eq!(is_allowed, expected, "{user:?} {action:?} {topic}");

@@ -20,7 +20,7 @@ pub use table::Sessions;
 pub use will::Will;
 pub use window::{AckError, Resend, Window};
 
-use crate::auth::{Identity, ScramStep};
+use crate::auth::{Identity, METHOD, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
@@ -132,15 +132,51 @@ pub struct Link {
     pub problem_information: bool,
     /// Session Expiry Interval of CONNECT, in seconds; zero forbids another one in DISCONNECT.
     pub connect_expiry_s: u32,
-    /// Outside: whether CONNECT named an authentication method. Inside: how far the client is in proving
-    /// anew who it is.
-    pub reauth: Option<Option<ScramStep>>,
+    /// When what the client has proven holds no longer; there is a timer for it.
+    pub expires_at: Option<Instant>,
+    /// How far the client is in proving anew who it is; `None`: CONNECT named no authentication method.
+    pub reauth: Option<Reauth>,
     /// Topic aliases of the client; `None` until it sets one.
     pub aliases: Option<Box<InboundAliases>>,
     /// Topic aliases that the broker may set [MQTT-3.1.2-26]; mostly 0.
     pub alias_out_max: u16,
     /// Topic aliases of the broker; `None` until it may set one and has something to send.
     pub aliases_out: Option<Box<OutboundAliases>>,
+}
+
+/// How far a client is in proving anew who it is, by the authentication method of its CONNECT.
+#[derive(Debug)]
+pub enum Reauth {
+    /// By SCRAM-SHA-256; `None`: it has not begun.
+    Scram(Option<ScramStep>),
+    /// By a method that the shell judges.
+    Shell {
+        /// Its name.
+        method: Arc<str>,
+        /// The shell has been asked.
+        is_asked: bool,
+    },
+}
+
+impl Reauth {
+    /// Not begun yet.
+    pub fn by(method: &Arc<str>) -> Reauth {
+        match &**method {
+            METHOD => Reauth::Scram(None),
+            _ => Reauth::Shell {
+                method: method.clone(),
+                is_asked: false,
+            },
+        }
+    }
+
+    /// The authentication method.
+    pub fn method(&self) -> &str {
+        match self {
+            Reauth::Scram(_) => METHOD,
+            Reauth::Shell { method, .. } => method,
+        }
+    }
 }
 
 /// A reason not to read a connection.

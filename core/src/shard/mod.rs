@@ -370,6 +370,7 @@ impl Shard {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
+                Timer::Credentials(session) => self.on_credentials_expired(now, session, out),
                 Timer::Pace(session) => self.on_pace(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),
                 Timer::Expiry(session) => self.on_session_expired(now, session, out),

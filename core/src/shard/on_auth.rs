@@ -1,8 +1,10 @@
 //! From a CONNECT to the decision who sent it, and AUTH packets (MQTT 5.0, 4.12).
 //!
-//! A CONNECT that names an authentication method starts an exchange of AUTH packets; one that brings
-//! a user name or a password is for the shell to judge, because that takes time. In both cases
-//! the connection waits in the state `Authenticating`, until the deadline of its CONNECT.
+//! A CONNECT that names the method SCRAM-SHA-256 starts an exchange of AUTH packets; one that brings
+//! a user name or a password, or what a method of the shell's asks for, is for the shell to judge, because
+//! that takes time. In both cases the connection waits in the state `Authenticating`, until the deadline
+//! of its CONNECT. On an open connection a client proves itself anew by the method of its CONNECT, and goes
+//! on as before while the shell judges that.
 //!
 //! Not here: what a CONNECT does once its sender is known (`on_connect.rs`), the method itself
 //! (`auth/scram.rs`), rules (`auth`).
@@ -11,18 +13,23 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::Shard;
-use super::on_connect::Proven;
+use super::event::PeerIdentity;
+use super::on_close::End;
+use super::on_connect::{Proven, ProvenBy};
 use super::on_packet::Flow;
 use super::outbox::{Close, Outbox, Reading};
 use super::refusal::{Refusal, Violation};
 use super::refuse::Stranger;
-use crate::auth::{self, AuthRequest, Identity, METHOD, Proof, Reply, ScramStep, Verdict};
+use super::timers::Timer;
+use crate::auth::{
+    self, AuthRequest, Exchange, Identity, METHOD, Proof, Reply, ScramStep, Verdict,
+};
 use crate::codec::{
     Auth, AuthProperties, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version,
 };
 use crate::connection::{AuthStep, Authenticating, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
-use crate::session::Link;
+use crate::session::{Link, Reauth};
 use crate::time::Instant;
 
 /// How a CONNECT is to be judged.
@@ -82,10 +89,11 @@ impl Shard {
 
     fn admission_of(&self, conn: ConnId, connect: &Connect<'_>) -> Result<Admission, Refusal> {
         if let Some(method) = connect.properties.authentication_method {
-            // [MQTT-4.12.0-1]
-            return match method == METHOD && !self.scram.is_empty() {
-                true => Ok(Admission::Challenge),
-                false => Err(Refusal::AuthenticationMethod),
+            let methods = &self.dispatch.access.methods;
+            return match method {
+                METHOD if !self.scram.is_empty() => Ok(Admission::Challenge),
+                _ if methods.iter().any(|known| **known == *method) => Ok(Admission::Ask),
+                _ => Err(Refusal::AuthenticationMethod), // [MQTT-4.12.0-1]
             };
         }
         if let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn)
@@ -96,8 +104,9 @@ impl Shard {
                 identity: Arc::new(Identity {
                     user: Some((**name).into()),
                     proof: Proof::Elsewhere,
+                    ..Identity::default()
                 }),
-                auth_data: None,
+                by: None,
             }));
         }
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
@@ -108,7 +117,7 @@ impl Shard {
         match self.dispatch.access.allow_anonymous {
             true => Ok(Admission::Now(Proven {
                 identity: self.anonymous.clone(),
-                auth_data: None,
+                by: None,
             })),
             false => Err(Refusal::AnonymousConnect),
         }
@@ -151,6 +160,10 @@ impl Shard {
             client_id: connect.client_id.into(),
             user_name: connect.user_name.map(Into::into),
             password: connect.password.map(Into::into),
+            exchange: exchange_of(
+                connect.properties.authentication_method,
+                connect.properties.authentication_data,
+            ),
             deadline: since + self.config.limits.connect_deadline,
         })
     }
@@ -273,7 +286,7 @@ impl Shard {
         let refusal = match reply {
             Ok(Reply::Challenge { data, next }) => {
                 let mut packet = Vec::new();
-                auth_packet(ReasonCode::ContinueAuthentication, &data).encode(&mut packet);
+                auth_packet(METHOD, ReasonCode::ContinueAuthentication, &data).encode(&mut packet);
                 if packet.len() <= packet_size_max as usize {
                     return self.challenge(now, conn, next, &packet, rest, out);
                 }
@@ -287,14 +300,11 @@ impl Shard {
                 let identity = Identity {
                     user: Some(user),
                     proof: Proof::Scram { fingerprint },
+                    ..Identity::default()
                 };
                 // The exchange may have begun with other users.
                 if self.dispatch.access.admits(&identity) {
-                    let proven = Proven {
-                        identity: Arc::new(identity),
-                        auth_data: Some(data),
-                    };
-                    return self.resume_connect(now, conn, proven, rest, out);
+                    return self.resume_connect(now, conn, identity, data, rest, out);
                 }
                 Refusal::BadProof
             }
@@ -341,8 +351,19 @@ impl Shard {
         out: &mut Outbox,
     ) {
         // The connection may be gone, and its slot may serve another one.
-        let Some(Connection::Authenticating(waiting)) = self.connections.get_mut(conn) else {
-            return;
+        let waiting = match self.connections.get_mut(conn) {
+            Some(Connection::Authenticating(waiting)) => waiting,
+            Some(Connection::Open(id)) => {
+                let id = *id;
+                return self.on_reauth_decided(now, id, verdict, out);
+            }
+            Some(
+                Connection::Vacant
+                | Connection::AwaitConnect(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => return,
         };
         let AuthStep::Asked { input } = &mut waiting.step else {
             return;
@@ -358,25 +379,24 @@ impl Shard {
             Verdict::Granted(identity) if !self.dispatch.access.admits(&identity) => {
                 Refusal::BadPassword
             }
+            Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
             Verdict::Granted(identity) => {
-                let proven = Proven {
-                    identity: Arc::new(identity),
-                    auth_data: None,
-                };
-                return self.resume_connect(now, conn, proven, &input, out);
+                return self.resume_connect(now, conn, identity, Vec::new(), &input, out);
             }
-            Verdict::Denied => Refusal::BadPassword,
+            Verdict::Denied(refusal) => refusal,
             Verdict::Unavailable => Refusal::AuthenticationDown,
         };
         self.refuse_waiting(now, conn, refusal.into(), out);
     }
 
-    /// The sender of a CONNECT is known: it takes effect.
+    /// The sender of a CONNECT is known: it takes effect. `data` is what its authentication method
+    /// has to say at last, if it named one.
     fn resume_connect(
         &mut self,
         now: Instant,
         conn: ConnId,
-        proven: Proven,
+        identity: Identity,
+        data: Vec<u8>,
         rest: &[u8],
         out: &mut Outbox,
     ) {
@@ -389,6 +409,14 @@ impl Shard {
             .ok()
             .flatten();
         let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        let method = connect.properties.authentication_method;
+        let proven = Proven {
+            identity: Arc::new(identity),
+            by: method.map(|method| ProvenBy {
+                method: method.into(),
+                data,
+            }),
+        };
         self.complete(now, conn, &connect, proven, rest, out);
     }
 
@@ -414,15 +442,13 @@ impl Shard {
     /// AUTH on an open connection: the client proves anew who it is [MQTT-4.12.1-1].
     pub(super) fn on_auth(
         &mut self,
+        now: Instant,
         id: SessionId,
         auth: &Auth<'_>,
         out: &mut Outbox,
     ) -> Result<Flow, Violation> {
-        let session = self
-            .dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the caller knows a live session");
+        let deadline = now + self.config.limits.connect_deadline;
+        let session = self.session(id);
         let link = session
             .link
             .as_mut()
@@ -433,22 +459,50 @@ impl Shard {
                 "AUTH, and CONNECT named no authentication method",
             ));
         };
-        let step = match reauth.take() {
-            None if goes_on(auth, ReasonCode::ReAuthenticate) => ScramStep::First,
-            Some(step) if goes_on(auth, ReasonCode::ContinueAuthentication) => step,
-            None | Some(_) => return Err(OTHER_EXCHANGE),
+        let step = match reauth {
+            Reauth::Scram(step) => match step.take() {
+                None if goes_on(auth, ReasonCode::ReAuthenticate) => ScramStep::First,
+                Some(step) if goes_on(auth, ReasonCode::ContinueAuthentication) => step,
+                None | Some(_) => return Err(OTHER_EXCHANGE),
+            },
+            Reauth::Shell { method, is_asked } => {
+                let named = auth.properties.authentication_method;
+                if *is_asked || auth.reason != ReasonCode::ReAuthenticate || named != Some(method) {
+                    return Err(OTHER_EXCHANGE);
+                }
+                *is_asked = true;
+                out.auth_requests.push(AuthRequest {
+                    conn: link.conn,
+                    peer: PeerIdentity::default(), // It is known no longer.
+                    version: session.version,
+                    client_id: session.client_id.clone(),
+                    user_name: session.identity.user.clone(),
+                    password: None,
+                    exchange: exchange_of(named, auth.properties.authentication_data),
+                    deadline,
+                });
+                return Ok(Flow::Continue);
+            }
         };
-        let reply = self.scram.take(step, auth.properties.authentication_data);
+        self.take_proof_anew(id, step, auth.properties.authentication_data, out)?;
+        Ok(Flow::Continue)
+    }
+
+    /// A message of the client in an exchange on an open connection.
+    fn take_proof_anew(
+        &mut self,
+        id: SessionId,
+        step: ScramStep,
+        data: Option<&[u8]>,
+        out: &mut Outbox,
+    ) -> Result<(), Violation> {
+        let reply = self.scram.take(step, data);
         // [MQTT-4.12.1-2] The connection ends with DISCONNECT.
         let reply = reply.map_err(|_| Violation::Rule(Refusal::BadProof))?;
-        let (reason, data) = match reply {
+        match reply {
             Reply::Challenge { data, next } => {
-                *reauth = Some(next);
-                (ReasonCode::ContinueAuthentication, data)
-            }
-            // The session belongs to who opened it.
-            Reply::Proven { user, .. } if session.identity.user.as_deref() != Some(&*user) => {
-                return Err(Refusal::BadProof.into());
+                self.link(id).reauth = Some(Reauth::Scram(Some(next)));
+                self.send_auth(id, ReasonCode::ContinueAuthentication, &data, out)
             }
             Reply::Proven {
                 user,
@@ -458,16 +512,76 @@ impl Shard {
                 let identity = Identity {
                     user: Some(user),
                     proof: Proof::Scram { fingerprint },
+                    ..Identity::default()
                 };
-                if !self.dispatch.access.admits(&identity) {
+                // The session belongs to who opened it.
+                if self.session(id).identity.user != identity.user
+                    || !self.dispatch.access.admits(&identity)
+                {
                     return Err(Refusal::BadProof.into());
                 }
-                session.identity = Arc::new(identity);
-                (ReasonCode::Success, data)
+                self.renew_identity(id, Arc::new(identity), out);
+                self.send_auth(id, ReasonCode::Success, &data, out)
             }
+        }
+    }
+
+    /// The shell has judged what a client proves itself anew with, if the client still waits for that.
+    fn on_reauth_decided(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        verdict: Verdict,
+        out: &mut Outbox,
+    ) {
+        let is_asked = match &mut self.link(id).reauth {
+            Some(Reauth::Shell { is_asked, .. }) => take(is_asked),
+            Some(Reauth::Scram(_)) | None => false,
         };
-        self.send_auth(id, reason, &data, out)?;
-        Ok(Flow::Continue)
+        if !is_asked {
+            return;
+        }
+        let refusal = match verdict {
+            // The session belongs to who opened it.
+            Verdict::Granted(identity) if self.session(id).identity.user != identity.user => {
+                Refusal::BadProof
+            }
+            Verdict::Granted(identity) if !self.dispatch.access.admits(&identity) => {
+                Refusal::BadProof
+            }
+            Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
+            Verdict::Granted(identity) => {
+                self.set_credentials_timer(id, identity.expires_at);
+                self.renew_identity(id, Arc::new(identity), out);
+                match self.send_auth(id, ReasonCode::Success, &[], out) {
+                    Ok(()) => return,
+                    Err(violation) => violation.refusal(),
+                }
+            }
+            // DISCONNECT has no word for a wrong password.
+            Verdict::Denied(Refusal::BadPassword) => Refusal::BadProof,
+            Verdict::Denied(refusal) => refusal,
+            Verdict::Unavailable => Refusal::ReauthenticationDown,
+        };
+        self.end_link(now, id, End::Refused(refusal.into()), out); // [MQTT-4.12.1-2]
+    }
+
+    /// When what a connected client has proven holds no longer.
+    fn set_credentials_timer(&mut self, id: SessionId, expires_at: Option<Instant>) {
+        let before = std::mem::replace(&mut self.link(id).expires_at, expires_at);
+        if let Some(at) = before {
+            self.timers.cancel(at, Timer::Credentials(id));
+        }
+        if let Some(at) = expires_at {
+            self.timers.set(at, Timer::Credentials(id));
+        }
+    }
+
+    /// Time is up for what a client has proven: its connection ends, its session waits for it (threat 78).
+    pub(super) fn on_credentials_expired(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        self.link(id).expires_at = None; // The timer has just fired: nothing to cancel.
+        let refusal = Refusal::CredentialsExpired;
+        self.end_link(now, id, End::Refused(refusal.into()), out);
     }
 
     fn send_auth(
@@ -478,8 +592,9 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), Violation> {
         let mut packet = Vec::new();
-        auth_packet(reason, data).encode(&mut packet);
         let link: &Link = self.link(id);
+        let method = link.reauth.as_ref().map_or(METHOD, Reauth::method);
+        auth_packet(method, reason, data).encode(&mut packet);
         if packet.len() > link.packet_size_max as usize {
             return Err(Refusal::AnswerTooLarge.into()); // [MQTT-3.1.2-24]
         }
@@ -539,12 +654,25 @@ fn goes_on(auth: &Auth<'_>, reason: ReasonCode) -> bool {
     auth.reason == reason && auth.properties.authentication_method == Some(METHOD)
 }
 
+/// What a client shows by an authentication method, if it named one.
+fn exchange_of(method: Option<&str>, data: Option<&[u8]>) -> Option<Exchange> {
+    method.map(|method| Exchange {
+        method: method.into(),
+        data: data.unwrap_or_default().into(),
+    })
+}
+
+/// What has been proven holds no longer.
+fn is_over(identity: &Identity, now: Instant) -> bool {
+    identity.expires_at.is_some_and(|at| at <= now)
+}
+
 /// Without data there is no property for it.
-fn auth_packet(reason: ReasonCode, data: &[u8]) -> Auth<'_> {
+fn auth_packet<'a>(method: &'a str, reason: ReasonCode, data: &'a [u8]) -> Auth<'a> {
     Auth {
         reason,
         properties: AuthProperties {
-            authentication_method: Some(METHOD), // [MQTT-4.12.0-5]
+            authentication_method: Some(method), // [MQTT-4.12.0-5]
             authentication_data: Some(data).filter(|data| !data.is_empty()),
             ..AuthProperties::default()
         },

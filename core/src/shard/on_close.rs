@@ -49,6 +49,9 @@ impl Shard {
         if let Some(at) = link.keep_alive_at {
             self.timers.cancel(at, Timer::KeepAlive(id));
         }
+        if let Some(at) = link.expires_at {
+            self.timers.cancel(at, Timer::Credentials(id));
+        }
         if let Some(at) = link.paced_until {
             self.timers.cancel(at, Timer::Pace(id));
         }

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::refuse::Stranger;
 use super::timers::Timer;
 use super::{Shard, routes};
-use crate::auth::{Identity, METHOD};
+use crate::auth::Identity;
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, QoS,
     ReasonCode, Version,
@@ -21,7 +21,7 @@ use crate::ids::{ConnId, SessionId};
 use crate::limits::{Limits, Redirect};
 use crate::message::{Author, Message, MessageParts};
 use crate::rate::Pace;
-use crate::session::{Expiry, Link, Pauses, Queue, Receipts, Session, Will, Window};
+use crate::session::{Expiry, Link, Pauses, Queue, Reauth, Receipts, Session, Will, Window};
 use crate::time::Instant;
 use crate::topic::{TopicLimits, TopicName};
 
@@ -29,8 +29,16 @@ use crate::topic::{TopicLimits, TopicName};
 pub struct Proven {
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// What the authentication method has to say at last; `None`: CONNECT named no method.
-    pub auth_data: Option<Vec<u8>>,
+    /// The authentication method of CONNECT; `None`: it named none.
+    pub by: Option<ProvenBy>,
+}
+
+/// An authentication method by which somebody was let in.
+pub struct ProvenBy {
+    /// Its name.
+    pub method: Arc<str>,
+    /// What the method has to say at last.
+    pub data: Vec<u8>,
 }
 
 /// What a CONNECT is granted; CONNACK tells what differs from the wish.
@@ -304,6 +312,8 @@ impl Shard {
         }
         let will = self.will_of(connect, &client_id, &grant.proven.identity)?;
         let id = self.session_for(now, connect, client_id, &mut grant, out)?;
+        // The same user, perhaps with another password or other rights.
+        self.renew_identity(id, grant.proven.identity.clone(), out);
         self.link_session(now, conn, id, connect, will, &grant);
         self.dispatch.metrics.connects += 1;
         self.send_connack(id, connect, &grant, out);
@@ -362,7 +372,7 @@ impl Shard {
         if routes::is_reserved(topic) {
             return Err(Refusal::ReservedTopic);
         }
-        if !self.may_publish_as(identity.user.as_deref(), client_id, topic) {
+        if !self.may_publish_as(identity, client_id, topic) {
             return Err(Refusal::WillDenied); // And once more when it is due (threat 69).
         }
         if !self.accepts_payload(will.properties.payload_format, will.payload) {
@@ -373,6 +383,7 @@ impl Shard {
             Arc::new(Author {
                 user: identity.user.clone(),
                 client_id: client_id.into(),
+                rules: identity.rules.clone(),
             })
         });
         let mut properties = Vec::new();
@@ -497,6 +508,10 @@ impl Shard {
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));
         }
+        let expires_at = grant.proven.identity.expires_at;
+        if let Some(at) = expires_at {
+            self.timers.set(at, Timer::Credentials(id));
+        }
         let session = self
             .dispatch
             .sessions
@@ -509,7 +524,6 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id)); // [MQTT-3.1.3-9]
         }
         session.version = connect.version;
-        session.identity = grant.proven.identity.clone(); // The same user, perhaps with another password.
         session.expiry = Expiry::from_seconds(grant.session_expiry_s, u32::MAX);
         session.will = will;
         session.link = Some(Link {
@@ -527,7 +541,8 @@ impl Shard {
             packet_size_max: packet_size_max(connect),
             problem_information: wants_problem_information(connect),
             connect_expiry_s: wanted_expiry_s(connect),
-            reauth: grant.proven.auth_data.is_some().then_some(None),
+            expires_at,
+            reauth: grant.proven.by.as_ref().map(|by| Reauth::by(&by.method)),
             aliases: None,
             // [MQTT-3.1.2-27] Absent is 0.
             alias_out_max: connect
@@ -559,6 +574,7 @@ impl Shard {
         let limits = &self.config.limits;
         let expiry_s = grant.session_expiry_s;
         let keep_alive_s = grant.keep_alive_s;
+        let by = grant.proven.by.as_ref();
         Connack {
             session_present: grant.session_present,
             reason: ReasonCode::Success,
@@ -578,8 +594,8 @@ impl Shard {
                 server_keep_alive: Some(keep_alive_s).filter(|&s| s != connect.keep_alive),
                 response_information: grant.response_information.as_deref(),
                 // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
-                authentication_method: grant.proven.auth_data.as_ref().map(|_| METHOD),
-                authentication_data: grant.proven.auth_data.as_deref(),
+                authentication_method: by.map(|by| &*by.method),
+                authentication_data: by.map(|by| &*by.data).filter(|data| !data.is_empty()),
                 ..ConnackProperties::default()
             },
         }

@@ -174,7 +174,7 @@ impl Shard {
                 let disconnect = Disconnect::decode(frame, version, FROM)?;
                 return self.on_disconnect(now, id, &disconnect, out);
             }
-            PacketKind::Auth => return self.on_auth(id, &Auth::decode(frame, FROM)?, out),
+            PacketKind::Auth => return self.on_auth(now, id, &Auth::decode(frame, FROM)?, out),
             // [MQTT-3.1.0-2] Whatever it says.
             PacketKind::Connect => return Err(Violation::Protocol("a second CONNECT")),
             // The server's to send: the framer has refused it.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use crate::codec::{DecodeError, ReasonCode};
 
 macro_rules! refusals {
-    ($($(#[$doc:meta])* $variant:ident, $name:literal, $code:ident, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $code:ident, $text:expr;)*) => {
         /// A rule or a bound that stood against what a client wanted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -70,6 +70,18 @@ refusals! {
     BadPassword, "bad_password", BadUserNameOrPassword, "the user name or the password is wrong";
     /// The proof of an authentication method is wrong.
     BadProof, "bad_proof", NotAuthorized, "the proof of who the client is does not hold";
+    /// What claims to be a token is none: its size, its form, what stands in it twice.
+    TokenMalformed, "token_malformed", NotAuthorized, TOKEN_TEXT;
+    /// No key for it: its algorithm is not that of the key, or nobody knows the key.
+    TokenKey, "token_key", NotAuthorized, TOKEN_TEXT;
+    /// The signature is not that of the key.
+    TokenSignature, "token_signature", NotAuthorized, TOKEN_TEXT;
+    /// Its time is over.
+    TokenExpired, "token_expired", NotAuthorized, TOKEN_TEXT;
+    /// Its time has not come, or it is for somebody else's server, or a claim is missing.
+    TokenClaims, "token_claims", NotAuthorized, TOKEN_TEXT;
+    /// It is for another client or user.
+    TokenClient, "token_client", NotAuthorized, TOKEN_TEXT;
     /// Who knows the users does not answer.
     AuthenticationDown, "authentication_down", ServerUnavailable, "nobody can tell at the moment who the client is";
     /// The session with this client identifier belongs to another user.
@@ -112,6 +124,12 @@ refusals! {
         "the answer would be larger than the Maximum Packet Size of the client";
     /// Silent for one and a half times the keep alive.
     KeepAlive, "keep_alive", KeepAliveTimeout, "nothing came within one and a half times the keep alive";
+    /// Who knows the users does not answer to a client that proves itself anew.
+    ReauthenticationDown, "reauthentication_down", ServerBusy,
+        "nobody can tell at the moment who the client is";
+    /// The time of what the client has proven is over, of its token, say.
+    CredentialsExpired, "credentials_expired", NotAuthorized,
+        "the time of what the client came in with is over";
     /// The user is none any more, or has another password.
     Revoked, "revoked", NotAuthorized, "the client would not be let in any more";
     /// Another connection with the same client identifier.
@@ -162,6 +180,9 @@ impl Refusal {
         matches!(self, Refusal::ConnectionsFull | Refusal::SessionsFull)
     }
 }
+
+/// The same for all: what is wrong with a token is for the log, not for who tries one.
+const TOKEN_TEXT: &str = "the token is not accepted";
 
 /// Why a connection is ended [MQTT-4.13.1-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ impl Shard {
 impl Shard {
     /// Ends the shared subscriptions that would not be granted any more: other members are to get
     /// what this one may not have.
-    fn review_shares(&mut self, id: SessionId, out: &mut Outbox) {
+    pub(super) fn review_shares(&mut self, id: SessionId, out: &mut Outbox) {
         if self.session(id).memberships.is_none() {
             return;
         }

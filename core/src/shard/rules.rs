@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::deliver::Dispatch;
+use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::routes::CachedRoutes;
-use crate::auth::{Acl, Action, Extent, Who};
+use crate::auth::{Acl, Action, Extent, Identity, Who};
 use crate::ids::SessionId;
 use crate::message::{Author, Message};
 use crate::session::{Session, Sessions};
@@ -63,6 +64,7 @@ impl Dispatch {
             let who = Who {
                 user: author.user.as_deref(),
                 client_id: &author.client_id,
+                rules: author.rules.as_deref(),
             };
             guard.acl.allows(who, Action::Publish, topic)
         });
@@ -97,8 +99,13 @@ impl Shard {
     }
 
     /// Whether a client that has no session yet may publish on a topic.
-    pub(super) fn may_publish_as(&self, user: Option<&str>, client_id: &str, topic: &[u8]) -> bool {
-        let who = Who { user, client_id };
+    pub(super) fn may_publish_as(
+        &self,
+        identity: &Identity,
+        client_id: &str,
+        topic: &[u8],
+    ) -> bool {
+        let who = who(identity, client_id);
         let acl = self.dispatch.access.acl.as_deref();
         acl.is_none_or(|acl| acl.allows(who, Action::Publish, topic))
     }
@@ -131,16 +138,41 @@ impl Shard {
             Arc::new(Author {
                 user: session.identity.user.clone(),
                 client_id: session.client_id.clone(),
+                rules: session.identity.rules.clone(),
             })
         });
         Some(author.clone())
     }
+
+    /// The user of a session has proven anew who it is, perhaps with other rights.
+    pub(super) fn renew_identity(
+        &mut self,
+        id: SessionId,
+        identity: Arc<Identity>,
+        out: &mut Outbox,
+    ) {
+        let session = self.session(id);
+        let has_other_rules = session.identity.rules != identity.rules;
+        session.identity = identity;
+        if has_other_rules {
+            // As if all rules were others: what was found out about this client is not to be told apart.
+            session.author = None;
+            self.dispatch.rules = self.dispatch.rules.wrapping_add(1);
+            self.routes.clear();
+            self.review_shares(id, out);
+        }
+    }
 }
 
 fn who_is(session: &Session) -> Who<'_> {
+    who(&session.identity, &session.client_id)
+}
+
+fn who<'a>(identity: &'a Identity, client_id: &'a str) -> Who<'a> {
     Who {
-        user: session.identity.user.as_deref(),
-        client_id: &session.client_id,
+        user: identity.user.as_deref(),
+        client_id,
+        rules: identity.rules.as_deref(),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Timer {
     Connect(ConnId),
     /// A client may have been silent for too long; looked at again when it was not.
     KeepAlive(SessionId),
+    /// What a client has proven holds no longer.
+    Credentials(SessionId),
     /// A client that was too fast is read again.
     Pace(SessionId),
     /// A will is to be published.

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
 use ringmq_core::auth::{
-    Access, Acl, Method, Password, Passwords, ScramCredential, ScramUsers, read_acl_file,
+    Access, Acl, Effect, Identity, Method, Password, Passwords, Pattern, Proof, Rule,
+    ScramCredential, ScramUsers, Verdict, read_acl_file,
 };
+use ringmq_core::shard::Refusal;
+use ringmq_core::time::Instant;
 use sha2::{Digest as _, Sha256};
 
-use super::world::Users;
+use super::world::{Tokens, Users};
 
 /// Reads what stands behind `access`.
 pub fn parse(
@@ -42,6 +46,16 @@ pub fn parse(
                 read_acl_file(text, &mut acl).map_err(|error| format!("{error:?}"))?;
                 access.acl = Some(Arc::new(acl));
             }
+            ("tokens", None) => {
+                let issuer = value.parse().map_err(|_| "an issuer is a number")?;
+                users.tokens = Some(Tokens {
+                    issuer,
+                    judge: judge_token,
+                });
+                access.token_issuers = [issuer].into();
+                access.methods = ["JWT".into()].into();
+                (access.asks_shell, access.allow_anonymous) = (true, false);
+            }
             ("anonymous", None) => access.allow_anonymous = value == "1",
             _ => return Err(format!("no access {name}={value}")),
         }
@@ -53,6 +67,41 @@ pub fn parse(
         users.file = Some(access.passwords.clone());
     }
     Ok((access, users))
+}
+
+/// What the shell says to `USER:SECONDS:RULES`, where the rules are `publish=FILTER,deny=FILTER`, or none.
+fn judge_token(token: &str, issuer: u64, now: Instant) -> Verdict {
+    let mut parts = token.splitn(3, ':');
+    let (Some(user), Some(seconds)) = (parts.next(), parts.next()) else {
+        return Verdict::Denied(Refusal::TokenMalformed);
+    };
+    let rules = parts.next().map(|rules| {
+        let rules = rules.split(',').map(|rule| {
+            let (what, filter) = rule.split_once('=').expect("a rule is what=filter");
+            Rule {
+                effect: match what {
+                    "deny" => Effect::Deny,
+                    _ => Effect::Allow,
+                },
+                publish: what != "subscribe",
+                receive: what != "publish",
+                pattern: Pattern::parse(filter, true).expect("a filter"),
+            }
+        });
+        rules.collect()
+    });
+    let expires_at = match seconds {
+        "0" => return Verdict::Denied(Refusal::TokenExpired),
+        "-" => None,
+        "over" => Some(now),
+        seconds => Some(now + Duration::from_secs(seconds.parse().expect("seconds"))),
+    };
+    Verdict::Granted(Identity {
+        user: Some(user.into()),
+        proof: Proof::Token { issuer },
+        expires_at,
+        rules,
+    })
 }
 
 /// What a client says and hears last, whose first message was `n,,n=USER,r=abc`.

@@ -1,6 +1,7 @@
 //! Plays a conversation line by line.
 
 use ringmq_core::auth::Verdict;
+use ringmq_core::shard::Refusal;
 
 use super::access::Scram;
 use super::lexer::{self, Word};
@@ -70,7 +71,7 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             Ok(())
         }
         ["shell", "answers"] => stage.answer(None),
-        ["shell", "denies"] => stage.answer(Some(Verdict::Denied)),
+        ["shell", "denies"] => stage.answer(Some(Verdict::Denied(Refusal::BadPassword))),
         ["shell", "fails"] => stage.answer(Some(Verdict::Unavailable)),
         ["count", ref counts @ ..] => counts.iter().try_for_each(|count| {
             let (name, value) = lexer::key_value(count).ok_or("a count is name=value")?;

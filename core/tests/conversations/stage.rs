@@ -118,6 +118,7 @@ impl Stage {
     pub fn replace_access(&mut self, items: &[(String, String)]) -> Result<(), String> {
         let (access, users) = access::parse(items, &self.acls)?;
         self.world.users.file = users.file;
+        self.world.users.tokens = users.tokens;
         self.world.replace_access(access);
         self.listen()
     }

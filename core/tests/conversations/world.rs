@@ -14,7 +14,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
     CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, ProcessCounts, Record,
-    Shard, ShardConfig,
+    Refusal, Shard, ShardConfig,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -61,8 +61,19 @@ struct Slots {
 pub struct Users {
     /// `None`: whoever asks is denied.
     pub file: Option<Arc<Passwords>>,
+    /// `None`: it takes no tokens.
+    pub tokens: Option<Tokens>,
     /// Nobody answers until the script says so.
     pub is_slow: bool,
+}
+
+/// What the shell knows of tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens {
+    /// What proves them.
+    pub issuer: u64,
+    /// Looks at one.
+    pub judge: fn(&str, u64, Instant) -> Verdict,
 }
 
 pub struct World {
@@ -162,7 +173,7 @@ impl World {
         for (shard, request) in std::mem::take(&mut self.unanswered) {
             let verdict = verdict
                 .cloned()
-                .unwrap_or_else(|| self.users.judge(&request));
+                .unwrap_or_else(|| self.users.judge(&request, self.now));
             let conn = request.conn;
             self.handle(shard, Event::AuthDecided { conn, verdict });
         }
@@ -427,7 +438,7 @@ impl World {
             match self.users.is_slow {
                 true => self.unanswered.push((shard, request)),
                 false => {
-                    let verdict = self.users.judge(&request);
+                    let verdict = self.users.judge(&request, self.now);
                     let conn = request.conn;
                     self.handle(shard, Event::AuthDecided { conn, verdict });
                 }
@@ -538,9 +549,18 @@ impl World {
 }
 
 impl Users {
-    fn judge(&self, request: &AuthRequest) -> Verdict {
+    fn judge(&self, request: &AuthRequest, now: Instant) -> Verdict {
+        let shown = request.exchange.as_ref().map(|exchange| &exchange.data);
+        let shown = shown.or(request.password.as_ref());
+        let token = shown.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        if let Some(token) = token.and_then(|text| text.strip_prefix("token:")) {
+            return match self.tokens {
+                None => Verdict::Denied(Refusal::BadPassword),
+                Some(tokens) => (tokens.judge)(token, tokens.issuer, now),
+            };
+        }
         let (Some(file), Some(user)) = (&self.file, request.user_name.as_deref()) else {
-            return Verdict::Denied;
+            return Verdict::Denied(Refusal::BadPassword);
         };
         let password = request.password.as_deref().unwrap_or_default();
         match file.find(user).filter(|_| file.check(user, password)) {
@@ -549,8 +569,9 @@ impl Users {
                 proof: Proof::Password {
                     fingerprint: stored.fingerprint(),
                 },
+                ..Identity::default()
             }),
-            None => Verdict::Denied,
+            None => Verdict::Denied(Refusal::BadPassword),
         }
     }
 }

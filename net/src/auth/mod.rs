@@ -18,6 +18,7 @@ pub(crate) use service::AuthService;
 pub use service::AuthServiceConfig;
 
 use ringmq_core::auth::{AuthRequest, Verdict};
+use ringmq_core::shard::Refusal;
 
 /// One way to find out who a client is. Runs on a thread that may wait and compute.
 pub trait Authenticator: Debug + Send + Sync {
@@ -35,7 +36,7 @@ impl Authenticators {
         let mut verdicts = self.0.iter().map(|one| one.judge(request));
         verdicts
             .find_map(|verdict| verdict)
-            .unwrap_or(Verdict::Denied)
+            .unwrap_or(Verdict::Denied(Refusal::BadPassword))
     }
 
     /// Nobody is asked.

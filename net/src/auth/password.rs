@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hmac::{Hmac, Mac as _};
 use ringmq_core::auth::{AuthRequest, Identity, Passwords, Proof, Verdict};
+use ringmq_core::shard::Refusal;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
@@ -65,6 +66,9 @@ impl PasswordFile {
 
 impl Authenticator for PasswordFile {
     fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
+        if request.exchange.is_some() {
+            return None;
+        }
         let user = request.user_name.as_deref()?;
         // Nobody has an empty password: no hash of one stands in a file that `passwd` wrote.
         let password = request.password.as_deref().unwrap_or_default();
@@ -76,8 +80,9 @@ impl Authenticator for PasswordFile {
                 proof: Proof::Password {
                     fingerprint: stored.fingerprint(),
                 },
+                ..Identity::default()
             }),
-            None => Verdict::Denied,
+            None => Verdict::Denied(Refusal::BadPassword),
         })
     }
 }
@@ -93,7 +98,7 @@ impl fmt::Debug for PasswordFile {
 
 #[cfg(test)]
 mod tests {
-    use ringmq_core::auth::{Method, Password};
+    use ringmq_core::auth::{Exchange, Method, Password};
     use ringmq_core::ids::ConnId;
 
     use super::*;
@@ -115,6 +120,7 @@ mod tests {
             client_id: "c".into(),
             user_name: user.map(Into::into),
             password: password.map(Into::into),
+            exchange: None,
             deadline: ringmq_core::time::Instant::ZERO,
         }
     }
@@ -147,6 +153,14 @@ mod tests {
         let password: Option<&[u8]> = Some(b"secret");
         assert_eq!(file().judge(&request(None, password)), None);
         let all = super::super::Authenticators(vec![Arc::new(file())]);
-        assert_eq!(all.judge(&request(None, password)), Verdict::Denied);
+        let denied = Verdict::Denied(Refusal::BadPassword);
+        assert_eq!(all.judge(&request(None, password)), denied);
+        // Nor who shows something by an authentication method.
+        let mut shows = request(Some("alice"), password);
+        shows.exchange = Some(Exchange {
+            method: "JWT".into(),
+            data: Box::default(),
+        });
+        assert_eq!(file().judge(&shows), None);
     }
 }

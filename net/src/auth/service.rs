@@ -1,7 +1,8 @@
 //! The threads that ask the authenticators.
 //!
 //! Invariants:
-//! - every request that was taken is answered once, or its time was up before anybody looked at it.
+//! - every request that was taken is answered once; if its time was up before anybody looked at it, by
+//!   saying that nobody can tell.
 //! - at most `queue_max` requests wait; one that finds no place is answered by its reactor.
 //!
 //! The threads are nice: where they share cores with the shards, clients that are in go first.
@@ -114,10 +115,12 @@ impl Worker {
             warn!(%error, "cannot lower the priority of a thread that checks passwords");
         }
         for Job { shard, request } in &self.jobs {
-            if clock() >= request.deadline {
-                continue; // The shard has closed it, and hashing for nobody would delay the others.
-            }
-            let verdict = self.authenticators.load_full().judge(&request);
+            let verdict = match clock() >= request.deadline {
+                // Hashing for nobody would delay the others. The shard has closed it, unless it is that
+                // of a client which was let in long ago.
+                true => Verdict::Unavailable,
+                false => self.authenticators.load_full().judge(&request),
+            };
             self.answer(shard, &request, verdict);
         }
     }
@@ -147,6 +150,7 @@ mod tests {
     use ringmq_core::auth::Identity;
     use ringmq_core::codec::Version;
     use ringmq_core::ids::ConnId;
+    use ringmq_core::shard::Refusal;
     use ringmq_core::time::Instant;
 
     use super::super::Authenticator;
@@ -178,6 +182,7 @@ mod tests {
             client_id: "c".into(),
             user_name: None,
             password: None,
+            exchange: None,
             deadline,
         }
     }
@@ -220,12 +225,16 @@ mod tests {
         go.send(Verdict::Granted(identity.clone())).unwrap();
         assert_eq!(next_decision(&inboxes[1]), (0, Verdict::Granted(identity)));
         assert_eq!(begins.recv(), Ok(2), "number 1 was too late");
+        assert_eq!(next_decision(&inboxes[1]), (1, Verdict::Unavailable));
         // Replaced while it is being judged: the answer is the one of before.
         service.replace(Authenticators::default());
         go.send(Verdict::Unavailable).unwrap();
         assert_eq!(next_decision(&inboxes[1]), (2, Verdict::Unavailable));
         service.ask(shard, request(4, later)).unwrap();
-        assert_eq!(next_decision(&inboxes[1]), (4, Verdict::Denied));
+        assert_eq!(
+            next_decision(&inboxes[1]),
+            (4, Verdict::Denied(Refusal::BadPassword))
+        );
         assert!(inboxes[0].take().is_none());
         // The thread ends with the service.
         drop((service, go));

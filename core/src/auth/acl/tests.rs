@@ -22,7 +22,11 @@ fn acl(rules: &[(Effect, &str)]) -> Acl {
 }
 
 fn who<'a>(user: Option<&'a str>, client_id: &'a str) -> Who<'a> {
-    Who { user, client_id }
+    Who {
+        user,
+        client_id,
+        rules: None,
+    }
 }
 
 fn filter(text: &str) -> TopicFilter {
