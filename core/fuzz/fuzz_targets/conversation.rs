@@ -1,39 +1,42 @@
-//! Clients that say anything, valid and broken (threat 43), to a broker of one to three shards: nothing panics,
-//! every answer is a packet that a server may send in the client's version, and when all have gone
-//! and every session has expired the shards hold nothing but retained messages.
+//! Clients that say anything, valid and broken (threat 43), to a broker of one to three shards that is
+//! short of something: nothing panics, every answer is a packet that a server may send in the client's
+//! version, and when all have gone and every session has expired the shards hold nothing but retained
+//! messages.
 //!
-//! Input: one byte for the number of shards, then steps of one byte and their arguments.
+//! Input: four bytes for the broker (its shards and feed, limits, strategy of shared subscriptions, users
+//! and rules), then steps of one byte and their arguments.
 #![no_main]
 
+#[path = "../../tests/conversations/access.rs"]
+#[allow(dead_code, reason = "the conversations need more of it")]
+mod access;
+#[path = "conversation/broker.rs"]
+mod broker;
+#[path = "conversation/input.rs"]
+mod input;
+#[path = "conversation/say.rs"]
+mod say;
 #[path = "../../tests/conversations/world.rs"]
 #[allow(dead_code, reason = "the conversations need more of it")]
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use input::Input;
 use libfuzzer_sys::fuzz_target;
+use ringmq_core::auth::Verdict;
 use ringmq_core::codec::{
-    Ack, AckKind, Connect, ConnectProperties, Direction, FrameRules, Framer, Publish,
-    PublishProperties, QoS, RetainHandling, Subscribe, SubscribeOptions, Subscription,
-    Subscriptions, Version, Will, WillProperties, decode,
+    Ack, AckKind, Direction, FrameRules, Framer, Packet, QoS, Version, decode,
 };
-use ringmq_core::ids::PacketId;
-use ringmq_core::limits::Limits;
 use ringmq_core::shard::{CloseCause, Gauges};
-use world::{Feed, SocketId, World};
-
-const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "/", "", "$SYS/a", "a/+", "b"];
-const FILTERS: [&str; 8] = ["a", "a/#", "+/b", "#", "+", "$share/g/a", "a/b", "a#"];
-const IDS: [&str; 4] = ["one", "two", "three", ""];
+use world::{SocketId, World};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    let shards = 1 + usize::from(input.byte()) % 3;
     let mut play = Play {
-        world: World::new(shards, &Arc::new(limits()), Feed::Whole),
+        world: broker::open(&mut input),
         clients: [None; 4],
-        versions: Vec::new(),
+        sockets: Vec::new(),
     };
     // A bound on the steps, so that one input cannot take for ever.
     for _ in 0..200 {
@@ -45,60 +48,22 @@ fuzz_target!(|input: &[u8]| {
     play.end();
 });
 
-/// Small ones, so that they are met.
-fn limits() -> Limits {
-    Limits {
-        packet_size_max: 512,
-        receive_maximum: 3,
-        inflight_messages_max: 3,
-        queued_messages_max: 4,
-        subscriptions_max: 4,
-        topic_alias_max: 2,
-        retained_messages_max: 3,
-        unsent_bytes_max: 4096,
-        sessions_max: 3,
-        ..Limits::default()
-    }
-}
-
-/// The rest of the input; zeros when it is used up.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else {
-            return 0;
-        };
-        self.0 = rest;
-        byte
-    }
-
-    fn bytes(&mut self) -> &'a [u8] {
-        let size = usize::from(self.byte()).min(self.0.len());
-        let (bytes, rest) = self.0.split_at(size);
-        self.0 = rest;
-        bytes
-    }
-
-    fn qos(&mut self) -> QoS {
-        QoS::from_bits(self.byte() % 3).expect("below three")
-    }
-
-    fn packet_id(&mut self) -> PacketId {
-        PacketId::new(u16::from(self.byte() % 6) + 1).expect("not zero")
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::from(self.byte()) % from.len()]
-    }
-}
-
 struct Play {
     world: World,
     /// Connections that the steps speak of.
     clients: [Option<SocketId>; 4],
-    /// What the client of a socket announced, by socket.
-    versions: Vec<Version>,
+    /// By socket.
+    sockets: Vec<Far>,
+}
+
+/// The far end of a connection.
+struct Far {
+    /// What the client announced.
+    version: Version,
+    /// Bytes of what it received that it has answered.
+    answered: usize,
+    /// The last words of an exchange of AUTH packets.
+    server_data: Vec<u8>,
 }
 
 impl Play {
@@ -108,29 +73,30 @@ impl Play {
         let Some(socket) = self.clients[client] else {
             return self.open(client, step & 0b1000 == 0, input);
         };
-        let version = self.versions[socket];
+        let version = self.sockets[socket].version;
         let mut packet = Vec::new();
-        match step & 0b111 {
+        match step & 0b1111 {
             0 => packet.extend_from_slice(input.bytes()),
-            1 => subscribe(version, input, &mut packet),
-            2 | 3 => publish(version, input, &mut packet),
-            4 => acknowledge(version, input, &mut packet),
-            5 => {
-                // Almost a packet.
-                publish(version, input, &mut packet);
-                let at = usize::from(input.byte()) % packet.len();
-                packet[at] = input.byte();
+            1 | 2 => say::subscribe(version, input, &mut packet),
+            3 | 4 => say::publish(version, input, &mut packet),
+            5 => say::acknowledge(version, input, &mut packet),
+            6 => almost(version, input, &mut packet),
+            7 => self.wait(input),
+            8 | 9 => self.answer(socket, &mut packet),
+            10 => say::retain_many(version, input, &mut packet),
+            11 => say::request(version, input, &mut packet),
+            12 => {
+                self.answer(socket, &mut Vec::new());
+                let server_data = &self.sockets[socket].server_data;
+                say::authenticate(server_data, input, &mut packet);
             }
-            6 => {
-                let seconds = u64::from(input.byte()) * 3;
-                self.world.wait(Duration::from_secs(seconds));
+            13 => say::disconnect(version, input, &mut packet),
+            14 => self.happen(client, socket, input),
+            _ => {
+                // In one segment.
+                say::subscribe(version, input, &mut packet);
+                say::publish(version, input, &mut packet);
             }
-            _ => match input.byte() % 4 {
-                0 => self.lose(client, socket),
-                1 => self.world.stall(socket, true),
-                2 => self.world.stall(socket, false),
-                _ => packet.extend_from_slice(&[0xE0, 0]),
-            },
         }
         self.world.send(socket, &packet);
         if self.world.is_closed(socket) {
@@ -143,9 +109,13 @@ impl Play {
         self.clients[client] = Some(socket);
         let mut packet = Vec::new();
         let version = input.pick(&[Version::V5, Version::V311, Version::V5, Version::V31]);
-        self.versions.push(version);
+        self.sockets.push(Far {
+            version,
+            answered: 0,
+            server_data: Vec::new(),
+        });
         if is_valid {
-            connect(version, input, &mut packet);
+            say::connect(version, input, &mut packet);
         } else {
             packet.extend_from_slice(input.bytes());
         }
@@ -155,12 +125,78 @@ impl Play {
         }
     }
 
-    fn lose(&mut self, client: usize, socket: SocketId) {
-        self.world.cut(socket, CloseCause::Failed(104));
-        self.clients[client] = None;
+    fn wait(&mut self, input: &mut Input<'_>) {
+        let span = u64::from(input.byte());
+        self.world.wait(match span {
+            0..=127 => Duration::from_secs(span * 3),
+            _ => Duration::from_millis(span - 127),
+        });
+    }
+
+    /// What is not said but happens.
+    fn happen(&mut self, client: usize, socket: SocketId, input: &mut Input<'_>) {
+        let bits = input.byte();
+        match bits % 8 {
+            0 => {
+                self.world.cut(socket, CloseCause::Failed(104));
+                self.clients[client] = None;
+            }
+            1 | 2 => self.world.stall(socket, true),
+            3 => self.world.stall(socket, false),
+            4 => {
+                let (access, users) = broker::access(bits >> 3);
+                self.world.replace_access(access);
+                self.world.users = users;
+            }
+            5 => self.world.users.is_slow = bits & 8 == 0,
+            6 => self.world.answer(match bits >> 3 & 3 {
+                0 => Some(&Verdict::Denied),
+                1 => Some(&Verdict::Unavailable),
+                _ => None,
+            }),
+            // Seldom: hardly anything happens after it.
+            _ if bits >= 0xF0 => self.world.shut_down(),
+            _ => {}
+        }
+    }
+
+    /// What a client that keeps to the standard says to all that came since the last time.
+    fn answer(&mut self, socket: SocketId, out: &mut Vec<u8>) {
+        let far = &mut self.sockets[socket];
+        let version = far.version;
+        let mut bytes = &self.world.received(socket)[far.answered..];
+        let rules = FrameRules {
+            version: Some(version),
+            size_max: u32::MAX,
+            direction: Direction::FromServer,
+        };
+        let mut framer = Framer::default();
+        while let Ok(Some(frame)) = framer.next(&mut bytes, &rules) {
+            far.answered += frame.raw.len();
+            let (kind, id) = match decode(&frame, version, Direction::FromServer) {
+                Ok(Packet::Publish(publish)) => match (publish.qos, publish.packet_id) {
+                    (QoS::AtLeastOnce, Some(id)) => (AckKind::Puback, id),
+                    (QoS::ExactlyOnce, Some(id)) => (AckKind::Pubrec, id),
+                    (_, _) => continue,
+                },
+                Ok(Packet::Pubrec(ack)) if !ack.reason.is_error() => {
+                    (AckKind::Pubrel, ack.packet_id)
+                }
+                Ok(Packet::Pubrel(ack)) => (AckKind::Pubcomp, ack.packet_id),
+                Ok(Packet::Auth(auth)) => {
+                    let data = auth.properties.authentication_data.unwrap_or_default();
+                    far.server_data = data.to_vec();
+                    continue;
+                }
+                Ok(_) | Err(_) => continue,
+            };
+            Ack::success(id).encode(kind, version, out);
+        }
     }
 
     fn end(mut self) {
+        self.world.users.is_slow = false;
+        self.world.answer(None);
         for socket in self.world.sockets() {
             self.world.stall(socket, false);
         }
@@ -172,7 +208,8 @@ impl Play {
         for gauges in self.world.gauges() {
             let nothing = Gauges {
                 retained: gauges.retained,
-                timers: gauges.timers.min(gauges.retained),
+                // For retained messages that expire, and two for reports.
+                timers: gauges.timers.min(gauges.retained + 2),
                 ..Gauges::default()
             };
             assert_eq!(gauges, nothing);
@@ -184,8 +221,8 @@ impl Play {
         // Whatever a broken CONNECT made the broker think, its refusal is in one of two versions.
         let version = match bytes {
             [0x20, 2, ..] => Version::V311,
-            _ if bytes.first() == Some(&0x20) => Version::V5,
-            _ => self.versions[socket],
+            [0x20 | 0xF0, ..] => Version::V5,
+            _ => self.sockets[socket].version,
         };
         let rules = FrameRules {
             version: Some(version),
@@ -200,99 +237,14 @@ impl Play {
     }
 }
 
-fn connect(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
-    let flags = input.byte();
-    let will = Will {
-        qos: input.qos(),
-        retain: flags & 2 != 0,
-        topic: "a/b",
-        payload: b"gone",
-        properties: WillProperties {
-            delay_s: (flags & 4 != 0).then_some(5),
-            message_expiry_s: (flags & 8 != 0).then_some(5),
-            ..WillProperties::default()
-        },
-    };
-    let connect = Connect {
-        version,
-        clean_start: flags & 16 != 0,
-        keep_alive: u16::from(flags & 1) * 10,
-        client_id: input.pick(&IDS),
-        will: (flags & 32 != 0).then_some(will),
-        user_name: None,
-        password: None,
-        properties: ConnectProperties {
-            session_expiry_s: (flags & 64 != 0).then_some(20),
-            receive_maximum: (flags & 128 != 0).then_some(1),
-            maximum_packet_size: (flags & 128 != 0).then_some(40),
-            topic_alias_maximum: (flags & 64 != 0).then_some(2),
-            ..ConnectProperties::default()
-        },
-    };
-    connect.encode(out);
-}
-
-fn subscribe(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
-    let filter = input.pick(&FILTERS);
-    let bits = input.byte();
-    let lines = [Subscription {
-        filter,
-        options: SubscribeOptions {
-            qos: input.qos(),
-            no_local: bits & 1 != 0,
-            retain_as_published: bits & 2 != 0,
-            retain_handling: match bits >> 2 & 3 {
-                0 | 3 => RetainHandling::Send,
-                1 => RetainHandling::SendIfNew,
-                _ => RetainHandling::DoNotSend,
-            },
-        },
-    }];
-    if bits & 16 != 0 {
-        let filters = ringmq_core::codec::Filters::listed(std::slice::from_ref(&lines[0].filter));
-        let unsubscribe = ringmq_core::codec::Unsubscribe {
-            packet_id: input.packet_id(),
-            filters,
-            user_properties: Default::default(),
-        };
-        return unsubscribe.encode(version, out);
+/// A packet with one byte that is not right.
+fn almost(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
+    match input.byte() & 3 {
+        0 => say::publish(version, input, out),
+        1 => say::subscribe(version, input, out),
+        2 => say::acknowledge(version, input, out),
+        _ => say::authenticate(b"", input, out),
     }
-    let subscribe = Subscribe {
-        packet_id: input.packet_id(),
-        subscription_id: (bits & 32 != 0).then_some(7),
-        filters: Subscriptions::listed(&lines),
-        user_properties: Default::default(),
-    };
-    subscribe.encode(version, out);
-}
-
-fn publish(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
-    let bits = input.byte();
-    let qos = input.qos();
-    let alias = (bits & 4 != 0 && version == Version::V5).then_some(1 + u16::from(bits >> 6));
-    let publish = Publish {
-        dup: bits & 1 != 0 && qos > QoS::AtMostOnce,
-        qos,
-        retain: bits & 2 != 0,
-        topic: input.pick(&TOPICS).as_bytes(),
-        packet_id: (qos > QoS::AtMostOnce).then(|| input.packet_id()),
-        properties: PublishProperties {
-            topic_alias: alias,
-            message_expiry_s: (bits & 8 != 0).then_some(6),
-            ..PublishProperties::default()
-        },
-        payload: &b"payload of some bytes"[..usize::from(bits >> 3) % 20],
-    };
-    publish.encode(version, out);
-}
-
-fn acknowledge(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
-    let kinds = [
-        AckKind::Puback,
-        AckKind::Pubrec,
-        AckKind::Pubrel,
-        AckKind::Pubcomp,
-    ];
-    let kind = input.pick(&kinds);
-    Ack::success(input.packet_id()).encode(kind, version, out);
+    let at = usize::from(input.byte()) % out.len();
+    out[at] = input.byte();
 }

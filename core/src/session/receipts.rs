@@ -1,9 +1,12 @@
 //! Incoming QoS 2: identifiers that were received and not yet released [MQTT-4.3.3-10].
 //!
-//! Invariant: an identifier is in here exactly from its PUBREC to its PUBCOMP.
+//! Invariants:
+//! - an identifier is in here exactly from its PUBREC to its PUBCOMP.
+//! - `open` of them were received on this connection: each holds a unit of the broker's Receive
+//!   Maximum, which begins afresh with each connection [MQTT-4.9.0-1].
 
 use foldhash::fast::FixedState;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 use crate::ids::PacketId;
 
@@ -11,27 +14,42 @@ use crate::ids::PacketId;
 #[derive(Debug, Default)]
 pub struct Receipts {
     // No secret seed: at most 65,535 keys of two bytes cannot be made to collide usefully.
-    ids: HashSet<u16, FixedState>,
+    ids: HashMap<u16, bool, FixedState>,
+    open: u16,
 }
 
 impl Receipts {
-    /// Notes an identifier. False if it was there: the message is a repetition.
-    pub fn insert(&mut self, id: PacketId) -> bool {
-        self.ids.insert(id.get())
+    /// Notes an identifier, or that it came again on this connection.
+    pub fn insert(&mut self, id: PacketId) {
+        if self.ids.insert(id.get(), true) != Some(true) {
+            self.open += 1;
+        }
     }
 
     /// Whether the identifier is noted.
     pub fn contains(&self, id: PacketId) -> bool {
-        self.ids.contains(&id.get())
+        self.ids.contains_key(&id.get())
     }
 
     /// Forgets an identifier at PUBREL. False if it was not there.
     pub fn remove(&mut self, id: PacketId) -> bool {
         let removed = self.ids.remove(&id.get());
+        self.open -= u16::from(removed == Some(true));
         if self.ids.is_empty() && self.ids.capacity() > KEPT_CAPACITY_MAX {
-            self.ids = HashSet::default();
+            self.ids = HashMap::default();
         }
-        removed
+        removed.is_some()
+    }
+
+    /// The connection is gone. What the client forgot with it is no burden to it on the next one.
+    pub fn rewind(&mut self) {
+        self.open = 0;
+        self.ids.values_mut().for_each(|is_open| *is_open = false);
+    }
+
+    /// Identifiers that were received on this connection.
+    pub fn open(&self) -> usize {
+        usize::from(self.open)
     }
 
     /// Identifiers noted.
@@ -45,5 +63,5 @@ impl Receipts {
     }
 }
 
-/// An empty set keeps room for this many identifiers: 3 bytes each.
+/// An empty set keeps room for this many identifiers: 5 bytes each.
 const KEPT_CAPACITY_MAX: usize = 56;

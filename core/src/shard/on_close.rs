@@ -43,6 +43,7 @@ impl Shard {
             .take()
             .expect("only a connected session loses its connection");
         session.window.rewind();
+        session.receipts.rewind();
         self.connected_count -= 1;
         self.release_partial(&link.framer);
         self.dispatch.note_standing(id);

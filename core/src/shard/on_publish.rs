@@ -126,7 +126,7 @@ impl Shard {
             || std::str::from_utf8(payload).is_ok()
     }
 
-    /// Notes a QoS 2 identifier; true if it was noted before.
+    /// Whether a QoS 2 identifier was received before.
     fn is_repetition(&mut self, id: SessionId, publish: &Publish<'_>) -> Result<bool, Violation> {
         let receive_maximum = match self.config.limits.receive_maximum_enforced {
             true => usize::from(self.config.limits.receive_maximum),
@@ -140,7 +140,7 @@ impl Shard {
             return Ok(true);
         }
         // [MQTT-3.3.4-7] MQTT 3.1.1 clients have not been told a maximum.
-        if session.version == Version::V5 && session.receipts.len() >= receive_maximum {
+        if session.version == Version::V5 && session.receipts.open() >= receive_maximum {
             return Err(Refusal::ReceiveMaximum.into());
         }
         Ok(false)

@@ -123,7 +123,8 @@ impl World {
         World::with_all(shards, limits, feed, sys_interval, Arc::default())
     }
 
-    fn with_all(
+    /// Everything that there is to choose.
+    pub fn with_all(
         shards: usize,
         limits: &Arc<Limits>,
         feed: Feed,

@@ -17,9 +17,18 @@ pub enum Role {
     Subscriber,
 }
 
+/// What both clients speak.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub version: Version,
+    /// What the subscriber states, and what the publisher keeps to; 0: nothing.
+    pub receive_maximum: u16,
+}
+
 #[derive(Debug)]
 pub struct Client {
     role: Role,
+    terms: Terms,
     pub socket: SocketId,
     pub is_online: bool,
     /// Bytes of the socket that were cut into packets.
@@ -34,6 +43,8 @@ pub struct Client {
     open: Vec<Open>,
     /// QoS 2 identifiers that the subscriber has received and not released.
     receipts: Vec<PacketId>,
+    /// What the broker has sent on this connection and not heard the last of.
+    held: Vec<PacketId>,
     /// Payloads that the subscriber's application got.
     pub delivered: Vec<u8>,
 }
@@ -48,9 +59,10 @@ struct Open {
 }
 
 impl Client {
-    pub fn connect(world: &mut World, role: Role) -> Client {
+    pub fn connect(world: &mut World, role: Role, terms: Terms) -> Client {
         let mut client = Client {
             role,
+            terms,
             socket: 0,
             is_online: false,
             collected: 0,
@@ -59,6 +71,7 @@ impl Client {
             published: 0,
             open: Vec::new(),
             receipts: Vec::new(),
+            held: Vec::new(),
             delivered: Vec::new(),
         };
         client.open_connection(world, false);
@@ -77,8 +90,8 @@ impl Client {
         self.open_connection(world, true);
         for open in self.open.clone() {
             self.outgoing.push_back(match open.is_released {
-                true => encode_ack(AckKind::Pubrel, open.id),
-                false => encode_publish(open, true),
+                true => self.encode_ack(AckKind::Pubrel, open.id),
+                false => self.encode_publish(open, true),
             });
         }
     }
@@ -87,8 +100,10 @@ impl Client {
         self.socket = world.open();
         self.is_online = true;
         self.collected = 0;
+        self.held.clear();
+        let is_v5 = self.terms.version == Version::V5;
         let connect = Connect {
-            version: Version::V5,
+            version: self.terms.version,
             clean_start: false,
             keep_alive: 0,
             client_id: match self.role {
@@ -99,7 +114,8 @@ impl Client {
             user_name: None,
             password: None,
             properties: ConnectProperties {
-                session_expiry_s: Some(1000),
+                session_expiry_s: is_v5.then_some(1000),
+                receive_maximum: self.takes_only(),
                 ..ConnectProperties::default()
             },
         };
@@ -111,6 +127,18 @@ impl Client {
         assert_eq!(connack[0], 0x20);
         assert_eq!(connack[2] == 1, session_present, "session present");
         assert_eq!(connack[3], 0, "accepted");
+    }
+
+    /// The Receive Maximum that its CONNECT states.
+    fn takes_only(&self) -> Option<u16> {
+        (self.role == Role::Subscriber && self.terms.receive_maximum > 0)
+            .then_some(self.terms.receive_maximum)
+    }
+
+    /// The Receive Maximum of the broker has room for one more [MQTT-3.3.4-7].
+    pub fn may_publish(&self) -> bool {
+        let maximum = usize::from(self.terms.receive_maximum);
+        maximum == 0 || self.open.len() < maximum
     }
 
     pub fn subscribe(&mut self, world: &mut World) {
@@ -125,7 +153,7 @@ impl Client {
             user_properties: Default::default(),
         };
         let mut bytes = Vec::new();
-        subscribe.encode(Version::V5, &mut bytes);
+        subscribe.encode(self.terms.version, &mut bytes);
         world.send(self.socket, &bytes);
         self.collect(world);
         let suback = self.incoming.pop_front().expect("SUBACK comes at once");
@@ -146,7 +174,7 @@ impl Client {
             is_released: false,
         };
         self.open.push(open);
-        self.outgoing.push_back(encode_publish(open, false));
+        self.outgoing.push_back(self.encode_publish(open, false));
     }
 
     /// Takes over what the broker sent since, packet by packet.
@@ -154,7 +182,7 @@ impl Client {
         let mut input = &world.received(self.socket)[self.collected..];
         self.collected += input.len();
         let rules = FrameRules {
-            version: Some(Version::V5),
+            version: Some(self.terms.version),
             size_max: u32::MAX,
             direction: Direction::FromServer,
         };
@@ -163,15 +191,33 @@ impl Client {
             .next(&mut input, &rules)
             .expect("the broker's frames")
         {
+            let packet = decode(&frame, self.terms.version, Direction::FromServer);
+            if let Ok(Packet::Publish(publish)) = packet {
+                self.held.extend(publish.packet_id);
+            }
             self.incoming.push_back(frame.raw.to_vec());
         }
+        // [MQTT-3.3.4-9] [MQTT-4.9.0-1]
+        let maximum = self.takes_only().map_or(usize::MAX, usize::from);
+        assert!(self.held.len() <= maximum, "{:?} are open", self.held);
+    }
+
+    /// Takes the oldest packet that is on its way to the broker.
+    pub fn send(&mut self) -> Vec<u8> {
+        let packet = self.outgoing.pop_front().expect("steps saw a packet");
+        // PUBACK and PUBCOMP give a unit of the Receive Maximum back.
+        if let [0x40 | 0x70, _, high, low, ..] = packet[..] {
+            let id = u16::from_be_bytes([high, low]);
+            self.held.retain(|held| held.get() != id);
+        }
+        packet
     }
 
     /// Handles the oldest packet from the broker.
     pub fn receive(&mut self) {
         let bytes = self.incoming.pop_front().expect("steps saw a packet");
         let rules = FrameRules {
-            version: Some(Version::V5),
+            version: Some(self.terms.version),
             size_max: u32::MAX,
             direction: Direction::FromServer,
         };
@@ -181,7 +227,7 @@ impl Client {
             .next(&mut input, &rules)
             .expect("a frame")
             .expect("whole");
-        match decode(&frame, Version::V5, Direction::FromServer).expect("a packet") {
+        match decode(&frame, self.terms.version, Direction::FromServer).expect("a packet") {
             Packet::Publish(publish) => self.on_publish(&publish),
             Packet::Puback(ack) => self.settle(ack.packet_id, QoS::AtLeastOnce),
             Packet::Pubrec(ack) => {
@@ -189,12 +235,12 @@ impl Client {
                     open.is_released = true;
                 }
                 self.outgoing
-                    .push_back(encode_ack(AckKind::Pubrel, ack.packet_id));
+                    .push_back(self.encode_ack(AckKind::Pubrel, ack.packet_id));
             }
             Packet::Pubrel(ack) => {
                 self.receipts.retain(|id| *id != ack.packet_id);
                 self.outgoing
-                    .push_back(encode_ack(AckKind::Pubcomp, ack.packet_id));
+                    .push_back(self.encode_ack(AckKind::Pubcomp, ack.packet_id));
             }
             Packet::Pubcomp(ack) => self.settle(ack.packet_id, QoS::ExactlyOnce),
             other => panic!("nobody asked for {other:?}"),
@@ -208,7 +254,8 @@ impl Client {
             QoS::AtMostOnce => panic!("QoS 0 was not asked for"),
             QoS::AtLeastOnce => {
                 self.delivered.push(message);
-                self.outgoing.push_back(encode_ack(AckKind::Puback, id));
+                self.outgoing
+                    .push_back(self.encode_ack(AckKind::Puback, id));
             }
             QoS::ExactlyOnce => {
                 if self.receipts.contains(&id) {
@@ -217,7 +264,8 @@ impl Client {
                     self.receipts.push(id);
                     self.delivered.push(message);
                 }
-                self.outgoing.push_back(encode_ack(AckKind::Pubrec, id));
+                self.outgoing
+                    .push_back(self.encode_ack(AckKind::Pubrec, id));
             }
         }
     }
@@ -230,25 +278,25 @@ impl Client {
     pub fn is_settled(&self) -> bool {
         self.open.is_empty()
     }
-}
 
-fn encode_publish(open: Open, dup: bool) -> Vec<u8> {
-    let publish = Publish {
-        dup,
-        qos: open.qos,
-        retain: false,
-        topic: b"t",
-        packet_id: Some(open.id),
-        properties: PublishProperties::default(),
-        payload: &[open.message],
-    };
-    let mut bytes = Vec::new();
-    publish.encode(Version::V5, &mut bytes);
-    bytes
-}
+    fn encode_publish(&self, open: Open, dup: bool) -> Vec<u8> {
+        let publish = Publish {
+            dup,
+            qos: open.qos,
+            retain: false,
+            topic: b"t",
+            packet_id: Some(open.id),
+            properties: PublishProperties::default(),
+            payload: &[open.message],
+        };
+        let mut bytes = Vec::new();
+        publish.encode(self.terms.version, &mut bytes);
+        bytes
+    }
 
-fn encode_ack(kind: AckKind, id: PacketId) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Ack::success(id).encode(kind, Version::V5, &mut bytes);
-    bytes
+    fn encode_ack(&self, kind: AckKind, id: PacketId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Ack::success(id).encode(kind, self.terms.version, &mut bytes);
+        bytes
+    }
 }

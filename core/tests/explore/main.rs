@@ -2,13 +2,15 @@
 //!
 //! One publisher and one subscriber with durable sessions, a few messages, and a network that may
 //! lose either connection between any two packets, with everything that is on its way. A client
-//! comes back at any later moment, or takes its session over before the loss is noticed. Every order
+//! comes back at any later moment, or takes its session over before the loss is noticed. Some cases have
+//! a Receive Maximum of 1 both ways, or both QoS at once, or speak 3.1.1. Every order
 //! of the packets and every place of the losses is tried: a state (of the shards, of both clients
 //! and of what is on its way) is expanded once, by playing the steps that lead to it again.
 //!
 //! What holds in every state: QoS 2 is delivered once and in order, QoS 1 in order but for
-//! repetitions. What holds where nothing is left to do: everything was delivered, and no shard holds
-//! an exchange [MQTT-4.3.2-4] [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.4.0-1].
+//! repetitions, and no side has more open than the other one takes. What holds where nothing is left to do: everything was delivered, and no shard holds
+//! an exchange [MQTT-4.3.2-4] [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.4.0-1]
+//! [MQTT-4.6.0-6] [MQTT-4.9.0-1] [MQTT-4.9.0-2].
 
 mod client;
 #[path = "../conversations/world.rs"]
@@ -18,11 +20,11 @@ mod world;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ringmq_core::codec::QoS;
+use ringmq_core::codec::{QoS, Version};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::CloseCause;
 
-use client::{Client, Role};
+use client::{Client, Role, Terms};
 use world::{Feed, World};
 
 /// What may happen next.
@@ -44,10 +46,12 @@ enum Step {
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    qos: QoS,
+    /// Of the messages in turn.
+    qos: &'static [QoS],
     messages: u8,
     losses_max: u8,
     shards: usize,
+    terms: Terms,
 }
 
 struct Play {
@@ -62,9 +66,13 @@ const ROLES: [Role; 2] = [Role::Publisher, Role::Subscriber];
 
 impl Play {
     fn new(case: Case) -> Play {
-        let mut world = World::new(case.shards, &Arc::new(Limits::default()), Feed::Whole);
-        let publisher = Client::connect(&mut world, Role::Publisher);
-        let mut subscriber = Client::connect(&mut world, Role::Subscriber);
+        let mut limits = Limits::default();
+        if case.terms.receive_maximum > 0 {
+            limits.receive_maximum = case.terms.receive_maximum;
+        }
+        let mut world = World::new(case.shards, &Arc::new(limits), Feed::Whole);
+        let publisher = Client::connect(&mut world, Role::Publisher, case.terms);
+        let mut subscriber = Client::connect(&mut world, Role::Subscriber, case.terms);
         subscriber.subscribe(&mut world);
         Play {
             case,
@@ -91,7 +99,11 @@ impl Play {
 
     fn steps(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.publisher.is_online && self.publisher.published < self.case.messages {
+        let publisher = &self.publisher;
+        if publisher.is_online
+            && publisher.published < self.case.messages
+            && publisher.may_publish()
+        {
             steps.push(Step::Publish);
         }
         for role in ROLES {
@@ -115,7 +127,7 @@ impl Play {
     }
 
     fn take(&mut self, step: Step) {
-        let qos = self.case.qos;
+        let qos = self.case.qos_of(self.publisher.published);
         let Play {
             world,
             publisher,
@@ -139,7 +151,7 @@ impl Play {
         match step {
             Step::Publish => unreachable!("taken above"),
             Step::ToBroker(_) => {
-                let packet = client.outgoing.pop_front().expect("steps saw a packet");
+                let packet = client.send();
                 world.send(client.socket, &packet);
             }
             Step::ToClient(_) => client.receive(),
@@ -161,20 +173,23 @@ impl Play {
 
     /// What holds in every state.
     fn check(&self) {
-        let seen = &self.subscriber.delivered;
-        match self.case.qos {
-            QoS::ExactlyOnce => {
-                let expected: Vec<u8> = (1..=seen.len() as u8).collect();
-                assert_eq!(*seen, expected, "QoS 2 is delivered once and in order");
+        let of = |wanted: QoS| move |message: &u8| self.case.qos_of(message - 1) == wanted;
+        let seen = self.subscriber.delivered.iter().copied();
+        let twos: Vec<u8> = seen.clone().filter(of(QoS::ExactlyOnce)).collect();
+        let all = (1..=self.case.messages).filter(of(QoS::ExactlyOnce));
+        let expected: Vec<u8> = all.take(twos.len()).collect();
+        assert_eq!(twos, expected, "QoS 2 is delivered once and in order");
+        let mut news = (1..=self.case.messages).filter(of(QoS::AtLeastOnce));
+        let mut last = 0;
+        for message in seen.filter(of(QoS::AtLeastOnce)) {
+            if message > last {
+                assert_eq!(
+                    Some(message),
+                    news.next(),
+                    "QoS 1 is in order but for repetitions"
+                );
+                last = message;
             }
-            QoS::AtLeastOnce => {
-                let mut last = 0;
-                for &message in seen {
-                    assert!(message <= last + 1, "{message} came after {last}: {seen:?}");
-                    last = last.max(message);
-                }
-            }
-            QoS::AtMostOnce => unreachable!("only acknowledged messages are explored"),
         }
     }
 
@@ -220,6 +235,13 @@ fn replay(case: Case, path: &[Step]) -> Play {
     play
 }
 
+impl Case {
+    /// Of the message with this index.
+    fn qos_of(&self, index: u8) -> QoS {
+        self.qos[usize::from(index) % self.qos.len()]
+    }
+}
+
 /// Visits every state that can be reached; gives how many there are.
 fn explore(case: Case) -> usize {
     let mut seen = HashSet::new();
@@ -248,14 +270,31 @@ fn explore(case: Case) -> usize {
     seen.len()
 }
 
-#[test]
-fn qos_1_survives_every_loss() {
-    for (messages, losses_max, shards) in [(1, 3, 1), (2, 2, 2), (3, 1, 1)] {
+const ONE: &[QoS] = &[QoS::AtLeastOnce];
+const TWO: &[QoS] = &[QoS::ExactlyOnce];
+const MIXED: &[QoS] = &[QoS::ExactlyOnce, QoS::AtLeastOnce];
+const PLAIN: Terms = Terms {
+    version: Version::V5,
+    receive_maximum: 0,
+};
+const NARROW: Terms = Terms {
+    version: Version::V5,
+    receive_maximum: 1,
+};
+const OLD: Terms = Terms {
+    version: Version::V311,
+    receive_maximum: 0,
+};
+
+/// Explores what one sort of messages does in cases of `(messages, losses, shards)`.
+fn explore_all(qos: &'static [QoS], terms: Terms, cases: &[(u8, u8, usize)]) {
+    for &(messages, losses_max, shards) in cases {
         let case = Case {
-            qos: QoS::AtLeastOnce,
+            qos,
             messages,
             losses_max,
             shards,
+            terms,
         };
         let states = explore(case);
         println!("{case:?}: {states} states");
@@ -264,16 +303,30 @@ fn qos_1_survives_every_loss() {
 }
 
 #[test]
+fn qos_1_survives_every_loss() {
+    explore_all(ONE, PLAIN, &[(1, 3, 1), (2, 2, 2), (3, 1, 1)]);
+}
+
+#[test]
 fn qos_2_survives_every_loss() {
-    for (messages, losses_max, shards) in [(1, 3, 1), (2, 2, 2), (3, 1, 1)] {
-        let case = Case {
-            qos: QoS::ExactlyOnce,
-            messages,
-            losses_max,
-            shards,
-        };
-        let states = explore(case);
-        println!("{case:?}: {states} states");
-        assert!(states > 100, "{case:?} has only {states} states");
+    explore_all(TWO, PLAIN, &[(1, 3, 1), (2, 2, 2), (3, 1, 1)]);
+}
+
+#[test]
+fn both_qos_at_once_survive_every_loss() {
+    explore_all(MIXED, PLAIN, &[(2, 2, 1), (3, 1, 2)]);
+}
+
+#[test]
+fn a_receive_maximum_of_one_survives_every_loss() {
+    for qos in [ONE, TWO, MIXED] {
+        explore_all(qos, NARROW, &[(2, 2, 1), (3, 1, 2)]);
+    }
+}
+
+#[test]
+fn clients_of_3_1_1_survive_every_loss() {
+    for qos in [ONE, TWO] {
+        explore_all(qos, OLD, &[(2, 2, 1), (3, 1, 2)]);
     }
 }
