@@ -5,7 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ringmq::auth::{Authenticator, Authenticators, PasswordFile};
+use ringmq::Tallies;
+use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks};
+use ringmq::http::parse_headers;
 use ringmq_core::auth::{
     Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
 };
@@ -26,11 +28,16 @@ pub struct Loaded {
 }
 
 /// Reads the files. `key` is random, and the same as long as the process lives.
-pub fn load(settings: &Settings, key: [u8; 32]) -> Result<Loaded, Vec<Problem>> {
+pub fn load(
+    settings: &Settings,
+    key: [u8; 32],
+    tallies: &Arc<Tallies>,
+) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let passwords = read_passwords(&settings.auth, &mut problems);
     let scram = read_scram(&settings.auth, &mut problems);
     let acl = read_rules(settings, &mut problems);
+    let (authentication, authorization) = make_hooks(&settings.auth, tallies, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -39,10 +46,16 @@ pub fn load(settings: &Settings, key: [u8; 32]) -> Result<Loaded, Vec<Problem>> 
     if !passwords.is_empty() {
         authenticators.push(Arc::new(PasswordFile::new(Arc::clone(&passwords), key)));
     }
+    let asks_for_strangers = authentication.is_some();
+    if let Some(hook) = authentication {
+        authenticators.push(Arc::new(hook));
+    }
     let access = Access {
         // Without users there is nothing to show: then the listeners are local, or everybody is welcome.
         allow_anonymous: settings.allow_anonymous || !settings.auth.is_on(),
         asks_shell: !authenticators.is_empty(),
+        asks_for_strangers,
+        asks_rules: authorization.is_some(),
         methods: Arc::default(),
         token_issuers: Arc::default(),
         passwords,
@@ -51,13 +64,16 @@ pub fn load(settings: &Settings, key: [u8; 32]) -> Result<Loaded, Vec<Problem>> 
     };
     Ok(Loaded {
         access,
-        authenticators: Authenticators(authenticators),
+        authenticators: Authenticators {
+            all: authenticators,
+            authorization: authorization.map(Arc::new),
+        },
     })
 }
 
 /// Whether the files could be used.
 pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
-    load(settings, [0; 32]).map(|_| ())
+    load(settings, [0; 32], &Arc::default()).map(|_| ())
 }
 
 /// `None`: everything is allowed.
@@ -68,7 +84,7 @@ fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
         AccessDefault::Deny => false,
     };
     let settings = &settings.auth;
-    if !settings.has_rules() && is_open {
+    if is_open && !settings.has_rules() && !settings.has_rules_of_clients() {
         return None;
     }
     let mut acl = Acl::new(settings.default == AccessDefault::Allow);
@@ -100,6 +116,40 @@ fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
         }
     }
     Some(acl)
+}
+
+/// The hooks. Nothing is asked yet: whether somebody answers, the first client finds out.
+fn make_hooks(
+    settings: &AuthSettings,
+    tallies: &Arc<Tallies>,
+    problems: &mut Vec<Problem>,
+) -> Hooks {
+    let mut headers = Vec::new();
+    for path in &settings.hooks.headers {
+        match files::read(path, What::HookHeaders) {
+            Ok(text) => match parse_headers(&text) {
+                Ok(read) => headers.extend(read),
+                Err(line) => problems.push(Problem {
+                    place: line_of(path, line),
+                    // Never the line itself: what stands there may be a secret.
+                    subject: "the line".to_owned(),
+                    what: "is no header".to_owned(),
+                    fix: "write NAME: VALUE, such as `Authorization: Bearer SECRET`".to_owned(),
+                }),
+            },
+            Err(problem) => problems.push(problem),
+        }
+    }
+    hooks(&settings.hooks.config(), headers, tallies).unwrap_or_else(|problem| {
+        let file = problem.file.unwrap_or_default();
+        problems.push(Problem {
+            place: Place::File(file.display().to_string()),
+            subject: "the file".to_owned(),
+            what: problem.what,
+            fix: problem.fix,
+        });
+        (None, None)
+    })
 }
 
 fn acl_fix(fault: AclFault) -> &'static str {

@@ -134,7 +134,12 @@ impl Broker {
             .map(|_| Inbox::new(config.inbox_messages_max))
             .collect();
         let inboxes = inboxes.map_err(|e| system_error("create an eventfd", e))?;
-        let auth = AuthService::start(config.auth, config.authenticators.clone(), &inboxes)?;
+        let auth = AuthService::start(
+            config.auth,
+            config.authenticators.clone(),
+            &inboxes,
+            &config.tallies,
+        )?;
         let mut broker = Broker {
             endpoints,
             stacks,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
+use ringmq::http::HttpUrl;
 use ringmq::problem::{LinePlace, printable};
 pub use ringmq::problem::{Place, Problem};
 use toml::Spanned;
@@ -222,13 +223,20 @@ impl Configuration {
             complain("connect-size-max", Complaint::new(what, fix));
         }
         let auth = &settings.auth;
-        if auth.is_on() && !auth.has_rules() && auth.default == AccessDefault::Auto {
+        if auth.has_users() && !auth.has_rules() && auth.default == AccessDefault::Auto {
             let flag = match auth.password_files.is_empty() {
                 true => "scram-file",
                 false => "password-file",
             };
             let what = "lets users in, and no rule says what they may do: they could do nothing";
             complain(flag, Complaint::new(what, NAME_RULES));
+        }
+        for (flag, url) in auth.hooks.urls() {
+            if let (false, Err(what)) = (url.is_empty(), HttpUrl::parse(url)) {
+                let what = format!("is `{url}`, which {what}");
+                let fix = "write http://HOST:PORT/PATH or https://HOST/PATH; secrets belong in hook headers";
+                complain(flag, Complaint::new(what, fix));
+            }
         }
         problems.extend(self.check_listeners());
         problems
@@ -570,7 +578,7 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, auth, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
+                "the sections are network, auth, hooks, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",

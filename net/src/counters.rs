@@ -112,6 +112,28 @@ tallies! {
     ReloadsDone, "reloads/done";
     /// It was read again, and something was wrong with it.
     ReloadsFailed, "reloads/failed";
+    /// The hook for authentication knew a client.
+    AuthenticationAllowed, "hooks/authentication/allowed";
+    /// It refused a client.
+    AuthenticationDenied, "hooks/authentication/denied";
+    /// It left a client to others.
+    AuthenticationIgnored, "hooks/authentication/ignored";
+    /// It did not answer in time, or in a way that nobody understands.
+    AuthenticationFailed, "hooks/authentication/failed";
+    /// It was not asked, because it had failed so often.
+    AuthenticationCutOff, "hooks/authentication/cut_off";
+    /// The hook for authorization gave rules.
+    AuthorizationAllowed, "hooks/authorization/allowed";
+    /// It refused a client.
+    AuthorizationDenied, "hooks/authorization/denied";
+    /// It had nothing to say of a client.
+    AuthorizationIgnored, "hooks/authorization/ignored";
+    /// It did not answer in time, or in a way that nobody understands.
+    AuthorizationFailed, "hooks/authorization/failed";
+    /// It was not asked, because it had failed so often.
+    AuthorizationCutOff, "hooks/authorization/cut_off";
+    /// Clients for whose hooks too many others waited.
+    HookOverflows, "hooks/overflows";
 }
 
 /// What was counted outside of the shards since the start. Any thread may add to it.

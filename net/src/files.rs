@@ -18,6 +18,8 @@ pub enum What {
     AclFile,
     /// Rules in TOML.
     RulesFile,
+    /// Headers of HTTP.
+    HookHeaders,
 }
 
 impl What {
@@ -28,13 +30,14 @@ impl What {
             What::ScramFile => "the file of SCRAM users",
             What::AclFile => "the ACL file",
             What::RulesFile => "the file of rules",
+            What::HookHeaders => "the file of headers",
         }
     }
 
     /// Keeps `--config /dev/sda` from filling the memory.
     fn size_max(self) -> u64 {
         match self {
-            What::Configuration => 1 << 20,
+            What::Configuration | What::HookHeaders => 1 << 20,
             // Some million users.
             What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => 1 << 30,
         }
@@ -47,7 +50,7 @@ impl What {
                 "check the path; `ringmq --print-config > FILE` writes one".to_owned()
             }
             What::PasswordFile => format!("make it: `ringmq passwd --create {path} USER`"),
-            What::AclFile | What::RulesFile => format!("check the path {path}"),
+            What::AclFile | What::RulesFile | What::HookHeaders => format!("check the path {path}"),
             What::ScramFile => format!("make it: `ringmq passwd --scram --create {path} USER`"),
         }
     }
@@ -70,7 +73,11 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
                     "give the user of the broker access: chmod a+r {}",
                     path.display()
                 ),
-                What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => format!(
+                What::PasswordFile
+                | What::ScramFile
+                | What::AclFile
+                | What::RulesFile
+                | What::HookHeaders => format!(
                     "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
                     path.display()
                 ),
@@ -85,9 +92,11 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
     if metadata.is_dir() {
         let fix = match what {
             What::Configuration => "name a file in it: --config DIRECTORY/ringmq.toml",
-            What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => {
-                "name a file in it"
-            }
+            What::PasswordFile
+            | What::ScramFile
+            | What::AclFile
+            | What::RulesFile
+            | What::HookHeaders => "name a file in it",
         };
         return Err(problem("is a directory".to_owned(), fix.to_owned()));
     }

@@ -38,7 +38,16 @@ pub(crate) enum Mail {
     /// A connection whose home is here.
     Connection(Box<Moved>),
     /// Who a client turned out to be.
-    Decided { conn: ConnId, verdict: Verdict },
+    Decided(Decision),
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) conn: ConnId,
+    /// It was about what somebody may do, not about who it is.
+    pub(crate) was_known: bool,
+    pub(crate) verdict: Verdict,
 }
 
 /// A connection between two shards.
@@ -109,15 +118,15 @@ impl Inbox {
         });
         sent.map_err(|mail| match mail {
             Mail::Connection(moved) => moved,
-            Mail::Messages { .. } | Mail::Decided { .. } => unreachable!("a connection was sent"),
+            Mail::Messages { .. } | Mail::Decided(_) => unreachable!("a connection was sent"),
         })
     }
 
     /// Delivers a verdict, or gives it back. Nobody is woken when there is room.
-    pub(crate) fn decide(&self, conn: ConnId, verdict: Verdict) -> Result<(), Verdict> {
-        let decided = self.push(Mail::Decided { conn, verdict });
+    pub(crate) fn decide(&self, decision: Decision) -> Result<(), Decision> {
+        let decided = self.push(Mail::Decided(decision));
         decided.map_err(|mail| match mail {
-            Mail::Decided { verdict, .. } => verdict,
+            Mail::Decided(decision) => decision,
             Mail::Messages { .. } | Mail::Connection(_) => unreachable!("a verdict was sent"),
         })
     }

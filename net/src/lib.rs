@@ -14,6 +14,7 @@ mod buffers;
 mod counters;
 mod error;
 pub mod flight;
+pub mod http;
 mod inbox;
 mod listener;
 mod park;

@@ -43,7 +43,7 @@ use ringmq_core::time::Instant;
 use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
-use crate::inbox::{Inbox, Mail, Moved};
+use crate::inbox::{Decision, Inbox, Mail, Moved};
 use crate::listener::{Accepting, Listener};
 use crate::ring::{Completion, Received, Ring, Submission};
 use crate::slot::Slots;
@@ -361,8 +361,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                     }
                 }
                 Mail::Connection(moved) => self.adopt(now, *moved),
-                Mail::Decided { conn, verdict } => {
-                    let event = Event::AuthDecided { conn, verdict };
+                Mail::Decided(Decision {
+                    conn,
+                    was_known,
+                    verdict,
+                }) => {
+                    let event = Event::AuthDecided {
+                        conn,
+                        was_known,
+                        verdict,
+                    };
                     self.core.handle(now, event, &mut self.outbox);
                 }
             }
@@ -392,6 +400,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 count!(self.counts, auth_overflows);
                 let event = Event::AuthDecided {
                     conn: request.conn,
+                    was_known: request.known.is_some(),
                     verdict: Verdict::Unavailable,
                 };
                 self.core.handle(now, event, &mut self.outbox);

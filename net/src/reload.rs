@@ -80,7 +80,7 @@ impl Reload {
 
     fn read(&self) -> Result<(Settings, Loaded), Vec<Problem>> {
         let next = Configuration::load(&self.line)?.settings;
-        let loaded = access::load(&next, self.key)?;
+        let loaded = access::load(&next, self.key, &self.tallies)?;
         Ok((next, loaded))
     }
 

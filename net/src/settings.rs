@@ -14,6 +14,7 @@
 pub mod auth;
 #[cfg(test)]
 mod bounds;
+pub mod hooks;
 mod limits;
 pub mod listen;
 #[cfg(test)]
@@ -151,6 +152,7 @@ impl Setting {
         let is_reloaded = match self.section {
             "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
             "tls" => true,
+            "hooks" => !matches!(self.key, "questions_max" | "queue_max"),
             _ => self.flag == "allow-anonymous",
         };
         !is_reloaded
@@ -169,6 +171,10 @@ impl Setting {
 pub const SECTIONS: &[(&str, &str)] = &[
     ("network", "Where clients connect"),
     ("auth", "Who may connect, and what clients may do"),
+    (
+        "hooks",
+        "Services that say who may connect, and what clients may do",
+    ),
     ("tls", "TLS, for addresses with mqtts:// or wss://"),
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
@@ -197,24 +203,27 @@ macro_rules! files {
         }
     };
 }
+use files;
 
 /// All settings, section by section.
 pub static TABLE: &[Setting] = &JOINED;
 
-static JOINED: [Setting; BASE.len() + limits::ROWS.len()] = {
-    let mut joined = [BASE[0]; BASE.len() + limits::ROWS.len()];
-    let mut index = 0;
+static JOINED: [Setting; BASE.len() + hooks::ROWS.len() + limits::ROWS.len()] = {
+    let mut joined = [BASE[0]; BASE.len() + hooks::ROWS.len() + limits::ROWS.len()];
+    let parts = [BASE, hooks::ROWS, limits::ROWS];
+    let (mut part, mut first, mut index) = (0, 0, 0);
     while index < joined.len() {
-        joined[index] = match index < BASE.len() {
-            true => BASE[index],
-            false => limits::ROWS[index - BASE.len()],
-        };
+        if index - first == parts[part].len() {
+            first = index;
+            part += 1;
+        }
+        joined[index] = parts[part][index - first];
         index += 1;
     }
     joined
 };
 
-/// The rows that are not in `limits.rs`.
+/// The rows that are not in files of their own.
 const BASE: &[Setting] = &[
     Setting {
         section: "network",
@@ -635,7 +644,8 @@ const PACKET_SIZE_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
-    use ringmq::auth::AuthServiceConfig;
+    use super::hooks::HookSettings;
+    use ringmq::auth::{AuthServiceConfig, HookConfig};
     use ringmq::transport::TlsFiles;
 
     use super::*;
@@ -675,6 +685,25 @@ mod tests {
                         AuthServiceConfig {
                             threads: _,
                             queue_max: _,
+                            waiting_threads: _,
+                            waiting_queue_max: _,
+                        },
+                    hooks:
+                        HookSettings {
+                            authentication_url: _,
+                            authorization_url: _,
+                            headers: _,
+                            config:
+                                HookConfig {
+                                    // Read from the addresses.
+                                    authentication: _,
+                                    authorization: _,
+                                    cas: _,
+                                    timeout: _,
+                                    failures_max: _,
+                                    pause: _,
+                                    rules_last: _,
+                                },
                         },
                 },
             connections_max: _,
@@ -742,7 +771,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 33 + 40);
+        assert_eq!(TABLE.len(), 33 + 10 + 40);
     }
 
     #[test]

@@ -40,9 +40,9 @@ pub enum Failure {
 pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failure> {
     let settings = &configuration.settings;
     let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
-    let access = access::load(settings, key);
-    let access = access.map_err(Failure::Settings)?;
     let tallies = Arc::default();
+    let access = access::load(settings, key, &tallies);
+    let access = access.map_err(Failure::Settings)?;
     let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
     // Before the first thread, so that all of them leave the signals to the one that waits.
     let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;

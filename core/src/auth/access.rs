@@ -16,6 +16,10 @@ pub struct Access {
     pub allow_anonymous: bool,
     /// User names and passwords are for the shell to judge. Otherwise nobody looks at them.
     pub asks_shell: bool,
+    /// The shell judges clients that show nothing, too, where these are not let in anyway.
+    pub asks_for_strangers: bool,
+    /// The shell is asked for the rules of everybody who is let in, and again before they end.
+    pub asks_rules: bool,
     /// Authentication methods (MQTT 5.0, 4.12) that are for the shell to judge, by the one message that
     /// the client sends.
     pub methods: Arc<[Box<str>]>,
@@ -35,6 +39,8 @@ impl Default for Access {
         Access {
             allow_anonymous: true,
             asks_shell: false,
+            asks_for_strangers: false,
+            asks_rules: false,
             methods: Arc::default(),
             token_issuers: Arc::default(),
             passwords: Arc::default(),
@@ -47,7 +53,13 @@ impl Default for Access {
 impl Access {
     /// Whether somebody who was let in would be let in again, were it in time.
     pub fn admits(&self, identity: &Identity) -> bool {
-        if identity.rules.is_some() && self.acl.is_none() {
+        // The rules of a shell that is asked no more are nobody's to renew, and the other way round.
+        self.proves(identity) && identity.lease.is_some() == self.asks_rules
+    }
+
+    /// Whether somebody is who it was found to be, whatever it may do.
+    pub(crate) fn proves(&self, identity: &Identity) -> bool {
+        if identity.rules().is_some() && self.acl.is_none() {
             return false; // Nobody would look at them.
         }
         let stored = |user: &str| match identity.proof {
@@ -91,6 +103,27 @@ pub struct Identity {
     /// Rules that hold for it beside those of [`Access::acl`]; what none of them speaks of is denied
     /// then. Whoever gives them sees to it that there is an `acl`, be it an empty one.
     pub rules: Option<Arc<[Rule]>>,
+    /// What the shell has said it may do, for a while.
+    pub lease: Option<Lease>,
+}
+
+impl Identity {
+    /// The rules that hold for it beside those of [`Access::acl`].
+    pub fn rules(&self) -> Option<&Arc<[Rule]>> {
+        let leased = self.lease.as_ref().and_then(|lease| lease.rules.as_ref());
+        leased.or(self.rules.as_ref())
+    }
+}
+
+/// Rules that hold for a while, and are asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// They take the place of [`Identity::rules`]; `None`: there is nothing to say about this client.
+    pub rules: Option<Arc<[Rule]>>,
+    /// When they are asked for again; before they end.
+    pub renew_at: Instant,
+    /// Without new ones its connection ends then.
+    pub ends_at: Instant,
 }
 
 /// How it was found out who a client is.
@@ -137,6 +170,8 @@ pub struct AuthRequest {
     /// What it proves itself with by one of [`Access::methods`]. User name and password do not count
     /// then: whoever does not know the method says nothing.
     pub exchange: Option<Exchange>,
+    /// Who it is, if that has been found out: then only its rules are asked for.
+    pub known: Option<Arc<Identity>>,
     /// Nobody waits for the answer any longer then.
     pub deadline: Instant,
 }

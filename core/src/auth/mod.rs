@@ -14,7 +14,7 @@ mod credential;
 mod password;
 mod scram;
 
-pub use access::{Access, AuthRequest, Exchange, Identity, Proof, Verdict};
+pub use access::{Access, AuthRequest, Exchange, Identity, Lease, Proof, Verdict};
 pub use acl::{Acl, Action, Effect, Extent, Pattern, PatternFault, Rule, Rules, Subject, Who};
 pub use acl_file::{AclFault, AclFileError, read_acl_file};
 pub use credential::{

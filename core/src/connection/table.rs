@@ -65,6 +65,8 @@ pub enum AuthStep {
     Asked {
         /// Behind the CONNECT.
         input: Vec<u8>,
+        /// What the authentication method has to say at last.
+        data: Vec<u8>,
     },
     /// The client has to send AUTH.
     Challenged {
@@ -79,7 +81,7 @@ impl Authenticating {
     /// Memory that it keeps of what the client sent.
     pub fn held_size(&self) -> usize {
         let waiting = match &self.step {
-            AuthStep::Asked { input } => input.len(),
+            AuthStep::Asked { input, data } => input.len() + data.len(),
             AuthStep::Challenged { framer, .. } => framer.memory_size(),
         };
         self.connect.len() + waiting

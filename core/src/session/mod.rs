@@ -134,6 +134,10 @@ pub struct Link {
     pub connect_expiry_s: u32,
     /// When what the client has proven holds no longer; there is a timer for it.
     pub expires_at: Option<Instant>,
+    /// When its rules are asked for again, or end; there is a timer for it.
+    pub lease_at: Option<Instant>,
+    /// The shell has been asked for its rules, and has not answered.
+    pub lease_is_asked: bool,
     /// How far the client is in proving anew who it is; `None`: CONNECT named no authentication method.
     pub reauth: Option<Reauth>,
     /// Topic aliases of the client; `None` until it sets one.

@@ -72,6 +72,8 @@ pub enum Event<'a> {
     AuthDecided {
         /// Whose request it was.
         conn: ConnId,
+        /// It was [known](crate::auth::AuthRequest::known) already.
+        was_known: bool,
         /// The answer.
         verdict: Verdict,
     },

@@ -12,6 +12,7 @@ mod on_ack;
 mod on_auth;
 mod on_close;
 mod on_connect;
+mod on_lease;
 mod on_packet;
 mod on_publish;
 mod on_shard_msg;
@@ -190,7 +191,11 @@ impl Shard {
             Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
             Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
             Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
-            Event::AuthDecided { conn, verdict } => self.on_auth_decided(now, conn, verdict, out),
+            Event::AuthDecided {
+                conn,
+                was_known,
+                verdict,
+            } => self.on_auth_decided(now, conn, was_known, verdict, out),
             Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
@@ -370,6 +375,7 @@ impl Shard {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
                 Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
+                Timer::Lease(session) => self.on_lease(now, session, out),
                 Timer::Credentials(session) => self.on_credentials_expired(now, session, out),
                 Timer::Pace(session) => self.on_pace(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),

@@ -58,15 +58,12 @@ impl Shard {
             .check_connect(connect)
             .and_then(|()| self.admission_of(conn, connect));
         match admission {
-            Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
-            Ok(Admission::Ask) => {
-                let step = AuthStep::Asked { input: rest.into() };
-                let request = self.start_waiting(now, conn, connect, packet, step, out);
-                if let Some(request) = request {
-                    out.auth_requests.push(request);
-                    out.readings.push(Reading { conn, paused: true });
-                }
+            Ok(Admission::Now(proven)) if self.dispatch.access.asks_rules => {
+                let known = Some(proven.identity);
+                self.ask(now, conn, known, connect, packet, rest, out);
             }
+            Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
+            Ok(Admission::Ask) => self.ask(now, conn, None, connect, packet, rest, out),
             Ok(Admission::Challenge) => {
                 let step = AuthStep::Challenged {
                     scram: ScramStep::First,
@@ -109,8 +106,10 @@ impl Shard {
                 by: None,
             }));
         }
+        let access = &self.dispatch.access;
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
-        if shows_something && self.dispatch.access.asks_shell {
+        let is_asked_about = access.asks_for_strangers && !access.allow_anonymous;
+        if access.asks_shell && (shows_something || is_asked_about) {
             return Ok(Admission::Ask);
         }
         // Nobody could tell whether what it shows is right: it counts as nothing.
@@ -120,6 +119,29 @@ impl Shard {
                 by: None,
             })),
             false => Err(Refusal::AnonymousConnect),
+        }
+    }
+
+    /// Asks the shell about the sender of a CONNECT: who it is, or if that is known, what it may do.
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        known: Option<Arc<Identity>>,
+        connect: &Connect<'_>,
+        packet: &[u8],
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let step = AuthStep::Asked {
+            input: rest.into(),
+            data: Vec::new(),
+        };
+        let request = self.start_waiting(now, conn, connect, packet, step, out);
+        if let Some(request) = request {
+            out.auth_requests.push(AuthRequest { known, ..request });
+            out.readings.push(Reading { conn, paused: true });
         }
     }
 
@@ -164,6 +186,7 @@ impl Shard {
                 connect.properties.authentication_method,
                 connect.properties.authentication_data,
             ),
+            known: None,
             deadline: since + self.config.limits.connect_deadline,
         })
     }
@@ -179,7 +202,7 @@ impl Shard {
         let waiting = self.authenticating(conn);
         let size = waiting.held_size();
         match &mut waiting.step {
-            AuthStep::Asked { input } => {
+            AuthStep::Asked { input, .. } => {
                 // Received before the shell stopped to read. More than a packet of a stranger may
                 // have does not come.
                 input.extend_from_slice(bytes);
@@ -303,14 +326,61 @@ impl Shard {
                     ..Identity::default()
                 };
                 // The exchange may have begun with other users.
-                if self.dispatch.access.admits(&identity) {
-                    return self.resume_connect(now, conn, identity, data, rest, out);
+                match self.dispatch.access.proves(&identity) {
+                    true if self.dispatch.access.asks_rules => {
+                        return self.ask_for_rules(now, conn, identity, data, rest, out);
+                    }
+                    true => return self.resume_connect(now, conn, identity, data, rest, out),
+                    false => Refusal::BadProof,
                 }
-                Refusal::BadProof
             }
             Err(auth::Refusal::Malformed | auth::Refusal::WrongProof) => Refusal::BadProof,
         };
         self.refuse_waiting(now, conn, refusal.into(), out); // [MQTT-4.12.0-4]
+    }
+
+    /// The sender of a CONNECT has proven who it is in an exchange: what it may do, the shell has to say.
+    fn ask_for_rules(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        identity: Identity,
+        data: Vec<u8>,
+        rest: &[u8],
+        out: &mut Outbox,
+    ) {
+        let is_held = self.hold(rest.len() + data.len()).is_ok();
+        let deadline = self.config.limits.connect_deadline;
+        let waiting = self.authenticating(conn);
+        if !is_held {
+            let counted = waiting.connect.len();
+            self.release(counted);
+            return self.drop_unheard(now, conn, out);
+        }
+        waiting.step = AuthStep::Asked {
+            input: rest.into(),
+            data,
+        };
+        let (peer, deadline) = (waiting.peer.clone(), waiting.since + deadline);
+        let packet = waiting.connect.clone();
+        let mut framer = Framer::default();
+        let frame = framer
+            .next(&mut &packet[..], &self.connect_rules())
+            .ok()
+            .flatten();
+        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        out.auth_requests.push(AuthRequest {
+            conn,
+            peer,
+            version: connect.version,
+            client_id: connect.client_id.into(),
+            user_name: None,
+            password: None,
+            exchange: None,
+            known: Some(Arc::new(identity)),
+            deadline,
+        });
+        out.readings.push(Reading { conn, paused: true });
     }
 
     /// Sends an AUTH and waits for the next one.
@@ -347,6 +417,7 @@ impl Shard {
         &mut self,
         now: Instant,
         conn: ConnId,
+        was_known: bool,
         verdict: Verdict,
         out: &mut Outbox,
     ) {
@@ -355,7 +426,10 @@ impl Shard {
             Some(Connection::Authenticating(waiting)) => waiting,
             Some(Connection::Open(id)) => {
                 let id = *id;
-                return self.on_reauth_decided(now, id, verdict, out);
+                return match was_known {
+                    true => self.on_rules_decided(now, id, verdict, out),
+                    false => self.on_reauth_decided(now, id, verdict, out),
+                };
             }
             Some(
                 Connection::Vacant
@@ -365,11 +439,11 @@ impl Shard {
             )
             | None => return,
         };
-        let AuthStep::Asked { input } = &mut waiting.step else {
+        let AuthStep::Asked { input, data } = &mut waiting.step else {
             return;
         };
-        let input = take(input);
-        self.release(input.len());
+        let (input, data) = (take(input), take(data));
+        self.release(input.len() + data.len());
         out.readings.push(Reading {
             conn,
             paused: false,
@@ -381,7 +455,7 @@ impl Shard {
             }
             Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
             Verdict::Granted(identity) => {
-                return self.resume_connect(now, conn, identity, Vec::new(), &input, out);
+                return self.resume_connect(now, conn, identity, data, &input, out);
             }
             Verdict::Denied(refusal) => refusal,
             Verdict::Unavailable => Refusal::AuthenticationDown,
@@ -479,6 +553,7 @@ impl Shard {
                     user_name: session.identity.user.clone(),
                     password: None,
                     exchange: exchange_of(named, auth.properties.authentication_data),
+                    known: None,
                     deadline,
                 });
                 return Ok(Flow::Continue);
@@ -512,6 +587,8 @@ impl Shard {
                 let identity = Identity {
                     user: Some(user),
                     proof: Proof::Scram { fingerprint },
+                    // What it may do is not in question.
+                    lease: self.session(id).identity.lease.clone(),
                     ..Identity::default()
                 };
                 // The session belongs to who opened it.
@@ -552,6 +629,7 @@ impl Shard {
             Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
             Verdict::Granted(identity) => {
                 self.set_credentials_timer(id, identity.expires_at);
+                self.set_lease_timer(id, identity.lease.as_ref().map(|lease| lease.renew_at));
                 self.renew_identity(id, Arc::new(identity), out);
                 match self.send_auth(id, ReasonCode::Success, &[], out) {
                     Ok(()) => return,
@@ -609,7 +687,10 @@ impl Shard {
         // What it holds was not counted.
         let waiting = self.authenticating(conn);
         waiting.connect = Box::default();
-        waiting.step = AuthStep::Asked { input: Vec::new() };
+        waiting.step = AuthStep::Asked {
+            input: Vec::new(),
+            data: Vec::new(),
+        };
         self.leave_await(conn, Connection::Closing(Box::default()));
         out.closes.push(Close { conn, flush: false });
     }

@@ -53,6 +53,9 @@ impl Shard {
         if let Some(at) = link.expires_at {
             self.timers.cancel(at, Timer::Credentials(id));
         }
+        if let Some(at) = link.lease_at {
+            self.timers.cancel(at, Timer::Lease(id));
+        }
         if let Some(at) = link.paced_until {
             self.timers.cancel(at, Timer::Pace(id));
         }

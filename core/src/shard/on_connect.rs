@@ -383,7 +383,7 @@ impl Shard {
             Arc::new(Author {
                 user: identity.user.clone(),
                 client_id: client_id.into(),
-                rules: identity.rules.clone(),
+                rules: identity.rules().cloned(),
             })
         });
         let mut properties = Vec::new();
@@ -508,6 +508,10 @@ impl Shard {
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));
         }
+        let lease_at = grant.proven.identity.lease.as_ref().map(|l| l.renew_at);
+        if let Some(at) = lease_at {
+            self.timers.set(at, Timer::Lease(id));
+        }
         let expires_at = grant.proven.identity.expires_at;
         if let Some(at) = expires_at {
             self.timers.set(at, Timer::Credentials(id));
@@ -542,6 +546,8 @@ impl Shard {
             problem_information: wants_problem_information(connect),
             connect_expiry_s: wanted_expiry_s(connect),
             expires_at,
+            lease_at,
+            lease_is_asked: false,
             reauth: grant.proven.by.as_ref().map(|by| Reauth::by(&by.method)),
             aliases: None,
             // [MQTT-3.1.2-27] Absent is 0.

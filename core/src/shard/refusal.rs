@@ -84,6 +84,8 @@ refusals! {
     TokenClient, "token_client", NotAuthorized, TOKEN_TEXT;
     /// Who knows the users does not answer.
     AuthenticationDown, "authentication_down", ServerUnavailable, "nobody can tell at the moment who the client is";
+    /// Who gives clients their rules has none for this one.
+    NoRules, "no_rules", NotAuthorized, "the client has no rights here";
     /// The session with this client identifier belongs to another user.
     OtherUser, "other_user", ClientIdentifierNotValid, "this client identifier is in use by somebody else";
     /// The will topic is not a topic name, or larger than `topic_size_max` or `topic_levels_max`.
@@ -130,6 +132,8 @@ refusals! {
     /// The time of what the client has proven is over, of its token, say.
     CredentialsExpired, "credentials_expired", NotAuthorized,
         "the time of what the client came in with is over";
+    /// The rules of the client have ended, and nobody has said how they go on.
+    RulesEnded, "rules_ended", NotAuthorized, "nobody can tell at the moment what the client may do";
     /// The user is none any more, or has another password.
     Revoked, "revoked", NotAuthorized, "the client would not be let in any more";
     /// Another connection with the same client identifier.

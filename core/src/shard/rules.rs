@@ -138,7 +138,7 @@ impl Shard {
             Arc::new(Author {
                 user: session.identity.user.clone(),
                 client_id: session.client_id.clone(),
-                rules: session.identity.rules.clone(),
+                rules: session.identity.rules().cloned(),
             })
         });
         Some(author.clone())
@@ -152,7 +152,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let session = self.session(id);
-        let has_other_rules = session.identity.rules != identity.rules;
+        let has_other_rules = session.identity.rules() != identity.rules();
         session.identity = identity;
         if has_other_rules {
             // As if all rules were others: what was found out about this client is not to be told apart.
@@ -172,7 +172,7 @@ fn who<'a>(identity: &'a Identity, client_id: &'a str) -> Who<'a> {
     Who {
         user: identity.user.as_deref(),
         client_id,
-        rules: identity.rules.as_deref(),
+        rules: identity.rules().map(|rules| &**rules),
     }
 }
 

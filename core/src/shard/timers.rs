@@ -17,6 +17,8 @@ pub enum Timer {
     KeepAlive(SessionId),
     /// What a client has proven holds no longer.
     Credentials(SessionId),
+    /// The rules of a client are to be asked for again, or end.
+    Lease(SessionId),
     /// A client that was too fast is read again.
     Pace(SessionId),
     /// A will is to be published.

@@ -8,14 +8,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
 use ringmq_core::auth::{
-    Access, Acl, Effect, Identity, Method, Password, Passwords, Pattern, Proof, Rule,
+    Access, Acl, Effect, Identity, Lease, Method, Password, Passwords, Pattern, Proof, Rule,
     ScramCredential, ScramUsers, Verdict, read_acl_file,
 };
 use ringmq_core::shard::Refusal;
 use ringmq_core::time::Instant;
 use sha2::{Digest as _, Sha256};
 
-use super::world::{Tokens, Users};
+use super::world::{Leases, Tokens, Users};
 
 /// Reads what stands behind `access`.
 pub fn parse(
@@ -26,6 +26,7 @@ pub fn parse(
     let mut users = Users::default();
     let mut scram = ScramUsers::default();
     let mut lines = String::new();
+    let mut given: Vec<&str> = Vec::new();
     for (name, value) in items {
         let pair = value.split_once(':');
         match (name.as_str(), pair) {
@@ -56,11 +57,21 @@ pub fn parse(
                 access.methods = ["JWT".into()].into();
                 (access.asks_shell, access.allow_anonymous) = (true, false);
             }
+            ("rules", Some(_)) => {
+                given.push(value);
+                access.asks_rules = true;
+                access.acl.get_or_insert_default();
+            }
+            ("strangers", None) => {
+                access.asks_for_strangers = true;
+                (access.asks_shell, access.allow_anonymous) = (true, false);
+            }
             ("anonymous", None) => access.allow_anonymous = value == "1",
             _ => return Err(format!("no access {name}={value}")),
         }
     }
     access.scram = Arc::new(scram);
+    users.rules = access.asks_rules.then(|| leases(&given));
     if !lines.is_empty() {
         let passwords = Passwords::parse(&lines).map_err(|error| format!("{error:?}"))?;
         access.passwords = Arc::new(passwords);
@@ -75,21 +86,7 @@ fn judge_token(token: &str, issuer: u64, now: Instant) -> Verdict {
     let (Some(user), Some(seconds)) = (parts.next(), parts.next()) else {
         return Verdict::Denied(Refusal::TokenMalformed);
     };
-    let rules = parts.next().map(|rules| {
-        let rules = rules.split(',').map(|rule| {
-            let (what, filter) = rule.split_once('=').expect("a rule is what=filter");
-            Rule {
-                effect: match what {
-                    "deny" => Effect::Deny,
-                    _ => Effect::Allow,
-                },
-                publish: what != "subscribe",
-                receive: what != "publish",
-                pattern: Pattern::parse(filter, true).expect("a filter"),
-            }
-        });
-        rules.collect()
-    });
+    let rules = parts.next().map(read_rules);
     let expires_at = match seconds {
         "0" => return Verdict::Denied(Refusal::TokenExpired),
         "-" => None,
@@ -101,7 +98,42 @@ fn judge_token(token: &str, issuer: u64, now: Instant) -> Verdict {
         proof: Proof::Token { issuer },
         expires_at,
         rules,
+        lease: None,
     })
+}
+
+/// Reads `publish=FILTER,deny=FILTER`.
+fn read_rules(text: &str) -> Arc<[Rule]> {
+    let rules = text.split(',').map(|rule| {
+        let (what, filter) = rule.split_once('=').expect("a rule is what=filter");
+        Rule {
+            effect: match what {
+                "deny" => Effect::Deny,
+                _ => Effect::Allow,
+            },
+            publish: what != "subscribe",
+            receive: what != "publish",
+            pattern: Pattern::parse(filter, true).expect("a filter"),
+        }
+    });
+    rules.collect()
+}
+
+/// Rules of users, as `USER:SECONDS:RULES`; without `RULES` there is nothing to say about the user.
+pub fn leases(items: &[&str]) -> Leases {
+    Leases {
+        items: items.iter().map(ToString::to_string).collect(),
+        judge: |line, now| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let seconds = parts.next().expect("a user is followed by seconds");
+            let seconds: u64 = seconds.parse().expect("seconds");
+            Lease {
+                rules: parts.next().map(read_rules),
+                renew_at: now + Duration::from_secs(seconds / 2),
+                ends_at: now + Duration::from_secs(seconds),
+            }
+        },
+    }
 }
 
 /// What a client says and hears last, whose first message was `n,,n=USER,r=abc`.

@@ -37,7 +37,7 @@ macro_rules! conversations {
 
 conversations! {
     connect malformed session will publish qos retained subscribe shared properties flow offer rates topics threats
-    auth rules tokens
+    auth rules tokens leases
 }
 
 #[test]

@@ -70,6 +70,10 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             stage.set_slow(true);
             Ok(())
         }
+        ["shell", "gives", ref items @ ..] => {
+            stage.set_rules(items);
+            Ok(())
+        }
         ["shell", "answers"] => stage.answer(None),
         ["shell", "denies"] => stage.answer(Some(Verdict::Denied(Refusal::BadPassword))),
         ["shell", "fails"] => stage.answer(Some(Verdict::Unavailable)),

@@ -119,8 +119,14 @@ impl Stage {
         let (access, users) = access::parse(items, &self.acls)?;
         self.world.users.file = users.file;
         self.world.users.tokens = users.tokens;
+        self.world.users.rules = users.rules;
         self.world.replace_access(access);
         self.listen()
+    }
+
+    /// The shell gives other rules to whom it is asked about from here on.
+    pub fn set_rules(&mut self, items: &[&str]) {
+        self.world.users.rules = Some(access::leases(items));
     }
 
     /// The shell answers at once or not, until it is told to.

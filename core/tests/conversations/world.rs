@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_core::auth::{Access, AuthRequest, Identity, Passwords, Proof, Verdict};
+use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
@@ -63,6 +63,8 @@ pub struct Users {
     pub file: Option<Arc<Passwords>>,
     /// `None`: it takes no tokens.
     pub tokens: Option<Tokens>,
+    /// What the shell says of the rules of a client that is known; `None`: it gives no rules.
+    pub rules: Option<Leases>,
     /// Nobody answers until the script says so.
     pub is_slow: bool,
 }
@@ -74,6 +76,15 @@ pub struct Tokens {
     pub issuer: u64,
     /// Looks at one.
     pub judge: fn(&str, u64, Instant) -> Verdict,
+}
+
+/// The rules of users.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    /// `USER:SECONDS:RULES`; who is not among them has no rights.
+    pub items: Vec<String>,
+    /// Looks at one.
+    pub judge: fn(&str, Instant) -> Lease,
 }
 
 pub struct World {
@@ -175,8 +186,7 @@ impl World {
             let verdict = verdict
                 .cloned()
                 .unwrap_or_else(|| self.users.judge(&request, self.now));
-            let conn = request.conn;
-            self.handle(shard, Event::AuthDecided { conn, verdict });
+            self.handle(shard, decided(&request, verdict));
         }
         self.settle();
     }
@@ -440,8 +450,7 @@ impl World {
                 true => self.unanswered.push((shard, request)),
                 false => {
                     let verdict = self.users.judge(&request, self.now);
-                    let conn = request.conn;
-                    self.handle(shard, Event::AuthDecided { conn, verdict });
+                    self.handle(shard, decided(&request, verdict));
                 }
             }
         }
@@ -549,8 +558,35 @@ impl World {
     }
 }
 
+fn decided(request: &AuthRequest, verdict: Verdict) -> Event<'static> {
+    Event::AuthDecided {
+        conn: request.conn,
+        was_known: request.known.is_some(),
+        verdict,
+    }
+}
+
 impl Users {
     fn judge(&self, request: &AuthRequest, now: Instant) -> Verdict {
+        let verdict = match &request.known {
+            Some(identity) => Verdict::Granted((**identity).clone()),
+            None => self.identify(request, now),
+        };
+        let (Verdict::Granted(identity), Some(leases)) = (&verdict, &self.rules) else {
+            return verdict;
+        };
+        let user = identity.user.as_deref().unwrap_or("-");
+        let mut lines = leases.items.iter();
+        match lines.find(|line| line.split(':').next() == Some(user)) {
+            Some(line) => Verdict::Granted(Identity {
+                lease: Some((leases.judge)(line, now)),
+                ..identity.clone()
+            }),
+            None => Verdict::Denied(Refusal::NoRules),
+        }
+    }
+
+    fn identify(&self, request: &AuthRequest, now: Instant) -> Verdict {
         let shown = request.exchange.as_ref().map(|exchange| &exchange.data);
         let shown = shown.or(request.password.as_ref());
         let token = shown.and_then(|bytes| std::str::from_utf8(bytes).ok());

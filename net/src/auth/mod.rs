@@ -7,40 +7,97 @@
 //!
 //! Not here: SCRAM, which is quick and lives in the core; rules, which the core keeps.
 
+mod hook;
 mod password;
 mod service;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use hook::{AuthenticationHook, AuthorizationHook, HookConfig, Hooks, hooks};
 pub use password::PasswordFile;
 pub(crate) use service::AuthService;
 pub use service::AuthServiceConfig;
 
-use ringmq_core::auth::{AuthRequest, Verdict};
+use ringmq_core::auth::{AuthRequest, Identity, Verdict};
 use ringmq_core::shard::Refusal;
 
 /// One way to find out who a client is. Runs on a thread that may wait and compute.
 pub trait Authenticator: Debug + Send + Sync {
     /// What it has to say; `None`: this client is for another one to judge.
     fn judge(&self, request: &AuthRequest) -> Option<Verdict>;
+
+    /// It waits for others more than it computes: threads of their own ask it.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
-/// All that are asked, in this order. Never changed, only replaced.
+/// All that are asked. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
-pub struct Authenticators(pub Vec<Arc<dyn Authenticator>>);
+pub struct Authenticators {
+    /// Who clients are, in this order.
+    pub all: Vec<Arc<dyn Authenticator>>,
+    /// What those may do who are let in.
+    pub authorization: Option<Arc<AuthorizationHook>>,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// The authenticator of this index is to be asked who it is.
+    Authenticate(usize),
+    /// It is known who it is.
+    Authorize(Identity),
+}
+
+impl Stage {
+    /// Where a request begins.
+    pub(crate) fn first(request: &AuthRequest) -> Stage {
+        match &request.known {
+            None => Stage::Authenticate(0),
+            Some(identity) => Stage::Authorize((**identity).clone()),
+        }
+    }
+}
 
 impl Authenticators {
-    /// The first answer. Whom nobody knows is not let in.
-    pub fn judge(&self, request: &AuthRequest) -> Verdict {
-        let mut verdicts = self.0.iter().map(|one| one.judge(request));
-        verdicts
-            .find_map(|verdict| verdict)
-            .unwrap_or(Verdict::Denied(Refusal::BadPassword))
+    /// Goes on from a stage to the verdict, or, if that may not be, to the stage that waits. The first who
+    /// knows the client decides; whom nobody knows is not let in.
+    pub(crate) fn judge(
+        &self,
+        request: &AuthRequest,
+        mut stage: Stage,
+        may_wait: bool,
+    ) -> Result<Verdict, Stage> {
+        loop {
+            stage = match stage {
+                Stage::Authenticate(index) => {
+                    let Some(one) = self.all.get(index) else {
+                        return Ok(Verdict::Denied(Refusal::BadPassword));
+                    };
+                    if one.waits() && !may_wait {
+                        return Err(stage);
+                    }
+                    match one.judge(request) {
+                        None => Stage::Authenticate(index + 1),
+                        Some(Verdict::Granted(identity)) => Stage::Authorize(identity),
+                        Some(verdict @ (Verdict::Denied(_) | Verdict::Unavailable)) => {
+                            return Ok(verdict);
+                        }
+                    }
+                }
+                Stage::Authorize(identity) => match &self.authorization {
+                    None => return Ok(Verdict::Granted(identity)),
+                    Some(_) if !may_wait => return Err(Stage::Authorize(identity)),
+                    Some(hook) => return Ok(hook.rules_for(request, identity)),
+                },
+            }
+        }
     }
 
     /// Nobody is asked.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty() && self.authorization.is_none()
     }
 }

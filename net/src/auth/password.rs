@@ -73,16 +73,17 @@ impl Authenticator for PasswordFile {
         // Nobody has an empty password: no hash of one stands in a file that `passwd` wrote.
         let password = request.password.as_deref().unwrap_or_default();
         let is_right = self.check(user, password) & request.password.is_some();
-        let stored = self.passwords.find(user).filter(|_| is_right);
-        Some(match stored {
-            Some(stored) => Verdict::Granted(Identity {
+        // Of a user who is not in the file somebody else may know; finding that out took as long.
+        let stored = self.passwords.find(user)?;
+        Some(match is_right {
+            true => Verdict::Granted(Identity {
                 user: Some(user.into()),
                 proof: Proof::Password {
                     fingerprint: stored.fingerprint(),
                 },
                 ..Identity::default()
             }),
-            None => Verdict::Denied(Refusal::BadPassword),
+            false => Verdict::Denied(Refusal::BadPassword),
         })
     }
 }
@@ -121,6 +122,7 @@ mod tests {
             user_name: user.map(Into::into),
             password: password.map(Into::into),
             exchange: None,
+            known: None,
             deadline: ringmq_core::time::Instant::ZERO,
         }
     }
@@ -152,9 +154,14 @@ mod tests {
     fn who_names_no_user_is_for_somebody_else_to_judge() {
         let password: Option<&[u8]> = Some(b"secret");
         assert_eq!(file().judge(&request(None, password)), None);
-        let all = super::super::Authenticators(vec![Arc::new(file())]);
+        let all = super::super::Authenticators {
+            all: vec![Arc::new(file())],
+            authorization: None,
+        };
         let denied = Verdict::Denied(Refusal::BadPassword);
-        assert_eq!(all.judge(&request(None, password)), denied);
+        let nobody = request(None, password);
+        let verdict = all.judge(&nobody, super::super::Stage::first(&nobody), false);
+        assert_eq!(verdict.unwrap(), denied);
         // Nor who shows something by an authentication method.
         let mut shows = request(Some("alice"), password);
         shows.exchange = Some(Exchange {

@@ -1,9 +1,15 @@
 //! The threads that ask the authenticators.
 //!
+//! Some threads compute: they check passwords. Others wait for services on the network, so that a
+//! service that is slow or down keeps nobody from logging in who does not need it. A request goes from the
+//! first to the second when its turn comes to be asked there.
+//!
 //! Invariants:
 //! - every request that was taken is answered once; if its time was up before anybody looked at it, by
 //!   saying that nobody can tell.
-//! - at most `queue_max` requests wait; one that finds no place is answered by its reactor.
+//! - at most `queue_max` requests wait for the one kind of threads, and at most `waiting_queue_max` for
+//!   the other; one that finds no place is told that nobody can tell.
+//! - a request is judged by the same authenticators from its beginning to its end.
 //!
 //! The threads are nice: where they share cores with the shards, clients that are in go first.
 
@@ -17,9 +23,10 @@ use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::ids::ShardId;
 use tracing::warn;
 
-use super::Authenticators;
+use super::{Authenticators, Stage};
+use crate::counters::{Tallies, Tally};
 use crate::error::{StartError, system_error};
-use crate::inbox::Inbox;
+use crate::inbox::{Decision, Inbox};
 use crate::time::clock;
 
 /// How much of the machine authentication may take.
@@ -29,6 +36,10 @@ pub struct AuthServiceConfig {
     pub threads: usize,
     /// Requests that may wait for a thread.
     pub queue_max: usize,
+    /// Threads that wait for services on the network, each for one answer at a time.
+    pub waiting_threads: usize,
+    /// Requests that may wait for one of these.
+    pub waiting_queue_max: usize,
 }
 
 impl Default for AuthServiceConfig {
@@ -36,6 +47,8 @@ impl Default for AuthServiceConfig {
         AuthServiceConfig {
             threads: 1,
             queue_max: 1024,
+            waiting_threads: 16,
+            waiting_queue_max: 1024,
         }
     }
 }
@@ -51,6 +64,8 @@ pub(crate) struct AuthService {
 struct Job {
     shard: ShardId,
     request: AuthRequest,
+    /// Once somebody has looked at it: by whom it is judged, and how far it is.
+    progress: Option<(Arc<Authenticators>, Stage)>,
 }
 
 impl AuthService {
@@ -59,19 +74,28 @@ impl AuthService {
         config: AuthServiceConfig,
         authenticators: Authenticators,
         inboxes: &Arc<[Inbox]>,
+        tallies: &Arc<Tallies>,
     ) -> Result<AuthService, StartError> {
         let (queue, jobs) = bounded(config.queue_max.max(1));
+        let (waiting_queue, waiting_jobs) = bounded(config.waiting_queue_max.max(1));
         let authenticators = Arc::new(ArcSwap::from_pointee(authenticators));
+        let worker = |jobs: &Receiver<Job>, role| Worker {
+            jobs: jobs.clone(),
+            role,
+            authenticators: Arc::clone(&authenticators),
+            inboxes: Arc::clone(inboxes),
+        };
         for index in 0..config.threads.max(1) {
-            let worker = Worker {
-                jobs: jobs.clone(),
-                authenticators: Arc::clone(&authenticators),
-                inboxes: Arc::clone(inboxes),
+            let role = Role::Computes {
+                queue: waiting_queue.clone(),
+                tallies: Arc::clone(tallies),
             };
-            thread::Builder::new()
-                .name(format!("auth-{index}"))
-                .spawn(move || worker.run())
-                .map_err(|error| system_error("start a thread", error))?;
+            let worker = worker(&jobs, role);
+            spawn(format!("auth-{index}"), move || worker.run())?;
+        }
+        for index in 0..config.waiting_threads.max(1) {
+            let worker = worker(&waiting_jobs, Role::Waits);
+            spawn(format!("hook-{index}"), move || worker.run())?;
         }
         Ok(AuthService {
             queue,
@@ -90,7 +114,11 @@ impl AuthService {
 
     /// Takes a request in, or gives it back if there is no room.
     pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), AuthRequest> {
-        let job = Job { shard, request };
+        let job = Job {
+            shard,
+            request,
+            progress: None,
+        };
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job.request,
         })
@@ -102,10 +130,28 @@ impl AuthService {
     }
 }
 
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    let spawned = thread::Builder::new().name(name).spawn(run);
+    spawned
+        .map(drop)
+        .map_err(|error| system_error("start a thread", error))
+}
+
 struct Worker {
     jobs: Receiver<Job>,
+    role: Role,
     authenticators: Arc<ArcSwap<Authenticators>>,
     inboxes: Arc<[Inbox]>,
+}
+
+/// What a thread is for.
+enum Role {
+    /// It hands on what has to wait.
+    Computes {
+        queue: Sender<Job>,
+        tallies: Arc<Tallies>,
+    },
+    Waits,
 }
 
 impl Worker {
@@ -114,25 +160,55 @@ impl Worker {
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             warn!(%error, "cannot lower the priority of a thread that checks passwords");
         }
-        for Job { shard, request } in &self.jobs {
-            let verdict = match clock() >= request.deadline {
-                // Hashing for nobody would delay the others. The shard has closed it, unless it is that
-                // of a client which was let in long ago.
-                true => Verdict::Unavailable,
-                false => self.authenticators.load_full().judge(&request),
-            };
-            self.answer(shard, &request, verdict);
+        for job in &self.jobs {
+            self.work_on(job);
+        }
+    }
+
+    fn work_on(&self, job: Job) {
+        let Job {
+            shard,
+            request,
+            progress,
+        } = job;
+        if clock() >= request.deadline {
+            // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
+            // a client which was let in long ago.
+            return self.answer(shard, &request, Verdict::Unavailable);
+        }
+        let (authenticators, stage) =
+            progress.unwrap_or_else(|| (self.authenticators.load_full(), Stage::first(&request)));
+        let may_wait = matches!(self.role, Role::Waits);
+        match (authenticators.judge(&request, stage, may_wait), &self.role) {
+            (Ok(verdict), _) => self.answer(shard, &request, verdict),
+            (Err(stage), Role::Computes { queue, tallies }) => {
+                let job = Job {
+                    shard,
+                    request,
+                    progress: Some((authenticators, stage)),
+                };
+                if let Err(refused) = queue.try_send(job) {
+                    tallies.add(Tally::HookOverflows);
+                    let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = refused;
+                    self.answer(job.shard, &job.request, Verdict::Unavailable);
+                }
+            }
+            (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
         }
     }
 
     /// An inbox is full for moments only; an answer whose time is up serves nobody.
     fn answer(&self, shard: ShardId, request: &AuthRequest, verdict: Verdict) {
-        let mut verdict = verdict;
-        while let Err(refused) = self.inboxes[shard.index()].decide(request.conn, verdict) {
+        let mut decision = Decision {
+            conn: request.conn,
+            was_known: request.known.is_some(),
+            verdict,
+        };
+        while let Err(refused) = self.inboxes[shard.index()].decide(decision) {
             if clock() >= request.deadline {
                 return;
             }
-            verdict = refused;
+            decision = refused;
             thread::sleep(RETRY_PAUSE);
         }
     }
@@ -183,6 +259,7 @@ mod tests {
             user_name: None,
             password: None,
             exchange: None,
+            known: None,
             deadline,
         }
     }
@@ -190,7 +267,7 @@ mod tests {
     fn next_decision(inbox: &Inbox) -> (u32, Verdict) {
         loop {
             match inbox.take() {
-                Some(Mail::Decided { conn, verdict }) => return (conn.index, verdict),
+                Some(Mail::Decided(decision)) => return (decision.conn.index, decision.verdict),
                 Some(other) => panic!("{other:?}"),
                 None => thread::yield_now(),
             }
@@ -209,9 +286,14 @@ mod tests {
         let config = AuthServiceConfig {
             threads: 1,
             queue_max: 2,
+            ..AuthServiceConfig::default()
+        };
+        let authenticators = Authenticators {
+            all: vec![Arc::new(gate)],
+            authorization: None,
         };
         let service =
-            AuthService::start(config, Authenticators(vec![Arc::new(gate)]), &inboxes).unwrap();
+            AuthService::start(config, authenticators, &inboxes, &Arc::default()).unwrap();
         let later = clock() + Duration::from_secs(60);
         let shard = ShardId::new(1);
         service.ask(shard, request(0, later)).unwrap();

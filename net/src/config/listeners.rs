@@ -217,7 +217,7 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
 /// besides, the same is said of these.
 fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
     let auth = &settings.auth;
-    let is_said = auth.is_on() || auth.has_rules() || auth.default != AccessDefault::Auto;
+    let is_said = auth.has_users() || auth.has_rules() || auth.default != AccessDefault::Auto;
     if is_said || !listen.proves_clients(layers) {
         return None;
     }

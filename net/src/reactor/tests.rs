@@ -141,7 +141,9 @@ impl Core for FakeCore {
                 "shutdown".to_owned()
             }
             Event::Persisted { .. } => "persisted".to_owned(),
-            Event::AuthDecided { conn, verdict } => format!("decided {} {verdict:?}", conn.index),
+            Event::AuthDecided { conn, verdict, .. } => {
+                format!("decided {} {verdict:?}", conn.index)
+            }
             Event::AccessReplaced { .. } => "other access".to_owned(),
             Event::ShellCounted { .. } => return,
         };

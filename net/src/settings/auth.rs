@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use ringmq::auth::AuthServiceConfig;
 
+use super::hooks::HookSettings;
+
 /// Who may connect, and what they may do.
 #[derive(Clone, Debug, Default)]
 pub struct AuthSettings {
@@ -19,6 +21,8 @@ pub struct AuthSettings {
     pub default: AccessDefault,
     /// The threads that find out who clients are.
     pub service: AuthServiceConfig,
+    /// Services that are asked.
+    pub hooks: HookSettings,
 }
 
 /// What no rule speaks of.
@@ -55,17 +59,30 @@ pub const DEFAULTS: &[&str] = &["auto", "deny", "allow"];
 impl AuthSettings {
     /// Some clients have to prove who they are.
     pub fn is_on(&self) -> bool {
+        self.has_users() || !self.hooks.authentication_url.is_empty()
+    }
+
+    /// There are files of users. All that they may do stands elsewhere.
+    pub fn has_users(&self) -> bool {
         !(self.password_files.is_empty() && self.scram_files.is_empty())
     }
 
     /// All that these settings name.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let users = self.password_files.iter().chain(&self.scram_files);
-        users.chain(&self.acl_files).chain(&self.rules_files)
+        let rules = self.acl_files.iter().chain(&self.rules_files);
+        let hooks = self.hooks.headers.iter().chain(&self.hooks.config.cas);
+        users.chain(rules).chain(hooks)
     }
 
-    /// There are files of rules.
+    /// There are files of rules, or somebody gives every client its own.
     pub fn has_rules(&self) -> bool {
-        !(self.acl_files.is_empty() && self.rules_files.is_empty())
+        let has_files = !(self.acl_files.is_empty() && self.rules_files.is_empty());
+        has_files || !self.hooks.authorization_url.is_empty()
+    }
+
+    /// Clients may bring rules of their own.
+    pub fn has_rules_of_clients(&self) -> bool {
+        self.hooks.urls().iter().any(|(_, url)| !url.is_empty())
     }
 }

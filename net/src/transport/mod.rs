@@ -25,6 +25,7 @@ use ringmq_core::time::Instant;
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
 pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
 use tls::Tls;
+pub(crate) use tls::read_certificates;
 pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
 pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};
 

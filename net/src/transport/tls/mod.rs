@@ -24,6 +24,7 @@ use rustls::unbuffered::{
 use rustls::{HandshakeKind, ProtocolVersion};
 
 pub use names::{Identity, is_usable};
+pub(crate) use terms::read_certificates;
 pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
 
 /// TLS of one connection.

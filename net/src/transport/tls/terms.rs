@@ -265,7 +265,8 @@ fn load_verifier(
     Ok(Some(verifier))
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+/// Every certificate of a file in PEM; at least one.
+pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
     read_pem(file, "a certificate")
 }
 

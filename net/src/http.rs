@@ -1,0 +1,262 @@
+//! Asking servers on the network by HTTP, from threads that may wait.
+//!
+//! Nothing is followed and nothing is taken from the environment: no redirections, no proxies, no
+//! cookies. An answer that is too long, or late, is none.
+//!
+//! Not here: what is asked and what the answers mean (`auth`).
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::transport::{TlsProblem, read_certificates};
+
+/// An address that can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl(String);
+
+impl HttpUrl {
+    /// Reads `http://HOST[:PORT]/PATH` or `https://...`; otherwise what is wrong with it.
+    pub fn parse(text: &str) -> Result<HttpUrl, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "is no URL")?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("does not begin with http:// or https://");
+        }
+        match uri.authority() {
+            None => Err("names no host"),
+            Some(authority) if authority.host().is_empty() => Err("names no host"),
+            // It would be logged, and shown by `--print-config`.
+            Some(authority) if authority.as_str().contains('@') => Err("has a user name in it"),
+            Some(_) => Ok(HttpUrl(text.to_owned())),
+        }
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What is sent there is for nobody else to read.
+    pub fn is_private(&self) -> bool {
+        let uri: Option<Uri> = self.0.parse().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        let is_local = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
+        is_local || self.0.starts_with("https://")
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Keeps connections open between questions. Any number of threads may use it.
+#[derive(Clone)]
+pub struct HttpClient {
+    agent: ureq::Agent,
+    headers: Vec<(String, String)>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// Such as 200.
+    pub status: u16,
+    /// At most [`BODY_SIZE_MAX`] bytes.
+    pub body: Vec<u8>,
+}
+
+impl HttpClient {
+    /// Trusts these CAs, or those of the machine if there are none. The headers are for every question;
+    /// they are names and values that [`parse_headers`] has read.
+    pub fn new(cas: &[PathBuf], headers: Vec<(String, String)>) -> Result<HttpClient, TlsProblem> {
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+            .root_certs(RootCerts::from(read_roots(cas)?))
+            .build();
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .user_agent(concat!("ringmq/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections_per_host(CONNECTIONS_KEPT)
+            .max_idle_connections(CONNECTIONS_KEPT)
+            .build();
+        Ok(HttpClient {
+            agent: config.new_agent(),
+            headers,
+        })
+    }
+
+    /// GET.
+    pub fn get(&self, url: &HttpUrl, timeout: Duration) -> Result<HttpAnswer, HttpError> {
+        let mut request = self.agent.get(url.as_str());
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.config().timeout_global(Some(timeout)).build();
+        read_answer(request.call())
+    }
+
+    /// POST of JSON.
+    pub fn post_json(
+        &self,
+        url: &HttpUrl,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<HttpAnswer, HttpError> {
+        let mut request = self.agent.post(url.as_str());
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.content_type("application/json");
+        let request = request.config().timeout_global(Some(timeout)).build();
+        read_answer(request.send(body))
+    }
+}
+
+fn read_answer(
+    came: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<HttpAnswer, HttpError> {
+    let mut response = came?;
+    let body = response.body_mut().with_config().limit(BODY_SIZE_MAX);
+    Ok(HttpAnswer {
+        body: body.read_to_vec()?,
+        status: response.status().as_u16(),
+    })
+}
+
+/// Reads lines of `Name: value`; otherwise the number of the first line that is none.
+pub fn parse_headers(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut headers = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once(':').ok_or(index + 1)?;
+        let value = value.trim_start();
+        let is_name = ureq::http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+        let is_value = ureq::http::HeaderValue::from_str(value).is_ok();
+        if !(is_name && is_value) {
+            return Err(index + 1);
+        }
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(headers)
+}
+
+/// Why nothing came back.
+#[derive(Debug)]
+pub struct HttpError(ureq::Error);
+
+impl HttpError {
+    /// It took too long.
+    pub fn is_timeout(&self) -> bool {
+        match &self.0 {
+            ureq::Error::Timeout(_) => true,
+            ureq::Error::Io(error) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+}
+
+impl From<ureq::Error> for HttpError {
+    fn from(error: ureq::Error) -> HttpError {
+        HttpError(error)
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_timeout() {
+            true => f.write_str("no answer in time"),
+            false => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+impl fmt::Debug for HttpClient {
+    // Headers may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// The CAs; those of the machine are for `https` only, so it is no fault if there are none.
+fn read_roots(cas: &[PathBuf]) -> Result<Vec<Certificate<'static>>, TlsProblem> {
+    let of_machine = MACHINE_CAS.iter().map(Path::new).find(|p| p.exists());
+    let of_machine = of_machine.filter(|_| cas.is_empty());
+    let mut roots = Vec::new();
+    for file in cas.iter().map(PathBuf::as_path).chain(of_machine) {
+        let certificates = read_certificates(file)?;
+        roots.extend(
+            certificates
+                .iter()
+                .map(|c| Certificate::from_der(c).to_owned()),
+        );
+    }
+    Ok(roots)
+}
+
+/// Where distributions keep the CAs that a machine trusts.
+const MACHINE_CAS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+/// Some thousand rules, or the keys of a large issuer.
+pub const BODY_SIZE_MAX: u64 = 256 * 1024;
+/// As many as threads may ask at a time.
+const CONNECTIONS_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_of_http_and_hold_no_secrets() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8080/auth", Ok(true)),
+            ("https://auth.example/mqtt?x=1", Ok(true)),
+            ("http://[::1]/", Ok(true)),
+            ("http://localhost/", Ok(true)),
+            ("http://auth.example/", Ok(false)),
+            ("http://10.0.0.1/", Ok(false)),
+            ("ftp://a/b", Err("does not begin with http:// or https://")),
+            ("/auth", Err("does not begin with http:// or https://")),
+            (
+                "auth.example",
+                Err("does not begin with http:// or https://"),
+            ),
+            ("http://", Err("is no URL")),
+            ("http://a b/", Err("is no URL")),
+            ("http://user:secret@host/", Err("has a user name in it")),
+        ] {
+            let read = HttpUrl::parse(text).map(|url| url.is_private());
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_are_read_line_by_line() {
+        let read = parse_headers("# secret\nAuthorization: Bearer a:b\n\nX-Site:  7 \r\n").unwrap();
+        let expected = [("Authorization", "Bearer a:b"), ("X-Site", "7")];
+        assert_eq!(read, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        for text in ["a", "x: y\n: z", "x y: z", "a: \x07"] {
+            assert!(parse_headers(text).is_err(), "{text}");
+        }
+    }
+}
