@@ -508,14 +508,7 @@ impl Shard {
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));
         }
-        let lease_at = grant.proven.identity.lease.as_ref().map(|l| l.renew_at);
-        if let Some(at) = lease_at {
-            self.timers.set(at, Timer::Lease(id));
-        }
-        let expires_at = grant.proven.identity.expires_at;
-        if let Some(at) = expires_at {
-            self.timers.set(at, Timer::Credentials(id));
-        }
+        let (expires_at, lease_at) = self.set_ends_of(id, &grant.proven.identity);
         let session = self
             .dispatch
             .sessions
@@ -558,6 +551,22 @@ impl Shard {
                 .min(limits.topic_alias_outbound_max),
             aliases_out: None,
         });
+    }
+
+    /// Sets the timers of what has been proven, and of rules that hold for a while.
+    fn set_ends_of(
+        &mut self,
+        id: SessionId,
+        identity: &Identity,
+    ) -> (Option<Instant>, Option<Instant>) {
+        let lease_at = identity.lease.as_ref().map(|lease| lease.renew_at);
+        if let Some(at) = lease_at {
+            self.timers.set(at, Timer::Lease(id));
+        }
+        if let Some(at) = identity.expires_at {
+            self.timers.set(at, Timer::Credentials(id));
+        }
+        (identity.expires_at, lease_at)
     }
 
     fn send_connack(
