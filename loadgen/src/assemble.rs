@@ -335,8 +335,8 @@ fn broker_cost(
             cost.system_ns_per_delivery = Some(cost.system_cores * 1e9 / totals.received_per_s);
         }
     }
-    if outcome.connected > 0 {
-        let used = connected.0.since(before.0).total_s();
+    let used = connected.0.since(before.0).total_s();
+    if outcome.connected > 0 && used >= CONNECT_CPU_MIN_S {
         cost.connect_us_per_connection = Some(used * 1e6 / outcome.connected as f64);
     }
     if outcome.connected >= CONNECTIONS_MIN {
@@ -365,5 +365,7 @@ pub fn cores_of(pid: Option<&u32>) -> u32 {
 const QOS_ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 /// A broker that uses this share of its cores is at its limit.
 const BUSY_SHARE: f64 = 0.9;
+/// The kernel counts in hundredths of a second: less would be a guess.
+const CONNECT_CPU_MIN_S: f64 = 0.05;
 /// With fewer connections, other memory of the broker is larger than what they take.
 const CONNECTIONS_MIN: u64 = 100;

@@ -247,14 +247,26 @@ impl Driver {
                 socket.socket = Some(fd);
                 socket.ops += 1;
             }
-            Err(errno) => {
-                let why = self.explain_dial(errno);
-                self.fleet.on_lost(client, now, Loss::Dial(why));
-            }
+            Err(why) => self.fleet.on_lost(client, now, Loss::Dial(why)),
         }
     }
 
-    fn open_socket(&mut self, client: u32) -> Result<OwnedFd, Errno> {
+    fn open_socket(&mut self, client: u32) -> Result<OwnedFd, String> {
+        let fd = self
+            .make_socket(client)
+            .map_err(|errno| self.explain_dial(errno))?;
+        if let Some(source) = self.sources.take() {
+            bind_source(fd.as_fd(), source).map_err(|errno| match errno {
+                Errno::ADDRNOTAVAIL => {
+                    format!("{source} is no address of this machine; check --source")
+                }
+                _ => format!("cannot connect from {source}: {errno}; check --source"),
+            })?;
+        }
+        Ok(fd)
+    }
+
+    fn make_socket(&self, client: u32) -> Result<OwnedFd, Errno> {
         let family = match self.address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
@@ -264,9 +276,6 @@ impl Driver {
         set_tcp_nodelay(&fd, true)?;
         if let Some(size) = self.fleet.receive_buffer(client) {
             set_socket_recv_buffer_size(&fd, size as usize)?;
-        }
-        if let Some(source) = self.sources.take() {
-            bind_source(fd.as_fd(), source)?;
         }
         Ok(fd)
     }
@@ -336,8 +345,15 @@ impl Driver {
                 self.ring.give_back(lease);
             }
             Input::End if is_live => {
-                let why = "the connection ended".to_owned();
-                self.fleet.on_lost(client, now, Loss::Closed(why));
+                let secure = self.sockets[client as usize].secure.as_deref();
+                let why = match secure {
+                    Some(secure) if !secure.channel.is_established() => {
+                        "the connection ended in the TLS handshake: does this port take TLS?"
+                    }
+                    Some(_) | None => "the connection ended",
+                };
+                self.fleet
+                    .on_lost(client, now, Loss::Closed(why.to_owned()));
             }
             Input::Failed(Errno::NOBUFS | Errno::INTR | Errno::AGAIN | Errno::CANCELED) => {}
             Input::Failed(errno) if is_live => {

@@ -79,6 +79,14 @@ pub fn allowed_cores(pid: u32) -> Option<u32> {
     Some(set.count())
 }
 
+/// Cores that this process may use.
+pub fn own_cores() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU)
+        .filter(|core| set.is_set(*core))
+        .collect()
+}
+
 /// The command line of a process.
 pub fn command_of(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -448,7 +448,7 @@ pub struct BrokerCost {
     pub user_ns_per_delivery: Option<f64>,
     /// System CPU per delivery; absent if nothing was delivered.
     pub system_ns_per_delivery: Option<f64>,
-    /// User and system CPU per connection, while clients were connecting.
+    /// User and system CPU per connection, while clients were connecting; absent if that was too little to tell.
     pub connect_us_per_connection: Option<f64>,
     /// Resident memory before the first client connected.
     pub rss_before_bytes: u64,

@@ -13,7 +13,11 @@ pub(super) struct Flag {
 }
 
 pub(super) const FLAGS: &[Flag] = &[
-    flag("target", "HOST:PORT", "The broker; default 127.0.0.1:1883"),
+    flag(
+        "target",
+        "HOST[:PORT]",
+        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883",
+    ),
     flag(
         "duration",
         "TIME",
@@ -170,7 +174,8 @@ pub fn help() -> String {
             "quiet" => "-q, ",
             _ => "    ",
         };
-        let _ = writeln!(text, "  {short}--{} {}", flag.name, flag.placeholder);
+        let line = format!("  {short}--{} {}", flag.name, flag.placeholder);
+        let _ = writeln!(text, "{}", line.trim_end());
         put_wrapped(&mut text, flag.about);
     }
     text.push_str("\nKeys of a scenario file, above the first [[group]]:\n");

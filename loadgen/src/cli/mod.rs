@@ -8,12 +8,13 @@ mod overlay;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lexopt::Arg;
 
+use crate::process;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin, file, value};
 use crate::sources::Sources;
@@ -205,7 +206,9 @@ impl Given {
         let one = |problem| vec![problem];
         let target = self
             .take("target")
-            .unwrap_or_else(|| "127.0.0.1:1883".to_owned());
+            .unwrap_or_else(|| "127.0.0.1".to_owned());
+        let has_tls = scenario.groups.iter().any(|group| group.tls);
+        let target = with_port(target, if has_tls { 8883 } else { 1883 });
         let address = resolve(&target).map_err(|complaint| one(at("target", complaint)))?;
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
         let threads = match self.take("threads") {
@@ -217,6 +220,7 @@ impl Given {
             Some(text) => parse_list(&text).map_err(|complaint| one(at(name, complaint))),
         };
         let cores = numbers(self.take("cores"), "cores")?;
+        check_cores(&cores).map_err(|complaint| one(at("cores", complaint)))?;
         let pids = numbers(self.take("pid"), "pid")?;
         let sources = self
             .take("source")
@@ -243,8 +247,8 @@ impl Given {
             sources: sources.map_err(|c| read("source", c))?,
             pids: pids.into_iter().map(|pid| pid as u32).collect(),
             label: self.take("label"),
-            json: self.take("json").map(PathBuf::from),
-            histograms: self.take("histograms").map(PathBuf::from),
+            json: self.take_file("json").map_err(one)?,
+            histograms: self.take_file("histograms").map_err(one)?,
             run: run.transpose().map_err(|c| read("run-id", c))?,
             keep_going: self.take("keep-going").is_some(),
             quiet: self.take("quiet").is_some(),
@@ -259,6 +263,24 @@ impl Given {
 
     fn take(&mut self, name: &str) -> Option<String> {
         self.values.remove(name)
+    }
+
+    /// A file to write after the run: what stands in its way is said before.
+    fn take_file(&mut self, name: &str) -> Result<Option<PathBuf>, Problem> {
+        let Some(path) = self.take(name).map(PathBuf::from) else {
+            return Ok(None);
+        };
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let what = match folder {
+            Some(folder) if !folder.is_dir() => "whose folder is not there",
+            _ if path.is_dir() => "which is a folder",
+            _ => return Ok(Some(path)),
+        };
+        let what = format!("is `{}`, {what}", path.display());
+        Err(at(
+            name,
+            Complaint::new(what, "name a file in a folder that is there"),
+        ))
     }
 
     /// The scenario with everything from the command line laid over it.
@@ -285,13 +307,30 @@ impl Given {
                 Err(problem) => problems.push(problem),
             }
         }
+        if self.values.contains_key("rate") && self.values.contains_key("window") {
+            let what = "stands beside --rate: a load goes by schedule, or by what has arrived";
+            problems.push(problem("--window", what, "keep one of them".to_owned()));
+        }
+        let mut changes = Vec::new();
         for flag in SHORTHANDS {
             if let Some(text) = self.values.remove(flag) {
+                match flag {
+                    "duration" | "warmup" => {}
+                    "user" | "password" => changes.push(format!("--{flag}")),
+                    _ => changes.push(format!("--{flag} {text}")),
+                }
                 problems.extend(apply_shorthand(&mut scenario, flag, &text).err());
             }
         }
         for text in &self.sets {
+            if !text.contains("password=") {
+                changes.push(text.clone());
+            }
             problems.extend(apply_set(&mut scenario, text).err());
+        }
+        if !changes.is_empty() {
+            // What it says of itself may not be true any more.
+            scenario.about += &format!(" (changed: {})", changes.join(", "));
         }
         if problems.is_empty() {
             problems = scenario.check();
@@ -304,8 +343,34 @@ impl Given {
     }
 }
 
+/// The target with the usual port, unless it has one.
+fn with_port(target: String, port: u16) -> String {
+    if target.parse::<Ipv6Addr>().is_ok() {
+        format!("[{target}]:{port}")
+    } else if target.ends_with(']') || !target.contains(':') {
+        format!("{target}:{port}")
+    } else {
+        target
+    }
+}
+
+fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
+    let ours = process::own_cores();
+    match cores.iter().find(|core| !ours.contains(core)) {
+        None => Ok(()),
+        Some(core) => {
+            let what = format!("holds {core}, which is no core of this machine, or not for us");
+            let ours: Vec<String> = ours.iter().map(usize::to_string).collect();
+            Err(Complaint::new(
+                what,
+                format!("choose from {}", ours.join(",")),
+            ))
+        }
+    }
+}
+
 fn resolve(target: &str) -> Result<SocketAddr, Complaint> {
-    let fix = "write HOST:PORT, such as 127.0.0.1:1883";
+    let fix = "write HOST or HOST:PORT, such as 127.0.0.1:1883";
     let found = target.to_socket_addrs().map_err(|error| {
         let what = format!("is `{target}`, which is no address ({error})");
         Complaint::new(what, fix)
@@ -363,7 +428,16 @@ fn before_command(option: &str) -> Problem {
 
 /// The parser fails only at a value for an option that takes none, and at text that is no option.
 fn not_an_option(error: &lexopt::Error) -> Problem {
-    problem("the command line", &error.to_string(), SEE_HELP.to_owned())
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => {
+            problem(option, "takes no value", format!("write {option} alone"))
+        }
+        other => problem(
+            "an argument",
+            &format!("is wrong: {other}"),
+            SEE_HELP.to_owned(),
+        ),
+    }
 }
 
 fn at(name: &str, complaint: Complaint) -> Problem {
@@ -410,6 +484,25 @@ mod tests {
         assert_eq!(changed.drain, Duration::from_secs(1));
         assert!(changed.groups.iter().all(|group| group.qos as u8 == 1));
         assert!(changed.to_toml().contains("protocol = \"5.0\""));
+    }
+
+    #[test]
+    fn a_target_without_a_port_gets_the_usual_one() {
+        for (line, expected) in [
+            ("run pairs", "127.0.0.1:1883"),
+            ("run pairs -t 127.0.0.2", "127.0.0.2:1883"),
+            ("run pairs -t 127.0.0.2 --tls insecure", "127.0.0.2:8883"),
+            ("run pairs -t 127.0.0.2:7", "127.0.0.2:7"),
+            ("run pairs -t ::1", "[::1]:1883"),
+            ("run pairs -t [::1]", "[::1]:1883"),
+            ("run pairs -t [::1]:7", "[::1]:7"),
+        ] {
+            let Ok(Command::Run(options)) = parse(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(options.target, expected, "{line}");
+            assert_eq!(options.address, expected.parse().unwrap(), "{line}");
+        }
     }
 
     #[test]
@@ -471,7 +564,31 @@ mod tests {
             ),
             (
                 "run pairs --qos 7",
-                "subscribers.qos is `7`, which is not a QoS\n  fix: write 0, 1 or 2",
+                "--qos is `7`, which is not a QoS\n  fix: write 0, 1 or 2",
+            ),
+            (
+                "run pairs --duration 3x",
+                "--duration is `3x`, whose unit is not us, ms, s, m, h or d",
+            ),
+            (
+                "run pairs --rate 1 --window 2",
+                "--window stands beside --rate",
+            ),
+            (
+                "run pairs --quiet=yes",
+                "--quiet takes no value\n  fix: write --quiet alone",
+            ),
+            (
+                "run pairs --cores 4000",
+                "--cores holds 4000, which is no core of this machine",
+            ),
+            (
+                "run pairs --json /does/not/exist.json",
+                "--json is `/does/not/exist.json`, whose folder is not there",
+            ),
+            (
+                "run pairs --histograms /",
+                "--histograms is `/`, which is a folder",
             ),
             (
                 "run connect --rate 7",
@@ -492,8 +609,8 @@ mod tests {
             ("run pairs --group publish=a", "group-3.publish has no pace"),
             ("run pairs --group x", "--group: `x` has no value"),
             (
-                "run pairs --target nowhere",
-                "--target is `nowhere`, which is no address",
+                "run pairs --target nowhere:x",
+                "--target is `nowhere:x`, which is no address",
             ),
             (
                 "run pairs --cores 3-1",

@@ -26,12 +26,17 @@ pub(super) fn apply_shorthand(
     flag: &'static str,
     text: &str,
 ) -> Result<(), Problem> {
+    // The user wrote the option, not the key that it stands for.
+    let named = |problem| Problem {
+        subject: format!("--{flag}"),
+        ..problem
+    };
     let place = Place::CommandLine;
     if let Some(key) = keys::of_scenario(flag) {
-        return scenario.set(key, &[text], place);
+        return scenario.set(key, &[text], place).map_err(named);
     }
     if flag == "tls" {
-        return apply_tls(scenario, text);
+        return apply_tls(scenario, text).map_err(named);
     }
     let name = match flag {
         "publishers" | "subscribers" => "clients",
@@ -56,7 +61,7 @@ pub(super) fn apply_shorthand(
             "window" => group.rate = None,
             _ => {}
         }
-        group.set(key, &[text], place.clone())?;
+        group.set(key, &[text], place.clone()).map_err(named)?;
     }
     if found {
         return Ok(());

@@ -44,13 +44,11 @@ impl Fleet {
 
     pub(super) fn next_publish(&self, squad: &Squad) -> Option<u64> {
         let begin = self.shared.publish_at();
-        match squad.pacer.as_ref()? {
-            Pacer::Schedule(schedule) => {
-                let at = begin.saturating_add(schedule.due_ns());
-                (at < self.shared.window_end()).then_some(at)
-            }
-            Pacer::Window(window) => Some(begin.max(window.look_at(self.patience(squad.group)))),
-        }
+        let at = match squad.pacer.as_ref()? {
+            Pacer::Schedule(schedule) => begin.saturating_add(schedule.due_ns()),
+            Pacer::Window(window) => begin.max(window.look_at(self.patience(squad.group))),
+        };
+        (at < self.shared.window_end()).then_some(at)
     }
 
     fn publish_schedule(

@@ -1,8 +1,8 @@
 //! What arrives: messages into the ledger and the meter, acknowledgements to whom they belong.
 
 use ringmq_core::codec::{
-    Ack, Direction, Disconnect, Frame, PacketKind, Publish, QoS, encode_puback, encode_pubcomp,
-    encode_pubrec,
+    Ack, DecodeError, Direction, Disconnect, Frame, PacketKind, Publish, QoS, encode_puback,
+    encode_pubcomp, encode_pubrec,
 };
 
 use super::client::Phase;
@@ -16,11 +16,10 @@ use crate::payload::{Content, Header};
 impl Fleet {
     /// Takes in what a socket brought.
     pub fn on_bytes(&mut self, index: u32, now: u64, mut bytes: &[u8]) {
-        let is_tls =
-            bytes.starts_with(TLS_ALERT) && self.clients[index as usize].phase == Phase::Greeting;
+        let first = bytes.first_chunk().copied();
         let mut framer = std::mem::take(&mut self.clients[index as usize].framer);
         let version = self.version_of(index);
-        let outcome = loop {
+        loop {
             let client = &self.clients[index as usize];
             match client.phase {
                 Phase::Greeting | Phase::Subscribing | Phase::Ready => {}
@@ -28,32 +27,34 @@ impl Fleet {
                 Phase::Away | Phase::Dialing | Phase::Closing(_) | Phase::Gone => return,
             }
             let rules = client.rules(version);
-            match framer.next(&mut bytes, &rules) {
-                Ok(Some(frame)) => {
-                    if let Err(loss) = self.on_frame(index, now, &frame) {
-                        break Err(loss);
-                    }
+            let frame = match framer.next(&mut bytes, &rules) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return self.on_malformed(index, now, error, first),
+            };
+            // Nearly all are these: they are decoded and looked at without a detour.
+            if frame.kind == PacketKind::Publish {
+                match Publish::decode(&frame, version, Direction::FromServer) {
+                    Ok(publish) => self.on_publish(index, now, &publish),
+                    Err(error) => return self.on_malformed(index, now, error, first),
                 }
-                Ok(None) => break Ok(()),
-                Err(_) if is_tls => {
-                    let why = "an alert of TLS: this port takes TLS, add --tls".to_owned();
-                    break Err(Loss::Malformed(why));
-                }
-                Err(error) => break Err(Loss::Malformed(format!("{error:?}"))),
+            } else if let Err(loss) = self.on_other(index, now, &frame) {
+                return self.lose(index, now, loss);
             }
-        };
-        match outcome {
-            Ok(()) => self.clients[index as usize].framer = framer,
-            Err(loss) => self.lose(index, now, loss),
         }
+        self.clients[index as usize].framer = framer;
     }
 
-    #[inline]
-    fn on_frame(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
-        if frame.kind == PacketKind::Publish {
-            return self.on_publish(index, now, frame);
-        }
-        self.on_other(index, now, frame)
+    /// The broker sent what no broker may send.
+    #[cold]
+    fn on_malformed(&mut self, index: u32, now: u64, error: DecodeError, first: Option<[u8; 2]>) {
+        let is_greeting = self.clients[index as usize].phase == Phase::Greeting;
+        let why = if is_greeting && first == Some(TLS_ALERT) {
+            "an alert of TLS: this port takes TLS, add --tls".to_owned()
+        } else {
+            format!("{error:?}")
+        };
+        self.lose(index, now, Loss::Malformed(why));
     }
 
     fn on_other(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
@@ -101,12 +102,9 @@ impl Fleet {
     }
 
     #[inline]
-    fn on_publish(&mut self, index: u32, now: u64, frame: &Frame<'_>) -> Result<(), Loss> {
+    fn on_publish(&mut self, index: u32, now: u64, publish: &Publish<'_>) {
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
-        let version = self.shared.plan.specs[group].protocol;
-        let publish = Publish::decode(frame, version, Direction::FromServer)
-            .map_err(|error| Loss::Malformed(format!("{error:?}")))?;
         if let Some(id) = publish.packet_id {
             if client.out.capacity() == 0 {
                 client.out = self.pool.pop().unwrap_or_default();
@@ -124,17 +122,16 @@ impl Fleet {
             {
                 // [MQTT-4.3.3-10] until PUBREL the same identifier is the same message.
                 if reader.receipts.contains(&id.get()) {
-                    return Ok(());
+                    return;
                 }
                 reader.receipts.push_back(id.get());
             }
         }
         if self.shared.plan.sys_group == Some(group) {
-            self.on_sys(now, &publish);
+            self.on_sys(now, publish);
         } else {
-            self.on_delivery(index, group, now, &publish);
+            self.on_delivery(index, group, now, publish);
         }
-        Ok(())
     }
 
     #[inline]
@@ -312,4 +309,4 @@ fn arrive(
 }
 
 /// How a record with an alert begins; no packet that answers CONNECT does.
-const TLS_ALERT: &[u8] = &[0x15, 0x03];
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
