@@ -267,7 +267,7 @@ impl Dispatch {
             Place::Here(local) => self.offer_shared(now, offering, &local, out),
             Place::Away(local) => {
                 let qos = min(local.qos, offering.parts.qos);
-                if self.limits.share_queued_while_away || qos == QoS::AtMostOnce {
+                if self.limits.share_queued_while_away && qos > QoS::AtMostOnce {
                     self.offer_shared(now, offering, &local, out);
                 } else {
                     self.note_drop(now, DropReason::NoMember, offering.parts.topic, out);

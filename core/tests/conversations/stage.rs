@@ -575,6 +575,7 @@ fn set_limit(limits: &mut Limits, name: &str, value: &str) -> Result<(), String>
         "total_queued_bytes_max" => limits.total_queued_bytes_max = fit(number?)?,
         "queued_messages_max" => limits.queued_messages_max = fit(number?)?,
         "queued_bytes_max" => limits.queued_bytes_max = fit(number?)?,
+        "partial_bytes_max" => limits.partial_bytes_max = fit(number?)?,
         "total_unsent_bytes_max" => limits.total_unsent_bytes_max = fit(number?)?,
         "unsent_bytes_max" => limits.unsent_bytes_max = fit(number?)?,
         "topic_alias_max" => limits.topic_alias_max = fit(number?)?,
