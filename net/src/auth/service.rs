@@ -113,14 +113,14 @@ impl AuthService {
     }
 
     /// Takes a request in, or gives it back if there is no room.
-    pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), AuthRequest> {
+    pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), Box<AuthRequest>> {
         let job = Job {
             shard,
             request,
             progress: None,
         };
         self.queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.request,
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job.request),
         })
     }
 
