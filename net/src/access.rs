@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringmq::Tallies;
-use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks};
+use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks, jwt};
 use ringmq::http::parse_headers;
 use ringmq_core::auth::{
     Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
@@ -17,6 +17,7 @@ use crate::files::{self, What};
 use crate::rules;
 use crate::settings::Settings;
 use crate::settings::auth::{AccessDefault, AuthSettings};
+use crate::tokens;
 
 /// What the broker is told of users.
 #[derive(Debug)]
@@ -38,11 +39,19 @@ pub fn load(
     let scram = read_scram(&settings.auth, &mut problems);
     let acl = read_rules(settings, &mut problems);
     let (authentication, authorization) = make_hooks(&settings.auth, tallies, &mut problems);
+    let tokens = tokens::read(&settings.auth.jwt, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
     let passwords = Arc::new(passwords);
     let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
+    let (mut methods, mut token_issuers) = (Vec::new(), Vec::new());
+    if let Some(tokens) = tokens {
+        // First: what looks like a token is no password.
+        methods.push(jwt::METHOD.into());
+        token_issuers.extend(tokens.issuers());
+        authenticators.push(Arc::new(tokens));
+    }
     if !passwords.is_empty() {
         authenticators.push(Arc::new(PasswordFile::new(Arc::clone(&passwords), key)));
     }
@@ -56,8 +65,8 @@ pub fn load(
         asks_shell: !authenticators.is_empty(),
         asks_for_strangers,
         asks_rules: authorization.is_some(),
-        methods: Arc::default(),
-        token_issuers: Arc::default(),
+        methods: methods.into(),
+        token_issuers: token_issuers.into(),
         passwords,
         scram: Arc::new(scram),
         acl: acl.map(Arc::new),

@@ -19,7 +19,8 @@ use listeners::Table;
 
 use crate::cli::{CommandLine, wrap};
 use crate::files::{self, What};
-use crate::settings::auth::AccessDefault;
+use crate::settings::auth::{AccessDefault, AuthSettings};
+use crate::settings::jwt::KeyFile;
 use crate::settings::value::{self, Complaint, Items, Kind, Value};
 use crate::settings::{self, SECTIONS, Setting, Settings, TABLE};
 
@@ -223,13 +224,8 @@ impl Configuration {
             complain("connect-size-max", Complaint::new(what, fix));
         }
         let auth = &settings.auth;
-        if auth.has_users() && !auth.has_rules() && auth.default == AccessDefault::Auto {
-            let flag = match auth.password_files.is_empty() {
-                true => "scram-file",
-                false => "password-file",
-            };
-            let what = "lets users in, and no rule says what they may do: they could do nothing";
-            complain(flag, Complaint::new(what, NAME_RULES));
+        if let Some((flag, complaint)) = check_users(auth) {
+            complain(flag, complaint);
         }
         for (flag, url) in auth.hooks.urls() {
             if let (false, Err(what)) = (url.is_empty(), HttpUrl::parse(url)) {
@@ -267,6 +263,20 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
+/// Users whom nothing allows anything. Tokens and hooks may bring rules along.
+fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
+    let has_rules = auth.has_rules() || auth.jwt.is_on();
+    if !auth.has_users() || has_rules || auth.default != AccessDefault::Auto {
+        return None;
+    }
+    let flag = match auth.password_files.is_empty() {
+        true => "scram-file",
+        false => "password-file",
+    };
+    let what = "lets users in, and no rule says what they may do: they could do nothing";
+    Some((flag, Complaint::new(what, NAME_RULES)))
+}
+
 impl Source<'_> {
     /// A path that is not absolute is seen from the folder of the file that names it.
     fn locate(&self, row: &Setting, value: Value) -> Value {
@@ -275,6 +285,16 @@ impl Source<'_> {
             (Kind::List(Items::Paths), Value::List(paths), Some(folder)) => {
                 let locate = |path: String| folder.join(path).display().to_string();
                 Value::List(paths.into_iter().map(locate).collect())
+            }
+            (Kind::List(Items::Keys), Value::List(keys), Some(folder)) => {
+                let locate = |text: String| match text.parse::<KeyFile>() {
+                    Ok(mut key) => {
+                        key.path = folder.join(&key.path);
+                        key.to_string()
+                    }
+                    Err(_) => text,
+                };
+                Value::List(keys.into_iter().map(locate).collect())
             }
             (_, value, _) => value,
         }
@@ -578,7 +598,7 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, auth, hooks, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
+                "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",

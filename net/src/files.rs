@@ -20,9 +20,22 @@ pub enum What {
     RulesFile,
     /// Headers of HTTP.
     HookHeaders,
+    /// A key that tokens are proven by.
+    KeyFile,
+    /// A set of them.
+    KeySet,
 }
 
 impl What {
+    fn problem(self, path: &Path, what: String, fix: String) -> Problem {
+        Problem {
+            place: Place::File(path.display().to_string()),
+            subject: self.name().to_owned(),
+            what,
+            fix,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             What::Configuration => "the configuration file",
@@ -31,13 +44,15 @@ impl What {
             What::AclFile => "the ACL file",
             What::RulesFile => "the file of rules",
             What::HookHeaders => "the file of headers",
+            What::KeyFile => "the key of tokens",
+            What::KeySet => "the JWK Set",
         }
     }
 
     /// Keeps `--config /dev/sda` from filling the memory.
     fn size_max(self) -> u64 {
         match self {
-            What::Configuration | What::HookHeaders => 1 << 20,
+            What::Configuration | What::HookHeaders | What::KeyFile | What::KeySet => 1 << 20,
             // Some million users.
             What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => 1 << 30,
         }
@@ -50,7 +65,9 @@ impl What {
                 "check the path; `ringmq --print-config > FILE` writes one".to_owned()
             }
             What::PasswordFile => format!("make it: `ringmq passwd --create {path} USER`"),
-            What::AclFile | What::RulesFile | What::HookHeaders => format!("check the path {path}"),
+            What::AclFile | What::RulesFile | What::HookHeaders | What::KeyFile | What::KeySet => {
+                format!("check the path {path}")
+            }
             What::ScramFile => format!("make it: `ringmq passwd --scram --create {path} USER`"),
         }
     }
@@ -58,12 +75,19 @@ impl What {
 
 /// Reads a whole text file.
 pub fn read(path: &Path, what: What) -> Result<String, Problem> {
-    let problem = |text: String, fix: String| Problem {
-        place: Place::File(path.display().to_string()),
-        subject: what.name().to_owned(),
-        what: text,
-        fix,
-    };
+    let bytes = read_bytes(path, what)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let before = &error.as_bytes()[..offset];
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let text = format!("is not UTF-8: the first wrong byte is number {offset}, on line {line}");
+        what.problem(path, text, "save it as UTF-8".to_owned())
+    })
+}
+
+/// Reads a whole file, whatever is in it.
+pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
+    let problem = |text, fix| what.problem(path, text, fix);
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => problem("does not exist".to_owned(), what.how_to_make(path)),
         ErrorKind::PermissionDenied => problem(
@@ -77,7 +101,9 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
                 | What::ScramFile
                 | What::AclFile
                 | What::RulesFile
-                | What::HookHeaders => format!(
+                | What::HookHeaders
+                | What::KeyFile
+                | What::KeySet => format!(
                     "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
                     path.display()
                 ),
@@ -96,7 +122,9 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
             | What::ScramFile
             | What::AclFile
             | What::RulesFile
-            | What::HookHeaders => "name a file in it",
+            | What::HookHeaders
+            | What::KeyFile
+            | What::KeySet => "name a file in it",
         };
         return Err(problem("is a directory".to_owned(), fix.to_owned()));
     }
@@ -110,11 +138,5 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
         let fix = "check the path: no such file is that large";
         return Err(problem(text, fix.to_owned()));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let before = &error.as_bytes()[..offset];
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let text = format!("is not UTF-8: the first wrong byte is number {offset}, on line {line}");
-        problem(text, "save it as UTF-8".to_owned())
-    })
+    Ok(bytes)
 }

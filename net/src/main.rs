@@ -19,6 +19,7 @@ mod reload;
 mod rules;
 mod settings;
 mod start;
+mod tokens;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};

@@ -15,6 +15,7 @@ pub mod auth;
 #[cfg(test)]
 mod bounds;
 pub mod hooks;
+pub mod jwt;
 mod limits;
 pub mod listen;
 #[cfg(test)]
@@ -31,6 +32,24 @@ use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use value::{Items, Kind, Range, Value};
+
+/// A row for paths of files.
+macro_rules! files {
+    ($section:literal, $key:literal, $flag:literal, $($field:ident).+, $help:literal) => {
+        Setting {
+            section: $section,
+            key: $key,
+            flag: $flag,
+            kind: Kind::List(Items::Paths),
+            auto: None,
+            help: $help,
+            get: |settings| paths(&settings.$($field).+),
+            set: |settings, value| settings.$($field).+ = to_paths(value),
+        }
+    };
+}
+
+use files;
 
 /// What the broker is told to do.
 #[derive(Clone, Debug)]
@@ -151,7 +170,7 @@ impl Setting {
     pub fn needs_restart(&self) -> bool {
         let is_reloaded = match self.section {
             "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
-            "tls" => true,
+            "tls" | "jwt" => true,
             "hooks" => !matches!(self.key, "questions_max" | "queue_max"),
             _ => self.flag == "allow-anonymous",
         };
@@ -175,6 +194,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "hooks",
         "Services that say who may connect, and what clients may do",
     ),
+    ("jwt", "Tokens (JSON Web Tokens) in place of passwords"),
     ("tls", "TLS, for addresses with mqtts:// or wss://"),
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
@@ -188,42 +208,37 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A row for paths of files.
-macro_rules! files {
-    ($section:literal, $key:literal, $flag:literal, $($field:ident).+, $help:literal) => {
-        Setting {
-            section: $section,
-            key: $key,
-            flag: $flag,
-            kind: Kind::List(Items::Paths),
-            auto: None,
-            help: $help,
-            get: |settings| paths(&settings.$($field).+),
-            set: |settings, value| settings.$($field).+ = to_paths(value),
-        }
-    };
-}
-use files;
-
 /// All settings, section by section.
 pub static TABLE: &[Setting] = &JOINED;
 
-static JOINED: [Setting; BASE.len() + hooks::ROWS.len() + limits::ROWS.len()] = {
-    let mut joined = [BASE[0]; BASE.len() + hooks::ROWS.len() + limits::ROWS.len()];
-    let parts = [BASE, hooks::ROWS, limits::ROWS];
-    let (mut part, mut first, mut index) = (0, 0, 0);
-    while index < joined.len() {
-        if index - first == parts[part].len() {
-            first = index;
-            part += 1;
+/// Where rows stand.
+const PARTS: &[&[Setting]] = &[BASE, hooks::ROWS, jwt::ROWS, limits::ROWS];
+
+const ROWS_COUNT: usize = {
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+};
+
+static JOINED: [Setting; ROWS_COUNT] = {
+    let mut joined = [BASE[0]; ROWS_COUNT];
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        let mut index = 0;
+        while index < PARTS[part].len() {
+            joined[count] = PARTS[part][index];
+            count += 1;
+            index += 1;
         }
-        joined[index] = parts[part][index - first];
-        index += 1;
+        part += 1;
     }
     joined
 };
 
-/// The rows that are not in files of their own.
+/// The rows that have no file of their own.
 const BASE: &[Setting] = &[
     Setting {
         section: "network",
@@ -645,9 +660,11 @@ const PACKET_SIZE_MAX: u64 = 256 << 20;
 #[cfg(test)]
 mod tests {
     use super::hooks::HookSettings;
+    use ringmq::auth::jwt::{Demands, JwtConfig};
     use ringmq::auth::{AuthServiceConfig, HookConfig};
     use ringmq::transport::TlsFiles;
 
+    use super::jwt::JwtSettings;
     use super::*;
 
     #[test]
@@ -681,6 +698,31 @@ mod tests {
                     acl_files: _,
                     rules_files: _,
                     default: _,
+                    jwt:
+                        JwtSettings {
+                            keys: _,
+                            jwks_files: _,
+                            config:
+                                JwtConfig {
+                                    place: _,
+                                    size_max: _,
+                                    demands:
+                                        Demands {
+                                            issuers: _,
+                                            audiences: _,
+                                            leeway: _,
+                                            expiry_required: _,
+                                            user: _,
+                                            user_name_checked: _,
+                                            client_id: _,
+                                            publish: _,
+                                            subscribe: _,
+                                            deny: _,
+                                            deny_publish: _,
+                                            deny_subscribe: _,
+                                        },
+                                },
+                        },
                     service:
                         AuthServiceConfig {
                             threads: _,
@@ -771,7 +813,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 33 + 10 + 40);
+        assert_eq!(TABLE.len(), 33 + 10 + 16 + 40);
     }
 
     #[test]
@@ -810,6 +852,8 @@ mod tests {
                 Kind::List(Items::Paths) => Value::List(vec!["/a b".to_owned()]),
                 Kind::List(Items::Networks) => Value::List(vec!["10.0.0.0/8".to_owned()]),
                 Kind::List(Items::Origins) => Value::List(vec!["https://a".to_owned()]),
+                Kind::List(Items::Keys) => Value::List(vec!["ES256@k:/a b".to_owned()]),
+                Kind::List(Items::Texts) => Value::List(vec!["https://a/b c".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),
                 Kind::LogFilter | Kind::Text => Value::Text("off".to_owned()),

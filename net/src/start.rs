@@ -209,11 +209,7 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
          sessions kept {}\n",
         env!("CARGO_PKG_VERSION"),
         shown.join(", "),
-        match (settings.auth.is_on(), settings.allow_anonymous) {
-            (true, false) => "with passwords",
-            (true, true) => "with passwords, also for anybody",
-            (false, _) => "without passwords",
-        },
+        shown_credentials(settings),
         count(plan.shards, "shard"),
         match plan.cores[..] {
             [] => "on shared cores".to_owned(),
@@ -242,6 +238,21 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
         );
     }
     text + "stop it with Ctrl-C\n"
+}
+
+/// What clients come in with.
+fn shown_credentials(settings: &Settings) -> String {
+    let auth = &settings.auth;
+    let all = match (auth.has_users(), auth.jwt.is_on()) {
+        (false, false) => return "without passwords".to_owned(),
+        (true, false) => "with passwords",
+        (false, true) => "with tokens",
+        (true, true) => "with passwords or tokens",
+    };
+    match settings.allow_anonymous {
+        true => format!("{all}, also for anybody"),
+        false => all.to_owned(),
+    }
 }
 
 /// An address to connect to from this machine.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ringmq::auth::AuthServiceConfig;
 
 use super::hooks::HookSettings;
+use super::jwt::JwtSettings;
 
 /// Who may connect, and what they may do.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct AuthSettings {
     pub acl_files: Vec<PathBuf>,
     /// Rules with roles, in TOML.
     pub rules_files: Vec<PathBuf>,
+    /// Which tokens are taken.
+    pub jwt: JwtSettings,
     /// What no rule speaks of.
     pub default: AccessDefault,
     /// The threads that find out who clients are.
@@ -59,7 +62,8 @@ pub const DEFAULTS: &[&str] = &["auto", "deny", "allow"];
 impl AuthSettings {
     /// Some clients have to prove who they are.
     pub fn is_on(&self) -> bool {
-        self.has_users() || !self.hooks.authentication_url.is_empty()
+        let by_url = !self.hooks.authentication_url.is_empty();
+        self.has_users() || self.jwt.is_on() || by_url
     }
 
     /// There are files of users. All that they may do stands elsewhere.
@@ -72,7 +76,7 @@ impl AuthSettings {
         let users = self.password_files.iter().chain(&self.scram_files);
         let rules = self.acl_files.iter().chain(&self.rules_files);
         let hooks = self.hooks.headers.iter().chain(&self.hooks.config.cas);
-        users.chain(rules).chain(hooks)
+        users.chain(rules).chain(hooks).chain(self.jwt.files())
     }
 
     /// There are files of rules, or somebody gives every client its own.
@@ -83,6 +87,6 @@ impl AuthSettings {
 
     /// Clients may bring rules of their own.
     pub fn has_rules_of_clients(&self) -> bool {
-        self.hooks.urls().iter().any(|(_, url)| !url.is_empty())
+        self.jwt.is_on() || self.hooks.urls().iter().any(|(_, url)| !url.is_empty())
     }
 }

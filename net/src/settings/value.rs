@@ -7,6 +7,7 @@
 pub use ringmq::problem::{Complaint, nearest};
 use ringmq::transport::Network;
 
+use super::jwt::KeyFile;
 use super::listen::Listen;
 
 /// What a setting holds, and in which range.
@@ -47,6 +48,10 @@ pub enum Items {
     Networks,
     /// Origins of web pages.
     Origins,
+    /// Names of files with keys: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE`.
+    Keys,
+    /// Any texts, as of [`Kind::Text`].
+    Texts,
 }
 
 /// Smallest and largest value, both allowed.
@@ -187,6 +192,8 @@ impl Kind {
             Kind::List(Items::Paths) => "FILE",
             Kind::List(Items::Networks) => "IP[/BITS]",
             Kind::List(Items::Origins) => "ORIGIN",
+            Kind::List(Items::Keys) => "ALGORITHM[@KID]:FILE",
+            Kind::List(Items::Texts) => "TEXT",
             Kind::Cores => "LIST",
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
@@ -230,6 +237,8 @@ impl Kind {
             Kind::List(Items::Paths) => "a list of files",
             Kind::List(Items::Networks) => "a list of networks",
             Kind::List(Items::Origins) => "a list of origins",
+            Kind::List(Items::Keys) => "a list of keys",
+            Kind::List(Items::Texts) => "a list of texts",
             Kind::Cores => "a list of cores",
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
@@ -255,6 +264,10 @@ impl Kind {
             Kind::List(Items::Paths) => "a list such as [\"/etc/ringmq/a.pem\"]".to_owned(),
             Kind::List(Items::Networks) => "a list such as [\"10.0.0.0/8\"]".to_owned(),
             Kind::List(Items::Origins) => "a list such as [\"https://example.com\"]".to_owned(),
+            Kind::List(Items::Keys) => {
+                "a list such as [\"RS256:/etc/ringmq/issuer.pem\"]".to_owned()
+            }
+            Kind::List(Items::Texts) => "a list such as [\"one\", \"two\"]".to_owned(),
             Kind::Cores => "a list such as \"0-3,6\"".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -498,6 +511,13 @@ fn parse_digits(text: &str) -> Option<Result<u64, TooBig>> {
 fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
     match items {
         Items::Paths => Ok(()),
+        Items::Texts => parse_text(text).map(|_| ()),
+        Items::Keys => text.parse::<KeyFile>().map(|_| ()).map_err(|what| {
+            Complaint::new(
+                format!("holds `{text}`, {what}"),
+                "write ALGORITHM:FILE, or ALGORITHM@KID:FILE, such as \"RS256:/etc/ringmq/issuer.pem\"",
+            )
+        }),
         Items::Networks => text.parse::<Network>().map(|_| ()).map_err(|()| {
             let what = format!("holds `{text}`, which is neither an address nor a network");
             Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")

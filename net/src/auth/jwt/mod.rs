@@ -1,0 +1,226 @@
+//! JSON Web Tokens (RFC 7519) as an authenticator.
+//!
+//! A client shows its token as its password or its user name, or by the authentication method [`METHOD`] of
+//! MQTT 5.0, by which it also shows the next one while it is connected.
+//!
+//! The signature is looked at first, with a key that has the algorithm of the token; only then what the token
+//! says. What is wrong with a token is counted and logged, and told to nobody.
+//!
+//! The signatures themselves are those of aws-lc-rs, which does TLS here too. What a JWT library would add is the
+//! reading of headers and claims; there it has to be stricter than such libraries are (twice the same name,
+//! numbers as text, one algorithm per key), so it is here.
+//!
+//! Not here: the time when a token ends (the shard has a timer), its rules (`ringmq_core::auth`).
+
+mod algorithm;
+mod claims;
+mod json;
+mod keys;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use algorithm::Algorithm;
+pub use claims::{Claim, Demands, Grant, Shower};
+pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
+use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
+use ringmq_core::shard::Refusal;
+use sha2::{Digest as _, Sha256};
+pub use token::{Token, is_like_a_token};
+use tracing::debug;
+
+use super::Authenticator;
+use crate::time::clock;
+
+/// The authentication method of MQTT 5.0 by which tokens are shown.
+pub const METHOD: &str = "JWT";
+
+/// Where a CONNECT without that method has its token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// As the password.
+    #[default]
+    Password,
+    /// As the user name.
+    UserName,
+}
+
+/// Which tokens are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JwtConfig {
+    /// Where they are.
+    pub place: Place,
+    /// Bytes of one.
+    pub size_max: usize,
+    /// What they have to say.
+    pub demands: Demands,
+}
+
+impl Default for JwtConfig {
+    fn default() -> JwtConfig {
+        JwtConfig {
+            place: Place::default(),
+            size_max: 8 * 1024,
+            demands: Demands::default(),
+        }
+    }
+}
+
+/// A key, and what stands for it in [`Access::token_issuers`](ringmq_core::auth::Access::token_issuers).
+#[derive(Clone, Debug)]
+pub struct LocalKey {
+    /// The key.
+    pub key: Key,
+    /// Of the key and what is asked of its tokens.
+    pub fingerprint: u64,
+}
+
+/// Judges everybody who shows what looks like a token.
+#[derive(Debug)]
+pub struct Jwt {
+    config: JwtConfig,
+    keys: Vec<LocalKey>,
+}
+
+/// What is wrong with a token: what it is counted as, and a word for who looks for the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What is counted.
+    pub refusal: Refusal,
+    /// For the log.
+    pub what: &'static str,
+}
+
+impl Jwt {
+    /// With keys that do not change.
+    pub fn new(config: JwtConfig, keys: Vec<LocalKey>) -> Jwt {
+        Jwt { config, keys }
+    }
+
+    /// What tokens can be proven by here.
+    pub fn issuers(&self) -> impl Iterator<Item = u64> {
+        self.keys.iter().map(|local| local.fingerprint)
+    }
+
+    /// Looks at a token. `time` is the time of day, since 1970; gives also what proved it.
+    pub fn check(
+        &self,
+        text: &[u8],
+        shower: Shower<'_>,
+        time: Duration,
+    ) -> Result<(Grant, u64), Fault> {
+        let token = Token::parse(text, self.config.size_max)?;
+        let issuer = self.prove(&token)?;
+        let grant = self.config.demands.check(&token.claims()?, shower, time)?;
+        Ok((grant, issuer))
+    }
+
+    /// Finds the key that signed a token.
+    fn prove(&self, token: &Token<'_>) -> Result<u64, Fault> {
+        let kid = token.kid.as_deref();
+        let named = self.keys.iter().filter(|local| local.key.answers_to(kid));
+        let fitting = named.filter(|local| local.key.algorithm == token.algorithm);
+        let mut fault = Fault::KEY;
+        for local in fitting.take(TRIES_MAX) {
+            if local.key.verifies(token.signed, &token.signature) {
+                return Ok(local.fingerprint);
+            }
+            fault = Fault::SIGNATURE;
+        }
+        Err(fault)
+    }
+
+    fn decide(&self, text: &[u8], shower: Shower<'_>) -> Verdict {
+        // Both clocks at one moment: a token ends by the time of day, and the shard counts from the boot on.
+        let (now, time) = (clock(), SystemTime::now());
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.check(text, shower, time) {
+            Ok((grant, issuer)) => Verdict::Granted(Identity {
+                user: Some(grant.user),
+                proof: Proof::Token { issuer },
+                expires_at: grant.lasts.map(|lasts| now + lasts),
+                rules: grant.rules,
+                lease: None,
+            }),
+            Err(fault) => {
+                debug!(
+                    client = %shower.client_id.escape_debug(),
+                    reason = fault.refusal.name(),
+                    "a token is not taken: {}",
+                    fault.what
+                );
+                Verdict::Denied(fault.refusal)
+            }
+        }
+    }
+}
+
+impl Authenticator for Jwt {
+    fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
+        let user_name = request.user_name.as_deref();
+        let (token, user_name) = match (&request.exchange, self.config.place) {
+            (Some(exchange), _) if *exchange.method == *METHOD => {
+                (Some(&*exchange.data), user_name)
+            }
+            (Some(_), _) => return None,
+            (None, Place::Password) => (request.password.as_deref(), user_name),
+            (None, Place::UserName) => (user_name.map(str::as_bytes), None),
+        };
+        let is_meant = request.exchange.is_some() || token.is_some_and(is_like_a_token);
+        let shower = Shower {
+            client_id: &request.client_id,
+            user_name,
+        };
+        is_meant.then(|| self.decide(token.unwrap_or_default(), shower))
+    }
+}
+
+/// Stands for a key, or for where keys come from, together with what is asked of the tokens: whoever came in by
+/// other terms is not let in again.
+pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(format!("{config:?}"));
+    hash.update(origin);
+    let hash: [u8; 32] = hash.finalize().into();
+    u64::from_be_bytes(*hash.first_chunk().expect("it has 32 bytes"))
+}
+
+impl Fault {
+    const SIZE: Fault = Fault::new(Refusal::TokenMalformed, "it is larger than token_size_max");
+    const FORM: Fault = Fault::new(Refusal::TokenMalformed, "it is no JWT, or not strictly");
+    const CRITICAL: Fault = Fault::new(Refusal::TokenMalformed, "its header asks for extensions");
+    const ALGORITHM: Fault = Fault::new(Refusal::TokenKey, "its algorithm is `none` or not known");
+    const KEY: Fault = Fault::new(
+        Refusal::TokenKey,
+        "no key of that name is for its algorithm",
+    );
+    const SIGNATURE: Fault = Fault::new(Refusal::TokenSignature, "its signature is wrong");
+    const DATE: Fault = Fault::new(
+        Refusal::TokenClaims,
+        "exp, nbf or iat is no whole number of seconds",
+    );
+    const EARLY: Fault = Fault::new(Refusal::TokenClaims, "nbf or iat lies in the future");
+    const EXPIRED: Fault = Fault::new(Refusal::TokenExpired, "exp lies in the past");
+    const NO_EXPIRY: Fault = Fault::new(Refusal::TokenClaims, "it has no exp");
+    const ISSUER: Fault = Fault::new(Refusal::TokenClaims, "iss is none of `issuers`");
+    const AUDIENCE: Fault = Fault::new(Refusal::TokenClaims, "aud has none of `audiences`");
+    const NO_USER: Fault = Fault::new(Refusal::TokenClaims, "`user_claim` names no text in it");
+    const RULE: Fault = Fault::new(
+        Refusal::TokenClaims,
+        "its rules are no lists of topic filters",
+    );
+    const OTHER_USER: Fault = Fault::new(Refusal::TokenClient, "CONNECT has another user name");
+    const OTHER_CLIENT: Fault = Fault::new(
+        Refusal::TokenClient,
+        "CONNECT has not the client identifier of `client_id_claim`",
+    );
+
+    const fn new(refusal: Refusal, what: &'static str) -> Fault {
+        Fault { refusal, what }
+    }
+}
+
+/// Keys without a name that are tried for one token.
+const TRIES_MAX: usize = 8;

@@ -1,0 +1,297 @@
+//! The settings of section `[jwt]`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place};
+
+use super::value::{Items, Kind, Value};
+use super::{IN_RANGE, Setting, files, paths, range, to_paths};
+
+/// Which tokens are taken, and what they are proven by.
+#[derive(Clone, Debug, Default)]
+pub struct JwtSettings {
+    /// Keys in files of their own.
+    pub keys: Vec<KeyFile>,
+    /// JWK Sets.
+    pub jwks_files: Vec<PathBuf>,
+    /// What tokens have to be.
+    pub config: JwtConfig,
+}
+
+impl JwtSettings {
+    /// Tokens are taken.
+    pub fn is_on(&self) -> bool {
+        !(self.keys.is_empty() && self.jwks_files.is_empty())
+    }
+
+    /// All files that these settings name.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let keys = self.keys.iter().map(|key| &key.path);
+        keys.chain(&self.jwks_files)
+    }
+}
+
+/// A file with one key: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    /// The one algorithm of the key.
+    pub algorithm: Algorithm,
+    /// Its name in tokens; `None`: it is tried for all.
+    pub kid: Option<String>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl FromStr for KeyFile {
+    type Err = String;
+
+    /// The error is what is wrong with it.
+    fn from_str(text: &str) -> Result<KeyFile, String> {
+        let Some((head, path)) = text.split_once(':').filter(|(_, path)| !path.is_empty()) else {
+            return Err("which names no algorithm or no file".to_owned());
+        };
+        let (name, kid) = match head.split_once('@') {
+            Some((_, "")) => return Err("which names no key behind the @".to_owned()),
+            Some((name, kid)) => (name, Some(kid.to_owned())),
+            None => (head, None),
+        };
+        let algorithm = Algorithm::named(name).ok_or_else(|| {
+            let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+            format!("whose algorithm is none of {names}")
+        })?;
+        Ok(KeyFile {
+            algorithm,
+            kid,
+            path: path.into(),
+        })
+    }
+}
+
+impl fmt::Display for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.algorithm.name())?;
+        if let Some(kid) = &self.kid {
+            write!(f, "@{kid}")?;
+        }
+        write!(f, ":{}", self.path.display())
+    }
+}
+
+/// A row for the place of something among the claims.
+macro_rules! claim {
+    ($key:literal, $flag:literal, $field:ident, $help:literal) => {
+        Setting {
+            section: "jwt",
+            key: $key,
+            flag: $flag,
+            kind: Kind::Text,
+            auto: None,
+            help: $help,
+            get: |settings| Value::Text(settings.auth.jwt.config.demands.$field.0.clone()),
+            set: |settings, value| {
+                settings.auth.jwt.config.demands.$field = Claim(value.text());
+            },
+        }
+    };
+}
+
+/// A row for names of which one has to stand in a token.
+macro_rules! names {
+    ($key:literal, $flag:literal, $field:ident, $help:literal) => {
+        Setting {
+            section: "jwt",
+            key: $key,
+            flag: $flag,
+            kind: Kind::List(Items::Texts),
+            auto: None,
+            help: $help,
+            get: |settings| Value::List(settings.auth.jwt.config.demands.$field.clone()),
+            set: |settings, value| settings.auth.jwt.config.demands.$field = value.list(),
+        }
+    };
+}
+
+/// A row for something that is asked of tokens or not.
+macro_rules! switch {
+    ($key:literal, $flag:literal, $field:ident, $help:literal) => {
+        Setting {
+            section: "jwt",
+            key: $key,
+            flag: $flag,
+            kind: Kind::Switch,
+            auto: None,
+            help: $help,
+            get: |settings| Value::Switch(settings.auth.jwt.config.demands.$field),
+            set: |settings, value| settings.auth.jwt.config.demands.$field = value.switch(),
+        }
+    };
+}
+
+/// The words of [`Place`], in its order.
+const PLACES: &[&str] = &["password", "user_name"];
+
+/// The rows.
+pub const ROWS: &[Setting] = &[
+    Setting {
+        section: "jwt",
+        key: "keys",
+        flag: "jwt-key",
+        kind: Kind::List(Items::Keys),
+        auto: None,
+        help: "Keys of issuers, each for one algorithm: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE` for tokens that \
+               name that key. The file holds a public key or certificate in PEM (RS256, RS384, RS512, PS256, \
+               PS384, PS512, ES256, ES384, EdDSA), or a secret (HS256, HS384, HS512) with no other line.",
+        get: |settings| {
+            let keys = settings.auth.jwt.keys.iter();
+            Value::List(keys.map(ToString::to_string).collect())
+        },
+        set: |settings, value| {
+            let parse = |text: String| text.parse().expect("a list of keys was checked");
+            settings.auth.jwt.keys = value.list().into_iter().map(parse).collect();
+        },
+    },
+    files!(
+        "jwt",
+        "jwks_file",
+        "jwks-file",
+        auth.jwt.jwks_files,
+        "Keys of issuers as a JWK Set. A key has the algorithm of its `alg`; without one, RSA keys have RS256."
+    ),
+    Setting {
+        section: "jwt",
+        key: "token_in",
+        flag: "jwt-in",
+        kind: Kind::Choice(PLACES),
+        auto: None,
+        help: "Where CONNECT has the token. What does not look like a token there is a password for other users. \
+               Clients of MQTT 5.0 can show it by the authentication method JWT as well, and the next one by AUTH.",
+        get: |settings| Value::Text(PLACES[settings.auth.jwt.config.place as usize].to_owned()),
+        set: |settings, value| {
+            settings.auth.jwt.config.place = match value.text().as_str() {
+                "user_name" => Place::UserName,
+                _ => Place::Password,
+            };
+        },
+    },
+    Setting {
+        section: "jwt",
+        key: "token_size_max",
+        flag: "jwt-size-max",
+        kind: Kind::Size(range(256, 65_535)),
+        auto: None,
+        help: "Largest token.",
+        get: |settings| Value::Number(settings.auth.jwt.config.size_max as u64),
+        set: |settings, value| {
+            settings.auth.jwt.config.size_max = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    names!(
+        "issuers",
+        "jwt-issuer",
+        issuers,
+        "Whose tokens are taken, by `iss`. Without any, the key alone decides."
+    ),
+    names!(
+        "audiences",
+        "jwt-audience",
+        audiences,
+        "Who the broker is in `aud`. Without any, tokens that have an `aud` are for somebody else."
+    ),
+    Setting {
+        section: "jwt",
+        key: "leeway",
+        flag: "jwt-leeway",
+        kind: Kind::Seconds(range(0, 300)),
+        auto: None,
+        help: "By how much the clock of an issuer may differ. Connections end at `exp` and this.",
+        get: |settings| Value::Number(settings.auth.jwt.config.demands.leeway.as_secs()),
+        set: |settings, value| {
+            let leeway = std::time::Duration::from_secs(value.number());
+            settings.auth.jwt.config.demands.leeway = leeway;
+        },
+    },
+    switch!(
+        "expiry_required",
+        "jwt-expiry-required",
+        expiry_required,
+        "Refuse tokens without `exp`, which would never end."
+    ),
+    claim!(
+        "user_claim",
+        "jwt-user-claim",
+        user,
+        "The claim that says who the client is: its name, or a JSON Pointer such as `/mqtt/user` to what stands \
+         deeper. Tokens without it are refused."
+    ),
+    switch!(
+        "user_name_checked",
+        "jwt-user-name-checked",
+        user_name_checked,
+        "Refuse tokens if CONNECT has a user name that is another one. An empty one says nothing."
+    ),
+    claim!(
+        "client_id_claim",
+        "jwt-client-id-claim",
+        client_id,
+        "The claim that CONNECT has to have as its client identifier; empty: any."
+    ),
+    claim!(
+        "publish_claim",
+        "jwt-publish-claim",
+        publish,
+        "The claim with a list of topic filters that the client may publish on; %u and %c stand for user name and \
+         client identifier. A token with one of these five claims allows no more than they and the files of rules \
+         do together; what one of them denies is denied."
+    ),
+    claim!(
+        "subscribe_claim",
+        "jwt-subscribe-claim",
+        subscribe,
+        "The same for what the client may receive."
+    ),
+    claim!(
+        "deny_claim",
+        "jwt-deny-claim",
+        deny,
+        "The same for what it may neither publish nor receive."
+    ),
+    claim!(
+        "deny_publish_claim",
+        "jwt-deny-publish-claim",
+        deny_publish,
+        "The same for what it may not publish."
+    ),
+    claim!(
+        "deny_subscribe_claim",
+        "jwt-deny-subscribe-claim",
+        deny_subscribe,
+        "The same for what it may not receive."
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_shown() {
+        for text in ["RS256:/a b", "EdDSA@k-1:/a:b@c", "HS512:x"] {
+            let key: KeyFile = text.parse().unwrap();
+            assert_eq!(key.to_string(), text);
+        }
+        for text in [
+            "",
+            "RS256",
+            "RS256:",
+            "none:/a",
+            "rs256:/a",
+            "RS256@:/a",
+            ":/a",
+            "/a.pem",
+        ] {
+            assert!(text.parse::<KeyFile>().is_err(), "{text}");
+        }
+    }
+}
