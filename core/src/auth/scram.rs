@@ -192,6 +192,10 @@ impl ScramServer {
         client_first: &[u8],
         server_nonce: &str,
     ) -> Result<(ScramExchange, String), Refusal> {
+        // What is answered repeats the nonce, and has to fit a property.
+        if client_first.len() > CLIENT_FIRST_SIZE_MAX {
+            return Err(Refusal::Malformed);
+        }
         let message = std::str::from_utf8(client_first).map_err(|_| Refusal::Malformed)?;
         let first = ClientFirst::parse(message).ok_or(Refusal::Malformed)?;
         let known = self.users.credentials.get(&*first.user);
@@ -308,6 +312,8 @@ fn unescape(name: &str) -> Option<Box<str>> {
     Some(text.into())
 }
 
+/// Longest first message of a client: names and nonces are a hundred bytes or less.
+const CLIENT_FIRST_SIZE_MAX: usize = 4096;
 /// Bytes of a nonce of the server: as hard to guess as a key of 144 bits.
 const NONCE_SIZE: usize = 18;
 /// Bytes of an invented salt: as many as `ringmq passwd` draws.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::event::PeerIdentity;
 use super::on_close::End;
-use super::on_connect::{Proven, ProvenBy};
+use super::on_connect::{Proven, ProvenBy, packet_size_max};
 use super::on_packet::Flow;
 use super::outbox::{Close, Outbox, Reading};
 use super::refusal::{Refusal, Violation};
@@ -164,7 +164,7 @@ impl Shard {
             since,
             peer: peer.clone(),
             connect: packet.into(),
-            packet_size_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            packet_size_max: packet_size_max(connect),
             egress: Egress::default(),
             step,
         };

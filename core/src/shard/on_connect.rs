@@ -13,8 +13,8 @@ use super::timers::Timer;
 use super::{Shard, routes};
 use crate::auth::Identity;
 use crate::codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer, QoS,
-    ReasonCode, Version,
+    Connack, ConnackProperties, Connect, DecodeError, Direction, FrameRules, Framer,
+    PACKET_SIZE_MAX, QoS, ReasonCode, Version, is_encodable,
 };
 use crate::connection::{AuthStep, AwaitConnect, Connection, Egress};
 use crate::ids::{ConnId, SessionId};
@@ -416,7 +416,9 @@ impl Shard {
         }
         // With these in it, it would stand for topics that are not its own.
         let is_plain = !client_id.contains(['/', '+', '#']);
-        is_plain.then(|| pattern.replace(CLIENT_ID_MARK, client_id).into())
+        let text = is_plain.then(|| pattern.replace(CLIENT_ID_MARK, client_id))?;
+        // A long identifier may make it too long for a property.
+        is_encodable(&text).then(|| text.into())
     }
 
     /// A name that no client has, whose home is here [MQTT-3.1.3-6].
@@ -622,9 +624,11 @@ pub(super) fn wants_problem_information(connect: &Connect<'_>) -> bool {
     wanted.unwrap_or(true)
 }
 
-/// Largest packet that the client takes.
+/// Largest packet that the client takes: a message that has got longer on its way (an identifier more, a property section
+/// for 5.0) may be larger than any packet.
 pub(super) fn packet_size_max(connect: &Connect<'_>) -> u32 {
-    connect.properties.maximum_packet_size.unwrap_or(u32::MAX)
+    let stated = connect.properties.maximum_packet_size;
+    stated.unwrap_or(u32::MAX).min(PACKET_SIZE_MAX)
 }
 
 /// Session Expiry Interval that the client asks for, in seconds. MQTT 3.1.1 sessions that are not

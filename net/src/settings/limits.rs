@@ -214,7 +214,8 @@ pub const ROWS: &[Setting] = &[
     limit!(
         unsent_bytes_max as "unsent_bytes_max",
         "unsent-bytes-max",
-        Kind::Size(range(4096, 2 << 30)),
+        // Twice as much, and a packet, have to fit four bytes.
+        Kind::Size(range(4096, 1 << 30)),
         "Unsent bytes of one connection above which QoS 0 messages to it are dropped."
     ),
     limit!(

@@ -28,7 +28,7 @@ fn check_rows(rows: &[(&str, Value, Result<(), Refusal>)]) {
     }
 }
 
-/// Threats 78 and 81: what is no date is not a date that is missing.
+/// Threat 78, threat 81: what is no date is not a date that is missing.
 #[test]
 fn dates_are_what_they_have_to_be() {
     let (claims, expired) = (Err(Refusal::TokenClaims), Err(Refusal::TokenExpired));
