@@ -1,15 +1,18 @@
 //! The provided buffers: memory that the kernel picks receive buffers from, by itself.
 //!
 //! An idle connection owns no receive buffer: bytes land in one of `count` shared buffers, the
-//! reactor reads them, and the buffer goes back. Memory that was never lent is never touched.
+//! reactor reads them, and the buffer goes back.
+//!
+//! The kernel takes the buffers in turn, all that it has: so it has few, which stay in the cache of the
+//! core, until a receive found none. Memory that was never lent is never touched.
 //!
 //! Invariants:
+//! - buffers from `given` on have never been with the kernel; they count as lent.
 //! - a buffer is either in the kernel's ring or lent to us, never both: `lent[id]` says which.
 //! - only a lent buffer is read; the kernel writes only to buffers in its ring.
 //!
 //! Not here: who holds a lease and for how long (the reactor).
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::ptr::NonNull;
 use std::slice;
@@ -53,6 +56,8 @@ pub(crate) struct Buffers {
     size: u32,
     tail: u16,
     lent: Box<[bool]>,
+    /// How many the kernel has been given so far.
+    given: u16,
 }
 
 impl Buffers {
@@ -62,25 +67,32 @@ impl Buffers {
         assert!(count.is_power_of_two(), "the kernel masks with count - 1");
         assert!(size > 0, "a buffer holds at least one byte");
         Buffers {
-            entries: allocate(entries_layout(count)).cast(),
-            memory: allocate(memory_layout(count, size)),
+            entries: allocate(entries_size(count)).cast(),
+            memory: allocate(memory_size(count, size)),
             count,
             size,
             tail: 0,
             lent: vec![true; usize::from(count)].into(),
+            given: 0,
         }
     }
 
-    /// Registers the entries as buffer group [`GROUP`] and gives every buffer to the kernel.
+    /// Registers the entries as buffer group [`GROUP`] and gives the first buffers to the kernel.
     pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.as_ptr() as u64;
         // SAFETY: `entries` has room for `count` entries, page-aligned, and is freed only by `drop`,
         // which the ring calls after it was closed (see `KernelRing`).
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
-        for id in 0..self.count {
+        self.give_more();
+        Ok(())
+    }
+
+    /// Gives the kernel some more buffers, if there are any: a receive found none.
+    pub(crate) fn give_more(&mut self) {
+        let end = self.count.min(self.given.saturating_add(STEP_COUNT));
+        for id in std::mem::replace(&mut self.given, end)..end {
             self.give_back(Lease { id, size: 0 });
         }
-        Ok(())
     }
 
     /// Notes that the kernel took buffer `id` out of its ring and wrote `size` bytes to it.
@@ -139,32 +151,56 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: both were allocated in `new` with the same layouts, and are freed once, here.
+        // SAFETY: both were allocated in `new` with the same sizes, and are freed once, here.
         unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));
-            dealloc(self.memory.as_ptr(), memory_layout(self.count, self.size));
+            release(self.entries.cast(), entries_size(self.count));
+            release(self.memory, memory_size(self.count, self.size));
         }
     }
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: neither layout has size zero: `count >= 1` and `size >= 1` are asserted in `new`.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+/// Zeroed memory on a page boundary, straight from the kernel: an allocator would write the zeros, and so
+/// touch every page of buffers that may never be lent.
+fn allocate(size: usize) -> NonNull<u8> {
+    // SAFETY: a fresh private mapping of no file, at an address of the kernel's choice, affects nothing
+    // that exists.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert!(
+        memory != libc::MAP_FAILED,
+        "no memory for receive buffers: {size} bytes"
+    );
+    NonNull::new(memory.cast()).expect("page 0 is never mapped")
 }
 
-fn entries_layout(count: u16) -> Layout {
-    Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), PAGE_SIZE)
-        .expect("at most 32768 entries of 16 bytes")
+/// Gives memory back.
+///
+/// # Safety
+/// It came from [`allocate`] with the same size, and nobody uses it from here on.
+unsafe fn release(memory: NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise: exactly this mapping, and no use of it.
+    let result = unsafe { libc::munmap(memory.as_ptr().cast(), size) };
+    assert!(result == 0, "a mapping of our own can be unmapped");
 }
 
-fn memory_layout(count: u16, size: u32) -> Layout {
-    Layout::from_size_align(usize::from(count) * size as usize, PAGE_SIZE)
-        .expect("at most 2^15 * 2^32 bytes, below isize::MAX")
+fn entries_size(count: u16) -> usize {
+    usize::from(count) * size_of::<BufRingEntry>()
 }
 
+fn memory_size(count: u16, size: u32) -> usize {
+    // At most 2^15 * 2^32 bytes.
+    usize::from(count) * size as usize
+}
+
+/// Buffers that the kernel is given at first, and each time that they were too few: 256 KiB of 4 KiB each.
+const STEP_COUNT: u16 = 64;
 /// The only buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;
-
-/// The kernel wants the entries on a page boundary; 64 KiB is the largest page of our targets.
-const PAGE_SIZE: usize = 64 * 1024;

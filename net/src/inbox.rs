@@ -268,8 +268,9 @@ impl Inbox {
 
 /// Most messages of one batch: bounds the work between two looks at the clock of the reader.
 const BATCH_MESSAGES_MAX: usize = 1024;
-/// Most batches and connections that wait, whatever the bound on messages: 40 bytes each.
-const MAIL_COUNT_MAX: usize = 16 * 1024;
+/// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader. The
+/// queue takes up its memory at once, 48 bytes for each.
+const MAIL_COUNT_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -424,6 +424,25 @@ impl KernelRing {
         }
     }
 
+    /// What a receive brought, and in which buffer.
+    fn input_of(&mut self, result: Result<u32, Errno>, buffer: Option<u16>) -> Input {
+        let buffers = &mut self.memory.buffers;
+        let lease = buffer.map(|id| buffers.lend(id, result.unwrap_or(0)));
+        match (result, lease) {
+            (Ok(1..), Some(lease)) => Input::Chunk(lease),
+            (Ok(1..), None) => panic!("a receive without a buffer"),
+            (result, lease) => {
+                if let Some(lease) = lease {
+                    buffers.give_back(lease);
+                }
+                if result == Err(Errno::NOBUFS) {
+                    buffers.give_more();
+                }
+                result.map_or_else(Input::Failed, |_| Input::End)
+            }
+        }
+    }
+
     /// What a completion means; `None` for those that only say that a wish was heard.
     fn decode(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let (tag, rest) = Tag::split(entry.user_data());
@@ -445,18 +464,7 @@ impl KernelRing {
             }),
             Tag::Receive => {
                 let conn = unpack(rest);
-                let lease = cqueue::buffer_select(entry.flags())
-                    .map(|id| self.memory.buffers.lend(id, result.unwrap_or(0)));
-                let input = match (result, lease) {
-                    (Ok(1..), Some(lease)) => Input::Chunk(lease),
-                    (Ok(1..), None) => panic!("a receive without a buffer"),
-                    (result, lease) => {
-                        if let Some(lease) = lease {
-                            self.memory.buffers.give_back(lease);
-                        }
-                        result.map_or_else(Input::Failed, |_| Input::End)
-                    }
-                };
+                let input = self.input_of(result, cqueue::buffer_select(entry.flags()));
                 Some(Completion::Received(Received { conn, input, more }))
             }
             Tag::Send => {
@@ -716,23 +724,40 @@ fn unpack(rest: u64) -> ConnId {
 /// Binds a socket that is about to connect to a local address and leaves its port to the connect: then
 /// one address has as many ports for each target as there are, instead of so many for all.
 pub fn bind_source(socket: BorrowedFd<'_>, address: IpAddr) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    rustix::net::bind(socket, &SocketAddr::new(address, 0))
+}
+
+/// Has a listening socket keep a connection to itself until its client says something, for `seconds` at
+/// most: the accept and the first receive are then one wake-up.
+pub(crate) fn defer_accept(socket: BorrowedFd<'_>, seconds: u8) -> Result<(), Errno> {
+    let seconds = seconds.into();
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
+}
+
+/// Sets an option that rustix does not know.
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> Result<(), Errno> {
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is open while it is borrowed, and the option is an integer of this size,
     // which the kernel copies.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
+            level,
+            name,
+            (&raw const value).cast(),
             size,
         )
     };
-    if result != 0 {
-        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
     }
-    rustix::net::bind(socket, &SocketAddr::new(address, 0))
 }
 
 /// The file that the executor waits on while the reactor is parked. Closed by the executor.
