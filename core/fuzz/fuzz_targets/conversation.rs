@@ -28,7 +28,7 @@ use ringmq_core::auth::Verdict;
 use ringmq_core::codec::{
     Ack, AckKind, Direction, FrameRules, Framer, Packet, QoS, Version, decode,
 };
-use ringmq_core::shard::{CloseCause, Gauges};
+use ringmq_core::shard::{CloseCause, Gauges, Refusal};
 use world::{SocketId, World};
 
 fuzz_target!(|input: &[u8]| {
@@ -150,7 +150,7 @@ impl Play {
             }
             5 => self.world.users.is_slow = bits & 8 == 0,
             6 => self.world.answer(match bits >> 3 & 3 {
-                0 => Some(&Verdict::Denied),
+                0 => Some(&Verdict::Denied(Refusal::BadPassword)),
                 1 => Some(&Verdict::Unavailable),
                 _ => None,
             }),

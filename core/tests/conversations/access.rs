@@ -91,7 +91,10 @@ fn judge_token(token: &str, issuer: u64, now: Instant) -> Verdict {
         "0" => return Verdict::Denied(Refusal::TokenExpired),
         "-" => None,
         "over" => Some(now),
-        seconds => Some(now + Duration::from_secs(seconds.parse().expect("seconds"))),
+        seconds => match seconds.parse() {
+            Ok(seconds) => Some(now + Duration::from_secs(seconds)),
+            Err(_) => return Verdict::Denied(Refusal::TokenMalformed),
+        },
     };
     Verdict::Granted(Identity {
         user: Some(user.into()),

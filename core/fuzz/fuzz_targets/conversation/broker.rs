@@ -17,7 +17,7 @@ static ACCESSES: LazyLock<Vec<(Access, Users)>> = LazyLock::new(|| {
     let acl = "topic readwrite a/#\ntopic read $share/#\nuser alice\ntopic readwrite #\ntopic deny a/b\n\
                pattern readwrite %c/#\npattern write %u/+\n";
     let acls = BTreeMap::from([("acl".to_owned(), acl.to_owned())]);
-    let accesses: [&[(&str, &str)]; 5] = [
+    let accesses: [&[(&str, &str)]; 7] = [
         &[],
         &[("acl", "acl")],
         &[
@@ -31,6 +31,11 @@ static ACCESSES: LazyLock<Vec<(Access, Users)>> = LazyLock::new(|| {
             ("anonymous", "1"),
         ],
         &[("scram", "bob:pencil"), ("acl", "acl")],
+        &[("tokens", "1"), ("scram", "bob:pencil"), ("acl", "acl")],
+        &[
+            ("password", "alice:secret"),
+            ("rules", "alice:30:publish=#,subscribe=a/#,deny=a/b"),
+        ],
     ];
     accesses
         .map(|items| {

@@ -53,11 +53,16 @@ pub fn connect(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
         },
     };
     let (user_name, password) = match more >> 6 {
-        0 | 1 => (None, None),
+        0 => (None, None),
+        1 => (Some("any"), Some(TOKEN)),
         2 => (Some("alice"), Some(&b"secret"[..])),
         _ => (Some("alice"), Some(&b"other"[..])),
     };
-    let has_method = is_v5 && more & 7 == 7;
+    let (method, data) = match more & 7 {
+        7 => (METHOD, CLIENT_FIRST),
+        _ => ("JWT", TOKEN),
+    };
+    let has_method = is_v5 && more & 7 >= 6;
     let connect = Connect {
         version,
         clean_start: flags & 16 != 0,
@@ -73,8 +78,8 @@ pub fn connect(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
             topic_alias_maximum: (flags & 64 != 0).then_some(2),
             request_response_information: (more & 16 != 0).then_some(true),
             request_problem_information: (more & 32 != 0).then_some(false),
-            authentication_method: has_method.then_some(METHOD),
-            authentication_data: (has_method && flags & 1 != 0).then_some(CLIENT_FIRST),
+            authentication_method: has_method.then_some(method),
+            authentication_data: (has_method && flags & 1 != 0).then_some(data),
             ..ConnectProperties::default()
         },
     };
@@ -228,19 +233,24 @@ pub fn disconnect(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
 pub fn authenticate(server_data: &[u8], input: &mut Input<'_>, out: &mut Vec<u8>) {
     let bits = input.byte();
     let proof = Scram::of("bob", "pencil", server_data).map(|scram| scram.proof);
-    let (reason, data) = match bits % 5 {
+    let (reason, data) = match bits % 6 {
         0 => (ReasonCode::ReAuthenticate, CLIENT_FIRST.to_vec()),
         1 => (ReasonCode::ContinueAuthentication, CLIENT_FIRST.to_vec()),
         2 | 3 => (
             ReasonCode::ContinueAuthentication,
             proof.unwrap_or_default().into_bytes(),
         ),
+        4 => (ReasonCode::ReAuthenticate, TOKEN.to_vec()),
         _ => (ReasonCode::ContinueAuthentication, input.bytes().to_vec()),
     };
     let auth = Auth {
         reason,
         properties: AuthProperties {
-            authentication_method: Some(if bits < 250 { METHOD } else { "other" }),
+            authentication_method: Some(match bits % 6 {
+                4 => "JWT",
+                _ if bits < 250 => METHOD,
+                _ => "other",
+            }),
             authentication_data: (!data.is_empty()).then_some(&data),
             ..AuthProperties::default()
         },
@@ -248,4 +258,6 @@ pub fn authenticate(server_data: &[u8], input: &mut Input<'_>, out: &mut Vec<u8>
     auth.encode(out);
 }
 
+/// Holds for 40 seconds.
+const TOKEN: &[u8] = b"token:alice:40:publish=#,subscribe=a/#,deny=a/b";
 const CLIENT_FIRST: &[u8] = b"n,,n=bob,r=abc";
