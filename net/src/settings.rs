@@ -664,7 +664,7 @@ mod tests {
     use ringmq::auth::{AuthServiceConfig, HookConfig};
     use ringmq::transport::TlsFiles;
 
-    use super::jwt::JwtSettings;
+    use super::jwt::{FetchSettings, JwtSettings};
     use super::*;
 
     #[test]
@@ -702,6 +702,14 @@ mod tests {
                         JwtSettings {
                             keys: _,
                             jwks_files: _,
+                            jwks_urls: _,
+                            fetch:
+                                FetchSettings {
+                                    cas: _,
+                                    refresh: _,
+                                    timeout: _,
+                                    stale_max: _,
+                                },
                             config:
                                 JwtConfig {
                                     place: _,
@@ -813,7 +821,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 33 + 10 + 16 + 40);
+        assert_eq!(TABLE.len(), 33 + 10 + 21 + 40);
     }
 
     #[test]
@@ -854,6 +862,7 @@ mod tests {
                 Kind::List(Items::Origins) => Value::List(vec!["https://a".to_owned()]),
                 Kind::List(Items::Keys) => Value::List(vec!["ES256@k:/a b".to_owned()]),
                 Kind::List(Items::Texts) => Value::List(vec!["https://a/b c".to_owned()]),
+                Kind::List(Items::Urls) => Value::List(vec!["https://a/b".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),
                 Kind::LogFilter | Kind::Text => Value::Text("off".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ringmq::auth::jwt::{self, Jwt, Key, KeyFault, LocalKey};
+use ringmq::auth::jwt::{self, Jwt, Key, KeyFault, LocalKey, RemoteKeys, RemoteSource};
 
 use crate::config::{Place, Problem};
 use crate::files::{self, What};
@@ -35,9 +35,27 @@ pub fn read(settings: &JwtSettings, problems: &mut Vec<Problem>) -> Option<Jwt> 
             Err(problem) => problems.push(problem),
         }
     }
+    let remotes = settings.remotes();
+    let remotes = remotes.filter_map(|remote| match RemoteKeys::of(&remote) {
+        Ok(keys) => {
+            let origin = format!("URL:{}", remote.url);
+            let fingerprint = jwt::fingerprint(&settings.config, origin.as_bytes());
+            Some(RemoteSource { keys, fingerprint })
+        }
+        Err(problem) => {
+            problems.push(Problem {
+                place: Place::File(problem.file.unwrap_or_default().display().to_string()),
+                subject: "the file".to_owned(),
+                what: problem.what,
+                fix: problem.fix,
+            });
+            None
+        }
+    });
+    let remotes = remotes.collect();
     settings
         .is_on()
-        .then(|| Jwt::new(settings.config.clone(), keys))
+        .then(|| Jwt::new(settings.config.clone(), keys, remotes))
 }
 
 fn key_problem(path: &Path, fault: KeyFault) -> Problem {

@@ -28,6 +28,9 @@ pub trait Authenticator: Debug + Send + Sync {
     /// What it has to say; `None`: this client is for another one to judge.
     fn judge(&self, request: &AuthRequest) -> Option<Verdict>;
 
+    /// It comes into force: what it needs to be ready may begin.
+    fn begin(&self) {}
+
     /// It waits for others more than it computes: threads of their own ask it.
     fn waits(&self) -> bool {
         false
@@ -95,6 +98,11 @@ impl Authenticators {
                 },
             }
         }
+    }
+
+    /// They come into force.
+    pub(crate) fn begin(&self) {
+        self.all.iter().for_each(|one| one.begin());
     }
 
     /// Nobody is asked.

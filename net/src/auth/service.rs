@@ -78,6 +78,7 @@ impl AuthService {
     ) -> Result<AuthService, StartError> {
         let (queue, jobs) = bounded(config.queue_max.max(1));
         let (waiting_queue, waiting_jobs) = bounded(config.waiting_queue_max.max(1));
+        authenticators.begin();
         let authenticators = Arc::new(ArcSwap::from_pointee(authenticators));
         let worker = |jobs: &Receiver<Job>, role| Worker {
             jobs: jobs.clone(),
@@ -126,6 +127,7 @@ impl AuthService {
 
     /// From here on others are asked. Requests that are being judged go on with those before.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
+        authenticators.begin();
         self.authenticators.store(Arc::new(authenticators));
     }
 }

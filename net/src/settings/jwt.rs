@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place};
+use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place, RemoteConfig};
+use ringmq::http::HttpUrl;
 
 use super::value::{Items, Kind, Value};
-use super::{IN_RANGE, Setting, files, paths, range, to_paths};
+use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};
 
 /// Which tokens are taken, and what they are proven by.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,10 @@ pub struct JwtSettings {
     pub keys: Vec<KeyFile>,
     /// JWK Sets.
     pub jwks_files: Vec<PathBuf>,
+    /// JWK Sets on the network.
+    pub jwks_urls: Vec<String>,
+    /// How these are fetched.
+    pub fetch: FetchSettings,
     /// What tokens have to be.
     pub config: JwtConfig,
 }
@@ -23,13 +29,49 @@ pub struct JwtSettings {
 impl JwtSettings {
     /// Tokens are taken.
     pub fn is_on(&self) -> bool {
-        !(self.keys.is_empty() && self.jwks_files.is_empty())
+        !(self.keys.is_empty() && self.jwks_files.is_empty() && self.jwks_urls.is_empty())
+    }
+
+    /// The JWK Sets on the network.
+    pub fn remotes(&self) -> impl Iterator<Item = RemoteConfig> {
+        let fetch = &self.fetch;
+        self.jwks_urls.iter().map(|url| RemoteConfig {
+            url: HttpUrl::parse(url).expect("a list of URLs was checked"),
+            cas: fetch.cas.clone(),
+            refresh: fetch.refresh,
+            timeout: fetch.timeout,
+            stale_max: fetch.stale_max,
+        })
     }
 
     /// All files that these settings name.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let keys = self.keys.iter().map(|key| &key.path);
-        keys.chain(&self.jwks_files)
+        keys.chain(&self.jwks_files).chain(&self.fetch.cas)
+    }
+}
+
+/// How JWK Sets on the network are fetched.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// CAs that their servers have to come from.
+    pub cas: Vec<PathBuf>,
+    /// How often.
+    pub refresh: Duration,
+    /// Time for one answer.
+    pub timeout: Duration,
+    /// How old keys may get.
+    pub stale_max: Duration,
+}
+
+impl Default for FetchSettings {
+    fn default() -> FetchSettings {
+        FetchSettings {
+            cas: Vec::new(),
+            refresh: Duration::from_secs(15 * 60),
+            timeout: Duration::from_secs(5),
+            stale_max: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -129,6 +171,24 @@ macro_rules! switch {
     };
 }
 
+/// A row for a time in seconds.
+macro_rules! seconds {
+    ($key:literal, $flag:literal, $field:ident, $range:expr, $help:literal) => {
+        Setting {
+            section: "jwt",
+            key: $key,
+            flag: $flag,
+            kind: Kind::Seconds($range),
+            auto: None,
+            help: $help,
+            get: |settings| Value::Number(settings.auth.jwt.fetch.$field.as_secs()),
+            set: |settings, value| {
+                settings.auth.jwt.fetch.$field = Duration::from_secs(value.number());
+            },
+        }
+    };
+}
+
 /// The words of [`Place`], in its order.
 const PLACES: &[&str] = &["password", "user_name"];
 
@@ -158,6 +218,55 @@ pub const ROWS: &[Setting] = &[
         "jwks-file",
         auth.jwt.jwks_files,
         "Keys of issuers as a JWK Set. A key has the algorithm of its `alg`; without one, RSA keys have RS256."
+    ),
+    Setting {
+        section: "jwt",
+        key: "jwks_url",
+        flag: "jwks-url",
+        kind: Kind::List(Items::Urls),
+        auto: None,
+        help: "The same from the network, by https or http. Until there are keys, or if they are too old, clients are \
+               told that the server is unavailable. Secrets are not taken from there.",
+        get: |settings| Value::List(settings.auth.jwt.jwks_urls.clone()),
+        set: |settings, value| settings.auth.jwt.jwks_urls = value.list(),
+    },
+    files!(
+        "jwt",
+        "jwks_ca",
+        "jwks-ca",
+        auth.jwt.fetch.cas,
+        "CA certificates in PEM that the servers of `jwks_url` have to come from. Without any, those that the machine \
+         trusts."
+    ),
+    seconds!(
+        "jwks_refresh",
+        "jwks-refresh",
+        refresh,
+        range(10, 7 * 24 * 3600),
+        "How often keys are fetched from there. A token that names an unknown key has them fetched as well, at most \
+         once in 10 s."
+    ),
+    Setting {
+        section: "jwt",
+        key: "jwks_timeout",
+        flag: "jwks-timeout",
+        kind: Kind::Millis(range(100, MINUTE_MS)),
+        auto: None,
+        help: "Time for one answer.",
+        get: |settings| {
+            let millis = settings.auth.jwt.fetch.timeout.as_millis();
+            Value::Number(millis.try_into().expect(IN_RANGE))
+        },
+        set: |settings, value| {
+            settings.auth.jwt.fetch.timeout = Duration::from_millis(value.number());
+        },
+    },
+    seconds!(
+        "jwks_stale_max",
+        "jwks-stale-max",
+        stale_max,
+        range(60, 365 * 24 * 3600),
+        "How old keys may get while they cannot be fetched."
     ),
     Setting {
         section: "jwt",
@@ -208,7 +317,7 @@ pub const ROWS: &[Setting] = &[
         help: "By how much the clock of an issuer may differ. Connections end at `exp` and this.",
         get: |settings| Value::Number(settings.auth.jwt.config.demands.leeway.as_secs()),
         set: |settings, value| {
-            let leeway = std::time::Duration::from_secs(value.number());
+            let leeway = Duration::from_secs(value.number());
             settings.auth.jwt.config.demands.leeway = leeway;
         },
     },

@@ -4,6 +4,7 @@
 //! - `kind.parse(&kind.show(&value)) == Ok(value)` for every value that the kind admits.
 //! - A [`Value`] that left this module lies within the range of its [`Kind`].
 
+use ringmq::http::HttpUrl;
 pub use ringmq::problem::{Complaint, nearest};
 use ringmq::transport::Network;
 
@@ -52,6 +53,8 @@ pub enum Items {
     Keys,
     /// Any texts, as of [`Kind::Text`].
     Texts,
+    /// Addresses of HTTP.
+    Urls,
 }
 
 /// Smallest and largest value, both allowed.
@@ -194,6 +197,7 @@ impl Kind {
             Kind::List(Items::Origins) => "ORIGIN",
             Kind::List(Items::Keys) => "ALGORITHM[@KID]:FILE",
             Kind::List(Items::Texts) => "TEXT",
+            Kind::List(Items::Urls) => "URL",
             Kind::Cores => "LIST",
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
@@ -239,6 +243,7 @@ impl Kind {
             Kind::List(Items::Origins) => "a list of origins",
             Kind::List(Items::Keys) => "a list of keys",
             Kind::List(Items::Texts) => "a list of texts",
+            Kind::List(Items::Urls) => "a list of URLs",
             Kind::Cores => "a list of cores",
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
@@ -268,6 +273,7 @@ impl Kind {
                 "a list such as [\"RS256:/etc/ringmq/issuer.pem\"]".to_owned()
             }
             Kind::List(Items::Texts) => "a list such as [\"one\", \"two\"]".to_owned(),
+            Kind::List(Items::Urls) => "a list such as [\"https://login.example/keys\"]".to_owned(),
             Kind::Cores => "a list such as \"0-3,6\"".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -512,6 +518,10 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
     match items {
         Items::Paths => Ok(()),
         Items::Texts => parse_text(text).map(|_| ()),
+        Items::Urls => HttpUrl::parse(text).map(|_| ()).map_err(|what| {
+            let what = format!("holds `{text}`, which {what}");
+            Complaint::new(what, "write http://HOST:PORT/PATH or https://HOST/PATH")
+        }),
         Items::Keys => text.parse::<KeyFile>().map(|_| ()).map_err(|what| {
             Complaint::new(
                 format!("holds `{text}`, {what}"),

@@ -16,15 +16,18 @@ mod algorithm;
 mod claims;
 mod json;
 mod keys;
+mod remote;
 #[cfg(test)]
 mod tests;
 mod token;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use algorithm::Algorithm;
 pub use claims::{Claim, Demands, Grant, Shower};
 pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
+pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
 use ringmq_core::shard::Refusal;
 use sha2::{Digest as _, Sha256};
@@ -77,11 +80,21 @@ pub struct LocalKey {
     pub fingerprint: u64,
 }
 
+/// Keys on the network, and what stands for all of them, whichever they are at a time.
+#[derive(Clone, Debug)]
+pub struct RemoteSource {
+    /// The keys.
+    pub keys: Arc<RemoteKeys>,
+    /// Of their address and what is asked of their tokens.
+    pub fingerprint: u64,
+}
+
 /// Judges everybody who shows what looks like a token.
 #[derive(Debug)]
 pub struct Jwt {
     config: JwtConfig,
     keys: Vec<LocalKey>,
+    remotes: Vec<RemoteSource>,
 }
 
 /// What is wrong with a token: what it is counted as, and a word for who looks for the reason.
@@ -94,14 +107,19 @@ pub struct Fault {
 }
 
 impl Jwt {
-    /// With keys that do not change.
-    pub fn new(config: JwtConfig, keys: Vec<LocalKey>) -> Jwt {
-        Jwt { config, keys }
+    /// With keys that do not change, and such as come from the network.
+    pub fn new(config: JwtConfig, keys: Vec<LocalKey>, remotes: Vec<RemoteSource>) -> Jwt {
+        Jwt {
+            config,
+            keys,
+            remotes,
+        }
     }
 
     /// What tokens can be proven by here.
     pub fn issuers(&self) -> impl Iterator<Item = u64> {
-        self.keys.iter().map(|local| local.fingerprint)
+        let local = self.keys.iter().map(|local| local.fingerprint);
+        local.chain(self.remotes.iter().map(|remote| remote.fingerprint))
     }
 
     /// Looks at a token. `time` is the time of day, since 1970; gives also what proved it.
@@ -119,15 +137,36 @@ impl Jwt {
 
     /// Finds the key that signed a token.
     fn prove(&self, token: &Token<'_>) -> Result<u64, Fault> {
+        let now = clock();
+        let remotes = self.remotes.iter();
+        let fetched: Vec<_> = remotes.map(|r| (r.keys.keys(now), r.fingerprint)).collect();
+        let local = self
+            .keys
+            .iter()
+            .map(|local| (&local.key, local.fingerprint));
+        let remote = fetched.iter().flat_map(|(fetched, fingerprint)| {
+            let keys = fetched.iter().flat_map(|fetched| &fetched.keys);
+            keys.map(move |key| (key, *fingerprint))
+        });
         let kid = token.kid.as_deref();
-        let named = self.keys.iter().filter(|local| local.key.answers_to(kid));
-        let fitting = named.filter(|local| local.key.algorithm == token.algorithm);
+        let named: Vec<_> = local
+            .chain(remote)
+            .filter(|(key, _)| key.answers_to(kid))
+            .collect();
+        let fitting = named
+            .iter()
+            .filter(|(key, _)| key.algorithm == token.algorithm);
         let mut fault = Fault::KEY;
-        for local in fitting.take(TRIES_MAX) {
-            if local.key.verifies(token.signed, &token.signature) {
-                return Ok(local.fingerprint);
+        for (key, fingerprint) in fitting.take(TRIES_MAX) {
+            if key.verifies(token.signed, &token.signature) {
+                return Ok(*fingerprint);
             }
             fault = Fault::SIGNATURE;
+        }
+        let is_missing = fetched.iter().any(|(fetched, _)| fetched.is_none());
+        let is_unknown = kid.is_some() && !named.iter().any(|(key, _)| key.kid.is_some());
+        if is_missing || (is_unknown && self.remotes.iter().any(|remote| remote.keys.miss(now))) {
+            return Err(Fault::NO_KEYS);
         }
         Err(fault)
     }
@@ -151,13 +190,20 @@ impl Jwt {
                     "a token is not taken: {}",
                     fault.what
                 );
-                Verdict::Denied(fault.refusal)
+                match fault {
+                    Fault::NO_KEYS => Verdict::Unavailable,
+                    _ => Verdict::Denied(fault.refusal),
+                }
             }
         }
     }
 }
 
 impl Authenticator for Jwt {
+    fn begin(&self) {
+        self.remotes.iter().for_each(|remote| remote.keys.begin());
+    }
+
     fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
         let user_name = request.user_name.as_deref();
         let (token, user_name) = match (&request.exchange, self.config.place) {
@@ -195,6 +241,10 @@ impl Fault {
     const KEY: Fault = Fault::new(
         Refusal::TokenKey,
         "no key of that name is for its algorithm",
+    );
+    const NO_KEYS: Fault = Fault::new(
+        Refusal::AuthenticationDown,
+        "the keys of its issuer are not there, or are being fetched",
     );
     const SIGNATURE: Fault = Fault::new(Refusal::TokenSignature, "its signature is wrong");
     const DATE: Fault = Fault::new(

@@ -3,6 +3,7 @@
 mod claims;
 mod judge;
 mod keys;
+mod remote;
 mod signer;
 
 use std::time::Duration;
@@ -25,7 +26,7 @@ const NOW: u64 = 1_700_000_000;
 fn jwt(config: JwtConfig, keys: Vec<Key>) -> Jwt {
     let numbered = keys.into_iter().zip(1..);
     let local = numbered.map(|(key, fingerprint)| LocalKey { key, fingerprint });
-    Jwt::new(config, local.collect())
+    Jwt::new(config, local.collect(), Vec::new())
 }
 
 fn check(jwt: &Jwt, token: &str) -> Result<(Grant, u64), Refusal> {

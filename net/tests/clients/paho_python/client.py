@@ -67,7 +67,7 @@ class Place:
 class Client:
     """A connection that is open (CONNACK 0 arrived) once constructed."""
 
-    def __init__(self, place, client_id, clean=True, will=None, keepalive=60, expiry=None, connect=None):
+    def __init__(self, place, client_id, clean=True, will=None, keepalive=60, expiry=None, connect=None, token=None):
         self.place = place
         self.messages = []
         self.connack = None  # (flags, reason code, properties)
@@ -88,6 +88,8 @@ class Client:
         self._install_callbacks()
         if will:
             self._paho.will_set(**will)
+        if token:
+            self._paho.username_pw_set("", token)  # MQTT 3.1.1 has no password without a user name.
         extra = {}
         if v5:
             values = dict(connect or {})

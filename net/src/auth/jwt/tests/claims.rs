@@ -28,7 +28,7 @@ fn check_rows(rows: &[(&str, Value, Result<(), Refusal>)]) {
     }
 }
 
-/// Threat 78, threat 81: what is no date is not a date that is missing.
+/// What is no date is not a date that is missing (threat 78) (threat 81).
 #[test]
 fn dates_are_what_they_have_to_be() {
     let (claims, expired) = (Err(Refusal::TokenClaims), Err(Refusal::TokenExpired));

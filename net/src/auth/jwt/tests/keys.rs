@@ -108,7 +108,7 @@ fn keys_are_read_or_it_is_said_why_not() {
     );
 }
 
-/// Threat 80: what cannot be used is not used in another way.
+/// What cannot be used is not used in another way (threat 80).
 #[test]
 fn keys_of_a_set_are_used_or_passed_over() {
     let ec = Signer::new(Algorithm::Es256);

@@ -1,0 +1,206 @@
+//! A JWK Set on the network, and all that can be wrong with it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::*;
+use crate::http::HttpUrl;
+
+/// A server of HTTP that says what a test wants; tells of each question.
+struct Server {
+    url: HttpUrl,
+    says: Arc<Mutex<String>>,
+    asked: Receiver<()>,
+}
+
+impl Server {
+    fn start() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let says = Arc::new(Mutex::new(String::new()));
+        let (tell, asked) = channel();
+        let to_say = Arc::clone(&says);
+        thread::spawn(move || {
+            let mut silent = Vec::new();
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let text = to_say.lock().unwrap().clone();
+                if let Some(stream) = answer(stream, &text) {
+                    silent.push(stream);
+                }
+                if tell.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Server {
+            url: HttpUrl::parse(&url).unwrap(),
+            says,
+            asked,
+        }
+    }
+
+    fn says(&self, text: String) {
+        *self.says.lock().unwrap() = text;
+    }
+
+    fn says_keys(&self, keys: &[(&Signer, &str)]) {
+        self.says(response(200, &set_of(keys)));
+    }
+
+    fn config(&self) -> RemoteConfig {
+        RemoteConfig {
+            url: self.url.clone(),
+            cas: Vec::new(),
+            refresh: Duration::from_secs(3600),
+            timeout: Duration::from_millis(300),
+            stale_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Gives a stream back that is to stay open.
+fn answer(stream: TcpStream, text: &str) -> Option<TcpStream> {
+    let mut lines = BufReader::new(&stream).lines();
+    while lines.next()?.ok().is_some_and(|line| !line.is_empty()) {}
+    drop(lines);
+    // Whoever asked may have had enough.
+    let _ = (&stream).write_all(text.as_bytes());
+    text.ends_with(UNFINISHED).then_some(stream)
+}
+
+fn response(status: u16, body: &str) -> String {
+    let size = body.len();
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}")
+}
+
+fn set_of(keys: &[(&Signer, &str)]) -> String {
+    let jwks = keys.iter().map(|(signer, kid)| {
+        let mut jwk = signer.jwk();
+        jwk["kid"] = json!(kid);
+        jwk
+    });
+    json!({"keys": jwks.collect::<Vec<_>>()}).to_string()
+}
+
+fn by(remote: &Arc<RemoteKeys>) -> Jwt {
+    let source = RemoteSource {
+        keys: Arc::clone(remote),
+        fingerprint: 9,
+    };
+    Jwt::new(JwtConfig::default(), Vec::new(), vec![source])
+}
+
+fn token_of(signer: &Signer, kid: &str) -> String {
+    let header = json!({"alg": signer.algorithm.name(), "kid": kid});
+    signer.sign_as(&header, &good_claims())
+}
+
+/// Threat 80.
+#[test]
+fn without_keys_nobody_is_let_in_and_what_cannot_be_read_leaves_the_keys_that_are_there() {
+    let (server, signer) = (Server::start(), Signer::new(Algorithm::Es256));
+    let remote = Arc::new(RemoteKeys::alone(server.config()));
+    let (jwt, token) = (by(&remote), token_of(&signer, "k"));
+    let good = response(200, &set_of(&[(&signer, "k")]));
+    let long = response(
+        200,
+        &format!("{}{}", set_of(&[(&signer, "k")]), " ".repeat(300_000)),
+    );
+    let secret = json!({"keys": [{"kty": "oct", "alg": "HS256", "k": "A".repeat(43)}]}).to_string();
+    let faults = [
+        response(404, &set_of(&[(&signer, "k")])),
+        response(500, ""),
+        "HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        response(200, "<html>"),
+        response(200, "{\"keys\":[]}"),
+        response(200, &secret),
+        long,
+        "HTTP/1.1 200 X\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{\"keys\":".to_owned(),
+        "no HTTP at all\r\n\r\n".to_owned(),
+        String::new(),
+        // Nothing more comes.
+        format!("HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n{UNFINISHED}"),
+        UNFINISHED.to_owned(),
+    ];
+    for fault in &faults {
+        server.says(fault.clone());
+        assert!(remote.fetch().is_err(), "{:.60}", fault);
+        assert_eq!(
+            check(&jwt, &token).unwrap_err(),
+            Refusal::AuthenticationDown
+        );
+    }
+    server.says(good);
+    assert_eq!(remote.fetch().unwrap(), 1);
+    assert_eq!(check(&jwt, &token).unwrap().1, 9);
+    for fault in faults {
+        server.says(fault);
+        assert!(remote.fetch().is_err());
+        assert_eq!(check(&jwt, &token).unwrap().1, 9);
+    }
+    let now = clock();
+    assert!(remote.keys(now + Duration::from_secs(59)).is_some());
+    assert!(
+        remote.keys(now + Duration::from_secs(61)).is_none(),
+        "they are too old"
+    );
+}
+
+#[test]
+fn keys_are_fetched_again_when_a_token_names_one_that_is_not_there_and_not_for_each() {
+    let (server, old, new) = (
+        Server::start(),
+        Signer::new(Algorithm::EdDsa),
+        Signer::new(Algorithm::EdDsa),
+    );
+    server.says_keys(&[(&old, "old")]);
+    let remote = Arc::new(RemoteKeys::alone(server.config()));
+    let jwt = by(&remote);
+    remote.begin();
+    remote.begin();
+    server.asked.recv().unwrap();
+    let until = |token: &str, expected: Result<u64, Refusal>| loop {
+        match check(&jwt, token).map(|(_, issuer)| issuer) {
+            Err(Refusal::AuthenticationDown) => thread::yield_now(),
+            other => return assert_eq!(other, expected),
+        }
+    };
+    until(&token_of(&old, "old"), Ok(9));
+    // A signature that is wrong is nothing that other keys would mend.
+    until(&token_of(&new, "old"), Err(Refusal::TokenSignature));
+    // The keys rotate.
+    server.says_keys(&[(&old, "old"), (&new, "new")]);
+    until(&token_of(&new, "new"), Ok(9));
+    server.asked.recv().unwrap();
+    // Somebody tries names: that does not make the broker ask for each.
+    for _ in 0..100 {
+        until(&token_of(&new, "newer"), Err(Refusal::TokenKey));
+    }
+    assert!(server.asked.try_recv().is_err());
+    // And a key that is gone proves nothing any more.
+    server.says_keys(&[(&new, "new")]);
+    assert_eq!(remote.fetch().unwrap(), 1);
+    assert_eq!(
+        check(&jwt, &token_of(&old, "old")).unwrap_err(),
+        Refusal::TokenKey
+    );
+    until(&token_of(&new, "new"), Ok(9));
+}
+
+#[test]
+fn a_reload_goes_on_with_the_keys_of_the_same_address() {
+    let server = Server::start();
+    let config = server.config();
+    let first = RemoteKeys::of(&config).unwrap();
+    assert!(Arc::ptr_eq(&first, &RemoteKeys::of(&config).unwrap()));
+    let mut other = config.clone();
+    other.timeout = Duration::from_secs(1);
+    assert!(!Arc::ptr_eq(&first, &RemoteKeys::of(&other).unwrap()));
+}
+
+/// The answer goes on for ever.
+const UNFINISHED: &str = "...";
