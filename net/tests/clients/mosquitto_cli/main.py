@@ -27,9 +27,10 @@ class Place:
     """Where one run of a scenario happens: the broker, the version, and client ids and topics of its own."""
 
     def __init__(self, host, port, version, tag):
-        self.version, self.tag = version, tag
+        self.version, self.tag, self.address = version, tag, (host, port)
+        self.common_version = "mqttv5" if version == "5.0" else "mqttv311"
         self._ready_topics = []
-        self._common = [*way(host, port), "-V", "mqttv5" if version == "5.0" else "mqttv311"]
+        self._common = [*way(host, port), "-V", self.common_version]
         self._programs = []
 
     def topic(self, rest):
@@ -86,6 +87,8 @@ def way(host, port):
         options += ["--cafile", os.environ["MQTT_CA"], "--tls-alpn", "mqtt"]
     if "MQTT_CERT" in os.environ:
         options += ["--cert", os.environ["MQTT_CERT"], "--key", os.environ["MQTT_KEY"]]
+    if "MQTT_USER" in os.environ:
+        options += ["-u", os.environ["MQTT_USER"], "-P", os.environ["MQTT_PASSWORD"]]
     return options
 
 
@@ -299,6 +302,23 @@ def sys_topics(place):
     check(line.endswith(" seconds"), f"a client wrote {line}")
 
 
+def rights(place):
+    """Where users log in: a wrong password, and topics that the rules close."""
+    host = [*way(*place.address), "-V", place.common_version]
+    for user, password in [(os.environ["MQTT_USER"], "wrong"), ("nobody", os.environ["MQTT_PASSWORD"])]:
+        command = ["mosquitto_pub", *host, "-u", user, "-P", password, "-t", place.topic("t"), "-m", "x"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
+        check(done.returncode != 0, f"{user} was let in")
+    denied = place.start("forbidden/closed", options=["-q", "1"], name="denied")
+    line = denied.line("a word about the refusal")
+    check("denied" in line, f"a closed topic was granted: {line}")
+    subscriber = place.subscribe(place.topic("t"), "+/closed", options=["-q", "1"], form="%t %p")
+    place.publish("forbidden/closed", ["closed"], "-q", "0")
+    place.publish(place.topic("t"), [MARKER], "-q", "1")
+    lines = subscriber.lines_until_marker()
+    check(not [line for line in lines if line.startswith("forbidden/")], "a message came that the rules close")
+
+
 BOTH = {
     "qos0": lambda place: in_order(place, 0),
     "qos1": lambda place: in_order(place, 1),
@@ -311,7 +331,7 @@ BOTH = {
     "takeover": takeover,
     "large": large,
     "sys_topics": sys_topics,
-}
+} | ({"rights": rights} if "MQTT_USER" in os.environ else {})
 ONLY_V5 = {
     "message_properties": message_properties,
     "request_response": request_response,

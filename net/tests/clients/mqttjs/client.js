@@ -53,10 +53,11 @@ class Place {
 
 /** The options of the listener that scripts/test-clients describes in the environment. */
 function way() {
-  const { MQTT_SCHEME: protocol = 'mqtt', MQTT_CA, MQTT_CERT, MQTT_KEY } = process.env
+  const { MQTT_SCHEME: protocol = 'mqtt', MQTT_CA, MQTT_CERT, MQTT_KEY, MQTT_USER, MQTT_PASSWORD } = process.env
   const files = { ca: MQTT_CA, cert: MQTT_CERT, key: MQTT_KEY }
   const read = Object.entries(files).filter(([, path]) => path).map(([name, path]) => [name, fs.readFileSync(path)])
-  return { protocol, ...Object.fromEntries(read) }
+  const user = MQTT_USER ? { username: MQTT_USER, password: MQTT_PASSWORD } : {}
+  return { protocol, ...user, ...Object.fromEntries(read) }
 }
 
 class Client {

@@ -274,8 +274,26 @@ async function retainOptions(place) {
   await publisher.publish(topic, '', { qos: 1, retain: true })
 }
 
+/** Where users log in: a wrong password, and topics that the rules close. */
+async function rights(place) {
+  const { MQTT_USER: username, MQTT_PASSWORD: password } = process.env
+  for (const wrong of [{ username, password: 'wrong' }, { username: 'nobody', password }]) {
+    const refused = await place.client('stranger', wrong).then(() => null, (error) => error)
+    check(refused?.message.includes('refused'), `${wrong.username} was let in: ${refused?.message}`)
+  }
+  const [client, other] = [await place.client('a'), await place.client('b')]
+  const denied = await client.subscribe('forbidden/closed').then((granted) => granted[0].qos, () => 128)
+  check(denied >= 128, `a closed topic was granted: ${denied}`)
+  await client.subscribe([place.topic('t'), '+/closed'])
+  await other.publish('forbidden/closed', 'closed', { qos: 0 })
+  await other.publish(place.topic('t'), MARKER)
+  const messages = await client.receiveUntil(MARKER)
+  check(!messages.some((message) => message.topic.startsWith('forbidden/')), 'a message came that the rules close')
+}
+
 module.exports = {
   common: {
+    ...(process.env.MQTT_USER ? { rights } : {}),
     keepalive, connect, qos0: inOrder(0), qos1: inOrder(1), qos2: inOrder(2), wildcards, retained, shared, will,
     session, takeover, large,
   },

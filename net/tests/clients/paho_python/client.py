@@ -67,7 +67,8 @@ class Place:
 class Client:
     """A connection that is open (CONNACK 0 arrived) once constructed."""
 
-    def __init__(self, place, client_id, clean=True, will=None, keepalive=60, expiry=None, connect=None, token=None):
+    def __init__(self, place, client_id, clean=True, will=None, keepalive=60, expiry=None, connect=None, token=None,
+                 user=None):
         self.place = place
         self.messages = []
         self.connack = None  # (flags, reason code, properties)
@@ -85,6 +86,9 @@ class Client:
         )
         if SCHEME in ("mqtts", "wss"):
             self._paho.tls_set(os.environ["MQTT_CA"], os.environ.get("MQTT_CERT"), os.environ.get("MQTT_KEY"))
+        user = user or (os.environ.get("MQTT_USER"), os.environ.get("MQTT_PASSWORD"))
+        if user[0]:
+            self._paho.username_pw_set(*user)
         self._install_callbacks()
         if will:
             self._paho.will_set(**will)

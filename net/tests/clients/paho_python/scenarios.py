@@ -1,5 +1,7 @@
 """Scenarios that both protocol versions share."""
 
+import os
+
 from client import check, check_equal, wait_past
 
 MESSAGES = 120
@@ -199,6 +201,24 @@ def fan_out(place):
         check_equal([m.payload for m in subscriber.receive_until(MARKER)], expected, "payloads")
 
 
+def rights(place):
+    """Where users log in: a wrong password, and topics that the rules close."""
+    for user in [(os.environ["MQTT_USER"], "wrong"), ("nobody", os.environ["MQTT_PASSWORD"])]:
+        try:
+            place.client("stranger", user=user)
+        except AssertionError as error:
+            check("refused" in str(error), f"refused otherwise: {error}")
+        else:
+            raise AssertionError(f"{user} was let in")
+    client, other = place.client("a"), place.client("b")
+    codes = client.subscribe(("forbidden/closed", 1), (place.topic("t"), 1), ("+/closed", 0))
+    check_equal([code.is_failure for code in codes], [True, False, False], "granted subscriptions")
+    other.publish("forbidden/closed", b"closed", 1)
+    other.publish_settled(place.topic("t"), MARKER)
+    messages = client.receive_until(MARKER)
+    check(not [m for m in messages if m.topic.startswith("forbidden/")], "a message came that the rules close")
+
+
 ALL = {
     "connect": connect,
     "keepalive": keepalive,
@@ -215,4 +235,4 @@ ALL = {
     "takeover": takeover,
     "large": large,
     "fan_out": fan_out,
-}
+} | ({"rights": rights} if "MQTT_USER" in os.environ else {})

@@ -50,6 +50,8 @@ pub struct Options {
     pub session_expiry_s: Option<u32>,
     /// MQTT 5.0.
     pub topic_alias_max: Option<u16>,
+    /// Name and password in place of those of the environment.
+    pub user: Option<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -102,6 +104,14 @@ enum Seen {
     Settled,
     Message(Message),
     Closed(String),
+}
+
+/// User name and password, where `scripts/test-clients` says that users log in.
+pub fn user() -> Option<(String, String)> {
+    Some((
+        std::env::var("MQTT_USER").ok()?,
+        std::env::var("MQTT_PASSWORD").ok()?,
+    ))
 }
 
 /// The listener that `scripts/test-clients` describes in the environment.
@@ -184,6 +194,9 @@ impl Place {
             .set_clean_session(!options.keep_session)
             .set_max_packet_size(PACKET_SIZE_MAX, PACKET_SIZE_MAX)
             .set_inflight(INFLIGHT_MAX);
+        if let Some((name, password)) = options.user.or_else(user) {
+            result.set_credentials(name, password);
+        }
         if let Some(interval) = options.keep_alive {
             result.set_keep_alive(interval);
         }
@@ -210,6 +223,9 @@ impl Place {
             .set_session_expiry_interval(expiry_s)
             .set_topic_alias_max(options.topic_alias_max)
             .set_outgoing_inflight_upper_limit(INFLIGHT_MAX);
+        if let Some((name, password)) = options.user.or_else(user) {
+            result.set_credentials(name, password);
+        }
         if let Some(interval) = options.keep_alive {
             // The library refuses less than 5 s here.
             result.set_keep_alive(interval.max(Duration::from_secs(5)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::{
     Fault, Filter, MARKER, Options, Place, PublishProperties, RetainForwardRule, Version, Will,
-    check, check_equal, qos5,
+    check, check_equal, qos5, user,
 };
 
 /// One scenario and the versions it speaks.
@@ -15,13 +15,15 @@ pub struct Scenario {
     pub name: &'static str,
     pub body: fn(Place) -> Running,
     only_v5: bool,
+    only_users: bool,
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
 impl Scenario {
     pub fn speaks(&self, version: Version) -> bool {
-        version == Version::V5 || !self.only_v5
+        let knows_users = !self.only_users || user().is_some();
+        knows_users && (version == Version::V5 || !self.only_v5)
     }
 }
 
@@ -31,6 +33,15 @@ macro_rules! scenario {
             name: $name,
             body: |place| Box::pin($body(place)),
             only_v5: false,
+            only_users: false,
+        }
+    };
+    ($name:expr, $body:expr, users) => {
+        Scenario {
+            name: $name,
+            body: |place| Box::pin($body(place)),
+            only_v5: false,
+            only_users: true,
         }
     };
     ($name:expr, $body:expr, v5) => {
@@ -38,6 +49,7 @@ macro_rules! scenario {
             name: $name,
             body: |place| Box::pin($body(place)),
             only_v5: true,
+            only_users: false,
         }
     };
 }
@@ -55,6 +67,7 @@ pub const ALL: &[Scenario] = &[
     scenario!("takeover", takeover),
     scenario!("keepalive", keepalive),
     scenario!("large", large),
+    scenario!("rights", rights, users),
     scenario!("message_properties", message_properties, v5),
     scenario!("request_response", request_response, v5),
     scenario!("message_expiry", message_expiry, v5),
@@ -96,6 +109,33 @@ async fn in_order(place: Place, level: u8) -> Result<(), Fault> {
             .iter()
             .all(|message| message.qos == level && !message.retain),
         || "another QoS or retain".into(),
+    )
+}
+
+/// Where users log in: a wrong password, and topics that the rules close.
+async fn rights(place: Place) -> Result<(), Fault> {
+    let (name, password) = user().expect("only where users log in");
+    for wrong in [(name, "wrong".to_owned()), ("nobody".to_owned(), password)] {
+        let options = Options {
+            user: Some(wrong),
+            ..Options::default()
+        };
+        let stranger = place.client_with("stranger", options).await;
+        check(stranger.is_err(), || "a stranger was let in".into())?;
+    }
+    let (mut client, mut other) = (place.client("a").await?, place.client("b").await?);
+    let denied = client.subscribe("forbidden/closed", 1).await?;
+    check(!denied.contains("Success"), || {
+        format!("a closed topic was granted: {denied}")
+    })?;
+    client.subscribe(&place.topic("t"), 1).await?;
+    client.subscribe("+/closed", 1).await?;
+    other.send("forbidden/closed", b"closed", 0, false).await?;
+    other.publish(&place.topic("t"), MARKER, 1).await?;
+    let messages = client.receive_until_marker().await?;
+    check(
+        messages.iter().all(|m| !m.topic.starts_with("forbidden/")),
+        || "a message came that the rules close".into(),
     )
 }
 
