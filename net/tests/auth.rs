@@ -9,9 +9,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac as _};
 use rustix::process::{Pid, Signal, kill_process};
+use sha2::Sha256;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
 
@@ -129,7 +133,13 @@ impl Broker {
             put(&mut body, user);
             put(&mut body, password);
         }
-        let mut packet = vec![0x10, u8::try_from(body.len()).unwrap()];
+        let mut packet = vec![0x10];
+        let mut size = body.len();
+        while size > 127 {
+            packet.push((size % 128) as u8 | 0x80);
+            size /= 128;
+        }
+        packet.push(size as u8);
         packet.extend(body);
         socket.write_all(&packet).unwrap();
         let mut connack = [0; 4];
@@ -308,6 +318,67 @@ fn reloads_that_fail_are_counted() {
         message.resize(usize::from(head[1]), 0);
         reader.read_exact(&mut message).unwrap();
     }
+}
+
+/// A token of alice's, signed with HS256.
+fn token(secret: &str, ends_at: u64) -> String {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let rules = r#"{"subscribe":["a/#"],"deny":["a/no"]}"#;
+    let claims = format!(r#"{{"sub":"alice","exp":{ends_at},"acl":{rules}}}"#);
+    let signed = format!(
+        "{}.{}",
+        encode(br#"{"alg":"HS256"}"#),
+        encode(claims.as_bytes())
+    );
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", encode(&mac.finalize().into_bytes()))
+}
+
+/// Threats 78 and 80.
+#[test]
+fn tokens_let_in_as_long_as_they_and_their_key_are_good() {
+    let (one, other) = (
+        "one secret of at least 32 bytes..",
+        "another secret, not shorter either",
+    );
+    let folder = Folder::new();
+    folder.write("key", one);
+    let config = "[jwt]\nkeys = [\"HS256:key\"]\nleeway = 0\n";
+    let config = folder.write("ringmq.toml", config);
+    let mut broker = Broker::start(&["--config", &config]);
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = time.as_secs();
+    let (good, of_other) = (token(one, now + 3600), token(other, now + 3600));
+    for (credentials, expected) in [
+        (Some(("", &*good)), 0),
+        (Some(("alice", &*good)), 0),
+        (Some(("bob", &*good)), 5),
+        (Some(("", &*of_other)), 5),
+        (Some(("", &*token(one, now - 1))), 5),
+        (Some(("", "secret")), 4),
+        (None, 5),
+    ] {
+        assert_eq!(broker.code(credentials), expected, "{credentials:?}");
+    }
+    let (mut alice, _) = broker.connect("alice", Some(("", &good)));
+    for (filter, expected) in [("a/b", 0), ("a/no", 0x80), ("b", 0x80), ("#", 0)] {
+        assert_eq!(subscribe(&mut alice, filter), expected, "{filter}");
+    }
+    // It ends with its token.
+    let (mut brief, code) = broker.connect("brief", Some(("", &token(one, now + 5))));
+    assert_eq!((code, brief.read(&mut [0; 1]).unwrap_or(0)), (0, 0));
+    // A key that is none is not taken on, and one that is ends what the former one proved.
+    folder.write("key", "short");
+    broker.hang_up();
+    broker.wait_for("everything stays as it was");
+    assert_eq!(broker.code(Some(("", &good))), 0);
+    folder.write("key", other);
+    broker.hang_up();
+    broker.wait_for("reloaded");
+    assert_eq!(alice.read(&mut [0; 1]).unwrap_or(0), 0);
+    assert_eq!(broker.code(Some(("", &good))), 5);
+    assert_eq!(broker.code(Some(("", &of_other))), 0);
 }
 
 /// Threats 77 and 83.

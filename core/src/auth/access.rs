@@ -197,12 +197,11 @@ pub enum Verdict {
 }
 
 impl fmt::Debug for AuthRequest {
-    // Passwords belong in no log.
+    // Passwords belong in no log, nor do user names, which may be tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthRequest")
             .field("conn", &self.conn)
             .field("client_id", &self.client_id)
-            .field("user_name", &self.user_name)
             .finish_non_exhaustive()
     }
 }
