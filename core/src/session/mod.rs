@@ -18,7 +18,7 @@ pub use queue::{Delivery, Grounds, Queue};
 pub use receipts::Receipts;
 pub use table::Sessions;
 pub use will::Will;
-pub use window::{AckError, Resend, Window};
+pub use window::{AckError, Resend, Window, WindowRooms};
 
 use crate::auth::{Identity, METHOD, ScramStep};
 use crate::codec::{Framer, Version};
@@ -215,6 +215,11 @@ impl Pauses {
 }
 
 impl Session {
+    /// Something waits until the client can take it.
+    pub fn is_owed(&self) -> bool {
+        !self.queue.is_empty() || self.window.has_resends() || !self.gathers.is_empty()
+    }
+
     /// Messages are kept for a next connection.
     pub fn outlives_connection(&self) -> bool {
         self.expiry != Expiry::WithConnection

@@ -12,10 +12,12 @@
 //!   Receive Maximum [MQTT-3.3.4-9].
 //! - the first entry is not settled.
 //! - `bytes` is the sum of the sizes of the messages in `entries`.
+//! - an empty window holds no memory (`WindowRooms`).
 //!
 //! Not here: what to send next (`queue.rs`), bytes (`egress.rs`), durability (`store`).
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::queue::Delivery;
 use crate::codec::QoS;
@@ -245,13 +247,13 @@ impl Window {
     }
 
     fn id_at(&self, index: usize) -> PacketId {
-        let sequence = (usize::from(self.first) + index) % ID_COUNT;
+        let sequence = wrapped(usize::from(self.first) + index);
         PacketId::new(sequence as u16 + 1).expect("one more than a sequence number is not zero")
     }
 
     fn find(&self, id: PacketId) -> Result<usize, AckError> {
         let sequence = usize::from(id.get()) - 1;
-        let index = (sequence + ID_COUNT - usize::from(self.first)) % ID_COUNT;
+        let index = wrapped(sequence + ID_COUNT - usize::from(self.first));
         match self.entries.get(index) {
             Some(entry) if entry.state != State::Settled => Ok(index),
             Some(_) | None => Err(AckError::NotFound),
@@ -275,12 +277,55 @@ impl Window {
             .is_some_and(|e| e.state == State::Settled)
         {
             self.entries.pop_front();
-            self.first = ((usize::from(self.first) + 1) % ID_COUNT) as u16;
+            self.first = wrapped(usize::from(self.first) + 1) as u16;
             self.cursor = self.cursor.saturating_sub(1);
         }
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_MAX {
-            self.entries = VecDeque::new();
+    }
+}
+
+/// Memory for entries that no window uses: a window takes some with its first message and gives it back
+/// with its last, so that an idle one holds none, and a busy one does not grow anew each time.
+#[derive(Default)]
+pub struct WindowRooms {
+    free: Vec<VecDeque<Entry>>,
+}
+
+impl fmt::Debug for WindowRooms {
+    /// What is free is no part of the state: tests compare whole shards by their text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowRooms").finish_non_exhaustive()
+    }
+}
+
+impl WindowRooms {
+    /// Before a message is entered.
+    pub fn lend(&mut self, window: &mut Window) {
+        if window.entries.capacity() == 0
+            && let Some(room) = self.free.pop()
+        {
+            window.entries = room;
         }
+    }
+
+    /// After something was settled.
+    pub fn take_back(&mut self, window: &mut Window) {
+        if !window.entries.is_empty() {
+            return;
+        }
+        let room = std::mem::take(&mut window.entries);
+        let is_kept = (1..=KEPT_CAPACITY_MAX).contains(&room.capacity());
+        if is_kept && self.free.len() < KEPT_COUNT_MAX {
+            self.free.push(room);
+        }
+    }
+}
+
+/// A sum of two sequence numbers, modulo `ID_COUNT`; for every message and acknowledgement, so without a
+/// division.
+fn wrapped(sum: usize) -> usize {
+    match sum < ID_COUNT {
+        true => sum,
+        false => sum - ID_COUNT,
     }
 }
 
@@ -290,8 +335,10 @@ fn size_of_kept(delivery: &Option<Delivery>) -> u64 {
         .map_or(0, |delivery| delivery.message.size() as u64)
 }
 
-/// An empty window keeps room for this many entries: 40 bytes each.
-const KEPT_CAPACITY_MAX: usize = 32;
+/// Room for more entries than this, of 32 bytes each, goes back to the allocator.
+const KEPT_CAPACITY_MAX: usize = 256;
+/// Rooms that are kept at most: 8 MiB in all, if every one is as large as it may be.
+const KEPT_COUNT_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -403,6 +450,30 @@ mod tests {
         window.on_pubcomp(c).unwrap();
         assert!(matches!(window.next_resend(1), Some(Resend::Publish(id, _)) if id == d));
         assert!(!window.has_resends());
+    }
+
+    #[test]
+    fn an_empty_window_holds_no_memory_and_the_next_one_gets_it() {
+        assert_eq!(size_of::<Entry>(), 32);
+        let (mut rooms, mut one, mut two) =
+            (WindowRooms::default(), Window::default(), Window::default());
+        let mut ids = Vec::new();
+        for _ in 0..100 {
+            rooms.lend(&mut one);
+            ids.push(one.push(QoS::AtLeastOnce, None));
+        }
+        let capacity = one.entries.capacity();
+        for id in ids {
+            assert!(one.entries.capacity() == capacity, "it is in use");
+            one.on_puback(id).unwrap();
+            rooms.take_back(&mut one);
+        }
+        assert_eq!(one.entries.capacity(), 0);
+        rooms.lend(&mut two);
+        assert_eq!(two.entries.capacity(), capacity);
+        rooms.take_back(&mut two);
+        rooms.take_back(&mut two);
+        assert_eq!(rooms.free.len(), 1, "nothing is given back twice");
     }
 
     // THREATS 53: the quota starts afresh with each connection.

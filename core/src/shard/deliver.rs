@@ -32,6 +32,7 @@ use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
 use crate::session::{
     AliasUse, Delivery, Grounds, Link, OutboundAliases, Resend, Session, Sessions, Window,
+    WindowRooms,
 };
 use crate::time::Instant;
 use crate::topic::Route;
@@ -47,6 +48,7 @@ pub struct Dispatch {
     pub records: Records,
     pub shares: Shares,
     pub held: Held,
+    window_rooms: WindowRooms,
     /// Who may connect, and what they may do.
     pub access: Arc<Access>,
     /// Counts the times that `access` was replaced.
@@ -178,6 +180,7 @@ impl Dispatch {
             records: Records::default(),
             shares,
             held: Held::default(),
+            window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),
             alias_hasher: FixedState::with_seed(seed),
         }
@@ -352,6 +355,7 @@ impl Dispatch {
         let before = window.bytes();
         let result = change(window);
         self.held.inflight_bytes -= before - window.bytes();
+        self.window_rooms.take_back(window);
         result
     }
 
@@ -403,6 +407,7 @@ impl Dispatch {
             if is_kept {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
+            self.window_rooms.lend(window);
             window.push(terms.qos, kept)
         });
         self.metrics.sent(terms.qos, parts.payload.len());
@@ -448,6 +453,7 @@ impl Dispatch {
             if is_kept {
                 self.held.inflight_bytes += delivery.message.size() as u64;
             }
+            self.window_rooms.lend(&mut session.window);
             id = Some(
                 session
                     .window
@@ -469,8 +475,17 @@ impl Dispatch {
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
     /// connection left open, then the queue, then retained messages.
     pub fn pump(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
-        self.pump_out(now, to, out);
-        self.note_standing(to);
+        let Some(session) = self.sessions.get(to) else {
+            return;
+        };
+        // Asked with every acknowledgement; mostly there is neither.
+        let is_member = session.memberships.is_some();
+        if session.is_owed() {
+            self.pump_out(now, to, out);
+        }
+        if is_member {
+            self.note_standing(to);
+        }
     }
 
     fn pump_out(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {

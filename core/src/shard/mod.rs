@@ -351,13 +351,7 @@ impl Shard {
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
                     link.resume(Pause::Unsent, out);
                 }
-                let owes = !session.queue.is_empty()
-                    || session.window.has_resends()
-                    || !session.gathers.is_empty();
-                match owes {
-                    true => self.dispatch.pump(now, id, out),
-                    false => self.dispatch.note_standing(id),
-                }
+                self.dispatch.pump(now, id, out);
             }
             Some(Connection::Authenticating(waiting)) => {
                 waiting.egress.sent(size, &mut self.dispatch.pool.unsent);
