@@ -1,0 +1,46 @@
+"""A curve over a growing size, as SVG: both axes logarithmic, so that a constant factor is a constant distance."""
+
+import math
+from html import escape
+
+WIDTH, HEIGHT = 720, 360
+LEFT, RIGHT, TOP, BOTTOM = 72, 24, 48, 48
+INK, SOFT, GRID, LINE = "#1b1f24", "#57606a", "#d0d7de", "#0969da"
+
+
+def svg(title, axis, points, text):
+    """`points`: pairs of positive numbers, ascending; `text` writes a value of y."""
+    x_low, x_high = bounds([x for x, _ in points])
+    y_low, y_high = bounds([y for _, y in points])
+
+    def at(x, y):
+        across = (math.log10(x) - x_low) / (x_high - x_low)
+        up = (math.log10(y) - y_low) / (y_high - y_low)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>', label(LEFT, 26, title, INK, size=15)]
+    for power in range(math.ceil(y_low), math.floor(y_high) + 1):
+        _, y = at(10**x_low, 10**power)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
+        parts.append(label(LEFT - 8, y + 4, text(10**power), SOFT, "end"))
+    places = [(*at(x, y), x, y) for x, y in points]
+    parts.append(f'<polyline fill="none" stroke="{LINE}" stroke-width="2" points="'
+                 + " ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in places) + '"/>')
+    for px, py, x, y in places:
+        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{LINE}"/>')
+        parts.append(label(px, py - 10, text(y), INK, "middle"))
+        parts.append(label(px, HEIGHT - BOTTOM + 18, f"{x:,}", SOFT, "middle"))
+    parts.append(label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, axis, SOFT, "middle"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def bounds(values):
+    """A little more than the values take, and a factor of ten at least."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.1, (1 - (high - low)) / 2)
+    return low - room, high + room
+
+
+def label(x, y, text, color, anchor="start", size=12):
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}" text-anchor="{anchor}" font-size="{size}">{escape(text)}</text>'
