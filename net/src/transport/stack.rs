@@ -142,7 +142,7 @@ impl Stack {
     }
 
     /// The layers of a connection that was accepted; `None`: bytes are those of MQTT.
-    pub(crate) fn transport(self: &Arc<Stack>) -> Option<Box<Transport>> {
+    pub fn transport(self: &Arc<Stack>) -> Option<Box<Transport>> {
         let has_layers = self.proxy.is_some() || self.tls.is_some() || self.websocket.is_some();
         has_layers.then(|| Box::new(Transport::new(self)))
     }
