@@ -79,8 +79,9 @@ class Mosquitto(Peer):
             allow_anonymous true
             # Changing the user, as it does for root, would let it outlive this script if that is killed.
             user {getpass.getuser()}
-            # 0: no bound. The defaults are 20 in flight and 1,000 waiting, above which it drops.
-            max_inflight_messages 0
+            # The defaults are 20 in flight and 1,000 waiting, above which it drops. With 0, no bound, it uses
+            # identifiers again that are in use when one client has more than 65,535 in flight.
+            max_inflight_messages 65535
             max_queued_messages 0
             set_tcp_nodelay true
             persistence false

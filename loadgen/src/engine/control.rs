@@ -143,6 +143,7 @@ impl<'a> Control<'a> {
 
     /// Everybody connects; then the publishing begins.
     fn in_connect(&mut self, now: u64) {
+        self.connected = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
         if self.is_interrupted() {
             self.ended = Ended::Interrupted;
             return self.finish(now);
@@ -153,7 +154,6 @@ impl<'a> Control<'a> {
         if settling > 0 {
             return;
         }
-        self.connected = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
         if let Some(broker) = &mut self.broker {
             let pids = &self.options.pids;
             broker.connected = (CpuTime::of(pids), Memory::of(pids));

@@ -50,22 +50,7 @@ pub(super) fn of(scenario: &Scenario) -> Table {
         columns: Vec::new(),
         rows: scenario.subjects.iter().map(row).collect(),
     };
-    for number in &NUMBERS {
-        let spreads = scenario
-            .subjects
-            .iter()
-            .map(|subject| subject.spread(number.of));
-        let spreads: Vec<Option<Spread>> = spreads.collect();
-        if spreads.iter().all(Option::is_none) {
-            continue;
-        }
-        let best = best(number.better, &scenario.subjects, &spreads);
-        table.columns.push(number.head());
-        for (row, spread) in table.rows.iter_mut().zip(spreads) {
-            row.cells
-                .push(spread.map(|spread| number.cell(spread, best)));
-        }
-    }
+    // What was lost comes first: the rest is worth nothing without it.
     for fault in &FAULTS {
         let counts = scenario
             .subjects
@@ -90,6 +75,22 @@ pub(super) fn of(scenario: &Scenario) -> Table {
                     Verdict::Plain
                 },
             }));
+        }
+    }
+    for number in &NUMBERS {
+        let spreads = scenario
+            .subjects
+            .iter()
+            .map(|subject| subject.spread(number.of));
+        let spreads: Vec<Option<Spread>> = spreads.collect();
+        if spreads.iter().all(Option::is_none) {
+            continue;
+        }
+        let best = best(number.better, &scenario.subjects, &spreads);
+        table.columns.push(number.head());
+        for (row, spread) in table.rows.iter_mut().zip(spreads) {
+            row.cells
+                .push(spread.map(|spread| number.cell(spread, best)));
         }
     }
     table
