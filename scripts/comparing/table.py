@@ -132,8 +132,8 @@ def row(name, of, show, best, cells, brokers, absent, notes):
 def doubts(cell, notes):
     marks = []
     if not cell.is_valid:
-        reasons = {reason["text"] for one in cell.rounds for reason in one["validity"]["reasons"]}
-        marks.append(notes.mark("not valid: " + "; ".join(sorted(reasons))[:300]))
+        checks = {reason["check"] for one in cell.rounds for reason in one["validity"]["reasons"]}
+        marks.append(notes.mark(f"not valid ({', '.join(sorted(checks))}): the load generator was held up or at its limit"))
     if cell.lost():
         marks.append(notes.mark(f"lost {cell.lost():,} messages"))
     if cell.out_of_order():
