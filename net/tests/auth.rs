@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use sha2::Sha256;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
@@ -379,6 +379,38 @@ fn tokens_let_in_as_long_as_they_and_their_key_are_good() {
     assert_eq!(alice.read(&mut [0; 1]).unwrap_or(0), 0);
     assert_eq!(broker.code(Some(("", &good))), 5);
     assert_eq!(broker.code(Some(("", &of_other))), 0);
+}
+
+/// Threat 91: no file can be opened while a reload runs.
+#[test]
+fn a_reload_without_descriptors_changes_nothing() {
+    let folder = Folder::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let acl = folder.write("acl", "pattern readwrite a\n");
+    let mut broker = Broker::start(&["--password-file", &users, "--acl-file", &acl]);
+    let (mut alice, code) = broker.connect("c", Some(("alice", "secret")));
+    assert_eq!(code, 0);
+    folder.write("acl", "pattern readwrite b\n");
+    let pid = Some(Pid::from_child(&broker.process));
+    let none = Rlimit {
+        current: Some(0),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let before = prlimit(pid, Resource::Nofile, none).unwrap();
+    broker.hang_up();
+    let line = broker.wait_for("cannot be read");
+    assert!(line.contains("fix:"), "{line}");
+    broker.wait_for("everything stays as it was");
+    assert_eq!(
+        (subscribe(&mut alice, "a"), subscribe(&mut alice, "b")),
+        (0, 0x80)
+    );
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    broker.hang_up();
+    broker.wait_for("reloaded");
+    // The shards take it on with their next turn.
+    while subscribe(&mut alice, "b") != 0 {}
+    assert_eq!(broker.code(Some(("alice", "secret"))), 0);
 }
 
 /// Threats 77 and 83.
