@@ -119,19 +119,19 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         let log = histogram_log(&name, &options.target, &outcome);
         write(path, &log).map_err(Failure::Run)?;
     }
-    present(&result, options.json.as_deref(), options.quiet).map_err(Failure::Run)?;
-    Ok(exit_code(&result, options.strict))
-}
-
-/// Writes the result, and shows it.
-fn present(result: &ResultFile, json: Option<&Path>, quiet: bool) -> Result<(), String> {
-    if let Some(path) = json {
-        write(path, result.to_json().as_bytes())?;
+    if let Some(path) = &options.json {
+        write(path, result.to_json().as_bytes()).map_err(Failure::Run)?;
     }
-    if !quiet {
-        say(&summary::summary(result));
+    let code = exit_code(&result, options.strict);
+    match options.quiet {
+        false => {
+            say(&summary::summary(&result));
+        }
+        // Whoever asked for silence still has to learn why a run failed.
+        true if code != 0 => complain(&summary::verdict(&result).trim_end()),
+        true => {}
     }
-    Ok(())
+    Ok(code)
 }
 
 fn exit_code(result: &ResultFile, strict: bool) -> u8 {

@@ -15,6 +15,12 @@ pub fn summary(result: &ResultFile) -> String {
     put_broker(&mut text, result);
     put_sys(&mut text, result);
     put_generator(&mut text, result);
+    text + &verdict(result)
+}
+
+/// What went wrong, or should be known before the numbers are used; empty if nothing.
+pub fn verdict(result: &ResultFile) -> String {
+    let mut text = String::new();
     for trouble in &result.troubles {
         let _ = writeln!(
             text,

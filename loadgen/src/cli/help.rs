@@ -124,7 +124,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Exit with 3 if the run is invalid, or a delivery was lost, duplicated, out of order, corrupt or misrouted",
     ),
-    flag("quiet", "", "Show neither progress nor the summary"),
+    flag(
+        "quiet",
+        "",
+        "Show neither progress nor the summary, only why a run failed",
+    ),
     flag(
         "print",
         "",

@@ -200,15 +200,21 @@ impl Claim {
     }
 }
 
-/// A NumericDate in whole seconds. What is not one makes the token none, rather than one without a date
-/// (threat 81).
+/// A NumericDate: seconds, perhaps with a fraction (RFC 7519, 2). What is not one makes the token none, rather than
+/// one without a date (threat 81).
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Fault> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(value) => match value.as_u64().filter(|&seconds| seconds <= SECONDS_MAX) {
-            Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
-            None => Err(Fault::DATE),
-        },
+    let Some(value) = claims.get(name) else {
+        return Ok(None);
+    };
+    let date = match value.as_u64() {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => value
+            .as_f64()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+    };
+    match date.filter(|&date| date <= DATE_MAX) {
+        Some(date) => Ok(Some(date)),
+        None => Err(Fault::DATE),
     }
 }
 
@@ -218,4 +224,4 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The last second of the year 9999.
-const SECONDS_MAX: u64 = 253_402_300_799;
+const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);

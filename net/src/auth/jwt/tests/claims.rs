@@ -41,8 +41,11 @@ fn dates_are_what_they_have_to_be() {
         ("exp", json!((NOW + 60).to_string()), claims),
         ("exp", json!(null), claims),
         ("exp", json!(-1), claims),
-        ("exp", json!(NOW as f64 + 60.5), claims),
-        ("exp", json!(NOW as f64 + 60.0), claims),
+        ("exp", json!(NOW as f64 + 60.5), Ok(())),
+        ("exp", json!(NOW as f64 - 29.5), Ok(())),
+        ("exp", json!(NOW as f64 - 30.5), expired),
+        ("exp", json!(-0.5), claims),
+        ("exp", json!(1e300), claims),
         ("exp", json!(u64::MAX), claims),
         ("exp", json!(253_402_300_799_u64), Ok(())),
         ("exp", json!([NOW + 60]), claims),
@@ -57,7 +60,8 @@ fn dates_are_what_they_have_to_be() {
         ("iat", json!(NOW - 1_000_000), Ok(())),
         ("iat", json!(NOW + 31), claims),
         ("iat", json!("now"), claims),
-        ("iat", json!(1.5), claims),
+        ("iat", json!(1.5), Ok(())),
+        ("iat", json!(NOW as f64 + 30.5), claims),
     ]);
 }
 
