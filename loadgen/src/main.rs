@@ -119,17 +119,31 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         let log = histogram_log(&name, &options.target, &outcome);
         write(path, &log).map_err(Failure::Run)?;
     }
-    if let Some(path) = &options.json {
-        write(path, result.to_json().as_bytes()).map_err(Failure::Run)?;
+    conclude(
+        &result,
+        options.json.as_deref(),
+        options.quiet,
+        options.strict,
+    )
+    .map_err(Failure::Run)
+}
+
+/// Writes the result, shows it, and gives the exit code.
+fn conclude(
+    result: &ResultFile,
+    json: Option<&Path>,
+    quiet: bool,
+    strict: bool,
+) -> Result<u8, String> {
+    if let Some(path) = json {
+        write(path, result.to_json().as_bytes())?;
     }
-    let code = exit_code(&result, options.strict);
-    match options.quiet {
-        false => {
-            say(&summary::summary(&result));
-        }
+    let code = exit_code(result, strict);
+    if !quiet {
+        say(&summary::summary(result));
+    } else if code != 0 {
         // Whoever asked for silence still has to learn why a run failed.
-        true if code != 0 => complain(&summary::verdict(&result).trim_end()),
-        true => {}
+        complain(&summary::verdict(result).trim_end());
     }
     Ok(code)
 }
