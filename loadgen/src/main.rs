@@ -55,13 +55,7 @@ enum Failure {
 fn run(options: RunOptions) -> Result<u8, Failure> {
     let clients = options.scenario.client_count();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
-    for pid in &options.pids {
-        if !process::is_alive(*pid) {
-            return Err(Failure::Run(format!(
-                "--pid {pid}: there is no such process"
-            )));
-        }
-    }
+    check_pids(&options.pids).map_err(Failure::Run)?;
     let machine = process::machine();
     let run = options.run.unwrap_or_else(random_run);
     let plan = Plan::new(
@@ -126,6 +120,13 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         options.strict,
     )
     .map_err(Failure::Run)
+}
+
+fn check_pids(pids: &[u32]) -> Result<(), String> {
+    match pids.iter().find(|pid| !process::is_alive(**pid)) {
+        Some(pid) => Err(format!("--pid {pid}: there is no such process")),
+        None => Ok(()),
+    }
 }
 
 /// Writes the result, shows it, and gives the exit code.
