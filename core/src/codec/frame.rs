@@ -160,6 +160,22 @@ impl Framer {
         if !self.partial.is_empty() {
             return self.next_in_pieces(input, rules);
         }
+        // Most packets are short and whole. A header that goes through `Option` and `Result` is put together in memory,
+        // and read before its bytes have got there: that was a tenth of the time of who only receives.
+        if let [first, length @ 0..0x80, ..] = **input
+            && let Some((raw, rest)) = input.split_at_checked(2 + usize::from(length))
+            && raw.len() <= rules.size_max as usize
+        {
+            let (kind, flags) = check_first_byte(first, rules)?;
+            *input = rest;
+            let body = &raw[2..];
+            return Ok(Some(Frame {
+                kind,
+                flags,
+                body,
+                raw,
+            }));
+        }
         let Some(header) = Header::parse(input, rules)? else {
             return Ok(self.keep(input, 0));
         };
