@@ -162,6 +162,7 @@ fn help_lists_every_setting() {
         let flag = match key {
             "filter" => "--log ".to_owned(),
             "format" => "--log-format ".to_owned(),
+            "keys" => "--jwt-key ".to_owned(), // One at a time.
             // Keys that need it have their section, or more, in the option: --tls-version-min.
             _ => format!("-{}", key.replace('_', "-")),
         };
