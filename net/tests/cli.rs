@@ -162,7 +162,14 @@ fn help_lists_every_setting() {
         let flag = match key {
             "filter" => "--log ".to_owned(),
             "format" => "--log-format ".to_owned(),
-            "keys" => "--jwt-key ".to_owned(), // One at a time.
+            // One at a time.
+            "keys" => "--jwt-key ".to_owned(),
+            "issuers" => "--jwt-issuer ".to_owned(),
+            "audiences" => "--jwt-audience ".to_owned(),
+            // The option says that it is about tokens.
+            "token_in" | "token_size_max" => {
+                format!("--jwt-{}", key["token_".len()..].replace('_', "-"))
+            }
             // Keys that need it have their section, or more, in the option: --tls-version-min.
             _ => format!("-{}", key.replace('_', "-")),
         };
