@@ -2,7 +2,7 @@
 //! shards. A Unix socket is one, which all shards accept from.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,6 @@ use rustix::net::{
     listen, socket_with,
 };
 
-use crate::ring::defer_accept;
 use crate::transport::{Endpoint, Stack};
 
 /// A listening socket of one shard, and what its accept does.
@@ -127,7 +126,6 @@ fn open_tcp(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAd
         // Accepted sockets inherit all of these, which saves calls for each.
         set_tcp_nodelay(&socket, true)?;
         notice_dead_peers(&socket)?;
-        defer_accept(socket.as_fd(), DEFER_S)?;
         bind(&socket, &local)?;
         listen(&socket, BACKLOG)?;
         Ok(socket)
@@ -174,10 +172,6 @@ const SILENCE: Duration = Duration::from_secs(120);
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 /// Questions without an answer that end a connection.
 const PROBES: u32 = 4;
-/// How long the kernel keeps a connection to itself whose client says nothing. In every protocol spoken here
-/// the client speaks first, mostly within a round trip; whoever only looks whether the port is open wakes
-/// nobody. It is the shortest time there is, because `connect_deadline` counts from its end.
-const DEFER_S: u8 = 1;
 /// Connections that wait for an accept; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 

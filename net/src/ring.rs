@@ -724,40 +724,23 @@ fn unpack(rest: u64) -> ConnId {
 /// Binds a socket that is about to connect to a local address and leaves its port to the connect: then
 /// one address has as many ports for each target as there are, instead of so many for all.
 pub fn bind_source(socket: BorrowedFd<'_>, address: IpAddr) -> Result<(), Errno> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-    rustix::net::bind(socket, &SocketAddr::new(address, 0))
-}
-
-/// Has a listening socket keep a connection to itself until its client says something, for `seconds` at
-/// most: the accept and the first receive are then one wake-up.
-pub(crate) fn defer_accept(socket: BorrowedFd<'_>, seconds: u8) -> Result<(), Errno> {
-    let seconds = seconds.into();
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
-}
-
-/// Sets an option that rustix does not know.
-fn set_option(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
-) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is open while it is borrowed, and the option is an integer of this size,
     // which the kernel copies.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
             size,
         )
     };
-    match result {
-        0 => Ok(()),
-        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    if result != 0 {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
     }
+    rustix::net::bind(socket, &SocketAddr::new(address, 0))
 }
 
 /// The file that the executor waits on while the reactor is parked. Closed by the executor.
