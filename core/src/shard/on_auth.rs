@@ -364,11 +364,7 @@ impl Shard {
         let (peer, deadline) = (waiting.peer.clone(), waiting.since + deadline);
         let packet = waiting.connect.clone();
         let mut framer = Framer::default();
-        let frame = framer
-            .next(&mut &packet[..], &self.connect_rules())
-            .ok()
-            .flatten();
-        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        let connect = self.read_again(&mut framer, &packet);
         out.auth_requests.push(AuthRequest {
             conn,
             peer,
@@ -478,11 +474,7 @@ impl Shard {
         let packet = take(&mut waiting.connect);
         self.release(packet.len());
         let mut framer = Framer::default();
-        let frame = framer
-            .next(&mut &packet[..], &self.connect_rules())
-            .ok()
-            .flatten();
-        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        let connect = self.read_again(&mut framer, &packet);
         let method = connect.properties.authentication_method;
         let proven = Proven {
             identity: Arc::new(identity),
@@ -628,8 +620,7 @@ impl Shard {
             }
             Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
             Verdict::Granted(identity) => {
-                self.set_credentials_timer(id, identity.expires_at);
-                self.set_lease_timer(id, identity.lease.as_ref().map(|lease| lease.renew_at));
+                self.set_ends_of(id, &identity);
                 self.renew_identity(id, Arc::new(identity), out);
                 match self.send_auth(id, ReasonCode::Success, &[], out) {
                     Ok(()) => return,
@@ -642,6 +633,12 @@ impl Shard {
             Verdict::Unavailable => Refusal::ReauthenticationDown,
         };
         self.end_link(now, id, End::Refused(refusal.into()), out); // [MQTT-4.12.1-2]
+    }
+
+    /// Sets the timers of what a connected client has proven, and of rules that hold for a while.
+    pub(super) fn set_ends_of(&mut self, id: SessionId, identity: &Identity) {
+        self.set_credentials_timer(id, identity.expires_at);
+        self.set_lease_timer(id, identity.lease.as_ref().map(|lease| lease.renew_at));
     }
 
     /// When what a connected client has proven holds no longer.
@@ -705,12 +702,15 @@ impl Shard {
     ) {
         let packet = self.authenticating(conn).connect.clone();
         let mut framer = Framer::default();
-        let frame = framer
-            .next(&mut &packet[..], &self.connect_rules())
-            .ok()
-            .flatten();
-        let connect = Connect::decode(&frame.expect(DECODED_BEFORE)).expect(DECODED_BEFORE);
+        let connect = self.read_again(&mut framer, &packet);
         self.refuse(now, conn, &Stranger::of(&connect), violation, out);
+    }
+
+    /// The CONNECT of a connection that waits, whose bytes are kept.
+    fn read_again<'a>(&self, framer: &'a mut Framer, packet: &'a [u8]) -> Connect<'a> {
+        let frame = framer.next(&mut &packet[..], &self.connect_rules());
+        let frame = frame.ok().flatten().expect(DECODED_BEFORE);
+        Connect::decode(&frame).expect(DECODED_BEFORE)
     }
 
     /// A connection that the caller knows to be in this state.

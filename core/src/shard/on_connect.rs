@@ -510,7 +510,6 @@ impl Shard {
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));
         }
-        let (expires_at, lease_at) = self.set_ends_of(id, &grant.proven.identity);
         let session = self
             .dispatch
             .sessions
@@ -540,8 +539,8 @@ impl Shard {
             packet_size_max: packet_size_max(connect),
             problem_information: wants_problem_information(connect),
             connect_expiry_s: wanted_expiry_s(connect),
-            expires_at,
-            lease_at,
+            expires_at: None,
+            lease_at: None,
             lease_is_asked: false,
             reauth: grant.proven.by.as_ref().map(|by| Reauth::by(&by.method)),
             aliases: None,
@@ -553,22 +552,7 @@ impl Shard {
                 .min(limits.topic_alias_outbound_max),
             aliases_out: None,
         });
-    }
-
-    /// Sets the timers of what has been proven, and of rules that hold for a while.
-    fn set_ends_of(
-        &mut self,
-        id: SessionId,
-        identity: &Identity,
-    ) -> (Option<Instant>, Option<Instant>) {
-        let lease_at = identity.lease.as_ref().map(|lease| lease.renew_at);
-        if let Some(at) = lease_at {
-            self.timers.set(at, Timer::Lease(id));
-        }
-        if let Some(at) = identity.expires_at {
-            self.timers.set(at, Timer::Credentials(id));
-        }
-        (identity.expires_at, lease_at)
+        self.set_ends_of(id, &grant.proven.identity);
     }
 
     fn send_connack(
