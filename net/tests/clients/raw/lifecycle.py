@@ -19,13 +19,14 @@ import time
 from wire import CONNACK, DISCONNECT, V5, Pair, Wire, check, check_equal, connect, publish, run
 
 START_MAX_S = 15
+HELD_PORTS = []  # Their sockets.
 
 
 class Broker:
     """A broker process of this scenario alone, ended by its process id."""
 
     def __init__(self, command, port=None, descriptors_max=None):
-        self.port = port or free_port()
+        self.port = port or held_port()
         self.address = ("127.0.0.1", self.port)
         self._log = tempfile.TemporaryFile()
         limit = descriptors_max and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max,) * 2))
@@ -71,10 +72,14 @@ class Broker:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def held_port():
+    """A port for brokers, kept from everybody else until the process ends: it stays bound, without listening. The broker
+    has to set SO_REUSEADDR, as servers do."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    HELD_PORTS.append(holder)
+    return holder.getsockname()[1]
 
 
 def await_true(condition, what, seconds=10):
@@ -119,7 +124,7 @@ def sigterm_with_a_stalled_client(command, tag):
 
 def killed_and_started_again(command, tag):
     """kill -9 with open connections, then at once a new start on the same port."""
-    port = free_port()
+    port = held_port()
     for _ in range(3):
         with Broker(command, port) as broker, Pair(broker.address, tag) as canary:
             canary.sing("before the kill")
