@@ -56,6 +56,11 @@ pub struct SessionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(pub u64);
 
+impl ClientKey {
+    /// The broker itself: no client has it, but by an accident of 2^-64 that costs it a message.
+    pub const BROKER: ClientKey = ClientKey(0);
+}
+
 /// A packet identifier, never zero [MQTT-2.2.1-3].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId(NonZeroU16);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::QoS;
 use crate::message::Message;
+use crate::time::Instant;
 use crate::topic::TopicFilter;
 
 /// A message on its way to one client: what its subscriptions made of it.
@@ -65,6 +66,8 @@ impl Eq for Delivery {}
 pub struct Queue {
     waiting: VecDeque<Delivery>,
     bytes: u64,
+    /// No message that waits expires before; `None`: none expires.
+    expires_first: Option<Instant>,
 }
 
 impl Queue {
@@ -79,6 +82,8 @@ impl Queue {
     /// Appends a message.
     pub fn push(&mut self, delivery: Delivery) {
         self.bytes += delivery.message.size() as u64;
+        let expires_at = delivery.message.expires_at;
+        self.expires_first = [self.expires_first, expires_at].into_iter().flatten().min();
         self.waiting.push_back(delivery);
     }
 
@@ -88,9 +93,26 @@ impl Queue {
         self.bytes -= delivery.message.size() as u64;
         if self.waiting.is_empty() {
             assert!(self.bytes == 0, "an empty queue holds no bytes");
-            self.waiting = VecDeque::new();
+            *self = Queue::default();
         }
         Some(delivery)
+    }
+
+    /// Takes what has expired, wherever it stands [MQTT-3.3.2-5]. Looks at every message only if one
+    /// may have expired since the last time.
+    pub fn take_expired(&mut self, now: Instant) -> Vec<Delivery> {
+        if self.expires_first.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut expired = Vec::new();
+        let waiting = std::mem::take(self);
+        for delivery in waiting {
+            match delivery.message.expires_at {
+                Some(at) if at <= now => expired.push(delivery),
+                _ => self.push(delivery),
+            }
+        }
+        expired
     }
 
     /// Messages waiting.
@@ -120,18 +142,24 @@ impl IntoIterator for Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::ids::ClientKey;
     use crate::message::MessageParts;
 
     fn delivery(payload_size: usize) -> Delivery {
+        expiring(payload_size, None)
+    }
+
+    fn expiring(payload_size: usize, expires_at: Option<Instant>) -> Delivery {
         let message = Message::new(MessageParts {
             topic: b"t",
             properties: b"",
             payload: &vec![0; payload_size],
             qos: QoS::AtLeastOnce,
             retain: false,
-            expires_at: None,
+            expires_at,
             publisher: ClientKey(0),
             author: None,
         });
@@ -165,5 +193,31 @@ mod tests {
             while queue.pop().is_some() {}
             assert_eq!((queue.len(), queue.bytes()), (0, 0));
         }
+    }
+
+    #[test]
+    fn what_has_expired_is_taken_from_any_place_and_the_rest_keeps_its_order() {
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        let mut queue = Queue::default();
+        for (size, expires_at) in [
+            (1, None),
+            (2, Some(5)),
+            (3, Some(9)),
+            (4, None),
+            (5, Some(5)),
+        ] {
+            queue.push(expiring(size, expires_at.map(at)));
+        }
+        let sizes = |taken: &[Delivery]| -> Vec<usize> {
+            let payloads = taken.iter().map(|d| d.message.parts().payload.len());
+            payloads.collect()
+        };
+        assert_eq!(sizes(&queue.take_expired(at(4))), []);
+        assert_eq!(sizes(&queue.take_expired(at(5))), [2, 5]);
+        assert_eq!(sizes(&queue.take_expired(at(8))), []);
+        assert_eq!(sizes(&queue.take_expired(at(9))), [3]);
+        let rest: Vec<Delivery> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(sizes(&rest), [1, 4]);
+        assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 }

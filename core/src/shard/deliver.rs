@@ -322,7 +322,8 @@ impl Dispatch {
         self.send(now, offering, to, terms, out);
     }
 
-    /// Appends a message to the queue of a session, or drops it; which costs no allocation.
+    /// Appends a message to the queue of a session, or drops it; which costs no allocation. What has
+    /// expired in a full queue makes room.
     fn enqueue(
         &mut self,
         now: Instant,
@@ -331,21 +332,44 @@ impl Dispatch {
         terms: Terms<'_>,
         out: &mut Outbox,
     ) {
-        let session = self.sessions.get_mut(to).expect("offer looked it up");
-        let limits = &*self.limits;
         let size = Message::size_of(&offering.parts) as u64;
-        let (count_max, bytes_max) = (limits.queued_messages_max, limits.queued_bytes_max);
-        let reason = if !session.queue.has_room(size, count_max, bytes_max) {
-            DropReason::QueueFull
-        } else if self.held.is_full(limits) {
-            DropReason::ShardFull
-        } else {
-            session.queue.push(terms.delivery(offering));
-            self.held.queued_messages += 1;
-            self.held.queued_bytes += size;
+        let mut full = self.lacks_room(to, size);
+        if full.is_some() {
+            self.drop_expired(now, to, out);
+            full = self.lacks_room(to, size);
+        }
+        if let Some(reason) = full {
+            self.drop_for(now, to, reason, offering.parts.topic, out);
             return;
-        };
-        self.drop_for(now, to, reason, offering.parts.topic, out);
+        }
+        let session = self.sessions.get_mut(to).expect("offer looked it up");
+        session.queue.push(terms.delivery(offering));
+        self.held.queued_messages += 1;
+        self.held.queued_bytes += size;
+    }
+
+    /// Why a message of `size` bytes cannot wait for a session.
+    fn lacks_room(&self, of: SessionId, size: u64) -> Option<DropReason> {
+        let queue = &self.sessions.get(of).expect("offer looked it up").queue;
+        let limits = &*self.limits;
+        if !queue.has_room(size, limits.queued_messages_max, limits.queued_bytes_max) {
+            Some(DropReason::QueueFull)
+        } else if self.held.is_full(limits) {
+            Some(DropReason::ShardFull)
+        } else {
+            None
+        }
+    }
+
+    /// Drops what has expired in the queue of a session.
+    fn drop_expired(&mut self, now: Instant, of: SessionId, out: &mut Outbox) {
+        let session = self.sessions.get_mut(of).expect("offer looked it up");
+        for delivery in session.queue.take_expired(now) {
+            self.held.queued_messages -= 1;
+            self.held.queued_bytes -= delivery.message.size() as u64;
+            let topic = delivery.message.topic();
+            self.drop_for(now, of, DropReason::Expired, topic, out);
+        }
     }
 
     /// Changes the window of a session in a way that may settle exchanges.

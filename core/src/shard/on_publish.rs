@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::refusal::{Refusal, Violation};
 use super::routes::CachedRoutes;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
-use crate::ids::{LogPosition, SessionId};
+use crate::ids::{ClientKey, LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::time::Instant;
 use crate::topic::TopicError;
@@ -266,14 +266,20 @@ impl Shard {
         message: Arc<Message>,
         out: &mut Outbox,
     ) -> bool {
-        let stored = self.retained.store(message.clone());
-        if stored.is_err() {
-            let topic = message.topic();
+        let topic = message.topic();
+        let is_stored = match message.parts().publisher == ClientKey::BROKER {
+            true => {
+                self.retained.store_own(message.clone());
+                true
+            }
+            false => self.retained.store(message.clone()).is_ok(),
+        };
+        if !is_stored {
             self.dispatch
                 .note_drop(now, DropReason::RetainedFull, topic, out);
         }
         self.set_retained_timer(now);
-        stored.is_ok()
+        is_stored
     }
 
     /// PUBACK or PUBREC, now or when the gate lets it pass [MQTT-4.3.2-4] [MQTT-4.3.3-8].
@@ -291,6 +297,12 @@ impl Shard {
             QoS::AtMostOnce => return,
             QoS::AtLeastOnce => AckKind::Puback,
             QoS::ExactlyOnce => AckKind::Pubrec,
+        };
+        let outcome = match outcome {
+            // The subscribers have it. A client that is refused, or does not hear of it, may send it
+            // again, and they would get it twice [MQTT-4.3.3-10].
+            Err(Refusal::RetainedFull) if kind == AckKind::Pubrec => Ok(ReasonCode::Success),
+            outcome => outcome,
         };
         if kind == AckKind::Pubrec && outcome.is_ok() {
             self.session(id).receipts.insert(packet_id);

@@ -6,13 +6,14 @@ use std::cmp::min;
 use std::sync::Arc;
 
 use super::Shard;
-use super::deliver::{Cause, Dispatch, Offering, Terms};
+use super::deliver::{Cause, Dispatch, Offering, Terms, is_slow};
 use super::event::{JoinId, ShardMsg, Share};
 use super::metrics::DropReason;
 use super::on_subscribe::Outcomes;
 use super::outbox::Outbox;
 use super::share::{GroupId, Local, Place, Standing, Wish};
 use crate::codec::{QoS, Suback};
+use crate::connection::BufferPool;
 use crate::ids::{ConnId, PacketId, SessionId, ShardId};
 use crate::limits::Limits;
 use crate::session::{Delivery, Grounds, Memberships, Session};
@@ -61,7 +62,7 @@ impl Shard {
         // What the other groups were told last may be out of date.
         dispatch.note_standing(id);
         let session = dispatch.sessions.get_mut(id).expect("the member is live");
-        let standing = standing_of(session, &dispatch.limits);
+        let standing = standing_of(session, &dispatch.pool, &dispatch.limits);
         let memberships = session.memberships.get_or_insert_with(|| {
             Box::new(Memberships {
                 standing,
@@ -267,7 +268,10 @@ impl Dispatch {
             Place::Here(local) => self.offer_shared(now, offering, &local, out),
             Place::Away(local) => {
                 let qos = min(local.qos, offering.parts.qos);
-                if self.limits.share_queued_while_away && qos > QoS::AtMostOnce {
+                let session = self.sessions.get(local.session);
+                // Nobody is better off than a client that is there, with a full queue.
+                let is_there = session.is_some_and(|session| session.link.is_some());
+                if is_there || (self.limits.share_queued_while_away && qos > QoS::AtMostOnce) {
                     self.offer_shared(now, offering, &local, out);
                 } else {
                     self.note_drop(now, DropReason::NoMember, offering.parts.topic, out);
@@ -327,7 +331,7 @@ impl Dispatch {
         if session.memberships.is_none() {
             return;
         }
-        let standing = standing_of(session, &self.limits);
+        let standing = standing_of(session, &self.pool, &self.limits);
         let memberships = session.memberships.as_mut().expect("just seen");
         if memberships.standing == standing {
             return;
@@ -339,19 +343,22 @@ impl Dispatch {
     }
 }
 
-/// How well a session can take messages: what it is given goes out at once only if nothing waits.
-fn standing_of(session: &Session, limits: &Limits) -> Standing {
+/// How well a session can take messages: what it is given goes out at once only if nothing waits, and
+/// one for which no more may wait is no better than one whose client is away.
+fn standing_of(session: &Session, pool: &BufferPool, limits: &Limits) -> Standing {
     let Some(link) = &session.link else {
         return Standing::Offline;
     };
+    let (count_max, bytes_max) = (limits.queued_messages_max, limits.queued_bytes_max);
     let is_ready = session.queue.is_empty()
         && !session.window.has_resends()
         && session
             .window
             .has_room(link.receive_maximum, limits.inflight_bytes_max)
-        && link.egress.unsent_bytes() <= limits.unsent_bytes_max;
-    match is_ready {
-        true => Standing::Ready,
-        false => Standing::Online,
+        && !is_slow(link, pool, limits);
+    match (is_ready, session.queue.has_room(1, count_max, bytes_max)) {
+        (true, _) => Standing::Ready,
+        (false, true) => Standing::Online,
+        (false, false) => Standing::Offline,
     }
 }

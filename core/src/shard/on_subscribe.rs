@@ -35,11 +35,16 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), Violation> {
         self.check_answer_size(id, subscribe.filters.iter().count())?;
-        let mut outcomes = Outcomes::new(self.session(id).version);
+        let version = self.session(id).version;
+        let filters = subscribe.filters.iter().map(|item| item.filter);
+        let filters = self.parse_filters(version, filters)?;
+        let mut outcomes = Outcomes::new(version);
         let mut due = Due::default();
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
-        for item in subscribe.filters.iter() {
-            let outcome = self.subscribe_one(now, id, &item, subscription_id, &mut due)?;
+        for (item, filter) in subscribe.filters.iter().zip(filters) {
+            let outcome = filter.and_then(|filter| {
+                self.subscribe_one(now, id, &item, filter, subscription_id, &mut due)
+            });
             if let Err(refusal) = outcome {
                 self.dispatch
                     .note_refusal(now, id, refusal, item.filter.as_bytes(), out);
@@ -53,34 +58,40 @@ impl Shard {
         Ok(())
     }
 
+    /// Each filter of a SUBSCRIBE or UNSUBSCRIBE, before anything is done about one of them: a
+    /// malformed one ends a connection of MQTT 3.1.1 [MQTT-4.7.1-2].
+    fn parse_filters<'a>(
+        &self,
+        version: Version,
+        filters: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Result<TopicFilter, Refusal>>, Violation> {
+        let limits = TopicLimits::of(&self.config.limits);
+        let parsed = filters.map(|text| match TopicFilter::parse(text, &limits) {
+            Ok(filter) => Ok(Ok(filter)),
+            Err(error) if error.is_limit() || version == Version::V5 => {
+                Ok(Err(Refusal::TopicFilter))
+            }
+            Err(_) => Err(Refusal::Malformed.into()),
+        });
+        parsed.collect()
+    }
+
     /// One filter of a SUBSCRIBE: what it is granted; notes what is still `due`.
     fn subscribe_one(
         &mut self,
         now: Instant,
         id: SessionId,
         item: &Subscription<'_>,
+        filter: TopicFilter,
         subscription_id: Option<NonZeroU32>,
         due: &mut Due,
-    ) -> Result<Result<ReasonCode, Refusal>, Violation> {
+    ) -> Result<ReasonCode, Refusal> {
         let limits = self.config.limits.clone();
-        let version = self.session(id).version;
-        let filter = match TopicFilter::parse(item.filter, &TopicLimits::of(&limits)) {
-            Ok(filter) => filter,
-            Err(error) if error.is_limit() || version == Version::V5 => {
-                return Ok(Err(Refusal::TopicFilter));
-            }
-            // [MQTT-4.7.1-2] (3.1.1)
-            Err(_) => return Err(MALFORMED_FILTER),
-        };
-        if let Err(refusal) = self.check_rules(id, &filter) {
-            return Ok(Err(refusal));
-        }
+        self.check_rules(id, &filter)?;
         let session = self.session(id);
         let is_new = !session.subscriptions.contains(&filter);
         let count = session.subscriptions.len() + usize::from(is_new);
-        if let Err(refusal) = check_offer(&filter, count, &limits) {
-            return Ok(Err(refusal));
-        }
+        check_offer(&filter, count, &limits)?;
         let options = SubscriptionOptions {
             // [MQTT-3.2.2-10] A wish for more is granted as far as it goes.
             qos: item.options.qos.min(limits.qos_max),
@@ -99,7 +110,7 @@ impl Shard {
         if filter.share_name().is_some() {
             // A group gets no retained messages: nobody in it could say that it is new.
             self.join(now, id, filter, options, &mut due.joins);
-            return Ok(Ok(granted));
+            return Ok(granted);
         }
         // [MQTT-3.8.4-3] Replaced in place: no message is missed in between.
         let subscribed = self.index.subscribe(&filter, id, options);
@@ -122,7 +133,7 @@ impl Shard {
                 .gathers
                 .renew(running, &filter, options, no_local_key);
         }
-        Ok(Ok(granted))
+        Ok(granted)
     }
 
     /// Starts to collect the retained messages of a new subscription; see `gather.rs`.
@@ -209,17 +220,15 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.check_answer_size(id, unsubscribe.filters.iter().count())?;
         let version = self.session(id).version;
-        let limits = TopicLimits::of(&self.config.limits);
+        let filters = self.parse_filters(version, unsubscribe.filters.iter())?;
         let mut outcomes = Outcomes::new(version);
-        for text in unsubscribe.filters.iter() {
-            outcomes.push(match TopicFilter::parse(text, &limits) {
-                Ok(filter) if self.unsubscribe_one(id, &filter, out) => Ok(ReasonCode::Success),
-                Ok(_) => Ok(ReasonCode::NoSubscriptionExisted),
-                Err(error) if error.is_limit() || version == Version::V5 => {
-                    Err(Refusal::TopicFilter)
-                }
-                Err(_) => return Err(MALFORMED_FILTER),
-            });
+        for filter in filters {
+            outcomes.push(
+                filter.map(|filter| match self.unsubscribe_one(id, &filter, out) {
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoSubscriptionExisted,
+                }),
+            );
         }
         self.write_outcomes(
             id,
@@ -363,6 +372,3 @@ impl Outcomes {
         });
     }
 }
-
-/// [MQTT-4.7.1-2] (3.1.1)
-const MALFORMED_FILTER: Violation = Violation::Rule(Refusal::Malformed);

@@ -76,8 +76,6 @@ pub struct Sys {
     loads: Loads,
 }
 
-/// Who publishes: no client has this key, but by an accident of 2^-64 that costs it a message.
-const BROKER: ClientKey = ClientKey(0);
 /// The shard that adds up.
 const SUMMING: usize = 0;
 /// Reports of one interval have arrived by then.
@@ -352,7 +350,7 @@ impl Shard {
                 qos: QoS::ExactlyOnce,
                 retain: true,
                 expires_at: None,
-                publisher: BROKER,
+                publisher: ClientKey::BROKER,
                 author: None,
             }));
             let hash = self.routes.hash(message.topic());

@@ -115,6 +115,22 @@ impl RetainedStore {
     /// Stores a retained message in place of the one its topic has [MQTT-3.3.1-5]. One without a
     /// payload deletes instead [MQTT-3.3.1-6] and is not kept [MQTT-3.3.1-7].
     pub fn store(&mut self, message: Arc<Message>) -> Result<Replaced, RetainedFull> {
+        self.store_within(message, self.count_max, self.bytes_max)
+    }
+
+    /// The same for the broker's own messages, which are few: clients that fill the store do not keep
+    /// `$SYS` from those who want to know why.
+    pub fn store_own(&mut self, message: Arc<Message>) -> Replaced {
+        self.store_within(message, u32::MAX, u64::MAX)
+            .expect("there is no bound")
+    }
+
+    fn store_within(
+        &mut self,
+        message: Arc<Message>,
+        count_max: u32,
+        bytes_max: u64,
+    ) -> Result<Replaced, RetainedFull> {
         if message.parts().payload.is_empty() {
             let previous = self
                 .find(message.topic())
@@ -127,11 +143,11 @@ impl RetainedStore {
             true => self.size_at(deepest),
             false => None,
         };
-        if previous_size.is_none() && self.count >= self.count_max {
+        if previous_size.is_none() && self.count >= count_max {
             return Err(RetainedFull::Count);
         }
         let bytes = self.bytes - previous_size.unwrap_or(0) + added;
-        if bytes > self.bytes_max && added > previous_size.unwrap_or(0) {
+        if bytes > bytes_max && added > previous_size.unwrap_or(0) {
             return Err(RetainedFull::Bytes);
         }
         let node = missing
@@ -628,6 +644,13 @@ mod tests {
         assert!(store.store(message("a", "", None)).is_ok());
         assert!(store.store(message("c", "1", None)).is_ok());
         assert_eq!(store.len(), 2);
+        // What the broker itself says is kept all the same, and counts.
+        store.store_own(message("$SYS/x", "1", None));
+        store.store_own(message("$SYS/x", "2", None));
+        assert_eq!(store.len(), 3);
+        assert!(store.store(message("b", "", None)).is_ok());
+        let refused = store.store(message("d", "1", None));
+        assert_eq!(refused.unwrap_err(), RetainedFull::Count);
     }
 
     #[test]

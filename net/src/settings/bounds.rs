@@ -201,13 +201,13 @@ const BOUNDS: &[Bound] = &[
     bound("retained_page_max", "sent later", &[], &[]),
     bound(
         "retained_messages_max",
-        "PUBACK or PUBREC {}, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),
     bound(
         "retained_bytes_max",
-        "PUBACK or PUBREC {}, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),

@@ -17,7 +17,7 @@ use crate::session::Grounds;
 /// How well a member can take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// Its client is away.
+    /// Its client is away, or no more may wait for it.
     Offline,
     /// Its client is there, but something waits for it already: it is out of quota, or slow.
     Online,
