@@ -433,8 +433,8 @@ const BASE: &[Setting] = &[
         kind: Kind::List(Items::Origins),
         auto: None,
         help: "Web pages that may connect, besides those from the host and port of the broker \
-               itself: `https://example.com`, or `*` for all. Clients that are no web pages are not \
-               asked.",
+               itself, if these came by https or that host is an address: `https://example.com`, or \
+               `*` for all. Clients that are no web pages are not asked.",
         get: |settings| Value::List(settings.layers.origins.clone()),
         set: |settings, value| settings.layers.origins = value.list(),
     },

@@ -100,10 +100,15 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
     if !offers.flat_map(tokens).any(|offer| offer == SUBPROTOCOL) {
         return Err(Refusal::Subprotocol);
     }
-    let mut origin = fields.values("Origin");
-    if let Some(page) = origin.next()
-        && (origin.next().is_some() || !origins.admit(page, host))
-    {
+    // What is there and no text is no page that anybody has listed.
+    let is_admitted = match fields.count("Origin") {
+        0 => true,
+        1 => fields
+            .only("Origin")
+            .is_some_and(|page| origins.admit(page, host)),
+        _ => false,
+    };
+    if !is_admitted {
         return Err(Refusal::Origin);
     }
     // [MQTT-6.0.0-4] The subprotocol that is selected is "mqtt".
@@ -125,12 +130,19 @@ fn accept_key(key: &str) -> String {
 struct Fields<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Fields<'a> {
+    fn named(&self, name: &'static str) -> impl Iterator<Item = &httparse::Header<'a>> {
+        let fields = self.0.iter();
+        fields.filter(move |field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    /// How often a field stands there, whatever its value.
+    fn count(&self, name: &'static str) -> usize {
+        self.named(name).count()
+    }
+
     fn values(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        let named = self
-            .0
-            .iter()
-            .filter(move |f| f.name.eq_ignore_ascii_case(name));
-        named.filter_map(|f| std::str::from_utf8(f.value).ok().map(str::trim))
+        self.named(name)
+            .filter_map(|f| std::str::from_utf8(f.value).ok().map(str::trim))
     }
 
     /// The value of a field that stands there once.
@@ -178,7 +190,13 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
         assert!(answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
         assert!(answer.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"));
-        assert!(!answer.contains("Extensions"), "threat 87: no compression");
+        // Threat 87: compression is offered, and not taken.
+        let offer =
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+        let offered = request(|text| text.replace("\r\n\r\n", offer));
+        let again = accept(offered.as_bytes(), &Origins::default());
+        assert_eq!(again.as_ref(), Ok(&answer));
+        assert!(!answer.contains("Extensions"));
     }
 
     // Threat 88.
@@ -240,10 +258,11 @@ mod tests {
         let listed = Origins::new(["https://app.example".to_owned(), "null".to_owned()]);
         let any = Origins::new(["*".to_owned()]);
         for (origin, from_same, from_listed) in [
-            ("http://b.example:8083", true, true),
             ("https://b.example:8083", true, true),
-            ("http://B.EXAMPLE:8083", true, true),
-            ("http://b.example", false, false),
+            ("https://B.EXAMPLE:8083", true, true),
+            // Its owner may let the name point to this machine.
+            ("http://b.example:8083", false, false),
+            ("https://b.example", false, false),
             ("https://app.example", false, true),
             ("https://APP.example", false, true),
             ("http://app.example", false, false),
@@ -258,5 +277,28 @@ mod tests {
             assert_eq!(opens(&listed), from_listed, "{origin}");
             assert!(opens(&any), "{origin}");
         }
+        for (host, opened) in [
+            ("localhost:8083", true),
+            ("localhost", true),
+            ("127.0.0.1:8083", true),
+            ("[::1]:8083", true),
+            ("[::1]", true),
+            ("localhost.evil.example:8083", false),
+            ("127.0.0.1.evil.example", false),
+            ("127.0.0.1@evil.example", false),
+        ] {
+            let text = request(|text| {
+                text.replace("b.example:8083", host)
+                    .replace("\r\n\r\n", &format!("\r\nOrigin: http://{host}\r\n\r\n"))
+            });
+            assert_eq!(accept(text.as_bytes(), &same).is_ok(), opened, "{host}");
+        }
+        let twice =
+            request(|text| text.replace("\r\n\r\n", "\r\nOrigin: null\r\nOrigin: null\r\n\r\n"));
+        assert!(accept(twice.as_bytes(), &any).is_err());
+        let mut no_text =
+            request(|text| text.replace("\r\n\r\n", "\r\nOrigin: ?\r\n\r\n")).into_bytes();
+        *no_text.iter_mut().rfind(|byte| **byte == b'?').unwrap() = 0xFF;
+        assert_eq!(accept(&no_text, &any), Err(Refusal::Origin));
     }
 }

@@ -6,6 +6,8 @@
 mod frames;
 mod handshake;
 
+use std::net::IpAddr;
+
 use ringmq_core::time::Instant;
 
 pub use frames::Status;
@@ -46,6 +48,10 @@ pub struct Origins {
 
 impl Origins {
     /// Besides pages of the host and port that they connect to, those listed; `*`: any.
+    ///
+    /// Whoever has a name on the Web can let it point to this machine, and his page then has the host that it
+    /// connects to (DNS rebinding). So a name alone is no proof: a page that came by TLS has shown the
+    /// certificate of that name, and an address or `localhost` points nowhere else.
     pub fn new(listed: impl IntoIterator<Item = String>) -> Origins {
         Origins {
             listed: listed.into_iter().collect(),
@@ -53,14 +59,26 @@ impl Origins {
     }
 
     fn admit(&self, page: &str, host: &str) -> bool {
-        // The scheme is left out: a proxy before the broker may end TLS.
-        let own = page.split_once("://").map(|(_, authority)| authority);
-        own.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-            || self
-                .listed
-                .iter()
-                .any(|origin| origin == "*" || origin.eq_ignore_ascii_case(page))
+        // The scheme of the connection is left out: a proxy before the broker may end TLS.
+        let own = page.split_once("://").is_some_and(|(scheme, authority)| {
+            let is_proven = scheme.eq_ignore_ascii_case("https") || is_no_name(authority);
+            is_proven && authority.eq_ignore_ascii_case(host)
+        });
+        own || self
+            .listed
+            .iter()
+            .any(|origin| origin == "*" || origin.eq_ignore_ascii_case(page))
     }
+}
+
+/// Whether `host:port` is an address, or this machine's own name for itself.
+fn is_no_name(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    let address = host.trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 impl WebSocket {
