@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use rustls::crypto::aws_lc_rs;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -63,6 +64,9 @@ impl fmt::Display for HttpUrl {
 pub struct HttpClient {
     agent: ureq::Agent,
     headers: Vec<(String, String)>,
+    /// For messages: the setting that names the CAs, and whether it names none.
+    ca_setting: &'static str,
+    trusts_machine: bool,
 }
 
 /// What came back.
@@ -75,9 +79,13 @@ pub struct HttpAnswer {
 }
 
 impl HttpClient {
-    /// Trusts these CAs, or those of the machine if there are none. The headers are for every question;
-    /// they are names and values that [`parse_headers`] has read.
-    pub fn new(cas: &[PathBuf], headers: Vec<(String, String)>) -> Result<HttpClient, TlsProblem> {
+    /// Trusts these CAs, which `ca_setting` names, or those of the machine if there are none. The headers are
+    /// for every question; they are names and values that [`parse_headers`] has read.
+    pub fn new(
+        cas: &[PathBuf],
+        ca_setting: &'static str,
+        headers: Vec<(String, String)>,
+    ) -> Result<HttpClient, TlsProblem> {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
             .root_certs(RootCerts::from(read_roots(cas)?))
@@ -95,6 +103,8 @@ impl HttpClient {
         Ok(HttpClient {
             agent: config.new_agent(),
             headers,
+            ca_setting,
+            trusts_machine: cas.is_empty(),
         })
     }
 
@@ -105,7 +115,7 @@ impl HttpClient {
             request = request.header(name, value);
         }
         let request = request.config().timeout_global(Some(timeout)).build();
-        read_answer(request.call())
+        read_answer(request.call()).map_err(|error| self.explain(error))
     }
 
     /// POST of JSON.
@@ -121,13 +131,21 @@ impl HttpClient {
         }
         let request = request.content_type("application/json");
         let request = request.config().timeout_global(Some(timeout)).build();
-        read_answer(request.send(body))
+        read_answer(request.send(body)).map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: ureq::Error) -> HttpError {
+        HttpError {
+            error,
+            ca_setting: self.ca_setting,
+            trusts_machine: self.trusts_machine,
+        }
     }
 }
 
 fn read_answer(
     came: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<HttpAnswer, HttpError> {
+) -> Result<HttpAnswer, ureq::Error> {
     let mut response = came?;
     let body = response.body_mut().with_config().limit(BODY_SIZE_MAX);
     Ok(HttpAnswer {
@@ -158,30 +176,86 @@ pub fn parse_headers(text: &str) -> Result<Vec<(String, String)>, usize> {
 
 /// Why nothing came back.
 #[derive(Debug)]
-pub struct HttpError(ureq::Error);
+pub struct HttpError {
+    error: ureq::Error,
+    /// The setting that names the CAs.
+    ca_setting: &'static str,
+    trusts_machine: bool,
+}
 
 impl HttpError {
     /// It took too long.
     pub fn is_timeout(&self) -> bool {
-        match &self.0 {
+        match &self.error {
             ureq::Error::Timeout(_) => true,
             ureq::Error::Io(error) => error.kind() == io::ErrorKind::TimedOut,
             _ => false,
         }
     }
-}
 
-impl From<ureq::Error> for HttpError {
-    fn from(error: ureq::Error) -> HttpError {
-        HttpError(error)
+    /// What TLS has to say.
+    fn of_tls(&self) -> Option<&rustls::Error> {
+        match &self.error {
+            ureq::Error::Rustls(error) => Some(error),
+            ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    fn show_certificate(
+        &self,
+        fault: &CertificateError,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let setting = self.ca_setting;
+        f.write_str("its certificate ")?;
+        match fault {
+            CertificateError::UnknownIssuer if self.trusts_machine => write!(
+                f,
+                "comes from no CA that this machine trusts: name its CA in {setting}"
+            ),
+            CertificateError::UnknownIssuer => write!(f, "comes from no CA in {setting}"),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                f.write_str("has expired: give the server another one")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                f.write_str("is not valid yet: check the clock of this machine")
+            }
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => {
+                // They come as `DnsName("a.example")` and `IpAddress(192.0.2.1)`.
+                let names = presented.iter().map(|name| {
+                    let name = name.split_once('(').map_or(&**name, |(_, name)| name);
+                    name.trim_end_matches(')').trim_matches('"')
+                });
+                let names: Vec<&str> = names.collect();
+                let (expected, names) = (expected.to_str(), names.join(", "));
+                write!(
+                    f,
+                    "is not for {expected} but for {names}: name the server as it does"
+                )
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                f.write_str("is not one for servers")
+            }
+            other => write!(f, "is not accepted: {other}"),
+        }
     }
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_timeout() {
-            true => f.write_str("no answer in time"),
-            false => self.0.fmt(f),
+        if self.is_timeout() {
+            return f.write_str("no answer in time");
+        }
+        match self.of_tls() {
+            Some(rustls::Error::InvalidCertificate(fault)) => self.show_certificate(fault, f),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                f.write_str("it does not speak TLS: check the port, or write http://")
+            }
+            Some(_) | None => self.error.fmt(f),
         }
     }
 }

@@ -3,188 +3,22 @@
 // The configuration of clippy admits it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod program;
+
+use std::fs::{self, Permissions};
+use std::io::{BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use program::{Broker, Folder, RINGMQ, refused, subscribe};
+use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use sha2::Sha256;
-
-const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
-
-/// A folder of its own for each test, gone at the end of it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ringmq-auth-{}-{count}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    /// Puts a file in the place of the one that there is.
-    fn write(&self, name: &str, text: &str) -> String {
-        let aside = self.0.join("aside");
-        fs::write(&aside, text).unwrap();
-        fs::rename(&aside, self.0.join(name)).unwrap();
-        self.path(name)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn passwd(&self, name: &str, user: &str, password: &str) -> String {
-        let path = self.path(name);
-        let mut command = Command::new(RINGMQ);
-        command.args(["passwd", "--pbkdf2", "--iterations", "4096", "--batch"]);
-        if !self.0.join(name).exists() {
-            command.arg("--create");
-        }
-        let output = command.args([&path, user, password]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A running broker; killed if the test fails.
-struct Broker {
-    process: Child,
-    address: SocketAddr,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Broker {
-    fn start(args: &[&str]) -> Broker {
-        let mut process = Command::new(RINGMQ)
-            .args(["--listen", "127.0.0.1:0", "--shards", "2"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut greeting = String::new();
-        let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        while !greeting.contains("stop it with Ctrl-C") {
-            if stdout.read_line(&mut greeting).unwrap() == 0 {
-                let mut errors = String::new();
-                process
-                    .stderr
-                    .take()
-                    .unwrap()
-                    .read_to_string(&mut errors)
-                    .unwrap();
-                panic!("the broker did not start: {errors}");
-            }
-        }
-        let address = greeting.split_once("listens on ").unwrap().1;
-        let address = address.split_whitespace().next().unwrap().parse().unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap());
-        Broker {
-            process,
-            address,
-            log,
-        }
-    }
-
-    /// Reads the log up to a line with this text.
-    fn wait_for(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert!(
-                self.log.read_line(&mut line).unwrap() > 0,
-                "no line with {text}"
-            );
-        }
-        line
-    }
-
-    fn hang_up(&self) {
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, Signal::HUP).unwrap();
-    }
-
-    fn connect(&self, id: &str, credentials: Option<(&str, &str)>) -> (TcpStream, u8) {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-        let mut body = b"\x00\x04MQTT\x04".to_vec();
-        body.push(if credentials.is_some() { 0xC2 } else { 0x02 });
-        body.extend([0, 0]);
-        put(&mut body, id);
-        if let Some((user, password)) = credentials {
-            put(&mut body, user);
-            put(&mut body, password);
-        }
-        let mut packet = vec![0x10];
-        let mut size = body.len();
-        while size > 127 {
-            packet.push((size % 128) as u8 | 0x80);
-            size /= 128;
-        }
-        packet.push(size as u8);
-        packet.extend(body);
-        socket.write_all(&packet).unwrap();
-        let mut connack = [0; 4];
-        socket.read_exact(&mut connack).unwrap();
-        assert_eq!(connack[..3], [0x20, 2, 0]);
-        (socket, connack[3])
-    }
-
-    /// The return code of a CONNECT.
-    fn code(&self, credentials: Option<(&str, &str)>) -> u8 {
-        self.connect("c", credentials).1
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn put(body: &mut Vec<u8>, text: &str) {
-    body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
-    body.extend(text.as_bytes());
-}
-
-/// The code of the SUBACK for a filter.
-fn subscribe(socket: &mut TcpStream, filter: &str) -> u8 {
-    let mut body = vec![0, 1];
-    put(&mut body, filter);
-    body.push(0);
-    let mut packet = vec![0x82, u8::try_from(body.len()).unwrap()];
-    packet.extend(body);
-    socket.write_all(&packet).unwrap();
-    let mut suback = [0; 5];
-    socket.read_exact(&mut suback).unwrap();
-    suback[4]
-}
-
-/// What a start says that fails.
-fn refused(args: &[&str]) -> String {
-    let output = Command::new(RINGMQ).args(args).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
 
 #[test]
 fn users_get_in_by_their_password_and_do_what_the_rules_say() {
@@ -497,4 +331,141 @@ fn mosquitto_s_tools_write_files_that_are_read() {
     let broker = Broker::start(&["--password-file", &users, "--access-default", "allow"]);
     assert_eq!(broker.code(Some(("carol", "secret"))), 0);
     assert_eq!(broker.code(Some(("carol", "Secret"))), 4);
+}
+
+/// Fault T30: whatever a reload meets, no login and no filter is judged by half of it.
+#[test]
+fn reloads_under_load_open_nothing() {
+    let folder = Folder::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let both = [
+        "user alice\ntopic read a\ntopic read b\n",
+        "user alice\ntopic read b\ntopic deny a\n",
+    ];
+    let acl = folder.write("acl", both[0]);
+    let broker = Broker::start(&["--password-file", &users, "--acl-file", &acl]);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|index| {
+                let (broker, is_over) = (&broker, &is_over);
+                scope.spawn(move || {
+                    let id = format!("c{index}");
+                    let mut rounds = 0;
+                    while !is_over.load(Ordering::Relaxed) || rounds < 3 {
+                        let (mut alice, code) = broker.connect(&id, Some(("alice", "secret")));
+                        assert_eq!(code, 0);
+                        assert_eq!(subscribe(&mut alice, "b"), 0);
+                        assert_eq!(subscribe(&mut alice, "c"), 0x80);
+                        assert!([0, 0x80].contains(&subscribe(&mut alice, "a")));
+                        assert_eq!(broker.connect(&id, Some(("bob", "secret"))).1, 4);
+                        assert_eq!(broker.connect(&id, None).1, 5);
+                        rounds += 1;
+                    }
+                })
+            })
+            .collect();
+        for round in 0..100 {
+            // Half-written, empty, something else, and whole.
+            for text in [
+                "user alice\ntopic read c\ntopi",
+                "",
+                "topic write #\nx\n",
+                both[round % 2],
+            ] {
+                fs::write(&acl, text).unwrap();
+                broker.hang_up();
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    let (mut alice, _) = broker.connect("last", Some(("alice", "secret")));
+    // The last of them comes into force with a next turn.
+    while subscribe(&mut alice, "a") != 0x80 {}
+}
+
+/// Threat 91: a file that its reader may not read, met by a user who is not root.
+#[test]
+fn a_file_without_permission_refuses_the_start_and_a_reload() {
+    const NOBODY: u32 = 65534;
+    let folder = Folder::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let acl = folder.write("acl", "pattern readwrite a\n");
+    let set = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    // Root reads everything, so the broker runs as somebody else then, from where that one can reach it.
+    let is_root = geteuid().is_root();
+    let program = folder.path("ringmq");
+    fs::copy(RINGMQ, &program).unwrap();
+    let command = || {
+        let mut command = Command::new(&program);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.args(["--password-file", &users, "--acl-file", &acl]);
+        command
+    };
+    set(&users, 0o000);
+    let refused = command().arg("--check-config").output().unwrap();
+    let errors = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("users: the password file may not be read by this user"));
+    assert!(errors.contains("chown USER"), "{errors}");
+    set(&users, 0o644);
+    let mut broker = Broker::start_with(command());
+    for path in [&users, &acl] {
+        set(path, 0o000);
+        broker.hang_up();
+        broker.wait_for("may not be read by this user");
+        broker.wait_for("everything stays as it was");
+        set(path, 0o644);
+        let (mut alice, code) = broker.connect("c", Some(("alice", "secret")));
+        assert_eq!((code, subscribe(&mut alice, "a")), (0, 0));
+    }
+}
+
+/// Threat 91: on a disk without room a file of users stays as it is.
+#[test]
+fn a_full_disk_costs_no_user() {
+    let folder = Folder::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let disk = folder.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // A file system of two pages, in a name space of its own.
+    let script = "mount -t tmpfs -o size=8k,nr_inodes=9 none \"$2\" && cp \"$1\" \"$2/users\" \
+         && head -c 4096 /dev/zero > \"$2/fill\" && \"$3\" passwd --pbkdf2 --iterations 4096 --batch \"$2/users\" bob hidden; \
+         echo \"code $?\"; ls \"$2\"; cmp \"$1\" \"$2/users\" && echo unchanged";
+    let output = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .args([&users, &disk, RINGMQ])
+        .output();
+    let Ok(output) = output else {
+        return; // Without name spaces there is no such disk to be had.
+    };
+    let (said, errors) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    if !said.contains("code ") || errors.contains("unshare") || errors.contains("mount:") {
+        return;
+    }
+    assert!(
+        errors.contains("No space left on device"),
+        "{said} {errors}"
+    );
+    assert!(errors.contains("fix: check the folder"), "{errors}");
+    assert_eq!(
+        said, "code 2\nfill\nusers\nunchanged\n",
+        "nothing is left behind"
+    );
 }

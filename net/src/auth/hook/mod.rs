@@ -96,7 +96,7 @@ pub fn hooks(
     if config.authentication.is_none() && config.authorization.is_none() {
         return Ok((None, None));
     }
-    let client = HttpClient::new(&config.cas, headers)?;
+    let client = HttpClient::new(&config.cas, CA_SETTING, headers)?;
     for url in [&config.authentication, &config.authorization]
         .into_iter()
         .flatten()
@@ -199,7 +199,8 @@ struct Hook {
 /// What is counted of one service.
 #[derive(Debug)]
 struct Counted {
-    name: &'static str,
+    /// Its address.
+    setting: &'static str,
     /// Who is allowed has to be given rules.
     needs_rules: bool,
     allowed: Tally,
@@ -221,7 +222,7 @@ impl Hook {
             return Err(NoAnswer);
         }
         let timeout = self.timeout.min(deadline.saturating_since(now));
-        let name = self.counted.name;
+        let setting = self.counted.setting;
         match self.exchange(question, timeout) {
             Ok(answer) => {
                 self.tallies.add(match answer.decision {
@@ -230,22 +231,22 @@ impl Hook {
                     Decision::Ignore => self.counted.ignored,
                 });
                 if self.breaker.succeeded() == Turn::Closed {
-                    info!(hook = name, url = %self.url, "the hook answers again");
+                    info!(setting, url = %self.url, "the hook answers again");
                 }
                 Ok(answer)
             }
             Err(fault) => {
                 self.tallies.add(self.counted.failed);
                 match self.breaker.failed(clock()) {
-                    Turn::First => warn!(hook = name, url = %self.url, "a hook failed: {fault}"),
+                    Turn::First => warn!(setting, url = %self.url, "a hook failed: {fault}"),
                     Turn::Opened => warn!(
-                        hook = name,
+                        setting,
                         url = %self.url,
                         "a hook has failed too often and is left alone for a while; clients that need it are not let in: \
                          {fault}"
                     ),
                     Turn::None | Turn::Closed => {
-                        debug!(hook = name, url = %self.url, "a hook failed: {fault}");
+                        debug!(setting, url = %self.url, "a hook failed: {fault}");
                     }
                 }
                 Err(NoAnswer)
@@ -279,8 +280,10 @@ impl Hook {
     }
 }
 
+/// What messages call the setting of the CAs.
+const CA_SETTING: &str = "hooks.ca";
 const AUTHENTICATION: Counted = Counted {
-    name: "authentication",
+    setting: "hooks.authentication_url",
     needs_rules: false,
     allowed: Tally::AuthenticationAllowed,
     denied: Tally::AuthenticationDenied,
@@ -289,7 +292,7 @@ const AUTHENTICATION: Counted = Counted {
     cut_off: Tally::AuthenticationCutOff,
 };
 const AUTHORIZATION: Counted = Counted {
-    name: "authorization",
+    setting: "hooks.authorization_url",
     needs_rules: true,
     allowed: Tally::AuthorizationAllowed,
     denied: Tally::AuthorizationDenied,

@@ -85,7 +85,7 @@ impl RemoteKeys {
     /// Those of this address, by these terms. Nothing is fetched before [`RemoteKeys::begin`].
     pub fn of(config: &RemoteConfig) -> Result<Arc<RemoteKeys>, TlsProblem> {
         // Made anew each time: the files of the CAs may be others.
-        let client = HttpClient::new(&config.cas, Vec::new())?;
+        let client = HttpClient::new(&config.cas, CA_SETTING, Vec::new())?;
         let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|one| one.strong_count() > 0);
         let known = live.iter().filter_map(Weak::upgrade);
@@ -164,7 +164,7 @@ impl RemoteKeys {
     /// For tests: without being known to others.
     #[cfg(test)]
     pub(super) fn alone(config: RemoteConfig) -> RemoteKeys {
-        let client = HttpClient::new(&[], Vec::new()).expect("no CA is read");
+        let client = HttpClient::new(&[], CA_SETTING, Vec::new()).expect("no CA is read");
         RemoteKeys::new(config, client)
     }
 }
@@ -182,7 +182,12 @@ impl Shared {
                 }
                 Err(error) => {
                     let has_keys = self.fetched.load().is_some();
-                    warn!(%url, %error, has_keys, "cannot fetch the keys of tokens");
+                    warn!(
+                        setting = URL_SETTING,
+                        %url,
+                        has_keys,
+                        "cannot fetch the keys of tokens: {error}"
+                    );
                     let wait = pause.min(self.config.refresh);
                     pause = (pause * 2).min(RETRY_MAX);
                     wait
@@ -235,6 +240,9 @@ impl fmt::Debug for RemoteKeys {
     }
 }
 
+/// What the log calls the settings.
+const URL_SETTING: &str = "jwt.jwks_url";
+const CA_SETTING: &str = "jwt.jwks_ca";
 /// Between two fetches that tokens with unknown keys bring about.
 pub const MISS_PAUSE: Duration = Duration::from_secs(10);
 /// After a first failure; twice as long after each further one.

@@ -1,0 +1,185 @@
+//! The program as it runs, with a folder of files, and a client of a few packets.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+pub const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
+
+/// A folder of its own for each test, gone at the end of it.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ringmq-auth-{}-{count}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// Puts a file in the place of the one that there is.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let aside = self.0.join("aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(&aside, self.0.join(name)).unwrap();
+        self.path(name)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn passwd(&self, name: &str, user: &str, password: &str) -> String {
+        let path = self.path(name);
+        let mut command = Command::new(RINGMQ);
+        command.args(["passwd", "--pbkdf2", "--iterations", "4096", "--batch"]);
+        if !self.0.join(name).exists() {
+            command.arg("--create");
+        }
+        let output = command.args([&path, user, password]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running broker; killed if the test fails.
+pub struct Broker {
+    pub process: Child,
+    pub address: SocketAddr,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Broker {
+    pub fn start(args: &[&str]) -> Broker {
+        let mut command = Command::new(RINGMQ);
+        command.args(args);
+        Broker::start_with(command)
+    }
+
+    pub fn start_with(mut command: Command) -> Broker {
+        let mut process = command
+            .args(["--listen", "127.0.0.1:0", "--shards", "2"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut greeting = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        while !greeting.contains("stop it with Ctrl-C") {
+            if stdout.read_line(&mut greeting).unwrap() == 0 {
+                let mut errors = String::new();
+                process
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut errors)
+                    .unwrap();
+                panic!("the broker did not start: {errors}");
+            }
+        }
+        let address = greeting.split_once("listens on ").unwrap().1;
+        let address = address.split_whitespace().next().unwrap().parse().unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        Broker {
+            process,
+            address,
+            log,
+        }
+    }
+
+    /// Reads the log up to a line with this text.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "no line with {text}"
+            );
+        }
+        line
+    }
+
+    pub fn hang_up(&self) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::HUP).unwrap();
+    }
+
+    pub fn connect(&self, id: &str, credentials: Option<(&str, &str)>) -> (TcpStream, u8) {
+        let mut socket = TcpStream::connect(self.address).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let mut body = b"\x00\x04MQTT\x04".to_vec();
+        body.push(if credentials.is_some() { 0xC2 } else { 0x02 });
+        body.extend([0, 0]);
+        put(&mut body, id);
+        if let Some((user, password)) = credentials {
+            put(&mut body, user);
+            put(&mut body, password);
+        }
+        let mut packet = vec![0x10];
+        let mut size = body.len();
+        while size > 127 {
+            packet.push((size % 128) as u8 | 0x80);
+            size /= 128;
+        }
+        packet.push(size as u8);
+        packet.extend(body);
+        socket.write_all(&packet).unwrap();
+        let mut connack = [0; 4];
+        socket.read_exact(&mut connack).unwrap();
+        assert_eq!(connack[..3], [0x20, 2, 0]);
+        (socket, connack[3])
+    }
+
+    /// The return code of a CONNECT.
+    pub fn code(&self, credentials: Option<(&str, &str)>) -> u8 {
+        self.connect("c", credentials).1
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn put(body: &mut Vec<u8>, text: &str) {
+    body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+    body.extend(text.as_bytes());
+}
+
+/// The code of the SUBACK for a filter.
+pub fn subscribe(socket: &mut TcpStream, filter: &str) -> u8 {
+    let mut body = vec![0, 1];
+    put(&mut body, filter);
+    body.push(0);
+    let mut packet = vec![0x82, u8::try_from(body.len()).unwrap()];
+    packet.extend(body);
+    socket.write_all(&packet).unwrap();
+    let mut suback = [0; 5];
+    socket.read_exact(&mut suback).unwrap();
+    suback[4]
+}
+
+/// What a start says that fails.
+pub fn refused(args: &[&str]) -> String {
+    let output = Command::new(RINGMQ).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
