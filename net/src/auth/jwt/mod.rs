@@ -30,6 +30,7 @@ pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
 pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
 use ringmq_core::shard::Refusal;
+use ringmq_core::time::Instant;
 use sha2::{Digest as _, Sha256};
 pub use token::{Token, is_like_a_token};
 use tracing::debug;
@@ -172,9 +173,12 @@ impl Jwt {
     }
 
     fn decide(&self, text: &[u8], shower: Shower<'_>) -> Verdict {
-        // Both clocks at one moment: a token ends by the time of day, and the shard counts from the boot on.
-        let (now, time) = (clock(), SystemTime::now());
-        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.decide_at(clock(), time.unwrap_or_default(), text, shower)
+    }
+
+    /// Both clocks at one moment: a token ends by the time of day, and the shard counts from the boot on.
+    fn decide_at(&self, now: Instant, time: Duration, text: &[u8], shower: Shower<'_>) -> Verdict {
         match self.check(text, shower, time) {
             Ok((grant, issuer)) => Verdict::Granted(Identity {
                 user: Some(grant.user),

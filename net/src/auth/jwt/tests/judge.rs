@@ -111,3 +111,38 @@ fn secrets_and_tokens_stand_in_no_log() {
     let shown = request(None, Some("eyJ.secret.x"), Some((METHOD, "eyJ.secret.x")));
     assert!(!format!("{shown:?} {:?}", shown.exchange).contains("secret"));
 }
+
+/// Fault T21: the end of a connection is a span from the moment when its token was judged, by a clock that nobody sets.
+/// What the time of day does later concerns only tokens that are shown then.
+#[test]
+fn the_time_of_day_counts_while_a_token_is_judged_and_not_after() {
+    let signer = Signer::new(Algorithm::Hs256);
+    let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
+    let token = signer.sign(&good_claims());
+    let leeway = JwtConfig::default().demands.leeway;
+    let end_at = |booted_s: u64, time: u64| {
+        let now = Instant::ZERO + Duration::from_secs(booted_s);
+        let shower = Shower {
+            client_id: "c1",
+            user_name: None,
+        };
+        match jwt.decide_at(now, Duration::from_secs(time), token.as_bytes(), shower) {
+            Verdict::Granted(identity) => identity.expires_at,
+            Verdict::Denied(_) | Verdict::Unavailable => None,
+        }
+    };
+    const YEAR: u64 = 365 * 24 * 3600;
+    let after = |booted_s: u64, span: u64| {
+        Some(Instant::ZERO + Duration::from_secs(booted_s + span) + leeway)
+    };
+    for (booted_s, time, expected) in [
+        (1000, NOW, after(1000, 60)),
+        (5000, NOW, after(5000, 60)),
+        (1000, NOW + 59, after(1000, 1)),
+        // The clock of the machine was set.
+        (1000, NOW + YEAR, None),
+        (1000, NOW - YEAR, after(1000, YEAR + 60)),
+    ] {
+        assert_eq!(end_at(booted_s, time), expected, "{booted_s} {time}");
+    }
+}
