@@ -67,6 +67,23 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cells([u16; 2]);
 
+/// What an address stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Network {
+    V4(u32),
+    /// A /64.
+    V6(u64),
+}
+
+impl Network {
+    pub(crate) fn of(address: IpAddr) -> Network {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Network::V4(v4.into()),
+            IpAddr::V6(v6) => Network::V6((u128::from(v6) >> 64) as u64),
+        }
+    }
+}
+
 /// Connections that wait to be told why they may not stay, over all shards; more are closed at once.
 pub(crate) const UNWELCOME_MAX: usize = 64;
 /// Cells of a row: 256 KiB of counts. With 10,000 addresses connected, one in 50 shares both of its
@@ -94,10 +111,7 @@ impl Places {
 
     /// The cells of an address.
     pub(crate) fn cells(&self, address: IpAddr) -> Cells {
-        let hash = match address.to_canonical() {
-            IpAddr::V4(v4) => self.hasher.hash_one(u32::from(v4)),
-            IpAddr::V6(v6) => self.hasher.hash_one((u128::from(v6) >> 64) as u64),
-        };
+        let hash = self.hasher.hash_one(Network::of(address));
         Cells([hash as u16, (hash >> 16) as u16])
     }
 

@@ -132,6 +132,8 @@ tallies! {
     AuthorizationFailed, "hooks/authorization/failed";
     /// It was not asked, because it had failed so often.
     AuthorizationCutOff, "hooks/authorization/cut_off";
+    /// Clients for whose passwords or tokens too many others waited.
+    LoginOverflows, "logins/overflows";
     /// Clients for whose hooks too many others waited.
     HookOverflows, "hooks/overflows";
 }

@@ -9,6 +9,7 @@
 
 mod hook;
 pub mod jwt;
+mod line;
 mod password;
 mod service;
 

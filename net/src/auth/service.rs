@@ -9,7 +9,11 @@
 //!   saying that nobody can tell.
 //! - at most `queue_max` requests wait for the one kind of threads, and at most `waiting_queue_max` for
 //!   the other; one that finds no place is told that nobody can tell.
+//! - addresses take turns (`line.rs`): a flood of logins from one does not keep those of others waiting.
 //! - a request is judged by the same authenticators from its beginning to its end.
+//!
+//! A shard never waits for a lock: it puts requests into a channel, and a thread of its own, the porter, stands
+//! them in line.
 //!
 //! The threads are nice: where they share cores with the shards, clients that are in go first.
 
@@ -20,10 +24,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use ringmq_core::auth::{AuthRequest, Verdict};
-use ringmq_core::ids::ShardId;
+use ringmq_core::ids::{ConnId, ShardId};
 use tracing::warn;
 
+use super::line::Line;
 use super::{Authenticators, Stage};
+use crate::admission::Network;
 use crate::counters::{Tallies, Tally};
 use crate::error::{StartError, system_error};
 use crate::inbox::{Decision, Inbox};
@@ -68,6 +74,25 @@ struct Job {
     progress: Option<(Arc<Authenticators>, Stage)>,
 }
 
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Network(Network),
+    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself anew.
+    Connection(ShardId, ConnId),
+}
+
+type Jobs = Arc<Line<Source, Job>>;
+
+impl Job {
+    fn source(&self) -> Source {
+        match self.request.peer.address {
+            Some(address) => Source::Network(Network::of(address.ip())),
+            None => Source::Connection(self.shard, self.request.conn),
+        }
+    }
+}
+
 impl AuthService {
     /// Starts the threads. They end when the service is dropped.
     pub(crate) fn start(
@@ -76,28 +101,37 @@ impl AuthService {
         inboxes: &Arc<[Inbox]>,
         tallies: &Arc<Tallies>,
     ) -> Result<AuthService, StartError> {
-        let (queue, jobs) = bounded(config.queue_max.max(1));
-        let (waiting_queue, waiting_jobs) = bounded(config.waiting_queue_max.max(1));
+        let (queue, arriving) = bounded(ARRIVING_MAX);
+        let computing: Jobs = Arc::new(Line::new(config.queue_max));
+        let waiting: Jobs = Arc::new(Line::new(config.waiting_queue_max));
         authenticators.begin();
         let authenticators = Arc::new(ArcSwap::from_pointee(authenticators));
-        let worker = |jobs: &Receiver<Job>, role| Worker {
-            jobs: jobs.clone(),
+        let worker = |jobs: &Jobs, role| Worker {
+            jobs: Arc::clone(jobs),
             role,
             authenticators: Arc::clone(&authenticators),
-            inboxes: Arc::clone(inboxes),
+            answers: Answers {
+                inboxes: Arc::clone(inboxes),
+                tallies: Arc::clone(tallies),
+            },
         };
         for index in 0..config.threads.max(1) {
-            let role = Role::Computes {
-                queue: waiting_queue.clone(),
-                tallies: Arc::clone(tallies),
-            };
-            let worker = worker(&jobs, role);
+            let worker = worker(&computing, Role::Computes(Arc::clone(&waiting)));
             spawn(format!("auth-{index}"), move || worker.run())?;
         }
         for index in 0..config.waiting_threads.max(1) {
-            let worker = worker(&waiting_jobs, Role::Waits);
+            let worker = worker(&waiting, Role::Waits);
             spawn(format!("hook-{index}"), move || worker.run())?;
         }
+        let porter = Porter {
+            arriving,
+            lines: [computing, waiting],
+            answers: Answers {
+                inboxes: Arc::clone(inboxes),
+                tallies: Arc::clone(tallies),
+            },
+        };
+        spawn("auth-porter".to_owned(), move || porter.run())?;
         Ok(AuthService {
             queue,
             authenticators,
@@ -139,20 +173,36 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartE
         .map_err(|error| system_error("start a thread", error))
 }
 
+/// Stands requests in line as they come, and sends everybody home at the end.
+struct Porter {
+    arriving: Receiver<Job>,
+    /// Of the threads that compute, and of those that wait.
+    lines: [Jobs; 2],
+    answers: Answers,
+}
+
+impl Porter {
+    fn run(self) {
+        for job in &self.arriving {
+            if let Some(displaced) = self.lines[0].push(job.source(), job) {
+                self.answers.turn_away(&displaced, Tally::LoginOverflows);
+            }
+        }
+        self.lines.iter().for_each(|line| line.close());
+    }
+}
+
 struct Worker {
-    jobs: Receiver<Job>,
+    jobs: Jobs,
     role: Role,
     authenticators: Arc<ArcSwap<Authenticators>>,
-    inboxes: Arc<[Inbox]>,
+    answers: Answers,
 }
 
 /// What a thread is for.
 enum Role {
     /// It hands on what has to wait.
-    Computes {
-        queue: Sender<Job>,
-        tallies: Arc<Tallies>,
-    },
+    Computes(Jobs),
     Waits,
 }
 
@@ -162,51 +212,59 @@ impl Worker {
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             warn!(%error, "cannot lower the priority of a thread that checks passwords");
         }
-        for job in &self.jobs {
+        while let Some(job) = self.jobs.pop() {
             self.work_on(job);
         }
     }
 
-    fn work_on(&self, job: Job) {
-        let Job {
-            shard,
-            request,
-            progress,
-        } = job;
-        if clock() >= request.deadline {
+    fn work_on(&self, mut job: Job) {
+        if clock() >= job.request.deadline {
             // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
             // a client which was let in long ago.
-            return self.answer(shard, &request, Verdict::Unavailable);
+            return self.answers.give(&job, Verdict::Unavailable);
         }
-        let (authenticators, stage) =
-            progress.unwrap_or_else(|| (self.authenticators.load_full(), Stage::first(&request)));
+        let progress = job.progress.take();
+        let (authenticators, stage) = progress
+            .unwrap_or_else(|| (self.authenticators.load_full(), Stage::first(&job.request)));
         let may_wait = matches!(self.role, Role::Waits);
-        match (authenticators.judge(&request, stage, may_wait), &self.role) {
-            (Ok(verdict), _) => self.answer(shard, &request, verdict),
-            (Err(stage), Role::Computes { queue, tallies }) => {
-                let job = Job {
-                    shard,
-                    request,
-                    progress: Some((authenticators, stage)),
-                };
-                if let Err(refused) = queue.try_send(job) {
-                    tallies.add(Tally::HookOverflows);
-                    let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = refused;
-                    self.answer(job.shard, &job.request, Verdict::Unavailable);
+        match (
+            authenticators.judge(&job.request, stage, may_wait),
+            &self.role,
+        ) {
+            (Ok(verdict), _) => self.answers.give(&job, verdict),
+            (Err(stage), Role::Computes(waiting)) => {
+                job.progress = Some((authenticators, stage));
+                if let Some(displaced) = waiting.push(job.source(), job) {
+                    self.answers.turn_away(&displaced, Tally::HookOverflows);
                 }
             }
             (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
         }
     }
+}
+
+/// The way back to the shards.
+struct Answers {
+    inboxes: Arc<[Inbox]>,
+    tallies: Arc<Tallies>,
+}
+
+impl Answers {
+    /// Too many wait.
+    fn turn_away(&self, job: &Job, tally: Tally) {
+        self.tallies.add(tally);
+        self.give(job, Verdict::Unavailable);
+    }
 
     /// An inbox is full for moments only; an answer whose time is up serves nobody.
-    fn answer(&self, shard: ShardId, request: &AuthRequest, verdict: Verdict) {
+    fn give(&self, job: &Job, verdict: Verdict) {
+        let request = &job.request;
         let mut decision = Decision {
             conn: request.conn,
             was_known: request.known.is_some(),
             verdict,
         };
-        while let Err(refused) = self.inboxes[shard.index()].decide(decision) {
+        while let Err(refused) = self.inboxes[job.shard.index()].decide(decision) {
             if clock() >= request.deadline {
                 return;
             }
@@ -218,6 +276,8 @@ impl Worker {
 
 /// Half of the way from an ordinary thread to one that gets only what nobody wants.
 const NICENESS: i32 = 10;
+/// On their way to the porter, which takes a microsecond for each. Beyond it the shard says that nobody can tell.
+const ARRIVING_MAX: usize = 4096;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
@@ -277,6 +337,52 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_from_one_address_waits_for_itself() {
+        let (begun, begins) = mpsc::channel();
+        let (go, gate) = mpsc::channel();
+        let inboxes: Arc<[Inbox]> = [Inbox::new(16).unwrap()].into();
+        let config = AuthServiceConfig {
+            threads: 1,
+            queue_max: 4,
+            ..AuthServiceConfig::default()
+        };
+        let gate = Gate {
+            begun,
+            go: Mutex::new(gate),
+        };
+        let authenticators = Authenticators {
+            all: vec![Arc::new(gate)],
+            authorization: None,
+        };
+        let tallies = Arc::default();
+        let service = AuthService::start(config, authenticators, &inboxes, &tallies).unwrap();
+        let ask = |index: u32, address: &str| {
+            let mut request = request(index, clock() + Duration::from_secs(60));
+            request.peer.address = Some(address.parse().unwrap());
+            service.ask(ShardId::new(0), request).unwrap();
+        };
+        ask(1, "192.0.2.1:1");
+        assert_eq!(begins.recv(), Ok(1));
+        // The ports differ, and in the network of a customer the addresses.
+        ask(2, "192.0.2.1:2");
+        ask(3, "192.0.2.1:3");
+        ask(4, "[2001:db8::1]:1");
+        ask(5, "[2001:db8::2]:1");
+        // Of the two that have as many waiting, either gives way.
+        for (index, address, gone) in [(6, "192.0.2.1:4", &[6][..]), (7, "192.0.2.2:1", &[3, 5])] {
+            ask(index, address);
+            let (found, verdict) = next_decision(&inboxes[0]);
+            assert!(verdict == Verdict::Unavailable && gone.contains(&found));
+        }
+        for expected in [2, 4, 7] {
+            go.send(Verdict::Unavailable).unwrap();
+            assert_eq!(begins.recv(), Ok(expected));
+        }
+        let overflows = Tally::LoginOverflows as usize;
+        assert_eq!(tallies.named()[overflows], ("logins/overflows", 2));
+    }
+
+    #[test]
     fn requests_are_answered_in_order_and_those_that_find_no_place_come_back() {
         let (begun, begins) = mpsc::channel();
         let (go, gate) = mpsc::channel();
@@ -303,8 +409,8 @@ mod tests {
         // One is being judged, two wait, and one of these for somebody who is gone.
         service.ask(shard, request(1, Instant::ZERO)).unwrap();
         service.ask(shard, request(2, later)).unwrap();
-        let refused = service.ask(shard, request(3, later)).unwrap_err();
-        assert_eq!(refused.conn.index, 3);
+        service.ask(shard, request(3, later)).unwrap();
+        assert_eq!(next_decision(&inboxes[1]), (3, Verdict::Unavailable));
         let identity = Identity::default();
         go.send(Verdict::Granted(identity.clone())).unwrap();
         assert_eq!(next_decision(&inboxes[1]), (0, Verdict::Granted(identity)));

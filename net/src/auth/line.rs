@@ -1,0 +1,177 @@
+//! Those who wait for a thread, by where they come from: each source has its turn.
+//!
+//! Whoever sends a thousand wrong passwords from one address waits for itself, and not the others for it.
+//!
+//! Invariants:
+//! - at most `count_max` wait. If one more comes, one of the source with the most has to go: the last of these.
+//! - of each source the first goes first.
+//! - `turns` names each source with somebody waiting once.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// A line for any number of threads.
+#[derive(Debug)]
+pub(super) struct Line<S, T> {
+    state: Mutex<State<S, T>>,
+    /// Somebody came, or nobody comes any more.
+    changed: Condvar,
+    count_max: usize,
+}
+
+#[derive(Debug)]
+struct State<S, T> {
+    waiting: HashMap<S, VecDeque<T>>,
+    /// Whose turn it is, and whose it will be.
+    turns: VecDeque<S>,
+    count: usize,
+    is_closed: bool,
+}
+
+impl<S: Clone + Eq + Hash, T> Line<S, T> {
+    pub(super) fn new(count_max: usize) -> Line<S, T> {
+        Line {
+            state: Mutex::new(State {
+                waiting: HashMap::new(),
+                turns: VecDeque::new(),
+                count: 0,
+                is_closed: false,
+            }),
+            changed: Condvar::new(),
+            count_max: count_max.max(1),
+        }
+    }
+
+    /// Takes one in; gives back the one for whom there is no place, which may be another.
+    pub(super) fn push(&self, source: S, item: T) -> Option<T> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Some(item);
+        }
+        let mut displaced = None;
+        if state.count == self.count_max {
+            let own = state.waiting.get(&source).map_or(0, VecDeque::len);
+            let longest = state.waiting.values_mut().max_by_key(|items| items.len());
+            match longest {
+                // Two at least: its source keeps its turn.
+                Some(longest) if longest.len() > own + 1 => displaced = longest.pop_back(),
+                Some(_) | None => return Some(item),
+            }
+            state.count -= 1;
+        }
+        state.enter(source, item);
+        drop(state);
+        self.changed.notify_one();
+        displaced
+    }
+
+    /// The next one; waits for it. `None`: nobody comes any more.
+    pub(super) fn pop(&self) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if let Some(item) = state.leave() {
+                return Some(item);
+            }
+            let waited = self.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends everybody home, and the threads too.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.waiting.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<S, T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Clone + Eq + Hash, T> State<S, T> {
+    fn enter(&mut self, source: S, item: T) {
+        let items = self.waiting.entry(source.clone()).or_default();
+        if items.is_empty() {
+            self.turns.push_back(source);
+        }
+        items.push_back(item);
+        self.count += 1;
+    }
+
+    fn leave(&mut self) -> Option<T> {
+        let source = self.turns.pop_front()?;
+        let items = self.waiting.get_mut(&source)?;
+        let item = items.pop_front();
+        match items.is_empty() {
+            true => drop(self.waiting.remove(&source)),
+            false => self.turns.push_back(source),
+        }
+        self.count -= 1;
+        item
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everybody who waits, in turn.
+    fn all(line: &Line<char, u32>) -> Vec<u32> {
+        let count = line.lock().count;
+        (0..count).map(|_| line.pop().unwrap()).collect()
+    }
+
+    #[test]
+    fn each_source_has_its_turn_and_in_it_the_first_comes_first() {
+        let line = Line::new(100);
+        for (source, item) in [('a', 1), ('a', 2), ('a', 3), ('b', 4), ('c', 5), ('b', 6)] {
+            assert_eq!(line.push(source, item), None);
+        }
+        assert_eq!(all(&line), [1, 4, 5, 2, 6, 3]);
+        assert!(line.lock().waiting.is_empty() && line.lock().turns.is_empty());
+    }
+
+    #[test]
+    fn in_a_full_line_the_last_of_the_source_with_the_most_has_to_go() {
+        let line = Line::new(5);
+        for item in 1..=5 {
+            assert_eq!(line.push('a', item), None);
+        }
+        for (source, item, displaced) in [
+            ('a', 6, 6),
+            ('b', 7, 5),
+            ('b', 8, 4),
+            // Nobody has more than this one would have then.
+            ('b', 9, 9),
+            ('c', 10, 3),
+            ('c', 11, 11),
+            ('a', 12, 12),
+        ] {
+            assert_eq!(line.push(source, item), Some(displaced), "{item}");
+        }
+        assert_eq!(all(&line), [1, 7, 10, 2, 8]);
+    }
+
+    #[test]
+    fn whoever_waits_for_somebody_to_come_hears_of_the_end() {
+        let line = Line::new(4);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| (line.pop(), line.pop()));
+            line.push('a', 1);
+            while line.lock().count > 0 {
+                std::thread::yield_now();
+            }
+            line.close();
+            assert_eq!(waits.join().unwrap(), (Some(1), None));
+        });
+        assert_eq!(line.push('a', 2), Some(2));
+        assert_eq!(line.pop(), None);
+    }
+}
