@@ -56,6 +56,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let address = peer_of(&socket);
         if !stack.lets_in(address) {
             count!(self.counts, proxies_refused);
+            let failure = "its address is not in proxy.trusted";
+            self.log_failure(now, Some(&stack), address, &failure);
             return; // Drops the socket, which closes it.
         }
         // Who is behind a proxy is not known yet.

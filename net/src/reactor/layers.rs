@@ -7,6 +7,9 @@
 //!
 //! Not here: what the layers do (`transport`).
 
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use crate::counters::count;
 use crate::flight::Flight;
 use crate::ring::Ring;
 use crate::slot::Phase;
-use crate::transport::{Decoded, Failure, Handshake, PeerNews};
+use crate::transport::{Decoded, Failure, Handshake, PeerNews, Stack};
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes a chunk in. Returns its size.
@@ -192,14 +195,27 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         count!(self.counts, transports_failed);
         let slot = self.slots.get(conn).expect("the caller looked it up");
         let address = slot.newcomer.as_ref().and_then(|n| n.peer.address);
-        let peer = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
-        // Whoever can connect can fail: the log is not theirs to fill.
-        match self.failures_logged.admit(now) {
-            Some(0) => info!(peer, "closed: {failure}"),
-            Some(missed) => info!(peer, missed, "closed: {failure}"),
-            None => debug!(peer, "closed: {failure}"),
-        }
+        let transport = slot.transport.as_ref();
+        let stack = transport.map(|transport| Arc::clone(transport.stack()));
+        self.log_failure(now, stack.as_deref(), address, failure);
         self.flush_layers(now, conn);
+    }
+
+    /// Whoever can connect can fail: the log is not theirs to fill.
+    pub(super) fn log_failure(
+        &mut self,
+        now: Instant,
+        stack: Option<&Stack>,
+        address: Option<SocketAddr>,
+        failure: &dyn Display,
+    ) {
+        let listener = stack.map_or("-", Stack::name);
+        let peer = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        match self.failures_logged.admit(now) {
+            Some(0) => info!(listener, peer, "closed: {failure}"),
+            Some(missed) => info!(listener, peer, missed, "closed: {failure}"),
+            None => debug!(listener, peer, "closed: {failure}"),
+        }
     }
 
     /// Sends the last words of the layers, and closes. The core hears of it when all is over.

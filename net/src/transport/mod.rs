@@ -108,6 +108,11 @@ pub enum Failure {
 }
 
 impl Transport {
+    /// The layers of its listener.
+    pub(crate) fn stack(&self) -> &Arc<Stack> {
+        &self.stack
+    }
+
     /// The layers of a connection that has just been accepted.
     pub(crate) fn new(stack: &Arc<Stack>) -> Transport {
         Transport {

@@ -235,7 +235,7 @@ fn crc32c(bytes: &[u8], blank: std::ops::Range<usize>) -> u32 {
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ProxyError::Missing => "no PROXY header",
+            ProxyError::Missing => "no PROXY header: this listener is for proxies that send one",
             ProxyError::Malformed => "a malformed PROXY header",
             ProxyError::TooLong => "a PROXY header that is too long",
             ProxyError::Checksum => "a PROXY header with a wrong checksum",

@@ -71,6 +71,8 @@ impl fmt::Display for Endpoint {
 /// The layers of a listener.
 #[derive(Debug)]
 pub struct Stack {
+    /// What messages call the listener.
+    name: String,
     pub(super) proxy: Option<ProxyRules>,
     pub(super) tls: Option<TlsListener>,
     pub(super) websocket: Option<Origins>,
@@ -91,6 +93,7 @@ impl Stack {
     /// No layers: MQTT over TCP, or over a Unix socket.
     pub fn plain() -> Stack {
         Stack {
+            name: String::new(),
             proxy: None,
             tls: None,
             websocket: None,
@@ -100,7 +103,14 @@ impl Stack {
     /// The layers of a listener; reads the files of TLS.
     pub fn load(config: &ListenerConfig) -> Result<Stack, TlsProblem> {
         let terms = Stack::load_terms(config)?;
+        let scheme = match (&config.tls, &config.websocket) {
+            (None, None) => "",
+            (Some(_), None) => "mqtts://",
+            (None, Some(_)) => "ws://",
+            (Some(_), Some(_)) => "wss://",
+        };
         Ok(Stack {
+            name: format!("{scheme}{}", config.endpoint),
             proxy: config.proxy.clone(),
             tls: terms.map(|terms| TlsListener(ArcSwap::from_pointee(terms))),
             websocket: config.websocket.clone(),
@@ -126,6 +136,11 @@ impl Stack {
         {
             listener.0.store(Arc::new(terms));
         }
+    }
+
+    /// What messages call the listener.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether a peer may connect at all.

@@ -6,8 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rcgen::{DistinguishedName, DnType};
 use ringmq::transport::{Demand, Identity, Origins, TlsFiles};
 use ringmq::{Broker, ListenerConfig, StartError};
+use ringmq_core::auth::{Acl, read_acl_file};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -16,7 +18,7 @@ use rustls::{
 };
 
 use crate::certificates::{Authority, Pair};
-use crate::mqtt::{Client, connect_packet, exchange};
+use crate::mqtt::{Client, connect_packet, exchange, subscribe_packet};
 use crate::{address, local, start, stop, tcp, with_tls};
 
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
@@ -207,6 +209,44 @@ fn only_clients_with_a_good_certificate_get_in() {
             assert!(!gets_in(address(&broker, 2), &with(Some(pair))), "{name}");
         }
         assert!(gets_in(address(&broker, 2), &with(None)), "it is optional");
+    }
+    stop(broker);
+}
+
+// Threat 64, fault T28: a name in a certificate is compared, never read.
+#[test]
+fn a_name_in_a_certificate_that_could_be_more_stands_for_nothing() {
+    let authority = Authority::new();
+    let mut acl = Acl::new(false);
+    read_acl_file("pattern readwrite u/%u/x\n", &mut acl).unwrap();
+    let mut config = crate::config(vec![with_tls(authority.mutual_files())]);
+    config.access.acl = Some(Arc::new(acl));
+    let broker = Broker::start(&config).unwrap();
+    let rows = [
+        ("dev-1", "u/dev-1/x", 1),
+        ("dev-1", "u/dev-2/x", 0x87),
+        ("dev.*", "u/dev-1/x", 0x87),
+        ("+", "u/dev-1/x", 0x87),
+        ("+", "u/+/x", 0x87),
+        ("#", "u/#", 0x87),
+        ("dev/1", "u/dev/1/x", 0x87),
+        ("%u", "u/%u/x", 0x87),
+        ("$share", "u/$share/x", 0x87),
+    ];
+    for (index, (name, filter, expected)) in rows.into_iter().enumerate() {
+        let own = authority.client_with("client", 1, |params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+        });
+        let own = authority.client_config(Some(&own), ALL_VERSIONS);
+        let mut client = Client::open(tls(address(&broker, 0), &own), &format!("c{index}"));
+        client.send(&subscribe_packet(filter));
+        let (first, body) = client.packet();
+        assert_eq!(
+            (first, body.last()),
+            (0x90, Some(&expected)),
+            "{name} {filter}"
+        );
     }
     stop(broker);
 }

@@ -10,6 +10,7 @@
 //!
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 
+mod fault;
 mod names;
 mod terms;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{HandshakeKind, ProtocolVersion};
+
+use fault::Fault;
 
 pub use names::{Identity, is_usable};
 pub(crate) use terms::read_certificates;
@@ -430,7 +433,7 @@ impl std::fmt::Debug for Tls {
 impl std::fmt::Display for TlsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            TlsError::Protocol(error) => write!(f, "TLS: {error}"),
+            TlsError::Protocol(error) => write!(f, "TLS: {}", Fault(error)),
             TlsError::HandshakeTooLong => f.write_str("TLS: the handshake is too long"),
             TlsError::MessageTooLong => f.write_str("TLS: a message is too long"),
             TlsError::NoIdentity => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -299,6 +299,11 @@ fn read_pem<T: rustls::pki_types::pem::PemObject>(
             Some(file),
             format!("does not hold {noun} in PEM"),
             format!("name a file with {noun} (\"-----BEGIN ...\")"),
+        )),
+        Err(pem::Error::MissingSectionEnd { .. }) => Err(problem(
+            Some(file),
+            format!("ends in the midst of {noun}"),
+            "write the whole file again",
         )),
         Err(error) => Err(problem(
             Some(file),
