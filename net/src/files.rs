@@ -73,9 +73,12 @@ impl What {
     }
 }
 
-/// Reads a whole text file.
+/// Reads a whole text file. The mark that some editors put before UTF-8 is not part of it.
 pub fn read(path: &Path, what: What) -> Result<String, Problem> {
-    let bytes = read_bytes(path, what)?;
+    let mut bytes = read_bytes(path, what)?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..offset];
@@ -140,3 +143,5 @@ pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
     }
     Ok(bytes)
 }
+
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();

@@ -48,6 +48,7 @@ impl Log {
             lost: Arc::clone(&lines.lost),
             budgets: Arc::clone(&budgets),
             json: format == "json",
+            unwritten: 0,
         };
         std::thread::Builder::new()
             .name("log".to_owned())
@@ -119,15 +120,17 @@ struct LogThread {
     lost: Arc<AtomicU64>,
     budgets: Arc<Budgets>,
     json: bool,
+    /// Lines that could not be written since one last could.
+    unwritten: u64,
 }
 
 impl LogThread {
-    fn run(self, mut target: impl io::Write) {
+    fn run(mut self, mut target: impl io::Write) {
         let mut reported = Instant::now();
         loop {
             let ended = match self.items.recv_timeout(REPORT_EVERY) {
                 Ok(Item::Line(line)) => {
-                    let _ = target.write_all(&line);
+                    self.put(&mut target, &line);
                     false
                 }
                 Ok(Item::Flush(done)) => {
@@ -150,7 +153,7 @@ impl LogThread {
     }
 
     /// Says what was left out since the last time.
-    fn report(&self, target: &mut impl io::Write) {
+    fn report(&mut self, target: &mut impl io::Write) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             self.warn(
@@ -163,18 +166,39 @@ impl LogThread {
         }
     }
 
-    fn warn(&self, target: &mut impl io::Write, text: &str) {
+    fn warn(&mut self, target: &mut impl io::Write, text: &str) {
+        let line = self.line(text);
+        self.put(target, line.as_bytes());
+    }
+
+    /// Writes a line, or counts it: the disk may be full for a while.
+    fn put(&mut self, target: &mut impl io::Write, line: &[u8]) {
+        if self.unwritten > 0 {
+            let lost = format!("{} lines lost: stderr had no room", self.unwritten);
+            // The one before may have been cut off.
+            let notice = format!("\n{}", self.line(&lost));
+            if target.write_all(notice.as_bytes()).is_err() {
+                self.unwritten += 1;
+                return;
+            }
+            self.unwritten = 0;
+        }
+        if target.write_all(line).is_err() {
+            self.unwritten = 1;
+        }
+    }
+
+    /// A line of the log's own.
+    fn line(&self, text: &str) -> String {
         let mut time = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         // Neither the time nor the text holds anything that JSON would have to escape.
-        let _ = if self.json {
-            writeln!(
-                target,
-                r#"{{"timestamp":"{time}","level":"WARN","message":"{text}","target":"{TARGET}"}}"#
-            )
-        } else {
-            writeln!(target, "{time}  WARN {TARGET}: {text}")
-        };
+        match self.json {
+            true => format!(
+                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{text}\",\"target\":\"{TARGET}\"}}\n"
+            ),
+            false => format!("{time}  WARN {TARGET}: {text}\n"),
+        }
     }
 }
 
@@ -463,6 +487,7 @@ mod tests {
             lost: Arc::clone(&lines.lost),
             budgets: Arc::default(),
             json: false,
+            unwritten: 0,
         };
         drop(lines);
         let target = Shared::default();
@@ -470,5 +495,59 @@ mod tests {
         let text = String::from_utf8(target.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches("line\n").count(), 2, "{text}");
         assert!(text.contains("3 lines lost"), "{text}");
+    }
+
+    /// A disk that takes no more than `room` bytes.
+    struct Disk {
+        room: usize,
+        held: Vec<u8>,
+    }
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let size = bytes.len().min(self.room);
+            if size == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= size;
+            self.held.extend_from_slice(&bytes[..size]);
+            Ok(size)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    // Threat 91.
+    #[test]
+    fn a_full_disk_costs_lines_and_says_so_when_there_is_room_again() {
+        let (_queue, items) = sync_channel(1);
+        let mut thread = LogThread {
+            items,
+            lost: Arc::default(),
+            budgets: Arc::default(),
+            json: false,
+            unwritten: 0,
+        };
+        let mut disk = Disk {
+            room: 8,
+            held: Vec::new(),
+        };
+        for line in ["one\n", "two, cut\n", "three\n", "four\n"] {
+            thread.put(&mut disk, line.as_bytes());
+        }
+        assert_eq!(disk.held, b"one\ntwo,");
+        disk.room = 1000;
+        for line in ["five\n", "six\n"] {
+            thread.put(&mut disk, line.as_bytes());
+        }
+        let text = String::from_utf8(disk.held).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[1], &lines[3..]), ("two,", &["five", "six"][..]));
+        assert!(
+            lines[2].ends_with("3 lines lost: stderr had no room"),
+            "{text}"
+        );
     }
 }

@@ -117,7 +117,10 @@ fn say(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `ringmq --help | head -1`: the reader has what it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&format_args!("cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
