@@ -682,8 +682,11 @@ mod tests {
             ),
             (
                 "[network]\nlisten = \"0.0.0.0:1883\"",
-                "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and clients need no password",
-                "listen on 127.0.0.1:1883; or name a password file: --password-file FILE, or password_file under [auth]; or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]",
+                "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and no client has to say who it is",
+                "listen on 127.0.0.1:1883; or have clients show a password (--password-file FILE), a token (--jwt-key or --jwks-url), \
+                 what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
+                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                 under [network]",
             ),
             (
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
@@ -724,8 +727,11 @@ mod tests {
             ),
             (
                 "[[listener]]\nlisten = \"ws://0.0.0.0:1\"",
-                "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and clients need no password",
-                "listen on 127.0.0.1:1; or name a password file: --password-file FILE, or password_file under [auth]; or let everybody in: --allow-anonymous, or allow_anonymous = true under [network]",
+                "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and no client has to say who it is",
+                "listen on 127.0.0.1:1; or have clients show a password (--password-file FILE), a token (--jwt-key or --jwks-url), \
+                 what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
+                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                 under [network]",
             ),
             (
                 "[[listener]]\nlisten = \"127.0.0.1:1\"\ncertificate = \"x\"",

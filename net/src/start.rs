@@ -243,15 +243,21 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
 /// What clients come in with.
 fn shown_credentials(settings: &Settings) -> String {
     let auth = &settings.auth;
-    let all = match (auth.has_users(), auth.jwt.is_on()) {
-        (false, false) => return "without passwords".to_owned(),
-        (true, false) => "with passwords",
-        (false, true) => "with tokens",
-        (true, true) => "with passwords or tokens",
-    };
-    match settings.allow_anonymous {
-        true => format!("{all}, also for anybody"),
-        false => all.to_owned(),
+    let has_hook = !auth.hooks.authentication_url.is_empty();
+    let mut listeners = settings.all_listeners();
+    let has_certificates = listeners.any(|(listen, layers)| listen.proves_clients(layers));
+    let ways = [
+        (auth.has_users(), "passwords"),
+        (auth.jwt.is_on(), "tokens"),
+        (has_hook, "a hook that judges them"),
+        (has_certificates, "certificates"),
+    ];
+    let ways = ways.iter().filter(|(is_on, _)| *is_on);
+    let ways: Vec<&str> = ways.map(|(_, way)| *way).collect();
+    match (&ways[..], settings.allow_anonymous) {
+        ([], _) => "without passwords".to_owned(),
+        (ways, true) => format!("with {}, also for anybody", ways.join(" or ")),
+        (ways, false) => format!("with {}", ways.join(" or ")),
     }
 }
 

@@ -204,11 +204,15 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
         Endpoint::Unix(_) => return None,
     };
     Some(Complaint::new(
-        format!("names {listen}, which other machines may reach, and clients need no password"),
         format!(
-            "listen on 127.0.0.1:{port}; or name a password file: --password-file FILE, or \
-             password_file under [auth]; or let everybody in: --allow-anonymous, or \
-             allow_anonymous = true under [network]"
+            "names {listen}, which other machines may reach, and no client has to say who it is"
+        ),
+        format!(
+            "listen on 127.0.0.1:{port}; or have clients show a password (--password-file FILE), a \
+             token (--jwt-key or --jwks-url), what a server of yours judges \
+             (--hook-authentication-url URL) or, over TLS, a certificate (--client-certificate \
+             required); or let everybody in: --allow-anonymous, or allow_anonymous = true under \
+             [network]"
         ),
     ))
 }
