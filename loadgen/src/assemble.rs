@@ -16,6 +16,7 @@ use crate::report::{
 use crate::scenario::value;
 use crate::self_check::{self, Facts};
 use crate::sys;
+use crate::tally::Tally as _;
 use crate::times::{Delays, Times};
 
 /// What a result says besides what came out of the run.

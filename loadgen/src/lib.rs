@@ -24,5 +24,6 @@ pub mod shared;
 pub mod sources;
 pub mod summary;
 pub mod sys;
+pub mod tally;
 pub mod times;
 pub mod tls;

@@ -5,48 +5,40 @@
 
 use std::collections::BTreeMap;
 
+use crate::report::Ledger;
+use crate::tally::{Tally as _, tally};
 use crate::times::{Delays, Times};
 
-/// Counters of one group on one thread.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Messages published.
-    pub sent: u64,
-    /// PUBACK and PUBCOMP, and PUBREC that refuse.
-    pub acknowledged: u64,
-    /// Of those, refusals.
-    pub refused: u64,
-    /// Messages that the schedule held and nobody could send.
-    pub skipped: u64,
-    /// Connections made after the first one of each client.
-    pub reconnects: u64,
-    /// What arrived, by QoS of the delivery.
-    pub received: [Received; 3],
+tally! {
+    /// Counters of one group on one thread.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Counts {
+        /// Messages published.
+        pub sent: u64,
+        /// PUBACK and PUBCOMP, and PUBREC that refuse.
+        pub acknowledged: u64,
+        /// Of those, refusals.
+        pub refused: u64,
+        /// Messages that the schedule held and nobody could send.
+        pub skipped: u64,
+        /// Connections made after the first one of each client.
+        pub reconnects: u64,
+        /// What arrived, by QoS of the delivery.
+        pub received: [Received; 3],
+    }
 }
 
-/// What arrived at one QoS.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Received {
-    /// Deliveries of all kinds.
-    pub count: u64,
-    /// Payload bytes.
-    pub bytes: u64,
-    /// Again.
-    pub duplicated: u64,
-    /// Of those, with DUP.
-    pub duplicated_marked: u64,
-    /// After a later one.
-    pub out_of_order: u64,
-    /// Not what was sent.
-    pub corrupt: u64,
-    /// Not subscribed to.
-    pub misrouted: u64,
-    /// At another QoS.
-    pub wrong_qos: u64,
-    /// Not of this run.
-    pub foreign: u64,
-    /// Too small to tell.
-    pub unchecked: u64,
+tally! {
+    /// What arrived at one QoS.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Received {
+        /// Deliveries of all kinds.
+        pub count: u64,
+        /// Payload bytes.
+        pub bytes: u64,
+        /// What was wrong with them: the part of the ledger that arrivals fill.
+        pub ledger: Ledger,
+    }
 }
 
 /// Times of one group on one thread that are few enough to keep for the whole run.
@@ -60,21 +52,30 @@ pub struct GroupTimes {
     pub retained: Times,
 }
 
+tally! {
+    /// How much happened, over all groups.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Flow {
+        /// Messages published.
+        pub sent: u64,
+        /// Deliveries.
+        pub received: u64,
+        /// Payload bytes.
+        pub received_bytes: u64,
+        /// Connections made.
+        pub connects: u64,
+        /// Troubles.
+        pub errors: u64,
+    }
+}
+
 /// What happened in one second on one thread.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
     /// Which second of the publishing.
     pub second: u32,
-    /// Messages published.
-    pub sent: u64,
-    /// Deliveries.
-    pub received: u64,
-    /// Payload bytes.
-    pub received_bytes: u64,
-    /// Connections made.
-    pub connects: u64,
-    /// Troubles.
-    pub errors: u64,
+    /// How much happened.
+    pub flow: Flow,
     /// Of deliveries that belong to the window: by group and QoS.
     pub window: BTreeMap<(u16, u8), Delays>,
     /// Of the others.
@@ -92,14 +93,18 @@ pub struct Meter {
     pub lag: Times,
     /// Connections made, in all.
     pub connects: u64,
+    /// Messages published that owe a delivery or an acknowledgement, in all.
+    pub asked: u64,
+    /// Acknowledgements of all kinds, in all.
+    pub acks: u64,
     /// Troubles, in all.
     pub errors: u64,
     /// Times of this second, `group * 3 + qos`.
     window: Vec<Delays>,
     outside: Delays,
     second: u32,
-    /// Sent, received, bytes, connects and errors when this second began.
-    mark: [u64; 5],
+    /// The flow when this second began.
+    mark: Flow,
 }
 
 impl Meter {
@@ -128,8 +133,6 @@ impl Meter {
     pub fn end_second(&mut self) -> Interval {
         let reading = self.reading();
         let mark = std::mem::replace(&mut self.mark, reading);
-        let [sent, received, received_bytes, connects, errors] =
-            std::array::from_fn(|at| reading[at] - mark[at]);
         let mut window = BTreeMap::new();
         for (at, delays) in self.window.iter_mut().enumerate() {
             let delays = std::mem::take(delays);
@@ -141,11 +144,7 @@ impl Meter {
         self.second += 1;
         Interval {
             second,
-            sent,
-            received,
-            received_bytes,
-            connects,
-            errors,
+            flow: reading.since(&mark),
             window,
             outside: std::mem::take(&mut self.outside),
         }
@@ -162,16 +161,15 @@ impl Meter {
         counts.map(|received| received.count).sum()
     }
 
-    fn reading(&self) -> [u64; 5] {
+    fn reading(&self) -> Flow {
         let received = self.counts.iter().flat_map(|counts| &counts.received);
-        let bytes = received.map(|received| received.bytes).sum();
-        [
-            self.sent(),
-            self.received(),
-            bytes,
-            self.connects,
-            self.errors,
-        ]
+        Flow {
+            sent: self.sent(),
+            received: self.received(),
+            received_bytes: received.map(|received| received.bytes).sum(),
+            connects: self.connects,
+            errors: self.errors,
+        }
     }
 }
 
@@ -187,11 +185,7 @@ pub struct DeliveryTimes {
 impl Interval {
     /// Takes in the same second of another thread.
     pub fn add(&mut self, other: &Interval) {
-        self.sent += other.sent;
-        self.received += other.received;
-        self.received_bytes += other.received_bytes;
-        self.connects += other.connects;
-        self.errors += other.errors;
+        self.flow.add(&other.flow);
         for (key, delays) in &other.window {
             self.window.entry(*key).or_default().add(delays);
         }
@@ -209,30 +203,6 @@ impl Interval {
 }
 
 impl Counts {
-    /// Takes in those of another thread.
-    pub fn add(&mut self, other: &Counts) {
-        self.sent += other.sent;
-        self.acknowledged += other.acknowledged;
-        self.refused += other.refused;
-        self.skipped += other.skipped;
-        self.reconnects += other.reconnects;
-        for (mine, theirs) in self.received.iter_mut().zip(&other.received) {
-            mine.add(theirs);
-        }
-    }
-
-    /// What was counted since.
-    pub fn since(&self, earlier: &Counts) -> Counts {
-        Counts {
-            sent: self.sent - earlier.sent,
-            acknowledged: self.acknowledged - earlier.acknowledged,
-            refused: self.refused - earlier.refused,
-            skipped: self.skipped - earlier.skipped,
-            reconnects: self.reconnects - earlier.reconnects,
-            received: std::array::from_fn(|qos| self.received[qos].since(&earlier.received[qos])),
-        }
-    }
-
     /// At every QoS.
     pub fn received_all(&self) -> Received {
         let mut sum = Received::default();
@@ -242,46 +212,11 @@ impl Counts {
 }
 
 impl Received {
-    /// Takes in those of another QoS, group or thread.
-    pub fn add(&mut self, other: &Received) {
-        self.count += other.count;
-        self.bytes += other.bytes;
-        self.duplicated += other.duplicated;
-        self.duplicated_marked += other.duplicated_marked;
-        self.out_of_order += other.out_of_order;
-        self.corrupt += other.corrupt;
-        self.misrouted += other.misrouted;
-        self.wrong_qos += other.wrong_qos;
-        self.foreign += other.foreign;
-        self.unchecked += other.unchecked;
-    }
-
-    /// What was counted since.
-    fn since(&self, earlier: &Received) -> Received {
-        Received {
-            count: self.count - earlier.count,
-            bytes: self.bytes - earlier.bytes,
-            duplicated: self.duplicated - earlier.duplicated,
-            duplicated_marked: self.duplicated_marked - earlier.duplicated_marked,
-            out_of_order: self.out_of_order - earlier.out_of_order,
-            corrupt: self.corrupt - earlier.corrupt,
-            misrouted: self.misrouted - earlier.misrouted,
-            wrong_qos: self.wrong_qos - earlier.wrong_qos,
-            foreign: self.foreign - earlier.foreign,
-            unchecked: self.unchecked - earlier.unchecked,
-        }
-    }
-
-    /// Into the ledger of a report.
-    pub fn add_to(&self, ledger: &mut crate::report::Ledger) {
-        ledger.duplicated += self.duplicated;
-        ledger.duplicated_marked += self.duplicated_marked;
-        ledger.out_of_order += self.out_of_order;
-        ledger.corrupt += self.corrupt;
-        ledger.misrouted += self.misrouted;
-        ledger.wrong_qos += self.wrong_qos;
-        ledger.foreign += self.foreign;
-        ledger.unchecked += self.unchecked;
+    /// Into the ledger of a report, which knows whether order was looked at.
+    pub fn add_to(&self, ledger: &mut Ledger) {
+        let order_checked = ledger.order_checked;
+        ledger.add(&self.ledger);
+        ledger.order_checked = order_checked;
     }
 }
 

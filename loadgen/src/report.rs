@@ -18,6 +18,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tally::tally;
+
 /// What [`ResultFile::format`] says.
 pub const FORMAT: &str = "ringload-result";
 /// Goes up when a field changes its meaning or goes away; new optional fields leave it.
@@ -331,38 +333,40 @@ pub struct QosResult {
     pub ledger: Ledger,
 }
 
-/// What became of the deliveries that were owed. `owed == delivered + lost + excused`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ledger {
-    /// Every message once for every subscription it matched (for a shared group: once).
-    pub owed: u64,
-    /// Came, the first time each; corrupt ones count.
-    pub delivered: u64,
-    /// Never came.
-    pub lost: u64,
-    /// Did not come, and did not have to: the publication was refused or never acknowledged, or the
-    /// subscriber was away without a session that could wait.
-    pub excused: u64,
-    /// Came again. At QoS 1 the standard permits it.
-    pub duplicated: u64,
-    /// Of those, with the DUP flag: sent again on purpose.
-    pub duplicated_marked: u64,
-    /// Came after a later message of the same publisher on the same topic.
-    pub out_of_order: u64,
-    /// Payload or topic is not what was published.
-    pub corrupt: u64,
-    /// Came to a client that had not subscribed to it.
-    pub misrouted: u64,
-    /// Came with another QoS than the lower one of publication and subscription.
-    pub wrong_qos: u64,
-    /// From another run, or not from ringload at all.
-    pub foreign: u64,
-    /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these
-    /// only the number is known; a duplicate can hide a loss.
-    pub unchecked: u64,
-    /// False where order was not looked at: shared groups with very many members and publishers.
-    pub order_checked: bool,
+tally! {
+    /// What became of the deliveries that were owed. `owed == delivered + lost + excused`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Ledger {
+        /// Every message once for every subscription it matched (for a shared group: once).
+        pub owed: u64,
+        /// Came, the first time each; corrupt ones count.
+        pub delivered: u64,
+        /// Never came.
+        pub lost: u64,
+        /// Did not come, and did not have to: the publication was refused or never acknowledged, or the
+        /// subscriber was away without a session that could wait.
+        pub excused: u64,
+        /// Came again. At QoS 1 the standard permits it.
+        pub duplicated: u64,
+        /// Of those, with the DUP flag: sent again on purpose.
+        pub duplicated_marked: u64,
+        /// Came after a later message of the same publisher on the same topic.
+        pub out_of_order: u64,
+        /// Payload or topic is not what was published.
+        pub corrupt: u64,
+        /// Came to a client that had not subscribed to it.
+        pub misrouted: u64,
+        /// Came with another QoS than the lower one of publication and subscription.
+        pub wrong_qos: u64,
+        /// From another run, or not from ringload at all.
+        pub foreign: u64,
+        /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these
+        /// only the number is known; a duplicate can hide a loss.
+        pub unchecked: u64,
+        /// False where order was not looked at: shared groups with very many members and publishers.
+        pub order_checked: bool,
+    }
 }
 
 /// Two views of the same deliveries.
@@ -496,25 +500,6 @@ pub struct Trouble {
     pub count: u64,
     /// The first case, with client and reason.
     pub first: String,
-}
-
-impl Ledger {
-    /// Takes in another.
-    pub fn add(&mut self, other: &Ledger) {
-        self.owed += other.owed;
-        self.delivered += other.delivered;
-        self.lost += other.lost;
-        self.excused += other.excused;
-        self.duplicated += other.duplicated;
-        self.duplicated_marked += other.duplicated_marked;
-        self.out_of_order += other.out_of_order;
-        self.corrupt += other.corrupt;
-        self.misrouted += other.misrouted;
-        self.wrong_qos += other.wrong_qos;
-        self.foreign += other.foreign;
-        self.unchecked += other.unchecked;
-        self.order_checked &= other.order_checked;
-    }
 }
 
 impl ResultFile {

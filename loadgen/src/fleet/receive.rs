@@ -177,11 +177,11 @@ impl Fleet {
         let arrival = arrive(client, index, &mut self.ledger, header, is_snapshot);
         let received = &mut self.meter.counts[group].received[publish.qos as usize];
         if !is_right {
-            received.corrupt += 1;
+            received.ledger.corrupt += 1;
             self.meter.errors += 1;
         }
         if publish.qos != spec.qos.min(plan.specs[group].qos) {
-            received.wrong_qos += 1;
+            received.ledger.wrong_qos += 1;
         }
         let (what, in_order) = arrival;
         match what {
@@ -193,21 +193,21 @@ impl Fleet {
                     u64::from(passed),
                 );
                 if !in_order {
-                    received.out_of_order += 1;
+                    received.ledger.out_of_order += 1;
                 }
             }
-            Arrival::Late => received.out_of_order += u64::from(!in_order),
+            Arrival::Late => received.ledger.out_of_order += u64::from(!in_order),
             Arrival::Excused => {}
             Arrival::Again => {
                 // A subscription that is made again brings its retained messages again.
                 if !is_snapshot {
-                    received.duplicated += 1;
-                    received.duplicated_marked += u64::from(publish.dup);
+                    received.ledger.duplicated += 1;
+                    received.ledger.duplicated_marked += u64::from(publish.dup);
                 }
                 return;
             }
             Arrival::Misrouted => {
-                received.misrouted += 1;
+                received.ledger.misrouted += 1;
                 self.meter.errors += 1;
                 return;
             }
@@ -268,8 +268,8 @@ impl Fleet {
         }
     }
 
-    fn fault(&mut self, group: usize, qos: QoS) -> &mut crate::meter::Received {
-        &mut self.meter.counts[group].received[qos as usize]
+    fn fault(&mut self, group: usize, qos: QoS) -> &mut crate::report::Ledger {
+        &mut self.meter.counts[group].received[qos as usize].ledger
     }
 }
 
