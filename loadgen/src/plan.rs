@@ -18,7 +18,7 @@ use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 use crate::payload::STREAMS_MAX;
 use crate::scenario::pattern::{Filling, Pattern};
 use crate::scenario::{Group, Scenario};
-use ringmq::problem::{Complaint, Place, Problem};
+use ringmq::problem::{Complaint, Problem};
 
 /// Everything that follows from a scenario before it runs.
 #[derive(Debug)]
@@ -582,7 +582,7 @@ impl Classes {
 }
 
 fn problem(group: &Group, key: &str, what: String, fix: &str) -> Problem {
-    Complaint::new(what, fix).at(Place::File("scenario".to_owned()), group.subject(key))
+    group.problem(key, Complaint::new(what, fix))
 }
 
 fn overlap(group: &Group, filter: &str) -> Problem {

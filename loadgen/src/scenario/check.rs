@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ringmq_core::codec::{QoS, Version};
 
 use super::{Group, Scenario, Start};
-use ringmq::problem::{Complaint, Place, Problem};
+use ringmq::problem::{Complaint, Problem};
 
 impl Scenario {
     /// Everything that is wrong, in the order of the groups.
@@ -15,7 +15,7 @@ impl Scenario {
             let fix =
                 "add a [[group]] with `publish` or `subscribe`, or --group on the command line";
             let complaint = Complaint::new("has no group of clients", fix);
-            problems.push(complaint.at(Place::File(self.name.clone()), "the scenario"));
+            problems.push(complaint.at(self.place.clone(), "the scenario"));
         }
         let mut names = HashSet::new();
         for group in &self.groups {
@@ -220,11 +220,13 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::super::file;
+    use crate::plan::Plan;
 
     fn only_problem(text: &str) -> String {
-        let problems = match file::parse("f.toml", text) {
+        let planned = |scenario| Plan::new(scenario, "0000", 1, false);
+        let problems = match file::parse("f.toml", text).and_then(planned) {
             Err(problems) => problems,
-            Ok(scenario) => scenario.check(),
+            Ok(_) => Vec::new(),
         };
         assert_eq!(problems.len(), 1, "{text}: {problems:?}");
         problems[0].to_string()
@@ -247,13 +249,18 @@ mod tests {
         for (text, head, fix) in [
             (
                 "",
-                "unnamed: the scenario has no group of clients",
+                "f.toml: the scenario has no group of clients",
                 "add a [[group]]",
             ),
             (
                 "durations = 1",
                 "f.toml:1:1: durations is not a key",
                 "did you mean `duration`?",
+            ),
+            (
+                "[[groups]]",
+                "f.toml:1:3: groups is not a key",
+                "did you mean `group`?",
             ),
             (
                 "rate = 1",
@@ -309,6 +316,16 @@ mod tests {
                 "+publish = \"a\"\nwindow = 1",
                 "f.toml:4:10: p.window has nothing to go by",
                 "add subscribers",
+            ),
+            (
+                "+subscribe = \"t#\"",
+                "f.toml:3:13: p.subscribe becomes `t#`, which is no filter",
+                "see the rules of topic filters",
+            ),
+            (
+                "+subscribe = [\"t/#\", \"t/+\"]\n[[group]]\nname = \"q\"\npublish = \"t/a\"\nrate = 1",
+                "f.toml:3:13: p.subscribe has filters of one client that overlap",
+                "make them disjoint",
             ),
             (
                 "+rate = 1",

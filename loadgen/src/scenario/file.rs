@@ -27,7 +27,10 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
         let syntax = |error: &toml::de::Error| source.syntax_problem(error);
         return Err(errors.iter().take(PROBLEMS_MAX).map(syntax).collect());
     }
-    let mut scenario = Scenario::default();
+    let mut scenario = Scenario {
+        place: Place::File(name.to_owned()),
+        ..Scenario::default()
+    };
     let mut problems = Vec::new();
     for (key, value) in root.get_ref() {
         let name = key.get_ref().as_ref();
@@ -129,7 +132,7 @@ impl Source<'_> {
 
     /// `prefix` is empty for a key outside of any group.
     fn unknown(&self, key: &str, prefix: &str, span: Range<usize>) -> Problem {
-        let outside = keys::SCENARIO.iter().map(|key| key.name);
+        let outside = keys::SCENARIO.iter().map(|key| key.name).chain(["group"]);
         let inside = keys::group_keys().map(|key| key.name);
         let (here, elsewhere, there): (Vec<_>, Vec<_>, _) = match prefix {
             "" => (outside.collect(), inside.collect(), "in a [[group]]"),
@@ -199,7 +202,13 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
         let what = format!("is larger than {} KiB", FILE_SIZE_MAX / 1024);
         return Err(problem(what, "check the path: no scenario is that large"));
     }
-    String::from_utf8(bytes).map_err(|_| problem("is not UTF-8".to_owned(), "save it as UTF-8"))
+    String::from_utf8(bytes).map_err(|error| {
+        let start = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let place = LinePlace::of(name, &text, start..start);
+        Complaint::new("is not UTF-8", "save the file as UTF-8")
+            .at(Place::Line(Box::new(place)), "this line")
+    })
 }
 
 /// More problems than these are one problem: the wrong file.

@@ -41,6 +41,8 @@ pub struct Scenario {
     pub answer_timeout: Duration,
     /// In the order in which they connect.
     pub groups: Vec<Group>,
+    /// Where it was read from.
+    pub place: Place,
 }
 
 /// A group of clients that do the same.
@@ -143,6 +145,7 @@ impl Default for Scenario {
             drain: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
             groups: Vec::new(),
+            place: Place::CommandLine,
         }
     }
 }
