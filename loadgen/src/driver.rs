@@ -348,7 +348,7 @@ impl Driver {
                 let secure = self.sockets[client as usize].secure.as_deref();
                 let why = match secure {
                     Some(secure) if !secure.channel.is_established() => {
-                        "the connection ended in the TLS handshake: does this port take TLS?"
+                        "the connection ended in the TLS handshake (does this port take TLS?)"
                     }
                     Some(_) | None => "the connection ended",
                 };

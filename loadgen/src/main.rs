@@ -16,6 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ringload::assemble::{self, Context};
 use ringload::cli::{self, Command, RunOptions};
 use ringload::engine::{self, Options, Outcome};
+use ringload::fleet::{CANNOT, CLOSED, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
 use ringload::plan::Plan;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
@@ -113,13 +114,8 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         let log = histogram_log(&name, &options.target, &outcome);
         write(path, &log).map_err(Failure::Run)?;
     }
-    conclude(
-        &result,
-        options.json.as_deref(),
-        options.quiet,
-        options.strict,
-    )
-    .map_err(Failure::Run)
+    let code = exit_code(&result, options.strict, options.keep_going);
+    conclude(&result, options.json.as_deref(), options.quiet, code).map_err(Failure::Run)
 }
 
 fn check_pids(pids: &[u32]) -> Result<(), String> {
@@ -129,17 +125,11 @@ fn check_pids(pids: &[u32]) -> Result<(), String> {
     }
 }
 
-/// Writes the result, shows it, and gives the exit code.
-fn conclude(
-    result: &ResultFile,
-    json: Option<&Path>,
-    quiet: bool,
-    strict: bool,
-) -> Result<u8, String> {
+/// Writes the result and shows it; gives the exit code back.
+fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> Result<u8, String> {
     if let Some(path) = json {
         write(path, result.to_json().as_bytes())?;
     }
-    let code = exit_code(result, strict);
     if !quiet {
         say(&summary::summary(result));
     } else if code != 0 {
@@ -149,22 +139,19 @@ fn conclude(
     Ok(code)
 }
 
-fn exit_code(result: &ResultFile, strict: bool) -> u8 {
+fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     let has_faults = !summary::faults(&result.totals.ledger).is_empty();
+    // The broker took clients and dropped them, or did not take them back, or answers no more.
+    let is_broken = result.troubles.iter().any(|trouble| {
+        let kind = trouble.kind.as_str();
+        [CLOSED, MALFORMED, NO_PONG, SILENT].contains(&kind)
+            || (!keep_going && [CANNOT, REFUSED, NO_ANSWER].contains(&kind))
+    });
     match result.run.ended {
         Ended::Interrupted => 130,
         Ended::Broken => 1,
         Ended::Planned if strict && (has_faults || !result.validity.valid) => 3,
-        // The broker took clients and dropped them.
-        Ended::Planned
-            if result
-                .troubles
-                .iter()
-                .any(|trouble| trouble.kind == "closed by the broker") =>
-        {
-            1
-        }
-        Ended::Planned => 0,
+        Ended::Planned => u8::from(is_broken),
     }
 }
 

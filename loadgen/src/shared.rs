@@ -41,6 +41,12 @@ pub struct Board {
     pub sent: AtomicU64,
     /// Deliveries.
     pub received: AtomicU64,
+    /// Messages published that owe a delivery or an acknowledgement.
+    pub asked: AtomicU64,
+    /// Deliveries and acknowledgements.
+    pub heard: AtomicU64,
+    /// Messages of QoS 1 and 2 without their last acknowledgement.
+    pub unacknowledged: AtomicU64,
     /// Troubles.
     pub errors: AtomicU64,
     /// Clients that are connected and subscribed.
@@ -98,6 +104,9 @@ impl Shared {
             Board {
                 sent: AtomicU64::new(0),
                 received: AtomicU64::new(0),
+                asked: AtomicU64::new(0),
+                heard: AtomicU64::new(0),
+                unacknowledged: AtomicU64::new(0),
                 errors: AtomicU64::new(0),
                 ready: AtomicU64::new(0),
                 settling: AtomicU32::new(settling),

@@ -2,7 +2,8 @@
 //!
 //! Brokers publish their counters every so often. The growth between two such reports is compared with
 //! ours between the arrivals of the same two, so that neither side is ahead by more than what was on its
-//! way.
+//! way. The first report is often a retained one, from before the run and perhaps from the middle of another: it is
+//! taken only if there are not two later ones.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,11 @@ pub fn compare(samples: &[SysSample], lost: u64) -> Option<Sys> {
     let mut series: BTreeMap<&str, (&SysSample, &SysSample)> = BTreeMap::new();
     for sample in samples {
         let topic = sample.update.topic.as_str();
-        series.entry(topic).or_insert((sample, sample)).1 = sample;
+        let (first, last) = series.entry(topic).or_insert((sample, sample));
+        if first.update.retained && !last.update.retained && !sample.update.retained {
+            *first = last;
+        }
+        *last = sample;
     }
     let last_at = samples
         .iter()
@@ -91,6 +96,7 @@ mod tests {
         SysSample {
             update: SysUpdate {
                 at_ns: at_s * 1_000_000_000,
+                retained: false,
                 topic: topic.to_owned(),
                 value: value.to_owned(),
             },
@@ -125,5 +131,23 @@ mod tests {
             ]
         );
         assert!(compare(&[], 0).is_none());
+    }
+
+    #[test]
+    fn a_retained_report_is_the_first_one_only_if_it_has_to_be() {
+        let topic = "$SYS/broker/publish/messages/received";
+        let mut samples = vec![
+            sample(1, topic, "100", 0),
+            sample(2, topic, "5000", 10),
+            sample(3, topic, "5990", 1000),
+        ];
+        samples[0].update.retained = true;
+        let counter = |samples: &[SysSample]| {
+            let sys = compare(samples, 0).unwrap();
+            (sys.counters[0].broker, sys.counters[0].ours)
+        };
+        assert_eq!(counter(&samples), (990.0, 990.0));
+        samples.remove(1);
+        assert_eq!(counter(&samples), (5890.0, 1000.0));
     }
 }

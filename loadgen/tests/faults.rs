@@ -4,11 +4,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use common::broker::{Script, Scripted};
 use common::{Done, run, start};
-use ringload::report::{Ended, Ledger, Pace};
+use ringload::report::{Check, Ended, Ledger, Pace, Trouble};
 use ringmq_core::codec::{QoS, ReasonCode};
 
 /// Two publishers with 200 messages each, each with a subscriber.
@@ -167,30 +168,38 @@ fn faults_of_all_kinds_in_one_run_are_told_apart() {
     let script = Script {
         lose: set([2, 30, 31, 350]),
         duplicate: set([40, 41, 42]),
+        repeat: set([45, 46]),
         swap: set([60, 120]),
         corrupt_header: set([150]),
         corrupt_body: set([151, 152]),
         misroute: set([200]),
         ..Script::default()
     };
-    let broker = Scripted::start(script);
-    let done = run(broker.port, &pairs("1", &["--strict"]));
     let expected = expected(|l| {
         l.delivered -= 4;
         l.lost = 4;
-        l.duplicated = 3;
+        l.duplicated = 5;
+        l.duplicated_marked = 2;
         l.out_of_order = 2;
         l.corrupt = 3;
         l.misrouted = 1;
     });
-    assert_eq!(ledger(&done, 1), expected);
-    assert_eq!(done.code, Some(3), "--strict");
-    assert!(
-        done.stdout
-            .contains("FAULTS: 4 lost, 3 duplicated, 2 out of order, 3 corrupt, 1 misrouted"),
-        "{}",
-        done.stdout
-    );
+    for (qos, threads) in [("1", "1"), ("1", "2"), ("2", "2")] {
+        let broker = Scripted::start(script.clone());
+        let done = run(
+            broker.port,
+            &pairs(qos, &["--strict", "--threads", threads]),
+        );
+        let case = format!("QoS {qos}, {threads} threads");
+        assert_eq!(ledger(&done, qos.parse().unwrap()), expected, "{case}");
+        assert_eq!(done.code, Some(3), "--strict, {case}");
+        assert!(
+            done.stdout
+                .contains("FAULTS: 4 lost, 5 duplicated, 2 out of order, 3 corrupt, 1 misrouted"),
+            "{case}: {}",
+            done.stdout
+        );
+    }
 }
 
 #[test]
@@ -376,10 +385,10 @@ fn a_delay_of_single_messages_shows_in_the_latencies_of_just_so_many() {
 
 #[test]
 fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
-    let closed_port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // The port of a client: in use, so that nobody can come to listen there.
+    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = TcpStream::connect(somebody.local_addr().unwrap()).unwrap();
+    let closed_port = nobody.local_addr().unwrap().port();
     let nothing_listens = format!("ringload: 127.0.0.1:{closed_port}: cannot connect: client ");
     let done = run(closed_port, &pairs("0", &[]));
     assert_eq!(done.code, Some(1));
@@ -503,24 +512,109 @@ fn a_broker_that_goes_away_ends_the_run_with_what_there_is() {
 }
 
 #[test]
-fn an_interrupted_run_reports_what_there_is() {
-    let broker = Scripted::start(Script::default());
+fn a_broker_that_answers_no_more_is_named() {
     let args = [
         "pairs",
-        "--rate",
-        "20",
+        "--publishers",
+        "5",
+        "--subscribers",
+        "5",
         "--warmup",
         "0",
         "--duration",
-        "600",
+        "4s",
+        "--set",
+        "drain=500ms",
         "--no-sys",
     ];
-    let mut running = start(broker.port, &args);
-    // The first line of progress comes when clients are connecting; then there is something to end.
+    // By schedule, 500 messages per second; in a closed loop, all that may be underway.
+    for pace in [["--rate", "100"], ["--window", "20"]] {
+        for qos in ["0", "1", "2"] {
+            for (from, expected) in [
+                (1, "neither deliveries nor acknowledgements came, "),
+                (500, "nothing came in the last "),
+            ] {
+                let broker = Scripted::start(Script {
+                    mute: Some(from),
+                    ..Script::default()
+                });
+                let mut all = args.to_vec();
+                all.extend_from_slice(&pace);
+                all.extend_from_slice(&["--qos", qos]);
+                let done = run(broker.port, &all);
+                let case = format!("{pace:?} QoS {qos} from {from}: {done:#?}");
+                assert_eq!(done.code, Some(1), "{case}");
+                let result = done.result();
+                assert_eq!(result.run.ended, Ended::Planned, "{case}");
+                let silent = |trouble: &&Trouble| trouble.kind == "broker fell silent";
+                let trouble = result.troubles.iter().find(silent);
+                let trouble = trouble.unwrap_or_else(|| panic!("{case}"));
+                assert!(trouble.first.contains(expected), "{case}");
+                assert!(done.stdout.contains("broker fell silent"), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_sends_nonsense_in_the_middle_is_an_error() {
+    let broker = Scripted::start(Script {
+        garble: Some(200),
+        ..Script::default()
+    });
+    let done = run(broker.port, &pairs("1", &["--set", "duration=3s"]));
+    assert_eq!(done.code, Some(1), "{done:#?}");
+    let trouble = &done.result().troubles[0];
+    assert_eq!(
+        (trouble.kind.as_str(), trouble.count),
+        ("malformed packet", 1)
+    );
+}
+
+#[test]
+fn a_broker_that_answers_no_ping_is_gone() {
+    let args = [
+        "connect",
+        "--set",
+        "idle.clients=5",
+        "--set",
+        "idle.keep_alive=1s",
+        "--set",
+        "answer_timeout=1s",
+        "--no-sys",
+        "--duration",
+    ];
+    let mut long = args.to_vec();
+    long.push("60s");
+    let broker = Scripted::start(Script {
+        mute: Some(1),
+        ..Script::default()
+    });
+    let done = run(broker.port, &long);
+    assert_eq!(done.code, Some(1), "{done:#?}");
+    let result = done.result();
+    assert_eq!(result.run.ended, Ended::Broken);
+    let trouble = &result.troubles[0];
+    assert_eq!(
+        (trouble.kind.as_str(), trouble.count),
+        ("no answer to a ping", 5)
+    );
+    assert!(trouble.first.contains("no PINGRESP came"), "{trouble:?}");
+    let mut short = args.to_vec();
+    short.push("3s");
+    let done = run(Scripted::start(Script::default()).port, &short);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    assert!(done.result().troubles.is_empty(), "{done:#?}");
+}
+
+/// Runs until the progress shows this step, and presses Ctrl-C.
+fn interrupt_at(step: &str, script: Script, args: &[&str]) -> Done {
+    let broker = Scripted::start(script);
+    let mut running = start(broker.port, args);
     let mut line = String::new();
     let stderr = running.child.stderr.as_mut().unwrap();
     let mut reader = std::io::BufReader::new(stderr);
-    while !line.contains("measuring") {
+    while !line.contains(step) {
         line.clear();
         assert!(
             std::io::BufRead::read_line(&mut reader, &mut line).unwrap() > 0,
@@ -530,15 +624,68 @@ fn an_interrupted_run_reports_what_there_is() {
     let pid = rustix::process::Pid::from_child(&running.child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let done = running.finish();
-    assert_eq!(done.code, Some(130), "{done:#?}");
+    assert_eq!(done.code, Some(130), "{step}: {done:#?}");
+    assert_eq!(done.result().run.ended, Ended::Interrupted, "{step}");
+    assert!(done.stdout.contains("INTERRUPTED"), "{}", done.stdout);
+    done
+}
+
+#[test]
+fn an_interrupted_run_reports_what_there_is() {
+    let pairs = ["pairs", "--rate", "20", "--warmup", "0", "--no-sys"];
+    let mut long = pairs.to_vec();
+    long.extend_from_slice(&["--duration", "600"]);
+    let done = interrupt_at("measuring", Script::default(), &long);
     let result = done.result();
-    assert_eq!(result.run.ended, Ended::Interrupted);
     assert!(result.qos[0].received > 0);
     assert_eq!(
         result.totals.ledger.lost, 0,
         "what was on its way still came"
     );
-    assert!(done.stdout.contains("INTERRUPTED"), "{}", done.stdout);
+}
+
+#[test]
+fn every_step_of_a_run_can_be_interrupted() {
+    let slow = [
+        "connect",
+        "--set",
+        "idle.connect_rate=1",
+        "--set",
+        "idle.clients=1000",
+        "--no-sys",
+    ];
+    let done = interrupt_at("connecting", Script::default(), &slow);
+    let totals = &done.result().totals;
+    assert!(totals.connected < 1000, "{totals:#?}");
+    let warm = ["pairs", "--rate", "20", "--warmup", "600", "--no-sys"];
+    let done = interrupt_at("warming up", Script::default(), &warm);
+    let checks: Vec<Check> = done
+        .result()
+        .validity
+        .reasons
+        .iter()
+        .map(|reason| reason.check)
+        .collect();
+    // A window that never began has no share of the CPU.
+    assert!(!checks.contains(&Check::Cpu), "{checks:?}");
+    assert!(checks.contains(&Check::Interrupted), "{checks:?}");
+    let mute = Script {
+        mute: Some(1),
+        ..Script::default()
+    };
+    let drained = [
+        "pairs",
+        "--rate",
+        "20",
+        "--warmup",
+        "0",
+        "--duration",
+        "1",
+        "--set",
+        "drain=600s",
+        "--no-sys",
+    ];
+    interrupt_at("draining", mute, &drained);
 }
 
 #[test]

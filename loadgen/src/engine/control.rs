@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::hearing::Hearing;
 use super::seconds::Seconds;
 use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
-use crate::fleet::Troubles;
+use crate::fleet::{SILENT, Troubles};
 use crate::meter::Interval;
 use crate::process::{CpuTime, Memory};
 use crate::progress::{Progress, Snapshot};
@@ -37,6 +38,9 @@ pub(super) struct Control<'a> {
     fatal: Option<String>,
     /// Clients were connected once, and since when there are none.
     empty_since: Option<u64>,
+    hearing: Hearing,
+    /// What there is to say of a broker that stopped to answer.
+    silence: Option<String>,
 }
 
 impl<'a> Control<'a> {
@@ -66,6 +70,8 @@ impl<'a> Control<'a> {
             sys: Vec::new(),
             fatal: None,
             empty_since: None,
+            hearing: Hearing::default(),
+            silence: None,
         }
     }
 
@@ -182,6 +188,7 @@ impl<'a> Control<'a> {
 
     fn in_publish(&mut self, now: u64) {
         self.look_at_broker(now);
+        self.hearing.listen(&self.shared, now);
         if self.is_interrupted() {
             self.ended = Ended::Interrupted;
             return self.drain(now);
@@ -228,6 +235,10 @@ impl<'a> Control<'a> {
     }
 
     fn in_drain(&mut self, now: u64) {
+        self.hearing.listen(&self.shared, now);
+        if self.is_interrupted() {
+            self.ended = Ended::Interrupted;
+        }
         let scenario = &self.shared.plan.scenario;
         // A thread that has answered has heard of the drain and sends nothing more; when all have, what they
         // count is final but for what arrives.
@@ -243,10 +254,15 @@ impl<'a> Control<'a> {
         };
         let arrived_at = self.arrived_at().max(self.drain_at);
         let silent = now.saturating_sub(arrived_at) > scenario.drain.as_nanos() as u64;
-        let nobody = self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) == 0;
+        let ready = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
+        let nobody = ready == 0;
         let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
         let is_over = outstanding == 0 || silent || nobody || in_haste;
         if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
+            // Who is away cannot be answered.
+            if self.ended == Ended::Planned && ready >= self.connected {
+                self.silence = self.hearing.silence(&self.shared);
+            }
             self.finish(now);
         }
     }
@@ -398,6 +414,9 @@ impl<'a> Control<'a> {
         };
         let whole = self.seconds.finish();
         let mut troubles = Troubles::default();
+        if let Some(why) = self.silence {
+            troubles.add(SILENT, || why);
+        }
         let (mut ports_exhausted, mut files_exhausted) = (0, 0);
         let mut threads = Vec::new();
         for ended in self.threads {
@@ -432,10 +451,13 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
     let mut used = ThreadUse::default();
     let mut window = None;
     if let (Some(start), Some(end)) = (start, end) {
-        let span = end.at_ns.saturating_sub(start.at_ns).max(1) as f64;
-        used.cpu_share = end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span;
-        let waits = start.wait_ns.zip(end.wait_ns);
-        used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
+        let span = end.at_ns.saturating_sub(start.at_ns) as f64;
+        // A window that was closed before it began says nothing.
+        if span > 0.0 {
+            used.cpu_share = end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span;
+            let waits = start.wait_ns.zip(end.wait_ns);
+            used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
+        }
         window = Some([(start.at_ns, start.counts), (end.at_ns, end.counts)]);
     }
     ThreadOutcome {

@@ -4,6 +4,7 @@
 //! progress; the threads ([`worker`]) do everything else. [`run`] never hangs: every stage has a bound.
 
 mod control;
+mod hearing;
 mod seconds;
 mod worker;
 

@@ -19,6 +19,8 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// Was connected and subscribed before.
     pub(super) settled: bool,
+    /// Sent PINGREQ, and nothing came since.
+    pub(super) pinged: bool,
     /// Packets that arrived in part.
     pub(super) framer: Framer,
     /// What is to be sent.
@@ -108,6 +110,7 @@ impl Client {
             phase: Phase::Away,
             dirty: false,
             settled: false,
+            pinged: false,
             framer: Framer::default(),
             out: Vec::new(),
             flying: 0,

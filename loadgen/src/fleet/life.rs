@@ -10,6 +10,7 @@ use ringmq_core::codec::{Disconnect, ReasonCode, Version, encode_pingreq};
 use super::client::Phase;
 use super::pace::{Pacer, Schedule, Window};
 use super::{Client, Fleet};
+use crate::scenario::value::show_span;
 use crate::scenario::{Group, Start};
 use crate::shared::Stage;
 
@@ -154,7 +155,9 @@ impl Fleet {
             self.squads[group].dials.push_back(client);
         }
         for squad in &mut self.squads {
-            while squad.next_dial().is_some_and(|at| at <= now)
+            let mut left = DIALS_PER_TURN_MAX;
+            while left > 0
+                && squad.next_dial().is_some_and(|at| at <= now)
                 && let Some(index) = squad.dials.pop_front()
             {
                 let client = &mut self.clients[index as usize];
@@ -164,6 +167,7 @@ impl Fleet {
                 client.phase = Phase::Dialing;
                 client.attempt = client.attempt.wrapping_add(1);
                 client.since = now;
+                left -= 1;
                 squad.connecting += 1;
                 squad.next_dial_at =
                     (squad.next_dial_at + squad.dial_step_ns).max(now as f64 - CATCH_UP_NS);
@@ -176,6 +180,18 @@ impl Fleet {
     }
 
     pub(super) fn check_deadlines(&mut self, now: u64) {
+        while let Some(&(at, index, attempt)) = self.pongs.front() {
+            let client = &self.clients[index as usize];
+            let is_waiting =
+                client.attempt == attempt && client.phase == Phase::Ready && client.pinged;
+            if is_waiting && at > now {
+                break;
+            }
+            self.pongs.pop_front();
+            if is_waiting {
+                self.lose(index, now, Loss::Silent);
+            }
+        }
         while let Some(&(at, index, attempt)) = self.deadlines.front() {
             let client = &self.clients[index as usize];
             let is_waiting = client.attempt == attempt
@@ -318,36 +334,38 @@ impl Fleet {
             Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => "",
         };
         let (kind, detail) = match loss {
-            Loss::Dial(why) => ("cannot connect", why.clone()),
-            Loss::Closed(why) => (
-                "closed by the broker",
-                format!("{why} {step}").trim_end().to_owned(),
-            ),
-            Loss::Silent => (
-                "no answer",
-                match phase {
-                    Phase::Dialing => {
-                        "the TCP handshake or that of TLS was not answered".to_owned()
-                    }
-                    Phase::Greeting => "no CONNACK came".to_owned(),
-                    _ => "no SUBACK came".to_owned(),
-                },
-            ),
-            Loss::Refused(why) => ("refused", why.clone()),
-            Loss::Malformed(why) => ("malformed packet", why.clone()),
+            Loss::Dial(why) => (CANNOT, why.clone()),
+            Loss::Closed(why) => (CLOSED, format!("{why} {step}").trim_end().to_owned()),
+            Loss::Silent => match phase {
+                Phase::Dialing => (
+                    NO_ANSWER,
+                    self.overdue("the TCP handshake or that of TLS was not answered"),
+                ),
+                Phase::Greeting => (NO_ANSWER, self.overdue("no CONNACK came")),
+                Phase::Subscribing => (NO_ANSWER, self.overdue("no SUBACK came")),
+                Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => {
+                    (NO_PONG, self.overdue("no PINGRESP came"))
+                }
+            },
+            Loss::Refused(why) => (REFUSED, why.clone()),
+            Loss::Malformed(why) => (MALFORMED, why.clone()),
             Loss::Ours => return,
         };
         let name = self.name_of(index);
         let first_time = !self.clients[index as usize].settled;
-        if first_time {
-            if !self.shared.keep_going && self.fatal.is_none() {
-                self.fatal = Some(format!("{kind}: client {name}: {detail}"));
-            }
+        if first_time && self.shared.keep_going {
             self.clients[index as usize].settled = true;
             self.settle(group);
+        } else if first_time && self.fatal.is_none() {
+            self.fatal = Some(format!("{kind}: client {name}: {detail}"));
         }
         self.troubles
             .add(kind, || format!("client {name}: {detail}"));
+    }
+
+    fn overdue(&self, what: &str) -> String {
+        let timeout = show_span(self.shared.plan.scenario.answer_timeout);
+        format!("{what} within {timeout} (answer_timeout)")
     }
 
     /// When the client dials again after this.
@@ -404,8 +422,20 @@ impl Fleet {
             for index in due {
                 encode_pingreq(self.out(index));
                 self.mark_dirty(index);
+                self.await_pong(index, now);
             }
         }
+    }
+
+    /// Anything that comes is an answer: PINGRESP may stand behind messages. Who reads slowly would blame itself.
+    fn await_pong(&mut self, index: u32, now: u64) {
+        if self.receive_rate(index).is_some() {
+            return;
+        }
+        let timeout = self.shared.plan.scenario.answer_timeout.as_nanos() as u64;
+        let client = &mut self.clients[index as usize];
+        client.pinged = true;
+        self.pongs.push_back((now + timeout, index, client.attempt));
     }
 
     /// Retained messages are removed, and everybody disconnects.
@@ -480,7 +510,24 @@ fn goodbye(clean: bool, version: Version) -> Disconnect<'static> {
     disconnect
 }
 
+/// Trouble: the connection could not be made.
+pub const CANNOT: &str = "cannot connect";
+/// Trouble: CONNECT or SUBSCRIBE was refused.
+pub const REFUSED: &str = "refused";
+/// Trouble: CONNECT or SUBSCRIBE was not answered.
+pub const NO_ANSWER: &str = "no answer";
+/// Trouble: the broker ended a connection.
+pub const CLOSED: &str = "closed by the broker";
+/// Trouble: the broker sent what no broker may send.
+pub const MALFORMED: &str = "malformed packet";
+/// Trouble: the broker did not answer PINGREQ.
+pub const NO_PONG: &str = "no answer to a ping";
+/// Trouble: the broker stopped to answer.
+pub const SILENT: &str = "broker fell silent";
 /// After a loss a client waits this long.
 const RECONNECT_PAUSE_NS: u64 = 100_000_000;
+/// Of a group. The kernel makes the handshakes of a turn one after the other, some 30 us each: with more of them the last
+/// one would wait for the others, and its CONNECT and all CONNACKs for the next turn.
+pub(super) const DIALS_PER_TURN_MAX: u32 = 8;
 /// Dials that were late are made up for, up to this much.
 const CATCH_UP_NS: f64 = 100_000_000.0;

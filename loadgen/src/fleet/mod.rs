@@ -18,6 +18,8 @@ mod pace;
 mod publish;
 mod receive;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -25,13 +27,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ringmq_core::codec::QoS;
+
 use crate::ledger::{Ledger, ReaderId};
 use crate::meter::Meter;
 use crate::plan::Reading;
 use crate::shared::{Shared, Stage, UNKNOWN};
 use client::{Client, Phase, Publisher, Reader};
-pub use life::Loss;
 use life::Squad;
+pub use life::{CANNOT, CLOSED, Loss, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
 pub use sys::SysUpdate;
 
 /// The clients of one thread.
@@ -58,6 +62,8 @@ pub struct Fleet {
     delayed: BinaryHeap<Reverse<(u64, u32)>>,
     /// Clients that have to be answered by a time, with their attempt. All get the same span.
     deadlines: VecDeque<(u64, u32, u32)>,
+    /// Clients that have to hear something after a ping by a time, with their attempt.
+    pongs: VecDeque<(u64, u32, u32)>,
     /// Arrivals by slot that the other threads were not told yet.
     credits: Vec<u64>,
     credited: Vec<u16>,
@@ -125,6 +131,7 @@ impl Fleet {
             stage: Stage::Connect,
             delayed: BinaryHeap::new(),
             deadlines: VecDeque::new(),
+            pongs: VecDeque::new(),
             credited: Vec::new(),
             pool: Vec::new(),
             ready_count: 0,
@@ -258,6 +265,7 @@ impl Fleet {
         let mut next = now + HOUSEKEEPING_NS;
         let mut consider = |at: Option<u64>| next = next.min(at.unwrap_or(UNKNOWN));
         consider(self.deadlines.front().map(|(at, _, _)| *at));
+        consider(self.pongs.front().map(|(at, _, _)| *at));
         consider(self.delayed.peek().map(|Reverse((at, _))| *at));
         for squad in &self.squads {
             consider(squad.next_dial());
@@ -277,6 +285,17 @@ impl Fleet {
         board
             .received
             .store(self.meter.received(), Ordering::Relaxed);
+        board.asked.store(self.meter.asked, Ordering::Relaxed);
+        let heard = self.meter.received() + self.meter.acks;
+        board.heard.store(heard, Ordering::Relaxed);
+        let specs = &self.shared.plan.specs;
+        let unacknowledged = specs.iter().zip(&self.meter.counts).map(|(spec, counts)| {
+            let is_owed = spec.qos > QoS::AtMostOnce;
+            u64::from(is_owed) * counts.sent.saturating_sub(counts.acknowledged)
+        });
+        board
+            .unacknowledged
+            .store(unacknowledged.sum(), Ordering::Relaxed);
         board.errors.store(self.meter.errors, Ordering::Relaxed);
         board.arrived_at.store(self.arrived_at, Ordering::Relaxed);
         // Counting what is missing takes a look at every cell: only when nothing arrives any more.

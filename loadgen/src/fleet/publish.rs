@@ -233,6 +233,7 @@ impl Fleet {
             self.outbox.dirty.push(index);
         }
         let copies = u64::from(shared.plan.streams.copies(stream));
+        self.meter.asked += u64::from(copies > 0 || qos > QoS::AtMostOnce);
         if qos == QoS::AtMostOnce {
             self.finish_if_done(index);
         }
@@ -245,6 +246,7 @@ impl Fleet {
         let ack = Ack::decode(frame, version, Direction::FromServer)
             .map_err(|error| Loss::Malformed(format!("{error:?}")))?;
         let id = ack.packet_id.get();
+        self.meter.acks += 1;
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
         let entry = client.publisher.as_deref_mut().and_then(|publisher| {

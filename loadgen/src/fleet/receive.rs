@@ -12,6 +12,7 @@ use super::{Client, Fleet};
 use crate::ledger::Arrival;
 use crate::meter::DeliveryTimes;
 use crate::payload::{Content, Header};
+use crate::shared::Stage;
 
 impl Fleet {
     /// Takes in what a socket brought.
@@ -19,6 +20,7 @@ impl Fleet {
         let first = bytes.first_chunk().copied();
         let mut framer = std::mem::take(&mut self.clients[index as usize].framer);
         let version = self.version_of(index);
+        self.clients[index as usize].pinged = false;
         loop {
             let client = &self.clients[index as usize];
             match client.phase {
@@ -136,6 +138,10 @@ impl Fleet {
 
     #[inline]
     fn on_delivery(&mut self, index: u32, group: usize, now: u64, publish: &Publish<'_>) {
+        // At the end of a run its retained messages are removed: who is still there hears of that.
+        if publish.payload.is_empty() && self.shared.stage() == Stage::End {
+            return;
+        }
         self.arrived_at = now;
         self.outstanding_known = false;
         let received = &mut self.meter.counts[group].received[publish.qos as usize];

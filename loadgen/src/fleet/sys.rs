@@ -10,6 +10,8 @@ use ringmq::problem::printable;
 pub struct SysUpdate {
     /// When it came.
     pub at_ns: u64,
+    /// It is the one that the broker kept for new subscribers: from before, nobody knows when.
+    pub retained: bool,
     /// `$SYS/broker/uptime`.
     pub topic: String,
     /// Its value.
@@ -28,6 +30,7 @@ impl Fleet {
         };
         self.sys.push(SysUpdate {
             at_ns: now,
+            retained: publish.retain,
             topic: text(publish.topic),
             value: text(publish.payload),
         });

@@ -90,7 +90,7 @@ pub static SCENARIO: &[Key<Scenario>] = &[
     key!(Text "drain" "TIME" "After the last publication, how long nothing may come before the rest is lost; default 2s",
         |s, t| { s.drain = value::span(only(t))?; Ok(()) },
         |s| shown(&s.drain, &Scenario::default().drain, |d| value::show_span(*d))),
-    key!(Text "answer_timeout" "TIME" "How long a broker may take to answer CONNECT or SUBSCRIBE; default 10s",
+    key!(Text "answer_timeout" "TIME" "How long a broker may take to answer CONNECT, SUBSCRIBE or PINGREQ; default 10s",
         |s, t| { s.answer_timeout = value::span(only(t))?; Ok(()) },
         |s| shown(&s.answer_timeout, &Scenario::default().answer_timeout, |d| value::show_span(*d))),
 ];

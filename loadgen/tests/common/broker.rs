@@ -22,6 +22,8 @@ use ringmq_core::topic::{TopicFilter, TopicLimits};
 pub struct Script {
     pub lose: BTreeSet<u64>,
     pub duplicate: BTreeSet<u64>,
+    /// Sent again with DUP, as after a reconnect.
+    pub repeat: BTreeSet<u64>,
     /// Sent after the next delivery of the same client.
     pub swap: BTreeSet<u64>,
     /// A byte of the header is changed.
@@ -58,6 +60,10 @@ pub struct Script {
     pub ignore: BTreeSet<u64>,
     /// Publications that are refused (MQTT 5.0), and not delivered.
     pub refuse_publish: BTreeSet<u64>,
+    /// From this publication on, nothing is answered any more, not even PINGREQ.
+    pub mute: Option<u64>,
+    /// At this publication its publisher gets what is no packet.
+    pub garble: Option<u64>,
     /// A message from elsewhere, to every subscriber at once, on this topic.
     pub foreign: Option<(String, Vec<u8>)>,
     /// What is said below `$SYS` when somebody subscribes, and again after this many deliveries.
@@ -176,6 +182,14 @@ impl State {
                 .unwrap()
                 .packet_id
         };
+        if self
+            .script
+            .mute
+            .is_some_and(|from| self.published + 1 >= from)
+            && !matches!(frame.kind, PacketKind::Subscribe | PacketKind::Disconnect)
+        {
+            return true;
+        }
         let mut out = Vec::new();
         match frame.kind {
             PacketKind::Subscribe => self.on_subscribe(id, version, frame),
@@ -272,6 +286,9 @@ impl State {
     fn on_publish(&mut self, id: usize, version: Version, publish: &Publish<'_>) {
         self.published += 1;
         let number = self.published;
+        if self.script.garble == Some(number) {
+            self.clients.get_mut(&id).unwrap().send(&[0xF7; 20]);
+        }
         if self.script.ignore.contains(&number) {
             return;
         }
@@ -346,7 +363,7 @@ impl State {
         if script.truncate.contains(&number) {
             payload.truncate(payload.len() - 3);
         }
-        let message = Message {
+        let mut message = Message {
             topic: if script.wrong_topic.contains(&number) {
                 b"elsewhere"
             } else {
@@ -371,8 +388,9 @@ impl State {
             }
             return;
         }
-        let (twice, held) = (
+        let (twice, again, held) = (
             script.duplicate.contains(&number),
+            script.repeat.contains(&number),
             script.swap.contains(&number),
         );
         let Some(client) = self.clients.get_mut(&id) else {
@@ -381,6 +399,11 @@ impl State {
         let mut bytes = client.encode(&message);
         if twice {
             // The second copy is a message of its own, as a broker without memory would send it.
+            let second = client.encode(&message);
+            bytes.extend_from_slice(&second);
+        }
+        if again {
+            message.dup = true;
             let second = client.encode(&message);
             bytes.extend_from_slice(&second);
         }
