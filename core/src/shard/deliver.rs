@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::encodings::Encodings;
 use super::gather::Gathers;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
@@ -700,7 +701,7 @@ impl Link {
     }
 }
 
-fn publish_parts<'a>(
+pub(super) fn publish_parts<'a>(
     now: Instant,
     parts: &MessageParts<'a>,
     subscription_ids: &'a [NonZeroU32],
@@ -752,52 +753,6 @@ impl Sending<'_> {
         if link.egress.push_shared(payload, &mut pool.unsent) {
             out.dirty.push(link.conn);
         }
-    }
-}
-
-/// The packet of the message at hand, in each variant that some subscriber needed.
-#[derive(Debug, Default)]
-struct Encodings {
-    /// By `version is 5.0`, then by `QoS is not 0`.
-    variants: [[Encoded; 2]; 2],
-}
-
-#[derive(Debug, Default)]
-struct Encoded {
-    /// Empty: not encoded yet.
-    bytes: Vec<u8>,
-    packet_id_at: usize,
-}
-
-impl Encodings {
-    fn reset(&mut self) {
-        for encoded in self.variants.iter_mut().flatten() {
-            encoded.bytes.clear();
-        }
-    }
-
-    fn get(
-        &mut self,
-        now: Instant,
-        version: Version,
-        qos: QoS,
-        parts: &MessageParts<'_>,
-    ) -> &Encoded {
-        let is_v5 = version == Version::V5;
-        let encoded = &mut self.variants[usize::from(is_v5)][usize::from(qos > QoS::AtMostOnce)];
-        if encoded.bytes.is_empty() {
-            let head = PublishHead {
-                dup: false,
-                qos,
-                retain: false,
-            };
-            // Any identifier: each subscriber's own is patched in.
-            let id = u16::from(qos > QoS::AtMostOnce);
-            let parts = publish_parts(now, parts, &[]);
-            let at = codec::encode_publish(version, head, id, &parts, &mut encoded.bytes);
-            encoded.packet_id_at = at.packet_id_at;
-        }
-        encoded
     }
 }
 

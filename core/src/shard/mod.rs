@@ -5,6 +5,7 @@
 //! protocol between shards.
 
 mod deliver;
+mod encodings;
 mod event;
 mod gather;
 mod metrics;

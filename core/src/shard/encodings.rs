@@ -1,0 +1,52 @@
+//! A fan-out encodes a packet once per variant, whoever gets it.
+
+use super::deliver::publish_parts;
+use crate::codec::{self, PublishHead, QoS, Version};
+use crate::message::MessageParts;
+use crate::time::Instant;
+
+/// The packet of the message at hand, in each variant that some subscriber needed.
+#[derive(Debug, Default)]
+pub(super) struct Encodings {
+    /// By `version is 5.0`, then by `QoS is not 0`.
+    variants: [[Encoded; 2]; 2],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    /// Empty: not encoded yet.
+    pub(super) bytes: Vec<u8>,
+    pub(super) packet_id_at: usize,
+}
+
+impl Encodings {
+    pub(super) fn reset(&mut self) {
+        for encoded in self.variants.iter_mut().flatten() {
+            encoded.bytes.clear();
+        }
+    }
+
+    pub(super) fn get(
+        &mut self,
+        now: Instant,
+        version: Version,
+        qos: QoS,
+        parts: &MessageParts<'_>,
+    ) -> &Encoded {
+        let is_v5 = version == Version::V5;
+        let encoded = &mut self.variants[usize::from(is_v5)][usize::from(qos > QoS::AtMostOnce)];
+        if encoded.bytes.is_empty() {
+            let head = PublishHead {
+                dup: false,
+                qos,
+                retain: false,
+            };
+            // Any identifier: each subscriber's own is patched in.
+            let id = u16::from(qos > QoS::AtMostOnce);
+            let parts = publish_parts(now, parts, &[]);
+            let at = codec::encode_publish(version, head, id, &parts, &mut encoded.bytes);
+            encoded.packet_id_at = at.packet_id_at;
+        }
+        encoded
+    }
+}
