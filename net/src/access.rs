@@ -60,8 +60,7 @@ pub fn load(
         authenticators.push(Arc::new(hook));
     }
     let access = Access {
-        // Without users there is nothing to show: then the listeners are local, or everybody is welcome.
-        allow_anonymous: settings.allow_anonymous || !settings.auth.is_on(),
+        allow_anonymous: settings.lets_strangers_in(),
         asks_shell: !authenticators.is_empty(),
         asks_for_strangers,
         asks_rules: authorization.is_some(),
@@ -85,17 +84,22 @@ pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
     load(settings, [0; 32], &Arc::default()).map(|_| ())
 }
 
-/// `None`: everything is allowed.
-fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
+/// Whoever is in may do everything: there are no rules, and nothing asks for any.
+pub fn allows_everything(settings: &Settings) -> bool {
     let is_open = match settings.auth.default {
         AccessDefault::Allow => true,
         AccessDefault::Auto => !settings.has_authentication(),
         AccessDefault::Deny => false,
     };
-    let settings = &settings.auth;
-    if is_open && !settings.has_rules() && !settings.has_rules_of_clients() {
+    is_open && !settings.auth.has_rules() && !settings.auth.has_rules_of_clients()
+}
+
+/// `None`: everything is allowed.
+fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
+    if allows_everything(settings) {
         return None;
     }
+    let settings = &settings.auth;
     let mut acl = Acl::new(settings.default == AccessDefault::Allow);
     for path in &settings.acl_files {
         let text = match files::read(path, What::AclFile) {

@@ -3,24 +3,27 @@
 //! At SIGHUP, or when one of the files has changed, everything is read again: the configuration, users,
 //! certificates. Only if nothing is wrong with any of it does it come into force; otherwise what was
 //! in force stays, and every problem is logged. Settings that need a restart keep their value, and
-//! are named.
+//! are named; what comes into force beside them has to fit them (`step.rs`).
 //!
 //! Files are looked at by name once in a second. That needs no descriptors, and finds files that are
 //! replaced, symbolic links that point elsewhere, and files on the network. A file is read when it has
 //! not changed from one look to the next, so that it is not read half-written.
+
+mod step;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq::{Broker, Tallies, Tally};
+use ringmq::{Broker, Tallies, Tally, TlsReload};
 use tracing::{error, info, warn};
 
 use crate::access::{self, Loaded};
 use crate::cli::CommandLine;
-use crate::config::{Configuration, Problem};
-use crate::settings::{Settings, TABLE};
+use crate::config::Configuration;
+use crate::settings::Settings;
+use step::Step;
 
 /// How to read everything again, and what is in force.
 #[derive(Debug)]
@@ -62,12 +65,12 @@ impl Reload {
     /// Reads everything again. What is wrong is logged.
     pub fn run(&mut self, broker: &Broker, why: &str) {
         match self.read() {
-            Ok((next, loaded)) => self.publish(broker, next, loaded, why),
+            Ok(read) => self.publish(broker, read, why),
             Err(problems) => {
                 self.tallies.add(Tally::ReloadsFailed);
                 for problem in &problems {
                     // One line of the log, whatever is in it.
-                    error!("reload: {}", problem.to_string().replace('\n', " "));
+                    error!("reload: {}", problem.replace('\n', " "));
                 }
                 error!(
                     why,
@@ -78,61 +81,51 @@ impl Reload {
         }
     }
 
-    fn read(&self) -> Result<(Settings, Loaded), Vec<Problem>> {
-        let next = Configuration::load(&self.line)?.settings;
-        let loaded = access::load(&next, self.key, &self.tallies)?;
-        Ok((next, loaded))
+    fn read(&self) -> Result<Read, Vec<String>> {
+        let next = Configuration::load(&self.line).map_err(shown)?.settings;
+        let step = Step::new(&self.settings, &next).map_err(shown)?;
+        let access = access::load(&step.settings, self.key, &self.tallies).map_err(shown)?;
+        let tls = Broker::load_tls(&step.settings.listener_configs()).map_err(shown)?;
+        Ok(Read { step, access, tls })
     }
 
-    fn publish(&mut self, broker: &Broker, next: Settings, loaded: Loaded, why: &str) {
-        // Listeners stay those of the start; only what lies on them can be replaced.
-        let endpoints = |settings: &Settings| -> Vec<_> {
-            let configs = settings.listener_configs();
-            configs.into_iter().map(|config| config.endpoint).collect()
-        };
-        let are_same = endpoints(&next) == endpoints(&self.settings);
-        let listeners = match are_same {
-            true => next.listener_configs(),
-            false => self.settings.listener_configs(),
-        };
-        let tls = match Broker::load_tls(&listeners) {
-            Ok(tls) => tls,
-            Err(errors) => {
-                for error in &errors {
-                    error!("reload: {error}");
-                }
-                error!(why, "reload failed: everything stays as it was");
-                self.tallies.add(Tally::ReloadsFailed);
-                return;
-            }
-        };
-        broker.replace_access(loaded.access, loaded.authenticators);
-        broker.publish_tls(tls);
-        let mut taken_on = Vec::new();
-        for row in TABLE {
-            let (old, new) = ((row.get)(&self.settings), (row.get)(&next));
-            if old == new {
-                continue;
-            }
-            if row.needs_restart() {
-                warn!(
-                    setting = row.name(),
-                    "the setting has changed in the file: it needs a restart"
-                );
-            } else {
-                taken_on.push(row.name());
-                (row.set)(&mut self.settings, new);
-            }
+    fn publish(&mut self, broker: &Broker, read: Read, why: &str) {
+        let Read { step, access, tls } = read;
+        let Loaded {
+            access,
+            authenticators,
+        } = access;
+        // Certificates may take the place of passwords, or the other way round: what is demanded
+        // comes before what is demanded no more.
+        if step.demands_certificates {
+            broker.publish_tls(tls);
+            broker.replace_access(access, authenticators);
+        } else {
+            broker.replace_access(access, authenticators);
+            broker.publish_tls(tls);
         }
-        if are_same {
-            for (table, new) in self.settings.listeners.iter_mut().zip(next.listeners) {
-                table.layers.tls = new.layers.tls;
-            }
+        for setting in &step.left {
+            warn!(
+                setting,
+                "the setting has changed in the file: it needs a restart"
+            );
         }
+        self.settings = step.settings;
         self.watch.follow(files_of(&self.line, &self.settings));
         self.tallies.add(Tally::ReloadsDone);
-        info!(why, settings = taken_on.join(" "), "reloaded");
+        info!(why, settings = step.taken_on.join(" "), "reloaded");
     }
+}
+
+/// What a reload has read and found good, as a whole.
+struct Read {
+    step: Step,
+    access: Loaded,
+    tls: TlsReload,
+}
+
+fn shown<T: ToString>(problems: Vec<T>) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 /// Everything that a reload reads.

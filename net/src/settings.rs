@@ -625,6 +625,12 @@ impl Settings {
         self.auth.is_on() || listeners.any(|(listen, layers)| listen.proves_clients(layers))
     }
 
+    /// Clients need not show who they are, where no certificate is demanded. Without users there is
+    /// nothing to show: then the listeners are local, or everybody is welcome.
+    pub fn lets_strangers_in(&self) -> bool {
+        self.allow_anonymous || !self.auth.is_on()
+    }
+
     /// What the broker is told of its listeners.
     pub fn listener_configs(&self) -> Vec<ListenerConfig> {
         let all = self.all_listeners();

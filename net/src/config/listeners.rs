@@ -161,14 +161,20 @@ fn unknown_key(source: Source<'_>, name: &str, span: std::ops::Range<usize>) -> 
 
 /// What is wrong with the listeners together; the place of each complaint is that of its addresses.
 pub fn check(settings: &Settings, tables: &[Table], own: &Place) -> Vec<(Place, Complaint)> {
-    let mut complaints = Vec::new();
     if settings.all_listeners().next().is_none() {
         let fix = "name an address, such as \"127.0.0.1:1883\", or write a [[listener]]";
-        complaints.push((own.clone(), Complaint::new("is an empty list", fix)));
+        return vec![(own.clone(), Complaint::new("is an empty list", fix))];
     }
     let places = places(settings, tables, own);
+    let placed = |(index, complaint): (usize, Complaint)| (places[index].clone(), complaint);
+    complaints(settings).into_iter().map(placed).collect()
+}
+
+/// The same, each with its index in `Settings::all_listeners`.
+pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
+    let mut complaints = Vec::new();
     let mut seen: Vec<&Endpoint> = Vec::new();
-    for ((listen, layers), place) in settings.all_listeners().zip(places) {
+    for (index, (listen, layers)) in settings.all_listeners().enumerate() {
         let is_any_port = matches!(&listen.endpoint, Endpoint::Tcp(a) if a.port() == 0);
         let complaint = if seen.contains(&&listen.endpoint) && !is_any_port {
             let what = format!("names {} twice", listen.endpoint);
@@ -178,7 +184,7 @@ pub fn check(settings: &Settings, tables: &[Table], own: &Place) -> Vec<(Place, 
                 .or_else(|| check_tls(listen, layers))
                 .or_else(|| check_rules(settings, listen, layers))
         };
-        complaints.extend(complaint.map(|complaint| (place.clone(), complaint)));
+        complaints.extend(complaint.map(|complaint| (index, complaint)));
         seen.push(&listen.endpoint);
     }
     complaints

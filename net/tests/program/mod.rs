@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,9 +69,16 @@ impl Broker {
         Broker::start_with(command)
     }
 
+    /// On a free port of this machine.
     pub fn start_with(mut command: Command) -> Broker {
+        command.args(["--listen", "127.0.0.1:0"]);
+        Broker::start_on(command)
+    }
+
+    /// On the one address that the command or its file names.
+    pub fn start_on(mut command: Command) -> Broker {
         let mut process = command
-            .args(["--listen", "127.0.0.1:0", "--shards", "2"])
+            .args(["--shards", "2"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -91,7 +98,11 @@ impl Broker {
             }
         }
         let address = greeting.split_once("listens on ").unwrap().1;
-        let address = address.split_whitespace().next().unwrap().parse().unwrap();
+        let address = address.split_whitespace().next().unwrap();
+        // After the scheme, if there is one.
+        let address = address.rsplit('/').next().unwrap();
+        let mut address: SocketAddr = address.parse().unwrap();
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
         let log = BufReader::new(process.stderr.take().unwrap());
         Broker {
             process,
@@ -118,28 +129,16 @@ impl Broker {
         kill_process(pid, Signal::HUP).unwrap();
     }
 
-    pub fn connect(&self, id: &str, credentials: Option<(&str, &str)>) -> (TcpStream, u8) {
-        let mut socket = TcpStream::connect(self.address).unwrap();
+    pub fn socket(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).unwrap();
+        let time = Some(Duration::from_secs(60));
+        socket.set_read_timeout(time).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-        let mut body = b"\x00\x04MQTT\x04".to_vec();
-        body.push(if credentials.is_some() { 0xC2 } else { 0x02 });
-        body.extend([0, 0]);
-        put(&mut body, id);
-        if let Some((user, password)) = credentials {
-            put(&mut body, user);
-            put(&mut body, password);
-        }
-        let mut packet = vec![0x10];
-        let mut size = body.len();
-        while size > 127 {
-            packet.push((size % 128) as u8 | 0x80);
-            size /= 128;
-        }
-        packet.push(size as u8);
-        packet.extend(body);
-        socket.write_all(&packet).unwrap();
+    }
+
+    pub fn connect(&self, id: &str, credentials: Option<(&str, &str)>) -> (TcpStream, u8) {
+        let mut socket = self.socket();
+        socket.write_all(&connect_packet(id, credentials)).unwrap();
         let mut connack = [0; 4];
         socket.read_exact(&mut connack).unwrap();
         assert_eq!(connack[..3], [0x20, 2, 0]);
@@ -159,13 +158,33 @@ impl Drop for Broker {
     }
 }
 
+pub fn connect_packet(id: &str, credentials: Option<(&str, &str)>) -> Vec<u8> {
+    let mut body = b"\x00\x04MQTT\x04".to_vec();
+    body.push(if credentials.is_some() { 0xC2 } else { 0x02 });
+    body.extend([0, 0]);
+    put(&mut body, id);
+    if let Some((user, password)) = credentials {
+        put(&mut body, user);
+        put(&mut body, password);
+    }
+    let mut packet = vec![0x10];
+    let mut size = body.len();
+    while size > 127 {
+        packet.push((size % 128) as u8 | 0x80);
+        size /= 128;
+    }
+    packet.push(size as u8);
+    packet.extend(body);
+    packet
+}
+
 pub fn put(body: &mut Vec<u8>, text: &str) {
     body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
     body.extend(text.as_bytes());
 }
 
 /// The code of the SUBACK for a filter.
-pub fn subscribe(socket: &mut TcpStream, filter: &str) -> u8 {
+pub fn subscribe(socket: &mut (impl Read + Write), filter: &str) -> u8 {
     let mut body = vec![0, 1];
     put(&mut body, filter);
     body.push(0);
