@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Done, run};
 use ringload::report::{Ended, Ledger};
 use ringload::scenario::builtin;
-use ringmq::{Broker, BrokerConfig};
+use ringmq::{Broker, BrokerConfig, Limits};
 
 /// One broker for all tests of this file.
 fn port() -> u16 {
@@ -141,6 +141,37 @@ fn scenarios_by_schedule_lose_nothing() {
         let latency = done.result().totals.latency.as_ref().unwrap();
         assert!(latency.corrected.p50_us >= latency.uncorrected.p50_us);
         assert!(latency.corrected.count > 0);
+    }
+}
+
+/// Five topics of each publisher, of which three have an alias, because the broker takes no more.
+#[test]
+fn topics_by_alias_arrive_like_others() {
+    let few = Broker::start(&BrokerConfig {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+        limits: Limits {
+            topic_alias_max: 3,
+            ..Limits::default()
+        },
+        ..BrokerConfig::default()
+    })
+    .unwrap();
+    let port = few.local_addresses()[0].port();
+    for qos in ["0", "1", "2"] {
+        let done = run(
+            port,
+            &[
+                "--group",
+                "name=s clients=3 protocol=5.0 subscribe=a/{index}/+",
+                "--group",
+                "name=p clients=3 protocol=5.0 publish=a/{index}/{message%5} topic_aliases=4 messages=100 window=5",
+                "--qos",
+                qos,
+                "--no-sys",
+            ],
+        );
+        assert_clean(&done);
+        assert_eq!(total(&done).delivered, 300);
     }
 }
 

@@ -51,6 +51,12 @@ def topics():
                           PAIR + f"/{{message%{count}}}", PAIR + "/+", window=50)
 
 
+def aliases():
+    for count in (0, 1, 10, 100, 1000):
+        yield count, flow("aliases", f"10 pairs, each publisher goes round 1,000 topics, {count:,} of them by alias; {FAST}", 0, 10, 10,
+                          PAIR + "/{message%1000}", PAIR + "/+", protocol="5.0", topic_aliases=count, window=50)
+
+
 SWEEPS = [
     Sweep("payload", "bytes of payload", "pairs, QoS 0", tuple(payloads())),
     Sweep("subscribers", "subscribers of one topic", "fan-out, QoS 0", tuple(subscribers())),
@@ -58,4 +64,5 @@ SWEEPS = [
     Sweep("wildcards", "+ in the filter", "pairs, QoS 0, a filter that ends in so many +", tuple(wildcards())),
     Sweep("topics", "topics of each publisher", "pairs, QoS 0, one subscription for all topics of a publisher; "
           "a shard remembers the routes of 4,096 topics", tuple(topics())),
+    Sweep("aliases", "topics by alias", "pairs, QoS 0, 1,000 topics of each publisher, so many of them by topic alias", tuple(aliases())),
 ]

@@ -71,10 +71,21 @@ pub(super) struct Publisher {
     pub(super) pending: VecDeque<u64>,
     /// Topic of the next message.
     pub(super) topic: u32,
+    /// For each topic that has an alias on this connection, which is its number and one: whether the
+    /// broker was told.
+    pub(super) introduced: Vec<bool>,
     /// Messages that it may still take on; `u64::MAX` without a limit.
     pub(super) left: u64,
     /// All its messages are sent and settled.
     pub(super) finished: bool,
+}
+
+/// The topic alias of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alias {
+    pub(super) number: u16,
+    /// It stands for the topic.
+    pub(super) is_known: bool,
 }
 
 /// A message without its last acknowledgement. Its bytes follow from this.
@@ -133,6 +144,15 @@ impl Client {
 }
 
 impl Publisher {
+    /// The alias of a topic, and whether the broker knows it from now on: then it stands for the topic.
+    pub(super) fn alias(&mut self, topic: u32) -> Option<Alias> {
+        let introduced = self.introduced.get_mut(topic as usize)?;
+        Some(Alias {
+            number: topic as u16 + 1,
+            is_known: std::mem::replace(introduced, true),
+        })
+    }
+
     /// The next packet identifier that is not in use. There is one: `inflight_max` is below 65,535.
     pub(super) fn next_id(&mut self) -> u16 {
         loop {
@@ -163,17 +183,39 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_in_use_are_skipped_after_a_round() {
+    fn an_alias_is_introduced_once_and_only_as_many_as_the_broker_takes() {
         let mut publisher = Publisher {
+            introduced: vec![false; 2],
+            ..publisher()
+        };
+        let alias = |number, is_known| Some(Alias { number, is_known });
+        let said: Vec<Option<Alias>> = [0, 1, 2, 0, 1, 2]
+            .map(|topic| publisher.alias(topic))
+            .into();
+        let (first, second) = (alias(1, false), alias(2, false));
+        assert_eq!(
+            said,
+            [first, second, None, alias(1, true), alias(2, true), None]
+        );
+    }
+
+    fn publisher() -> Publisher {
+        Publisher {
             inflight: VecDeque::new(),
             inflight_max: 10,
             last_id: 0,
             stuck: Vec::new(),
             pending: VecDeque::new(),
             topic: 0,
+            introduced: Vec::new(),
             left: u64::MAX,
             finished: false,
-        };
+        }
+    }
+
+    #[test]
+    fn identifiers_in_use_are_skipped_after_a_round() {
+        let mut publisher = publisher();
         for id in [2, 3] {
             publisher.inflight.push_back(InFlight {
                 id,

@@ -102,6 +102,14 @@ impl Fleet {
             .record((now - client.since) / 1000);
         self.meter.connects += 1;
         let was_here = client.settled;
+        let topics = self.shared.plan.groups[group].topics;
+        let aliases_taken = connack.properties.topic_alias_maximum.unwrap_or(0);
+        let aliases = u32::from(spec.topic_aliases.min(aliases_taken)).min(topics);
+        if let Some(publisher) = &mut self.clients[index as usize].publisher {
+            // [MQTT-3.3.2-7] aliases are those of a connection.
+            publisher.introduced.clear();
+            publisher.introduced.resize(aliases as usize, false);
+        }
         if let (Some(maximum), Some(publisher)) = (
             connack.properties.receive_maximum,
             &mut self.clients[index as usize].publisher,

@@ -167,6 +167,7 @@ impl Fleet {
                     stuck: Vec::new(),
                     pending: VecDeque::new(),
                     topic: 0,
+                    introduced: Vec::new(),
                     left: spec.messages.unwrap_or(u64::MAX),
                     finished: false,
                 }));

@@ -8,7 +8,7 @@ use ringmq_core::codec::{
     encode_publish_without_payload, encode_pubrel,
 };
 
-use super::client::{InFlight, Phase};
+use super::client::{Alias, InFlight, Phase};
 use super::life::{Loss, Squad};
 use super::pace::Pacer;
 use super::{Client, Fleet};
@@ -208,12 +208,14 @@ impl Fleet {
         let Some(publisher) = client.publisher.as_deref_mut() else {
             return 0;
         };
-        let stream = planned.stream(client.index, publisher.topic);
-        publisher.topic = (publisher.topic + 1) % planned.topics;
+        let topic = publisher.topic;
+        let stream = planned.stream(client.index, topic);
+        publisher.topic = (topic + 1) % planned.topics;
         let Some(sequence) = shared.plan.streams.next_sequence(stream) else {
             self.meter.counts[group].skipped += 1;
             return 0;
         };
+        let alias = publisher.alias(topic);
         let qos = shared.plan.specs[group].qos;
         let mut message = InFlight {
             id: 0,
@@ -227,7 +229,7 @@ impl Fleet {
             message.id = publisher.next_id();
             publisher.inflight.push_back(message);
         }
-        put_message(shared, group, &message, false, &mut client.out);
+        put_message(shared, group, &message, alias, false, &mut client.out);
         self.meter.counts[group].sent += 1;
         if !std::mem::replace(&mut client.dirty, true) {
             self.outbox.dirty.push(index);
@@ -305,7 +307,9 @@ impl Fleet {
         for message in &publisher.inflight {
             match ringmq_core::ids::PacketId::new(message.id) {
                 Some(id) if message.released => encode_pubrel(&mut client.out, id),
-                Some(_) | None => put_message(&self.shared, group, message, true, &mut client.out),
+                Some(_) | None => {
+                    put_message(&self.shared, group, message, None, true, &mut client.out)
+                }
             }
         }
         if !client.out.is_empty() {
@@ -407,14 +411,26 @@ pub(super) fn elapsed_us(shared: &Shared, now: u64, stamp_us: u32) -> u64 {
 
 /// Appends the bytes of a message.
 #[inline]
-fn put_message(shared: &Shared, group: usize, message: &InFlight, dup: bool, out: &mut Vec<u8>) {
+fn put_message(
+    shared: &Shared,
+    group: usize,
+    message: &InFlight,
+    alias: Option<Alias>,
+    dup: bool,
+    out: &mut Vec<u8>,
+) {
     let Plan { specs, streams, .. } = &shared.plan;
     let payloads: &Payloads = &shared.payloads;
     let spec = &specs[group];
     let draw = mix(u64::from(message.stream) << 32 | u64::from(message.sequence) ^ SIZE_SEED);
     let size = spec.payload.pick(draw);
+    let topic = match alias {
+        Some(alias) if alias.is_known => b"",
+        Some(_) | None => streams.topic(message.stream),
+    };
     let parts = PublishParts {
-        topic: streams.topic(message.stream),
+        topic,
+        topic_alias: alias.map(|alias| alias.number),
         payload: payloads.sized(size),
         ..PublishParts::default()
     };

@@ -53,6 +53,7 @@ impl Group {
                 "messages",
                 "ramp",
                 "inflight_max",
+                "topic_aliases",
             ] {
                 if self.places.contains_key(key) {
                     let what = "is set, but the group does not publish";
@@ -61,6 +62,9 @@ impl Group {
             }
             return;
         };
+        if self.topic_aliases > 0 && self.protocol < Version::V5 {
+            complain("topic_aliases", NEEDS_V5, ADD_V5);
+        }
         if publish.as_str().is_empty() || publish.as_str().contains(['+', '#']) {
             complain("publish", "is not a topic", "write a topic without + and #");
         }
@@ -151,11 +155,7 @@ impl Group {
             }
         }
         if self.receive_maximum.is_some() && self.protocol < Version::V5 {
-            complain(
-                "receive_maximum",
-                "needs MQTT 5.0",
-                "add protocol = \"5.0\"",
-            );
+            complain("receive_maximum", NEEDS_V5, ADD_V5);
         }
     }
 
@@ -216,6 +216,9 @@ impl Group {
         }
     }
 }
+
+const NEEDS_V5: &str = "needs MQTT 5.0";
+const ADD_V5: &str = "add protocol = \"5.0\"";
 
 #[cfg(test)]
 mod tests {
@@ -336,6 +339,11 @@ mod tests {
                 "+clients = 2\nclient_id = \"x\"",
                 "f.toml:4:13: p.client_id is the same for every client",
                 "add {index}",
+            ),
+            (
+                "+topic_aliases = 2\npublish = \"a\"\nrate = 1",
+                "f.toml:3:17: p.topic_aliases needs MQTT 5.0",
+                "add protocol",
             ),
             (
                 "+receive_maximum = 2\nsubscribe = \"a\"",

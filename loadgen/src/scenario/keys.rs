@@ -226,6 +226,9 @@ pub static PUBLISH: &[Key<Group>] = &[
     key!(Bare "retain" "true|false" "Publish with RETAIN; removed again at the end; default false",
         |g, t| { g.retain = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.retain, &false, bool::to_string)),
+    key!(Bare "topic_aliases" "N" "MQTT 5.0: topics of each client, from the first on, that it names by an alias once they are introduced, as far as the broker takes aliases; default 0",
+        |g, t| { g.topic_aliases = value::count(only(t), 0, 65_535)? as u16; Ok(()) },
+        |g| shown(&g.topic_aliases, &0, u16::to_string)),
 ];
 
 /// Keys of a group that subscribes.

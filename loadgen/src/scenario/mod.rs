@@ -110,6 +110,8 @@ pub struct Group {
     pub inflight_max: u16,
     /// Publish with RETAIN.
     pub retain: bool,
+    /// Topic aliases that each client sets.
+    pub topic_aliases: u16,
     /// Filters to subscribe to.
     pub subscribe: Vec<Pattern>,
     /// Receive Maximum in CONNECT.
@@ -184,6 +186,7 @@ impl Default for Group {
             messages: None,
             inflight_max: 1000,
             retain: false,
+            topic_aliases: 0,
             subscribe: Vec::new(),
             receive_maximum: None,
             receive_rate: None,
