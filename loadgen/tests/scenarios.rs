@@ -11,7 +11,8 @@ use std::time::Duration;
 use common::{Done, run};
 use ringload::report::{Ended, Ledger};
 use ringload::scenario::builtin;
-use ringmq::{Broker, BrokerConfig, Limits};
+use ringmq::{Broker, BrokerConfig};
+use ringmq_core::limits::Limits;
 
 /// One broker for all tests of this file.
 fn port() -> u16 {
