@@ -357,9 +357,10 @@ fn without_an_answer_that_is_understood_nobody_gets_in() {
     assert_eq!(code(&broker, "alice", b"x"), 0x88);
     assert_eq!(count(&tallies, "hooks/authentication/failed"), 1);
     stop(broker);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The address of a client: in use, so that nobody can come to listen there.
+    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = TcpStream::connect(somebody.local_addr().unwrap()).unwrap();
     let url = format!("http://{}/", nobody.local_addr().unwrap());
-    drop(nobody);
     let (broker, _) = start(setup(HookConfig {
         authentication: Some(HttpUrl::parse(&url).unwrap()),
         ..HookConfig::default()
