@@ -22,7 +22,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion};
 
 use fault::Fault;
 
@@ -131,6 +131,12 @@ impl Tls {
             Ok((taken, used)) => {
                 self.part = part[used..].to_vec();
                 self.seen = seen.saturating_sub(used);
+                // rustls waits for the whole head of a record, of which there may never be more.
+                if self.is_due() && matches!(next_record(&self.part[self.seen..]), Record::Wrong) {
+                    self.end();
+                    let error = InvalidMessage::InvalidContentType;
+                    return Err(TlsError::Protocol(error.into()));
+                }
                 Ok(taken)
             }
             Err(error) => {

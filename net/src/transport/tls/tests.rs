@@ -272,6 +272,38 @@ fn a_message_in_several_records_is_not_due_before_more_of_it_came() {
     assert!(!server.wire.is_empty(), "the hello was answered");
 }
 
+/// rustls waits for the head of a record, whatever its first byte: a peer that sends no more must not be
+/// looked at again and again.
+#[test]
+fn what_cannot_be_a_record_ends_the_handshake_at_once() {
+    let world = World::new();
+    for bytes in [
+        b"\x18".as_slice(),
+        b"G",
+        b"\x10\x0C\0\x04",
+        b"\x16\x03\x01\xFF\xFF",
+    ] {
+        let mut server = Server::new(&world.terms);
+        assert!(server.tls.gather(bytes).unwrap(), "{bytes:?}");
+        let advanced = server.tls.advance(&mut server.plain, &mut server.wire);
+        assert!(
+            matches!(advanced, Err(TlsError::Protocol(_))),
+            "{bytes:?}: {advanced:?}"
+        );
+        assert!(!server.tls.is_due(), "{bytes:?}");
+    }
+    // Behind the first record of a hello in two.
+    let mut client = world.client(&TLS13);
+    let records = in_records(&flight(&mut client), 100);
+    let mut server = Server::new(&world.terms);
+    let advance = |server: &mut Server| server.tls.advance(&mut server.plain, &mut server.wire);
+    assert!(server.tls.gather(&records[..105]).unwrap());
+    advance(&mut server).unwrap();
+    assert!(server.tls.gather(b"G").unwrap());
+    assert!(matches!(advance(&mut server), Err(TlsError::Protocol(_))));
+    assert!(!server.tls.is_due());
+}
+
 #[test]
 fn a_handshake_is_due_when_a_record_is_whole_or_cannot_be_one() {
     let world = World::new();
