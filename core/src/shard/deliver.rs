@@ -71,6 +71,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// A message has left a queue.
+    fn dequeue(&mut self, message: &Message) {
+        self.queued_messages -= 1;
+        self.queued_bytes -= message.size() as u64;
+    }
+
     /// It is as much as may be.
     pub fn is_full(&self, limits: &Limits) -> bool {
         self.queued_bytes + self.inflight_bytes >= limits.total_queued_bytes_max
@@ -295,9 +301,9 @@ impl Dispatch {
     ) {
         let session = self
             .sessions
-            .get_mut(to)
+            .get(to)
             .expect("the caller knows a live session");
-        let Some(link) = &mut session.link else {
+        let Some(link) = &session.link else {
             if terms.qos > QoS::AtMostOnce {
                 self.enqueue(now, offering, to, terms, out);
             }
@@ -309,12 +315,7 @@ impl Dispatch {
                 self.drop_for(now, to, DropReason::SlowSocket, topic, out);
                 return;
             }
-        } else if !session.queue.is_empty()
-            || session.window.has_resends()
-            || !session
-                .window
-                .has_room(link.receive_maximum, self.limits.inflight_bytes_max)
-            || is_slow(link, &self.pool, &self.limits)
+        } else if !is_ready(session, link, &self.pool, &self.limits)
             || (self.held.is_full(&self.limits) && session.outlives_connection())
         {
             self.enqueue(now, offering, to, terms, out);
@@ -366,8 +367,7 @@ impl Dispatch {
     fn drop_expired(&mut self, now: Instant, of: SessionId, out: &mut Outbox) {
         let session = self.sessions.get_mut(of).expect("offer looked it up");
         for delivery in session.queue.take_expired(now) {
-            self.held.queued_messages -= 1;
-            self.held.queued_bytes -= delivery.message.size() as u64;
+            self.held.dequeue(&delivery.message);
             let topic = delivery.message.topic();
             self.drop_for(now, of, DropReason::Expired, topic, out);
         }
@@ -534,8 +534,7 @@ impl Dispatch {
             // The queue goes before retained messages: what waits there on a topic is not later than
             // the snapshot, or else it has voided it.
             if has_room && let Some(delivery) = session.queue.pop() {
-                self.held.queued_messages -= 1;
-                self.held.queued_bytes -= delivery.message.size() as u64;
+                self.held.dequeue(&delivery.message);
                 if delivery.message.expires_at.is_some_and(|at| at <= now) {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
@@ -618,9 +617,19 @@ impl Dispatch {
     }
 }
 
+/// Whether a message of QoS 1 or 2 for a connected session can go out at once: nothing waits before it.
+pub(super) fn is_ready(session: &Session, link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    session.queue.is_empty()
+        && !session.window.has_resends()
+        && session
+            .window
+            .has_room(link.receive_maximum, limits.inflight_bytes_max)
+        && !is_slow(link, pool, limits)
+}
+
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
 /// too much waits for those of the shard together.
-pub(super) fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
     let bytes = link.egress.unsent_bytes();
     bytes > limits.unsent_bytes_max
         || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)

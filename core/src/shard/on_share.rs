@@ -6,7 +6,7 @@ use std::cmp::min;
 use std::sync::Arc;
 
 use super::Shard;
-use super::deliver::{Cause, Dispatch, Offering, Terms, is_slow};
+use super::deliver::{Cause, Dispatch, Offering, Terms, is_ready};
 use super::event::{JoinId, ShardMsg, Share};
 use super::metrics::DropReason;
 use super::on_subscribe::Outcomes;
@@ -350,15 +350,11 @@ fn standing_of(session: &Session, pool: &BufferPool, limits: &Limits) -> Standin
         return Standing::Offline;
     };
     let (count_max, bytes_max) = (limits.queued_messages_max, limits.queued_bytes_max);
-    let is_ready = session.queue.is_empty()
-        && !session.window.has_resends()
-        && session
-            .window
-            .has_room(link.receive_maximum, limits.inflight_bytes_max)
-        && !is_slow(link, pool, limits);
-    match (is_ready, session.queue.has_room(1, count_max, bytes_max)) {
-        (true, _) => Standing::Ready,
-        (false, true) => Standing::Online,
-        (false, false) => Standing::Offline,
+    if is_ready(session, link, pool, limits) {
+        Standing::Ready
+    } else if session.queue.has_room(1, count_max, bytes_max) {
+        Standing::Online
+    } else {
+        Standing::Offline
     }
 }

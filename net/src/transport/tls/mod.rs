@@ -132,7 +132,8 @@ impl Tls {
                 self.part = part[used..].to_vec();
                 self.seen = seen.saturating_sub(used);
                 // rustls waits for the whole head of a record, of which there may never be more.
-                if self.is_due() && matches!(next_record(&self.part[self.seen..]), Record::Wrong) {
+                let next = next_record(&self.part[self.seen..]);
+                if !self.is_established && matches!(next, Record::Wrong) {
                     self.end();
                     let error = InvalidMessage::InvalidContentType;
                     return Err(TlsError::Protocol(error.into()));
