@@ -343,18 +343,14 @@ impl Dispatch {
     }
 }
 
-/// How well a session can take messages: what it is given goes out at once only if nothing waits, and
-/// one for which no more may wait is no better than one whose client is away.
+/// How well a session can take messages: what it is given goes out at once only if nothing waits.
 fn standing_of(session: &Session, pool: &BufferPool, limits: &Limits) -> Standing {
-    let Some(link) = &session.link else {
-        return Standing::Offline;
-    };
     let (count_max, bytes_max) = (limits.queued_messages_max, limits.queued_bytes_max);
-    if is_ready(session, link, pool, limits) {
-        Standing::Ready
-    } else if session.queue.has_room(1, count_max, bytes_max) {
-        Standing::Online
-    } else {
-        Standing::Offline
+    let has_room = session.queue.has_room(1, count_max, bytes_max);
+    match &session.link {
+        Some(link) if is_ready(session, link, pool, limits) => Standing::Ready,
+        Some(_) if has_room => Standing::Online,
+        None if has_room => Standing::Away,
+        Some(_) | None => Standing::Full,
     }
 }

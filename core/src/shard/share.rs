@@ -4,8 +4,8 @@
 //! `Leave`, and SUBACK waits until all have heard. The shard of a publisher chooses the member, so
 //! exactly one place decides and no group has a bottleneck. What it knows of other shards may be
 //! out of date: the home of the chosen member gives the message to another one if its own is gone,
-//! and passes over a member that is out of quota, slow or away as long as there is a better one,
-//! here or, by the hints, elsewhere.
+//! and passes over a member that is out of quota, slow, away or full as long as there is a better
+//! one, here or, by the hints, elsewhere.
 //!
 //! Invariants:
 //! - a group is here exactly while it has a member on some shard.
@@ -53,7 +53,8 @@ pub struct Wish {
 pub enum Place {
     /// To a member of this shard, whose client is there.
     Here(Local),
-    /// To a member of this shard whose client is away: there is nobody better on any shard.
+    /// To a member of this shard whose client is away, or for which no more may wait: there is nobody
+    /// better on any shard.
     Away(Local),
     /// To a member of another shard.
     There(Wish),
@@ -102,7 +103,7 @@ impl Shares {
         }
     }
 
-    /// Adds a member of this shard, or changes its terms. It counts as away until
+    /// Adds a member of this shard, or changes its terms. It counts as full until
     /// [`Shares::set_standing`] says otherwise.
     pub fn join_local(&mut self, filter: &Arc<TopicFilter>, local: Local, now: Instant) -> GroupId {
         let id = self.find_or_add(filter);
@@ -119,7 +120,7 @@ impl Shares {
     pub fn leave_local(&mut self, filter: &TopicFilter, session: SessionId) -> Option<GroupId> {
         let id = self.find(filter)?;
         self.group_mut(id).locals.get(session)?;
-        self.set_standing(id, session, Standing::Offline);
+        self.set_standing(id, session, Standing::Full);
         let own = self.own;
         let group = self.group_mut(id);
         group.locals.remove(session);
@@ -148,16 +149,10 @@ impl Shares {
         let group = self.groups[id.0 as usize]
             .as_deref_mut()
             .expect("a member knows its groups");
-        let before = [
-            !group.locals.ready().is_empty(),
-            !group.locals.online().is_empty(),
-        ];
+        let before = BETTER.map(|(least, _)| group.has(least));
         group.locals.set(session, standing);
-        let after = [
-            !group.locals.ready().is_empty(),
-            !group.locals.online().is_empty(),
-        ];
-        for (at, hint) in [Hint::Ready, Hint::Online].into_iter().enumerate() {
+        let after = BETTER.map(|(least, _)| group.has(least));
+        for (at, (_, hint)) in BETTER.into_iter().enumerate() {
             if before[at] != after[at] {
                 let hints = self.interest.share_hints();
                 self.hints.say(hints, group.bucket, hint, after[at]);
@@ -229,18 +224,19 @@ impl Shares {
             let (local, standing) = group.locals.get(session)?;
             Some((local.clone(), standing))
         });
-        for (least, hint) in [
-            (Standing::Ready, Hint::Ready),
-            (Standing::Online, Hint::Online),
-        ] {
+        for (least, hint) in BETTER {
+            let place = match least {
+                Standing::Ready | Standing::Online => Place::Here,
+                Standing::Away | Standing::Full => Place::Away,
+            };
             if let Some((local, standing)) = &wished
                 && *standing >= least
             {
-                return Place::Here(local.clone());
+                return place(local.clone());
             }
             let group = self.group_mut(id);
             if let Some(local) = group.substitute(least) {
-                return Place::Here(local);
+                return place(local);
             }
             let there = self.others_with(id, hint);
             if hops < HOPS_FOR_BETTER_MAX && !there.is_empty() {
@@ -251,7 +247,7 @@ impl Shares {
             return Place::Away(local);
         }
         let group = self.group_mut(id);
-        if let Some(local) = group.substitute(Standing::Offline) {
+        if let Some(local) = group.substitute(Standing::Full) {
             return Place::Away(local);
         }
         let there = group.shards();
@@ -277,17 +273,14 @@ impl Shares {
     }
 
     /// The shards among which to choose: those with a member that is ready, or else connected, or
-    /// else any.
+    /// else one for which more may wait, or else any.
     fn best_shards(&self, id: GroupId) -> ShardSet {
         let group = self.groups[id.0 as usize].as_deref();
         let group = group.expect("routes name live groups");
         let everywhere = group.shards();
-        for (hint, has_own) in [
-            (Hint::Ready, !group.locals.ready().is_empty()),
-            (Hint::Online, !group.locals.online().is_empty()),
-        ] {
+        for (least, hint) in BETTER {
             let others = self.others_with(id, hint);
-            let all = match has_own {
+            let all = match group.has(least) {
                 true => others.with(self.own),
                 false => others,
             };
@@ -374,13 +367,19 @@ impl Shares {
 /// The ready member with the fewest messages in flight; of a large group, of the next few members.
 fn least_loaded(group: &mut Group, inflight: impl Fn(SessionId) -> usize) -> Option<Local> {
     let at = group.next_turn(Standing::Ready)?;
-    let (before, from) = group.locals.ready().split_at(at);
+    let (before, from) = group.locals.at_least(Standing::Ready).split_at(at);
     let candidates = from.iter().chain(before).take(COMPARED_MAX);
     candidates
         .min_by_key(|local| inflight(local.session))
         .cloned()
 }
 
+/// What is better than a member for which no more may wait, the best first, and the hint that says so.
+const BETTER: [(Standing, Hint); 3] = [
+    (Standing::Ready, Hint::Ready),
+    (Standing::Online, Hint::Online),
+    (Standing::Away, Hint::Room),
+];
 /// Shards that a message goes through in search of a member that is not busy: hints are soon out of
 /// date, and a member with a queue is better than a long search.
 const HOPS_FOR_BETTER_MAX: u8 = 3;

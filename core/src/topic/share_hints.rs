@@ -2,8 +2,8 @@
 //! without locks.
 //!
 //! Membership is told by message, because it has to be exact; how busy members are changes with
-//! every message, and only helps to choose. So a shard keeps two bits per group: one of its members
-//! takes messages at once, one of its members is connected. Groups whose hash is the same share
+//! every message, and only helps to choose. So a shard keeps three bits per group: one of its members
+//! takes messages at once, one is connected, for one more may wait. Groups whose hash is the same share
 //! their bits. A wrong hint costs a message between shards, never a message.
 //!
 //! Invariant: bit `s` is written by shard `s` only, and is set exactly while shard `s` counts a group
@@ -29,8 +29,10 @@ pub struct ShareHints {
 pub enum Hint {
     /// A member that takes a message at once.
     Ready = 0,
-    /// A member that is connected.
+    /// A member that is connected, or better.
     Online = 1,
+    /// A member for which more may wait, or better.
+    Room = 2,
 }
 
 /// Where the hints of a group stand.
@@ -112,6 +114,6 @@ impl OwnHints {
 }
 
 /// Hints per group.
-const HINTS: usize = 2;
-/// 64 KiB of words; more groups than this share bits.
+const HINTS: usize = 3;
+/// 96 KiB of words; more groups than this share bits.
 const BUCKETS: usize = 4096;

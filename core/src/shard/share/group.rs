@@ -176,6 +176,11 @@ impl Group {
         (count > 0).then(|| self.turn_local % count)
     }
 
+    /// A member of this shard stands that well, or better.
+    pub fn has(&self, least: Standing) -> bool {
+        !self.locals.at_least(least).is_empty()
+    }
+
     fn count(&self, among: ShardSet) -> usize {
         self.rosters_of(among)
             .map(|roster| roster.members.len())

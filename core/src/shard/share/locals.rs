@@ -1,8 +1,8 @@
 //! The members of one group that live on this shard, by how well they can take a message.
 //!
 //! Invariants:
-//! - `members[..ready_count]` are ready, `members[ready_count..online_count]` are connected and
-//!   busy, the rest is away.
+//! - `members` stand in the order of their standing, the best first: those that stand at least as
+//!   well as [`BORDERS`]`[i]` are `members[..ends[i]]`.
 //! - `positions` holds the position of every entry of `members`.
 
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use crate::session::Grounds;
 /// How well a member can take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// Its client is away, or no more may wait for it.
-    Offline,
+    /// No more may wait for it: it would lose what it is given, or something older.
+    Full,
+    /// Its client is away, and more may wait for it.
+    Away,
     /// Its client is there, but something waits for it already: it is out of quota, or slow.
     Online,
     /// What it is given goes out at once.
@@ -43,12 +45,21 @@ pub struct Locals {
     members: Vec<Local>,
     // No secret seed: slots are handed out by the shard.
     positions: HashMap<SessionId, u32, FixedState>,
-    ready_count: usize,
-    online_count: usize,
+    ends: [usize; BORDERS.len()],
+}
+
+/// The standings above the lowest, from the best on.
+const BORDERS: [Standing; 3] = [Standing::Ready, Standing::Online, Standing::Away];
+
+impl Standing {
+    /// How many of [`BORDERS`] it stands below: the part of the members that it is in.
+    fn part(self) -> usize {
+        Standing::Ready as usize - self as usize
+    }
 }
 
 impl Locals {
-    /// Adds a member; it is away until `set` says otherwise. Replaces the terms of one that is here.
+    /// Adds a member; it is full until `set` says otherwise. Replaces the terms of one that is here.
     pub fn insert(&mut self, local: Local) {
         if let Some(position) = self.position(local.session) {
             self.members[position] = local;
@@ -64,7 +75,7 @@ impl Locals {
         if self.position(session).is_none() {
             return false;
         }
-        self.set(session, Standing::Offline);
+        self.set(session, Standing::Full);
         let position = self.position(session).expect("just seen");
         self.positions.remove(&session);
         self.members.swap_remove(position);
@@ -79,65 +90,41 @@ impl Locals {
         let position = self
             .position(session)
             .expect("only members have a standing");
-        let former = self.standing_at(position);
+        let (former, part) = (self.part_at(position), standing.part());
         let mut at = position;
         // One step at a time: each is one exchange at a border between two parts.
-        if former == Standing::Ready && standing < Standing::Ready {
-            self.ready_count -= 1;
-            at = self.exchange(at, self.ready_count);
+        for border in former..part {
+            self.ends[border] -= 1;
+            at = self.exchange(at, self.ends[border]);
         }
-        if former >= Standing::Online && standing == Standing::Offline {
-            self.online_count -= 1;
-            self.exchange(at, self.online_count);
-            return;
-        }
-        if former == Standing::Offline && standing >= Standing::Online {
-            at = self.exchange(at, self.online_count);
-            self.online_count += 1;
-        }
-        if former < Standing::Ready && standing == Standing::Ready {
-            self.exchange(at, self.ready_count);
-            self.ready_count += 1;
+        for border in (part..former).rev() {
+            at = self.exchange(at, self.ends[border]);
+            self.ends[border] += 1;
         }
     }
 
     /// A member, and how well it can take a message.
     pub fn get(&self, session: SessionId) -> Option<(&Local, Standing)> {
         let position = self.position(session)?;
-        Some((&self.members[position], self.standing_at(position)))
+        let standing = BORDERS.get(self.part_at(position)).copied();
+        Some((&self.members[position], standing.unwrap_or(Standing::Full)))
     }
 
     /// Members that stand that well, or better.
     pub fn at_least(&self, least: Standing) -> &[Local] {
-        match least {
-            Standing::Ready => self.ready(),
-            Standing::Online => self.online(),
-            Standing::Offline => &self.members,
-        }
-    }
-
-    /// Members that take a message at once.
-    pub fn ready(&self) -> &[Local] {
-        &self.members[..self.ready_count]
-    }
-
-    /// Members whose client is there, ready or not.
-    pub fn online(&self) -> &[Local] {
-        &self.members[..self.online_count]
+        &self.members[..self
+            .ends
+            .get(least.part())
+            .copied()
+            .unwrap_or(self.members.len())]
     }
 
     fn position(&self, session: SessionId) -> Option<usize> {
         self.positions.get(&session).map(|&at| at as usize)
     }
 
-    fn standing_at(&self, position: usize) -> Standing {
-        if position < self.ready_count {
-            Standing::Ready
-        } else if position < self.online_count {
-            Standing::Online
-        } else {
-            Standing::Offline
-        }
+    fn part_at(&self, position: usize) -> usize {
+        self.ends.iter().filter(|end| **end <= position).count()
     }
 
     /// Lets two members change places; gives the place of the first one.
@@ -172,13 +159,12 @@ mod tests {
                     index: below(12) as u32,
                     generation: 0,
                 };
-                let standing =
-                    [Standing::Offline, Standing::Online, Standing::Ready][below(3) as usize];
+                let standing = STANDINGS[below(4) as usize];
                 let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][below(2) as usize];
                 match below(4) {
                     0 => {
                         locals.insert(local(session, qos));
-                        model.entry(session).or_insert((qos, Standing::Offline)).0 = qos;
+                        model.entry(session).or_insert((qos, Standing::Full)).0 = qos;
                     }
                     1 => assert_eq!(locals.remove(session), model.remove(&session).is_some()),
                     _ => {
@@ -198,11 +184,8 @@ mod tests {
             let found = locals.get(session).map(|(local, at)| (local.qos, at));
             assert_eq!(found, Some((qos, standing)), "seed {seed}");
         }
-        for (part, least) in [
-            (locals.ready(), Standing::Ready),
-            (locals.online(), Standing::Online),
-            (locals.at_least(Standing::Offline), Standing::Offline),
-        ] {
+        for least in STANDINGS {
+            let part = locals.at_least(least);
             let mut found: Vec<SessionId> = part.iter().map(|local| local.session).collect();
             found.sort_unstable();
             let wanted = model.iter().filter(|(_, (_, standing))| *standing >= least);
@@ -213,6 +196,13 @@ mod tests {
         }
         assert_eq!(locals.positions.len(), model.len());
     }
+
+    const STANDINGS: [Standing; 4] = [
+        Standing::Full,
+        Standing::Away,
+        Standing::Online,
+        Standing::Ready,
+    ];
 
     fn local(session: SessionId, qos: QoS) -> Local {
         Local {

@@ -72,7 +72,7 @@ impl Model {
         };
         self.shares[key.1].join_local(&filter, local, self.now);
         self.tell(key.1, Message::Join(filter, wish(&key), self.now));
-        self.members.entry(key).or_insert(Standing::Offline);
+        self.members.entry(key).or_insert(Standing::Full);
     }
 
     fn leave(&mut self, key: &(String, usize, u32)) {
@@ -85,7 +85,13 @@ impl Model {
     }
 
     fn stand(&mut self, key: &(String, usize, u32)) {
-        let standing = [Standing::Offline, Standing::Online, Standing::Ready][self.below(3)];
+        let standings = [
+            Standing::Full,
+            Standing::Away,
+            Standing::Online,
+            Standing::Ready,
+        ];
+        let standing = standings[self.below(standings.len())];
         if let Some(known) = self.members.get_mut(key) {
             *known = standing;
             let id = self.shares[key.1].find(&filter(&key.0));
@@ -237,7 +243,7 @@ fn check_way(model: &mut Model, from: usize, text: &str, seed: u64) {
             session: local.session,
         };
         let standing = model.standing(text, end);
-        assert_eq!(is_away, standing == Some(Standing::Offline), "seed {seed}");
+        assert_eq!(is_away, standing <= Some(Standing::Away), "seed {seed}");
         // Groups that share their hints mislead: only then is a worse member the end.
         assert!(
             standing == best || hops >= HOPS_FOR_BETTER_MAX,
