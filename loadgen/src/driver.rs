@@ -121,7 +121,17 @@ impl Driver {
 
     /// One turn, up to the submission. Returns the time that it began.
     pub fn turn(&mut self) -> u64 {
-        self.take_completions();
+        // Linux from 6.13 on hands over some twenty completions per call. With a turn for each call a fast broker would get
+        // its work in small pieces, which costs both sides more (results/2026-11-28-ringload-speed.md).
+        let mut count = 0;
+        loop {
+            let taken = self.take_completions();
+            count += taken;
+            if taken < FULL_CALL || count >= COMPLETIONS_WANTED {
+                break;
+            }
+            self.ring.submit();
+        }
         let now = now_ns();
         self.fleet.tick(now);
         self.resume_slow(now);
@@ -171,9 +181,12 @@ impl Driver {
             .any(|socket| socket.sending && !socket.closing)
     }
 
-    fn take_completions(&mut self) {
+    /// Takes in what the kernel has handed over; how many completions that were.
+    fn take_completions(&mut self) -> usize {
         self.ring.reap(COMPLETIONS_MAX);
+        let mut count = 0;
         while let Some(completion) = self.ring.pop() {
+            count += 1;
             match completion {
                 Completion::Received(received) => self.on_received(received),
                 Completion::Sent {
@@ -190,6 +203,7 @@ impl Driver {
                 Completion::Accepted { .. } => unreachable!("nothing listens here"),
             }
         }
+        count
     }
 
     /// What the fleet asked for.
@@ -582,7 +596,11 @@ impl Driver {
     }
 }
 
-/// Completions of one turn.
+/// A call that brings fewer has brought all that was there.
+const FULL_CALL: usize = 16;
+/// So many are taken in before anything is sent: more would leave the broker without work meanwhile.
+const COMPLETIONS_WANTED: usize = 160;
+/// Completions of one call.
 const COMPLETIONS_MAX: usize = 1024;
 /// 16 MiB in all, touched only when needed.
 const BUFFERS_COUNT: u16 = 1024;

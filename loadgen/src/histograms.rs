@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn the_log_reads_back() {
         let mut delays = Delays::default();
-        delays.record(100, 0);
-        delays.record(100, 5000);
+        delays.record(100, 0, 1);
+        delays.record(100, 5000, 1);
         let mut text = header("pairs", "127.0.0.1:1883", SystemTime::UNIX_EPOCH);
         append(&mut text, 3, 1.0, "subscribers.qos1", &delays);
         let mut seen = Vec::new();

@@ -102,6 +102,8 @@ pub struct Meter {
     /// Times of this second, `group * 3 + qos`.
     window: Vec<Delays>,
     outside: Delays,
+    /// What is not in them yet.
+    bunch: Bunch,
     second: u32,
     /// The flow when this second began.
     mark: Flow,
@@ -121,16 +123,30 @@ impl Meter {
     /// Times a delivery.
     #[inline]
     pub fn record(&mut self, group: usize, qos: u8, in_window: bool, times: DeliveryTimes) {
-        let delays = if in_window {
-            &mut self.window[group * 3 + usize::from(qos)]
-        } else {
-            &mut self.outside
-        };
-        delays.record(times.uncorrected_us, times.lateness_us);
+        let place = in_window.then_some(group * 3 + usize::from(qos));
+        let bunch = &mut self.bunch;
+        if (bunch.place, bunch.times) != (place, times) {
+            self.record_bunch();
+            (self.bunch.place, self.bunch.times) = (place, times);
+        }
+        self.bunch.count += 1;
+    }
+
+    fn record_bunch(&mut self) {
+        let count = std::mem::take(&mut self.bunch.count);
+        if count > 0 {
+            let delays = match self.bunch.place {
+                Some(at) => &mut self.window[at],
+                None => &mut self.outside,
+            };
+            let times = self.bunch.times;
+            delays.record(times.uncorrected_us, times.lateness_us, count);
+        }
     }
 
     /// Ends the second that is running.
     pub fn end_second(&mut self) -> Interval {
+        self.record_bunch();
         let reading = self.reading();
         let mark = std::mem::replace(&mut self.mark, reading);
         let mut window = BTreeMap::new();
@@ -173,8 +189,18 @@ impl Meter {
     }
 }
 
+/// Deliveries that took the same time, one behind the other: what a broker sends together arrives together,
+/// and a histogram takes them as one.
+#[derive(Debug, Default)]
+struct Bunch {
+    /// In `Meter::window`, or outside of it.
+    place: Option<usize>,
+    times: DeliveryTimes,
+    count: u64,
+}
+
 /// How long a delivery took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryTimes {
     /// Since the socket got it.
     pub uncorrected_us: u64,
@@ -226,5 +252,57 @@ impl GroupTimes {
         self.connect.add(&other.connect);
         self.acknowledge.add(&other.acknowledge);
         self.retained.add(&other.retained);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_in_bunches_are_counted_one_by_one_where_they_belong() {
+        let mut meter = Meter::new(2);
+        let times = |uncorrected_us, lateness_us| DeliveryTimes {
+            uncorrected_us,
+            lateness_us,
+        };
+        let mut counts = BTreeMap::new();
+        for step in 0..1000_u64 {
+            // Bunches of three, whose place and times change at different moments.
+            let (group, qos) = ((step / 3 % 2) as usize, (step / 9 % 3) as u8);
+            let in_window = step / 7 % 5 > 0;
+            meter.record(
+                group,
+                qos,
+                in_window,
+                times(100 + step / 4 % 2, step / 11 % 2),
+            );
+            let place = in_window.then_some((group as u16, qos));
+            *counts.entry(place).or_insert(0) += 1;
+            if step == 500 {
+                // What was recorded so far belongs to the first second.
+                let first = meter.end_second();
+                assert_eq!(count(&first, None), counts.remove(&None));
+                for (key, delays) in &first.window {
+                    let wanted = counts.remove(&Some(*key));
+                    assert_eq!(Some(delays.corrected().count()), wanted);
+                    assert_eq!(Some(delays.uncorrected().count()), wanted);
+                }
+                assert!(counts.is_empty());
+            }
+        }
+        let second = meter.end_second();
+        for (place, wanted) in counts {
+            assert_eq!(count(&second, place), Some(wanted));
+        }
+        assert_eq!(meter.end_second().corrected().count(), 0);
+    }
+
+    fn count(interval: &Interval, place: Option<(u16, u8)>) -> Option<u64> {
+        let delays = match place {
+            Some(key) => interval.window.get(&key)?,
+            None => &interval.outside,
+        };
+        Some(delays.corrected().count())
     }
 }

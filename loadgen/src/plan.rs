@@ -37,6 +37,8 @@ pub struct Plan {
     pub groups: Vec<PlannedGroup>,
     /// All streams.
     pub streams: Streams,
+    /// The publishing group of each slot.
+    senders: Box<[u16]>,
 }
 
 /// What follows for a group.
@@ -121,6 +123,9 @@ impl Plan {
             match planner.plan() {
                 Ok((groups, streams)) => {
                     return Ok(Plan {
+                        senders: (0..specs.len() * threads)
+                            .map(|slot| (slot / threads) as u16)
+                            .collect(),
                         sys_group,
                         specs,
                         run: run.to_owned(),
@@ -141,15 +146,20 @@ impl Plan {
         self.groups[group].clients_on(thread, self.threads)
     }
 
-    /// The publishing group and the thread of a slot of [`Streams::slot`].
-    pub fn slot_parts(&self, slot: usize) -> (usize, usize) {
-        (slot / self.threads, slot % self.threads)
+    /// The thread that publishes on a slot of [`Streams::slot`].
+    pub fn thread_of(&self, slot: usize) -> usize {
+        slot % self.threads
+    }
+
+    /// The group that publishes on a slot: looked up, because every delivery asks, and a division takes longer.
+    #[inline]
+    pub fn sender(&self, slot: usize) -> usize {
+        usize::from(self.senders[slot])
     }
 
     /// QoS of a stream.
     pub fn qos(&self, stream: u32) -> QoS {
-        let (group, _) = self.slot_parts(self.streams.slot(stream));
-        self.specs[group].qos
+        self.specs[self.sender(self.streams.slot(stream))].qos
     }
 
     /// Pairs of members of shared subscriptions and streams on a thread.

@@ -219,7 +219,7 @@ impl Shared {
     /// Notes deliveries of what a slot published, and wakes the thread that waits for them.
     pub fn credit(&self, slot: usize, count: u64, from: usize) {
         self.arrived[slot].fetch_add(count, Ordering::SeqCst);
-        let (_, thread) = self.plan.slot_parts(slot);
+        let thread = self.plan.thread_of(slot);
         if thread != from && self.boards[thread].parked.swap(false, Ordering::SeqCst) {
             self.boards[thread].wake();
         }

@@ -22,7 +22,13 @@ impl Times {
     /// Adds a value.
     #[inline]
     pub fn record(&mut self, micros: u64) {
-        self.histogram().saturating_record(micros);
+        self.record_many(micros, 1);
+    }
+
+    /// Adds a value so many times.
+    #[inline]
+    pub fn record_many(&mut self, micros: u64, count: u64) {
+        self.histogram().saturating_record_n(micros, count);
     }
 
     /// Adds all values of another distribution.
@@ -86,14 +92,14 @@ impl Times {
 }
 
 impl Delays {
-    /// Adds a delivery: the time since its socket got it, and how late that was.
-    #[inline]
-    pub fn record(&mut self, uncorrected: u64, lateness: u64) {
+    /// Adds `count` deliveries: the time since their socket got them, and how late that was.
+    pub fn record(&mut self, uncorrected: u64, lateness: u64, count: u64) {
         if lateness == 0 {
-            self.on_time.record(uncorrected);
+            self.on_time.record_many(uncorrected, count);
         } else {
-            self.late_corrected.record(uncorrected + lateness);
-            self.late_uncorrected.record(uncorrected);
+            self.late_corrected
+                .record_many(uncorrected + lateness, count);
+            self.late_uncorrected.record_many(uncorrected, count);
         }
     }
 
@@ -147,9 +153,9 @@ mod tests {
     fn late_messages_count_once_in_each_view() {
         let mut delays = Delays::default();
         for _ in 0..99 {
-            delays.record(100, 0);
+            delays.record(100, 0, 1);
         }
-        delays.record(100, 1_000_000);
+        delays.record(100, 1_000_000, 1);
         let pair = delays.latency().unwrap();
         assert_eq!((pair.corrected.count, pair.uncorrected.count), (100, 100));
         assert_eq!(pair.uncorrected.max_us, 100);

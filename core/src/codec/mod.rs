@@ -48,7 +48,7 @@ pub use frame::{Direction, Frame, FrameRules, Framer, PacketKind};
 pub use packet::{Packet, decode};
 pub use properties::{ReasonProperties, UserProperties, is_encodable};
 pub use publish::{
-    EncodedAt, Publish, PublishHead, PublishParts, PublishProperties, SubscriptionIds,
+    BarePublish, EncodedAt, Publish, PublishHead, PublishParts, PublishProperties, SubscriptionIds,
     encode_publish, encode_publish_without_payload, publish_size,
 };
 pub use reason::ReasonCode;

@@ -41,6 +41,22 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
+/// A PUBLISH packet whose properties are not decoded. For who has thousands in one read and needs none:
+/// the properties are most of a [`Publish`].
+#[derive(Clone, Copy, Debug)]
+pub struct BarePublish<'a> {
+    /// DUP, QoS and RETAIN.
+    pub head: PublishHead,
+    /// As in [`Publish`], except that it may be empty.
+    pub topic: &'a [u8],
+    /// As in [`Publish`].
+    pub packet_id: Option<PacketId>,
+    /// The property section, unchecked, without its length.
+    pub section: &'a [u8],
+    /// Application payload.
+    pub payload: &'a [u8],
+}
+
 /// Properties of a PUBLISH.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PublishProperties<'a> {
@@ -86,34 +102,16 @@ impl<'a> Publish<'a> {
         version: Version,
         direction: Direction,
     ) -> Result<Publish<'a>, DecodeError> {
-        let head = PublishHead::from_flags(frame.flags)?;
-        let mut reader = Reader::new(frame.body);
-        let topic = reader.binary()?;
-        let packet_id = match head.qos {
-            QoS::AtMostOnce => None,
-            QoS::AtLeastOnce | QoS::ExactlyOnce => Some(reader.packet_id()?),
-        };
-        let section = match version {
-            Version::V31 | Version::V311 => &[],
-            Version::V5 => reader.properties()?,
-        };
-        let properties = if section.is_empty() {
-            PublishProperties::default()
-        } else {
-            PublishProperties::parse(section, direction)?
-        };
-        // [MQTT-4.7.3-1] Row 7 of the threat list: only an alias can stand for no topic.
-        if topic.is_empty() && properties.topic_alias.is_none() {
-            return Err(DecodeError::TopicMissing);
-        }
+        let bare = BarePublish::decode(frame, version)?;
+        let properties = bare.properties(direction)?;
         Ok(Publish {
-            dup: head.dup,
-            qos: head.qos,
-            retain: head.retain,
-            topic,
-            packet_id,
+            dup: bare.head.dup,
+            qos: bare.head.qos,
+            retain: bare.head.retain,
+            topic: bare.topic,
+            packet_id: bare.packet_id,
             properties,
-            payload: reader.rest(),
+            payload: bare.payload,
         })
     }
 
@@ -143,6 +141,46 @@ impl<'a> Publish<'a> {
             }
             out.extend_from_slice(self.payload);
         });
+    }
+}
+
+impl<'a> BarePublish<'a> {
+    /// Decodes a frame of kind PUBLISH up to its properties. Borrows from it.
+    #[inline]
+    pub fn decode(frame: &Frame<'a>, version: Version) -> Result<BarePublish<'a>, DecodeError> {
+        let head = PublishHead::from_flags(frame.flags)?;
+        let mut reader = Reader::new(frame.body);
+        let topic = reader.binary()?;
+        let packet_id = match head.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Some(reader.packet_id()?),
+        };
+        let section = match version {
+            Version::V31 | Version::V311 => &[],
+            Version::V5 => reader.properties()?,
+        };
+        Ok(BarePublish {
+            head,
+            topic,
+            packet_id,
+            section,
+            payload: reader.rest(),
+        })
+    }
+
+    /// Decodes the properties, with which the packet is valid or not.
+    #[inline]
+    pub fn properties(&self, direction: Direction) -> Result<PublishProperties<'a>, DecodeError> {
+        let properties = if self.section.is_empty() {
+            PublishProperties::default()
+        } else {
+            PublishProperties::parse(self.section, direction)?
+        };
+        // [MQTT-4.7.3-1] Row 7 of the threat list: only an alias can stand for no topic.
+        if self.topic.is_empty() && properties.topic_alias.is_none() {
+            return Err(DecodeError::TopicMissing);
+        }
+        Ok(properties)
     }
 }
 

@@ -212,7 +212,7 @@ impl Fleet {
         };
         let (own, share) = (reader.own, reader.share);
         let is_retained = |stream: u32| {
-            let (group, _) = plan.slot_parts(streams.slot(stream));
+            let group = plan.sender(streams.slot(stream));
             plan.specs[group].retain
         };
         let last = |stream| streams.last_sequence(stream);

@@ -205,7 +205,7 @@ impl Fleet {
                 .or_insert_with(|| add(&share.matched))
         });
         let small = |stream: u32| {
-            let (group, _) = plan.slot_parts(plan.streams.slot(stream));
+            let group = plan.sender(plan.streams.slot(stream));
             plan.specs[group].payload.max() < crate::payload::HEADER_SIZE
         };
         let own_streams = reading.own.iter().flat_map(|own| own.streams());

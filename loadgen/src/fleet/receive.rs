@@ -1,7 +1,7 @@
 //! What arrives: messages into the ledger and the meter, acknowledgements to whom they belong.
 
 use ringmq_core::codec::{
-    Ack, DecodeError, Direction, Disconnect, Frame, PacketKind, Publish, QoS, encode_puback,
+    Ack, BarePublish, DecodeError, Direction, Disconnect, Frame, PacketKind, QoS, encode_puback,
     encode_pubcomp, encode_pubrec,
 };
 
@@ -36,8 +36,9 @@ impl Fleet {
             };
             // Nearly all are these: they are decoded and looked at without a detour.
             if frame.kind == PacketKind::Publish {
-                match Publish::decode(&frame, version, Direction::FromServer) {
-                    Ok(publish) => self.on_publish(index, now, &publish),
+                let decoded = BarePublish::decode(&frame, version).and_then(check_properties);
+                match decoded {
+                    Ok(publish) => self.on_publish(index, now, publish),
                     Err(error) => return self.on_malformed(index, now, error, first),
                 }
             } else if let Err(loss) = self.on_other(index, now, &frame) {
@@ -104,14 +105,14 @@ impl Fleet {
     }
 
     #[inline]
-    fn on_publish(&mut self, index: u32, now: u64, publish: &Publish<'_>) {
+    fn on_publish(&mut self, index: u32, now: u64, publish: BarePublish<'_>) {
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
         if let Some(id) = publish.packet_id {
             if client.out.capacity() == 0 {
                 client.out = self.pool.pop().unwrap_or_default();
             }
-            if publish.qos == QoS::AtLeastOnce {
+            if publish.head.qos == QoS::AtLeastOnce {
                 encode_puback(&mut client.out, id);
             } else {
                 encode_pubrec(&mut client.out, id);
@@ -119,7 +120,7 @@ impl Fleet {
             if !std::mem::replace(&mut client.dirty, true) {
                 self.outbox.dirty.push(index);
             }
-            if publish.qos == QoS::ExactlyOnce
+            if publish.head.qos == QoS::ExactlyOnce
                 && let Some(reader) = &mut client.reader
             {
                 // [MQTT-4.3.3-10] until PUBREL the same identifier is the same message.
@@ -137,14 +138,14 @@ impl Fleet {
     }
 
     #[inline]
-    fn on_delivery(&mut self, index: u32, group: usize, now: u64, publish: &Publish<'_>) {
+    fn on_delivery(&mut self, index: u32, group: usize, now: u64, publish: BarePublish<'_>) {
         // At the end of a run its retained messages are removed: who is still there hears of that.
         if publish.payload.is_empty() && self.shared.stage() == Stage::End {
             return;
         }
         self.arrived_at = now;
         self.outstanding_known = false;
-        let received = &mut self.meter.counts[group].received[publish.qos as usize];
+        let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
         received.count += 1;
         received.bytes += publish.payload.len() as u64;
         match self.shared.payloads.read(publish.payload) {
@@ -153,7 +154,7 @@ impl Fleet {
                 self.on_message(index, group, now, publish, header, false)
             }
             Content::Corrupt | Content::Small => self.on_nameless(index, group, publish),
-            Content::OtherRun => self.fault(group, publish.qos).foreign += 1,
+            Content::OtherRun => self.fault(group, publish.head.qos).foreign += 1,
         }
     }
 
@@ -163,30 +164,29 @@ impl Fleet {
         index: u32,
         group: usize,
         now: u64,
-        publish: &Publish<'_>,
+        publish: BarePublish<'_>,
         header: Header,
         intact: bool,
     ) {
         let plan = &self.shared.plan;
         let stream = header.stream;
         if stream as usize >= plan.streams.count() {
-            self.fault(group, publish.qos).corrupt += 1;
+            self.fault(group, publish.head.qos).corrupt += 1;
             return;
         }
         let plan = &self.shared.plan;
         let is_right = intact && plan.streams.topic(stream) == publish.topic;
         let slot = plan.streams.slot(stream);
-        let (sender, _) = plan.slot_parts(slot);
-        let spec = &plan.specs[sender];
-        let is_snapshot = publish.retain && spec.retain;
+        let spec = &plan.specs[plan.sender(slot)];
+        let is_snapshot = publish.head.retain && spec.retain;
         let client = &self.clients[index as usize];
         let arrival = arrive(client, index, &mut self.ledger, header, is_snapshot);
-        let received = &mut self.meter.counts[group].received[publish.qos as usize];
+        let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
         if !is_right {
             received.ledger.corrupt += 1;
             self.meter.errors += 1;
         }
-        if publish.qos != spec.qos.min(plan.specs[group].qos) {
+        if publish.head.qos != spec.qos.min(plan.specs[group].qos) {
             received.ledger.wrong_qos += 1;
         }
         let (what, in_order) = arrival;
@@ -208,7 +208,7 @@ impl Fleet {
                 // A subscription that is made again brings its retained messages again.
                 if !is_snapshot {
                     received.ledger.duplicated += 1;
-                    received.ledger.duplicated_marked += u64::from(publish.dup);
+                    received.ledger.duplicated_marked += u64::from(publish.head.dup);
                 }
                 return;
             }
@@ -223,7 +223,7 @@ impl Fleet {
             self.meter.times[group].retained.record(since);
             return;
         }
-        self.time(group, publish.qos, now, header);
+        self.time(group, publish.head.qos, now, header);
     }
 
     #[inline]
@@ -242,11 +242,11 @@ impl Fleet {
 
     /// A payload that does not say which message it is: too small, damaged, or not ours.
     #[cold]
-    fn on_nameless(&mut self, index: u32, group: usize, publish: &Publish<'_>) {
+    fn on_nameless(&mut self, index: u32, group: usize, publish: BarePublish<'_>) {
         let shared = self.shared.clone();
         let stream = shared.plan.streams.find(publish.topic);
         let Some(stream) = stream else {
-            self.fault(group, publish.qos).foreign += 1;
+            self.fault(group, publish.head.qos).foreign += 1;
             return;
         };
         let Some(reader) = self.clients[index as usize].reader.as_deref() else {
@@ -260,16 +260,16 @@ impl Fleet {
         };
         let target = reader.share.and_then(of_share).or(reader.own);
         let Some(target) = target.filter(|target| self.ledger.reads(*target, stream)) else {
-            self.fault(group, publish.qos).misrouted += 1;
+            self.fault(group, publish.head.qos).misrouted += 1;
             return;
         };
-        self.ledger.arrive_anonymous(target, publish.qos);
+        self.ledger.arrive_anonymous(target, publish.head.qos);
         let slot = shared.plan.streams.slot(stream);
         Fleet::credit(&mut self.credits, &mut self.credited, slot, 1);
         if is_small {
-            self.fault(group, publish.qos).unchecked += 1;
+            self.fault(group, publish.head.qos).unchecked += 1;
         } else {
-            self.fault(group, publish.qos).corrupt += 1;
+            self.fault(group, publish.head.qos).corrupt += 1;
             self.meter.errors += 1;
         }
     }
@@ -277,6 +277,15 @@ impl Fleet {
     fn fault(&mut self, group: usize, qos: QoS) -> &mut crate::report::Ledger {
         &mut self.meter.counts[group].received[qos as usize].ledger
     }
+}
+
+/// A PUBLISH with what its properties have to be; they say nothing that counts here.
+#[inline]
+fn check_properties(publish: BarePublish<'_>) -> Result<BarePublish<'_>, DecodeError> {
+    if !publish.section.is_empty() || publish.topic.is_empty() {
+        publish.properties(Direction::FromServer)?;
+    }
+    Ok(publish)
 }
 
 /// Into the ledger: what the arrival is, and whether it is in order.

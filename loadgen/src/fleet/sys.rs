@@ -1,6 +1,6 @@
 //! What the broker publishes of itself below `$SYS`.
 
-use ringmq_core::codec::Publish;
+use ringmq_core::codec::BarePublish;
 
 use super::Fleet;
 use ringmq::problem::printable;
@@ -19,7 +19,7 @@ pub struct SysUpdate {
 }
 
 impl Fleet {
-    pub(super) fn on_sys(&mut self, now: u64, publish: &Publish<'_>) {
+    pub(super) fn on_sys(&mut self, now: u64, publish: BarePublish<'_>) {
         if self.sys.len() >= UPDATES_MAX {
             return;
         }
@@ -30,7 +30,7 @@ impl Fleet {
         };
         self.sys.push(SysUpdate {
             at_ns: now,
-            retained: publish.retain,
+            retained: publish.head.retain,
             topic: text(publish.topic),
             value: text(publish.payload),
         });
