@@ -66,7 +66,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         options.with_sys,
     );
     let plan = plan.map_err(Failure::Usage)?;
-    let automatic = || Sources::automatic(options.address, clients);
+    let automatic = || Sources::automatic(options.address, clients, process::local_ports());
     let sources = options.sources.unwrap_or_else(automatic);
     let shown_sources = sources
         .addresses()

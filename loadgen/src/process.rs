@@ -111,6 +111,16 @@ pub fn thread_wait_ns() -> Option<u64> {
     text.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Local ports for connections from one address (ip_local_port_range of ip(7)).
+pub fn local_ports() -> u64 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = text.split_whitespace().map(str::parse::<u64>);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if first <= last => last - first + 1,
+        _ => DEFAULT_PORTS,
+    }
+}
+
 /// The machine that ringload runs on.
 pub fn machine() -> Machine {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -166,6 +176,9 @@ fn kib_of(text: &str, key: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+/// What Linux begins with: 32,768 to 60,999.
+const DEFAULT_PORTS: u64 = 28_232;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +195,6 @@ mod tests {
         assert!(is_alive(me) && command_of(me).contains("ringload"));
         let machine = machine();
         assert!(machine.cores > 0 && machine.memory_bytes > 1 << 20 && !machine.kernel.is_empty());
+        assert!((1..=65_536).contains(&local_ports()));
     }
 }

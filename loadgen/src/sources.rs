@@ -1,5 +1,5 @@
-//! Local addresses: one has some 28,000 ports for connections to one broker, so that more clients need
-//! more addresses. On the loopback network there are 16 million.
+//! Local addresses: one has some 28,000 ports for connections to one broker (`ip_local_port_range` of
+//! ip(7)), so that more clients need more addresses. On the loopback network there are 16 million.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -44,9 +44,10 @@ impl Sources {
         Ok(Sources { addresses, next: 0 })
     }
 
-    /// What `clients` clients of a broker need: on the loopback network addresses are there for the asking.
-    pub fn automatic(target: SocketAddr, clients: u64) -> Sources {
-        let needed = clients.div_ceil(PORTS_OF_ADDRESS);
+    /// What `clients` clients of a broker need, if an address has `ports` of them: on the loopback network
+    /// addresses are there for the asking.
+    pub fn automatic(target: SocketAddr, clients: u64, ports: u64) -> Sources {
+        let needed = clients.div_ceil((ports - ports / PORTS_LEFT).max(1));
         let is_loopback = target.ip().is_loopback() && target.is_ipv4();
         if needed <= 1 || !is_loopback {
             return Sources::default();
@@ -80,8 +81,8 @@ impl Sources {
     }
 }
 
-/// The kernel's default range has 28,232; the rest is for others.
-const PORTS_OF_ADDRESS: u64 = 24_000;
+/// Of so many ports one is left for others.
+const PORTS_LEFT: u64 = 8;
 const ADDRESSES_MAX: usize = 65_536;
 
 #[cfg(test)]
@@ -104,9 +105,22 @@ mod tests {
     #[test]
     fn many_clients_get_many_addresses_on_the_loopback_network() {
         let local: SocketAddr = "127.0.0.1:1883".parse().unwrap();
-        assert_eq!(Sources::automatic(local, 20_000).addresses().len(), 0);
-        assert_eq!(Sources::automatic(local, 100_000).addresses().len(), 5);
+        assert_eq!(
+            Sources::automatic(local, 20_000, 28_232).addresses().len(),
+            0
+        );
+        assert_eq!(
+            Sources::automatic(local, 100_000, 28_232).addresses().len(),
+            5
+        );
+        assert_eq!(Sources::automatic(local, 250, 100).addresses().len(), 3);
+        assert_eq!(Sources::automatic(local, 2, 0).addresses().len(), 2);
         let remote: SocketAddr = "10.0.0.1:1883".parse().unwrap();
-        assert_eq!(Sources::automatic(remote, 100_000).addresses().len(), 0);
+        assert_eq!(
+            Sources::automatic(remote, 100_000, 28_232)
+                .addresses()
+                .len(),
+            0
+        );
     }
 }
