@@ -151,15 +151,16 @@ impl Plan {
         slot % self.threads
     }
 
-    /// The group that publishes on a slot: looked up, because every delivery asks, and a division takes longer.
+    /// The group that publishes on a stream. Its number is looked up, because every delivery asks, and a division takes
+    /// longer.
     #[inline]
-    pub fn sender(&self, slot: usize) -> usize {
-        usize::from(self.senders[slot])
+    pub fn sender(&self, stream: u32) -> &Group {
+        &self.specs[usize::from(self.senders[self.streams.slot(stream)])]
     }
 
     /// QoS of a stream.
     pub fn qos(&self, stream: u32) -> QoS {
-        self.specs[self.sender(self.streams.slot(stream))].qos
+        self.sender(stream).qos
     }
 
     /// Pairs of members of shared subscriptions and streams on a thread.

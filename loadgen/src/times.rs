@@ -27,7 +27,7 @@ impl Times {
 
     /// Adds a value so many times.
     #[inline]
-    pub fn record_many(&mut self, micros: u64, count: u64) {
+    fn record_many(&mut self, micros: u64, count: u64) {
         self.histogram().saturating_record_n(micros, count);
     }
 

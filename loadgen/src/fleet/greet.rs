@@ -211,10 +211,7 @@ impl Fleet {
             return;
         };
         let (own, share) = (reader.own, reader.share);
-        let is_retained = |stream: u32| {
-            let group = plan.sender(streams.slot(stream));
-            plan.specs[group].retain
-        };
+        let is_retained = |stream: u32| plan.sender(stream).retain;
         let last = |stream| streams.last_sequence(stream);
         if let Some(own) = own {
             self.ledger.set_gone(own, false);

@@ -204,10 +204,7 @@ impl Fleet {
                 .entry(share.id)
                 .or_insert_with(|| add(&share.matched))
         });
-        let small = |stream: u32| {
-            let group = plan.sender(plan.streams.slot(stream));
-            plan.specs[group].payload.max() < crate::payload::HEADER_SIZE
-        };
+        let small = |stream: u32| plan.sender(stream).payload.max() < crate::payload::HEADER_SIZE;
         let own_streams = reading.own.iter().flat_map(|own| own.streams());
         let share_streams = reading
             .share

@@ -174,10 +174,9 @@ impl Fleet {
             self.fault(group, publish.head.qos).corrupt += 1;
             return;
         }
-        let plan = &self.shared.plan;
         let is_right = intact && plan.streams.topic(stream) == publish.topic;
         let slot = plan.streams.slot(stream);
-        let spec = &plan.specs[plan.sender(slot)];
+        let spec = plan.sender(stream);
         let is_snapshot = publish.head.retain && spec.retain;
         let client = &self.clients[index as usize];
         let arrival = arrive(client, index, &mut self.ledger, header, is_snapshot);
