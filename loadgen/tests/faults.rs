@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::broker::{Script, Scripted};
@@ -224,6 +225,19 @@ fn small_payloads_are_counted_and_no_more() {
     });
     assert_eq!(ledger(&done, 0), expected);
     assert!(done.result().totals.latency.is_none());
+}
+
+#[test]
+fn a_run_does_not_end_before_its_retained_messages_are_removed() {
+    let broker = Scripted::start(Script {
+        removal: Duration::from_millis(2),
+        ..Script::default()
+    });
+    let group = "name=keepers clients=2 publish=r/{run}/{index}/{message%100} rate=2000 messages=100 retain=true";
+    let args = ["--group", group, "--no-sys"];
+    let done = run(broker.port, &args);
+    assert_eq!(done.result().run.ended, Ended::Planned);
+    assert_eq!(broker.retained.load(Ordering::SeqCst), 0, "left behind");
 }
 
 #[test]

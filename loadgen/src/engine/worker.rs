@@ -137,15 +137,20 @@ impl Worker {
         let board = &self.shared.boards[self.thread];
         let begin = now_ns();
         self.driver.turn();
-        while self.driver.is_sending() && now_ns() - begin < FLUSH_NS {
+        let is_busy = |driver: &Driver, span: u64| {
+            (driver.is_sending() && span < FLUSH_NS)
+                || (driver.fleet.is_removing() && span < REMOVE_NS)
+        };
+        while is_busy(&self.driver, now_ns() - begin) {
             self.driver.submit(board, now_ns() + TICK_NS);
             self.driver.turn();
         }
+        let begin = now_ns();
         for client in self.driver.fleet.connected() {
             self.driver.fleet.dismiss(client, now_ns());
         }
         self.driver.turn();
-        while self.driver.open_count() > 0 && now_ns() - begin < 2 * FLUSH_NS {
+        while self.driver.open_count() > 0 && now_ns() - begin < FLUSH_NS {
             self.driver.submit(board, now_ns() + TICK_NS);
             self.driver.turn();
         }
@@ -228,5 +233,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const TICK_NS: u64 = 20_000_000;
 /// A broker that does not read what is left at the end is left alone after this.
 const FLUSH_NS: u64 = 2_000_000_000;
+/// A broker that reads slowly gets this long to remove what was retained.
+const REMOVE_NS: u64 = 5_000_000_000;
 /// Ending sessions takes a connection each.
 const PURGE_NS: u64 = 10_000_000_000;

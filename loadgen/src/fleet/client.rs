@@ -78,6 +78,8 @@ pub(super) struct Publisher {
     pub(super) left: u64,
     /// All its messages are sent and settled.
     pub(super) finished: bool,
+    /// It removed its retained messages and left; when the broker closes, it has read that.
+    pub(super) removing: bool,
 }
 
 /// The topic alias of a message.
@@ -210,6 +212,7 @@ mod tests {
             introduced: Vec::new(),
             left: u64::MAX,
             finished: false,
+            removing: false,
         }
     }
 

@@ -305,6 +305,11 @@ impl Fleet {
         let client = &mut self.clients[index as usize];
         let out = std::mem::take(&mut client.out);
         client.dirty = false;
+        if let Some(publisher) = &mut client.publisher
+            && std::mem::take(&mut publisher.removing)
+        {
+            self.removing_count -= 1;
+        }
         if !keeps_session {
             if let Some(reader) = &mut client.reader {
                 reader.receipts.clear();
@@ -452,6 +457,12 @@ impl Fleet {
             goodbye(clean, version).encode(version, self.out(index));
             self.mark_dirty(index);
         }
+    }
+
+    /// Retained messages may still be there: the broker has not closed after their removal. It closes on
+    /// DISCONNECT, which stands behind, and need not: to be asked for only so long.
+    pub fn is_removing(&self) -> bool {
+        self.removing_count > 0
     }
 
     /// MQTT 3.1.1 has no way to end a session but to start a clean one: clients that had one do so, and

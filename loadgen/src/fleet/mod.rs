@@ -70,6 +70,8 @@ pub struct Fleet {
     /// Buffers that are not in use.
     pool: Vec<Vec<u8>>,
     ready_count: u64,
+    /// Clients that removed their retained messages and are still connected.
+    removing_count: u32,
     arrived_at: u64,
     outstanding_known: bool,
     /// Sessions are being ended, see `start_purge`.
@@ -135,6 +137,7 @@ impl Fleet {
             credited: Vec::new(),
             pool: Vec::new(),
             ready_count: 0,
+            removing_count: 0,
             arrived_at: 0,
             outstanding_known: false,
             purging: false,
@@ -170,6 +173,7 @@ impl Fleet {
                     introduced: Vec::new(),
                     left: spec.messages.unwrap_or(u64::MAX),
                     finished: false,
+                    removing: false,
                 }));
             }
             if let Some(reading) = planned.readers.get(index as usize) {

@@ -381,6 +381,10 @@ impl Fleet {
             };
             encode_publish_without_payload(version, head, 0, &parts, self.out(index));
         }
+        if let Some(publisher) = &mut self.clients[index as usize].publisher {
+            publisher.removing = true;
+            self.removing_count += 1;
+        }
     }
 
     fn stream_of(&self, client: &Client, topic: u32) -> u32 {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Script {
     pub garble: Option<u64>,
     /// A message from elsewhere, to every subscriber at once, on this topic.
     pub foreign: Option<(String, Vec<u8>)>,
+    /// How long the removal of a retained message takes.
+    pub removal: Duration,
     /// What is said below `$SYS` when somebody subscribes, and again after this many deliveries.
     pub sys: Option<u64>,
 }
@@ -74,14 +77,18 @@ pub struct Script {
 #[derive(Debug)]
 pub struct Scripted {
     pub port: u16,
+    /// Messages that are retained.
+    pub retained: Arc<AtomicU64>,
 }
 
 impl Scripted {
     pub fn start(script: Script) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
+        let retained = Arc::new(AtomicU64::new(0));
         let state = Arc::new(Mutex::new(State {
             script,
+            retained: retained.clone(),
             clients: HashMap::new(),
             delivered: 0,
             published: 0,
@@ -92,12 +99,14 @@ impl Scripted {
                 std::thread::spawn(move || serve(&state, id, stream));
             }
         });
-        Scripted { port }
+        Scripted { port, retained }
     }
 }
 
 struct State {
     script: Script,
+    /// Topics are not told apart: scripts retain one message for each.
+    retained: Arc<AtomicU64>,
     clients: HashMap<usize, Client>,
     delivered: u64,
     published: u64,
@@ -144,6 +153,7 @@ fn serve(state: &Mutex<State>, id: usize, mut stream: TcpStream) {
                 None => version = Some(state.on_connect(id, &stream, &frame)),
                 Some(version) => {
                     if !state.on_frame(id, version, &frame) {
+                        state.clients.remove(&id);
                         return;
                     }
                 }
@@ -284,6 +294,14 @@ impl State {
     }
 
     fn on_publish(&mut self, id: usize, version: Version, publish: &Publish<'_>) {
+        if publish.retain && publish.payload.is_empty() {
+            std::thread::sleep(self.script.removal);
+            self.retained.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        if publish.retain {
+            self.retained.fetch_add(1, Ordering::SeqCst);
+        }
         self.published += 1;
         let number = self.published;
         if self.script.garble == Some(number) {
