@@ -3,7 +3,8 @@
 //! Invariants:
 //! - mail of one sender is read in the order it was sent, and mail is read in one order for all
 //!   senders: whoever saw a message before sending is read after it.
-//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it.
+//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it. A parcel
+//!   goes in as a whole if there is any room: it takes what there is.
 //! - a full inbox refuses and does not wait; whoever was refused gets a wake-up once there is room.
 //!
 //! Not here: what a sender does meanwhile (`reactor/posting.rs`).
@@ -34,6 +35,8 @@ pub(crate) enum Mail {
         from: ShardId,
         /// In order.
         messages: Vec<ShardMsg>,
+        /// Their share of `messages_free`.
+        room: u32,
     },
     /// A connection whose home is here.
     Connection(Box<Moved>),
@@ -153,16 +156,25 @@ impl Inbox {
 
     fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
         while !messages.is_empty() {
-            let granted = self.take_room(messages.len().min(BATCH_MESSAGES_MAX));
+            let (_, wanted) = prefix(&messages, BATCH_MESSAGES_MAX);
+            let granted = self.take_room(wanted);
             if granted == 0 {
                 return Err(messages);
             }
-            let rest = messages.split_off(granted);
-            if let Err(mail) = self.push(Mail::Messages { from, messages }) {
+            let (count, weight) = prefix(&messages, granted);
+            let room = granted.min(weight);
+            self.give_room(granted - room);
+            let rest = messages.split_off(count);
+            let mail = Mail::Messages {
+                from,
+                messages,
+                room: room as u32,
+            };
+            if let Err(mail) = self.push(mail) {
                 let Mail::Messages { mut messages, .. } = mail else {
                     unreachable!("messages were sent")
                 };
-                self.messages_free.fetch_add(granted, Ordering::Relaxed);
+                self.give_room(room);
                 messages.extend(rest);
                 return Err(messages);
             }
@@ -179,6 +191,12 @@ impl Inbox {
                 (free > 0).then(|| free - free.min(wanted))
             });
         taken.map_or(0, |free| free.min(wanted))
+    }
+
+    fn give_room(&self, room: usize) {
+        if room > 0 {
+            self.messages_free.fetch_add(room, Ordering::Relaxed);
+        }
     }
 
     fn push(&self, mail: Mail) -> Result<(), Mail> {
@@ -208,9 +226,8 @@ impl Inbox {
     /// Reader: the next mail.
     pub(crate) fn take(&self) -> Option<Mail> {
         let mail = self.mail.pop()?;
-        if let Mail::Messages { messages, .. } = &mail {
-            self.messages_free
-                .fetch_add(messages.len(), Ordering::Relaxed);
+        if let Mail::Messages { room, .. } = &mail {
+            self.give_room(*room as usize);
         }
         Some(mail)
     }
@@ -266,6 +283,19 @@ impl Inbox {
     }
 }
 
+/// How many messages of a batch have a weight of up to `max`, at least one, and their weight.
+fn prefix(messages: &[ShardMsg], max: usize) -> (usize, usize) {
+    let (mut count, mut weight) = (0, 0);
+    for message in messages {
+        let more = message.weight();
+        if count > 0 && weight + more > max {
+            break;
+        }
+        (count, weight) = (count + 1, weight + more);
+    }
+    (count, weight)
+}
+
 /// Most messages of one batch: bounds the work between two looks at the clock of the reader.
 const BATCH_MESSAGES_MAX: usize = 1024;
 /// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader. The
@@ -277,9 +307,25 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use ringmq_core::shard::GatherId;
+    use ringmq_core::codec::QoS;
+    use ringmq_core::ids::ClientKey;
+    use ringmq_core::message::MessageParts;
+    use ringmq_core::shard::{GatherId, MsgClass, Outbox};
 
     use super::*;
+
+    fn parts() -> MessageParts<'static> {
+        MessageParts {
+            topic: b"t",
+            properties: &[],
+            payload: b"x",
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expires_at: None,
+            publisher: ClientKey(1),
+            author: None,
+        }
+    }
 
     fn numbered(number: u64) -> ShardMsg {
         ShardMsg::Barrier {
@@ -304,7 +350,7 @@ mod tests {
         let me = ShardId::new(5);
         let refused = inbox.post(me, (0..5).map(numbered).collect()).unwrap_err();
         assert_eq!(numbers(&refused), [3, 4]);
-        let Some(Mail::Messages { messages, from }) = inbox.take() else {
+        let Some(Mail::Messages { messages, from, .. }) = inbox.take() else {
             panic!()
         };
         assert_eq!((numbers(&messages), from), (vec![0, 1, 2], me));
@@ -336,6 +382,41 @@ mod tests {
             read.extend(numbers(&messages));
         }
         assert_eq!(read, (0..2500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_parcel_goes_in_as_a_whole_if_there_is_any_room() {
+        let mut outbox = Outbox::new(2);
+        let mut parcel_of = |count| {
+            for _ in 0..count {
+                outbox.forward(ShardId::new(1), &parts());
+            }
+            let mut taken = outbox.take_posts(MsgClass::Forward, ShardId::new(1));
+            assert_eq!(taken.len(), 1);
+            taken.remove(0)
+        };
+        let (large, small) = (parcel_of(5), parcel_of(2));
+        let inbox = Inbox::new(4).unwrap();
+        let me = ShardId::new(0);
+        // Three of four places are left for five messages; and then none.
+        let rest = inbox.post(me, vec![numbered(0), large.clone(), small]);
+        let rest = rest.unwrap_err();
+        assert_eq!(rest.iter().map(ShardMsg::weight).collect::<Vec<_>>(), [2]);
+        assert!(inbox.post(me, vec![numbered(1)]).is_err());
+        let mut read = Vec::new();
+        while let Some(Mail::Messages { messages, .. }) = inbox.take() {
+            read.extend(messages.iter().map(ShardMsg::weight));
+        }
+        assert_eq!(read, [1, 5]);
+        // All of the room came back, and no more than that.
+        for _ in 0..3 {
+            let four = (0..5).map(numbered).collect();
+            assert_eq!(inbox.post(me, four).unwrap_err().len(), 1);
+            assert!(inbox.post(me, vec![large.clone()]).is_err());
+            while inbox.take().is_some() {}
+            inbox.post(me, vec![large.clone()]).unwrap();
+            while inbox.take().is_some() {}
+        }
     }
 
     // Writers fill a small inbox as fast as they can, and wait for their own wake-up when refused;
@@ -373,7 +454,7 @@ mod tests {
                 sleep(&inboxes[0]);
                 continue;
             };
-            let Mail::Messages { from, messages } = mail else {
+            let Mail::Messages { from, messages, .. } = mail else {
                 panic!()
             };
             for message in &messages {

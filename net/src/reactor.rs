@@ -353,9 +353,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let taken = !mails.is_empty();
         for mail in mails {
             match mail {
-                Mail::Messages { from, messages } => {
-                    count!(self.counts, messages, messages.len() as u64);
+                Mail::Messages { from, messages, .. } => {
                     for message in messages {
+                        count!(self.counts, messages, message.weight() as u64);
                         let event = Event::FromShard { from, message };
                         self.core.handle(now, event, &mut self.outbox);
                     }

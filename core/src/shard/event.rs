@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::parcel::Parcel;
 use super::refusal::Refusal;
 use super::sys::Report;
 use crate::auth::{Access, Verdict};
@@ -139,7 +140,9 @@ pub enum CloseCause {
 /// pages of retained messages are as many as there are, and a subscription has one question under way.
 #[derive(Clone, Debug)]
 pub enum ShardMsg {
-    /// A publish that the receiving shard may have subscribers for.
+    /// Publishes that the receiving shard may have subscribers for.
+    Forwards(Parcel),
+    /// One that suits no parcel.
     Forward(Arc<Message>),
     /// A retained publish (or its deletion) for the shard that the topic belongs to.
     Retain(Arc<Message>),
@@ -252,7 +255,7 @@ impl ShardMsg {
     /// The class that decides when the message may become visible.
     pub fn class(&self) -> MsgClass {
         match self {
-            ShardMsg::Forward(_) | ShardMsg::Share(_) => MsgClass::Forward,
+            ShardMsg::Forwards(_) | ShardMsg::Forward(_) | ShardMsg::Share(_) => MsgClass::Forward,
             ShardMsg::Retain(_) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
@@ -264,6 +267,14 @@ impl ShardMsg {
             | ShardMsg::JoinAck { .. }
             | ShardMsg::Leave { .. }
             | ShardMsg::Report(_) => MsgClass::Answer,
+        }
+    }
+
+    /// What it takes up of an inbox.
+    pub fn weight(&self) -> usize {
+        match self {
+            ShardMsg::Forwards(parcel) => parcel.len(),
+            _ => 1,
         }
     }
 }

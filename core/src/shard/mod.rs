@@ -22,6 +22,7 @@ mod on_subscribe;
 mod outbox;
 mod pace;
 mod pages;
+mod parcel;
 mod random;
 mod records;
 mod refusal;
@@ -44,6 +45,7 @@ pub use event::{
 };
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
+pub use parcel::Parcel;
 pub use records::{Loss, Record};
 pub use refusal::{Refusal, Violation};
 pub use share::{GroupId, Standing};

@@ -9,6 +9,7 @@ use super::event::ShardMsg;
 use super::metrics::DropReason;
 use super::on_ack::Ack;
 use super::outbox::Outbox;
+use super::parcel::Parcel;
 use super::refusal::{Refusal, Violation};
 use super::routes::CachedRoutes;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
@@ -237,7 +238,11 @@ impl Shard {
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;
-                out.post(shard, ShardMsg::Forward(offering.share().clone()));
+                if Parcel::suits(&offering.parts) {
+                    out.forward(shard, &offering.parts);
+                } else {
+                    out.post(shard, ShardMsg::Forward(offering.share().clone()));
+                }
             }
         }
         self.routes.put(hash, routes);

@@ -8,9 +8,8 @@ use super::metrics::DropReason;
 use super::outbox::Outbox;
 use super::share::Wish;
 use crate::ids::ShardId;
-use crate::message::Message;
+use crate::message::MessageParts;
 use crate::time::Instant;
-use std::sync::Arc;
 
 impl Shard {
     pub(super) fn on_shard_msg(
@@ -21,7 +20,13 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match message {
-            ShardMsg::Forward(message) => self.on_forward(now, &message, out),
+            ShardMsg::Forwards(parcel) => {
+                for parts in parcel.iter() {
+                    self.on_forward(now, &mut Offering::new(parts), out);
+                }
+                out.recycle(parcel);
+            }
+            ShardMsg::Forward(message) => self.on_forward(now, &mut Offering::of(&message), out),
             ShardMsg::Retain(message) => {
                 self.keep_retained(now, message, out);
             }
@@ -64,24 +69,24 @@ impl Shard {
         }
     }
 
-    fn on_forward(&mut self, now: Instant, message: &Arc<Message>, out: &mut Outbox) {
+    fn on_forward(&mut self, now: Instant, offering: &mut Offering<'_>, out: &mut Outbox) {
         self.dispatch.metrics.forwards_received += 1;
+        let MessageParts {
+            topic, expires_at, ..
+        } = offering.parts;
         // It may have expired on its way here, or in a full inbox [MQTT-3.3.2-5].
-        if message.expires_at.is_some_and(|at| at <= now) {
-            let topic = message.topic();
+        if expires_at.is_some_and(|at| at <= now) {
             self.dispatch
                 .note_drop(now, DropReason::Expired, topic, out);
             return;
         }
-        let topic = message.topic();
         let hash = self.routes.hash(topic);
         let routes = self.find_routes(topic, hash);
         let routes = routes.expect("the publisher's shard checked the topic");
         if routes.routes.is_empty() {
             self.dispatch.metrics.forwards_useless += 1;
         }
-        self.dispatch
-            .deliver_local(now, &mut Offering::of(message), &routes, out);
+        self.dispatch.deliver_local(now, offering, &routes, out);
         self.routes.put(hash, routes);
     }
 }

@@ -2,9 +2,11 @@
 //! [`Shard::take_output`](super::Shard::take_output), because sockets set their pace.
 
 use super::event::{MsgClass, ShardMsg};
+use super::parcel::Parcel;
 use super::records::Record;
 use crate::auth::AuthRequest;
 use crate::ids::{ConnId, ShardId};
+use crate::message::MessageParts;
 
 /// Effects of one or more calls of [`Shard::handle`](super::Shard::handle). The shell empties it at
 /// the end of its turn, in this order: messages of all targets class by class, then output of the
@@ -27,6 +29,8 @@ pub struct Outbox {
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
+    /// Empty, to be filled again.
+    parcels: Vec<Parcel>,
 }
 
 /// "Read this connection no more", or "again". Input that was received before still counts.
@@ -71,6 +75,7 @@ impl Outbox {
             records: Vec::new(),
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
+            parcels: Vec::new(),
         }
     }
 
@@ -78,6 +83,27 @@ impl Outbox {
     pub fn post(&mut self, target: ShardId, message: ShardMsg) {
         self.posts[message.class() as usize][target.index()].push(message);
         self.posted_count += 1;
+    }
+
+    /// Posts a message that suits a parcel.
+    pub fn forward(&mut self, target: ShardId, parts: &MessageParts<'_>) {
+        let slot = &mut self.posts[MsgClass::Forward as usize][target.index()];
+        if let Some(ShardMsg::Forwards(parcel)) = slot.last_mut()
+            && parcel.has_room(parts)
+        {
+            return parcel.push(parts);
+        }
+        let mut parcel = self.parcels.pop().unwrap_or_default();
+        parcel.push(parts);
+        self.post(target, ShardMsg::Forwards(parcel));
+    }
+
+    /// Takes a parcel back whose messages were handled: what came from one shard goes out to another.
+    pub fn recycle(&mut self, mut parcel: Parcel) {
+        if self.parcels.len() < PARCELS_MAX {
+            parcel.clear();
+            self.parcels.push(parcel);
+        }
     }
 
     /// Takes the messages of one class to one target out, in order.
@@ -100,3 +126,6 @@ impl Outbox {
         self.posted_count
     }
 }
+
+/// Parcels that are kept: 64 KiB.
+const PARCELS_MAX: usize = 4;
