@@ -9,8 +9,8 @@ use crate::codec::QoS;
 use crate::ids::ClientKey;
 use crate::time::Instant;
 
-/// One published message. Made once per PUBLISH that has to outlive its packet (another shard, a
-/// queue, a window, the retained store); a QoS 0 fan-out within one shard never makes one.
+/// One published message. Made once per shard and PUBLISH that has to outlive its packet (a queue, a window,
+/// the retained store; another shard, if it is large or retained); a QoS 0 fan-out never makes one.
 ///
 /// Layout of `body`: topic name, forwarded properties, payload, without gaps.
 #[derive(Debug)]

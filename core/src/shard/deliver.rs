@@ -1,8 +1,8 @@
 //! From a message and its routes to bytes on connections.
 //!
 //! A fan-out encodes a packet once per variant (version, with or without packet identifier) and
-//! copies it to each subscriber. A QoS 0 message that stays on its shard is never allocated: it is
-//! encoded from the packet it came in.
+//! copies it to each subscriber. A QoS 0 message is never allocated: it is encoded from the packet it
+//! came in, or from the parcel of another shard.
 //!
 //! Invariants:
 //! - a QoS 1 or 2 message is sent only if nothing waits before it in the session, so that order
