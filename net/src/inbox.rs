@@ -7,7 +7,7 @@
 //!   goes in as a whole if there is any room: it takes what there is.
 //! - a full inbox refuses and does not wait; whoever was refused gets a wake-up once there is room.
 //!
-//! Not here: what a sender does meanwhile (`reactor/posting.rs`).
+//! Not here: what a sender does meanwhile (`reactor/post.rs`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
