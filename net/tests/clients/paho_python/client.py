@@ -189,12 +189,29 @@ class Client:
         """Sends DISCONNECT and waits for the end of the connection. Does nothing on a closed one."""
         if self._paho is None:
             return
-        if self.closed is None:
+        connection = self._paho.socket()
+        if self.closed is None and connection is not None:
             packet = properties(PacketTypes.DISCONNECT, **({} if expiry is None else {"SessionExpiryInterval": expiry}))
-            self._paho.disconnect(reasoncode=reason, properties=packet)
+            # The library closes its socket behind DISCONNECT. A second descriptor tells when the broker has read it.
+            with socket.socket(fileno=os.dup(connection.fileno())) as twin:
+                self._paho.disconnect(reasoncode=reason, properties=packet)
+                self.wait(lambda: self.closed, "DISCONNECT that is written")
+                wait_end(twin)
         self._paho.loop_stop()
         # The library keeps a socket pair until it is freed, and its select() takes descriptors below 1024 only.
         self._paho = None
+
+
+def wait_end(connection):
+    """Reads until the other side closes."""
+    connection.settimeout(WAIT_S)
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    except TimeoutError:
+        raise AssertionError(f"the broker kept the connection for {WAIT_S} s after DISCONNECT") from None
 
 
 def wait_past(seconds, why):
