@@ -71,7 +71,7 @@ counters! {
     sends,
     /// Bytes sent.
     sent_bytes,
-    /// Sends that took less than they were given.
+    /// Sends that took a part of an output: it was large, or the kernel stopped.
     short_sends,
     /// Connections that were read no more, because they did not take their answers.
     reads_paused,

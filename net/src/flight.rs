@@ -69,19 +69,25 @@ impl Flight {
         }
     }
 
-    /// What is left to send, piece by piece; at most `count_max` pieces, none of them empty.
-    pub fn pieces(&self, count_max: usize) -> impl Iterator<Item = &[u8]> {
+    /// What is left to send, piece by piece, none of them empty; at most `count_max` pieces of `size_max` bytes together.
+    pub fn pieces(&self, count_max: usize, size_max: usize) -> impl Iterator<Item = &[u8]> {
         let (one, many) = match &self.output {
             Output::One(bytes) => (Some(bytes.as_slice()), &[][..]),
             Output::Many(chunks) => (None, chunks.as_slice()),
         };
         let mut skip = self.sent;
+        let mut room = size_max;
         one.into_iter()
             .chain(many.iter().map(|chunk| chunk.as_slice()))
             .filter_map(move |piece| {
                 let skipped = skip.min(piece.len());
                 skip -= skipped;
                 (skipped < piece.len()).then(|| &piece[skipped..])
+            })
+            .map_while(move |piece| {
+                let piece = &piece[..piece.len().min(room)];
+                room -= piece.len();
+                (!piece.is_empty()).then_some(piece)
             })
             .take(count_max)
     }
@@ -100,18 +106,21 @@ mod tests {
 
     #[test]
     fn the_pieces_of_a_flight_begin_where_the_socket_stopped() {
-        for (sent, count_max, expected) in [
-            (0, 9, vec!["ab", "c", "def"]),
-            (1, 9, vec!["b", "c", "def"]),
-            (2, 9, vec!["c", "def"]),
-            (3, 1, vec!["def"]),
-            (4, 9, vec!["ef"]),
-            (6, 9, vec![]),
-            (0, 2, vec!["ab", "c"]),
+        for (sent, count_max, size_max, expected) in [
+            (0, 9, 9, vec!["ab", "c", "def"]),
+            (1, 9, 9, vec!["b", "c", "def"]),
+            (2, 9, 9, vec!["c", "def"]),
+            (3, 1, 9, vec!["def"]),
+            (4, 9, 9, vec!["ef"]),
+            (6, 9, 9, vec![]),
+            (0, 2, 9, vec!["ab", "c"]),
+            (0, 9, 2, vec!["ab"]),
+            (0, 9, 4, vec!["ab", "c", "d"]),
+            (4, 9, 1, vec!["e"]),
         ] {
             let mut flight = many(&["ab", "", "c", "def"]);
             flight.advance(sent);
-            let pieces: Vec<_> = flight.pieces(count_max).collect();
+            let pieces: Vec<_> = flight.pieces(count_max, size_max).collect();
             let expected: Vec<_> = expected.iter().map(|e| e.as_bytes()).collect();
             assert_eq!(pieces, expected, "{sent} sent");
             assert_eq!(flight.is_landed(), sent == 6);

@@ -170,7 +170,7 @@ pub trait Ring {
     fn cancel_accept(&mut self, listener: usize);
     /// Receives into a provided buffer.
     fn receive(&mut self, conn: ConnId, socket: BorrowedFd<'_>, how: Receive);
-    /// Sends what is left of the flight, all of it if nothing goes wrong.
+    /// Sends what is left of the flight, or the first part of what is large.
     fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight);
     /// Ends operations of a connection early.
     fn cancel(&mut self, conn: ConnId, socket: BorrowedFd<'_>, what: Cancel);
@@ -392,8 +392,8 @@ impl KernelRing {
         });
         let entry = match stored.flight.contiguous() {
             Some(bytes) => {
-                let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                opcode::Send::new(socket, bytes.as_ptr(), size)
+                let size = bytes.len().min(SEND_SIZE_MAX);
+                opcode::Send::new(socket, bytes.as_ptr(), size as u32)
                     .flags(SEND_FLAGS)
                     .build()
             }
@@ -649,10 +649,10 @@ impl Drop for KernelRing {
 }
 
 impl Gather {
-    /// The header for what is left of the flight: the first [`PIECES_MAX`] pieces of it.
+    /// The header for what is left of the flight, or as much of it as one send takes.
     fn new(flight: &Flight) -> Box<Gather> {
         let pieces: Vec<_> = flight
-            .pieces(PIECES_MAX)
+            .pieces(PIECES_MAX, SEND_SIZE_MAX)
             .map(|piece| libc::iovec {
                 iov_base: piece.as_ptr().cast_mut().cast(),
                 iov_len: piece.len(),
@@ -753,6 +753,9 @@ pub(crate) fn wakeup_file(wakeup: OwnedFd) -> BufferedFile {
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// IOV_MAX: what one gathering send may consist of. The rest follows when it completed.
 const PIECES_MAX: usize = 1024;
+/// Bytes of one send. What the socket took of it is told at its end only: until then a client that reads
+/// all the time looks as if it had not read any of it, and `unsent_bytes_max` (1 MiB) is judged by that.
+const SEND_SIZE_MAX: usize = 256 * 1024;
 /// A cancelled socket operation completes in the call that cancels it, or the next.
 const CANCEL_ROUNDS_MAX: usize = 4;
 const NANOS_PER_SEC: u64 = 1_000_000_000;
@@ -899,6 +902,46 @@ mod tests {
             panic!("{ended:?}")
         };
         assert_eq!((flight.is_landed(), *of), (false, conn(1)));
+    }
+
+    #[test]
+    fn what_the_socket_took_of_a_large_flight_is_told_part_by_part() {
+        const SIZE: usize = 5 * SEND_SIZE_MAX / 2;
+        for output in [
+            Output::One(vec![7; SIZE]),
+            Output::Many(vec![
+                Chunk::Own(vec![7; 100]),
+                Chunk::Own(vec![7; SIZE - 100]),
+            ]),
+        ] {
+            let mut ring = ring(8, 1);
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let reader = std::thread::spawn(move || {
+                let mut bytes = vec![0; SIZE];
+                std::io::Read::read_exact(&mut theirs, &mut bytes).unwrap();
+                bytes
+            });
+            let mut flight = Flight::new(output);
+            let mut parts = Vec::new();
+            while !flight.is_landed() {
+                ring.send(conn(1), ours.as_fd(), flight);
+                ring.submit_and_wait();
+                let ended = completions(&mut ring).pop().expect("a send completes");
+                let Completion::Sent {
+                    flight: back,
+                    result,
+                    ..
+                } = ended
+                else {
+                    panic!("{ended:?}")
+                };
+                flight = back;
+                parts.push(result.unwrap() as usize);
+                flight.advance(*parts.last().unwrap() as u32);
+            }
+            assert_eq!(parts, [SEND_SIZE_MAX, SEND_SIZE_MAX, SEND_SIZE_MAX / 2]);
+            assert!(reader.join().unwrap().iter().all(|&byte| byte == 7));
+        }
     }
 
     #[test]

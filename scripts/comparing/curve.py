@@ -9,12 +9,14 @@ INK, SOFT, GRID, LINE = "#1b1f24", "#57606a", "#d0d7de", "#0969da"
 
 
 def svg(title, axis, points, text):
-    """`points`: pairs of positive numbers, ascending; `text` writes a value of y."""
-    x_low, x_high = bounds([x for x, _ in points])
+    """`points`: pairs of a number that is not negative and a positive one, ascending; `text` writes a value of y."""
+    # Zero has no logarithm: it stands where a tenth of the first other value would.
+    zero = min((x for x, _ in points if x > 0), default=1) / 10
+    x_low, x_high = bounds([x or zero for x, _ in points])
     y_low, y_high = bounds([y for _, y in points])
 
     def at(x, y):
-        across = (math.log10(x) - x_low) / (x_high - x_low)
+        across = (math.log10(x or zero) - x_low) / (x_high - x_low)
         up = (math.log10(y) - y_low) / (y_high - y_low)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 

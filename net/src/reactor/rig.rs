@@ -83,7 +83,10 @@ impl<C: Core> Rig<C> {
         let posted = self.reactor.ring.posted.iter();
         posted.filter_map(|completion| match completion {
             Completion::Sent { conn, flight, .. } => {
-                let bytes = flight.pieces(usize::MAX).collect::<Vec<_>>().concat();
+                let bytes = flight
+                    .pieces(usize::MAX, usize::MAX)
+                    .collect::<Vec<_>>()
+                    .concat();
                 Some((conn.index as usize, bytes))
             }
             _ => None,
@@ -163,7 +166,7 @@ impl Ring for EchoRing {
     fn receive(&mut self, _conn: ConnId, _socket: BorrowedFd<'_>, _how: Receive) {}
 
     fn send(&mut self, conn: ConnId, _socket: BorrowedFd<'_>, flight: Flight) {
-        let size: usize = flight.pieces(usize::MAX).map(<[u8]>::len).sum();
+        let size: usize = flight.pieces(usize::MAX, usize::MAX).map(<[u8]>::len).sum();
         self.pushed.push(Completion::Sent {
             conn,
             flight,

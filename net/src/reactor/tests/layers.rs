@@ -81,7 +81,7 @@ fn receive(bench: &mut Bench, conn: ConnId, bytes: &[u8]) {
 /// The oldest flight is sent whole.
 fn land(bench: &mut Bench) -> Vec<Op> {
     let flight = &bench.reactor.ring.flights[0].1;
-    let size: usize = flight.pieces(usize::MAX).map(<[u8]>::len).sum();
+    let size: usize = flight.pieces(usize::MAX, usize::MAX).map(<[u8]>::len).sum();
     bench.sent(Ok(size as u32)).turn()
 }
 
