@@ -149,7 +149,7 @@ impl Shard {
     }
 
     /// Publishes the will of a session, if it has one, and forgets it [MQTT-3.1.2-10].
-    fn publish_will(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn publish_will(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
         let session = self.session(id);
         let will_at = session.will_at.take();
         let will = session.will.take();
