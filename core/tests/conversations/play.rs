@@ -62,6 +62,10 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["wait", span] => stage.wait(lexer::span(span)?),
+        ["broker", "sleeps", span] => {
+            stage.oversleep(lexer::span(span)?);
+            Ok(())
+        }
         ["broker", "ends"] => stage.shut_down(),
         ["broker", "reloads", ref items @ ..] => {
             stage.replace_access(&script::parse_access(&items.join(" "))?)

@@ -114,6 +114,11 @@ impl Stage {
         self.listen()
     }
 
+    /// Time passes, and no shard is told before the next event.
+    pub fn oversleep(&mut self, span: Duration) {
+        self.world.oversleep(span);
+    }
+
     /// Other users and rules.
     pub fn replace_access(&mut self, items: &[(String, String)]) -> Result<(), String> {
         let (access, users) = access::parse(items, &self.acls)?;

@@ -254,6 +254,12 @@ impl World {
         self.now = until;
     }
 
+    /// Time passes as it does for a process that was stopped: what fell due is told after the next event.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub fn oversleep(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
     /// The shell says how much memory the process takes, and that three reloads have failed.
     #[allow(dead_code, reason = "only some tests ask")]
     pub fn tell_memory(&mut self, bytes: u64) {
