@@ -189,6 +189,12 @@ impl Framer {
         }
     }
 
+    /// Whether the input begins with a packet: nothing of one is held.
+    #[inline]
+    pub fn is_between_packets(&self) -> bool {
+        self.given_out || self.partial.is_empty()
+    }
+
     /// Bytes held of a packet that is not complete.
     pub fn partial_size(&self) -> usize {
         if self.given_out {

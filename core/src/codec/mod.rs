@@ -27,6 +27,7 @@ mod packet;
 mod properties;
 pub mod publish;
 mod reason;
+mod run;
 mod subscribe;
 mod unsubscribe;
 pub mod utf8;
@@ -52,6 +53,7 @@ pub use publish::{
     encode_publish, encode_publish_without_payload, publish_size,
 };
 pub use reason::ReasonCode;
+pub use run::PublishRun;
 pub use subscribe::{
     Reasons, RetainHandling, Suback, Subscribe, SubscribeOptions, Subscription, Subscriptions,
 };

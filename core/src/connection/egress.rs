@@ -81,8 +81,14 @@ impl Egress {
     /// be reported dirty.
     #[must_use]
     pub fn grew(&mut self, size: usize, unsent: &mut Unsent) -> bool {
-        self.pending_packets += 1;
-        unsent.packets += 1;
+        self.grew_by(1, size, unsent)
+    }
+
+    /// As [`Egress::grew`], for packets that have `size` bytes together.
+    #[must_use]
+    pub fn grew_by(&mut self, packets: u32, size: usize, unsent: &mut Unsent) -> bool {
+        self.pending_packets += packets;
+        unsent.packets += u64::from(packets);
         self.count(size, unsent)
     }
 

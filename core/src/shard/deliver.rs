@@ -24,6 +24,7 @@ use super::outbox::Outbox;
 use super::records::{Loss, Records, Subject};
 use super::refusal::Refusal;
 use super::routes::CachedRoutes;
+use super::run::RunScratch;
 use super::share::Shares;
 use crate::auth::Access;
 use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
@@ -55,6 +56,7 @@ pub struct Dispatch {
     /// Counts the times that `access` was replaced.
     pub rules: u32,
     encodings: Encodings,
+    pub(super) runs: RunScratch,
     /// Keys the tables of topic aliases.
     alias_hasher: FixedState,
 }
@@ -189,6 +191,7 @@ impl Dispatch {
             held: Held::default(),
             window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),
+            runs: RunScratch::default(),
             alias_hasher: FixedState::with_seed(seed),
         }
     }
@@ -253,7 +256,8 @@ impl Dispatch {
         self.encodings.reset();
     }
 
-    fn offer(
+    /// Hands a message to the subscriber that a route names.
+    pub(super) fn offer(
         &mut self,
         now: Instant,
         offering: &mut Offering<'_>,
@@ -630,9 +634,15 @@ pub(super) fn is_ready(session: &Session, link: &Link, pool: &BufferPool, limits
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
 /// too much waits for those of the shard together.
 fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes();
+    is_slow_with(0, link, pool, limits)
+}
+
+/// Whether a client will be slow when `more` bytes wait for it.
+pub(super) fn is_slow_with(more: u32, link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes() + more;
+    let total = pool.unsent.bytes + u64::from(more);
     bytes > limits.unsent_bytes_max
-        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
+        || (bytes > UNSENT_SIZE_SMALL && total > limits.total_unsent_bytes_max)
 }
 
 impl Link {
@@ -648,6 +658,20 @@ impl Link {
         encode(buffer);
         let size = buffer.len() - before;
         if self.egress.grew(size, &mut pool.unsent) {
+            out.dirty.push(self.conn);
+        }
+    }
+
+    /// Appends the packets of a run.
+    pub(super) fn write_run(
+        &mut self,
+        pool: &mut BufferPool,
+        out: &mut Outbox,
+        count: u32,
+        packets: &[u8],
+    ) {
+        self.egress.buffer(pool).extend_from_slice(packets);
+        if self.egress.grew_by(count, packets.len(), &mut pool.unsent) {
             out.dirty.push(self.conn);
         }
     }

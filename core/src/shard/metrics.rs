@@ -1,7 +1,7 @@
 //! What a shard counts.
 
 use super::refusal::Refusal;
-use crate::codec::QoS;
+use crate::codec::{PublishRun, QoS};
 
 /// Why a message did not reach a client that was subscribed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,19 @@ impl Metrics {
     pub fn sent(&mut self, qos: QoS, payload_size: usize) {
         self.publishes_sent[qos as usize] += 1;
         self.payload_bytes_sent += payload_size as u64;
+    }
+
+    /// Counts the packets of a run that came from a client.
+    pub fn received_run(&mut self, run: &PublishRun<'_>) {
+        self.packets_received += u64::from(run.count);
+        self.publishes_received[QoS::AtMostOnce as usize] += u64::from(run.count);
+        self.payload_bytes_received += run.payload_bytes as u64;
+    }
+
+    /// Counts the packets of a run to a client.
+    pub fn sent_run(&mut self, run: &PublishRun<'_>) {
+        self.publishes_sent[QoS::AtMostOnce as usize] += u64::from(run.count);
+        self.payload_bytes_sent += run.payload_bytes as u64;
     }
 
     /// Connections that listeners accepted. One that moves is counted by both shards.

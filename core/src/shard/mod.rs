@@ -30,6 +30,7 @@ mod refuse;
 mod review;
 mod routes;
 mod rules;
+mod run;
 mod share;
 mod sys;
 mod timers;

@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::refusal::{Refusal, Violation};
 use crate::codec::{
     self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
-    Publish, ReasonCode, Subscribe, Unsubscribe, Version,
+    Publish, PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
@@ -59,7 +59,20 @@ impl Shard {
         let mut framer = std::mem::take(&mut self.link(id).framer);
         self.release_partial(&framer);
         let mut is_whole = false;
+        // Of a run that was refused each packet is looked at.
+        let mut refused_until = usize::MAX;
         loop {
+            if bytes.len() <= refused_until
+                && framer.is_between_packets()
+                && let Some(run) = PublishRun::of(bytes, version, rules.size_max as usize)
+            {
+                if self.on_run(now, id, &run, out) {
+                    bytes = &bytes[run.bytes.len()..];
+                    is_whole = true;
+                    continue;
+                }
+                refused_until = bytes.len() - run.bytes.len();
+            }
             let flow = match framer.next(&mut bytes, &rules) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {

@@ -6,6 +6,7 @@ use super::event::ShardMsg;
 use super::gather::Passed;
 use super::metrics::DropReason;
 use super::outbox::Outbox;
+use super::parcel::Piece;
 use super::share::Wish;
 use crate::ids::ShardId;
 use crate::message::MessageParts;
@@ -21,8 +22,15 @@ impl Shard {
     ) {
         match message {
             ShardMsg::Forwards(parcel) => {
-                for parts in parcel.iter() {
-                    self.on_forward(now, &mut Offering::new(parts), out);
+                for piece in parcel.iter() {
+                    match piece {
+                        Piece::Message(parts) => {
+                            self.on_forward(now, &mut Offering::new(parts), out);
+                        }
+                        Piece::Run(publisher, run) => {
+                            self.on_forwarded_run(now, publisher, &run, out);
+                        }
+                    }
                 }
                 out.recycle(parcel);
             }

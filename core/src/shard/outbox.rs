@@ -5,7 +5,8 @@ use super::event::{MsgClass, ShardMsg};
 use super::parcel::Parcel;
 use super::records::Record;
 use crate::auth::AuthRequest;
-use crate::ids::{ConnId, ShardId};
+use crate::codec::PublishRun;
+use crate::ids::{ClientKey, ConnId, ShardId};
 use crate::message::MessageParts;
 
 /// Effects of one or more calls of [`Shard::handle`](super::Shard::handle). The shell empties it at
@@ -87,15 +88,27 @@ impl Outbox {
 
     /// Posts a message that suits a parcel.
     pub fn forward(&mut self, target: ShardId, parts: &MessageParts<'_>) {
+        self.parcel(target, |parcel| parcel.has_room(parts))
+            .push(parts);
+    }
+
+    /// Posts a run.
+    pub fn forward_run(&mut self, target: ShardId, publisher: ClientKey, run: &PublishRun<'_>) {
+        self.parcel(target, |parcel| parcel.has_room_for_run(run))
+            .push_run(publisher, run);
+    }
+
+    /// The parcel to a shard that has room, or an empty one.
+    fn parcel(&mut self, target: ShardId, has_room: impl Fn(&Parcel) -> bool) -> &mut Parcel {
         let slot = &mut self.posts[MsgClass::Forward as usize][target.index()];
-        if let Some(ShardMsg::Forwards(parcel)) = slot.last_mut()
-            && parcel.has_room(parts)
-        {
-            return parcel.push(parts);
+        if !matches!(slot.last(), Some(ShardMsg::Forwards(parcel)) if has_room(parcel)) {
+            slot.push(ShardMsg::Forwards(self.parcels.pop().unwrap_or_default()));
+            self.posted_count += 1;
         }
-        let mut parcel = self.parcels.pop().unwrap_or_default();
-        parcel.push(parts);
-        self.post(target, ShardMsg::Forwards(parcel));
+        match slot.last_mut() {
+            Some(ShardMsg::Forwards(parcel)) => parcel,
+            _ => unreachable!("the last one is a parcel"),
+        }
     }
 
     /// Takes a parcel back whose messages were handled: what came from one shard goes out to another.
