@@ -340,7 +340,7 @@ impl Client {
                 packet_id,
                 alias,
                 expiry_s: message.expiry_s,
-                label: message.label.as_deref().unwrap_or(""),
+                label: message.label.as_deref(),
             },
         );
         self.write(&bytes, oracle.now);

@@ -28,6 +28,8 @@ pub struct Mix {
     pub will_delay_s_max: u32,
     /// Rounds after which wills are waited for.
     pub patience_percent: u64,
+    /// Times that a client publishes several plain messages of QoS 0 on one topic at once.
+    pub burst_percent: u64,
     pub alias_percent: u64,
     pub expiry_percent: u64,
     pub keep_alive_percent: u64,
@@ -119,6 +121,7 @@ impl Mix {
             will_percent: *rng.pick(&[0, 50, 100]),
             will_delay_s_max: *rng.pick(&[0, 5, 8]),
             patience_percent: *rng.pick(&[0, 40]),
+            burst_percent: *rng.pick(&[0, 10, 40]),
             alias_percent: *rng.pick(&[0, 50]),
             expiry_percent: *rng.pick(&[0, 30]),
             keep_alive_percent: *rng.pick(&[0, 50]),

@@ -99,7 +99,8 @@ pub struct Draft<'a> {
     /// Bytes of payload beyond the header that names the message; `None` deletes a retained value.
     pub padding: Option<usize>,
     pub retained: bool,
-    pub v5: bool,
+    /// With a user property that names the message.
+    pub is_labelled: bool,
     pub expiry_s: Option<u32>,
 }
 
@@ -201,7 +202,7 @@ impl Oracle {
                     .padding
                     .map_or(Vec::new(), |size| payload(index, size)),
             ),
-            label: draft.v5.then(|| format!("m{index}")),
+            label: draft.is_labelled.then(|| format!("m{index}")),
             expiry_s: draft.expiry_s,
             begun_at: self.now,
             settled_at: None,

@@ -83,7 +83,7 @@ pub struct Publish<'a> {
     pub alias: Option<u16>,
     pub expiry_s: Option<u32>,
     /// Travels as user property "n".
-    pub label: &'a str,
+    pub label: Option<&'a str>,
 }
 
 /// The four acknowledgements that both sides send.
@@ -251,9 +251,11 @@ pub fn publish(version: Version, publish: &Publish<'_>) -> Vec<u8> {
             properties.push(0x23);
             properties.extend(alias.to_be_bytes());
         }
-        properties.push(0x26);
-        put_text(&mut properties, "n");
-        put_text(&mut properties, publish.label);
+        if let Some(label) = publish.label {
+            properties.push(0x26);
+            put_text(&mut properties, "n");
+            put_text(&mut properties, label);
+        }
         put_properties(&mut body, &properties);
     }
     body.extend(publish.payload);

@@ -204,7 +204,7 @@ impl World {
             qos,
             padding: Some(8),
             retained: false,
-            v5,
+            is_labelled: v5,
             expiry_s: expires.then(|| *self.rng.pick(&[0, 1, 5])),
         };
         let message = self.oracle.draft(draft, Fate::Armed);
@@ -243,6 +243,9 @@ impl World {
             true => format!("t/t{topic_index}/x"),
             false => format!("t/t{topic_index}"),
         };
+        if self.is_burst() {
+            return self.burst(index, &topic);
+        }
         let expires = self.clients[index].v5() && self.rng.percent(self.mix.expiry_percent);
         let draft = Draft {
             publisher: index,
@@ -250,7 +253,7 @@ impl World {
             qos: draw_qos(&mut self.rng, &self.mix.qos_weights),
             padding: Some(self.rng.below(self.mix.payload_size_max) as usize),
             retained: false,
-            v5: self.clients[index].v5(),
+            is_labelled: self.clients[index].v5(),
             expiry_s: expires.then(|| *self.rng.pick(&[0, 2, 5, 10_000])),
         };
         self.send(index, draft);
@@ -271,16 +274,39 @@ impl World {
                 self.rng.below(2)
             ),
         };
+        if self.is_burst() {
+            return self.burst(index, &topic);
+        }
         let draft = Draft {
             publisher: index,
             topic: &topic,
             qos: draw_qos(&mut self.rng, &self.mix.qos_weights),
             padding: Some(self.rng.below(self.mix.payload_size_max) as usize),
             retained: false,
-            v5: self.clients[index].v5(),
+            is_labelled: self.clients[index].v5(),
             expiry_s: None,
         };
         self.send(index, draft);
+    }
+
+    fn is_burst(&mut self) -> bool {
+        self.mix.qos_weights[0] > 0 && self.rng.percent(self.mix.burst_percent)
+    }
+
+    /// Publishes messages that differ only in their payload, one behind the other.
+    fn burst(&mut self, index: usize, topic: &str) {
+        for _ in 0..self.rng.between(2, 6) {
+            let draft = Draft {
+                publisher: index,
+                topic,
+                qos: QoS::AtMostOnce,
+                padding: Some(self.rng.below(self.mix.payload_size_max) as usize),
+                retained: false,
+                is_labelled: false,
+                expiry_s: None,
+            };
+            self.send_as(index, draft, AliasWish::None);
+        }
     }
 
     /// Publishes the next value of a retained topic; only its writer does, one at a time.
@@ -298,7 +324,7 @@ impl World {
             qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][topic_index % 3],
             padding: (!deletes).then_some(size),
             retained: true,
-            v5: self.clients[index].v5(),
+            is_labelled: self.clients[index].v5(),
             expiry_s: (expires && !deletes).then_some(5),
         };
         self.send(index, draft);
@@ -314,18 +340,22 @@ impl World {
     }
 
     fn send(&mut self, index: usize, draft: Draft<'_>) {
-        let message = self.oracle.draft(draft, Fate::Open);
-        self.trace.log(
-            What::Client,
-            [index as u64, message as u64, 100],
-            format_args!("client {index} publishes message {message}: {draft:?}"),
-        );
         let alias = match self.rng.percent(self.mix.alias_percent) {
             true => *self
                 .rng
                 .pick(&[AliasWish::Use, AliasWish::Use, AliasWish::Replace]),
             false => AliasWish::None,
         };
+        self.send_as(index, draft, alias);
+    }
+
+    fn send_as(&mut self, index: usize, draft: Draft<'_>, alias: AliasWish) {
+        let message = self.oracle.draft(draft, Fate::Open);
+        self.trace.log(
+            What::Client,
+            [index as u64, message as u64, 100],
+            format_args!("client {index} publishes message {message}: {draft:?}"),
+        );
         self.clients[index].publish(message, alias, &self.oracle);
     }
 
