@@ -123,7 +123,7 @@ struct Packet<'a> {
     body: &'a [u8],
 }
 
-/// The whole plain PUBLISH packet at the front of `input`, and what is behind it.
+/// The whole PUBLISH packet of QoS 0, without RETAIN, at the front of `input`, and what is behind it.
 #[inline]
 fn split_packet(input: &[u8], size_max: usize) -> Option<(Packet<'_>, &[u8])> {
     let (&first_byte, behind) = input.split_first()?;

@@ -163,6 +163,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn packets_that_are_appended_together_are_counted_one_by_one() {
+        let mut pool = BufferPool::new();
+        let mut egress = Egress::default();
+        let mut unsent = Unsent::default();
+        egress.buffer(&mut pool).extend_from_slice(b"123456");
+        assert!(egress.grew_by(3, 6, &mut unsent));
+        assert_eq!((unsent.packets, unsent.bytes), (3, 6));
+        assert_eq!(egress.unsent_packets(), 3);
+    }
+
+    #[test]
     fn small_packets_leave_as_one_buffer_and_large_payloads_uncopied() {
         let (mut pool, mut unsent) = (BufferPool::new(), Unsent::default());
         let mut egress = Egress::default();

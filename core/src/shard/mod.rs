@@ -46,7 +46,7 @@ pub use event::{
 };
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
-pub use parcel::Parcel;
+pub use parcel::{Parcel, Piece};
 pub use records::{Loss, Record};
 pub use refusal::{Refusal, Violation};
 pub use share::{GroupId, Standing};

@@ -204,7 +204,7 @@ fn body_size(parts: &MessageParts<'_>) -> usize {
 /// The end of time: an expiry that saturates there means the same.
 const NEVER: u64 = u64::MAX;
 const HEAD_SIZE: usize = 24;
-/// A larger message is copied once and shared. The sizes of its parts fit two bytes.
+/// A larger message that is in no run is copied once and shared. The sizes of its parts fit two bytes.
 const BODY_SIZE_MAX: usize = 2048;
 /// Parcels stay in the caches of both cores.
 const SIZE_MAX: usize = 16 * 1024;

@@ -2,9 +2,10 @@
 //! `deliver.rs` do for one message, done once for many.
 //!
 //! A subscriber gets the packets of a run as one piece, if it would have got each of them alone and with nothing
-//! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size or a
-//! socket that is almost too slow get message by message. What anybody gets, and what is counted,
-//! is the same as without runs.
+//! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size, a socket
+//! that is almost too slow or a shared subscription get message by message, and so does everybody while as much
+//! waits for all sockets as may. A topic with a shared subscription has no runs. So what
+//! anybody gets, and what is counted, is the same as without runs.
 
 use super::Shard;
 use super::deliver::{Dispatch, Offering, is_slow_with};
@@ -26,8 +27,8 @@ pub struct RunScratch {
 }
 
 impl Shard {
-    /// Hands the messages of a run to everybody who wants them. False if something is wrong with them:
-    /// nothing was done, and each packet is to be looked at.
+    /// Hands the messages of a run to everybody who wants them. False if each of its packets is to be looked
+    /// at: nothing was done.
     pub(super) fn on_run(
         &mut self,
         now: Instant,
@@ -39,22 +40,15 @@ impl Shard {
         let Ok(mut routes) = self.find_routes(run.topic, hash) else {
             return false;
         };
-        if routes.reserved || !self.may_publish(id, run.topic, &mut routes) {
+        // The choice of a member depends on what it got of the message before.
+        let is_shared = !routes.groups.is_empty();
+        if is_shared || routes.reserved || !self.may_publish(id, run.topic, &mut routes) {
             self.routes.put(hash, routes);
             return false;
         }
         self.dispatch.metrics.received_run(run);
         let publisher = self.session(id).key;
         self.dispatch.deliver_run(now, publisher, run, &routes, out);
-        if !routes.groups.is_empty() {
-            for parts in messages(publisher, run) {
-                self.dispatch.begin();
-                let offering = &mut Offering::new(parts);
-                for &group in &routes.groups {
-                    self.dispatch.share_out(now, offering, group, hash, out);
-                }
-            }
-        }
         for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);
             out.forward_run(shard, publisher, run);
@@ -95,9 +89,12 @@ impl Dispatch {
     ) {
         let mut scratch = std::mem::take(&mut self.runs);
         scratch.encoded.clear();
-        scratch.singly.clear();
+        // Near the bound of all sockets the order decides who gets a message.
+        let most = u64::from(size_max(run)) * routes.routes.len() as u64;
+        let is_tight = self.pool.unsent.bytes + most > self.limits.total_unsent_bytes_max;
         for route in &routes.routes {
-            if !self.offer_run(publisher, run, route, routes, &mut scratch.encoded, out) {
+            let encoded = &mut scratch.encoded;
+            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, out) {
                 scratch.singly.push(*route);
             }
         }
@@ -110,6 +107,8 @@ impl Dispatch {
                 }
             }
         }
+        scratch.singly.clear();
+        scratch.singly.shrink_to(SINGLY_KEPT_MAX);
         self.runs = scratch;
     }
 
@@ -141,11 +140,10 @@ impl Dispatch {
         let Some(link) = &mut session.link else {
             return true; // Nothing of QoS 0 waits for a client that is away.
         };
-        let size_max = run.packet_size_max + PublishRun::GROWTH_MAX;
-        let room = run.bytes.len() + run.count as usize * PublishRun::GROWTH_MAX;
+        let packet_size_max = run.packet_size_max + PublishRun::GROWTH_MAX;
         if link.alias_out_max > 0
-            || size_max > link.packet_size_max as usize
-            || is_slow_with(room as u32, link, &self.pool, &self.limits)
+            || packet_size_max > link.packet_size_max as usize
+            || is_slow_with(size_max(run), link, &self.pool, &self.limits)
         {
             return false;
         }
@@ -163,6 +161,14 @@ impl Dispatch {
         true
     }
 }
+
+/// Bytes that a run has at most, in any version.
+fn size_max(run: &PublishRun<'_>) -> u32 {
+    run.bytes.len() as u32 + run.count * PublishRun::GROWTH_MAX as u32
+}
+
+/// Routes for which room is kept.
+const SINGLY_KEPT_MAX: usize = 1024;
 
 /// The messages of a run.
 fn messages<'a>(

@@ -13,8 +13,8 @@ use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, ProcessCounts, Record,
-    Refusal, Shard, ShardConfig,
+    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Piece, ProcessCounts,
+    Record, Refusal, Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -101,6 +101,9 @@ pub struct World {
     records: Vec<Record>,
     /// Deadlines that were due at once.
     pub deadlines_met: u64,
+    /// Runs that went to another shard.
+    #[allow(dead_code, reason = "only some tests ask")]
+    pub runs_passed: usize,
 }
 
 impl World {
@@ -165,6 +168,7 @@ impl World {
             unanswered: Vec::new(),
             records: Vec::new(),
             deadlines_met: 0,
+            runs_passed: 0,
         }
     }
 
@@ -401,6 +405,10 @@ impl World {
                         let id = ShardId::new(target);
                         for message in self.outboxes[source].take_posts(class, id) {
                             let from = ShardId::new(source);
+                            if let ShardMsg::Forwards(parcel) = &message {
+                                let is_run = |piece: &Piece<'_>| matches!(piece, Piece::Run(..));
+                                self.runs_passed += parcel.iter().filter(is_run).count();
+                            }
                             self.handle(target, Event::FromShard { from, message });
                         }
                     }
