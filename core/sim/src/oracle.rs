@@ -397,8 +397,11 @@ impl Oracle {
             let same_label =
                 |&&index: &&usize| got.label.is_some() && self.messages[index].label == got.label;
             let at = |index: usize| self.messages[index].version.unwrap_or(0);
-            // Without label it is the deletion that was seen already, or else the next one.
-            let again = deletions.clone().rfind(|&&index| at(index) <= seen);
+            // Without label it is a deletion that was seen already, or else the next one. Of several that were
+            // seen any may be sent again: the latest that this client may get like this.
+            let fits = |&&index: &&usize| self.check_subscribed(client, index, got).is_ok();
+            let mut before = deletions.clone().filter(|&&index| at(index) <= seen);
+            let again = before.clone().rfind(fits).or(before.next_back());
             return deletions
                 .clone()
                 .find(same_label)

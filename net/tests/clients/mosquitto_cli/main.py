@@ -40,7 +40,14 @@ class Place:
         """One message per line, in order, by one client; returns when all are acknowledged."""
         command = ["mosquitto_pub", *self._common, "-i", f"{self.tag}-{name}", "-t", topic, "-l", *options]
         text = "".join(f"{line}\n" for line in lines)
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=WAIT_S)
+        try:
+            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=WAIT_S)
+        except subprocess.TimeoutExpired:
+            # One in some hundred times, beside any broker, mosquitto_pub 2.0.11 does not see that its last message of
+            # QoS 0 is out, and stays. Whether the messages are there is for their subscribers to say.
+            if "-q" in options and options[options.index("-q") + 1] != "0":
+                raise
+            return
         check(done.returncode == 0, f"mosquitto_pub ended with {done.returncode}: {done.stderr.strip()}")
 
     def publish_empty_retained(self, topic):
