@@ -887,7 +887,8 @@ mod tests {
     fn a_cancelled_send_comes_back_with_its_buffers() {
         let mut ring = ring(8, 1);
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        // Much more than the socket takes: it waits in the kernel.
+        // One send is more than the socket takes: it waits in the kernel.
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
         let chunks = vec![Chunk::Own(vec![0; 1 << 20]), Chunk::Own(vec![0; 1 << 20])];
         ring.send(conn(1), ours.as_fd(), Flight::new(Output::Many(chunks)));
         assert!(completions(&mut ring).is_empty());
@@ -948,6 +949,7 @@ mod tests {
     fn a_ring_dropped_in_the_middle_of_its_work_ends_it_first() {
         let mut ring = ring(8, 4);
         let (ours, theirs) = UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
         ring.receive(conn(1), ours.as_fd(), Receive::Multishot);
         let output = Output::One(vec![0; 1 << 21]);
         ring.send(conn(1), ours.as_fd(), Flight::new(output));
