@@ -30,9 +30,9 @@ pub struct PublishRun<'a> {
 }
 
 /// A run is copied as a whole, so it is not to push everything else out of the caches.
-pub const RUN_SIZE_MAX: usize = 4096;
+const RUN_SIZE_MAX: usize = 4096;
 /// Packets of a run at most.
-pub const RUN_COUNT_MAX: u32 = 64;
+const RUN_COUNT_MAX: u32 = 64;
 
 const FIRST_BYTE: u8 = PublishHead {
     dup: false,

@@ -23,7 +23,6 @@ use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
 use super::records::{Loss, Records, Subject};
 use super::refusal::Refusal;
-use super::routes::CachedRoutes;
 use super::run::RunScratch;
 use super::share::Shares;
 use crate::auth::Access;
@@ -237,17 +236,19 @@ impl Dispatch {
             .note(now, loss, Subject::of(client, topic), out);
     }
 
-    /// Hands a message to every subscriber of this shard.
+    /// Hands a message to subscribers of this shard: those that `routes` names, with the list `ids` that was
+    /// filled with them.
     pub fn deliver_local(
         &mut self,
         now: Instant,
         offering: &mut Offering<'_>,
-        routes: &CachedRoutes,
+        routes: &[Route],
+        ids: &[NonZeroU32],
         out: &mut Outbox,
     ) {
         self.begin();
-        for route in &routes.routes {
-            self.offer(now, offering, route, &routes.ids, out);
+        for route in routes {
+            self.offer(now, offering, route, ids, out);
         }
     }
 
@@ -256,8 +257,7 @@ impl Dispatch {
         self.encodings.reset();
     }
 
-    /// Hands a message to the subscriber that a route names.
-    pub(super) fn offer(
+    fn offer(
         &mut self,
         now: Instant,
         offering: &mut Offering<'_>,
@@ -634,15 +634,9 @@ pub(super) fn is_ready(session: &Session, link: &Link, pool: &BufferPool, limits
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
 /// too much waits for those of the shard together.
 fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    is_slow_with(0, link, pool, limits)
-}
-
-/// Whether a client will be slow when `more` bytes wait for it.
-pub(super) fn is_slow_with(more: u32, link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes() + more;
-    let total = pool.unsent.bytes + u64::from(more);
+    let bytes = link.egress.unsent_bytes();
     bytes > limits.unsent_bytes_max
-        || (bytes > UNSENT_SIZE_SMALL && total > limits.total_unsent_bytes_max)
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
 }
 
 impl Link {
@@ -653,25 +647,22 @@ impl Link {
         out: &mut Outbox,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        let buffer = self.egress.buffer(pool);
-        let before = buffer.len();
-        encode(buffer);
-        let size = buffer.len() - before;
-        if self.egress.grew(size, &mut pool.unsent) {
-            out.dirty.push(self.conn);
-        }
+        self.write_packets(pool, out, 1, encode);
     }
 
-    /// Appends the packets of a run.
-    pub(super) fn write_run(
+    /// Appends what `encode` writes, which is so many packets, to the output of the connection.
+    pub(super) fn write_packets(
         &mut self,
         pool: &mut BufferPool,
         out: &mut Outbox,
         count: u32,
-        packets: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.egress.buffer(pool).extend_from_slice(packets);
-        if self.egress.grew_by(count, packets.len(), &mut pool.unsent) {
+        let buffer = self.egress.buffer(pool);
+        let before = buffer.len();
+        encode(buffer);
+        let size = buffer.len() - before;
+        if self.egress.grew_by(count, size, &mut pool.unsent) {
             out.dirty.push(self.conn);
         }
     }

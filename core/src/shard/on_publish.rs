@@ -231,7 +231,8 @@ impl Shard {
                     .note_drop(now, DropReason::Expired, topic, out);
             }
         } else {
-            self.dispatch.deliver_local(now, offering, &routes, out);
+            self.dispatch
+                .deliver_local(now, offering, &routes.routes, &routes.ids, out);
             for &group in &routes.groups {
                 self.dispatch.share_out(now, offering, group, hash, out);
             }

@@ -1,12 +1,13 @@
 //! Messages of other shards.
 
 use super::Shard;
-use super::deliver::Offering;
+use super::deliver::{Dispatch, Offering};
 use super::event::ShardMsg;
 use super::gather::Passed;
 use super::metrics::DropReason;
 use super::outbox::Outbox;
 use super::parcel::Piece;
+use super::routes::CachedRoutes;
 use super::share::Wish;
 use crate::ids::ShardId;
 use crate::message::MessageParts;
@@ -22,6 +23,7 @@ impl Shard {
     ) {
         match message {
             ShardMsg::Forwards(parcel) => {
+                self.dispatch.metrics.forwards_received += parcel.len() as u64;
                 for piece in parcel.iter() {
                     match piece {
                         Piece::Message(parts) => {
@@ -34,7 +36,10 @@ impl Shard {
                 }
                 out.recycle(parcel);
             }
-            ShardMsg::Forward(message) => self.on_forward(now, &mut Offering::of(&message), out),
+            ShardMsg::Forward(message) => {
+                self.dispatch.metrics.forwards_received += 1;
+                self.on_forward(now, &mut Offering::of(&message), out);
+            }
             ShardMsg::Retain(message) => {
                 self.keep_retained(now, message, out);
             }
@@ -78,7 +83,6 @@ impl Shard {
     }
 
     fn on_forward(&mut self, now: Instant, offering: &mut Offering<'_>, out: &mut Outbox) {
-        self.dispatch.metrics.forwards_received += 1;
         let MessageParts {
             topic, expires_at, ..
         } = offering.parts;
@@ -88,13 +92,25 @@ impl Shard {
                 .note_drop(now, DropReason::Expired, topic, out);
             return;
         }
+        self.with_forward_routes(topic, 1, |dispatch, routes| {
+            dispatch.deliver_local(now, offering, &routes.routes, &routes.ids, out);
+        });
+    }
+
+    /// Delivers messages of another shard on one topic, so many.
+    pub(super) fn with_forward_routes(
+        &mut self,
+        topic: &[u8],
+        count: u32,
+        deliver: impl FnOnce(&mut Dispatch, &CachedRoutes),
+    ) {
         let hash = self.routes.hash(topic);
         let routes = self.find_routes(topic, hash);
         let routes = routes.expect("the publisher's shard checked the topic");
         if routes.routes.is_empty() {
-            self.dispatch.metrics.forwards_useless += 1;
+            self.dispatch.metrics.forwards_useless += u64::from(count);
         }
-        self.dispatch.deliver_local(now, offering, &routes, out);
+        deliver(&mut self.dispatch, &routes);
         self.routes.put(hash, routes);
     }
 }

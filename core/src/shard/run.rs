@@ -8,7 +8,7 @@
 //! anybody gets, and what is counted, is the same as without runs.
 
 use super::Shard;
-use super::deliver::{Dispatch, Offering, is_slow_with};
+use super::deliver::{Dispatch, Offering};
 use super::outbox::Outbox;
 use super::routes::CachedRoutes;
 use crate::codec::{PublishRun, QoS};
@@ -65,15 +65,9 @@ impl Shard {
         run: &PublishRun<'_>,
         out: &mut Outbox,
     ) {
-        self.dispatch.metrics.forwards_received += u64::from(run.count);
-        let hash = self.routes.hash(run.topic);
-        let routes = self.find_routes(run.topic, hash);
-        let routes = routes.expect("the publisher's shard checked the topic");
-        if routes.routes.is_empty() {
-            self.dispatch.metrics.forwards_useless += u64::from(run.count);
-        }
-        self.dispatch.deliver_run(now, publisher, run, &routes, out);
-        self.routes.put(hash, routes);
+        self.with_forward_routes(run.topic, run.count, |dispatch, routes| {
+            dispatch.deliver_run(now, publisher, run, routes, out);
+        });
     }
 }
 
@@ -100,11 +94,8 @@ impl Dispatch {
         }
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
-                self.begin();
                 let offering = &mut Offering::new(parts);
-                for route in &scratch.singly {
-                    self.offer(now, offering, route, &routes.ids, out);
-                }
+                self.deliver_local(now, offering, &scratch.singly, &routes.ids, out);
             }
         }
         scratch.singly.clear();
@@ -143,7 +134,7 @@ impl Dispatch {
         let packet_size_max = run.packet_size_max + PublishRun::GROWTH_MAX;
         if link.alias_out_max > 0
             || packet_size_max > link.packet_size_max as usize
-            || is_slow_with(size_max(run), link, &self.pool, &self.limits)
+            || link.egress.unsent_bytes() + size_max(run) > self.limits.unsent_bytes_max
         {
             return false;
         }
@@ -156,7 +147,9 @@ impl Dispatch {
                 encoded
             }
         };
-        link.write_run(&mut self.pool, out, run.count, bytes);
+        link.write_packets(&mut self.pool, out, run.count, |buffer| {
+            buffer.extend_from_slice(bytes);
+        });
         self.metrics.sent_run(run);
         true
     }
