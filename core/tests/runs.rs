@@ -2,6 +2,8 @@
 //! packets, one in pieces of many, the other one by one, and every client has to get the same bytes from both,
 //! and the same things have to be counted.
 
+#[path = "conversations/dice.rs"]
+mod dice;
 #[path = "conversations/world.rs"]
 #[allow(dead_code, reason = "the conversations need more of it")]
 mod world;
@@ -10,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dice::Dice;
 use ringmq_core::auth::{Access, Acl, read_acl_file};
 use ringmq_core::codec::{
     Connect, ConnectProperties, Publish, PublishProperties, QoS, Subscribe, SubscribeOptions,
@@ -26,27 +29,6 @@ const FILTERS: [&str; 5] = ["t", "t/#", "+", "#", "denied"];
 /// that had no room.
 const SHARED_FILTERS: [&str; 2] = ["$share/g/t", "$share/g/elsewhere"];
 const ACL: &str = "topic readwrite #\ntopic deny denied\n";
-
-/// Numbers that look random; SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 /// Two brokers that are told the same.
 struct Twins {

@@ -1,5 +1,7 @@
 //! Rows of the list of threats that need many clients, much time or chance; docs/threats.md.
 
+#[path = "conversations/dice.rs"]
+mod dice;
 #[path = "conversations/world.rs"]
 #[allow(dead_code, reason = "the conversations need more of it")]
 mod world;
@@ -8,25 +10,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dice::Dice;
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{CloseCause, Gauges};
 use world::{Feed, SocketId, World};
 
 fn world(shards: usize, limits: Limits) -> World {
     World::new(shards, &Arc::new(limits), Feed::Whole)
-}
-
-/// Numbers that look random; SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// A CONNECT of MQTT 3.1.1; gives whether there was a session.
@@ -116,7 +106,7 @@ fn plain_and_shared_subscriptions_to_one_topic_come_and_go() {
             })
             .collect();
         for _ in 0..400 {
-            let at = dice.below(members.len() as u64) as usize;
+            let at = dice.below(members.len());
             change(&mut world, at, &mut members[at], &mut dice);
             check_fan_out(&mut world, publisher, &members);
         }
@@ -130,7 +120,7 @@ fn plain_and_shared_subscriptions_to_one_topic_come_and_go() {
 }
 
 fn change(world: &mut World, at: usize, member: &mut Member, dice: &mut Dice) {
-    let filter = FILTERS[dice.below(3) as usize];
+    let filter = FILTERS[dice.below(3)];
     match (dice.below(8), member.socket) {
         (0, Some(socket)) => {
             world.cut(socket, CloseCause::Failed(104));
@@ -194,7 +184,7 @@ fn one_identifier_from_everywhere_has_one_session_and_one_connection() {
             if let Some(last) = last.replace(socket) {
                 assert!(world.is_closed(last), "round {round}");
             }
-            let filter = FILTERS[dice.below(3) as usize];
+            let filter = FILTERS[dice.below(3)];
             match dice.below(3) {
                 0 => unsubscribe(&mut world, socket, filter),
                 _ => subscribe(&mut world, socket, filter),
