@@ -89,7 +89,9 @@ impl Buffers {
 
     /// Gives the kernel some more buffers, if there are any: a receive found none.
     pub(crate) fn give_more(&mut self) {
-        let end = self.count.min(self.given.saturating_add(STEP_COUNT));
+        let step = (STEP_SIZE / self.size).max(STEP_COUNT_MIN);
+        let end = u32::from(self.given).saturating_add(step);
+        let end = end.min(u32::from(self.count)) as u16;
         for id in std::mem::replace(&mut self.given, end)..end {
             self.give_back(Lease { id, size: 0 });
         }
@@ -200,7 +202,9 @@ fn memory_size(count: u16, size: u32) -> usize {
     usize::from(count) * size as usize
 }
 
-/// Buffers that the kernel is given at first, and each time that they were too few: 256 KiB of 4 KiB each.
-const STEP_COUNT: u16 = 64;
+/// Bytes of the buffers that the kernel is given at first, and each time that they were too few.
+const STEP_SIZE: u32 = 256 * 1024;
+/// So many buffers at least: about as many receives as complete in one call.
+const STEP_COUNT_MIN: u32 = 16;
 /// The only buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;

@@ -211,7 +211,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
-        self.take_completions(now);
+        self.take_completions(now, CALLS_MAX);
         self.take_mail(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
@@ -298,10 +298,24 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    fn take_completions(&mut self, now: Instant) {
+    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
+    /// asked again, up to `calls_max` times.
+    fn take_completions(&mut self, now: Instant, calls_max: usize) {
         let mut bytes = self.release_held(now);
+        self.take_reaped(now, &mut bytes);
+        for _ in 0..calls_max {
+            self.submit();
+            if bytes >= BYTES_MAX || !self.ring.is_ready() {
+                break;
+            }
+            self.take_reaped(now, &mut bytes);
+        }
+    }
+
+    /// Takes completions that need no call. `bytes` counts what the turn has received.
+    fn take_reaped(&mut self, now: Instant, bytes: &mut usize) {
         self.ring.reap(COMPLETIONS_MAX);
-        while bytes < BYTES_MAX
+        while *bytes < BYTES_MAX
             && let Some(completion) = self.ring.pop()
         {
             count!(self.counts, completions);
@@ -311,7 +325,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                     result,
                     more,
                 } => self.on_accepted(now, listener, result, more),
-                Completion::Received(received) => bytes += self.on_received(now, received),
+                Completion::Received(received) => *bytes += self.on_received(now, received),
                 Completion::Sent {
                     conn,
                     flight,
@@ -329,7 +343,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     ///
     /// A CONNECT may take over a connection of the same client. Whatever reached that connection
     /// before it, a DISCONNECT above all, has to be handled before it, although the kernel posts
-    /// completions of different sockets in no such order: so the ring is reaped once more between
+    /// completions of different sockets in no such order: so all that the kernel has by then is taken between
     /// taking the one and handling it.
     fn take_mail(&mut self, now: Instant) {
         if let Some(access) = self.inbox().take_access() {
@@ -344,8 +358,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Mail::Messages { .. } => false,
         };
         if !first.is_empty() || mails.iter().any(is_connect) {
-            self.submit();
-            self.take_completions(now);
+            self.take_completions(now, CALLS_BEFORE_CONNECT_MAX);
         }
         for received in first {
             self.hold_or_take_in(now, received);
@@ -479,8 +492,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
 /// Deadlines of clients may come in every turn; `$SYS` is published once in a second at most.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
-/// Completions of one turn: a burst of this many takes some 100 us.
+/// Completions taken at once: a burst of this many takes some 100 us.
 const COMPLETIONS_MAX: usize = 1024;
+/// Calls for more completions in one turn: with more input in a turn, more of what a client gets goes out in one
+/// send. Two of them gain most of what there is to gain (results/2026-11-29-receives.md).
+const CALLS_MAX: usize = 2;
+/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by twenty.
+const CALLS_BEFORE_CONNECT_MAX: usize = 50;
 /// Bytes received in one turn: what a gigabit link brings in 4 ms.
 const BYTES_MAX: usize = 512 * 1024;
 /// Batches and connections taken from the inbox in one turn.

@@ -53,12 +53,14 @@ pub enum Wait {
 }
 
 impl Default for RingConfig {
-    /// 512 buffers of 4 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight.
+    /// 128 buffers of 16 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight. A receive brings
+    /// 16 messages of 1 KiB, and a large one in few pieces; with 64 KiB, 64 KiB messages come in bursts that slow
+    /// sockets do not keep up with (results/2026-11-29-receives.md).
     fn default() -> RingConfig {
         RingConfig {
             entries: 4096,
-            buffers_count: 512,
-            buffer_size: 4096,
+            buffers_count: 128,
+            buffer_size: 16 * 1024,
             wait: Wait::Ring,
         }
     }

@@ -45,8 +45,8 @@ struct FakeRing {
     ops: Vec<Op>,
     flights: Vec<(ConnId, Flight)>,
     completions: VecDeque<Completion>,
-    /// Completions that the kernel posts at the next submission.
-    posted_next: Vec<Completion>,
+    /// Completions that the kernel posts at the next submissions, one batch at each.
+    posted_next: VecDeque<Vec<Completion>>,
     chunks: Vec<Vec<u8>>,
     lent: usize,
     submission: Option<Submission>,
@@ -92,7 +92,8 @@ impl Ring for FakeRing {
         self.lent -= 1;
     }
     fn submit(&mut self) -> Submission {
-        self.completions.extend(self.posted_next.drain(..));
+        let batch = self.posted_next.pop_front();
+        self.completions.extend(batch.into_iter().flatten());
         self.submission.take().unwrap_or(Submission::Done)
     }
     fn submit_and_wait(&mut self) -> Submission {
@@ -243,6 +244,13 @@ impl Bench {
         self.input(conn, Input::Chunk(lease), more)
     }
 
+    /// The kernel hands it over in a call of its own, after what came before.
+    fn received_later(&mut self, conn: ConnId, bytes: &str) {
+        self.received(conn, bytes, true);
+        let late = self.reactor.ring.completions.pop_back().unwrap();
+        self.reactor.ring.posted_next.push_back(vec![late]);
+    }
+
     fn input(&mut self, conn: ConnId, input: Input, more: bool) -> &mut Bench {
         self.complete(Completion::Received(Received { conn, input, more }))
     }
@@ -341,14 +349,18 @@ fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
     bench.events();
     let live = bench.reactor.slots.live();
     let newcomer = live.into_iter().find(|conn| *conn != open).unwrap();
-    // The kernel completed the receive of the newcomer first, although its bytes came last.
-    bench.received(open, "DISCONNECT", true);
-    let late = bench.reactor.ring.completions.pop_back().unwrap();
-    bench.reactor.ring.posted_next.push(late);
+    // The kernel completed the receive of the newcomer first, although its bytes came last, and hands over the
+    // others one by one.
+    for _ in 0..30 {
+        bench.received_later(open, "PUBLISH");
+    }
+    bench.received_later(open, "DISCONNECT");
     bench.received(newcomer, "CONNECT", false);
     bench.turn();
+    let events = bench.events();
+    assert_eq!(events.len(), 32);
     assert_eq!(
-        bench.events(),
+        events[30..],
         ["received 0 DISCONNECT", "received 1 CONNECT"]
     );
 }
@@ -677,6 +689,20 @@ fn a_turn_takes_in_a_bounded_amount_of_bytes() {
     }
     assert_eq!(bench.reactor.turn(bench.now), Progress::Busy);
     assert_eq!(bench.events().len(), super::BYTES_MAX / chunk.len());
+}
+
+#[test]
+fn a_turn_asks_the_kernel_for_more_a_bounded_number_of_times() {
+    let mut bench = Bench::new();
+    let conn = bench.open();
+    bench.received(conn, "0", true);
+    for later in 1..10 {
+        bench.received_later(conn, &later.to_string());
+    }
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Idle);
+    let events = bench.events();
+    assert_eq!(events.len(), 1 + super::CALLS_MAX, "{events:?}");
+    assert_eq!(events[..2], ["received 0 0", "received 0 1"]);
 }
 
 #[test]
