@@ -15,12 +15,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use ringmq::RingConfig;
 use ringmq::flight::Flight;
 use ringmq::ring::{
     Cancel, Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target,
     bind_source,
 };
-use ringmq::{RingConfig, Wait};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
 use ringmq_core::time::Instant;
@@ -96,7 +96,7 @@ impl Driver {
             entries: 4096,
             buffers_count: BUFFERS_COUNT,
             buffer_size: BUFFER_SIZE,
-            wait: Wait::Ring,
+            ..RingConfig::default()
         };
         let mut ring = KernelRing::new(config, wakeup)?;
         Ok(Driver {

@@ -321,7 +321,7 @@ fn run_shard<C: Core>(
             let _ = ready.send(Ok(()));
             executor.run(async move {
                 match seed.ring.wait {
-                    Wait::Ring => drive_alone(reactor),
+                    Wait::Ring => drive_alone(reactor, seed.ring.busy_poll),
                     Wait::Executor => drive(reactor, wakeup).await,
                 }
             });
@@ -333,13 +333,32 @@ fn run_shard<C: Core>(
 }
 
 /// Turn after turn, on a thread that has nothing else to do.
-fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>) {
+fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) {
     loop {
         match reactor.turn(clock()) {
             Progress::Busy => reactor.submit(),
+            Progress::Idle if finds_work(&mut reactor, busy_poll) => {}
             Progress::Idle => reactor.submit_and_sleep(),
             Progress::Ended => break,
         }
+    }
+}
+
+/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in CPU.
+fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration) -> bool {
+    if busy_poll.is_zero() {
+        return false;
+    }
+    let until = clock() + busy_poll;
+    loop {
+        reactor.submit();
+        if reactor.has_work() {
+            return true;
+        }
+        if clock() >= until {
+            return false;
+        }
+        std::hint::spin_loop();
     }
 }
 

@@ -444,7 +444,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 
     /// Something can be done without any news.
-    fn has_work(&mut self) -> bool {
+    pub(crate) fn has_work(&mut self) -> bool {
         let outbox = &self.outbox;
         self.ring.is_ready()
             || self.inbox().has_news()

@@ -15,6 +15,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
@@ -39,6 +40,8 @@ pub struct RingConfig {
     pub buffer_size: u32,
     /// How the reactor sleeps.
     pub wait: Wait,
+    /// How long a reactor that waits in the ring looks for work before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
 }
 
 /// How a reactor without work sleeps.
@@ -62,6 +65,7 @@ impl Default for RingConfig {
             buffers_count: 128,
             buffer_size: 16 * 1024,
             wait: Wait::Ring,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -779,7 +783,7 @@ mod tests {
             entries,
             buffers_count,
             buffer_size: 64,
-            wait: Wait::Ring,
+            ..RingConfig::default()
         };
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         KernelRing::new(config, wakeup).unwrap()

@@ -569,6 +569,17 @@ const BASE: &[Setting] = &[
     },
     Setting {
         section: "runtime",
+        key: "busy_poll_us",
+        flag: "busy-poll-us",
+        kind: Kind::Count(range(0, 1000)),
+        auto: None,
+        help: "Microseconds that a shard without work looks for more before it sleeps. Saves the time of \
+               waking up, and takes up to a whole core from some 10,000 messages per second on; 0: it sleeps at once.",
+        get: |settings| Value::Number(settings.ring.busy_poll.as_micros() as u64),
+        set: |settings, value| settings.ring.busy_poll = Duration::from_micros(value.number()),
+    },
+    Setting {
+        section: "runtime",
         key: "sys_interval",
         flag: "sys-interval",
         kind: Kind::Seconds(range(0, 24 * 3600)),
@@ -778,6 +789,7 @@ mod tests {
                     buffers_count: _,
                     buffer_size: _,
                     wait: _,
+                    busy_poll: _,
                 },
             inbox_messages_max: _,
             sys_interval: _,

@@ -213,7 +213,7 @@ fn config(shards: usize) -> BrokerConfig {
             entries: 256,
             buffers_count: 16,
             buffer_size: 4096,
-            wait: Wait::Ring,
+            ..RingConfig::default()
         },
         ..BrokerConfig::default()
     }
@@ -271,11 +271,23 @@ fn bytes_come_back_on_ipv4_and_ipv6() {
 
 #[test]
 fn a_reactor_that_sleeps_in_the_executor_misses_nothing() {
+    misses_nothing(Wait::Executor, Duration::ZERO);
+}
+
+#[test]
+fn a_reactor_that_polls_before_it_sleeps_misses_nothing() {
+    for busy_poll in [Duration::from_micros(1), Duration::from_millis(1)] {
+        misses_nothing(Wait::Ring, busy_poll);
+    }
+}
+
+fn misses_nothing(wait: Wait, busy_poll: Duration) {
     let mut config = BrokerConfig {
         inbox_messages_max: 2,
         ..config(2)
     };
-    config.ring.wait = Wait::Executor;
+    config.ring.wait = wait;
+    config.ring.busy_poll = busy_poll;
     let (broker, _reports) = start(config);
     let mut echo = connect(&broker);
     let mut tell = connect(&broker);
