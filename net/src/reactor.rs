@@ -304,8 +304,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let mut bytes = self.release_held(now);
         self.take_reaped(now, &mut bytes);
         for _ in 0..calls_max {
+            if bytes >= BYTES_MAX {
+                break;
+            }
             self.submit();
-            if bytes >= BYTES_MAX || !self.ring.is_ready() {
+            if !self.ring.is_ready() {
                 break;
             }
             self.take_reaped(now, &mut bytes);
