@@ -839,7 +839,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 33 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 34 + 10 + 21 + 40);
     }
 
     #[test]
