@@ -574,7 +574,8 @@ const BASE: &[Setting] = &[
         kind: Kind::Count(range(0, 1000)),
         auto: None,
         help: "Microseconds that a shard without work looks for more before it sleeps. Saves the time of \
-               waking up, and takes up to a whole core from some 10,000 messages per second on; 0: it sleeps at once.",
+               waking up, and takes up to a whole core from some 10,000 messages per second on; 0: it sleeps at once. \
+               Not for shards that sleep in the executor.",
         get: |settings| Value::Number(settings.ring.busy_poll.as_micros() as u64),
         set: |settings, value| settings.ring.busy_poll = Duration::from_micros(value.number()),
     },
