@@ -219,7 +219,8 @@ impl Default for Limits {
             queued_bytes_max: 8 * 1024 * 1024,
             total_queued_messages_max: 10_000_000,
             total_queued_bytes_max: 1024 * 1024 * 1024,
-            unsent_bytes_max: 1024 * 1024,
+            // One packet of the largest size can wait while another one is being sent.
+            unsent_bytes_max: 2 * 1024 * 1024,
             total_unsent_bytes_max: 1024 * 1024 * 1024,
             partial_bytes_max: 64 * 1024 * 1024,
             topic_alias_max: 1024,

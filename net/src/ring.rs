@@ -760,7 +760,7 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// IOV_MAX: what one gathering send may consist of. The rest follows when it completed.
 const PIECES_MAX: usize = 1024;
 /// Bytes of one send. What the socket took of it is told at its end only: until then a client that reads
-/// all the time looks as if it had not read any of it, and `unsent_bytes_max` (1 MiB) is judged by that.
+/// all the time looks as if it had not read any of it, and `unsent_bytes_max` (2 MiB) is judged by that.
 const SEND_SIZE_MAX: usize = 64 * 1024;
 /// A cancelled socket operation completes in the call that cancels it, or the next.
 const CANCEL_ROUNDS_MAX: usize = 4;

@@ -99,10 +99,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         let Moved {
             socket,
-            newcomer,
+            mut newcomer,
             mut transport,
             bytes,
         } = moved;
+        // The turn that accepted it may have begun after this one.
+        newcomer.since = newcomer.since.min(now);
         if let Some(transport) = &mut transport {
             self.partial_bytes += transport.counted_size;
         }
