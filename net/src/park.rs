@@ -3,7 +3,7 @@
 //! The sleeper announces itself, then looks for mail once more; a sender delivers, then looks whether
 //! the sleeper has announced itself. With a sequentially consistent fence between the two steps on
 //! either side, at least one of them sees the other: no mail waits for a sleeper. Modelled with loom
-//! in `tests/reactor_park.rs`, which is why the atomics come from `super::atomics`.
+//! in `tests/it/reactor_park.rs`, which is why the atomics come from `super::atomics`.
 
 use super::atomics::{AtomicBool, Ordering, fence};
 

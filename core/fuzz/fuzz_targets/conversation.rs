@@ -7,7 +7,7 @@
 //! and rules), then steps of one byte and their arguments.
 #![no_main]
 
-#[path = "../../tests/conversations/access.rs"]
+#[path = "../../tests/it/conversations/access.rs"]
 #[allow(dead_code, reason = "the conversations need more of it")]
 mod access;
 #[path = "conversation/broker.rs"]
@@ -16,7 +16,7 @@ mod broker;
 mod input;
 #[path = "conversation/say.rs"]
 mod say;
-#[path = "../../tests/conversations/world.rs"]
+#[path = "../../tests/it/world.rs"]
 #[allow(dead_code, reason = "the conversations need more of it")]
 mod world;
 

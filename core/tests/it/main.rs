@@ -1,0 +1,12 @@
+//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats, `$SYS`, rules,
+//! runs, and the exploration of QoS 1 and 2.
+
+mod conversations;
+mod dice;
+mod explore;
+mod resources;
+mod rules;
+mod runs;
+mod sys;
+mod threats;
+mod world;

@@ -1,0 +1,10 @@
+//! `ringload` as a program: against Ringmq, and against a broker that does wrong on purpose.
+
+// The configuration of clippy allows it in functions marked as tests, but not in what they share.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod faults;
+mod result_file;
+mod scenarios;
+mod tls;

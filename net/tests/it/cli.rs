@@ -1,0 +1,404 @@
+//! The program as a user meets it: options, messages, exit codes, signals.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
+
+/// A file of its own for each test, gone at the end of it.
+struct File(PathBuf);
+
+impl File {
+    fn new(contents: &[u8]) -> File {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringmq-cli-{}-{count}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, contents).unwrap();
+        File(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A running broker; killed if the test fails.
+struct Broker {
+    process: Child,
+    address: SocketAddr,
+    greeting: String,
+}
+
+impl Broker {
+    fn start(args: &[&str]) -> Broker {
+        let mut process = Command::new(RINGMQ)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut greeting = String::new();
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        while !greeting.contains("stop it with Ctrl-C") {
+            if lines.read_line(&mut greeting).unwrap() == 0 {
+                let mut errors = String::new();
+                let mut stderr = process.stderr.take().unwrap();
+                stderr.read_to_string(&mut errors).unwrap();
+                panic!("the broker did not start: {errors}");
+            }
+        }
+        let address = greeting
+            .split_once("listens on ")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+            .and_then(|address| address.parse().ok())
+            .expect("the greeting names the address");
+        Broker {
+            process,
+            address,
+            greeting,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for the end, at most 5 seconds: exit code, and what it logged.
+    fn end(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "it goes on and on"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut log = String::new();
+        let mut stderr = self.process.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(RINGMQ).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A client that said CONNECT and got CONNACK 0.
+fn connect(address: SocketAddr, version: u8) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60];
+    if version == 5 {
+        connect.push(0);
+    }
+    // The server chooses the client identifier.
+    connect.extend([0, 0]);
+    connect[1] = u8::try_from(connect.len() - 2).unwrap();
+    client.write_all(&connect).unwrap();
+    let mut head = [0; 2];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x20);
+    let mut rest = vec![0; usize::from(head[1])];
+    client.read_exact(&mut rest).unwrap();
+    assert_eq!(rest[1], 0);
+    client
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = stdout(&output);
+    // The keys of the file that the program prints are all the settings there are.
+    let file = stdout(&run(&["--print-config"]));
+    let keys: Vec<&str> = file
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(keys.len() >= 30, "{keys:?}");
+    for key in keys {
+        let flag = match key {
+            "filter" => "--log ".to_owned(),
+            "format" => "--log-format ".to_owned(),
+            // One at a time.
+            "keys" => "--jwt-key ".to_owned(),
+            "issuers" => "--jwt-issuer ".to_owned(),
+            "audiences" => "--jwt-audience ".to_owned(),
+            // The option says that it is about tokens.
+            "token_in" | "token_size_max" => {
+                format!("--jwt-{}", key["token_".len()..].replace('_', "-"))
+            }
+            // Keys that need it have their section, or more, in the option: --tls-version-min.
+            _ => format!("-{}", key.replace('_', "-")),
+        };
+        assert!(help.contains(&flag), "{flag}");
+    }
+}
+
+#[test]
+fn the_version_is_printed() {
+    for flag in ["--version", "-V"] {
+        let output = run(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        let expected = format!("ringmq {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(stdout(&output), expected);
+    }
+}
+
+#[test]
+fn a_wrong_option_is_a_wrong_setting() {
+    let output = run(&["--shard", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        stderr(&output),
+        "ringmq: command line: --shard is not an option\n  fix: did you mean --shards?\n"
+    );
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_reason() {
+    let latin1 = File::new(b"[log]\n# gr\xfc\xdfe\n");
+    let large = File::new(&vec![b'#'; 2 << 20]);
+    for (file, reason) in [
+        ("/nonexistent/ringmq.toml", "does not exist"),
+        ("/tmp", "is a directory"),
+        (
+            latin1.name(),
+            "is not UTF-8: the first wrong byte is number 10, on line 2",
+        ),
+        (large.name(), "is larger than 1024 KiB"),
+        ("/dev/zero", "is larger than 1024 KiB"),
+    ] {
+        let output = run(&["--config", file]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = stderr(&output);
+        let expected = format!("ringmq: {file}: the configuration file {reason}");
+        assert!(message.starts_with(&expected), "{message}");
+        assert!(message.contains("\n  fix: "), "{message}");
+    }
+}
+
+#[test]
+fn a_file_without_permission_is_named_with_the_reason() {
+    // Root reads everything.
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let file = File::new(b"");
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o0)).unwrap();
+    let output = run(&["--config", file.name()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("may not be read by this user"));
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_reported_with_their_lines() {
+    let file = File::new(b"[limits]\npacket_size_max = \"64KB\"\n\n[network]\nlisen = \"x\"\n");
+    let output = run(&["--check-config", "--config", file.name()]);
+    assert_eq!(output.status.code(), Some(2));
+    let name = file.name();
+    let expected = format!(
+        "ringmq: {name}:2:19: limits.packet_size_max is `64KB`, whose unit `KB` is not known\n\
+         \x20 2 | packet_size_max = \"64KB\"\n\
+         \x20   |                   ^^^^^^\n\
+         \x20 fix: did you mean 64KiB?\n\
+         ringmq: {name}:5:1: network.lisen is not a setting\n\
+         \x20 5 | lisen = \"x\"\n\
+         \x20   | ^^^^^\n\
+         \x20 fix: did you mean `listen`?\n"
+    );
+    assert_eq!(stderr(&output), expected);
+}
+
+#[test]
+fn check_config_shows_what_differs_from_the_defaults() {
+    let file = File::new(b"[limits]\npacket_size_max = \"2MiB\"\nreceive_maximum = 1024\n");
+    let output = run(&["-c", file.name(), "--shards=2", "--check-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    let name = file.name();
+    let expected = format!(
+        "{name}: ok\n\
+         2 settings differ from the default:\n\
+         \x20 runtime.shards = 2  (command line; default \"auto\")\n\
+         \x20 limits.packet_size_max = \"2MiB\"  ({name}:2:19; default \"1MiB\")\n"
+    );
+    assert_eq!(stdout(&output), expected);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_printed_configuration_is_one_without_changes() {
+    let file = File::new(&run(&["--print-config"]).stdout);
+    let output = run(&["--config", file.name(), "--check-config"]);
+    let expected = format!("{}: ok\nevery setting has its default\n", file.name());
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+}
+
+#[test]
+fn an_open_address_needs_permission() {
+    let output = run(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(message.contains("allow_anonymous = true"), "{message}");
+}
+
+#[test]
+fn a_port_in_use_names_who_has_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = run(&["--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    let expected = format!("{address} is already in use by ");
+    assert!(message.contains(&expected), "{message}");
+    let pid = format!("(pid {})\n", std::process::id());
+    assert!(message.contains(&pid), "{message}");
+}
+
+#[test]
+fn a_second_broker_does_not_share_the_port_of_the_first() {
+    let first = Broker::start(&["--shards", "1"]);
+    let output = run(&["--shards", "1", "--listen", &first.address.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    let pid = format!("ringmq (pid {})", first.process.id());
+    assert!(message.contains(&pid), "{message}");
+}
+
+#[test]
+fn a_core_that_does_not_exist_stops_the_start() {
+    let output = run(&["--listen", "127.0.0.1:0", "--cores", "1000"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    assert!(message.contains("core 1000 is not among"), "{message}");
+}
+
+#[test]
+fn the_greeting_shows_how_to_try_it() {
+    let broker = Broker::start(&["--shards", "1", "--cores", "0"]);
+    let (host, port) = (broker.address.ip(), broker.address.port());
+    for line in [
+        "1 shard on core 0, room for ".to_owned(),
+        "limits: packets of 1MiB; ".to_owned(),
+        format!("  mosquitto_sub -h {host} -p {port} -t 'demo/#' -v\n"),
+        format!("  mosquitto_pub -h {host} -p {port} -t demo/hello -m 'Hello'\n"),
+    ] {
+        assert!(broker.greeting.contains(&line), "{}", broker.greeting);
+    }
+}
+
+#[test]
+fn clients_are_told_when_a_signal_stops_the_broker() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let broker = Broker::start(&["--shards", "2"]);
+        let mut old = connect(broker.address, 4);
+        let mut new = connect(broker.address, 5);
+        let start = Instant::now();
+        broker.signal(signal);
+        let mut bytes = Vec::new();
+        new.read_to_end(&mut bytes).unwrap();
+        // [MQTT-3.14.2] DISCONNECT 0x8B: server shutting down; perhaps with properties.
+        assert_eq!((bytes[0], bytes[2]), (0xe0, 0x8b), "{bytes:x?}");
+        let mut bytes = Vec::new();
+        old.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [], "MQTT 3.1.1 has no DISCONNECT for servers");
+        drop((old, new));
+        let (code, log) = broker.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(log.contains(&format!("stopping signal={name}")), "{log}");
+        assert!(log.trim_end().ends_with("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_cuts_the_stop_short() {
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let broker = Broker::start(&["--shards", "1"]);
+        // A client that got its goodbye and does not close keeps the broker waiting for a while.
+        let mut client = connect(broker.address, 5);
+        broker.signal(signal);
+        client.read_to_end(&mut Vec::new()).unwrap();
+        broker.signal(signal);
+        let (code, log) = broker.end();
+        assert_eq!(code, Some(expected), "{log}");
+        drop(client);
+    }
+}
+
+#[test]
+fn a_hangup_does_not_end_the_broker() {
+    let broker = Broker::start(&["--shards", "1"]);
+    broker.signal(Signal::HUP);
+    connect(broker.address, 5);
+    broker.signal(Signal::TERM);
+    let (code, log) = broker.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("reloaded"), "{log}");
+}
+
+#[test]
+fn a_closed_stdout_does_not_end_the_broker() {
+    let mut broker = Broker::start(&["--shards", "1", "--log-format", "json"]);
+    // Its other end is gone since the greeting was read; so is this one of stderr.
+    drop(broker.process.stderr.take());
+    broker.signal(Signal::HUP);
+    connect(broker.address, 4);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_json_log_is_one_object_per_line() {
+    let broker = Broker::start(&["--shards", "1", "--log-format", "json"]);
+    broker.signal(Signal::TERM);
+    let (_, log) = broker.end();
+    assert!(log.lines().count() >= 3, "{log}");
+    for line in log.lines() {
+        assert!(
+            line.starts_with("{\"timestamp\":\"") && line.ends_with('}'),
+            "{line}"
+        );
+    }
+    assert!(log.contains("\"message\":\"started\""), "{log}");
+}

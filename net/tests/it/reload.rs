@@ -1,0 +1,172 @@
+//! Reloads of a file whose listeners are not those that run, with the program as it runs.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::certificates::Authority;
+use crate::program::{Broker, Folder, RINGMQ, connect_packet, subscribe};
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConfig, ClientConnection, StreamOwned};
+
+/// A broker that listens where its file says.
+fn start(config: &str) -> Broker {
+    let mut command = Command::new(RINGMQ);
+    command.args(["--config", config]);
+    Broker::start_on(command)
+}
+
+/// Over TLS; `None` if there is no CONNACK.
+fn connect_tls(
+    broker: &Broker,
+    config: &Arc<ClientConfig>,
+) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut stream = StreamOwned::new(connection, broker.socket());
+    stream.write_all(&connect_packet("c", None)).ok()?;
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).ok()?;
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    Some(stream)
+}
+
+/// Threat 91: listeners run until a restart, with whatever guards them; the file is good with others.
+#[test]
+fn a_reload_opens_no_listener_that_runs_until_a_restart() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let files = authority.mutual_files();
+    folder.passwd("users", "alice", "secret");
+    let users = "[auth]\npassword_file = \"users\"\ndefault = \"allow\"\n";
+    let certificates = format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\nclient_certificate = \"required\"\n\
+         [auth]\ndefault = \"allow\"\n",
+        files.certificates[0], files.keys[0], files.client_cas[0]
+    );
+    for (host, next, complaint) in [
+        (
+            "0.0.0.0",
+            "[network]\nlisten = \"127.0.0.1:0\"\n",
+            "0.0.0.0:0, which other machines may reach",
+        ),
+        (
+            "0.0.0.0",
+            "[network]\nlisten = \"127.0.0.1:0\"\nallow_anonymous = true\n",
+            "0.0.0.0:0, which the file does not open",
+        ),
+        (
+            "0.0.0.0",
+            &format!("[network]\nlisten = \"mqtts://0.0.0.0:0\"\n{certificates}"),
+            "0.0.0.0:0, which other machines may reach",
+        ),
+        (
+            "127.0.0.1",
+            &format!("[network]\nlisten = \"mqtts://127.0.0.1:0\"\n{certificates}"),
+            "127.0.0.1:0, which the file does not open",
+        ),
+    ] {
+        let first = format!("[network]\nlisten = \"{host}:0\"\n{users}");
+        let config = folder.write("ringmq.toml", &first);
+        let mut broker = start(&config);
+        let alice = Some(("alice", "secret"));
+        assert_eq!((broker.code(None), broker.code(alice)), (5, 0));
+        folder.write("ringmq.toml", next);
+        // By the change alone, and when it is asked for.
+        for _ in 0..2 {
+            let line = broker.wait_for("reload");
+            assert!(line.contains("network.listen"), "{line}");
+            assert!(line.contains(complaint), "{line}");
+            assert!(line.contains("restart the broker"), "{line}");
+            broker.wait_for("everything stays as it was");
+            assert_eq!((broker.code(None), broker.code(alice)), (5, 0), "{next}");
+            broker.hang_up();
+        }
+    }
+}
+
+/// Threats 84 and 91.
+#[test]
+fn a_reload_goes_on_to_demand_certificates_where_the_listener_stays() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let files = authority.mutual_files();
+    folder.write("acl", "pattern readwrite own/%u\n");
+    let stranger = authority.client_config(None, ALL_VERSIONS);
+    let own = authority.client("dev-1", 1);
+    let known = authority.client_config(Some(&own), ALL_VERSIONS);
+    let tls = format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\n",
+        files.certificates[0], files.keys[0]
+    );
+    let demands = format!(
+        "client_ca = {:?}\nclient_certificate = \"required\"\nidentity = \"cn\"\n",
+        files.client_cas[0]
+    );
+    let rules = "[auth]\nacl_file = \"acl\"\n";
+    let first = format!("[network]\nlisten = \"mqtts://0.0.0.0:0\"\n{tls}{demands}{rules}");
+    let config = folder.write("ringmq.toml", &first);
+    let mut broker = start(&config);
+    let holds = |broker: &Broker| {
+        assert!(connect_tls(broker, &stranger).is_none());
+        let mut client = connect_tls(broker, &known).unwrap();
+        let codes = ["own/dev-1", "own/dev-2"].map(|filter| subscribe(&mut client, filter));
+        assert_eq!(codes, [0, 0x80]);
+    };
+    holds(&broker);
+    // Without rules they would be gone for those who have certificates.
+    let local = format!("[network]\nlisten = \"mqtts://127.0.0.1:0\"\n{tls}");
+    folder.write("ringmq.toml", &local);
+    for _ in 0..2 {
+        broker.hang_up();
+        let line = broker.wait_for("reload");
+        assert!(line.contains("no rule says what they may do"), "{line}");
+        assert!(line.contains("restart the broker"), "{line}");
+        broker.wait_for("everything stays as it was");
+        holds(&broker);
+    }
+    // With them there is nothing wrong, but TLS is that of the listener that runs.
+    folder.write("ringmq.toml", &format!("{local}{rules}"));
+    for _ in 0..2 {
+        broker.hang_up();
+        for setting in [
+            "network.listen",
+            "tls.client_certificate",
+            "tls.client_ca",
+            "tls.identity",
+        ] {
+            let line = broker.wait_for("it needs a restart");
+            assert!(line.contains(setting), "{line}");
+        }
+        let line = broker.wait_for("reloaded");
+        assert!(!line.contains("tls."), "{line}");
+        holds(&broker);
+    }
+}
+
+/// Threat 91.
+#[test]
+fn a_reload_takes_on_what_it_can_beside_what_needs_a_restart() {
+    let folder = Folder::new();
+    folder.passwd("users", "alice", "secret");
+    folder.write("acl", "pattern readwrite a\n");
+    let first = "[network]\nlisten = \"0.0.0.0:0\"\n\
+                 [auth]\npassword_file = \"users\"\nacl_file = \"acl\"\n";
+    let config = folder.write("ringmq.toml", first);
+    let mut broker = start(&config);
+    folder.write("other", "pattern readwrite b\n");
+    let next = first.replace("0.0.0.0", "127.0.0.1");
+    folder.write("ringmq.toml", &next.replace("\"acl\"", "\"other\""));
+    broker.hang_up();
+    let line = broker.wait_for("it needs a restart");
+    assert!(line.contains("network.listen"), "{line}");
+    let line = broker.wait_for("reloaded");
+    assert!(line.contains("auth.acl_file"), "{line}");
+    assert_eq!(broker.code(None), 5);
+    let (mut alice, code) = broker.connect("c", Some(("alice", "secret")));
+    assert_eq!(code, 0);
+    // The shards take it on with their next turn.
+    while subscribe(&mut alice, "b") != 0 {}
+    assert_eq!(subscribe(&mut alice, "a"), 0x80);
+}
