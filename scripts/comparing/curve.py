@@ -9,11 +9,12 @@ INK, SOFT, GRID, LINE = "#1b1f24", "#57606a", "#d0d7de", "#0969da"
 
 
 def svg(title, axis, points, text):
-    """`points`: pairs of a number that is not negative and a positive one, ascending; `text` writes a value of y."""
+    """`points`: a number that is not negative, a positive one, and whether it can be trusted, ascending; `text` writes a value
+    of y. What cannot be trusted is hollow."""
     # Zero has no logarithm: it stands where a tenth of the first other value would.
-    zero = min((x for x, _ in points if x > 0), default=1) / 10
-    x_low, x_high = bounds([x or zero for x, _ in points])
-    y_low, y_high = bounds([y for _, y in points])
+    zero = min((x for x, *_ in points if x > 0), default=1) / 10
+    x_low, x_high = bounds([x or zero for x, *_ in points])
+    y_low, y_high = bounds([y for _, y, _ in points])
 
     def at(x, y):
         across = (math.log10(x or zero) - x_low) / (x_high - x_low)
@@ -26,11 +27,12 @@ def svg(title, axis, points, text):
         _, y = at(10**x_low, 10**power)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
         parts.append(label(LEFT - 8, y + 4, text(10**power), SOFT, "end"))
-    places = [(*at(x, y), x, y) for x, y in points]
+    places = [(*at(x, y), x, y, trusted) for x, y, trusted in points]
     parts.append(f'<polyline fill="none" stroke="{LINE}" stroke-width="2" points="'
                  + " ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in places) + '"/>')
-    for px, py, x, y in places:
-        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{LINE}"/>')
+    for px, py, x, y, is_trusted in places:
+        fill = LINE if is_trusted else "#ffffff"
+        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{fill}" stroke="{LINE}" stroke-width="1.5"/>')
         parts.append(label(px, py - 10, text(y), INK, "middle"))
         parts.append(label(px, HEIGHT - BOTTOM + 18, f"{x:,}", SOFT, "middle"))
     parts.append(label((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, axis, SOFT, "middle"))

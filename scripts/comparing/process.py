@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 START_MAX_S = 60
@@ -112,6 +113,15 @@ def end_like_ctrl_c():
     """SIGTERM and SIGHUP unwind the script as Ctrl-C does, so that every block ends what it started."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+
+
+def run(main):
+    """Runs the script; Ctrl-C ends it without a trace of the stack."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nended early", file=sys.stderr)
+        sys.exit(130)
 
 
 def open_many_files():

@@ -1,14 +1,13 @@
 """Numbers out of the result files of ringload, as tables in Markdown."""
 
-import json
 import statistics
 
 
 class Cell:
-    """All rounds of one broker in one scenario."""
+    """All rounds of one broker in one scenario, as results of ringload or in their compact form."""
 
-    def __init__(self, paths):
-        self.rounds = [json.loads(path.read_text()) for path in paths]
+    def __init__(self, rounds):
+        self.rounds = rounds
         valid = [one for one in self.rounds if one["validity"]["valid"]]
         self.is_valid = bool(valid)
         # A round that cannot be trusted does not count beside one that can.
