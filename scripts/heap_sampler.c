@@ -54,8 +54,6 @@ static void *sample(void *path) {
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("HEAP_SAMPLES");
     if (path == NULL) return;
-    // What the program starts is not sampled.
-    unsetenv("LD_PRELOAD");
     // Signals are for the program's threads.
     sigset_t all, before;
     sigfillset(&all);

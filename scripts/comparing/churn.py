@@ -10,7 +10,7 @@ from .process import Broker, free_port
 
 # One after the other, again and again: connections, retained messages, durable sessions, groups, everything at once.
 ROUND = (
-    ("connect", "--set", "clients=1000", "--duration", "2s"),
+    ("connect", "--set", "idle.clients=1000", "--duration", "2s"),
     ("retained-flood", "--duration", "5s"),
     ("reconnect-storm", "--duration", "12s"),
     ("shared", "--duration", "2s"),

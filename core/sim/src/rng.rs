@@ -1,37 +1,26 @@
 //! The source of every choice of a run: the same seed gives the same run.
 
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). Any seed
-/// is a good seed, so that seeds can simply be counted up.
+/// Any seed is a good seed, so that seeds can simply be counted up.
 #[derive(Clone, Debug)]
-pub struct Rng {
-    state: u64,
-}
+pub struct Rng(fastrand::Rng);
 
 impl Rng {
     /// A stream of its own for each pair of `seed` and `salt`: what one part of a run draws does
     /// not shift what another part draws.
     pub fn new(seed: u64, salt: u64) -> Rng {
-        let mut rng = Rng {
-            state: seed ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93),
-        };
-        rng.state = rng.next_u64();
-        rng
+        let mut mixed = fastrand::Rng::with_seed(seed ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        Rng(mixed.fork())
     }
 
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.u64(..)
     }
 
     /// A number `< bound`; `bound > 0`.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below zero");
-        // The bias of the multiplication is below bound / 2^64.
-        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
+        self.0.u64(..bound)
     }
 
     /// An index into something of `count` entries; `count > 0`.

@@ -23,7 +23,6 @@ mod outbox;
 mod pace;
 mod pages;
 mod parcel;
-mod random;
 mod records;
 mod refusal;
 mod refuse;
@@ -56,7 +55,6 @@ use deliver::{Dispatch, Held};
 use on_ack::Ack;
 use on_share::PendingSuback;
 use pages::Pages;
-use random::Random;
 use routes::RouteCache;
 use share::Shares;
 use sys::Sys;
@@ -113,7 +111,8 @@ pub struct Shard {
     /// socket is read for more.
     subacks: HashMap<JoinId, PendingSuback, FixedState>,
     last_join: u64,
-    random: Random,
+    /// For names, not for secrets.
+    random: fastrand::Rng,
     /// Properties of the PUBLISH at hand, as they travel on.
     properties: Vec<u8>,
     /// Memory of the packets that have arrived in part, over all connections.
@@ -167,7 +166,7 @@ impl Shard {
             gate: Gate::new(),
             subacks: HashMap::default(),
             last_join: 0,
-            random: Random::new(seed ^ (config.id.index() as u64) << 56),
+            random: fastrand::Rng::with_seed(seed ^ (config.id.index() as u64) << 56),
             properties: Vec::new(),
             partial_bytes: 0,
             is_shutting_down: false,

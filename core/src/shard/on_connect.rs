@@ -424,7 +424,7 @@ impl Shard {
     /// A name that no client has, whose home is here [MQTT-3.1.3-6].
     fn assign_client_id(&mut self) -> Box<str> {
         loop {
-            let name = format!("auto-{:016x}", self.random.next());
+            let name = format!("auto-{:016x}", self.random.u64(..));
             let is_home = self.home.of_client(&name) == self.config.id;
             if is_home && self.dispatch.sessions.find(&name).is_none() {
                 return name.into();

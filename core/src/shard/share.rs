@@ -29,7 +29,6 @@ pub use locals::{Local, Standing};
 
 use group::{Group, Marks};
 
-use super::random::Random;
 use crate::ids::{ClientKey, SessionId, ShardId};
 use crate::limits::ShareStrategy;
 use crate::time::Instant;
@@ -77,7 +76,7 @@ pub struct Shares {
     generation: u64,
     /// Memberships of this shard's sessions.
     local_count: usize,
-    random: Random,
+    random: fastrand::Rng,
 }
 
 impl Shares {
@@ -99,7 +98,7 @@ impl Shares {
             by_pattern: FilterTree::new(seed),
             generation: 0,
             local_count: 0,
-            random: Random::new(seed ^ own.index() as u64),
+            random: fastrand::Rng::with_seed(seed ^ own.index() as u64),
         }
     }
 
@@ -186,7 +185,7 @@ impl Shares {
             topic: topic_hash,
             publisher: publisher.0,
             random: match self.strategy {
-                ShareStrategy::Random => self.random.next(),
+                ShareStrategy::Random => self.random.u64(..),
                 ShareStrategy::RoundRobin
                 | ShareStrategy::Sticky
                 | ShareStrategy::HashClient

@@ -1,28 +1,25 @@
-//! What the model tests share: a random generator, and filters and topics over an alphabet so small
+//! What the model tests share: filters and topics over an alphabet so small
 //! that they meet all the time.
 
 use super::filter::TopicFilter;
 use super::name::{TopicLimits, TopicName};
 use crate::ids::SessionId;
 
-/// Xorshift64*: enough for tests, and the seed is all it takes to replay one.
-pub(super) struct Random(u64);
+/// Chance; the seed is all it takes to replay a test.
+pub(super) struct Random(fastrand::Rng);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        Random(fastrand::Rng::with_seed(seed))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 8
+        self.0.u64(..)
     }
 
     /// A number in `0..end`.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        self.0.usize(..end)
     }
 
     /// True once in `n` times.

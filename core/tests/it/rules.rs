@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dice::Dice;
 use crate::world::{Feed, SocketId, Users, World};
 use ringmq_core::auth::{Access, Acl, read_acl_file};
 use ringmq_core::limits::Limits;
@@ -38,7 +39,7 @@ struct Sent {
 }
 
 struct Play {
-    random: Random,
+    random: Dice,
     world: World,
     rules: Vec<Rule>,
     clients: Vec<Client>,
@@ -62,7 +63,7 @@ fn what_is_delivered_is_readable_and_what_is_readable_is_delivered() {
 
 impl Play {
     fn new(seed: u64) -> Play {
-        let mut random = Random(seed * 2 + 1);
+        let mut random = Dice::new(seed);
         let rules = random_rules(&mut random);
         let shards = 1 + random.below(3);
         let limits = Arc::new(Limits::default());
@@ -281,7 +282,7 @@ fn matches(filter: &str, topic: &str) -> bool {
     rest(&filter, &topic)
 }
 
-fn random_rules(random: &mut Random) -> Vec<Rule> {
+fn random_rules(random: &mut Dice) -> Vec<Rule> {
     let count = 1 + random.below(5);
     let rules = (0..count).map(|_| {
         let is_pattern = random.below(2) == 0;
@@ -324,16 +325,4 @@ fn access_of(rules: &[Rule]) -> Access {
 fn put(body: &mut Vec<u8>, text: &str) {
     body.extend([0, text.len() as u8]);
     body.extend_from_slice(text.as_bytes());
-}
-
-/// Xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end as u64) as usize
-    }
 }

@@ -284,7 +284,7 @@ fn publishes(dice: &mut Dice, version: Version, style: &Style) -> Vec<Vec<u8>> {
 fn packets_that_come_together_are_delivered_as_if_they_came_one_by_one() {
     let mut runs_passed = 0;
     for seed in 0..600 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let style = &STYLES[seed as usize % STYLES.len()];
         let limits = Limits {
             unsent_bytes_max: style.unsent_bytes_max,

@@ -90,7 +90,7 @@ const FILTERS: [&str; 3] = ["t", "$share/a/t", "$share/b/t"];
 #[test]
 fn plain_and_shared_subscriptions_to_one_topic_come_and_go() {
     for seed in 0..20 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut world = world(1 + seed as usize % 3, Limits::default());
         let (publisher, _) = connect(&mut world, "publisher", true);
         let mut members: Vec<Member> = (0..4)
@@ -167,7 +167,7 @@ fn check_fan_out(world: &mut World, publisher: SocketId, members: &[Member]) {
 #[test]
 fn one_identifier_from_everywhere_has_one_session_and_one_connection() {
     for shards in 1..=3 {
-        let mut dice = Dice(shards as u64);
+        let mut dice = Dice::new(shards as u64);
         let mut world = world(shards, Limits::default());
         let (publisher, _) = connect(&mut world, "publisher", true);
         let mut last = None;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::mqtt::Connect;
+
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
 
 /// A file of its own for each test, gone at the end of it.
@@ -124,14 +126,12 @@ fn connect(address: SocketAddr, version: u8) -> TcpStream {
     client
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
-    let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60];
-    if version == 5 {
-        connect.push(0);
-    }
-    // The server chooses the client identifier.
-    connect.extend([0, 0]);
-    connect[1] = u8::try_from(connect.len() - 2).unwrap();
-    client.write_all(&connect).unwrap();
+    let connect = Connect {
+        version,
+        keep_alive_s: 60,
+        ..Connect::old("")
+    };
+    client.write_all(&connect.packet()).unwrap();
     let mut head = [0; 2];
     client.read_exact(&mut head).unwrap();
     assert_eq!(head[0], 0x20);

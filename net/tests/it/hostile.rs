@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ringmq::{Broker, BrokerConfig};
 
+use crate::mqtt::{self, Connect};
+
 fn start(shards: usize) -> Broker {
     Broker::start(&BrokerConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
@@ -22,12 +24,8 @@ fn begin(address: SocketAddr, id: &str) -> TcpStream {
     let timeout = Some(Duration::from_secs(20));
     stream.set_read_timeout(timeout).unwrap();
     stream.set_nodelay(true).unwrap();
-    let size = id.len() as u8;
-    let mut connect = vec![0x10, 12 + size, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0];
-    connect.push(size);
-    connect.extend_from_slice(id.as_bytes());
     // A broker that closes at once is no reason to stop here.
-    let _ = stream.write_all(&connect);
+    let _ = stream.write_all(&Connect::old(id).packet());
     stream
 }
 
@@ -49,19 +47,11 @@ fn packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 fn publish(topic: &str, payload: &[u8], is_retained: bool) -> Vec<u8> {
-    let size = 2 + topic.len() + payload.len();
-    let mut bytes = vec![0x30 | u8::from(is_retained), size as u8];
-    bytes.extend_from_slice(&[0, topic.len() as u8]);
-    bytes.extend_from_slice(topic.as_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
+    mqtt::old_publish_packet(topic, payload, is_retained)
 }
 
 fn subscribe(filter: &str) -> Vec<u8> {
-    let mut bytes = vec![0x82, 5 + filter.len() as u8, 0, 1, 0, filter.len() as u8];
-    bytes.extend_from_slice(filter.as_bytes());
-    bytes.push(0);
-    bytes
+    mqtt::old_subscribe_packet(filter, 0)
 }
 
 // (threat 47) (threat 60): whoever connects last has the connection, and the broker lives on.

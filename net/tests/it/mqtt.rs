@@ -1,35 +1,98 @@
-//! The few packets of MQTT that these tests need, over any stream.
+//! The few packets of MQTT that these tests need, and a client of them over any stream.
 
 use std::io::{Read, Write};
 
-/// CONNECT of MQTT 5.0 with a clean start; `packet_size_max` 0 states none.
-pub fn connect_packet(client_id: &str, packet_size_max: u32) -> Vec<u8> {
-    let mut body = b"\0\x04MQTT\x05\x02\0\x3C".to_vec();
-    match packet_size_max {
-        0 => body.push(0),
-        size => {
-            body.extend([5, 0x27]);
-            body.extend(size.to_be_bytes());
+/// A CONNECT with a clean session.
+pub struct Connect<'a> {
+    /// 4 is 3.1.1.
+    pub version: u8,
+    /// Empty: the server chooses one.
+    pub client_id: &'a str,
+    pub keep_alive_s: u16,
+    pub credentials: Option<(&'a str, &'a str)>,
+    /// In MQTT 5.0; 0 states none.
+    pub packet_size_max: u32,
+}
+
+impl<'a> Connect<'a> {
+    /// Of MQTT 3.1.1, without keep alive.
+    pub fn old(client_id: &'a str) -> Connect<'a> {
+        Connect {
+            version: 4,
+            client_id,
+            keep_alive_s: 0,
+            credentials: None,
+            packet_size_max: 0,
         }
     }
-    body.extend((client_id.len() as u16).to_be_bytes());
-    body.extend(client_id.as_bytes());
-    packet(0x10, &body)
+
+    pub fn packet(&self) -> Vec<u8> {
+        let flags = if self.credentials.is_some() { 0xC2 } else { 2 };
+        let mut body = vec![];
+        put(&mut body, "MQTT");
+        body.extend([self.version, flags]);
+        body.extend(self.keep_alive_s.to_be_bytes());
+        match (self.version, self.packet_size_max) {
+            (5, 0) => body.push(0),
+            (5, size) => {
+                body.extend([5, 0x27]);
+                body.extend(size.to_be_bytes());
+            }
+            _ => {}
+        }
+        put(&mut body, self.client_id);
+        if let Some((user, password)) = self.credentials {
+            put(&mut body, user);
+            put(&mut body, password);
+        }
+        packet(0x10, &body)
+    }
+}
+
+pub fn put(body: &mut Vec<u8>, text: &str) {
+    body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+    body.extend(text.as_bytes());
+}
+
+/// CONNECT of MQTT 5.0 with a clean start; `packet_size_max` 0 states none.
+pub fn connect_packet(client_id: &str, packet_size_max: u32) -> Vec<u8> {
+    let connect = Connect {
+        version: 5,
+        keep_alive_s: 60,
+        packet_size_max,
+        ..Connect::old(client_id)
+    };
+    connect.packet()
 }
 
 pub fn publish_packet(topic: &str, payload: &[u8], id: u16) -> Vec<u8> {
-    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
-    body.extend(topic.as_bytes());
+    let mut body = vec![];
+    put(&mut body, topic);
     body.extend(id.to_be_bytes());
     body.push(0);
     body.extend(payload);
     packet(0x32, &body)
 }
 
+/// PUBLISH at QoS 0 of MQTT 3.1.1.
+pub fn old_publish_packet(topic: &str, payload: &[u8], is_retained: bool) -> Vec<u8> {
+    let mut body = vec![];
+    put(&mut body, topic);
+    body.extend(payload);
+    packet(0x30 | u8::from(is_retained), &body)
+}
+
+/// SUBSCRIBE of MQTT 3.1.1 with identifier 1.
+pub fn old_subscribe_packet(filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    put(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
+}
+
 pub fn subscribe_packet(filter: &str) -> Vec<u8> {
     let mut body = b"\0\x01\0".to_vec();
-    body.extend((filter.len() as u16).to_be_bytes());
-    body.extend(filter.as_bytes());
+    put(&mut body, filter);
     body.push(1);
     packet(0x82, &body)
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::mqtt::{Connect, old_subscribe_packet};
+
 pub const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
 
 /// A folder of its own for each test, gone at the end of it.
@@ -158,39 +160,18 @@ impl Drop for Broker {
     }
 }
 
+/// A CONNECT of MQTT 3.1.1.
 pub fn connect_packet(id: &str, credentials: Option<(&str, &str)>) -> Vec<u8> {
-    let mut body = b"\x00\x04MQTT\x04".to_vec();
-    body.push(if credentials.is_some() { 0xC2 } else { 0x02 });
-    body.extend([0, 0]);
-    put(&mut body, id);
-    if let Some((user, password)) = credentials {
-        put(&mut body, user);
-        put(&mut body, password);
-    }
-    let mut packet = vec![0x10];
-    let mut size = body.len();
-    while size > 127 {
-        packet.push((size % 128) as u8 | 0x80);
-        size /= 128;
-    }
-    packet.push(size as u8);
-    packet.extend(body);
-    packet
-}
-
-pub fn put(body: &mut Vec<u8>, text: &str) {
-    body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
-    body.extend(text.as_bytes());
+    let connect = Connect {
+        credentials,
+        ..Connect::old(id)
+    };
+    connect.packet()
 }
 
 /// The code of the SUBACK for a filter.
 pub fn subscribe(socket: &mut (impl Read + Write), filter: &str) -> u8 {
-    let mut body = vec![0, 1];
-    put(&mut body, filter);
-    body.push(0);
-    let mut packet = vec![0x82, u8::try_from(body.len()).unwrap()];
-    packet.extend(body);
-    socket.write_all(&packet).unwrap();
+    socket.write_all(&old_subscribe_packet(filter, 0)).unwrap();
     let mut suback = [0; 5];
     socket.read_exact(&mut suback).unwrap();
     suback[4]

@@ -8,6 +8,8 @@ use ringmq::{Admission, Broker, BrokerConfig};
 use ringmq_core::limits::Limits;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
+use crate::mqtt::Connect;
+
 fn start(admission: Admission, limits: Limits) -> Broker {
     Broker::start(&BrokerConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
@@ -36,11 +38,11 @@ fn connect_from(broker: &Broker, host: u8) -> TcpStream {
 
 /// A CONNECT of MQTT 5.0 with clean start and without keep alive.
 fn connect_packet(id: &str) -> Vec<u8> {
-    let mut bytes = vec![0x10, 13 + id.len() as u8, 0, 4];
-    bytes.extend_from_slice(b"MQTT\x05\x02\x00\x00\x00\x00");
-    bytes.push(id.len() as u8);
-    bytes.extend_from_slice(id.as_bytes());
-    bytes
+    let connect = Connect {
+        version: 5,
+        ..Connect::old(id)
+    };
+    connect.packet()
 }
 
 /// What the broker answers to a CONNECT: the reason code; `None` if it closes without one.

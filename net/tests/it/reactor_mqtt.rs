@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use ringmq::{Broker, BrokerConfig, Endpoint, ListenProblem, StartError};
 
+use crate::mqtt::Connect;
+
 fn start(shards: usize) -> Broker {
     Broker::start(&BrokerConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
@@ -21,10 +23,7 @@ fn client(broker: &Broker, id: &str) -> TcpStream {
     let mut stream = TcpStream::connect(broker.local_addresses()[0]).unwrap();
     let timeout = Some(Duration::from_secs(10));
     stream.set_read_timeout(timeout).unwrap();
-    let size = id.len() as u8;
-    let mut connect = vec![0x10, 12 + size, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0];
-    connect.push(size);
-    connect.extend_from_slice(id.as_bytes());
+    let connect = Connect::old(id).packet();
     // In two pieces, so that the accepting shard receives twice.
     stream.write_all(&connect[..5]).unwrap();
     std::thread::sleep(Duration::from_millis(2));

@@ -5,9 +5,9 @@ use crate::ids::PacketId;
 use Direction::{FromClient, FromServer};
 use Version::{V5, V31, V311};
 
-/// A seeded source of packets (SplitMix64).
+/// A seeded source of packets.
 pub(super) struct Random {
-    state: u64,
+    chance: fastrand::Rng,
     pool: &'static Pool,
 }
 
@@ -84,22 +84,18 @@ fn pool() -> &'static Pool {
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
         Random {
-            state: seed,
+            chance: fastrand::Rng::with_seed(seed),
             pool: pool(),
         }
     }
 
     fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.chance.u64(..)
     }
 
     /// `bound > 0`
     pub(super) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        self.chance.usize(..bound)
     }
 
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {

@@ -144,14 +144,13 @@ impl Locals {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::super::random::Random;
     use super::*;
 
     #[test]
     fn the_parts_are_those_of_a_list_of_members_and_standings() {
         for seed in 0..100 {
-            let mut random = Random::new(seed);
-            let mut below = |end: u64| random.next() % end;
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut below = |end: u64| random.u64(..end);
             let mut locals = Locals::default();
             let mut model: BTreeMap<SessionId, (QoS, Standing)> = BTreeMap::new();
             for _ in 0..1000 {

@@ -16,7 +16,7 @@ struct Model {
     /// Members and their standing, by group.
     members: BTreeMap<(String, usize, u32), Standing>,
     table: Arc<InterestTable>,
-    random: Random,
+    random: fastrand::Rng,
     now: Instant,
 }
 
@@ -39,13 +39,13 @@ impl Model {
             under_way: BTreeMap::new(),
             members: BTreeMap::new(),
             table,
-            random: Random::new(seed),
+            random: fastrand::Rng::with_seed(seed),
             now: Instant::ZERO,
         }
     }
 
     fn below(&mut self, end: usize) -> usize {
-        (self.random.next() % end as u64) as usize
+        self.random.usize(..end)
     }
 
     fn step(&mut self) {
@@ -214,7 +214,7 @@ fn check_way(model: &mut Model, from: usize, text: &str, seed: u64) {
     let id = model.shares[from]
         .find(&filter(text))
         .expect("every shard knows every group");
-    let hash = model.random.next();
+    let hash = model.random.u64(..);
     let mut wish = model.shares[from].choose(id, hash, ClientKey(hash >> 7));
     for hops in 0..HOPS_FOR_BETTER_MAX + 2 {
         assert!(
