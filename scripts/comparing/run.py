@@ -17,6 +17,8 @@ def load(cores, scenario, path, label, broker):
         RINGLOAD, "run", scenario, "--target", f"127.0.0.1:{broker.port}", "--label", label, "--no-sys", "--quiet",
         "--threads", len(parse_cores(cores)), "--cores", cores, "--pid", ",".join(map(str, broker.pids())),
         "--json", path, "--histograms", path.with_suffix(".hlog")])
+    # A run that is repeated leaves nothing of the one before.
+    path.unlink(missing_ok=True)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if not path.exists():
         raise Failed(f"ringload ended with {done.returncode}: {done.stdout.strip()[-500:]}")

@@ -113,7 +113,7 @@ fn panicked() -> Broken {
 }
 
 fn replay(seed: u64) -> String {
-    format!("cargo run --release -p ringmq-sim -- --seed {seed:#x}")
+    format!("cargo run -p ringmq-sim -- --seed {seed:#x}")
 }
 
 fn name_the_seed_of_a_panic() {

@@ -102,18 +102,15 @@ pub struct World {
     /// Deadlines that were due at once.
     pub deadlines_met: u64,
     /// Runs that went to another shard.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub runs_passed: usize,
 }
 
 impl World {
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn new(shards: usize, limits: &Arc<Limits>, feed: Feed) -> World {
         World::with_sys(shards, limits, feed, Duration::ZERO)
     }
 
     /// A broker that knows who may connect.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn with_access(
         shards: usize,
         limits: &Arc<Limits>,
@@ -127,7 +124,6 @@ impl World {
     }
 
     /// A broker that publishes `$SYS`.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn with_sys(
         shards: usize,
         limits: &Arc<Limits>,
@@ -173,7 +169,6 @@ impl World {
     }
 
     /// Other users and rules on every shard, one after the other.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn replace_access(&mut self, access: Access) {
         let access = Arc::new(access);
         for shard in 0..self.shards.len() {
@@ -184,7 +179,6 @@ impl World {
     }
 
     /// What the shell has kept waiting gets its answer; `None` is what the users say.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn answer(&mut self, verdict: Option<&Verdict>) {
         for (shard, request) in std::mem::take(&mut self.unanswered) {
             let verdict = verdict
@@ -259,13 +253,11 @@ impl World {
     }
 
     /// Time passes as it does for a process that was stopped: what fell due is told after the next event.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn oversleep(&mut self, span: Duration) {
         self.now = self.now + span;
     }
 
     /// The shell says how much memory the process takes, and that three reloads have failed.
-    #[allow(dead_code, reason = "only some tests ask")]
     pub fn tell_memory(&mut self, bytes: u64) {
         let event = Event::ShellCounted {
             counts: &[],
@@ -313,7 +305,6 @@ impl World {
     }
 
     /// Everything in the shards but what only counts the past.
-    #[allow(dead_code, reason = "only the explorer asks")]
     pub fn state(&self) -> String {
         let mut text = String::new();
         for shard in &self.shards {

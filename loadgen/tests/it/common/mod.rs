@@ -1,7 +1,5 @@
 //! What the integration tests share: a broker that does wrong on purpose, and runs of ringload.
 
-#![allow(dead_code, reason = "each test uses a part")]
-
 pub mod broker;
 
 use std::path::PathBuf;
