@@ -284,6 +284,10 @@ impl Fault {
         Refusal::TokenClaims,
         "its rules are no lists of topic filters",
     );
+    const RULE_FORM: Fault = Fault::new(
+        Refusal::TokenClaims,
+        "what its rules stand in is no object, or holds a member that is none of the claims of rules",
+    );
     const OTHER_USER: Fault = Fault::new(Refusal::TokenClient, "CONNECT has another user name");
     const OTHER_CLIENT: Fault = Fault::new(
         Refusal::TokenClient,
