@@ -301,3 +301,65 @@ impl fmt::Display for Failure {
 
 /// The clients are told and the sockets closed well within it; service managers allow more.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn it_is_said_who_may_come_in() {
+        let tls = "certificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n";
+        let (local, secure) = ("127.0.0.1:1", "mqtts://127.0.0.1:2");
+        let rules = "[auth]\nacl_file = \"r\"\n";
+        let users = "[auth]\npassword_file = \"p\"\nacl_file = \"r\"\n";
+        let anybody = "allow_anonymous = true\n";
+        let demand = |word: &str| format!("[tls]\n{tls}client_certificate = \"{word}\"\n");
+        for (listen, rest, expected) in [
+            (vec![local], String::new(), "without passwords"),
+            (vec![local], users.to_owned(), "with passwords"),
+            (
+                vec![local],
+                format!("{anybody}{users}"),
+                "with passwords, also for anybody",
+            ),
+            (
+                vec![secure],
+                format!("{}{rules}", demand("optional")),
+                "with certificates",
+            ),
+            (
+                vec![local, secure],
+                format!("{}{rules}", demand("optional")),
+                "with certificates, and for anybody on 127.0.0.1:1",
+            ),
+            (
+                vec![local, secure],
+                format!("{}{users}", demand("required")),
+                "with passwords or certificates",
+            ),
+            (
+                vec![local, secure],
+                format!("{anybody}{}{users}", demand("required")),
+                "with passwords or certificates, and for anybody on 127.0.0.1:1",
+            ),
+            (
+                vec![secure],
+                format!("{anybody}{}{rules}", demand("optional")),
+                "with certificates, also for anybody",
+            ),
+            (
+                vec![local],
+                format!("[proxy]\ntrusted = \"10.0.0.1\"\ncommon_name = true\n{rules}"),
+                "with certificates",
+            ),
+        ] {
+            let text = format!("[network]\nlisten = {listen:?}\n{rest}");
+            let name = "f.toml";
+            let source = Some(Source { name, text: &text });
+            let settings = Configuration::resolve(source, &[]).unwrap().settings;
+            let listens: Vec<Listen> = settings.listen.clone();
+            assert_eq!(shown_credentials(&settings, &listens), expected, "{text}");
+        }
+    }
+}

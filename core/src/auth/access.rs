@@ -233,3 +233,41 @@ impl fmt::Debug for Exchange {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nameless_are_let_in_where_nothing_is_asked_of_them_or_everybody_is_welcome() {
+        for (allow_anonymous, allow_unproven, is_unproven, expected) in [
+            (true, true, false, Some(Proof::Nothing)),
+            (true, true, true, Some(Proof::Unproven)),
+            (true, false, false, Some(Proof::Nothing)),
+            (true, false, true, None),
+            (false, true, false, None),
+            (false, true, true, None),
+        ] {
+            let access = Access {
+                allow_anonymous,
+                allow_unproven,
+                ..Access::default()
+            };
+            let peer = PeerIdentity {
+                is_unproven,
+                ..PeerIdentity::default()
+            };
+            assert_eq!(access.proof_of_nameless(&peer), expected);
+            // And whoever is in stays in as long as it would be let in again.
+            let identity = Identity {
+                proof: match is_unproven {
+                    true => Proof::Unproven,
+                    false => Proof::Nothing,
+                },
+                ..Identity::default()
+            };
+            assert_eq!(access.admits(&identity), expected.is_some());
+            assert_eq!(access.knows(&identity), expected.is_some());
+        }
+    }
+}

@@ -450,6 +450,31 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
         }
     }
 
+    // As `misc__trimblanks` of Mosquitto.
+    #[test]
+    fn blanks_around_names_and_hashes_are_no_part_of_them() {
+        let hash = Password::new(Method::Pbkdf2 { rounds: 1 }, b"secret", &[1; 12]).to_string();
+        for line in [
+            format!(" alice:{hash}"),
+            format!("\talice :{hash}"),
+            format!("alice: {hash} \t\r"),
+        ] {
+            let passwords = Passwords::parse(&line).unwrap();
+            assert!(passwords.check("alice", b"secret"), "{line:?}");
+        }
+        let twice = format!("alice:{hash}\n alice :{hash}\n");
+        let error = Passwords::parse(&twice).unwrap_err();
+        assert_eq!((error.line, error.fault), (2, PasswordFault::Repeated));
+        // Blanks that Mosquitto leaves, and nobody sees, would make another user.
+        for name in ["alice\u{A0}", "\u{FEFF}alice", "al\u{200B}ice"] {
+            let text = format!("bob:{hash}\n{name}:{hash}\n");
+            let error = Passwords::parse(&text).unwrap_err();
+            assert_eq!((error.line, error.fault), (2, PasswordFault::UserName), "{name:?}");
+        }
+        let spaces = format!("alice b:{hash}");
+        assert!(Passwords::parse(&spaces).unwrap().find("alice b").is_some());
+    }
+
     // A check takes the time that its method and parameters want: so the ones of an unknown user have
     // to be some user's, and always those of the same one.
     #[test]
