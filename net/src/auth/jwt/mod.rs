@@ -6,9 +6,9 @@
 //! The signature is looked at first, with a key that has the algorithm of the token; only then what the token
 //! says. What is wrong with a token is counted and logged, and told to nobody.
 //!
-//! The signatures themselves are those of aws-lc-rs, which does TLS here too. What a JWT library would add is the
-//! reading of headers and claims; there it has to be stricter than such libraries are (twice the same name,
-//! numbers as text, one algorithm per key), so it is here.
+//! The signatures themselves are those of aws-lc-rs, which does TLS here too. JWT libraries are laxer than this has to be
+//! (twice the same name, numbers as text, keys that nobody looks at before they are used, one algorithm per key):
+//! ARCHITECTURE.md has the particulars.
 //!
 //! Not here: the time when a token ends (the shard has a timer), its rules (`ringmq_core::auth`).
 
