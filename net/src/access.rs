@@ -9,7 +9,8 @@ use ringmq::Tallies;
 use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks, jwt};
 use ringmq::http::parse_headers;
 use ringmq_core::auth::{
-    Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file, user_lines,
+    Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
+    user_lines,
 };
 
 use crate::config::{Place, Problem};

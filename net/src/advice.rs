@@ -15,13 +15,16 @@ use crate::settings::Settings;
 /// Everything that somebody should look at.
 pub fn advice(settings: &Settings) -> Vec<Problem> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
     let secrets = distinct(secrets(settings));
     let secrets = secrets.into_iter().filter_map(of_secret);
-    let dated = distinct(dated_files(settings)).into_iter().flat_map(|file| {
-        // What cannot be read is refused elsewhere.
-        let all = lifetimes(file).unwrap_or_default().into_iter();
-        all.filter_map(move |one| of_lifetime(file, &one, now.clone().unwrap_or_default()))
-    });
+    let dated = distinct(dated_files(settings))
+        .into_iter()
+        .flat_map(|file| {
+            // What cannot be read is refused elsewhere.
+            let all = lifetimes(file).unwrap_or_default().into_iter();
+            all.filter_map(move |one| of_lifetime(file, &one, now))
+        });
     secrets.chain(dated).collect()
 }
 
@@ -194,7 +197,10 @@ mod tests {
             let told = of_lifetime(Path::new("f"), &lifetime, now);
             let what = told.map(|problem| problem.what);
             assert_eq!(what.is_some(), expected.is_some(), "{lifetime:?}: {what:?}");
-            assert!(what.unwrap_or_default().contains(expected.unwrap_or_default()));
+            assert!(
+                what.unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
         }
     }
 

@@ -183,7 +183,7 @@ fn a_reload_takes_on_what_it_can_beside_what_needs_a_restart() {
 /// At the start and at a reload; nothing is refused for it.
 #[test]
 fn secrets_that_everybody_may_read_and_certificates_that_end_are_told() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let authority = Authority::new();
     let users = folder.passwd("users", "alice", "secret");

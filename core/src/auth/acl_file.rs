@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use super::{is_deceptive, trim_blanks};
 use super::acl::{Acl, Effect, Pattern, PatternFault, Rule, Subject};
+use super::{is_deceptive, trim_blanks};
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

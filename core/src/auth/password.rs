@@ -469,7 +469,11 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
         for name in ["alice\u{A0}", "\u{FEFF}alice", "al\u{200B}ice"] {
             let text = format!("bob:{hash}\n{name}:{hash}\n");
             let error = Passwords::parse(&text).unwrap_err();
-            assert_eq!((error.line, error.fault), (2, PasswordFault::UserName), "{name:?}");
+            assert_eq!(
+                (error.line, error.fault),
+                (2, PasswordFault::UserName),
+                "{name:?}"
+            );
         }
         let spaces = format!("alice b:{hash}");
         assert!(Passwords::parse(&spaces).unwrap().find("alice b").is_some());

@@ -1,6 +1,7 @@
 //! The reactor on a ring that only pretends: every trouble that the kernel may report, at will.
 
 mod accepting;
+mod arrivals;
 mod layers;
 
 use std::collections::VecDeque;
@@ -8,23 +9,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_core::auth::{AuthRequest, Identity, Verdict};
-use ringmq_core::codec::Version;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    Close, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, Refusal, ShardMsg,
+    Close, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::{Core, Progress, Reactor, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
-use crate::auth::{AuthService, Authenticators};
+use crate::auth::AuthService;
 use crate::buffers::Lease;
 use crate::counters::Counters;
 use crate::flight::Flight;
-use crate::inbox::{Decision, Inbox, Mail};
+use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
 use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::Stack;
@@ -705,51 +704,6 @@ fn a_turn_asks_the_kernel_for_more_a_bounded_number_of_times() {
     let events = bench.events();
     assert_eq!(events.len(), 1 + super::CALLS_MAX, "{events:?}");
     assert_eq!(events[..2], ["received 0 0", "received 0 1"]);
-}
-
-/// Of authenticators that a reload has replaced while they judged.
-#[test]
-fn a_verdict_of_who_judges_no_more_lets_nobody_in() {
-    let mut bench = Bench::new();
-    let decide = |bench: &mut Bench, index, verdict| {
-        let request = AuthRequest {
-            conn: ConnId {
-                index,
-                generation: 0,
-            },
-            peer: Default::default(),
-            version: Version::V5,
-            client_id: "c".into(),
-            user_name: None,
-            password: None,
-            exchange: None,
-            known: None,
-            deadline: Instant::ZERO,
-        };
-        let decision = Box::new(Decision {
-            request,
-            verdict,
-            generation: 0,
-        });
-        bench.reactor.inbox().decide(decision).unwrap();
-        bench.turn();
-    };
-    let granted = || Verdict::Granted(Identity::default());
-    decide(&mut bench, 1, granted());
-    bench
-        .reactor
-        .shared
-        .auth
-        .replace(Authenticators::default());
-    // Asked again, where there is no room here.
-    decide(&mut bench, 2, granted());
-    decide(&mut bench, 3, Verdict::Denied(Refusal::BadPassword));
-    let events = bench.events();
-    assert!(events[0].starts_with("decided 1 Granted"), "{events:?}");
-    assert_eq!(
-        events[1..],
-        ["decided 2 Unavailable", "decided 3 Denied(BadPassword)"]
-    );
 }
 
 #[test]

@@ -204,7 +204,11 @@ impl Transport {
         mut decoded: Decoded,
     ) -> Result<Decoded, Failure> {
         let tls = self.tls.as_mut().expect("the caller saw TLS");
-        let listener = self.stack.tls.as_ref().expect("TLS is that of the listener");
+        let listener = self
+            .stack
+            .tls
+            .as_ref()
+            .expect("TLS is that of the listener");
         let mut inner = std::mem::take(match self.websocket {
             Some(_) => &mut scratch.middle,
             None => &mut scratch.plain,

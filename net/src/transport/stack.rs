@@ -155,7 +155,10 @@ impl Stack {
     pub(crate) fn asks_for_proof(&self) -> bool {
         let by_proxy = self.proxy.as_ref();
         by_proxy.is_some_and(|rules| rules.takes_common_name)
-            || self.tls.as_ref().is_some_and(|tls| tls.terms().asks_clients())
+            || self
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.terms().asks_clients())
     }
 
     /// Its connections come through a proxy, which tells from where.

@@ -238,8 +238,10 @@ impl Demands {
 
     fn check_members(&self, path: &[String], members: &Map<String, Value>) -> Result<(), Fault> {
         let all = self.all_claims().map(Claim::path);
-        let is_known =
-            |name: &String| all.iter().any(|known| known.strip_prefix(path).and_then(<[_]>::first) == Some(name));
+        let is_known = |name: &String| {
+            all.iter()
+                .any(|known| known.strip_prefix(path).and_then(<[_]>::first) == Some(name))
+        };
         match members.keys().all(is_known) {
             true => Ok(()),
             false => Err(Fault::RULE_FORM),
@@ -255,7 +257,9 @@ impl Claim {
             None => vec![self.0.clone()],
             Some(path) => {
                 let names = path.split('/');
-                names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect()
+                names
+                    .map(|name| name.replace("~1", "/").replace("~0", "~"))
+                    .collect()
             }
         }
     }

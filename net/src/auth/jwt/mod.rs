@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use algorithm::Algorithm;
 pub use claims::{Claim, Demands, Grant, Shower};
 pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
-pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use remote::Fetched;
+pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
 use ringmq_core::shard::Refusal;
 use ringmq_core::time::Instant;
@@ -174,12 +174,7 @@ impl Jwt {
 
     /// Whether a key that nobody has yet may come from the network. Each address that may have another one is
     /// asked, whatever the others say: one that is down, or was asked a moment ago, stands for itself only.
-    fn may_come(
-        &self,
-        kid: Option<&str>,
-        fetched: &[Option<Arc<Fetched>>],
-        now: Instant,
-    ) -> bool {
+    fn may_come(&self, kid: Option<&str>, fetched: &[Option<Arc<Fetched>>], now: Instant) -> bool {
         let mut may_come = false;
         for (remote, fetched) in self.remotes.iter().zip(fetched) {
             may_come |= match fetched {

@@ -179,7 +179,9 @@ mod tests {
         ] {
             assert_eq!(identity.of(&several).as_deref(), Some(expected));
         }
-        params.distinguished_name.push(DnType::CommonName, "fir\0st");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "fir\0st");
         assert_eq!(Identity::CommonName.of(&made(params)), None);
     }
 

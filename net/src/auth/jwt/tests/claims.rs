@@ -279,13 +279,21 @@ fn an_object_around_rules_holds_nothing_that_is_not_looked_at() {
         ),
         (json!({"user": "a", "may": {}}), Some(0)),
         (json!({"user": "a", "may": ["x"]}), None),
-        (json!({"user": "a", "may": {"publish": ["x"], "more": 1}}), None),
+        (
+            json!({"user": "a", "may": {"publish": ["x"], "more": 1}}),
+            None,
+        ),
         (json!({"user": "a", "more": 1}), None),
     ] {
         let claims = json!({"exp": NOW + 60, "others": {"acl": 1}, "mqtt": mqtt});
         let checked = check(&jwt, &signer.sign(&claims));
-        let count = checked.ok().map(|(grant, _)| grant.rules.map_or(0, |r| r.len()));
+        let count = checked
+            .ok()
+            .map(|(grant, _)| grant.rules.map_or(0, |r| r.len()));
         assert_eq!(count, expected, "{claims}");
     }
-    assert!(check(&jwt, &signer.sign(&good_claims())).is_err(), "no user");
+    assert!(
+        check(&jwt, &signer.sign(&good_claims())).is_err(),
+        "no user"
+    );
 }

@@ -211,10 +211,13 @@ fn a_rotation_at_one_address_is_noticed_whatever_the_others_do() {
         // By hand, and by the thread.
         (0..2).for_each(|_| server.asked.recv().unwrap());
     }
-    let sources = remotes.iter().zip(1..).map(|(remote, fingerprint)| RemoteSource {
-        keys: Arc::clone(remote),
-        fingerprint,
-    });
+    let sources = remotes
+        .iter()
+        .zip(1..)
+        .map(|(remote, fingerprint)| RemoteSource {
+            keys: Arc::clone(remote),
+            fingerprint,
+        });
     let jwt = Jwt::new(JwtConfig::default(), Vec::new(), sources.collect());
     assert_eq!(check(&jwt, &token_of(&b, "b")).unwrap().1, 2);
     while remotes.iter().any(|remote| remote.is_busy()) {
