@@ -1,5 +1,5 @@
-//! What works and is unwise about the files that settings name: secrets that others on this machine read, and
-//! certificates and revocation lists whose time is over or soon will be.
+//! What works and is unwise: secrets that others on this machine read, certificates and revocation lists whose time is
+//! over or soon will be, a hook that nobody can wait for.
 //!
 //! Told at the start, at a reload and by `--check-config`; nothing is refused for it.
 
@@ -25,7 +25,23 @@ pub fn advice(settings: &Settings) -> Vec<Problem> {
             let all = lifetimes(file).unwrap_or_default().into_iter();
             all.filter_map(move |one| of_lifetime(file, &one, now))
         });
-    secrets.chain(dated).collect()
+    let hooks = hook_timeout(settings).into_iter();
+    hooks.chain(secrets).chain(dated).collect()
+}
+
+/// A hook is left alone for being late only if somebody has waited for it as long as it may take.
+fn hook_timeout(settings: &Settings) -> Option<Problem> {
+    let hooks = &settings.auth.hooks;
+    let is_asked = hooks.urls().iter().any(|(_, url)| !url.is_empty());
+    let is_late = hooks.config.timeout >= settings.limits.connect_deadline;
+    (is_asked && is_late).then(|| Problem {
+        place: Place::File("settings".to_owned()),
+        subject: "hooks.timeout".to_owned(),
+        what: "is not below limits.connect_deadline: the time of clients is up before a server that \
+               hangs is known to hang"
+            .to_owned(),
+        fix: "lower it, or raise connect_deadline".to_owned(),
+    })
 }
 
 fn distinct(mut files: Vec<&PathBuf>) -> Vec<&PathBuf> {
@@ -171,6 +187,18 @@ mod tests {
             }
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_hook_that_nobody_can_wait_for_long_enough_is_told() {
+        let mut settings = Settings::default();
+        settings.limits.connect_deadline = Duration::from_secs(3);
+        settings.auth.hooks.config.timeout = Duration::from_secs(3);
+        assert!(advice(&settings).is_empty(), "nobody is asked");
+        settings.auth.hooks.authorization_url = "http://127.0.0.1/".to_owned();
+        assert_eq!(advice(&settings)[0].subject, "hooks.timeout");
+        settings.limits.connect_deadline = Duration::from_secs(4);
+        assert!(advice(&settings).is_empty());
     }
 
     #[test]
