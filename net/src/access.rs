@@ -10,6 +10,7 @@ use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks, jw
 use ringmq::http::parse_headers;
 use ringmq_core::auth::{
     Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
+    user_lines,
 };
 
 use crate::config::{Place, Problem};
@@ -61,6 +62,7 @@ pub fn load(
     }
     let access = Access {
         allow_anonymous: settings.lets_strangers_in(),
+        allow_unproven: settings.allow_anonymous,
         asks_shell: !authenticators.is_empty(),
         asks_for_strangers,
         asks_rules: authorization.is_some(),
@@ -168,6 +170,7 @@ fn make_hooks(
 fn acl_fix(fault: AclFault) -> &'static str {
     match fault {
         AclFault::Empty => "write rules, such as `topic read news/#`, or name no file",
+        AclFault::UserName => "write the name again, and the space in front of it",
         AclFault::Keyword | AclFault::NoUser | AclFault::Access | AclFault::Topic(_) => {
             "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the same \
              with %u and %c in it"
@@ -233,11 +236,7 @@ fn read_scram(settings: &AuthSettings, problems: &mut Vec<Problem>) -> ScramUser
             }
         };
         let before = all.len();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim_end();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in user_lines(&text) {
             match ScramCredential::parse_line(line) {
                 Ok((user, credential)) => {
                     if !all.insert(user, credential) {
@@ -245,7 +244,7 @@ fn read_scram(settings: &AuthSettings, problems: &mut Vec<Problem>) -> ScramUser
                     }
                 }
                 Err(error) => problems.push(Problem {
-                    place: line_of(path, index + 1),
+                    place: line_of(path, number),
                     subject: "the line is wrong:".to_owned(),
                     what: error.to_string(),
                     fix: format!(

@@ -716,6 +716,28 @@ mod tests {
                 NAME_RULES,
             ),
             (
+                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"",
+                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other machines, and no client has to say who it is",
+                "leave out the proxy (--trusted-proxies); or have clients show a password (--password-file FILE), a token (--jwt-key or \
+                 --jwks-url), what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
+                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                 under [network]",
+            ),
+            (
+                "[network]\nlisten = \"unix:/x\"\n[proxy]\ntrusted = \"127.0.0.1\"",
+                "2:10: network.listen names unix:/x, to which a proxy brings clients of other machines, and no client has to say who it is",
+                "leave out the proxy (--trusted-proxies); or have clients show a password (--password-file FILE), a token (--jwt-key or \
+                 --jwks-url), what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
+                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                 under [network]",
+            ),
+            (
+                "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
+                 client_certificate = \"optional\"\nclient_ca = \"a\"",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                NAME_RULES,
+            ),
+            (
                 "[network]\nlisten = []",
                 "2:10: network.listen is an empty list",
                 "name an address, such as \"127.0.0.1:1883\", or write a [[listener]]",

@@ -120,6 +120,8 @@ tallies! {
     AuthenticationIgnored, "hooks/authentication/ignored";
     /// It did not answer in time, or in a way that nobody understands.
     AuthenticationFailed, "hooks/authentication/failed";
+    /// Clients whose own time was up while it was asked.
+    AuthenticationOutOfTime, "hooks/authentication/out_of_time";
     /// It was not asked, because it had failed so often.
     AuthenticationCutOff, "hooks/authentication/cut_off";
     /// The hook for authorization gave rules.
@@ -130,6 +132,8 @@ tallies! {
     AuthorizationIgnored, "hooks/authorization/ignored";
     /// It did not answer in time, or in a way that nobody understands.
     AuthorizationFailed, "hooks/authorization/failed";
+    /// Clients whose own time was up while it was asked.
+    AuthorizationOutOfTime, "hooks/authorization/out_of_time";
     /// It was not asked, because it had failed so often.
     AuthorizationCutOff, "hooks/authorization/cut_off";
     /// Clients for whose passwords or tokens too many others waited.

@@ -1,7 +1,8 @@
 //! Reading the files that settings name, and what can be wrong with them.
 
-use std::io::{ErrorKind, Read as _};
 use std::path::Path;
+
+use ringmq::file::{self, FileFault};
 
 use crate::config::{Place, Problem};
 
@@ -27,12 +28,44 @@ pub enum What {
 }
 
 impl What {
-    fn problem(self, path: &Path, what: String, fix: String) -> Problem {
+    fn explain(self, path: &Path, fault: FileFault) -> Problem {
+        let fix = match &fault {
+            FileFault::Missing => self.how_to_make(path),
+            FileFault::Forbidden if self.is_secret() => format!(
+                "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
+                path.display()
+            ),
+            FileFault::Forbidden => format!(
+                "give the user of the broker access: chmod a+r {}",
+                path.display()
+            ),
+            FileFault::Directory if self == What::Configuration => {
+                "name a file in it: --config DIRECTORY/ringmq.toml".to_owned()
+            }
+            FileFault::Directory => "name a file in it".to_owned(),
+            FileFault::TooLarge(_) => "check the path: no such file is that large".to_owned(),
+            FileFault::Utf16 | FileFault::NotUtf8 { .. } => "save it as UTF-8".to_owned(),
+            FileFault::Unreadable(_) => "check the path".to_owned(),
+        };
         Problem {
             place: Place::File(path.display().to_string()),
             subject: self.name().to_owned(),
-            what,
+            what: fault.to_string(),
             fix,
+        }
+    }
+
+    /// Who reads it learns what helps to come in, or what is none of their business.
+    fn is_secret(self) -> bool {
+        match self {
+            What::Configuration => false,
+            What::PasswordFile
+            | What::ScramFile
+            | What::AclFile
+            | What::RulesFile
+            | What::HookHeaders
+            | What::KeyFile
+            | What::KeySet => true,
         }
     }
 
@@ -73,75 +106,12 @@ impl What {
     }
 }
 
-/// Reads a whole text file. The mark that some editors put before UTF-8 is not part of it.
+/// Reads a whole text file.
 pub fn read(path: &Path, what: What) -> Result<String, Problem> {
-    let mut bytes = read_bytes(path, what)?;
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let before = &error.as_bytes()[..offset];
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let text = format!("is not UTF-8: the first wrong byte is number {offset}, on line {line}");
-        what.problem(path, text, "save it as UTF-8".to_owned())
-    })
+    file::read_text(path, what.size_max()).map_err(|fault| what.explain(path, fault))
 }
 
 /// Reads a whole file, whatever is in it.
 pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
-    let problem = |text, fix| what.problem(path, text, fix);
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => problem("does not exist".to_owned(), what.how_to_make(path)),
-        ErrorKind::PermissionDenied => problem(
-            "may not be read by this user".to_owned(),
-            match what {
-                What::Configuration => format!(
-                    "give the user of the broker access: chmod a+r {}",
-                    path.display()
-                ),
-                What::PasswordFile
-                | What::ScramFile
-                | What::AclFile
-                | What::RulesFile
-                | What::HookHeaders
-                | What::KeyFile
-                | What::KeySet => format!(
-                    "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
-                    path.display()
-                ),
-            },
-        ),
-        _ => problem(
-            format!("cannot be read: {error}"),
-            "check the path".to_owned(),
-        ),
-    };
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        let fix = match what {
-            What::Configuration => "name a file in it: --config DIRECTORY/ringmq.toml",
-            What::PasswordFile
-            | What::ScramFile
-            | What::AclFile
-            | What::RulesFile
-            | What::HookHeaders
-            | What::KeyFile
-            | What::KeySet => "name a file in it",
-        };
-        return Err(problem("is a directory".to_owned(), fix.to_owned()));
-    }
-    let size_max = what.size_max();
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(size_max + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > size_max {
-        let text = format!("is larger than {} KiB", size_max / 1024);
-        let fix = "check the path: no such file is that large";
-        return Err(problem(text, fix.to_owned()));
-    }
-    Ok(bytes)
+    file::read_bytes(path, what.size_max()).map_err(|fault| what.explain(path, fault))
 }
-
-const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();

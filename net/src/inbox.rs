@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use ringmq_core::auth::{Access, Verdict};
-use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::auth::{Access, AuthRequest, Verdict};
+use ringmq_core::ids::ShardId;
 use ringmq_core::shard::ShardMsg;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -41,16 +41,16 @@ pub(crate) enum Mail {
     /// A connection whose home is here.
     Connection(Box<Moved>),
     /// Who a client turned out to be.
-    Decided(Decision),
+    Decided(Box<Decision>),
 }
 
 /// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    pub(crate) conn: ConnId,
-    /// It was about what somebody may do, not about who it is.
-    pub(crate) was_known: bool,
+    pub(crate) request: AuthRequest,
     pub(crate) verdict: Verdict,
+    /// The generation of the authenticators whose verdict it is.
+    pub(crate) generation: u64,
 }
 
 /// A connection between two shards.
@@ -126,7 +126,7 @@ impl Inbox {
     }
 
     /// Delivers a verdict, or gives it back. Nobody is woken when there is room.
-    pub(crate) fn decide(&self, decision: Decision) -> Result<(), Decision> {
+    pub(crate) fn decide(&self, decision: Box<Decision>) -> Result<(), Box<Decision>> {
         let decided = self.push(Mail::Decided(decision));
         decided.map_err(|mail| match mail {
             Mail::Decided(decision) => decision,

@@ -13,6 +13,7 @@ mod broker;
 mod buffers;
 mod counters;
 mod error;
+pub mod file;
 pub mod flight;
 pub mod http;
 mod inbox;

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod advice;
 mod cli;
 mod config;
 mod files;
@@ -90,6 +91,9 @@ fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
     }
     for table in &configuration.tables {
         report += &format!("  {table}\n");
+    }
+    for problem in advice::advice(&configuration.settings) {
+        report += &format!("warning: {problem}\n");
     }
     report
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use lexopt::Arg;
 use ringmq_core::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MIN, Method, Password, PasswordFault, Passwords,
-    ScramCredential, check_user_name,
+    ScramCredential, check_user_name, trim_blanks, user_lines,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -23,6 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Place, Problem};
+use crate::files::{self, What};
 
 /// What to do with which file.
 #[derive(Debug, Default)]
@@ -54,18 +55,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<String, Problem> 
     let Some(order) = parse(args)? else {
         return Ok(HELP.to_owned());
     };
-    let text = match (order.create, fs::read_to_string(&order.file)) {
-        (false, Ok(text)) => text,
-        (true, Err(error)) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        (true, Ok(_)) => {
+    let text = match order.create {
+        false => files::read(&order.file, order.what())?,
+        true if order.file.exists() => {
             return Err(order.problem("is there already", "leave out --create, or remove it first"));
         }
-        (false, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(order.problem("does not exist", "make it with --create"));
-        }
-        (_, Err(error)) => {
-            return Err(order.problem(&format!("cannot be read: {error}"), "check the path"));
-        }
+        true => String::new(),
     };
     let known = order.check(&text)?;
     if order.delete && !known {
@@ -158,6 +153,14 @@ fn with_rounds(hash: Hash, rounds: Option<u32>) -> Result<Hash, Problem> {
 }
 
 impl Order {
+    /// What the file is for.
+    fn what(&self) -> What {
+        match self.hash {
+            Hash::Argon2id | Hash::Pbkdf2 { .. } => What::PasswordFile,
+            Hash::Scram { .. } => What::ScramFile,
+        }
+    }
+
     /// Whether the user is in the file, which has to be one that the broker reads.
     fn check(&self, text: &str) -> Result<bool, Problem> {
         match self.hash {
@@ -173,13 +176,9 @@ impl Order {
                 }
             },
             Hash::Scram { .. } => {
-                for (index, line) in text.lines().enumerate() {
-                    let line = line.trim_end();
-                    if line.is_empty() || line.starts_with('#') {
-                        continue;
-                    }
+                for (number, line) in user_lines(text) {
                     if let Err(error) = ScramCredential::parse_line(line) {
-                        let what = format!("has a wrong line, number {}: {error}", index + 1);
+                        let what = format!("has a wrong line, number {number}: {error}");
                         return Err(self.problem(&what, "mend or remove the line first"));
                     }
                 }
@@ -249,8 +248,8 @@ impl Order {
 
 /// The names in a file, of either kind.
 fn users(text: &str) -> impl Iterator<Item = &str> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once(':').map(|(user, _)| user))
+    let split = user_lines(text).filter_map(|(_, line)| line.split_once(':'));
+    split.map(|(user, _)| trim_blanks(user))
 }
 
 /// The text with another line for a user, or a new one at the end, or none; all else stays.
@@ -449,6 +448,38 @@ mod tests {
         assert!(refused.contains("wrong line, number 1") && !refused.contains("secret"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "alice:secret\n");
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// As editors of Windows and people leave files behind.
+    #[test]
+    fn marks_and_blanks_in_a_file_are_no_part_of_its_names() {
+        let path = std::env::temp_dir().join(format!("ringmq-passwd-bom-{}", std::process::id()));
+        let file = path.display();
+        for kind in ["--pbkdf2", "--scram"] {
+            let fast = format!("{kind} --iterations 4096 -b");
+            passwd(&format!("{fast} -c {file} alice old")).unwrap();
+            let line = fs::read_to_string(&path).unwrap();
+            for text in [
+                format!("\u{FEFF}{line}"),
+                format!("\u{FEFF}# People\r\n\t{line}"),
+                line.replacen("alice:", " alice :", 1),
+            ] {
+                fs::write(&path, &text).unwrap();
+                let done = passwd(&format!("{fast} {file} alice new")).unwrap();
+                assert!(done.contains("has another password"), "{text:?}: {done}");
+                let changed = fs::read_to_string(&path).unwrap();
+                assert!(!changed.starts_with('\u{FEFF}'), "{changed:?}");
+                assert_eq!(users(&changed).collect::<Vec<_>>(), ["alice"]);
+                passwd(&format!("{kind} -D {file} alice")).unwrap();
+            }
+            fs::remove_file(&path).unwrap();
+        }
+        // Blanks around a name would be taken off when the file is read.
+        for name in [" alice", "alice ", "al\u{200B}ice", "alice\u{A0}"] {
+            let args = ["-b", "file", name, "secret"].map(OsString::from);
+            let what = run(args).unwrap_err().what;
+            assert!(what.contains("user name"), "{name:?}: {what}");
+        }
     }
 
     #[test]

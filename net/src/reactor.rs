@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ringmq_core::auth::Verdict;
+use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Event, Outbox, ProcessCounts, Shard};
@@ -377,18 +377,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                     }
                 }
                 Mail::Connection(moved) => self.adopt(now, *moved),
-                Mail::Decided(Decision {
-                    conn,
-                    was_known,
-                    verdict,
-                }) => {
-                    let event = Event::AuthDecided {
-                        conn,
-                        was_known,
-                        verdict,
-                    };
-                    self.core.handle(now, event, &mut self.outbox);
-                }
+                Mail::Decided(decision) => self.on_decided(now, *decision),
             }
         }
         if taken {
@@ -409,19 +398,44 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.cut_all_if_overdue(now);
     }
 
-    /// Hands on what the core wants to know of its clients. When too many ask, nobody can tell.
+    /// Hands on what the core wants to know of its clients.
     fn ask_who_they_are(&mut self, now: Instant) {
         for request in std::mem::take(&mut self.outbox.auth_requests) {
-            if let Err(request) = self.shared.auth.ask(self.id, request) {
-                count!(self.counts, auth_overflows);
-                let event = Event::AuthDecided {
-                    conn: request.conn,
-                    was_known: request.known.is_some(),
-                    verdict: Verdict::Unavailable,
-                };
-                self.core.handle(now, event, &mut self.outbox);
-            }
+            self.ask_who_it_is(now, request);
         }
+    }
+
+    /// When too many ask, nobody can tell.
+    fn ask_who_it_is(&mut self, now: Instant, request: AuthRequest) {
+        if let Err(request) = self.shared.auth.ask(self.id, request) {
+            count!(self.counts, auth_overflows);
+            let event = Event::AuthDecided {
+                conn: request.conn,
+                was_known: request.known.is_some(),
+                verdict: Verdict::Unavailable,
+            };
+            self.core.handle(now, event, &mut self.outbox);
+        }
+    }
+
+    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now are asked about:
+    /// what a reload takes away lets nobody in who was on the way.
+    fn on_decided(&mut self, now: Instant, decision: Decision) {
+        let Decision {
+            request,
+            verdict,
+            generation,
+        } = decision;
+        let is_stale = generation != self.shared.auth.generation();
+        if is_stale && matches!(verdict, Verdict::Granted(_)) {
+            return self.ask_who_it_is(now, request);
+        }
+        let event = Event::AuthDecided {
+            conn: request.conn,
+            was_known: request.known.is_some(),
+            verdict,
+        };
+        self.core.handle(now, event, &mut self.outbox);
     }
 
     /// Tells the core what the reactor has counted, for `$SYS`, unless it was told a moment ago.

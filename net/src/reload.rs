@@ -20,6 +20,7 @@ use ringmq::{Broker, Tallies, Tally, TlsReload};
 use tracing::{error, info, warn};
 
 use crate::access::{self, Loaded};
+use crate::advice::{advice, on_one_line};
 use crate::cli::CommandLine;
 use crate::config::Configuration;
 use crate::settings::Settings;
@@ -109,6 +110,9 @@ impl Reload {
                 setting,
                 "the setting has changed in the file: it needs a restart"
             );
+        }
+        for problem in advice(&step.settings) {
+            warn!("{}", on_one_line(&problem));
         }
         self.settings = step.settings;
         self.watch.follow(files_of(&self.line, &self.settings));

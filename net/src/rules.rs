@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ringmq_core::auth::{Acl, Effect, Pattern, Rule, Rules, Subject};
+use ringmq_core::auth::{Acl, Effect, Pattern, Rule, Rules, Subject, is_deceptive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -95,6 +95,10 @@ impl Reader<'_> {
 
     fn users(&mut self, value: &Spanned<DeValue<'_>>, roles: &Roles, acl: &mut Acl) {
         for (name, value) in self.table(value) {
+            if is_deceptive(name.get_ref()) {
+                let what = "has a blank at an end, or a character that cannot be seen";
+                self.complain(name.span(), name.get_ref(), what, "write the name again");
+            }
             let rules = self.rules(value, Some(roles));
             add(acl.rules_mut(Subject::User(name.get_ref())), rules);
         }

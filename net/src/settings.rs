@@ -643,6 +643,12 @@ impl Settings {
         self.allow_anonymous || !self.auth.is_on()
     }
 
+    /// A client gets in there that shows nothing at all.
+    pub fn lets_in_nameless(&self, listen: &Listen, layers: &Layers) -> bool {
+        let is_asked = listen.proves_clients(layers) && !self.allow_anonymous;
+        self.lets_strangers_in() && !is_asked && !listen.has_certificates(layers)
+    }
+
     /// What the broker is told of its listeners.
     pub fn listener_configs(&self) -> Vec<ListenerConfig> {
         let all = self.all_listeners();

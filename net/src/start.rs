@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
 use crate::access::{self, Loaded};
+use crate::advice::{advice, on_one_line};
 use crate::cli::CommandLine;
 use crate::config::{Configuration, Problem, count};
 use crate::log::Log;
@@ -71,6 +72,9 @@ fn serve(
     let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
+    }
+    for problem in advice(settings) {
+        warn!("{}", on_one_line(&problem));
     }
     let config = broker_config(settings, access, tallies, &plan);
     let broker = Broker::start(&config).map_err(Failure::Start)?;
@@ -209,7 +213,7 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
          sessions kept {}\n",
         env!("CARGO_PKG_VERSION"),
         shown.join(", "),
-        shown_credentials(settings),
+        shown_credentials(settings, listens),
         count(plan.shards, "shard"),
         match plan.cores[..] {
             [] => "on shared cores".to_owned(),
@@ -240,8 +244,8 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
     text + "stop it with Ctrl-C\n"
 }
 
-/// What clients come in with.
-fn shown_credentials(settings: &Settings) -> String {
+/// What clients come in with. `listens` are the listeners of the settings as they run.
+fn shown_credentials(settings: &Settings, listens: &[Listen]) -> String {
     let auth = &settings.auth;
     let has_hook = !auth.hooks.authentication_url.is_empty();
     let mut listeners = settings.all_listeners();
@@ -254,10 +258,15 @@ fn shown_credentials(settings: &Settings) -> String {
     ];
     let ways = ways.iter().filter(|(is_on, _)| *is_on);
     let ways: Vec<&str> = ways.map(|(_, way)| *way).collect();
-    match (&ways[..], settings.allow_anonymous) {
-        ([], _) => "without passwords".to_owned(),
-        (ways, true) => format!("with {}, also for anybody", ways.join(" or ")),
-        (ways, false) => format!("with {}", ways.join(" or ")),
+    let running = settings.all_listeners().zip(listens);
+    let open = running.filter(|((listen, layers), _)| settings.lets_in_nameless(listen, layers));
+    let open: Vec<String> = open.map(|(_, running)| running.to_string()).collect();
+    let ways = ways.join(" or ");
+    match (&ways[..], open.len()) {
+        ("", _) => "without passwords".to_owned(),
+        (ways, 0) => format!("with {ways}"),
+        (ways, count) if count == listens.len() => format!("with {ways}, also for anybody"),
+        (ways, _) => format!("with {ways}, and for anybody on {}", open.join(", ")),
     }
 }
 
@@ -292,3 +301,65 @@ impl fmt::Display for Failure {
 
 /// The clients are told and the sockets closed well within it; service managers allow more.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn it_is_said_who_may_come_in() {
+        let tls = "certificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n";
+        let (local, secure) = ("127.0.0.1:1", "mqtts://127.0.0.1:2");
+        let rules = "[auth]\nacl_file = \"r\"\n";
+        let users = "[auth]\npassword_file = \"p\"\nacl_file = \"r\"\n";
+        let anybody = "allow_anonymous = true\n";
+        let demand = |word: &str| format!("[tls]\n{tls}client_certificate = \"{word}\"\n");
+        for (listen, rest, expected) in [
+            (vec![local], String::new(), "without passwords"),
+            (vec![local], users.to_owned(), "with passwords"),
+            (
+                vec![local],
+                format!("{anybody}{users}"),
+                "with passwords, also for anybody",
+            ),
+            (
+                vec![secure],
+                format!("{}{rules}", demand("optional")),
+                "with certificates",
+            ),
+            (
+                vec![local, secure],
+                format!("{}{rules}", demand("optional")),
+                "with certificates, and for anybody on 127.0.0.1:1",
+            ),
+            (
+                vec![local, secure],
+                format!("{}{users}", demand("required")),
+                "with passwords or certificates",
+            ),
+            (
+                vec![local, secure],
+                format!("{anybody}{}{users}", demand("required")),
+                "with passwords or certificates, and for anybody on 127.0.0.1:1",
+            ),
+            (
+                vec![secure],
+                format!("{anybody}{}{rules}", demand("optional")),
+                "with certificates, also for anybody",
+            ),
+            (
+                vec![local],
+                format!("[proxy]\ntrusted = \"10.0.0.1\"\ncommon_name = true\n{rules}"),
+                "with certificates",
+            ),
+        ] {
+            let text = format!("[network]\nlisten = {listen:?}\n{rest}");
+            let name = "f.toml";
+            let source = Some(Source { name, text: &text });
+            let settings = Configuration::resolve(source, &[]).unwrap().settings;
+            let listens: Vec<Listen> = settings.listen.clone();
+            assert_eq!(shown_credentials(&settings, &listens), expected, "{text}");
+        }
+    }
+}

@@ -14,6 +14,9 @@ use crate::time::Instant;
 pub struct Access {
     /// Clients that show no credentials are let in.
     pub allow_anonymous: bool,
+    /// So are such clients where a listener has them prove themselves by certificates, and they show none
+    /// ([`PeerIdentity::is_unproven`]).
+    pub allow_unproven: bool,
     /// User names and passwords are for the shell to judge. Otherwise nobody looks at them.
     pub asks_shell: bool,
     /// The shell judges clients that show nothing, too, where these are not let in anyway.
@@ -38,6 +41,7 @@ impl Default for Access {
     fn default() -> Access {
         Access {
             allow_anonymous: true,
+            allow_unproven: true,
             asks_shell: false,
             asks_for_strangers: false,
             asks_rules: false,
@@ -51,6 +55,19 @@ impl Default for Access {
 }
 
 impl Access {
+    /// Whether a client may come in that shows no credentials, and how that counts.
+    pub fn proof_of_nameless(&self, peer: &PeerIdentity) -> Option<Proof> {
+        let proof = match peer.is_unproven {
+            true => Proof::Unproven,
+            false => Proof::Nothing,
+        };
+        self.admits_nameless(proof).then_some(proof)
+    }
+
+    fn admits_nameless(&self, proof: Proof) -> bool {
+        self.allow_anonymous && (self.allow_unproven || proof != Proof::Unproven)
+    }
+
     /// Whether somebody who was let in would be let in again, were it in time.
     pub fn admits(&self, identity: &Identity) -> bool {
         // The rules of a shell that is asked no more are nobody's to renew, and the other way round.
@@ -63,13 +80,13 @@ impl Access {
             return false; // Nobody would look at them.
         }
         let stored = |user: &str| match identity.proof {
-            Proof::Nothing | Proof::Token { .. } | Proof::Elsewhere => None,
+            Proof::Nothing | Proof::Unproven | Proof::Token { .. } | Proof::Elsewhere => None,
             Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
             Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
         };
         let user = identity.user.as_deref().unwrap_or_default();
         match identity.proof {
-            Proof::Nothing => self.allow_anonymous,
+            Proof::Nothing | Proof::Unproven => self.admits_nameless(identity.proof),
             Proof::Password { fingerprint } | Proof::Scram { fingerprint } => {
                 stored(user) == Some(fingerprint)
             }
@@ -82,7 +99,7 @@ impl Access {
     pub fn knows(&self, identity: &Identity) -> bool {
         let user = identity.user.as_deref().unwrap_or_default();
         match identity.proof {
-            Proof::Nothing => self.allow_anonymous,
+            Proof::Nothing | Proof::Unproven => self.admits_nameless(identity.proof),
             Proof::Password { .. } => self.passwords.find(user).is_some(),
             Proof::Scram { .. } => self.scram.find(user).is_some(),
             Proof::Token { .. } => !self.token_issuers.is_empty(),
@@ -132,6 +149,8 @@ pub enum Proof {
     /// Not at all.
     #[default]
     Nothing,
+    /// Not at all, where its listener asks for a certificate.
+    Unproven,
     /// By its password, which was the one with this fingerprint.
     Password {
         /// Of [`Password::fingerprint`](super::Password::fingerprint).
@@ -212,5 +231,43 @@ impl fmt::Debug for Exchange {
         f.debug_struct("Exchange")
             .field("method", &self.method)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nameless_are_let_in_where_nothing_is_asked_of_them_or_everybody_is_welcome() {
+        for (allow_anonymous, allow_unproven, is_unproven, expected) in [
+            (true, true, false, Some(Proof::Nothing)),
+            (true, true, true, Some(Proof::Unproven)),
+            (true, false, false, Some(Proof::Nothing)),
+            (true, false, true, None),
+            (false, true, false, None),
+            (false, true, true, None),
+        ] {
+            let access = Access {
+                allow_anonymous,
+                allow_unproven,
+                ..Access::default()
+            };
+            let peer = PeerIdentity {
+                is_unproven,
+                ..PeerIdentity::default()
+            };
+            assert_eq!(access.proof_of_nameless(&peer), expected);
+            // And whoever is in stays in as long as it would be let in again.
+            let identity = Identity {
+                proof: match is_unproven {
+                    true => Proof::Unproven,
+                    false => Proof::Nothing,
+                },
+                ..Identity::default()
+            };
+            assert_eq!(access.admits(&identity), expected.is_some());
+            assert_eq!(access.knows(&identity), expected.is_some());
+        }
     }
 }

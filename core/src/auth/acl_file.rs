@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::acl::{Acl, Effect, Pattern, PatternFault, Rule, Subject};
+use super::{is_deceptive, trim_blanks};
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum AclFault {
     Keyword,
     /// `user` without a name.
     NoUser,
+    /// The user name has something in it that nobody sees.
+    UserName,
     /// What stands before the topic is no access.
     Access,
     /// The topic is no topic filter.
@@ -38,13 +41,14 @@ pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
     let mut user: Option<&str> = None;
     let mut count = 0;
     for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
+        let line = trim_blanks(line);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let (keyword, rest) = split_word(line);
         let rule = match keyword {
             "user" if rest.is_empty() => Err(AclFault::NoUser),
+            "user" if is_deceptive(rest) => Err(AclFault::UserName),
             "user" => {
                 user = Some(rest);
                 continue;
@@ -111,6 +115,9 @@ impl fmt::Display for AclFault {
             AclFault::Empty => f.write_str("has no rule in it"),
             AclFault::Keyword => f.write_str("begins with none of `user`, `topic` and `pattern`"),
             AclFault::NoUser => f.write_str("names no user"),
+            AclFault::UserName => {
+                f.write_str("has a user name with a character that cannot be seen")
+            }
             AclFault::Access => {
                 f.write_str("has before its topic none of `read`, `write`, `readwrite` and `deny`")
             }
@@ -178,6 +185,9 @@ mod tests {
             ("topic a\nfoo bar", 2, AclFault::Keyword),
             ("Topic a", 1, AclFault::Keyword),
             ("user", 1, AclFault::NoUser),
+            ("user alice\u{FEFF}\ntopic a", 1, AclFault::UserName),
+            ("user alice\u{A0}\ntopic a", 1, AclFault::UserName),
+            ("topic a\n\u{FEFF}topic b", 2, AclFault::Keyword),
             ("topic", 1, topic(PatternFault::Empty)),
             ("pattern read", 0, AclFault::Empty),
             ("topic reed a", 1, AclFault::Access),

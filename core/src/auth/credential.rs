@@ -33,7 +33,7 @@ const ITERATIONS_MAX: u32 = 100_000_000;
 pub enum CredentialError {
     /// It has not five fields.
     FieldCount,
-    /// The user name is empty, or has a colon or a control character in it.
+    /// The user name is empty, or has a colon or something in it that nobody sees.
     UserName,
     /// Iterations are no number from 4096 to 100,000,000.
     Iterations,
@@ -79,7 +79,7 @@ impl ScramCredential {
 
     /// Reads what `to_line` writes.
     pub fn parse_line(line: &str) -> Result<(&str, ScramCredential), CredentialError> {
-        let fields: Vec<&str> = line.split(':').collect();
+        let fields: Vec<&str> = line.split(':').map(trim_blanks).collect();
         let [user, iterations, salt, stored_key, server_key] = fields[..] else {
             return Err(CredentialError::FieldCount);
         };
@@ -104,13 +104,30 @@ impl ScramCredential {
     }
 }
 
-/// Whether a user of this name can stand in a file.
+/// Whether a user of this name can stand in a file. Blanks around it would be taken for none of the name; what
+/// cannot be seen would make it another one than it looks.
 pub fn check_user_name(user: &str) -> Result<(), CredentialError> {
-    let is_wrong = user.is_empty() || user.contains(|c: char| c == ':' || c.is_control());
-    if is_wrong {
-        return Err(CredentialError::UserName);
+    match user.is_empty() || user.contains(':') || is_deceptive(user) {
+        true => Err(CredentialError::UserName),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+/// A name that a person wrote is another one than it looks.
+pub fn is_deceptive(name: &str) -> bool {
+    name.contains(|c: char| c.is_control() || INVISIBLE.contains(&c)) || name.trim() != name
+}
+
+/// The lines of a file of users, each with its number from 1: without blanks around, comments and empty ones.
+pub fn user_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(trim_blanks).zip(1..);
+    let meant = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+    meant.map(|(line, number)| (number, line))
+}
+
+/// Without the blanks that Mosquitto takes off around names and hashes.
+pub fn trim_blanks(text: &str) -> &str {
+    text.trim_matches(|c: char| matches!(c, ' ' | '\t' | '\r' | '\x0B' | '\x0C'))
 }
 
 fn decode_key(text: &str) -> Result<[u8; 32], CredentialError> {
@@ -134,7 +151,7 @@ impl fmt::Display for CredentialError {
                 "not five fields, user:iterations:salt:storedkey:serverkey"
             }
             CredentialError::UserName => {
-                "the user name is empty or has a colon or a control character in it"
+                "the user name is empty, or has a colon, a blank at an end, or a character in it that cannot be seen"
             }
             CredentialError::Iterations => "iterations are no number from 4096 to 100000000",
             CredentialError::Salt => "the salt is no Base64 of at least 8 bytes",
@@ -146,6 +163,8 @@ impl fmt::Display for CredentialError {
 impl std::error::Error for CredentialError {}
 
 const SALT_SIZE_MIN: usize = 8;
+/// The byte-order mark, and others that take up no room.
+const INVISIBLE: [char; 3] = ['\u{FEFF}', '\u{200B}', '\u{2060}'];
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +174,11 @@ mod tests {
     fn a_line_is_read_as_it_was_written() {
         let credential = ScramCredential::of_password(b"pencil", b"12345678", ITERATIONS_MIN);
         let line = credential.to_line("user");
+        let spaced = line.replace(':', " :\t");
+        assert_eq!(
+            ScramCredential::parse_line(&spaced),
+            Ok(("user", credential.clone()))
+        );
         assert_eq!(ScramCredential::parse_line(&line), Ok(("user", credential)));
     }
 
@@ -173,7 +197,15 @@ mod tests {
                 CredentialError::UserName,
             ),
             (
-                format!("u\t:4096:{salt}:{key}:{key}"),
+                format!("u\tv:4096:{salt}:{key}:{key}"),
+                CredentialError::UserName,
+            ),
+            (
+                format!("u\u{a0}:4096:{salt}:{key}:{key}"),
+                CredentialError::UserName,
+            ),
+            (
+                format!("\u{feff}u:4096:{salt}:{key}:{key}"),
                 CredentialError::UserName,
             ),
             (

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BAS
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use super::{check_user_name, first_word, hmac};
+use super::{check_user_name, first_word, hmac, trim_blanks, user_lines};
 
 /// Everybody of a file, by name.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub enum PasswordFault {
     Empty,
     /// No colon.
     NoColon,
-    /// The user name is empty or has a control character in it.
+    /// The user name is empty, or has something in it that nobody sees.
     UserName,
     /// The user stands on an earlier line too.
     Repeated,
@@ -108,12 +108,7 @@ impl Passwords {
     /// Reads a file.
     pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
         let mut lines: Vec<(usize, &str, Password)> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim_end();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let number = index + 1;
+        for (number, line) in user_lines(text) {
             let (user, password) =
                 parse_line(line).map_err(|fault| PasswordFileError::at(number, fault))?;
             lines.push((number, user, password));
@@ -316,6 +311,7 @@ impl PasswordFileError {
 
 fn parse_line(line: &str) -> Result<(&str, Password), PasswordFault> {
     let (user, hash) = line.split_once(':').ok_or(PasswordFault::NoColon)?;
+    let (user, hash) = (trim_blanks(user), trim_blanks(hash));
     check_user_name(user).map_err(|_| PasswordFault::UserName)?;
     Ok((user, Password::parse(hash)?))
 }
@@ -392,7 +388,9 @@ impl fmt::Display for PasswordFault {
         f.write_str(match self {
             PasswordFault::Empty => "has no user in it",
             PasswordFault::NoColon => "is not user:hash",
-            PasswordFault::UserName => "has an empty user name, or one with a control character",
+            PasswordFault::UserName => {
+                "has an empty user name, or one with a character that cannot be seen"
+            }
             PasswordFault::Repeated => "has a user who stands on an earlier line too",
             PasswordFault::NotHashed => "holds something after the colon that is not a hash",
             PasswordFault::Method => "has a hash that is none of $6$, $7$ and $argon2id$",
@@ -450,6 +448,35 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
             let stored = passwords.find(user).unwrap();
             assert_eq!(stored.to_string(), hash.trim_end());
         }
+    }
+
+    // As `misc__trimblanks` of Mosquitto.
+    #[test]
+    fn blanks_around_names_and_hashes_are_no_part_of_them() {
+        let hash = Password::new(Method::Pbkdf2 { rounds: 1 }, b"secret", &[1; 12]).to_string();
+        for line in [
+            format!(" alice:{hash}"),
+            format!("\talice :{hash}"),
+            format!("alice: {hash} \t\r"),
+        ] {
+            let passwords = Passwords::parse(&line).unwrap();
+            assert!(passwords.check("alice", b"secret"), "{line:?}");
+        }
+        let twice = format!("alice:{hash}\n alice :{hash}\n");
+        let error = Passwords::parse(&twice).unwrap_err();
+        assert_eq!((error.line, error.fault), (2, PasswordFault::Repeated));
+        // Blanks that Mosquitto leaves, and nobody sees, would make another user.
+        for name in ["alice\u{A0}", "\u{FEFF}alice", "al\u{200B}ice"] {
+            let text = format!("bob:{hash}\n{name}:{hash}\n");
+            let error = Passwords::parse(&text).unwrap_err();
+            assert_eq!(
+                (error.line, error.fault),
+                (2, PasswordFault::UserName),
+                "{name:?}"
+            );
+        }
+        let spaces = format!("alice b:{hash}");
+        assert!(Passwords::parse(&spaces).unwrap().find("alice b").is_some());
     }
 
     // A check takes the time that its method and parameters want: so the ones of an unknown user have

@@ -118,6 +118,8 @@ pub struct PeerIdentity {
     pub address: Option<SocketAddr>,
     /// The verified name in its certificate, if the listener takes one from there.
     pub name: Option<Arc<str>>,
+    /// Its listener has clients prove themselves by certificates, and this one has shown none.
+    pub is_unproven: bool,
 }
 
 /// Why a connection ended, seen from the socket.

@@ -107,19 +107,32 @@ impl Shard {
             }));
         }
         let access = &self.dispatch.access;
+        let nameless = match self.connections.get(conn) {
+            Some(Connection::AwaitConnect(waiting)) => access.proof_of_nameless(&waiting.peer),
+            Some(
+                Connection::Vacant
+                | Connection::Authenticating(_)
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => unreachable!("the CONNECT came from a waiting connection"),
+        };
         let shows_something = connect.user_name.is_some() || connect.password.is_some();
-        let is_asked_about = access.asks_for_strangers && !access.allow_anonymous;
+        let is_asked_about = access.asks_for_strangers && nameless.is_none();
         if access.asks_shell && (shows_something || is_asked_about) {
             return Ok(Admission::Ask);
         }
         // Nobody could tell whether what it shows is right: it counts as nothing.
-        match self.dispatch.access.allow_anonymous {
-            true => Ok(Admission::Now(Proven {
-                identity: self.anonymous.clone(),
-                by: None,
-            })),
-            false => Err(Refusal::AnonymousConnect),
-        }
+        let proof = nameless.ok_or(Refusal::AnonymousConnect)?;
+        let identity = match proof == self.anonymous.proof {
+            true => self.anonymous.clone(),
+            false => Arc::new(Identity {
+                proof,
+                ..Identity::default()
+            }),
+        };
+        Ok(Admission::Now(Proven { identity, by: None }))
     }
 
     /// Asks the shell about the sender of a CONNECT: who it is, or if that is known, what it may do.

@@ -1,6 +1,5 @@
 //! Scenario files: from TOML to [`Scenario`]. All mistakes are reported at once, each with its place.
 
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Form};
 use super::{Group, Scenario};
+use ringmq::file::FileFault;
 use ringmq::problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
 
 /// Reads a scenario file. What no key shows alone is left to [`Scenario::check`].
@@ -191,17 +191,20 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
     let problem = |what: String, fix: &str| {
         Complaint::new(what, fix).at(Place::File(name.to_owned()), "the scenario file")
     };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            let fix = "check the path; `ringload list` shows the scenarios that are built in";
-            problem(format!("cannot be read: {error}"), fix)
-        })?;
-    if bytes.len() as u64 > FILE_SIZE_MAX {
-        let what = format!("is larger than {} KiB", FILE_SIZE_MAX / 1024);
-        return Err(problem(what, "check the path: no scenario is that large"));
-    }
+    let bytes = ringmq::file::read_bytes(path, FILE_SIZE_MAX).map_err(|fault| {
+        let fix = match fault {
+            FileFault::TooLarge(_) => "check the path: no scenario is that large",
+            FileFault::Missing
+            | FileFault::Forbidden
+            | FileFault::Directory
+            | FileFault::Utf16
+            | FileFault::NotUtf8 { .. }
+            | FileFault::Unreadable(_) => {
+                "check the path; `ringload list` shows the scenarios that are built in"
+            }
+        };
+        problem(fault.to_string(), fix)
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let start = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());

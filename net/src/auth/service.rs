@@ -10,7 +10,8 @@
 //! - at most `queue_max` requests wait for the one kind of threads, and at most `waiting_queue_max` for
 //!   the other; one that finds no place is told that nobody can tell.
 //! - addresses take turns (`line.rs`): a flood of logins from one does not keep those of others waiting.
-//! - a request is judged by the same authenticators from its beginning to its end.
+//! - a request is judged by the same authenticators from its beginning to its end; the verdict says by which, and
+//!   those that were replaced meanwhile let nobody in (`Reactor::on_decided`).
 //!
 //! A shard never waits for a lock: it puts requests into a channel, and a thread of its own, the porter, stands
 //! them in line.
@@ -18,6 +19,7 @@
 //! The threads are nice: where they share cores with the shards, clients that are in go first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -63,7 +65,16 @@ impl Default for AuthServiceConfig {
 #[derive(Debug)]
 pub(crate) struct AuthService {
     queue: Sender<Job>,
-    authenticators: Arc<ArcSwap<Authenticators>>,
+    judges: Arc<ArcSwap<Judges>>,
+    /// That of `judges`, set after them: a verdict is of this generation, or it is stale.
+    generation: AtomicU64,
+}
+
+/// Authenticators between two reloads.
+#[derive(Debug, Default)]
+struct Judges {
+    generation: u64,
+    authenticators: Authenticators,
 }
 
 #[derive(Debug)]
@@ -71,7 +82,7 @@ struct Job {
     shard: ShardId,
     request: AuthRequest,
     /// Once somebody has looked at it: by whom it is judged, and how far it is.
-    progress: Option<(Arc<Authenticators>, Stage)>,
+    progress: Option<(Arc<Judges>, Stage)>,
 }
 
 /// Where a request comes from.
@@ -105,11 +116,14 @@ impl AuthService {
         let computing: Jobs = Arc::new(Line::new(config.queue_max));
         let waiting: Jobs = Arc::new(Line::new(config.waiting_queue_max));
         authenticators.begin();
-        let authenticators = Arc::new(ArcSwap::from_pointee(authenticators));
+        let judges = Arc::new(ArcSwap::from_pointee(Judges {
+            generation: 0,
+            authenticators,
+        }));
         let worker = |jobs: &Jobs, role| Worker {
             jobs: Arc::clone(jobs),
             role,
-            authenticators: Arc::clone(&authenticators),
+            judges: Arc::clone(&judges),
             answers: Answers {
                 inboxes: Arc::clone(inboxes),
                 tallies: Arc::clone(tallies),
@@ -134,7 +148,8 @@ impl AuthService {
         spawn("auth-porter".to_owned(), move || porter.run())?;
         Ok(AuthService {
             queue,
-            authenticators,
+            judges,
+            generation: AtomicU64::new(0),
         })
     }
 
@@ -143,7 +158,8 @@ impl AuthService {
         let (queue, _) = bounded(1);
         AuthService {
             queue,
-            authenticators: Arc::default(),
+            judges: Arc::default(),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -159,10 +175,21 @@ impl AuthService {
         })
     }
 
-    /// From here on others are asked. Requests that are being judged go on with those before.
+    /// From here on others are asked. Requests that are being judged go on with those before, and if these let
+    /// somebody in, nobody believes it.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
         authenticators.begin();
-        self.authenticators.store(Arc::new(authenticators));
+        let generation = self.generation() + 1;
+        self.judges.store(Arc::new(Judges {
+            generation,
+            authenticators,
+        }));
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// How often the authenticators have been replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 }
 
@@ -185,7 +212,7 @@ impl Porter {
     fn run(self) {
         for job in &self.arriving {
             if let Some(displaced) = self.lines[0].push(job.source(), job) {
-                self.answers.turn_away(&displaced, Tally::LoginOverflows);
+                self.answers.turn_away(displaced, Tally::LoginOverflows);
             }
         }
         self.lines.iter().for_each(|line| line.close());
@@ -195,7 +222,7 @@ impl Porter {
 struct Worker {
     jobs: Jobs,
     role: Role,
-    authenticators: Arc<ArcSwap<Authenticators>>,
+    judges: Arc<ArcSwap<Judges>>,
     answers: Answers,
 }
 
@@ -221,21 +248,19 @@ impl Worker {
         if clock() >= job.request.deadline {
             // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
             // a client which was let in long ago.
-            return self.answers.give(&job, Verdict::Unavailable);
+            return self.answers.give(job, Verdict::Unavailable, 0);
         }
         let progress = job.progress.take();
-        let (authenticators, stage) = progress
-            .unwrap_or_else(|| (self.authenticators.load_full(), Stage::first(&job.request)));
+        let (judges, stage) =
+            progress.unwrap_or_else(|| (self.judges.load_full(), Stage::first(&job.request)));
         let may_wait = matches!(self.role, Role::Waits);
-        match (
-            authenticators.judge(&job.request, stage, may_wait),
-            &self.role,
-        ) {
-            (Ok(verdict), _) => self.answers.give(&job, verdict),
+        let judged = judges.authenticators.judge(&job.request, stage, may_wait);
+        match (judged, &self.role) {
+            (Ok(verdict), _) => self.answers.give(job, verdict, judges.generation),
             (Err(stage), Role::Computes(waiting)) => {
-                job.progress = Some((authenticators, stage));
+                job.progress = Some((judges, stage));
                 if let Some(displaced) = waiting.push(job.source(), job) {
-                    self.answers.turn_away(&displaced, Tally::HookOverflows);
+                    self.answers.turn_away(displaced, Tally::HookOverflows);
                 }
             }
             (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
@@ -251,21 +276,23 @@ struct Answers {
 
 impl Answers {
     /// Too many wait.
-    fn turn_away(&self, job: &Job, tally: Tally) {
+    fn turn_away(&self, job: Job, tally: Tally) {
         self.tallies.add(tally);
-        self.give(job, Verdict::Unavailable);
+        self.give(job, Verdict::Unavailable, 0);
     }
 
-    /// An inbox is full for moments only; an answer whose time is up serves nobody.
-    fn give(&self, job: &Job, verdict: Verdict) {
-        let request = &job.request;
-        let mut decision = Decision {
-            conn: request.conn,
-            was_known: request.known.is_some(),
+    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation counts for those
+    /// only who are let in.
+    fn give(&self, job: Job, verdict: Verdict, generation: u64) {
+        let Job { shard, request, .. } = job;
+        let deadline = request.deadline;
+        let mut decision = Box::new(Decision {
+            request,
             verdict,
-        };
-        while let Err(refused) = self.inboxes[job.shard.index()].decide(decision) {
-            if clock() >= request.deadline {
+            generation,
+        });
+        while let Err(refused) = self.inboxes[shard.index()].decide(decision) {
+            if clock() >= deadline {
                 return;
             }
             decision = refused;
@@ -329,7 +356,9 @@ mod tests {
     fn next_decision(inbox: &Inbox) -> (u32, Verdict) {
         loop {
             match inbox.take() {
-                Some(Mail::Decided(decision)) => return (decision.conn.index, decision.verdict),
+                Some(Mail::Decided(decision)) => {
+                    return (decision.request.conn.index, decision.verdict);
+                }
                 Some(other) => panic!("{other:?}"),
                 None => thread::yield_now(),
             }
@@ -416,10 +445,18 @@ mod tests {
         assert_eq!(next_decision(&inboxes[1]), (0, Verdict::Granted(identity)));
         assert_eq!(begins.recv(), Ok(2), "number 1 was too late");
         assert_eq!(next_decision(&inboxes[1]), (1, Verdict::Unavailable));
-        // Replaced while it is being judged: the answer is the one of before.
+        // Replaced while it is being judged: the answer is the one of before, and says so.
         service.replace(Authenticators::default());
-        go.send(Verdict::Unavailable).unwrap();
-        assert_eq!(next_decision(&inboxes[1]), (2, Verdict::Unavailable));
+        go.send(Verdict::Granted(Identity::default())).unwrap();
+        let decision = loop {
+            match inboxes[1].take() {
+                Some(Mail::Decided(decision)) => break decision,
+                Some(other) => panic!("{other:?}"),
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(decision.request.conn.index, 2);
+        assert_eq!((decision.generation, service.generation()), (0, 1));
         service.ask(shard, request(4, later)).unwrap();
         assert_eq!(
             next_decision(&inboxes[1]),

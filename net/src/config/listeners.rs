@@ -201,20 +201,24 @@ fn places<'a>(settings: &Settings, tables: &'a [Table], own: &'a Place) -> Vec<&
 
 /// An address that would let the whole network in.
 fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
-    let is_guarded = settings.auth.is_on() || listen.has_certificates(layers);
-    if listen.is_local() || settings.allow_anonymous || is_guarded {
+    let is_guarded = settings.auth.is_on() || listen.proves_clients(layers);
+    if listen.is_local(layers) || settings.allow_anonymous || is_guarded {
         return None;
     }
-    let port = match &listen.endpoint {
-        Endpoint::Tcp(address) => address.port(),
-        Endpoint::Unix(_) => return None,
+    let (how, instead) = match &listen.endpoint {
+        Endpoint::Tcp(address) if layers.proxies.is_empty() => (
+            "which other machines may reach",
+            format!("listen on 127.0.0.1:{}", address.port()),
+        ),
+        Endpoint::Tcp(_) | Endpoint::Unix(_) => (
+            "to which a proxy brings clients of other machines",
+            "leave out the proxy (--trusted-proxies)".to_owned(),
+        ),
     };
     Some(Complaint::new(
+        format!("names {listen}, {how}, and no client has to say who it is"),
         format!(
-            "names {listen}, which other machines may reach, and no client has to say who it is"
-        ),
-        format!(
-            "listen on 127.0.0.1:{port}; or have clients show a password (--password-file FILE), a \
+            "{instead}; or have clients show a password (--password-file FILE), a \
              token (--jwt-key or --jwks-url), what a server of yours judges \
              (--hook-authentication-url URL) or, over TLS, a certificate (--client-certificate \
              required); or let everybody in: --allow-anonymous, or allow_anonymous = true under \

@@ -74,6 +74,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             peer: PeerIdentity {
                 address,
                 name: None,
+                is_unproven: stack.asks_for_proof(),
             },
             since: now,
             place,
@@ -174,7 +175,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         refusal: Option<Refusal>,
         transport: Option<Box<Transport>>,
         bytes: &[u8],
-    ) {
+    ) -> Option<ConnId> {
         let place = newcomer.place;
         let since = newcomer.since;
         let peer = newcomer.peer.clone();
@@ -184,7 +185,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Err(_socket) => {
                 count!(self.counts, refused);
                 self.shared.places.give_back(place);
-                return;
+                return None;
             }
         };
         let accepted = Event::Accepted { conn, peer, since };
@@ -201,6 +202,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.settle_in(now, conn);
         }
         self.rearm.push(conn);
+        Some(conn)
     }
 
     /// Descriptors and memory come back when connections close, or with time; until then an accept

@@ -108,6 +108,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if let Some(transport) = &mut transport {
             self.partial_bytes += transport.counted_size;
         }
-        self.admit(now, socket, newcomer, None, transport, &bytes);
+        // Nobody looks at connections on their way: the terms of TLS may be others by now.
+        let rechecked = match &mut transport {
+            Some(transport) => transport.recheck_arrived(),
+            None => Ok(()),
+        };
+        let bytes = match rechecked {
+            Ok(()) => &bytes[..],
+            Err(_) => &[],
+        };
+        let conn = self.admit(now, socket, newcomer, None, transport, bytes);
+        if let (Some(conn), Err(failure)) = (conn, rechecked) {
+            self.end_revoked(now, conn, &failure);
+        }
     }
 }

@@ -144,6 +144,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if let Some(name) = news.name {
             newcomer.peer.name = Some(name.into());
         }
+        if let Some(is_unproven) = news.is_unproven {
+            newcomer.peer.is_unproven = is_unproven;
+        }
         let peer = newcomer.peer.clone();
         let event = Event::Identified { conn, peer };
         self.core.handle(now, event, &mut self.outbox);
@@ -305,10 +308,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             if slot.phase == Phase::Open
                 && let Err(failure) = transport.recheck()
             {
-                transport.finish();
-                self.fail_layers(now, conn, &failure);
+                self.end_revoked(now, conn, &failure);
             }
         }
+    }
+
+    /// A client would not be let in any more.
+    pub(super) fn end_revoked(&mut self, now: Instant, conn: ConnId, failure: &Failure) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        if let Some(transport) = &mut slot.transport {
+            transport.finish();
+        }
+        self.fail_layers(now, conn, failure);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reactor on a ring that only pretends: every trouble that the kernel may report, at will.
 
 mod accepting;
+mod arrivals;
 mod layers;
 
 use std::collections::VecDeque;

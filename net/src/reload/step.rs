@@ -21,7 +21,7 @@ pub struct Step {
     pub taken_on: Vec<String>,
     /// Names of what has changed in the file and waits for a restart.
     pub left: Vec<String>,
-    /// A listener demands certificates that did not.
+    /// A listener asks for certificates that did not.
     pub demands_certificates: bool,
 }
 
@@ -61,7 +61,8 @@ impl Step {
             before
                 .zip(step.settings.all_listeners())
                 .any(|((listen, old), (_, new))| {
-                    !listen.has_certificates(old) && listen.has_certificates(new)
+                    let asks_anew = !listen.proves_clients(old) && listen.proves_clients(new);
+                    asks_anew || !listen.has_certificates(old) && listen.has_certificates(new)
                 });
         match step.problems(running, next) {
             problems if problems.is_empty() => Ok(step),
@@ -158,7 +159,7 @@ enum Openness {
 }
 
 fn openness(settings: &Settings, listen: &Listen, layers: &Layers) -> Openness {
-    if !settings.lets_strangers_in() || listen.has_certificates(layers) {
+    if !settings.lets_in_nameless(listen, layers) {
         Openness::Closed
     } else if access::allows_everything(settings) {
         Openness::Everything

@@ -44,6 +44,12 @@ impl JwtSettings {
         })
     }
 
+    /// Files of keys that sign as well as prove.
+    pub fn secret_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let secrets = self.keys.iter().filter(|key| key.algorithm.is_secret());
+        secrets.map(|key| &key.path)
+    }
+
     /// All files that these settings name.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let keys = self.keys.iter().map(|key| &key.path);

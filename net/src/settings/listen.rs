@@ -106,12 +106,14 @@ impl Listen {
         }
     }
 
-    /// Only this machine reaches it. Also for the loopback addresses of IPv4 written as IPv6.
-    pub fn is_local(&self) -> bool {
-        match &self.endpoint {
+    /// Only this machine reaches it: not so if a proxy brings clients there. Also for the loopback addresses of IPv4
+    /// written as IPv6.
+    pub fn is_local(&self, layers: &Layers) -> bool {
+        let is_near = match &self.endpoint {
             Endpoint::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Endpoint::Unix(_) => true,
-        }
+        };
+        is_near && layers.proxies.is_empty()
     }
 
     /// The same on another endpoint.
@@ -139,11 +141,11 @@ impl Listen {
         }
     }
 
-    /// Its clients show certificates, which say who they are, or at least that they belong here.
+    /// Its clients show certificates, which say who they are, or at least that they belong here. Those that show
+    /// none get in only by a password or the like, or where everybody is welcome.
     pub fn proves_clients(&self, layers: &Layers) -> bool {
         let by_proxy = !layers.proxies.is_empty() && layers.proxy_common_name;
-        let by_name = self.scheme.has_tls() && layers.tls.identity != Identity::None;
-        by_proxy || by_name || self.has_certificates(layers)
+        by_proxy || self.scheme.has_tls() && layers.tls.client_certificate != Demand::None
     }
 
     /// Nobody gets in without a certificate that the broker checks.

@@ -26,7 +26,7 @@ pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
 pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
 use tls::Tls;
 pub(crate) use tls::read_certificates;
-pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
+pub use tls::{Demand, Identity, Lifetime, TlsError, TlsFiles, TlsProblem, TlsTerms, lifetimes};
 pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};
 
 /// The layers of one connection.
@@ -92,6 +92,8 @@ pub struct PeerNews {
     pub address: Option<SocketAddr>,
     /// Its verified name.
     pub name: Option<String>,
+    /// The listener has clients prove themselves by a certificate, and whether this one has.
+    pub is_unproven: Option<bool>,
 }
 
 /// Why the layers end a connection.
@@ -202,6 +204,11 @@ impl Transport {
         mut decoded: Decoded,
     ) -> Result<Decoded, Failure> {
         let tls = self.tls.as_mut().expect("the caller saw TLS");
+        let listener = self
+            .stack
+            .tls
+            .as_ref()
+            .expect("TLS is that of the listener");
         let mut inner = std::mem::take(match self.websocket {
             Some(_) => &mut scratch.middle,
             None => &mut scratch.plain,
@@ -209,7 +216,7 @@ impl Transport {
         inner.clear();
         let taken = match bytes {
             Some(bytes) => tls.decode(bytes, &mut scratch.records, &mut inner, &mut self.pending),
-            None => tls.advance(&mut inner, &mut self.pending),
+            None => tls.advance(&listener.terms(), &mut inner, &mut self.pending),
         };
         if self.websocket.is_some() {
             let ended = self.decode_websocket(now, &inner, scratch);
@@ -225,8 +232,10 @@ impl Transport {
                 true => Handshake::Resumed,
                 false => Handshake::Full,
             });
+            let peer = decoded.peer.get_or_insert_default();
+            peer.is_unproven = Some(self.stack.asks_for_proof() && !established.has_certificate);
             if established.identity.is_some() {
-                decoded.peer.get_or_insert_default().name = established.identity;
+                peer.name = established.identity;
             }
         }
         Ok(decoded)
@@ -358,6 +367,14 @@ impl Transport {
     pub(crate) fn recheck(&mut self) -> Result<(), Failure> {
         match (&mut self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) => tls.recheck(&listener.terms()).map_err(Failure::Tls),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// As `recheck`, for a connection that was on its way between two shards, where nobody looked at it.
+    pub(crate) fn recheck_arrived(&mut self) -> Result<(), Failure> {
+        match (&self.tls, &self.stack.tls) {
+            (Some(tls), Some(listener)) if !tls.is_under(&listener.terms()) => self.recheck(),
             (Some(_) | None, _) => Ok(()),
         }
     }

@@ -151,6 +151,16 @@ impl Stack {
         }
     }
 
+    /// Clients are to prove themselves here, by a certificate that the broker or a proxy has checked.
+    pub(crate) fn asks_for_proof(&self) -> bool {
+        let by_proxy = self.proxy.as_ref();
+        by_proxy.is_some_and(|rules| rules.takes_common_name)
+            || self
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.terms().asks_clients())
+    }
+
     /// Its connections come through a proxy, which tells from where.
     pub(crate) fn has_proxy(&self) -> bool {
         self.proxy.is_some()
@@ -175,6 +185,10 @@ impl Stack {
             let ip: IpAddr = address.ip().to_canonical();
             SocketAddr::new(ip, address.port())
         });
-        (address.is_some() || name.is_some()).then_some(PeerNews { address, name })
+        (address.is_some() || name.is_some()).then_some(PeerNews {
+            address,
+            name,
+            is_unproven: None,
+        })
     }
 }

@@ -15,6 +15,7 @@ use ringmq::auth::{
 use ringmq::http::HttpUrl;
 use ringmq::{Broker, BrokerConfig, Endpoint, Tallies};
 use ringmq_core::auth::{Access, Acl, Method, Password, Passwords};
+use ringmq_core::limits::Limits;
 use serde_json::Value;
 
 /// What the server says next.
@@ -136,6 +137,10 @@ fn setup(config: HookConfig) -> Setup {
 
 /// A broker that knows these hooks, and perhaps users of a file; what was counted comes with it.
 fn start(setup: Setup) -> (Broker, Arc<Tallies>) {
+    start_within(setup, Limits::default())
+}
+
+fn start_within(setup: Setup, limits: Limits) -> (Broker, Arc<Tallies>) {
     let tallies = Arc::default();
     let (access, authenticators) = access(&setup, &tallies);
     let config = BrokerConfig {
@@ -144,6 +149,7 @@ fn start(setup: Setup) -> (Broker, Arc<Tallies>) {
         access,
         authenticators,
         auth: setup.service,
+        limits,
         tallies: Arc::clone(&tallies),
         ..BrokerConfig::default()
     };
@@ -384,6 +390,38 @@ fn who_fails_too_often_is_left_alone_and_tried_again() {
     server.asked_count();
     while code(&broker, "alice", b"x") != 0 {}
     assert_eq!(server.asked_count(), 1, "one question was enough");
+    stop(broker);
+}
+
+/// A storm of logins: their own time is up before that of the server, which says nothing of the server.
+#[test]
+fn clients_whose_time_is_up_do_not_cut_a_server_off() {
+    let server = Server::start();
+    let (_go, gate) = mpsc::channel();
+    server.says("/auth", Reply::Hangs(Arc::new(Mutex::new(gate))));
+    let limits = Limits {
+        connect_deadline: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let setup = setup(HookConfig {
+        authentication: server.url("/auth"),
+        timeout: Duration::from_secs(60),
+        failures_max: 1,
+        pause: Duration::from_secs(600),
+        ..HookConfig::default()
+    });
+    let (broker, tallies) = start_within(setup, limits);
+    for _ in 0..3 {
+        assert_eq!(code(&broker, "alice", b"x"), 0x88);
+    }
+    while count(&tallies, "hooks/authentication/out_of_time") < 3 {
+        thread::yield_now();
+    }
+    server.says("/auth", json(r#"{"result":"allow"}"#));
+    // Where others have the processor, a login may take longer than the time that it has here.
+    while code(&broker, "alice", b"x") != 0 {}
+    assert_eq!(count(&tallies, "hooks/authentication/failed"), 0);
+    assert_eq!(count(&tallies, "hooks/authentication/cut_off"), 0);
     stop(broker);
 }
 

@@ -170,3 +170,56 @@ fn a_reload_takes_on_what_it_can_beside_what_needs_a_restart() {
     while subscribe(&mut alice, "b") != 0 {}
     assert_eq!(subscribe(&mut alice, "a"), 0x80);
 }
+
+/// At the start and at a reload; nothing is refused for it.
+#[test]
+fn secrets_that_everybody_may_read_and_certificates_that_end_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let soon = authority.client_with("soon", 1, |params| {
+        params.not_after = std::time::SystemTime::now().into();
+        params.not_after += std::time::Duration::from_secs(5 * 86_400 + 3600);
+    });
+    let config = format!(
+        "[network]\nlisten = \"mqtts://127.0.0.1:0\"\n[tls]\ncertificate = {:?}\nkey = {:?}\n\
+         [auth]\npassword_file = \"users\"\ndefault = \"allow\"\n",
+        soon.certificate, soon.key
+    );
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(users.as_ref(), 0o644);
+    mode(&soon.key, 0o600);
+    let config = folder.write("ringmq.toml", &config);
+    let checked = Command::new(RINGMQ)
+        .args(["--check-config", "--config", &config])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success(), "{report}");
+    let told = [
+        "users: the file holds secrets, and may be read by everybody on this machine",
+        "`CN=soon` ends in 5 days",
+    ];
+    for text in told {
+        assert!(report.contains(text), "{report}");
+    }
+    let mut broker = start(&config);
+    let tells = |broker: &mut Broker| {
+        for text in told {
+            let line = broker.wait_for(text);
+            assert!(line.contains("WARN") && line.contains("Fix: "), "{line}");
+        }
+    };
+    tells(&mut broker);
+    broker.hang_up();
+    tells(&mut broker);
+    broker.wait_for("reloaded");
+    // What is mended is told no more.
+    mode(users.as_ref(), 0o640);
+    broker.hang_up();
+    let line = broker.wait_for("WARN");
+    assert!(line.contains(told[1]), "{line}");
+}

@@ -96,6 +96,15 @@ impl Breaker {
         })
     }
 
+    /// Nothing is known of the service: whoever asked had no time left to hear its answer. The next one may
+    /// try it in place of one that was let through to see.
+    pub(super) fn abandoned(&self, now: Instant) {
+        self.change(|state| match state {
+            State::Probing => *state = State::Open { until: now },
+            State::Closed { .. } | State::Open { .. } => {}
+        });
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state)
@@ -138,5 +147,23 @@ mod tests {
         assert_eq!(breaker.succeeded(), Turn::Closed);
         assert!(breaker.admits(at(22)) && breaker.admits(at(22)));
         assert_eq!(breaker.succeeded(), Turn::None);
+    }
+
+    #[test]
+    fn who_had_no_time_to_hear_an_answer_says_nothing_of_the_service() {
+        let breaker = Breaker::new(2, Duration::from_secs(10));
+        assert_eq!(breaker.failed(at(0)), Turn::First);
+        for _ in 0..10 {
+            assert!(breaker.admits(at(0)));
+            breaker.abandoned(at(0));
+        }
+        assert!(breaker.admits(at(0)), "it is not open");
+        assert_eq!(breaker.failed(at(0)), Turn::Opened, "nor was it forgiven");
+        breaker.abandoned(at(1));
+        assert!(!breaker.admits(at(9)));
+        assert!(breaker.admits(at(10)));
+        breaker.abandoned(at(11));
+        assert!(breaker.admits(at(11)), "the next one tries");
+        assert!(!breaker.admits(at(11)), "one at a time");
     }
 }

@@ -207,12 +207,22 @@ struct Counted {
     denied: Tally,
     ignored: Tally,
     failed: Tally,
+    out_of_time: Tally,
     cut_off: Tally,
 }
 
 /// There is no answer; it was counted and logged.
 #[derive(Debug)]
 struct NoAnswer;
+
+/// Why a question brought nothing.
+#[derive(Debug)]
+enum Fault {
+    /// The client's time was up before that of the service.
+    ClientOutOfTime,
+    /// The service does not work as it should.
+    Service(String),
+}
 
 impl Hook {
     fn ask(&self, question: &Question<'_>, deadline: Instant) -> Result<Answer, NoAnswer> {
@@ -235,7 +245,14 @@ impl Hook {
                 }
                 Ok(answer)
             }
-            Err(fault) => {
+            Err(Fault::ClientOutOfTime) => {
+                // It waited elsewhere, in a line of logins: a service that is healthy and busy is not to be cut off.
+                self.tallies.add(self.counted.out_of_time);
+                self.breaker.abandoned(clock());
+                debug!(setting, url = %self.url, "a client had no time left to wait for the hook");
+                Err(NoAnswer)
+            }
+            Err(Fault::Service(fault)) => {
                 self.tallies.add(self.counted.failed);
                 match self.breaker.failed(clock()) {
                     Turn::First => warn!(setting, url = %self.url, "a hook failed: {fault}"),
@@ -254,20 +271,26 @@ impl Hook {
         }
     }
 
-    fn exchange(&self, question: &Question<'_>, timeout: Duration) -> Result<Answer, String> {
-        let body = serde_json::to_vec(question).map_err(|e| e.to_string())?;
+    fn exchange(&self, question: &Question<'_>, timeout: Duration) -> Result<Answer, Fault> {
+        let body = serde_json::to_vec(question).expect("texts and numbers can be written as JSON");
         let came = self.client.post_json(&self.url, &body, timeout);
-        let HttpAnswer { status, body } = came.map_err(|e| e.to_string())?;
-        match status {
+        let HttpAnswer { status, body } = came.map_err(|error| {
+            // Only who was given all the time that the settings grant it is late.
+            match error.is_timeout() && timeout < self.timeout {
+                true => Fault::ClientOutOfTime,
+                false => Fault::Service(error.to_string()),
+            }
+        })?;
+        let answer = match status {
             200 => self
                 .read(&body)
                 .map_err(|e| format!("its answer is not understood: {e}")),
-
             204 if self.counted.needs_rules => Err("it answered without rules".to_owned()),
             204 => Ok(Answer::plain(Decision::Allow)),
             401 | 403 => Ok(Answer::plain(Decision::Deny)),
             other => Err(format!("it answered with status {other}")),
-        }
+        };
+        answer.map_err(Fault::Service)
     }
 
     fn read(&self, body: &[u8]) -> Result<Answer, String> {
@@ -289,6 +312,7 @@ const AUTHENTICATION: Counted = Counted {
     denied: Tally::AuthenticationDenied,
     ignored: Tally::AuthenticationIgnored,
     failed: Tally::AuthenticationFailed,
+    out_of_time: Tally::AuthenticationOutOfTime,
     cut_off: Tally::AuthenticationCutOff,
 };
 const AUTHORIZATION: Counted = Counted {
@@ -298,6 +322,7 @@ const AUTHORIZATION: Counted = Counted {
     denied: Tally::AuthorizationDenied,
     ignored: Tally::AuthorizationIgnored,
     failed: Tally::AuthorizationFailed,
+    out_of_time: Tally::AuthorizationOutOfTime,
     cut_off: Tally::AuthorizationCutOff,
 };
 /// Of 1024 parts of the time that rules hold: they are asked for again after half of it, to three quarters.

@@ -86,6 +86,11 @@ impl Algorithm {
         }
     }
 
+    /// Whoever has its key can sign.
+    pub fn is_secret(self) -> bool {
+        matches!(self.family(), Family::Hmac(_))
+    }
+
     pub(super) fn family(self) -> Family {
         match self {
             Algorithm::Hs256 => Family::Hmac(hmac::HMAC_SHA256),

@@ -154,9 +154,10 @@ impl Demands {
         }
     }
 
-    /// All filters of all lists. One that cannot be read makes the token none: it might have denied something.
+    /// All filters of all lists. What cannot be read makes the token none: it might have denied something. An object
+    /// that is there for rules and has none allows nothing.
     fn rules(&self, claims: &Map<String, Value>) -> Result<Option<Arc<[Rule]>>, Fault> {
-        let mut rules = None;
+        let mut rules = self.check_form(claims)?.then(Vec::new);
         for (claim, effect, publish, receive) in [
             (&self.publish, Effect::Allow, true, false),
             (&self.subscribe, Effect::Allow, false, true),
@@ -186,7 +187,83 @@ impl Demands {
     }
 }
 
+impl Demands {
+    /// Every claim that is looked at.
+    fn all_claims(&self) -> [&Claim; 7] {
+        let [publish, subscribe, deny, deny_publish, deny_subscribe] = self.claims_of_rules();
+        [
+            &self.user,
+            &self.client_id,
+            publish,
+            subscribe,
+            deny,
+            deny_publish,
+            deny_subscribe,
+        ]
+    }
+
+    fn claims_of_rules(&self) -> [&Claim; 5] {
+        [
+            &self.publish,
+            &self.subscribe,
+            &self.deny,
+            &self.deny_publish,
+            &self.deny_subscribe,
+        ]
+    }
+
+    /// Whether there is an object that claims of rules stand in, such as `acl`. It has to be one, and to hold nothing
+    /// but what is looked at: rules in the form of another broker, or with a slip of the pen, are none that could be
+    /// left out.
+    fn check_form(&self, claims: &Map<String, Value>) -> Result<bool, Fault> {
+        let mut is_there = false;
+        for claim in self.claims_of_rules() {
+            let mut path = claim.path();
+            path.pop();
+            let mut members = claims;
+            for depth in 1..=path.len() {
+                members = match members.get(&path[depth - 1]) {
+                    None => break,
+                    Some(Value::Object(inner)) => inner,
+                    Some(_) => return Err(Fault::RULE_FORM),
+                };
+                if depth == path.len() {
+                    self.check_members(&path, members)?;
+                    is_there = true;
+                }
+            }
+        }
+        Ok(is_there)
+    }
+
+    fn check_members(&self, path: &[String], members: &Map<String, Value>) -> Result<(), Fault> {
+        let all = self.all_claims().map(Claim::path);
+        let is_known = |name: &String| {
+            all.iter()
+                .any(|known| known.strip_prefix(path).and_then(<[_]>::first) == Some(name))
+        };
+        match members.keys().all(is_known) {
+            true => Ok(()),
+            false => Err(Fault::RULE_FORM),
+        }
+    }
+}
+
 impl Claim {
+    /// From outside to inside.
+    fn path(&self) -> Vec<String> {
+        match self.0.strip_prefix('/') {
+            None if self.0.is_empty() => Vec::new(),
+            None => vec![self.0.clone()],
+            Some(path) => {
+                let names = path.split('/');
+                names
+                    .map(|name| name.replace("~1", "/").replace("~0", "~"))
+                    .collect()
+            }
+        }
+    }
+
     fn of<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let Some(path) = self.0.strip_prefix('/') else {
             return claims.get(&self.0).filter(|_| !self.0.is_empty());

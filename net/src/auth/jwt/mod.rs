@@ -6,9 +6,9 @@
 //! The signature is looked at first, with a key that has the algorithm of the token; only then what the token
 //! says. What is wrong with a token is counted and logged, and told to nobody.
 //!
-//! The signatures themselves are those of aws-lc-rs, which does TLS here too. What a JWT library would add is the
-//! reading of headers and claims; there it has to be stricter than such libraries are (twice the same name,
-//! numbers as text, one algorithm per key), so it is here.
+//! The signatures themselves are those of aws-lc-rs, which does TLS here too. JWT libraries are laxer than this has to be
+//! (twice the same name, numbers as text, keys that nobody looks at before they are used, one algorithm per key):
+//! ARCHITECTURE.md has the particulars.
 //!
 //! Not here: the time when a token ends (the shard has a timer), its rules (`ringmq_core::auth`).
 
@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use algorithm::Algorithm;
 pub use claims::{Claim, Demands, Grant, Shower};
 pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
+use remote::Fetched;
 pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
 use ringmq_core::shard::Refusal;
@@ -139,37 +140,50 @@ impl Jwt {
     /// Finds the key that signed a token.
     fn prove(&self, token: &Token<'_>) -> Result<u64, Fault> {
         let now = clock();
-        let remotes = self.remotes.iter();
-        let fetched: Vec<_> = remotes.map(|r| (r.keys.keys(now), r.fingerprint)).collect();
-        let local = self
-            .keys
-            .iter()
-            .map(|local| (&local.key, local.fingerprint));
-        let remote = fetched.iter().flat_map(|(fetched, fingerprint)| {
-            let keys = fetched.iter().flat_map(|fetched| &fetched.keys);
-            keys.map(move |key| (key, *fingerprint))
-        });
         let kid = token.kid.as_deref();
-        let named: Vec<_> = local
-            .chain(remote)
-            .filter(|(key, _)| key.answers_to(kid))
-            .collect();
-        let fitting = named
-            .iter()
-            .filter(|(key, _)| key.algorithm == token.algorithm);
+        let remotes = self.remotes.iter();
+        let fetched: Vec<_> = remotes.map(|remote| remote.keys.keys(now)).collect();
         let mut fault = Fault::KEY;
-        for (key, fingerprint) in fitting.take(TRIES_MAX) {
-            if key.verifies(token.signed, &token.signature) {
-                return Ok(*fingerprint);
+        let mut try_all = |keys: &mut dyn Iterator<Item = (&Key, u64)>| {
+            let fitting =
+                keys.filter(|(key, _)| key.answers_to(kid) && key.algorithm == token.algorithm);
+            // So many of each source: the keys of one do not keep those of another from their turn.
+            for (key, fingerprint) in fitting.take(TRIES_MAX) {
+                if key.verifies(token.signed, &token.signature) {
+                    return Some(fingerprint);
+                }
+                fault = Fault::SIGNATURE;
             }
-            fault = Fault::SIGNATURE;
+            None
+        };
+        let mut local = self.keys.iter().map(|own| (&own.key, own.fingerprint));
+        if let Some(fingerprint) = try_all(&mut local) {
+            return Ok(fingerprint);
         }
-        let is_missing = fetched.iter().any(|(fetched, _)| fetched.is_none());
-        let is_unknown = kid.is_some() && !named.iter().any(|(key, _)| key.kid.is_some());
-        if is_missing || (is_unknown && self.remotes.iter().any(|remote| remote.keys.miss(now))) {
-            return Err(Fault::NO_KEYS);
+        for (remote, fetched) in self.remotes.iter().zip(&fetched) {
+            let keys = fetched.iter().flat_map(|fetched| &fetched.keys);
+            if let Some(found) = try_all(&mut keys.map(|key| (key, remote.fingerprint))) {
+                return Ok(found);
+            }
         }
-        Err(fault)
+        match self.may_come(kid, &fetched, now) {
+            true => Err(Fault::NO_KEYS),
+            false => Err(fault),
+        }
+    }
+
+    /// Whether a key that nobody has yet may come from the network. Each address that may have another one is
+    /// asked, whatever the others say: one that is down, or was asked a moment ago, stands for itself only.
+    fn may_come(&self, kid: Option<&str>, fetched: &[Option<Arc<Fetched>>], now: Instant) -> bool {
+        let mut may_come = false;
+        for (remote, fetched) in self.remotes.iter().zip(fetched) {
+            may_come |= match fetched {
+                None => true,
+                // A wrong signature by a key of that name is nothing that other keys would mend.
+                Some(fetched) => !fetched.names(kid) && remote.keys.miss(now),
+            };
+        }
+        may_come
     }
 
     fn decide(&self, text: &[u8], shower: Shower<'_>) -> Verdict {
@@ -265,6 +279,10 @@ impl Fault {
         Refusal::TokenClaims,
         "its rules are no lists of topic filters",
     );
+    const RULE_FORM: Fault = Fault::new(
+        Refusal::TokenClaims,
+        "what its rules stand in is no object, or holds a member that is none of the claims of rules",
+    );
     const OTHER_USER: Fault = Fault::new(Refusal::TokenClient, "CONNECT has another user name");
     const OTHER_CLIENT: Fault = Fault::new(
         Refusal::TokenClient,
@@ -276,5 +294,5 @@ impl Fault {
     }
 }
 
-/// Keys without a name that are tried for one token.
+/// Keys of one source that are tried for one token: those without a name answer to any.
 const TRIES_MAX: usize = 8;

@@ -67,6 +67,14 @@ pub(super) struct Fetched {
     at: Instant,
 }
 
+impl Fetched {
+    /// A key of this name is among them.
+    pub(super) fn names(&self, kid: Option<&str>) -> bool {
+        let mut kids = self.keys.iter().filter_map(|key| key.kid.as_deref());
+        kid.is_some_and(|kid| kids.any(|own| own == kid))
+    }
+}
+
 /// Why no keys came.
 #[derive(Debug)]
 pub enum FetchError {
@@ -159,6 +167,12 @@ impl RemoteKeys {
         let fetched = self.shared.fetch();
         self.shared.is_busy.store(false, Ordering::Release);
         fetched
+    }
+
+    /// For tests: a fetch is under way or asked for.
+    #[cfg(test)]
+    pub(super) fn is_busy(&self) -> bool {
+        self.shared.is_busy.load(Ordering::Acquire)
     }
 
     /// For tests: without being known to others.

@@ -11,6 +11,7 @@
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 
 mod fault;
+mod lifetimes;
 mod names;
 mod terms;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion};
 
 use fault::Fault;
 
+pub use lifetimes::{Lifetime, lifetimes};
 pub use names::{Identity, is_usable};
 pub(crate) use terms::read_certificates;
 pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
@@ -64,6 +66,8 @@ pub enum TlsError {
 pub struct Established {
     /// Who the client is, if its certificate has to say so.
     pub identity: Option<String>,
+    /// It showed a certificate, which is good.
+    pub has_certificate: bool,
     /// It went on with an earlier session: no signature was made.
     pub resumed: bool,
 }
@@ -111,12 +115,19 @@ impl Tls {
     }
 
     /// Goes on with the handshake. Answers are appended to `wire`; bytes that follow the handshake
-    /// are decrypted and appended to `plain`.
-    pub fn advance(&mut self, plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<Taken, TlsError> {
+    /// are decrypted and appended to `plain`. `current` are the terms that the listener has by now: whoever
+    /// began under others is judged by these at the end.
+    pub fn advance(
+        &mut self,
+        current: &Arc<TlsTerms>,
+        plain: &mut Vec<u8>,
+        wire: &mut Vec<u8>,
+    ) -> Result<Taken, TlsError> {
         if self.is_over {
             return Ok(Taken::default());
         }
         if self.session.is_none() {
+            self.terms = Arc::clone(current);
             let config = Arc::clone(&self.terms.config);
             let session = UnbufferedServerConnection::new(config).map_err(TlsError::Protocol)?;
             self.session = Some(Box::new(session));
@@ -127,9 +138,14 @@ impl Tls {
             seen += size;
         }
         let before = plain.len();
-        match self.process(&mut part, plain, wire) {
+        let outcome = self.process(&mut part, plain, wire);
+        let outcome = outcome.and_then(|(mut taken, used)| {
+            self.part = part[used..].to_vec();
+            taken.established = self.establish(current, wire)?;
+            Ok((taken, used))
+        });
+        match outcome {
             Ok((taken, used)) => {
-                self.part = part[used..].to_vec();
                 self.seen = seen.saturating_sub(used);
                 // rustls waits for the whole head of a record, of which there may never be more.
                 let next = next_record(&self.part[self.seen..]);
@@ -230,24 +246,31 @@ impl Tls {
                 break;
             }
         }
-        if !self.is_established && !session.is_handshaking() {
-            self.is_established = true;
-            self.part = records[used..].to_vec();
-            taken.established = Some(self.welcome(wire)?);
-        }
         Ok((taken, used))
     }
 
-    /// The handshake has ended: who is there?
-    fn welcome(&mut self, wire: &mut Vec<u8>) -> Result<Established, TlsError> {
-        let session = self.session.as_deref().expect("it had a handshake");
+    /// If the handshake has ended: who is there?
+    fn establish(
+        &mut self,
+        current: &Arc<TlsTerms>,
+        wire: &mut Vec<u8>,
+    ) -> Result<Option<Established>, TlsError> {
+        let session = self.session.as_deref().expect("it takes bytes in");
+        if session.is_handshaking() {
+            return Ok(None);
+        }
+        self.is_established = true;
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let chain = session.peer_certificates().unwrap_or_default();
+        let is_current = Arc::ptr_eq(&self.terms, current);
+        self.terms = Arc::clone(current);
         let mut admitted = Ok(());
-        if resumed {
-            // The certificate was judged when the session began: it may have expired since.
+        if resumed || !is_current {
+            // The certificate was judged when the session began, or by other terms: it may have expired, or been
+            // revoked, since.
             admitted = self.terms.admit(chain).map_err(TlsError::Protocol);
         }
+        let has_certificate = !chain.is_empty();
         let mut identity = None;
         if let (Ok(()), [own, ..]) = (&admitted, chain)
             && self.terms.identity != Identity::None
@@ -258,7 +281,11 @@ impl Tls {
             }
         }
         match admitted {
-            Ok(()) => Ok(Established { identity, resumed }),
+            Ok(()) => Ok(Some(Established {
+                identity,
+                has_certificate,
+                resumed,
+            })),
             Err(error) => {
                 self.finish(wire);
                 Err(error)
@@ -337,17 +364,19 @@ impl Tls {
     }
 
     /// Whether a client that was let in would be let in under other terms; those hold for it from
-    /// here on.
+    /// here on. A handshake that goes on is judged at its end.
     pub fn recheck(&mut self, terms: &Arc<TlsTerms>) -> Result<(), TlsError> {
-        self.terms = Arc::clone(terms);
-        let Some(session) = &self.session else {
+        let Some(session) = self.session.as_ref().filter(|_| self.is_established) else {
             return Ok(());
         };
-        match (self.is_established, session.peer_certificates()) {
-            (true, Some(chain)) => terms.admit(chain).map_err(TlsError::Protocol),
-            (true, None) => terms.admit(&[]).map_err(TlsError::Protocol),
-            (false, _) => Ok(()),
-        }
+        self.terms = Arc::clone(terms);
+        let chain = session.peer_certificates().unwrap_or_default();
+        terms.admit(chain).map_err(TlsError::Protocol)
+    }
+
+    /// The client was judged by these terms.
+    pub fn is_under(&self, terms: &Arc<TlsTerms>) -> bool {
+        Arc::ptr_eq(&self.terms, terms)
     }
 
     /// The version that was agreed on.

@@ -15,7 +15,7 @@ pub enum Identity {
     /// Nowhere: a certificate lets a client in, but does not say who it is.
     #[default]
     None,
-    /// The last common name of the subject.
+    /// The first common name of the subject, in the order in which they stand; Mosquitto and HAProxy take it, too.
     CommonName,
     /// The first DNS name among the alternative names.
     SanDns,
@@ -26,7 +26,8 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Who the client is; `None` if its certificate does not say so.
+    /// Who the client is; `None` if its certificate does not say so. Of several names of that kind the first counts,
+    /// and if it cannot stand for a user, none does: a second one is not looked for.
     pub(super) fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
         let name = match self {
             Identity::None => return None,
@@ -84,7 +85,7 @@ fn parse(certificate: &CertificateDer<'_>) -> Option<CertificateInner<Raw>> {
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let subject = parse(certificate)?.tbs_certificate.subject;
     let mut attributes = subject.0.iter().flat_map(|relative| relative.0.iter());
-    let value = &attributes.rfind(|a| a.oid == COMMON_NAME)?.value;
+    let value = &attributes.find(|a| a.oid == COMMON_NAME)?.value;
     let text = match value.tag() {
         Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok()?.to_string(),
         Tag::PrintableString => value
@@ -148,6 +149,40 @@ mod tests {
             assert_eq!(identity.of(&full).as_deref(), expected, "{identity:?}");
             assert_eq!(identity.of(&bare), None, "{identity:?}");
         }
+    }
+
+    #[test]
+    fn of_several_names_the_first_counts() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let name = &mut params.distinguished_name;
+        name.push(DnType::OrganizationalUnitName, "unit");
+        name.push(DnType::CommonName, "first");
+        // Of the same kind; rcgen would replace one that is named the same way.
+        name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "second");
+        params.subject_alt_names = vec![
+            SanType::DnsName("a.example".try_into().unwrap()),
+            SanType::Rfc822Name("a@example".try_into().unwrap()),
+            SanType::DnsName("b.example".try_into().unwrap()),
+            SanType::Rfc822Name("b@example".try_into().unwrap()),
+            SanType::URI("urn:a".try_into().unwrap()),
+            SanType::URI("urn:b".try_into().unwrap()),
+        ];
+        let key = KeyPair::generate().unwrap();
+        let made = |params: CertificateParams| params.self_signed(&key).unwrap().der().clone();
+        let several = made(params.clone());
+        for (identity, expected) in [
+            (Identity::CommonName, "first"),
+            (Identity::SanDns, "a.example"),
+            (Identity::SanEmail, "a@example"),
+            (Identity::SanUri, "urn:a"),
+        ] {
+            assert_eq!(identity.of(&several).as_deref(), Some(expected));
+        }
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "fir\0st");
+        assert_eq!(Identity::CommonName.of(&made(params)), None);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::names::{self, Identity};
+use crate::file::{FileFault, read_bytes};
 
 /// The files and rules of a listener with TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +124,11 @@ impl TlsTerms {
     /// Made of the same rules and files: there is nothing to replace, and sessions may be resumed.
     pub(crate) fn is_like(&self, other: &TlsTerms) -> bool {
         self.fingerprint == other.fingerprint
+    }
+
+    /// Clients are asked for certificates.
+    pub(in crate::transport) fn asks_clients(&self) -> bool {
+        self.verifier.is_some()
     }
 
     /// Whether clients with these certificates would be let in.
@@ -325,29 +330,39 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(file)
-        .and_then(|opened| opened.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(size) if size as u64 > FILE_SIZE_MAX => Err(problem(
-            Some(file),
-            "is too long for its purpose",
-            "check the path",
-        )),
-        Ok(_) => Ok(bytes),
-        Err(error) => {
-            let (what, fix) = match error.kind() {
-                io::ErrorKind::NotFound => ("does not exist".to_owned(), "check the path"),
-                io::ErrorKind::PermissionDenied => (
-                    "may not be read by this user".to_owned(),
-                    "give the user of the broker access to it",
-                ),
-                _ => (format!("cannot be read: {error}"), "check the path"),
-            };
-            Err(problem(Some(file), what, fix))
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
+    let bytes = read_bytes(file, FILE_SIZE_MAX).map_err(|fault| {
+        let fix = match fault {
+            FileFault::Forbidden => "give the user of the broker access to it",
+            FileFault::Missing
+            | FileFault::Directory
+            | FileFault::TooLarge(_)
+            | FileFault::Utf16
+            | FileFault::NotUtf8 { .. }
+            | FileFault::Unreadable(_) => "check the path",
+        };
+        problem(Some(file), fault.to_string(), fix)
+    })?;
+    check_pem_lines(file, &bytes)?;
+    Ok(bytes)
+}
+
+/// A section that does not begin its line would be passed over without a word: a certificate would miss in its chain,
+/// a CA or a revocation list among the others.
+fn check_pem_lines(file: &Path, bytes: &[u8]) -> Result<(), TlsProblem> {
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let begin = line.windows(PEM_BEGIN.len()).position(|w| w == PEM_BEGIN);
+        let hides = begin.is_some_and(|at| at > 0 && line[at - 1] != b'\r');
+        if hides && !line.starts_with(b"#") {
+            let number = index + 1;
+            return Err(problem(
+                Some(file),
+                format!("has something in front of `-----BEGIN` on line {number}"),
+                "let the line begin with it: blanks, and marks that editors do not show, hide the section",
+            ));
         }
     }
+    Ok(())
 }
 
 fn problem(file: Option<&Path>, what: impl Into<String>, fix: impl Into<String>) -> TlsProblem {
@@ -373,5 +388,6 @@ impl fmt::Display for TlsProblem {
 const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 /// A CRL of a large CA has some MiB.
 const FILE_SIZE_MAX: u64 = 64 << 20;

@@ -70,6 +70,8 @@ impl World {
 /// The layer, driven as the transport does it.
 struct Server {
     tls: Tls,
+    /// Of the listener.
+    terms: Arc<TlsTerms>,
     plain: Vec<u8>,
     wire: Vec<u8>,
     scratch: Vec<u8>,
@@ -79,6 +81,7 @@ impl Server {
     fn new(terms: &Arc<TlsTerms>) -> Server {
         Server {
             tls: Tls::new(Arc::clone(terms)),
+            terms: Arc::clone(terms),
             plain: Vec::new(),
             wire: Vec::new(),
             scratch: Vec::new(),
@@ -92,13 +95,25 @@ impl Server {
                 plain,
                 wire,
                 scratch,
+                ..
             } = self;
             return tls.decode(bytes, scratch, plain, wire).map(|_| ());
         }
         if self.tls.gather(bytes)? {
-            self.tls.advance(&mut self.plain, &mut self.wire)?;
+            self.advance()?;
         }
         Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Taken, TlsError> {
+        let Server {
+            tls,
+            terms,
+            plain,
+            wire,
+            ..
+        } = self;
+        tls.advance(terms, plain, wire)
     }
 
     fn take_in_pieces(&mut self, bytes: &[u8], size: usize) -> Result<(), TlsError> {
@@ -258,10 +273,7 @@ fn a_message_in_several_records_is_not_due_before_more_of_it_came() {
     for record in records.chunks(105) {
         assert!(server.wire.is_empty());
         assert!(server.tls.gather(record).unwrap());
-        server
-            .tls
-            .advance(&mut server.plain, &mut server.wire)
-            .unwrap();
+        server.advance().unwrap();
         assert!(!server.tls.is_due());
     }
     assert!(!server.wire.is_empty(), "the hello was answered");
@@ -280,7 +292,7 @@ fn what_cannot_be_a_record_ends_the_handshake_at_once() {
     ] {
         let mut server = Server::new(&world.terms);
         assert!(server.tls.gather(bytes).unwrap(), "{bytes:?}");
-        let advanced = server.tls.advance(&mut server.plain, &mut server.wire);
+        let advanced = server.advance();
         assert!(
             matches!(advanced, Err(TlsError::Protocol(_))),
             "{bytes:?}: {advanced:?}"
@@ -291,11 +303,10 @@ fn what_cannot_be_a_record_ends_the_handshake_at_once() {
     let mut client = world.client(&TLS13);
     let records = in_records(&flight(&mut client), 100);
     let mut server = Server::new(&world.terms);
-    let advance = |server: &mut Server| server.tls.advance(&mut server.plain, &mut server.wire);
     assert!(server.tls.gather(&records[..105]).unwrap());
-    advance(&mut server).unwrap();
+    server.advance().unwrap();
     assert!(server.tls.gather(b"G").unwrap());
-    assert!(matches!(advance(&mut server), Err(TlsError::Protocol(_))));
+    assert!(matches!(server.advance(), Err(TlsError::Protocol(_))));
     assert!(!server.tls.is_due());
 }
 

@@ -15,7 +15,7 @@ use rustls::ALL_VERSIONS;
 use super::tls::tls;
 use super::{address, config, local, start, stop, tcp, with_tls};
 use crate::certificates::Authority;
-use crate::mqtt::{Client, exchange};
+use crate::mqtt::{Client, connect_packet, exchange};
 
 /// A core that tells who its connections are, when they have said something.
 struct Witness {
@@ -129,6 +129,47 @@ fn a_trusted_proxy_tells_who_the_client_is() {
     }
     assert!(witnessed.try_recv().is_err(), "nobody else was heard");
     stop(broker);
+}
+
+// A proxy that names nobody: UNKNOWN, LOCAL, UNSPEC, or no name in the TLV.
+#[test]
+fn clients_that_a_proxy_does_not_name_are_nobody_where_it_is_to_name_them() {
+    let v2 = |head: &[u8], rest: &[u8]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend(head);
+        header.extend((rest.len() as u16).to_be_bytes());
+        header.extend(rest);
+        header
+    };
+    let addresses = [192, 0, 2, 1, 192, 0, 2, 2, 0x12, 0x34, 7, 0x5B];
+    let with_tlv = |tlv: &[u8]| v2(b"\x21\x11", &[&addresses, tlv].concat());
+    let named = with_tlv(b"\x20\0\x0D\x02\0\0\0\0\x22\0\x05dev-1");
+    let nameless = [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 4660 1883\r\n".to_vec(),
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        v2(b"\x20\0", b""),
+        v2(b"\x21\0", b""),
+        with_tlv(b""),
+        with_tlv(b"\x20\0\x05\x01\0\0\0\0"),
+    ];
+    for allow_unproven in [false, true] {
+        let mut config = config(vec![proxied("127.0.0.0/8", local())]);
+        config.access.allow_unproven = allow_unproven;
+        let broker = Broker::start(&config).unwrap();
+        let gets_in = |header: &[u8]| {
+            let mut stream = tcp(address(&broker, 0));
+            stream.write_all(header).unwrap();
+            stream.write_all(&connect_packet("c", 0)).unwrap();
+            let mut head = [0; 4];
+            stream.read_exact(&mut head).unwrap();
+            (head[0], head[3] == 0)
+        };
+        assert_eq!(gets_in(&named), (0x20, true));
+        for header in &nameless {
+            assert_eq!(gets_in(header), (0x20, allow_unproven), "{header:?}");
+        }
+        stop(broker);
+    }
 }
 
 #[test]

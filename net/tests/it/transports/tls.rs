@@ -347,6 +347,77 @@ fn new_files_hold_for_new_connections_and_nobody_is_dropped() {
     stop(broker);
 }
 
+// Whoever has begun a handshake is judged by what holds when it ends.
+#[test]
+fn a_client_revoked_during_its_handshake_does_not_get_in() {
+    let authority = Authority::new();
+    let files = TlsFiles {
+        client_crls: vec![authority.crl(&[], 2099)],
+        ..authority.mutual_files()
+    };
+    let listen = vec![with_tls(files)];
+    let broker = start(listen.clone());
+    let (good, revoked) = (authority.client("good", 1), authority.client("bad", 2));
+    for version in ALL_VERSIONS {
+        authority.crl(&[], 2099);
+        broker.publish_tls(Broker::load_tls(&listen).unwrap());
+        let begin = |own| {
+            let config = authority.client_config(Some(own), &[version]);
+            let mut stream = tls(address(&broker, 0), &config);
+            stream.conn.write_tls(&mut stream.sock).unwrap();
+            // The broker has answered: its part of the handshake is under way.
+            stream.sock.peek(&mut [0]).unwrap();
+            stream
+        };
+        let begun = [begin(&revoked), begin(&good)];
+        authority.crl(&[2], 2099);
+        broker.publish_tls(Broker::load_tls(&listen).unwrap());
+        let gets_in = begun.map(|mut stream| {
+            let mut first = [0];
+            let sent = stream.write_all(&connect_packet("tries", 0));
+            sent.is_ok() && stream.read_exact(&mut first).is_ok() && first == [0x20]
+        });
+        assert_eq!(gets_in, [false, true], "{version:?}");
+    }
+    stop(broker);
+}
+
+// Certificates are optional, and nobody is welcome without one.
+#[test]
+fn who_shows_no_certificate_is_nobody_where_clients_are_to_prove_themselves() {
+    let authority = Authority::new();
+    let optional = with_tls(TlsFiles {
+        client_certificate: Demand::Optional,
+        identity: Identity::None,
+        ..authority.mutual_files()
+    });
+    let own = authority.client("own", 1);
+    for (allow_unproven, expected) in [(false, [true, false, true]), (true, [true, true, true])] {
+        let mut config = crate::config(vec![optional.clone(), local()]);
+        config.access.allow_unproven = allow_unproven;
+        let broker = Broker::start(&config).unwrap();
+        let with = |pair| {
+            let config = authority.client_config(pair, ALL_VERSIONS);
+            let mut client = tls(address(&broker, 0), &config);
+            client.write_all(&connect_packet("tries", 0)).unwrap();
+            connack(&mut client) == 0
+        };
+        let mut plain = tcp(address(&broker, 1));
+        plain.write_all(&connect_packet("plain", 0)).unwrap();
+        let found = [with(Some(&own)), with(None), connack(&mut plain) == 0];
+        assert_eq!(found, expected);
+        stop(broker);
+    }
+}
+
+/// The reason code of a CONNACK.
+fn connack(stream: &mut (impl std::io::Read + std::io::Write)) -> u8 {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x20);
+    head[3]
+}
+
 // Fault T22: clients that would not be let in any more are closed, and only they.
 #[test]
 fn a_revoked_client_is_closed_when_the_list_is_read() {

@@ -218,14 +218,24 @@ fn rules_are_read_whole_or_the_token_is_none() {
     let signer = Signer::new(Algorithm::Hs256);
     let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
     for (acl, expected) in [
-        (json!({}), Some(None)),
+        (json!({}), Some(Some(0))),
         (json!({"publish": []}), Some(Some(0))),
         (
             json!({"publish": ["a/#", "b/%c"], "subscribe": "c/+", "deny": ["d"], "deny_publish": ["e"], "deny_subscribe": ["f"]}),
             Some(Some(6)),
         ),
-        (json!({"other": ["#"]}), Some(None)),
-        (json!(["#"]), Some(None)),
+        // What another broker reads, slips of the pen, nothing at all: meant to bound somebody, and not understood.
+        (json!({"other": ["#"]}), None),
+        (json!({"pub": ["a"], "sub": ["a"]}), None),
+        (json!({"Publish": ["a"]}), None),
+        (json!({"publish": ["a/#"], "Deny": ["a/b"]}), None),
+        (
+            json!([{"permission": "allow", "action": "publish", "topic": "a"}]),
+            None,
+        ),
+        (json!(["#"]), None),
+        (json!("publish"), None),
+        (json!(null), None),
         (json!({"publish": null}), None),
         (json!({"publish": 1}), None),
         (json!({"publish": {"a": 1}}), None),
@@ -243,4 +253,47 @@ fn rules_are_read_whole_or_the_token_is_none() {
             .map(|(grant, _)| grant.rules.map(|rules| rules.len()));
         assert_eq!(count, expected, "{acl}");
     }
+}
+
+#[test]
+fn an_object_around_rules_holds_nothing_that_is_not_looked_at() {
+    let signer = Signer::new(Algorithm::Hs256);
+    let config = JwtConfig {
+        demands: Demands {
+            user: Claim("/mqtt/user".to_owned()),
+            publish: Claim("/mqtt/may/publish".to_owned()),
+            subscribe: Claim("subscribe".to_owned()),
+            deny: Claim("/mqtt/never".to_owned()),
+            deny_publish: Claim(String::new()),
+            ..Demands::default()
+        },
+        ..JwtConfig::default()
+    };
+    let jwt = jwt(config, vec![signer.key(None)]);
+    for (mqtt, expected) in [
+        (json!({"user": "a"}), Some(0)),
+        (json!({"user": "a", "may": {"publish": ["x"]}}), Some(1)),
+        (
+            json!({"user": "a", "may": {"publish": ["x"]}, "never": "y"}),
+            Some(2),
+        ),
+        (json!({"user": "a", "may": {}}), Some(0)),
+        (json!({"user": "a", "may": ["x"]}), None),
+        (
+            json!({"user": "a", "may": {"publish": ["x"], "more": 1}}),
+            None,
+        ),
+        (json!({"user": "a", "more": 1}), None),
+    ] {
+        let claims = json!({"exp": NOW + 60, "others": {"acl": 1}, "mqtt": mqtt});
+        let checked = check(&jwt, &signer.sign(&claims));
+        let count = checked
+            .ok()
+            .map(|(grant, _)| grant.rules.map_or(0, |r| r.len()));
+        assert_eq!(count, expected, "{claims}");
+    }
+    assert!(
+        check(&jwt, &signer.sign(&good_claims())).is_err(),
+        "no user"
+    );
 }

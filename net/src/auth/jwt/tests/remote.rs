@@ -191,6 +191,95 @@ fn keys_are_fetched_again_when_a_token_names_one_that_is_not_there_and_not_for_e
     until(&token_of(&new, "new"), Ok(9));
 }
 
+/// One is healthy, the keys of the second rotate, the third has never answered.
+#[test]
+fn a_rotation_at_one_address_is_noticed_whatever_the_others_do() {
+    let new = || (Server::start(), Signer::new(Algorithm::EdDsa));
+    let ((first, a), (second, b), (third, _)) = (new(), new(), new());
+    let rotated = Signer::new(Algorithm::EdDsa);
+    first.says_keys(&[(&a, "a")]);
+    second.says_keys(&[(&b, "b")]);
+    third.says(response(500, ""));
+    let remotes: Vec<_> = [&first, &second, &third]
+        .map(|server| Arc::new(RemoteKeys::alone(server.config())))
+        .into();
+    for (remote, is_up) in remotes.iter().zip([true, true, false]) {
+        assert_eq!(remote.fetch().is_ok(), is_up);
+        remote.begin();
+    }
+    for server in [&first, &second, &third] {
+        // By hand, and by the thread.
+        (0..2).for_each(|_| server.asked.recv().unwrap());
+    }
+    let sources = remotes
+        .iter()
+        .zip(1..)
+        .map(|(remote, fingerprint)| RemoteSource {
+            keys: Arc::clone(remote),
+            fingerprint,
+        });
+    let jwt = Jwt::new(JwtConfig::default(), Vec::new(), sources.collect());
+    assert_eq!(check(&jwt, &token_of(&b, "b")).unwrap().1, 2);
+    while remotes.iter().any(|remote| remote.is_busy()) {
+        thread::yield_now();
+    }
+    second.says_keys(&[(&rotated, "b2")]);
+    let token = token_of(&rotated, "b2");
+    assert_eq!(
+        check(&jwt, &token).unwrap_err(),
+        Refusal::AuthenticationDown
+    );
+    second.asked.recv().unwrap();
+    while check(&jwt, &token).is_err() {
+        thread::yield_now();
+    }
+    assert_eq!(check(&jwt, &token).unwrap().1, 2);
+}
+
+/// A token that names no key may be of one that is not there yet.
+#[test]
+fn a_rotation_is_noticed_by_tokens_that_name_no_key() {
+    let (server, old, new) = (
+        Server::start(),
+        Signer::new(Algorithm::EdDsa),
+        Signer::new(Algorithm::EdDsa),
+    );
+    server.says_keys(&[(&old, "old")]);
+    let remote = Arc::new(RemoteKeys::alone(server.config()));
+    remote.fetch().unwrap();
+    let jwt = by(&remote);
+    assert!(check(&jwt, &old.sign(&good_claims())).is_ok());
+    let refused = |token: &str| check(&jwt, token).unwrap_err();
+    assert_eq!(
+        refused(&new.sign(&good_claims())),
+        Refusal::AuthenticationDown
+    );
+    assert!(remote.is_busy(), "they are asked for");
+}
+
+/// Nine keys without names at the first address, and the right one at the second.
+#[test]
+fn many_keys_of_one_address_do_not_hide_those_of_another() {
+    let signers: Vec<Signer> = (0..10).map(|_| Signer::new(Algorithm::EdDsa)).collect();
+    let nameless = |signers: &[Signer]| {
+        let keys: Vec<_> = signers.iter().map(Signer::jwk).collect();
+        response(200, &json!({ "keys": keys }).to_string())
+    };
+    let (first, second) = (Server::start(), Server::start());
+    first.says(nameless(&signers[..9]));
+    second.says(nameless(&signers[9..]));
+    let sources = [&first, &second].map(|server| {
+        let keys = Arc::new(RemoteKeys::alone(server.config()));
+        keys.fetch().unwrap();
+        RemoteSource {
+            keys,
+            fingerprint: 7,
+        }
+    });
+    let jwt = Jwt::new(JwtConfig::default(), Vec::new(), sources.into());
+    assert!(check(&jwt, &signers[9].sign(&good_claims())).is_ok());
+}
+
 #[test]
 fn a_reload_goes_on_with_the_keys_of_the_same_address() {
     let server = Server::start();
