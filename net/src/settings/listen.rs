@@ -132,10 +132,10 @@ impl Listen {
             endpoint: self.endpoint.clone(),
             proxy,
             tls: self.scheme.has_tls().then(|| layers.tls.clone()),
-            websocket: self
-                .scheme
-                .has_websocket()
-                .then(|| Origins::new(layers.origins.iter().cloned())),
+            websocket: self.scheme.has_websocket().then(|| {
+                Origins::parse(layers.origins.iter().map(String::as_str))
+                    .expect("settings hold origins that were read")
+            }),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use ringmq::http::HttpUrl;
 pub use ringmq::problem::{Complaint, nearest};
-use ringmq::transport::Network;
+use ringmq::transport::{Network, Origin};
 
 use super::jwt::KeyFile;
 use super::listen::Listen;
@@ -532,18 +532,10 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
             let what = format!("holds `{text}`, which is neither an address nor a network");
             Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")
         }),
-        Items::Origins => {
-            let rest = text.split_once("://").map(|(_, rest)| rest);
-            let is_origin = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
-            if is_origin || text == "*" || text == "null" {
-                return Ok(());
-            }
-            let what = format!("holds `{text}`, which is no origin of a page");
-            Err(Complaint::new(
-                what,
-                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
-            ))
-        }
+        Items::Origins if matches!(text, "*" | "null") => Ok(()),
+        Items::Origins => Origin::parse(text).map(|_| ()).map_err(|fault| {
+            Complaint::new(format!("holds `{text}`, which {fault}"), fault.fix())
+        }),
     }
 }
 

@@ -27,7 +27,7 @@ pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
 use tls::Tls;
 pub(crate) use tls::read_certificates;
 pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
-pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};
+pub use websocket::{Breach, Origin, OriginFault, Origins, Refusal, Status, WebSocket};
 
 /// The layers of one connection.
 #[derive(Debug)]

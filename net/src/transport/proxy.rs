@@ -158,8 +158,9 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
             (Some((Ipv6Addr::from(*ip), port).into()), fields)
         }
         (1, 0x31) => (None, split::<216>(body)?.1),
-        // UNSPEC: a protocol that the proxy cannot name. UDP, and families to come: not for us.
-        (1, 0x00) => (None, &[][..]),
+        // UNSPEC, and whatever is not a stream: a client that the proxy cannot name. A datagram that a proxy
+        // has put on a stream (QUIC) is one of these. What the body holds is to be ignored.
+        (1, family) if family >> 4 <= 3 && family & 0x0F <= 2 => (None, &[][..]),
         _ => return Err(ProxyError::Malformed),
     };
     let header = &bytes[..V2_HEAD_SIZE + size];
@@ -390,6 +391,11 @@ mod tests {
             (v2(1, 0x21, &v6), from("[::1]:4660")),
             (v2(1, 0x31, &[7; 216]), Announced::default()),
             (v2(1, 0x00, b"whatever"), Announced::default()),
+            (v2(1, 0x01, b""), Announced::default()),
+            (v2(1, 0x10, &V4), Announced::default()),
+            (v2(1, 0x12, &V4), Announced::default()),
+            (v2(1, 0x22, &[7; 36]), Announced::default()),
+            (v2(1, 0x32, b"too short"), Announced::default()),
             (v2(0, 0x00, b""), Announced::default()),
             (v2(0, 0x11, &V4), Announced::default()),
             (
@@ -455,7 +461,7 @@ mod tests {
             (b"PROXY \xFF\r\n".to_vec(), Malformed),
             (long_line, TooLong),
             (v2(1, 0x11, &V4[..11]), Malformed),
-            (v2(1, 0x12, &V4), Malformed),
+            (v2(1, 0x13, &V4), Malformed),
             (v2(1, 0x41, &V4), Malformed),
             (v2(2, 0x11, &V4), Malformed),
             (v2(1, 0x11, &[0; 2040]), TooLong),
