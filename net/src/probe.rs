@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use crate::config::count;
 use crate::settings::Settings;
-use facts::{Bind, BindRefusal, Facts, RingRefusal, RingStep};
+use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 
 /// What the broker is going to use of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,24 +175,7 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
     let BindRefusal { errno, holder } = bind.refusal.as_ref()?;
     let name = errno_name(*errno);
     let refused = match *errno {
-        EADDRINUSE => {
-            let by = match holder {
-                Some(holder) => format!(" by {holder}"),
-                None => String::new(),
-            };
-            finding(
-                format!("{address} is already in use{by}"),
-                match holder {
-                    Some(_) => format!("stop it, or choose another port: {}", other_port(address)),
-                    None => format!(
-                        "find who has it with `ss -ltnp 'sport = :{}'` as root, or choose another \
-                         port: {}",
-                        address.port(),
-                        other_port(address)
-                    ),
-                },
-            )
-        }
+        EADDRINUSE => check_holder(address, holder.as_ref()),
         EACCES | EPERM if address.port() < facts.unprivileged_port_start => finding(
             format!(
                 "port {} is reserved for root ({name}): ports below {} are",
@@ -214,6 +197,36 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
         ),
     };
     Some(refused)
+}
+
+/// A port that something else has.
+fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
+    let (port, other) = (address.port(), other_port(address));
+    let process = holder.and_then(|holder| holder.process.as_ref());
+    let by = process.map_or_else(String::new, |process| format!(" by {process}"));
+    match holder {
+        Some(Holder {
+            is_listener: false, ..
+        }) => finding(
+            format!(
+                "port {port} is in use{by}: not by a server, but by a connection that was made from it"
+            ),
+            format!(
+                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or choose a port outside \
+                 of net.ipv4.ip_local_port_range, from which the kernel takes ports for connections, such as {MQTT_PORT}; \
+                 or keep this one free: sysctl -w net.ipv4.ip_local_reserved_ports={port}"
+            ),
+        ),
+        Some(_) | None => finding(
+            format!("{address} is already in use{by}"),
+            match process {
+                Some(_) => format!("stop it, or choose another port: {other}"),
+                None => format!(
+                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another port: {other}"
+                ),
+            },
+        ),
+    }
 }
 
 /// How many shards, and the core of each.
@@ -406,9 +419,29 @@ mod tests {
             address: address.parse().unwrap(),
             refusal: Some(BindRefusal {
                 errno,
-                holder: holder.map(str::to_owned),
+                holder: holder.map(|process| Holder {
+                    is_listener: true,
+                    process: Some(process.to_owned()),
+                }),
             }),
         });
+    }
+
+    #[test]
+    fn a_port_that_a_connection_has_is_told_apart() {
+        for process in [None, Some("curl (pid 7)".to_owned())] {
+            let mut facts = machine();
+            refuse_bind(&mut facts, "127.0.0.1:39000", EADDRINUSE, None);
+            facts.binds[0].refusal.as_mut().unwrap().holder = Some(Holder {
+                is_listener: false,
+                process,
+            });
+            let errors = Plan::make(&facts, &Settings::default()).unwrap_err();
+            assert!(errors[0].what.contains("by a connection"), "{errors:?}");
+            for fix in ["ss -atnp 'sport = :39000'", "ip_local_port_range"] {
+                assert!(errors[0].fix.contains(fix), "{errors:?}");
+            }
+        }
     }
 
     #[test]
@@ -569,7 +602,7 @@ mod tests {
         let mut facts = machine();
         refuse_bind(&mut facts, "127.0.0.1:1883", EADDRINUSE, None);
         let errors = Plan::make(&facts, &Settings::default()).unwrap_err();
-        assert!(errors[0].fix.contains("ss -ltnp 'sport = :1883'"));
+        assert!(errors[0].fix.contains("ss -atnp 'sport = :1883'"));
     }
 
     #[test]

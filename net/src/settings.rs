@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
+use ringmq::transport::RecordSize;
 use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
@@ -427,6 +428,20 @@ const BASE: &[Setting] = &[
         set: |settings, value| settings.layers.tls.only_tls13 = value.text() == "1.3",
     },
     Setting {
+        section: "tls",
+        key: "record_size_max",
+        flag: "tls-record-size-max",
+        kind: Kind::Size(range(RecordSize::MIN.0 as u64, RecordSize::MAX.0 as u64)),
+        auto: None,
+        help: "Largest content of a TLS record that is sent, for devices with small buffers: set it to the \
+               Maximum Fragment Length of theirs (512, 1024, 2048 or 4096), which cannot be negotiated.",
+        get: |settings| Value::Number(settings.layers.tls.record_size.0.into()),
+        set: |settings, value| {
+            let size = value.number().try_into().expect(IN_RANGE);
+            settings.layers.tls.record_size = RecordSize(size);
+        },
+    },
+    Setting {
         section: "websocket",
         key: "origins",
         flag: "origins",
@@ -701,6 +716,7 @@ mod tests {
                             client_certificate: _,
                             identity: _,
                             only_tls13: _,
+                            record_size: _,
                         },
                     origins: _,
                     proxies: _,
@@ -840,7 +856,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 34 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 35 + 10 + 21 + 40);
     }
 
     #[test]

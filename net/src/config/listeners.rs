@@ -175,10 +175,18 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
     let mut complaints = Vec::new();
     let mut seen: Vec<&Endpoint> = Vec::new();
     for (index, (listen, layers)) in settings.all_listeners().enumerate() {
-        let is_any_port = matches!(&listen.endpoint, Endpoint::Tcp(a) if a.port() == 0);
-        let complaint = if seen.contains(&&listen.endpoint) && !is_any_port {
-            let what = format!("names {} twice", listen.endpoint);
-            Some(Complaint::new(what, "name each address once"))
+        let twin = seen.iter().find(|seen| overlap(seen, &listen.endpoint));
+        let complaint = if let Some(&twin) = twin {
+            Some(if *twin == listen.endpoint {
+                let what = format!("names {twin} twice");
+                Complaint::new(what, "name each address once")
+            } else {
+                let what = format!(
+                    "names {twin} and {}, one of which is part of the other",
+                    listen.endpoint
+                );
+                Complaint::new(what, "name one of them, or give them different ports")
+            })
         } else {
             check_open(settings, listen, layers)
                 .or_else(|| check_tls(listen, layers))
@@ -188,6 +196,20 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
         seen.push(&listen.endpoint);
     }
     complaints
+}
+
+/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4 alone if IPv4 has
+/// a listener of its own on that port.
+fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one, other) {
+        (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+            let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let is_same = one.port() == other.port() && one.is_ipv4() == other.is_ipv4();
+            one.port() != 0 && (one == other || has_all && is_same)
+        }
+        (Endpoint::Unix(one), Endpoint::Unix(other)) => one == other,
+        (Endpoint::Tcp(_), Endpoint::Unix(_)) | (Endpoint::Unix(_), Endpoint::Tcp(_)) => false,
+    }
 }
 
 /// The place of each of `Settings::all_listeners`.

@@ -23,10 +23,12 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::time::Instant;
 
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
-pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
+pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack, is_ipv6_only};
 use tls::Tls;
 pub(crate) use tls::read_certificates;
-pub use tls::{Demand, Identity, TlsError, TlsFiles, TlsProblem, TlsTerms};
+pub use tls::{
+    Demand, Identity, RecordSize, TlsError, TlsFiles, TlsProblem, TlsTerms, read_trust, trust,
+};
 pub use websocket::{Breach, Origin, OriginFault, Origins, Refusal, Status, WebSocket};
 
 /// The layers of one connection.

@@ -272,21 +272,34 @@ impl Network {
 impl std::str::FromStr for Network {
     type Err = ();
 
-    /// `ADDRESS/BITS`, or an address alone.
+    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they are looked up.
     fn from_str(text: &str) -> Result<Network, ()> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| ())?;
-        let size_max = if address.is_ipv4() { 32 } else { 128 };
+        let size_max: u8 = if address.is_ipv4() { 32 } else { 128 };
         let prefix_size = match prefix {
             None => size_max,
-            Some(prefix) => prefix.parse().map_err(|_| ())?,
+            Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
+                prefix.parse().map_err(|_| ())?
+            }
+            Some(_) => return Err(()),
         };
         if prefix_size > size_max {
             return Err(());
         }
+        let (address, prefix_size) = match address.to_canonical() {
+            canonical if canonical.is_ipv4() && address.is_ipv6() => {
+                // Fewer bits than those that say that it is IPv4 would match nothing.
+                (
+                    canonical,
+                    prefix_size.checked_sub(MAPPED_PREFIX_SIZE).ok_or(())?,
+                )
+            }
+            canonical => (canonical, prefix_size),
+        };
         Ok(Network {
             address,
             prefix_size,
@@ -300,6 +313,8 @@ impl fmt::Display for Network {
     }
 }
 
+/// Bits of `::ffff:0:0`.
+const MAPPED_PREFIX_SIZE: u8 = 96;
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Two IPv6 addresses and two ports take 107 bytes with the line's end.
@@ -520,6 +535,11 @@ mod tests {
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
             ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("10.1.2.3/8", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "11.9.9.9", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.2", false),
             ("0.0.0.0/0", "192.0.2.1", true),
@@ -536,6 +556,9 @@ mod tests {
             "",
             "10.0.0.0/33",
             "::/129",
+            "::ffff:10.0.0.0/95",
+            "fe80::1%eth0",
+            "10.0.0.0/+8",
             "10.0.0/8",
             "10.0.0.0/",
             "10.0.0.0/-1",

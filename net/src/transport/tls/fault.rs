@@ -4,11 +4,18 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
+use super::trust::Unusual;
+
 /// Shows why a client was not served; what TLS itself says of it stands behind.
 pub(super) struct Fault<'a>(pub(super) &'a Error);
 
 impl fmt::Display for Fault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Error::InvalidCertificate(fault) = self.0
+            && let Some(unusual) = Unusual::find(fault)
+        {
+            return write!(f, "the certificate of the client {unusual}");
+        }
         match meaning(self.0) {
             Some(meaning) => write!(f, "{meaning} ({})", self.0),
             None => self.0.fmt(f),
@@ -86,6 +93,11 @@ mod tests {
                 Error::AlertReceived(AlertDescription::UnknownCA),
                 "the client does not accept the certificate of the broker: it needs the CA, or another name (received \
                  fatal alert: UnknownCA)",
+            ),
+            (
+                Unusual::Version1WithLists.into(),
+                "the certificate of the client is of X.509 version 1, for which revocation lists are not looked up: issue \
+                 one of version 3 (openssl x509 -req -extfile)",
             ),
             (Error::DecryptError, "cannot decrypt peer's message"),
         ] {

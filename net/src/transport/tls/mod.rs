@@ -11,10 +11,13 @@
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 
 mod fault;
+mod hello;
 mod names;
+mod outline;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 
 use std::sync::Arc;
 
@@ -22,13 +25,13 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion};
+use rustls::{Error, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion};
 
 use fault::Fault;
 
 pub use names::{Identity, is_usable};
 pub(crate) use terms::read_certificates;
-pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
+pub use terms::{Demand, RecordSize, TlsFiles, TlsProblem, TlsTerms, read_trust};
 
 /// TLS of one connection.
 pub struct Tls {
@@ -57,6 +60,8 @@ pub enum TlsError {
     MessageTooLong,
     /// The certificate does not say who the client is.
     NoIdentity,
+    /// The client calls the broker by a name that is none (SNI).
+    ServerName(Box<[u8]>),
 }
 
 /// A handshake that has just ended.
@@ -222,7 +227,12 @@ impl Tls {
                 Ok(_) => true,
                 Err(error) => {
                     push_alert(session, wire);
-                    return Err(TlsError::Protocol(error));
+                    return Err(match error {
+                        Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) => {
+                            TlsError::ServerName(hello::server_name(&records[used..]))
+                        }
+                        error => TlsError::Protocol(error),
+                    });
                 }
             };
             used += discard;
@@ -273,9 +283,10 @@ impl Tls {
 
     /// Encrypts, and appends to `wire`. Only while [`Tls::is_established`].
     pub fn encode(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        let records = plain.len() / self.terms.record_size;
         self.write(
             wire,
-            plain.len() / FRAGMENT_SIZE * RECORD_ROOM + plain.len(),
+            records * RECORD_ROOM + plain.len(),
             |traffic, room| traffic.encrypt(plain, room),
         );
     }
@@ -446,6 +457,12 @@ impl std::fmt::Display for TlsError {
             TlsError::NoIdentity => {
                 f.write_str("TLS: the client certificate does not say who the client is")
             }
+            TlsError::ServerName(name) => write!(
+                f,
+                "TLS: the client calls the broker `{}` (SNI), which is no host name: let it connect to a DNS name \
+                 (letters, digits, hyphens, dots) or to an address, or turn SNI off",
+                name.escape_ascii()
+            ),
         }
     }
 }
@@ -459,8 +476,6 @@ const RECORD_HEAD_SIZE: usize = 5;
 const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
 /// A record, and the messages of some bytes that clients send after the handshake.
 const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
-/// What rustls puts into one record.
-const FRAGMENT_SIZE: usize = 1 << 14;
 /// More than a record takes besides its content: head, nonce, kind, tag.
 const RECORD_ROOM: usize = 64;
 /// A record of small content; larger ones are asked for.
