@@ -726,6 +726,21 @@ mod tests {
                 "name each address once",
             ),
             (
+                "[network]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]\nallow_anonymous = true",
+                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the other",
+                "name one of them, or give them different ports",
+            ),
+            (
+                "[websocket]\norigins = [\"https://*.app.example\"]",
+                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in it, which would never match",
+                "list each origin in full; \"*\" alone admits every page",
+            ),
+            (
+                "[websocket]\norigins = [\"https://app.example/\"]",
+                "2:12: websocket.origins holds `https://app.example/`, which has a path, which browsers do not send",
+                "did you mean https://app.example?",
+            ),
+            (
                 "[[listener]]\nlisten = \"ws://0.0.0.0:1\"",
                 "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and no client has to say who it is",
                 "listen on 127.0.0.1:1; or have clients show a password (--password-file FILE), a token (--jwt-key or --jwks-url), \
@@ -760,8 +775,8 @@ mod tests {
             ),
             (
                 "[websocket]\norigins = \"example.com\"",
-                "2:11: websocket.origins holds `example.com`, which is no origin of a page",
-                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
+                "2:11: websocket.origins holds `example.com`, which has no scheme",
+                "write https://HOST or https://HOST:PORT; \"*\" admits every page",
             ),
             (
                 "[log]\nfilter = 2024-01-01",

@@ -21,6 +21,7 @@ pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
 };
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
+pub use scram::CLIENT_FIRST_SIZE_MAX as SCRAM_FIRST_SIZE_MAX;
 pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};

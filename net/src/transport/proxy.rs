@@ -318,10 +318,10 @@ const MAPPED_PREFIX_SIZE: u8 = 96;
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Two IPv6 addresses and two ports take 107 bytes with the line's end.
-const V1_SIZE_MAX: usize = 107;
+pub(crate) const V1_SIZE_MAX: usize = 107;
 const V2_HEAD_SIZE: usize = 16;
 /// Proxies send a few hundred bytes; the length field could say 64 KiB.
-const HEADER_SIZE_MAX: usize = 2048;
+pub(crate) const HEADER_SIZE_MAX: usize = 2048;
 const FIELD_CRC32C: u8 = 0x03;
 const FIELD_SSL: u8 = 0x20;
 const FIELD_SSL_CN: u8 = 0x22;

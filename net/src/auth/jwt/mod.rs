@@ -277,4 +277,4 @@ impl Fault {
 }
 
 /// Keys without a name that are tried for one token.
-const TRIES_MAX: usize = 8;
+pub(crate) const TRIES_MAX: usize = 8;

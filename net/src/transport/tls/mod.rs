@@ -30,8 +30,8 @@ use rustls::{Error, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersi
 use fault::Fault;
 
 pub use names::{Identity, is_usable};
-pub(crate) use terms::read_certificates;
 pub use terms::{Demand, RecordSize, TlsFiles, TlsProblem, TlsTerms, read_trust};
+pub(crate) use terms::{SESSIONS_MAX, read_certificates};
 
 /// TLS of one connection.
 pub struct Tls {
@@ -468,14 +468,14 @@ impl std::fmt::Display for TlsError {
 }
 
 /// A chain of certificates of a client takes a few KiB.
-const HANDSHAKE_SIZE_MAX: usize = 64 * 1024;
+pub(crate) const HANDSHAKE_SIZE_MAX: usize = 64 * 1024;
 /// First bytes of the records of a handshake, an alert or application data.
 const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=23;
 const RECORD_HEAD_SIZE: usize = 5;
 /// RFC 8446, section 5.2.
-const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
+pub(crate) const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
 /// A record, and the messages of some bytes that clients send after the handshake.
-const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
+pub(crate) const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
 /// More than a record takes besides its content: head, nonce, kind, tag.
 const RECORD_ROOM: usize = 64;
 /// A record of small content; larger ones are asked for.

@@ -412,7 +412,7 @@ impl fmt::Display for TlsProblem {
 }
 
 /// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
-const SESSIONS_MAX: usize = 16 * 1024;
+pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;
 /// A CRL of a large CA has some MiB.

@@ -10,9 +10,10 @@ mod origin;
 use ringmq_core::time::Instant;
 
 pub use frames::Status;
+pub(crate) use frames::{CONTROL_SIZE_MAX, PINGS_MAX};
 use frames::{Flow, Frames, push_close, push_header};
-use handshake::HEADER_SIZE_MAX;
 pub use handshake::Refusal;
+pub(crate) use handshake::{FIELDS_MAX, HEADER_SIZE_MAX};
 pub use origin::{Origin, OriginFault, Origins};
 
 /// One WebSocket.
