@@ -229,7 +229,7 @@ fn stray_argument(text: &OsString) -> Problem {
     } else {
         SEE_HELP.to_owned()
     };
-    let what = "stands alone: every argument belongs to an option";
+    let what = "is not an option, and there are no other arguments";
     problem(&format!("`{text}`"), what, fix)
 }
 
@@ -346,11 +346,11 @@ mod tests {
             ),
             (
                 "ringmq.toml",
-                "`ringmq.toml` stands alone: every argument belongs to an option\n  fix: did you mean --config ringmq.toml?",
+                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you mean --config ringmq.toml?",
             ),
             (
                 "start",
-                "`start` stands alone: every argument belongs to an option\n  fix: `ringmq --help` lists every option",
+                "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
             ),
             (
                 "--check-config=x",
@@ -358,7 +358,7 @@ mod tests {
             ),
             (
                 "--listen localhost:1883",
-                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Names are not looked up",
+                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "--allow-anonymous=yes",

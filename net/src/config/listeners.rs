@@ -233,14 +233,13 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
     };
     Some(Complaint::new(
         format!(
-            "names {listen}, which other machines may reach, and no client has to say who it is"
+            "names {listen}, which other machines can reach, but clients need not authenticate"
         ),
         format!(
-            "listen on 127.0.0.1:{port}; or have clients show a password (--password-file FILE), a \
-             token (--jwt-key or --jwks-url), what a server of yours judges \
-             (--hook-authentication-url URL) or, over TLS, a certificate (--client-certificate \
-             required); or let everybody in: --allow-anonymous, or allow_anonymous = true under \
-             [network]"
+            "listen on 127.0.0.1:{port}; or require a password (--password-file FILE), a token \
+             (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a \
+             client certificate (--client-certificate required); or admit everybody: \
+             --allow-anonymous, or allow_anonymous = true under [network]"
         ),
     ))
 }
@@ -254,8 +253,8 @@ fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<
         return None;
     }
     let what = format!(
-        "names {listen}, whose clients show certificates, and no rule says what they may do: they \
-         could do nothing"
+        "names {listen}, whose clients present certificates, but there are no rules: they could do \
+         nothing"
     );
     Some(Complaint::new(what, NAME_RULES))
 }
@@ -278,7 +277,7 @@ fn check_tls(listen: &Listen, layers: &Layers) -> Option<Complaint> {
     }
     if tls.client_certificate != Demand::None && tls.client_cas.is_empty() {
         return Some(Complaint::new(
-            format!("names {listen}, which asks for client certificates, but trusts no CA"),
+            format!("names {listen}, which requests client certificates, but trusts no CA"),
             "name the CA: --client-ca FILE, or client_ca under [tls]",
         ));
     }

@@ -283,7 +283,7 @@ fn parse_address(text: &str, address: &str, scheme: Scheme) -> Result<SocketAddr
     match address.rsplit_once(':') {
         Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
             let fix = format!(
-                "{} Names are not looked up",
+                "{} Host names are not resolved",
                 mean(format!("127.0.0.1:{port}"))
             );
             Err(Complaint::new(what, fix))
@@ -297,7 +297,7 @@ fn parse_address(text: &str, address: &str, scheme: Scheme) -> Result<SocketAddr
         }
         Some(_) | None => Err(Complaint::new(
             what,
-            format!("{write}; names are not looked up"),
+            format!("{write}; host names are not resolved"),
         )),
     }
 }
@@ -392,7 +392,7 @@ mod tests {
             ("wss://127.0.0.1", "did you mean wss://127.0.0.1:8084?"),
             (
                 "ws://localhost:80",
-                "did you mean ws://127.0.0.1:80? Names are not looked up",
+                "did you mean ws://127.0.0.1:80? Host names are not resolved",
             ),
             ("/run/ringmq.sock", "did you mean unix:/run/ringmq.sock?"),
             ("unix:", "write unix:/run/ringmq.sock"),

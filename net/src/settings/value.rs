@@ -116,7 +116,7 @@ impl Kind {
             Kind::Cores => parse_cores(text).map(Value::Cores),
             Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::Choice(words) => Err(Complaint::new(
-                format!("is `{text}`, which is not one of its values"),
+                format!("is `{text}`, which is not an allowed value"),
                 format!("write {}", words.join(" or ")),
             )),
             Kind::LogFilter => parse_log_filter(text).map(|()| Value::Text(text.to_owned())),
@@ -820,7 +820,7 @@ mod tests {
             (
                 Kind::Choice(&["text", "json"]),
                 "xml",
-                "is `xml`, which is not one of its values",
+                "is `xml`, which is not an allowed value",
                 "write text or json",
             ),
             (
@@ -873,11 +873,11 @@ mod tests {
             ),
             (
                 "localhost:1883",
-                "did you mean 127.0.0.1:1883? Names are not looked up",
+                "did you mean 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "broker.example:1883",
-                "write an address such as \"127.0.0.1:1883\"; names are not looked up",
+                "write an address such as \"127.0.0.1:1883\"; host names are not resolved",
             ),
             (
                 "127.0.0.1:70000",

@@ -109,7 +109,7 @@ impl TlsTerms {
         if files.identity != Identity::None && verifier.is_none() {
             return Err(problem(
                 None,
-                "an identity is to be taken from client certificates, but none are asked for",
+                "identity is set, but no client certificates are requested",
                 "name client_ca and set client_certificate, or leave out identity",
             ));
         }
@@ -250,14 +250,14 @@ fn load_verifier(
         (Demand::None, _) => {
             return Err(problem(
                 None,
-                "there is a CA or CRL for client certificates, but none are asked for",
+                "there is a CA or CRL for client certificates, but none are requested",
                 "set client_certificate to \"required\" or \"optional\"",
             ));
         }
         (Demand::Optional | Demand::Required, []) => {
             return Err(problem(
                 None,
-                "client certificates are asked for, but no CA for them is named",
+                "client certificates are requested, but no CA is named",
                 "name it in client_ca",
             ));
         }
@@ -344,7 +344,7 @@ fn read_pem<T: rustls::pki_types::pem::PemObject>(
         )),
         Err(pem::Error::MissingSectionEnd { .. }) => Err(problem(
             Some(file),
-            format!("ends in the midst of {noun}"),
+            format!("ends in the middle of {noun}"),
             "write the whole file again",
         )),
         Err(error) => Err(problem(
@@ -372,18 +372,16 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
     let read = std::fs::File::open(file)
         .and_then(|opened| opened.take(FILE_SIZE_MAX + 1).read_to_end(&mut bytes));
     match read {
-        Ok(size) if size as u64 > FILE_SIZE_MAX => Err(problem(
-            Some(file),
-            "is too long for its purpose",
-            "check the path",
-        )),
+        Ok(size) if size as u64 > FILE_SIZE_MAX => {
+            Err(problem(Some(file), "is too large", "check the path"))
+        }
         Ok(_) => Ok(bytes),
         Err(error) => {
             let (what, fix) = match error.kind() {
                 io::ErrorKind::NotFound => ("does not exist".to_owned(), "check the path"),
                 io::ErrorKind::PermissionDenied => (
-                    "may not be read by this user".to_owned(),
-                    "give the user of the broker access to it",
+                    "cannot be read: permission denied".to_owned(),
+                    "let the broker's user read it",
                 ),
                 _ => (format!("cannot be read: {error}"), "check the path"),
             };
