@@ -448,12 +448,12 @@ const INTRODUCTION: &str = "\
 <!-- Written by a test from the table in net/src/settings.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits -->
 
-Every bound of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.
-*Beyond it* says what a client of MQTT 5.0 is told; one of MQTT 3.1.1, which knows few codes, is closed instead of getting a
-DISCONNECT, gets 3 (server unavailable) or 2 (identifier rejected) in CONNACK, 0x80 in SUBACK, and a PUBACK that does not say
-that the message was refused; if its will topic is too long or too deep, it is closed without a CONNACK. *Counted as* is below
-`$SYS/broker/shards/N/` ([sys.md](sys.md)); the log names the client ([missing-messages.md](missing-messages.md)). A bound of a
-shard holds for each of them, so that a broker of four shards keeps up to four times as many sessions as `sessions_max`.
+Every limit of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.
+*Beyond it* is what an MQTT 5.0 client gets. MQTT 3.1.1 has few codes: its clients are disconnected instead of getting a
+DISCONNECT, get 3 (server unavailable) or 2 (identifier rejected) in CONNACK, 0x80 in SUBACK, and an ordinary PUBACK for a message that
+was refused; if its will topic is too long or has too many levels, such a client is closed without a CONNACK. *Counted as* is below
+`$SYS/broker/shards/N/` ([sys.md](sys.md)); the log names the client ([missing-messages.md](missing-messages.md)). A limit of a
+shard applies to each shard: a broker with four shards keeps up to four times as many sessions as `sessions_max`.
 
 | limit | default | what it bounds | beyond it | counted as |
 |---|---|---|---|---|
@@ -462,7 +462,7 @@ shard holds for each of them, so that a broker of four shards keeps up to four t
 const FIXED: &str = "
 ## Fixed bounds
 
-No setting changes these.
+These cannot be changed.
 
 | what | at most | beyond it |
 |---|---|---|

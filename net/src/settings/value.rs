@@ -595,6 +595,12 @@ fn parse_log_filter(text: &str) -> Result<(), Complaint> {
             let what = format!("holds `{part}`, which is not a log level");
             return Err(Complaint::new(what, fix));
         }
+        let is_ours = |module: &str| module == "ringmq" || module.starts_with("ringmq::");
+        if module.is_some_and(|module| !is_ours(module)) {
+            let what = format!("holds `{part}`, whose module logs nothing");
+            let fix = "name a module of ringmq, such as ringmq::probe=debug";
+            return Err(Complaint::new(what, fix));
+        }
     }
     Ok(())
 }
@@ -852,6 +858,12 @@ mod tests {
                 "ringmq=loud",
                 "holds `ringmq=loud`, which is not a log level",
                 "use off, error, warn, info, debug, trace, or MODULE=LEVEL",
+            ),
+            (
+                Kind::LogFilter,
+                "info,rinqmq::probe=debug",
+                "holds `rinqmq::probe=debug`, whose module logs nothing",
+                "name a module of ringmq, such as ringmq::probe=debug",
             ),
         ] {
             assert_eq!(kind.parse(text), Err(Complaint::new(what, fix)), "{text}");
