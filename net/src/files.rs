@@ -94,7 +94,7 @@ pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => problem("does not exist".to_owned(), what.how_to_make(path)),
         ErrorKind::PermissionDenied => problem(
-            "cannot be read: permission denied".to_owned(),
+            "may not be read by this user".to_owned(),
             match what {
                 What::Configuration => format!(
                     "give the user of the broker access: chmod a+r {}",

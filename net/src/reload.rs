@@ -75,7 +75,7 @@ impl Reload {
                 error!(
                     why,
                     problems = problems.len(),
-                    "reload failed: nothing has changed"
+                    "reload failed: everything stays as it was"
                 );
             }
         }
@@ -107,7 +107,7 @@ impl Reload {
         for setting in &step.left {
             warn!(
                 setting,
-                "the setting has changed in the file, and takes effect after a restart"
+                "the setting has changed in the file: it needs a restart"
             );
         }
         self.settings = step.settings;

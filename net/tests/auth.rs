@@ -411,14 +411,14 @@ fn a_file_without_permission_refuses_the_start_and_a_reload() {
     let refused = command().arg("--check-config").output().unwrap();
     let errors = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{errors}");
-    assert!(errors.contains("users: the password file cannot be read: permission denied"));
+    assert!(errors.contains("users: the password file may not be read by this user"));
     assert!(errors.contains("chown USER"), "{errors}");
     set(&users, 0o644);
     let mut broker = Broker::start_with(command());
     for path in [&users, &acl] {
         set(path, 0o000);
         broker.hang_up();
-        broker.wait_for("cannot be read: permission denied");
+        broker.wait_for("may not be read by this user");
         broker.wait_for("everything stays as it was");
         set(path, 0o644);
         let (mut alice, code) = broker.connect("c", Some(("alice", "secret")));

@@ -231,7 +231,7 @@ fn a_file_without_permission_is_named_with_the_reason() {
     std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o0)).unwrap();
     let output = run(&["--config", file.name()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("cannot be read: permission denied"));
+    assert!(stderr(&output).contains("may not be read by this user"));
 }
 
 #[test]

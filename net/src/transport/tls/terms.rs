@@ -380,8 +380,8 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
             let (what, fix) = match error.kind() {
                 io::ErrorKind::NotFound => ("does not exist".to_owned(), "check the path"),
                 io::ErrorKind::PermissionDenied => (
-                    "cannot be read: permission denied".to_owned(),
-                    "let the broker's user read it",
+                    "may not be read by this user".to_owned(),
+                    "give the user of the broker access to it",
                 ),
                 _ => (format!("cannot be read: {error}"), "check the path"),
             };
