@@ -7,14 +7,13 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use ringmq::transport::{read_trust, trust};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::scenario::Group;
 use ringmq::problem::{Complaint, Problem};
@@ -42,14 +41,9 @@ impl Terms {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has every version");
-        let builder = if group.tls_insecure {
-            let anybody = Arc::new(Anybody(provider));
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(anybody)
-        } else {
-            builder.with_root_certificates(roots(group)?)
-        };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier(group, &provider)?);
         let mut config = match (&group.tls_cert, &group.tls_key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates(group, "tls_cert", certificate)?;
@@ -132,24 +126,34 @@ impl Channel {
     }
 }
 
-/// The certificates that vouch for the broker: those of the file, or those of the system.
-fn roots(group: &Group) -> Result<RootCertStore, Problem> {
-    let system = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).exists());
-    let path = match (&group.tls_ca, system) {
-        (Some(path), _) => path.as_str(),
-        (None, Some(path)) => path,
-        (None, None) => {
-            let what = "is not set, and this system has no certificates of its own";
-            let fix = "name the CA of the broker, or set tls_insecure = true";
-            return Err(group.problem("tls_ca", Complaint::new(what, fix)));
-        }
+/// Whom the clients trust: anybody, what stands in the file, or whom the system trusts.
+fn verifier(
+    group: &Group,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, Problem> {
+    if group.tls_insecure {
+        return Ok(trust::anybody(Arc::clone(provider)));
+    }
+    if let Some(path) = &group.tls_ca {
+        let read = read_trust(&[path.into()], provider);
+        let trust = read.map_err(|problem| {
+            let what = format!("is `{path}`, which {}", problem.what);
+            group.problem("tls_ca", Complaint::new(what, problem.fix))
+        })?;
+        let verifier = trust.for_servers();
+        return verifier.map_err(|error| unusable(group, "tls_ca", path, &error.to_string()));
+    }
+    let mut system = SYSTEM_BUNDLES.iter();
+    let Some(path) = system.find(|path| Path::new(path).exists()) else {
+        let what = "is not set, and this system has no certificates of its own";
+        let fix = "name the CA of the broker, or set tls_insecure = true";
+        return Err(group.problem("tls_ca", Complaint::new(what, fix)));
     };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates(group, "tls_ca", path)?);
-    if added == 0 {
-        return Err(unusable(group, "tls_ca", path, "no certificate is in it"));
-    }
-    Ok(roots)
+    roots.add_parsable_certificates(certificates(group, "tls_ca", path)?);
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    Ok(verifier.map_err(|error| unusable(group, "tls_ca", path, &error.to_string()))?)
 }
 
 fn certificates(
@@ -164,47 +168,6 @@ fn certificates(
 fn unusable(group: &Group, key: &str, path: &str, why: &str) -> Problem {
     let what = format!("is `{path}`, which cannot be used: {why}");
     group.problem(key, Complaint::new(what, "name a file in PEM format"))
-}
-
-/// Takes any certificate: for brokers that made their own.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Debian, Red Hat, and those who follow them.

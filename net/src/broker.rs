@@ -482,8 +482,10 @@ fn remove_sockets(endpoints: &[Endpoint]) {
 fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpoint>), StartError> {
     let mut by_shard: Vec<Vec<OwnedFd>> = (0..config.shards).map(|_| Vec::new()).collect();
     let mut endpoints: Vec<Endpoint> = Vec::new();
+    let addresses = config.listen.iter().filter_map(|l| l.endpoint.address());
+    let addresses: Vec<_> = addresses.collect();
     for ListenerConfig { endpoint, .. } in &config.listen {
-        let opened = listener::open(endpoint, config.shards);
+        let opened = listener::open(endpoint, config.shards, &addresses);
         let (sockets, local) = opened.map_err(|errno| {
             remove_sockets(&endpoints);
             bind_error(endpoint.clone(), errno)

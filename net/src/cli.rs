@@ -102,19 +102,19 @@ pub fn help() -> String {
          Usage: ringmq [--config FILE] [SETTING]...\n\
          \x20      ringmq passwd [OPTION]... FILE USER\n\n\
          \x20 -c, --config FILE\n\
-         \x20         Read settings from this TOML file. The command line wins over the file, the\n\
-         \x20         file over the defaults\n\
+         \x20         Read settings from this TOML file. The command line overrides the file, the\n\
+         \x20         file the defaults\n\
          \x20     --check-config\n\
-         \x20         Check the settings, say which differ from the defaults, and stop\n\
+         \x20         Check the settings, show which differ from the defaults, and exit\n\
          \x20     --print-config\n\
-         \x20         Print all settings as a configuration file, and stop\n\
+         \x20         Print all settings as a configuration file, and exit\n\
          \x20 -h, --help\n\
          \x20         Print this help\n\
          \x20 -V, --version\n\
          \x20         Print the version\n\n\
          Sizes are bytes or have a unit (B, KiB, MiB, GiB, TiB); times are seconds or have a unit\n\
-         (ms, s, m, h, d). A running broker takes on files of users and certificates, and the\n\
-         settings that name them, when they change or at SIGHUP; all else at the next start.\n",
+         (ms, s, m, h, d). A running broker reloads users, rules and certificates, and the\n\
+         settings that name their files, when they change or on SIGHUP. Others need a restart.\n",
         version_line()
     );
     for (section, about) in SECTIONS {
@@ -130,12 +130,12 @@ pub fn help() -> String {
          \x20 ringmq --listen 0.0.0.0:1883 --allow-anonymous\n\
          \x20         Serve everybody on the network, without passwords\n\
          \x20 ringmq --listen mqtts://127.0.0.1:8883 --certificate server.pem --key server.key\n\
-         \x20         Serve this machine by TLS\n\
+         \x20         Serve this machine over TLS\n\
          \x20 ringmq --password-file passwords --acl-file rules\n\
-         \x20         Let those in who have a password; `ringmq passwd --help` says more\n\
+         \x20         Admit clients with a password; see `ringmq passwd --help`\n\
          \x20 ringmq --print-config > ringmq.toml\n\
          \x20         Write a file to start from\n\n\
-         Exit codes: 0 stopped as asked, 1 could not run, 2 wrong settings.\n",
+         Exit codes: 0 stopped as requested, 1 could not run, 2 wrong settings.\n",
     );
     text
 }
@@ -229,7 +229,7 @@ fn stray_argument(text: &OsString) -> Problem {
     } else {
         SEE_HELP.to_owned()
     };
-    let what = "stands alone: every argument belongs to an option";
+    let what = "is not an option, and there are no other arguments";
     problem(&format!("`{text}`"), what, fix)
 }
 
@@ -346,11 +346,11 @@ mod tests {
             ),
             (
                 "ringmq.toml",
-                "`ringmq.toml` stands alone: every argument belongs to an option\n  fix: did you mean --config ringmq.toml?",
+                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you mean --config ringmq.toml?",
             ),
             (
                 "start",
-                "`start` stands alone: every argument belongs to an option\n  fix: `ringmq --help` lists every option",
+                "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
             ),
             (
                 "--check-config=x",
@@ -358,7 +358,7 @@ mod tests {
             ),
             (
                 "--listen localhost:1883",
-                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Names are not looked up",
+                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "--allow-anonymous=yes",

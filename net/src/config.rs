@@ -273,7 +273,7 @@ fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
         true => "scram-file",
         false => "password-file",
     };
-    let what = "lets users in, and no rule says what they may do: they could do nothing";
+    let what = "admits users, but there are no rules: they could do nothing";
     Some((flag, Complaint::new(what, NAME_RULES)))
 }
 
@@ -518,10 +518,7 @@ mod tests {
     fn a_wrong_value_is_shown_in_its_line() {
         assert_eq!(
             only_problem("[network]\n\nlisten = [\"[::1]:1\", \"localhost:1883\"]\n"),
-            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\
-             \x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\
-             \x20   |                      ^^^^^^^^^^^^^^^^\n\
-             \x20 fix: did you mean 127.0.0.1:1883? Names are not looked up"
+            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\x20   |                      ^^^^^^^^^^^^^^^^\n\x20 fix: did you mean 127.0.0.1:1883? Host names are not resolved"
         );
     }
 
@@ -682,11 +679,12 @@ mod tests {
             ),
             (
                 "[network]\nlisten = \"0.0.0.0:1883\"",
-                "2:10: network.listen names 0.0.0.0:1883, which other machines may reach, and no client has to say who it is",
-                "listen on 127.0.0.1:1883; or have clients show a password (--password-file FILE), a token (--jwt-key or --jwks-url), \
-                 what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
-                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: network.listen names 0.0.0.0:1883, which other machines can reach, but \
+                 clients need not authenticate",
+                "listen on 127.0.0.1:1883; or require a password (--password-file FILE), a token \
+                 (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a \
+                 client certificate (--client-certificate required); or admit everybody: \
+                 --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
@@ -695,24 +693,27 @@ mod tests {
             ),
             (
                 "[auth]\npassword_file = \"p\"",
-                "2:17: auth.password_file lets users in, and no rule says what they may do: they could do nothing",
+                "2:17: auth.password_file admits users, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
                 "[[listener]]\nlisten = \"mqtts://0.0.0.0:1\"\n[listener.tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"required\"\nclient_ca = \"a\"",
-                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients present certificates, \
+                 but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
                 "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"optional\"\nclient_ca = \"a\"\nidentity = \"cn\"",
-                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present \
+                 certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
                 "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\ncommon_name = true",
-                "2:10: network.listen names 127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                "2:10: network.listen names 127.0.0.1:1, whose clients present certificates, but \
+                 there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
@@ -748,12 +749,28 @@ mod tests {
                 "name each address once",
             ),
             (
+                "[network]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]\nallow_anonymous = true",
+                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the other",
+                "name one of them, or give them different ports",
+            ),
+            (
+                "[websocket]\norigins = [\"https://*.app.example\"]",
+                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in it, which would never match",
+                "list each origin in full; \"*\" alone admits every page",
+            ),
+            (
+                "[websocket]\norigins = [\"https://app.example/\"]",
+                "2:12: websocket.origins holds `https://app.example/`, which has a path, which browsers do not send",
+                "did you mean https://app.example?",
+            ),
+            (
                 "[[listener]]\nlisten = \"ws://0.0.0.0:1\"",
-                "2:10: listener.listen names ws://0.0.0.0:1, which other machines may reach, and no client has to say who it is",
-                "listen on 127.0.0.1:1; or have clients show a password (--password-file FILE), a token (--jwt-key or --jwks-url), \
-                 what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
-                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: listener.listen names ws://0.0.0.0:1, which other machines can reach, but \
+                 clients need not authenticate",
+                "listen on 127.0.0.1:1; or require a password (--password-file FILE), a token \
+                 (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a \
+                 client certificate (--client-certificate required); or admit everybody: \
+                 --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[[listener]]\nlisten = \"127.0.0.1:1\"\ncertificate = \"x\"",
@@ -762,7 +779,7 @@ mod tests {
             ),
             (
                 "[[listener]]\nlisten = \"127.0.0.1:1\"\ntls.identity = \"dn\"",
-                "3:16: listener.tls.identity is `dn`, which is not one of its values",
+                "3:16: listener.tls.identity is `dn`, which is not an allowed value",
                 "write none or cn or san-dns or san-email or san-uri",
             ),
             (
@@ -782,8 +799,8 @@ mod tests {
             ),
             (
                 "[websocket]\norigins = \"example.com\"",
-                "2:11: websocket.origins holds `example.com`, which is no origin of a page",
-                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
+                "2:11: websocket.origins holds `example.com`, which has no scheme",
+                "write https://HOST or https://HOST:PORT; \"*\" admits every page",
             ),
             (
                 "[log]\nfilter = 2024-01-01",

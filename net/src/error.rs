@@ -150,7 +150,7 @@ impl fmt::Display for ListenProblem {
         match self {
             ListenProblem::InUse => write!(
                 f,
-                "the port is in use; stop the other process (`ss -ltnp` shows it) or choose \
+                "the port is in use; stop the other process (`ss -atnp` shows it) or choose \
                  another port"
             ),
             ListenProblem::Forbidden => write!(
@@ -289,7 +289,7 @@ mod tests {
     fn a_listener_error_names_the_address_and_the_fix() {
         let address = Endpoint::Tcp("[::1]:80".parse().unwrap());
         for (errno, fix) in [
-            (Errno::ADDRINUSE, "ss -ltnp"),
+            (Errno::ADDRINUSE, "ss -atnp"),
             (Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
             (Errno::ADDRNOTAVAIL, "ip address"),
             (Errno::AFNOSUPPORT, "disable_ipv6"),

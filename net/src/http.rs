@@ -6,17 +6,23 @@
 //! Not here: what is asked and what the answers mean (`auth`).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::CertificateError;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 use ureq::http::Uri;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
+    Transport, TransportAdapter, time,
+};
 
-use crate::transport::{TlsProblem, read_certificates};
+use crate::transport::trust::Unusual;
+use crate::transport::{TlsProblem, read_certificates, read_trust};
 
 /// An address that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,12 +92,10 @@ impl HttpClient {
         ca_setting: &'static str,
         headers: Vec<(String, String)>,
     ) -> Result<HttpClient, TlsProblem> {
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-            .root_certs(RootCerts::from(read_roots(cas)?))
-            .build();
+        let connector = ().chain(TcpConnector::default()).chain(Tls {
+            config: read_terms(cas)?,
+        });
         let config = ureq::Agent::config_builder()
-            .tls_config(tls)
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -101,7 +105,7 @@ impl HttpClient {
             .max_idle_connections(CONNECTIONS_KEPT)
             .build();
         Ok(HttpClient {
-            agent: config.new_agent(),
+            agent: ureq::Agent::with_parts(config, connector, DefaultResolver::default()),
             headers,
             ca_setting,
             trusts_machine: cas.is_empty(),
@@ -240,7 +244,10 @@ impl HttpError {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 f.write_str("is not one for servers")
             }
-            other => write!(f, "is not accepted: {other}"),
+            other => match Unusual::find(other) {
+                Some(unusual) => write!(f, "{unusual}"),
+                None => write!(f, "is not accepted: {other}"),
+            },
         }
     }
 }
@@ -269,20 +276,124 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// The CAs; those of the machine are for `https` only, so it is no fault if there are none.
-fn read_roots(cas: &[PathBuf]) -> Result<Vec<Certificate<'static>>, TlsProblem> {
-    let of_machine = MACHINE_CAS.iter().map(Path::new).find(|p| p.exists());
-    let of_machine = of_machine.filter(|_| cas.is_empty());
-    let mut roots = Vec::new();
-    for file in cas.iter().map(PathBuf::as_path).chain(of_machine) {
-        let certificates = read_certificates(file)?;
-        roots.extend(
-            certificates
-                .iter()
-                .map(|c| Certificate::from_der(c).to_owned()),
+/// Whom to trust: the CAs that are named, or those of the machine. These are for `https` only, so it is no fault if
+/// there are none, and they are judged as browsers do.
+fn read_terms(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsProblem> {
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has every version");
+    let builder = match cas {
+        [] => {
+            let of_machine = MACHINE_CAS.iter().map(Path::new).find(|path| path.exists());
+            let mut roots = rustls::RootCertStore::empty();
+            if let Some(file) = of_machine {
+                // Some of a thousand may be of kinds that nobody needs.
+                roots.add_parsable_certificates(read_certificates(file)?);
+            }
+            builder.with_root_certificates(roots)
+        }
+        _ => {
+            let verifier = read_trust(cas, &provider)?.for_servers();
+            let verifier = verifier.expect("rustls takes every CA that was read");
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier)
+        }
+    };
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// Puts TLS around connections for `https`. That of ureq knows roots and no verifier.
+#[derive(Debug)]
+struct Tls {
+    config: Arc<ClientConfig>,
+}
+
+impl<In: Transport> Connector<In> for Tls {
+    type Out = Either<In, TlsStream>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(transport) = chained else {
+            return Ok(None);
+        };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = details.uri.host().unwrap_or_default();
+        let name = ServerName::try_from(host.trim_matches(['[', ']']));
+        let name =
+            name.map_err(|_| ureq::Error::Tls("the host of the URL is no name that TLS knows"))?;
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), name.to_owned())?;
+        let mut socket =
+            TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
+        socket.set_timeout(time_left(details));
+        connection.complete_io(&mut socket)?;
+        let sizes = (
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
         );
+        Ok(Some(Either::B(TlsStream {
+            buffers: LazyBuffers::new(sizes.0, sizes.1),
+            stream: StreamOwned::new(connection, socket),
+        })))
     }
-    Ok(roots)
+}
+
+/// Looking up the name and connecting have taken some of the time.
+fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    let times = (details.now, (details.current_time)(), timeout.after);
+    if let (time::Instant::Exact(begin), time::Instant::Exact(now), time::Duration::Exact(all)) =
+        times
+    {
+        let left = all.saturating_sub(now.saturating_duration_since(begin));
+        timeout.after = time::Duration::Exact(left);
+    }
+    timeout
+}
+
+/// A connection with TLS.
+struct TlsStream {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").finish_non_exhaustive()
+    }
+}
+
+impl Transport for TlsStream {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, size: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        self.stream.write_all(&self.buffers.output()[..size])?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let size = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(size);
+        Ok(size > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
 }
 
 /// Where distributions keep the CAs that a machine trusts.

@@ -8,6 +8,7 @@
 
 mod admission;
 pub mod auth;
+pub mod bounds;
 mod broker;
 #[allow(unsafe_code)]
 mod buffers;

@@ -21,7 +21,7 @@ use rustix::net::{
     listen, socket_with,
 };
 
-use crate::transport::{Endpoint, Stack};
+use crate::transport::{Endpoint, Stack, is_ipv6_only};
 
 /// A listening socket of one shard, and what its accept does.
 #[derive(Debug)]
@@ -73,10 +73,16 @@ impl Listener {
 
 /// Opens listening sockets for `count` shards, and says where they listen: port 0 takes a free one,
 /// the same for all.
-pub(crate) fn open(endpoint: &Endpoint, count: usize) -> Result<(Vec<OwnedFd>, Endpoint), Errno> {
+/// `all` are the addresses of all listeners.
+pub(crate) fn open(
+    endpoint: &Endpoint,
+    count: usize,
+    all: &[SocketAddr],
+) -> Result<(Vec<OwnedFd>, Endpoint), Errno> {
     match endpoint {
         Endpoint::Tcp(address) => {
-            let (sockets, local) = open_tcp(*address, count)?;
+            let ipv6_only = is_ipv6_only(*address, all.iter().copied());
+            let (sockets, local) = open_tcp(*address, ipv6_only, count)?;
             Ok((sockets, Endpoint::Tcp(local)))
         }
         Endpoint::Unix(path) => Ok((open_unix(path, count)?, endpoint.clone())),
@@ -113,15 +119,19 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
     is_socket && probe.is_ok_and(|probe| connect(&probe, address) == Err(Errno::CONNREFUSED))
 }
 
-fn open_tcp(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
+fn open_tcp(
+    address: SocketAddr,
+    ipv6_only: bool,
+    count: usize,
+) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
     // Sockets that share a port would share it with any other process of this user as well, which
     // would take half of the connections. A plain bind first finds out if somebody is there.
-    let probe = socket(address)?;
+    let probe = socket(address, ipv6_only)?;
     bind(&probe, &address)?;
     let local = local_address(&probe).unwrap_or(address);
     drop(probe);
     let sockets = (0..count).map(|_| {
-        let socket = socket(address)?;
+        let socket = socket(address, ipv6_only)?;
         set_socket_reuseport(&socket, count > 1)?;
         // Accepted sockets inherit all of these, which saves calls for each.
         set_tcp_nodelay(&socket, true)?;
@@ -145,7 +155,7 @@ fn notice_dead_peers(socket: &OwnedFd) -> Result<(), Errno> {
     set_tcp_user_timeout(socket, patience.as_millis() as u32)
 }
 
-fn socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
+fn socket(address: SocketAddr, ipv6_only: bool) -> Result<OwnedFd, Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -155,8 +165,8 @@ fn socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
     // Connections of an earlier run in TIME_WAIT do not block the port.
     set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
-        // `[::]` next to `0.0.0.0` are two listeners, on every system.
-        set_ipv6_v6only(&socket, true)?;
+        // Whatever `net.ipv6.bindv6only` says, which differs between systems.
+        set_ipv6_v6only(&socket, ipv6_only)?;
     }
     Ok(socket)
 }
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     fn all_listeners_of_an_address_share_the_free_port_that_was_found() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let (sockets, local) = open_tcp(address.parse().unwrap(), 3).unwrap();
+            let (sockets, local) = open_tcp(address.parse().unwrap(), false, 3).unwrap();
             assert_ne!(local.port(), 0);
             for socket in &sockets {
                 assert_eq!(local_address(socket), Some(local));
@@ -192,15 +202,35 @@ mod tests {
 
     #[test]
     fn a_port_that_another_broker_shares_among_its_shards_is_in_use() {
-        let (_sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        assert_eq!(open_tcp(local, 2).unwrap_err(), Errno::ADDRINUSE);
+        let (_sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), false, 2).unwrap();
+        assert_eq!(open_tcp(local, false, 2).unwrap_err(), Errno::ADDRINUSE);
+    }
+
+    #[test]
+    fn all_addresses_serve_both_families_unless_ipv4_has_a_listener_of_its_own() {
+        use std::net::TcpStream;
+        let open = |text: &str, all: &[SocketAddr]| {
+            let endpoint = Endpoint::Tcp(text.parse().unwrap());
+            let (sockets, local) = open(&endpoint, 2, all).unwrap();
+            (sockets, local.address().unwrap().port())
+        };
+        let (_sockets, port) = open("[::]:0", &[]);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert!(TcpStream::connect(("::1", port)).is_ok());
+        drop(_sockets);
+        let all = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+        let all = all.map(|text| text.parse::<SocketAddr>().unwrap());
+        let _ipv4 = open(&all[0].to_string(), &all);
+        let (_ipv6, _) = open(&all[1].to_string(), &all);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert!(TcpStream::connect(("::1", port)).is_ok());
     }
 
     // Fault T12.
     #[test]
     fn accepted_connections_notice_that_their_peer_is_gone() {
         use rustix::net::sockopt::{socket_keepalive, tcp_keepidle, tcp_nodelay, tcp_user_timeout};
-        let (sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (sockets, local) = open_tcp("127.0.0.1:0".parse().unwrap(), false, 1).unwrap();
         let _client = std::net::TcpStream::connect(local).unwrap();
         let accepted = rustix::net::accept(&sockets[0]).unwrap();
         assert!(socket_keepalive(&accepted).unwrap() && tcp_nodelay(&accepted).unwrap());

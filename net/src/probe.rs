@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use crate::config::count;
 use crate::settings::Settings;
-use facts::{Bind, BindRefusal, Facts, RingRefusal, RingStep};
+use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 
 /// What the broker is going to use of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Plan {
         if shards > cores.len() {
             warnings.push(finding(
                 format!("{shards} shards share {}", count(facts.cores.len(), "core")),
-                "more shards than cores are of use for tests only: leave out `shards`",
+                "more shards than cores only make sense in tests: leave out `shards`",
             ));
         }
         let connections_max = match fit_connections(facts, settings, shards) {
@@ -87,7 +87,7 @@ fn check_kernel(facts: &Facts) -> Option<Finding> {
     if parse_release(release).is_some_and(|version| version < KERNEL_MIN) {
         let (major, minor) = KERNEL_MIN;
         return Some(finding(
-            format!("this kernel is {release}, and ringmq needs Linux {major}.{minor} or later"),
+            format!("this kernel is {release}, but ringmq needs Linux {major}.{minor} or later"),
             "run it on a newer kernel; in a container it is the kernel of the host that counts",
         ));
     }
@@ -109,8 +109,8 @@ fn explain_ring(refusal: &RingRefusal, facts: &Facts) -> Finding {
         ),
         (RingStep::Setup, EPERM, Some(1)) => finding(
             format!(
-                "io_uring is kept from this user ({name}): kernel.io_uring_disabled = 1 admits \
-                 only the group in kernel.io_uring_group"
+                "io_uring is not available to this user ({name}): kernel.io_uring_disabled = 1 \
+                 admits only the group in kernel.io_uring_group"
             ),
             "add the user of the broker to that group, or sysctl -w kernel.io_uring_disabled=0",
         ),
@@ -133,7 +133,7 @@ fn explain_ring(refusal: &RingRefusal, facts: &Facts) -> Finding {
              a kernel with CONFIG_IO_URING=y",
         ),
         (RingStep::Setup, ENOSYS, _) => finding(
-            format!("this kernel comes without io_uring ({name})"),
+            format!("this kernel has no io_uring ({name})"),
             "use a kernel with CONFIG_IO_URING=y; gVisor and WSL 1 have none",
         ),
         (RingStep::Setup, ENOMEM, _) => finding(
@@ -141,7 +141,7 @@ fn explain_ring(refusal: &RingRefusal, facts: &Facts) -> Finding {
             "raise the memory limit of the service or container",
         ),
         (RingStep::Setup, EMFILE | ENFILE, _) => finding(
-            format!("an io_uring needs a file descriptor, and none is left ({name})"),
+            format!("no file descriptor is left for an io_uring ({name})"),
             "raise the limit of open files: ulimit -n, or LimitNOFILE= of the systemd unit",
         ),
         (RingStep::Operations, _, _) => finding(
@@ -160,7 +160,7 @@ fn check_memlock(facts: &Facts) -> Option<Finding> {
     (limit.soft < MEMLOCK_MIN).then(|| {
         finding(
             format!(
-                "the limit of locked memory is {} KiB, and the rings need {} KiB",
+                "the limit of locked memory is {} KiB, but the rings need {} KiB",
                 limit.soft / 1024,
                 MEMLOCK_MIN / 1024
             ),
@@ -175,24 +175,7 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
     let BindRefusal { errno, holder } = bind.refusal.as_ref()?;
     let name = errno_name(*errno);
     let refused = match *errno {
-        EADDRINUSE => {
-            let by = match holder {
-                Some(holder) => format!(" by {holder}"),
-                None => String::new(),
-            };
-            finding(
-                format!("{address} is already in use{by}"),
-                match holder {
-                    Some(_) => format!("stop it, or choose another port: {}", other_port(address)),
-                    None => format!(
-                        "find who has it with `ss -ltnp 'sport = :{}'` as root, or choose another \
-                         port: {}",
-                        address.port(),
-                        other_port(address)
-                    ),
-                },
-            )
-        }
+        EADDRINUSE => check_holder(address, holder.as_ref()),
         EACCES | EPERM if address.port() < facts.unprivileged_port_start => finding(
             format!(
                 "port {} is reserved for root ({name}): ports below {} are",
@@ -205,7 +188,7 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
             ),
         ),
         EADDRNOTAVAIL => finding(
-            format!("{address} is no address of this machine"),
+            format!("{address} is not an address of this machine"),
             "take one that `ip -brief address` lists, or 0.0.0.0 for all",
         ),
         _ => finding(
@@ -214,6 +197,36 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
         ),
     };
     Some(refused)
+}
+
+/// A port that something else has.
+fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
+    let (port, other) = (address.port(), other_port(address));
+    let process = holder.and_then(|holder| holder.process.as_ref());
+    let by = process.map_or_else(String::new, |process| format!(" by {process}"));
+    match holder {
+        Some(Holder {
+            is_listener: false, ..
+        }) => finding(
+            format!(
+                "port {port} is in use{by}: not by a server, but by a connection that was made from it"
+            ),
+            format!(
+                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or choose a port outside \
+                 of net.ipv4.ip_local_port_range, from which the kernel takes ports for connections, such as {MQTT_PORT}; \
+                 or keep this one free: sysctl -w net.ipv4.ip_local_reserved_ports={port}"
+            ),
+        ),
+        Some(_) | None => finding(
+            format!("{address} is already in use{by}"),
+            match process {
+                Some(_) => format!("stop it, or choose another port: {other}"),
+                None => format!(
+                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another port: {other}"
+                ),
+            },
+        ),
+    }
 }
 
 /// How many shards, and the core of each.
@@ -248,7 +261,7 @@ fn fit_connections(
     if room == 0 {
         return Err(finding(
             format!(
-                "the limit of open files is {}, and the broker itself needs {reserve}",
+                "the limit of open files is {}, but the broker itself needs {reserve}",
                 files.soft
             ),
             raise_files(reserve + 1024),
@@ -261,7 +274,7 @@ fn fit_connections(
             let warning = finding(
                 format!(
                     "connections_max is {wanted}, but the limit of {} open files leaves room for \
-                     {room}: the broker takes {room}",
+                     {room}: the broker accepts {room}",
                     files.soft
                 ),
                 raise_files(u64::from(wanted) + reserve),
@@ -276,8 +289,8 @@ fn check_backlog(facts: &Facts) -> Option<Finding> {
     (somaxconn < BACKLOG).then(|| {
         finding(
             format!(
-                "net.core.somaxconn is {somaxconn}: of more clients that connect at one moment, \
-                 some have to try again"
+                "net.core.somaxconn is {somaxconn}: if more clients connect at once, some have to \
+                 retry"
             ),
             format!("sysctl -w net.core.somaxconn={BACKLOG}"),
         )
@@ -406,9 +419,29 @@ mod tests {
             address: address.parse().unwrap(),
             refusal: Some(BindRefusal {
                 errno,
-                holder: holder.map(str::to_owned),
+                holder: holder.map(|process| Holder {
+                    is_listener: true,
+                    process: Some(process.to_owned()),
+                }),
             }),
         });
+    }
+
+    #[test]
+    fn a_port_that_a_connection_has_is_told_apart() {
+        for process in [None, Some("curl (pid 7)".to_owned())] {
+            let mut facts = machine();
+            refuse_bind(&mut facts, "127.0.0.1:39000", EADDRINUSE, None);
+            facts.binds[0].refusal.as_mut().unwrap().holder = Some(Holder {
+                is_listener: false,
+                process,
+            });
+            let errors = Plan::make(&facts, &Settings::default()).unwrap_err();
+            assert!(errors[0].what.contains("by a connection"), "{errors:?}");
+            for fix in ["ss -atnp 'sport = :39000'", "ip_local_port_range"] {
+                assert!(errors[0].fix.contains(fix), "{errors:?}");
+            }
+        }
     }
 
     #[test]
@@ -443,7 +476,7 @@ mod tests {
             ),
             (
                 |f| refuse_ring(f, RingStep::Setup, ENOSYS),
-                "this kernel comes without io_uring (ENOSYS)",
+                "this kernel has no io_uring (ENOSYS)",
                 "CONFIG_IO_URING=y",
             ),
             (
@@ -476,7 +509,7 @@ mod tests {
                     f.io_uring_disabled = Some(1);
                     refuse_ring(f, RingStep::Setup, EPERM);
                 },
-                "io_uring is kept from this user (EPERM): kernel.io_uring_disabled = 1",
+                "io_uring is not available to this user (EPERM): kernel.io_uring_disabled = 1",
                 "group",
             ),
             (
@@ -522,12 +555,12 @@ mod tests {
                         hard: 65_536,
                     })
                 },
-                "the limit of locked memory is 64 KiB, and the rings need 512 KiB",
+                "the limit of locked memory is 64 KiB, but the rings need 512 KiB",
                 "LimitMEMLOCK=",
             ),
             (
                 |f| f.open_files.soft = 100,
-                "the limit of open files is 100, and the broker itself needs 196",
+                "the limit of open files is 100, but the broker itself needs 196",
                 "raise it to 1220: LimitNOFILE=1220",
             ),
             (
@@ -542,7 +575,7 @@ mod tests {
             ),
             (
                 |f| refuse_bind(f, "192.0.2.1:1883", EADDRNOTAVAIL, None),
-                "192.0.2.1:1883 is no address of this machine",
+                "192.0.2.1:1883 is not an address of this machine",
                 "ip -brief address",
             ),
         ];
@@ -569,7 +602,7 @@ mod tests {
         let mut facts = machine();
         refuse_bind(&mut facts, "127.0.0.1:1883", EADDRINUSE, None);
         let errors = Plan::make(&facts, &Settings::default()).unwrap_err();
-        assert!(errors[0].fix.contains("ss -ltnp 'sport = :1883'"));
+        assert!(errors[0].fix.contains("ss -atnp 'sport = :1883'"));
     }
 
     #[test]

@@ -29,6 +29,8 @@ mod shutdown;
 mod tests;
 mod transmit;
 
+pub(crate) use layers::HANDSHAKES_MAX;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

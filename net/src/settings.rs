@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
+use ringmq::transport::RecordSize;
 use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig, Wait};
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
@@ -258,8 +259,8 @@ const BASE: &[Setting] = &[
         flag: "allow-anonymous",
         kind: Kind::Switch,
         auto: None,
-        help: "Let clients in that show no credentials. Without any authentication, this is needed to \
-               listen on an address that other machines can reach.",
+        help: "Admit clients without credentials. Needed to listen on an address that other \
+               machines can reach if there is no authentication.",
         get: |settings| Value::Switch(settings.allow_anonymous),
         set: |settings, value| settings.allow_anonymous = value.switch(),
     },
@@ -269,7 +270,7 @@ const BASE: &[Setting] = &[
         flag: "connections-max",
         kind: Kind::Count(range(1, 50_000_000)),
         auto: Some("as many as the limit of open files leaves room for"),
-        help: "Most connections of all shards together. Clients beyond it are refused.",
+        help: "Maximum number of connections, all shards together. Further clients are refused.",
         get: |settings| {
             settings
                 .connections_max
@@ -285,31 +286,31 @@ const BASE: &[Setting] = &[
         "password_file",
         "password-file",
         auth.password_files,
-        "Users and the hashes of their passwords, as Mosquitto has them; `ringmq passwd` writes such \
-         a file. Clients have to show a user name and its password then. A path in the file is seen \
-         from the folder of the file."
+        "Users and password hashes, in Mosquitto's format; `ringmq passwd` writes such files. \
+         Clients then need a user name and password. A relative path in the configuration file is \
+         relative to its folder."
     ),
     files!(
         "auth",
         "scram_file",
         "scram-file",
         auth.scram_files,
-        "Users who may log in by SCRAM-SHA-256, the authentication method of MQTT 5.0 by which no \
-         password crosses the network; `ringmq passwd --scram` writes such a file."
+        "Users who may log in with SCRAM-SHA-256 (MQTT 5.0 enhanced authentication), which sends no \
+         password over the network; `ringmq passwd --scram` writes such files."
     ),
     files!(
         "auth",
         "acl_file",
         "acl-file",
         auth.acl_files,
-        "Rules for topics, as Mosquitto has them: who may publish and receive what."
+        "Topic rules in Mosquitto's format: who may publish and receive what."
     ),
     files!(
         "auth",
         "rules_file",
         "rules-file",
         auth.rules_files,
-        "Rules for topics in TOML, with roles."
+        "Topic rules in TOML, with roles."
     ),
     Setting {
         section: "auth",
@@ -317,7 +318,7 @@ const BASE: &[Setting] = &[
         flag: "access-default",
         kind: Kind::Choice(auth::DEFAULTS),
         auto: None,
-        help: "What no rule speaks of: deny or allow it. With auto it is denied as soon as there are \
+        help: "Whether to allow or deny what no rule covers. auto denies it as soon as there are \
                users, client certificates or rules.",
         get: |settings| Value::Text(settings.auth.default.word().to_owned()),
         set: |settings, value| {
@@ -330,7 +331,7 @@ const BASE: &[Setting] = &[
         flag: "auth-threads",
         kind: Kind::Count(range(1, 64)),
         auto: None,
-        help: "Threads that check passwords, beside those of the shards.",
+        help: "Threads that check passwords, besides those of the shards.",
         get: |settings| Value::Number(settings.auth.service.threads as u64),
         set: |settings, value| {
             settings.auth.service.threads = value.number().try_into().expect(IN_RANGE);
@@ -342,8 +343,8 @@ const BASE: &[Setting] = &[
         flag: "auth-waiting-max",
         kind: Kind::Count(range(1, 1_000_000)),
         auto: None,
-        help: "Clients that may wait for these threads. Those beyond it are told that the server is \
-               unavailable.",
+        help: "Maximum number of clients that wait for these threads. Further clients get \"server \
+               unavailable\".",
         get: |settings| Value::Number(settings.auth.service.queue_max as u64),
         set: |settings, value| {
             settings.auth.service.queue_max = value.number().try_into().expect(IN_RANGE);
@@ -354,17 +355,16 @@ const BASE: &[Setting] = &[
         "certificate",
         "certificate",
         layers.tls.certificates,
-        "Certificate of the broker in PEM, followed by those of the CAs between it and the \
-         root. With several files, a client gets the one for the host name that it asks for \
-         (SNI), others the first."
+        "Certificate of the broker (PEM), followed by those of intermediate CAs. With several \
+         files, a client gets the one for the host name that it asks for (SNI), or the first."
     ),
     files!(
         "tls",
         "key",
         "key",
         layers.tls.keys,
-        "Private key of the certificate in PEM, without a passphrase; with several, in the \
-         order of the certificates."
+        "Private key of the certificate (PEM), without a passphrase; with several, in the order of \
+         the certificates."
     ),
     Setting {
         section: "tls",
@@ -372,7 +372,7 @@ const BASE: &[Setting] = &[
         flag: "client-certificate",
         kind: Kind::Choice(listen::DEMANDS),
         auto: None,
-        help: "Whether clients have to show a certificate: no, if they have one, or always.",
+        help: "Whether clients are asked for a certificate: never, optionally, or always.",
         get: |settings| {
             let demand = settings.layers.tls.client_certificate;
             Value::Text(listen::demand_word(demand).to_owned())
@@ -386,15 +386,15 @@ const BASE: &[Setting] = &[
         "client_ca",
         "client-ca",
         layers.tls.client_cas,
-        "CA certificates in PEM that client certificates have to come from."
+        "CA certificates (PEM) trusted for clients, or the clients' own certificates."
     ),
     files!(
         "tls",
         "client_crl",
         "client-crl",
         layers.tls.client_crls,
-        "Revocation lists in PEM of these CAs. With one or more, every client certificate \
-         has to come from a CA that has a valid list among them."
+        "Certificate revocation lists (PEM) of these CAs. If there are any, each client's CA needs \
+         a valid one."
     ),
     Setting {
         section: "tls",
@@ -402,9 +402,8 @@ const BASE: &[Setting] = &[
         flag: "identity",
         kind: Kind::Choice(listen::IDENTITIES),
         auto: None,
-        help: "Where a client certificate says who the client is: nowhere, in the common name of \
-               its subject, or in the first of its alternative names of that kind. A client whose \
-               certificate does not say it is not let in.",
+        help: "Which field of a client certificate is the user name: none, the common name, or the \
+               first alternative name of that kind. Clients whose certificate lacks it are refused.",
         get: |settings| {
             let identity = settings.layers.tls.identity;
             Value::Text(listen::identity_word(identity).to_owned())
@@ -419,7 +418,7 @@ const BASE: &[Setting] = &[
         flag: "tls-version-min",
         kind: Kind::Choice(&["1.2", "1.3"]),
         auto: None,
-        help: "Oldest version of TLS.",
+        help: "Minimum version of TLS.",
         get: |settings| {
             let is_13 = settings.layers.tls.only_tls13;
             Value::Text(if is_13 { "1.3" } else { "1.2" }.to_owned())
@@ -427,14 +426,29 @@ const BASE: &[Setting] = &[
         set: |settings, value| settings.layers.tls.only_tls13 = value.text() == "1.3",
     },
     Setting {
+        section: "tls",
+        key: "record_size_max",
+        flag: "tls-record-size-max",
+        kind: Kind::Size(range(RecordSize::MIN.0 as u64, RecordSize::MAX.0 as u64)),
+        auto: None,
+        help: "Maximum content of a TLS record that the broker sends. For devices with small \
+               buffers: set it to their Maximum Fragment Length (512, 1024, 2048 or 4096), which is \
+               not negotiated.",
+        get: |settings| Value::Number(settings.layers.tls.record_size.0.into()),
+        set: |settings, value| {
+            let size = value.number().try_into().expect(IN_RANGE);
+            settings.layers.tls.record_size = RecordSize(size);
+        },
+    },
+    Setting {
         section: "websocket",
         key: "origins",
         flag: "origins",
         kind: Kind::List(Items::Origins),
         auto: None,
-        help: "Web pages that may connect, besides those from the host and port of the broker \
-               itself, if these came by https or that host is an address: `https://example.com`, or \
-               `*` for all. Clients that are no web pages are not asked.",
+        help: "Origins of web pages that may connect: `https://example.com`, or `*` for all. Pages \
+               from the broker's own host and port may anyway, if loaded over https or if that host \
+               is an IP address or localhost. Clients other than browsers are not checked.",
         get: |settings| Value::List(settings.layers.origins.clone()),
         set: |settings, value| settings.layers.origins = value.list(),
     },
@@ -444,9 +458,8 @@ const BASE: &[Setting] = &[
         flag: "trusted-proxies",
         kind: Kind::List(Items::Networks),
         auto: None,
-        help: "Addresses of proxies that announce their clients by the PROXY protocol, version 1 \
-               or 2. If there are any, nobody else can connect; on a Unix socket, everybody is \
-               trusted then.",
+        help: "Addresses of proxies that send a PROXY header, version 1 or 2. If set, nobody else \
+               can connect; on Unix sockets, every peer is trusted.",
         get: |settings| {
             let proxies = settings.layers.proxies.iter();
             Value::List(proxies.map(ToString::to_string).collect())
@@ -462,8 +475,8 @@ const BASE: &[Setting] = &[
         flag: "proxy-common-name",
         kind: Kind::Switch,
         auto: None,
-        help: "Take the common name of a client certificate that the proxy has verified as who the \
-               client is (version 2 only).",
+        help: "Use the common name of the client certificate that the proxy has verified as user \
+               name (version 2 only).",
         get: |settings| Value::Switch(settings.layers.proxy_common_name),
         set: |settings, value| settings.layers.proxy_common_name = value.switch(),
     },
@@ -473,7 +486,7 @@ const BASE: &[Setting] = &[
         flag: "shards",
         kind: Kind::Count(range(1, ShardId::COUNT_MAX as u64)),
         auto: Some("one per core in `cores`, or per core that the process may use"),
-        help: "Shards: each is one thread on one core, and serves its share of the clients.",
+        help: "Number of shards: threads, each on a core of its own, that share the clients.",
         get: |settings| {
             settings
                 .shards
@@ -490,7 +503,7 @@ const BASE: &[Setting] = &[
         flag: "cores",
         kind: Kind::Cores,
         auto: Some("the first cores that the process may use"),
-        help: "Cores that the shards run on, such as 0-3,6: one for each shard.",
+        help: "Cores that the shards run on, one each, such as 0-3,6.",
         get: |settings| settings.cores.clone().map_or(Value::Auto, Value::Cores),
         set: |settings, value| settings.cores = value.cores_or_auto(),
     },
@@ -500,8 +513,8 @@ const BASE: &[Setting] = &[
         flag: "inbox-messages-max",
         kind: Kind::Count(range(64, 16_777_216)),
         auto: None,
-        help: "Messages of other shards that may wait for one shard. Shards that find it full stop \
-               reading from their clients until there is room.",
+        help: "Maximum number of messages from other shards that wait for one shard. Shards that \
+               find it full stop reading from their clients until there is room.",
         get: |settings| Value::Number(settings.inbox_messages_max as u64),
         set: |settings, value| {
             settings.inbox_messages_max = value.number().try_into().expect(IN_RANGE);
@@ -513,7 +526,7 @@ const BASE: &[Setting] = &[
         flag: "ring-entries",
         kind: Kind::Count(range(64, 32_768)),
         auto: None,
-        help: "Socket operations that one turn of a shard hands to the kernel in one system call.",
+        help: "Socket operations that a shard submits to the kernel in one system call.",
         get: |settings| Value::Number(settings.ring.entries.into()),
         set: |settings, value| {
             settings.ring.entries = value.number().try_into().expect(IN_RANGE);
@@ -525,8 +538,8 @@ const BASE: &[Setting] = &[
         flag: "receive-buffers",
         kind: Kind::PowerOfTwo(range(16, 32_768)),
         auto: None,
-        help: "Receive buffers of a shard, shared by its connections. Memory is taken when they are \
-               first used.",
+        help: "Receive buffers of a shard, shared by its connections. Memory is allocated on first \
+               use.",
         get: |settings| Value::Number(settings.ring.buffers_count.into()),
         set: |settings, value| {
             settings.ring.buffers_count = value.number().try_into().expect(IN_RANGE);
@@ -538,7 +551,7 @@ const BASE: &[Setting] = &[
         flag: "receive-buffer-size",
         kind: Kind::Size(range(512, 1 << 20)),
         auto: None,
-        help: "Size of one receive buffer: what one completion brings at most.",
+        help: "Size of a receive buffer.",
         get: |settings| Value::Number(settings.ring.buffer_size.into()),
         set: |settings, value| {
             settings.ring.buffer_size = value.number().try_into().expect(IN_RANGE);
@@ -550,8 +563,8 @@ const BASE: &[Setting] = &[
         flag: "ring-wait",
         kind: Kind::Choice(&["ring", "executor"]),
         auto: None,
-        help: "Where a shard without work sleeps: in its own ring, which takes the fewest system \
-               calls, or in the executor, which then can run other tasks. For measurements.",
+        help: "Where an idle shard sleeps: in its own ring, which takes the fewest system calls, or \
+               in the executor, which can then run other tasks. For measurements.",
         get: |settings| {
             let word = match settings.ring.wait {
                 Wait::Ring => "ring",
@@ -573,9 +586,9 @@ const BASE: &[Setting] = &[
         flag: "busy-poll-us",
         kind: Kind::Count(range(0, 1000)),
         auto: None,
-        help: "Microseconds that a shard without work looks for more before it sleeps. Saves the time of \
-               waking up, and takes up to a whole core from some 10,000 messages per second on; 0: it sleeps at once. \
-               Not for shards that sleep in the executor.",
+        help: "Microseconds that an idle shard polls for work before it sleeps. Saves the wake-up, \
+               and takes up to a whole core above some 10,000 messages per second; 0: none. Not \
+               with `ring_wait = \"executor\"`.",
         get: |settings| Value::Number(settings.ring.busy_poll.as_micros() as u64),
         set: |settings, value| settings.ring.busy_poll = Duration::from_micros(value.number()),
     },
@@ -585,7 +598,7 @@ const BASE: &[Setting] = &[
         flag: "sys-interval",
         kind: Kind::Seconds(range(0, 24 * 3600)),
         auto: None,
-        help: "How often the broker publishes what it counts, below `$SYS`, as far as it changed; 0 turns it off.",
+        help: "How often counters that have changed are published below `$SYS`; 0 turns it off.",
         get: |settings| Value::Number(settings.sys_interval.as_secs()),
         set: |settings, value| settings.sys_interval = Duration::from_secs(value.number()),
     },
@@ -595,8 +608,8 @@ const BASE: &[Setting] = &[
         flag: "log",
         kind: Kind::LogFilter,
         auto: None,
-        help: "What to log: off, error, warn, info, debug or trace; or by module, such as \
-               info,ringmq::probe=debug. Nothing is logged per message above debug.",
+        help: "Log level: off, error, warn, info, debug or trace; or by module, such as \
+               info,ringmq::probe=debug. Messages are logged one by one at debug and trace only.",
         get: |settings| Value::Text(settings.log_filter.clone()),
         set: |settings, value| settings.log_filter = value.text(),
     },
@@ -606,7 +619,7 @@ const BASE: &[Setting] = &[
         flag: "log-format",
         kind: Kind::Choice(&["text", "json"]),
         auto: None,
-        help: "How a line of the log looks: for people, or one JSON object per line.",
+        help: "Format of log lines: plain text, or one JSON object per line.",
         get: |settings| Value::Text(settings.log_format.clone()),
         set: |settings, value| settings.log_format = value.text(),
     },
@@ -707,6 +720,7 @@ mod tests {
                             client_certificate: _,
                             identity: _,
                             only_tls13: _,
+                            record_size: _,
                         },
                     origins: _,
                     proxies: _,
@@ -846,7 +860,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 34 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 35 + 10 + 21 + 40);
     }
 
     #[test]

@@ -64,10 +64,7 @@ fn serve(
     raise_limits();
     let tcp = settings
         .all_listeners()
-        .filter_map(|(listen, _)| match listen.endpoint {
-            Endpoint::Tcp(address) => Some(address),
-            Endpoint::Unix(_) => None,
-        });
+        .filter_map(|(listen, _)| listen.endpoint.address());
     let facts = Facts::gather(&tcp.collect::<Vec<_>>());
     let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
     for Finding { what, fix } in &warnings {

@@ -194,6 +194,7 @@ mod tests {
             ("topic a b", 1, AclFault::Access),
             ("topic read a/#/b", 1, topic(PatternFault::Wildcard)),
             ("topic a+", 1, topic(PatternFault::Wildcard)),
+            ("topic deny $share/g/a", 1, topic(PatternFault::Shared)),
             ("pattern read dev/%c+", 1, topic(PatternFault::Wildcard)),
             ("topic read a\0", 1, topic(PatternFault::Malformed)),
         ] {

@@ -22,6 +22,7 @@ pub use credential::{
     is_deceptive, trim_blanks, user_lines,
 };
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
+pub use scram::CLIENT_FIRST_SIZE_MAX as SCRAM_FIRST_SIZE_MAX;
 pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};

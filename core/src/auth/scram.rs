@@ -313,7 +313,7 @@ fn unescape(name: &str) -> Option<Box<str>> {
 }
 
 /// Longest first message of a client: names and nonces are a hundred bytes or less.
-const CLIENT_FIRST_SIZE_MAX: usize = 4096;
+pub const CLIENT_FIRST_SIZE_MAX: usize = 4096;
 /// Bytes of a nonce of the server: as hard to guess as a key of 144 bits.
 const NONCE_SIZE: usize = 18;
 /// Bytes of an invented salt: as many as `ringmq passwd` draws.

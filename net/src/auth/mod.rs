@@ -17,9 +17,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use hook::{AuthenticationHook, AuthorizationHook, HookConfig, Hooks, hooks};
+pub(crate) use jwt::TRIES_MAX;
 pub use password::PasswordFile;
-pub(crate) use service::AuthService;
 pub use service::AuthServiceConfig;
+pub(crate) use service::{ARRIVING_MAX, AuthService};
 
 use ringmq_core::auth::{AuthRequest, Identity, Verdict};
 use ringmq_core::shard::Refusal;

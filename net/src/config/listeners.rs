@@ -175,10 +175,18 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
     let mut complaints = Vec::new();
     let mut seen: Vec<&Endpoint> = Vec::new();
     for (index, (listen, layers)) in settings.all_listeners().enumerate() {
-        let is_any_port = matches!(&listen.endpoint, Endpoint::Tcp(a) if a.port() == 0);
-        let complaint = if seen.contains(&&listen.endpoint) && !is_any_port {
-            let what = format!("names {} twice", listen.endpoint);
-            Some(Complaint::new(what, "name each address once"))
+        let twin = seen.iter().find(|seen| overlap(seen, &listen.endpoint));
+        let complaint = if let Some(&twin) = twin {
+            Some(if *twin == listen.endpoint {
+                let what = format!("names {twin} twice");
+                Complaint::new(what, "name each address once")
+            } else {
+                let what = format!(
+                    "names {twin} and {}, one of which is part of the other",
+                    listen.endpoint
+                );
+                Complaint::new(what, "name one of them, or give them different ports")
+            })
         } else {
             check_open(settings, listen, layers)
                 .or_else(|| check_tls(listen, layers))
@@ -188,6 +196,20 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
         seen.push(&listen.endpoint);
     }
     complaints
+}
+
+/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4 alone if IPv4 has
+/// a listener of its own on that port.
+fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one, other) {
+        (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+            let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let is_same = one.port() == other.port() && one.is_ipv4() == other.is_ipv4();
+            one.port() != 0 && (one == other || has_all && is_same)
+        }
+        (Endpoint::Unix(one), Endpoint::Unix(other)) => one == other,
+        (Endpoint::Tcp(_), Endpoint::Unix(_)) | (Endpoint::Unix(_), Endpoint::Tcp(_)) => false,
+    }
 }
 
 /// The place of each of `Settings::all_listeners`.
@@ -207,22 +229,21 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
     }
     let (how, instead) = match &listen.endpoint {
         Endpoint::Tcp(address) if layers.proxies.is_empty() => (
-            "which other machines may reach",
+            "which other machines can reach",
             format!("listen on 127.0.0.1:{}", address.port()),
         ),
         Endpoint::Tcp(_) | Endpoint::Unix(_) => (
             "to which a proxy brings clients of other machines",
-            "leave out the proxy (--trusted-proxies)".to_owned(),
+            "remove the proxy (--trusted-proxies)".to_owned(),
         ),
     };
     Some(Complaint::new(
-        format!("names {listen}, {how}, and no client has to say who it is"),
+        format!("names {listen}, {how}, but clients need not authenticate"),
         format!(
-            "{instead}; or have clients show a password (--password-file FILE), a \
-             token (--jwt-key or --jwks-url), what a server of yours judges \
-             (--hook-authentication-url URL) or, over TLS, a certificate (--client-certificate \
-             required); or let everybody in: --allow-anonymous, or allow_anonymous = true under \
-             [network]"
+            "{instead}; or require a password (--password-file FILE), a token \
+             (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a \
+             client certificate (--client-certificate required); or admit everybody: \
+             --allow-anonymous, or allow_anonymous = true under [network]"
         ),
     ))
 }
@@ -236,8 +257,8 @@ fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<
         return None;
     }
     let what = format!(
-        "names {listen}, whose clients show certificates, and no rule says what they may do: they \
-         could do nothing"
+        "names {listen}, whose clients present certificates, but there are no rules: they could do \
+         nothing"
     );
     Some(Complaint::new(what, NAME_RULES))
 }
@@ -260,7 +281,7 @@ fn check_tls(listen: &Listen, layers: &Layers) -> Option<Complaint> {
     }
     if tls.client_certificate != Demand::None && tls.client_cas.is_empty() {
         return Some(Complaint::new(
-            format!("names {listen}, which asks for client certificates, but trusts no CA"),
+            format!("names {listen}, which requests client certificates, but trusts no CA"),
             "name the CA: --client-ca FILE, or client_ca under [tls]",
         ));
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use io_uring::{IoUring, Probe, opcode};
+use ringmq::transport::is_ipv6_only;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -76,8 +77,17 @@ pub struct Bind {
 pub struct BindRefusal {
     /// Why.
     pub errno: i32,
-    /// Name and number of the process that has it, if that can be seen.
-    pub holder: Option<String>,
+    /// What has it, if it is a socket of this machine.
+    pub holder: Option<Holder>,
+}
+
+/// The socket that has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// It listens; otherwise it is a connection that was made from this port.
+    pub is_listener: bool,
+    /// Name and number of its process, if that can be seen: only root sees those of other users.
+    pub process: Option<String>,
 }
 
 impl Facts {
@@ -97,7 +107,10 @@ impl Facts {
             unprivileged_port_start: read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .unwrap_or(1024),
             cores: allowed_cores(),
-            binds: listen.iter().map(|&address| try_bind(address)).collect(),
+            binds: listen
+                .iter()
+                .map(|&address| try_bind(address, is_ipv6_only(address, listen.iter().copied())))
+                .collect(),
         }
     }
 }
@@ -159,15 +172,17 @@ fn try_ring() -> Result<(), RingRefusal> {
 
 /// Listens for a moment, without the port sharing that the shards use among themselves: another
 /// broker of this user would share the port with us, and each would get some of the clients.
-fn try_bind(address: SocketAddr) -> Bind {
-    let refusal = listen_briefly(address).err().map(|errno| BindRefusal {
-        errno: errno.raw_os_error(),
-        holder: find_holder(address),
-    });
+fn try_bind(address: SocketAddr, ipv6_only: bool) -> Bind {
+    let refusal = listen_briefly(address, ipv6_only)
+        .err()
+        .map(|errno| BindRefusal {
+            errno: errno.raw_os_error(),
+            holder: find_holder(address),
+        });
     Bind { address, refusal }
 }
 
-fn listen_briefly(address: SocketAddr) -> Result<(), Errno> {
+fn listen_briefly(address: SocketAddr, ipv6_only: bool) -> Result<(), Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -176,7 +191,7 @@ fn listen_briefly(address: SocketAddr) -> Result<(), Errno> {
     let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_ipv6_v6only(&socket, ipv6_only)?;
     }
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, 1)
@@ -207,12 +222,23 @@ fn read_number<T: std::str::FromStr>(path: &str) -> Option<T> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The process that listens there. Only root sees the sockets of other users.
-fn find_holder(address: SocketAddr) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .find_map(|table| find_listener(&table, address))?;
+/// Who has the port: a socket that listens, or else a connection.
+fn find_holder(address: SocketAddr) -> Option<Holder> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let find = |is_listener: bool| {
+        let mut tables = tables.iter();
+        let inode = tables.find_map(|table| find_socket(table, address, is_listener))?;
+        Some(Holder {
+            is_listener,
+            process: find_process(inode),
+        })
+    };
+    find(true).or_else(|| find(false))
+}
+
+/// The process of a socket.
+fn find_process(inode: u64) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
@@ -235,7 +261,7 @@ fn find_holder(address: SocketAddr) -> Option<String> {
 }
 
 /// The inode of the socket that stands in the way of `address`, out of a table of the kernel.
-fn find_listener(table: &str, address: SocketAddr) -> Option<u64> {
+fn find_socket(table: &str, address: SocketAddr, is_listener: bool) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
         let local = columns.next()?;
@@ -246,7 +272,9 @@ fn find_listener(table: &str, address: SocketAddr) -> Option<u64> {
         let ip = parse_kernel_ip(ip)?.to_canonical();
         let wanted = address.ip().to_canonical();
         let clash = ip == wanted || ip.is_unspecified() || wanted.is_unspecified();
-        if state == LISTENING && port == address.port() && clash {
+        // In TIME_WAIT it stands in nobody's way.
+        let is_wanted = (state == LISTENING) == is_listener && state != TIME_WAIT;
+        if is_wanted && port == address.port() && clash {
             inode.parse().ok()
         } else {
             None
@@ -275,6 +303,8 @@ fn parse_kernel_ip(hex: &str) -> Option<IpAddr> {
 
 /// `TCP_LISTEN` in the tables of the kernel.
 const LISTENING: &str = "0A";
+/// `TCP_TIME_WAIT`.
+const TIME_WAIT: &str = "06";
 
 /// Stands for "no limit".
 const NO_BOUND: Bound = Bound {
@@ -292,16 +322,32 @@ mod tests {
     fn the_listener_of_a_port_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let bind = try_bind(address);
+        let bind = try_bind(address, false);
         let refusal = bind.refusal.expect("the port is taken");
         assert_eq!(refusal.errno, libc::EADDRINUSE);
         let holder = refusal.holder.expect("we hold it ourselves");
-        assert!(
-            holder.ends_with(&format!("(pid {})", std::process::id())),
-            "{holder}"
-        );
+        assert!(holder.is_listener);
+        let process = holder.process.expect("we see ourselves");
+        let own = format!("(pid {})", std::process::id());
+        assert!(process.ends_with(&own), "{process}");
         drop(listener);
-        assert_eq!(try_bind(address).refusal, None);
+        assert_eq!(try_bind(address, false).refusal, None);
+    }
+
+    #[test]
+    fn a_connection_that_was_made_from_the_port_is_found() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let address = client.local_addr().unwrap();
+        let refusal = try_bind(address, false).refusal.expect("the port is taken");
+        let holder = refusal.holder.expect("we hold it ourselves");
+        assert!(!holder.is_listener);
+        let own = format!("(pid {})", std::process::id());
+        assert!(
+            holder
+                .process
+                .is_some_and(|process| process.ends_with(&own))
+        );
     }
 
     #[test]
@@ -321,16 +367,16 @@ mod tests {
             ("127.0.0.1:1886", None),
         ] {
             assert_eq!(
-                find_listener(table, address.parse().unwrap()),
+                find_socket(table, address.parse().unwrap(), true),
                 expected,
                 "{address}"
             );
         }
-        assert_eq!(find_listener("", "127.0.0.1:1".parse().unwrap()), None);
-        assert_eq!(
-            find_listener("x\ny z : 0A", "127.0.0.1:1".parse().unwrap()),
-            None
-        );
+        let local = "127.0.0.1:1883".parse().unwrap();
+        assert_eq!(find_socket(table, local, false), Some(111));
+        for table in ["", "x\ny z : 0A"] {
+            assert_eq!(find_socket(table, local, true), None);
+        }
     }
 
     #[test]

@@ -258,7 +258,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 }
 
 fn peer_of(socket: &OwnedFd) -> Option<SocketAddr> {
-    getpeername(socket).ok().flatten()?.try_into().ok()
+    let peer: SocketAddr = getpeername(socket).ok().flatten()?.try_into().ok()?;
+    // Clients of IPv4 on a socket for both families are who they are.
+    Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
 /// How long accepting pauses unless a connection closes.

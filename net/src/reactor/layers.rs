@@ -351,7 +351,7 @@ impl LogSpan {
 }
 
 /// Handshake steps of one turn: at most two milliseconds, with the slowest keys that are usual.
-const HANDSHAKES_MAX: usize = 4;
+pub(crate) const HANDSHAKES_MAX: usize = 4;
 /// Certificates looked at again in one turn: some hundred microseconds each.
 const RECHECKS_MAX: usize = 8;
 /// A connection that holds no more than this is never closed for what others hold.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use ringmq::bounds::FIXED_BOUNDS;
 use ringmq_core::shard::{DropReason, Refusal};
 
 use super::TABLE;
@@ -253,6 +254,11 @@ fn page() -> String {
             counted.join(", ")
         );
     }
+    text += FIXED;
+    for bound in FIXED_BOUNDS {
+        let (what, beyond) = (bound.what, bound.beyond);
+        let _ = writeln!(text, "| {what} | {} | {beyond} |", bound.value);
+    }
     text += REFUSALS;
     for refusal in Refusal::ALL {
         let code = refusal.code().byte();
@@ -276,6 +282,129 @@ fn the_page_of_limits_is_up_to_date() {
     let update = "run: UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits";
     assert_eq!(written, page(), "docs/limits.md is out of date: {update}");
 }
+
+/// Every constant of the sources that is named as a bound has a row in the manual, or is listed as one that nobody
+/// outside meets.
+#[test]
+fn every_fixed_bound_stands_in_the_manual() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    for folder in ["core/src", "net/src"] {
+        find_bounds(&root.join(folder), &mut found);
+    }
+    assert!(found.len() > FIXED_BOUNDS.len(), "the sources are there");
+    for name in &found {
+        let (_, constant) = name.split_once("::").unwrap();
+        let is_fixed = FIXED_BOUNDS.iter().any(|bound| bound.name == name);
+        let is_inner = INNER
+            .iter()
+            .any(|inner| inner == name || *inner == constant);
+        assert!(
+            is_fixed != is_inner,
+            "{name}: give it a row in net/src/bounds.rs if a client can meet it, or list it in INNER here"
+        );
+    }
+    for bound in FIXED_BOUNDS {
+        let is_there = found.iter().any(|name| name == bound.name);
+        assert!(is_there, "there is no {}", bound.name);
+    }
+}
+
+/// Adds `MODULE::NAME` of each constant whose name ends with `_MAX`, tests left out.
+fn find_bounds(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            find_bounds(&path, found);
+        } else if stem != "tests" && path.extension().is_some_and(|extension| extension == "rs") {
+            let module = match stem {
+                "mod" => path
+                    .parent()
+                    .unwrap()
+                    .file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap(),
+                _ => stem,
+            };
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let constants = code.split("const ").skip(1).filter_map(|rest| {
+                let name = rest.split(':').next()?;
+                let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                (name.ends_with("_MAX") && name.chars().all(is_name)).then_some(name)
+            });
+            found.extend(constants.map(|name| format!("{module}::{name}")));
+        }
+    }
+}
+
+/// Constants that bound what nobody outside can tell: batches and turns, what is kept for reuse, what is logged, what
+/// settings may be set to. By name, or with the module where others have the same one.
+const INNER: &[&str] = &[
+    "BATCH_MESSAGES_MAX",
+    "BYTES_MAX",
+    "CALLS_BEFORE_CONNECT_MAX",
+    "CALLS_MAX",
+    "CANCEL_ROUNDS_MAX",
+    "COMPARED_MAX",
+    "COMPLETIONS_MAX",
+    "CORES_MAX",
+    "COUNT_MAX",
+    "DATE_MAX",
+    "DEBT_MAX",
+    "FILE_SIZE_MAX",
+    "FIRST_PAGE_MAX",
+    "FLUSH_TIME_MAX",
+    "GROWTH_MAX",
+    "HOPS_FOR_BETTER_MAX",
+    "HOPS_MAX",
+    "ITERATIONS_MAX",
+    "KEPT_CAPACITY_MAX",
+    "KEPT_COUNT_MAX",
+    "KEPT_SIZE_MAX",
+    "LAG_MAX",
+    "LANES_MAX",
+    "LOGGED_MAX",
+    "MAIL_COUNT_MAX",
+    "MAIL_MAX",
+    "MEMORY_KIB_MAX",
+    "NAME_SIZE_MAX",
+    "NEAREST_CHARS_MAX",
+    "OPS_MAX",
+    "PACKET_SIZE_MAX",
+    "PARCELS_MAX",
+    "PASSES_MAX",
+    "PIECES_MAX",
+    "PREFIX_LEVELS_MAX",
+    "PROBLEMS_MAX",
+    "PURGED_MAX",
+    "QUEUE_LINES_MAX",
+    "RECHECKS_MAX",
+    "RETRY_MAX",
+    "ROUNDS_MAX",
+    "ROUTES_MAX",
+    "RUN_COUNT_MAX",
+    "RUN_SIZE_MAX",
+    "SCANNED_MAX",
+    "SEND_SIZE_MAX",
+    "SHARDS_MAX",
+    "SHORT_MAX",
+    "SINGLY_KEPT_MAX",
+    "SIZE_MAX",
+    "STOP_TIME_MAX",
+    "TEXT_SIZE_MAX",
+    "TOPIC_SIZE_MAX",
+    "U16_MAX",
+    "U32_MAX",
+    "VALUE_CHARS_MAX",
+    "VARINT_MAX",
+    "VOIDED_MAX",
+    "WRITERS_MAX",
+    "frames::HEADER_SIZE_MAX",
+    "parcel::BODY_SIZE_MAX",
+];
 
 #[test]
 fn every_limit_has_a_row_and_every_reason_a_place_in_the_manual() {
@@ -319,15 +448,24 @@ const INTRODUCTION: &str = "\
 <!-- Written by a test from the table in net/src/settings.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits -->
 
-Every bound of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.
-*Beyond it* says what a client of MQTT 5.0 is told; one of MQTT 3.1.1, which knows few codes, is closed instead of getting a
-DISCONNECT, gets 3 (server unavailable) or 2 (identifier rejected) in CONNACK, 0x80 in SUBACK, and a PUBACK that does not say
-that the message was refused; if its will topic is too long or too deep, it is closed without a CONNACK. *Counted as* is below
-`$SYS/broker/shards/N/` ([sys.md](sys.md)); the log names the client ([missing-messages.md](missing-messages.md)). A bound of a
-shard holds for each of them, so that a broker of four shards keeps up to four times as many sessions as `sessions_max`.
+Every limit of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.
+*Beyond it* is what an MQTT 5.0 client gets. MQTT 3.1.1 has few codes: its clients are disconnected instead of getting a
+DISCONNECT, get 3 (server unavailable) or 2 (identifier rejected) in CONNACK, 0x80 in SUBACK, and an ordinary PUBACK for a message that
+was refused; if its will topic is too long or has too many levels, such a client is closed without a CONNACK. *Counted as* is below
+`$SYS/broker/shards/N/` ([sys.md](sys.md)); the log names the client ([missing-messages.md](missing-messages.md)). A limit of a
+shard applies to each shard: a broker with four shards keeps up to four times as many sessions as `sessions_max`.
 
 | limit | default | what it bounds | beyond it | counted as |
 |---|---|---|---|---|
+";
+
+const FIXED: &str = "
+## Fixed bounds
+
+These cannot be changed.
+
+| what | at most | beyond it |
+|---|---|---|
 ";
 
 const REFUSALS: &str = "

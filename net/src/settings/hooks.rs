@@ -74,8 +74,9 @@ pub const ROWS: &[Setting] = &[
         flag: AUTHENTICATION_URL,
         kind: Kind::Text,
         auto: None,
-        help: "URL that is asked by POST whether a client is who it says: http://HOST:PORT/PATH, or https. Clients \
-               are let in only if it says so; docs/hooks.md has the form of questions and answers.",
+        help: "URL that receives a POST request for each login: http://HOST:PORT/PATH, or https. \
+               Clients are admitted only if it says so; docs/hooks.md describes requests and \
+               responses.",
         get: |settings| Value::Text(settings.auth.hooks.authentication_url.clone()),
         set: |settings, value| settings.auth.hooks.authentication_url = value.text(),
     },
@@ -85,8 +86,8 @@ pub const ROWS: &[Setting] = &[
         flag: AUTHORIZATION_URL,
         kind: Kind::Text,
         auto: None,
-        help: "URL that is asked by POST for the rules of each client that is let in, and again before they expire. \
-               They hold beside those of files.",
+        help: "URL that receives a POST request for the rules of each admitted client, and again \
+               before they expire. They apply in addition to those in files.",
         get: |settings| Value::Text(settings.auth.hooks.authorization_url.clone()),
         set: |settings, value| settings.auth.hooks.authorization_url = value.text(),
     },
@@ -95,15 +96,15 @@ pub const ROWS: &[Setting] = &[
         "ca",
         "hook-ca",
         auth.hooks.config.cas,
-        "CA certificates in PEM that the certificates of these servers have to come from. Without any, those that \
-         the machine trusts."
+        "CA certificates (PEM) trusted for these servers, or the servers' own certificates. \
+         Default: the CAs of the system."
     ),
     files!(
         "hooks",
         "headers",
         "hook-headers",
         auth.hooks.headers,
-        "Files with lines NAME: VALUE that are sent as headers with each question, such as \
+        "Files with lines NAME: VALUE that are sent as header fields with each request, such as \
          `Authorization: Bearer SECRET`."
     ),
     millis!(
@@ -111,15 +112,15 @@ pub const ROWS: &[Setting] = &[
         "hook-timeout",
         timeout,
         range(10, MINUTE_MS),
-        "Time for one answer; the client has to be in within connect_deadline all the same."
+        "Timeout of a request; connect_deadline still applies to the client."
     ),
     millis!(
         "rules_last",
         "hook-rules-last",
         rules_last,
         range(1000, 24 * 60 * MINUTE_MS),
-        "How long rules from `authorization_url` hold if the answer does not say. They are asked for again before; \
-         a client whose rules end without new ones is disconnected."
+        "Lifetime of rules from `authorization_url` if the response does not give one. They are \
+         renewed before; a client whose rules expire without renewal is disconnected."
     ),
     Setting {
         section: "hooks",
@@ -127,8 +128,8 @@ pub const ROWS: &[Setting] = &[
         flag: "hook-failures-max",
         kind: Kind::Count(range(1, 1000)),
         auto: None,
-        help: "Failures in a row after which a server is not asked for a while: clients that need it are refused at \
-               once.",
+        help: "Consecutive failures after which requests to a server are suspended; clients that \
+               need it are refused at once.",
         get: |settings| Value::Number(settings.auth.hooks.config.failures_max.into()),
         set: |settings, value| {
             settings.auth.hooks.config.failures_max = value.number().try_into().expect(IN_RANGE);
@@ -139,7 +140,7 @@ pub const ROWS: &[Setting] = &[
         "hook-pause",
         pause,
         range(100, 60 * MINUTE_MS),
-        "How long that lasts. After it, one question shows whether it answers again."
+        "How long requests stay suspended. Then a single one tests whether the server is back."
     ),
     Setting {
         section: "hooks",
@@ -147,7 +148,7 @@ pub const ROWS: &[Setting] = &[
         flag: "hook-questions-max",
         kind: Kind::Count(range(1, 256)),
         auto: None,
-        help: "Questions under way at a time: each has a thread that waits for the answer.",
+        help: "Maximum number of concurrent requests; each takes a thread.",
         get: |settings| Value::Number(settings.auth.service.waiting_threads as u64),
         set: |settings, value| {
             settings.auth.service.waiting_threads = value.number().try_into().expect(IN_RANGE);
@@ -159,7 +160,8 @@ pub const ROWS: &[Setting] = &[
         flag: "hook-queue-max",
         kind: Kind::Count(range(1, 1_000_000)),
         auto: None,
-        help: "Clients that may wait for these threads. Those beyond it are told that the server is unavailable.",
+        help: "Maximum number of clients that wait for these threads. Further clients get \"server \
+               unavailable\".",
         get: |settings| Value::Number(settings.auth.service.waiting_queue_max as u64),
         set: |settings, value| {
             settings.auth.service.waiting_queue_max = value.number().try_into().expect(IN_RANGE);

@@ -206,9 +206,10 @@ pub const ROWS: &[Setting] = &[
         flag: "jwt-key",
         kind: Kind::List(Items::Keys),
         auto: None,
-        help: "Keys of issuers, each for one algorithm: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE` for tokens that \
-               name that key. The file holds a public key or certificate in PEM (RS256, RS384, RS512, PS256, \
-               PS384, PS512, ES256, ES384, EdDSA), or a secret (HS256, HS384, HS512) with no other line.",
+        help: "Keys of issuers, each for one algorithm: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE` \
+               for tokens with that key ID. The file holds a public key or certificate in PEM \
+               (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA), or a secret (HS256, \
+               HS384, HS512) on a single line.",
         get: |settings| {
             let keys = settings.auth.jwt.keys.iter();
             Value::List(keys.map(ToString::to_string).collect())
@@ -223,7 +224,8 @@ pub const ROWS: &[Setting] = &[
         "jwks_file",
         "jwks-file",
         auth.jwt.jwks_files,
-        "Keys of issuers as a JWK Set. A key has the algorithm of its `alg`; without one, RSA keys have RS256."
+        "Keys of issuers as a JWK Set. `alg` gives the algorithm of a key; RSA keys without it are \
+         for RS256."
     ),
     Setting {
         section: "jwt",
@@ -231,8 +233,8 @@ pub const ROWS: &[Setting] = &[
         flag: "jwks-url",
         kind: Kind::List(Items::Urls),
         auto: None,
-        help: "The same from the network, by https or http. Until there are keys, or if they are too old, clients are \
-               told that the server is unavailable. Secrets are not taken from there.",
+        help: "URL of a JWK Set, https or http. While there are no keys, or only outdated ones, \
+               clients get \"server unavailable\". Secrets in it are ignored.",
         get: |settings| Value::List(settings.auth.jwt.jwks_urls.clone()),
         set: |settings, value| settings.auth.jwt.jwks_urls = value.list(),
     },
@@ -241,16 +243,16 @@ pub const ROWS: &[Setting] = &[
         "jwks_ca",
         "jwks-ca",
         auth.jwt.fetch.cas,
-        "CA certificates in PEM that the servers of `jwks_url` have to come from. Without any, those that the machine \
-         trusts."
+        "CA certificates (PEM) trusted for the servers of `jwks_url`, or the servers' own \
+         certificates. Default: the CAs of the system."
     ),
     seconds!(
         "jwks_refresh",
         "jwks-refresh",
         refresh,
         range(10, 7 * 24 * 3600),
-        "How often keys are fetched from there. A token that names an unknown key has them fetched as well, at most \
-         once in 10 s."
+        "How often keys are fetched from `jwks_url`. A token with an unknown key ID also triggers a \
+         fetch, at most every 10 s."
     ),
     Setting {
         section: "jwt",
@@ -258,7 +260,7 @@ pub const ROWS: &[Setting] = &[
         flag: "jwks-timeout",
         kind: Kind::Millis(range(100, MINUTE_MS)),
         auto: None,
-        help: "Time for one answer.",
+        help: "Timeout of a fetch.",
         get: |settings| {
             let millis = settings.auth.jwt.fetch.timeout.as_millis();
             Value::Number(millis.try_into().expect(IN_RANGE))
@@ -272,7 +274,7 @@ pub const ROWS: &[Setting] = &[
         "jwks-stale-max",
         stale_max,
         range(60, 365 * 24 * 3600),
-        "How old keys may get while they cannot be fetched."
+        "How long keys stay valid if they cannot be fetched again."
     ),
     Setting {
         section: "jwt",
@@ -280,8 +282,9 @@ pub const ROWS: &[Setting] = &[
         flag: "jwt-in",
         kind: Kind::Choice(PLACES),
         auto: None,
-        help: "Where CONNECT has the token. What does not look like a token there is a password for other users. \
-               Clients of MQTT 5.0 can show it by the authentication method JWT as well, and the next one by AUTH.",
+        help: "Which field of CONNECT holds the token. Anything else in it is treated as a \
+               password. MQTT 5.0 clients can also use the authentication method JWT, and send the \
+               next token by AUTH.",
         get: |settings| Value::Text(PLACES[settings.auth.jwt.config.place as usize].to_owned()),
         set: |settings, value| {
             settings.auth.jwt.config.place = match value.text().as_str() {
@@ -296,7 +299,7 @@ pub const ROWS: &[Setting] = &[
         flag: "jwt-size-max",
         kind: Kind::Size(range(256, 65_535)),
         auto: None,
-        help: "Largest token.",
+        help: "Maximum size of a token.",
         get: |settings| Value::Number(settings.auth.jwt.config.size_max as u64),
         set: |settings, value| {
             settings.auth.jwt.config.size_max = value.number().try_into().expect(IN_RANGE);
@@ -306,13 +309,13 @@ pub const ROWS: &[Setting] = &[
         "issuers",
         "jwt-issuer",
         issuers,
-        "Whose tokens are taken, by `iss`. Without any, the key alone decides."
+        "Accepted values of `iss`. Default: any; the key alone decides."
     ),
     names!(
         "audiences",
         "jwt-audience",
         audiences,
-        "Who the broker is in `aud`. Without any, tokens that have an `aud` are for somebody else."
+        "Accepted values of `aud`. Default: none; tokens with an `aud` are refused."
     ),
     Setting {
         section: "jwt",
@@ -320,7 +323,7 @@ pub const ROWS: &[Setting] = &[
         flag: "jwt-leeway",
         kind: Kind::Seconds(range(0, 300)),
         auto: None,
-        help: "By how much the clock of an issuer may differ. Connections end at `exp` and this.",
+        help: "Tolerated difference between clocks. Connections end this long after `exp`.",
         get: |settings| Value::Number(settings.auth.jwt.config.demands.leeway.as_secs()),
         set: |settings, value| {
             let leeway = Duration::from_secs(value.number());
@@ -331,34 +334,34 @@ pub const ROWS: &[Setting] = &[
         "expiry_required",
         "jwt-expiry-required",
         expiry_required,
-        "Refuse tokens without `exp`, which would never end."
+        "Refuse tokens without `exp`, which would never expire."
     ),
     claim!(
         "user_claim",
         "jwt-user-claim",
         user,
-        "The claim that says who the client is: its name, or a JSON Pointer such as `/mqtt/user` to what stands \
-         deeper. Tokens without it are refused."
+        "The claim with the user name: a name, or a JSON Pointer such as `/mqtt/user` to a nested \
+         one. Tokens without it are refused."
     ),
     switch!(
         "user_name_checked",
         "jwt-user-name-checked",
         user_name_checked,
-        "Refuse tokens if CONNECT has a user name that is another one. An empty one says nothing."
+        "Refuse tokens if CONNECT has a different user name. An empty one is ignored."
     ),
     claim!(
         "client_id_claim",
         "jwt-client-id-claim",
         client_id,
-        "The claim that CONNECT has to have as its client identifier; empty: any."
+        "The claim that the client identifier has to equal; empty: not checked."
     ),
     claim!(
         "publish_claim",
         "jwt-publish-claim",
         publish,
-        "The claim with a list of topic filters that the client may publish on; %u and %c stand for user name and \
-         client identifier. A token with one of these five claims allows no more than they and the files of rules \
-         do together; what one of them denies is denied."
+        "The claim with a list of topic filters that the client may publish to; %u and %c stand for \
+         user name and client identifier. If a token has one of these five claims, whatever neither \
+         they nor the rule files allow is denied; denials win."
     ),
     claim!(
         "subscribe_claim",

@@ -50,7 +50,8 @@ pub const ROWS: &[Setting] = &[
         flag: "connect-deadline",
         kind: Kind::Millis(range(100, 5 * MINUTE_MS)),
         auto: None,
-        help: "Time from accept to a complete CONNECT; then the connection is closed. Bytes that trickle in do not extend it.",
+        help: "Time from accept to a complete CONNECT, after which the connection is closed. \
+               Partial data does not extend it.",
         get: |settings| {
             let millis = settings.limits.connect_deadline.as_millis();
             Value::Number(millis.try_into().expect(IN_RANGE))
@@ -62,73 +63,76 @@ pub const ROWS: &[Setting] = &[
     admission!(
         connect_rate_max,
         "connect-rate-max",
-        "Connections per second that one listener of a shard accepts, after a burst of as many; others \
-         wait until they are accepted. 0 sets no bound."
+        "Connections per second that a listener of a shard accepts, after a burst of as many; \
+         further ones wait. 0: no limit."
     ),
     admission!(
         connect_rate_per_address_max,
         "connect-rate-per-address-max",
-        "Connections per second and shard of one address (IPv6: /64), after a burst of as many; others \
-         are refused. 0 sets no bound."
+        "Connections per second and shard from one address (IPv6: /64), after a burst of as many; \
+         further ones are refused. 0: no limit."
     ),
     admission!(
         connections_per_address_max,
         "connections-per-address-max",
-        "Most connections of one address (IPv6: /64), over all shards; others are refused. 0 sets no bound."
+        "Maximum number of connections from one address (IPv6: /64), all shards together; further \
+         ones are refused. 0: no limit."
     ),
     limit!(
         connect_size_max as "connect_size_max",
         "connect-size-max",
         Kind::Size(range(128, PACKET_SIZE_MAX)),
-        "Largest CONNECT packet: what a client that was not let in yet may make the broker hold."
+        "Maximum size of a CONNECT packet, which limits the memory that a client can take before it \
+         is admitted."
     ),
     limit!(
         packet_size_max as "packet_size_max",
         "packet-size-max",
         Kind::Size(range(128, PACKET_SIZE_MAX)),
-        "Largest packet that a client may send, fixed header included. MQTT 5.0 clients are told in CONNACK."
+        "Maximum size of a packet from a client, fixed header included. MQTT 5.0 clients see it in \
+         CONNACK."
     ),
     limit!(
         client_id_size_max as "client_id_size_max",
         "client-id-size-max",
         Kind::Size(range(23, U16_MAX)),
-        "Longest client identifier."
+        "Maximum length of a client identifier."
     ),
     limit!(
         topic_size_max as "topic_size_max",
         "topic-size-max",
         Kind::Size(range(1, U16_MAX)),
-        "Longest topic name or topic filter."
+        "Maximum length of a topic name or topic filter."
     ),
     limit!(
         topic_levels_max as "topic_levels_max",
         "topic-levels-max",
         Kind::Count(range(1, U16_MAX)),
-        "Most levels of a topic name or topic filter."
+        "Maximum number of levels of a topic name or topic filter."
     ),
     limit!(
         subscriptions_max as "subscriptions_max",
         "subscriptions-max",
         Kind::Count(range(1, 10_000_000)),
-        "Most subscriptions of one client."
+        "Maximum number of subscriptions of a client."
     ),
     limit!(
         user_properties_max as "user_properties_max",
         "user-properties-max",
         Kind::Count(range(0, U32_MAX)),
-        "Most user properties of a CONNECT, a will or a message."
+        "Maximum number of user properties of a CONNECT, a will or a message."
     ),
     limit!(
         message_rate_max as "message_rate_max",
         "message-rate-max",
         Kind::Count(range(0, 1_000_000_000)),
-        "Messages per second that one client may publish, after a burst of as many; 0 sets no bound."
+        "Messages per second that a client may publish, after a burst of as many. 0: no limit."
     ),
     limit!(
         byte_rate_max as "byte_rate_max",
         "byte-rate-max",
         Kind::Size(range(0, U32_MAX)),
-        "Bytes per second that one client may send, after a burst of as many; 0 sets no bound."
+        "Bytes per second that a client may send, after a burst of as many. 0: no limit."
     ),
     Setting {
         section: "limits",
@@ -136,8 +140,8 @@ pub const ROWS: &[Setting] = &[
         flag: "rate-exceeded",
         kind: Kind::Choice(&[RateExceeded::Slow.name(), RateExceeded::Disconnect.name()]),
         auto: None,
-        help: "What happens to a client above `message_rate_max` or `byte_rate_max`: its socket is read \
-               less, which slows it down and loses nothing, or it is closed.",
+        help: "What happens to a client above `message_rate_max` or `byte_rate_max`: it is slowed \
+               down, without loss, or disconnected.",
         get: |settings| Value::Text(settings.limits.rate_exceeded.name().to_owned()),
         set: |settings, value| {
             let word = value.text();
@@ -149,32 +153,33 @@ pub const ROWS: &[Setting] = &[
         keep_alive_max_s as "keep_alive_max",
         "keep-alive-max",
         Kind::Seconds(range(0, U16_MAX)),
-        "Longest keep alive. Clients that ask for more, or for none, get this one; 0 sets no bound."
+        "Maximum keep alive. Clients that ask for more, or for none, get this value. 0: no limit."
     ),
     limit!(
         session_expiry_max_s as "session_expiry_max",
         "session-expiry-max",
         Kind::Seconds(range(0, U32_MAX)),
-        "Longest time that the session of an absent client is kept. MQTT 3.1.1 clients without \
-         clean session get it too. 4294967295 keeps sessions for ever."
+        "Maximum time that the session of a disconnected client is kept. Also the time for MQTT \
+         3.1.1 clients without clean session. 4294967295 keeps sessions forever."
     ),
     limit!(
         inflight_messages_max as "inflight_messages_max",
         "inflight-messages-max",
         Kind::Count(range(1, U16_MAX)),
-        "QoS 1 and 2 messages in flight to a client that states no Receive Maximum."
+        "Maximum number of QoS 1 and 2 messages in flight to a client without a Receive Maximum."
     ),
     limit!(
         inflight_bytes_max as "inflight_bytes_max",
         "inflight-bytes-max",
         Kind::Size(range(0, 2 << 30)),
-        "Bytes of the messages in flight to one client whose session is kept; the others wait in its queue."
+        "Maximum size of the messages in flight to a client with a persistent session; further ones \
+         wait in its queue."
     ),
     limit!(
         receive_maximum as "receive_maximum",
         "receive-maximum",
         Kind::Count(range(1, U16_MAX)),
-        "QoS 2 messages that a client may have open towards the broker: the Receive Maximum of CONNACK."
+        "Maximum number of QoS 2 messages in flight from a client: the Receive Maximum in CONNACK."
     ),
     Setting {
         section: "limits",
@@ -182,7 +187,8 @@ pub const ROWS: &[Setting] = &[
         flag: "receive-maximum-enforced",
         kind: Kind::Switch,
         auto: None,
-        help: "Close clients that exceed the Receive Maximum; if false, up to 65535 open messages are tolerated.",
+        help: "Disconnect clients that exceed the Receive Maximum; if false, up to 65535 messages \
+               in flight are tolerated.",
         get: |settings| Value::Switch(settings.limits.receive_maximum_enforced),
         set: |settings, value| settings.limits.receive_maximum_enforced = value.switch(),
     },
@@ -190,60 +196,61 @@ pub const ROWS: &[Setting] = &[
         queued_messages_max as "queued_messages_max",
         "queued-messages-max",
         Kind::Count(range(0, 1_000_000_000)),
-        "QoS 1 and 2 messages that wait for one client, beyond those in flight."
+        "Maximum number of QoS 1 and 2 messages queued for a client, besides those in flight."
     ),
     limit!(
         queued_bytes_max as "queued_bytes_max",
         "queued-bytes-max",
         Kind::Size(range(0, 2 << 30)),
-        "Bytes of the messages that wait for one client."
+        "Maximum size of the messages queued for a client."
     ),
     limit!(
         total_queued_messages_max as "total_queued_messages_max",
         "total-queued-messages-max",
         Kind::Count(range(0, 1_000_000_000)),
-        "QoS 1 and 2 messages that wait for all clients of one shard together."
+        "Maximum number of QoS 1 and 2 messages queued in a shard, all clients together."
     ),
     limit!(
         total_queued_bytes_max as "total_queued_bytes_max",
         "total-queued-bytes-max",
         Kind::Size(range(0, TIB)),
-        "Bytes of the messages that wait for all clients of one shard, or are in flight to those whose \
-         sessions are kept. A message for several clients counts for each."
+        "Maximum size of the messages queued in a shard, or in flight to clients with persistent \
+         sessions. A message counts once for each client."
     ),
     limit!(
         unsent_bytes_max as "unsent_bytes_max",
         "unsent-bytes-max",
         // Twice as much, and a packet, have to fit four bytes.
         Kind::Size(range(4096, 1 << 30)),
-        "Unsent bytes of one connection above which QoS 0 messages to it are dropped."
+        "Unsent bytes of a connection above which QoS 0 messages to it are dropped."
     ),
     limit!(
         total_unsent_bytes_max as "total_unsent_bytes_max",
         "total-unsent-bytes-max",
         Kind::Size(range(0, TIB)),
-        "Unsent bytes of all connections of one shard above which those with more than 64 KiB count as \
-         slow, too."
+        "Unsent bytes in a shard, all connections together, above which every connection with more \
+         than 64 KiB counts as slow."
     ),
     limit!(
         partial_bytes_max as "partial_bytes_max",
         "partial-bytes-max",
         Kind::Size(range(64 << 10, 1 << 40)),
-        "Bytes of packets that have arrived in part, over all connections of one shard; above, a connection that adds \
-         to them is closed."
+        "Maximum size of incomplete packets in a shard, all connections together; a connection that \
+         exceeds it is closed."
     ),
     limit!(
         topic_alias_max as "topic_alias_max",
         "topic-alias-max",
         Kind::Count(range(0, U16_MAX)),
-        "Topic aliases that a client may use towards the broker; 0 turns them off."
+        "Maximum number of topic aliases from a client; 0 turns them off."
     ),
     limit!(
         topic_alias_outbound_max as "topic_alias_outbound_max",
         "topic-alias-outbound-max",
         Kind::Count(range(0, 1024)),
-        "Topic aliases that the broker uses towards a client that takes as many; 0 turns them off. \
-         Half are for the topics that come first, half for those that come first twice."
+        "Maximum number of topic aliases that the broker uses towards a client that allows as many; \
+         0 turns them off. Half are for the first topics, half for the first topics that come \
+         twice."
     ),
     Setting {
         section: "limits",
@@ -251,7 +258,7 @@ pub const ROWS: &[Setting] = &[
         flag: "payload-format-checked",
         kind: Kind::Switch,
         auto: None,
-        help: "Refuse messages and wills whose payload claims to be UTF-8 and is not.",
+        help: "Refuse messages and wills whose payload is declared as UTF-8 but is not.",
         get: |settings| Value::Switch(settings.limits.payload_format_checked),
         set: |settings, value| settings.limits.payload_format_checked = value.switch(),
     },
@@ -259,26 +266,26 @@ pub const ROWS: &[Setting] = &[
         retained_messages_max as "retained_messages_max",
         "retained-messages-max",
         Kind::Count(range(0, 1_000_000_000)),
-        "Retained messages of one shard."
+        "Maximum number of retained messages in a shard."
     ),
     limit!(
         retained_bytes_max as "retained_bytes_max",
         "retained-bytes-max",
         Kind::Size(range(0, TIB)),
-        "Bytes of the retained messages of one shard."
+        "Maximum size of the retained messages in a shard."
     ),
     limit!(
         retained_page_max as "retained_page_max",
         "retained-page-max",
         Kind::Count(range(1, 65_536)),
-        "Retained messages that a shard prepares for one new subscription at a time; the next ones when \
-         the client has taken them."
+        "Retained messages that a shard prepares at a time for a new subscription; more follow when \
+         the client has received them."
     ),
     limit!(
         sessions_max as "sessions_max",
         "sessions-max",
         Kind::Count(range(1, 1_000_000_000)),
-        "Sessions of one shard, connected or not."
+        "Maximum number of sessions in a shard, connected or not."
     ),
     Setting {
         section: "mqtt",
@@ -286,8 +293,8 @@ pub const ROWS: &[Setting] = &[
         flag: "qos-max",
         kind: Kind::Count(range(0, 2)),
         auto: None,
-        help: "Highest QoS of messages. Subscriptions that ask for more are granted this one; MQTT \
-               5.0 clients are told in CONNACK.",
+        help: "Maximum QoS of messages. Subscriptions that ask for more are granted this one; MQTT \
+               5.0 clients see it in CONNACK.",
         get: |settings| Value::Number(settings.limits.qos_max as u64),
         set: |settings, value| {
             settings.limits.qos_max = match value.number() {
@@ -323,8 +330,8 @@ pub const ROWS: &[Setting] = &[
         flag: "response-information",
         kind: Kind::Text,
         auto: None,
-        help: "What MQTT 5.0 clients are told that ask for Response Information: where they may let \
-               others answer them, such as `replies/%c/`, in which `%c` is the client identifier.",
+        help: "Response Information for MQTT 5.0 clients that ask for it: a topic prefix for \
+               responses, such as `replies/%c/`, where `%c` is the client identifier.",
         get: |settings| Value::Text(settings.limits.response_information.to_string()),
         set: |settings, value| settings.limits.response_information = value.text().into(),
     },
@@ -334,8 +341,8 @@ pub const ROWS: &[Setting] = &[
         flag: "server-reference",
         kind: Kind::Text,
         auto: None,
-        help: "Another server, such as `mqtt.example.org:1883`, that MQTT 5.0 clients are referred to \
-               according to `server_redirect`; more than one with blanks between.",
+        help: "Server, such as `mqtt.example.org:1883`, that MQTT 5.0 clients are redirected to \
+               according to `server_redirect`; several are separated by spaces.",
         get: |settings| Value::Text(settings.limits.server_reference.to_string()),
         set: |settings, value| settings.limits.server_reference = value.text().into(),
     },
@@ -349,8 +356,8 @@ pub const ROWS: &[Setting] = &[
             Redirect::Permanently.name(),
         ]),
         auto: None,
-        help: "Which clients are sent to another server: those for whom there is no room, if there is \
-               a `server_reference`; or all, for the time being (maintenance) or for good.",
+        help: "Which clients are redirected: those beyond a limit, if there is a \
+               `server_reference`; or all, temporarily (maintenance) or permanently.",
         get: |settings| Value::Text(settings.limits.server_redirect.name().to_owned()),
         set: |settings, value| {
             let word = value.text();
@@ -364,7 +371,7 @@ pub const ROWS: &[Setting] = &[
         flag: "shared-available",
         kind: Kind::Switch,
         auto: None,
-        help: "Clients may make shared subscriptions (`$share/NAME/FILTER`), those of MQTT 3.1.1 too.",
+        help: "Clients may use shared subscriptions (`$share/NAME/FILTER`), also with MQTT 3.1.1.",
         get: |settings| Value::Switch(settings.limits.share_available),
         set: |settings, value| settings.limits.share_available = value.switch(),
     },
@@ -381,10 +388,10 @@ pub const ROWS: &[Setting] = &[
             ShareStrategy::LeastInFlight.name(),
         ]),
         auto: None,
-        help: "Which member of a group gets a message: they take turns, anyone, the one that joined \
+        help: "Which member of a group gets a message: in turn, a random one, the one that joined \
                first, by a hash of the publisher's client identifier or of the topic, or, on each \
-               shard, the one with the fewest messages in flight. Members that are away, out of \
-               quota or slow are passed over.",
+               shard, the one with the fewest messages in flight. Members that are disconnected, \
+               out of quota or slow are skipped.",
         get: |settings| Value::Text(settings.limits.share_strategy.name().to_owned()),
         set: |settings, value| {
             let word = value.text();
@@ -398,8 +405,8 @@ pub const ROWS: &[Setting] = &[
         flag: "shared-queued-while-away",
         kind: Kind::Switch,
         auto: None,
-        help: "While no member of a group is connected, QoS 1 and 2 messages wait for one whose \
-               session is kept; if false, they are dropped and counted as `no_member`.",
+        help: "While no member of a group is connected, queue QoS 1 and 2 messages for one with a \
+               persistent session; if false, they are dropped and counted as `no_member`.",
         get: |settings| Value::Switch(settings.limits.share_queued_while_away),
         set: |settings, value| settings.limits.share_queued_while_away = value.switch(),
     },

@@ -11,11 +11,12 @@
 //! ```
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use ringmq::transport::{Demand, Identity, Network, Origins, ProxyRules, TlsFiles};
 use ringmq::{Endpoint, ListenerConfig};
+use rustix::net::{self, AddressFamily, SocketType};
 
 use super::value::Complaint;
 
@@ -134,10 +135,10 @@ impl Listen {
             endpoint: self.endpoint.clone(),
             proxy,
             tls: self.scheme.has_tls().then(|| layers.tls.clone()),
-            websocket: self
-                .scheme
-                .has_websocket()
-                .then(|| Origins::new(layers.origins.iter().cloned())),
+            websocket: self.scheme.has_websocket().then(|| {
+                Origins::parse(layers.origins.iter().map(String::as_str))
+                    .expect("settings hold origins that were read")
+            }),
         }
     }
 
@@ -247,7 +248,14 @@ pub fn identity_of(word: &str) -> Identity {
 /// `text` is `address` with its scheme, as the user wrote it.
 fn parse_address(text: &str, address: &str, scheme: Scheme) -> Result<SocketAddr, Complaint> {
     if let Ok(address) = address.parse() {
-        return Ok(address);
+        return check_scope(text, address);
+    }
+    if let Some((ip, zone, port)) = split_zone(address) {
+        let Some(index) = interface_index(zone) else {
+            let what = format!("holds `{text}`, but this machine has no interface `{zone}`");
+            return Err(Complaint::new(what, "take one that `ip address` shows"));
+        };
+        return Ok(SocketAddrV6::new(ip, port, 0, index).into());
     }
     let prefix = text.strip_suffix(address).unwrap_or_default();
     let what = format!("holds `{text}`, which is not IP:PORT");
@@ -277,7 +285,7 @@ fn parse_address(text: &str, address: &str, scheme: Scheme) -> Result<SocketAddr
     match address.rsplit_once(':') {
         Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
             let fix = format!(
-                "{} Names are not looked up",
+                "{} Host names are not resolved",
                 mean(format!("127.0.0.1:{port}"))
             );
             Err(Complaint::new(what, fix))
@@ -291,14 +299,74 @@ fn parse_address(text: &str, address: &str, scheme: Scheme) -> Result<SocketAddr
         }
         Some(_) | None => Err(Complaint::new(
             what,
-            format!("{write}; names are not looked up"),
+            format!("{write}; host names are not resolved"),
         )),
     }
+}
+
+/// Each interface has the same link-local network: such an address alone says nothing.
+fn check_scope(text: &str, address: SocketAddr) -> Result<SocketAddr, Complaint> {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let (ip, port) = (v6.ip(), v6.port());
+            let what = format!("holds `{text}`, a link-local address without its interface");
+            let fix =
+                format!("write [{ip}%eth0]:{port}, with an interface that `ip address` shows");
+            Err(Complaint::new(what, fix))
+        }
+        // IPv4 written as IPv6 is IPv4.
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            Ok(SocketAddr::new(address.ip().to_canonical(), v6.port()))
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => Ok(address),
+    }
+}
+
+/// `[IP%INTERFACE]:PORT`.
+fn split_zone(address: &str) -> Option<(Ipv6Addr, &str, u16)> {
+    let (host, port) = address.strip_prefix('[')?.split_once("]:")?;
+    let (ip, zone) = host.split_once('%')?;
+    Some((ip.parse().ok()?, zone, port.parse().ok()?))
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    let socket = net::socket(AddressFamily::INET6, SocketType::DGRAM, None).ok()?;
+    net::netdevice::name_to_index(socket, name).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_local_address_needs_its_interface() {
+        let scoped = Listen::parse("ws://[fe80::1%lo]:80").unwrap();
+        let index = interface_index("lo").unwrap();
+        assert_eq!(scoped.to_string(), format!("ws://[fe80::1%{index}]:80"));
+        assert_eq!(Listen::parse(&scoped.to_string()), Ok(scoped));
+        for (text, what, fix) in [
+            (
+                "[fe80::1%no-such]:80",
+                "no interface `no-such`",
+                "`ip address`",
+            ),
+            (
+                "mqtts://[fe80::1]:80",
+                "without its interface",
+                "[fe80::1%eth0]:80",
+            ),
+        ] {
+            let complaint = Listen::parse(text).unwrap_err();
+            assert!(complaint.what.contains(what), "{complaint:?}");
+            assert!(complaint.fix.contains(fix), "{complaint:?}");
+        }
+    }
+
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        let mapped = Listen::parse("[::ffff:127.0.0.1]:1").unwrap();
+        assert_eq!(mapped.to_string(), "127.0.0.1:1");
+    }
 
     #[test]
     fn what_is_shown_reads_back() {
@@ -326,7 +394,7 @@ mod tests {
             ("wss://127.0.0.1", "did you mean wss://127.0.0.1:8084?"),
             (
                 "ws://localhost:80",
-                "did you mean ws://127.0.0.1:80? Names are not looked up",
+                "did you mean ws://127.0.0.1:80? Host names are not resolved",
             ),
             ("/run/ringmq.sock", "did you mean unix:/run/ringmq.sock?"),
             ("unix:", "write unix:/run/ringmq.sock"),

@@ -57,13 +57,12 @@ const INTRODUCTION: &str = "\
 <!-- Written by a test from the table in net/src/settings.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_settings -->
 
-Settings marked *Reload* are taken on by a running broker when the file changes, or at SIGHUP, all of them
-or, if anything is wrong, none; so are the files that they name. All others need a restart, and the log
-says so.
+Settings come from the command line and from a TOML file given with `--config`. The command line overrides
+the file, the file overrides the defaults. No file is read by default, and no environment variables.
 
-Settings come from the command line and from a TOML file named with `--config`. The command line wins
-over the file, the file over the defaults. There is no file that is read by itself, and no environment
-variable.
+A running broker reloads settings marked *Reload*, and the files that they name, when the file changes or
+on SIGHUP: all of them or, if there is any problem, none. Other settings need a restart, and the log says
+so.
 
 ```toml
 # ringmq.toml
@@ -75,9 +74,9 @@ packet_size_max = \"256KiB\"
 session_expiry_max = \"1d\"
 ```
 
-The sections `[tls]`, `[websocket]` and `[proxy]` hold for every address. A `[[listener]]` table has
-addresses of its own, and may set keys of these sections for them alone; there may be any number of
-such tables. Without `listen` under `[network]`, a file with tables listens at their addresses only.
+The sections `[tls]`, `[websocket]` and `[proxy]` apply to every address. A `[[listener]]` table has its
+own addresses, and can override keys of these sections; there may be any number of such tables. If the
+file has such tables and no `listen` under `[network]`, the broker listens on their addresses only.
 
 ```toml
 [tls]
@@ -96,12 +95,12 @@ websocket.origins = [\"https://app.example\"]
 ```
 
 - `ringmq --print-config > ringmq.toml` writes a file with every setting, its range and a comment.
-- `ringmq --config ringmq.toml --check-config` says what is wrong with a file, or which of its
-  settings differ from the defaults. It exits with 0 or 2, and starts nothing.
+- `ringmq --config ringmq.toml --check-config` reports problems, or which settings differ from the
+  defaults. It exits with 0 or 2, and does not start the broker.
 - A size is a number of bytes, or a number with `B`, `KiB`, `MiB`, `GiB` or `TiB` in quotes.
 - A time span is a number of seconds, or a number with `ms`, `s`, `m`, `h` or `d` in quotes.
-- A switch of the command line stands alone (`--allow-anonymous`) or has a value
+- On the command line a switch stands alone (`--allow-anonymous`) or has a value
   (`--receive-maximum-enforced=false`).
-- Limits per shard hold for each shard: a broker with four shards keeps four times as many retained
+- Limits of a shard apply to each shard: a broker with four shards keeps up to four times as many retained
   messages.
 ";

@@ -6,7 +6,7 @@
 
 use ringmq::http::HttpUrl;
 pub use ringmq::problem::{Complaint, nearest};
-use ringmq::transport::Network;
+use ringmq::transport::{Network, Origin};
 
 use super::jwt::KeyFile;
 use super::listen::Listen;
@@ -116,7 +116,7 @@ impl Kind {
             Kind::Cores => parse_cores(text).map(Value::Cores),
             Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::Choice(words) => Err(Complaint::new(
-                format!("is `{text}`, which is not one of its values"),
+                format!("is `{text}`, which is not an allowed value"),
                 format!("write {}", words.join(" or ")),
             )),
             Kind::LogFilter => parse_log_filter(text).map(|()| Value::Text(text.to_owned())),
@@ -532,18 +532,10 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
             let what = format!("holds `{text}`, which is neither an address nor a network");
             Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")
         }),
-        Items::Origins => {
-            let rest = text.split_once("://").map(|(_, rest)| rest);
-            let is_origin = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
-            if is_origin || text == "*" || text == "null" {
-                return Ok(());
-            }
-            let what = format!("holds `{text}`, which is no origin of a page");
-            Err(Complaint::new(
-                what,
-                "write SCHEME://HOST or SCHEME://HOST:PORT, without a path; \"*\" for all pages",
-            ))
-        }
+        Items::Origins if matches!(text, "*" | "null") => Ok(()),
+        Items::Origins => Origin::parse(text).map(|_| ()).map_err(|fault| {
+            Complaint::new(format!("holds `{text}`, which {fault}"), fault.fix())
+        }),
     }
 }
 
@@ -601,6 +593,12 @@ fn parse_log_filter(text: &str) -> Result<(), Complaint> {
                 None => format!("use {}, or MODULE=LEVEL", LOG_LEVELS.join(", ")),
             };
             let what = format!("holds `{part}`, which is not a log level");
+            return Err(Complaint::new(what, fix));
+        }
+        let is_ours = |module: &str| module == "ringmq" || module.starts_with("ringmq::");
+        if module.is_some_and(|module| !is_ours(module)) {
+            let what = format!("holds `{part}`, whose module logs nothing");
+            let fix = "name a module of ringmq, such as ringmq::probe=debug";
             return Err(Complaint::new(what, fix));
         }
     }
@@ -828,7 +826,7 @@ mod tests {
             (
                 Kind::Choice(&["text", "json"]),
                 "xml",
-                "is `xml`, which is not one of its values",
+                "is `xml`, which is not an allowed value",
                 "write text or json",
             ),
             (
@@ -861,6 +859,12 @@ mod tests {
                 "holds `ringmq=loud`, which is not a log level",
                 "use off, error, warn, info, debug, trace, or MODULE=LEVEL",
             ),
+            (
+                Kind::LogFilter,
+                "info,rinqmq::probe=debug",
+                "holds `rinqmq::probe=debug`, whose module logs nothing",
+                "name a module of ringmq, such as ringmq::probe=debug",
+            ),
         ] {
             assert_eq!(kind.parse(text), Err(Complaint::new(what, fix)), "{text}");
         }
@@ -881,11 +885,11 @@ mod tests {
             ),
             (
                 "localhost:1883",
-                "did you mean 127.0.0.1:1883? Names are not looked up",
+                "did you mean 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "broker.example:1883",
-                "write an address such as \"127.0.0.1:1883\"; names are not looked up",
+                "write an address such as \"127.0.0.1:1883\"; host names are not resolved",
             ),
             (
                 "127.0.0.1:70000",

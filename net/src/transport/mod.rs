@@ -23,11 +23,27 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::time::Instant;
 
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
-pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack};
+pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack, is_ipv6_only};
 use tls::Tls;
 pub(crate) use tls::read_certificates;
-pub use tls::{Demand, Identity, Lifetime, TlsError, TlsFiles, TlsProblem, TlsTerms, lifetimes};
-pub use websocket::{Breach, Origins, Refusal, Status, WebSocket};
+pub use tls::{
+    Demand, Identity, Lifetime, RecordSize, TlsError, TlsFiles, TlsProblem, TlsTerms, lifetimes,
+    read_trust, trust,
+};
+pub use websocket::{Breach, Origin, OriginFault, Origins, Refusal, Status, WebSocket};
+
+/// Bounds of the layers, for the table of all.
+pub(crate) mod bounds {
+    pub(crate) use super::proxy::{
+        HEADER_SIZE_MAX as PROXY_SIZE_MAX, V1_SIZE_MAX as PROXY_V1_SIZE_MAX,
+    };
+    pub(crate) use super::tls::{HANDSHAKE_SIZE_MAX, PART_SIZE_MAX, RECORD_SIZE_MAX, SESSIONS_MAX};
+    pub(crate) use super::websocket::{
+        CONTROL_SIZE_MAX, FIELDS_MAX, HEADER_SIZE_MAX as REQUEST_SIZE_MAX, PINGS_MAX,
+    };
+
+    pub(crate) const PENDING_SIZE_MAX: usize = super::PENDING_SIZE_MAX;
+}
 
 /// The layers of one connection.
 #[derive(Debug)]

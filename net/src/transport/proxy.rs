@@ -158,8 +158,9 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
             (Some((Ipv6Addr::from(*ip), port).into()), fields)
         }
         (1, 0x31) => (None, split::<216>(body)?.1),
-        // UNSPEC: a protocol that the proxy cannot name. UDP, and families to come: not for us.
-        (1, 0x00) => (None, &[][..]),
+        // UNSPEC, and whatever is not a stream: a client that the proxy cannot name. A datagram that a proxy
+        // has put on a stream (QUIC) is one of these. What the body holds is to be ignored.
+        (1, family) if family >> 4 <= 3 && family & 0x0F <= 2 => (None, &[][..]),
         _ => return Err(ProxyError::Malformed),
     };
     let header = &bytes[..V2_HEAD_SIZE + size];
@@ -271,21 +272,34 @@ impl Network {
 impl std::str::FromStr for Network {
     type Err = ();
 
-    /// `ADDRESS/BITS`, or an address alone.
+    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they are looked up.
     fn from_str(text: &str) -> Result<Network, ()> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| ())?;
-        let size_max = if address.is_ipv4() { 32 } else { 128 };
+        let size_max: u8 = if address.is_ipv4() { 32 } else { 128 };
         let prefix_size = match prefix {
             None => size_max,
-            Some(prefix) => prefix.parse().map_err(|_| ())?,
+            Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
+                prefix.parse().map_err(|_| ())?
+            }
+            Some(_) => return Err(()),
         };
         if prefix_size > size_max {
             return Err(());
         }
+        let (address, prefix_size) = match address.to_canonical() {
+            canonical if canonical.is_ipv4() && address.is_ipv6() => {
+                // Fewer bits than those that say that it is IPv4 would match nothing.
+                (
+                    canonical,
+                    prefix_size.checked_sub(MAPPED_PREFIX_SIZE).ok_or(())?,
+                )
+            }
+            canonical => (canonical, prefix_size),
+        };
         Ok(Network {
             address,
             prefix_size,
@@ -299,13 +313,15 @@ impl fmt::Display for Network {
     }
 }
 
+/// Bits of `::ffff:0:0`.
+const MAPPED_PREFIX_SIZE: u8 = 96;
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Two IPv6 addresses and two ports take 107 bytes with the line's end.
-const V1_SIZE_MAX: usize = 107;
+pub(crate) const V1_SIZE_MAX: usize = 107;
 const V2_HEAD_SIZE: usize = 16;
 /// Proxies send a few hundred bytes; the length field could say 64 KiB.
-const HEADER_SIZE_MAX: usize = 2048;
+pub(crate) const HEADER_SIZE_MAX: usize = 2048;
 const FIELD_CRC32C: u8 = 0x03;
 const FIELD_SSL: u8 = 0x20;
 const FIELD_SSL_CN: u8 = 0x22;
@@ -390,6 +406,11 @@ mod tests {
             (v2(1, 0x21, &v6), from("[::1]:4660")),
             (v2(1, 0x31, &[7; 216]), Announced::default()),
             (v2(1, 0x00, b"whatever"), Announced::default()),
+            (v2(1, 0x01, b""), Announced::default()),
+            (v2(1, 0x10, &V4), Announced::default()),
+            (v2(1, 0x12, &V4), Announced::default()),
+            (v2(1, 0x22, &[7; 36]), Announced::default()),
+            (v2(1, 0x32, b"too short"), Announced::default()),
             (v2(0, 0x00, b""), Announced::default()),
             (v2(0, 0x11, &V4), Announced::default()),
             (
@@ -455,7 +476,7 @@ mod tests {
             (b"PROXY \xFF\r\n".to_vec(), Malformed),
             (long_line, TooLong),
             (v2(1, 0x11, &V4[..11]), Malformed),
-            (v2(1, 0x12, &V4), Malformed),
+            (v2(1, 0x13, &V4), Malformed),
             (v2(1, 0x41, &V4), Malformed),
             (v2(2, 0x11, &V4), Malformed),
             (v2(1, 0x11, &[0; 2040]), TooLong),
@@ -514,6 +535,11 @@ mod tests {
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
             ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("10.1.2.3/8", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.9.9.9", true),
+            ("::ffff:10.0.0.0/104", "11.9.9.9", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.2", false),
             ("0.0.0.0/0", "192.0.2.1", true),
@@ -530,6 +556,9 @@ mod tests {
             "",
             "10.0.0.0/33",
             "::/129",
+            "::ffff:10.0.0.0/95",
+            "fe80::1%eth0",
+            "10.0.0.0/+8",
             "10.0.0/8",
             "10.0.0.0/",
             "10.0.0.0/-1",

@@ -68,6 +68,25 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Its address, if it has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Tcp(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        }
+    }
+}
+
+/// Whether the socket of an address is for IPv6 alone. `[::]` serves IPv4 as well, as it does with other servers,
+/// unless another of the listeners has an IPv4 address of the same port.
+pub fn is_ipv6_only(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
+    let is_beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+    let has_own_port = address.port() != 0;
+    address.is_ipv6()
+        && (!address.ip().is_unspecified() || has_own_port && all.into_iter().any(is_beside))
+}
+
 /// The layers of a listener.
 #[derive(Debug)]
 pub struct Stack {

@@ -44,6 +44,8 @@ pub enum PatternFault {
     Malformed,
     /// `#` not at the end, or a wildcard beside other characters of its level.
     Wildcard,
+    /// It begins with `$share/`: rules are asked about the filter behind that, so it could never match.
+    Shared,
 }
 
 impl Pattern {
@@ -53,6 +55,7 @@ impl Pattern {
             0 => return Err(PatternFault::Empty),
             size if size > usize::from(u16::MAX) => return Err(PatternFault::TooLong),
             _ if text.contains('\0') => return Err(PatternFault::Malformed),
+            _ if text.starts_with("$share/") => return Err(PatternFault::Shared),
             _ => {}
         }
         let mut levels = Vec::new();
@@ -273,6 +276,10 @@ impl fmt::Display for PatternFault {
             PatternFault::Malformed => "has a zero byte in it",
             PatternFault::Wildcard => {
                 "has a wildcard in the wrong place: `+` and `#` stand alone in their level, and `#` is the last"
+            }
+            PatternFault::Shared => {
+                "begins with `$share/`, and would never match: write the filter behind the name of the group, as for \
+                 any subscription"
             }
         })
     }

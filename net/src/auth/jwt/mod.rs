@@ -295,4 +295,4 @@ impl Fault {
 }
 
 /// Keys of one source that are tried for one token: those without a name answer to any.
-const TRIES_MAX: usize = 8;
+pub(crate) const TRIES_MAX: usize = 8;

@@ -4,11 +4,18 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
+use super::trust::Unusual;
+
 /// Shows why a client was not served; what TLS itself says of it stands behind.
 pub(super) struct Fault<'a>(pub(super) &'a Error);
 
 impl fmt::Display for Fault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Error::InvalidCertificate(fault) = self.0
+            && let Some(unusual) = Unusual::find(fault)
+        {
+            return write!(f, "the client's certificate {unusual}");
+        }
         match meaning(self.0) {
             Some(meaning) => write!(f, "{meaning} ({})", self.0),
             None => self.0.fmt(f),
@@ -18,33 +25,31 @@ impl fmt::Display for Fault<'_> {
 
 fn meaning(error: &Error) -> Option<&'static str> {
     Some(match error {
-        Error::InvalidMessage(_) => "what comes is no TLS, which this listener needs",
-        Error::PeerIncompatible(_) => {
-            "the client offers no version, key exchange or cipher that is taken here"
-        }
-        Error::NoApplicationProtocol => "the client asks for another protocol than MQTT by ALPN",
+        Error::InvalidMessage(_) => "not TLS, which this listener expects",
+        Error::PeerIncompatible(_) => "no common TLS version, key exchange or cipher",
+        Error::NoApplicationProtocol => "the client requests a protocol other than MQTT (ALPN)",
         Error::NoCertificatesPresented => {
-            "the client shows no certificate, and client_certificate says that it has to"
+            "the client presents no certificate, but client_certificate requires one"
         }
         Error::InvalidCertificate(fault) => match fault {
             CertificateError::UnknownIssuer => {
-                "the certificate of the client comes from no CA in client_ca"
+                "no CA in client_ca has issued the client's certificate"
             }
             CertificateError::UnknownRevocationStatus => {
-                "no list in client_crl is of the CA of the certificate of the client"
+                "client_crl has no list for the CA of the client's certificate"
             }
             CertificateError::ExpiredRevocationList
             | CertificateError::ExpiredRevocationListContext { .. } => {
-                "the list in client_crl is out of date: fetch the next one"
+                "the list in client_crl has expired: fetch a new one"
             }
-            CertificateError::Revoked => "the certificate of the client is revoked",
+            CertificateError::Revoked => "the client's certificate is revoked",
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the certificate of the client has expired"
+                "the client's certificate has expired"
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                "the certificate of the client is not one for clients"
+                "the client's certificate is not for client authentication"
             }
-            _ => "the certificate of the client is not accepted",
+            _ => "the client's certificate is not accepted",
         },
         Error::AlertReceived(
             AlertDescription::BadCertificate
@@ -54,7 +59,7 @@ fn meaning(error: &Error) -> Option<&'static str> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA,
         ) => {
-            "the client does not accept the certificate of the broker: it needs the CA, or another name"
+            "the client does not accept the broker's certificate: it needs the CA, or another host name"
         }
         _ => return None,
     })
@@ -71,21 +76,28 @@ mod tests {
         for (error, expected) in [
             (
                 Error::NoCertificatesPresented,
-                "the client shows no certificate, and client_certificate says that it has to (peer sent no certificates)",
+                "the client presents no certificate, but client_certificate requires one (peer sent \
+                 no certificates)",
             ),
             (
                 Error::InvalidCertificate(CertificateError::UnknownIssuer),
-                "the certificate of the client comes from no CA in client_ca (invalid peer certificate: UnknownIssuer)",
+                "no CA in client_ca has issued the client's certificate (invalid peer certificate: \
+                 UnknownIssuer)",
             ),
             (
                 Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled),
-                "the client offers no version, key exchange or cipher that is taken here (peer is incompatible: \
+                "no common TLS version, key exchange or cipher (peer is incompatible: \
                  Tls12NotOfferedOrEnabled)",
             ),
             (
                 Error::AlertReceived(AlertDescription::UnknownCA),
-                "the client does not accept the certificate of the broker: it needs the CA, or another name (received \
-                 fatal alert: UnknownCA)",
+                "the client does not accept the broker's certificate: it needs the CA, or another \
+                 host name (received fatal alert: UnknownCA)",
+            ),
+            (
+                Unusual::Version1WithLists.into(),
+                "the client's certificate is of X.509 version 1, for which revocation lists are not \
+                 looked up: issue one of version 3 (openssl x509 -req -extfile)",
             ),
             (Error::DecryptError, "cannot decrypt peer's message"),
         ] {

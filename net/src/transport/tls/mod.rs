@@ -11,11 +11,14 @@
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 
 mod fault;
+mod hello;
 mod lifetimes;
 mod names;
+mod outline;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 
 use std::sync::Arc;
 
@@ -23,14 +26,14 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{HandshakeKind, InvalidMessage, ProtocolVersion};
+use rustls::{Error, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion};
 
 use fault::Fault;
 
 pub use lifetimes::{Lifetime, lifetimes};
 pub use names::{Identity, is_usable};
-pub(crate) use terms::read_certificates;
-pub use terms::{Demand, TlsFiles, TlsProblem, TlsTerms};
+pub use terms::{Demand, RecordSize, TlsFiles, TlsProblem, TlsTerms, read_trust};
+pub(crate) use terms::{SESSIONS_MAX, read_certificates};
 
 /// TLS of one connection.
 pub struct Tls {
@@ -59,6 +62,8 @@ pub enum TlsError {
     MessageTooLong,
     /// The certificate does not say who the client is.
     NoIdentity,
+    /// The client calls the broker by a name that is none (SNI).
+    ServerName(Box<[u8]>),
 }
 
 /// A handshake that has just ended.
@@ -238,7 +243,12 @@ impl Tls {
                 Ok(_) => true,
                 Err(error) => {
                     push_alert(session, wire);
-                    return Err(TlsError::Protocol(error));
+                    return Err(match error {
+                        Error::PeerMisbehaved(PeerMisbehaved::ServerNameMustContainOneHostName) => {
+                            TlsError::ServerName(hello::server_name(&records[used..]))
+                        }
+                        error => TlsError::Protocol(error),
+                    });
                 }
             };
             used += discard;
@@ -300,9 +310,10 @@ impl Tls {
 
     /// Encrypts, and appends to `wire`. Only while [`Tls::is_established`].
     pub fn encode(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        let records = plain.len() / self.terms.record_size;
         self.write(
             wire,
-            plain.len() / FRAGMENT_SIZE * RECORD_ROOM + plain.len(),
+            records * RECORD_ROOM + plain.len(),
             |traffic, room| traffic.encrypt(plain, room),
         );
     }
@@ -475,21 +486,25 @@ impl std::fmt::Display for TlsError {
             TlsError::NoIdentity => {
                 f.write_str("TLS: the client certificate does not say who the client is")
             }
+            TlsError::ServerName(name) => write!(
+                f,
+                "TLS: the client calls the broker `{}` (SNI), which is no host name: let it connect to a DNS name \
+                 (letters, digits, hyphens, dots) or to an address, or turn SNI off",
+                name.escape_ascii()
+            ),
         }
     }
 }
 
 /// A chain of certificates of a client takes a few KiB.
-const HANDSHAKE_SIZE_MAX: usize = 64 * 1024;
+pub(crate) const HANDSHAKE_SIZE_MAX: usize = 64 * 1024;
 /// First bytes of the records of a handshake, an alert or application data.
 const RECORD_KINDS: std::ops::RangeInclusive<u8> = 20..=23;
 const RECORD_HEAD_SIZE: usize = 5;
 /// RFC 8446, section 5.2.
-const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
+pub(crate) const RECORD_SIZE_MAX: usize = (1 << 14) + 256;
 /// A record, and the messages of some bytes that clients send after the handshake.
-const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
-/// What rustls puts into one record.
-const FRAGMENT_SIZE: usize = 1 << 14;
+pub(crate) const PART_SIZE_MAX: usize = 2 * RECORD_SIZE_MAX;
 /// More than a record takes besides its content: head, nonce, kind, tag.
 const RECORD_ROOM: usize = 64;
 /// A record of small content; larger ones are asked for.

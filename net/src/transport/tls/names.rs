@@ -55,20 +55,25 @@ pub fn is_usable(name: &str) -> bool {
     !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.chars().any(char::is_control)
 }
 
-/// The DNS names that a certificate is for, in lower case.
-pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+/// The hosts that a certificate is for: its DNS names, or its common name if it has none.
+pub(super) fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let mut names = Vec::new();
     let _: Option<()> = find_alternative(certificate, |name| {
         if let GeneralName::DnsName(name) = name {
-            names.push(name.to_string().to_ascii_lowercase());
+            names.push(name.to_string());
         }
         None
     });
+    if names.is_empty() {
+        names.extend(common_name(certificate));
+    }
     names
 }
 
-/// Whether a name of a certificate, which may begin with `*.`, is that of the host.
+/// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the end of either
+/// only says that nothing is left out.
 pub(super) fn is_for(name: &str, host: &str) -> bool {
+    let (name, host) = (without_dot(name), without_dot(host));
     match name.strip_prefix("*.") {
         None => name.eq_ignore_ascii_case(host),
         // A wildcard stands for one label.
@@ -78,11 +83,15 @@ pub(super) fn is_for(name: &str, host: &str) -> bool {
     }
 }
 
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
 fn parse(certificate: &CertificateDer<'_>) -> Option<CertificateInner<Raw>> {
     CertificateInner::from_der(certificate).ok()
 }
 
-fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let subject = parse(certificate)?.tbs_certificate.subject;
     let mut attributes = subject.0.iter().flat_map(|relative| relative.0.iter());
     let value = &attributes.find(|a| a.oid == COMMON_NAME)?.value;
@@ -205,6 +214,9 @@ mod tests {
             ("mqtt.example", "MQTT.Example", true),
             ("*.example", "mqtt.example", true),
             ("*.example", "a.mqtt.example", false),
+            ("mqtt.example.", "mqtt.example", true),
+            ("mqtt.example", "mqtt.example.", true),
+            ("*.example.", "MQTT.example", true),
             ("*.example", "example", false),
             ("*.example", ".example", false),
         ] {

@@ -9,18 +9,19 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 
+use super::RECORD_HEAD_SIZE;
 use super::names::{self, Identity};
+use super::outline::Outline;
+use super::trust::{ClientDemand, Trust};
 use crate::file::{FileFault, read_bytes};
 
 /// The files and rules of a listener with TLS.
@@ -40,6 +41,25 @@ pub struct TlsFiles {
     pub identity: Identity,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
+    /// Most bytes of content in a record that is sent.
+    pub record_size: RecordSize,
+}
+
+/// Most bytes of content in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSize(pub u16);
+
+impl RecordSize {
+    /// The smallest that RFC 6066, section 4, knows.
+    pub const MIN: RecordSize = RecordSize(512);
+    /// What every implementation takes in.
+    pub const MAX: RecordSize = RecordSize(1 << 14);
+}
+
+impl Default for RecordSize {
+    fn default() -> RecordSize {
+        RecordSize::MAX
+    }
 }
 
 /// What a listener asks of its clients.
@@ -72,6 +92,8 @@ pub struct TlsTerms {
     /// Judges client certificates, in a handshake and again when the terms have changed.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) identity: Identity,
+    /// Most bytes of content in a record.
+    pub(super) record_size: usize,
     /// Of the rules and of what the files held.
     fingerprint: u64,
 }
@@ -87,7 +109,7 @@ impl TlsTerms {
         if files.identity != Identity::None && verifier.is_none() {
             return Err(problem(
                 None,
-                "an identity is to be taken from client certificates, but none are asked for",
+                "identity is set, but no client certificates are requested",
                 "name client_ca and set client_certificate, or leave out identity",
             ));
         }
@@ -113,10 +135,12 @@ impl TlsTerms {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(broken)?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         config.send_tls13_tickets = TICKETS;
+        config.max_fragment_size = Some(usize::from(files.record_size.0) + RECORD_HEAD_SIZE);
         Ok(TlsTerms {
             config: Arc::new(config),
             verifier,
             identity: files.identity,
+            record_size: files.record_size.0.into(),
             fingerprint,
         })
     }
@@ -170,24 +194,34 @@ impl Certificates {
         let pairs = certificates.iter().zip(keys);
         let all = pairs.map(|(certificate, key)| {
             let chain = read_certificates(certificate)?;
-            let names = names::dns_names(&chain[0]);
-            let private = read_key(key)?;
-            let pair = CertifiedKey::from_der(chain, private, provider).map_err(|error| {
-                let certificate = certificate.display();
-                let what = match error {
-                    rustls::Error::InconsistentKeys(_) => {
-                        format!("is not the key of the certificate in {certificate}")
-                    }
-                    rustls::Error::InvalidCertificate(_) => {
-                        format!("cannot be used with {certificate}: {error}")
-                    }
-                    _ => format!("holds no usable key: {error}"),
-                };
-                let fix = "name the key that the certificate was made for: RSA from 2048 bits, \
-                           ECDSA P-256 to P-521, or Ed25519";
-                problem(Some(key), what, fix)
+            let names = names::host_names(&chain[0]);
+            let outline = Outline::read(&chain[0]).map_err(|error| {
+                let what = format!("holds a certificate that cannot be read: {error}");
+                problem(
+                    Some(certificate),
+                    what,
+                    "make the file again, of certificates in PEM",
+                )
             })?;
-            Ok((names, Arc::new(pair)))
+            let private = read_key(key)?;
+            let fix = "name the key that the certificate was made for: RSA from 2048 bits, \
+                       ECDSA P-256 to P-521, or Ed25519";
+            let private = provider
+                .key_provider
+                .load_private_key(private)
+                .map_err(|error| {
+                    problem(Some(key), format!("holds no usable key: {error}"), fix)
+                })?;
+            // Not by `CertifiedKey::from_der`, which knows no certificates of version 1.
+            let is_of_key = private
+                .public_key()
+                .is_none_or(|public| public.as_ref() == outline.key_info);
+            if !is_of_key {
+                let certificate = certificate.display();
+                let what = format!("is not the key of the certificate in {certificate}");
+                return Err(problem(Some(key), what, fix));
+            }
+            Ok((names, Arc::new(CertifiedKey::new(chain, private))))
         });
         Ok(Certificates {
             all: all.collect::<Result<_, TlsProblem>>()?,
@@ -221,44 +255,34 @@ fn load_verifier(
         (Demand::None, _) => {
             return Err(problem(
                 None,
-                "there is a CA or CRL for client certificates, but none are asked for",
+                "there is a CA or CRL for client certificates, but none are requested",
                 "set client_certificate to \"required\" or \"optional\"",
             ));
         }
         (Demand::Optional | Demand::Required, []) => {
             return Err(problem(
                 None,
-                "client certificates are asked for, but no CA for them is named",
+                "client certificates are requested, but no CA is named",
                 "name it in client_ca",
             ));
         }
         (Demand::Optional | Demand::Required, cas) => cas,
     };
-    let mut roots = RootCertStore::empty();
-    for ca in cas {
-        for certificate in read_certificates(ca)? {
-            roots.add(certificate).map_err(|error| {
-                let what = format!("holds a certificate that cannot be a CA: {error}");
-                problem(Some(ca), what, "name a file with CA certificates only")
-            })?;
-        }
-    }
-    let provider = Arc::clone(provider);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let trust = read_trust(cas, provider)?;
+    let mut lists = Vec::new();
     for file in &files.client_crls {
-        let lists = read_pem::<CertificateRevocationListDer<'_>>(file, "a revocation list")?;
-        builder = builder.with_crls(lists);
+        if !trust.has_cas() {
+            let what = "is never used: no certificate in client_ca is that of a CA";
+            let fix = "name the CA in client_ca, or leave out client_crl";
+            return Err(problem(Some(file), what, fix));
+        }
+        lists.extend(read_pem(file, "a revocation list")?);
     }
-    if !files.client_crls.is_empty() {
-        // Lists of the CAs above are rarely at hand; the client's own has to be known and valid.
-        builder = builder
-            .only_check_end_entity_revocation()
-            .enforce_revocation_expiration();
-    }
-    if files.client_certificate == Demand::Optional {
-        builder = builder.allow_unauthenticated();
-    }
-    let verifier = builder.build().map_err(|error| {
+    let demand = ClientDemand {
+        is_mandatory: files.client_certificate == Demand::Required,
+        lists,
+    };
+    let verifier = trust.for_clients(demand).map_err(|error| {
         let file = files.client_crls.first().or(files.client_cas.first());
         let what = format!("cannot be used: {error}");
         problem(
@@ -268,6 +292,24 @@ fn load_verifier(
         )
     })?;
     Ok(Some(verifier))
+}
+
+/// Whoever is named in files of certificates.
+pub fn read_trust(files: &[PathBuf], provider: &Arc<CryptoProvider>) -> Result<Trust, TlsProblem> {
+    let mut trust = Trust::new(Arc::clone(provider));
+    for file in files {
+        for certificate in read_certificates(file)? {
+            trust.add(certificate).map_err(|error| {
+                let what = format!("holds a certificate that cannot be read: {error}");
+                problem(
+                    Some(file),
+                    what,
+                    "make the file again, of certificates in PEM",
+                )
+            })?;
+        }
+    }
+    Ok(trust)
 }
 
 /// Every certificate of a file in PEM; at least one.
@@ -307,7 +349,7 @@ fn read_pem<T: rustls::pki_types::pem::PemObject>(
         )),
         Err(pem::Error::MissingSectionEnd { .. }) => Err(problem(
             Some(file),
-            format!("ends in the midst of {noun}"),
+            format!("ends in the middle of {noun}"),
             "write the whole file again",
         )),
         Err(error) => Err(problem(
@@ -385,7 +427,7 @@ impl fmt::Display for TlsProblem {
 }
 
 /// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
-const SESSIONS_MAX: usize = 16 * 1024;
+pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";

@@ -18,15 +18,20 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut TlsFiles)) -> World {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let name = format!("ringmq-tls-{}-{:p}", std::process::id(), &made);
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        let files = TlsFiles {
+        let mut files = TlsFiles {
             certificates: vec![folder.join("certificate.pem")],
             keys: vec![folder.join("key.pem")],
             ..TlsFiles::default()
         };
+        change(&mut files);
         std::fs::write(&files.certificates[0], made.cert.pem()).unwrap();
         std::fs::write(&files.keys[0], made.signing_key.serialize_pem()).unwrap();
         let terms = Arc::new(TlsTerms::load(&files, &[b"mqtt"]).unwrap());
@@ -331,4 +336,51 @@ fn a_handshake_is_due_when_a_record_is_whole_or_cannot_be_one() {
         .concat()
         .repeat(5);
     assert_eq!(tls.gather(&long), Err(TlsError::HandshakeTooLong));
+}
+
+/// A hello with a name that rustls refuses.
+#[test]
+fn a_name_that_is_none_is_told_as_it_is() {
+    let world = World::new();
+    let mut client = world.client(&TLS13);
+    let mut hello = flight(&mut client);
+    let at = hello.windows(9).position(|name| name == b"localhost");
+    hello[at.unwrap()..][..9].copy_from_slice(b"the room ");
+    let mut server = Server::new(&world.terms);
+    let error = server.take(&hello).unwrap_err();
+    assert_eq!(error, TlsError::ServerName((*b"the room ").into()));
+    let text = error.to_string();
+    assert!(
+        text.contains("calls the broker `the room ` (SNI)"),
+        "{text}"
+    );
+    assert!(!server.wire.is_empty(), "an alert");
+}
+
+#[test]
+fn records_are_as_small_as_the_listener_says() {
+    let world = World::with(|files| files.record_size = RecordSize(512));
+    for version in [&TLS12, &TLS13] {
+        let (mut client, mut server) = (world.client(version), Server::new(&world.terms));
+        let check = |wire: &[u8]| {
+            let mut rest = wire;
+            while let [_, _, _, high, low, after @ ..] = rest {
+                let size = usize::from(u16::from_be_bytes([*high, *low]));
+                assert!(size <= 512 + RECORD_ROOM, "{size}");
+                rest = &after[size..];
+            }
+        };
+        while client.is_handshaking() || !server.tls.is_established() {
+            server.take(&flight(&mut client)).unwrap();
+            check(&server.wire);
+            server.answer(&mut client).unwrap();
+        }
+        server.tls.encode(&[7; 5000], &mut server.wire);
+        assert!(server.wire.len() > 5000);
+        check(&server.wire);
+        server.answer(&mut client).unwrap();
+        let mut received = [0; 5000];
+        std::io::Read::read_exact(&mut client.reader(), &mut received).unwrap();
+        assert_eq!(received, [7; 5000]);
+    }
 }

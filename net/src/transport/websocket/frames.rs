@@ -302,9 +302,9 @@ fn append_unmasked(payload: &[u8], mask: [u8; 4], target: &mut Vec<u8>) {
 /// Two bytes, a length of eight, a mask of four.
 const HEADER_SIZE_MAX: usize = 14;
 /// RFC 6455, section 5.5.
-const CONTROL_SIZE_MAX: usize = 125;
+pub(crate) const CONTROL_SIZE_MAX: usize = 125;
 /// Nobody needs more to see that a connection lives; above, the connection is closed with 1008.
-const PINGS_MAX: u8 = 10;
+pub(crate) const PINGS_MAX: u8 = 10;
 const PING_SPAN: Duration = Duration::from_secs(1);
 
 const FIN_BIT: u8 = 0x80;

@@ -13,6 +13,8 @@ use super::Origins;
 pub enum Refusal {
     /// It is no HTTP/1.1 GET.
     NotHttp,
+    /// It does not name the host, or names it more than once.
+    Host,
     /// Its header is longer than [`HEADER_SIZE_MAX`], or has more than [`FIELDS_MAX`] fields.
     TooLong,
     /// It asks for something else than a WebSocket.
@@ -33,8 +35,10 @@ impl Refusal {
         let status = match self {
             Refusal::Version => "426 Upgrade Required",
             Refusal::Origin => "403 Forbidden",
+            // RFC 6585, section 5.
+            Refusal::TooLong => "431 Request Header Fields Too Large",
             Refusal::NotHttp
-            | Refusal::TooLong
+            | Refusal::Host
             | Refusal::NoUpgrade
             | Refusal::Key
             | Refusal::Subprotocol => "400 Bad Request",
@@ -42,6 +46,7 @@ impl Refusal {
         let extra = match self {
             Refusal::Version => "Sec-WebSocket-Version: 13\r\n",
             Refusal::NotHttp
+            | Refusal::Host
             | Refusal::TooLong
             | Refusal::NoUpgrade
             | Refusal::Key
@@ -59,15 +64,28 @@ impl Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Refusal::NotHttp => "This port takes MQTT over WebSocket: HTTP/1.1 GET only.",
-            Refusal::TooLong => "The header of the request is too long.",
-            Refusal::NoUpgrade => "This port takes MQTT over WebSocket only.",
-            Refusal::Version => "The version of WebSocket has to be 13.",
-            Refusal::Key => "Sec-WebSocket-Key is not 16 bytes in base64.",
-            Refusal::Subprotocol => "Sec-WebSocket-Protocol does not offer mqtt.",
-            Refusal::Origin => "Pages of this origin may not connect: see websocket.origins.",
-        })
+        match self {
+            Refusal::NotHttp => {
+                f.write_str("This port serves MQTT over WebSocket: the request has to be an HTTP/1.1 GET.")
+            }
+            Refusal::Host => f.write_str("The request needs one Host header field."),
+            Refusal::TooLong => write!(
+                f,
+                "The request header is larger than {} KiB, or has more than {FIELDS_MAX} fields.",
+                HEADER_SIZE_MAX / 1024
+            ),
+            Refusal::NoUpgrade => f.write_str(
+                "This port serves MQTT over WebSocket: the request lacks Upgrade: websocket and Connection: Upgrade.",
+            ),
+            Refusal::Version => f.write_str("Sec-WebSocket-Version has to be 13."),
+            Refusal::Key => f.write_str("Sec-WebSocket-Key is not 16 bytes in base64."),
+            Refusal::Subprotocol => {
+                f.write_str("Sec-WebSocket-Protocol offers neither mqtt nor mqttv3.1.")
+            }
+            Refusal::Origin => {
+                f.write_str("Pages of this origin may not connect: see websocket.origins.")
+            }
+        }
     }
 }
 
@@ -84,7 +102,7 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
         return Err(Refusal::NotHttp);
     }
     let fields = Fields(parsed.headers);
-    let host = fields.only("Host").ok_or(Refusal::NotHttp)?;
+    let host = fields.only("Host").ok_or(Refusal::Host)?;
     if !fields.lists("Upgrade", "websocket") || !fields.lists("Connection", "upgrade") {
         return Err(Refusal::NoUpgrade);
     }
@@ -95,11 +113,8 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Refusal::Key);
     }
-    // [MQTT-6.0.0-3] The client offers "mqtt"; names of subprotocols are compared as they are.
-    let offers = fields.values("Sec-WebSocket-Protocol");
-    if !offers.flat_map(tokens).any(|offer| offer == SUBPROTOCOL) {
-        return Err(Refusal::Subprotocol);
-    }
+    let subprotocol = choose(fields.values("Sec-WebSocket-Protocol").flat_map(tokens))
+        .ok_or(Refusal::Subprotocol)?;
     // What is there and no text is no page that anybody has listed.
     let is_admitted = match fields.count("Origin") {
         0 => true,
@@ -111,12 +126,18 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
     if !is_admitted {
         return Err(Refusal::Origin);
     }
-    // [MQTT-6.0.0-4] The subprotocol that is selected is "mqtt".
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n",
         accept_key(key)
     ))
+}
+
+/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] The client offers "mqtt", and that is selected; names of subprotocols are compared
+/// as they are. Clients of MQTT 3.1 offer the name of before the standard, and are answered with it.
+fn choose<'a>(offers: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let rank = |offer| SUBPROTOCOLS.iter().position(|name| *name == offer);
+    offers.filter_map(rank).min().map(|rank| SUBPROTOCOLS[rank])
 }
 
 fn accept_key(key: &str) -> String {
@@ -164,12 +185,13 @@ fn tokens(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim)
 }
 
-const SUBPROTOCOL: &str = "mqtt";
+/// The first of them that a client offers is selected.
+const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Browsers with many cookies stay below half of it.
-pub(super) const HEADER_SIZE_MAX: usize = 8 * 1024;
-/// Browsers send some twenty.
-const FIELDS_MAX: usize = 64;
+/// What HAProxy lets through. A browser with the cookies of a large site sends some 8 KiB.
+pub(crate) const HEADER_SIZE_MAX: usize = 16 * 1024;
+/// Browsers send some twenty, and proxies add their own.
+pub(crate) const FIELDS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -199,6 +221,32 @@ mod tests {
         assert!(!answer.contains("Extensions"));
     }
 
+    #[test]
+    fn the_subprotocol_of_mqtt_3_1_is_answered_with_its_own_name() {
+        for (offer, expected) in [
+            ("mqttv3.1", "mqttv3.1"),
+            ("chat, mqttv3.1", "mqttv3.1"),
+            ("mqttv3.1, mqtt", "mqtt"),
+            ("mqtt, mqttv3.1", "mqtt"),
+        ] {
+            let text = request(|text| text.replace("chat, mqtt", offer));
+            let answer = accept(text.as_bytes(), &Origins::default()).unwrap();
+            let selected = format!("\r\nSec-WebSocket-Protocol: {expected}\r\n");
+            assert!(answer.contains(&selected), "{offer}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_request_with_many_cookies_or_header_fields_is_let_in() {
+        for more in [
+            format!("\r\nCookie: {}", "x".repeat(16_000)),
+            "\r\nX-Forwarded: y".repeat(FIELDS_MAX - 10),
+        ] {
+            let text = request(|text| text.replace("\r\n\r\n", &format!("{more}\r\n\r\n")));
+            assert!(accept(text.as_bytes(), &Origins::default()).is_ok());
+        }
+    }
+
     // Threat 88.
     #[test]
     fn anything_else_is_refused_with_its_reason() {
@@ -212,8 +260,8 @@ mod tests {
             (replaced("GET ", "POST "), Refusal::NotHttp),
             (replaced("HTTP/1.1", "HTTP/1.0"), Refusal::NotHttp),
             (replaced("HTTP/1.1", "HTTP/2.0"), Refusal::NotHttp),
-            (replaced("Host: b.example:8083\r\n", ""), Refusal::NotHttp),
-            (replaced("Host: b", "Host: a\r\nHost: b"), Refusal::NotHttp),
+            (replaced("Host: b.example:8083\r\n", ""), Refusal::Host),
+            (replaced("Host: b", "Host: a\r\nHost: b"), Refusal::Host),
             (replaced("Upgrade: WebSocket\r\n", ""), Refusal::NoUpgrade),
             (replaced("WebSocket\r\n", "h2c\r\n"), Refusal::NoUpgrade),
             (replaced("keep-alive, Upgrade", "close"), Refusal::NoUpgrade),
@@ -225,7 +273,7 @@ mod tests {
             (replaced("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"), Refusal::Key),
             (replaced("dGhlIHNhbXBsZSBub25jZQ==", "%%%"), Refusal::Key),
             (
-                replaced("chat, mqtt", "chat, mqttv3.1"),
+                replaced("chat, mqtt", "chat, mqttv3.11"),
                 Refusal::Subprotocol,
             ),
             (replaced("chat, mqtt", "MQTT"), Refusal::Subprotocol),
@@ -236,7 +284,10 @@ mod tests {
             ("GET \0 HTTP/1.1\r\n\r\n".to_owned(), Refusal::NotHttp),
             ("GET\r\n\r\n".to_owned(), Refusal::NotHttp),
             (
-                replaced("\r\n\r\n", &"\r\nX: y".repeat(70)[..].to_owned().leak()[..]) + "\r\n\r\n",
+                replaced(
+                    "\r\n\r\n",
+                    &"\r\nX: y".repeat(FIELDS_MAX)[..].to_owned().leak()[..],
+                ) + "\r\n\r\n",
                 Refusal::TooLong,
             ),
         ] {
@@ -255,8 +306,8 @@ mod tests {
     #[test]
     fn pages_connect_from_where_they_may() {
         let same = Origins::default();
-        let listed = Origins::new(["https://app.example".to_owned(), "null".to_owned()]);
-        let any = Origins::new(["*".to_owned()]);
+        let listed = Origins::parse(["https://app.example", "null"]).unwrap();
+        let any = Origins::parse(["*"]).unwrap();
         for (origin, from_same, from_listed) in [
             ("https://b.example:8083", true, true),
             ("https://B.EXAMPLE:8083", true, true),

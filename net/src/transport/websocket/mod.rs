@@ -5,15 +5,16 @@
 
 mod frames;
 mod handshake;
-
-use std::net::IpAddr;
+mod origin;
 
 use ringmq_core::time::Instant;
 
 pub use frames::Status;
+pub(crate) use frames::{CONTROL_SIZE_MAX, PINGS_MAX};
 use frames::{Flow, Frames, push_close, push_header};
-use handshake::HEADER_SIZE_MAX;
 pub use handshake::Refusal;
+pub(crate) use handshake::{FIELDS_MAX, HEADER_SIZE_MAX};
+pub use origin::{Origin, OriginFault, Origins};
 
 /// One WebSocket.
 #[derive(Debug)]
@@ -37,48 +38,6 @@ pub enum Breach {
     Refused(Refusal),
     /// A frame broke the rules.
     Frame(Status),
-}
-
-/// Pages of which origins may connect. Browsers name the origin of the page; other clients name
-/// none, or what they like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins {
-    listed: Vec<String>,
-}
-
-impl Origins {
-    /// Besides pages of the host and port that they connect to, those listed; `*`: any.
-    ///
-    /// Whoever has a name on the Web can let it point to this machine, and his page then has the host that it
-    /// connects to (DNS rebinding). So a name alone is no proof: a page that came by TLS has shown the
-    /// certificate of that name, and an address or `localhost` points nowhere else.
-    pub fn new(listed: impl IntoIterator<Item = String>) -> Origins {
-        Origins {
-            listed: listed.into_iter().collect(),
-        }
-    }
-
-    fn admit(&self, page: &str, host: &str) -> bool {
-        // The scheme of the connection is left out: a proxy before the broker may end TLS.
-        let own = page.split_once("://").is_some_and(|(scheme, authority)| {
-            let is_proven = scheme.eq_ignore_ascii_case("https") || is_no_name(authority);
-            is_proven && authority.eq_ignore_ascii_case(host)
-        });
-        own || self
-            .listed
-            .iter()
-            .any(|origin| origin == "*" || origin.eq_ignore_ascii_case(page))
-    }
-}
-
-/// Whether `host:port` is an address, or this machine's own name for itself.
-fn is_no_name(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        Some(_) | None => authority,
-    };
-    let address = host.trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 impl WebSocket {
@@ -249,7 +208,11 @@ mod tests {
             for chunk_size in [1, 7, 4096, usize::MAX] {
                 let (plain, answer, end) = decode_in(chunk_size, bytes);
                 assert_eq!(end, Err(Breach::Refused(refusal)), "{bytes:?}");
-                assert!(plain.is_empty() && answer.starts_with("HTTP/1.1 400 "));
+                let status = match refusal {
+                    Refusal::TooLong => "HTTP/1.1 431 ",
+                    _ => "HTTP/1.1 400 ",
+                };
+                assert!(plain.is_empty() && answer.starts_with(status));
             }
         }
     }

@@ -254,7 +254,7 @@ fn what_asks_for_no_websocket_is_told_so() {
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".as_slice(), "400"),
         (b"\x10\x0C\0\x04MQTT\x04\x02\0\0\0\0", "400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
-        (&long, "400"),
+        (&long, "431"),
         (origin.as_bytes(), "403"),
     ] {
         let mut stream = tcp(address(&broker, 0));

@@ -1,0 +1,158 @@
+//! Bounds that no setting changes, and that a client or a server that is asked can meet. `docs/limits.md` shows them.
+//!
+//! Not here: what the settings bound (`ringmq_core::limits`), and bounds that nobody outside can tell.
+
+use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
+use ringmq_core::topic::TopicFilter;
+
+use crate::admission::UNWELCOME_MAX;
+use crate::auth::jwt::KEYS_MAX;
+use crate::auth::{ARRIVING_MAX, TRIES_MAX};
+use crate::http::BODY_SIZE_MAX;
+use crate::reactor::HANDSHAKES_MAX;
+use crate::transport::bounds;
+
+/// A bound that no setting changes.
+#[derive(Clone, Copy, Debug)]
+pub struct FixedBound {
+    /// The constant, behind the name of its module.
+    pub name: &'static str,
+    /// How much.
+    pub value: u64,
+    /// Of what.
+    pub what: &'static str,
+    /// What happens beyond it.
+    pub beyond: &'static str,
+}
+
+const fn bound(
+    name: &'static str,
+    value: u64,
+    what: &'static str,
+    beyond: &'static str,
+) -> FixedBound {
+    FixedBound {
+        name,
+        value,
+        what,
+        beyond,
+    }
+}
+
+/// In the order of a connection's life.
+pub const FIXED_BOUNDS: &[FixedBound] = &[
+    bound(
+        "admission::UNWELCOME_MAX",
+        UNWELCOME_MAX as u64,
+        "Connections beyond `connections_max` that wait to be told so, over all shards",
+        "closed at once",
+    ),
+    bound(
+        "proxy::V1_SIZE_MAX",
+        bounds::PROXY_V1_SIZE_MAX as u64,
+        "Bytes of a PROXY header of version 1",
+        "closed",
+    ),
+    bound(
+        "proxy::HEADER_SIZE_MAX",
+        bounds::PROXY_SIZE_MAX as u64,
+        "Bytes of a PROXY header of version 2",
+        "closed",
+    ),
+    bound(
+        "tls::HANDSHAKE_SIZE_MAX",
+        bounds::HANDSHAKE_SIZE_MAX as u64,
+        "Bytes that a client sends in a TLS handshake, certificates included",
+        "closed",
+    ),
+    bound(
+        "tls::RECORD_SIZE_MAX",
+        bounds::RECORD_SIZE_MAX as u64,
+        "Bytes of a TLS record that a client sends (RFC 8446, section 5.2)",
+        "alert, closed",
+    ),
+    bound(
+        "tls::PART_SIZE_MAX",
+        bounds::PART_SIZE_MAX as u64,
+        "Bytes of a TLS message after the handshake",
+        "closed",
+    ),
+    bound(
+        "terms::SESSIONS_MAX",
+        bounds::SESSIONS_MAX as u64,
+        "TLS 1.2 sessions of a listener that clients can resume by number; by ticket any number",
+        "a full handshake",
+    ),
+    bound(
+        "layers::HANDSHAKES_MAX",
+        HANDSHAKES_MAX as u64,
+        "TLS handshakes that a shard goes on with in one turn",
+        "wait for the next turn",
+    ),
+    bound(
+        "handshake::HEADER_SIZE_MAX",
+        bounds::REQUEST_SIZE_MAX as u64,
+        "Bytes of the header of a WebSocket request, cookies included",
+        "HTTP 431",
+    ),
+    bound(
+        "handshake::FIELDS_MAX",
+        bounds::FIELDS_MAX as u64,
+        "Header fields of a WebSocket request",
+        "HTTP 431",
+    ),
+    bound(
+        "frames::CONTROL_SIZE_MAX",
+        bounds::CONTROL_SIZE_MAX as u64,
+        "Bytes in a WebSocket ping, pong or close (RFC 6455, section 5.5)",
+        "closed with 1002",
+    ),
+    bound(
+        "frames::PINGS_MAX",
+        bounds::PINGS_MAX as u64,
+        "WebSocket pings of a client per second",
+        "closed with 1008",
+    ),
+    bound(
+        "transport::PENDING_SIZE_MAX",
+        bounds::PENDING_SIZE_MAX as u64,
+        "Bytes of TLS and WebSocket themselves that a client does not take: handshakes, pongs, alerts",
+        "closed",
+    ),
+    bound(
+        "service::ARRIVING_MAX",
+        ARRIVING_MAX as u64,
+        "Logins on their way from the shards to the threads that check them",
+        "CONNACK 0x88",
+    ),
+    bound(
+        "scram::CLIENT_FIRST_SIZE_MAX",
+        SCRAM_FIRST_SIZE_MAX as u64,
+        "Bytes of the first message of a SCRAM exchange",
+        "CONNACK 0x87",
+    ),
+    bound(
+        "jwt::TRIES_MAX",
+        TRIES_MAX as u64,
+        "Keys without a name (`kid`) that are tried for one token",
+        "CONNACK 0x87",
+    ),
+    bound(
+        "keys::KEYS_MAX",
+        KEYS_MAX as u64,
+        "Keys of a JWK Set",
+        "the set is not taken",
+    ),
+    bound(
+        "http::BODY_SIZE_MAX",
+        BODY_SIZE_MAX,
+        "Bytes of the answer of a hook, or of a JWK Set at an address",
+        "counts as no answer",
+    ),
+    bound(
+        "filter::PLUS_LEVELS_MAX",
+        TopicFilter::PLUS_LEVELS_MAX as u64,
+        "Levels of a topic filter that are `+`",
+        "SUBACK 0x8F",
+    ),
+];
