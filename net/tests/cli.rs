@@ -321,7 +321,7 @@ fn the_greeting_shows_how_to_try_it() {
     let broker = Broker::start(&["--shards", "1", "--cores", "0"]);
     let (host, port) = (broker.address.ip(), broker.address.port());
     for line in [
-        "1 shard on core 0, room for ".to_owned(),
+        "1 shard, pinned to core 0 (as runtime.cores says); room for ".to_owned(),
         "limits: packets of 1MiB; ".to_owned(),
         format!("  mosquitto_sub -h {host} -p {port} -t 'demo/#' -v\n"),
         format!("  mosquitto_pub -h {host} -p {port} -t demo/hello -m 'Hello'\n"),

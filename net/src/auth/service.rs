@@ -232,7 +232,9 @@ impl Crew {
             return None;
         }
         let more = |count| (count < self.count_max).then_some(count + 1);
-        let hired = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let hired = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         hired.ok()
     }
 

@@ -16,8 +16,8 @@ mod tls;
 mod websocket;
 
 use std::fmt;
-use std::ops::Range;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -502,7 +502,10 @@ mod tests {
         while let [first, length, rest @ ..] = bytes {
             assert_eq!(*first, 0x82, "a whole binary message");
             let (size, rest) = match length {
-                126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+                126 => (
+                    usize::from(u16::from_be_bytes([rest[0], rest[1]])),
+                    &rest[2..],
+                ),
                 0..126 => (usize::from(*length), rest),
                 _ => panic!("a frame of more than 64 KiB"),
             };
@@ -520,13 +523,27 @@ mod tests {
             (vec![("own", 1)], vec![1]),
             (vec![("own", MAX)], vec![MAX]),
             (vec![("own", MAX + 1)], vec![MAX, 1]),
-            (vec![("own", 2_000_000)], [vec![MAX; 122], vec![2_000_000 - 122 * MAX]].concat()),
-            (vec![("own", 5), ("shared", 20_000)], vec![MAX, 20_005 - MAX]),
             (
-                vec![("own", 5), ("shared", MAX - 5), ("own", 7), ("shared", 2 * MAX)],
+                vec![("own", 2_000_000)],
+                [vec![MAX; 122], vec![2_000_000 - 122 * MAX]].concat(),
+            ),
+            (
+                vec![("own", 5), ("shared", 20_000)],
+                vec![MAX, 20_005 - MAX],
+            ),
+            (
+                vec![
+                    ("own", 5),
+                    ("shared", MAX - 5),
+                    ("own", 7),
+                    ("shared", 2 * MAX),
+                ],
                 vec![MAX, MAX, MAX, 7],
             ),
-            (vec![("own", 5), ("shared", 3 * MAX), ("own", 2)], vec![MAX, MAX, MAX, 7]),
+            (
+                vec![("own", 5), ("shared", 3 * MAX), ("own", 2)],
+                vec![MAX, MAX, MAX, 7],
+            ),
         ] {
             let mut byte = 0;
             let mut fill = |size: usize| -> Vec<u8> {
