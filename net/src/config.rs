@@ -638,17 +638,17 @@ mod tests {
             (
                 "[runtime]\ncores = [[0]]",
                 "2:10: runtime.cores holds a list in a list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\ncores = []",
                 "2:9: runtime.cores is an empty list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\ncores = [\"auto\"]",
                 "2:10: runtime.cores holds auto in a list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\nshards = 1\nshards = 2",

@@ -28,12 +28,6 @@ use std::process::ExitCode;
 use cli::{Action, CommandLine};
 use config::{Configuration, Problem, count};
 use start::Failure;
-use tikv_jemallocator::Jemalloc;
-
-/// That of glibc keeps what a peak took: one block in use at the end of the heap holds all before it, and `malloc_trim`
-/// locks the heap of a shard while it looks. This one gives back what was not used for ten seconds, on threads of its own.
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();

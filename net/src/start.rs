@@ -48,10 +48,6 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
     log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
-    // Without it each thread does it as it goes, and one that has nothing to do keeps what it had.
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        warn!(%error, "memory of a peak may stay in the process: the allocator cannot start a thread");
-    }
     let ended = serve(settings, access, reload, tallies, &requests);
     log::finish();
     ended

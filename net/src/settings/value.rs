@@ -843,13 +843,13 @@ mod tests {
                 Kind::Cores,
                 "0-",
                 "holds `0-`, which is neither a core nor a range of cores",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 Kind::Cores,
                 "3-1",
                 "holds `3-1`, which is not a range within 0-1023",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 Kind::Cores,
@@ -911,6 +911,7 @@ mod tests {
             ("0", vec![0]),
             ("0-3,6", vec![0, 1, 2, 3, 6]),
             (" 4 , 2-3 ", vec![4, 2, 3]),
+            ("none", vec![]),
         ] {
             assert_eq!(Kind::Cores.parse(text), Ok(Value::Cores(expected)));
         }
