@@ -414,8 +414,6 @@ fn an_idle_broker_has_the_threads_that_it_needs() {
         .unwrap()
         .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
         .map(|name| name.trim().to_owned())
-        // The allocator starts one when there is memory to give back.
-        .filter(|name| name != "jemalloc_bg_thd")
         .collect();
     names.sort();
     // Each executor brings a thread for calls that block.
