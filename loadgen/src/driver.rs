@@ -18,8 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use ringmq::RingConfig;
 use ringmq::flight::Flight;
 use ringmq::ring::{
-    Cancel, Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target,
-    bind_source,
+    Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target, bind_source,
 };
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
@@ -65,6 +64,7 @@ struct Socket {
     socket: Option<OwnedFd>,
     generation: u32,
     ops: u8,
+    connecting: bool,
     receiving: bool,
     sending: bool,
     closing: bool,
@@ -259,6 +259,7 @@ impl Driver {
                 self.ring.connect(conn, fd.as_fd(), self.target);
                 let socket = &mut self.sockets[client as usize];
                 socket.socket = Some(fd);
+                socket.connecting = true;
                 socket.ops += 1;
             }
             Err(why) => self.fleet.on_lost(client, now, Loss::Dial(why)),
@@ -316,6 +317,10 @@ impl Driver {
     }
 
     fn on_connected(&mut self, conn: ConnId, result: Result<(), Errno>) {
+        let socket = &mut self.sockets[conn.index as usize];
+        if socket.generation == conn.generation {
+            socket.connecting = false;
+        }
         let Some(client) = self.op_ended(conn) else {
             return;
         };
@@ -544,9 +549,13 @@ impl Driver {
             return;
         }
         socket.closing = true;
-        if let (1.., Some(fd)) = (socket.ops, &socket.socket) {
-            self.ring.cancel(conn, fd.as_fd(), Cancel::All);
-            socket.ops += 1;
+        match &socket.socket {
+            Some(_) if socket.connecting => {
+                self.ring.cancel_connect(conn);
+                socket.ops += 1;
+            }
+            Some(fd) if socket.ops > 0 => self.ring.hang_up(fd.as_fd()),
+            Some(_) | None => {}
         }
         self.proceed(client);
     }

@@ -16,7 +16,6 @@ use ringmq_core::topic::InterestTable;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
-use tracing::warn;
 
 use crate::admission::{Admission, Places};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
@@ -36,8 +35,7 @@ pub struct BrokerConfig {
     pub listen: Vec<ListenerConfig>,
     /// How many shards; `1..=64`.
     pub shards: usize,
-    /// The CPU of each shard. Empty: the first ones that this process may use; no pinning if there
-    /// are fewer of them than shards.
+    /// The CPU that each shard is pinned to. Empty: they are not pinned.
     pub cores: Vec<usize>,
     /// The bounds of the shards.
     pub limits: Limits,
@@ -422,22 +420,7 @@ fn random_words() -> Result<[u64; 3], Errno> {
 
 /// The CPU of each shard, or `None` for all of them.
 fn assign_cores(config: &BrokerConfig) -> Result<Vec<Option<usize>>, StartError> {
-    let allowed =
-        sched_getaffinity(None).map_err(|e| system_error("read the affinity", e.into()))?;
     if config.cores.is_empty() {
-        let first: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU)
-            .filter(|&cpu| allowed.is_set(cpu))
-            .map(Some)
-            .take(config.shards)
-            .collect();
-        if first.len() == config.shards {
-            return Ok(first);
-        }
-        warn!(
-            shards = config.shards,
-            cpus = first.len(),
-            "more shards than CPUs: shards are not pinned, and share CPUs"
-        );
         return Ok(vec![None; config.shards]);
     }
     if config.cores.len() != config.shards {
@@ -446,6 +429,8 @@ fn assign_cores(config: &BrokerConfig) -> Result<Vec<Option<usize>>, StartError>
             cores: config.cores.len(),
         });
     }
+    let allowed =
+        sched_getaffinity(None).map_err(|e| system_error("read the affinity", e.into()))?;
     let is_usable = |cpu: usize| cpu < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(cpu);
     match config.cores.iter().find(|&&cpu| !is_usable(cpu)) {
         Some(&cpu) => Err(StartError::CoreForbidden { cpu }),

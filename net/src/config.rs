@@ -22,7 +22,7 @@ use crate::files::{self, What};
 use crate::settings::auth::{AccessDefault, AuthSettings};
 use crate::settings::jwt::KeyFile;
 use crate::settings::value::{self, Complaint, Items, Kind, Value};
-use crate::settings::{self, SECTIONS, Setting, Settings, TABLE};
+use crate::settings::{self, Cores, SECTIONS, Setting, Settings, TABLE};
 
 /// Settings, and where each came from.
 #[derive(Debug, Default)]
@@ -185,7 +185,7 @@ impl Configuration {
             problems.push(complaint.at(place, subject));
         };
         let settings = &self.settings;
-        if let (Some(shards), Some(cores)) = (settings.shards, &settings.cores)
+        if let (Some(shards), Cores::Listed(cores)) = (settings.shards, &settings.cores)
             && shards != cores.len()
         {
             let what = format!(
@@ -197,7 +197,7 @@ impl Configuration {
                 Complaint::new(what, "name one core per shard, or leave out `shards`"),
             );
         }
-        if let (None, Some(cores)) = (settings.shards, &settings.cores)
+        if let (None, Cores::Listed(cores)) = (settings.shards, &settings.cores)
             && cores.len() > SHARDS_MAX
         {
             let what = format!(
@@ -635,17 +635,17 @@ mod tests {
             (
                 "[runtime]\ncores = [[0]]",
                 "2:10: runtime.cores holds a list in a list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\ncores = []",
                 "2:9: runtime.cores is an empty list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\ncores = [\"auto\"]",
                 "2:10: runtime.cores holds auto in a list",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 "[runtime]\nshards = 1\nshards = 2",

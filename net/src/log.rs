@@ -1,21 +1,22 @@
 //! The log: lines on stderr, for people or as JSON.
 //!
 //! Invariants:
-//! - One event is one line, whatever a client put into its names: control characters, and what
-//!   could pass for another field, are escaped or quoted here and not at each call.
-//! - A thread that logs never waits for stderr: lines go through a bounded queue to a thread of its
-//!   own; what does not fit is counted, and the count is logged.
+//! - One event is one line, whatever a client put into its names: long values are cut, and control characters and what
+//!   could pass for another field are escaped or quoted, here and not at each call ([`push_cut`]).
+//! - A thread that logs takes no lock and never waits for stderr: lines go through a bounded queue to a thread
+//!   of its own; what does not fit is counted, and the count is logged.
+//! - What was logged before the process ends is written, also when it panics.
 //! - One place in the code logs at most [`LINES_PER_SECOND`] lines a second, debug and trace apart.
 //!   The rest is counted too: a client that provokes warnings cannot bury those of others.
 
-use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -27,65 +28,79 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The running log. Keep it until the end, then [`finish`](Log::finish) it.
-#[derive(Debug)]
-pub struct Log {
-    queue: SyncSender<Item>,
+/// The queue of the log of this process.
+static QUEUE: OnceLock<Sender<Item>> = OnceLock::new();
+
+/// Starts to log to stderr, once in a process; [`finish`] it before the process ends. `filter` and `format` are those
+/// of the settings, already checked.
+pub fn start(filter: &str, format: &str) -> io::Result<()> {
+    let targets: Targets = filter.parse().map_err(io::Error::other)?;
+    let (queue, items) = bounded(QUEUE_LINES_MAX);
+    let budgets = Arc::new(Budgets::new());
+    let lines = Lines {
+        queue: queue.clone(),
+        lost: Arc::default(),
+    };
+    let thread = LogThread {
+        items,
+        lost: Arc::clone(&lines.lost),
+        budgets: Arc::clone(&budgets),
+        json: format == "json",
+        unwritten: 0,
+    };
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || thread.run(io::stderr()))?;
+    let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, Instant::now()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines);
+    let layer = match format {
+        "json" => layer.event_format(JsonFormat).boxed(),
+        _ => layer.event_format(TextFormat).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(targets.and(rate)))
+        .try_init()
+        .map_err(io::Error::other)?;
+    if QUEUE.set(queue).is_ok() {
+        flush_before_a_panic();
+    }
+    Ok(())
 }
 
-impl Log {
-    /// Starts to log to stderr. `filter` and `format` are those of the settings, already checked.
-    pub fn start(filter: &str, format: &str) -> io::Result<Log> {
-        let targets: Targets = filter.parse().map_err(io::Error::other)?;
-        let (queue, items) = sync_channel(QUEUE_LINES_MAX);
-        let budgets = Arc::new(Budgets::default());
-        let lines = Lines {
-            queue: queue.clone(),
-            lost: Arc::default(),
-        };
-        let thread = LogThread {
-            items,
-            lost: Arc::clone(&lines.lost),
-            budgets: Arc::clone(&budgets),
-            json: format == "json",
-            unwritten: 0,
-        };
-        std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || thread.run(io::stderr()))?;
-        let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, Instant::now()));
-        let layer = tracing_subscriber::fmt::layer().with_writer(lines);
-        let layer = match format {
-            "json" => layer.json().flatten_event(true).boxed(),
-            _ => layer.event_format(TextFormat).boxed(),
-        };
-        tracing_subscriber::registry()
-            .with(layer.with_filter(targets.and(rate)))
-            .try_init()
-            .map_err(io::Error::other)?;
-        Ok(Log { queue })
-    }
+/// A panic ends the process: what led to it is in lines that wait.
+fn flush_before_a_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        finish();
+        report(panic);
+    }));
+}
 
-    /// Waits until everything logged so far is written, or half a second.
-    pub fn finish(&self) {
-        let (done, written) = sync_channel(1);
-        if self.queue.send(Item::Flush(done)).is_ok() {
-            // Nobody reads stderr: then there is nobody to wait for either.
-            let _ = written.recv_timeout(FLUSH_TIME_MAX);
-        }
+/// Waits until everything logged so far is written, or a second.
+pub fn finish() {
+    let Some(queue) = QUEUE.get() else {
+        return;
+    };
+    let (done, written) = bounded(1);
+    // Nobody reads stderr: then there is nobody to wait for either.
+    if queue
+        .send_timeout(Item::Flush(done), FLUSH_TIME_MAX)
+        .is_ok()
+    {
+        let _ = written.recv_timeout(FLUSH_TIME_MAX);
     }
 }
 
 #[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
-    Flush(SyncSender<()>),
+    Flush(Sender<()>),
 }
 
 /// The end of the queue that the threads of the broker write to.
 #[derive(Clone, Debug)]
 struct Lines {
-    queue: SyncSender<Item>,
+    queue: Sender<Item>,
     lost: Arc<AtomicU64>,
 }
 
@@ -202,67 +217,91 @@ impl LogThread {
     }
 }
 
-/// How much each place in the code may still log.
-#[derive(Debug, Default)]
+/// How much each place in the code may still log. A table that only fills, so that nobody needs a lock.
+#[derive(Debug)]
 struct Budgets {
-    places: Mutex<HashMap<Identifier, Budget>>,
+    start: Instant,
+    /// Each place has the first free entry from that of its hash on.
+    places: Vec<OnceLock<Budget>>,
 }
 
-/// The lines of one place in the code, within the second that began at `since`.
+/// The lines of one place in the code.
 #[derive(Debug)]
 struct Budget {
-    since: Instant,
-    used: u32,
-    left_out: u64,
+    callsite: Identifier,
     place: String,
+    /// Seconds since the start in the upper half, and in the lower one lines written within the last of these.
+    used: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Budgets {
+    fn new() -> Budgets {
+        Budgets {
+            start: Instant::now(),
+            places: (0..PLACES_MAX).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
     /// Whether one more line of that place may be written.
     fn take(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
         // Who asks for debug wants to see everything.
         if *metadata.level() > Level::INFO || !metadata.is_event() {
             return true;
         }
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places
-            .entry(metadata.callsite())
-            .or_insert_with(|| Budget::new(metadata, now))
-            .take(now)
+        let second = now.saturating_duration_since(self.start).as_secs();
+        // More places than entries: those that come last write what they like.
+        self.of(metadata).is_none_or(|budget| budget.take(second))
+    }
+
+    fn of(&self, metadata: &Metadata<'_>) -> Option<&Budget> {
+        let callsite = metadata.callsite();
+        let mut hasher = DefaultHasher::new();
+        callsite.hash(&mut hasher);
+        let first = hasher.finish() as usize % PLACES_MAX;
+        let (before, after) = self.places.split_at(first);
+        let mut entries = after.iter().chain(before);
+        entries.find_map(|entry| {
+            let budget = entry.get_or_init(|| Budget::new(metadata));
+            (budget.callsite == callsite).then_some(budget)
+        })
     }
 
     fn take_left_out(&self) -> Vec<(String, u64)> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places
-            .values_mut()
-            .filter(|budget| budget.left_out > 0)
-            .map(|budget| (budget.place.clone(), std::mem::take(&mut budget.left_out)))
+        self.places
+            .iter()
+            .filter_map(OnceLock::get)
+            .map(|budget| {
+                let left_out = budget.left_out.swap(0, Ordering::Relaxed);
+                (budget.place.clone(), left_out)
+            })
+            .filter(|(_, left_out)| *left_out > 0)
             .collect()
     }
 }
 
 impl Budget {
-    fn new(metadata: &Metadata<'_>, now: Instant) -> Budget {
+    fn new(metadata: &Metadata<'_>) -> Budget {
         Budget {
-            since: now,
-            used: 0,
-            left_out: 0,
+            callsite: metadata.callsite(),
             place: format!("{}:{}", metadata.target(), metadata.line().unwrap_or(0)),
+            used: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
         }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
-            self.since = now;
-            self.used = 0;
+    fn take(&self, second: u64) -> bool {
+        let one_more = |used: u64| match (used >> 32 == second, used as u32) {
+            (false, _) => Some(second << 32 | 1),
+            (true, count) => (count < LINES_PER_SECOND).then_some(used + 1),
+        };
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        if taken.is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
         }
-        let granted = self.used < LINES_PER_SECOND;
-        if granted {
-            self.used += 1;
-        } else {
-            self.left_out += 1;
-        }
-        granted
+        taken.is_ok()
     }
 }
 
@@ -302,7 +341,7 @@ impl Fields<'_> {
     fn push(&mut self, field: &Field, value: &str) {
         self.line.push(' ');
         if field.name() == "message" {
-            push_escaped(self.line, value);
+            push_cut(self.line, value, push_text);
             return;
         }
         self.line.push_str(field.name());
@@ -311,7 +350,7 @@ impl Fields<'_> {
             self.line.push_str(value);
         } else {
             self.line.push('"');
-            push_escaped(self.line, value);
+            push_cut(self.line, value, push_text);
             self.line.push('"');
         }
     }
@@ -329,27 +368,118 @@ impl Visit for Fields<'_> {
     }
 }
 
+/// One object on a line, its fields beside the time and the level.
+struct JsonFormat;
+
+impl<S, N> FormatEvent<S, N> for JsonFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        event.record(&mut JsonFields { line: &mut line });
+        writer.write_str("{\"timestamp\":\"")?;
+        SystemTime.format_time(&mut writer)?;
+        let metadata = event.metadata();
+        writeln!(
+            writer,
+            "\",\"level\":\"{}\"{line},\"target\":\"{}\"}}",
+            metadata.level(),
+            metadata.target()
+        )
+    }
+}
+
+/// Collects the fields of an event as members of an object.
+struct JsonFields<'a> {
+    line: &'a mut String,
+}
+
+impl JsonFields<'_> {
+    fn push_name(&mut self, field: &Field) {
+        let _ = write!(self.line, ",\"{}\":", field.name());
+    }
+
+    fn push_literal(&mut self, field: &Field, value: impl fmt::Display) {
+        self.push_name(field);
+        let _ = write!(self.line, "{value}");
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push_name(field);
+        self.line.push('"');
+        push_cut(self.line, value, push_json);
+        self.line.push('"');
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push_literal(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push_literal(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push_literal(field, value);
+    }
+}
+
 /// Characters that cannot end a value, start another or steer a terminal.
 fn is_plain(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=')
 }
 
-/// The text, cut at a bound, without anything that a terminal or a reader of lines would act on.
-fn push_escaped(line: &mut String, text: &str) {
+/// The text, cut at a bound, each character as `push` has it.
+fn push_cut(line: &mut String, text: &str, push: fn(&mut String, char)) {
     for (index, c) in text.chars().enumerate() {
         if index == VALUE_CHARS_MAX {
             line.push('…');
             return;
         }
-        match c {
-            '\'' => line.push(c),
-            _ => line.extend(c.escape_debug()),
+        push(line, c);
+    }
+}
+
+/// Nothing that a terminal or a reader of lines would act on.
+fn push_text(line: &mut String, c: char) {
+    match c {
+        '\'' => line.push(c),
+        _ => line.extend(c.escape_debug()),
+    }
+}
+
+/// The same in JSON.
+fn push_json(line: &mut String, c: char) {
+    match c {
+        '"' | '\\' => line.extend(['\\', c]),
+        '\'' => line.push(c),
+        _ if c.escape_debug().len() == 1 => line.push(c),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(line, "\\u{unit:04x}");
+            }
         }
     }
 }
 
 /// More than a burst of events of one kind is worth reading.
 const LINES_PER_SECOND: u32 = 20;
+
+/// More places in the code than log anything above debug.
+const PLACES_MAX: usize = 256;
 
 /// About 1 MiB of lines of usual length.
 const QUEUE_LINES_MAX: usize = 8192;
@@ -364,6 +494,7 @@ const TARGET: &str = "ringmq::log";
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -390,19 +521,26 @@ mod tests {
         }
     }
 
-    /// What `log` writes, without the time.
-    fn logged(log: impl FnOnce()) -> String {
+    /// What `log` writes.
+    fn written(json: bool, log: impl FnOnce()) -> String {
         let target = Shared::default();
-        let budgets = Budgets::default();
+        let budgets = Budgets::new();
         let now = Instant::now();
         let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, now));
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(target.clone())
-            .event_format(TextFormat)
-            .with_filter(rate);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let layer = tracing_subscriber::fmt::layer().with_writer(target.clone());
+        let layer = match json {
+            true => layer.event_format(JsonFormat).boxed(),
+            false => layer.event_format(TextFormat).boxed(),
+        };
+        let registry = tracing_subscriber::registry().with(layer.with_filter(rate));
+        tracing::subscriber::with_default(registry, log);
         let bytes = target.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// What `log` writes as text, without the time.
+    fn logged(log: impl FnOnce()) -> String {
+        let text = written(false, log);
         text.lines()
             .map(|line| format!("{}\n", line.split_once('Z').unwrap().1))
             .collect()
@@ -458,23 +596,74 @@ mod tests {
     }
 
     #[test]
+    fn json_holds_the_same_cut_and_escaped() {
+        let client = "x\n\"\\\u{1b}[2J\u{202e}é\u{10ffff}";
+        let long = "y".repeat(VALUE_CHARS_MAX + 1);
+        let line = written(true, || {
+            tracing::warn!(target: "t", client, long, count = 3, on = true, "hello {}", "a\r\nb");
+        });
+        assert_eq!(line.lines().count(), 1);
+        assert!(
+            line.trim_end()
+                .chars()
+                .all(|c| c == 'é' || c == '…' || (' '..='~').contains(&c))
+        );
+        let found: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            found["client"], client,
+            "whoever parses it has what the client sent"
+        );
+        assert_eq!(found["long"], "y".repeat(VALUE_CHARS_MAX) + "…");
+        assert_eq!(found["message"], "hello a\r\nb");
+        let rest = (
+            &found["count"],
+            &found["on"],
+            &found["level"],
+            &found["target"],
+        );
+        let expected = serde_json::json!([3, true, "WARN", "t"]);
+        assert_eq!(
+            rest,
+            (&expected[0], &expected[1], &expected[2], &expected[3])
+        );
+        assert!(found["timestamp"].is_string());
+    }
+
+    #[test]
     fn a_budget_is_fresh_every_second_and_counts_what_it_left_out() {
-        let start = Instant::now();
-        let mut budget = Budget {
-            since: start,
-            used: 0,
-            left_out: 0,
-            place: String::new(),
-        };
-        let granted = (0..100).filter(|_| budget.take(start)).count();
-        assert_eq!(granted, LINES_PER_SECOND as usize);
-        assert_eq!(budget.left_out, 100 - u64::from(LINES_PER_SECOND));
-        assert!(budget.take(start + Duration::from_secs(1)));
+        let budgets = Arc::new(Budgets::new());
+        let (counted, granted) = (Arc::clone(&budgets), Arc::new(AtomicU64::new(0)));
+        let second = Arc::new(AtomicU64::new(0));
+        let (at, count) = (Arc::clone(&second), Arc::clone(&granted));
+        let rate = dynamic_filter_fn(move |metadata, _| {
+            let now = counted.start + Duration::from_secs(at.load(Ordering::Relaxed));
+            let grants = counted.take(metadata, now);
+            count.fetch_add(u64::from(grants), Ordering::Relaxed);
+            grants
+        });
+        let layer = tracing_subscriber::fmt::layer().with_writer(io::sink);
+        let registry = tracing_subscriber::registry().with(layer.with_filter(rate));
+        tracing::subscriber::with_default(registry, || {
+            for expected in [u64::from(LINES_PER_SECOND), 2 * u64::from(LINES_PER_SECOND)] {
+                for _ in 0..100 {
+                    tracing::warn!("again");
+                }
+                assert_eq!(granted.load(Ordering::Relaxed), expected);
+                second.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let left_out = budgets.take_left_out();
+        let sum: u64 = left_out.iter().map(|(_, count)| count).sum();
+        assert_eq!(
+            (left_out.len(), sum),
+            (1, 200 - 2 * u64::from(LINES_PER_SECOND))
+        );
+        assert!(budgets.take_left_out().is_empty());
     }
 
     #[test]
     fn a_full_queue_loses_lines_and_says_so() {
-        let (queue, items) = sync_channel(2);
+        let (queue, items) = bounded(2);
         let mut lines = Lines {
             queue,
             lost: Arc::default(),
@@ -485,7 +674,7 @@ mod tests {
         let thread = LogThread {
             items,
             lost: Arc::clone(&lines.lost),
-            budgets: Arc::default(),
+            budgets: Arc::new(Budgets::new()),
             json: false,
             unwritten: 0,
         };
@@ -522,11 +711,11 @@ mod tests {
     // Threat 91.
     #[test]
     fn a_full_disk_costs_lines_and_says_so_when_there_is_room_again() {
-        let (_queue, items) = sync_channel(1);
+        let (_queue, items) = bounded(1);
         let mut thread = LogThread {
             items,
             lost: Arc::default(),
-            budgets: Arc::default(),
+            budgets: Arc::new(Budgets::new()),
             json: false,
             unwritten: 0,
         };

@@ -5,10 +5,11 @@
 
 pub mod facts;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::config::count;
-use crate::settings::Settings;
+use crate::settings::{Cores, Settings};
 use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 
 /// What the broker is going to use of this machine.
@@ -16,10 +17,31 @@ use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 pub struct Plan {
     /// How many shards.
     pub shards: usize,
-    /// The core of each shard; empty if they outnumber the cores and are not bound to any.
-    pub cores: Vec<usize>,
+    /// What the shards are pinned to.
+    pub pinning: Pinning,
     /// Most connections of all shards together.
     pub connections_max: u32,
+}
+
+/// What the shards are pinned to, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinning {
+    /// The core of each shard; empty: they are not pinned.
+    pub cores: Vec<usize>,
+    /// Why these, or why none.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Pinning {
+    /// "pinned to cores 0-3 (...)", "not pinned to cores (...)".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cores[..] {
+            [] => f.write_str("not pinned to cores")?,
+            [core] => write!(f, "pinned to core {core}")?,
+            _ => write!(f, "pinned to cores {}", show_cores(&self.cores))?,
+        }
+        write!(f, " ({})", self.why)
+    }
 }
 
 /// Something about the machine that the user should know.
@@ -44,14 +66,20 @@ impl Plan {
                 .iter()
                 .filter_map(|bind| check_bind(bind, facts)),
         );
-        let (shards, cores) = match place_shards(facts, settings) {
+        let (shards, pinning) = match place_shards(facts, settings) {
             Ok(placed) => placed,
             Err(error) => {
                 errors.push(error);
-                (0, Vec::new())
+                (
+                    0,
+                    Pinning {
+                        cores: Vec::new(),
+                        why: "",
+                    },
+                )
             }
         };
-        if shards > cores.len() {
+        if shards > facts.cores.len() {
             warnings.push(finding(
                 format!("{shards} shards share {}", count(facts.cores.len(), "core")),
                 "more shards than cores only make sense in tests: leave out `shards`",
@@ -71,7 +99,7 @@ impl Plan {
         if errors.is_empty() {
             let plan = Plan {
                 shards,
-                cores,
+                pinning,
                 connections_max,
             };
             Ok((plan, warnings))
@@ -230,23 +258,37 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
 }
 
 /// How many shards, and the core of each.
-fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Vec<usize>), Finding> {
+///
+/// A pinned shard stands still for as long as something else holds its core, and one that is not moves away.
+/// So shards are pinned where somebody has set cores aside for this process, and not where all may use them.
+fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Pinning), Finding> {
     let allowed = &facts.cores;
-    if let Some(cores) = &settings.cores {
-        return match cores.iter().find(|core| !allowed.contains(core)) {
-            None => Ok((cores.len(), cores.clone())),
+    let shards = settings.shards.unwrap_or(allowed.len().min(SHARDS_MAX));
+    let unpinned = |why| {
+        let cores = Vec::new();
+        Ok((shards, Pinning { cores, why }))
+    };
+    match &settings.cores {
+        Cores::Listed(cores) => match cores.iter().find(|core| !allowed.contains(core)) {
+            None => {
+                let (cores, why) = (cores.clone(), "as runtime.cores says");
+                Ok((cores.len(), Pinning { cores, why }))
+            }
             Some(core) => Err(finding(
                 format!("core {core} is not among the cores that this process may use"),
                 format!("name cores out of {}", show_cores(allowed)),
             )),
-        };
+        },
+        Cores::None => unpinned("as runtime.cores says"),
+        Cores::Auto if !facts.is_confined => unpinned("other programs may use the same cores"),
+        Cores::Auto => match allowed.get(..shards) {
+            Some(cores) => {
+                let (cores, why) = (cores.to_vec(), "the process is confined to them");
+                Ok((shards, Pinning { cores, why }))
+            }
+            None => unpinned("there are more shards than cores"),
+        },
     }
-    let shards = settings.shards.unwrap_or(allowed.len().min(SHARDS_MAX));
-    let cores = match allowed.get(..shards) {
-        Some(cores) => cores.to_vec(),
-        None => Vec::new(),
-    };
-    Ok((shards, cores))
 }
 
 fn fit_connections(
@@ -406,6 +448,7 @@ mod tests {
             somaxconn: Some(4096),
             unprivileged_port_start: 1024,
             cores: vec![0, 1, 2, 3],
+            is_confined: false,
             binds: Vec::new(),
         }
     }
@@ -447,9 +490,65 @@ mod tests {
     #[test]
     fn a_good_machine_is_used_whole() {
         let (plan, warnings) = Plan::make(&machine(), &Settings::default()).unwrap();
-        assert_eq!(plan.cores, [0, 1, 2, 3]);
+        assert_eq!(plan.shards, 4);
+        assert_eq!(plan.pinning.cores, [0; 0]);
         assert_eq!(plan.connections_max, 20_000 - 128 - 4 * 17);
         assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn shards_are_pinned_where_cores_were_set_aside_or_named() {
+        let listed = |cores: &[usize]| Cores::Listed(cores.to_vec());
+        for (is_confined, shards, cores, expected) in [
+            (
+                false,
+                None,
+                Cores::Auto,
+                "not pinned to cores (other programs may use the same cores)",
+            ),
+            (
+                true,
+                None,
+                Cores::Auto,
+                "pinned to cores 0-3 (the process is confined to them)",
+            ),
+            (
+                true,
+                Some(1),
+                Cores::Auto,
+                "pinned to core 0 (the process is confined to them)",
+            ),
+            (
+                true,
+                Some(5),
+                Cores::Auto,
+                "not pinned to cores (there are more shards than cores)",
+            ),
+            (
+                true,
+                None,
+                Cores::None,
+                "not pinned to cores (as runtime.cores says)",
+            ),
+            (
+                false,
+                None,
+                listed(&[1, 3]),
+                "pinned to cores 1,3 (as runtime.cores says)",
+            ),
+        ] {
+            let facts = Facts {
+                is_confined,
+                ..machine()
+            };
+            let mut settings = Settings {
+                shards,
+                ..Settings::default()
+            };
+            settings.cores = cores.clone();
+            let (plan, _) = Plan::make(&facts, &settings).unwrap();
+            assert_eq!(plan.pinning.to_string(), expected, "{shards:?} {cores:?}");
+        }
     }
 
     #[test]
@@ -651,16 +750,18 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_placed_on_allowed_cores() {
-        type Placed = Result<(usize, Vec<usize>), &'static str>;
-        type Row = (Option<usize>, Option<Vec<usize>>, Placed);
-        let rows: [Row; 6] = [
-            (None, None, Ok((4, vec![0, 1, 2, 3]))),
-            (Some(2), None, Ok((2, vec![0, 1]))),
-            (Some(6), None, Ok((6, vec![]))),
-            (None, Some(vec![3, 1]), Ok((2, vec![3, 1]))),
-            (Some(2), Some(vec![2, 3]), Ok((2, vec![2, 3]))),
-            (None, Some(vec![1, 9]), Err("name cores out of 0-3")),
+    fn shards_are_counted_by_cores_and_pinned_to_allowed_ones() {
+        type Row = (Option<usize>, Cores, Result<usize, &'static str>);
+        let rows: [Row; 5] = [
+            (None, Cores::Auto, Ok(4)),
+            (Some(2), Cores::Auto, Ok(2)),
+            (Some(6), Cores::Auto, Ok(6)),
+            (None, Cores::Listed(vec![3, 1]), Ok(2)),
+            (
+                None,
+                Cores::Listed(vec![1, 9]),
+                Err("name cores out of 0-3"),
+            ),
         ];
         for (shards, cores, expected) in rows {
             let settings = Settings {
@@ -668,14 +769,13 @@ mod tests {
                 cores: cores.clone(),
                 ..Settings::default()
             };
-            let placed = Plan::make(&machine(), &settings);
-            match expected {
-                Ok(expected) => {
-                    let (plan, warnings) = placed.unwrap();
-                    assert_eq!(warnings.len(), usize::from(plan.cores.is_empty()));
-                    assert_eq!((plan.shards, plan.cores), expected);
+            match (Plan::make(&machine(), &settings), expected) {
+                (Ok((plan, warnings)), Ok(expected)) => {
+                    assert_eq!(plan.shards, expected);
+                    assert_eq!(warnings.len(), usize::from(expected > 4));
                 }
-                Err(fix) => assert_eq!(placed.unwrap_err()[0].fix, fix),
+                (Err(errors), Err(fix)) => assert_eq!(errors[0].fix, fix),
+                (found, _) => panic!("{shards:?} {cores:?}: {found:?}"),
             }
         }
     }

@@ -39,7 +39,7 @@ use std::time::Duration;
 use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Event, Outbox, ProcessCounts, Shard};
+use ringmq_core::shard::{Close, Event, Outbox, ProcessCounts, Shard};
 use ringmq_core::time::Instant;
 
 use crate::admission::{AddressRates, Places};
@@ -150,6 +150,8 @@ pub(crate) struct Reactor<R, C> {
     failures_logged: layers::LogSpan,
     /// Connections that are on their way out of this shard.
     departures: VecDeque<(ShardId, Box<Moved>)>,
+    /// Closes that the core asked for and that no turn has come to yet.
+    closes: VecDeque<Close>,
     /// Connections that close when they are flushed, with the time at which they are cut. All get
     /// the same span, so the order is that of time.
     flushes: VecDeque<(Instant, ConnId)>,
@@ -198,6 +200,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             terms_seen: 0,
             failures_logged: layers::LogSpan::default(),
             departures: VecDeque::new(),
+            closes: VecDeque::new(),
             flushes: VecDeque::new(),
             timer: None,
             closed_some: false,
@@ -474,6 +477,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || !(self.rearm.is_empty() || self.stalled)
             || !(self.handshakes.is_empty() || self.stalled)
             || !(self.rechecks.is_empty() && outbox.auth_requests.is_empty())
+            || !self.closes.is_empty()
     }
 
     /// Sets the timer for the next deadline, unless it fires before that anyway. Only a parked

@@ -79,15 +79,6 @@ pub enum Receive {
     Multishot,
 }
 
-/// What a cancel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// The receive of the connection.
-    Receive,
-    /// Every operation on its socket.
-    All,
-}
-
 /// What the kernel reports.
 #[derive(Debug)]
 pub enum Completion {
@@ -111,7 +102,7 @@ pub enum Completion {
         /// Bytes that the socket took.
         result: Result<u32, Errno>,
     },
-    /// A cancel was carried out; the cancelled operations complete on their own.
+    /// A cancel was carried out; the cancelled operation completes on its own.
     Cancelled {
         /// The connection it was for.
         conn: ConnId,
@@ -178,8 +169,11 @@ pub trait Ring {
     fn receive(&mut self, conn: ConnId, socket: BorrowedFd<'_>, how: Receive);
     /// Sends what is left of the flight, or the first part of what is large.
     fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight);
-    /// Ends operations of a connection early.
-    fn cancel(&mut self, conn: ConnId, socket: BorrowedFd<'_>, what: Cancel);
+    /// Ends the receive of a connection early.
+    fn cancel_receive(&mut self, conn: ConnId);
+    /// Ends the stream of a connection in both directions: what is in flight on its socket completes
+    /// soon, each operation on its own, and nothing is sent after it. The hang-up itself has no completion.
+    fn hang_up(&mut self, socket: BorrowedFd<'_>);
     /// Closes the socket.
     fn close(&mut self, conn: ConnId, socket: OwnedFd);
     /// Sets the timer, in place of what it was set to.
@@ -320,6 +314,17 @@ impl KernelRing {
         let socket = Fd(socket.as_raw_fd());
         let entry = opcode::Connect::new(socket, address.as_ptr().cast(), address.addr_len());
         self.push(entry.build().user_data(Tag::Connect.with(pack(conn))));
+    }
+
+    /// Ends the connect of a connection early.
+    pub fn cancel_connect(&mut self, conn: ConnId) {
+        self.cancel(conn, Tag::Connect);
+    }
+
+    /// Ends the operation of this kind of a connection. The kernel finds it in a hash table of 256 lists.
+    fn cancel(&mut self, conn: ConnId, kind: Tag) {
+        let entry = opcode::AsyncCancel::new(kind.with(pack(conn))).build();
+        self.push(entry.user_data(Tag::Cancel.with(pack(conn))));
     }
 
     /// Reads the wake-up counter, which takes it back to zero; completes when it is signalled.
@@ -540,13 +545,15 @@ impl Ring for KernelRing {
         self.push(entry);
     }
 
-    fn cancel(&mut self, conn: ConnId, socket: BorrowedFd<'_>, what: Cancel) {
-        let target = match what {
-            Cancel::Receive => CancelBuilder::user_data(Tag::Receive.with(pack(conn))),
-            Cancel::All => CancelBuilder::fd(Fd(socket.as_raw_fd())).all(),
-        };
-        let entry = opcode::AsyncCancel2::new(target).build();
-        self.push(entry.user_data(Tag::Cancel.with(pack(conn))));
+    fn cancel_receive(&mut self, conn: ConnId) {
+        self.cancel(conn, Tag::Receive);
+    }
+
+    // Not a cancel by file descriptor: the kernel looks for its target among all that is armed, on
+    // whatever socket (results/2026-11-29-closes.md). A shutdown wakes what waits on this one.
+    fn hang_up(&mut self, socket: BorrowedFd<'_>) {
+        // Fails if the stream has ended already: then nothing waits on it.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
     }
 
     fn close(&mut self, conn: ConnId, socket: OwnedFd) {
@@ -889,26 +896,74 @@ mod tests {
         );
     }
 
+    /// A connected pair of each kind of socket that a listener accepts.
+    fn pairs() -> [(OwnedFd, OwnedFd); 2] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        [(ours.into(), theirs.into()), (accepted.into(), tcp.into())]
+    }
+
     #[test]
-    fn a_cancelled_send_comes_back_with_its_buffers() {
-        let mut ring = ring(8, 1);
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        // One send is more than the socket takes: it waits in the kernel.
-        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
-        let chunks = vec![Chunk::Own(vec![0; 1 << 20]), Chunk::Own(vec![0; 1 << 20])];
-        ring.send(conn(1), ours.as_fd(), Flight::new(Output::Many(chunks)));
-        assert!(completions(&mut ring).is_empty());
-        ring.cancel(conn(1), ours.as_fd(), Cancel::All);
-        let mut ended = completions(&mut ring);
-        ended.sort_by_key(|c| matches!(c, Completion::Cancelled { .. }));
-        let [
-            Completion::Sent { flight, .. },
-            Completion::Cancelled { conn: of },
-        ] = &ended[..]
-        else {
-            panic!("{ended:?}")
-        };
-        assert_eq!((flight.is_landed(), *of), (false, conn(1)));
+    fn a_hang_up_ends_what_waits_on_the_socket_and_nothing_else() {
+        for half_closed in [false, true] {
+            for (ours, theirs) in pairs() {
+                let mut ring = ring(8, 4);
+                let (other, _peer) = UnixStream::pair().unwrap();
+                ring.receive(conn(2), other.as_fd(), Receive::Multishot);
+                ring.receive(conn(1), ours.as_fd(), Receive::Multishot);
+                let mut expected = 1;
+                if half_closed {
+                    rustix::net::shutdown(&ours, rustix::net::Shutdown::Write).unwrap();
+                } else {
+                    // One send is more than the sockets take: it waits in the kernel.
+                    rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
+                    rustix::net::sockopt::set_socket_recv_buffer_size(&theirs, 4096).unwrap();
+                    let output = Output::Many(vec![Chunk::Own(vec![0; 4 << 20])]);
+                    let mut flight = Flight::new(output);
+                    while let Some(Completion::Sent {
+                        flight: back,
+                        result,
+                        ..
+                    }) = {
+                        ring.send(conn(1), ours.as_fd(), flight);
+                        completions(&mut ring).pop()
+                    } {
+                        flight = back;
+                        flight.advance(result.unwrap());
+                    }
+                    expected = 2;
+                }
+                assert!(completions(&mut ring).is_empty());
+                let before = ring.inflight;
+                ring.hang_up(ours.as_fd());
+                let ended = completions(&mut ring);
+                assert_eq!(
+                    before - ring.inflight,
+                    expected,
+                    "nothing but what was armed"
+                );
+                for completion in &ended {
+                    match completion {
+                        Completion::Sent {
+                            conn: of, flight, ..
+                        } => {
+                            assert_eq!((*of, flight.is_landed()), (conn(1), false));
+                        }
+                        Completion::Received(Received {
+                            conn: of,
+                            input: Input::End,
+                            more: false,
+                        }) => {
+                            assert_eq!(*of, conn(1));
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                assert_eq!(ended.len(), expected);
+            }
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
-    /// Core of each shard; `None`: the first cores that the process may use.
-    pub cores: Option<Vec<usize>>,
+    /// The cores that the shards run on.
+    pub cores: Cores,
     /// The ring of each shard.
     pub ring: RingConfig,
     /// Messages of other shards that may wait for one shard.
@@ -100,7 +100,7 @@ impl Default for Settings {
             connections_max: None,
             admission: broker.admission,
             shards: None,
-            cores: None,
+            cores: Cores::Auto,
             ring: broker.ring,
             inbox_messages_max: broker.inbox_messages_max,
             sys_interval: broker.sys_interval,
@@ -109,6 +109,17 @@ impl Default for Settings {
             limits: Limits::default(),
         }
     }
+}
+
+/// What the shards are pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// To cores that the process has for itself.
+    Auto,
+    /// To nothing.
+    None,
+    /// To one of these each; never empty.
+    Listed(Vec<usize>),
 }
 
 /// One row of the table.
@@ -502,10 +513,23 @@ const BASE: &[Setting] = &[
         key: "cores",
         flag: "cores",
         kind: Kind::Cores,
-        auto: Some("the first cores that the process may use"),
-        help: "Cores that the shards run on, one each, such as 0-3,6.",
-        get: |settings| settings.cores.clone().map_or(Value::Auto, Value::Cores),
-        set: |settings, value| settings.cores = value.cores_or_auto(),
+        auto: Some(
+            "the cores that the process is confined to, by a cpuset or an affinity mask; none if it is not",
+        ),
+        help: "Cores that the shards are pinned to, such as 0-3,6: one for each shard. none: the kernel moves \
+               shards about, away from cores on which other programs run.",
+        get: |settings| match &settings.cores {
+            Cores::Auto => Value::Auto,
+            Cores::None => Value::Cores(Vec::new()),
+            Cores::Listed(cores) => Value::Cores(cores.clone()),
+        },
+        set: |settings, value| {
+            settings.cores = match value.cores_or_auto() {
+                None => Cores::Auto,
+                Some(cores) if cores.is_empty() => Cores::None,
+                Some(cores) => Cores::Listed(cores),
+            };
+        },
     },
     Setting {
         section: "runtime",

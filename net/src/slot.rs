@@ -3,7 +3,7 @@
 //! Invariants:
 //! - a slot is freed only when none of its operations is in flight, and only after the kernel closed
 //!   or another shard took its socket; a completion of another generation is ignored.
-//! - `ops` counts `receiving`, `sending`, cancels and the close: at most [`Slot::OPS_MAX`].
+//! - `ops` counts `receiving`, `sending`, cancel and the close: at most [`Slot::OPS_MAX`].
 //! - an idle connection costs its slot and nothing else here: at most 64 bytes.
 //!
 //! Not here: what to do next with a slot (`reactor`), buffers in flight (`ring`).
@@ -85,10 +85,9 @@ pub(crate) struct Leaving {
 }
 
 impl Slot {
-    /// Receive, send, cancel, and a second cancel when a pause or a departure turns into a close; the
-    /// close of the socket starts when all of these are done. Only a connection that is home is
-    /// paused, and only one that is not home departs.
-    const OPS_MAX: u8 = 4;
+    /// Receive, send, and the cancel of the receive; the close of the socket starts when all of these are
+    /// done. Only a connection that is home is paused, and only one that is not home departs.
+    const OPS_MAX: u8 = 3;
 
     /// Counts an operation handed to the kernel.
     pub(crate) fn op_started(&mut self) {

@@ -17,9 +17,9 @@ use crate::access::{self, Loaded};
 use crate::advice::{advice, on_one_line};
 use crate::cli::CommandLine;
 use crate::config::{Configuration, Problem, count};
-use crate::log::Log;
+use crate::log;
 use crate::probe::facts::{Facts, raise_limits};
-use crate::probe::{Finding, Plan, show_cores};
+use crate::probe::{Finding, Plan};
 use crate::reload::{LOOK_INTERVAL, Reload};
 use crate::settings::listen::{Listen, Scheme};
 use crate::settings::{self, Settings};
@@ -47,10 +47,10 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
     // Before the first thread, so that all of them leave the signals to the one that waits.
     let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
-    let log = Log::start(&settings.log_filter, &settings.log_format)
+    log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
     let ended = serve(settings, access, reload, tallies, &requests);
-    log.finish();
+    log::finish();
     ended
 }
 
@@ -84,10 +84,7 @@ fn serve(
         version = env!("CARGO_PKG_VERSION"),
         kernel = facts.kernel_release,
         shards = plan.shards,
-        cores = match plan.cores[..] {
-            [] => "shared".to_owned(),
-            _ => show_cores(&plan.cores),
-        },
+        cores = %plan.pinning,
         "started"
     );
     // Nobody has to read it: a closed stdout is no failure.
@@ -129,7 +126,10 @@ fn watch_signals() -> io::Result<Receiver<Request>> {
                 // The other end is gone only when the process ends anyway.
                 match signal {
                     SIGHUP => drop(sender.send(Request::Reload)),
-                    _ if stopping => std::process::exit(128 + signal),
+                    _ if stopping => {
+                        log::finish();
+                        std::process::exit(128 + signal);
+                    }
                     _ => {
                         stopping = true;
                         start_deadline();
@@ -152,6 +152,7 @@ fn start_deadline() {
         .name("deadline".to_owned())
         .spawn(|| {
             std::thread::sleep(STOP_TIME_MAX);
+            log::finish();
             let _ = writeln!(
                 io::stderr(),
                 "ringmq: the shards did not stop within {} s: cut short",
@@ -180,7 +181,7 @@ fn broker_config(
     BrokerConfig {
         listen: settings.listener_configs(),
         shards: plan.shards,
-        cores: plan.cores.clone(),
+        cores: plan.pinning.cores.clone(),
         limits: settings.limits.clone(),
         sys_interval: settings.sys_interval,
         access: access.access,
@@ -205,18 +206,14 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
     };
     let mut text = format!(
         "ringmq {} listens on {} for MQTT 3.1.1 and 5.0, {}\n\
-         {} {}, room for {} connections\n\
+         {}, {}; room for {} connections\n\
          limits: packets of {}; per client {} messages or {} queued, {} subscriptions; \
          sessions kept {}\n",
         env!("CARGO_PKG_VERSION"),
         shown.join(", "),
         shown_credentials(settings, listens),
         count(plan.shards, "shard"),
-        match plan.cores[..] {
-            [] => "on shared cores".to_owned(),
-            [core] => format!("on core {core}"),
-            _ => format!("on cores {}", show_cores(&plan.cores)),
-        },
+        plan.pinning,
         plan.connections_max,
         limit("packet-size-max"),
         limit("queued-messages-max"),

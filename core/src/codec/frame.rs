@@ -145,6 +145,9 @@ impl PacketKind {
 /// does not hold much.
 const KEPT_SIZE_MAX: usize = 512;
 
+/// What is kept of a first packet that is too large: its header, the name and the level of the protocol.
+const REFUSED_SIZE_MAX: usize = 5 + 2 + 4 + 1;
+
 impl Framer {
     /// The next packet, if the rest of it is in `input`. Whatever is used of `input` is cut off its
     /// front; on `None` that is all of it. Call until `None`: the last call gives memory back.
@@ -215,6 +218,19 @@ impl Framer {
             Vec::new()
         } else {
             self.partial
+        }
+    }
+
+    /// Of a first packet that [`Framer::next`] has just refused for its size: the first bytes of its body, at
+    /// most [`REFUSED_SIZE_MAX`] with its header. They are kept, so that more can follow.
+    pub fn refused_body(&mut self, input: &[u8]) -> &[u8] {
+        assert!(!self.given_out, "what was given out was not refused");
+        let room = REFUSED_SIZE_MAX.saturating_sub(self.partial.len());
+        self.extend(&input[..input.len().min(room)]);
+        let length = self.partial.get(1..).map(varint_at);
+        match length {
+            Some(Ok(Some((_, size)))) => &self.partial[1 + size..],
+            Some(Ok(None) | Err(_)) | None => unreachable!("the size was read"),
         }
     }
 

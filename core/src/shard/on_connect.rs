@@ -139,6 +139,10 @@ impl Shard {
                 self.wait_on(now, conn, framer, out);
                 return;
             }
+            Err(DecodeError::PacketTooLarge) => {
+                self.refuse_too_large(now, conn, framer, bytes, out);
+                return;
+            }
             Err(_) => {
                 // [MQTT-3.1.0-1] [MQTT-3.1.4-6 (3.1.1: 3.1.4-1)] nothing is said to a stranger.
                 self.dispatch.metrics.violations += 1;
@@ -202,6 +206,27 @@ impl Shard {
     fn count_connect(&mut self, size: usize) {
         self.dispatch.metrics.packets_received += 1;
         self.dispatch.metrics.bytes_received += size as u64;
+    }
+
+    /// A CONNECT above `connect_size_max`. Whether it is answered depends on its version, which stands behind
+    /// the header that told its size: it waits for that, and for no more.
+    fn refuse_too_large(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        mut framer: Framer,
+        bytes: &[u8],
+        out: &mut Outbox,
+    ) {
+        let body = framer.refused_body(bytes);
+        if body.len() < BEGINNING_OF_V5.len() && BEGINNING_OF_V5.starts_with(body) {
+            self.wait_on(now, conn, framer, out);
+            return;
+        }
+        let error = DecodeError::PacketTooLarge;
+        let version = answer_version(error, body);
+        self.dispatch.metrics.violations += 1;
+        self.refuse_malformed(now, conn, error, version, out);
     }
 
     /// The CONNECT has not arrived whole: keeps what there is of it.
@@ -631,10 +656,12 @@ fn wanted_expiry_s(connect: &Connect<'_>) -> u32 {
 
 /// The version in which a CONNECT that cannot be read is answered; `None`: not at all.
 fn answer_version(error: DecodeError, body: &[u8]) -> Option<Version> {
-    let says_v5 = body.starts_with(b"\x00\x04MQTT\x05");
+    let says_v5 = body.starts_with(BEGINNING_OF_V5);
     error.connack_version().or(says_v5.then_some(Version::V5))
 }
 
+/// Name and level of the protocol, as a CONNECT of MQTT 5.0 has them.
+const BEGINNING_OF_V5: &[u8] = b"\x00\x04MQTT\x05";
 /// Stands for the client identifier in settings.
 const CLIENT_ID_MARK: &str = "%c";
 

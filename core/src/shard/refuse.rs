@@ -13,7 +13,8 @@ use crate::ids::ConnId;
 use crate::time::Instant;
 
 impl Shard {
-    /// Closes a connection without a word.
+    /// Closes a connection without a word. It may be sending: what it sends is read for a moment, so that it
+    /// sees the end of the stream and not a reset.
     pub(super) fn turn_away(
         &mut self,
         now: Instant,
@@ -23,7 +24,7 @@ impl Shard {
     ) {
         self.note_stranger(now, conn, "", refusal, out);
         self.leave_await(conn, Connection::Closing(Box::default()));
-        out.closes.push(Close { conn, flush: false });
+        out.closes.push(Close { conn, flush: true });
     }
 
     /// Counts and samples that a connection is not let in. It still waits for its CONNECT.
@@ -76,7 +77,7 @@ impl Shard {
             }
             None => {
                 self.dispatch.metrics.connects_refused += 1;
-                self.turn_away(now, conn, Refusal::ConnectMalformed, out);
+                self.turn_away(now, conn, counted_as(error), out);
             }
         }
     }
@@ -94,10 +95,8 @@ impl Shard {
         self.dispatch.metrics.connects_refused += 1;
         let counted = match violation {
             Violation::Rule(refusal) => refusal,
-            Violation::Bytes(DecodeError::UnsupportedProtocolVersion { .. }) => {
-                Refusal::ProtocolVersion
-            }
-            Violation::Bytes(_) | Violation::Protocol(_) => Refusal::ConnectMalformed,
+            Violation::Bytes(error) => counted_as(error),
+            Violation::Protocol(_) => Refusal::ConnectMalformed,
         };
         self.note_stranger(now, conn, stranger.client_id, counted, out);
         let mut egress = Box::new(self.take_early_egress(conn));
@@ -112,6 +111,15 @@ impl Shard {
         }
         self.leave_await(conn, Connection::Closing(egress));
         out.closes.push(Close { conn, flush: true });
+    }
+}
+
+/// As what a CONNECT that cannot be read is counted.
+fn counted_as(error: DecodeError) -> Refusal {
+    match error {
+        DecodeError::UnsupportedProtocolVersion { .. } => Refusal::ProtocolVersion,
+        DecodeError::PacketTooLarge => Refusal::PacketTooLarge,
+        _ => Refusal::ConnectMalformed,
     }
 }
 

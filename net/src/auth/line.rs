@@ -26,6 +26,8 @@ struct State<S, T> {
     /// Whose turn it is, and whose it will be.
     turns: VecDeque<S>,
     count: usize,
+    /// Threads that wait for somebody.
+    idle_count: usize,
     is_closed: bool,
 }
 
@@ -36,6 +38,7 @@ impl<S: Clone + Eq + Hash, T> Line<S, T> {
                 waiting: HashMap::new(),
                 turns: VecDeque::new(),
                 count: 0,
+                idle_count: 0,
                 is_closed: false,
             }),
             changed: Condvar::new(),
@@ -76,9 +79,18 @@ impl<S: Clone + Eq + Hash, T> Line<S, T> {
             if let Some(item) = state.leave() {
                 return Some(item);
             }
+            state.idle_count += 1;
             let waited = self.changed.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
+            assert!(state.idle_count > 0, "a thread that was not counted");
+            state.idle_count -= 1;
         }
+    }
+
+    /// More wait than there are threads without work.
+    pub(super) fn is_short_handed(&self) -> bool {
+        let state = self.lock();
+        state.count > state.idle_count
     }
 
     /// Sends everybody home, and the threads too.
@@ -86,6 +98,7 @@ impl<S: Clone + Eq + Hash, T> Line<S, T> {
         let mut state = self.lock();
         state.is_closed = true;
         state.waiting.clear();
+        state.count = 0;
         drop(state);
         self.changed.notify_all();
     }

@@ -16,10 +16,11 @@
 //! A shard never waits for a lock: it puts requests into a channel, and a thread of its own, the porter, stands
 //! them in line.
 //!
-//! The threads are nice: where they share cores with the shards, clients that are in go first.
+//! Threads start when there is work for them, so that a broker has as many as its clients have needed at one time.
+//! They are nice: where they share cores with the shards, clients that are in go first.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::ids::{ConnId, ShardId};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::line::Line;
 use super::{Authenticators, Stage};
@@ -40,11 +41,11 @@ use crate::time::clock;
 /// How much of the machine authentication may take.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthServiceConfig {
-    /// Threads, each for one request at a time.
+    /// Most threads, each for one request at a time.
     pub threads: usize,
     /// Requests that may wait for a thread.
     pub queue_max: usize,
-    /// Threads that wait for services on the network, each for one answer at a time.
+    /// Most threads that wait for services on the network, each for one answer at a time.
     pub waiting_threads: usize,
     /// Requests that may wait for one of these.
     pub waiting_queue_max: usize,
@@ -68,6 +69,8 @@ pub(crate) struct AuthService {
     judges: Arc<ArcSwap<Judges>>,
     /// That of `judges`, set after them: a verdict is of this generation, or it is stale.
     generation: AtomicU64,
+    /// Until there is somebody to ask: a broker that lets everybody in has no threads for it.
+    porter: Mutex<Option<Porter>>,
 }
 
 /// Authenticators between two reloads.
@@ -93,8 +96,6 @@ enum Source {
     Connection(ShardId, ConnId),
 }
 
-type Jobs = Arc<Line<Source, Job>>;
-
 impl Job {
     fn source(&self) -> Source {
         match self.request.peer.address {
@@ -105,7 +106,7 @@ impl Job {
 }
 
 impl AuthService {
-    /// Starts the threads. They end when the service is dropped.
+    /// A service whose threads start when they are needed. They end when it is dropped.
     pub(crate) fn start(
         config: AuthServiceConfig,
         authenticators: Authenticators,
@@ -113,44 +114,35 @@ impl AuthService {
         tallies: &Arc<Tallies>,
     ) -> Result<AuthService, StartError> {
         let (queue, arriving) = bounded(ARRIVING_MAX);
-        let computing: Jobs = Arc::new(Line::new(config.queue_max));
-        let waiting: Jobs = Arc::new(Line::new(config.waiting_queue_max));
+        let is_needed = !authenticators.is_empty();
         authenticators.begin();
         let judges = Arc::new(ArcSwap::from_pointee(Judges {
             generation: 0,
             authenticators,
         }));
-        let worker = |jobs: &Jobs, role| Worker {
-            jobs: Arc::clone(jobs),
-            role,
+        let office = Office {
+            computing: Crew::new("auth", config.threads, config.queue_max),
+            waiting: Crew::new("hook", config.waiting_threads, config.waiting_queue_max),
             judges: Arc::clone(&judges),
             answers: Answers {
                 inboxes: Arc::clone(inboxes),
                 tallies: Arc::clone(tallies),
             },
         };
-        for index in 0..config.threads.max(1) {
-            let worker = worker(&computing, Role::Computes(Arc::clone(&waiting)));
-            spawn(format!("auth-{index}"), move || worker.run())?;
-        }
-        for index in 0..config.waiting_threads.max(1) {
-            let worker = worker(&waiting, Role::Waits);
-            spawn(format!("hook-{index}"), move || worker.run())?;
-        }
         let porter = Porter {
             arriving,
-            lines: [computing, waiting],
-            answers: Answers {
-                inboxes: Arc::clone(inboxes),
-                tallies: Arc::clone(tallies),
-            },
+            office: Arc::new(office),
         };
-        spawn("auth-porter".to_owned(), move || porter.run())?;
-        Ok(AuthService {
+        let service = AuthService {
             queue,
             judges,
             generation: AtomicU64::new(0),
-        })
+            porter: Mutex::new(Some(porter)),
+        };
+        if is_needed {
+            service.open()?;
+        }
+        Ok(service)
     }
 
     /// A service that never has room.
@@ -160,6 +152,7 @@ impl AuthService {
             queue,
             judges: Arc::default(),
             generation: AtomicU64::new(0),
+            porter: Mutex::new(None),
         }
     }
 
@@ -178,6 +171,7 @@ impl AuthService {
     /// From here on others are asked. Requests that are being judged go on with those before, and if these let
     /// somebody in, nobody believes it.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
+        let is_needed = !authenticators.is_empty();
         authenticators.begin();
         let generation = self.generation() + 1;
         self.judges.store(Arc::new(Judges {
@@ -185,11 +179,23 @@ impl AuthService {
             authenticators,
         }));
         self.generation.store(generation, Ordering::Release);
+        if is_needed && let Err(error) = self.open() {
+            error!(%error, "nobody can log in; start the broker again");
+        }
     }
 
     /// How often the authenticators have been replaced.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Starts the thread that takes requests up, unless it runs.
+    fn open(&self) -> Result<(), StartError> {
+        let mut porter = self.porter.lock().unwrap_or_else(PoisonError::into_inner);
+        match porter.take() {
+            Some(porter) => spawn("auth-porter".to_owned(), move || porter.run()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -201,50 +207,114 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartE
 }
 
 /// Stands requests in line as they come, and sends everybody home at the end.
+#[derive(Debug)]
 struct Porter {
     arriving: Receiver<Job>,
-    /// Of the threads that compute, and of those that wait.
-    lines: [Jobs; 2],
-    answers: Answers,
+    office: Arc<Office>,
 }
 
 impl Porter {
     fn run(self) {
         for job in &self.arriving {
-            if let Some(displaced) = self.lines[0].push(job.source(), job) {
-                self.answers.turn_away(displaced, Tally::LoginOverflows);
-            }
+            self.office.stand_in_line(Role::Computes, job);
         }
-        self.lines.iter().for_each(|line| line.close());
+        self.office.computing.line.close();
+        self.office.waiting.line.close();
     }
 }
 
-struct Worker {
-    jobs: Jobs,
-    role: Role,
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It hands on what has to wait.
+    Computes,
+    Waits,
+}
+
+/// The threads of one role, and those who wait for them. A thread starts when more wait than threads are
+/// without work, and stays.
+#[derive(Debug)]
+struct Crew {
+    line: Line<Source, Job>,
+    name: &'static str,
+    /// `count <= count_max`.
+    count: AtomicUsize,
+    count_max: usize,
+}
+
+impl Crew {
+    fn new(name: &'static str, count_max: usize, queue_max: usize) -> Crew {
+        Crew {
+            line: Line::new(queue_max),
+            name,
+            count: AtomicUsize::new(0),
+            count_max: count_max.max(1),
+        }
+    }
+
+    /// The number of one more thread, if one is needed and may be.
+    fn hire(&self) -> Option<usize> {
+        if !self.line.is_short_handed() {
+            return None;
+        }
+        let more = |count| (count < self.count_max).then_some(count + 1);
+        let hired = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        hired.ok()
+    }
+
+    /// A thread that was hired could not start.
+    fn dismiss(&self) {
+        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "only who was hired is dismissed");
+    }
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Office {
+    computing: Crew,
+    waiting: Crew,
     judges: Arc<ArcSwap<Judges>>,
     answers: Answers,
 }
 
-/// What a thread is for.
-enum Role {
-    /// It hands on what has to wait.
-    Computes(Jobs),
-    Waits,
-}
+impl Office {
+    fn crew(&self, role: Role) -> (&Crew, Tally) {
+        match role {
+            Role::Computes => (&self.computing, Tally::LoginOverflows),
+            Role::Waits => (&self.waiting, Tally::HookOverflows),
+        }
+    }
 
-impl Worker {
-    fn run(self) {
+    /// Stands a request in line, and sees to it that there is a thread for it.
+    fn stand_in_line(self: &Arc<Office>, role: Role, job: Job) {
+        let (crew, overflows) = self.crew(role);
+        if let Some(displaced) = crew.line.push(job.source(), job) {
+            self.answers.turn_away(displaced, overflows);
+        }
+        if let Some(number) = crew.hire() {
+            let office = Arc::clone(self);
+            let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
+            if let Err(error) = spawned {
+                crew.dismiss();
+                warn!(%error, "logins wait; raise the limit of threads (ulimit -u, TasksMax)");
+            }
+        }
+    }
+
+    fn work(self: &Arc<Office>, role: Role) {
         // On Linux this is a property of the thread.
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             warn!(%error, "cannot lower the priority of a thread that checks passwords");
         }
-        while let Some(job) = self.jobs.pop() {
-            self.work_on(job);
+        while let Some(job) = self.crew(role).0.line.pop() {
+            self.work_on(role, job);
         }
     }
 
-    fn work_on(&self, mut job: Job) {
+    fn work_on(self: &Arc<Office>, role: Role, mut job: Job) {
         if clock() >= job.request.deadline {
             // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
             // a client which was let in long ago.
@@ -253,15 +323,14 @@ impl Worker {
         let progress = job.progress.take();
         let (judges, stage) =
             progress.unwrap_or_else(|| (self.judges.load_full(), Stage::first(&job.request)));
-        let may_wait = matches!(self.role, Role::Waits);
-        let judged = judges.authenticators.judge(&job.request, stage, may_wait);
-        match (judged, &self.role) {
+        let judged = judges
+            .authenticators
+            .judge(&job.request, stage, role == Role::Waits);
+        match (judged, role) {
             (Ok(verdict), _) => self.answers.give(job, verdict, judges.generation),
-            (Err(stage), Role::Computes(waiting)) => {
+            (Err(stage), Role::Computes) => {
                 job.progress = Some((judges, stage));
-                if let Some(displaced) = waiting.push(job.source(), job) {
-                    self.answers.turn_away(displaced, Tally::HookOverflows);
-                }
+                self.stand_in_line(Role::Waits, job);
             }
             (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
         }
@@ -269,6 +338,7 @@ impl Worker {
 }
 
 /// The way back to the shards.
+#[derive(Debug)]
 struct Answers {
     inboxes: Arc<[Inbox]>,
     tallies: Arc<Tallies>,
@@ -309,7 +379,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::sync::mpsc::{self, RecvTimeoutError};
 
     use ringmq_core::auth::Identity;

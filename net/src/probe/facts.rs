@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::settings::value::parse_cores;
+
 /// What there is to know.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -30,6 +32,8 @@ pub struct Facts {
     pub unprivileged_port_start: u16,
     /// The cores that this process may run on, ascending.
     pub cores: Vec<usize>,
+    /// The machine has more: somebody has set these aside, by a cpuset or an affinity mask.
+    pub is_confined: bool,
     /// One per address to listen on.
     pub binds: Vec<Bind>,
 }
@@ -93,6 +97,7 @@ pub struct Holder {
 impl Facts {
     /// Reads them. Raise the limits first.
     pub fn gather(listen: &[SocketAddr]) -> Facts {
+        let cores = allowed_cores();
         Facts {
             kernel_release: rustix::system::uname()
                 .release()
@@ -106,7 +111,8 @@ impl Facts {
             somaxconn: read_number("/proc/sys/net/core/somaxconn"),
             unprivileged_port_start: read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .unwrap_or(1024),
-            cores: allowed_cores(),
+            is_confined: online_cores().is_some_and(|online| cores.len() < online),
+            cores,
             binds: listen
                 .iter()
                 .map(|&address| try_bind(address, is_ipv6_only(address, listen.iter().copied())))
@@ -195,6 +201,12 @@ fn listen_briefly(address: SocketAddr, ipv6_only: bool) -> Result<(), Errno> {
     }
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, 1)
+}
+
+/// How many cores the machine runs; `None` if it does not say.
+fn online_cores() -> Option<usize> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    parse_cores(text.trim()).ok().map(|cores| cores.len())
 }
 
 fn allowed_cores() -> Vec<usize> {

@@ -1,6 +1,6 @@
 //! Closing: at once, or after what is pending was sent.
 
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
@@ -10,23 +10,24 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::{Core, Reactor};
 use crate::counters::count;
-use crate::ring::{Cancel, Ring};
+use crate::ring::Ring;
 use crate::slot::Phase;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Carries out what the core asked for.
+    /// Carries out what the core asked for. Thousands of clients may end at one time, and a close takes the
+    /// kernel some 10 us: what is above the bound of a turn waits for the next ones.
     pub(super) fn close_requested(&mut self, now: Instant) {
-        let mut closes = std::mem::take(&mut self.outbox.closes);
-        for Close { conn, flush } in closes.drain(..) {
+        self.closes.extend(self.outbox.closes.drain(..));
+        for _ in 0..CLOSES_MAX {
+            let Some(Close { conn, flush }) = self.closes.pop_front() else {
+                return;
+            };
             if flush {
                 self.start_flush(now, conn);
             } else {
                 self.cut(now, conn, CloseCause::Requested);
             }
         }
-        // Handlers of the closes may have pushed more; the capacity is kept in either case.
-        closes.append(&mut self.outbox.closes);
-        self.outbox.closes = closes;
     }
 
     pub(super) fn start_flush(&mut self, now: Instant, conn: ConnId) {
@@ -75,8 +76,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         slot.phase = Phase::Closing(cause);
         if let (false, Some(socket)) = (slot.is_quiet(), &slot.socket) {
-            self.ring.cancel(conn, socket.as_fd(), Cancel::All);
-            slot.op_started();
+            self.ring.hang_up(socket.as_fd());
         }
         self.proceed(now, conn);
     }
@@ -134,18 +134,25 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.core.handle(now, event, &mut self.outbox);
     }
 
-    /// Peers that do not take what is left, or do not close their side, are cut.
+    /// Peers that do not take what is left, or do not close their side, are cut; those above the bound of a
+    /// turn in the next ones, since the timer is set for them.
     pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
+        let mut cut_count = 0;
         while let Some(&(at, conn)) = self.flushes.front() {
             // Those that ended in time are only forgotten here.
-            if at > now && self.slots.get(conn).is_some() {
+            let is_live = self.slots.get(conn).is_some();
+            if is_live && (at > now || cut_count == CLOSES_MAX) {
                 break;
             }
             self.flushes.pop_front();
             self.cut(now, conn, CloseCause::Requested);
+            cut_count += usize::from(is_live);
         }
     }
 }
+
+/// Closes begun in one turn, and peers cut in one: a millisecond of each at most.
+pub(super) const CLOSES_MAX: usize = 64;
 
 /// How long a connection that is being closed may take to send what is left and to close its side:
 /// some round trips of the slowest link. A peer that does not read cannot hold its slot for longer.

@@ -3,8 +3,6 @@
 //! The socket moves with its layers and everything received from it. Nothing of it may be with the kernel then;
 //! since a connection that is not home receives in single shots, that is usually so at once.
 
-use std::os::fd::AsFd;
-
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Handover, PeerIdentity};
 use ringmq_core::time::Instant;
@@ -12,7 +10,7 @@ use ringmq_core::time::Instant;
 use super::{Core, Reactor};
 use crate::counters::count;
 use crate::inbox::Moved;
-use crate::ring::{Cancel, Ring};
+use crate::ring::Ring;
 use crate::slot::{Leaving, Newcomer, Phase};
 
 impl<R: Ring, C: Core> Reactor<R, C> {
@@ -49,8 +47,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         }
         slot.phase = Phase::Leaving(Box::new(Leaving { target, bytes }));
-        if let (true, Some(socket)) = (slot.receiving, &slot.socket) {
-            self.ring.cancel(conn, socket.as_fd(), Cancel::Receive);
+        if slot.receiving {
+            self.ring.cancel_receive(conn);
             slot.op_started();
         }
         self.proceed(now, conn);

@@ -276,12 +276,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         match flight.into_output() {
             Output::One(buffer) => self.wires.put(buffer),
-            // The first piece is the layer's, the others are the core's.
-            Output::Many(mut chunks) => {
-                if let Chunk::Own(buffer) = chunks.remove(0) {
-                    self.wires.put(buffer);
+            // What is between the payloads is the layer's.
+            Output::Many(chunks) => {
+                for chunk in chunks {
+                    match chunk {
+                        Chunk::Own(buffer) => self.wires.put(buffer),
+                        Chunk::Shared(_) => {}
+                    }
                 }
-                self.core.recycle(Output::Many(chunks));
             }
         }
     }

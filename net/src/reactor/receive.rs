@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{BYTES_MAX, Core, Reactor};
 use crate::counters::count;
-use crate::ring::{Cancel, Input, Received, Ring};
+use crate::ring::{Input, Received, Ring};
 use crate::slot::Phase;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
@@ -140,8 +140,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         };
         let ends = slot.phase == Phase::Open && slot.paused && slot.receiving && !slot.pausing;
-        if let (true, Some(socket)) = (ends, &slot.socket) {
-            self.ring.cancel(conn, socket.as_fd(), Cancel::Receive);
+        if ends {
+            self.ring.cancel_receive(conn);
             slot.pausing = true;
             slot.op_started();
             count!(self.counts, reads_paused);

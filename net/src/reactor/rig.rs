@@ -19,7 +19,7 @@ use crate::counters::Counters;
 use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
-use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
+use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::{Stack, Transport};
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
@@ -174,9 +174,11 @@ impl Ring for EchoRing {
         });
     }
 
-    fn cancel(&mut self, conn: ConnId, _socket: BorrowedFd<'_>, _what: Cancel) {
+    fn cancel_receive(&mut self, conn: ConnId) {
         self.pushed.push(Completion::Cancelled { conn });
     }
+
+    fn hang_up(&mut self, _socket: BorrowedFd<'_>) {}
 
     fn close(&mut self, conn: ConnId, _socket: OwnedFd) {
         self.pushed.push(Completion::Closed { conn });

@@ -2,6 +2,7 @@
 
 mod accepting;
 mod arrivals;
+mod closing;
 mod layers;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use crate::counters::Counters;
 use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
 use crate::listener::Listener;
-use crate::ring::{Cancel, Completion, Input, Receive, Received, Ring, Submission};
+use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::Stack;
 
 /// What the reactor asked of the ring.
@@ -35,7 +36,8 @@ enum Op {
     CancelAccept,
     Receive(u32, Receive),
     Send(u32, usize),
-    Cancel(u32, Cancel),
+    CancelReceive(u32),
+    HangUp,
     Close(u32),
     Timer(u64),
 }
@@ -69,8 +71,11 @@ impl Ring for FakeRing {
         self.ops.push(Op::Send(conn.index, size));
         self.flights.push((conn, flight));
     }
-    fn cancel(&mut self, conn: ConnId, _socket: BorrowedFd<'_>, what: Cancel) {
-        self.ops.push(Op::Cancel(conn.index, what));
+    fn cancel_receive(&mut self, conn: ConnId) {
+        self.ops.push(Op::CancelReceive(conn.index));
+    }
+    fn hang_up(&mut self, _socket: BorrowedFd<'_>) {
+        self.ops.push(Op::HangUp);
     }
     fn close(&mut self, conn: ConnId, socket: OwnedFd) {
         self.ops.push(Op::Close(conn.index));
@@ -452,11 +457,10 @@ fn a_send_error_closes_the_connection_once_all_operations_ended() {
         let conn = bench.open();
         bench.say(conn, "x");
         bench.turn();
-        assert_eq!(bench.sent(Err(errno)).turn(), [Op::Cancel(0, Cancel::All)]);
-        // The receive and the cancel are outstanding, and end in any order.
-        bench.complete(Completion::Cancelled { conn });
+        assert_eq!(bench.sent(Err(errno)).turn(), [Op::HangUp]);
+        // The receive is outstanding, and ends by itself.
         assert_eq!(bench.turn(), []);
-        bench.input(conn, Input::Failed(Errno::CANCELED), false);
+        bench.input(conn, Input::End, false);
         assert_eq!(bench.turn(), [Op::Close(0)]);
         assert_eq!(bench.events(), [""; 0]);
         assert_eq!(bench.closed().turn(), []);
@@ -484,10 +488,9 @@ fn a_buffer_in_flight_is_recycled_only_when_its_completion_came() {
     bench.say(conn, "stuck");
     bench.turn();
     bench.input(conn, Input::End, false);
-    assert_eq!(bench.turn(), [Op::Cancel(0, Cancel::All)]);
-    bench.complete(Completion::Cancelled { conn }).turn();
+    assert_eq!(bench.turn(), [Op::HangUp]);
     assert_eq!((bench.reactor.core.recycled, bench.live_count()), (0, 1));
-    assert_eq!(bench.sent(Err(Errno::CANCELED)).turn(), [Op::Close(0)]);
+    assert_eq!(bench.sent(Err(Errno::PIPE)).turn(), [Op::Close(0)]);
     assert_eq!(bench.reactor.core.recycled, 1);
     bench.closed().turn();
     assert_eq!(bench.events(), ["closed 0 PeerClosed"]);
@@ -546,7 +549,7 @@ fn a_flush_that_takes_too_long_is_cut() {
     bench.reactor.submit_and_sleep();
     assert_eq!(bench.reactor.ring.ops, [Op::Timer(1_000_000_001)]);
     bench.reactor.ring.ops.clear();
-    let cut = [Op::Cancel(0, Cancel::All)];
+    let cut = [Op::HangUp];
     assert_eq!(bench.after(Duration::from_millis(1)), cut);
 }
 
@@ -557,7 +560,7 @@ fn a_close_without_flush_cuts_at_once() {
     bench.close(conn, false);
     bench.close(conn, false);
     bench.close(conn, true);
-    assert_eq!(bench.turn(), [Op::Cancel(0, Cancel::All)]);
+    assert_eq!(bench.turn(), [Op::HangUp]);
 }
 
 #[test]
@@ -569,7 +572,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
         target: ShardId::new(1),
         bytes: b"CONNECT".to_vec(),
     });
-    assert_eq!(bench.turn(), [Op::Cancel(0, Cancel::Receive)]);
+    assert_eq!(bench.turn(), [Op::CancelReceive(0)]);
     bench.received(conn, "+more", true);
     bench.complete(Completion::Cancelled { conn }).turn();
     assert_eq!(bench.live_count(), 1);
@@ -756,7 +759,7 @@ fn a_shutdown_ends_in_time_whatever_the_kernel_and_the_other_shards_do() {
     bench.reactor.inbox().request_shutdown();
     bench.turn();
     let cut = bench.after(Duration::from_secs(3));
-    assert_eq!(cut, [Op::Cancel(0, Cancel::All)]);
+    assert_eq!(cut, [Op::HangUp]);
     bench.now = bench.now + Duration::from_secs(1);
     assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
 }

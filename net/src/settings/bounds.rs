@@ -61,8 +61,8 @@ const BOUNDS: &[Bound] = &[
     ),
     bound(
         "connect_size_max",
-        "closed",
-        &[Refusal::ConnectMalformed],
+        "CONNACK {}",
+        &[Refusal::PacketTooLarge],
         &[],
     ),
     bound(

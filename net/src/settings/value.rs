@@ -30,7 +30,7 @@ pub enum Kind {
     Addresses,
     /// A list, possibly empty; may be given more than once.
     List(Items),
-    /// Processor cores: `0-3,6`.
+    /// Processor cores: `0-3,6`; `none` is an empty list.
     Cores,
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -155,6 +155,7 @@ impl Kind {
             Value::Switch(on) => on.to_string(),
             Value::Addresses(addresses) => join(addresses, ", "),
             Value::List(items) => items.join(", "),
+            Value::Cores(cores) if cores.is_empty() => NO_CORES.to_owned(),
             Value::Cores(cores) => join(cores, ","),
             Value::Text(text) => text.clone(),
         }
@@ -274,7 +275,7 @@ impl Kind {
             }
             Kind::List(Items::Texts) => "a list such as [\"one\", \"two\"]".to_owned(),
             Kind::List(Items::Urls) => "a list such as [\"https://login.example/keys\"]".to_owned(),
-            Kind::Cores => "a list such as \"0-3,6\"".to_owned(),
+            Kind::Cores => "a list such as \"0-3,6\", or none".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 quoted.join(" or ")
@@ -539,9 +540,16 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
     }
 }
 
-fn parse_cores(text: &str) -> Result<Vec<usize>, Complaint> {
-    let fix = || "write a list such as \"0-3,6\"".to_owned();
+/// A list of cores without any.
+const NO_CORES: &str = "none";
+
+/// `0-3,6`, as the kernel writes it too.
+pub fn parse_cores(text: &str) -> Result<Vec<usize>, Complaint> {
+    let fix = || "write a list such as \"0-3,6\", or none".to_owned();
     let mut cores = Vec::new();
+    if text.trim() == NO_CORES {
+        return Ok(cores);
+    }
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (Ok(first), Ok(last)) = (first.trim().parse(), last.trim().parse::<usize>()) else {
@@ -833,13 +841,13 @@ mod tests {
                 Kind::Cores,
                 "0-",
                 "holds `0-`, which is neither a core nor a range of cores",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 Kind::Cores,
                 "3-1",
                 "holds `3-1`, which is not a range within 0-1023",
-                "write a list such as \"0-3,6\"",
+                "write a list such as \"0-3,6\", or none",
             ),
             (
                 Kind::Cores,
@@ -907,6 +915,7 @@ mod tests {
             ("0", vec![0]),
             ("0-3,6", vec![0, 1, 2, 3, 6]),
             (" 4 , 2-3 ", vec![4, 2, 3]),
+            ("none", vec![]),
         ] {
             assert_eq!(Kind::Cores.parse(text), Ok(Value::Cores(expected)));
         }

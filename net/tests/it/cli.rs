@@ -318,7 +318,7 @@ fn the_greeting_shows_how_to_try_it() {
     let broker = Broker::start(&["--shards", "1", "--cores", "0"]);
     let (host, port) = (broker.address.ip(), broker.address.port());
     for line in [
-        "1 shard on core 0, room for ".to_owned(),
+        "1 shard, pinned to core 0 (as runtime.cores says); room for ".to_owned(),
         "limits: packets of 1MiB; ".to_owned(),
         format!("  mosquitto_sub -h {host} -p {port} -t 'demo/#' -v\n"),
         format!("  mosquitto_pub -h {host} -p {port} -t demo/hello -m 'Hello'\n"),
@@ -401,4 +401,45 @@ fn a_json_log_is_one_object_per_line() {
         );
     }
     assert!(log.contains("\"message\":\"started\""), "{log}");
+}
+
+#[test]
+fn an_idle_broker_has_the_threads_that_it_needs() {
+    let broker = Broker::start(&["--shards", "2"]);
+    let tasks = format!("/proc/{}/task", broker.process.id());
+    let mut names: Vec<String> = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .map(|name| name.trim().to_owned())
+        .collect();
+    names.sort();
+    // Each executor brings a thread for calls that block.
+    let expected = [
+        "log", "ringmq", "shard-0", "shard-0", "shard-1", "shard-1", "signals",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_connect_that_is_too_large_is_answered_so_that_the_answer_can_be_read() {
+    let broker = Broker::start(&["--shards", "1", "--connect-size-max", "64KiB"]);
+    for version in [4, 5] {
+        let mut client = TcpStream::connect(broker.address).unwrap();
+        let timeout = Some(Duration::from_secs(60));
+        client.set_read_timeout(timeout).unwrap();
+        let mut connect = vec![
+            0x10, 0xE0, 0xA7, 0x12, 0, 4, b'M', b'Q', b'T', b'T', version,
+        ];
+        connect.resize(4 + 300_000, 0);
+        // Nobody stops in the middle of a packet: all of it is sent before anything is read.
+        client.write_all(&connect).unwrap();
+        let mut answer = Vec::new();
+        client
+            .read_to_end(&mut answer)
+            .expect("an end, and no reset");
+        match version {
+            5 => assert_eq!((answer[0], answer[3]), (0x20, 0x95)),
+            _ => assert_eq!(answer, []),
+        }
+    }
 }

@@ -203,7 +203,7 @@ impl Jwt {
             }),
             Err(fault) => {
                 debug!(
-                    client = %shower.client_id.escape_debug(),
+                    client = shower.client_id,
                     reason = fault.refusal.name(),
                     "a token is not taken: {}",
                     fault.what

@@ -37,8 +37,7 @@ fn connections_above_the_limit_are_told_so_and_still_more_of_them_are_closed() {
     bench.turn();
     for _ in 0..3 + UNWELCOME_MAX {
         let conn = bench.reactor.slots.live()[0];
-        bench.complete(Completion::Cancelled { conn });
-        bench.input(conn, Input::Failed(Errno::CANCELED), false);
+        bench.input(conn, Input::End, false);
         bench.turn();
         bench.closed().turn();
     }
