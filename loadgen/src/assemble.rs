@@ -133,7 +133,7 @@ impl Sums {
             for group in 0..groups {
                 sums.counts[group].add(&thread.meter.counts[group]);
                 sums.times[group].add(&thread.meter.times[group]);
-                if let Some([(_, start), (_, end)]) = &thread.window {
+                if let Some([start, end]) = &thread.window {
                     sums.window[group].add(&end[group].since(&start[group]));
                 }
             }
@@ -190,6 +190,7 @@ impl Sums {
                 acknowledged: counts.acknowledged,
                 refused: counts.refused,
                 acknowledge: times.acknowledge.latency(),
+                unacknowledged: (spec.qos > QoS::AtMostOnce).then_some(counts.unacknowledged),
                 skipped: counts.skipped,
             }),
             receive: (!spec.subscribe.is_empty()).then(|| self.receipts(plan, index)),
@@ -278,8 +279,8 @@ impl Sums {
             ledger: self.new_ledger(),
             ..Totals::default()
         };
-        if outcome.phases.connect_s > 0.0 {
-            totals.connects_per_s = outcome.connected as f64 / outcome.phases.connect_s;
+        if outcome.connecting_s > 0.0 {
+            totals.connects_per_s = outcome.connected as f64 / outcome.connecting_s;
         }
         let mut delays = Delays::default();
         for result in self.qos(plan) {

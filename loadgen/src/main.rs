@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ringload::assemble::{self, Context};
 use ringload::cli::{self, Command, RunOptions};
 use ringload::engine::{self, Options, Outcome};
-use ringload::fleet::{CANNOT, CLOSED, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
+use ringload::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
 use ringload::plan::Plan;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
@@ -141,11 +141,13 @@ fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> 
 
 fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     let has_faults = !summary::faults(&result.totals.ledger).is_empty();
-    // The broker took clients and dropped them, or did not take them back, or answers no more.
     let is_broken = result.troubles.iter().any(|trouble| {
         let kind = trouble.kind.as_str();
-        [CLOSED, MALFORMED, NO_PONG, SILENT].contains(&kind)
-            || (!keep_going && [CANNOT, REFUSED, NO_ANSWER].contains(&kind))
+        match keep_going {
+            true => ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind),
+            // What a window writes off at QoS 0 may be lost, which is a matter of the ledger.
+            false => kind != WRITTEN_OFF,
+        }
     });
     match result.run.ended {
         Ended::Interrupted => 130,
@@ -156,8 +158,7 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
 }
 
 fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
-    let connected = Duration::from_secs_f64(outcome.phases.connect_s);
-    let began = UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + connected;
+    let began = UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + outcome.published_after;
     let mut log = histograms::header(name, target, began);
     log.extend_from_slice(&outcome.histograms);
     log

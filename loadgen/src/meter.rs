@@ -19,7 +19,9 @@ tally! {
         pub acknowledged: u64,
         /// Of those, refusals.
         pub refused: u64,
-        /// Messages that the schedule held and nobody could send.
+        /// Messages of QoS 1 and 2 that will have no acknowledgement any more.
+        pub unacknowledged: u64,
+        /// Messages that were due and never sent.
         pub skipped: u64,
         /// Connections made after the first one of each client.
         pub reconnects: u64,

@@ -268,7 +268,9 @@ pub struct Published {
     pub refused: u64,
     /// From the sending of a message to its PUBACK or PUBCOMP; absent at QoS 0.
     pub acknowledge: Option<Latency>,
-    /// Messages that the schedule held for clients that were not connected: never sent, not owed.
+    /// Of those sent at QoS 1 and 2: the last acknowledgement never came. Absent at QoS 0.
+    pub unacknowledged: Option<u64>,
+    /// Messages that were due and never sent, because their client was gone or had no room: not owed.
     pub skipped: u64,
 }
 
@@ -359,6 +361,9 @@ tally! {
         pub misrouted: u64,
         /// Came with another QoS than the lower one of publication and subscription.
         pub wrong_qos: u64,
+        /// Came with RETAIN although it was not what a subscription brought.
+        #[serde(default)]
+        pub wrong_retain: u64,
         /// From another run, or not from ringload at all.
         pub foreign: u64,
         /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these

@@ -168,6 +168,7 @@ fn put_rare(text: &mut String, ledger: &Ledger) {
         (ledger.excused, "excused"),
         (ledger.misrouted, "misrouted"),
         (ledger.wrong_qos, "with another QoS"),
+        (ledger.wrong_retain, "with a wrong RETAIN"),
         (ledger.foreign, "foreign"),
         (ledger.unchecked, "too small to check"),
     ];
@@ -271,6 +272,7 @@ pub fn faults(ledger: &Ledger) -> Vec<String> {
         (ledger.corrupt, "corrupt"),
         (ledger.misrouted, "misrouted"),
         (ledger.wrong_qos, "with another QoS"),
+        (ledger.wrong_retain, "with a wrong RETAIN"),
     ];
     let found = all.iter().filter(|(count, _)| *count > 0);
     found

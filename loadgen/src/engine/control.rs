@@ -252,12 +252,17 @@ impl<'a> Control<'a> {
         } else {
             UNKNOWN
         };
-        let arrived_at = self.arrived_at().max(self.drain_at);
-        let silent = now.saturating_sub(arrived_at) > scenario.drain.as_nanos() as u64;
+        let waiting = |board: &crate::shared::Board| {
+            let pending = board.pending.load(Ordering::Relaxed);
+            pending + board.unacknowledged.load(Ordering::Relaxed)
+        };
+        let is_settled = outstanding == 0 && self.shared.sum(waiting) == 0;
+        let heard_at = self.shared.latest(|board| &board.heard_at);
+        let silent = now.saturating_sub(heard_at.max(self.drain_at)) > scenario.drain.as_nanos() as u64;
         let ready = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
         let nobody = ready == 0;
         let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
-        let is_over = outstanding == 0 || silent || nobody || in_haste;
+        let is_over = is_settled || silent || nobody || in_haste;
         if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
             // Who is away cannot be answered.
             if self.ended == Ended::Planned && ready >= self.connected {
@@ -382,20 +387,27 @@ impl<'a> Control<'a> {
     }
 
     fn arrived_at(&self) -> u64 {
-        let boards = self.shared.boards.iter();
-        boards
-            .map(|board| board.arrived_at.load(Ordering::Relaxed))
-            .max()
-            .unwrap_or(0)
+        self.shared.latest(|board| &board.arrived_at)
     }
 
     fn outcome(self, started_unix_ms: u64) -> Result<Outcome, String> {
         let window = (self.shared.window_start(), self.shared.window_end());
         let span = |from: u64, to: u64| to.saturating_sub(from.min(to)) as f64 / 1e9;
         let has_published = self.publish_at != UNKNOWN;
-        let drained = self.arrived_at().max(window.1.min(now_ns()));
+        let heard_at = self.shared.latest(|board| &board.heard_at);
+        let drained = heard_at.max(window.1.min(now_ns()));
+        let published_at = self.publish_at.min(now_ns());
+        let settled_at = self.shared.latest(|board| &board.settled_at);
+        // Some may never have been settled: then the wait for them ended with the run.
+        let connected_at = match has_published && settled_at > 0 {
+            true => settled_at,
+            false => published_at,
+        };
+        let dialed_at = self.shared.boards.iter();
+        let dialed_at = dialed_at.map(|board| board.dialed_at.load(Ordering::Relaxed));
+        let dialed_at = dialed_at.min().unwrap_or(UNKNOWN);
         let phases = Phases {
-            connect_s: span(self.began_at, self.publish_at.min(now_ns())),
+            connect_s: span(self.began_at, connected_at),
             warmup_s: if has_published {
                 span(self.publish_at, window.0)
             } else {
@@ -432,7 +444,9 @@ impl<'a> Control<'a> {
             ended: self.ended,
             phases,
             connected: self.connected,
+            connecting_s: span(dialed_at, connected_at),
             started_unix_ms,
+            published_after: Duration::from_nanos(published_at.saturating_sub(self.began_at)),
             seconds: whole.seconds,
             delays: whole.delays,
             histograms: whole.histograms,
@@ -449,7 +463,6 @@ impl<'a> Control<'a> {
 fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
     let [start, end] = ended.window;
     let mut used = ThreadUse::default();
-    let mut window = None;
     if let (Some(start), Some(end)) = (start, end) {
         let span = end.at_ns.saturating_sub(start.at_ns) as f64;
         // A window that was closed before it began says nothing.
@@ -458,8 +471,9 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
             let waits = start.wait_ns.zip(end.wait_ns);
             used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
         }
-        window = Some([(start.at_ns, start.counts), (end.at_ns, end.counts)]);
     }
+    let [start, end] = ended.counts;
+    let window = start.zip(end).map(|(start, end)| [start, end]);
     ThreadOutcome {
         ledger: ended.ledger,
         meter: ended.meter,

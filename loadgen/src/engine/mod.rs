@@ -67,8 +67,12 @@ pub struct Outcome {
     pub phases: Phases,
     /// Clients that were connected when the publishing began.
     pub connected: u64,
+    /// From the first dial until they were.
+    pub connecting_s: f64,
     /// When the run began, milliseconds since 1970.
     pub started_unix_ms: u64,
+    /// How long after that the publishing began.
+    pub published_after: Duration,
     /// Second by second.
     pub seconds: Vec<Second>,
     /// Times of deliveries that belong to the window, by group and QoS.
@@ -98,8 +102,8 @@ pub struct ThreadOutcome {
     pub meter: Meter,
     /// Messages that the broker refused or never acknowledged.
     pub uncertain: Vec<(u32, u32)>,
-    /// Counters when the window began and ended, with the time.
-    pub window: Option<[(u64, Vec<crate::meter::Counts>); 2]>,
+    /// Counters when the window began and ended.
+    pub window: Option<[Vec<crate::meter::Counts>; 2]>,
     /// What it used of its core in the window.
     pub used: ThreadUse,
 }

@@ -35,17 +35,18 @@ pub(super) struct Ended {
     pub(super) meter: Meter,
     pub(super) troubles: Troubles,
     pub(super) uncertain: Vec<(u32, u32)>,
-    /// Readings at the beginning and the end of the window.
+    /// Counters at the beginning and the end of the window.
+    pub(super) counts: [Option<Vec<Counts>>; 2],
+    /// CPU time, about then.
     pub(super) window: [Option<Mark>; 2],
     pub(super) ports_exhausted: u64,
     pub(super) files_exhausted: u64,
 }
 
-/// A reading of the counters.
+/// What the thread has used up to a time.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) at_ns: u64,
-    pub(super) counts: Vec<Counts>,
     pub(super) cpu_ns: u64,
     pub(super) wait_ns: Option<u64>,
 }
@@ -164,6 +165,7 @@ impl Worker {
     }
 
     fn end(mut self) -> Ended {
+        self.driver.fleet.note_left_behind();
         self.driver.fleet.give_up_all();
         let fleet = self.driver.fleet;
         Ended {
@@ -172,6 +174,7 @@ impl Worker {
             meter: fleet.meter,
             troubles: fleet.troubles,
             uncertain: fleet.uncertain,
+            counts: fleet.marks,
             window: self.window,
             ports_exhausted: self.driver.ports_exhausted,
             files_exhausted: self.driver.files_exhausted,
@@ -186,13 +189,12 @@ impl Worker {
         }
     }
 
-    /// Reads the counters when the window begins and when it ends.
+    /// Reads the CPU time when the window begins and when it ends.
     fn mark(&mut self, now: u64) {
         while self.next_mark() <= now {
             let at = usize::from(self.window[0].is_some());
             self.window[at] = Some(Mark {
                 at_ns: now,
-                counts: self.driver.fleet.meter.counts.clone(),
                 cpu_ns: thread_cpu_ns(),
                 wait_ns: thread_wait_ns(),
             });
