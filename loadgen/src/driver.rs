@@ -297,7 +297,9 @@ impl Driver {
     fn explain_dial(&mut self, errno: Errno) -> String {
         let address = self.address;
         match errno {
-            Errno::CONNREFUSED => format!("nothing listens on {address}"),
+            Errno::CONNREFUSED => {
+                format!("nothing listens on {address}; start the broker, or check --target")
+            }
             Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
                 self.ports_exhausted += 1;
                 format!(
@@ -309,7 +311,7 @@ impl Driver {
                 "no file is left; raise the limit of open files (ulimit -n)".to_owned()
             }
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => {
-                format!("{address} cannot be reached ({errno})")
+                format!("{address} cannot be reached ({errno}); check --target, routes and firewalls")
             }
             _ => format!("{address}: {errno}"),
         }
@@ -362,7 +364,7 @@ impl Driver {
                 let secure = self.sockets[client as usize].secure.as_deref();
                 let why = match secure {
                     Some(secure) if !secure.channel.is_established() => {
-                        "the connection ended in the TLS handshake (does this port take TLS?)"
+                        "the connection ended in the TLS handshake; if the port is not for TLS leave out --tls"
                     }
                     Some(_) | None => "the connection ended",
                 };
@@ -480,8 +482,13 @@ impl Driver {
         }
         self.plain = plain;
         if let Err(why) = received {
+            let fix = match (is_established, why.starts_with("invalid peer certificate")) {
+                (true, _) => "",
+                (false, true) => "; name the CA with --tls FILE, or take any certificate with --tls insecure",
+                (false, false) => "; if the port is not for TLS leave out --tls",
+            };
             self.fleet
-                .on_lost(client, now, Loss::Dial(format!("TLS: {why}")));
+                .on_lost(client, now, Loss::Dial(format!("TLS: {why}{fix}")));
         }
     }
 

@@ -499,7 +499,9 @@ mod tests {
     fn what_was_sent_while_a_reader_was_away_may_come_and_need_not() {
         let (mut ledger, reader) = one_stream();
         ledger.arrive(reader, 5, 1);
-        ledger.excuse_up_to(reader, false, |_| true, |_| 10);
+        let mut excused = Vec::new();
+        ledger.excuse_up_to(reader, |_| 10, |stream, count| excused.push((stream, count)));
+        assert_eq!(excused, [(5, 9)]);
         assert_eq!(ledger.arrive(reader, 5, 9), Arrival::Excused);
         assert_eq!(ledger.arrive(reader, 5, 11), Arrival::Forward { passed: 1 });
         assert_eq!(ledger.arrive(reader, 5, 13), Arrival::Forward { passed: 2 });
@@ -517,13 +519,29 @@ mod tests {
     }
 
     #[test]
+    fn what_came_without_a_name_is_not_excused() {
+        let (mut ledger, reader) = one_stream();
+        for _ in 0..4 {
+            ledger.arrive_anonymous(reader, QoS::ExactlyOnce);
+        }
+        let mut excused = 0;
+        ledger.excuse_up_to(reader, |_| 10, |_, count| excused += count);
+        assert_eq!(excused, 6);
+        let settled = settle(&ledger, 10, &[]);
+        assert_eq!(
+            (settled.lost, settled.excused, settled.delivered),
+            (0, 6, 4)
+        );
+    }
+
+    #[test]
     fn a_retained_message_is_owed_once_and_what_it_replaced_is_not() {
         let (mut ledger, reader) = one_stream();
-        ledger.excuse_up_to(reader, true, |_| true, |_| 10);
+        ledger.excuse_up_to(reader, |_| 9, |_, _| {});
         assert_eq!(settle(&ledger, 10, &[]).lost, 1);
         assert_eq!(ledger.arrive(reader, 5, 10), Arrival::Forward { passed: 1 });
         assert_eq!(settle(&ledger, 10, &[]).lost, 0);
-        ledger.excuse_below(reader, 5, 20);
+        assert_eq!(ledger.excuse_below(reader, 5, 20), 9);
         assert_eq!(ledger.arrive(reader, 5, 20), Arrival::Forward { passed: 1 });
         let settled = settle(&ledger, 20, &[]);
         assert_eq!(

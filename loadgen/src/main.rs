@@ -28,9 +28,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => say(&cli::help()),
+        Ok(Command::Help(help)) => say(&help.text()),
         Ok(Command::Version) => say(&format!("ringload {}\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::List) => say(&cli::list()),
+        Ok(Command::List { json: true }) => say(&cli::list_as_json()),
+        Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report) => page::command(std::env::args_os().skip(2)),
         Ok(Command::Run(options)) => match run(*options) {
@@ -66,7 +67,9 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         options.with_sys,
     );
     let plan = plan.map_err(Failure::Usage)?;
-    let automatic = || Sources::automatic(options.address, clients, process::local_ports());
+    let address = cli::choose(&options.addresses)
+        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
+    let automatic = || Sources::automatic(address, clients, process::local_ports());
     let sources = options.sources.unwrap_or_else(automatic);
     let shown_sources = sources
         .addresses()
@@ -80,7 +83,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|problem| Failure::Usage(vec![problem]))?;
     let how = Options {
-        address: options.address,
+        address,
         sources,
         tls,
         cores: options.cores,
@@ -127,10 +130,18 @@ fn check_pids(pids: &[u32]) -> Result<(), String> {
 
 /// Writes the result and shows it; gives the exit code back.
 fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> Result<u8, String> {
-    if let Some(path) = json {
-        write(path, result.to_json().as_bytes())?;
+    let to_stdout = json.is_some_and(|path| path.as_os_str() == cli::STDOUT);
+    match json {
+        Some(_) if to_stdout => {
+            say(&result.to_json());
+        }
+        Some(path) => write(path, result.to_json().as_bytes())?,
+        None => {}
     }
-    if !quiet {
+    if !quiet && to_stdout {
+        // Nobody is left to hear of a failure.
+        let _ = io::stderr().write_all(summary::summary(result).as_bytes());
+    } else if !quiet {
         say(&summary::summary(result));
     } else if code != 0 {
         // Whoever asked for silence still has to learn why a run failed.

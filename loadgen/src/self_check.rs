@@ -48,11 +48,12 @@ pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
 fn check_threads(threads: &[ThreadUse], facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for (number, used) in threads.iter().enumerate() {
-        if used.cpu_share > CPU_SHARE_MAX && !facts.broker_is_busy {
+        let share = used.cpu_share.filter(|share| *share > CPU_SHARE_MAX);
+        if let Some(share) = share.filter(|_| !facts.broker_is_busy) {
             let text = format!(
                 "thread {number} of the generator used {:.0} % of its core, so that the broker may be faster \
                  than measured: give it more --threads, or a core of its own (--cores)",
-                used.cpu_share * 100.0
+                share * 100.0
             );
             reasons.push(reason(Check::Cpu, text));
         }
@@ -159,7 +160,7 @@ mod tests {
             (0.5, None, false, &[]),
         ] {
             let used = ThreadUse {
-                cpu_share,
+                cpu_share: Some(cpu_share),
                 wait_share,
             };
             let reasons = check_threads(&[ThreadUse::default(), used], &facts(0, broker_is_busy));

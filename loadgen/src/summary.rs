@@ -54,12 +54,16 @@ fn put_head(text: &mut String, result: &ResultFile) {
 
 fn put_rates(text: &mut String, result: &ResultFile) {
     let totals = &result.totals;
+    let rate = |rate: f64| match result.run.phases.window_s > 0.0 {
+        true => short(rate),
+        false => UNKNOWN.to_owned(),
+    };
     let _ = writeln!(
         text,
         "rate      published {}/s, delivered {}/s, {} bytes of payload per s",
-        short(totals.sent_per_s),
-        short(totals.received_per_s),
-        short(totals.received_bytes_per_s),
+        rate(totals.sent_per_s),
+        rate(totals.received_per_s),
+        rate(totals.received_bytes_per_s),
     );
 }
 
@@ -184,10 +188,12 @@ fn put_broker(text: &mut String, result: &ResultFile) {
     let Some(broker) = &result.broker else {
         return;
     };
+    let cores = |cores: Option<f64>| cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}"));
     let _ = write!(
         text,
-        "broker    {:.2} + {:.2} cores (user + system)",
-        broker.user_cores, broker.system_cores
+        "broker    {} + {} cores (user + system)",
+        cores(broker.user_cores),
+        cores(broker.system_cores)
     );
     if let (Some(user), Some(system)) = (broker.user_ns_per_delivery, broker.system_ns_per_delivery)
     {
@@ -196,16 +202,30 @@ fn put_broker(text: &mut String, result: &ResultFile) {
     if let Some(connect) = broker.connect_us_per_connection {
         let _ = write!(text, ", {connect:.0} us per connection made");
     }
-    let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+    let mib = |bytes: Option<u64>| match bytes {
+        Some(bytes) => format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64),
+        None => UNKNOWN.to_owned(),
+    };
     let _ = write!(
         text,
-        "\nmemory    {:.1} MiB before, {:.1} MiB with all connected, {:.1} MiB at most",
+        "\nmemory    {} before, {} with all connected, {} at most",
         mib(broker.rss_before_bytes),
         mib(broker.rss_connected_bytes),
         mib(broker.rss_peak_bytes)
     );
-    if let Some(bytes) = broker.rss_per_connection_bytes {
-        let _ = write!(text, "; {:.2} KiB per connection", bytes / 1024.0);
+    match broker.rss_per_connection_bytes {
+        Some(bytes) => {
+            let _ = write!(text, "; {:.2} KiB per connection", bytes / 1024.0);
+        }
+        None if result.totals.connected >= CONNECTIONS_MIN
+            && broker.rss_before_bytes.is_some()
+            && broker.rss_connected_bytes.is_some() =>
+        {
+            text.push_str(
+                "; per connection unknown: the broker had memory of earlier ones left, restart it",
+            );
+        }
+        None => {}
     }
     text.push('\n');
 }
@@ -214,6 +234,9 @@ fn put_sys(text: &mut String, result: &ResultFile) {
     let Some(sys) = &result.sys else {
         return;
     };
+    if sys.counters.is_empty() {
+        text.push_str("$SYS      not compared: that takes two reports of the broker within the run (--sys-wait)\n");
+    }
     for counter in &sys.counters {
         let _ = writeln!(
             text,
@@ -228,7 +251,10 @@ fn put_generator(text: &mut String, result: &ResultFile) {
     let shares: Vec<String> = generator
         .threads
         .iter()
-        .map(|thread| format!("{:.0} %", thread.cpu_share * 100.0))
+        .map(|thread| match thread.cpu_share {
+            Some(share) => format!("{:.0} %", share * 100.0),
+            None => UNKNOWN.to_owned(),
+        })
         .collect();
     let _ = write!(text, "generator {} of a core", shares.join(", "));
     if let Some(lag) = &generator.schedule_lag {
@@ -279,3 +305,8 @@ pub fn faults(ledger: &Ledger) -> Vec<String> {
         .map(|(count, name)| format!("{count} {name}"))
         .collect()
 }
+
+/// In place of a number that nobody knows.
+const UNKNOWN: &str = "-";
+/// With so many connections the memory of each should be known.
+const CONNECTIONS_MIN: u64 = 100;

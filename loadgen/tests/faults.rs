@@ -421,7 +421,7 @@ fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
         (
             script(|s| s.refuse = Some(ReasonCode::NotAuthorized)),
             "3.1.1",
-            "NotAuthorized (0x87)",
+            "NotAuthorized (0x87); check --user and --password-file",
         ),
         (
             script(|s| s.refuse = Some(ReasonCode::Banned)),
@@ -436,27 +436,32 @@ fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
         (
             script(|s| s.close_at_once = true),
             "3.1.1",
-            "closed by the broker: client ringload-",
+            "if the port is for TLS add --tls",
         ),
         (
             script(|s| s.refuse_subscribe = true),
             "5.0",
-            "`ringload/{run}/pairs/{index}`: NotAuthorized (0x87)",
+            "/pairs/0`: NotAuthorized (0x87); check what the user may subscribe to",
         ),
         (
             script(|s| s.refuse_subscribe = true),
             "3.1.1",
-            "`ringload/{run}/pairs/{index}`: UnspecifiedError (0x80)",
+            "/pairs/0`: UnspecifiedError (0x80)",
         ),
         (
             script(|s| s.grant = Some(QoS::AtMostOnce)),
             "3.1.1",
-            "grants QoS 0 at most, lower `qos`",
+            "grants QoS 0 at most; lower `qos`",
         ),
         (
             script(|s| s.garbage = Some(b"HTTP/1.1 400 Bad Request".to_vec())),
             "3.1.1",
-            "malformed packet: client ringload-",
+            "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets",
+        ),
+        (
+            script(|s| s.garbage = Some(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())),
+            "3.1.1",
+            "`SSH-2.0-OpenSSH_9.2`, which is not MQTT; check the port of --target",
         ),
         (
             script(|s| s.garbage = Some(vec![0x20, 2, 0, 99])),

@@ -239,7 +239,7 @@ fn tls_that_does_not_come_about_is_an_error_with_a_reason() {
         (
             port,
             1,
-            "this port takes TLS, add --tls",
+            "this port speaks TLS; add --tls",
             &["--set", "answer_timeout=5s"],
         ),
         (

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::hearing::Hearing;
 use super::seconds::Seconds;
 use super::worker::{Ended as ThreadEnded, Event};
-use super::{BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
+use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
 use crate::meter::Interval;
-use crate::process::{CpuTime, Memory};
+use crate::process::CpuTime;
 use crate::progress::{Progress, Snapshot};
 use crate::report::{Ended, Phases, ThreadUse};
 use crate::scenario::Start;
@@ -80,9 +80,8 @@ impl<'a> Control<'a> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let pids = self.options.pids.clone();
-        let look = || (CpuTime::of(&pids), Memory::of(&pids));
         if let Some(broker) = &mut self.broker {
-            broker.before = look();
+            broker.before = BrokerSample::of(&pids);
         }
         while self.threads.iter().any(Option::is_none) {
             let now = now_ns();
@@ -104,7 +103,7 @@ impl<'a> Control<'a> {
         }
         self.progress.finish();
         if let Some(broker) = &mut self.broker {
-            broker.end = look();
+            broker.end = BrokerSample::of(&pids);
         }
         if let Some(why) = self.fatal.take() {
             return Err(why);
@@ -139,10 +138,7 @@ impl<'a> Control<'a> {
     }
 
     fn on_interval(&mut self, interval: &Interval) {
-        let broker = || {
-            let cpu = CpuTime::of(&self.options.pids);
-            (cpu, Memory::of(&self.options.pids).resident)
-        };
+        let broker = || BrokerSample::of(&self.options.pids);
         let broker = self.broker.is_some().then(broker);
         self.seconds.add(interval, now_ns(), broker);
     }
@@ -161,8 +157,7 @@ impl<'a> Control<'a> {
             return;
         }
         if let Some(broker) = &mut self.broker {
-            let pids = &self.options.pids;
-            broker.connected = (CpuTime::of(pids), Memory::of(pids));
+            broker.connected = BrokerSample::of(&self.options.pids);
         }
         let scenario = &self.shared.plan.scenario;
         self.publish_at = now + LEAD_NS;
@@ -467,7 +462,7 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
         let span = end.at_ns.saturating_sub(start.at_ns) as f64;
         // A window that was closed before it began says nothing.
         if span > 0.0 {
-            used.cpu_share = end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span;
+            used.cpu_share = Some(end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span);
             let waits = start.wait_ns.zip(end.wait_ns);
             used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
         }

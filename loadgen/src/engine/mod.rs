@@ -112,15 +112,34 @@ pub struct ThreadOutcome {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BrokerSamples {
     /// Before the first client connected.
-    pub before: (CpuTime, Memory),
+    pub before: BrokerSample,
     /// When all were connected.
-    pub connected: (CpuTime, Memory),
+    pub connected: BrokerSample,
     /// When the window began, with the time.
-    pub window_start: Option<(u64, CpuTime)>,
+    pub window_start: Option<(u64, Option<CpuTime>)>,
     /// When it ended.
-    pub window_end: Option<(u64, CpuTime)>,
+    pub window_end: Option<(u64, Option<CpuTime>)>,
     /// At the end of the run.
-    pub end: (CpuTime, Memory),
+    pub end: BrokerSample,
+}
+
+/// What the broker had used at one moment; unknown when one of its processes is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BrokerSample {
+    /// CPU time.
+    pub cpu: Option<CpuTime>,
+    /// Memory.
+    pub memory: Option<Memory>,
+}
+
+impl BrokerSample {
+    /// Of these processes, now.
+    pub fn of(pids: &[u32]) -> BrokerSample {
+        BrokerSample {
+            cpu: CpuTime::of(pids),
+            memory: Memory::of(pids),
+        }
+    }
 }
 
 /// A value from `$SYS`, beside ours.

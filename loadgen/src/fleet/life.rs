@@ -351,7 +351,14 @@ impl Fleet {
         };
         let (kind, detail) = match loss {
             Loss::Dial(why) => (CANNOT, why.clone()),
-            Loss::Closed(why) => (CLOSED, format!("{why} {step}").trim_end().to_owned()),
+            Loss::Closed(why) => {
+                let hint = match (phase, self.shared.plan.specs[group].tls) {
+                    (Phase::Greeting, false) => WRONG_PORT,
+                    _ => "",
+                };
+                let detail = format!("{why} {step}");
+                (CLOSED, format!("{}{hint}", detail.trim_end()))
+            }
             Loss::Silent => match phase {
                 Phase::Dialing => (
                     NO_ANSWER,
@@ -471,6 +478,8 @@ impl Fleet {
     }
 }
 
+/// Ports for something else end connections like that, and brokers those that they do not want.
+const WRONG_PORT: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
 /// Trouble: the connection could not be made.
 pub const CANNOT: &str = "cannot connect";
 /// Trouble: CONNECT or SUBSCRIBE was refused.

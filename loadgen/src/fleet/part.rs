@@ -14,6 +14,7 @@ impl Fleet {
     /// The last stage: retained messages are removed, and everybody disconnects.
     pub(super) fn part_all(&mut self) {
         for index in 0..self.clients.len() as u32 {
+            self.give_up_pending(index);
             match self.clients[index as usize].phase {
                 Phase::Ready => self.part(index),
                 // It would have dialled again.

@@ -61,7 +61,6 @@ impl Fleet {
         end: u64,
     ) {
         let first = self.squads[squad].first;
-        let group = self.squads[squad].group;
         let in_window = now >= self.shared.window_start();
         for count in 0..PUBLISHED_PER_TURN_MAX {
             let due = begin + schedule.due_ns();
@@ -94,14 +93,14 @@ impl Fleet {
             if is_free {
                 self.publish(index, now, due);
             } else {
-                self.put_off(index, group, due);
+                self.put_off(index, due);
             }
         }
     }
 
     /// The message waits until its client can send it, with its time: what an outage holds up is as late as it is. What
     /// no client will ever send is given up, and too many are.
-    fn put_off(&mut self, index: u32, group: usize, due: u64) {
+    fn put_off(&mut self, index: u32, due: u64) {
         let client = &mut self.clients[index as usize];
         let returns = match client.phase {
             Phase::Ready
@@ -122,19 +121,11 @@ impl Fleet {
         }
         self.meter.errors += 1;
         let why = match returns {
-            true => format!("{PENDING_MAX} messages of one client waited already"),
+            true => format!("{PENDING_MAX} of its messages waited already"),
             false => "its connection was gone".to_owned(),
         };
-        self.note_never_sent(index, group, 1, &why);
+        self.note_never_sent(index, 1, &why);
         self.finish_if_done(index);
-    }
-
-    fn note_never_sent(&mut self, index: u32, group: usize, count: u64, why: &str) {
-        self.meter.counts[group].skipped += count;
-        let name = self.name_of(index);
-        self.troubles.add_many(NEVER_SENT, count, || {
-            format!("client {name}: {why} when the message was due")
-        });
     }
 
     fn publish_window(&mut self, squad: usize, window: &mut super::pace::Window, now: u64) {
@@ -228,7 +219,7 @@ impl Fleet {
         let stream = planned.stream(client.index, topic);
         publisher.topic = (topic + 1) % planned.topics;
         let Some(sequence) = shared.plan.streams.next_sequence(stream) else {
-            self.note_never_sent(index, group, 1, "its sequence numbers were used up");
+            self.note_never_sent(index, 1, "its sequence numbers were used up");
             return 0;
         };
         let alias = publisher.alias(topic);
@@ -354,36 +345,57 @@ impl Fleet {
         }
         self.meter.counts[group].unacknowledged += count;
         let name = self.name_of(index);
+        let when = match self.stage {
+            Stage::Connect | Stage::Publish | Stage::Drain => "when its connection ended",
+            Stage::End => "at the end of the drain",
+        };
         self.troubles.add_many(NEVER_ACKNOWLEDGED, count, || {
-            format!("client {name}: {count} messages underway when its connection ended")
+            format!("client {name}: {count} without an acknowledgement {when}")
         });
         self.finish_if_done(index);
     }
 
     /// The client will not come back.
     pub(super) fn finish(&mut self, index: u32) {
-        let group = self.group_of(index);
+        self.give_up_pending(index);
         let is_early = self.stage < Stage::Drain;
-        if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
-            let waited = publisher.pending.len() as u64;
-            publisher.pending.clear();
-            self.pending_count -= waited;
-            let underway = publisher.inflight.len();
-            let full = underway >= usize::from(publisher.inflight_max);
-            let mut never_sent = waited;
-            if publisher.left != u64::MAX {
-                never_sent += if is_early { publisher.left } else { 0 };
-                publisher.left = 0;
-            }
-            let why = match full {
-                true => format!("{underway} messages without an acknowledgement filled its window"),
-                false => "its connection was gone or its socket full".to_owned(),
-            };
-            if never_sent > 0 {
-                self.note_never_sent(index, group, never_sent, &why);
+        let publisher = self.clients[index as usize].publisher.as_deref_mut();
+        if let Some(publisher) = publisher.filter(|publisher| publisher.left != u64::MAX) {
+            let left = std::mem::take(&mut publisher.left);
+            if is_early {
+                self.note_never_sent(index, left, "its connection was gone");
             }
         }
         self.give_up_inflight(index);
+    }
+
+    /// What waited for room will not be sent any more.
+    pub(super) fn give_up_pending(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        let is_ready = client.phase == Phase::Ready;
+        let Some(publisher) = client.publisher.as_deref_mut() else {
+            return;
+        };
+        let count = publisher.pending.len() as u64;
+        publisher.pending.clear();
+        self.pending_count -= count;
+        let underway = publisher.inflight.len();
+        let why = match (is_ready, underway >= usize::from(publisher.inflight_max)) {
+            (true, true) => format!("{underway} messages waited for their acknowledgement"),
+            (true, false) => "the broker did not read, its socket was full".to_owned(),
+            (false, _) => "its connection was gone".to_owned(),
+        };
+        self.note_never_sent(index, count, &why);
+    }
+
+    /// Messages were due, and will not be sent.
+    fn note_never_sent(&mut self, index: u32, count: u64, why: &str) {
+        let group = self.group_of(index);
+        self.meter.counts[group].skipped += count;
+        let name = self.name_of(index);
+        self.troubles.add_many(NEVER_SENT, count, || {
+            format!("client {name}: {why}")
+        });
     }
 
     /// A publisher with a limit that has nothing left and nothing underway is done.

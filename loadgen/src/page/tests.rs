@@ -53,7 +53,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         broker: Some(BrokerCost {
             user_ns_per_delivery: Some(300.0 * scale),
             system_ns_per_delivery: Some(800.0 * scale),
-            rss_peak_bytes: 20 << 20,
+            rss_peak_bytes: Some(20 << 20),
             ..BrokerCost::default()
         }),
         sys: None,
@@ -144,6 +144,7 @@ fn publishers(qos: u8, rate: f64) -> Group {
             acknowledged: 0,
             refused: 0,
             acknowledge: None,
+            unacknowledged: None,
             skipped: 0,
         }),
         receive: None,

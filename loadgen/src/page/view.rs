@@ -3,11 +3,12 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::Plot;
-use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop};
+use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s};
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
 use super::{text, theme};
 use crate::report::{Latency, Ledger, ResultFile};
+use crate::secrets::{MASK, masked};
 
 /// All of it. `plots` has those of each scenario.
 pub(super) fn page(
@@ -48,9 +49,9 @@ pub(super) fn page(
 
 fn heading(scenarios: &[Scenario]) -> String {
     match (scenarios, &labels(scenarios)[..]) {
-        ([scenario], [label]) => format!("{label}: {}", scenario.title),
+        ([scenario], [label]) => format!("{}: {}", text::isolated(label), scenario.title),
         ([scenario], labels) => format!("{} brokers: {}", labels.len(), scenario.title),
-        (_, [label]) => format!("{label} in {} scenarios", scenarios.len()),
+        (_, [label]) => format!("{} in {} scenarios", text::isolated(label), scenarios.len()),
         (_, labels) => format!("{} brokers in {} scenarios", labels.len(), scenarios.len()),
     }
 }
@@ -109,7 +110,7 @@ fn doubts(scenarios: &[Scenario]) -> Markup {
                 details open[doubtful.len() <= DOUBTS_SHOWN] {
                     summary { "Why" }
                     ul { @for file in doubtful { @for reason in &file.validity.reasons {
-                        li { (file.run.label.as_deref().unwrap_or(&file.run.target)) ", " (file.run.scenario.name) ": " (reason.text) }
+                        li { bdi { (file.run.label.as_deref().unwrap_or(&file.run.target)) } ", " (file.run.scenario.name) ": " (reason.text) }
                     } } }
                 }
             }
@@ -132,9 +133,24 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
             }
             (figures(plots))
             @for subject in &scenario.subjects { (particulars(subject)) }
-            details { summary { "The scenario as a file" } pre { (first.run.scenario.toml) } }
+            details { summary { "The scenario as a file" } pre { (without_passwords(&first.run.scenario.toml)) } }
         }
     }
+}
+
+/// The command of a broker is one line, and so were those of earlier versions.
+fn masked_line(command: &str) -> String {
+    let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    masked(&words).join(" ")
+}
+
+/// Results of earlier versions have passwords in them.
+fn without_passwords(toml: &str) -> String {
+    let line = |line: &str| match line.trim_start().starts_with("password =") {
+        true => format!("password = \"{MASK}\"\n"),
+        false => format!("{line}\n"),
+    };
+    toml.lines().map(line).collect()
 }
 
 /// The most important numbers of a run on its own.
@@ -143,7 +159,8 @@ fn tiles(subject: &Subject) -> Markup {
     let latency = file.totals.latency.as_ref().map(|pair| &pair.corrected);
     let mut tiles: Vec<(String, &str)> = Vec::new();
     if has_messages(file) {
-        tiles.push((text::rate(file.totals.received_per_s), "deliveries"));
+        let rate = received_per_s(file).map_or_else(|| "–".to_owned(), text::rate);
+        tiles.push((rate, "deliveries"));
     } else {
         tiles.push((text::rate(file.totals.connects_per_s), "connections"));
     }
@@ -177,7 +194,7 @@ fn table(table: &Table) -> Markup {
                 tr {
                     td {
                         span.dot style={ "background:" (theme::series(row.color).css()) } {}
-                        (row.label)
+                        bdi { (row.label) }
                         @if row.is_invalid { small.bad { "not to be trusted" } }
                     }
                     @for cell in &row.cells { (self::cell(cell.as_ref())) }
@@ -221,17 +238,17 @@ fn particulars(subject: &Subject) -> Markup {
     let file = subject.typical();
     html! {
         details {
-            summary { (subject.label) ": particulars" }
+            summary { bdi { (subject.label) } ": details" }
             (latencies(file))
             (ledgers(file))
             (troubles(file))
             (sys(file))
             p { "Commands of all rounds, with the load of the machine before them:" }
             pre { @for round in subject.rounds() {
-                (round.run.command.join(" ")) "  # " (round.run.machine.load_before)
+                (masked(&round.run.command).join(" ")) "  # " (round.run.machine.load_before)
                 @if !round.validity.valid { ", not valid" } "\n"
             } }
-            @if let Some(broker) = &file.broker { p { "The broker:" } pre { (broker.command) } }
+            @if let Some(broker) = &file.broker { p { "The broker:" } pre { (masked_line(&broker.command)) } }
         }
     }
 }
@@ -304,7 +321,7 @@ fn ledgers(file: &ResultFile) -> Markup {
         div.card { table {
             thead { tr {
                 th { "" } th { "owed" } th { "delivered" } th { "lost" } th { "excused" } th { "duplicated" }
-                th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "foreign" }
+                th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "wrong RETAIN" } th { "foreign" }
             } }
             tbody { @for (name, ledger) in ledgers { tr {
                 td { (name) }
@@ -317,6 +334,7 @@ fn ledgers(file: &ResultFile) -> Markup {
                 (fault(ledger.corrupt))
                 (fault(ledger.misrouted))
                 (fault(ledger.wrong_qos))
+                (fault(ledger.wrong_retain))
                 (fault(ledger.foreign))
             } } }
         } }

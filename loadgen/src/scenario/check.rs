@@ -190,7 +190,12 @@ impl Group {
                 "set both tls_cert and tls_key",
             );
         }
-        if self.clients > 1 && self.client_id.is_common() {
+        if self.client_id.as_str().is_empty() {
+            if !self.clean {
+                let what = "is empty, and the broker would give each connection another one";
+                complain("client_id", what, "write a pattern, or use clean = true");
+            }
+        } else if self.clients > 1 && self.client_id.is_common() {
             complain("client_id", "is the same for every client", "add {index}");
         }
         if self.password.is_some() && self.user.is_none() && self.protocol < Version::V5 {
@@ -339,6 +344,21 @@ mod tests {
                 "+clients = 2\nclient_id = \"x\"",
                 "f.toml:4:13: p.client_id is the same for every client",
                 "add {index}",
+            ),
+            (
+                "+clean = false\nclient_id = \"\"",
+                "f.toml:4:13: p.client_id is empty",
+                "write a pattern",
+            ),
+            (
+                "+user = \"u\"\npassword = \"***\"",
+                "f.toml:4:12: p.password is `***`, which stands for one that is not shown",
+                "write the password",
+            ),
+            (
+                "+user = \"u\"\npassword_file = \"/does/not/exist\"",
+                "f.toml:4:17: p.password_file is `/does/not/exist`, which cannot be used",
+                "name a file",
             ),
             (
                 "+topic_aliases = 2\npublish = \"a\"\nrate = 1",

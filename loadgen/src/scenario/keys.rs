@@ -8,6 +8,7 @@ use super::pattern::Pattern;
 use super::payload::Sizes;
 use super::value;
 use super::{Group, Scenario, Start};
+use crate::secrets::MASK;
 use ringmq::problem::Complaint;
 
 /// A key of a scenario or of a group.
@@ -119,9 +120,15 @@ pub static WHO: &[Key<Group>] = &[
     key!(Text "user" "PATTERN" "User names; default none",
         |g, t| { g.user = Some(Pattern::parse(only(t))?); Ok(()) },
         |g| shown_some(&g.user, |p| p.as_str().to_owned())),
-    key!(Text "password" "PATTERN" "Passwords; default none",
-        |g, t| { g.password = Some(Pattern::parse(only(t))?); Ok(()) },
-        |g| shown_some(&g.password, |p| p.as_str().to_owned())),
+    key!(Text "password" "PATTERN" "Passwords; default none. Shown nowhere; on a command line other users of the machine can read it",
+        |g, t| { g.set_password(only(t)) },
+        |g| match g.password_file {
+            Some(_) => Vec::new(),
+            None => shown_some(&g.password, |_| MASK.to_owned()),
+        }),
+    key!(Text "password_file" "FILE" "A file with the pattern of the passwords in its first line",
+        |g, t| { g.read_password_file(only(t)) },
+        |g| shown_some(&g.password_file, Clone::clone)),
     key!(Bare "clean" "true|false" "Start without a session, and leave none; default true",
         |g, t| { g.clean = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.clean, &true, bool::to_string)),
