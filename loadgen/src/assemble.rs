@@ -395,15 +395,27 @@ mod tests {
     fn memory_that_was_there_before_is_not_that_of_connections() {
         let memory = |resident, peak| Memory { resident, peak };
         for (before, connected, expected) in [
-            (memory(2000, 2000), memory(1_002_000, 1_002_000), Some(1000.0)),
+            (
+                memory(2000, 2000),
+                memory(1_002_000, 1_002_000),
+                Some(1000.0),
+            ),
             // Nothing grew, or hardly anything.
             (memory(900_000, 900_000), memory(900_000, 900_000), None),
             (memory(900_000, 900_000), memory(901_000, 901_000), None),
             (memory(900_000, 900_000), memory(800_000, 900_000), None),
             // It had more before, and has given back a part of it.
-            (memory(500_000, 2_000_000), memory(1_500_000, 2_000_000), None),
+            (
+                memory(500_000, 2_000_000),
+                memory(1_500_000, 2_000_000),
+                None,
+            ),
         ] {
-            assert_eq!(memory_of_one(before, connected, 1000.0), expected, "{before:?} {connected:?}");
+            assert_eq!(
+                memory_of_one(before, connected, 1000.0),
+                expected,
+                "{before:?} {connected:?}"
+            );
         }
     }
 }

@@ -272,7 +272,7 @@ impl Driver {
         if let Some(source) = self.sources.take() {
             bind_source(fd.as_fd(), source).map_err(|errno| match errno {
                 Errno::ADDRNOTAVAIL => {
-                    format!("{source} is no address of this machine; check --source")
+                    format!("{source} is not an address of this machine; check --source")
                 }
                 _ => format!("cannot connect from {source}: {errno}; check --source"),
             })?;
@@ -303,15 +303,17 @@ impl Driver {
             Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
                 self.ports_exhausted += 1;
                 format!(
-                    "no local port is left for connections to {address}; give more addresses with --source"
+                    "no local port left for connections to {address}; add addresses with --source"
                 )
             }
             Errno::MFILE | Errno::NFILE => {
                 self.files_exhausted += 1;
-                "no file is left; raise the limit of open files (ulimit -n)".to_owned()
+                "no file descriptor left; raise the limit (ulimit -n)".to_owned()
             }
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => {
-                format!("{address} cannot be reached ({errno}); check --target, routes and firewalls")
+                format!(
+                    "{address} cannot be reached ({errno}); check --target, routes and firewalls"
+                )
             }
             _ => format!("{address}: {errno}"),
         }
@@ -484,7 +486,9 @@ impl Driver {
         if let Err(why) = received {
             let fix = match (is_established, why.starts_with("invalid peer certificate")) {
                 (true, _) => "",
-                (false, true) => "; name the CA with --tls FILE, or take any certificate with --tls insecure",
+                (false, true) => {
+                    "; name the CA with --tls FILE, or take any certificate with --tls insecure"
+                }
                 (false, false) => "; if the port is not for TLS leave out --tls",
             };
             self.fleet

@@ -500,7 +500,11 @@ mod tests {
         let (mut ledger, reader) = one_stream();
         ledger.arrive(reader, 5, 1);
         let mut excused = Vec::new();
-        ledger.excuse_up_to(reader, |_| 10, |stream, count| excused.push((stream, count)));
+        ledger.excuse_up_to(
+            reader,
+            |_| 10,
+            |stream, count| excused.push((stream, count)),
+        );
         assert_eq!(excused, [(5, 9)]);
         assert_eq!(ledger.arrive(reader, 5, 9), Arrival::Excused);
         assert_eq!(ledger.arrive(reader, 5, 11), Arrival::Forward { passed: 1 });

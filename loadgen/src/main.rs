@@ -123,7 +123,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
 
 fn check_pids(pids: &[u32]) -> Result<(), String> {
     match pids.iter().find(|pid| !process::is_alive(**pid)) {
-        Some(pid) => Err(format!("--pid {pid}: there is no such process")),
+        Some(pid) => Err(format!("--pid {pid}: no such process")),
         None => Ok(()),
     }
 }
@@ -169,7 +169,8 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
 }
 
 fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
-    let began = UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + outcome.published_after;
+    let began =
+        UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + outcome.published_after;
     let mut log = histograms::header(name, target, began);
     log.extend_from_slice(&outcome.histograms);
     log

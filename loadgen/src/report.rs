@@ -515,7 +515,7 @@ impl ResultFile {
         let bytes = std::fs::read(path)?;
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let head: Head = serde_json::from_slice(&bytes)
-            .map_err(|error| invalid(format!("is not a result of ringload: {error}")))?;
+            .map_err(|error| invalid(format!("is not a result file of ringload: {error}")))?;
         if head.format != FORMAT || head.version != FORMAT_VERSION {
             return Err(invalid(format!(
                 "has format {} {}, this ringload reads {FORMAT} {FORMAT_VERSION}",

@@ -53,7 +53,10 @@ fn masked_word(word: &str) -> String {
 /// not `--password-file`.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let last = name.rsplit(['-', '_', '.', '{', ',']).next().unwrap_or_default();
+    let last = name
+        .rsplit(['-', '_', '.', '{', ','])
+        .next()
+        .unwrap_or_default();
     SECRETS.contains(&last) || name.ends_with("api-key") || name.ends_with("api_key")
 }
 
@@ -81,7 +84,10 @@ mod tests {
             ("x --password=S3 --qos 1", "x --password=*** --qos 1"),
             ("x --set p.password=S3", "x --set p.password=***"),
             ("x --set=p.password=S3", "x --set=p.password=***"),
-            ("x --password-file secrets.txt", "x --password-file secrets.txt"),
+            (
+                "x --password-file secrets.txt",
+                "x --password-file secrets.txt",
+            ),
             ("x --json token", "x --json token"),
             ("x mqtt://u:S3@host:1/p", "x mqtt://u:***@host:1/p"),
             ("x --hook=https://u:S3@host", "x --hook=https://u:***@host"),

@@ -188,7 +188,8 @@ fn put_broker(text: &mut String, result: &ResultFile) {
     let Some(broker) = &result.broker else {
         return;
     };
-    let cores = |cores: Option<f64>| cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}"));
+    let cores =
+        |cores: Option<f64>| cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}"));
     let _ = write!(
         text,
         "broker    {} + {} cores (user + system)",
@@ -200,7 +201,7 @@ fn put_broker(text: &mut String, result: &ResultFile) {
         let _ = write!(text, ", {user:.0} + {system:.0} ns per delivery");
     }
     if let Some(connect) = broker.connect_us_per_connection {
-        let _ = write!(text, ", {connect:.0} us per connection made");
+        let _ = write!(text, ", {connect:.0} us per connection");
     }
     let mib = |bytes: Option<u64>| match bytes {
         Some(bytes) => format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64),
@@ -260,7 +261,7 @@ fn put_generator(text: &mut String, result: &ResultFile) {
     if let Some(lag) = &generator.schedule_lag {
         let _ = write!(
             text,
-            "; behind its schedule by {} (p99), {} at most",
+            "; behind schedule by {} (p99), {} at most",
             micros(lag.p99_us),
             micros(lag.max_us)
         );
@@ -271,13 +272,13 @@ fn put_generator(text: &mut String, result: &ResultFile) {
 fn put_verdict(text: &mut String, result: &ResultFile) {
     match result.run.ended {
         Ended::Planned => {}
-        Ended::Interrupted => text.push_str("INTERRUPTED: this is what there was up to then\n"),
-        Ended::Broken => text.push_str("BROKEN OFF: no client was connected any more\n"),
+        Ended::Interrupted => {
+            text.push_str("INTERRUPTED: the results cover the run up to this point\n")
+        }
+        Ended::Broken => text.push_str("ABORTED: all connections were lost\n"),
     }
     if !result.validity.valid {
-        text.push_str(
-            "INVALID: these numbers say something about the generator, not only about the broker\n",
-        );
+        text.push_str("INVALID: do not compare these numbers\n");
         for reason in &result.validity.reasons {
             let _ = writeln!(text, "  - {}", reason.text);
         }

@@ -16,7 +16,10 @@ pub fn compare(samples: &[SysSample]) -> Option<Sys> {
     let mut series: BTreeMap<&str, Series<'_>> = BTreeMap::new();
     for sample in samples {
         let topic = sample.update.topic.as_str();
-        series.entry(topic).or_insert_with(|| Series::new(sample)).add(sample);
+        series
+            .entry(topic)
+            .or_insert_with(|| Series::new(sample))
+            .add(sample);
     }
     let version = series.iter().find(|(topic, _)| topic.ends_with("/version"));
     let counters: Vec<(SysCounter, (u64, u64))> = series
@@ -168,7 +171,10 @@ mod tests {
         ];
         samples[0].update.retained = true;
         let sys = compare(&samples).unwrap();
-        assert_eq!((sys.counters[0].broker, sys.counters[0].ours), (990.0, 990.0));
+        assert_eq!(
+            (sys.counters[0].broker, sys.counters[0].ours),
+            (990.0, 990.0)
+        );
         assert_eq!(sys.span_s, 1.0);
         // One report is none to compare; its value is known all the same.
         samples.remove(1);

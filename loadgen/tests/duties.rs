@@ -76,7 +76,11 @@ fn messages_that_are_never_acknowledged_and_those_that_wait_for_them_are_told() 
         assert_eq!(never_sent.count, 100 - underway);
         let why = format!("{underway} messages waited for their acknowledgement");
         assert!(never_sent.first.ends_with(&why), "{never_sent:?}");
-        assert!(done.stdout.contains("message never sent"), "{}", done.stdout);
+        assert!(
+            done.stdout.contains("message never sent"),
+            "{}",
+            done.stdout
+        );
     }
 }
 
@@ -137,7 +141,10 @@ fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
         ),
         (
             |s| s.terms = Some(|t| t.shared_available = Some(false)),
-            &["--set", "subscribers.subscribe=$share/g/ringload/{run}/pairs/0"],
+            &[
+                "--set",
+                "subscribers.subscribe=$share/g/ringload/{run}/pairs/0",
+            ],
             "the broker has no shared subscriptions; subscribe without $share/",
         ),
         (
@@ -159,7 +166,11 @@ fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
     for (change, more, expected) in cases {
         let done = run(script(change).port, &pair(more));
         assert_eq!(done.code, Some(1), "{expected}: {done:#?}");
-        assert!(done.stderr.contains(expected), "{expected}: {}", done.stderr);
+        assert!(
+            done.stderr.contains(expected),
+            "{expected}: {}",
+            done.stderr
+        );
     }
 }
 
@@ -182,7 +193,10 @@ fn live_messages_with_retain_are_counted() {
     for (qos, retain) in [("0", "false"), ("1", "true"), ("2", "true")] {
         let broker = script(|s| s.live_retain = wrong.clone());
         let set = format!("publishers.retain={retain}");
-        let done = run(broker.port, &pair(&["--qos", qos, "--set", &set, "--strict"]));
+        let done = run(
+            broker.port,
+            &pair(&["--qos", qos, "--set", &set, "--strict"]),
+        );
         let ledger = done.result().totals.ledger;
         assert_eq!(
             (ledger.wrong_retain, ledger.delivered, ledger.lost),
@@ -190,14 +204,21 @@ fn live_messages_with_retain_are_counted() {
             "QoS {qos}, retain {retain}: {done:#?}"
         );
         assert_eq!(done.code, Some(3));
-        assert!(done.stdout.contains("FAULTS: 3 with a wrong RETAIN"), "{}", done.stdout);
+        assert!(
+            done.stdout.contains("FAULTS: 3 with a wrong RETAIN"),
+            "{}",
+            done.stdout
+        );
     }
 }
 
 #[test]
 fn what_connect_and_subscribe_did_not_ask_for_is_no_message() {
     let cases: [(fn(&mut Script), &str); 2] = [
-        (|s| s.alias = [5].into(), "PUBLISH with a topic alias, and CONNECT permits none"),
+        (
+            |s| s.alias = [5].into(),
+            "PUBLISH with a topic alias, and CONNECT permits none",
+        ),
         (
             |s| s.subscription_id = [5].into(),
             "PUBLISH with a subscription identifier, and SUBSCRIBE gave none",
@@ -215,14 +236,30 @@ fn what_connect_and_subscribe_did_not_ask_for_is_no_message() {
 fn a_broker_that_sends_more_at_a_time_than_the_client_takes_is_counted() {
     for qos in ["1", "2"] {
         let args = |messages| {
-            pair(&["--qos", qos, "--set", "subscribers.receive_maximum=4", "--set", messages])
+            pair(&[
+                "--qos",
+                qos,
+                "--set",
+                "subscribers.receive_maximum=4",
+                "--set",
+                messages,
+            ])
         };
-        let done = run(script(|s| s.gather = Some(10)).port, &args("publishers.messages=10"));
+        let done = run(
+            script(|s| s.gather = Some(10)).port,
+            &args("publishers.messages=10"),
+        );
         assert_eq!(done.code, Some(1), "QoS {qos}: {done:#?}");
         let trouble = trouble(&done, "rule of MQTT broken");
         assert!(trouble.count >= 1 && trouble.count <= 6, "{trouble:?}");
-        assert!(trouble.first.contains("with a Receive Maximum of 4"), "{trouble:?}");
-        let done = run(script(|s| s.gather = Some(4)).port, &args("publishers.messages=4"));
+        assert!(
+            trouble.first.contains("with a Receive Maximum of 4"),
+            "{trouble:?}"
+        );
+        let done = run(
+            script(|s| s.gather = Some(4)).port,
+            &args("publishers.messages=4"),
+        );
         assert_eq!(done.code, Some(0), "QoS {qos}: {done:#?}");
     }
 }
@@ -231,12 +268,23 @@ fn a_broker_that_sends_more_at_a_time_than_the_client_takes_is_counted() {
 fn retained_messages_of_a_client_that_was_thrown_out_are_removed_too() {
     let group = "name=g clients=2 publish=r/{index}/{message%5} rate=100 retain=true messages=20";
     let broker = script(|s| s.throw_out = Some(11));
-    let done = run(broker.port, &["--group", group, "--no-sys", "--duration", "1s"]);
+    let done = run(
+        broker.port,
+        &["--group", group, "--no-sys", "--duration", "1s"],
+    );
     assert_eq!(done.code, Some(1), "{done:#?}");
     // Two of them, and the one that came back.
     assert_eq!(broker.counted().connects, 3);
-    let kinds: Vec<&str> = done.result().troubles.iter().map(|t| t.kind.as_str()).collect();
-    assert!(!kinds.contains(&"retained message left behind"), "{kinds:?}");
+    let kinds: Vec<&str> = done
+        .result()
+        .troubles
+        .iter()
+        .map(|t| t.kind.as_str())
+        .collect();
+    assert!(
+        !kinds.contains(&"retained message left behind"),
+        "{kinds:?}"
+    );
     // The stand-in counts retained messages up and removals down: both clients removed all five topics.
     let stored = broker.counted().published;
     assert_eq!(broker.retained.load(Ordering::SeqCst), stored - 10);
@@ -256,7 +304,13 @@ fn retained_messages_that_cannot_be_removed_are_told() {
     ];
     let refusing = run(broker.port, &args);
     // It lets the client in again, so that all are removed.
-    assert!(refusing.result().troubles.iter().all(|t| t.kind != "retained message left behind"));
+    assert!(
+        refusing
+            .result()
+            .troubles
+            .iter()
+            .all(|t| t.kind != "retained message left behind")
+    );
     let broker = script(|s| {
         s.close_all = Some(30);
         s.refuse_again = true;
@@ -333,8 +387,15 @@ fn of_a_broker_that_died_nothing_is_shown() {
     let done = running.finish();
     let cost = done.result().broker.as_ref().unwrap();
     assert_eq!((cost.user_cores, cost.user_ns_per_delivery), (None, None));
-    assert_eq!((cost.rss_peak_bytes, cost.rss_per_connection_bytes), (None, None));
-    assert!(done.stdout.contains("broker    - + - cores"), "{}", done.stdout);
+    assert_eq!(
+        (cost.rss_peak_bytes, cost.rss_per_connection_bytes),
+        (None, None)
+    );
+    assert!(
+        done.stdout.contains("broker    - + - cores"),
+        "{}",
+        done.stdout
+    );
     assert!(done.result().timeline.last().unwrap().broker_cpu.is_none());
 }
 
@@ -344,7 +405,14 @@ fn no_password_is_in_a_result_and_json_goes_to_stdout() {
     let target = format!("127.0.0.1:{}", broker.port);
     let output = Command::new(env!("CARGO_BIN_EXE_ringload"))
         .args(["run"])
-        .args(pair(&["--user", "u", "--password", "S3cret", "--json", "-"]))
+        .args(pair(&[
+            "--user",
+            "u",
+            "--password",
+            "S3cret",
+            "--json",
+            "-",
+        ]))
         .args(["--set", "publishers.password=S3cret", "--target", &target])
         .output()
         .unwrap();
@@ -353,11 +421,21 @@ fn no_password_is_in_a_result_and_json_goes_to_stdout() {
         String::from_utf8(output.stderr).unwrap(),
     );
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert!(!stdout.contains("S3cret") && !stderr.contains("S3cret"), "{stdout}{stderr}");
+    assert!(
+        !stdout.contains("S3cret") && !stderr.contains("S3cret"),
+        "{stdout}{stderr}"
+    );
     let result: ringload::report::ResultFile = serde_json::from_str(&stdout).unwrap();
     assert_eq!(result.groups[1].publish.as_ref().unwrap().sent, 100);
-    assert!(result.run.command.contains(&"***".to_owned()), "{:?}", result.run.command);
-    assert!(stderr.contains("ledger"), "the summary goes to stderr: {stderr}");
+    assert!(
+        result.run.command.contains(&"***".to_owned()),
+        "{:?}",
+        result.run.command
+    );
+    assert!(
+        stderr.contains("ledger"),
+        "the summary goes to stderr: {stderr}"
+    );
     let check = |reason: &ringload::report::Reason| reason.check != Check::Interrupted;
     assert!(result.validity.reasons.iter().all(check));
 }
@@ -409,12 +487,20 @@ fn a_window_goes_on_after_its_subscribers_were_cut() {
             "--no-sys",
         ];
         let done = run(broker.port, &args);
-        let kinds: Vec<&str> = done.result().troubles.iter().map(|t| t.kind.as_str()).collect();
+        let kinds: Vec<&str> = done
+            .result()
+            .troubles
+            .iter()
+            .map(|t| t.kind.as_str())
+            .collect();
         assert!(kinds.is_empty(), "QoS {qos}, {more}: {kinds:?}");
         // Three cuts at least: a window that stood still would have ended with the first.
         let reconnects = done.result().groups[0].reconnects;
         assert!(reconnects >= 4, "{reconnects}");
         let seconds = &done.result().timeline;
-        assert!(seconds.len() >= 2 && seconds[1].received > 20, "QoS {qos}, {more}: {seconds:#?}");
+        assert!(
+            seconds.len() >= 2 && seconds[1].received > 20,
+            "QoS {qos}, {more}: {seconds:#?}"
+        );
     }
 }

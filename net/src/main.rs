@@ -58,18 +58,16 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Action::PrintConfig => say(&configuration.to_toml()),
-        Action::Run
-        | Action::ShortHelp
-        | Action::Help
-        | Action::PasswdHelp
-        | Action::Version => match start::run(line, &configuration) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Settings(problems)) => refuse(&problems),
-            Err(failure) => {
-                complain(&failure);
-                ExitCode::FAILURE
+        Action::Run | Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => {
+            match start::run(line, &configuration) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(Failure::Settings(problems)) => refuse(&problems),
+                Err(failure) => {
+                    complain(&failure);
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
     }
 }
 

@@ -21,50 +21,50 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "duration",
         "TIME",
-        "The measured window, in place of that of the scenario",
+        "Length of the measured window; overrides the scenario",
     ),
     flag(
         "warmup",
         "TIME",
-        "Publishing before the window, in place of that of the scenario",
+        "How long to publish before the window; overrides the scenario",
     ),
     flag(
         "publishers",
         "N",
-        "Clients of every group that publishes and does not subscribe",
+        "Clients in every group that only publishes",
     ),
     flag(
         "subscribers",
         "N",
-        "Clients of every group that subscribes and does not publish",
+        "Clients in every group that only subscribes",
     ),
     flag(
         "rate",
         "RATE",
-        "Open loop for every group that publishes: messages per second of each client",
+        "Open loop: messages per second of each publishing client",
     ),
     flag(
         "window",
         "N",
-        "Closed loop for every group that publishes: messages underway of each client",
+        "Closed loop: messages in flight per publishing client",
     ),
     flag("qos", "0|1|2", "QoS of every group"),
     flag(
         "payload",
         "SIZES",
-        "Payload sizes of every group that publishes",
+        "Payload sizes of every publishing group",
     ),
-    flag("protocol", "3.1.1|5.0", "Version of MQTT of every group"),
+    flag("protocol", "3.1.1|5.0", "MQTT version of every group"),
     flag("user", "PATTERN", "User names of every group"),
     flag(
         "password",
         "PATTERN",
-        "Passwords of every group; other users of the machine can read them, and nothing else shows them",
+        "Passwords of every group. Other users of this machine can see them while ringload runs",
     ),
     flag(
         "password-file",
         "FILE",
-        "The same from the first line of a file",
+        "Read the password of every group from the first line of a file",
     ),
     flag(
         "tls",
@@ -74,33 +74,33 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "group",
         "KEY=VALUE...",
-        "Add a group, with the keys below; may be given more than once",
+        "Add a group, described by the keys below; repeatable",
     ),
     flag(
         "set",
         "[GROUP.]KEY=VALUE",
-        "Set any key of the scenario, or of one group; may be given more than once",
+        "Set a key of the scenario, or of one group; repeatable",
     ),
     flag("threads", "N", "Threads of the generator; default 1"),
     flag(
         "cores",
         "LIST",
-        "Cores to bind the threads to, as in 1 or 2-3,6",
+        "Cores to pin the threads to, such as 1 or 2-3,6",
     ),
     flag(
         "source",
         "LIST",
-        "Local addresses for the clients, as in 127.0.0.2-127.0.0.9; default the kernel's choice, and on the loopback network more if ports would run out",
+        "Local addresses for the clients, such as 127.0.0.2-127.0.0.9; default: chosen by the kernel, with more loopback addresses if ports would run out",
     ),
     flag(
         "pid",
         "LIST",
-        "Processes of the broker: what they use becomes part of the result",
+        "Process ids of the broker, whose CPU and memory become part of the result",
     ),
     flag(
         "label",
         "NAME",
-        "How reports name this run; default the target",
+        "Name of this run in reports; default: the target",
     ),
     flag(
         "json",
@@ -110,42 +110,38 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "histograms",
         "FILE",
-        "Write every second's histograms, corrected and uncorrected, in HdrHistogram's log format",
+        "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log format",
     ),
-    flag(
-        "run-id",
-        "HEX",
-        "Number of the run, 0 to ffff; default random",
-    ),
+    flag("run-id", "HEX", "Id of the run, 0 to ffff; default random"),
     flag(
         "keep-going",
         "",
-        "Count clients that cannot connect or subscribe, instead of ending the run",
+        "Count clients that cannot connect or subscribe instead of ending the run",
     ),
     flag(
         "no-sys",
         "",
-        "Do not listen to the broker's $SYS topics (it takes one more connection)",
+        "Do not subscribe to the broker's $SYS topics; saves one connection",
     ),
     flag(
         "sys-wait",
         "TIME",
-        "Wait so long at the end for a $SYS report that covers the whole run; default 0s",
+        "How long to wait at the end for a $SYS report that covers the whole run; default 0s",
     ),
     flag(
         "strict",
         "",
-        "Exit with 3 if the run is invalid, or a delivery was lost, duplicated, out of order, corrupt or misrouted",
+        "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of order, corrupt or misrouted",
     ),
     flag(
         "quiet",
         "",
-        "Show neither progress nor the summary, only why a run failed",
+        "No progress and no summary, only the reason of a failure",
     ),
     flag(
         "print",
         "",
-        "Print the scenario with all options applied, and stop",
+        "Print the scenario with all options applied, and exit",
     ),
 ];
 
@@ -177,7 +173,10 @@ const COMMANDS_ABOUT: [&str; 5] = [
 const COMMON: [(&str, &str); 8] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
-    ("window", "messages underway of each publisher (closed loop)"),
+    (
+        "window",
+        "messages underway of each publisher (closed loop)",
+    ),
     ("qos", "QoS of all clients"),
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),

@@ -22,9 +22,9 @@ use crate::sources::Sources;
 use help::{COMMANDS, FLAGS};
 pub use help::{Help, list, list_as_json, manual, version_line};
 use overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
-use target::{Target, resolve};
-pub use target::choose;
 use ringmq::problem::{Complaint, Place, Problem, nearest};
+pub use target::choose;
+use target::{Target, resolve};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -146,7 +146,11 @@ impl Command {
             return Ok(Command::Help(Help::Short));
         };
         let Arg::Value(word) = arg else {
-            return Err(problem("help", "takes no option", "write ringload help COMMAND".to_owned()));
+            return Err(problem(
+                "help",
+                "takes no option",
+                "write ringload help COMMAND".to_owned(),
+            ));
         };
         let word = word.to_string_lossy();
         match Help::of(&word) {
@@ -211,7 +215,7 @@ impl Given {
                         let fix = "name one scenario".to_owned();
                         return Err(problem(
                             &format!("`{first}`"),
-                            "is not the only scenario",
+                            "is one scenario too many",
                             fix,
                         ));
                     }
@@ -281,12 +285,11 @@ impl Given {
         let sources = self.take("source").map(|text| Sources::parse(&text));
         let sources = sources.transpose().map_err(|c| read("source", c))?;
         let ours = sources.as_ref().map_or(&[][..], Sources::addresses);
-        let addresses =
-            resolve(&target, ours).map_err(|complaint| one(at("target", complaint)))?;
+        let addresses = resolve(&target, ours).map_err(|complaint| one(at("target", complaint)))?;
         let run = self.take("run-id").map(|text| {
             u16::from_str_radix(&text, 16).map_err(|_| {
                 Complaint::new(
-                    format!("is `{text}`, which is not a number of the run"),
+                    format!("is `{text}`, which is not a run id"),
                     "write 0 to ffff",
                 )
             })
@@ -338,14 +341,14 @@ impl Given {
         }
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
         let what = match folder {
-            Some(folder) if !folder.is_dir() => "whose folder is not there",
+            Some(folder) if !folder.is_dir() => "whose folder does not exist",
             _ if path.is_dir() => "which is a folder",
             _ => return Ok(Some(path)),
         };
         let what = format!("is `{}`, {what}", path.display());
         Err(at(
             name,
-            Complaint::new(what, "name a file in a folder that is there"),
+            Complaint::new(what, "name a file in an existing folder"),
         ))
     }
 
@@ -374,7 +377,7 @@ impl Given {
             }
         }
         if self.values.contains_key("rate") && self.values.contains_key("window") {
-            let what = "stands beside --rate: a load goes by schedule, or by what has arrived";
+            let what = "conflicts with --rate: a load is either an open or a closed loop";
             problems.push(problem("--window", what, "keep one of them".to_owned()));
         }
         let mut changes = Vec::new();
@@ -415,7 +418,7 @@ fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
     match cores.iter().find(|core| !ours.contains(core)) {
         None => Ok(()),
         Some(core) => {
-            let what = format!("holds {core}, which is no core of this machine, or not for us");
+            let what = format!("holds {core}, which is not a core that this process may use");
             let ours: Vec<String> = ours.iter().map(usize::to_string).collect();
             Err(Complaint::new(
                 what,
@@ -463,7 +466,7 @@ fn unknown_option(name: &str) -> Problem {
 fn before_command(option: &str) -> Problem {
     problem(
         option,
-        "stands before the command",
+        "comes before the command",
         "write ringload run SCENARIO first, then options".to_owned(),
     )
 }
@@ -588,14 +591,14 @@ mod tests {
             ),
             (
                 "--qos 1",
-                "--qos stands before the command\n  fix: write ringload run SCENARIO first, then options",
+                "--qos comes before the command\n  fix: write ringload run SCENARIO first, then options",
             ),
             ("run", "run needs a scenario\n  fix: name one"),
             (
                 "run pars",
-                "`pars` is no scenario\n  fix: did you mean `pairs`?",
+                "`pars` is not a scenario\n  fix: did you mean `pairs`?",
             ),
-            ("run pairs fan-in", "`pairs` is not the only scenario"),
+            ("run pairs fan-in", "`pairs` is one scenario too many"),
             (
                 "run pairs --durration 3",
                 "--durration is not an option\n  fix: did you mean --duration?",
@@ -619,7 +622,7 @@ mod tests {
             ),
             (
                 "run pairs --rate 1 --window 2",
-                "--window stands beside --rate",
+                "--window conflicts with --rate",
             ),
             (
                 "run pairs --quiet=yes",
@@ -627,11 +630,11 @@ mod tests {
             ),
             (
                 "run pairs --cores 4000",
-                "--cores holds 4000, which is no core of this machine",
+                "--cores holds 4000, which is not a core that this process may use",
             ),
             (
                 "run pairs --json /does/not/exist.json",
-                "--json is `/does/not/exist.json`, whose folder is not there",
+                "--json is `/does/not/exist.json`, whose folder does not exist",
             ),
             (
                 "run pairs --histograms /",
@@ -639,11 +642,11 @@ mod tests {
             ),
             (
                 "run connect --rate 7",
-                "--rate is for no group of this scenario",
+                "--rate applies to no group of this scenario",
             ),
             (
                 "run pairs --set clients=7",
-                "--set clients=7 sets a key of a group\n  fix: say of which: subscribers or publishers.clients",
+                "--set clients=7 sets a key of a group\n  fix: name the group: subscribers or publishers.clients",
             ),
             (
                 "run pairs --set x.clients=7",
@@ -653,11 +656,14 @@ mod tests {
                 "run pairs --set publishers.client=7",
                 "--set publishers.client=7 sets no key\n  fix: did you mean `clients`?",
             ),
-            ("run pairs --group publish=a", "group-3.publish has no pace"),
+            (
+                "run pairs --group publish=a",
+                "group-3.publish needs a pace",
+            ),
             ("run pairs --group x", "--group: `x` has no value"),
             (
                 "run pairs --target nowhere:x",
-                "--target is `nowhere:x`, which is no address",
+                "--target is `nowhere:x`, which is not an address",
             ),
             (
                 "run pairs --cores 3-1",
@@ -689,8 +695,14 @@ mod tests {
                 "run pairs --histograms -",
                 "--histograms is `-`, which only --json can be",
             ),
-            ("list pairs", "list: `pairs` is too much\n  fix: write ringload list"),
-            ("help rum", "help: `rum` is not a command\n  fix: did you mean `ringload help run`?"),
+            (
+                "list pairs",
+                "list: `pairs` is too much\n  fix: write ringload list",
+            ),
+            (
+                "help rum",
+                "help: `rum` is not a command\n  fix: did you mean `ringload help run`?",
+            ),
             ("help --json", "help takes no option"),
         ] {
             let problem = parse(line).unwrap_err();
@@ -749,10 +761,16 @@ mod tests {
     #[test]
     fn the_short_help_fits_a_screen_and_every_command_has_one() {
         for line in ["", "-h", "help", "run -h", "show -h"] {
-            assert!(matches!(parse(line), Ok(Command::Help(Help::Short))), "{line}");
+            assert!(
+                matches!(parse(line), Ok(Command::Help(Help::Short))),
+                "{line}"
+            );
         }
         for line in ["--help", "run --help", "help run", "help show"] {
-            assert!(matches!(parse(line), Ok(Command::Help(Help::Run))), "{line}");
+            assert!(
+                matches!(parse(line), Ok(Command::Help(Help::Run))),
+                "{line}"
+            );
         }
         for (name, _) in COMMANDS {
             let help = Help::of(name).unwrap();
@@ -760,7 +778,10 @@ mod tests {
         }
         let short = Help::Short.text();
         assert!(short.lines().count() <= 24, "{short}");
-        assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+        assert!(
+            short.lines().all(|line| line.chars().count() <= 80),
+            "{short}"
+        );
     }
 
     #[test]
@@ -788,12 +809,18 @@ mod tests {
             "run --group name=g;subscribe=a;user=u;password=S3cret",
             &in_file,
         ] {
-            let words = line.split(' ').map(|word| OsString::from(word.replace(';', " ")));
+            let words = line
+                .split(' ')
+                .map(|word| OsString::from(word.replace(';', " ")));
             let Ok(Command::Run(options)) = Command::parse(words) else {
                 panic!("{line}");
             };
             let group = options.scenario.groups.last().unwrap();
-            assert_eq!(group.password.as_ref().unwrap().as_str(), "S3cret", "{line}");
+            assert_eq!(
+                group.password.as_ref().unwrap().as_str(),
+                "S3cret",
+                "{line}"
+            );
             let shown = options.scenario.to_toml();
             assert!(!shown.contains("S3cret"), "{line}: {shown}");
         }

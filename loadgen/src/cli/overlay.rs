@@ -68,10 +68,10 @@ pub(super) fn apply_shorthand(
     if found {
         return Ok(());
     }
-    let fix = "leave it out, or choose another scenario".to_owned();
+    let fix = "remove it, or choose another scenario".to_owned();
     Err(problem(
         &format!("--{flag}"),
-        "is for no group of this scenario",
+        "applies to no group of this scenario",
         fix,
     ))
 }
@@ -79,7 +79,10 @@ pub(super) fn apply_shorthand(
 /// The scheme of the target: `mqtts://` stands for TLS in every group, `mqtt://` for none.
 pub(super) fn apply_tls_scheme(scenario: &mut Scenario, tls: bool) -> Result<(), Problem> {
     if let Some(group) = scenario.groups.iter().find(|group| group.tls && !tls) {
-        let what = format!("is a mqtt:// address, and the group {} connects over TLS", group.name);
+        let what = format!(
+            "is a mqtt:// address, and the group {} connects over TLS",
+            group.name
+        );
         return Err(problem("--target", &what, "write mqtts://".to_owned()));
     }
     let key = keys::of_group("tls").expect("a key of groups");
@@ -122,7 +125,7 @@ pub(super) fn apply_set(scenario: &mut Scenario, text: &str) -> Result<(), Probl
                     .collect();
                 wrong(
                     "sets a key of a group",
-                    format!("say of which: {}.{path}", names.join(" or ")),
+                    format!("name the group: {}.{path}", names.join(" or ")),
                 )
             }
             None => wrong("sets no key", SEE_HELP.to_owned()),

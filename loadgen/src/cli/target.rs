@@ -27,9 +27,11 @@ impl Target {
             Some("mqtt" | "tcp") => Some(false),
             Some("mqtts" | "ssl" | "tls") => Some(true),
             Some(scheme @ ("ws" | "wss")) => {
-                let what = format!("is a {scheme}:// address, and ringload does not speak WebSocket");
+                let what =
+                    format!("is a {scheme}:// address, and ringload does not speak WebSocket");
                 let other = if scheme == "ws" { "mqtt" } else { "mqtts" };
-                let fix = format!("name the broker's port for MQTT over TCP or TLS: {other}://HOST:PORT");
+                let fix =
+                    format!("name the broker's port for MQTT over TCP or TLS: {other}://HOST:PORT");
                 return Err(Complaint::new(what, fix));
             }
             Some(scheme) => {
@@ -70,7 +72,7 @@ impl Target {
 /// on the older kind. With `sources`, those of their kind only.
 pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr>, Complaint> {
     let found = target.to_socket_addrs().map_err(|error| {
-        let what = format!("is `{target}`, which is no address ({error})");
+        let what = format!("is `{target}`, which is not an address ({error})");
         Complaint::new(what, FIX)
     })?;
     let mut all: Vec<SocketAddr> = Vec::new();
@@ -80,7 +82,10 @@ pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr
         }
     }
     if all.is_empty() {
-        return Err(Complaint::new(format!("is `{target}`, which has no address"), FIX));
+        return Err(Complaint::new(
+            format!("is `{target}`, which has no address"),
+            FIX,
+        ));
     }
     all.sort_by_key(SocketAddr::is_ipv6);
     if let Some(source) = sources.first() {
@@ -90,7 +95,10 @@ pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr
             let what = format!(
                 "is `{target}`, which has IPv{theirs} addresses only, and --source has those of IPv{ours}"
             );
-            return Err(Complaint::new(what, "give --source addresses of the same kind"));
+            return Err(Complaint::new(
+                what,
+                "give --source addresses of the same kind",
+            ));
         }
     }
     Ok(all)
@@ -143,19 +151,36 @@ mod tests {
             ("tcp://[::1]", Ok((Some(false), "[::1]:1"))),
             ("ssl://::1", Ok((Some(true), "[::1]:1"))),
             ("h", Ok((None, "h:1"))),
-            ("ws://h:8083/mqtt", Err("is a ws:// address, and ringload does not speak WebSocket")),
+            (
+                "ws://h:8083/mqtt",
+                Err("is a ws:// address, and ringload does not speak WebSocket"),
+            ),
             ("wss://h", Err("is a wss:// address")),
-            ("http://h", Err("has the scheme `http`, which is not one of MQTT")),
+            (
+                "http://h",
+                Err("has the scheme `http`, which is not one of MQTT"),
+            ),
             ("mqtt://u:secret@h", Err("holds a user name or a password")),
-            ("mqtt://h/path", Err("is `mqtt://h/path`, which is not a host and a port")),
+            (
+                "mqtt://h/path",
+                Err("is `mqtt://h/path`, which is not a host and a port"),
+            ),
             ("", Err("is ``, which is not a host and a port")),
         ] {
             match (Target::parse(text), expected) {
                 (Ok(target), Ok((tls, place))) => {
-                    assert_eq!((target.tls, target.with_port(1).as_str()), (tls, place), "{text}");
+                    assert_eq!(
+                        (target.tls, target.with_port(1).as_str()),
+                        (tls, place),
+                        "{text}"
+                    );
                 }
                 (Err(complaint), Err(what)) => {
-                    assert!(complaint.what.starts_with(what), "{text}: {}", complaint.what);
+                    assert!(
+                        complaint.what.starts_with(what),
+                        "{text}: {}",
+                        complaint.what
+                    );
                     assert!(!complaint.fix.is_empty() && !complaint.what.contains("secret"));
                 }
                 (found, _) => panic!("{text}: {found:?}"),

@@ -253,7 +253,8 @@ impl<'a> Control<'a> {
         };
         let is_settled = outstanding == 0 && self.shared.sum(waiting) == 0;
         let heard_at = self.shared.latest(|board| &board.heard_at);
-        let silent = now.saturating_sub(heard_at.max(self.drain_at)) > scenario.drain.as_nanos() as u64;
+        let silent =
+            now.saturating_sub(heard_at.max(self.drain_at)) > scenario.drain.as_nanos() as u64;
         let ready = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
         let nobody = ready == 0;
         let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
@@ -428,7 +429,7 @@ impl<'a> Control<'a> {
         let mut threads = Vec::new();
         for ended in self.threads {
             let ended =
-                *ended.ok_or("a thread of the generator did not end; this is a bug of ringload")?;
+                *ended.ok_or("a thread of ringload did not end; this is a bug in ringload")?;
             troubles.merge(ended.troubles.clone());
             ports_exhausted += ended.ports_exhausted;
             files_exhausted += ended.files_exhausted;

@@ -194,8 +194,13 @@ impl Publisher {
     /// The broker takes so many messages at a time; a new connection forgets what an earlier one was told.
     /// [MQTT-3.3.4-9]
     pub(super) fn limit_inflight(&mut self, wanted: u16, receive_maximum: Option<u16>) {
-        self.inflight_max = wanted.min(INFLIGHT_MAX).min(receive_maximum.unwrap_or(u16::MAX));
-        assert!(self.inflight_max > 0, "a receive maximum of 0 does not pass the decoder");
+        self.inflight_max = wanted
+            .min(INFLIGHT_MAX)
+            .min(receive_maximum.unwrap_or(u16::MAX));
+        assert!(
+            self.inflight_max > 0,
+            "a receive maximum of 0 does not pass the decoder"
+        );
     }
 
     /// Where the message with this identifier stands.

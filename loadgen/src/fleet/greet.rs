@@ -79,12 +79,12 @@ impl Fleet {
 
     fn on_connack(&mut self, index: u32, now: u64, connack: &Connack<'_>) -> Result<(), Loss> {
         let group = self.group_of(index);
+        if connack.reason.is_error() {
+            return Err(Loss::Refused(refusal(connack)));
+        }
         if self.purging {
             self.on_purged(index, now);
             return Ok(());
-        }
-        if connack.reason.is_error() {
-            return Err(Loss::Refused(refusal(connack)));
         }
         self.agree(index, connack)?;
         let spec = &self.shared.plan.specs[group];
@@ -97,7 +97,7 @@ impl Fleet {
         if was_here && !spec.clean && !connack.session_present {
             let name = self.name_of(index);
             self.troubles.add("session was lost", || {
-                format!("client {name}: CONNACK says that there was none")
+                format!("client {name}: CONNACK has no session present")
             });
             self.meter.errors += 1;
             self.give_up_inflight(index);
@@ -155,7 +155,7 @@ impl Fleet {
         if suback.packet_id.get() != SUBSCRIBE_ID || suback.reasons.count() != spec.subscribe.len()
         {
             return Err(Loss::Malformed(
-                "a SUBACK that answers another SUBSCRIBE".to_owned(),
+                "SUBACK that does not match SUBSCRIBE".to_owned(),
             ));
         }
         let mut filter = String::new();

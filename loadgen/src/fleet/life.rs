@@ -364,10 +364,10 @@ impl Fleet {
                     NO_ANSWER,
                     self.overdue("the TCP handshake or that of TLS was not answered"),
                 ),
-                Phase::Greeting => (NO_ANSWER, self.overdue("no CONNACK came")),
-                Phase::Subscribing => (NO_ANSWER, self.overdue("no SUBACK came")),
+                Phase::Greeting => (NO_ANSWER, self.overdue("no CONNACK arrived")),
+                Phase::Subscribing => (NO_ANSWER, self.overdue("no SUBACK arrived")),
                 Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => {
-                    (NO_PONG, self.overdue("no PINGRESP came"))
+                    (NO_PONG, self.overdue("no PINGRESP arrived"))
                 }
             },
             Loss::Refused(why) => (REFUSED, why.clone()),

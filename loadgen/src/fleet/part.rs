@@ -6,9 +6,9 @@ use ringmq_core::codec::{
     Disconnect, PublishHead, PublishParts, ReasonCode, Version, encode_publish_without_payload,
 };
 
+use super::Fleet;
 use super::client::{Phase, Removal};
 use super::life::Loss;
-use super::Fleet;
 
 impl Fleet {
     /// The last stage: retained messages are removed, and everybody disconnects.
@@ -88,7 +88,9 @@ impl Fleet {
 
     /// Nobody is left to start a clean session.
     pub fn is_purged(&self) -> bool {
-        self.clients.iter().all(|client| client.phase == Phase::Gone)
+        self.clients
+            .iter()
+            .all(|client| client.phase == Phase::Gone)
     }
 
     /// The very end: retained messages whose removal nobody confirmed are a trouble.
@@ -145,7 +147,11 @@ impl Fleet {
             encode_publish_without_payload(version, head, 0, &parts, self.out(index));
         }
         if let Some(publisher) = &mut self.clients[index as usize].publisher {
-            assert_ne!(publisher.removal, Removal::Sent, "it left after it had sent it");
+            assert_ne!(
+                publisher.removal,
+                Removal::Sent,
+                "it left after it had sent it"
+            );
             publisher.removal = Removal::Sent;
             self.removing_count += 1;
         }

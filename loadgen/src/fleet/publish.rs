@@ -143,7 +143,7 @@ impl Fleet {
         if window.written_off > written_off {
             self.troubles.add(WRITTEN_OFF, || {
                 format!(
-                    "nothing of group {} arrived for {patience:?}",
+                    "group {}: nothing arrived for {patience:?}",
                     self.shared.plan.specs[group].name
                 )
             });
@@ -282,7 +282,8 @@ impl Fleet {
             counts.refused += 1;
             self.meter.errors += 1;
             self.uncertain.push((message.stream, message.sequence));
-            self.troubles.add(REFUSED_PUBLICATION, || reason_text(ack.reason));
+            self.troubles
+                .add(REFUSED_PUBLICATION, || reason_text(ack.reason));
         }
         let elapsed = self.elapsed_us(now, message.stamp_us);
         if now.saturating_sub(elapsed * 1000) >= self.shared.window_start() {
@@ -393,9 +394,8 @@ impl Fleet {
         let group = self.group_of(index);
         self.meter.counts[group].skipped += count;
         let name = self.name_of(index);
-        self.troubles.add_many(NEVER_SENT, count, || {
-            format!("client {name}: {why}")
-        });
+        self.troubles
+            .add_many(NEVER_SENT, count, || format!("client {name}: {why}"));
     }
 
     /// A publisher with a limit that has nothing left and nothing underway is done.

@@ -89,7 +89,7 @@ impl Fleet {
             | PacketKind::Unsuback
             | PacketKind::Pingreq
             | PacketKind::Auth => Err(Loss::Malformed(format!(
-                "{:?} that nobody asked for",
+                "{:?} that was not asked for",
                 frame.kind
             ))),
         }
@@ -149,7 +149,9 @@ impl Fleet {
     /// sent, and messages of QoS 2 that it has not released.
     fn check_receive_maximum(&mut self, index: u32, maximum: u16) {
         let reader = self.clients[index as usize].reader.as_deref();
-        let underway = reader.map_or(0, |reader| reader.receipts.len() + reader.unsettled as usize);
+        let underway = reader.map_or(0, |reader| {
+            reader.receipts.len() + reader.unsettled as usize
+        });
         if underway > usize::from(maximum) {
             self.meter.errors += 1;
             let name = self.name_of(index);
@@ -322,7 +324,9 @@ fn check_properties(publish: BarePublish<'_>) -> Result<(), String> {
         return Err("PUBLISH with a topic alias, and CONNECT permits none".to_owned());
     }
     match properties.subscription_ids.iter().next() {
-        Some(_) => Err("PUBLISH with a subscription identifier, and SUBSCRIBE gave none".to_owned()),
+        Some(_) => {
+            Err("PUBLISH with a subscription identifier, and SUBSCRIBE gave none".to_owned())
+        }
         None => Ok(()),
     }
 }
@@ -330,7 +334,13 @@ fn check_properties(publish: BarePublish<'_>) -> Result<(), String> {
 /// With RETAIN comes what a subscription of the client's own brought: it was published before the broker
 /// acknowledged that.
 #[cold]
-fn may_be_snapshot(shared: &Shared, client: &Client, now: u64, stream: u32, header: Header) -> bool {
+fn may_be_snapshot(
+    shared: &Shared,
+    client: &Client,
+    now: u64,
+    stream: u32,
+    header: Header,
+) -> bool {
     let Some(reader) = client.reader.as_deref() else {
         return false;
     };
@@ -350,7 +360,9 @@ fn stranger(start: &[u8]) -> Option<String> {
     }
     if answers(b"HTTP/") {
         let what = "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets";
-        return Some(format!("{what}, and ringload does not; name the port for MQTT over TCP or TLS"));
+        return Some(format!(
+            "{what}, and ringload does not; name the port for MQTT over TCP or TLS"
+        ));
     }
     let text = start.split(|byte| *byte < b' ').next()?;
     let is_text = text.len() >= 4 && text.iter().all(u8::is_ascii);

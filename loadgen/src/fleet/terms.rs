@@ -15,7 +15,8 @@ impl Fleet {
         check_answer(spec, connack).map_err(Loss::Malformed)?;
         check_abilities(spec, connack).map_err(Loss::Refused)?;
         if let Some(maximum) = connack.properties.maximum_packet_size {
-            self.check_packet_size(index, maximum).map_err(Loss::Refused)?;
+            self.check_packet_size(index, maximum)
+                .map_err(Loss::Refused)?;
         }
         let properties = &connack.properties;
         let topics = self.shared.plan.groups[group].topics;
@@ -71,7 +72,10 @@ fn check_answer(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
     if spec.clean && connack.session_present {
         return Err("CONNACK with a session after a clean start".to_owned());
     }
-    match (spec.client_id.as_str().is_empty(), properties.assigned_client_id) {
+    match (
+        spec.client_id.as_str().is_empty(),
+        properties.assigned_client_id,
+    ) {
         // [MQTT-3.2.2-16]
         (true, None) if spec.protocol == Version::V5 => {
             Err("CONNACK assigns no client identifier, and CONNECT had none".to_owned())
@@ -81,7 +85,9 @@ fn check_answer(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
             printable(id)
         )),
         (true, _) | (false, None) => match properties.authentication_method {
-            Some(_) => Err("CONNACK with an authentication method, and CONNECT had none".to_owned()),
+            Some(_) => {
+                Err("CONNACK with an authentication method, and CONNECT had none".to_owned())
+            }
             None => Ok(()),
         },
     }
@@ -109,7 +115,9 @@ fn check_abilities(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
         return Err("the broker has no shared subscriptions; subscribe without $share/".to_owned());
     }
     if has(|filter| filter.contains(['+', '#'])) && properties.wildcard_available == Some(false) {
-        return Err("the broker has no wildcard subscriptions; subscribe without + and #".to_owned());
+        return Err(
+            "the broker has no wildcard subscriptions; subscribe without + and #".to_owned(),
+        );
     }
     // [MQTT-3.2.2.3.2]: what the broker says counts in place of what CONNECT asked for.
     if let Some(expiry_s) = properties.session_expiry_s
@@ -204,7 +212,11 @@ mod tests {
                 payload: &payload,
             }
             .encode(protocol, &mut bytes);
-            assert_eq!(publish_size(&spec, 7), bytes.len() as u64, "{qos:?} {protocol:?}");
+            assert_eq!(
+                publish_size(&spec, 7),
+                bytes.len() as u64,
+                "{qos:?} {protocol:?}"
+            );
         }
     }
 }

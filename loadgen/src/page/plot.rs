@@ -412,7 +412,10 @@ mod tests {
         let long = "mosquitto 2.0.22 (Debian 12, default configuration, TLS 1.3)";
         let name = fit(long, 116);
         assert!(text_width(&name) <= 116, "{name}");
-        assert!(name.starts_with("mosquit") && name.ends_with("1.3)"), "{name}");
+        assert!(
+            name.starts_with("mosquit") && name.ends_with("1.3)"),
+            "{name}"
+        );
         assert_eq!(fit("short", 116), "short");
         assert_eq!(fit("x / \u{202E}rtl", 116), "x / rtl");
         let bar = |color| Bar {
@@ -429,7 +432,10 @@ mod tests {
             rest.split('"').next()?.parse::<i32>().ok()
         });
         let widths: Vec<i32> = widths.collect();
-        assert!(widths.len() >= 5 && widths.iter().all(|width| *width >= 2), "{widths:?}");
+        assert!(
+            widths.len() >= 5 && widths.iter().all(|width| *width >= 2),
+            "{widths:?}"
+        );
         assert!(widths.iter().any(|width| *width > 60), "{widths:?}");
     }
 

@@ -222,8 +222,8 @@ fn views_of(subject: &Subject) -> Vec<Line> {
                 uncorrected,
             }),
         ) => vec![
-            ("from the time it was due".to_owned(), corrected),
-            ("from the time it was sent".to_owned(), uncorrected),
+            ("from when it was due".to_owned(), corrected),
+            ("from when it was sent".to_owned(), uncorrected),
         ],
         (_, None) => Vec::new(),
     };

@@ -192,7 +192,7 @@ const NUMBERS: [Number; 12] = [
     },
     Number {
         name: "p50",
-        hint: "half of the latencies are at most this",
+        hint: "median latency",
         better: Better::Less,
         of: |file| corrected(file).map(|latency| latency.p50_us as f64),
         text: text::micros,
@@ -237,7 +237,7 @@ const NUMBERS: [Number; 12] = [
     },
     Number {
         name: "memory per connection",
-        hint: "resident memory of the broker when all clients were connected, less that before the first one",
+        hint: "growth of the broker's resident memory while clients connected, per connection",
         better: Better::Less,
         of: |file| {
             let broker = file.broker.as_ref().filter(|_| !has_messages(file))?;
@@ -254,7 +254,7 @@ const NUMBERS: [Number; 12] = [
     },
     Number {
         name: "connected",
-        hint: "share of the clients that were connected when the publishing began",
+        hint: "share of the clients that were connected when publishing began",
         better: Better::More,
         of: |file| {
             let totals = &file.totals;
@@ -299,7 +299,7 @@ const FAULTS: [Fault; 5] = [
         of: |ledger| ledger.corrupt,
     },
     Fault {
-        name: "astray",
+        name: "misrouted",
         hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or RETAIN flag",
         is_always_shown: false,
         of: |ledger| ledger.misrouted + ledger.wrong_qos + ledger.wrong_retain,

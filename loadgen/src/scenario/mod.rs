@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
+use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
-use crate::secrets::MASK;
 use payload::Sizes;
 use ringmq::problem::{Complaint, Place, Problem};
 
@@ -300,8 +300,11 @@ impl Group {
     /// The password as it was written.
     fn set_password(&mut self, text: &str) -> Result<(), Complaint> {
         if text == MASK {
-            let what = format!("is `{MASK}`, which stands for one that is not shown");
-            return Err(Complaint::new(what, "write the password, or use `password_file`"));
+            let what = format!("is `{MASK}`, which stands for a hidden password");
+            return Err(Complaint::new(
+                what,
+                "write the password, or use `password_file`",
+            ));
         }
         self.password = Some(Pattern::parse(text)?);
         self.password_file = None;

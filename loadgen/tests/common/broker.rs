@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringmq_core::codec::{
-    Ack, Connack, ConnackProperties, Connect, Direction, Frame, FrameRules, Framer, PACKET_SIZE_MAX, PacketKind,
-    Publish, PublishProperties, QoS, ReasonCode, Reasons, Suback, Subscribe, SubscriptionIds, Version, encode_pingresp, encode_puback,
-    encode_pubcomp, encode_pubrec, encode_pubrel,
+    Ack, Connack, ConnackProperties, Connect, Direction, Frame, FrameRules, Framer,
+    PACKET_SIZE_MAX, PacketKind, Publish, PublishProperties, QoS, ReasonCode, Reasons, Suback,
+    Subscribe, SubscriptionIds, Version, encode_pingresp, encode_puback, encode_pubcomp,
+    encode_pubrec, encode_pubrel,
 };
 use ringmq_core::ids::PacketId;
 use ringmq_core::topic::{TopicFilter, TopicLimits};
@@ -379,7 +380,10 @@ impl State {
             return;
         }
         let refused = self.script.refuse_publish.contains(&number);
-        if let Some(packet_id) = publish.packet_id.filter(|_| !self.script.no_acknowledgements) {
+        if let Some(packet_id) = publish
+            .packet_id
+            .filter(|_| !self.script.no_acknowledgements)
+        {
             let mut out = Vec::new();
             match (refused, publish.qos) {
                 (true, QoS::AtLeastOnce) => Ack::with_reason(packet_id, ReasonCode::QuotaExceeded)
