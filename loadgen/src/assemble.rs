@@ -1,4 +1,4 @@
-//! From what the threads hand over to the result file.
+//! Builds the result file from what the threads hand over.
 
 use std::collections::HashMap;
 

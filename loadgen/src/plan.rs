@@ -1,11 +1,11 @@
-//! From a scenario to what each client does: topics become streams, filters become the streams that they
-//! match, clients get a thread.
+//! Derives from a scenario what each client does: topics become streams, filters become the streams they match, clients
+//! are assigned to threads.
 //!
 //! Invariants:
 //! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number `k`.
-//! - clients with the same index in groups of the same size live on the same thread, so that pairs do; all
-//!   members of a shared subscription live on one thread.
-//! - the filters of one client match no stream twice, so that it is owed exactly one copy.
+//! - clients with the same index in groups of the same size live on the same thread, so pairs do; all members of a
+//!   shared subscription live on one thread.
+//! - the filters of one client match no stream twice, so it is owed exactly one copy.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What the kernel tells of processes and threads: CPU time, memory, names.
+//! What the kernel says about processes and threads: CPU time, memory, names.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Passwords and keys do not stand in results, pages and messages: here they become `***`.
+//! Masks passwords and other secrets as `***` before they reach a result, a page or a message.
 
 /// What stands for a secret.
 pub const MASK: &str = "***";

@@ -1,4 +1,4 @@
-//! Whether the generator itself was the limit of a run.
+//! Checks whether the generator itself was the bottleneck of a run.
 
 use crate::engine::Outcome;
 use crate::report::{Check, Ended, Generator, Reason, ThreadUse, Validity};

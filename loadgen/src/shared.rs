@@ -1,7 +1,6 @@
-//! What the threads of a run share: the plan, where the run stands, and a board on which each thread
-//! shows how far it is.
+//! State shared by the threads of a run: the plan, the stage, and a board on which each thread posts its progress.
 //!
-//! All of it is atomics that one side writes and the others read; nothing here waits.
+//! All of it is atomics with one writer; nothing here waits.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};

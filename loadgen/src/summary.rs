@@ -1,4 +1,4 @@
-//! A result for people, on a terminal.
+//! The summary of a result on the terminal.
 
 use std::fmt::Write as _;
 

@@ -1,9 +1,8 @@
-//! What the broker counts itself, beside what ringload counts.
+//! Compares the broker's own counters with those of ringload.
 //!
-//! Brokers publish their counters every so often. The growth between two such reports is compared with
-//! ours between the arrivals of the same two, so that neither side is ahead by more than what was on its
-//! way. A retained report is from before, nobody knows from when: it is shown, and never compared. What was
-//! dropped is not compared: we know what is lost only at the end.
+//! Brokers publish their counters at intervals. The growth between two reports is compared with our growth between the
+//! arrivals of the same two, so the two sides differ by no more than what was in transit. Retained reports are of unknown
+//! age: they are shown, never compared. Dropped messages are not compared: losses are known only at the end.
 
 use std::collections::BTreeMap;
 

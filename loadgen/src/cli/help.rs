@@ -1,4 +1,4 @@
-//! The texts of `--help`, of `list` and of the manual: what there is, from the tables that define it.
+//! The texts of `--help`, of `list` and of the manual, generated from the tables that define options and keys.
 
 use std::fmt::Write as _;
 

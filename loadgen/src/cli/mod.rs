@@ -1,7 +1,6 @@
-//! The command line: what it may say, and `--help`.
+//! The command line.
 //!
-//! What can be done with scenarios comes from the table in `scenario::keys`; only what is not a key of a
-//! scenario is defined here.
+//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario is defined here.
 
 mod help;
 mod overlay;

@@ -1,4 +1,4 @@
-//! The broker as the user names it: a scheme, a host and a port, and the addresses that the host has.
+//! The broker's address as the user writes it: scheme, host and port, and the addresses that the host resolves to.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;

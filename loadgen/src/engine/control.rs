@@ -1,4 +1,4 @@
-//! The main thread of a run: from stage to stage.
+//! The main thread of a run, stage by stage.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Whether the broker still answers.
+//! Detects a broker that stopped responding.
 
 use std::sync::atomic::Ordering;
 

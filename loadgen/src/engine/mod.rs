@@ -1,7 +1,7 @@
-//! A run: threads, stages, and what comes out.
+//! A run: threads, stages and outcome.
 //!
-//! The main thread takes the run through its [`Stage`]s, looks at the broker once per second and shows
-//! progress; the threads ([`worker`]) do everything else. [`run`] never hangs: every stage has a bound.
+//! The main thread takes the run through its [`Stage`]s, samples the broker once per second and shows progress; the
+//! worker threads ([`worker`]) do everything else. [`run`] never hangs: every stage is bounded.
 
 mod control;
 mod hearing;

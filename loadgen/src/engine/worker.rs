@@ -1,4 +1,4 @@
-//! One thread of the generator, from its start to what it hands over.
+//! One thread of the generator, from start to hand-over.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -72,7 +72,6 @@ struct Worker {
     events: Sender<Event>,
     window: [Option<Mark>; 2],
     shown_at: u64,
-    next_second: u64,
 }
 
 /// The body of a thread.
@@ -107,7 +106,6 @@ impl Worker {
             events: setup.events,
             window: [None, None],
             shown_at: 0,
-            next_second: UNKNOWN,
         })
     }
 
@@ -128,7 +126,7 @@ impl Worker {
                 .driver
                 .next_wake(now)
                 .min(self.next_mark())
-                .min(self.next_second);
+                .min(self.driver.fleet.next_second());
             self.driver.submit(&self.shared.boards[self.thread], until);
         }
     }
@@ -213,17 +211,11 @@ impl Worker {
             fleet.show(now);
             let _ = self.events.send(Event::Sys(std::mem::take(&mut fleet.sys)));
         }
-        let stage = self.shared.stage();
         if now.saturating_sub(self.shown_at) >= SHOW_NS {
             self.shown_at = now;
             fleet.show(now);
         }
-        if stage >= Stage::Publish && self.next_second == UNKNOWN {
-            self.next_second = self.shared.publish_at().saturating_add(SECOND_NS);
-        }
-        while self.next_second <= now {
-            self.next_second += SECOND_NS;
-            let interval = fleet.meter.end_second();
+        for interval in fleet.intervals.drain(..) {
             let _ = self.events.send(Event::Interval(Box::new(interval)));
         }
     }
@@ -231,7 +223,6 @@ impl Worker {
 
 /// For the progress line and the end of the drain.
 const SHOW_NS: u64 = 20_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
 const TICK_NS: u64 = 20_000_000;
 /// A broker that does not read what is left at the end is left alone after this.
 const FLUSH_NS: u64 = 2_000_000_000;

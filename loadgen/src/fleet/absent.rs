@@ -1,6 +1,6 @@
-//! What subscribers that are away miss: it is excused, and it leaves the windows of those who sent it.
+//! What disconnected subscribers miss: it is excused, and leaves the windows of its publishers.
 //!
-//! Without that, a closed loop would wait for messages that died with a connection.
+//! Without this, a closed loop would wait for messages that were lost with a connection.
 
 use ringmq_core::codec::QoS;
 

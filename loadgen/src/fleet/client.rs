@@ -1,4 +1,4 @@
-//! One client: its state, and nothing that it does.
+//! The state of one client; no behaviour.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! From the TCP connection to a client that is ready: CONNECT, CONNACK, SUBSCRIBE, SUBACK.
+//! From the TCP connection to a ready client: CONNECT, CONNACK, SUBSCRIBE, SUBACK.
 
 use ringmq_core::codec::{
     Connack, Connect, ConnectProperties, Frame, PacketKind, QoS, Suback, Subscribe,

@@ -1,4 +1,4 @@
-//! When clients connect, how they end, and what keeps them alive.
+//! The life cycle of clients: connecting, deadlines, keep alive, planned cuts, loss.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;

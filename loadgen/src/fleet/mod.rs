@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use ringmq_core::codec::QoS;
 
 use crate::ledger::{Ledger, ReaderId};
-use crate::meter::{Counts, Meter};
+use crate::meter::{Counts, Interval, Meter};
 use crate::plan::Reading;
 use crate::shared::{Shared, Stage, UNKNOWN};
 use client::{Client, Phase, Publisher, Reader, Removal};
@@ -75,6 +75,8 @@ pub struct Fleet {
     pongs: VecDeque<(u64, u32, u32)>,
     /// Messages that are due and wait, of all clients.
     pending_count: u64,
+    /// Seconds that are over, and that nobody has taken yet.
+    pub intervals: Vec<Interval>,
     /// Counters at the beginning and the end of the window.
     pub marks: [Option<Vec<Counts>>; 2],
     /// When the subscribers that are away were last excused.
@@ -159,6 +161,7 @@ impl Fleet {
             pings: BinaryHeap::new(),
             pongs: VecDeque::new(),
             pending_count: 0,
+            intervals: Vec::new(),
             marks: [None, None],
             excused_at: 0,
             credited: Vec::new(),
@@ -294,16 +297,26 @@ impl Fleet {
         self.flush_credits();
     }
 
-    /// Reads the counters when the window begins and when it ends: call before anything is counted that happens
-    /// at `now`.
+    /// Reads the counters when the window begins and when it ends, and ends seconds: call before anything is counted
+    /// that happens at `now`.
     #[inline]
     fn mark(&mut self, now: u64) {
+        while now >= self.next_second() {
+            self.intervals.push(self.meter.end_second());
+        }
         if self.marks[0].is_none() && now >= self.shared.window_start() {
             self.marks[0] = Some(self.meter.counts.clone());
         }
         if self.marks[1].is_none() && now >= self.shared.window_end() {
             self.marks[1] = Some(self.meter.counts.clone());
         }
+    }
+
+    /// When the second that is running ends; [`UNKNOWN`] before the publishing.
+    pub fn next_second(&self) -> u64 {
+        let ended = u64::from(self.meter.seconds_ended());
+        let begin = self.shared.publish_at();
+        begin.saturating_add((ended + 1) * SECOND_NS)
     }
 
     /// When the next tick is due at the latest, if nothing happens before.
@@ -499,6 +512,7 @@ impl Fleet {
     }
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
 /// Somebody looks at the board this often.
 const HOUSEKEEPING_NS: u64 = 50_000_000;
 /// Nothing arrived for this long: perhaps nothing is to come.

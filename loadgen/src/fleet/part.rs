@@ -1,6 +1,6 @@
-//! How a run ends for its clients: retained messages are removed, sessions are ended, everybody leaves.
+//! The end of a run for its clients: remove retained messages, end sessions, disconnect.
 //!
-//! Clients that the broker closed before the end come back for that, once.
+//! Clients that the broker closed earlier reconnect once to do so.
 
 use ringmq_core::codec::{
     Disconnect, PublishHead, PublishParts, ReasonCode, Version, encode_publish_without_payload,

@@ -1,4 +1,4 @@
-//! Publishing: which messages are due, their bytes, and their acknowledgements.
+//! Publishing: which messages are due, their encoding, and their acknowledgements.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

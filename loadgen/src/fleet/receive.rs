@@ -1,4 +1,4 @@
-//! What arrives: messages into the ledger and the meter, acknowledgements to whom they belong.
+//! Receiving: messages go to the ledger and the meter, acknowledgements to their publisher.
 
 use ringmq_core::codec::{
     Ack, BarePublish, DecodeError, Direction, Disconnect, Frame, PacketKind, QoS, encode_puback,

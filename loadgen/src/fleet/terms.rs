@@ -1,4 +1,4 @@
-//! What CONNACK permits: each limit that the broker sets is obeyed, or named if the scenario cannot do with it.
+//! The terms of CONNACK: limits of the broker are obeyed, or named if the scenario cannot run within them.
 
 use ringmq_core::codec::{Connack, QoS, ReasonCode, Version};
 

@@ -328,12 +328,12 @@ fn a_file_that_is_no_result_is_named() {
         error.starts_with(&format!("{}: ", path.display())),
         "{error}"
     );
-    assert!(error.contains("not a result of ringload"), "{error}");
+    assert!(error.contains("not a result file of ringload"), "{error}");
     fs::remove_file(&path).unwrap();
     let error = write(&request(vec![folder.0.clone()]))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("no result file"), "{error}");
+    assert!(error.contains("contains no result file"), "{error}");
     let gone = folder.0.join("gone.json");
     let error = write(&request(vec![gone.clone()])).unwrap_err().to_string();
     assert!(

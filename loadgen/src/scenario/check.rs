@@ -318,7 +318,7 @@ mod tests {
             ),
             (
                 "+publish = \"a\"\nwindow = 1",
-                "f.toml:4:10: p.window has nothing to go by",
+                "f.toml:4:10: p.window never gets feedback",
                 "add subscribers",
             ),
             (
