@@ -366,7 +366,7 @@ impl Driver {
                 let secure = self.sockets[client as usize].secure.as_deref();
                 let why = match secure {
                     Some(secure) if !secure.channel.is_established() => {
-                        "the connection ended in the TLS handshake; if the port is not for TLS leave out --tls"
+                        "the connection ended in the TLS handshake"
                     }
                     Some(_) | None => "the connection ended",
                 };

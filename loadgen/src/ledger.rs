@@ -82,6 +82,16 @@ pub enum Arrival {
     Misrouted,
 }
 
+impl Arrival {
+    /// How far the stream moved on.
+    pub fn passed(self) -> u32 {
+        match self {
+            Arrival::Forward { passed } => passed,
+            Arrival::Late | Arrival::Excused | Arrival::Again | Arrival::Misrouted => 0,
+        }
+    }
+}
+
 /// What was sent, for the settlement.
 #[derive(Clone, Copy)]
 pub struct Sent<'a> {

@@ -173,10 +173,7 @@ const COMMANDS_ABOUT: [&str; 5] = [
 const COMMON: [(&str, &str); 8] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
-    (
-        "window",
-        "messages underway of each publisher (closed loop)",
-    ),
+    ("window", "messages in flight per publisher (closed loop)"),
     ("qos", "QoS of all clients"),
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),

@@ -353,7 +353,8 @@ impl Fleet {
             Loss::Dial(why) => (CANNOT, why.clone()),
             Loss::Closed(why) => {
                 let hint = match (phase, self.shared.plan.specs[group].tls) {
-                    (Phase::Greeting, false) => WRONG_PORT,
+                    (Phase::Greeting, false) => NOT_PLAIN,
+                    (Phase::Dialing, true) => NOT_TLS,
                     _ => "",
                 };
                 let detail = format!("{why} {step}");
@@ -479,7 +480,9 @@ impl Fleet {
 }
 
 /// Ports for something else end connections like that, and brokers those that they do not want.
-const WRONG_PORT: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
+const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
+/// What a port for plain MQTT does with a handshake.
+const NOT_TLS: &str = "; if the port is not for TLS leave out --tls";
 /// Trouble: the connection could not be made.
 pub const CANNOT: &str = "cannot connect";
 /// Trouble: CONNECT or SUBSCRIBE was refused.

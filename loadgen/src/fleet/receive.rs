@@ -207,9 +207,10 @@ impl Fleet {
             && spec.retain
             && may_be_snapshot(&self.shared, client, now, stream, header);
         let (arrival, excused) = arrive(client, index, &mut self.ledger, header, is_snapshot);
-        if excused > 0 {
-            let (credits, credited) = (&mut self.credits, &mut self.credited);
-            Fleet::credit(credits, credited, slot, u64::from(excused));
+        let (what, in_order) = arrival;
+        let settled = u64::from(what.passed() + excused);
+        if settled > 0 {
+            Fleet::credit(&mut self.credits, &mut self.credited, slot, settled);
         }
         let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
         // [MQTT-3.3.1-9]
@@ -221,20 +222,10 @@ impl Fleet {
         if publish.head.qos != spec.qos.min(plan.specs[group].qos) {
             received.ledger.wrong_qos += 1;
         }
-        let (what, in_order) = arrival;
         match what {
-            Arrival::Forward { passed } => {
-                Fleet::credit(
-                    &mut self.credits,
-                    &mut self.credited,
-                    slot,
-                    u64::from(passed),
-                );
-                if !in_order {
-                    received.ledger.out_of_order += 1;
-                }
+            Arrival::Forward { .. } | Arrival::Late => {
+                received.ledger.out_of_order += u64::from(!in_order);
             }
-            Arrival::Late => received.ledger.out_of_order += u64::from(!in_order),
             Arrival::Excused => {}
             Arrival::Again => {
                 // A subscription that is made again brings its retained messages again.
