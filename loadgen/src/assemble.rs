@@ -1,4 +1,4 @@
-//! From what the threads hand over to the result file.
+//! Builds the result file from what the threads hand over.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,13 @@ use crate::engine::{BrokerSamples, Outcome};
 use crate::ledger::{Sent, Settled};
 use crate::meter::{Counts, GroupTimes};
 use crate::plan::Plan;
-use crate::process;
+use crate::process::{self, Memory};
 use crate::report::{
     self, BrokerCost, Group, Ledger, Machine, Pace, Published, QosResult, Receipts, ResultFile,
     Run, ScenarioNote, Totals, Trouble,
 };
 use crate::scenario::value;
+use crate::secrets;
 use crate::self_check::{self, Facts};
 use crate::sys;
 use crate::tally::Tally as _;
@@ -52,8 +53,9 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
     let facts = Facts {
         p99_us: totals.latency.as_ref().map(|pair| pair.corrected.p99_us),
         broker_is_busy: broker.as_ref().is_some_and(|broker| {
-            let used = broker.user_cores + broker.system_cores;
-            used > BUSY_SHARE * f64::from(context.broker_cores)
+            let used = broker.user_cores.zip(broker.system_cores);
+            let bound = BUSY_SHARE * f64::from(context.broker_cores);
+            used.is_some_and(|(user, system)| user + system > bound)
         }),
         sources: context.sources,
         files_max: context.files_max,
@@ -65,7 +67,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         run: Run {
             label: context.label,
             ringload: env!("CARGO_PKG_VERSION").to_owned(),
-            command: context.command,
+            command: secrets::masked(&context.command),
             run_id: plan.run.clone(),
             started_unix_ms: outcome.started_unix_ms,
             scenario: ScenarioNote {
@@ -81,7 +83,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         validity: self_check::check(outcome, &sums.lag, facts),
         groups: sums.groups(plan),
         qos: sums.qos(plan),
-        sys: sys::compare(&outcome.sys, totals.ledger.lost),
+        sys: sys::compare(&outcome.sys),
         totals,
         timeline: outcome.seconds.clone(),
         broker,
@@ -133,7 +135,7 @@ impl Sums {
             for group in 0..groups {
                 sums.counts[group].add(&thread.meter.counts[group]);
                 sums.times[group].add(&thread.meter.times[group]);
-                if let Some([(_, start), (_, end)]) = &thread.window {
+                if let Some([start, end]) = &thread.window {
                     sums.window[group].add(&end[group].since(&start[group]));
                 }
             }
@@ -190,6 +192,7 @@ impl Sums {
                 acknowledged: counts.acknowledged,
                 refused: counts.refused,
                 acknowledge: times.acknowledge.latency(),
+                unacknowledged: (spec.qos > QoS::AtMostOnce).then_some(counts.unacknowledged),
                 skipped: counts.skipped,
             }),
             receive: (!spec.subscribe.is_empty()).then(|| self.receipts(plan, index)),
@@ -278,8 +281,8 @@ impl Sums {
             ledger: self.new_ledger(),
             ..Totals::default()
         };
-        if outcome.phases.connect_s > 0.0 {
-            totals.connects_per_s = outcome.connected as f64 / outcome.phases.connect_s;
+        if outcome.connecting_s > 0.0 {
+            totals.connects_per_s = outcome.connected as f64 / outcome.connecting_s;
         }
         let mut delays = Delays::default();
         for result in self.qos(plan) {
@@ -319,32 +322,43 @@ fn broker_cost(
     let mut cost = BrokerCost {
         pids: context.pids.clone(),
         command: context.broker_command.clone(),
-        rss_before_bytes: before.1.resident,
-        rss_connected_bytes: connected.1.resident,
-        rss_peak_bytes: samples.end.1.peak,
+        rss_before_bytes: before.memory.map(|memory| memory.resident),
+        rss_connected_bytes: connected.memory.map(|memory| memory.resident),
+        rss_peak_bytes: samples.end.memory.map(|memory| memory.peak),
         ..BrokerCost::default()
     };
-    if let (Some((start, at_start)), Some((end, at_end))) =
+    if let (Some((start, Some(at_start))), Some((end, Some(at_end)))) =
         (samples.window_start, samples.window_end)
     {
         let span = end.saturating_sub(start).max(1) as f64 / 1e9;
         let used = at_end.since(at_start);
-        cost.user_cores = used.user_s / span;
-        cost.system_cores = used.system_s / span;
+        let (user, system) = (used.user_s / span, used.system_s / span);
+        (cost.user_cores, cost.system_cores) = (Some(user), Some(system));
         if totals.received_per_s > 0.0 {
-            cost.user_ns_per_delivery = Some(cost.user_cores * 1e9 / totals.received_per_s);
-            cost.system_ns_per_delivery = Some(cost.system_cores * 1e9 / totals.received_per_s);
+            cost.user_ns_per_delivery = Some(user * 1e9 / totals.received_per_s);
+            cost.system_ns_per_delivery = Some(system * 1e9 / totals.received_per_s);
         }
     }
-    let used = connected.0.since(before.0).total_s();
-    if outcome.connected > 0 && used >= CONNECT_CPU_MIN_S {
-        cost.connect_us_per_connection = Some(used * 1e6 / outcome.connected as f64);
+    let count = outcome.connected as f64;
+    if let (Some(before), Some(connected)) = (before.cpu, connected.cpu) {
+        let used = connected.since(before).total_s();
+        let is_enough = outcome.connected > 0 && used >= CONNECT_CPU_MIN_S;
+        cost.connect_us_per_connection = is_enough.then(|| used * 1e6 / count);
     }
-    if outcome.connected >= CONNECTIONS_MIN {
-        let grown = connected.1.resident as f64 - before.1.resident as f64;
-        cost.rss_per_connection_bytes = Some(grown / outcome.connected as f64);
+    if let (Some(before), Some(connected)) = (before.memory, connected.memory)
+        && outcome.connected >= CONNECTIONS_MIN
+    {
+        cost.rss_per_connection_bytes = memory_of_one(before, connected, count);
     }
     cost
+}
+
+/// Unknown if the connections went where earlier ones had been: the broker was larger before than it is with them, or
+/// grew by less than any connection takes.
+fn memory_of_one(before: Memory, connected: Memory, count: f64) -> Option<f64> {
+    let each = (connected.resident as f64 - before.resident as f64) / count;
+    let is_fresh = before.peak < connected.resident;
+    (is_fresh && each >= CONNECTION_SIZE_MIN).then_some(each)
 }
 
 fn troubles(outcome: &Outcome) -> Vec<Trouble> {
@@ -370,3 +384,38 @@ const BUSY_SHARE: f64 = 0.9;
 const CONNECT_CPU_MIN_S: f64 = 0.05;
 /// With fewer connections, other memory of the broker is larger than what they take.
 const CONNECTIONS_MIN: u64 = 100;
+/// Less than this is no connection: a socket, a client identifier and a few numbers take more in any broker.
+const CONNECTION_SIZE_MIN: f64 = 128.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_there_before_is_not_that_of_connections() {
+        let memory = |resident, peak| Memory { resident, peak };
+        for (before, connected, expected) in [
+            (
+                memory(2000, 2000),
+                memory(1_002_000, 1_002_000),
+                Some(1000.0),
+            ),
+            // Nothing grew, or hardly anything.
+            (memory(900_000, 900_000), memory(900_000, 900_000), None),
+            (memory(900_000, 900_000), memory(901_000, 901_000), None),
+            (memory(900_000, 900_000), memory(800_000, 900_000), None),
+            // It had more before, and has given back a part of it.
+            (
+                memory(500_000, 2_000_000),
+                memory(1_500_000, 2_000_000),
+                None,
+            ),
+        ] {
+            assert_eq!(
+                memory_of_one(before, connected, 1000.0),
+                expected,
+                "{before:?} {connected:?}"
+            );
+        }
+    }
+}

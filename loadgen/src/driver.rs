@@ -273,7 +273,7 @@ impl Driver {
         if let Some(source) = self.sources.take() {
             bind_source(fd.as_fd(), source).map_err(|errno| match errno {
                 Errno::ADDRNOTAVAIL => {
-                    format!("{source} is no address of this machine; check --source")
+                    format!("{source} is not an address of this machine; check --source")
                 }
                 _ => format!("cannot connect from {source}: {errno}; check --source"),
             })?;
@@ -298,19 +298,23 @@ impl Driver {
     fn explain_dial(&mut self, errno: Errno) -> String {
         let address = self.address;
         match errno {
-            Errno::CONNREFUSED => format!("nothing listens on {address}"),
+            Errno::CONNREFUSED => {
+                format!("nothing listens on {address}; start the broker, or check --target")
+            }
             Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
                 self.ports_exhausted += 1;
                 format!(
-                    "no local port is left for connections to {address}; give more addresses with --source"
+                    "no local port left for connections to {address}; add addresses with --source"
                 )
             }
             Errno::MFILE | Errno::NFILE => {
                 self.files_exhausted += 1;
-                "no file is left; raise the limit of open files (ulimit -n)".to_owned()
+                "no file descriptor left; raise the limit (ulimit -n)".to_owned()
             }
             Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => {
-                format!("{address} cannot be reached ({errno})")
+                format!(
+                    "{address} cannot be reached ({errno}); check --target, routes and firewalls"
+                )
             }
             _ => format!("{address}: {errno}"),
         }
@@ -367,7 +371,7 @@ impl Driver {
                 let secure = self.sockets[client as usize].secure.as_deref();
                 let why = match secure {
                     Some(secure) if !secure.channel.is_established() => {
-                        "the connection ended in the TLS handshake (does this port take TLS?)"
+                        "the connection ended in the TLS handshake"
                     }
                     Some(_) | None => "the connection ended",
                 };
@@ -485,8 +489,15 @@ impl Driver {
         }
         self.plain = plain;
         if let Err(why) = received {
+            let fix = match (is_established, why.starts_with("invalid peer certificate")) {
+                (true, _) => "",
+                (false, true) => {
+                    "; name the CA with --tls FILE, or take any certificate with --tls insecure"
+                }
+                (false, false) => "; if the port is not for TLS leave out --tls",
+            };
             self.fleet
-                .on_lost(client, now, Loss::Dial(format!("TLS: {why}")));
+                .on_lost(client, now, Loss::Dial(format!("TLS: {why}{fix}")));
         }
     }
 

@@ -82,6 +82,16 @@ pub enum Arrival {
     Misrouted,
 }
 
+impl Arrival {
+    /// How far the stream moved on.
+    pub fn passed(self) -> u32 {
+        match self {
+            Arrival::Forward { passed } => passed,
+            Arrival::Late | Arrival::Excused | Arrival::Again | Arrival::Misrouted => 0,
+        }
+    }
+}
+
 /// What was sent, for the settlement.
 #[derive(Clone, Copy)]
 pub struct Sent<'a> {
@@ -248,43 +258,55 @@ impl Ledger {
         self.readers[reader.0 as usize].anonymous[qos as usize] += 1;
     }
 
-    /// The reader has subscribed anew, without a session that waited: what was sent meanwhile (`sent` is
-    /// the last sequence of each stream) need not arrive, and may. With `retained_last`, the last message
-    /// of each stream is owed all the same.
+    /// The reader was away, without a session that waited: up to the sequence `upto` of each stream, what it has
+    /// not got need not arrive, and may. `excused` hears how many messages of a stream that were.
     pub fn excuse_up_to(
         &mut self,
         reader: ReaderId,
-        retained_last: bool,
-        wanted: impl Fn(u32) -> bool,
-        sent: impl Fn(u32) -> u32,
+        upto: impl Fn(u32) -> u32,
+        mut excused: impl FnMut(u32, u64),
     ) {
-        let reader = &self.readers[reader.0 as usize];
+        let id = reader.0 as usize;
+        let reader = &self.readers[id];
         let (matched, first_cell) = (reader.matched.clone(), reader.first_cell as usize);
         for (position, stream) in matched.streams().enumerate() {
-            if !wanted(stream) {
-                continue;
-            }
-            let upto = sent(stream).saturating_sub(u32::from(retained_last));
-            let highest = self.cells[first_cell + position].highest;
-            if upto > highest {
-                self.push_gap(first_cell + position, highest + 1, upto, true);
-                self.cells[first_cell + position].highest = upto;
+            let (upto, index) = (upto(stream), first_cell + position);
+            if upto > self.cells[index].highest {
+                self.absorb_anonymous(id, index, upto);
+                let highest = self.cells[index].highest;
+                self.push_gap(index, highest + 1, upto, true);
+                self.cells[index].highest = upto;
+                if upto > highest {
+                    excused(stream, u64::from(upto - highest));
+                }
             }
         }
     }
 
-    /// A retained message stands for all before it: what is missing below `sequence` is excused.
-    pub fn excuse_below(&mut self, reader: ReaderId, stream: u32, sequence: u32) {
+    /// Deliveries without a name are the earliest that are missing: they are not excused as well.
+    fn absorb_anonymous(&mut self, reader: usize, cell: usize, upto: u32) {
+        for count in &mut self.readers[reader].anonymous {
+            let room = u64::from(upto - self.cells[cell].highest);
+            let taken = room.min(*count);
+            *count -= taken;
+            self.cells[cell].highest += taken as u32;
+        }
+    }
+
+    /// A retained message stands for all before it: what is missing below `sequence` is excused. How many that were.
+    pub fn excuse_below(&mut self, reader: ReaderId, stream: u32, sequence: u32) -> u32 {
         let reader = &self.readers[reader.0 as usize];
         let Some(position) = reader.matched.position(stream) else {
-            return;
+            return 0;
         };
         let index = reader.first_cell as usize + position;
         let highest = self.cells[index].highest;
-        if sequence > highest + 1 {
-            self.push_gap(index, highest + 1, sequence - 1, true);
-            self.cells[index].highest = sequence - 1;
+        if sequence <= highest + 1 {
+            return 0;
         }
+        self.push_gap(index, highest + 1, sequence - 1, true);
+        self.cells[index].highest = sequence - 1;
+        sequence - 1 - highest
     }
 
     /// The reader is away, or back.
@@ -487,7 +509,13 @@ mod tests {
     fn what_was_sent_while_a_reader_was_away_may_come_and_need_not() {
         let (mut ledger, reader) = one_stream();
         ledger.arrive(reader, 5, 1);
-        ledger.excuse_up_to(reader, false, |_| true, |_| 10);
+        let mut excused = Vec::new();
+        ledger.excuse_up_to(
+            reader,
+            |_| 10,
+            |stream, count| excused.push((stream, count)),
+        );
+        assert_eq!(excused, [(5, 9)]);
         assert_eq!(ledger.arrive(reader, 5, 9), Arrival::Excused);
         assert_eq!(ledger.arrive(reader, 5, 11), Arrival::Forward { passed: 1 });
         assert_eq!(ledger.arrive(reader, 5, 13), Arrival::Forward { passed: 2 });
@@ -505,13 +533,29 @@ mod tests {
     }
 
     #[test]
+    fn what_came_without_a_name_is_not_excused() {
+        let (mut ledger, reader) = one_stream();
+        for _ in 0..4 {
+            ledger.arrive_anonymous(reader, QoS::ExactlyOnce);
+        }
+        let mut excused = 0;
+        ledger.excuse_up_to(reader, |_| 10, |_, count| excused += count);
+        assert_eq!(excused, 6);
+        let settled = settle(&ledger, 10, &[]);
+        assert_eq!(
+            (settled.lost, settled.excused, settled.delivered),
+            (0, 6, 4)
+        );
+    }
+
+    #[test]
     fn a_retained_message_is_owed_once_and_what_it_replaced_is_not() {
         let (mut ledger, reader) = one_stream();
-        ledger.excuse_up_to(reader, true, |_| true, |_| 10);
+        ledger.excuse_up_to(reader, |_| 9, |_, _| {});
         assert_eq!(settle(&ledger, 10, &[]).lost, 1);
         assert_eq!(ledger.arrive(reader, 5, 10), Arrival::Forward { passed: 1 });
         assert_eq!(settle(&ledger, 10, &[]).lost, 0);
-        ledger.excuse_below(reader, 5, 20);
+        assert_eq!(ledger.excuse_below(reader, 5, 20), 9);
         assert_eq!(ledger.arrive(reader, 5, 20), Arrival::Forward { passed: 1 });
         let settled = settle(&ledger, 20, &[]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! The load generator as a program: the command line, a run, what it prints and writes.
+//! The program: command line, run, output.
 //!
-//! Exit codes: 0 done, 1 could not run or the broker was gone, 2 wrong command line or scenario, 3 done but
-//! invalid or with faults (only with --strict), 130 ended by Ctrl-C.
+//! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command line or scenario,
+//! 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ringload::assemble::{self, Context};
 use ringload::cli::{self, Command, RunOptions};
 use ringload::engine::{self, Options, Outcome};
-use ringload::fleet::{CANNOT, CLOSED, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
+use ringload::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
 use ringload::plan::Plan;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
@@ -28,9 +28,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => say(&cli::help()),
+        Ok(Command::Help(help)) => say(&help.text()),
         Ok(Command::Version) => say(&format!("ringload {}\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::List) => say(&cli::list()),
+        Ok(Command::List { json: true }) => say(&cli::list_as_json()),
+        Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report) => page::command(std::env::args_os().skip(2)),
         Ok(Command::Run(options)) => match run(*options) {
@@ -66,7 +67,9 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         options.with_sys,
     );
     let plan = plan.map_err(Failure::Usage)?;
-    let automatic = || Sources::automatic(options.address, clients, process::local_ports());
+    let address = cli::choose(&options.addresses)
+        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
+    let automatic = || Sources::automatic(address, clients, process::local_ports());
     let sources = options.sources.unwrap_or_else(automatic);
     let shown_sources = sources
         .addresses()
@@ -80,7 +83,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|problem| Failure::Usage(vec![problem]))?;
     let how = Options {
-        address: options.address,
+        address,
         sources,
         tls,
         cores: options.cores,
@@ -120,17 +123,25 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
 
 fn check_pids(pids: &[u32]) -> Result<(), String> {
     match pids.iter().find(|pid| !process::is_alive(**pid)) {
-        Some(pid) => Err(format!("--pid {pid}: there is no such process")),
+        Some(pid) => Err(format!("--pid {pid}: no such process")),
         None => Ok(()),
     }
 }
 
 /// Writes the result and shows it; gives the exit code back.
 fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> Result<u8, String> {
-    if let Some(path) = json {
-        write(path, result.to_json().as_bytes())?;
+    let to_stdout = json.is_some_and(|path| path.as_os_str() == cli::STDOUT);
+    match json {
+        Some(_) if to_stdout => {
+            say(&result.to_json());
+        }
+        Some(path) => write(path, result.to_json().as_bytes())?,
+        None => {}
     }
-    if !quiet {
+    if !quiet && to_stdout {
+        // Nobody is left to hear of a failure.
+        let _ = io::stderr().write_all(summary::summary(result).as_bytes());
+    } else if !quiet {
         say(&summary::summary(result));
     } else if code != 0 {
         // Whoever asked for silence still has to learn why a run failed.
@@ -141,11 +152,13 @@ fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> 
 
 fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     let has_faults = !summary::faults(&result.totals.ledger).is_empty();
-    // The broker took clients and dropped them, or did not take them back, or answers no more.
     let is_broken = result.troubles.iter().any(|trouble| {
         let kind = trouble.kind.as_str();
-        [CLOSED, MALFORMED, NO_PONG, SILENT].contains(&kind)
-            || (!keep_going && [CANNOT, REFUSED, NO_ANSWER].contains(&kind))
+        match keep_going {
+            true => ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind),
+            // What a window writes off at QoS 0 may be lost, which is a matter of the ledger.
+            false => kind != WRITTEN_OFF,
+        }
     });
     match result.run.ended {
         Ended::Interrupted => 130,
@@ -156,8 +169,8 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
 }
 
 fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
-    let connected = Duration::from_secs_f64(outcome.phases.connect_s);
-    let began = UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + connected;
+    let began =
+        UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + outcome.published_after;
     let mut log = histograms::header(name, target, began);
     log.extend_from_slice(&outcome.histograms);
     log

@@ -1,7 +1,7 @@
-//! What a thread counts and times, by group and QoS.
+//! Counters and times of one thread, by group and QoS.
 //!
-//! Counters only grow; what belongs to the window is the difference of two readings of them. Times go
-//! into the interval of the second in which they were taken, which the main thread adds up.
+//! Counters only grow; the figures of the window are differences between two readings. Times go into the interval of
+//! the second in which they were taken; the main thread adds the intervals up.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,9 @@ tally! {
         pub acknowledged: u64,
         /// Of those, refusals.
         pub refused: u64,
-        /// Messages that the schedule held and nobody could send.
+        /// Messages of QoS 1 and 2 that will have no acknowledgement any more.
+        pub unacknowledged: u64,
+        /// Messages that were due and never sent.
         pub skipped: u64,
         /// Connections made after the first one of each client.
         pub reconnects: u64,
@@ -164,6 +166,11 @@ impl Meter {
             window,
             outside: std::mem::take(&mut self.outside),
         }
+    }
+
+    /// Seconds that are over.
+    pub fn seconds_ended(&self) -> u32 {
+        self.second
     }
 
     /// Messages published, in all.

@@ -1,11 +1,11 @@
-//! From a scenario to what each client does: topics become streams, filters become the streams that they
-//! match, clients get a thread.
+//! Derives from a scenario what each client does: topics become streams, filters become the streams they match, clients
+//! are assigned to threads.
 //!
 //! Invariants:
 //! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number `k`.
-//! - clients with the same index in groups of the same size live on the same thread, so that pairs do; all
-//!   members of a shared subscription live on one thread.
-//! - the filters of one client match no stream twice, so that it is owed exactly one copy.
+//! - clients with the same index in groups of the same size live on the same thread, so pairs do; all members of a
+//!   shared subscription live on one thread.
+//! - the filters of one client match no stream twice, so it is owed exactly one copy.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -404,7 +404,7 @@ impl<'a> Planner<'a> {
                 for message in 0..planned.topics {
                     pattern.fill(self.filling(group, client, message), &mut topic);
                     if let Err(error) = TopicName::parse(topic.as_bytes(), &LIMITS) {
-                        let what = format!("becomes `{topic}`, which is no topic ({error:?})");
+                        let what = format!("becomes `{topic}`, which is not a topic ({error:?})");
                         return Err(problem(
                             group,
                             "publish",
@@ -435,7 +435,7 @@ impl<'a> Planner<'a> {
             for pattern in &group.subscribe {
                 pattern.fill(self.filling(group, client, 0), &mut text);
                 let id = self.filters.id(&text).map_err(|error| {
-                    let what = format!("becomes `{text}`, which is no filter ({error:?})");
+                    let what = format!("becomes `{text}`, which is not a topic filter ({error:?})");
                     problem(
                         group,
                         "subscribe",
@@ -597,8 +597,8 @@ fn problem(group: &Group, key: &str, what: String, fix: &str) -> Problem {
 }
 
 fn overlap(group: &Group, filter: &str) -> Problem {
-    let what = format!("has filters of one client that overlap, `{filter}` and another");
-    let fix = "make them disjoint: MQTT leaves open how many copies overlapping filters bring, and ringload counts";
+    let what = format!("has overlapping filters for one client, `{filter}` and another");
+    let fix = "make them disjoint: MQTT does not say how many copies overlapping filters deliver, and ringload counts copies";
     problem(group, "subscribe", what, fix)
 }
 

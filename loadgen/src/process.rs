@@ -1,4 +1,4 @@
-//! What the kernel tells of processes and threads: CPU time, memory, names.
+//! What the kernel says about processes and threads: CPU time, memory, names.
 
 use std::fs;
 
@@ -6,6 +6,7 @@ use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::report::Machine;
+use crate::secrets::masked;
 
 /// CPU time of some processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,18 +27,16 @@ pub struct Memory {
 }
 
 impl CpuTime {
-    /// Of these processes; those that are gone count nothing.
-    pub fn of(pids: &[u32]) -> CpuTime {
+    /// Of these processes; `None` if one of them is gone: what it had used is not known any more.
+    pub fn of(pids: &[u32]) -> Option<CpuTime> {
         let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
         let mut sum = CpuTime::default();
         for pid in pids {
-            let Some((user, system)) = ticks_of(*pid) else {
-                continue;
-            };
+            let (user, system) = ticks_of(*pid)?;
             sum.user_s += user as f64 * tick;
             sum.system_s += system as f64 * tick;
         }
-        sum
+        Some(sum)
     }
 
     /// What was used since.
@@ -55,15 +54,15 @@ impl CpuTime {
 }
 
 impl Memory {
-    /// Of these processes.
-    pub fn of(pids: &[u32]) -> Memory {
+    /// Of these processes; `None` if one of them is gone.
+    pub fn of(pids: &[u32]) -> Option<Memory> {
         let mut sum = Memory::default();
         for pid in pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            sum.resident += kib_of(&status, "VmRSS:") * 1024;
-            sum.peak += kib_of(&status, "VmHWM:") * 1024;
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            sum.resident += kib_of(&status, "VmRSS:")? * 1024;
+            sum.peak += kib_of(&status, "VmHWM:")? * 1024;
         }
-        sum
+        Some(sum)
     }
 }
 
@@ -87,7 +86,7 @@ pub fn own_cores() -> Vec<usize> {
         .collect()
 }
 
-/// The command line of a process.
+/// The command line of a process, without its secrets.
 pub fn command_of(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let parts = bytes
@@ -96,7 +95,7 @@ pub fn command_of(pid: u32) -> String {
     let parts: Vec<String> = parts
         .map(|part| String::from_utf8_lossy(part).into_owned())
         .collect();
-    parts.join(" ")
+    masked(&parts).join(" ")
 }
 
 /// CPU time of the calling thread.
@@ -138,7 +137,7 @@ pub fn machine() -> Machine {
             cpu.to_owned()
         },
         cores,
-        memory_bytes: kib_of(&meminfo, "MemTotal:") * 1024,
+        memory_bytes: kib_of(&meminfo, "MemTotal:").unwrap_or(0) * 1024,
         kernel: rustix::system::uname()
             .release()
             .to_string_lossy()
@@ -166,14 +165,18 @@ fn ticks_of(pid: u32) -> Option<(u64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program comes first, in parentheses; it may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
+    let mut fields = fields.split_whitespace();
+    // A process that has ended and was not waited for has numbers, but does nothing any more.
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let mut fields = fields.skip(10);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-fn kib_of(text: &str, key: &str) -> u64 {
-    let line = text.lines().find(|line| line.starts_with(key));
-    let value = line.and_then(|line| line.split_whitespace().nth(1));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+fn kib_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What Linux begins with: 32,768 to 60,999.
@@ -186,15 +189,30 @@ mod tests {
     #[test]
     fn the_kernel_tells_of_this_process() {
         let me = std::process::id();
-        let before = CpuTime::of(&[me]);
+        let before = CpuTime::of(&[me]).unwrap();
         let start = thread_cpu_ns();
         while thread_cpu_ns() - start < 50_000_000 {}
-        assert!(CpuTime::of(&[me]).since(before).total_s() >= 0.03);
-        let memory = Memory::of(&[me]);
+        assert!(CpuTime::of(&[me]).unwrap().since(before).total_s() >= 0.03);
+        let memory = Memory::of(&[me]).unwrap();
         assert!(memory.resident > 100_000 && memory.peak >= memory.resident);
         assert!(is_alive(me) && command_of(me).contains("ringload"));
         let machine = machine();
         assert!(machine.cores > 0 && machine.memory_bytes > 1 << 20 && !machine.kernel.is_empty());
         assert!((1..=65_536).contains(&local_ports()));
+    }
+
+    #[test]
+    fn of_a_process_that_is_gone_nothing_is_known() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        // It ends, and is not waited for: its numbers stand still.
+        while is_alive(pid) {
+            std::thread::yield_now();
+        }
+        for pids in [&[pid][..], &[std::process::id(), pid]] {
+            assert_eq!((CpuTime::of(pids), Memory::of(pids)), (None, None));
+        }
+        child.wait().unwrap();
+        assert_eq!(CpuTime::of(&[pid]), None);
     }
 }

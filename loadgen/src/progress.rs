@@ -1,4 +1,4 @@
-//! The live progress line, on stderr.
+//! The progress line on stderr.
 
 use std::io::{IsTerminal as _, Write as _};
 

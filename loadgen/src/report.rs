@@ -62,7 +62,7 @@ pub struct Run {
     pub label: Option<String>,
     /// Version of ringload.
     pub ringload: String,
-    /// The command line, program name first.
+    /// The command line, program name first; secrets are `***`.
     pub command: Vec<String>,
     /// Identifies the run, in payloads and in `{run}` of topics and client ids.
     pub run_id: String,
@@ -88,7 +88,8 @@ pub struct ScenarioNote {
     pub name: String,
     /// One line for people.
     pub about: String,
-    /// The whole scenario as TOML, all options applied: `ringload run` on it repeats the run.
+    /// The whole scenario as TOML, all options applied: `ringload run` on it repeats the run, once passwords that
+    /// stood in it are written again in place of `***`.
     pub toml: String,
 }
 
@@ -194,8 +195,8 @@ pub struct Generator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ThreadUse {
-    /// CPU time per time, user and system.
-    pub cpu_share: f64,
+    /// CPU time per time, user and system; absent if the window never began.
+    pub cpu_share: Option<f64>,
     /// Time in which it was ready to run and had no core; absent if the kernel does not tell.
     pub wait_share: Option<f64>,
 }
@@ -268,7 +269,9 @@ pub struct Published {
     pub refused: u64,
     /// From the sending of a message to its PUBACK or PUBCOMP; absent at QoS 0.
     pub acknowledge: Option<Latency>,
-    /// Messages that the schedule held for clients that were not connected: never sent, not owed.
+    /// Of those sent at QoS 1 and 2: the last acknowledgement never came. Absent at QoS 0.
+    pub unacknowledged: Option<u64>,
+    /// Messages that were due and never sent, because their client was gone or had no room: not owed.
     pub skipped: u64,
 }
 
@@ -359,6 +362,9 @@ tally! {
         pub misrouted: u64,
         /// Came with another QoS than the lower one of publication and subscription.
         pub wrong_qos: u64,
+        /// Came with RETAIN although it was not what a subscription brought.
+        #[serde(default)]
+        pub wrong_retain: u64,
         /// From another run, or not from ringload at all.
         pub foreign: u64,
         /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these
@@ -444,10 +450,10 @@ pub struct BrokerCost {
     pub pids: Vec<u32>,
     /// The command line of the first one.
     pub command: String,
-    /// User CPU, cores.
-    pub user_cores: f64,
+    /// User CPU, cores. Like all that follows, absent if a process of the broker was gone.
+    pub user_cores: Option<f64>,
     /// System CPU, cores.
-    pub system_cores: f64,
+    pub system_cores: Option<f64>,
     /// User CPU per delivery; absent if nothing was delivered.
     pub user_ns_per_delivery: Option<f64>,
     /// System CPU per delivery; absent if nothing was delivered.
@@ -455,13 +461,14 @@ pub struct BrokerCost {
     /// User and system CPU per connection, while clients were connecting; absent if that was too little to tell.
     pub connect_us_per_connection: Option<f64>,
     /// Resident memory before the first client connected.
-    pub rss_before_bytes: u64,
+    pub rss_before_bytes: Option<u64>,
     /// Resident memory when all were connected and subscribed, before anything was published.
-    pub rss_connected_bytes: u64,
-    /// Of that, what one connection costs; absent with less than 100 connections.
+    pub rss_connected_bytes: Option<u64>,
+    /// Of that, what one connection costs; absent with less than 100 connections, and if the broker had memory
+    /// left from earlier ones.
     pub rss_per_connection_bytes: Option<f64>,
     /// Largest resident memory of its life (VmHWM), at the end of the run.
-    pub rss_peak_bytes: u64,
+    pub rss_peak_bytes: Option<u64>,
 }
 
 /// What the broker counted, beside what ringload counted over the same time.
@@ -508,7 +515,7 @@ impl ResultFile {
         let bytes = std::fs::read(path)?;
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let head: Head = serde_json::from_slice(&bytes)
-            .map_err(|error| invalid(format!("is not a result of ringload: {error}")))?;
+            .map_err(|error| invalid(format!("is not a result file of ringload: {error}")))?;
         if head.format != FORMAT || head.version != FORMAT_VERSION {
             return Err(invalid(format!(
                 "has format {} {}, this ringload reads {FORMAT} {FORMAT_VERSION}",

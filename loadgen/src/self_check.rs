@@ -1,4 +1,4 @@
-//! Whether the generator itself was the limit of a run.
+//! Checks whether the generator itself was the bottleneck of a run.
 
 use crate::engine::Outcome;
 use crate::report::{Check, Ended, Generator, Reason, ThreadUse, Validity};
@@ -48,18 +48,19 @@ pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
 fn check_threads(threads: &[ThreadUse], facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for (number, used) in threads.iter().enumerate() {
-        if used.cpu_share > CPU_SHARE_MAX && !facts.broker_is_busy {
+        let share = used.cpu_share.filter(|share| *share > CPU_SHARE_MAX);
+        if let Some(share) = share.filter(|_| !facts.broker_is_busy) {
             let text = format!(
-                "thread {number} of the generator used {:.0} % of its core, so that the broker may be faster \
+                "thread {number} of the generator used {:.0} % of its core, so the broker may be faster \
                  than measured: give it more --threads, or a core of its own (--cores)",
-                used.cpu_share * 100.0
+                share * 100.0
             );
             reasons.push(reason(Check::Cpu, text));
         }
         if let Some(wait) = used.wait_share.filter(|wait| *wait > WAIT_SHARE_MAX) {
             let text = format!(
-                "thread {number} of the generator waited for a core for {:.0} % of the window: something else \
-                 runs there",
+                "thread {number} of the generator waited for its core for {:.0} % of the window: another process \
+                 uses it; free the core, or choose others with --cores",
                 wait * 100.0
             );
             reasons.push(reason(Check::CpuWait, text));
@@ -73,8 +74,8 @@ fn check_schedule(lag: &Times, facts: &Facts) -> Option<Reason> {
     let lag = lag.quantile(0.99)?;
     let bound = LAG_US_MAX.max(facts.p99_us.unwrap_or(0) / LAG_PARTS);
     let text = format!(
-        "1 % of the messages were sent {lag} us late or more by the generator's own fault (at most {bound} us \
-         is fair): the latencies are partly its own"
+        "1 % of the messages were sent {lag} us late or more through the generator's own fault (up to {bound} us \
+         is acceptable), which shows in the latencies: use more --threads or a lower rate"
     );
     (lag > bound).then(|| reason(Check::ScheduleLag, text))
 }
@@ -94,20 +95,20 @@ fn check_resources(resources: &Resources, facts: &Facts) -> Vec<Reason> {
         (
             Check::Ports,
             ports > 0,
-            format!("{ports} connections found no local port: give more addresses with --source"),
+            format!("{ports} connections found no local port: add addresses with --source"),
         ),
         (
             Check::Files,
             files > 0,
             format!(
-                "{files} connections found no free file: raise the limit (ulimit -n {})",
+                "{files} connections found no free file descriptor: raise the limit (ulimit -n {})",
                 facts.files_max * 2
             ),
         ),
         (
             Check::Ledger,
             !resources.ledger_is_exact,
-            "more messages were missing in between than the ledger can keep: its counts are not exact".to_owned(),
+            "more gaps than the ledger can hold: its counts are not exact; use a lower rate or fewer clients".to_owned(),
         ),
         (
             Check::Interrupted,
@@ -159,7 +160,7 @@ mod tests {
             (0.5, None, false, &[]),
         ] {
             let used = ThreadUse {
-                cpu_share,
+                cpu_share: Some(cpu_share),
                 wait_share,
             };
             let reasons = check_threads(&[ThreadUse::default(), used], &facts(0, broker_is_busy));

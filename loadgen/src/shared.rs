@@ -1,7 +1,6 @@
-//! What the threads of a run share: the plan, where the run stands, and a board on which each thread
-//! shows how far it is.
+//! State shared by the threads of a run: the plan, the stage, and a board on which each thread posts its progress.
 //!
-//! All of it is atomics that one side writes and the others read; nothing here waits.
+//! All of it is atomics with one writer; nothing here waits.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -47,6 +46,8 @@ pub struct Board {
     pub heard: AtomicU64,
     /// Messages of QoS 1 and 2 without their last acknowledgement.
     pub unacknowledged: AtomicU64,
+    /// Messages that are due, and wait for their acknowledgement window or their socket.
+    pub pending: AtomicU64,
     /// Troubles.
     pub errors: AtomicU64,
     /// Clients that are connected and subscribed.
@@ -64,6 +65,12 @@ pub struct Board {
     pub answered: AtomicU64,
     /// When the last delivery arrived.
     pub arrived_at: AtomicU64,
+    /// When the last delivery or acknowledgement arrived.
+    pub heard_at: AtomicU64,
+    /// When the first client dialled; [`UNKNOWN`] before.
+    pub dialed_at: AtomicU64,
+    /// When the last client so far was settled, of those that connect before the publishing.
+    pub settled_at: AtomicU64,
     /// The thread sleeps, or is about to.
     pub parked: AtomicBool,
     /// Written to in order to wake it.
@@ -107,6 +114,7 @@ impl Shared {
                 asked: AtomicU64::new(0),
                 heard: AtomicU64::new(0),
                 unacknowledged: AtomicU64::new(0),
+                pending: AtomicU64::new(0),
                 errors: AtomicU64::new(0),
                 ready: AtomicU64::new(0),
                 settling: AtomicU32::new(settling),
@@ -115,6 +123,9 @@ impl Shared {
                 outstanding: AtomicU64::new(UNKNOWN),
                 answered: AtomicU64::new(0),
                 arrived_at: AtomicU64::new(0),
+                heard_at: AtomicU64::new(0),
+                dialed_at: AtomicU64::new(UNKNOWN),
+                settled_at: AtomicU64::new(0),
                 parked: AtomicBool::new(false),
                 wakeup,
             }
@@ -214,6 +225,15 @@ impl Shared {
     /// A number of all boards, summed.
     pub fn sum(&self, of: impl Fn(&Board) -> u64) -> u64 {
         self.boards.iter().map(of).fold(0, u64::saturating_add)
+    }
+
+    /// The latest of the times that the boards show.
+    pub fn latest(&self, of: impl Fn(&Board) -> &AtomicU64) -> u64 {
+        let times = self
+            .boards
+            .iter()
+            .map(|board| of(board).load(Ordering::Relaxed));
+        times.max().unwrap_or(0)
     }
 
     /// Notes deliveries of what a slot published, and wakes the thread that waits for them.

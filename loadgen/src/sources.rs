@@ -1,5 +1,5 @@
-//! Local addresses: one has some 28,000 ports for connections to one broker (`ip_local_port_range` of
-//! ip(7)), so that more clients need more addresses. On the loopback network there are 16 million.
+//! Local addresses. One address has some 28,000 ports for connections to one broker (`ip_local_port_range` of
+//! ip(7)), so more clients need more addresses. The loopback network has 16 million.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

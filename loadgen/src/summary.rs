@@ -1,4 +1,4 @@
-//! A result for people, on a terminal.
+//! The summary of a result on the terminal.
 
 use std::fmt::Write as _;
 
@@ -54,12 +54,16 @@ fn put_head(text: &mut String, result: &ResultFile) {
 
 fn put_rates(text: &mut String, result: &ResultFile) {
     let totals = &result.totals;
+    let rate = |rate: f64| match result.run.phases.window_s > 0.0 {
+        true => short(rate),
+        false => UNKNOWN.to_owned(),
+    };
     let _ = writeln!(
         text,
         "rate      published {}/s, delivered {}/s, {} bytes of payload per s",
-        short(totals.sent_per_s),
-        short(totals.received_per_s),
-        short(totals.received_bytes_per_s),
+        rate(totals.sent_per_s),
+        rate(totals.received_per_s),
+        rate(totals.received_bytes_per_s),
     );
 }
 
@@ -168,6 +172,7 @@ fn put_rare(text: &mut String, ledger: &Ledger) {
         (ledger.excused, "excused"),
         (ledger.misrouted, "misrouted"),
         (ledger.wrong_qos, "with another QoS"),
+        (ledger.wrong_retain, "with a wrong RETAIN"),
         (ledger.foreign, "foreign"),
         (ledger.unchecked, "too small to check"),
     ];
@@ -183,28 +188,45 @@ fn put_broker(text: &mut String, result: &ResultFile) {
     let Some(broker) = &result.broker else {
         return;
     };
+    let cores =
+        |cores: Option<f64>| cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}"));
     let _ = write!(
         text,
-        "broker    {:.2} + {:.2} cores (user + system)",
-        broker.user_cores, broker.system_cores
+        "broker    {} + {} cores (user + system)",
+        cores(broker.user_cores),
+        cores(broker.system_cores)
     );
     if let (Some(user), Some(system)) = (broker.user_ns_per_delivery, broker.system_ns_per_delivery)
     {
         let _ = write!(text, ", {user:.0} + {system:.0} ns per delivery");
     }
     if let Some(connect) = broker.connect_us_per_connection {
-        let _ = write!(text, ", {connect:.0} us per connection made");
+        let _ = write!(text, ", {connect:.0} us per connection");
     }
-    let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+    let mib = |bytes: Option<u64>| match bytes {
+        Some(bytes) => format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64),
+        None => UNKNOWN.to_owned(),
+    };
     let _ = write!(
         text,
-        "\nmemory    {:.1} MiB before, {:.1} MiB with all connected, {:.1} MiB at most",
+        "\nmemory    {} before, {} with all connected, {} at most",
         mib(broker.rss_before_bytes),
         mib(broker.rss_connected_bytes),
         mib(broker.rss_peak_bytes)
     );
-    if let Some(bytes) = broker.rss_per_connection_bytes {
-        let _ = write!(text, "; {:.2} KiB per connection", bytes / 1024.0);
+    match broker.rss_per_connection_bytes {
+        Some(bytes) => {
+            let _ = write!(text, "; {:.2} KiB per connection", bytes / 1024.0);
+        }
+        None if result.totals.connected >= CONNECTIONS_MIN
+            && broker.rss_before_bytes.is_some()
+            && broker.rss_connected_bytes.is_some() =>
+        {
+            text.push_str(
+                "; per connection unknown: the broker had memory of earlier ones left, restart it",
+            );
+        }
+        None => {}
     }
     text.push('\n');
 }
@@ -213,6 +235,9 @@ fn put_sys(text: &mut String, result: &ResultFile) {
     let Some(sys) = &result.sys else {
         return;
     };
+    if sys.counters.is_empty() {
+        text.push_str("$SYS      not compared: that takes two reports of the broker within the run (--sys-wait)\n");
+    }
     for counter in &sys.counters {
         let _ = writeln!(
             text,
@@ -227,13 +252,16 @@ fn put_generator(text: &mut String, result: &ResultFile) {
     let shares: Vec<String> = generator
         .threads
         .iter()
-        .map(|thread| format!("{:.0} %", thread.cpu_share * 100.0))
+        .map(|thread| match thread.cpu_share {
+            Some(share) => format!("{:.0} %", share * 100.0),
+            None => UNKNOWN.to_owned(),
+        })
         .collect();
     let _ = write!(text, "generator {} of a core", shares.join(", "));
     if let Some(lag) = &generator.schedule_lag {
         let _ = write!(
             text,
-            "; behind its schedule by {} (p99), {} at most",
+            "; behind schedule by {} (p99), {} at most",
             micros(lag.p99_us),
             micros(lag.max_us)
         );
@@ -244,13 +272,13 @@ fn put_generator(text: &mut String, result: &ResultFile) {
 fn put_verdict(text: &mut String, result: &ResultFile) {
     match result.run.ended {
         Ended::Planned => {}
-        Ended::Interrupted => text.push_str("INTERRUPTED: this is what there was up to then\n"),
-        Ended::Broken => text.push_str("BROKEN OFF: no client was connected any more\n"),
+        Ended::Interrupted => {
+            text.push_str("INTERRUPTED: the results cover the run up to this point\n")
+        }
+        Ended::Broken => text.push_str("ABORTED: all connections were lost\n"),
     }
     if !result.validity.valid {
-        text.push_str(
-            "INVALID: these numbers say something about the generator, not only about the broker\n",
-        );
+        text.push_str("INVALID: do not compare these numbers\n");
         for reason in &result.validity.reasons {
             let _ = writeln!(text, "  - {}", reason.text);
         }
@@ -271,9 +299,15 @@ pub fn faults(ledger: &Ledger) -> Vec<String> {
         (ledger.corrupt, "corrupt"),
         (ledger.misrouted, "misrouted"),
         (ledger.wrong_qos, "with another QoS"),
+        (ledger.wrong_retain, "with a wrong RETAIN"),
     ];
     let found = all.iter().filter(|(count, _)| *count > 0);
     found
         .map(|(count, name)| format!("{count} {name}"))
         .collect()
 }
+
+/// In place of a number that nobody knows.
+const UNKNOWN: &str = "-";
+/// With so many connections the memory of each should be known.
+const CONNECTIONS_MIN: u64 = 100;

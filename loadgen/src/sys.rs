@@ -1,9 +1,8 @@
-//! What the broker counts itself, beside what ringload counts.
+//! Compares the broker's own counters with those of ringload.
 //!
-//! Brokers publish their counters every so often. The growth between two such reports is compared with
-//! ours between the arrivals of the same two, so that neither side is ahead by more than what was on its
-//! way. The first report is often a retained one, from before the run and perhaps from the middle of another: it is
-//! taken only if there are not two later ones.
+//! Brokers publish their counters at intervals. The growth between two reports is compared with our growth between the
+//! arrivals of the same two, so the two sides differ by no more than what was in transit. Retained reports are of unknown
+//! age: they are shown, never compared. Dropped messages are not compared: losses are known only at the end.
 
 use std::collections::BTreeMap;
 
@@ -11,50 +10,82 @@ use crate::engine::SysSample;
 use crate::report::{Sys, SysCounter};
 
 /// The report; `None` if the broker said nothing of itself.
-pub fn compare(samples: &[SysSample], lost: u64) -> Option<Sys> {
-    let first = samples.first()?;
-    let mut series: BTreeMap<&str, (&SysSample, &SysSample)> = BTreeMap::new();
+pub fn compare(samples: &[SysSample]) -> Option<Sys> {
+    samples.first()?;
+    let mut series: BTreeMap<&str, Series<'_>> = BTreeMap::new();
     for sample in samples {
         let topic = sample.update.topic.as_str();
-        let (first, last) = series.entry(topic).or_insert((sample, sample));
-        if first.update.retained && !last.update.retained && !sample.update.retained {
-            *first = last;
-        }
-        *last = sample;
+        series
+            .entry(topic)
+            .or_insert_with(|| Series::new(sample))
+            .add(sample);
     }
-    let last_at = samples
-        .iter()
-        .map(|sample| sample.update.at_ns)
-        .max()
-        .unwrap_or(0);
     let version = series.iter().find(|(topic, _)| topic.ends_with("/version"));
-    let counter = |(topic, (first, last)): (&&str, &(&SysSample, &SysSample))| {
-        let kind = Kind::of(topic)?;
-        if first.update.at_ns == last.update.at_ns {
-            return None;
-        }
-        let number = |sample: &SysSample| sample.update.value.trim().parse::<f64>().ok();
-        let ours = match kind {
-            Kind::Received => last.sent - first.sent,
-            Kind::Sent => last.received - first.received,
-            Kind::Dropped => lost,
-        };
-        Some(SysCounter {
-            topic: (*topic).to_owned(),
-            broker: number(last)? - number(first)?,
-            ours: ours as f64,
-        })
-    };
+    let counters: Vec<(SysCounter, (u64, u64))> = series
+        .iter()
+        .filter_map(|(topic, series)| series.counter(topic))
+        .collect();
+    let first_ns = counters.iter().map(|(_, (first, _))| *first).min();
+    let last_ns = counters.iter().map(|(_, (_, last))| *last).max();
+    let span_ns = last_ns.unwrap_or(0).saturating_sub(first_ns.unwrap_or(0));
     Some(Sys {
-        version: version.map(|(_, (_, last))| last.update.value.clone()),
-        span_s: last_at.saturating_sub(first.update.at_ns) as f64 / 1e9,
-        counters: series.iter().filter_map(counter).collect(),
+        version: version.map(|(_, series)| series.newest.update.value.clone()),
+        span_s: span_ns as f64 / 1e9,
+        counters: counters.into_iter().map(|(counter, _)| counter).collect(),
         last: series
             .iter()
             .take(TOPICS_MAX)
-            .map(|(topic, (_, last))| ((*topic).to_owned(), last.update.value.clone()))
+            .map(|(topic, series)| ((*topic).to_owned(), series.newest.update.value.clone()))
             .collect(),
     })
+}
+
+/// What came on one topic.
+struct Series<'a> {
+    /// The last one of all, retained or not.
+    newest: &'a SysSample,
+    /// The first and the last one of those that were published in this run.
+    live: Option<(&'a SysSample, &'a SysSample)>,
+}
+
+impl<'a> Series<'a> {
+    fn new(sample: &'a SysSample) -> Series<'a> {
+        Series {
+            newest: sample,
+            live: None,
+        }
+    }
+
+    fn add(&mut self, sample: &'a SysSample) {
+        self.newest = sample;
+        if !sample.update.retained {
+            let first = self.live.map_or(sample, |(first, _)| first);
+            self.live = Some((first, sample));
+        }
+    }
+
+    /// The growth on both sides, and when the two reports came; `None` if there are not two, or the broker began
+    /// to count anew between them.
+    fn counter(&self, topic: &str) -> Option<(SysCounter, (u64, u64))> {
+        let kind = Kind::of(topic)?;
+        let (first, last) = self.live?;
+        let times = (first.update.at_ns, last.update.at_ns);
+        let number = |sample: &SysSample| sample.update.value.trim().parse::<f64>().ok();
+        let broker = number(last)? - number(first)?;
+        if times.0 == times.1 || broker < 0.0 {
+            return None;
+        }
+        let ours = match kind {
+            Kind::Received => last.sent - first.sent,
+            Kind::Sent => last.received - first.received,
+        };
+        let counter = SysCounter {
+            topic: topic.to_owned(),
+            broker,
+            ours: ours as f64,
+        };
+        Some((counter, times))
+    }
 }
 
 /// Counters that both sides have.
@@ -63,8 +94,6 @@ enum Kind {
     Received,
     /// PUBLISH packets that it sent.
     Sent,
-    /// Messages that it dropped.
-    Dropped,
 }
 
 impl Kind {
@@ -76,8 +105,6 @@ impl Kind {
             Some(Kind::Received)
         } else if ends("/publish/messages/sent") || ends("/metrics/messages/sent") {
             Some(Kind::Sent)
-        } else if ends("/publish/messages/dropped") || ends("/metrics/messages/dropped") {
-            Some(Kind::Dropped)
         } else {
             None
         }
@@ -115,7 +142,7 @@ mod tests {
             sample(11, "$SYS/broker/publish/messages/sent", "2005", 1001),
             sample(11, "$SYS/broker/load/publish/messages/sent", "7", 1001),
         ];
-        let sys = compare(&samples, 0).unwrap();
+        let sys = compare(&samples).unwrap();
         assert_eq!(sys.version.as_deref(), Some("x 1.0"));
         assert_eq!(sys.span_s, 10.0);
         let counters: Vec<_> = sys
@@ -130,11 +157,11 @@ mod tests {
                 ("$SYS/broker/publish/messages/sent", 2000.0, 2002.0),
             ]
         );
-        assert!(compare(&[], 0).is_none());
+        assert!(compare(&[]).is_none());
     }
 
     #[test]
-    fn a_retained_report_is_the_first_one_only_if_it_has_to_be() {
+    fn a_retained_report_is_never_compared() {
         let topic = "$SYS/broker/publish/messages/received";
         let mut samples = vec![
             sample(1, topic, "100", 0),
@@ -142,12 +169,23 @@ mod tests {
             sample(3, topic, "5990", 1000),
         ];
         samples[0].update.retained = true;
-        let counter = |samples: &[SysSample]| {
-            let sys = compare(samples, 0).unwrap();
-            (sys.counters[0].broker, sys.counters[0].ours)
-        };
-        assert_eq!(counter(&samples), (990.0, 990.0));
+        let sys = compare(&samples).unwrap();
+        assert_eq!(
+            (sys.counters[0].broker, sys.counters[0].ours),
+            (990.0, 990.0)
+        );
+        assert_eq!(sys.span_s, 1.0);
+        // One report is none to compare; its value is known all the same.
         samples.remove(1);
-        assert_eq!(counter(&samples), (5890.0, 1000.0));
+        let sys = compare(&samples).unwrap();
+        assert_eq!((sys.counters.len(), sys.span_s), (0, 0.0));
+        assert_eq!(sys.last[0].1, "5990");
+    }
+
+    #[test]
+    fn a_broker_that_was_restarted_has_not_grown() {
+        let topic = "$SYS/broker/publish/messages/sent";
+        let samples = [sample(1, topic, "100", 0), sample(2, topic, "7", 50)];
+        assert!(compare(&samples).unwrap().counters.is_empty());
     }
 }

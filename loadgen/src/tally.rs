@@ -1,4 +1,4 @@
-//! Counters that add up. A struct of them is declared once, and what runs over its fields follows.
+//! Counters that add up: declare a struct of them once, and the operations over its fields follow.
 
 /// Counters, and structs of them.
 pub trait Tally {

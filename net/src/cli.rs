@@ -32,8 +32,12 @@ pub enum Action {
     CheckConfig,
     /// Print the whole configuration as a file.
     PrintConfig,
+    /// Print what fits a screen.
+    ShortHelp,
     /// Print the help.
     Help,
+    /// Print the help of `ringmq passwd`.
+    PasswdHelp,
     /// Print the version.
     Version,
 }
@@ -47,9 +51,15 @@ impl CommandLine {
             file: None,
             given: Vec::new(),
         };
+        let mut is_first = true;
         while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
+            let may_be_command = std::mem::take(&mut is_first);
             match arg {
-                Arg::Short('h') | Arg::Long("help") => line.action = Action::Help,
+                Arg::Value(word) if may_be_command && word == "help" => {
+                    line.action = help_of(&mut parser)?;
+                }
+                Arg::Short('h') => line.action = Action::ShortHelp,
+                Arg::Long("help") => line.action = Action::Help,
                 Arg::Short('V') | Arg::Long("version") => line.action = Action::Version,
                 Arg::Long("check-config") => line.choose(Action::CheckConfig),
                 Arg::Long("print-config") => line.choose(Action::PrintConfig),
@@ -68,8 +78,9 @@ impl CommandLine {
                 Arg::Short(letter) => return Err(unknown_option(&letter.to_string())),
                 Arg::Value(text) => return Err(stray_argument(&text)),
             }
-            if matches!(line.action, Action::Help | Action::Version) {
-                break;
+            match line.action {
+                Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => break,
+                Action::Run | Action::CheckConfig | Action::PrintConfig => {}
             }
         }
         Ok(line)
@@ -95,12 +106,51 @@ impl CommandLine {
     }
 }
 
+/// `ringmq help [passwd]`.
+fn help_of(parser: &mut lexopt::Parser) -> Result<Action, Problem> {
+    match parser.next().map_err(|error| not_an_option(&error))? {
+        None => Ok(Action::ShortHelp),
+        Some(Arg::Value(word)) if word == "passwd" => Ok(Action::PasswdHelp),
+        Some(Arg::Value(word)) => {
+            let subject = format!("help: `{}`", word.to_string_lossy());
+            let fix = "write ringmq help, ringmq help passwd, or ringmq --help".to_owned();
+            Err(problem(&subject, "is not a command", fix))
+        }
+        Some(Arg::Long(_) | Arg::Short(_)) => {
+            Err(problem("help", "takes no option", SEE_HELP.to_owned()))
+        }
+    }
+}
+
+/// The text of `-h`: what fits a screen.
+pub fn short_help() -> String {
+    format!(
+        "{}\n\n\
+         Usage: ringmq [--config FILE] [SETTING]...\n\
+         \x20      ringmq passwd [OPTION]... FILE USER   Edit a password file\n\
+         \x20      ringmq help [passwd]                  Print a help text\n\n\
+         \x20 -c, --config FILE     Read settings from a TOML file\n\
+         \x20     --check-config    Check the settings, and stop\n\
+         \x20     --print-config    Print all settings as a file, and stop\n\
+         \x20     --listen ADDRESS  Where to listen: 0.0.0.0:1883, mqtts://..., ws://..., wss://...\n\
+         \x20     --allow-anonymous Let clients in without a password\n\
+         \x20     --password-file FILE, --acl-file FILE, --certificate FILE, --key FILE\n\n\
+         Examples:\n\
+         \x20 ringmq                                          This machine only, port 1883\n\
+         \x20 ringmq --listen 0.0.0.0:1883 --allow-anonymous  Everybody on the network\n\
+         \x20 ringmq --print-config > ringmq.toml             A file to start from\n\n\
+         ringmq --help lists every setting.\n",
+        version_line()
+    )
+}
+
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = format!(
         "{}\n\n\
          Usage: ringmq [--config FILE] [SETTING]...\n\
-         \x20      ringmq passwd [OPTION]... FILE USER\n\n\
+         \x20      ringmq passwd [OPTION]... FILE USER\n\
+         \x20      ringmq help [passwd]\n\n\
          \x20 -c, --config FILE\n\
          \x20         Read settings from this TOML file. The command line overrides the file, the\n\
          \x20         file the defaults\n\
@@ -109,7 +159,7 @@ pub fn help() -> String {
          \x20     --print-config\n\
          \x20         Print all settings as a configuration file, and exit\n\
          \x20 -h, --help\n\
-         \x20         Print this help\n\
+         \x20         Print this help; -h prints what fits a screen\n\
          \x20 -V, --version\n\
          \x20         Print the version\n\n\
          Sizes are bytes or have a unit (B, KiB, MiB, GiB, TiB); times are seconds or have a unit\n\
@@ -353,6 +403,14 @@ mod tests {
                 "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
             ),
             (
+                "help me",
+                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or ringmq --help",
+            ),
+            (
+                "--shards 1 help",
+                "`help` stands alone: every argument belongs to an option\n  fix: `ringmq --help` lists every option",
+            ),
+            (
                 "--check-config=x",
                 "--check-config takes no value\n  fix: leave out what follows the equals sign",
             ),
@@ -380,6 +438,30 @@ mod tests {
             Action::Help
         );
         assert_eq!(parse("--check-config -V").unwrap().action, Action::Version);
+        for (line, expected) in [
+            ("-h", Action::ShortHelp),
+            ("help", Action::ShortHelp),
+            ("help passwd", Action::PasswdHelp),
+        ] {
+            assert_eq!(parse(line).unwrap().action, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_names_only_what_there_is() {
+        let help = short_help();
+        assert!(help.lines().count() <= 24, "{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= HELP_COLUMNS, "{line}");
+        }
+        let flags = help.split("--").skip(1).filter_map(|text| {
+            let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '-')?;
+            (end > 0).then(|| &text[..end])
+        });
+        for flag in flags {
+            let is_known = settings::by_flag(flag).is_some() || OTHER_FLAGS.contains(&flag);
+            assert!(is_known, "--{flag}");
+        }
     }
 
     #[test]

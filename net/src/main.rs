@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         Err(problem) => return refuse(&[problem]),
     };
     match line.action {
+        Action::ShortHelp => return say(&cli::short_help()),
         Action::Help => return say(&cli::help()),
+        Action::PasswdHelp => return say(passwd::HELP),
         Action::Version => return say(&format!("ringmq {}\n", env!("CARGO_PKG_VERSION"))),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
@@ -57,14 +59,16 @@ fn main() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Action::PrintConfig => say(&configuration.to_toml()),
-        Action::Run | Action::Help | Action::Version => match start::run(line, &configuration) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Settings(problems)) => refuse(&problems),
-            Err(failure) => {
-                complain(&failure);
-                ExitCode::FAILURE
+        Action::Run | Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => {
+            match start::run(line, &configuration) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(Failure::Settings(problems)) => refuse(&problems),
+                Err(failure) => {
+                    complain(&failure);
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
     }
 }
 

@@ -374,7 +374,8 @@ fn usage(what: &str) -> Problem {
     }
 }
 
-const HELP: &str = "\
+/// The text of `ringmq passwd --help`.
+pub const HELP: &str = "\
 Usage: ringmq passwd [OPTION]... FILE USER
 
 Enters USER into the password file FILE, or gives it another password. The password is asked for at the

@@ -1,14 +1,14 @@
-//! The command line: what it may say, and `--help`.
+//! The command line.
 //!
-//! What can be done with scenarios comes from the table in `scenario::keys`; only what is not a key of a
-//! scenario is defined here.
+//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario is defined here.
 
 mod help;
 mod overlay;
+mod target;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,23 +19,28 @@ use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin, file, value};
 use crate::sources::Sources;
 use help::{COMMANDS, FLAGS};
-pub use help::{help, list, manual, version_line};
-use overlay::{SHORTHANDS, apply_set, apply_shorthand, parse_group};
+pub use help::{Help, list, list_as_json, manual, version_line};
+use overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
 use ringmq::problem::{Complaint, Place, Problem, nearest};
+pub use target::choose;
+use target::{Target, resolve};
 
 /// What is to be done.
 #[derive(Debug)]
 pub enum Command {
     /// Run a scenario.
     Run(Box<RunOptions>),
-    /// List the scenarios that are built in.
-    List,
+    /// List the scenarios that are built in; as JSON, for programs.
+    List {
+        /// As JSON.
+        json: bool,
+    },
     /// Print a scenario.
     Show(Box<Scenario>),
     /// Make a page of results: the rest of the command line is `page`'s to read.
     Report,
-    /// Print the help.
-    Help,
+    /// Print a help text.
+    Help(Help),
     /// Print the version.
     Version,
 }
@@ -47,8 +52,8 @@ pub struct RunOptions {
     pub scenario: Scenario,
     /// The broker, as written.
     pub target: String,
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its addresses, in the order in which they are tried.
+    pub addresses: Vec<SocketAddr>,
     /// Threads of the generator.
     pub threads: usize,
     /// Cores to bind them to.
@@ -59,7 +64,7 @@ pub struct RunOptions {
     pub pids: Vec<u32>,
     /// Name for tables and plots.
     pub label: Option<String>,
-    /// Where to write the result.
+    /// Where to write the result; `-` is stdout.
     pub json: Option<PathBuf>,
     /// Where to write the raw histograms.
     pub histograms: Option<PathBuf>,
@@ -94,19 +99,21 @@ impl Command {
         let mut parser = lexopt::Parser::from_args(args);
         let one = |problem| vec![problem];
         let first = match parser.next().map_err(|error| one(not_an_option(&error)))? {
-            None | Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Command::Help),
+            None | Some(Arg::Short('h')) => return Ok(Command::Help(Help::Short)),
+            Some(Arg::Long("help")) => return Ok(Command::Help(Help::Run)),
             Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
             Some(Arg::Value(word)) => word.to_string_lossy().into_owned(),
             Some(Arg::Long(name)) => return Err(one(before_command(&format!("--{name}")))),
             Some(Arg::Short(letter)) => return Err(one(before_command(&format!("-{letter}")))),
         };
         match first.as_str() {
-            "help" => Ok(Command::Help),
-            "list" => Ok(Command::List),
+            "help" => Command::help(&mut parser).map_err(one),
+            "list" => Command::list(&mut parser).map_err(one),
             "report" => Ok(Command::Report),
             "run" | "show" => {
-                let Some(given) = Given::read(&mut parser).map_err(one)? else {
-                    return Ok(Command::Help);
+                let given = match Given::read(&mut parser).map_err(one)? {
+                    Read::Given(given) => *given,
+                    Read::Help(help) => return Ok(Command::Help(help)),
                 };
                 if first == "show" && given.scenario.is_none() {
                     let fix =
@@ -131,15 +138,67 @@ impl Command {
             }
         }
     }
+
+    /// `ringload help [COMMAND]`.
+    fn help(parser: &mut lexopt::Parser) -> Result<Command, Problem> {
+        let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? else {
+            return Ok(Command::Help(Help::Short));
+        };
+        let Arg::Value(word) = arg else {
+            return Err(problem(
+                "help",
+                "takes no option",
+                "write ringload help COMMAND".to_owned(),
+            ));
+        };
+        let word = word.to_string_lossy();
+        match Help::of(&word) {
+            Some(help) => Ok(Command::Help(help)),
+            None => {
+                let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+                let fix = match nearest(&word, names.iter().copied()) {
+                    Some(near) => format!("did you mean `ringload help {near}`?"),
+                    None => format!("the commands are {}", names.join(", ")),
+                };
+                Err(problem(&format!("help: `{word}`"), "is not a command", fix))
+            }
+        }
+    }
+
+    /// `ringload list [--json]`.
+    fn list(parser: &mut lexopt::Parser) -> Result<Command, Problem> {
+        let mut json = false;
+        while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
+            let text = match arg {
+                Arg::Long("json") => {
+                    json = true;
+                    continue;
+                }
+                Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(Help::List)),
+                Arg::Long(name) => format!("--{name}"),
+                Arg::Short(letter) => format!("-{letter}"),
+                Arg::Value(text) => format!("`{}`", text.to_string_lossy()),
+            };
+            let fix = "write ringload list, or ringload list --json".to_owned();
+            return Err(problem(&format!("list: {text}"), "is too much", fix));
+        }
+        Ok(Command::List { json })
+    }
+}
+
+/// What the arguments of `run` and `show` say.
+enum Read {
+    Given(Box<Given>),
+    Help(Help),
 }
 
 impl Given {
-    /// `None`: the user asked for help.
-    fn read(parser: &mut lexopt::Parser) -> Result<Option<Given>, Problem> {
+    fn read(parser: &mut lexopt::Parser) -> Result<Read, Problem> {
         let mut given = Given::default();
         while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
             match arg {
-                Arg::Short('h') | Arg::Long("help") => return Ok(None),
+                Arg::Short('h') => return Ok(Read::Help(Help::Short)),
+                Arg::Long("help") => return Ok(Read::Help(Help::Run)),
                 Arg::Short('t') => given.give("target", parser)?,
                 Arg::Short('q') => given.give("quiet", parser)?,
                 Arg::Long(name) => {
@@ -155,14 +214,14 @@ impl Given {
                         let fix = "name one scenario".to_owned();
                         return Err(problem(
                             &format!("`{first}`"),
-                            "is not the only scenario",
+                            "is one scenario too many",
                             fix,
                         ));
                     }
                 }
             }
         }
-        Ok(Some(given))
+        Ok(Read::Given(Box::new(given)))
     }
 
     fn give(&mut self, name: &'static str, parser: &mut lexopt::Parser) -> Result<(), Problem> {
@@ -202,14 +261,14 @@ impl Given {
     }
 
     fn understand(mut self) -> Result<RunOptions, Vec<Problem>> {
-        let scenario = self.scenario()?;
         let one = |problem| vec![problem];
         let target = self
             .take("target")
             .unwrap_or_else(|| "127.0.0.1".to_owned());
+        let target = Target::parse(&target).map_err(|complaint| one(at("target", complaint)))?;
+        let scenario = self.scenario(target.tls)?;
         let has_tls = scenario.groups.iter().any(|group| group.tls);
-        let target = with_port(target, if has_tls { 8883 } else { 1883 });
-        let address = resolve(&target).map_err(|complaint| one(at("target", complaint)))?;
+        let target = target.with_port(if has_tls { 8883 } else { 1883 });
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
         let threads = match self.take("threads") {
             Some(text) => value::count(&text, 1, 64).map_err(|c| read("threads", c))? as usize,
@@ -222,14 +281,14 @@ impl Given {
         let cores = numbers(self.take("cores"), "cores")?;
         check_cores(&cores).map_err(|complaint| one(at("cores", complaint)))?;
         let pids = numbers(self.take("pid"), "pid")?;
-        let sources = self
-            .take("source")
-            .map(|text| Sources::parse(&text))
-            .transpose();
+        let sources = self.take("source").map(|text| Sources::parse(&text));
+        let sources = sources.transpose().map_err(|c| read("source", c))?;
+        let ours = sources.as_ref().map_or(&[][..], Sources::addresses);
+        let addresses = resolve(&target, ours).map_err(|complaint| one(at("target", complaint)))?;
         let run = self.take("run-id").map(|text| {
             u16::from_str_radix(&text, 16).map_err(|_| {
                 Complaint::new(
-                    format!("is `{text}`, which is not a number of the run"),
+                    format!("is `{text}`, which is not a run id"),
                     "write 0 to ffff",
                 )
             })
@@ -241,10 +300,10 @@ impl Given {
         Ok(RunOptions {
             scenario,
             target,
-            address,
+            addresses,
             threads,
             cores,
-            sources: sources.map_err(|c| read("source", c))?,
+            sources,
             pids: pids.into_iter().map(|pid| pid as u32).collect(),
             label: self.take("label"),
             json: self.take_file("json").map_err(one)?,
@@ -270,21 +329,30 @@ impl Given {
         let Some(path) = self.take(name).map(PathBuf::from) else {
             return Ok(None);
         };
+        if path.as_os_str() == STDOUT {
+            return match name {
+                "json" => Ok(Some(path)),
+                _ => {
+                    let what = "is `-`, which only --json can be";
+                    Err(at(name, Complaint::new(what, "name a file")))
+                }
+            };
+        }
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
         let what = match folder {
-            Some(folder) if !folder.is_dir() => "whose folder is not there",
+            Some(folder) if !folder.is_dir() => "whose folder does not exist",
             _ if path.is_dir() => "which is a folder",
             _ => return Ok(Some(path)),
         };
         let what = format!("is `{}`, {what}", path.display());
         Err(at(
             name,
-            Complaint::new(what, "name a file in a folder that is there"),
+            Complaint::new(what, "name a file in an existing folder"),
         ))
     }
 
     /// The scenario with everything from the command line laid over it.
-    fn scenario(&mut self) -> Result<Scenario, Vec<Problem>> {
+    fn scenario(&mut self, tls: Option<bool>) -> Result<Scenario, Vec<Problem>> {
         let mut scenario = match &self.scenario {
             None if self.groups.is_empty() => {
                 let fix = "name one, as in `ringload run pairs`, or describe groups with --group; `ringload list` shows what there is";
@@ -308,7 +376,7 @@ impl Given {
             }
         }
         if self.values.contains_key("rate") && self.values.contains_key("window") {
-            let what = "stands beside --rate: a load goes by schedule, or by what has arrived";
+            let what = "conflicts with --rate: a load is either an open or a closed loop";
             problems.push(problem("--window", what, "keep one of them".to_owned()));
         }
         let mut changes = Vec::new();
@@ -316,18 +384,19 @@ impl Given {
             if let Some(text) = self.values.remove(flag) {
                 match flag {
                     "duration" | "warmup" => {}
-                    "user" | "password" => changes.push(format!("--{flag}")),
+                    "user" | "password" | "password-file" => changes.push(format!("--{flag}")),
                     _ => changes.push(format!("--{flag} {text}")),
                 }
                 problems.extend(apply_shorthand(&mut scenario, flag, &text).err());
             }
         }
         for text in &self.sets {
-            if !text.contains("password=") {
+            if !text.contains("password") {
                 changes.push(text.clone());
             }
             problems.extend(apply_set(&mut scenario, text).err());
         }
+        problems.extend(tls.and_then(|tls| apply_tls_scheme(&mut scenario, tls).err()));
         if !changes.is_empty() {
             // What it says of itself may not be true any more.
             scenario.about += &format!(" (changed: {})", changes.join(", "));
@@ -343,23 +412,12 @@ impl Given {
     }
 }
 
-/// The target with the usual port, unless it has one.
-fn with_port(target: String, port: u16) -> String {
-    if target.parse::<Ipv6Addr>().is_ok() {
-        format!("[{target}]:{port}")
-    } else if target.ends_with(']') || !target.contains(':') {
-        format!("{target}:{port}")
-    } else {
-        target
-    }
-}
-
 fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
     let ours = process::own_cores();
     match cores.iter().find(|core| !ours.contains(core)) {
         None => Ok(()),
         Some(core) => {
-            let what = format!("holds {core}, which is no core of this machine, or not for us");
+            let what = format!("holds {core}, which is not a core that this process may use");
             let ours: Vec<String> = ours.iter().map(usize::to_string).collect();
             Err(Complaint::new(
                 what,
@@ -367,20 +425,6 @@ fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
             ))
         }
     }
-}
-
-fn resolve(target: &str) -> Result<SocketAddr, Complaint> {
-    let fix = "write HOST or HOST:PORT, such as 127.0.0.1:1883";
-    let found = target.to_socket_addrs().map_err(|error| {
-        let what = format!("is `{target}`, which is no address ({error})");
-        Complaint::new(what, fix)
-    })?;
-    let all: Vec<SocketAddr> = found.collect();
-    // Names of this machine often stand for both; brokers listen on the older kind.
-    let address = all.iter().find(|address| address.is_ipv4()).or(all.first());
-    address
-        .copied()
-        .ok_or_else(|| Complaint::new(format!("is `{target}`, which has no address"), fix))
 }
 
 /// `1,4-6`.
@@ -421,7 +465,7 @@ fn unknown_option(name: &str) -> Problem {
 fn before_command(option: &str) -> Problem {
     problem(
         option,
-        "stands before the command",
+        "comes before the command",
         "write ringload run SCENARIO first, then options".to_owned(),
     )
 }
@@ -448,6 +492,8 @@ fn problem(subject: &str, what: &str, fix: String) -> Problem {
     Complaint::new(what, fix).at(Place::CommandLine, subject)
 }
 
+/// As a file: what the program prints.
+pub const STDOUT: &str = "-";
 const SEE_HELP: &str = "`ringload --help` lists everything";
 
 #[cfg(test)]
@@ -496,12 +542,15 @@ mod tests {
             ("run pairs -t ::1", "[::1]:1883"),
             ("run pairs -t [::1]", "[::1]:1883"),
             ("run pairs -t [::1]:7", "[::1]:7"),
+            ("run pairs -t mqtt://127.0.0.2", "127.0.0.2:1883"),
+            ("run pairs -t mqtts://127.0.0.2", "127.0.0.2:8883"),
+            ("run pairs -t mqtts://127.0.0.2:7/", "127.0.0.2:7"),
         ] {
             let Ok(Command::Run(options)) = parse(line) else {
                 panic!("{line}");
             };
             assert_eq!(options.target, expected, "{line}");
-            assert_eq!(options.address, expected.parse().unwrap(), "{line}");
+            assert_eq!(options.addresses, [expected.parse().unwrap()], "{line}");
         }
     }
 
@@ -541,14 +590,14 @@ mod tests {
             ),
             (
                 "--qos 1",
-                "--qos stands before the command\n  fix: write ringload run SCENARIO first, then options",
+                "--qos comes before the command\n  fix: write ringload run SCENARIO first, then options",
             ),
             ("run", "run needs a scenario\n  fix: name one"),
             (
                 "run pars",
-                "`pars` is no scenario\n  fix: did you mean `pairs`?",
+                "`pars` is not a scenario\n  fix: did you mean `pairs`?",
             ),
-            ("run pairs fan-in", "`pairs` is not the only scenario"),
+            ("run pairs fan-in", "`pairs` is one scenario too many"),
             (
                 "run pairs --durration 3",
                 "--durration is not an option\n  fix: did you mean --duration?",
@@ -572,7 +621,7 @@ mod tests {
             ),
             (
                 "run pairs --rate 1 --window 2",
-                "--window stands beside --rate",
+                "--window conflicts with --rate",
             ),
             (
                 "run pairs --quiet=yes",
@@ -580,11 +629,11 @@ mod tests {
             ),
             (
                 "run pairs --cores 4000",
-                "--cores holds 4000, which is no core of this machine",
+                "--cores holds 4000, which is not a core that this process may use",
             ),
             (
                 "run pairs --json /does/not/exist.json",
-                "--json is `/does/not/exist.json`, whose folder is not there",
+                "--json is `/does/not/exist.json`, whose folder does not exist",
             ),
             (
                 "run pairs --histograms /",
@@ -592,11 +641,11 @@ mod tests {
             ),
             (
                 "run connect --rate 7",
-                "--rate is for no group of this scenario",
+                "--rate applies to no group of this scenario",
             ),
             (
                 "run pairs --set clients=7",
-                "--set clients=7 sets a key of a group\n  fix: say of which: subscribers or publishers.clients",
+                "--set clients=7 sets a key of a group\n  fix: name the group: subscribers or publishers.clients",
             ),
             (
                 "run pairs --set x.clients=7",
@@ -606,11 +655,14 @@ mod tests {
                 "run pairs --set publishers.client=7",
                 "--set publishers.client=7 sets no key\n  fix: did you mean `clients`?",
             ),
-            ("run pairs --group publish=a", "group-3.publish has no pace"),
+            (
+                "run pairs --group publish=a",
+                "group-3.publish needs a pace",
+            ),
             ("run pairs --group x", "--group: `x` has no value"),
             (
                 "run pairs --target nowhere:x",
-                "--target is `nowhere:x`, which is no address",
+                "--target is `nowhere:x`, which is not an address",
             ),
             (
                 "run pairs --cores 3-1",
@@ -622,6 +674,35 @@ mod tests {
             ),
             ("run pairs --run-id xyz", "--run-id is `xyz`"),
             ("show", "show needs a scenario"),
+            (
+                "run pairs -t ws://127.0.0.1:8083/mqtt",
+                "--target is a ws:// address, and ringload does not speak WebSocket\n  fix: name the broker's port",
+            ),
+            (
+                "run pairs -t mqtt://127.0.0.1 --tls insecure",
+                "--target is a mqtt:// address, and the group subscribers connects over TLS\n  fix: write mqtts://",
+            ),
+            (
+                "run pairs -t ::1 --source 127.0.0.1",
+                "--target is `[::1]:1883`, which has IPv6 addresses only, and --source has those of IPv4",
+            ),
+            (
+                "run pairs --password-file /does/not/exist",
+                "--password-file is `/does/not/exist`, which cannot be used",
+            ),
+            (
+                "run pairs --histograms -",
+                "--histograms is `-`, which only --json can be",
+            ),
+            (
+                "list pairs",
+                "list: `pairs` is too much\n  fix: write ringload list",
+            ),
+            (
+                "help rum",
+                "help: `rum` is not a command\n  fix: did you mean `ringload help run`?",
+            ),
+            ("help --json", "help takes no option"),
         ] {
             let problem = parse(line).unwrap_err();
             assert!(
@@ -659,7 +740,7 @@ mod tests {
 
     #[test]
     fn the_help_is_complete_and_no_wider_than_a_terminal() {
-        let help = help();
+        let help = Help::Run.text();
         for line in help.lines() {
             assert!(line.chars().count() <= 108, "{line}");
         }
@@ -674,5 +755,74 @@ mod tests {
             list().lines().filter(|line| !line.starts_with(' ')).count(),
             builtin::ALL.len()
         );
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_every_command_has_one() {
+        for line in ["", "-h", "help", "run -h", "show -h"] {
+            assert!(
+                matches!(parse(line), Ok(Command::Help(Help::Short))),
+                "{line}"
+            );
+        }
+        for line in ["--help", "run --help", "help run", "help show"] {
+            assert!(
+                matches!(parse(line), Ok(Command::Help(Help::Run))),
+                "{line}"
+            );
+        }
+        for (name, _) in COMMANDS {
+            let help = Help::of(name).unwrap();
+            assert!(help.text().contains(&format!("ringload {name}")), "{name}");
+        }
+        let short = Help::Short.text();
+        assert!(short.lines().count() <= 24, "{short}");
+        assert!(
+            short.lines().all(|line| line.chars().count() <= 80),
+            "{short}"
+        );
+    }
+
+    #[test]
+    fn the_list_for_programs_has_every_scenario() {
+        let list: serde_json::Value = serde_json::from_str(&list_as_json()).unwrap();
+        let names: Vec<&str> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|scenario| scenario["name"].as_str().unwrap())
+            .collect();
+        let expected: Vec<&str> = builtin::ALL.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, expected);
+        assert!(list[0]["about"].as_str().unwrap().len() > 10);
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let path = std::env::temp_dir().join(format!("ringload-password-{}", std::process::id()));
+        std::fs::write(&path, "\u{feff}S3cret\r\nmore\n").unwrap();
+        let in_file = format!("run pairs --user u --password-file {}", path.display());
+        for line in [
+            "run pairs --user u --password S3cret",
+            "run pairs --user u --set publishers.password=S3cret --set subscribers.password=S3cret",
+            "run --group name=g;subscribe=a;user=u;password=S3cret",
+            &in_file,
+        ] {
+            let words = line
+                .split(' ')
+                .map(|word| OsString::from(word.replace(';', " ")));
+            let Ok(Command::Run(options)) = Command::parse(words) else {
+                panic!("{line}");
+            };
+            let group = options.scenario.groups.last().unwrap();
+            assert_eq!(
+                group.password.as_ref().unwrap().as_str(),
+                "S3cret",
+                "{line}"
+            );
+            let shown = options.scenario.to_toml();
+            assert!(!shown.contains("S3cret"), "{line}: {shown}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use crate::scenario::{Group, Scenario};
 use ringmq::problem::{Place, Problem, nearest};
 
 /// Options that set a key of the scenario, or of all groups that it is meant for.
-pub(super) const SHORTHANDS: [&str; 12] = [
+pub(super) const SHORTHANDS: [&str; 13] = [
     "duration",
     "warmup",
     "publishers",
@@ -18,6 +18,7 @@ pub(super) const SHORTHANDS: [&str; 12] = [
     "protocol",
     "user",
     "password",
+    "password-file",
     "tls",
 ];
 
@@ -40,6 +41,7 @@ pub(super) fn apply_shorthand(
     }
     let name = match flag {
         "publishers" | "subscribers" => "clients",
+        "password-file" => "password_file",
         other => other,
     };
     let key = keys::of_group(name).expect("every shorthand is a key");
@@ -66,12 +68,26 @@ pub(super) fn apply_shorthand(
     if found {
         return Ok(());
     }
-    let fix = "leave it out, or choose another scenario".to_owned();
+    let fix = "remove it, or choose another scenario".to_owned();
     Err(problem(
         &format!("--{flag}"),
-        "is for no group of this scenario",
+        "applies to no group of this scenario",
         fix,
     ))
+}
+
+/// The scheme of the target: `mqtts://` stands for TLS in every group, `mqtt://` for none.
+pub(super) fn apply_tls_scheme(scenario: &mut Scenario, tls: bool) -> Result<(), Problem> {
+    if let Some(group) = scenario.groups.iter().find(|group| group.tls && !tls) {
+        let what = format!(
+            "is a mqtt:// address, and the group {} connects over TLS",
+            group.name
+        );
+        return Err(problem("--target", &what, "write mqtts://".to_owned()));
+    }
+    let key = keys::of_group("tls").expect("a key of groups");
+    let mut groups = scenario.groups.iter_mut().filter(|_| tls);
+    groups.try_for_each(|group| group.set(key, &["true"], Place::CommandLine))
 }
 
 /// `--tls insecure`, or `--tls FILE`.
@@ -109,7 +125,7 @@ pub(super) fn apply_set(scenario: &mut Scenario, text: &str) -> Result<(), Probl
                     .collect();
                 wrong(
                     "sets a key of a group",
-                    format!("say of which: {}.{path}", names.join(" or ")),
+                    format!("name the group: {}.{path}", names.join(" or ")),
                 )
             }
             None => wrong("sets no key", SEE_HELP.to_owned()),

@@ -1,4 +1,4 @@
-//! The main thread of a run: from stage to stage.
+//! The main thread of a run, stage by stage.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::hearing::Hearing;
 use super::seconds::Seconds;
 use super::worker::{Ended as ThreadEnded, Event};
-use super::{BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
+use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
 use crate::meter::Interval;
-use crate::process::{CpuTime, Memory};
+use crate::process::CpuTime;
 use crate::progress::{Progress, Snapshot};
 use crate::report::{Ended, Phases, ThreadUse};
 use crate::scenario::Start;
@@ -80,9 +80,8 @@ impl<'a> Control<'a> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let pids = self.options.pids.clone();
-        let look = || (CpuTime::of(&pids), Memory::of(&pids));
         if let Some(broker) = &mut self.broker {
-            broker.before = look();
+            broker.before = BrokerSample::of(&pids);
         }
         while self.threads.iter().any(Option::is_none) {
             let now = now_ns();
@@ -104,7 +103,7 @@ impl<'a> Control<'a> {
         }
         self.progress.finish();
         if let Some(broker) = &mut self.broker {
-            broker.end = look();
+            broker.end = BrokerSample::of(&pids);
         }
         if let Some(why) = self.fatal.take() {
             return Err(why);
@@ -139,10 +138,7 @@ impl<'a> Control<'a> {
     }
 
     fn on_interval(&mut self, interval: &Interval) {
-        let broker = || {
-            let cpu = CpuTime::of(&self.options.pids);
-            (cpu, Memory::of(&self.options.pids).resident)
-        };
+        let broker = || BrokerSample::of(&self.options.pids);
         let broker = self.broker.is_some().then(broker);
         self.seconds.add(interval, now_ns(), broker);
     }
@@ -161,8 +157,7 @@ impl<'a> Control<'a> {
             return;
         }
         if let Some(broker) = &mut self.broker {
-            let pids = &self.options.pids;
-            broker.connected = (CpuTime::of(pids), Memory::of(pids));
+            broker.connected = BrokerSample::of(&self.options.pids);
         }
         let scenario = &self.shared.plan.scenario;
         self.publish_at = now + LEAD_NS;
@@ -252,12 +247,18 @@ impl<'a> Control<'a> {
         } else {
             UNKNOWN
         };
-        let arrived_at = self.arrived_at().max(self.drain_at);
-        let silent = now.saturating_sub(arrived_at) > scenario.drain.as_nanos() as u64;
+        let waiting = |board: &crate::shared::Board| {
+            let pending = board.pending.load(Ordering::Relaxed);
+            pending + board.unacknowledged.load(Ordering::Relaxed)
+        };
+        let is_settled = outstanding == 0 && self.shared.sum(waiting) == 0;
+        let heard_at = self.shared.latest(|board| &board.heard_at);
+        let silent =
+            now.saturating_sub(heard_at.max(self.drain_at)) > scenario.drain.as_nanos() as u64;
         let ready = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
         let nobody = ready == 0;
         let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
-        let is_over = outstanding == 0 || silent || nobody || in_haste;
+        let is_over = is_settled || silent || nobody || in_haste;
         if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
             // Who is away cannot be answered.
             if self.ended == Ended::Planned && ready >= self.connected {
@@ -382,20 +383,27 @@ impl<'a> Control<'a> {
     }
 
     fn arrived_at(&self) -> u64 {
-        let boards = self.shared.boards.iter();
-        boards
-            .map(|board| board.arrived_at.load(Ordering::Relaxed))
-            .max()
-            .unwrap_or(0)
+        self.shared.latest(|board| &board.arrived_at)
     }
 
     fn outcome(self, started_unix_ms: u64) -> Result<Outcome, String> {
         let window = (self.shared.window_start(), self.shared.window_end());
         let span = |from: u64, to: u64| to.saturating_sub(from.min(to)) as f64 / 1e9;
         let has_published = self.publish_at != UNKNOWN;
-        let drained = self.arrived_at().max(window.1.min(now_ns()));
+        let heard_at = self.shared.latest(|board| &board.heard_at);
+        let drained = heard_at.max(window.1.min(now_ns()));
+        let published_at = self.publish_at.min(now_ns());
+        let settled_at = self.shared.latest(|board| &board.settled_at);
+        // Some may never have been settled: then the wait for them ended with the run.
+        let connected_at = match has_published && settled_at > 0 {
+            true => settled_at,
+            false => published_at,
+        };
+        let dialed_at = self.shared.boards.iter();
+        let dialed_at = dialed_at.map(|board| board.dialed_at.load(Ordering::Relaxed));
+        let dialed_at = dialed_at.min().unwrap_or(UNKNOWN);
         let phases = Phases {
-            connect_s: span(self.began_at, self.publish_at.min(now_ns())),
+            connect_s: span(self.began_at, connected_at),
             warmup_s: if has_published {
                 span(self.publish_at, window.0)
             } else {
@@ -421,7 +429,7 @@ impl<'a> Control<'a> {
         let mut threads = Vec::new();
         for ended in self.threads {
             let ended =
-                *ended.ok_or("a thread of the generator did not end; this is a bug of ringload")?;
+                *ended.ok_or("a thread of ringload did not end; this is a bug in ringload")?;
             troubles.merge(ended.troubles.clone());
             ports_exhausted += ended.ports_exhausted;
             files_exhausted += ended.files_exhausted;
@@ -432,7 +440,9 @@ impl<'a> Control<'a> {
             ended: self.ended,
             phases,
             connected: self.connected,
+            connecting_s: span(dialed_at, connected_at),
             started_unix_ms,
+            published_after: Duration::from_nanos(published_at.saturating_sub(self.began_at)),
             seconds: whole.seconds,
             delays: whole.delays,
             histograms: whole.histograms,
@@ -449,17 +459,17 @@ impl<'a> Control<'a> {
 fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
     let [start, end] = ended.window;
     let mut used = ThreadUse::default();
-    let mut window = None;
     if let (Some(start), Some(end)) = (start, end) {
         let span = end.at_ns.saturating_sub(start.at_ns) as f64;
         // A window that was closed before it began says nothing.
         if span > 0.0 {
-            used.cpu_share = end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span;
+            used.cpu_share = Some(end.cpu_ns.saturating_sub(start.cpu_ns) as f64 / span);
             let waits = start.wait_ns.zip(end.wait_ns);
             used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
         }
-        window = Some([(start.at_ns, start.counts), (end.at_ns, end.counts)]);
     }
+    let [start, end] = ended.counts;
+    let window = start.zip(end).map(|(start, end)| [start, end]);
     ThreadOutcome {
         ledger: ended.ledger,
         meter: ended.meter,

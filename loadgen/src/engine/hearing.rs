@@ -1,4 +1,4 @@
-//! Whether the broker still answers.
+//! Detects a broker that stopped responding.
 
 use std::sync::atomic::Ordering;
 
@@ -67,14 +67,14 @@ impl Facts {
         }
         if self.heard == 0 {
             return Some(format!(
-                "neither deliveries nor acknowledgements came, {waiting} were due"
+                "no delivery and no acknowledgement arrived, {waiting} were due"
             ));
         }
         // In a closed loop nothing is asked while nothing comes.
         let many = self.asked_since >= MANY || (self.is_closed_loop && waiting >= MANY);
         let seconds = self.silent_ns as f64 / 1e9;
         (self.silent_ns >= SILENCE_NS && many).then(|| {
-            format!("nothing came in the last {seconds:.1} s of the window and after it, {waiting} deliveries and acknowledgements were due")
+            format!("nothing arrived in the last {seconds:.1} s of the window or after it, {waiting} deliveries and acknowledgements were due")
         })
     }
 }

@@ -1,7 +1,7 @@
-//! A run: threads, stages, and what comes out.
+//! A run: threads, stages and outcome.
 //!
-//! The main thread takes the run through its [`Stage`]s, looks at the broker once per second and shows
-//! progress; the threads ([`worker`]) do everything else. [`run`] never hangs: every stage has a bound.
+//! The main thread takes the run through its [`Stage`]s, samples the broker once per second and shows progress; the
+//! worker threads ([`worker`]) do everything else. [`run`] never hangs: every stage is bounded.
 
 mod control;
 mod hearing;
@@ -67,8 +67,12 @@ pub struct Outcome {
     pub phases: Phases,
     /// Clients that were connected when the publishing began.
     pub connected: u64,
+    /// From the first dial until they were.
+    pub connecting_s: f64,
     /// When the run began, milliseconds since 1970.
     pub started_unix_ms: u64,
+    /// How long after that the publishing began.
+    pub published_after: Duration,
     /// Second by second.
     pub seconds: Vec<Second>,
     /// Times of deliveries that belong to the window, by group and QoS.
@@ -98,8 +102,8 @@ pub struct ThreadOutcome {
     pub meter: Meter,
     /// Messages that the broker refused or never acknowledged.
     pub uncertain: Vec<(u32, u32)>,
-    /// Counters when the window began and ended, with the time.
-    pub window: Option<[(u64, Vec<crate::meter::Counts>); 2]>,
+    /// Counters when the window began and ended.
+    pub window: Option<[Vec<crate::meter::Counts>; 2]>,
     /// What it used of its core in the window.
     pub used: ThreadUse,
 }
@@ -108,15 +112,34 @@ pub struct ThreadOutcome {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BrokerSamples {
     /// Before the first client connected.
-    pub before: (CpuTime, Memory),
+    pub before: BrokerSample,
     /// When all were connected.
-    pub connected: (CpuTime, Memory),
+    pub connected: BrokerSample,
     /// When the window began, with the time.
-    pub window_start: Option<(u64, CpuTime)>,
+    pub window_start: Option<(u64, Option<CpuTime>)>,
     /// When it ended.
-    pub window_end: Option<(u64, CpuTime)>,
+    pub window_end: Option<(u64, Option<CpuTime>)>,
     /// At the end of the run.
-    pub end: (CpuTime, Memory),
+    pub end: BrokerSample,
+}
+
+/// What the broker had used at one moment; unknown when one of its processes is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BrokerSample {
+    /// CPU time.
+    pub cpu: Option<CpuTime>,
+    /// Memory.
+    pub memory: Option<Memory>,
+}
+
+impl BrokerSample {
+    /// Of these processes, now.
+    pub fn of(pids: &[u32]) -> BrokerSample {
+        BrokerSample {
+            cpu: CpuTime::of(pids),
+            memory: Memory::of(pids),
+        }
+    }
 }
 
 /// A value from `$SYS`, beside ours.

@@ -1,10 +1,11 @@
-//! The seconds of a run: what the threads report of each is added up, kept in short, and forgotten.
+//! The per-second figures of a run: added up over the threads, condensed, then dropped.
 //!
-//! Histograms are large and runs are long: a second that all threads have reported becomes one line of
-//! numbers, some lines of the histogram log, and a part of the sums.
+//! Histograms are large and runs are long: a second that all threads have reported is reduced to one line of numbers, a
+//! few lines of the histogram log, and its share of the sums.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::BrokerSample;
 use crate::histograms;
 use crate::meter::Interval;
 use crate::plan::Plan;
@@ -23,7 +24,7 @@ pub(super) struct Seconds {
     closed: Vec<Second>,
     delays: BTreeMap<(u16, u8), Delays>,
     histograms: Vec<u8>,
-    broker_cpu: CpuTime,
+    broker_cpu: Option<CpuTime>,
     broker_seen_ns: u64,
 }
 
@@ -41,7 +42,8 @@ struct Open {
     reports: usize,
     /// When the first report of it came.
     at_ns: u64,
-    broker: Option<(f64, u64)>,
+    broker_cores: Option<f64>,
+    broker_resident: Option<u64>,
 }
 
 impl Seconds {
@@ -54,34 +56,34 @@ impl Seconds {
             closed: Vec::new(),
             delays: BTreeMap::new(),
             histograms: Vec::new(),
-            broker_cpu: CpuTime::default(),
+            broker_cpu: None,
             broker_seen_ns: 0,
         }
     }
 
     /// The publishing begins.
-    pub(super) fn begin(&mut self, publish_at: u64, broker_cpu: CpuTime) {
+    pub(super) fn begin(&mut self, publish_at: u64, broker_cpu: Option<CpuTime>) {
         self.publish_at = publish_at;
         self.broker_cpu = broker_cpu;
         self.broker_seen_ns = publish_at;
     }
 
     /// A thread has reported a second; beside it the broker's CPU time and memory of this moment.
-    pub(super) fn add(&mut self, interval: &Interval, now: u64, broker: Option<(CpuTime, u64)>) {
+    pub(super) fn add(&mut self, interval: &Interval, now: u64, broker: Option<BrokerSample>) {
         let Some(at) = (interval.second as usize).checked_sub(self.closed.len()) else {
             return;
         };
         while self.open.len() <= at {
-            let broker = broker.map(|(cpu, memory)| {
-                let span = now.saturating_sub(self.broker_seen_ns).max(1) as f64 / 1e9;
-                let cores = cpu.since(self.broker_cpu).total_s() / span;
-                self.broker_cpu = cpu;
-                self.broker_seen_ns = now;
-                (cores, memory)
-            });
+            let broker = broker.unwrap_or_default();
+            let span = now.saturating_sub(self.broker_seen_ns).max(1) as f64 / 1e9;
+            let used = broker.cpu.zip(self.broker_cpu);
+            let cores = used.map(|(cpu, earlier)| cpu.since(earlier).total_s() / span);
+            self.broker_cpu = broker.cpu;
+            self.broker_seen_ns = now;
             self.open.push_back(Open {
                 at_ns: now,
-                broker,
+                broker_cores: cores,
+                broker_resident: broker.memory.map(|memory| memory.resident),
                 ..Open::default()
             });
         }
@@ -142,8 +144,8 @@ impl Seconds {
             p50_us: corrected.quantile(0.5),
             p99_us: corrected.quantile(0.99),
             max_us: corrected.quantile(1.0),
-            broker_cpu: open.broker.map(|(cores, _)| cores),
-            broker_rss_bytes: open.broker.map(|(_, memory)| memory),
+            broker_cpu: open.broker_cores,
+            broker_rss_bytes: open.broker_resident,
         });
     }
 }

@@ -1,4 +1,4 @@
-//! One thread of the generator, from its start to what it hands over.
+//! One thread of the generator, from start to hand-over.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -35,17 +35,18 @@ pub(super) struct Ended {
     pub(super) meter: Meter,
     pub(super) troubles: Troubles,
     pub(super) uncertain: Vec<(u32, u32)>,
-    /// Readings at the beginning and the end of the window.
+    /// Counters at the beginning and the end of the window.
+    pub(super) counts: [Option<Vec<Counts>>; 2],
+    /// CPU time, about then.
     pub(super) window: [Option<Mark>; 2],
     pub(super) ports_exhausted: u64,
     pub(super) files_exhausted: u64,
 }
 
-/// A reading of the counters.
+/// What the thread has used up to a time.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) at_ns: u64,
-    pub(super) counts: Vec<Counts>,
     pub(super) cpu_ns: u64,
     pub(super) wait_ns: Option<u64>,
 }
@@ -71,7 +72,6 @@ struct Worker {
     events: Sender<Event>,
     window: [Option<Mark>; 2],
     shown_at: u64,
-    next_second: u64,
 }
 
 /// The body of a thread.
@@ -106,7 +106,6 @@ impl Worker {
             events: setup.events,
             window: [None, None],
             shown_at: 0,
-            next_second: UNKNOWN,
         })
     }
 
@@ -127,7 +126,7 @@ impl Worker {
                 .driver
                 .next_wake(now)
                 .min(self.next_mark())
-                .min(self.next_second);
+                .min(self.driver.fleet.next_second());
             self.driver.submit(&self.shared.boards[self.thread], until);
         }
     }
@@ -164,6 +163,7 @@ impl Worker {
     }
 
     fn end(mut self) -> Ended {
+        self.driver.fleet.note_left_behind();
         self.driver.fleet.give_up_all();
         let fleet = self.driver.fleet;
         Ended {
@@ -172,6 +172,7 @@ impl Worker {
             meter: fleet.meter,
             troubles: fleet.troubles,
             uncertain: fleet.uncertain,
+            counts: fleet.marks,
             window: self.window,
             ports_exhausted: self.driver.ports_exhausted,
             files_exhausted: self.driver.files_exhausted,
@@ -186,13 +187,12 @@ impl Worker {
         }
     }
 
-    /// Reads the counters when the window begins and when it ends.
+    /// Reads the CPU time when the window begins and when it ends.
     fn mark(&mut self, now: u64) {
         while self.next_mark() <= now {
             let at = usize::from(self.window[0].is_some());
             self.window[at] = Some(Mark {
                 at_ns: now,
-                counts: self.driver.fleet.meter.counts.clone(),
                 cpu_ns: thread_cpu_ns(),
                 wait_ns: thread_wait_ns(),
             });
@@ -211,17 +211,11 @@ impl Worker {
             fleet.show(now);
             let _ = self.events.send(Event::Sys(std::mem::take(&mut fleet.sys)));
         }
-        let stage = self.shared.stage();
         if now.saturating_sub(self.shown_at) >= SHOW_NS {
             self.shown_at = now;
             fleet.show(now);
         }
-        if stage >= Stage::Publish && self.next_second == UNKNOWN {
-            self.next_second = self.shared.publish_at().saturating_add(SECOND_NS);
-        }
-        while self.next_second <= now {
-            self.next_second += SECOND_NS;
-            let interval = fleet.meter.end_second();
+        for interval in fleet.intervals.drain(..) {
             let _ = self.events.send(Event::Interval(Box::new(interval)));
         }
     }
@@ -229,7 +223,6 @@ impl Worker {
 
 /// For the progress line and the end of the drain.
 const SHOW_NS: u64 = 20_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
 const TICK_NS: u64 = 20_000_000;
 /// A broker that does not read what is left at the end is left alone after this.
 const FLUSH_NS: u64 = 2_000_000_000;

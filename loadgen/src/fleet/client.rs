@@ -1,4 +1,4 @@
-//! One client: its state, and nothing that it does.
+//! The state of one client; no behaviour.
 
 use std::collections::VecDeque;
 
@@ -21,6 +21,10 @@ pub(super) struct Client {
     pub(super) settled: bool,
     /// Sent PINGREQ, and nothing came since.
     pub(super) pinged: bool,
+    /// Said DISCONNECT at the end of the run: no session of it is left.
+    pub(super) parted: bool,
+    /// Keep alive of this connection: the broker's, if it set one; 0: none.
+    pub(super) keep_alive_s: u16,
     /// Packets that arrived in part.
     pub(super) framer: Framer,
     /// What is to be sent.
@@ -78,8 +82,20 @@ pub(super) struct Publisher {
     pub(super) left: u64,
     /// All its messages are sent and settled.
     pub(super) finished: bool,
-    /// It removed its retained messages and left; when the broker closes, it has read that.
-    pub(super) removing: bool,
+    /// What became of its retained messages at the end.
+    pub(super) removal: Removal,
+}
+
+/// What became of the retained messages of a publisher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// They are there, if there are any.
+    #[default]
+    Due,
+    /// Their removal is sent, with DISCONNECT behind it: when the broker closes, it has read both.
+    Sent,
+    /// The broker has removed them.
+    Done,
 }
 
 /// The topic alias of a message.
@@ -111,6 +127,10 @@ pub(super) struct Reader {
     pub(super) share: Option<ReaderId>,
     /// QoS 2 messages between PUBLISH and PUBREL, in the order received.
     pub(super) receipts: VecDeque<u16>,
+    /// PUBACK and PUBCOMP that the socket was not given yet: the broker cannot have counted these messages off.
+    pub(super) unsettled: u32,
+    /// When its subscriptions were last acknowledged.
+    pub(super) subscribed_at: u64,
     /// Some of its streams have payloads without a header.
     pub(super) takes_small: bool,
 }
@@ -124,6 +144,8 @@ impl Client {
             dirty: false,
             settled: false,
             pinged: false,
+            parted: false,
+            keep_alive_s: 0,
             framer: Framer::default(),
             out: Vec::new(),
             flying: 0,
@@ -169,11 +191,33 @@ impl Publisher {
         }
     }
 
+    /// The broker takes so many messages at a time; a new connection forgets what an earlier one was told.
+    /// [MQTT-3.3.4-9]
+    pub(super) fn limit_inflight(&mut self, wanted: u16, receive_maximum: Option<u16>) {
+        self.inflight_max = wanted
+            .min(INFLIGHT_MAX)
+            .min(receive_maximum.unwrap_or(u16::MAX));
+        assert!(
+            self.inflight_max > 0,
+            "a receive maximum of 0 does not pass the decoder"
+        );
+    }
+
     /// Where the message with this identifier stands.
     pub(super) fn position(&self, id: u16) -> Option<usize> {
         self.inflight.iter().position(|entry| entry.id == id)
     }
 }
+
+impl Client {
+    /// How long it may be quiet before it pings: some time before the keep alive is over [MQTT-3.1.2-20].
+    pub(super) fn ping_ns(&self) -> Option<u64> {
+        (self.keep_alive_s > 0).then(|| u64::from(self.keep_alive_s) * 1_000_000_000 * 3 / 4)
+    }
+}
+
+/// Identifiers are skipped while they are in use: half of them always is free.
+pub(super) const INFLIGHT_MAX: u16 = 32_768;
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +256,7 @@ mod tests {
             introduced: Vec::new(),
             left: u64::MAX,
             finished: false,
-            removing: false,
+            removal: Removal::Due,
         }
     }
 

@@ -1,13 +1,13 @@
-//! When clients connect, how they end, and what keeps them alive.
+//! The life cycle of clients: connecting, deadlines, keep alive, planned cuts, loss.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use ringmq_core::codec::{Disconnect, ReasonCode, Version, encode_pingreq};
+use ringmq_core::codec::encode_pingreq;
 
-use super::client::Phase;
+use super::client::{Phase, Removal};
 use super::pace::{Pacer, Schedule, Window};
 use super::{Client, Fleet};
 use crate::scenario::value::show_span;
@@ -23,19 +23,15 @@ pub(super) struct Squad {
     /// Their indexes in the group.
     pub(super) range: Range<u32>,
     /// Clients that dial when their turn comes.
-    dials: VecDeque<u32>,
+    pub(super) dials: VecDeque<u32>,
     /// Clients on their way from dialling to ready.
-    connecting: u32,
+    pub(super) connecting: u32,
     connecting_max: u32,
     /// Time between two dials; 0: none.
-    dial_step_ns: f64,
-    next_dial_at: f64,
+    pub(super) dial_step_ns: f64,
+    pub(super) next_dial_at: f64,
     started: bool,
     pub(super) pacer: Option<Pacer>,
-    /// When which client has to be looked at for its keep alive.
-    pub(super) pings: VecDeque<(u64, u32)>,
-    /// 0: none.
-    ping_ns: u64,
     pub(super) next_cut: Option<u64>,
 }
 
@@ -79,8 +75,6 @@ impl Squad {
             next_dial_at: 0.0,
             started: false,
             pacer,
-            pings: VecDeque::new(),
-            ping_ns: u64::from(spec.keep_alive_s) * 1_000_000_000 * 3 / 4,
             next_cut: None,
             range,
         }
@@ -142,7 +136,7 @@ impl Fleet {
                     squad.next_cut = None;
                 }
             }
-            Stage::End => self.say_goodbye(),
+            Stage::End => self.part_all(),
         }
     }
 
@@ -167,6 +161,8 @@ impl Fleet {
                 client.phase = Phase::Dialing;
                 client.attempt = client.attempt.wrapping_add(1);
                 client.since = now;
+                let board = &self.shared.boards[self.thread];
+                board.dialed_at.fetch_min(now, Ordering::Relaxed);
                 left -= 1;
                 squad.connecting += 1;
                 squad.next_dial_at =
@@ -215,16 +211,16 @@ impl Fleet {
         let client = &mut self.clients[index as usize];
         client.phase = Phase::Ready;
         let first_time = !std::mem::replace(&mut client.settled, true);
-        let squad = &mut self.squads[group];
-        squad.connecting -= 1;
-        if squad.ping_ns > 0 {
-            squad.pings.push_back((now + squad.ping_ns, index));
+        if let Some(ping_ns) = client.ping_ns() {
+            let look = (now + ping_ns, index, client.attempt);
+            self.pings.push(Reverse(look));
         }
+        self.squads[group].connecting -= 1;
         if self.shared.plan.sys_group != Some(group) {
             self.count_ready(1);
         }
         if first_time {
-            self.settle(group);
+            self.settle(group, now);
         } else {
             self.meter.counts[group].reconnects += 1;
         }
@@ -233,18 +229,21 @@ impl Fleet {
         }
     }
 
-    fn count_ready(&mut self, change: i64) {
+    pub(super) fn count_ready(&mut self, change: i64) {
         self.ready_count = self.ready_count.saturating_add_signed(change);
         let board = &self.shared.boards[self.thread];
         board.ready.store(self.ready_count, Ordering::Release);
     }
 
     /// One client less to wait for.
-    fn settle(&self, group: usize) {
+    fn settle(&self, group: usize, now: u64) {
         if self.shared.plan.sys_group == Some(group) {
             return;
         }
         let board = &self.shared.boards[self.thread];
+        if self.shared.plan.specs[group].start == Start::First {
+            board.settled_at.store(now, Ordering::Relaxed);
+        }
         let counter = match self.shared.plan.specs[group].start {
             Start::First => &board.settling,
             Start::Window => &board.settling_late,
@@ -259,9 +258,9 @@ impl Fleet {
             Phase::Away | Phase::Closing(_) | Phase::Gone => return,
             Phase::Dialing | Phase::Greeting | Phase::Subscribing | Phase::Ready => {}
         }
-        self.note_loss(index, phase, &loss);
+        self.note_loss(index, now, phase, &loss);
         let again = self.dials_again(index, now, &loss);
-        self.leave(index, phase);
+        self.leave(index, phase, &loss);
         self.clients[index as usize].phase = Phase::Closing(again);
         self.outbox.closes.push(index);
     }
@@ -292,7 +291,7 @@ impl Fleet {
     }
 
     /// What the end of a connection means for what was underway.
-    fn leave(&mut self, index: u32, phase: Phase) {
+    fn leave(&mut self, index: u32, phase: Phase, loss: &Loss) {
         let group = self.group_of(index);
         let keeps_session = !self.shared.plan.specs[group].clean;
         match phase {
@@ -305,9 +304,20 @@ impl Fleet {
         let client = &mut self.clients[index as usize];
         let out = std::mem::take(&mut client.out);
         client.dirty = false;
+        if let Some(reader) = &mut client.reader {
+            reader.unsettled = 0;
+        }
         if let Some(publisher) = &mut client.publisher
-            && std::mem::take(&mut publisher.removing)
+            && publisher.removal == Removal::Sent
         {
+            publisher.removal = match loss {
+                Loss::Closed(_) => Removal::Done,
+                Loss::Dial(_)
+                | Loss::Silent
+                | Loss::Refused(_)
+                | Loss::Malformed(_)
+                | Loss::Ours => Removal::Due,
+            };
             self.removing_count -= 1;
         }
         if !keeps_session {
@@ -316,6 +326,7 @@ impl Fleet {
                 // Whom we send away at the end was there for all that was sent.
                 if let (Some(own), true) = (reader.own, self.stage < Stage::End) {
                     self.ledger.set_gone(own, true);
+                    self.excuse(index);
                 }
             }
             self.give_up_inflight(index);
@@ -323,7 +334,7 @@ impl Fleet {
         self.recycle(out);
     }
 
-    fn note_loss(&mut self, index: u32, phase: Phase, loss: &Loss) {
+    fn note_loss(&mut self, index: u32, now: u64, phase: Phase, loss: &Loss) {
         let group = self.group_of(index);
         if *loss == Loss::Ours
             || self.stage == Stage::End
@@ -340,16 +351,24 @@ impl Fleet {
         };
         let (kind, detail) = match loss {
             Loss::Dial(why) => (CANNOT, why.clone()),
-            Loss::Closed(why) => (CLOSED, format!("{why} {step}").trim_end().to_owned()),
+            Loss::Closed(why) => {
+                let hint = match (phase, self.shared.plan.specs[group].tls) {
+                    (Phase::Greeting, false) => NOT_PLAIN,
+                    (Phase::Dialing, true) => NOT_TLS,
+                    _ => "",
+                };
+                let detail = format!("{why} {step}");
+                (CLOSED, format!("{}{hint}", detail.trim_end()))
+            }
             Loss::Silent => match phase {
                 Phase::Dialing => (
                     NO_ANSWER,
                     self.overdue("the TCP handshake or that of TLS was not answered"),
                 ),
-                Phase::Greeting => (NO_ANSWER, self.overdue("no CONNACK came")),
-                Phase::Subscribing => (NO_ANSWER, self.overdue("no SUBACK came")),
+                Phase::Greeting => (NO_ANSWER, self.overdue("no CONNACK arrived")),
+                Phase::Subscribing => (NO_ANSWER, self.overdue("no SUBACK arrived")),
                 Phase::Ready | Phase::Away | Phase::Closing(_) | Phase::Gone => {
-                    (NO_PONG, self.overdue("no PINGRESP came"))
+                    (NO_PONG, self.overdue("no PINGRESP arrived"))
                 }
             },
             Loss::Refused(why) => (REFUSED, why.clone()),
@@ -360,7 +379,7 @@ impl Fleet {
         let first_time = !self.clients[index as usize].settled;
         if first_time && self.shared.keep_going {
             self.clients[index as usize].settled = true;
-            self.settle(group);
+            self.settle(group, now);
         } else if first_time && self.fatal.is_none() {
             self.fatal = Some(format!("{kind}: client {name}: {detail}"));
         }
@@ -406,29 +425,28 @@ impl Fleet {
         }
     }
 
-    /// A client that said nothing for half of the interval pings.
+    /// A client that said nothing for three quarters of its keep alive pings.
     pub(super) fn ping_due(&mut self, now: u64) {
-        for at in 0..self.squads.len() {
-            let squad = &mut self.squads[at];
-            let mut due = Vec::new();
-            while let Some(&(time, index)) = squad.pings.front()
-                && time <= now
-            {
-                squad.pings.pop_front();
-                let client = &self.clients[index as usize];
-                if client.phase != Phase::Ready {
-                    continue;
-                }
-                squad.pings.push_back((now + squad.ping_ns, index));
-                if now.saturating_sub(client.sent_at) > squad.ping_ns / 2 {
-                    due.push(index);
-                }
+        while let Some(&Reverse((time, index, attempt))) = self.pings.peek()
+            && time <= now
+        {
+            self.pings.pop();
+            let client = &self.clients[index as usize];
+            let Some(ping_ns) = client.ping_ns() else {
+                continue;
+            };
+            if client.phase != Phase::Ready || client.attempt != attempt {
+                continue;
             }
-            for index in due {
-                encode_pingreq(self.out(index));
-                self.mark_dirty(index);
-                self.await_pong(index, now);
+            let due = client.sent_at.saturating_add(ping_ns);
+            if due > now {
+                self.pings.push(Reverse((due, index, attempt)));
+                continue;
             }
+            self.pings.push(Reverse((now + ping_ns, index, attempt)));
+            encode_pingreq(self.out(index));
+            self.mark_dirty(index);
+            self.await_pong(index, now);
         }
     }
 
@@ -441,57 +459,6 @@ impl Fleet {
         let client = &mut self.clients[index as usize];
         client.pinged = true;
         self.pongs.push_back((now + timeout, index, client.attempt));
-    }
-
-    /// Retained messages are removed, and everybody disconnects.
-    fn say_goodbye(&mut self) {
-        for index in 0..self.clients.len() as u32 {
-            if self.clients[index as usize].phase != Phase::Ready {
-                continue;
-            }
-            let spec = &self.shared.plan.specs[self.group_of(index)];
-            let (clean, version) = (spec.clean, spec.protocol);
-            if spec.retain && spec.publish.is_some() {
-                self.remove_retained(index);
-            }
-            goodbye(clean, version).encode(version, self.out(index));
-            self.mark_dirty(index);
-        }
-    }
-
-    /// Retained messages may still be there: the broker has not closed after their removal. It closes on
-    /// DISCONNECT, which stands behind, and need not: to be asked for only so long.
-    pub fn is_removing(&self) -> bool {
-        self.removing_count > 0
-    }
-
-    /// MQTT 3.1.1 has no way to end a session but to start a clean one: clients that had one do so, and
-    /// leave. Call when everybody is gone; false if there is nobody who has to.
-    pub fn start_purge(&mut self, now: u64) -> bool {
-        for squad in &mut self.squads {
-            let spec = &self.shared.plan.specs[squad.group];
-            if spec.clean || spec.protocol == Version::V5 {
-                continue;
-            }
-            for index in squad.first..squad.first + squad.range.len() as u32 {
-                let client = &mut self.clients[index as usize];
-                if client.settled && client.phase == Phase::Gone {
-                    client.phase = Phase::Away;
-                    squad.dials.push_back(index);
-                }
-            }
-            squad.connecting = 0;
-            squad.dial_step_ns = 0.0;
-            squad.next_dial_at = now as f64;
-            self.purging |= !squad.dials.is_empty();
-        }
-        self.purging
-    }
-
-    /// Nobody is left to start a clean session.
-    pub fn is_purged(&self) -> bool {
-        let is_over = |client: &Client| client.phase == Phase::Gone;
-        self.clients.iter().all(is_over)
     }
 
     /// Every client that is still connected.
@@ -512,15 +479,10 @@ impl Fleet {
     }
 }
 
-/// A session that was kept for the run goes with it: in MQTT 5.0 DISCONNECT can say so.
-fn goodbye(clean: bool, version: Version) -> Disconnect<'static> {
-    let mut disconnect = Disconnect::new(ReasonCode::NormalDisconnection);
-    if version == Version::V5 && !clean {
-        disconnect.properties.session_expiry_s = Some(0);
-    }
-    disconnect
-}
-
+/// Ports for something else end connections like that, and brokers those that they do not want.
+const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
+/// What a port for plain MQTT does with a handshake.
+const NOT_TLS: &str = "; if the port is not for TLS leave out --tls";
 /// Trouble: the connection could not be made.
 pub const CANNOT: &str = "cannot connect";
 /// Trouble: CONNECT or SUBSCRIBE was refused.

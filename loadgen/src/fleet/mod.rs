@@ -9,15 +9,19 @@
 //! - whatever a broker sends, a client goes on, is closed or counts a trouble: nothing panics.
 //!
 //! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish` (what is
-//! sent and acknowledged), `receive` (what arrives), `pace` (when), `sys` (what the broker says of itself).
+//! sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run ends), `terms` (what
+//! CONNACK permits), `absent` (what subscribers that are away miss), `sys` (what the broker says of itself).
 
+mod absent;
 mod client;
 mod greet;
 mod life;
 mod pace;
+mod part;
 mod publish;
 mod receive;
 mod sys;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -30,12 +34,15 @@ use std::sync::atomic::Ordering;
 use ringmq_core::codec::QoS;
 
 use crate::ledger::{Ledger, ReaderId};
-use crate::meter::Meter;
+use crate::meter::{Counts, Interval, Meter};
 use crate::plan::Reading;
 use crate::shared::{Shared, Stage, UNKNOWN};
-use client::{Client, Phase, Publisher, Reader};
+use client::{Client, Phase, Publisher, Reader, Removal};
 use life::Squad;
 pub use life::{CANNOT, CLOSED, Loss, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
+pub use part::LEFT_BEHIND;
+pub use publish::{NEVER_ACKNOWLEDGED, NEVER_SENT, REFUSED_PUBLICATION, WRITTEN_OFF};
+pub use receive::BROKEN_RULE;
 pub use sys::SysUpdate;
 
 /// The clients of one thread.
@@ -62,8 +69,18 @@ pub struct Fleet {
     delayed: BinaryHeap<Reverse<(u64, u32)>>,
     /// Clients that have to be answered by a time, with their attempt. All get the same span.
     deadlines: VecDeque<(u64, u32, u32)>,
+    /// When which client has to be looked at for its keep alive, with its attempt.
+    pings: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// Clients that have to hear something after a ping by a time, with their attempt.
     pongs: VecDeque<(u64, u32, u32)>,
+    /// Messages that are due and wait, of all clients.
+    pending_count: u64,
+    /// Seconds that are over, and that nobody has taken yet.
+    pub intervals: Vec<Interval>,
+    /// Counters at the beginning and the end of the window.
+    pub marks: [Option<Vec<Counts>>; 2],
+    /// When the subscribers that are away were last excused.
+    excused_at: u64,
     /// Arrivals by slot that the other threads were not told yet.
     credits: Vec<u64>,
     credited: Vec<u16>,
@@ -72,7 +89,9 @@ pub struct Fleet {
     ready_count: u64,
     /// Clients that removed their retained messages and are still connected.
     removing_count: u32,
+    /// When the last delivery came, and when the last delivery or acknowledgement.
     arrived_at: u64,
+    heard_at: u64,
     outstanding_known: bool,
     /// Sessions are being ended, see `start_purge`.
     purging: bool,
@@ -98,11 +117,17 @@ pub struct Troubles(pub BTreeMap<String, (u64, String)>);
 impl Troubles {
     /// Counts a trouble. Kinds are few: they do not name clients.
     pub fn add(&mut self, kind: &str, case: impl FnOnce() -> String) {
+        self.add_many(kind, 1, case);
+    }
+
+    /// Counts a trouble so many times; never, if that is 0.
+    pub fn add_many(&mut self, kind: &str, times: u64, case: impl FnOnce() -> String) {
         match self.0.get_mut(kind) {
-            Some((count, _)) => *count += 1,
-            None => {
-                self.0.insert(kind.to_owned(), (1, case()));
+            Some((count, _)) => *count += times,
+            None if times > 0 => {
+                self.0.insert(kind.to_owned(), (times, case()));
             }
+            None => {}
         }
     }
 
@@ -133,12 +158,18 @@ impl Fleet {
             stage: Stage::Connect,
             delayed: BinaryHeap::new(),
             deadlines: VecDeque::new(),
+            pings: BinaryHeap::new(),
             pongs: VecDeque::new(),
+            pending_count: 0,
+            intervals: Vec::new(),
+            marks: [None, None],
+            excused_at: 0,
             credited: Vec::new(),
             pool: Vec::new(),
             ready_count: 0,
             removing_count: 0,
             arrived_at: 0,
+            heard_at: 0,
             outstanding_known: false,
             purging: false,
             fatal: None,
@@ -165,7 +196,7 @@ impl Fleet {
             if spec.publish.is_some() {
                 client.publisher = Some(Box::new(Publisher {
                     inflight: VecDeque::new(),
-                    inflight_max: spec.inflight_max.min(INFLIGHT_MAX),
+                    inflight_max: spec.inflight_max.min(client::INFLIGHT_MAX),
                     last_id: 0,
                     stuck: Vec::new(),
                     pending: VecDeque::new(),
@@ -173,7 +204,7 @@ impl Fleet {
                     introduced: Vec::new(),
                     left: spec.messages.unwrap_or(u64::MAX),
                     finished: false,
-                    removing: false,
+                    removal: Removal::Due,
                 }));
             }
             if let Some(reading) = planned.readers.get(index as usize) {
@@ -221,6 +252,8 @@ impl Fleet {
             own,
             share,
             receipts: VecDeque::new(),
+            unsettled: 0,
+            subscribed_at: 0,
             takes_small: any_small_group && own_streams.chain(share_streams).any(small),
         }
     }
@@ -247,6 +280,7 @@ impl Fleet {
             self.stage = stage;
             self.on_stage(now);
         }
+        self.mark(now);
         self.check_deadlines(now);
         self.dial_due(now);
         match stage {
@@ -255,6 +289,7 @@ impl Fleet {
                 self.start_late_groups(now);
                 self.cut_due(now);
                 self.ping_due(now);
+                self.excuse_the_absent(now);
                 self.publish_due(now);
             }
             Stage::End => {}
@@ -262,17 +297,39 @@ impl Fleet {
         self.flush_credits();
     }
 
+    /// Reads the counters when the window begins and when it ends, and ends seconds: call before anything is counted
+    /// that happens at `now`.
+    #[inline]
+    fn mark(&mut self, now: u64) {
+        while now >= self.next_second() {
+            self.intervals.push(self.meter.end_second());
+        }
+        if self.marks[0].is_none() && now >= self.shared.window_start() {
+            self.marks[0] = Some(self.meter.counts.clone());
+        }
+        if self.marks[1].is_none() && now >= self.shared.window_end() {
+            self.marks[1] = Some(self.meter.counts.clone());
+        }
+    }
+
+    /// When the second that is running ends; [`UNKNOWN`] before the publishing.
+    pub fn next_second(&self) -> u64 {
+        let ended = u64::from(self.meter.seconds_ended());
+        let begin = self.shared.publish_at();
+        begin.saturating_add((ended + 1) * SECOND_NS)
+    }
+
     /// When the next tick is due at the latest, if nothing happens before.
     pub fn next_wake(&self, now: u64) -> u64 {
         let mut next = now + HOUSEKEEPING_NS;
         let mut consider = |at: Option<u64>| next = next.min(at.unwrap_or(UNKNOWN));
         consider(self.deadlines.front().map(|(at, _, _)| *at));
+        consider(self.pings.peek().map(|Reverse((at, _, _))| *at));
         consider(self.pongs.front().map(|(at, _, _)| *at));
         consider(self.delayed.peek().map(|Reverse((at, _))| *at));
         for squad in &self.squads {
             consider(squad.next_dial());
             consider(squad.next_cut);
-            consider(squad.pings.front().map(|(at, _)| *at));
             if self.stage == Stage::Publish {
                 consider(self.next_publish(squad));
             }
@@ -293,11 +350,14 @@ impl Fleet {
         let specs = &self.shared.plan.specs;
         let unacknowledged = specs.iter().zip(&self.meter.counts).map(|(spec, counts)| {
             let is_owed = spec.qos > QoS::AtMostOnce;
-            u64::from(is_owed) * counts.sent.saturating_sub(counts.acknowledged)
+            let settled = counts.acknowledged + counts.unacknowledged;
+            u64::from(is_owed) * counts.sent.saturating_sub(settled)
         });
         board
             .unacknowledged
             .store(unacknowledged.sum(), Ordering::Relaxed);
+        board.pending.store(self.pending_count, Ordering::Relaxed);
+        board.heard_at.store(self.heard_at, Ordering::Relaxed);
         board.errors.store(self.meter.errors, Ordering::Relaxed);
         board.arrived_at.store(self.arrived_at, Ordering::Relaxed);
         // Counting what is missing takes a look at every cell: only when nothing arrives any more.
@@ -328,6 +388,9 @@ impl Fleet {
         }
         client.sent_at = now;
         client.flying += client.out.len() as u32;
+        if let Some(reader) = &mut client.reader {
+            reader.unsettled = 0;
+        }
         Some(std::mem::take(&mut client.out))
     }
 
@@ -353,6 +416,7 @@ impl Fleet {
             .as_deref()
             .is_some_and(waits)
         {
+            self.mark(now);
             self.publish_pending(client, now);
         }
     }
@@ -426,12 +490,16 @@ impl Fleet {
         credits[slot] += count;
     }
 
+    /// Its client identifier, or its place in its group if the broker assigns one.
     fn name_of(&self, index: u32) -> String {
         let client = &self.clients[index as usize];
         let spec = &self.shared.plan.specs[usize::from(client.group)];
         let mut name = String::new();
         spec.client_id.fill(self.filling(client), &mut name);
-        name
+        match name.is_empty() {
+            true => format!("number {} of group {}", client.index, spec.name),
+            false => name,
+        }
     }
 
     fn filling(&self, client: &Client) -> crate::scenario::pattern::Filling<'_> {
@@ -444,8 +512,7 @@ impl Fleet {
     }
 }
 
-/// Identifiers are skipped while they are in use: half of them always is free.
-const INFLIGHT_MAX: u16 = 32_768;
+const SECOND_NS: u64 = 1_000_000_000;
 /// Somebody looks at the board this often.
 const HOUSEKEEPING_NS: u64 = 50_000_000;
 /// Nothing arrived for this long: perhaps nothing is to come.

@@ -1,8 +1,7 @@
-//! When a group publishes: by schedule (open loop) or by what has arrived (closed loop).
+//! When a group publishes: on schedule (open loop) or as messages arrive (closed loop).
 //!
-//! Clients of a group take turns, so that their messages are spread evenly: client `i` of `n` sends its
-//! message `k` at `(k * n + i) / (n * rate)` after the publishing began. Each thread walks through the
-//! times of its own clients.
+//! Clients of a group take turns, so that their messages are spread evenly: client `i` of `n` sends its message `k` at
+//! `(k * n + i) / (n * rate)` after the start of publishing. Each thread walks through the times of its own clients.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Publishing: which messages are due, their bytes, and their acknowledgements.
+//! Publishing: which messages are due, their encoding, and their acknowledgements.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use ringmq_core::codec::{
 use super::client::{Alias, InFlight, Phase};
 use super::life::{Loss, Squad};
 use super::pace::Pacer;
+use super::terms::reason_text;
 use super::{Client, Fleet};
 use crate::payload::{Header, Lateness, Payloads, mix};
 use crate::plan::Plan;
@@ -60,7 +61,6 @@ impl Fleet {
         end: u64,
     ) {
         let first = self.squads[squad].first;
-        let group = self.squads[squad].group;
         let in_window = now >= self.shared.window_start();
         for count in 0..PUBLISHED_PER_TURN_MAX {
             let due = begin + schedule.due_ns();
@@ -93,32 +93,38 @@ impl Fleet {
             if is_free {
                 self.publish(index, now, due);
             } else {
-                self.put_off(index, group, due);
+                self.put_off(index, due);
             }
         }
     }
 
-    /// The message waits until its client can send it, with its time; too many are given up.
-    fn put_off(&mut self, index: u32, group: usize, due: u64) {
+    /// The message waits until its client can send it, with its time: what an outage holds up is as late as it is. What
+    /// no client will ever send is given up, and too many are.
+    fn put_off(&mut self, index: u32, due: u64) {
         let client = &mut self.clients[index as usize];
-        let is_back = match client.phase {
-            Phase::Ready | Phase::Dialing | Phase::Greeting | Phase::Subscribing => true,
-            Phase::Away | Phase::Closing(_) | Phase::Gone => false,
+        let returns = match client.phase {
+            Phase::Ready
+            | Phase::Dialing
+            | Phase::Greeting
+            | Phase::Subscribing
+            | Phase::Away
+            | Phase::Closing(Some(_)) => true,
+            Phase::Closing(None) | Phase::Gone => false,
         };
         let Some(publisher) = client.publisher.as_deref_mut() else {
             return;
         };
-        if is_back && publisher.pending.len() < PENDING_MAX {
+        if returns && publisher.pending.len() < PENDING_MAX {
             publisher.pending.push_back(due);
+            self.pending_count += 1;
             return;
         }
-        self.meter.counts[group].skipped += 1;
-        if is_back {
-            self.meter.errors += 1;
-            self.troubles.add("message not sent", || {
-                format!("{PENDING_MAX} messages of one client waited for the broker to take them")
-            });
-        }
+        self.meter.errors += 1;
+        let why = match returns {
+            true => format!("{PENDING_MAX} of its messages waited already"),
+            false => "its connection was gone".to_owned(),
+        };
+        self.note_never_sent(index, 1, &why);
         self.finish_if_done(index);
     }
 
@@ -135,9 +141,9 @@ impl Fleet {
         let written_off = window.written_off;
         let room = window.room(now, arrived, copies, patience);
         if window.written_off > written_off {
-            self.troubles.add("window written off", || {
+            self.troubles.add(WRITTEN_OFF, || {
                 format!(
-                    "nothing of group {} arrived for {patience:?}",
+                    "group {}: nothing arrived for {patience:?}",
                     self.shared.plan.specs[group].name
                 )
             });
@@ -183,6 +189,7 @@ impl Fleet {
             && let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut()
             && let Some(due) = publisher.pending.pop_front()
         {
+            self.pending_count -= 1;
             self.publish(index, now, due);
         }
     }
@@ -212,7 +219,7 @@ impl Fleet {
         let stream = planned.stream(client.index, topic);
         publisher.topic = (topic + 1) % planned.topics;
         let Some(sequence) = shared.plan.streams.next_sequence(stream) else {
-            self.meter.counts[group].skipped += 1;
+            self.note_never_sent(index, 1, "its sequence numbers were used up");
             return 0;
         };
         let alias = publisher.alias(topic);
@@ -249,6 +256,7 @@ impl Fleet {
             .map_err(|error| Loss::Malformed(format!("{error:?}")))?;
         let id = ack.packet_id.get();
         self.meter.acks += 1;
+        self.heard_at = now;
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
         let entry = client.publisher.as_deref_mut().and_then(|publisher| {
@@ -274,9 +282,8 @@ impl Fleet {
             counts.refused += 1;
             self.meter.errors += 1;
             self.uncertain.push((message.stream, message.sequence));
-            self.troubles.add("publication refused", || {
-                super::greet::reason_text(ack.reason)
-            });
+            self.troubles
+                .add(REFUSED_PUBLICATION, || reason_text(ack.reason));
         }
         let elapsed = self.elapsed_us(now, message.stamp_us);
         if now.saturating_sub(elapsed * 1000) >= self.shared.window_start() {
@@ -319,28 +326,76 @@ impl Fleet {
 
     /// Nobody will ever know what became of these.
     pub(super) fn give_up_inflight(&mut self, index: u32) {
+        let group = self.group_of(index);
+        let streams = &self.shared.plan.streams;
+        let mut count = 0;
         if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
-            // With PUBREC the broker took the message over.
-            let given_up = publisher
-                .inflight
-                .drain(..)
-                .filter(|message| !message.released);
-            self.uncertain
-                .extend(given_up.map(|message| (message.stream, message.sequence)));
+            for message in publisher.inflight.drain(..) {
+                count += 1;
+                // With PUBREC the broker took the message over.
+                if !message.released {
+                    self.uncertain.push((message.stream, message.sequence));
+                }
+                // A window that goes by acknowledgements gets this one back.
+                if streams.copies(message.stream) == 0 {
+                    let slot = streams.slot(message.stream);
+                    Fleet::credit(&mut self.credits, &mut self.credited, slot, 1);
+                }
+            }
             publisher.stuck.clear();
         }
+        self.meter.counts[group].unacknowledged += count;
+        let name = self.name_of(index);
+        let when = match self.stage {
+            Stage::Connect | Stage::Publish | Stage::Drain => "when its connection ended",
+            Stage::End => "at the end of the drain",
+        };
+        self.troubles.add_many(NEVER_ACKNOWLEDGED, count, || {
+            format!("client {name}: {count} without an acknowledgement {when}")
+        });
         self.finish_if_done(index);
     }
 
     /// The client will not come back.
     pub(super) fn finish(&mut self, index: u32) {
-        if let Some(publisher) = self.clients[index as usize].publisher.as_deref_mut() {
-            publisher.pending.clear();
-            if publisher.left != u64::MAX {
-                publisher.left = 0;
+        self.give_up_pending(index);
+        let is_early = self.stage < Stage::Drain;
+        let publisher = self.clients[index as usize].publisher.as_deref_mut();
+        if let Some(publisher) = publisher.filter(|publisher| publisher.left != u64::MAX) {
+            let left = std::mem::take(&mut publisher.left);
+            if is_early {
+                self.note_never_sent(index, left, "its connection was gone");
             }
         }
         self.give_up_inflight(index);
+    }
+
+    /// What waited for room will not be sent any more.
+    pub(super) fn give_up_pending(&mut self, index: u32) {
+        let client = &mut self.clients[index as usize];
+        let is_ready = client.phase == Phase::Ready;
+        let Some(publisher) = client.publisher.as_deref_mut() else {
+            return;
+        };
+        let count = publisher.pending.len() as u64;
+        publisher.pending.clear();
+        self.pending_count -= count;
+        let underway = publisher.inflight.len();
+        let why = match (is_ready, underway >= usize::from(publisher.inflight_max)) {
+            (true, true) => format!("{underway} messages waited for their acknowledgement"),
+            (true, false) => "the broker did not read, its socket was full".to_owned(),
+            (false, _) => "its connection was gone".to_owned(),
+        };
+        self.note_never_sent(index, count, &why);
+    }
+
+    /// Messages were due, and will not be sent.
+    fn note_never_sent(&mut self, index: u32, count: u64, why: &str) {
+        let group = self.group_of(index);
+        self.meter.counts[group].skipped += count;
+        let name = self.name_of(index);
+        self.troubles
+            .add_many(NEVER_SENT, count, || format!("client {name}: {why}"));
     }
 
     /// A publisher with a limit that has nothing left and nothing underway is done.
@@ -356,35 +411,12 @@ impl Fleet {
         }
     }
 
-    /// At the end: everything that is still without an acknowledgement.
+    /// At the end: everything that is still without an acknowledgement, or was never sent.
     pub fn give_up_all(&mut self) {
         for index in 0..self.clients.len() as u32 {
-            self.give_up_inflight(index);
+            self.finish(index);
         }
-    }
-
-    /// Retained messages do not outlive the run: an empty one removes each.
-    pub(super) fn remove_retained(&mut self, index: u32) {
-        let shared = self.shared.clone();
-        let client = &self.clients[index as usize];
-        let planned = &shared.plan.groups[usize::from(client.group)];
-        let version = self.version_of(index);
-        for topic in 0..planned.topics {
-            let stream = planned.stream(self.clients[index as usize].index, topic);
-            let parts = PublishParts {
-                topic: shared.plan.streams.topic(stream),
-                ..PublishParts::default()
-            };
-            let head = PublishHead {
-                retain: true,
-                ..PublishHead::default()
-            };
-            encode_publish_without_payload(version, head, 0, &parts, self.out(index));
-        }
-        if let Some(publisher) = &mut self.clients[index as usize].publisher {
-            publisher.removing = true;
-            self.removing_count += 1;
-        }
+        assert_eq!(self.pending_count, 0, "nobody waits any more");
     }
 
     fn stream_of(&self, client: &Client, topic: u32) -> u32 {
@@ -453,6 +485,14 @@ fn put_message(
     payloads.put(header, size, out);
 }
 
+/// Trouble: messages of QoS 1 or 2 whose last acknowledgement never came.
+pub const NEVER_ACKNOWLEDGED: &str = "message never acknowledged";
+/// Trouble: messages that were due, and that no client could send.
+pub const NEVER_SENT: &str = "message never sent";
+/// Trouble: the broker refused a message (MQTT 5.0).
+pub const REFUSED_PUBLICATION: &str = "publication refused";
+/// Trouble: a closed loop gave up what had not arrived.
+pub const WRITTEN_OFF: &str = "window written off";
 /// A turn ends some time, so that what arrived is looked at.
 const PUBLISHED_PER_TURN_MAX: u32 = 4096;
 /// The clock is read again after so many messages: some 2 us.

@@ -1,4 +1,4 @@
-//! What arrives: messages into the ledger and the meter, acknowledgements to whom they belong.
+//! Receiving: messages go to the ledger and the meter, acknowledgements to their publisher.
 
 use ringmq_core::codec::{
     Ack, BarePublish, DecodeError, Direction, Disconnect, Frame, PacketKind, QoS, encode_puback,
@@ -12,12 +12,13 @@ use super::{Client, Fleet};
 use crate::ledger::Arrival;
 use crate::meter::DeliveryTimes;
 use crate::payload::{Content, Header};
-use crate::shared::Stage;
+use crate::shared::{Shared, Stage};
 
 impl Fleet {
     /// Takes in what a socket brought.
     pub fn on_bytes(&mut self, index: u32, now: u64, mut bytes: &[u8]) {
-        let first = bytes.first_chunk().copied();
+        self.mark(now);
+        let start = bytes;
         let mut framer = std::mem::take(&mut self.clients[index as usize].framer);
         let version = self.version_of(index);
         self.clients[index as usize].pinged = false;
@@ -32,14 +33,16 @@ impl Fleet {
             let frame = match framer.next(&mut bytes, &rules) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
-                Err(error) => return self.on_malformed(index, now, error, first),
+                Err(error) => return self.on_malformed(index, now, error, start),
             };
             // Nearly all are these: they are decoded and looked at without a detour.
             if frame.kind == PacketKind::Publish {
-                let decoded = BarePublish::decode(&frame, version).and_then(check_properties);
-                match decoded {
-                    Ok(publish) => self.on_publish(index, now, publish),
-                    Err(error) => return self.on_malformed(index, now, error, first),
+                match BarePublish::decode(&frame, version) {
+                    Ok(publish) => match check_properties(publish) {
+                        Ok(()) => self.on_publish(index, now, publish),
+                        Err(why) => return self.lose(index, now, Loss::Malformed(why)),
+                    },
+                    Err(error) => return self.on_malformed(index, now, error, start),
                 }
             } else if let Err(loss) = self.on_other(index, now, &frame) {
                 return self.lose(index, now, loss);
@@ -50,12 +53,11 @@ impl Fleet {
 
     /// The broker sent what no broker may send.
     #[cold]
-    fn on_malformed(&mut self, index: u32, now: u64, error: DecodeError, first: Option<[u8; 2]>) {
+    fn on_malformed(&mut self, index: u32, now: u64, error: DecodeError, start: &[u8]) {
         let is_greeting = self.clients[index as usize].phase == Phase::Greeting;
-        let why = if is_greeting && first == Some(TLS_ALERT) {
-            "an alert of TLS: this port takes TLS, add --tls".to_owned()
-        } else {
-            format!("{error:?}")
+        let why = match is_greeting {
+            true => stranger(start).unwrap_or_else(|| format!("{error:?}")),
+            false => format!("{error:?}"),
         };
         self.lose(index, now, Loss::Malformed(why));
     }
@@ -76,7 +78,7 @@ impl Fleet {
             PacketKind::Disconnect => {
                 let bye =
                     Disconnect::decode(frame, version, Direction::FromServer).map_err(malformed)?;
-                let why = format!("DISCONNECT {}", super::greet::reason_text(bye.reason));
+                let why = format!("DISCONNECT {}", super::terms::reason_text(bye.reason));
                 Err(Loss::Closed(why))
             }
             PacketKind::Pingresp => Ok(()),
@@ -87,7 +89,7 @@ impl Fleet {
             | PacketKind::Unsuback
             | PacketKind::Pingreq
             | PacketKind::Auth => Err(Loss::Malformed(format!(
-                "{:?} that nobody asked for",
+                "{:?} that was not asked for",
                 frame.kind
             ))),
         }
@@ -99,6 +101,7 @@ impl Fleet {
             && let Some(position) = reader.receipts.iter().position(|receipt| *receipt == id)
         {
             reader.receipts.remove(position);
+            reader.unsettled += 1;
         }
         encode_pubcomp(self.out(index), ack.packet_id);
         self.mark_dirty(index);
@@ -120,20 +123,41 @@ impl Fleet {
             if !std::mem::replace(&mut client.dirty, true) {
                 self.outbox.dirty.push(index);
             }
-            if publish.head.qos == QoS::ExactlyOnce
-                && let Some(reader) = &mut client.reader
-            {
-                // [MQTT-4.3.3-10] until PUBREL the same identifier is the same message.
-                if reader.receipts.contains(&id.get()) {
-                    return;
+            if let Some(reader) = &mut client.reader {
+                if publish.head.qos == QoS::ExactlyOnce {
+                    // [MQTT-4.3.3-10] until PUBREL the same identifier is the same message.
+                    if reader.receipts.contains(&id.get()) {
+                        return;
+                    }
+                    reader.receipts.push_back(id.get());
+                } else {
+                    reader.unsettled += 1;
                 }
-                reader.receipts.push_back(id.get());
+                if let Some(maximum) = self.shared.plan.specs[group].receive_maximum {
+                    self.check_receive_maximum(index, maximum);
+                }
             }
         }
         if self.shared.plan.sys_group == Some(group) {
             self.on_sys(now, publish);
         } else {
             self.on_delivery(index, group, now, publish);
+        }
+    }
+
+    /// [MQTT-3.3.4-9] Counted is what the broker cannot have taken as settled: acknowledgements that it has not been
+    /// sent, and messages of QoS 2 that it has not released.
+    fn check_receive_maximum(&mut self, index: u32, maximum: u16) {
+        let reader = self.clients[index as usize].reader.as_deref();
+        let underway = reader.map_or(0, |reader| {
+            reader.receipts.len() + reader.unsettled as usize
+        });
+        if underway > usize::from(maximum) {
+            self.meter.errors += 1;
+            let name = self.name_of(index);
+            self.troubles.add(BROKEN_RULE, || {
+                format!("client {name}: {underway} messages at a time, with a Receive Maximum of {maximum}")
+            });
         }
     }
 
@@ -144,6 +168,7 @@ impl Fleet {
             return;
         }
         self.arrived_at = now;
+        self.heard_at = now;
         self.outstanding_known = false;
         let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
         received.count += 1;
@@ -177,10 +202,19 @@ impl Fleet {
         let is_right = intact && plan.streams.topic(stream) == publish.topic;
         let slot = plan.streams.slot(stream);
         let spec = plan.sender(stream);
-        let is_snapshot = publish.head.retain && spec.retain;
         let client = &self.clients[index as usize];
-        let arrival = arrive(client, index, &mut self.ledger, header, is_snapshot);
+        let is_snapshot = publish.head.retain
+            && spec.retain
+            && may_be_snapshot(&self.shared, client, now, stream, header);
+        let (arrival, excused) = arrive(client, index, &mut self.ledger, header, is_snapshot);
+        let (what, in_order) = arrival;
+        let settled = u64::from(what.passed() + excused);
+        if settled > 0 {
+            Fleet::credit(&mut self.credits, &mut self.credited, slot, settled);
+        }
         let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
+        // [MQTT-3.3.1-9]
+        received.ledger.wrong_retain += u64::from(publish.head.retain && !is_snapshot);
         if !is_right {
             received.ledger.corrupt += 1;
             self.meter.errors += 1;
@@ -188,20 +222,10 @@ impl Fleet {
         if publish.head.qos != spec.qos.min(plan.specs[group].qos) {
             received.ledger.wrong_qos += 1;
         }
-        let (what, in_order) = arrival;
         match what {
-            Arrival::Forward { passed } => {
-                Fleet::credit(
-                    &mut self.credits,
-                    &mut self.credited,
-                    slot,
-                    u64::from(passed),
-                );
-                if !in_order {
-                    received.ledger.out_of_order += 1;
-                }
+            Arrival::Forward { .. } | Arrival::Late => {
+                received.ledger.out_of_order += u64::from(!in_order);
             }
-            Arrival::Late => received.ledger.out_of_order += u64::from(!in_order),
             Arrival::Excused => {}
             Arrival::Again => {
                 // A subscription that is made again brings its retained messages again.
@@ -278,16 +302,68 @@ impl Fleet {
     }
 }
 
-/// A PUBLISH with what its properties have to be; they say nothing that counts here.
+/// Properties have to be valid, and are none of those that CONNECT and SUBSCRIBE did not ask for.
 #[inline]
-fn check_properties(publish: BarePublish<'_>) -> Result<BarePublish<'_>, DecodeError> {
-    if !publish.section.is_empty() || publish.topic.is_empty() {
-        publish.properties(Direction::FromServer)?;
+fn check_properties(publish: BarePublish<'_>) -> Result<(), String> {
+    if publish.section.is_empty() && !publish.topic.is_empty() {
+        return Ok(());
     }
-    Ok(publish)
+    let properties = publish.properties(Direction::FromServer);
+    let properties = properties.map_err(|error| format!("{error:?}"))?;
+    // [MQTT-3.1.2-27]
+    if properties.topic_alias.is_some() {
+        return Err("PUBLISH with a topic alias, and CONNECT permits none".to_owned());
+    }
+    match properties.subscription_ids.iter().next() {
+        Some(_) => {
+            Err("PUBLISH with a subscription identifier, and SUBSCRIBE gave none".to_owned())
+        }
+        None => Ok(()),
+    }
 }
 
-/// Into the ledger: what the arrival is, and whether it is in order.
+/// With RETAIN comes what a subscription of the client's own brought: it was published before the broker
+/// acknowledged that.
+#[cold]
+fn may_be_snapshot(
+    shared: &Shared,
+    client: &Client,
+    now: u64,
+    stream: u32,
+    header: Header,
+) -> bool {
+    let Some(reader) = client.reader.as_deref() else {
+        return false;
+    };
+    let elapsed_ns = elapsed_us(shared, now, header.stamp_us) * 1000;
+    let is_older = now.saturating_sub(elapsed_ns) <= reader.subscribed_at;
+    let planned = &shared.plan.groups[usize::from(client.group)];
+    let reading = planned.readers.get(client.index as usize);
+    let own = reading.and_then(|reading| reading.own.as_deref());
+    is_older && own.is_some_and(|own| own.position(stream).is_some())
+}
+
+/// What answers CONNECT in another language, and what to do about it.
+fn stranger(start: &[u8]) -> Option<String> {
+    let answers = |beginning: &[u8]| start.starts_with(beginning);
+    if answers(&TLS_ALERT) {
+        return Some("an alert of TLS: this port speaks TLS; add --tls".to_owned());
+    }
+    if answers(b"HTTP/") {
+        let what = "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets";
+        return Some(format!(
+            "{what}, and ringload does not; name the port for MQTT over TCP or TLS"
+        ));
+    }
+    let text = start.split(|byte| *byte < b' ').next()?;
+    let is_text = text.len() >= 4 && text.iter().all(u8::is_ascii);
+    is_text.then(|| {
+        let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN_SIZE_MAX)]);
+        format!("`{shown}`, which is not MQTT; check the port of --target")
+    })
+}
+
+/// Into the ledger: what the arrival is and whether it is in order, and how many older ones it excuses.
 #[inline]
 fn arrive(
     client: &Client,
@@ -295,21 +371,22 @@ fn arrive(
     ledger: &mut crate::ledger::Ledger,
     header: Header,
     is_snapshot: bool,
-) -> (Arrival, bool) {
+) -> ((Arrival, bool), u32) {
     let Some(reader) = client.reader.as_deref() else {
-        return (Arrival::Misrouted, true);
+        return ((Arrival::Misrouted, true), 0);
     };
     if let Some(own) = reader.own {
-        if is_snapshot {
-            ledger.excuse_below(own, header.stream, header.sequence);
-        }
+        let excused = match is_snapshot {
+            true => ledger.excuse_below(own, header.stream, header.sequence),
+            false => 0,
+        };
         match ledger.arrive(own, header.stream, header.sequence) {
             Arrival::Misrouted => {}
-            arrival => return (arrival, arrival != Arrival::Late),
+            arrival => return ((arrival, arrival != Arrival::Late), excused),
         }
     }
     let Some(share) = reader.share else {
-        return (Arrival::Misrouted, true);
+        return ((Arrival::Misrouted, true), 0);
     };
     let arrival = ledger.arrive(share, header.stream, header.sequence);
     // Members of a shared subscription overtake each other; each for itself gets an order.
@@ -319,8 +396,12 @@ fn arrive(
         }
         Arrival::Again | Arrival::Misrouted => true,
     };
-    (arrival, in_order)
+    ((arrival, in_order), 0)
 }
 
 /// How a record with an alert begins; no packet that answers CONNECT does.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+/// Of an answer that is not MQTT, so much is shown.
+const SHOWN_SIZE_MAX: usize = 40;
+/// Trouble: the broker does what MQTT forbids, and the client can go on all the same.
+pub const BROKEN_RULE: &str = "rule of MQTT broken";

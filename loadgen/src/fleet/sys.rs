@@ -1,4 +1,4 @@
-//! What the broker publishes of itself below `$SYS`.
+//! What the broker publishes about itself below `$SYS`.
 
 use ringmq_core::codec::BarePublish;
 

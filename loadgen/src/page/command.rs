@@ -12,14 +12,14 @@ use super::{Request, write};
 pub const HELP: &str = "\
 Usage: ringload report [OPTIONS] FILE|FOLDER...
 
-Makes one page of result files (--json of ringload run), with tables and plots; runs of one scenario stand side by side. It
-needs nothing but itself and opens without a network. A folder stands for all result files in it and below. Runs of one scenario
-with one --label are rounds: numbers are their medians.
+Turns result files (ringload run --json) into one self-contained page with tables and plots, runs of the same scenario side by
+side. A folder stands for all result files below it. Runs of one scenario with the same --label are rounds: numbers are their
+medians.
 
 Options:
-  -o, --out FILE     where the page goes [default: report.html]
-      --svg FOLDER   write the plots as files, too
-      --title TEXT   the heading [default: brokers and scenarios]
+  -o, --out FILE     write the page to this file [default: report.html]
+      --svg FOLDER   also write the plots, one SVG file each
+      --title TEXT   heading of the page [default: brokers and scenarios]
   -h, --help         print this
 ";
 
@@ -39,7 +39,7 @@ pub fn command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(problem) => {
-            eprintln!("ringload: {problem}\n  fix: see ringload report --help");
+            eprintln!("ringload: report: {problem}\n  fix: see ringload report --help");
             return ExitCode::from(2);
         }
     };
@@ -54,7 +54,7 @@ pub fn command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("ringload: {error}");
+            eprintln!("ringload: {error}\n  fix: {}", error.fix());
             ExitCode::FAILURE
         }
     }
@@ -79,7 +79,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wish, lexopt::
         }
     }
     match request.files.is_empty() {
-        true => Err("a result file is missing".into()),
+        true => Err("needs a result file".into()),
         false => Ok(Wish::Page(request)),
     }
 }

@@ -61,6 +61,18 @@ impl fmt::Display for PageError {
     }
 }
 
+impl PageError {
+    /// What to do about it.
+    fn fix(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::PermissionDenied => "check the permissions, or choose another path",
+            io::ErrorKind::InvalidData => "name files that ringload run --json wrote",
+            _ => "name result files, or a folder with some, and a page that can be written",
+        }
+    }
+}
+
 impl std::error::Error for PageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
@@ -116,7 +128,7 @@ fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
     match files.is_empty() && !given.is_empty() {
         true => Err(at(
             &given[0],
-            io::Error::other("has no result file (*.json) in it"),
+            io::Error::other("contains no result file (*.json)"),
         )),
         false => Ok(files),
     }

@@ -20,7 +20,7 @@ for (const figure of document.querySelectorAll("figure[data-hover]")) {
       const row = tip.appendChild(document.createElement("div"));
       const dot = row.appendChild(Object.assign(document.createElement("span"), { className: "dot" }));
       dot.style.background = entry.color;
-      row.append(`${entry.name}: ${entry.values[at][1]}`);
+      row.append(Object.assign(document.createElement("bdi"), { textContent: entry.name }), `: ${entry.values[at][1]}`);
     }
     line.hidden = tip.hidden = false;
     const fits = left + tip.offsetWidth + 24 < outer.width;

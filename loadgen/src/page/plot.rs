@@ -223,9 +223,11 @@ fn draw_panel(
     (left, top): (i32, i32),
     width: i32,
 ) {
-    draw_text(area, name, (left, top), &panel_style());
+    draw_text(area, &fit(name, width), (left, top), &panel_style());
     let largest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
-    let label_width = bars.iter().map(|bar| text_width(&bar.name)).max();
+    let names = bars.iter().map(|bar| fit(&bar.name, width * 2 / 5));
+    let names: Vec<String> = names.collect();
+    let label_width = names.iter().map(|name| text_width(name)).max();
     let value_width = bars.iter().map(|bar| text_width(&bar.text)).max();
     let from = left + label_width.unwrap_or(0) + 10;
     let room = left + width - from - value_width.unwrap_or(0) - 8;
@@ -240,7 +242,7 @@ fn draw_panel(
         // A value of nothing much is still to be seen.
         let to = from + ((f64::from(room) * share) as i32).max(2);
         let right = small_style().pos(Pos::new(HPos::Right, VPos::Center));
-        draw_text(area, &bar.name, (from - 8, middle), &right);
+        draw_text(area, &names[row], (from - 8, middle), &right);
         let color = theme::series(bar.color).rgb();
         let rectangle = Rectangle::new([(from, y), (to, y + BAR_HEIGHT)], color.filled());
         area.draw(&rectangle).expect(IN_MEMORY);
@@ -256,14 +258,15 @@ fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> u32
     }
     let (mut x, mut y, mut rows) = (16, 40, 1);
     for line in lines {
-        let width = text_width(&line.name) + 34;
+        let name = fit(&line.name, WIDTH as i32 - 32 - 34);
+        let width = text_width(&name) + 34;
         if x + width > WIDTH as i32 - 16 && x > 16 {
             (x, y, rows) = (16, y + 18, rows + 1);
         }
         let color = theme::series(line.color).rgb();
         let swatch = Rectangle::new([(x, y + 4), (x + 14, y + 8)], color.filled());
         area.draw(&swatch).expect(IN_MEMORY);
-        draw_text(area, &line.name, (x + 20, y), &small_style());
+        draw_text(area, &name, (x + 20, y), &small_style());
         x += width;
     }
     rows
@@ -301,6 +304,25 @@ fn ink_style() -> TextStyle<'static> {
 /// About: the reader's font is not known here. Generous, so that nothing overlaps.
 fn text_width(text: &str) -> i32 {
     text.chars().count() as i32 * TEXT_SIZE * 3 / 5
+}
+
+/// A text that takes no more than this width: what is left out in the middle is `…`, because names of one kind begin
+/// alike and often end alike, too. Marks that turn the direction of a text around go.
+fn fit(text: &str, width: i32) -> String {
+    let all: Vec<char> = text.chars().filter(|c| !is_direction(*c)).collect();
+    let count_max = (width * 5 / (TEXT_SIZE * 3)).max(3) as usize;
+    if all.len() <= count_max {
+        return all.into_iter().collect();
+    }
+    let end = (count_max - 1) / 2;
+    let start = count_max - 1 - end;
+    let (head, tail) = (&all[..start], &all[all.len() - end..]);
+    head.iter().chain(&['…']).chain(tail).collect()
+}
+
+/// Marks of the bidirectional algorithm of Unicode: embeddings, overrides, isolates.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}' | '\u{061C}')
 }
 
 /// Tells readers who do not see the drawing what it is.
@@ -383,6 +405,38 @@ mod tests {
         let decades = log_ticks(&(1.0..4.0));
         assert_eq!(decades, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(log_ticks(&(1.9..2.8)).len(), 3, "100, 200, 500");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_lie_over_nothing() {
+        let long = "mosquitto 2.0.22 (Debian 12, default configuration, TLS 1.3)";
+        let name = fit(long, 116);
+        assert!(text_width(&name) <= 116, "{name}");
+        assert!(
+            name.starts_with("mosquit") && name.ends_with("1.3)"),
+            "{name}"
+        );
+        assert_eq!(fit("short", 116), "short");
+        assert_eq!(fit("x / \u{202E}rtl", 116), "x / rtl");
+        let bar = |color| Bar {
+            name: long.to_owned(),
+            color,
+            value: 1.0 + color as f64,
+            text: "784 k/s".to_owned(),
+        };
+        let panels = ["pairs, QoS 0", long].map(|name| (name.to_owned(), vec![bar(0), bar(1)]));
+        let svg = bars("Deliveries per second", &panels).svg;
+        // No bar is turned around: its room has a positive width.
+        let widths = svg.split("<rect ").skip(1).filter_map(|rect| {
+            let (_, rest) = rect.split_once("width=\"")?;
+            rest.split('"').next()?.parse::<i32>().ok()
+        });
+        let widths: Vec<i32> = widths.collect();
+        assert!(
+            widths.len() >= 5 && widths.iter().all(|width| *width >= 2),
+            "{widths:?}"
+        );
+        assert!(widths.iter().any(|width| *width > 60), "{widths:?}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ type Measure = (fn(&ResultFile) -> Option<f64>, fn(f64) -> String);
 
 const CPU: Measure = (cpu_ns, text::nanos);
 const RATE: Measure = (
-    |file| (!is_open_loop(file) && has_messages(file)).then_some(file.totals.received_per_s),
+    |file| received_per_s(file).filter(|_| !is_open_loop(file)),
     text::rate,
 );
 const OPEN_P99: Measure = (
@@ -122,6 +122,12 @@ pub(super) fn is_open_loop(file: &ResultFile) -> bool {
         .iter()
         .filter_map(|group| group.publish.as_ref());
     published.any(|publish| matches!(publish.pace, Pace::Rate { .. }))
+}
+
+/// Unknown without a window.
+pub(super) fn received_per_s(file: &ResultFile) -> Option<f64> {
+    let is_known = has_messages(file) && file.run.phases.window_s > 0.0;
+    is_known.then_some(file.totals.received_per_s)
 }
 
 /// There is something to deliver; otherwise the run is about connections.
@@ -216,8 +222,8 @@ fn views_of(subject: &Subject) -> Vec<Line> {
                 uncorrected,
             }),
         ) => vec![
-            ("from the time it was due".to_owned(), corrected),
-            ("from the time it was sent".to_owned(), uncorrected),
+            ("from when it was due".to_owned(), corrected),
+            ("from when it was sent".to_owned(), uncorrected),
         ],
         (_, None) => Vec::new(),
     };

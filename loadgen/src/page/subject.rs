@@ -172,7 +172,7 @@ pub(super) fn describe(group: &Group) -> String {
         let pace = match publish.pace {
             Pace::Rate { per_client } => format!("{per_client}/s each"),
             Pace::Window { per_client } => {
-                format!("as fast as it goes, {per_client} outstanding each")
+                format!("closed loop, {per_client} in flight each")
             }
         };
         parts.push(format!(

@@ -1,6 +1,6 @@
 //! The table of a scenario: one row for each subject, and the columns that some subject has.
 
-use super::plots::{cpu_ns, has_messages, is_open_loop};
+use super::plots::{cpu_ns, has_messages, is_open_loop, received_per_s};
 use super::subject::{Scenario, Spread, Subject};
 use super::text;
 use crate::report::{Latency, Ledger, ResultFile};
@@ -169,7 +169,7 @@ const NUMBERS: [Number; 12] = [
         name: "deliveries",
         hint: "messages that arrived at subscribers, per second of the window",
         better: Better::More,
-        of: |file| has_messages(file).then_some(file.totals.received_per_s),
+        of: received_per_s,
         text: text::rate,
     },
     Number {
@@ -186,13 +186,13 @@ const NUMBERS: [Number; 12] = [
         // In a closed loop, more work in less time is no fault.
         of: |file| {
             let broker = file.broker.as_ref().filter(|_| is_open_loop(file))?;
-            Some(broker.user_cores + broker.system_cores)
+            Some(broker.user_cores? + broker.system_cores?)
         },
         text: text::share,
     },
     Number {
         name: "p50",
-        hint: "half of the latencies are at most this",
+        hint: "median latency",
         better: Better::Less,
         of: |file| corrected(file).map(|latency| latency.p50_us as f64),
         text: text::micros,
@@ -237,7 +237,7 @@ const NUMBERS: [Number; 12] = [
     },
     Number {
         name: "memory per connection",
-        hint: "resident memory of the broker when all clients were connected, less that before the first one",
+        hint: "growth of the broker's resident memory while clients connected, per connection",
         better: Better::Less,
         of: |file| {
             let broker = file.broker.as_ref().filter(|_| !has_messages(file))?;
@@ -249,12 +249,12 @@ const NUMBERS: [Number; 12] = [
         name: "peak memory",
         hint: "largest resident memory of the broker",
         better: Better::Less,
-        of: |file| Some(file.broker.as_ref()?.rss_peak_bytes as f64),
+        of: |file| Some(file.broker.as_ref()?.rss_peak_bytes? as f64),
         text: text::bytes,
     },
     Number {
         name: "connected",
-        hint: "share of the clients that were connected when the publishing began",
+        hint: "share of the clients that were connected when publishing began",
         better: Better::More,
         of: |file| {
             let totals = &file.totals;
@@ -299,9 +299,9 @@ const FAULTS: [Fault; 5] = [
         of: |ledger| ledger.corrupt,
     },
     Fault {
-        name: "astray",
-        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS",
+        name: "misrouted",
+        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or RETAIN flag",
         is_always_shown: false,
-        of: |ledger| ledger.misrouted + ledger.wrong_qos,
+        of: |ledger| ledger.misrouted + ledger.wrong_qos + ledger.wrong_retain,
     },
 ];

@@ -53,7 +53,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         broker: Some(BrokerCost {
             user_ns_per_delivery: Some(300.0 * scale),
             system_ns_per_delivery: Some(800.0 * scale),
-            rss_peak_bytes: 20 << 20,
+            rss_peak_bytes: Some(20 << 20),
             ..BrokerCost::default()
         }),
         sys: None,
@@ -144,6 +144,7 @@ fn publishers(qos: u8, rate: f64) -> Group {
             acknowledged: 0,
             refused: 0,
             acknowledge: None,
+            unacknowledged: None,
             skipped: 0,
         }),
         receive: None,
@@ -327,12 +328,12 @@ fn a_file_that_is_no_result_is_named() {
         error.starts_with(&format!("{}: ", path.display())),
         "{error}"
     );
-    assert!(error.contains("not a result of ringload"), "{error}");
+    assert!(error.contains("not a result file of ringload"), "{error}");
     fs::remove_file(&path).unwrap();
     let error = write(&request(vec![folder.0.clone()]))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("no result file"), "{error}");
+    assert!(error.contains("contains no result file"), "{error}");
     let gone = folder.0.join("gone.json");
     let error = write(&request(vec![gone.clone()])).unwrap_err().to_string();
     assert!(

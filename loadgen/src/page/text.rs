@@ -34,6 +34,11 @@ pub(super) fn bytes(size: f64) -> String {
     }
 }
 
+/// A text of somebody else's in a sentence: what it does to the direction of writing ends with it.
+pub(super) fn isolated(text: &str) -> String {
+    format!("\u{2068}{text}\u{2069}")
+}
+
 /// `12,345`.
 pub(super) fn count(number: u64) -> String {
     let plain = number.to_string();

@@ -3,11 +3,12 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::Plot;
-use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop};
+use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s};
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
 use super::{text, theme};
 use crate::report::{Latency, Ledger, ResultFile};
+use crate::secrets::{MASK, masked};
 
 /// All of it. `plots` has those of each scenario.
 pub(super) fn page(
@@ -48,9 +49,9 @@ pub(super) fn page(
 
 fn heading(scenarios: &[Scenario]) -> String {
     match (scenarios, &labels(scenarios)[..]) {
-        ([scenario], [label]) => format!("{label}: {}", scenario.title),
+        ([scenario], [label]) => format!("{}: {}", text::isolated(label), scenario.title),
         ([scenario], labels) => format!("{} brokers: {}", labels.len(), scenario.title),
-        (_, [label]) => format!("{label} in {} scenarios", scenarios.len()),
+        (_, [label]) => format!("{} in {} scenarios", text::isolated(label), scenarios.len()),
         (_, labels) => format!("{} brokers in {} scenarios", labels.len(), scenarios.len()),
     }
 }
@@ -104,12 +105,12 @@ fn doubts(scenarios: &[Scenario]) -> Markup {
     html! {
         @if !doubtful.is_empty() {
             div.card.notice {
-                p.bad { (doubtful.len()) " of these runs cannot be trusted" }
-                p { "They do not count where the same broker has a valid round of the scenario." }
+                p.bad { (doubtful.len()) " of these runs are invalid" }
+                p { "They are ignored where the same broker has a valid round of the scenario." }
                 details open[doubtful.len() <= DOUBTS_SHOWN] {
                     summary { "Why" }
                     ul { @for file in doubtful { @for reason in &file.validity.reasons {
-                        li { (file.run.label.as_deref().unwrap_or(&file.run.target)) ", " (file.run.scenario.name) ": " (reason.text) }
+                        li { bdi { (file.run.label.as_deref().unwrap_or(&file.run.target)) } ", " (file.run.scenario.name) ": " (reason.text) }
                     } } }
                 }
             }
@@ -128,13 +129,28 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
             @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
             div.card { (table(&table::of(scenario))) }
             @if !is_open_loop(first) && first.totals.latency.is_some() {
-                p { "A closed loop waits for the broker: these latencies are those of a queue that is always full, and hide the broker's pauses." }
+                p { "A closed loop waits for the broker: these latencies are those of a queue that is always full, and they hide stalls of the broker." }
             }
             (figures(plots))
             @for subject in &scenario.subjects { (particulars(subject)) }
-            details { summary { "The scenario as a file" } pre { (first.run.scenario.toml) } }
+            details { summary { "The scenario as a file" } pre { (without_passwords(&first.run.scenario.toml)) } }
         }
     }
+}
+
+/// The command of a broker is one line, and so were those of earlier versions.
+fn masked_line(command: &str) -> String {
+    let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    masked(&words).join(" ")
+}
+
+/// Results of earlier versions have passwords in them.
+fn without_passwords(toml: &str) -> String {
+    let line = |line: &str| match line.trim_start().starts_with("password =") {
+        true => format!("password = \"{MASK}\"\n"),
+        false => format!("{line}\n"),
+    };
+    toml.lines().map(line).collect()
 }
 
 /// The most important numbers of a run on its own.
@@ -143,7 +159,8 @@ fn tiles(subject: &Subject) -> Markup {
     let latency = file.totals.latency.as_ref().map(|pair| &pair.corrected);
     let mut tiles: Vec<(String, &str)> = Vec::new();
     if has_messages(file) {
-        tiles.push((text::rate(file.totals.received_per_s), "deliveries"));
+        let rate = received_per_s(file).map_or_else(|| "–".to_owned(), text::rate);
+        tiles.push((rate, "deliveries"));
     } else {
         tiles.push((text::rate(file.totals.connects_per_s), "connections"));
     }
@@ -177,8 +194,8 @@ fn table(table: &Table) -> Markup {
                 tr {
                     td {
                         span.dot style={ "background:" (theme::series(row.color).css()) } {}
-                        (row.label)
-                        @if row.is_invalid { small.bad { "not to be trusted" } }
+                        bdi { (row.label) }
+                        @if row.is_invalid { small.bad { "invalid" } }
                     }
                     @for cell in &row.cells { (self::cell(cell.as_ref())) }
                 }
@@ -221,17 +238,17 @@ fn particulars(subject: &Subject) -> Markup {
     let file = subject.typical();
     html! {
         details {
-            summary { (subject.label) ": particulars" }
+            summary { bdi { (subject.label) } ": details" }
             (latencies(file))
             (ledgers(file))
             (troubles(file))
             (sys(file))
-            p { "Commands of all rounds, with the load of the machine before them:" }
+            p { "Commands of all rounds, with the load average before each:" }
             pre { @for round in subject.rounds() {
-                (round.run.command.join(" ")) "  # " (round.run.machine.load_before)
+                (masked(&round.run.command).join(" ")) "  # " (round.run.machine.load_before)
                 @if !round.validity.valid { ", not valid" } "\n"
             } }
-            @if let Some(broker) = &file.broker { p { "The broker:" } pre { (broker.command) } }
+            @if let Some(broker) = &file.broker { p { "Command of the broker:" } pre { (masked_line(&broker.command)) } }
         }
     }
 }
@@ -241,12 +258,9 @@ fn latencies(file: &ResultFile) -> Markup {
     let mut rows: Vec<(String, &Latency)> = Vec::new();
     for qos in &file.qos {
         if let Some(pair) = &qos.latency {
+            rows.push((format!("QoS {}, from when due", qos.qos), &pair.corrected));
             rows.push((
-                format!("QoS {}, from the time due", qos.qos),
-                &pair.corrected,
-            ));
-            rows.push((
-                format!("QoS {}, from the time sent", qos.qos),
+                format!("QoS {}, from when sent", qos.qos),
                 &pair.uncorrected,
             ));
         }
@@ -257,7 +271,7 @@ fn latencies(file: &ResultFile) -> Markup {
         let retained = receive.and_then(|receive| receive.retained.as_ref());
         let acknowledge = group.publish.as_ref().and_then(|p| p.acknowledge.as_ref());
         for (what, latency) in [
-            ("received, from the time due", received),
+            ("received, from when due", received),
             ("acknowledged", acknowledge),
             ("retained message after SUBSCRIBE", retained),
             ("connected", group.connect.as_ref()),
@@ -270,7 +284,7 @@ fn latencies(file: &ResultFile) -> Markup {
         .filter(|(_, latency)| latency.count > 0)
         .collect::<Vec<_>>();
     html! { @if !rows.is_empty() {
-        p { "Times, in a typical round:" }
+        p { "Latencies of a typical round:" }
         div.card { table {
             thead { tr {
                 th { "" } th { "count" } th { "min" } th { "mean" } th { "p50" } th { "p90" } th { "p99" } th { "p99.9" }
@@ -300,11 +314,11 @@ fn ledgers(file: &ResultFile) -> Markup {
     });
     let ledgers: Vec<(String, &Ledger)> = by_qos.chain(by_group).collect();
     html! { @if !ledgers.is_empty() {
-        p { "What became of every delivery that was owed, in a typical round:" }
+        p { "Every delivery owed in a typical round:" }
         div.card { table {
             thead { tr {
                 th { "" } th { "owed" } th { "delivered" } th { "lost" } th { "excused" } th { "duplicated" }
-                th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "foreign" }
+                th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "wrong RETAIN" } th { "foreign" }
             } }
             tbody { @for (name, ledger) in ledgers { tr {
                 td { (name) }
@@ -317,6 +331,7 @@ fn ledgers(file: &ResultFile) -> Markup {
                 (fault(ledger.corrupt))
                 (fault(ledger.misrouted))
                 (fault(ledger.wrong_qos))
+                (fault(ledger.wrong_retain))
                 (fault(ledger.foreign))
             } } }
         } }
@@ -329,9 +344,9 @@ fn fault(count: u64) -> Markup {
 
 fn troubles(file: &ResultFile) -> Markup {
     html! { @if !file.troubles.is_empty() {
-        p { "Trouble:" }
+        p { "Troubles:" }
         ul { @for trouble in &file.troubles {
-            li { (trouble.kind) ", " (text::count(trouble.count)) " times; the first: " (trouble.first) }
+            li { (trouble.kind) ", " (text::count(trouble.count)) " times; first: " (trouble.first) }
         } }
     } }
 }
@@ -341,9 +356,9 @@ fn sys(file: &ResultFile) -> Markup {
         return html! {};
     };
     html! {
-        @if let Some(version) = &sys.version { p { "The broker calls itself " (version) "." } }
+        @if let Some(version) = &sys.version { p { "Version of the broker: " (version) } }
         @if !sys.counters.is_empty() {
-            p { "Counters of the broker beside those of ringload, over the same " (text::seconds(sys.span_s)) ":" }
+            p { "Counters of the broker and of ringload over the same " (text::seconds(sys.span_s)) ":" }
             div.card { table {
                 thead { tr { th { "topic" } th { "broker" } th { "ringload" } } }
                 tbody { @for counter in &sys.counters { tr {
@@ -358,9 +373,9 @@ fn sys(file: &ResultFile) -> Markup {
 
 fn legend() -> Markup {
     html! {
-        p { "Latency runs from the time at which the schedule wanted a message sent to its arrival at the subscriber. "
-            "Numbers are medians over the valid rounds, with the smallest and the largest below; curves are those of a round in the middle. "
-            "Counts of lost and other messages are sums over all rounds. Bold is best among brokers that lost nothing." }
+        p { "Latency is the time from when a message was due to its arrival at the subscriber. "
+            "Numbers are medians of the valid rounds, with minimum and maximum below; curves show a median round. "
+            "Counts of lost and other messages are sums over all rounds. Bold: the best of the brokers that lost nothing." }
         p { "Made by ringload " (env!("CARGO_PKG_VERSION")) "." }
     }
 }

@@ -53,7 +53,7 @@ pub fn load(name: &str) -> Result<Scenario, Vec<Problem>> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "`ringload list` shows those that are built in; a file needs its path, such as ./NAME.toml".to_owned(),
             };
-            let complaint = Complaint::new("is no scenario", fix);
+            let complaint = Complaint::new("is not a scenario", fix);
             Err(vec![complaint.at(Place::CommandLine, format!("`{name}`"))])
         }
     }

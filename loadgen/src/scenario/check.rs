@@ -57,7 +57,7 @@ impl Group {
             ] {
                 if self.places.contains_key(key) {
                     let what = "is set, but the group does not publish";
-                    complain(key, what, "add `publish`, or leave it out");
+                    complain(key, what, "add `publish`, or remove it");
                 }
             }
             return;
@@ -74,7 +74,7 @@ impl Group {
         }
         if self.start == Start::Window {
             let what = "is `window`, but the group publishes";
-            complain("start", what, "only subscribers may come later");
+            complain("start", what, "only subscribers may start with the window");
         }
         self.check_pace(scenario, problems);
     }
@@ -86,24 +86,20 @@ impl Group {
             (Some(_), None) | (None, Some(_)) => {}
             (Some(_), Some(_)) => complain(
                 "window",
-                "stands beside `rate`",
+                "conflicts with `rate`",
                 "keep one: `rate` for an open loop, `window` for a closed one",
             ),
             (None, None) => complain(
                 "publish",
-                "has no pace",
-                "add `rate` (messages per second) or `window` (messages underway)",
+                "needs a pace",
+                "add `rate` (messages per second) or `window` (messages in flight)",
             ),
         }
         if self.rate.is_some() {
             return;
         }
         if !self.ramp.is_zero() {
-            complain(
-                "ramp",
-                "is set, but a closed loop has no rate",
-                "leave it out",
-            );
+            complain("ramp", "is set, but a closed loop has no rate", "remove it");
         }
         let no_deliveries = scenario
             .groups
@@ -112,7 +108,7 @@ impl Group {
         if self.window.is_some() && self.qos == QoS::AtMostOnce && no_deliveries {
             complain(
                 "window",
-                "has nothing to go by: nobody subscribes, and QoS 0 has no acknowledgements",
+                "never gets feedback: nobody subscribes, and QoS 0 has no acknowledgements",
                 "add subscribers, or use QoS 1, or `rate`",
             );
         }
@@ -149,7 +145,7 @@ impl Group {
                     complain(
                         key,
                         "is set, but the group does not subscribe",
-                        "add `subscribe`, or leave it out",
+                        "add `subscribe`, or remove it",
                     );
                 }
             }
@@ -186,11 +182,16 @@ impl Group {
             };
             complain(
                 key,
-                "is of use only with the other half",
+                "needs its counterpart",
                 "set both tls_cert and tls_key",
             );
         }
-        if self.clients > 1 && self.client_id.is_common() {
+        if self.client_id.as_str().is_empty() {
+            if !self.clean {
+                let what = "is empty, so each connection would get another identifier";
+                complain("client_id", what, "write a pattern, or use clean = true");
+            }
+        } else if self.clients > 1 && self.client_id.is_common() {
             complain("client_id", "is the same for every client", "add {index}");
         }
         if self.password.is_some() && self.user.is_none() && self.protocol < Version::V5 {
@@ -211,7 +212,7 @@ impl Group {
             complain(
                 "cut_for",
                 "is set without `cut_every`",
-                "add `cut_every`, or leave it out",
+                "add `cut_every`, or remove it",
             );
         }
     }
@@ -297,12 +298,12 @@ mod tests {
             ),
             (
                 "+publish = \"a\"",
-                "f.toml:3:11: p.publish has no pace",
+                "f.toml:3:11: p.publish needs a pace",
                 "add `rate`",
             ),
             (
                 "+publish = \"a\"\nrate = 1\nwindow = 1",
-                "f.toml:5:10: p.window stands beside `rate`",
+                "f.toml:5:10: p.window conflicts with `rate`",
                 "keep one",
             ),
             (
@@ -317,17 +318,17 @@ mod tests {
             ),
             (
                 "+publish = \"a\"\nwindow = 1",
-                "f.toml:4:10: p.window has nothing to go by",
+                "f.toml:4:10: p.window never gets feedback",
                 "add subscribers",
             ),
             (
                 "+subscribe = \"t#\"",
-                "f.toml:3:13: p.subscribe becomes `t#`, which is no filter",
+                "f.toml:3:13: p.subscribe becomes `t#`, which is not a topic filter",
                 "see the rules of topic filters",
             ),
             (
                 "+subscribe = [\"t/#\", \"t/+\"]\n[[group]]\nname = \"q\"\npublish = \"t/a\"\nrate = 1",
-                "f.toml:3:13: p.subscribe has filters of one client that overlap",
+                "f.toml:3:13: p.subscribe has overlapping filters for one client",
                 "make them disjoint",
             ),
             (
@@ -339,6 +340,21 @@ mod tests {
                 "+clients = 2\nclient_id = \"x\"",
                 "f.toml:4:13: p.client_id is the same for every client",
                 "add {index}",
+            ),
+            (
+                "+clean = false\nclient_id = \"\"",
+                "f.toml:4:13: p.client_id is empty",
+                "write a pattern",
+            ),
+            (
+                "+user = \"u\"\npassword = \"***\"",
+                "f.toml:4:12: p.password is `***`, which stands for a hidden password",
+                "write the password",
+            ),
+            (
+                "+user = \"u\"\npassword_file = \"/does/not/exist\"",
+                "f.toml:4:17: p.password_file is `/does/not/exist`, which cannot be used",
+                "name a file",
             ),
             (
                 "+topic_aliases = 2\npublish = \"a\"\nrate = 1",

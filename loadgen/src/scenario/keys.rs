@@ -8,6 +8,7 @@ use super::pattern::Pattern;
 use super::payload::Sizes;
 use super::value;
 use super::{Group, Scenario, Start};
+use crate::secrets::MASK;
 use ringmq::problem::Complaint;
 
 /// A key of a scenario or of a group.
@@ -75,7 +76,7 @@ pub static SCENARIO: &[Key<Scenario>] = &[
     key!(Text "about" "TEXT" "One line for people",
         |s, t| { s.about = only(t).to_owned(); Ok(()) },
         |s| shown(&s.about, &String::new(), Clone::clone)),
-    key!(Text "warmup" "TIME" "Publishing before the measured window begins; default 2s",
+    key!(Text "warmup" "TIME" "How long to publish before the window; default 2s",
         |s, t| { s.warmup = value::span(only(t))?; Ok(()) },
         |s| vec![value::show_span(s.warmup)]),
     key!(Text "duration" "TIME" "The measured window; default 10s",
@@ -87,10 +88,10 @@ pub static SCENARIO: &[Key<Scenario>] = &[
             Ok(())
         },
         |s| vec![value::show_span(s.duration)]),
-    key!(Text "drain" "TIME" "After the last publication, how long nothing may come before the rest is lost; default 2s",
+    key!(Text "drain" "TIME" "After the last publication: once nothing has arrived for this long, the rest counts as lost; default 2s",
         |s, t| { s.drain = value::span(only(t))?; Ok(()) },
         |s| shown(&s.drain, &Scenario::default().drain, |d| value::show_span(*d))),
-    key!(Text "answer_timeout" "TIME" "How long a broker may take to answer CONNECT, SUBSCRIBE or PINGREQ; default 10s",
+    key!(Text "answer_timeout" "TIME" "Longest time the broker may take to answer CONNECT, SUBSCRIBE or PINGREQ; default 10s",
         |s, t| { s.answer_timeout = value::span(only(t))?; Ok(()) },
         |s| shown(&s.answer_timeout, &Scenario::default().answer_timeout, |d| value::show_span(*d))),
 ];
@@ -110,7 +111,7 @@ pub static WHO: &[Key<Group>] = &[
     key!(Bare "clients" "N" "Clients of the group; default 1",
         |g, t| { g.clients = value::count(only(t), 1, CLIENTS_MAX)? as u32; Ok(()) },
         |g| vec![g.clients.to_string()]),
-    key!(Text "protocol" "3.1.1|5.0" "Version of MQTT; default 3.1.1",
+    key!(Text "protocol" "3.1.1|5.0" "MQTT version; default 3.1.1",
         |g, t| { g.protocol = value::protocol(only(t))?; Ok(()) },
         |g| shown(&g.protocol, &Version::V311, |v| value::show_protocol(*v).to_owned())),
     key!(Text "client_id" "PATTERN" "Client ids; default ringload-{run}-{group}-{index}",
@@ -119,16 +120,22 @@ pub static WHO: &[Key<Group>] = &[
     key!(Text "user" "PATTERN" "User names; default none",
         |g, t| { g.user = Some(Pattern::parse(only(t))?); Ok(()) },
         |g| shown_some(&g.user, |p| p.as_str().to_owned())),
-    key!(Text "password" "PATTERN" "Passwords; default none",
-        |g, t| { g.password = Some(Pattern::parse(only(t))?); Ok(()) },
-        |g| shown_some(&g.password, |p| p.as_str().to_owned())),
-    key!(Bare "clean" "true|false" "Start without a session, and leave none; default true",
+    key!(Text "password" "PATTERN" "Passwords; default none. Results do not show them",
+    |g, t| { g.set_password(only(t)) },
+    |g| match g.password_file {
+        Some(_) => Vec::new(),
+        None => shown_some(&g.password, |_| MASK.to_owned()),
+    }),
+    key!(Text "password_file" "FILE" "A file whose first line is the password (a pattern)",
+        |g, t| { g.read_password_file(only(t)) },
+        |g| shown_some(&g.password_file, Clone::clone)),
+    key!(Bare "clean" "true|false" "Start with a clean session, and keep none; default true",
         |g, t| { g.clean = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.clean, &true, bool::to_string)),
     key!(Text "session_expiry" "TIME" "With clean = false and MQTT 5.0: how long the session outlives a connection; default 1h",
         |g, t| { g.session_expiry = value::span(only(t))?; Ok(()) },
         |g| shown(&g.session_expiry, &Group::default().session_expiry, |d| value::show_span(*d))),
-    key!(Text "keep_alive" "TIME" "Keep alive, whole seconds; 0 turns it off; default 60s",
+    key!(Text "keep_alive" "TIME" "Keep alive, whole seconds; 0 turns it off; default 60s. The broker may set another one (MQTT 5.0)",
         |g, t| {
             let span = value::span(only(t))?;
             let seconds = u16::try_from(span.as_secs()).ok().filter(|_| span.subsec_nanos() == 0);
@@ -142,32 +149,32 @@ pub static WHO: &[Key<Group>] = &[
     key!(Bare "tls" "true|false" "Connect over TLS; default false",
         |g, t| { g.tls = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls, &false, bool::to_string)),
-    key!(Text "tls_ca" "FILE" "Certificates (PEM) that vouch for the broker; default those of the system",
+    key!(Text "tls_ca" "FILE" "CA certificates (PEM) to trust; default: those of the system",
         |g, t| { g.tls_ca = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_ca, Clone::clone)),
-    key!(Bare "tls_insecure" "true|false" "Take any certificate; default false",
+    key!(Bare "tls_insecure" "true|false" "Accept any certificate; default false",
         |g, t| { g.tls_insecure = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls_insecure, &false, bool::to_string)),
-    key!(Text "tls_name" "NAME" "The name that the broker's certificate has to have, sent as SNI; default the host of the target",
+    key!(Text "tls_name" "NAME" "Name expected in the broker's certificate, sent as SNI; default: the host of the target",
         |g, t| { g.tls_name = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_name, Clone::clone)),
-    key!(Text "tls_cert" "FILE" "Certificate (PEM) of the clients, the same for all; default none",
+    key!(Text "tls_cert" "FILE" "Client certificate (PEM), the same for all clients; default none",
         |g, t| { g.tls_cert = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_cert, Clone::clone)),
     key!(Text "tls_key" "FILE" "Its private key (PEM)",
         |g, t| { g.tls_key = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_key, Clone::clone)),
-    key!(Bare "tls_resume" "true|false" "Go on with sessions of TLS instead of a whole handshake for each connection; default false",
+    key!(Bare "tls_resume" "true|false" "Resume TLS sessions instead of a full handshake for each connection; default false",
         |g, t| { g.tls_resume = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls_resume, &false, bool::to_string)),
 ];
 
 /// Keys of a group: how its clients connect.
 pub static CONNECT: &[Key<Group>] = &[
-    key!(Bare "connect_rate" "RATE" "Connections per second of the whole group (its ramp); default as fast as the broker answers",
+    key!(Bare "connect_rate" "RATE" "Connections per second of the whole group; default: as fast as the broker answers",
         |g, t| { g.connect_rate = Some(value::rate(only(t))?); Ok(()) },
         |g| shown_some(&g.connect_rate, |r| value::show_rate(*r))),
-    key!(Bare "connecting_max" "N" "Connections that may wait for their CONNACK at a time; default 100",
+    key!(Bare "connecting_max" "N" "Connections that may wait for CONNACK at the same time; default 100",
         |g, t| { g.connecting_max = value::count(only(t), 1, 4096)? as u32; Ok(()) },
         |g| shown(&g.connecting_max, &100, u32::to_string)),
     key!(Text "start" "first|window" "When the group connects: before anything is published, or when the window begins; default first",
@@ -180,10 +187,10 @@ pub static CONNECT: &[Key<Group>] = &[
             Ok(())
         },
         |g| shown(&g.start, &Start::First, |_| "window".to_owned())),
-    key!(Bare "reconnect" "true|false" "Connect again when the broker closed the connection; default false",
+    key!(Bare "reconnect" "true|false" "Reconnect after the broker closed the connection; messages due meanwhile are sent late; default false",
         |g, t| { g.reconnect = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.reconnect, &false, bool::to_string)),
-    key!(Text "cut_every" "TIME" "Cut all connections of the group at once, without DISCONNECT, this often in the window",
+    key!(Text "cut_every" "TIME" "Cut all connections of the group at once, without DISCONNECT, at this interval in the window",
         |g, t| {
             g.cut_every = Some(value::span(only(t))?);
             if g.cut_every < Some(Duration::from_millis(100)) {
@@ -211,44 +218,44 @@ pub static PUBLISH: &[Key<Group>] = &[
     key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever the broker does",
         |g, t| { g.rate = Some(value::rate(only(t))?); Ok(()) },
         |g| shown_some(&g.rate, |r| value::show_rate(*r))),
-    key!(Bare "window" "N" "Closed loop: messages of each client that may be underway, counted over the group",
+    key!(Bare "window" "N" "Closed loop: messages in flight per client, counted over the whole group",
         |g, t| { g.window = Some(value::count(only(t), 1, 1_000_000)? as u32); Ok(()) },
         |g| shown_some(&g.window, u32::to_string)),
-    key!(Text "ramp" "TIME" "Let the rate grow from nothing over this time; default 0s",
+    key!(Text "ramp" "TIME" "Raise the rate from 0 over this time; default 0s",
         |g, t| { g.ramp = value::span(only(t))?; Ok(()) },
         |g| shown(&g.ramp, &Duration::ZERO, |d| value::show_span(*d))),
-    key!(Bare "messages" "N" "Stop after so many messages of each client; the window then begins when all are sent",
+    key!(Bare "messages" "N" "Stop each client after this many messages. With every publishing group limited there is no warm-up, and the run ends when all have arrived",
         |g, t| { g.messages = Some(value::count(only(t), 1, u64::from(u32::MAX))?); Ok(()) },
         |g| shown_some(&g.messages, u64::to_string)),
-    key!(Bare "inflight_max" "N" "QoS 1 and 2 messages of a client without acknowledgement; default 1000, or less if an MQTT 5.0 broker asks for it",
+    key!(Bare "inflight_max" "N" "Unacknowledged QoS 1 and 2 messages per client; default 1000. The broker's Receive Maximum may lower it (MQTT 5.0)",
         |g, t| { g.inflight_max = value::count(only(t), 1, 65_535)? as u16; Ok(()) },
         |g| shown(&g.inflight_max, &1000, u16::to_string)),
     key!(Bare "retain" "true|false" "Publish with RETAIN; removed again at the end; default false",
         |g, t| { g.retain = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.retain, &false, bool::to_string)),
-    key!(Bare "topic_aliases" "N" "MQTT 5.0: topics of each client, from the first on, that it names by an alias once they are introduced, as far as the broker takes aliases; default 0",
+    key!(Bare "topic_aliases" "N" "MQTT 5.0: number of topics per client to send by topic alias, up to the broker's Topic Alias Maximum; default 0",
         |g, t| { g.topic_aliases = value::count(only(t), 0, 65_535)? as u16; Ok(()) },
         |g| shown(&g.topic_aliases, &0, u16::to_string)),
 ];
 
 /// Keys of a group that subscribes.
 pub static SUBSCRIBE: &[Key<Group>] = &[
-    key!(List "subscribe" "PATTERN" "Filters to subscribe to; more than one in a list. Filters of one client must not overlap",
+    key!(List "subscribe" "PATTERN" "Topic filters to subscribe to, in a list if there are several. Filters of one client must not overlap",
         |g, t| {
             g.subscribe = t.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         |g| g.subscribe.iter().map(|p| p.as_str().to_owned()).collect()),
-    key!(Bare "receive_maximum" "N" "MQTT 5.0: QoS 1 and 2 messages that the broker may have in flight to a client; default 65535",
+    key!(Bare "receive_maximum" "N" "MQTT 5.0: QoS 1 and 2 messages that the broker may have in flight to each client; default 65535",
         |g, t| { g.receive_maximum = Some(value::count(only(t), 1, 65_535)? as u16); Ok(()) },
         |g| shown_some(&g.receive_maximum, u16::to_string)),
-    key!(Text "receive_rate" "SIZE" "Read so many bytes per second at most; 0 reads nothing until the drain; default no limit",
+    key!(Text "receive_rate" "SIZE" "Read at most this many bytes per second; 0 reads nothing until the drain; default: no limit",
         |g, t| { g.receive_rate = Some(value::size(only(t), 1 << 40)?); Ok(()) },
         |g| shown_some(&g.receive_rate, u64::to_string)),
-    key!(Text "receive_buffer" "SIZE" "Receive buffer of the sockets (SO_RCVBUF); default the kernel's",
+    key!(Text "receive_buffer" "SIZE" "Receive buffer of the sockets (SO_RCVBUF); default: the kernel's",
         |g, t| { g.receive_buffer = Some(value::size(only(t), 1 << 30)? as u32); Ok(()) },
         |g| shown_some(&g.receive_buffer, u32::to_string)),
-    key!(Bare "may_lose" "true|false" "Losses of this group are planned: they are not counted in the totals; default false",
+    key!(Bare "may_lose" "true|false" "Losses in this group are expected and not counted in the totals; default false",
         |g, t| { g.may_lose = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.may_lose, &false, bool::to_string)),
 ];

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
+use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
@@ -60,6 +61,8 @@ pub struct Group {
     pub user: Option<Pattern>,
     /// How they prove it.
     pub password: Option<Pattern>,
+    /// Where that stands.
+    pub password_file: Option<String>,
     /// No session before or after.
     pub clean: bool,
     /// How long a session outlives its connection.
@@ -161,6 +164,7 @@ impl Default for Group {
             client_id: Pattern::parse("ringload-{run}-{group}-{index}").expect("a valid pattern"),
             user: None,
             password: None,
+            password_file: None,
             clean: true,
             session_expiry: Duration::from_secs(3600),
             keep_alive_s: 60,
@@ -280,6 +284,7 @@ impl Group {
             protocol: self.protocol,
             user: self.user.clone(),
             password: self.password.clone(),
+            password_file: self.password_file.clone(),
             tls: self.tls,
             tls_ca: self.tls_ca.clone(),
             tls_insecure: self.tls_insecure,
@@ -290,6 +295,38 @@ impl Group {
             may_lose: true,
             ..Group::default()
         }
+    }
+
+    /// The password as it was written.
+    fn set_password(&mut self, text: &str) -> Result<(), Complaint> {
+        if text == MASK {
+            let what = format!("is `{MASK}`, which stands for a hidden password");
+            return Err(Complaint::new(
+                what,
+                "write the password, or use `password_file`",
+            ));
+        }
+        self.password = Some(Pattern::parse(text)?);
+        self.password_file = None;
+        Ok(())
+    }
+
+    /// The password from the first line of a file.
+    fn read_password_file(&mut self, path: &str) -> Result<(), Complaint> {
+        let unusable = |why: &str| {
+            let what = format!("is `{path}`, which cannot be used: {why}");
+            Complaint::new(what, "name a file with the password in its first line")
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error.to_string()))?;
+        // Some editors put a mark before the text.
+        let first = text.trim_start_matches('\u{feff}').lines().next();
+        let first = first.filter(|line| !line.is_empty());
+        let line = first.ok_or_else(|| unusable("its first line is empty"))?;
+        // What is wrong with the pattern would show a part of it.
+        let pattern = Pattern::parse(line).map_err(|_| unusable("its first line is no pattern"))?;
+        self.password = Some(pattern);
+        self.password_file = Some(path.to_owned());
+        Ok(())
     }
 
     /// Topics that one client publishes on.

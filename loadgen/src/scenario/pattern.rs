@@ -133,7 +133,7 @@ impl Piece {
     fn parse(name: &str) -> Result<Piece, Complaint> {
         let unknown = || {
             Complaint::new(
-                format!("has `{{{name}}}`, which stands for nothing"),
+                format!("has `{{{name}}}`, which is not a placeholder"),
                 "use {index}, {number}, {index/N}, {index%N}, {message%N}, {group} or {run}",
             )
         };

@@ -27,8 +27,8 @@ fn a_file_that_is_no_result_says_so() {
     let directory = std::env::temp_dir().join(format!("ringload-result-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     for (text, expected) in [
-        ("nonsense", "is not a result of ringload"),
-        ("{}", "is not a result of ringload"),
+        ("nonsense", "is not a result file of ringload"),
+        ("{}", "is not a result file of ringload"),
         (
             r#"{"format":"ringload-result","version":999}"#,
             "has format ringload-result 999",

@@ -223,7 +223,7 @@ fn tls_that_does_not_come_about_is_an_error_with_a_reason() {
         (
             port,
             2,
-            "subscribers.tls_cert is of use only with the other half",
+            "subscribers.tls_cert needs its counterpart",
             &["--tls", &ca, "--set", "subscribers.tls_cert=x.pem"],
         ),
         (
@@ -236,7 +236,7 @@ fn tls_that_does_not_come_about_is_an_error_with_a_reason() {
         (
             port,
             1,
-            "this port takes TLS, add --tls",
+            "this port speaks TLS; add --tls",
             &["--set", "answer_timeout=5s"],
         ),
         (

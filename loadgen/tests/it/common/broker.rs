@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringmq_core::codec::{
-    Ack, Connack, Connect, Direction, Frame, FrameRules, Framer, PACKET_SIZE_MAX, PacketKind,
-    Publish, QoS, ReasonCode, Reasons, Suback, Subscribe, Version, encode_pingresp, encode_puback,
-    encode_pubcomp, encode_pubrec, encode_pubrel,
+    Ack, Connack, ConnackProperties, Connect, Direction, Frame, FrameRules, Framer,
+    PACKET_SIZE_MAX, PacketKind, Publish, PublishProperties, QoS, ReasonCode, Reasons, Suback,
+    Subscribe, SubscriptionIds, Version, encode_pingresp, encode_puback, encode_pubcomp,
+    encode_pubrec, encode_pubrel,
 };
 use ringmq_core::ids::PacketId;
 use ringmq_core::topic::{TopicFilter, TopicLimits};
@@ -69,6 +70,24 @@ pub struct Script {
     pub foreign: Option<(String, Vec<u8>)>,
     /// How long the removal of a retained message takes.
     pub removal: Duration,
+    /// What CONNACK says besides.
+    pub terms: Option<fn(&mut ConnackProperties<'static>)>,
+    /// Publications are delivered and never acknowledged.
+    pub no_acknowledgements: bool,
+    /// At this publication its publisher is thrown out; what it published is not delivered.
+    pub throw_out: Option<u64>,
+    /// Sent with RETAIN, although it is live.
+    pub live_retain: BTreeSet<u64>,
+    /// Sent with this topic alias.
+    pub alias: BTreeSet<u64>,
+    /// Sent with a subscription identifier.
+    pub subscription_id: BTreeSet<u64>,
+    /// All deliveries up to this one go out together.
+    pub gather: Option<u64>,
+    /// After `close_all`, nobody is let in any more.
+    pub refuse_again: bool,
+    /// What new subscribers hear below `$SYS` is retained.
+    pub sys_retained: bool,
     /// What is said below `$SYS` when somebody subscribes, and again after this many deliveries.
     pub sys: Option<u64>,
 }
@@ -79,6 +98,16 @@ pub struct Scripted {
     pub port: u16,
     /// Messages that are retained.
     pub retained: Arc<AtomicU64>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What the broker itself has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub connects: u64,
+    pub pings: u64,
+    pub published: u64,
+    pub delivered: u64,
 }
 
 impl Scripted {
@@ -92,14 +121,32 @@ impl Scripted {
             clients: HashMap::new(),
             delivered: 0,
             published: 0,
+            connects: 0,
+            pings: 0,
+            gathered: Vec::new(),
         }));
+        let served = state.clone();
         std::thread::spawn(move || {
             for (id, stream) in listener.incoming().enumerate() {
-                let (state, stream) = (state.clone(), stream.unwrap());
+                let (state, stream) = (served.clone(), stream.unwrap());
                 std::thread::spawn(move || serve(&state, id, stream));
             }
         });
-        Scripted { port, retained }
+        Scripted {
+            port,
+            retained,
+            state,
+        }
+    }
+
+    pub fn counted(&self) -> Counted {
+        let state = self.state.lock().unwrap();
+        Counted {
+            connects: state.connects,
+            pings: state.pings,
+            published: state.published,
+            delivered: state.delivered,
+        }
     }
 }
 
@@ -110,6 +157,16 @@ struct State {
     clients: HashMap<usize, Client>,
     delivered: u64,
     published: u64,
+    connects: u64,
+    pings: u64,
+    /// Bytes that wait for `Script::gather`, with their client.
+    gathered: Vec<(usize, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
 }
 
 struct Client {
@@ -173,11 +230,15 @@ impl State {
             last_id: 0,
             held: None,
         };
+        self.connects += 1;
         let mut out = Vec::new();
+        let mut connack = Connack::new(false, self.script.refuse.unwrap_or(ReasonCode::Success));
+        if let Some(terms) = self.script.terms {
+            terms(&mut connack.properties);
+        }
         match &self.script.garbage {
             Some(garbage) => out.extend_from_slice(garbage),
-            None => Connack::new(false, self.script.refuse.unwrap_or(ReasonCode::Success))
-                .encode(connect.version, &mut out),
+            None => connack.encode(connect.version, &mut out),
         }
         client.send(&out);
         let version = client.version;
@@ -206,10 +267,17 @@ impl State {
             PacketKind::Publish => {
                 let publish = Publish::decode(frame, version, Direction::FromClient).unwrap();
                 self.on_publish(id, version, &publish);
+                if self.script.throw_out == Some(self.published) {
+                    self.script.throw_out = None;
+                    return false;
+                }
             }
             PacketKind::Pubrec => encode_pubrel(&mut out, ack()),
             PacketKind::Pubrel => encode_pubcomp(&mut out, ack()),
-            PacketKind::Pingreq => encode_pingresp(&mut out),
+            PacketKind::Pingreq => {
+                self.pings += 1;
+                encode_pingresp(&mut out);
+            }
             PacketKind::Disconnect => return false,
             _ => {}
         }
@@ -252,20 +320,20 @@ impl State {
         .encode(version, &mut out);
         client.send(&out);
         if wants_sys && self.script.sys.is_some() {
-            self.publish_sys();
+            self.publish_sys(self.script.sys_retained);
         } else if let Some((topic, payload)) = &self.script.foreign {
             let message = Message {
                 topic: topic.as_bytes(),
                 payload: payload.clone(),
                 qos: QoS::AtMostOnce,
-                dup: false,
+                ..Message::default()
             };
             let bytes = client.encode(&message);
             client.send(&bytes);
         }
     }
 
-    fn publish_sys(&mut self) {
+    fn publish_sys(&mut self, retain: bool) {
         let values = [
             ("$SYS/broker/version", "scripted version 1".to_owned()),
             (
@@ -283,8 +351,9 @@ impl State {
                     let message = Message {
                         topic: topic.as_bytes(),
                         payload: value.clone().into_bytes(),
+                        retain,
                         qos: QoS::AtMostOnce,
-                        dup: false,
+                        ..Message::default()
                     };
                     let bytes = client.encode(&message);
                     client.send(&bytes);
@@ -311,7 +380,10 @@ impl State {
             return;
         }
         let refused = self.script.refuse_publish.contains(&number);
-        if let Some(packet_id) = publish.packet_id {
+        if let Some(packet_id) = publish
+            .packet_id
+            .filter(|_| !self.script.no_acknowledgements)
+        {
             let mut out = Vec::new();
             match (refused, publish.qos) {
                 (true, QoS::AtLeastOnce) => Ack::with_reason(packet_id, ReasonCode::QuotaExceeded)
@@ -326,7 +398,8 @@ impl State {
             }
             self.clients.get_mut(&id).unwrap().send(&out);
         }
-        if refused || publish.payload.is_empty() {
+        let thrown_out = self.script.throw_out == Some(number);
+        if refused || thrown_out || publish.payload.is_empty() {
             return;
         }
         let mut targets: Vec<(usize, QoS)> = Vec::new();
@@ -359,13 +432,16 @@ impl State {
                 let _ = client.stream.shutdown(Shutdown::Both);
             }
             self.clients.clear();
+            if self.script.refuse_again {
+                self.script.refuse = Some(ReasonCode::ServerUnavailable);
+            }
         }
         if self
             .script
             .sys
             .is_some_and(|every| number.is_multiple_of(every))
         {
-            self.publish_sys();
+            self.publish_sys(false);
         }
         let script = &self.script;
         if script.lose.contains(&number) {
@@ -394,6 +470,9 @@ impl State {
                 qos
             },
             dup: false,
+            retain: script.live_retain.contains(&number),
+            alias: script.alias.contains(&number),
+            subscription_id: script.subscription_id.contains(&number),
         };
         if script.misroute.contains(&number) {
             for client in self
@@ -429,6 +508,17 @@ impl State {
             client.held = Some(bytes);
             return;
         }
+        if let Some(last) = script.gather.filter(|last| *last >= number) {
+            self.gathered.push((id, bytes));
+            if last == number {
+                for (id, bytes) in collect(std::mem::take(&mut self.gathered)) {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.send(&bytes);
+                    }
+                }
+            }
+            return;
+        }
         if let Some(span) = script.delay.get(&number).copied() {
             let mut stream = client.stream.try_clone().unwrap();
             std::thread::spawn(move || {
@@ -444,11 +534,24 @@ impl State {
     }
 }
 
+/// The bytes of each client in one piece.
+fn collect(gathered: Vec<(usize, Vec<u8>)>) -> BTreeMap<usize, Vec<u8>> {
+    let mut pieces: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    for (id, bytes) in gathered {
+        pieces.entry(id).or_default().extend_from_slice(&bytes);
+    }
+    pieces
+}
+
+#[derive(Default)]
 struct Message<'a> {
     topic: &'a [u8],
     payload: Vec<u8>,
     qos: QoS,
     dup: bool,
+    retain: bool,
+    alias: bool,
+    subscription_id: bool,
 }
 
 impl Client {
@@ -460,13 +563,19 @@ impl Client {
             PacketId::new(self.last_id)
         };
         let mut bytes = Vec::new();
+        let ids = [1];
+        let mut properties = PublishProperties::default();
+        properties.topic_alias = message.alias.then_some(1);
+        if message.subscription_id {
+            properties.subscription_ids = SubscriptionIds::listed(&ids);
+        }
         Publish {
             dup: message.dup,
             qos: message.qos,
-            retain: false,
+            retain: message.retain,
             topic: message.topic,
             packet_id,
-            properties: Default::default(),
+            properties,
             payload: &message.payload,
         }
         .encode(self.version, &mut bytes);
