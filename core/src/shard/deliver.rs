@@ -56,8 +56,8 @@ pub struct Dispatch {
     pub rules: u32,
     encodings: Encodings,
     pub(super) runs: RunScratch,
-    /// Keys the tables of topic aliases.
-    alias_hasher: FixedState,
+    /// Keys tables whose keys clients choose.
+    pub hasher: FixedState,
 }
 
 /// What the sessions of a shard keep for their clients.
@@ -175,6 +175,7 @@ impl Dispatch {
         sessions: Sessions,
         shares: Shares,
         access: Arc<Access>,
+        others: usize,
         seed: u64,
     ) -> Dispatch {
         Dispatch {
@@ -182,7 +183,7 @@ impl Dispatch {
             rules: 0,
             limits,
             sessions,
-            gathers: Gathers::default(),
+            gathers: Gathers::new(others, seed),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
             records: Records::default(),
@@ -191,7 +192,7 @@ impl Dispatch {
             window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),
             runs: RunScratch::default(),
-            alias_hasher: FixedState::with_seed(seed),
+            hasher: FixedState::with_seed(seed),
         }
     }
 
@@ -283,8 +284,10 @@ impl Dispatch {
             cause: Cause::Own(terms.ids),
             rules: self.rules,
         };
-        if !session.gathers.is_empty() && offering.parts.retain {
-            self.gathers.void(&session.gathers, offering.share());
+        if offering.parts.retain
+            && let Some(feed) = &mut session.feed
+        {
+            feed.note_live(offering.share(), &mut self.gathers);
         }
         let is_member = session.memberships.is_some();
         self.offer_on(now, offering, route.session(), terms, out);
@@ -472,7 +475,7 @@ impl Dispatch {
         let message_parts = delivery.message.parts();
         let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
-        let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher) else {
+        let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
             self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
             return;
@@ -548,7 +551,7 @@ impl Dispatch {
                 }
                 continue;
             }
-            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.gathers) else {
+            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.feed) else {
                 return;
             };
             // Nothing is missed that was never to be had: no drop.
@@ -599,7 +602,7 @@ impl Dispatch {
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
-                let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
+                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher)
                 else {
                     self.settle(to, |window| window.give_up(id));
                     let topic = delivery.message.topic();

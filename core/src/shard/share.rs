@@ -36,7 +36,7 @@ use crate::time::Instant;
 use crate::topic::{FilterTree, Hint, InterestTable, OwnHints, ShardSet, TopicFilter, TopicName};
 
 /// A group of this shard's table; used again once the group is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupId(u32);
 
 /// The member that a message is meant for.

@@ -1,0 +1,1 @@
+//! What gathers cost, counted in gathers that are looked at.
