@@ -8,6 +8,7 @@
 //! - a QoS 1 or 2 message is sent only if nothing waits before it in the session, so that order
 //!   is kept on every path [MQTT-4.6.0-5].
 //! - the bytes that wait for one socket stay below `unsent_bytes_max` plus one packet.
+//! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while a quarter of that waits.
 //!
 //! Not here: who gets a message (`routes.rs`), retained snapshots (`gather.rs`).
 
@@ -525,7 +526,7 @@ impl Dispatch {
             let Some(link) = &mut session.link else {
                 return;
             };
-            if is_slow(link, &self.pool, &self.limits) {
+            if is_busy(link, &self.pool, &self.limits) {
                 return; // SendProgress calls again.
             }
             if let Some(resend) = session.window.next_resend(link.receive_maximum) {
@@ -631,7 +632,16 @@ pub(super) fn is_ready(session: &Session, link: &Link, pool: &BufferPool, limits
         && session
             .window
             .has_room(link.receive_maximum, limits.inflight_bytes_max)
-        && !is_slow(link, pool, limits)
+        && !is_busy(link, pool, limits)
+}
+
+/// Whether what can wait has to: so much waits for the socket of a client, or for those of the shard
+/// together, that the rest of what may is left to messages that cannot wait. A client that keeps up with
+/// these loses none of them while it is given retained or queued ones.
+fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes();
+    bytes > limits.unsent_bytes_max / UNSENT_SHARE_OF_WAITING
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max / 2)
 }
 
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
@@ -782,6 +792,10 @@ impl Sending<'_> {
         }
     }
 }
+
+/// What can wait takes a quarter of what may wait for a socket: by default that and one packet of the
+/// largest size leave a quarter for others.
+const UNSENT_SHARE_OF_WAITING: u32 = 4;
 
 /// A connection to which no more waits to be sent is never slow because of others.
 const UNSENT_SIZE_SMALL: u32 = 64 * 1024;
