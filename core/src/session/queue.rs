@@ -249,7 +249,9 @@ mod tests {
             }
             let expired = queue.take_expired(at(step)).len();
             let before = model.len();
-            model.retain(|(_, expires_at)| expires_at.is_none_or(|expires_at| expires_at > at(step)));
+            model.retain(|(_, expires_at)| {
+                expires_at.is_none_or(|expires_at| expires_at > at(step))
+            });
             assert_eq!((expired, queue.len()), (before - model.len(), model.len()));
             if model.len() > 200 {
                 model.pop_front();

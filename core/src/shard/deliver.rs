@@ -603,8 +603,7 @@ impl Dispatch {
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
-                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher)
-                else {
+                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
                     self.settle(to, |window| window.give_up(id));
                     let topic = delivery.message.topic();
                     self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);

@@ -213,12 +213,7 @@ impl Gathers {
     }
 
     /// A page is here. False if nobody waits for it any more.
-    pub fn on_page(
-        &mut self,
-        feed: &mut Option<Box<Feed>>,
-        id: GatherId,
-        answer: Answer,
-    ) -> bool {
+    pub fn on_page(&mut self, feed: &mut Option<Box<Feed>>, id: GatherId, answer: Answer) -> bool {
         let is_taken = match feed {
             Some(feed) => feed.on_page(id, answer, self),
             None => false, // The session has left, or has other gathers by now.

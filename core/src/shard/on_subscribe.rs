@@ -189,12 +189,12 @@ impl Shard {
         let mut outcomes = Outcomes::new(version);
         let mut dropped = Dropped::default();
         for filter in filters {
-            outcomes.push(
-                filter.map(|filter| match self.unsubscribe_one(id, &filter, &mut dropped) {
+            outcomes.push(filter.map(|filter| {
+                match self.unsubscribe_one(id, &filter, &mut dropped) {
                     true => ReasonCode::Success,
                     false => ReasonCode::NoSubscriptionExisted,
-                }),
-            );
+                }
+            }));
         }
         self.tell_dropped(id, dropped, out);
         self.write_outcomes(

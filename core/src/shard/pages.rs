@@ -189,7 +189,10 @@ impl Shard {
                 messages: page.messages,
                 more: page.more,
             };
-            if !dispatch.gathers.on_page(&mut session.feed, page.gather, answer) {
+            if !dispatch
+                .gathers
+                .on_page(&mut session.feed, page.gather, answer)
+            {
                 continue;
             }
             if let Some(before) = due.replace(id)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    Close, Event, BarrierId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+    BarrierId, Close, Event, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;

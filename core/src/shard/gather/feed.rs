@@ -342,7 +342,10 @@ impl Feed {
         let (Phase::First { asked } | Phase::Later { asked, .. }) = &mut gather.phase else {
             panic!("a page that nobody asked for");
         };
-        assert!(asked.contains(owner), "a page of an owner that was not asked");
+        assert!(
+            asked.contains(owner),
+            "a page of an owner that was not asked"
+        );
         *asked = asked.without(owner);
         let is_last = asked.is_empty();
         if answer.more {
@@ -494,7 +497,10 @@ impl Feed {
     ) -> Option<Delivery> {
         loop {
             let blocked = self.blocked.first().filter(|_| has_room);
-            let id = *[blocked, self.sendable.first()].into_iter().flatten().min()?;
+            let id = *[blocked, self.sendable.first()]
+                .into_iter()
+                .flatten()
+                .min()?;
             shard.look();
             let past = self.cohort.as_ref().map(|cohort| &cohort.past);
             let gather = self.gathers.get_mut(&id).expect("listed gathers run");
@@ -632,6 +638,12 @@ impl Feed {
     fn tick(&mut self) -> Tick {
         self.clock.0 += 1;
         self.clock
+    }
+
+    /// Topics that are remembered.
+    #[cfg(test)]
+    pub(super) fn topic_count(&self) -> usize {
+        self.live.len()
     }
 
     /// Checks what the head of the module promises; walks everything.
