@@ -10,7 +10,7 @@ use ringmq::rig::{Mailbox, Rig};
 use ringmq_bench::{Stopwatch, answer, connect, publishes, shard, subscribe};
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{GatherId, Shard, ShardMsg};
+use ringmq_core::shard::{BarrierId, Shard, ShardMsg};
 
 const VERSION: Version = Version::V5;
 
@@ -206,7 +206,7 @@ fn take_from_a_writer(count: u64) -> std::time::Duration {
 fn mail(count: usize) -> Vec<ShardMsg> {
     (0..count as u64)
         .map(|n| ShardMsg::Barrier {
-            gather: GatherId(n),
+            barrier: BarrierId(n),
         })
         .collect()
 }

@@ -16,11 +16,15 @@ use crate::stopwatch::Stopwatch;
 
 /// The only shard of a broker.
 pub fn shard() -> Shard {
+    shard_with(Limits::default())
+}
+
+fn shard_with(limits: Limits) -> Shard {
     Shard::new(ShardConfig {
         id: ShardId::new(0),
         shards: 1,
         secret: [1, 2],
-        limits: Arc::new(Limits::default()),
+        limits: Arc::new(limits),
         interest: Arc::new(InterestTable::new(1, InterestTable::BUCKETS_LOG2, 7)),
         sys_interval: Duration::ZERO,
         access: Arc::default(),
@@ -33,16 +37,61 @@ pub struct Bench {
     out: Outbox,
     now: Instant,
     version: Version,
+    /// The slot of a client that acknowledges nothing.
+    deaf: Option<u32>,
 }
 
 impl Bench {
     /// A broker of one shard, whose clients speak `version`.
     pub fn new(version: Version) -> Bench {
+        Bench::with_limits(version, Limits::default())
+    }
+
+    /// The same, with other bounds.
+    pub fn with_limits(version: Version, limits: Limits) -> Bench {
         Bench {
-            shard: shard(),
+            shard: shard_with(limits),
             out: Outbox::new(1),
             now: Instant::from_nanos(1),
             version,
+            deaf: None,
+        }
+    }
+
+    /// The client in a slot acknowledges nothing from now on.
+    pub fn deafen(&mut self, index: u32) {
+        self.deaf = Some(index);
+    }
+
+    /// Time passes, and nothing is said.
+    pub fn wait(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    /// Time passes up to the next deadline, which is met. Gives the slots of the connections that end.
+    pub fn meet_deadline(&mut self, watch: &mut Stopwatch) -> Vec<u32> {
+        let at = self.shard.next_deadline().expect("a timer is set");
+        self.now = self.now.max(at);
+        watch.start();
+        self.shard
+            .handle(self.now, Event::DeadlineReached, &mut self.out);
+        watch.stop();
+        self.out
+            .closes
+            .drain(..)
+            .map(|close| close.conn.index)
+            .collect()
+    }
+
+    /// Meets deadlines as long as something is due at once.
+    pub fn catch_up(&mut self) {
+        while self.shard.next_deadline().is_some_and(|at| at <= self.now) {
+            self.meet_deadline(&mut Stopwatch::default());
+            let mut outputs = Vec::new();
+            self.take_outputs(&mut outputs);
+            for (conn, output) in outputs {
+                self.sent(conn, output);
+            }
         }
     }
 
@@ -97,7 +146,7 @@ impl Bench {
             for (conn, output) in &outputs {
                 let mut owed = Vec::new();
                 delivered += answer(self.version, &joined(output), &mut owed);
-                if !owed.is_empty() {
+                if !owed.is_empty() && self.deaf != Some(conn.index) {
                     answers.push((conn.index, owed));
                 }
             }

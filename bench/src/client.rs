@@ -9,6 +9,15 @@ use ringmq_core::ids::PacketId;
 
 /// The CONNECT of a client of its own.
 pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
+    connect_with(version, client_id, ConnectProperties::default())
+}
+
+/// The same, with properties.
+pub fn connect_with(
+    version: Version,
+    client_id: &str,
+    properties: ConnectProperties<'_>,
+) -> Vec<u8> {
     let connect = Connect {
         version,
         clean_start: true,
@@ -17,7 +26,7 @@ pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
         will: None,
         user_name: None,
         password: None,
-        properties: ConnectProperties::default(),
+        properties,
     };
     let mut bytes = Vec::new();
     connect.encode(&mut bytes);
@@ -26,10 +35,16 @@ pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
 
 /// A SUBSCRIBE with one filter.
 pub fn subscribe(version: Version, filter: &str, qos: QoS) -> Vec<u8> {
-    let lines = [Subscription {
+    subscribe_all(version, &[filter], qos)
+}
+
+/// A SUBSCRIBE with many filters.
+pub fn subscribe_all(version: Version, filters: &[impl AsRef<str>], qos: QoS) -> Vec<u8> {
+    let line = |filter| Subscription {
         filter,
         options: SubscribeOptions::with_qos(qos),
-    }];
+    };
+    let lines: Vec<Subscription<'_>> = filters.iter().map(|f| line(f.as_ref())).collect();
     let subscribe = Subscribe {
         packet_id: PacketId::new(1).expect("not zero"),
         subscription_id: None,
@@ -43,7 +58,12 @@ pub fn subscribe(version: Version, filter: &str, qos: QoS) -> Vec<u8> {
 
 /// An UNSUBSCRIBE with one filter.
 pub fn unsubscribe(version: Version, filter: &str) -> Vec<u8> {
-    let filters = [filter];
+    unsubscribe_all(version, &[filter])
+}
+
+/// An UNSUBSCRIBE with many filters.
+pub fn unsubscribe_all(version: Version, filters: &[impl AsRef<str>]) -> Vec<u8> {
+    let filters: Vec<&str> = filters.iter().map(AsRef::as_ref).collect();
     let unsubscribe = Unsubscribe {
         packet_id: PacketId::new(1).expect("not zero"),
         filters: Filters::listed(&filters),
@@ -51,6 +71,32 @@ pub fn unsubscribe(version: Version, filter: &str) -> Vec<u8> {
     };
     let mut bytes = Vec::new();
     unsubscribe.encode(version, &mut bytes);
+    bytes
+}
+
+/// One PUBLISH with identifier 1, retained or with an expiry.
+pub fn publish_with(
+    version: Version,
+    topic: &str,
+    qos: QoS,
+    retain: bool,
+    expiry_s: Option<u32>,
+    payload: &[u8],
+) -> Vec<u8> {
+    let publish = Publish {
+        dup: false,
+        qos,
+        retain,
+        topic: topic.as_bytes(),
+        packet_id: PacketId::new(1).filter(|_| qos > QoS::AtMostOnce),
+        properties: PublishProperties {
+            message_expiry_s: expiry_s,
+            ..PublishProperties::default()
+        },
+        payload,
+    };
+    let mut bytes = Vec::new();
+    publish.encode(version, &mut bytes);
     bytes
 }
 

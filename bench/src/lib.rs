@@ -6,6 +6,9 @@ mod samples;
 mod stopwatch;
 
 pub use bench::{Bench, shard};
-pub use client::{answer, connect, publishes, subscribe, unsubscribe};
+pub use client::{
+    answer, connect, connect_with, publish_with, publishes, subscribe, subscribe_all, unsubscribe,
+    unsubscribe_all,
+};
 pub use samples::{Sample, samples};
 pub use stopwatch::Stopwatch;

@@ -310,7 +310,7 @@ mod tests {
     use ringmq_core::codec::QoS;
     use ringmq_core::ids::ClientKey;
     use ringmq_core::message::MessageParts;
-    use ringmq_core::shard::{GatherId, MsgClass, Outbox};
+    use ringmq_core::shard::{BarrierId, MsgClass, Outbox};
 
     use super::*;
 
@@ -329,13 +329,13 @@ mod tests {
 
     fn numbered(number: u64) -> ShardMsg {
         ShardMsg::Barrier {
-            gather: GatherId(number),
+            barrier: BarrierId(number),
         }
     }
 
     fn number(message: &ShardMsg) -> u64 {
         match message {
-            ShardMsg::Barrier { gather } => gather.0,
+            ShardMsg::Barrier { barrier } => barrier.0,
             other => panic!("{other:?}"),
         }
     }

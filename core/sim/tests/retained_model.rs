@@ -39,14 +39,17 @@ struct Rules {
     /// From the barrier on, a live value voids the answer.
     live_beats_snapshot: bool,
     /// A live value that comes before the barrier is passed may be older than the subscription: it
-    /// does not void the answer, but asks for a second barrier, so that the answer is no older.
+    /// does not void the answer. If it comes while the barrier is under way, it asks for a second one, so
+    /// that the answer is no older.
     second_barrier: bool,
     /// No page shows what was stored after the first question.
     of_first_question: bool,
     /// What a live value has voided before the first page came is void on every page.
     overlap_stays: bool,
-    /// What a live value has voided since is void until another barrier is passed.
-    barrier_between_pages: bool,
+    /// What a live value has voided since is void until a barrier is passed that began later.
+    barrier_before_forgetting: bool,
+    /// And until the page is here that was asked for before that.
+    page_before_forgetting: bool,
     flush: Flush,
 }
 
@@ -70,7 +73,8 @@ const ALL_RULES: Rules = Rules {
     second_barrier: true,
     of_first_question: true,
     overlap_stays: true,
-    barrier_between_pages: true,
+    barrier_before_forgetting: true,
+    page_before_forgetting: true,
     flush: Flush::ByClass,
 };
 
@@ -131,8 +135,13 @@ fn without_any_one_rule_some_schedule_breaks_a_promise() {
             ..ALL_RULES
         },
         Rules {
-            barrier_between_pages: false,
+            barrier_before_forgetting: false,
             ..ALL_RULES
+        },
+        Rules {
+            // Messages that wait for a flush would make it rarer.
+            page_before_forgetting: false,
+            ..at_once
         },
         Rules {
             flush: Flush::ByTarget,
@@ -158,8 +167,9 @@ enum Msg {
     Retain(u32),
     Barrier {
         from: usize,
+        why: Why,
     },
-    BarrierAck,
+    BarrierAck(Why),
     /// Asks for a page.
     Query {
         from: usize,
@@ -172,12 +182,21 @@ enum Msg {
     },
 }
 
+/// What a barrier is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Why {
+    /// The first question.
+    Asking,
+    /// Forgetting what was voided.
+    Forgetting,
+}
+
 impl Msg {
     fn class(self) -> u8 {
         match self {
             Msg::Forward(_) => 0,
             Msg::Retain(_) => 1,
-            Msg::Barrier { .. } | Msg::BarrierAck | Msg::Query { .. } | Msg::Reply { .. } => 2,
+            Msg::Barrier { .. } | Msg::BarrierAck(_) | Msg::Query { .. } | Msg::Reply { .. } => 2,
         }
     }
 }
@@ -211,12 +230,14 @@ struct Shard {
     stored: u32,
     asked_at: Vec<u32>,
     subscribed: bool,
-    acks: usize,
-    /// Barriers that are passed.
-    barriers: usize,
+    /// Answers to barriers, by what they are for.
+    acks: [usize; 2],
     /// The last live value before the first barrier was passed.
     early: u32,
     gather: Gather,
+    forgetting: Forgetting,
+    /// Questions that are answered later.
+    line: Vec<(usize, usize)>,
     /// A live value came: before the first page, since the last barrier, before that one.
     overlap: bool,
     voided: bool,
@@ -229,15 +250,41 @@ struct Shard {
 /// How far a subscriber is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Gather {
-    /// Not subscribed, or before the first question.
+    /// Not subscribed.
     #[default]
     Before,
+    /// Subscribed, while others of the session are at their barrier.
+    Waiting,
+    Barrier {
+        again: bool,
+        /// A live value has come since it began.
+        is_met: bool,
+    },
     Asked(usize),
     /// This page is next.
     Ready(usize),
-    /// As `Ready`, behind a barrier.
-    Clearing(usize),
     Done,
+}
+
+impl Gather {
+    /// The first page is here, and there may be others.
+    fn is_answered(self) -> bool {
+        match self {
+            Gather::Asked(page) => page > 0,
+            Gather::Ready(_) => true,
+            Gather::Before | Gather::Waiting | Gather::Barrier { .. } | Gather::Done => false,
+        }
+    }
+}
+
+/// How far a subscriber is with forgetting what was voided.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Forgetting {
+    #[default]
+    Not,
+    Barrier,
+    /// The barrier is passed, and a page is under way.
+    Page,
 }
 
 struct World {
@@ -334,6 +381,9 @@ impl World {
         {
             self.to_unsubscribe.swap_remove(index);
             self.shards[at].micro.push_back(Micro::ClearInterest);
+        } else if !self.shards[at].line.is_empty() && self.rng.one_in(4) {
+            let (from, page) = self.shards[at].line.remove(0);
+            self.answer(at, from, page);
         } else if self.rng.one_in(3) && self.go_on(at) {
         } else {
             let count = self.shards[at].rings.len();
@@ -345,43 +395,64 @@ impl World {
         }
     }
 
-    /// The client takes what is there, or the next page is asked for, or names are cleared. False if
-    /// there is nothing of that to do.
+    /// The client takes what is there, or the next page is asked for, or a barrier begins. False if there
+    /// is nothing of that to do.
     fn go_on(&mut self, at: usize) -> bool {
-        let clears_early = self.rng.one_in(4);
+        let forgets = self.rng.one_in(2);
         let shard = &mut self.shards[at];
-        let Gather::Ready(page) = shard.gather else {
-            // It may take while a barrier is passed, too.
-            let takes = matches!(shard.gather, Gather::Clearing(_)) && shard.backlog > 0;
-            if takes {
-                self.take(at);
-            }
-            return takes;
-        };
-        if shard.backlog > 0 && !(clears_early && shard.voided) {
-            self.take(at);
-            return true;
-        }
-        if page == self.pages && shard.backlog == 0 {
-            shard.gather = Gather::Done;
-            return true;
-        }
-        if shard.voided && self.rules.barrier_between_pages {
+        if forgets
+            && shard.voided
+            && shard.forgetting == Forgetting::Not
+            && shard.gather.is_answered()
+        {
             shard.clearing = std::mem::take(&mut shard.voided);
-            shard.gather = Gather::Clearing(page);
-            for to in 0..self.shards.len() {
-                self.do_next(at, Micro::Post(to, Msg::Barrier { from: at }));
+            match self.rules.barrier_before_forgetting {
+                true => {
+                    shard.forgetting = Forgetting::Barrier;
+                    self.post_barriers(at, Why::Forgetting);
+                }
+                false => shard.forget(),
             }
             return true;
         }
-        shard.voided = false;
-        if shard.backlog > 0 {
-            shard.backlog = 0;
-            return true;
+        match shard.gather {
+            Gather::Waiting => {
+                shard.gather = Gather::Barrier {
+                    again: false,
+                    is_met: false,
+                };
+                self.post_barriers(at, Why::Asking);
+            }
+            Gather::Ready(_) if shard.backlog > 0 => self.take(at),
+            Gather::Ready(page) if page == self.pages => {
+                shard.gather = Gather::Done;
+                shard.forgetting = Forgetting::Not;
+            }
+            Gather::Ready(page) => {
+                shard.gather = Gather::Asked(page);
+                self.do_next(at, Micro::Post(self.home, Msg::Query { from: at, page }));
+            }
+            Gather::Before | Gather::Barrier { .. } | Gather::Asked(_) | Gather::Done => {
+                return false;
+            }
         }
-        shard.gather = Gather::Asked(page);
-        self.do_next(at, Micro::Post(self.home, Msg::Query { from: at, page }));
         true
+    }
+
+    fn post_barriers(&mut self, at: usize, why: Why) {
+        for to in 0..self.shards.len() {
+            self.do_next(at, Micro::Post(to, Msg::Barrier { from: at, why }));
+        }
+    }
+
+    /// Makes a page and sends it.
+    fn answer(&mut self, at: usize, to: usize, page: usize) {
+        let shard = &self.shards[at];
+        // The value that is there is the last one that was stored.
+        let is_later = shard.stored > shard.asked_at[to];
+        let shows = page == self.place && !(self.rules.of_first_question && is_later);
+        let value = if shows { shard.retained } else { 0 };
+        self.do_next(at, Micro::Post(to, Msg::Reply { page, value }));
     }
 
     fn take(&mut self, at: usize) {
@@ -408,18 +479,18 @@ impl World {
     }
 
     fn subscribe(&mut self, at: usize) {
-        let (rules, home, count) = (self.rules, self.home, self.shards.len());
-        let micro = &mut self.shards[at].micro;
-        micro.push_back(Micro::Subscribe);
+        let (rules, home) = (self.rules, self.home);
+        let shard = &mut self.shards[at];
+        shard.micro.push_back(Micro::Subscribe);
         if rules.bit_before_barrier {
-            micro.push_back(Micro::SetInterest);
+            shard.micro.push_back(Micro::SetInterest);
         }
         if rules.barrier {
-            micro.extend((0..count).map(|to| Micro::Post(to, Msg::Barrier { from: at })));
+            shard.gather = Gather::Waiting;
         } else {
             let query = Msg::Query { from: at, page: 0 };
-            micro.push_back(Micro::Post(home, query));
-            self.shards[at].gather = Gather::Asked(0);
+            shard.micro.push_back(Micro::Post(home, query));
+            shard.gather = Gather::Asked(0);
         }
     }
 
@@ -478,17 +549,25 @@ impl World {
         match msg {
             Msg::Forward(value) => {
                 if shard.subscribed {
-                    match shard.gather {
-                        _ if self.rules.second_barrier && shard.barriers == 0 => {
+                    match &mut shard.gather {
+                        Gather::Before => {}
+                        Gather::Waiting if self.rules.second_barrier => shard.early = value,
+                        Gather::Barrier {
+                            again: false,
+                            is_met,
+                        } if self.rules.second_barrier => {
                             shard.early = value;
+                            *is_met = true;
                         }
-                        Gather::Before | Gather::Asked(0) if self.rules.overlap_stays => {
+                        Gather::Waiting | Gather::Barrier { .. } | Gather::Asked(0)
+                            if self.rules.overlap_stays =>
+                        {
                             shard.overlap = true;
                         }
-                        Gather::Before
+                        Gather::Waiting
+                        | Gather::Barrier { .. }
                         | Gather::Asked(_)
-                        | Gather::Ready(_)
-                        | Gather::Clearing(_) => shard.voided = true,
+                        | Gather::Ready(_) => shard.voided = true,
                         Gather::Done => {}
                     }
                     shard.seen.push(value);
@@ -498,52 +577,65 @@ impl World {
                 shard.retained = value;
                 shard.stored += 1;
             }
-            Msg::Barrier { from } => self.do_next(at, Micro::Post(from, Msg::BarrierAck)),
-            Msg::BarrierAck => self.on_barrier_ack(at),
+            Msg::Barrier { from, why } => {
+                self.do_next(at, Micro::Post(from, Msg::BarrierAck(why)));
+            }
+            Msg::BarrierAck(why) => self.on_barrier_ack(at, why),
             Msg::Query { from, page } => {
                 if page == 0 {
                     shard.asked_at[from] = shard.stored;
                 }
-                // The value that is there is the last one that was stored.
-                let is_later = shard.stored > shard.asked_at[from];
-                let shows = page == self.place && !(self.rules.of_first_question && is_later);
-                let value = if shows { shard.retained } else { 0 };
-                self.do_next(at, Micro::Post(from, Msg::Reply { page, value }));
+                match self.rng.one_in(2) {
+                    true => self.shards[at].line.push((from, page)),
+                    false => self.answer(at, from, page),
+                }
             }
             Msg::Reply { page, value } => {
                 assert_eq!(shard.gather, Gather::Asked(page));
                 shard.backlog = value;
                 shard.gather = Gather::Ready(page + 1);
+                if shard.forgetting == Forgetting::Page {
+                    shard.forget();
+                }
             }
         }
     }
 
-    fn on_barrier_ack(&mut self, at: usize) {
+    fn on_barrier_ack(&mut self, at: usize, why: Why) {
+        let count = self.shards.len();
         let shard = &mut self.shards[at];
-        shard.acks += 1;
-        if shard.acks < self.shards.len() {
+        shard.acks[why as usize] += 1;
+        if shard.acks[why as usize] < count {
             return;
         }
-        self.shards[at].acks = 0;
-        if let Gather::Clearing(page) = self.shards[at].gather {
-            let shard = &mut self.shards[at];
-            shard.clearing = false;
-            shard.backlog = 0; // It was void.
-            shard.gather = Gather::Ready(page);
-            return;
-        }
-        self.shards[at].barriers += 1;
-        if self.shards[at].early > 0 && self.shards[at].barriers == 1 {
-            for to in 0..self.shards.len() {
-                self.do_next(at, Micro::Post(to, Msg::Barrier { from: at }));
+        shard.acks[why as usize] = 0;
+        match (why, shard.gather) {
+            (Why::Forgetting, Gather::Asked(_)) if self.rules.page_before_forgetting => {
+                shard.forgetting = Forgetting::Page;
             }
-            return;
-        }
-        self.shards[at].gather = Gather::Asked(0);
-        let query = Msg::Query { from: at, page: 0 };
-        self.do_next(at, Micro::Post(self.home, query));
-        if !self.rules.bit_before_barrier {
-            self.do_next(at, Micro::SetInterest);
+            (Why::Forgetting, _) => shard.forget(),
+            (
+                Why::Asking,
+                Gather::Barrier {
+                    again: false,
+                    is_met: true,
+                },
+            ) => {
+                shard.gather = Gather::Barrier {
+                    again: true,
+                    is_met: false,
+                };
+                self.post_barriers(at, Why::Asking);
+            }
+            (Why::Asking, Gather::Barrier { .. }) => {
+                shard.gather = Gather::Asked(0);
+                let query = Msg::Query { from: at, page: 0 };
+                self.do_next(at, Micro::Post(self.home, query));
+                if !self.rules.bit_before_barrier {
+                    self.do_next(at, Micro::SetInterest);
+                }
+            }
+            (Why::Asking, gather) => panic!("a barrier was passed for {gather:?}"),
         }
     }
 
@@ -576,8 +668,18 @@ impl World {
 }
 
 impl Shard {
+    /// What was voided before is forgotten, and what was here is void.
+    fn forget(&mut self) {
+        if self.voided || self.clearing {
+            self.backlog = 0;
+        }
+        self.clearing = false;
+        self.forgetting = Forgetting::Not;
+    }
+
     fn is_quiet(&self) -> bool {
         self.posts.is_empty()
+            && self.line.is_empty()
             && self.rings.iter().all(VecDeque::is_empty)
             && self
                 .micro

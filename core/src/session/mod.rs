@@ -26,7 +26,7 @@ use crate::connection::Egress;
 use crate::ids::{ClientKey, ConnId};
 use crate::message::Author;
 use crate::rate::Pace;
-use crate::shard::{GatherId, GroupId, Standing};
+use crate::shard::{Feed, GroupId, Standing};
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
@@ -66,7 +66,7 @@ pub struct Session {
     /// When the will of an away session is published.
     pub will_at: Option<Instant>,
     /// Subscriptions whose retained messages are still being gathered or sent.
-    pub gathers: Vec<GatherId>,
+    pub feed: Option<Box<Feed>>,
     /// `None`: never was in a group of a shared subscription.
     pub memberships: Option<Box<Memberships>>,
 }
@@ -77,7 +77,8 @@ pub struct Memberships {
     /// What the groups were last told of the session.
     pub standing: Standing,
     /// The groups; perhaps none any more, while messages of former ones are still under way.
-    pub groups: Vec<GroupId>,
+    // No secret seed: groups are numbered by the shard.
+    pub groups: HashSet<GroupId, FixedState>,
 }
 
 /// How long a session outlives its connection [MQTT-3.1.2-23].
@@ -217,7 +218,7 @@ impl Pauses {
 impl Session {
     /// Something waits until the client can take it.
     pub fn is_owed(&self) -> bool {
-        !self.queue.is_empty() || self.window.has_resends() || !self.gathers.is_empty()
+        !self.queue.is_empty() || self.window.has_resends() || self.feed.is_some()
     }
 
     /// Messages are kept for a next connection.

@@ -1,8 +1,12 @@
 //! Messages that wait for one client: it is away, or its window is full, or its socket is slow.
 //!
-//! Invariant: `bytes` is the sum of the sizes of the messages in it.
+//! Invariants:
+//! - `bytes` is the sum of the sizes of the messages in it.
+//! - `expiries` names exactly the messages that expire.
+//! - `holes` counts the places in `waiting` without a message; the first is none of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque, vec_deque};
+use std::iter::Flatten;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -64,81 +68,115 @@ impl Eq for Delivery {}
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
-    waiting: VecDeque<Delivery>,
+    /// `None`: has expired, and was taken.
+    waiting: VecDeque<Option<Delivery>>,
+    /// Messages that came before the first one of `waiting`.
+    first: u64,
+    holes: u32,
     bytes: u64,
-    /// No message that waits expires before; `None`: none expires.
-    expires_first: Option<Instant>,
+    /// `None`: none expires.
+    expiries: Option<Box<Expiries>>,
 }
+
+/// When messages expire, and how many came before them.
+type Expiries = BTreeSet<(Instant, u64)>;
 
 impl Queue {
     /// Whether one more message of this size keeps it within `count_max` messages and `bytes_max`
     /// bytes. One message always fits into an empty queue.
     pub fn has_room(&self, size: u64, count_max: u32, bytes_max: u32) -> bool {
-        let is_over =
-            self.waiting.len() >= count_max as usize || self.bytes + size > u64::from(bytes_max);
-        !is_over || (self.waiting.is_empty() && count_max > 0)
+        let is_over = self.len() >= count_max as usize || self.bytes + size > u64::from(bytes_max);
+        !is_over || (self.is_empty() && count_max > 0)
     }
 
     /// Appends a message.
     pub fn push(&mut self, delivery: Delivery) {
         self.bytes += delivery.message.size() as u64;
-        let expires_at = delivery.message.expires_at;
-        self.expires_first = [self.expires_first, expires_at].into_iter().flatten().min();
-        self.waiting.push_back(delivery);
+        if let Some(at) = delivery.message.expires_at {
+            let number = self.first + self.waiting.len() as u64;
+            self.expiries.get_or_insert_default().insert((at, number));
+        }
+        self.waiting.push_back(Some(delivery));
     }
 
     /// Takes the oldest message.
     pub fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.waiting.pop_front()?;
+        let delivery = self.waiting.pop_front()?.expect("no hole is first");
         self.bytes -= delivery.message.size() as u64;
-        if self.waiting.is_empty() {
-            assert!(self.bytes == 0, "an empty queue holds no bytes");
-            *self = Queue::default();
+        if let Some(at) = delivery.message.expires_at {
+            let expiries = self.expiries.as_mut().expect("this one expires");
+            expiries.remove(&(at, self.first));
         }
+        self.first += 1;
+        self.drop_holes();
         Some(delivery)
     }
 
-    /// Takes what has expired, wherever it stands [MQTT-3.3.2-5]. Looks at every message only if one
-    /// may have expired since the last time.
+    /// Takes what has expired, wherever it stands [MQTT-3.3.2-5]. Costs nothing for what has not.
     pub fn take_expired(&mut self, now: Instant) -> Vec<Delivery> {
-        if self.expires_first.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
         let mut expired = Vec::new();
-        let waiting = std::mem::take(self);
-        for delivery in waiting {
-            match delivery.message.expires_at {
-                Some(at) if at <= now => expired.push(delivery),
-                _ => self.push(delivery),
-            }
+        let Some(expiries) = &mut self.expiries else {
+            return expired;
+        };
+        while let Some(&(at, number)) = expiries.first()
+            && at <= now
+        {
+            expiries.pop_first();
+            let delivery = self.waiting[(number - self.first) as usize].take();
+            let delivery = delivery.expect("what expires waits");
+            self.bytes -= delivery.message.size() as u64;
+            self.holes += 1;
+            expired.push(delivery);
         }
+        self.drop_holes();
         expired
     }
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() - self.holes as usize
     }
 
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     /// Bytes that the waiting messages keep in memory.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Drops the holes at the front, and all once they are more than half; gives memory back with the last
+    /// message.
+    fn drop_holes(&mut self) {
+        if self.is_empty() {
+            assert!(self.bytes == 0, "an empty queue holds no bytes");
+            *self = Queue::default();
+            return;
+        }
+        while self.waiting.front().is_some_and(Option::is_none) {
+            self.waiting.pop_front();
+            self.first += 1;
+            self.holes -= 1;
+        }
+        if self.holes as usize > HOLES_KEPT_MAX.max(self.waiting.len() / 2) {
+            std::mem::take(self).into_iter().for_each(|d| self.push(d));
+        }
+    }
 }
 
 impl IntoIterator for Queue {
     type Item = Delivery;
-    type IntoIter = std::collections::vec_deque::IntoIter<Delivery>;
+    type IntoIter = Flatten<vec_deque::IntoIter<Option<Delivery>>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.waiting.into_iter()
+        self.waiting.into_iter().flatten()
     }
 }
+
+/// So few holes are not worth moving messages.
+const HOLES_KEPT_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -193,6 +231,37 @@ mod tests {
             while queue.pop().is_some() {}
             assert_eq!((queue.len(), queue.bytes()), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_queue_with_holes_is_a_list_of_messages() {
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        let (mut queue, mut model) = (Queue::default(), VecDeque::new());
+        let mut places_max = 0;
+        for step in 0..20_000_u64 {
+            let random = step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            let expires_at = (random % 3 > 0).then(|| at(step + 1 + random % 50));
+            queue.push(expiring(step as usize % 100, expires_at));
+            model.push_back((step as usize % 100, expires_at));
+            if random % 4 == 0 {
+                let popped = queue.pop().map(|d| d.message.parts().payload.len());
+                assert_eq!(popped, model.pop_front().map(|(size, _)| size));
+            }
+            let expired = queue.take_expired(at(step)).len();
+            let before = model.len();
+            model.retain(|(_, expires_at)| {
+                expires_at.is_none_or(|expires_at| expires_at > at(step))
+            });
+            assert_eq!((expired, queue.len()), (before - model.len(), model.len()));
+            if model.len() > 200 {
+                model.pop_front();
+                queue.pop();
+            }
+            places_max = places_max.max(queue.waiting.len());
+        }
+        let rest = queue.into_iter().map(|d| d.message.parts().payload.len());
+        assert!(rest.eq(model.into_iter().map(|(size, _)| size)));
+        assert!(places_max <= 2 * 201 + HOLES_KEPT_MAX, "{places_max}");
     }
 
     #[test]

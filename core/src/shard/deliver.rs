@@ -8,6 +8,7 @@
 //! - a QoS 1 or 2 message is sent only if nothing waits before it in the session, so that order
 //!   is kept on every path [MQTT-4.6.0-5].
 //! - the bytes that wait for one socket stay below `unsent_bytes_max` plus one packet.
+//! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while a quarter of that waits.
 //!
 //! Not here: who gets a message (`routes.rs`), retained snapshots (`gather.rs`).
 
@@ -56,8 +57,8 @@ pub struct Dispatch {
     pub rules: u32,
     encodings: Encodings,
     pub(super) runs: RunScratch,
-    /// Keys the tables of topic aliases.
-    alias_hasher: FixedState,
+    /// Keys tables whose keys clients choose.
+    pub hasher: FixedState,
 }
 
 /// What the sessions of a shard keep for their clients.
@@ -175,6 +176,7 @@ impl Dispatch {
         sessions: Sessions,
         shares: Shares,
         access: Arc<Access>,
+        others: usize,
         seed: u64,
     ) -> Dispatch {
         Dispatch {
@@ -182,7 +184,7 @@ impl Dispatch {
             rules: 0,
             limits,
             sessions,
-            gathers: Gathers::default(),
+            gathers: Gathers::new(others, seed),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
             records: Records::default(),
@@ -191,7 +193,7 @@ impl Dispatch {
             window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),
             runs: RunScratch::default(),
-            alias_hasher: FixedState::with_seed(seed),
+            hasher: FixedState::with_seed(seed),
         }
     }
 
@@ -283,8 +285,10 @@ impl Dispatch {
             cause: Cause::Own(terms.ids),
             rules: self.rules,
         };
-        if !session.gathers.is_empty() && offering.parts.retain {
-            self.gathers.void(&session.gathers, offering.share());
+        if offering.parts.retain
+            && let Some(feed) = &mut session.feed
+        {
+            feed.note_live(offering.share(), &mut self.gathers);
         }
         let is_member = session.memberships.is_some();
         self.offer_on(now, offering, route.session(), terms, out);
@@ -472,7 +476,7 @@ impl Dispatch {
         let message_parts = delivery.message.parts();
         let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
-        let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher) else {
+        let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
             self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
             return;
@@ -522,7 +526,7 @@ impl Dispatch {
             let Some(link) = &mut session.link else {
                 return;
             };
-            if is_slow(link, &self.pool, &self.limits) {
+            if is_busy(link, &self.pool, &self.limits) {
                 return; // SendProgress calls again.
             }
             if let Some(resend) = session.window.next_resend(link.receive_maximum) {
@@ -548,7 +552,7 @@ impl Dispatch {
                 }
                 continue;
             }
-            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.gathers) else {
+            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.feed) else {
                 return;
             };
             // Nothing is missed that was never to be had: no drop.
@@ -599,8 +603,7 @@ impl Dispatch {
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
-                let Some(parts) = link.admit(version, delivery.qos, parts, &self.alias_hasher)
-                else {
+                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
                     self.settle(to, |window| window.give_up(id));
                     let topic = delivery.message.topic();
                     self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
@@ -628,7 +631,16 @@ pub(super) fn is_ready(session: &Session, link: &Link, pool: &BufferPool, limits
         && session
             .window
             .has_room(link.receive_maximum, limits.inflight_bytes_max)
-        && !is_slow(link, pool, limits)
+        && !is_busy(link, pool, limits)
+}
+
+/// Whether what can wait has to: so much waits for the socket of a client, or for those of the shard
+/// together, that the rest of what may is left to messages that cannot wait. A client that keeps up with
+/// these loses none of them while it is given retained or queued ones.
+fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes();
+    bytes > limits.unsent_bytes_max / UNSENT_SHARE_OF_WAITING
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max / 2)
 }
 
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
@@ -779,6 +791,10 @@ impl Sending<'_> {
         }
     }
 }
+
+/// What can wait takes a quarter of what may wait for a socket: by default that and one packet of the
+/// largest size leave a quarter for others.
+const UNSENT_SHARE_OF_WAITING: u32 = 4;
 
 /// A connection to which no more waits to be sent is never slow because of others.
 const UNSENT_SIZE_SMALL: u32 = 64 * 1024;

@@ -139,7 +139,8 @@ pub enum CloseCause {
 
 /// Messages between shards. The kinds form a DAG: a handler of one kind posts only later kinds (or a
 /// second `Barrier`, once; a `Share`, within a bound of hops), so that draining the inboxes ends. The
-/// pages of retained messages are as many as there are, and a subscription has one question under way.
+/// pages of retained messages are as many as there are, and a subscription has one question under way; a
+/// `RetainedReply` leads to a `Barrier` if subscriptions have waited for it, once for each of them at most.
 #[derive(Clone, Debug)]
 pub enum ShardMsg {
     /// Publishes that the receiving shard may have subscribers for.
@@ -150,48 +151,28 @@ pub enum ShardMsg {
     Retain(Arc<Message>),
     /// "Tell me once everything that you handled before this is on its way."
     Barrier {
-        /// Names the gather at the asking shard.
-        gather: GatherId,
+        /// Names it at the asking shard.
+        barrier: BarrierId,
     },
     /// Answer to `Barrier`.
     BarrierAck {
         /// As asked.
-        gather: GatherId,
+        barrier: BarrierId,
     },
-    /// Asks for the retained messages that a filter matches.
-    RetainedQuery {
-        /// Names the gather at the asking shard.
-        gather: GatherId,
-        /// A filter without share name.
-        filter: Arc<TopicFilter>,
-    },
-    /// Answer to `RetainedQuery`: a snapshot.
-    RetainedReply {
-        /// As asked.
-        gather: GatherId,
-        /// Matching retained messages of the answering shard: the next page of them.
-        messages: Vec<Arc<Message>>,
-        /// There are more to ask for.
-        more: bool,
-    },
-    /// Asks for the next page.
-    RetainedMore {
-        /// As in the question.
-        gather: GatherId,
-    },
-    /// No more pages are wanted.
-    RetainedStop {
-        /// As in the question.
-        gather: GatherId,
-    },
+    /// Asks for retained messages.
+    RetainedQuery(Vec<Question>),
+    /// Answers questions of `RetainedQuery`, perhaps not all of one.
+    RetainedReply(Vec<Page>),
+    /// No more pages are wanted for these.
+    RetainedStop(Vec<GatherId>),
     /// A message for one member of a shared subscription.
     Share(Share),
-    /// A session of the sending shard is a member from now on.
+    /// A session of the sending shard is a member of these groups from now on.
     Join {
         /// Names the SUBACK that waits at the sending shard.
         join: JoinId,
-        /// With share name.
-        filter: Arc<TopicFilter>,
+        /// With share names.
+        filters: Arc<[Arc<TopicFilter>]>,
         /// The member.
         session: SessionId,
         /// When it joined.
@@ -202,10 +183,10 @@ pub enum ShardMsg {
         /// As told.
         join: JoinId,
     },
-    /// A session of the sending shard is a member no more.
+    /// A session of the sending shard is a member of these groups no more.
     Leave {
-        /// With share name.
-        filter: Arc<TopicFilter>,
+        /// With share names.
+        filters: Arc<[TopicFilter]>,
         /// The former member.
         session: SessionId,
     },
@@ -232,7 +213,36 @@ pub struct JoinId(pub u64);
 
 /// Names one running retained gather of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GatherId(pub u64);
+pub struct GatherId {
+    /// Whose subscription it is for.
+    pub session: SessionId,
+    /// Counts the gathers of the shard.
+    pub number: u64,
+}
+
+/// Names a barrier that a shard has asked the others to answer; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BarrierId(pub u64);
+
+/// Asks an owner of topics for a page of its retained messages.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Names the gather at the asking shard.
+    pub gather: GatherId,
+    /// For those that this filter, without share name, matches; `None`: for the page after the one before.
+    pub filter: Option<Arc<TopicFilter>>,
+}
+
+/// A page of retained messages.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// As asked.
+    pub gather: GatherId,
+    /// The messages.
+    pub messages: Vec<Arc<Message>>,
+    /// There are more to ask for.
+    pub more: bool,
+}
 
 /// The order in which the messages of one turn have to become visible (see `gather.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,10 +271,9 @@ impl ShardMsg {
             ShardMsg::Retain(_) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
-            | ShardMsg::RetainedQuery { .. }
-            | ShardMsg::RetainedReply { .. }
-            | ShardMsg::RetainedMore { .. }
-            | ShardMsg::RetainedStop { .. }
+            | ShardMsg::RetainedQuery(_)
+            | ShardMsg::RetainedReply(_)
+            | ShardMsg::RetainedStop(_)
             | ShardMsg::Join { .. }
             | ShardMsg::JoinAck { .. }
             | ShardMsg::Leave { .. }

@@ -41,8 +41,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 pub use event::{
-    CloseCause, Event, GatherId, JoinId, MsgClass, PeerIdentity, ProcessCounts, ShardMsg, Share,
+    BarrierId, CloseCause, Event, GatherId, JoinId, MsgClass, Page, PeerIdentity, ProcessCounts,
+    Question, ShardMsg, Share,
 };
+pub use gather::Feed;
 pub use metrics::{DropReason, Gauges, Metrics};
 pub use outbox::{Close, Handover, Outbox, Reading};
 pub use parcel::{Parcel, Piece};
@@ -154,6 +156,7 @@ impl Shard {
                 Sessions::new(home),
                 shares,
                 config.access.clone(),
+                config.shards - 1,
                 seed,
             ),
             index: SubscriptionIndex::new(seed),
@@ -205,9 +208,7 @@ impl Shard {
             Event::DeadlineReached => self.on_deadline(now, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }
-        if self.dispatch.gathers.is_hungry() {
-            self.feed_gathers(now, out);
-        }
+        self.feed_gathers(now, out);
     }
 
     /// When to call with `Event::DeadlineReached` at the latest.
@@ -301,6 +302,9 @@ impl Shard {
             gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
+            if let Some(feed) = &session.feed {
+                feed.assert_invariants();
+            }
         }
         let mut unsent = Unsent::default();
         for conn in self.connections.ids() {

@@ -7,6 +7,7 @@ use super::Shard;
 use super::deliver::Offering;
 use super::event::CloseCause;
 use super::on_publish::Published;
+use super::on_subscribe::Dropped;
 use super::outbox::{Close, Outbox};
 use super::refusal::{Refusal, Violation};
 use super::timers::Timer;
@@ -138,11 +139,14 @@ impl Shard {
             self.timers.cancel(at, Timer::Expiry(id));
         }
         self.dispatch.release(&session);
-        let ended = self.dispatch.gathers.end(&mut session.gathers, None);
-        self.stop_gathers(ended, out);
+        let mut dropped = Dropped {
+            gathers: self.dispatch.gathers.end_all(session.feed.take()),
+            ..Dropped::default()
+        };
         for filter in &session.subscriptions {
-            self.forget_subscription(id, filter, out);
+            self.forget_subscription(id, filter, &mut dropped);
         }
+        self.tell_dropped(id, dropped, out);
         if session.memberships.is_some() {
             self.pass_on(now, session, out);
         }

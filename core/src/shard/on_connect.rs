@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashSet;
+
 use super::event::PeerIdentity;
 use super::on_close::End;
 use super::outbox::{Close, Handover, Outbox};
@@ -506,14 +508,14 @@ impl Shard {
             version: connect.version,
             expiry: Expiry::WithConnection,
             link: None,
-            subscriptions: Default::default(),
+            subscriptions: HashSet::with_hasher(self.dispatch.hasher.clone()),
             window: Window::default(),
             queue: Queue::default(),
             receipts: Receipts::default(),
             will: None,
             expires_at: None,
             will_at: None,
-            gathers: Vec::new(),
+            feed: None,
             memberships: None,
         }))
     }

@@ -3,7 +3,6 @@
 use super::Shard;
 use super::deliver::{Dispatch, Offering};
 use super::event::ShardMsg;
-use super::gather::Passed;
 use super::metrics::DropReason;
 use super::outbox::Outbox;
 use super::parcel::Piece;
@@ -43,40 +42,38 @@ impl Shard {
             ShardMsg::Retain(message) => {
                 self.keep_retained(now, message, out);
             }
-            ShardMsg::Barrier { gather } => out.post(from, ShardMsg::BarrierAck { gather }),
-            ShardMsg::BarrierAck { gather } => {
-                let others = self.config.shards - 1;
-                match self.dispatch.gathers.on_barrier_ack(gather, others) {
-                    Passed::NotYet => {}
-                    Passed::Again => self.post_barrier(gather, out),
-                    Passed::Ask(filter) => self.ask_owners(now, gather, &filter, out),
-                    Passed::Cleared(session) => self.dispatch.pump(now, session, out),
-                }
+            ShardMsg::Barrier { barrier } => out.post(from, ShardMsg::BarrierAck { barrier }),
+            ShardMsg::BarrierAck { barrier } => self.on_barrier_ack(now, barrier, out),
+            ShardMsg::RetainedQuery(questions) => {
+                self.on_retained_query(now, from, questions, out);
             }
-            ShardMsg::RetainedQuery { gather, filter } => {
-                self.on_retained_query(now, from, gather, filter, out);
-            }
-            ShardMsg::RetainedReply {
-                gather,
-                messages,
-                more,
-            } => self.on_retained_reply(now, from, gather, messages, more, out),
-            ShardMsg::RetainedMore { gather } => self.on_retained_more(now, from, gather, out),
-            ShardMsg::RetainedStop { gather } => self.on_retained_stop(from, gather),
+            ShardMsg::RetainedReply(pages) => self.on_retained_reply(now, from, pages, out),
+            ShardMsg::RetainedStop(gathers) => self.on_retained_stop(from, &gathers),
             ShardMsg::Share(share) => self.on_share(now, share, out),
             ShardMsg::Join {
                 join,
-                filter,
+                filters,
                 session,
                 since,
-            } => self.on_join(from, join, &filter, session, since, out),
-            ShardMsg::JoinAck { join } => self.on_join_ack(join, out),
-            ShardMsg::Leave { filter, session } => {
+            } => {
                 let member = Wish {
                     shard: from,
                     session,
                 };
-                self.dispatch.shares.leave_remote(&filter, member);
+                for filter in &*filters {
+                    self.dispatch.shares.join_remote(filter, member, since);
+                }
+                out.post(from, ShardMsg::JoinAck { join });
+            }
+            ShardMsg::JoinAck { join } => self.on_join_ack(join, out),
+            ShardMsg::Leave { filters, session } => {
+                let member = Wish {
+                    shard: from,
+                    session,
+                };
+                for filter in &*filters {
+                    self.dispatch.shares.leave_remote(filter, member);
+                }
             }
             ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }

@@ -5,6 +5,8 @@
 use std::cmp::min;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
+
 use super::Shard;
 use super::deliver::{Cause, Dispatch, Offering, Terms, is_ready};
 use super::event::{JoinId, ShardMsg, Share};
@@ -14,7 +16,7 @@ use super::outbox::Outbox;
 use super::share::{GroupId, Local, Place, Standing, Wish};
 use crate::codec::{QoS, Suback};
 use crate::connection::BufferPool;
-use crate::ids::{ConnId, PacketId, SessionId, ShardId};
+use crate::ids::{ConnId, PacketId, SessionId};
 use crate::limits::Limits;
 use crate::session::{Delivery, Grounds, Memberships, Session};
 use crate::time::Instant;
@@ -66,12 +68,10 @@ impl Shard {
         let memberships = session.memberships.get_or_insert_with(|| {
             Box::new(Memberships {
                 standing,
-                groups: Vec::new(),
+                groups: HashSet::default(),
             })
         });
-        if !memberships.groups.contains(&group) {
-            memberships.groups.push(group);
-        }
+        memberships.groups.insert(group);
         dispatch.shares.set_standing(group, id, standing);
         joins.0.push(filter);
     }
@@ -98,19 +98,18 @@ impl Shard {
             session: id,
             packet_id,
             outcomes,
-            missing: others * joins.0.len(),
+            missing: others,
         };
         self.subacks.insert(join, pending);
-        for filter in joins.0 {
-            for shard in self.other_shards() {
-                let message = ShardMsg::Join {
-                    join,
-                    filter: filter.clone(),
-                    session: id,
-                    since: now,
-                };
-                out.post(shard, message);
-            }
+        let filters: Arc<[Arc<TopicFilter>]> = joins.0.into();
+        for shard in self.other_shards() {
+            let message = ShardMsg::Join {
+                join,
+                filters: filters.clone(),
+                session: id,
+                since: now,
+            };
+            out.post(shard, message);
         }
     }
 
@@ -148,40 +147,15 @@ impl Shard {
         });
     }
 
-    pub(super) fn on_join(
-        &mut self,
-        from: ShardId,
-        join: JoinId,
-        filter: &Arc<TopicFilter>,
-        member: SessionId,
-        since: Instant,
-        out: &mut Outbox,
-    ) {
-        let wish = Wish {
-            shard: from,
-            session: member,
-        };
-        self.dispatch.shares.join_remote(filter, wish, since);
-        out.post(from, ShardMsg::JoinAck { join });
-    }
-
-    /// Ends the membership of a session, which may have ended itself.
-    pub(super) fn leave(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) {
+    /// Ends the membership of a session, which may have ended itself. Other shards are still to hear of it.
+    pub(super) fn leave(&mut self, id: SessionId, filter: &TopicFilter) {
         let dispatch = &mut self.dispatch;
         let group = dispatch.shares.leave_local(filter, id);
         let group = group.expect("sessions and groups agree on members");
         if let Some(session) = dispatch.sessions.get_mut(id)
             && let Some(memberships) = &mut session.memberships
         {
-            memberships.groups.retain(|&other| other != group);
-        }
-        let filter = Arc::new(filter.clone());
-        for shard in self.other_shards() {
-            let message = ShardMsg::Leave {
-                filter: filter.clone(),
-                session: id,
-            };
-            out.post(shard, message);
+            memberships.groups.remove(&group);
         }
     }
 

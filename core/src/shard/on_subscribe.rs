@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::event::ShardMsg;
+use super::gather::{Ended, Wanted};
 use super::on_share::Joins;
 use super::outbox::Outbox;
 use super::refusal::{Refusal, Violation};
@@ -21,7 +22,7 @@ use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 #[derive(Default)]
 struct Due {
     /// Subscriptions that are due retained messages.
-    gathers: Vec<(Arc<TopicFilter>, SubscriptionOptions)>,
+    gathers: Vec<Wanted>,
     /// Shared subscriptions that other shards have to hear of.
     joins: Joins,
 }
@@ -52,9 +53,7 @@ impl Shard {
             outcomes.push(outcome);
         }
         self.suback_after(now, id, due.joins, subscribe.packet_id, outcomes, out);
-        for (filter, options) in due.gathers {
-            self.start_gather(now, id, filter, options, out);
-        }
+        self.start_gathers(now, id, due.gathers, out);
         Ok(())
     }
 
@@ -122,27 +121,26 @@ impl Shard {
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
             RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
+        let no_local_key = options.no_local.then_some(self.session(id).key);
         if wants_retained {
-            due.gathers.push((Arc::new(filter), options));
-        } else if !is_new {
-            let dispatch = &mut self.dispatch;
-            let session = dispatch.sessions.get(id).expect("the subscriber is live");
-            let no_local_key = options.no_local.then_some(session.key);
-            let running = &session.gathers;
-            dispatch
-                .gathers
-                .renew(running, &filter, options, no_local_key);
+            due.gathers.push(Wanted {
+                owners: self.owners_of(&filter),
+                filter: Arc::new(filter),
+                options,
+                no_local_key,
+            });
+        } else if !is_new && let Some(feed) = &mut self.session(id).feed {
+            feed.renew(&filter, options, no_local_key);
         }
         Ok(granted)
     }
 
-    /// Starts to collect the retained messages of a new subscription; see `gather.rs`.
-    fn start_gather(
+    /// Starts to collect the retained messages of new subscriptions; see `gather.rs`.
+    fn start_gathers(
         &mut self,
         now: Instant,
         id: SessionId,
-        filter: Arc<TopicFilter>,
-        options: SubscriptionOptions,
+        gathers: Vec<Wanted>,
         out: &mut Outbox,
     ) {
         let dispatch = &mut self.dispatch;
@@ -150,58 +148,25 @@ impl Shard {
             .sessions
             .get_mut(id)
             .expect("the subscriber is connected");
-        let replaced = dispatch.gathers.end(&mut session.gathers, Some(&filter));
-        let others = self.config.shards - 1;
-        let no_local_key = options.no_local.then_some(session.key);
-        let gather = dispatch
-            .gathers
-            .start(id, filter.clone(), options, no_local_key, others);
-        session.gathers.push(gather);
+        let mut replaced = Vec::new();
+        for wanted in gathers {
+            replaced.extend(dispatch.gathers.start(&mut session.feed, id, wanted));
+        }
         self.stop_gathers(replaced, out);
-        if others == 0 {
-            self.ask_owners(now, gather, &filter, out);
-            return;
-        }
-        self.post_barrier(gather, out);
+        // Before the next packet takes effect.
+        self.feed_gathers(now, out);
     }
 
-    /// Asks every other shard to answer once everything that it handled before is on its way.
-    pub(super) fn post_barrier(&self, gather: super::GatherId, out: &mut Outbox) {
-        for shard in self.other_shards() {
-            out.post(shard, ShardMsg::Barrier { gather });
-        }
-    }
-
-    /// Asks the owners of the topics of a filter for their retained messages.
-    pub(super) fn ask_owners(
-        &mut self,
-        now: Instant,
-        gather: super::GatherId,
-        filter: &Arc<TopicFilter>,
-        out: &mut Outbox,
-    ) {
-        let own = self.config.id;
-        let single = filter
-            .is_exact()
-            .then(|| self.home.of_topic(filter.pattern().as_bytes()));
-        let owners = match single {
-            Some(owner) => ShardSet::default().with(owner),
-            None => (0..self.config.shards)
+    /// The shards that may have retained messages for a filter.
+    fn owners_of(&self, filter: &TopicFilter) -> ShardSet {
+        match filter.is_exact() {
+            true => {
+                let owner = self.home.of_topic(filter.pattern().as_bytes());
+                ShardSet::EMPTY.with(owner)
+            }
+            false => (0..self.config.shards)
                 .map(ShardId::new)
-                .fold(ShardSet::default(), ShardSet::with),
-        };
-        self.dispatch.gathers.on_asked(gather, owners);
-        for owner in owners.without(own).iter() {
-            out.post(
-                owner,
-                ShardMsg::RetainedQuery {
-                    gather,
-                    filter: filter.clone(),
-                },
-            );
-        }
-        if owners.contains(own) {
-            self.on_retained_query(now, own, gather, filter.clone(), out);
+                .fold(ShardSet::EMPTY, ShardSet::with),
         }
     }
 
@@ -222,14 +187,16 @@ impl Shard {
         let version = self.session(id).version;
         let filters = self.parse_filters(version, unsubscribe.filters.iter())?;
         let mut outcomes = Outcomes::new(version);
+        let mut dropped = Dropped::default();
         for filter in filters {
-            outcomes.push(
-                filter.map(|filter| match self.unsubscribe_one(id, &filter, out) {
+            outcomes.push(filter.map(|filter| {
+                match self.unsubscribe_one(id, &filter, &mut dropped) {
                     true => ReasonCode::Success,
                     false => ReasonCode::NoSubscriptionExisted,
-                }),
-            );
+                }
+            }));
         }
+        self.tell_dropped(id, dropped, out);
         self.write_outcomes(
             id,
             &outcomes,
@@ -283,12 +250,13 @@ impl Shard {
         }
     }
 
-    /// False if there was no such subscription [MQTT-3.10.4-1].
+    /// Ends a subscription of a live session; other shards are still to hear of it (`tell_dropped`). False
+    /// if there was none [MQTT-3.10.4-1].
     pub(super) fn unsubscribe_one(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
-        out: &mut Outbox,
+        dropped: &mut Dropped,
     ) -> bool {
         let dispatch = &mut self.dispatch;
         let session = dispatch
@@ -299,11 +267,11 @@ impl Shard {
             return false;
         }
         if session.subscriptions.is_empty() {
-            session.subscriptions = Default::default();
+            session.subscriptions.shrink_to_fit();
         }
-        let ended = dispatch.gathers.end(&mut session.gathers, Some(filter));
-        self.stop_gathers(ended, out);
-        self.forget_subscription(id, filter, out);
+        let ended = dispatch.gathers.end(&mut session.feed, filter);
+        dropped.gathers.extend(ended);
+        self.forget_subscription(id, filter, dropped);
         true
     }
 
@@ -313,10 +281,11 @@ impl Shard {
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
-        out: &mut Outbox,
+        dropped: &mut Dropped,
     ) {
         if filter.share_name().is_some() {
-            self.leave(id, filter, out);
+            self.leave(id, filter);
+            dropped.groups.push(filter.clone());
             return;
         }
         let unsubscribed = self.index.unsubscribe(filter, id);
@@ -328,6 +297,31 @@ impl Shard {
             self.interest.remove(&self.config.interest, filter);
         }
     }
+
+    /// Tells other shards what has ended, all of it at once.
+    pub(super) fn tell_dropped(&mut self, id: SessionId, dropped: Dropped, out: &mut Outbox) {
+        self.stop_gathers(dropped.gathers, out);
+        if dropped.groups.is_empty() {
+            return;
+        }
+        let filters: Arc<[TopicFilter]> = dropped.groups.into();
+        for shard in self.other_shards() {
+            let message = ShardMsg::Leave {
+                filters: filters.clone(),
+                session: id,
+            };
+            out.post(shard, message);
+        }
+    }
+}
+
+/// Subscriptions of one session that have ended, as far as other shards have to hear of it.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    /// Whose retained messages were under way.
+    pub(super) gathers: Vec<Ended>,
+    /// Shared ones.
+    pub(super) groups: Vec<TopicFilter>,
 }
 
 /// Whether the broker makes such subscriptions, and `count` of them for one client.

@@ -16,14 +16,13 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::event::GatherId;
-use super::gather::Step;
+use super::event::{BarrierId, GatherId, Page, Question};
+use super::gather::{Answer, Asking, Ended, Step};
 use super::outbox::Outbox;
 use super::{Shard, ShardMsg};
 use crate::ids::ShardId;
-use crate::message::Message;
 use crate::time::Instant;
-use crate::topic::{Cursor, PageSize, ShardSet, TopicFilter};
+use crate::topic::{Cursor, PageSize, TopicFilter};
 
 /// What this shard owes to gathers, its own among them.
 #[derive(Debug)]
@@ -69,53 +68,71 @@ impl Pages {
 }
 
 impl Shard {
-    /// The first question of a gather: the snapshot is of this moment.
+    /// Answers questions of gathers, as far as pages may be made now.
     pub(super) fn on_retained_query(
         &mut self,
         now: Instant,
         from: ShardId,
-        gather: GatherId,
-        filter: Arc<TopicFilter>,
+        questions: Vec<Question>,
         out: &mut Outbox,
     ) {
-        let cursor = self.retained.open();
-        self.pages.cursors.insert((from, gather), (filter, cursor));
-        self.on_retained_more(now, from, gather, out);
-    }
-
-    pub(super) fn on_retained_more(
-        &mut self,
-        now: Instant,
-        from: ShardId,
-        gather: GatherId,
-        out: &mut Outbox,
-    ) {
-        match self.pages.budget > 0 && self.pages.waiting.is_empty() {
-            true => self.make_page(now, (from, gather), out),
-            false => self.pages.waiting.push_back((from, gather)),
+        let mut made = Vec::new();
+        for Question { gather, filter } in questions {
+            let asker = (from, gather);
+            let can_be_made = self.pages.budget > 0 && self.pages.waiting.is_empty();
+            match (filter, can_be_made) {
+                // The snapshot is of this moment.
+                (Some(filter), true) => {
+                    let cursor = self.retained.open();
+                    made.push(self.make_page(now, asker, filter, cursor));
+                }
+                (Some(filter), false) => {
+                    let cursor = self.retained.open();
+                    self.pages.cursors.insert(asker, (filter, cursor));
+                    self.pages.waiting.push_back(asker);
+                }
+                (None, true) => made.extend(self.make_next_page(now, asker)),
+                (None, false) => self.pages.waiting.push_back(asker),
+            }
         }
+        self.send_pages(now, from, made, out);
     }
 
-    pub(super) fn on_retained_stop(&mut self, from: ShardId, gather: GatherId) {
-        if let Some((_, cursor)) = self.pages.cursors.remove(&(from, gather)) {
-            self.retained.close(cursor);
+    pub(super) fn on_retained_stop(&mut self, from: ShardId, gathers: &[GatherId]) {
+        for &gather in gathers {
+            if let Some((_, cursor)) = self.pages.cursors.remove(&(from, gather)) {
+                self.retained.close(cursor);
+            }
         }
     }
 
     /// Makes pages for those who stand in line, as many as may be at a time.
     pub(super) fn make_pages(&mut self, now: Instant, out: &mut Outbox) {
         self.pages.budget = BUDGET;
+        let mut made = ByShard::default();
         while self.pages.budget > 0
             && let Some(asker) = self.pages.waiting.pop_front()
         {
-            self.make_page(now, asker, out);
+            made.of(asker.0).extend(self.make_next_page(now, asker));
+        }
+        for (shard, pages) in made.into_iter() {
+            self.send_pages(now, shard, pages, out);
         }
     }
 
-    fn make_page(&mut self, now: Instant, asker: Asker, out: &mut Outbox) {
-        let Some((filter, cursor)) = self.pages.cursors.remove(&asker) else {
-            return; // It has been stopped.
-        };
+    /// `None`: the gather has been stopped.
+    fn make_next_page(&mut self, now: Instant, asker: Asker) -> Option<Page> {
+        let (filter, cursor) = self.pages.cursors.remove(&asker)?;
+        Some(self.make_page(now, asker, filter, cursor))
+    }
+
+    fn make_page(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        filter: Arc<TopicFilter>,
+        cursor: Cursor,
+    ) -> Page {
         let mut messages_max = self.config.limits.retained_page_max;
         if cursor.is_at_start() {
             messages_max = messages_max.min(FIRST_PAGE_MAX);
@@ -136,66 +153,161 @@ impl Shard {
         if let Some(cursor) = rest {
             self.pages.cursors.insert(asker, (filter, cursor));
         }
-        let (from, gather) = asker;
-        match from == self.config.id {
-            true => self.on_retained_reply(now, from, gather, messages, more, out),
-            false => out.post(
-                from,
-                ShardMsg::RetainedReply {
-                    gather,
-                    messages,
-                    more,
-                },
-            ),
+        Page {
+            gather: asker.1,
+            messages,
+            more,
+        }
+    }
+
+    fn send_pages(&mut self, now: Instant, to: ShardId, pages: Vec<Page>, out: &mut Outbox) {
+        if pages.is_empty() {
+            return;
+        }
+        match to == self.config.id {
+            true => self.on_retained_reply(now, to, pages, out),
+            false => out.post(to, ShardMsg::RetainedReply(pages)),
         }
     }
 
     pub(super) fn on_retained_reply(
         &mut self,
         now: Instant,
-        from: ShardId,
-        gather: GatherId,
-        messages: Vec<Arc<Message>>,
-        more: bool,
+        owner: ShardId,
+        pages: Vec<Page>,
         out: &mut Outbox,
     ) {
-        let session = self.dispatch.gathers.on_reply(gather, from, messages, more);
-        if let Some(session) = session {
-            self.dispatch.pump(now, session, out);
+        let dispatch = &mut self.dispatch;
+        let mut due = None;
+        for page in pages {
+            let id = page.gather.session;
+            let Some(session) = dispatch.sessions.get_mut(id) else {
+                continue; // It has left meanwhile.
+            };
+            let answer = Answer {
+                owner,
+                messages: page.messages,
+                more: page.more,
+            };
+            if !dispatch
+                .gathers
+                .on_page(&mut session.feed, page.gather, answer)
+            {
+                continue;
+            }
+            if let Some(before) = due.replace(id)
+                && before != id
+            {
+                dispatch.pump(now, before, out);
+            }
+        }
+        if let Some(last) = due {
+            dispatch.pump(now, last, out);
         }
     }
 
-    /// Goes on with the gathers whose clients have taken what was there. At the end of every event.
+    /// Another shard has answered a barrier.
+    pub(super) fn on_barrier_ack(&mut self, now: Instant, barrier: BarrierId, out: &mut Outbox) {
+        let dispatch = &mut self.dispatch;
+        let Some(id) = dispatch.gathers.on_barrier_ack(barrier) else {
+            return; // Others have to answer too.
+        };
+        let Some(session) = dispatch.sessions.get_mut(id) else {
+            return; // It has left meanwhile.
+        };
+        dispatch
+            .gathers
+            .on_barrier_passed(&mut session.feed, barrier);
+        dispatch.pump(now, id, out);
+    }
+
+    /// Goes on with gathers: with their barriers and questions. At the end of every event.
     pub(super) fn feed_gathers(&mut self, now: Instant, out: &mut Outbox) {
-        let others = self.config.shards - 1;
-        while let Some((gather, step)) = self.dispatch.gathers.next_step(others) {
-            match step {
-                Step::Barrier => self.post_barrier(gather, out),
-                Step::Ask(owners) => self.ask_for_more(now, gather, owners, out),
+        while self.dispatch.gathers.has_steps() {
+            let mut questions = ByShard::default();
+            for step in self.dispatch.gathers.take_steps() {
+                match step {
+                    Step::Begin(id) => {
+                        let dispatch = &mut self.dispatch;
+                        let session = dispatch.sessions.get_mut(id);
+                        if let Some(feed) = session.and_then(|session| session.feed.as_mut()) {
+                            feed.begin(&mut dispatch.gathers);
+                        }
+                    }
+                    Step::Barrier(barrier) => {
+                        for shard in self.other_shards() {
+                            out.post(shard, ShardMsg::Barrier { barrier });
+                        }
+                    }
+                    Step::Ask(gather) => self.ask_owners(gather, &mut questions),
+                }
+            }
+            for (owner, questions) in questions.into_iter() {
+                match owner == self.config.id {
+                    true => self.on_retained_query(now, owner, questions, out),
+                    false => out.post(owner, ShardMsg::RetainedQuery(questions)),
+                }
             }
         }
     }
 
-    fn ask_for_more(&mut self, now: Instant, gather: GatherId, owners: ShardSet, out: &mut Outbox) {
-        let own = self.config.id;
-        for owner in owners.without(own).iter() {
-            out.post(owner, ShardMsg::RetainedMore { gather });
-        }
-        if owners.contains(own) {
-            self.on_retained_more(now, own, gather, out);
+    fn ask_owners(&mut self, gather: GatherId, questions: &mut ByShard<Question>) {
+        let dispatch = &mut self.dispatch;
+        let session = dispatch.sessions.get_mut(gather.session);
+        let feed = session.and_then(|session| session.feed.as_mut());
+        let asking = feed.and_then(|feed| feed.go_on(gather, &mut dispatch.gathers));
+        let Some(Asking { owners, filter }) = asking else {
+            return; // It has ended meanwhile.
+        };
+        for owner in owners.iter() {
+            let filter = filter.clone();
+            questions.of(owner).push(Question { gather, filter });
         }
     }
 
     /// Tells owners of gathers that have ended.
-    pub(super) fn stop_gathers(&mut self, ended: Vec<(GatherId, ShardSet)>, out: &mut Outbox) {
-        let own = self.config.id;
-        for (gather, owners) in ended {
-            for owner in owners.without(own).iter() {
-                out.post(owner, ShardMsg::RetainedStop { gather });
-            }
-            if owners.contains(own) {
-                self.on_retained_stop(own, gather);
+    pub(super) fn stop_gathers(
+        &mut self,
+        ended: impl IntoIterator<Item = Ended>,
+        out: &mut Outbox,
+    ) {
+        let mut stopped = ByShard::default();
+        for Ended { gather, owners } in ended {
+            for owner in owners.iter() {
+                stopped.of(owner).push(gather);
             }
         }
+        for (owner, gathers) in stopped.into_iter() {
+            match owner == self.config.id {
+                true => self.on_retained_stop(owner, &gathers),
+                false => out.post(owner, ShardMsg::RetainedStop(gathers)),
+            }
+        }
+    }
+}
+
+/// Things for shards, to be posted together.
+struct ByShard<T>(Vec<Vec<T>>);
+
+impl<T> Default for ByShard<T> {
+    fn default() -> ByShard<T> {
+        ByShard(Vec::new())
+    }
+}
+
+impl<T> ByShard<T> {
+    /// Those for one shard.
+    fn of(&mut self, shard: ShardId) -> &mut Vec<T> {
+        if self.0.len() <= shard.index() {
+            self.0.resize_with(shard.index() + 1, Vec::new);
+        }
+        &mut self.0[shard.index()]
+    }
+
+    /// The shards for which there is something.
+    fn into_iter(self) -> impl Iterator<Item = (ShardId, Vec<T>)> {
+        let all = self.0.into_iter().enumerate();
+        all.filter(|(_, things)| !things.is_empty())
+            .map(|(index, things)| (ShardId::new(index), things))
     }
 }

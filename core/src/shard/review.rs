@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::on_close::End;
+use super::on_subscribe::Dropped;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::timers::Timer;
@@ -89,11 +90,13 @@ impl Shard {
         let filters = self.session(id).subscriptions.iter();
         let shared = filters.filter(|filter| filter.share_name().is_some());
         let shared: Vec<_> = shared.cloned().collect();
+        let mut dropped = Dropped::default();
         for filter in shared {
             if self.extent(id, &filter) != Extent::All {
-                self.unsubscribe_one(id, &filter, out);
+                self.unsubscribe_one(id, &filter, &mut dropped);
             }
         }
+        self.tell_dropped(id, dropped, out);
     }
 }
 

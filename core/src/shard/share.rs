@@ -35,7 +35,7 @@ use crate::time::Instant;
 use crate::topic::{FilterTree, Hint, InterestTable, OwnHints, ShardSet, TopicFilter, TopicName};
 
 /// A group of this shard's table; used again once the group is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupId(u32);
 
 /// The member that a message is meant for.
@@ -318,7 +318,12 @@ impl Shares {
         }
         let bucket = self.interest.share_hints().bucket(filter);
         // Shards start at different members, or all of them would favour the first.
-        let group = Box::new(Group::new(filter.clone(), bucket, self.own.index()));
+        let mut group = Box::new(Group::new(
+            filter.clone(),
+            bucket,
+            self.own.index(),
+            self.strategy == ShareStrategy::Sticky,
+        ));
         let id = match self.free.pop() {
             Some(index) => GroupId(index),
             None => {
@@ -326,12 +331,15 @@ impl Shares {
                 GroupId(u32::try_from(self.groups.len() - 1).expect("fewer than 2^32 groups"))
             }
         };
-        self.groups[id.0 as usize] = Some(group);
-        self.by_filter.insert(filter.clone(), id);
         match self.by_pattern.get_mut(filter) {
-            Some(groups) => groups.push(id),
+            Some(groups) => {
+                group.place = groups.len();
+                groups.push(id);
+            }
             None => _ = self.by_pattern.insert(filter, vec![id]),
         }
+        self.groups[id.0 as usize] = Some(group);
+        self.by_filter.insert(filter.clone(), id);
         self.generation += 1;
         id
     }
@@ -345,8 +353,12 @@ impl Shares {
         self.by_filter.remove(&group.filter);
         let groups = self.by_pattern.get_mut(&group.filter);
         let groups = groups.expect("every group stands in the tree");
-        groups.retain(|&other| other != id);
-        if groups.is_empty() {
+        let removed = groups.swap_remove(group.place);
+        assert_eq!(removed, id, "a group knows its place");
+        if let Some(moved) = groups.get(group.place) {
+            let moved = self.groups[moved.0 as usize].as_deref_mut();
+            moved.expect("groups in the tree are live").place = group.place;
+        } else if groups.is_empty() {
             self.by_pattern.remove(&group.filter);
         }
         if self.by_filter.is_empty() {

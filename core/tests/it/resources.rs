@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::world::{Feed, SocketId, World};
 use ringmq_core::limits::Limits;
-use ringmq_core::shard::{CloseCause, Gauges};
+use ringmq_core::shard::{CloseCause, DropReason, Gauges};
 
 /// A CONNECT of MQTT 3.1.1 with a clean session.
 fn connect(world: &mut World, id: &str) -> SocketId {
@@ -257,6 +257,55 @@ fn clients_that_ask_for_everything_and_take_nothing_hold_a_page_each() {
     }
     assert_eq!(sum(&world, |gauges| gauges.cursors as u64), 0);
     for start in (0..20_000).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, b"");
+    }
+    cut_all(&mut world);
+}
+
+/// Messages that were lost to full sockets.
+fn lost_to_slow_sockets(world: &World) -> u64 {
+    let dropped = world
+        .metrics()
+        .map(|m| m.dropped[DropReason::SlowSocket as usize]);
+    dropped.sum()
+}
+
+// What can wait leaves room to what cannot.
+#[test]
+fn live_messages_are_not_lost_to_retained_or_queued_ones() {
+    let mut world = world(Limits {
+        unsent_bytes_max: 64 * 1024,
+        ..Limits::default()
+    });
+    let hog = connect(&mut world, "hog");
+    for start in (0..5000).step_by(1000) {
+        retain(&mut world, hog, start..start + 1000, &[b'x'; 100]);
+    }
+    // One is given retained messages with QoS 0; to the other one messages of QoS 1 are sent.
+    let reader = connect(&mut world, "reader");
+    let queued = connect(&mut world, "queued");
+    world.send(queued, &[0x82, 6, 0, 1, 0, 1, b'q', 1]);
+    world.send(queued, &[0x82, 6, 0, 1, 0, 1, b'l', 0]);
+    world.stall(reader, true);
+    world.stall(queued, true);
+    let mut bytes = vec![0x32, 105, 0, 1, b'q', 0, 1];
+    bytes.resize(107, b'x');
+    world.send(hog, &bytes.repeat(1000));
+    world.send(reader, &[0x82, 6, 0, 1, 0, 1, b'#', 0]);
+    assert!(sum(&world, |gauges| gauges.unsent_bytes) > 2 * 16 * 1024);
+    // 30,000 bytes to each.
+    let live = [0x30, 98, 0, 1, b'l'].into_iter().chain([b'x'; 95]);
+    let live: Vec<u8> = live.collect();
+    world.send(hog, &live.repeat(300));
+    world.stall(reader, false);
+    let is_live = |packet: &[u8]| packet == live;
+    let got = &world.received(reader)[4 + 5..];
+    assert!(got.windows(100).filter(|packet| is_live(packet)).count() == 300);
+    assert_eq!(lost_to_slow_sockets(&world), 0);
+    world.stall(queued, false);
+    let got = world.received(queued);
+    assert!(got.windows(100).filter(|packet| is_live(packet)).count() == 300);
+    for start in (0..5000).step_by(1000) {
         retain(&mut world, hog, start..start + 1000, b"");
     }
     cut_all(&mut world);

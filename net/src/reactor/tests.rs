@@ -13,7 +13,7 @@ use std::time::Duration;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    Close, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+    BarrierId, Close, Event, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
@@ -288,11 +288,11 @@ impl Bench {
 
     fn post(&mut self, numbers: std::ops::Range<u64>, target: usize) {
         for number in numbers {
-            let gather = GatherId(number);
+            let barrier = BarrierId(number);
             let target = ShardId::new(target);
             self.reactor
                 .outbox
-                .post(target, ShardMsg::Barrier { gather });
+                .post(target, ShardMsg::Barrier { barrier });
         }
     }
 
@@ -619,10 +619,10 @@ fn a_stalled_shard_holds_its_input_but_drains_its_inbox() {
     assert_eq!(bench.reactor.counts.stalls, 1);
     bench.received(conn, "a", true);
     bench.received(conn, "b", false);
-    let gather = GatherId(9);
+    let barrier = BarrierId(9);
     let inbox = bench.reactor.inbox();
     inbox
-        .post(other, vec![ShardMsg::Barrier { gather }])
+        .post(other, vec![ShardMsg::Barrier { barrier }])
         .unwrap();
     assert_eq!(bench.turn(), [], "neither read nor armed again");
     assert_eq!(bench.events(), ["message of 1"]);

@@ -189,13 +189,13 @@ const BOUNDS: &[Bound] = &[
     ),
     bound(
         "unsent_bytes_max",
-        "QoS 0 is dropped, QoS 1 and 2 wait in the queue; at twice as much the client is read no more",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a quarter of it on; at twice as much the client is read no more",
         &[],
         &[DropReason::SlowSocket],
     ),
     bound(
         "total_unsent_bytes_max",
-        "QoS 0 is dropped, QoS 1 and 2 wait in the queue",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from half of it on",
         &[],
         &[DropReason::SlowSocket],
     ),

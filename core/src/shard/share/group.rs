@@ -6,6 +6,7 @@
 //!   the position of a member is the same everywhere once all has arrived.
 //! - `locals` holds the members of the own shard, as its roster does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -24,6 +25,8 @@ pub struct Group {
     pub filter: Arc<TopicFilter>,
     /// Where its hints stand.
     pub bucket: HintBucket,
+    /// Its position among the groups of its filter.
+    pub place: usize,
     /// The members of this shard.
     pub locals: Locals,
     rosters: Vec<Roster>,
@@ -31,8 +34,8 @@ pub struct Group {
     turn: usize,
     /// Counts what was given to another member than the one that was wished.
     turn_local: usize,
-    /// Who joined first; `None`: to be found out when somebody asks.
-    eldest: Option<Elder>,
+    /// The members by age, if somebody is to ask for the eldest.
+    elders: Option<BTreeSet<Elder>>,
 }
 
 /// The members of one shard.
@@ -65,16 +68,22 @@ pub struct Marks {
 }
 
 impl Group {
-    /// Without members.
-    pub fn new(filter: Arc<TopicFilter>, bucket: HintBucket, turn: usize) -> Group {
+    /// Without members, the first group of its filter. It is asked for its eldest only if it `has_elders`.
+    pub fn new(
+        filter: Arc<TopicFilter>,
+        bucket: HintBucket,
+        turn: usize,
+        has_elders: bool,
+    ) -> Group {
         Group {
             filter,
             bucket,
+            place: 0,
             locals: Locals::default(),
             rosters: Vec::new(),
             turn,
             turn_local: 0,
-            eldest: None,
+            elders: has_elders.then(BTreeSet::new),
         }
     }
 
@@ -102,9 +111,10 @@ impl Group {
                 at
             }
         };
-        if self.rosters[at].join(Member { session, since }) {
-            let joined = (since, shard, session);
-            self.eldest = self.eldest.map(|eldest| eldest.min(joined));
+        if self.rosters[at].join(Member { session, since })
+            && let Some(elders) = &mut self.elders
+        {
+            elders.insert((since, shard, session));
         }
     }
 
@@ -116,15 +126,15 @@ impl Group {
         else {
             return;
         };
-        if !self.rosters[at].leave(session) {
+        let Some(left) = self.rosters[at].leave(session) else {
             return;
-        }
+        };
         if self.rosters[at].members.is_empty() {
             self.rosters.remove(at);
         }
-        let is_eldest = |(_, its_shard, its_session)| (its_shard, its_session) == (shard, session);
-        if self.eldest.is_some_and(is_eldest) {
-            self.eldest = None;
+        if let Some(elders) = &mut self.elders {
+            let was_listed = elders.remove(&(left.since, shard, session));
+            assert!(was_listed, "every member has an age");
         }
     }
 
@@ -139,10 +149,8 @@ impl Group {
             }
             ShareStrategy::Random => return self.member(marks.random as usize % count, among),
             ShareStrategy::Sticky => {
-                if self.eldest.is_none() {
-                    self.eldest = self.find_eldest();
-                }
-                if let Some((_, shard, session)) = self.eldest
+                let elders = self.elders.as_ref();
+                if let Some(&(_, shard, session)) = elders.and_then(BTreeSet::first)
                     && among.contains(shard)
                 {
                     return Wish { shard, session };
@@ -208,17 +216,6 @@ impl Group {
             .iter()
             .filter(move |roster| among.contains(roster.shard))
     }
-
-    fn find_eldest(&self) -> Option<Elder> {
-        let members = self.rosters.iter().flat_map(|roster| {
-            let shard = roster.shard;
-            roster
-                .members
-                .iter()
-                .map(move |m| (m.since, shard, m.session))
-        });
-        members.min()
-    }
 }
 
 impl Roster {
@@ -240,14 +237,12 @@ impl Roster {
         true
     }
 
-    fn leave(&mut self, session: SessionId) -> bool {
-        let Some(position) = self.positions.remove(&session) else {
-            return false;
-        };
-        self.members.swap_remove(position as usize);
+    fn leave(&mut self, session: SessionId) -> Option<Member> {
+        let position = self.positions.remove(&session)?;
+        let left = self.members.swap_remove(position as usize);
         if let Some(moved) = self.members.get(position as usize) {
             self.positions.insert(moved.session, position);
         }
-        true
+        Some(left)
     }
 }
