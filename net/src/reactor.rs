@@ -13,11 +13,12 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory of the layers below MQTT for what has come in part.
 //!
-//! The subjects: `accept`, `receive`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
 
 mod accept;
 mod close;
 mod handover;
+mod hearing;
 mod layers;
 mod memory;
 mod post;
@@ -29,6 +30,8 @@ mod shutdown;
 mod tests;
 mod transmit;
 
+pub(crate) use hearing::HeardTable;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -37,8 +40,10 @@ use std::time::Duration;
 use ringmq_core::auth::Verdict;
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Event, Outbox, ProcessCounts, Shard};
+use ringmq_core::shard::{Deadlines, Event, Outbox, ProcessCounts, Shard};
 use ringmq_core::time::Instant;
+
+use hearing::Hearing;
 
 use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
@@ -53,8 +58,8 @@ use crate::transport::Scratch;
 pub trait Core {
     /// Takes in one event.
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
-    /// When to call with `Event::DeadlineReached` at the latest.
-    fn next_deadline(&self) -> Option<Instant>;
+    /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
+    fn deadlines(&self) -> Deadlines;
     /// Everything that the connection has to send.
     fn take_output(&mut self, conn: ConnId) -> Option<Output>;
     /// Gives the buffers of a sent output back.
@@ -68,8 +73,8 @@ impl Core for Shard {
         Shard::handle(self, now, event, out);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        Shard::next_deadline(self)
+    fn deadlines(&self) -> Deadlines {
+        Shard::deadlines(self)
     }
 
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
@@ -96,6 +101,8 @@ pub(crate) struct Shared {
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
     pub(crate) terms_generation: Arc<AtomicU64>,
+    /// How far the shards have listened.
+    pub(crate) heard: Arc<HeardTable>,
     /// Finds out who clients are.
     pub(crate) auth: Arc<AuthService>,
     /// Where this shard publishes its counters.
@@ -135,6 +142,8 @@ pub(crate) struct Reactor<R, C> {
     first: Vec<Received>,
     /// A message did not fit an inbox.
     stalled: bool,
+    /// How far this shard has listened.
+    hearing: Hearing,
     /// Buffers of the layers below MQTT, and what they wait for.
     scratch: Scratch,
     wires: BufferPool,
@@ -146,6 +155,8 @@ pub(crate) struct Reactor<R, C> {
     rechecks: Vec<ConnId>,
     terms_seen: u64,
     failures_logged: layers::LogSpan,
+    /// Connections in phase `Leaving`.
+    leaving_count: usize,
     /// Connections that are on their way out of this shard.
     departures: VecDeque<(ShardId, Box<Moved>)>,
     /// Connections that close when they are flushed, with the time at which they are cut. All get
@@ -188,6 +199,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             held: VecDeque::new(),
             first: Vec::new(),
             stalled: false,
+            hearing: Hearing::new(),
             scratch: Scratch::default(),
             wires: BufferPool::new(),
             partial_bytes: 0,
@@ -195,6 +207,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             rechecks: Vec::new(),
             terms_seen: 0,
             failures_logged: layers::LogSpan::default(),
+            leaving_count: 0,
             departures: VecDeque::new(),
             flushes: VecDeque::new(),
             timer: None,
@@ -211,22 +224,26 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
+        let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
         self.take_mail(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
+        self.note_heard(now, others_heard);
         self.check_deadlines(now);
         self.ask_who_they_are(now);
         self.flush_posts();
         self.transmit_all(now);
         self.close_requested(now);
         self.move_departures(now);
+        self.publish_heard();
         self.set_readings();
         self.rearm_receives();
         self.arm_accepts(now);
         self.log_records();
         self.publish();
         if self.has_ended(now) {
+            self.retire_heard();
             Progress::Ended
         } else if self.has_work() {
             Progress::Busy
@@ -301,6 +318,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
     /// asked again, up to `calls_max` times.
     fn take_completions(&mut self, now: Instant, calls_max: usize) {
+        self.hearing.is_dry = false;
         let mut bytes = self.release_held(now);
         self.take_reaped(now, &mut bytes);
         for _ in 0..calls_max {
@@ -309,6 +327,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
             self.submit();
             if !self.ring.is_ready() {
+                self.hearing.is_dry = true;
                 break;
             }
             self.take_reaped(now, &mut bytes);
@@ -322,6 +341,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             && let Some(completion) = self.ring.pop()
         {
             count!(self.counts, completions);
+            self.hearing.took_completion();
             match completion {
                 Completion::Accepted {
                     listener,
@@ -367,6 +387,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.hold_or_take_in(now, received);
         }
         let taken = !mails.is_empty();
+        self.hearing.took_mails(mails.len());
         for mail in mails {
             match mail {
                 Mail::Messages { from, messages, .. } => {
@@ -400,10 +421,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
     fn check_deadlines(&mut self, now: Instant) {
         self.begin_shutdown_if_asked(now);
-        if self.core.next_deadline().is_some_and(|at| at <= now) {
+        let heard = self.hearing.heard();
+        if self.core.deadlines().are_due(now, heard) {
             self.tell_counts(now);
-            self.core
-                .handle(now, Event::DeadlineReached, &mut self.outbox);
+            let event = Event::DeadlineReached { heard };
+            self.core.handle(now, event, &mut self.outbox);
         }
         self.cut_overdue_flushes(now);
         self.cut_all_if_overdue(now);
@@ -471,8 +493,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Accepting::Armed | Accepting::Ended | Accepting::Stopped => None,
         });
         let next = accepts
-            .chain(self.core.next_deadline())
-            .chain(self.flushes.front().map(|(at, _)| *at))
+            .chain(self.next_deadline())
             .chain(self.ending.as_ref().map(shutdown::Ending::next))
             .min();
         if let Some(at) = next

@@ -66,6 +66,15 @@ fn the_oracle_notices_a_broker_that_breaks_its_rules() {
             "a silent client is given up after one and a half keep alives",
         ),
         (Sabotage::HastyKeepAlive, "a healthy connection stays open"),
+        (Sabotage::JudgeUnheard, "a healthy connection stays open"),
+        (
+            Sabotage::JudgeUnheard,
+            "a session lives exactly as long as it should",
+        ),
+        (
+            Sabotage::JudgeUnheard,
+            "no will after DISCONNECT, or after a return within its delay",
+        ),
     ] {
         let noticed = (1..SEEDS_MAX).find(|&seed| {
             // A shard may also notice by itself, with an assertion.

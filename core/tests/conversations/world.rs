@@ -13,8 +13,8 @@ use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Piece, ProcessCounts,
-    Record, Refusal, Shard, ShardConfig, ShardMsg,
+    CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, PeerIdentity, Piece,
+    ProcessCounts, Record, Refusal, Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -252,7 +252,7 @@ impl World {
             && due <= until
         {
             self.now = self.now.max(due);
-            self.handle(shard, Event::DeadlineReached);
+            self.meet_deadline(shard);
             self.settle();
         }
         self.now = until;
@@ -333,8 +333,14 @@ impl World {
     fn next_deadline(&self) -> Option<(Instant, usize)> {
         let deadlines = self.shards.iter().enumerate();
         deadlines
-            .filter_map(|(index, shard)| Some((shard.next_deadline()?, index)))
+            .filter_map(|(index, shard)| Some((shard.deadlines().earliest()?, index)))
             .min()
+    }
+
+    /// This shell has nothing unread, ever.
+    fn meet_deadline(&mut self, shard: usize) {
+        let heard = Heard::all(self.now);
+        self.handle(shard, Event::DeadlineReached { heard });
     }
 
     fn handle(&mut self, shard: usize, event: Event<'_>) {
@@ -476,7 +482,7 @@ impl World {
         let due = self.next_deadline().filter(|(at, _)| *at <= self.now);
         if let Some((_, shard)) = due {
             self.deadlines_met += 1;
-            self.handle(shard, Event::DeadlineReached);
+            self.meet_deadline(shard);
         }
         due.is_some()
     }

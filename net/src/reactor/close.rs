@@ -71,7 +71,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         match slot.phase {
             Phase::Free | Phase::Closing(_) => return,
-            Phase::Open | Phase::Draining | Phase::Lingering | Phase::Leaving(_) => {}
+            Phase::Leaving(_) => self.leaving_count -= 1,
+            Phase::Open | Phase::Draining | Phase::Lingering => {}
         }
         slot.phase = Phase::Closing(cause);
         if let (false, Some(socket)) = (slot.is_quiet(), &slot.socket) {
@@ -134,11 +135,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.core.handle(now, event, &mut self.outbox);
     }
 
-    /// Peers that do not take what is left, or do not close their side, are cut.
+    /// Peers that do not take what is left, or do not close their side, are cut. As silence counts only while the shard
+    /// listens, so does this.
     pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
+        let heard = self.hearing.heard().here;
         while let Some(&(at, conn)) = self.flushes.front() {
             // Those that ended in time are only forgotten here.
-            if at > now && self.slots.get(conn).is_some() {
+            if at > heard && self.slots.get(conn).is_some() {
                 break;
             }
             self.flushes.pop_front();

@@ -49,6 +49,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         }
         slot.phase = Phase::Leaving(Box::new(Leaving { target, bytes }));
+        self.leaving_count += 1;
         if let (true, Some(socket)) = (slot.receiving, &slot.socket) {
             self.ring.cancel(conn, socket.as_fd(), Cancel::Receive);
             slot.op_started();
@@ -63,6 +64,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let (Phase::Leaving(leaving), Some(socket)) = (phase, slot.socket.take()) else {
             panic!("only a leaving connection with a socket departs");
         };
+        self.leaving_count -= 1;
         let newcomer = slot.newcomer.take().map_or(
             Newcomer {
                 peer: PeerIdentity::default(),

@@ -11,12 +11,12 @@ use std::time::Duration;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    Close, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+    Close, Deadlines, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
-use super::{Core, Progress, Reactor, Shared};
+use super::{Core, HeardTable, Progress, Reactor, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::buffers::Lease;
@@ -115,7 +115,7 @@ struct FakeCore {
     home: bool,
     output: Vec<(ConnId, Output)>,
     recycled: usize,
-    deadline: Option<Instant>,
+    deadlines: Deadlines,
     on_shutdown: Vec<Close>,
 }
 
@@ -133,8 +133,8 @@ impl Core for FakeCore {
             Event::Identified { conn, peer } => format!("identified {} {peer:?}", conn.index),
             Event::Closed { conn, why } => format!("closed {} {why:?}", conn.index),
             Event::FromShard { from, .. } => format!("message of {from}"),
-            Event::DeadlineReached => {
-                self.deadline = None;
+            Event::DeadlineReached { .. } => {
+                self.deadlines = Deadlines::default();
                 "deadline".to_owned()
             }
             Event::ShutdownRequested => {
@@ -150,8 +150,8 @@ impl Core for FakeCore {
         };
         self.events.push(text);
     }
-    fn next_deadline(&self) -> Option<Instant> {
-        self.deadline
+    fn deadlines(&self) -> Deadlines {
+        self.deadlines
     }
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
         let at = self.output.iter().position(|(c, _)| *c == conn)?;
@@ -191,6 +191,7 @@ impl Bench {
             places: Arc::new(Places::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
+            heard: Arc::new(HeardTable::new(2)),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
@@ -709,7 +710,7 @@ fn a_turn_asks_the_kernel_for_more_a_bounded_number_of_times() {
 fn the_timer_is_set_for_the_next_deadline_and_not_again_for_a_later_one() {
     let mut bench = Bench::new();
     let sleep_until = |bench: &mut Bench, nanos: u64| {
-        bench.reactor.core.deadline = Some(Instant::from_nanos(nanos));
+        bench.reactor.core.deadlines.of_clock = Some(Instant::from_nanos(nanos));
         bench.reactor.submit_and_sleep();
         std::mem::take(&mut bench.reactor.ring.ops)
     };
