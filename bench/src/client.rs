@@ -10,6 +10,7 @@ use ringmq_core::ids::PacketId;
 /// The CONNECT of a client of its own.
 pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
     let connect = Connect {
+        is_bridge: false,
         version,
         clean_start: true,
         keep_alive: 600,

@@ -45,6 +45,8 @@ use ringmq_core::time::Instant;
 
 use hearing::Hearing;
 
+use receive::Held;
+
 use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
@@ -135,9 +137,9 @@ pub(crate) struct Reactor<R, C> {
     sent: Vec<ConnId>,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
-    /// Input that waits until this shard is no longer stalled. Bounded by the receive buffers, plus
-    /// one end per connection.
-    held: VecDeque<Received>,
+    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one end, one move and
+    /// one verdict per connection.
+    held: VecDeque<Held>,
     /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
     first: Vec<Received>,
     /// A message did not fit an inbox.
@@ -397,19 +399,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                         self.core.handle(now, event, &mut self.outbox);
                     }
                 }
-                Mail::Connection(moved) => self.adopt(now, *moved),
-                Mail::Decided(Decision {
-                    conn,
-                    was_known,
-                    verdict,
-                }) => {
-                    let event = Event::AuthDecided {
-                        conn,
-                        was_known,
-                        verdict,
-                    };
-                    self.core.handle(now, event, &mut self.outbox);
+                Mail::Connection(moved) if self.has_to_hold() => {
+                    self.held.push_back(Held::Connection(moved));
                 }
+                Mail::Connection(moved) => self.adopt(now, *moved),
+                Mail::Decided(decision) if self.has_to_hold() => {
+                    self.held.push_back(Held::Decided(decision));
+                }
+                Mail::Decided(decision) => self.on_decided(now, decision),
             }
         }
         if taken {
@@ -417,6 +414,21 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 self.shared.inboxes[shard.index()].nudge();
             }
         }
+    }
+
+    /// Somebody has said who a client is.
+    fn on_decided(&mut self, now: Instant, decision: Decision) {
+        let Decision {
+            conn,
+            was_known,
+            verdict,
+        } = decision;
+        let event = Event::AuthDecided {
+            conn,
+            was_known,
+            verdict,
+        };
+        self.core.handle(now, event, &mut self.outbox);
     }
 
     fn check_deadlines(&mut self, now: Instant) {

@@ -171,10 +171,27 @@ impl Window {
         Ok(())
     }
 
-    /// Ends an exchange whose PUBLISH cannot be sent again: the client takes no packet that large.
-    pub fn give_up(&mut self, id: PacketId) {
-        if let Ok(index) = self.find(id) {
-            self.settle(index);
+    /// Gives up a PUBLISH that was to be sent again. True: PUBREL is due.
+    ///
+    /// With QoS 2 the client may have noted the identifier on an earlier connection, and would take the next message
+    /// with it for this one: the exchange is not forgotten but finished, by PUBREL. With QoS 1 it keeps nothing.
+    pub fn give_up(&mut self, id: PacketId) -> bool {
+        let index = self
+            .find(id)
+            .expect("what is to be sent again is not settled");
+        match self.entries[index].state {
+            State::Sent1 => {
+                self.settle(index);
+                false
+            }
+            State::Sent2 => {
+                self.give_quota_back(index);
+                let entry = &mut self.entries[index];
+                entry.state = State::Released;
+                self.bytes -= size_of_kept(&entry.delivery.take());
+                true
+            }
+            State::Released | State::Settled => unreachable!("neither is a PUBLISH to send again"),
         }
     }
 
@@ -260,17 +277,22 @@ impl Window {
         }
     }
 
-    fn settle(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
-        entry.state = State::Settled;
-        self.bytes -= size_of_kept(&entry.delivery.take());
-        if std::mem::take(&mut entry.holds_quota) {
+    /// The exchange takes up none of the client's Receive Maximum any more.
+    fn give_quota_back(&mut self, index: usize) {
+        if std::mem::take(&mut self.entries[index].holds_quota) {
             assert!(
                 self.open > 0,
                 "an exchange holds quota that was not counted"
             );
             self.open -= 1;
         }
+    }
+
+    fn settle(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Settled;
+        self.bytes -= size_of_kept(&entry.delivery.take());
+        self.give_quota_back(index);
         while self
             .entries
             .front()

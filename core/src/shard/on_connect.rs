@@ -369,7 +369,7 @@ impl Shard {
         if TopicName::parse(topic, &limits).is_err() {
             return Err(Refusal::WillTopic);
         }
-        if routes::is_reserved(topic) {
+        if routes::is_reserved(topic) && !routes::is_state_of(client_id, topic) {
             return Err(Refusal::ReservedTopic);
         }
         if !self.may_publish_as(identity, client_id, topic) {
@@ -525,6 +525,7 @@ impl Shard {
         session.will = will;
         session.link = Some(Link {
             conn,
+            is_bridge: connect.is_bridge,
             framer: Framer::default(),
             egress,
             silence_max,

@@ -34,17 +34,17 @@ impl HeardTable {
     }
 
     /// Only for the shard itself. Released: whoever reads it finds in its inbox what was handed over before.
-    fn publish(&self, shard: ShardId, heard: Instant) {
+    pub(super) fn publish(&self, shard: ShardId, heard: Instant) {
         self.0[shard.index()].store(heard.as_nanos(), Ordering::Release);
     }
 
     /// The shard has ended: nothing more comes from it.
-    fn retire(&self, shard: ShardId) {
+    pub(super) fn retire(&self, shard: ShardId) {
         self.0[shard.index()].store(u64::MAX, Ordering::Release);
     }
 
     /// The other shards, and how far they have listened.
-    fn others(&self, shard: ShardId) -> impl Iterator<Item = (ShardId, Instant)> {
+    pub(super) fn others(&self, shard: ShardId) -> impl Iterator<Item = (ShardId, Instant)> {
         let all = self.0.iter().enumerate();
         all.filter(move |&(index, _)| index != shard.index())
             .map(|(index, heard)| {

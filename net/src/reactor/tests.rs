@@ -1,6 +1,7 @@
 //! The reactor on a ring that only pretends: every trouble that the kernel may report, at will.
 
 mod accepting;
+mod hearing;
 mod layers;
 
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    Close, Deadlines, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+    Close, Deadlines, Event, GatherId, Handover, MsgClass, Outbox, PeerIdentity, Reading, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
@@ -446,25 +447,50 @@ fn a_short_send_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_send_error_closes_the_connection_once_all_operations_ended() {
+fn after_a_send_error_the_connection_is_read_to_its_end() {
     for errno in [Errno::PIPE, Errno::CONNRESET, Errno::NOMEM] {
         let mut bench = Bench::new();
         let conn = bench.open();
         bench.say(conn, "x");
         bench.turn();
-        assert_eq!(bench.sent(Err(errno)).turn(), [Op::Cancel(0, Cancel::All)]);
-        // The receive and the cancel are outstanding, and end in any order.
-        bench.complete(Completion::Cancelled { conn });
-        assert_eq!(bench.turn(), []);
-        bench.input(conn, Input::Failed(Errno::CANCELED), false);
+        // The kernel tells of a send at once, and of what had come before in the next call.
+        bench.received_later(conn, "DISCONNECT");
+        assert_eq!(bench.sent(Err(errno)).turn(), []);
+        bench.say(conn, "y");
+        assert_eq!(bench.turn(), [], "it takes nothing more");
+        bench.input(conn, Input::End, false);
         assert_eq!(bench.turn(), [Op::Close(0)]);
-        assert_eq!(bench.events(), [""; 0]);
-        assert_eq!(bench.closed().turn(), []);
-        let closed = format!("closed 0 Failed({})", errno.raw_os_error());
-        assert_eq!(bench.events(), [closed]);
+        bench.closed().turn();
+        assert_eq!(
+            bench.events(),
+            ["received 0 DISCONNECT", "closed 0 PeerClosed"]
+        );
         assert_eq!(bench.live_count(), 0);
         assert_eq!(bench.reactor.shared.places.connections(), 0);
     }
+}
+
+#[test]
+fn after_a_send_error_a_paused_connection_is_read_to_its_end_too() {
+    let mut bench = Bench::new();
+    let conn = bench.open();
+    bench.say(conn, "x");
+    let paused = Reading { conn, paused: true };
+    bench.reactor.outbox.readings.push(paused);
+    bench.turn();
+    bench.input(conn, Input::Failed(Errno::CANCELED), false);
+    bench.complete(Completion::Cancelled { conn });
+    assert_eq!(bench.turn(), []);
+    let read_on = bench.sent(Err(Errno::PIPE)).turn();
+    assert_eq!(read_on, [Op::Receive(0, Receive::Multishot)]);
+    bench.received(conn, "DISCONNECT", true);
+    bench.input(conn, Input::End, false);
+    assert_eq!(bench.turn(), [Op::Close(0)]);
+    bench.closed().turn();
+    assert_eq!(
+        bench.events(),
+        ["received 0 DISCONNECT", "closed 0 PeerClosed"]
+    );
 }
 
 #[test]
