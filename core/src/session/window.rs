@@ -428,6 +428,61 @@ mod tests {
     }
 
     #[test]
+    fn the_next_message_with_the_identifier_of_one_that_was_given_up_is_new_to_its_client() {
+        let mut window = Window::default();
+        let mut noted = std::collections::HashSet::new();
+        let given_up = window.push(QoS::ExactlyOnce, Some(delivery("x", QoS::ExactlyOnce)));
+        noted.insert(given_up);
+        window.rewind();
+        let resend = window.next_resend(1);
+        assert!(matches!(resend, Some(Resend::Publish(id, _)) if id == given_up));
+        assert!(
+            window.give_up(given_up),
+            "the exchange is finished by PUBREL"
+        );
+        assert_eq!(
+            (window.open(), window.bytes()),
+            (0, 0),
+            "it takes up nothing"
+        );
+        // If PUBREL is lost, it is what is sent again.
+        window.rewind();
+        assert_eq!(window.next_resend(1), Some(Resend::Pubrel(given_up)));
+        let go_round = |window: &mut Window| {
+            for _ in 1..ID_COUNT {
+                let id = window.push(QoS::AtLeastOnce, None);
+                assert_ne!(id, given_up);
+                window.on_puback(id).unwrap();
+            }
+        };
+        go_round(&mut window);
+        assert!(
+            !window.has_room(9, u32::MAX),
+            "its identifier is not free yet"
+        );
+        noted.remove(&given_up);
+        window.on_pubcomp(given_up).unwrap();
+        assert!(window.is_empty());
+        assert_eq!(window.push(QoS::ExactlyOnce, None), given_up);
+        assert!(!noted.contains(&given_up));
+    }
+
+    #[test]
+    fn of_qos_1_nothing_is_left_of_what_was_given_up() {
+        let mut window = Window::default();
+        let id = window.push(QoS::AtLeastOnce, Some(delivery("x", QoS::AtLeastOnce)));
+        window.rewind();
+        assert!(window.next_resend(1).is_some());
+        assert!(!window.give_up(id));
+        assert!(window.is_empty());
+        assert_eq!(
+            window.on_puback(id),
+            Err(AckError::NotFound),
+            "from the earlier connection"
+        );
+    }
+
+    #[test]
     fn acknowledgements_of_the_wrong_kind_or_of_nothing_are_told_apart() {
         let mut window = Window::default();
         let one = window.push(QoS::AtLeastOnce, None);
