@@ -608,9 +608,7 @@ impl Dispatch {
             }
         }
     }
-}
 
-impl Dispatch {
     /// A message that was sent on an earlier connection is not sent again.
     fn give_up(
         &mut self,
@@ -628,12 +626,10 @@ impl Dispatch {
     }
 
     fn send_pubrel(&mut self, to: SessionId, id: PacketId, out: &mut Outbox) {
-        let session = self.sessions.get_mut(to).expect("pump looked it up");
-        let link = session.link.as_mut().expect("pump saw a link");
         self.metrics.controls_sent += 1;
-        link.write(&mut self.pool, out, |buffer| {
-            codec::encode_pubrel(buffer, id)
-        });
+        let link = self.sessions.link_mut(to);
+        let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, id);
+        link.write(&mut self.pool, out, encode);
     }
 }
 

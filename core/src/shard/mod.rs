@@ -380,8 +380,8 @@ impl Shard {
         while let Some(timer) = self.timers.pop_due(now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
-                Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
-                Timer::Lease(session) => self.on_lease(now, session, out),
+                Timer::KeepAlive(session) => self.on_keep_alive(now, heard, session, out),
+                Timer::Lease(session) => self.on_lease(now, heard, session, out),
                 Timer::Credentials(session) => self.on_credentials_expired(now, session, out),
                 Timer::Pace(session) => self.on_pace(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),

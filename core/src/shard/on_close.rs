@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::deliver::Offering;
-use super::event::CloseCause;
+use super::event::{CloseCause, Heard};
 use super::on_publish::Published;
 use super::outbox::{Close, Outbox};
 use super::refusal::{Refusal, Violation};
@@ -191,7 +191,13 @@ impl Shard {
     ///
     /// A client whose reads are paused cannot be heard, and is not judged: that it is alive shows in what its socket
     /// takes. One that takes nothing is given up by the shell's socket (`TCP_USER_TIMEOUT`).
-    pub(super) fn on_keep_alive(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_keep_alive(
+        &mut self,
+        now: Instant,
+        heard: Heard,
+        id: SessionId,
+        out: &mut Outbox,
+    ) {
         let link = self.link(id);
         link.keep_alive_at = None;
         let silence_max = link
@@ -202,7 +208,8 @@ impl Shard {
             false => now,
         };
         let at = silent_since + silence_max;
-        if at > now {
+        // The timer was set for an earlier time: this one is judged by what was heard, too.
+        if at > heard.here {
             link.keep_alive_at = Some(at);
             self.timers.set(at, Timer::KeepAlive(id));
             return;

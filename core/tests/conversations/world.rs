@@ -99,6 +99,8 @@ pub struct World {
     unanswered: Vec<(usize, AuthRequest)>,
     /// What the broker would have logged.
     records: Vec<Record>,
+    /// Set while what came to a process that was stopped is read: when it was stopped.
+    asleep_since: Option<Instant>,
     /// Deadlines that were due at once.
     pub deadlines_met: u64,
     /// Runs that went to another shard.
@@ -167,6 +169,7 @@ impl World {
             users: Users::default(),
             unanswered: Vec::new(),
             records: Vec::new(),
+            asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
         }
@@ -247,6 +250,7 @@ impl World {
 
     /// Time passes; every deadline on the way is met at its time.
     pub fn wait(&mut self, span: Duration) {
+        self.asleep_since = None;
         let until = self.now + span;
         while let Some((due, shard)) = self.next_deadline()
             && due <= until
@@ -258,9 +262,11 @@ impl World {
         self.now = until;
     }
 
-    /// Time passes as it does for a process that was stopped: what fell due is told after the next event.
+    /// Time passes as it does for a process that was stopped: what comes until `wait` had come meanwhile, and is heard
+    /// before anybody is judged.
     #[allow(dead_code, reason = "only some tests ask")]
     pub fn oversleep(&mut self, span: Duration) {
+        self.asleep_since.get_or_insert(self.now);
         self.now = self.now + span;
     }
 
@@ -337,9 +343,13 @@ impl World {
             .min()
     }
 
-    /// This shell has nothing unread, ever.
+    /// This shell has nothing unread, but for what came while it slept.
+    fn heard(&self) -> Heard {
+        Heard::all(self.asleep_since.unwrap_or(self.now))
+    }
+
     fn meet_deadline(&mut self, shard: usize) {
-        let heard = Heard::all(self.now);
+        let heard = self.heard();
         self.handle(shard, Event::DeadlineReached { heard });
     }
 
@@ -479,8 +489,10 @@ impl World {
 
     /// What is due at this moment.
     fn meet_deadlines(&mut self) -> bool {
-        let due = self.next_deadline().filter(|(at, _)| *at <= self.now);
-        if let Some((_, shard)) = due {
+        let heard = self.heard();
+        let mut shards = self.shards.iter();
+        let due = shards.position(|shard| shard.deadlines().are_due(self.now, heard));
+        if let Some(shard) = due {
             self.deadlines_met += 1;
             self.meet_deadline(shard);
         }
