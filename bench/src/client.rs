@@ -19,6 +19,7 @@ pub fn connect_with(
     properties: ConnectProperties<'_>,
 ) -> Vec<u8> {
     let connect = Connect {
+        is_bridge: false,
         version,
         clean_start: true,
         keep_alive: 600,

@@ -44,6 +44,7 @@ fn auth() -> Auth<'static> {
 
 fn connect(version: Version) -> Connect<'static> {
     Connect {
+        is_bridge: false,
         version,
         clean_start: true,
         keep_alive: 60,

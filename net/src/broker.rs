@@ -23,7 +23,7 @@ use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
 use crate::listener::{self, Listener};
-use crate::reactor::{Core, Progress, Reactor, Shared};
+use crate::reactor::{Core, HeardTable, Progress, Reactor, Shared};
 use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
 use crate::time::clock;
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
@@ -148,6 +148,7 @@ impl Broker {
             threads: Vec::new(),
         };
         let places = Arc::new(Places::new(config.admission));
+        let heard = Arc::new(HeardTable::new(config.shards));
         let core = Arc::new(core);
         let (ready, started) = mpsc::channel();
         for (index, (sockets, cpu)) in sockets.into_iter().zip(cores).enumerate() {
@@ -165,6 +166,7 @@ impl Broker {
                     places: Arc::clone(&places),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
+                    heard: Arc::clone(&heard),
                     auth: Arc::clone(&broker.auth),
                     counters,
                     tallies: Arc::clone(&config.tallies),

@@ -247,6 +247,11 @@ impl Inbox {
         })
     }
 
+    /// Reader: batches, connections and verdicts that wait.
+    pub(crate) fn mail_count(&self) -> usize {
+        self.mail.len()
+    }
+
     /// Reader: there is something to take, or there may be room where there was none.
     pub(crate) fn has_news(&self) -> bool {
         !self.mail.is_empty() || self.nudged.load(Ordering::Acquire)

@@ -13,11 +13,12 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory of the layers below MQTT for what has come in part.
 //!
-//! The subjects: `accept`, `receive`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
 
 mod accept;
 mod close;
 mod handover;
+mod hearing;
 mod layers;
 mod memory;
 mod post;
@@ -29,6 +30,7 @@ mod shutdown;
 mod tests;
 mod transmit;
 
+pub(crate) use hearing::HeardTable;
 pub(crate) use layers::HANDSHAKES_MAX;
 
 use std::collections::VecDeque;
@@ -39,8 +41,12 @@ use std::time::Duration;
 use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Close, Event, Outbox, ProcessCounts, Shard};
+use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Shard};
 use ringmq_core::time::Instant;
+
+use hearing::Hearing;
+
+use receive::Held;
 
 use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
@@ -55,8 +61,8 @@ use crate::transport::Scratch;
 pub trait Core {
     /// Takes in one event.
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
-    /// When to call with `Event::DeadlineReached` at the latest.
-    fn next_deadline(&self) -> Option<Instant>;
+    /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
+    fn deadlines(&self) -> Deadlines;
     /// Everything that the connection has to send.
     fn take_output(&mut self, conn: ConnId) -> Option<Output>;
     /// Gives the buffers of a sent output back.
@@ -70,8 +76,8 @@ impl Core for Shard {
         Shard::handle(self, now, event, out);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        Shard::next_deadline(self)
+    fn deadlines(&self) -> Deadlines {
+        Shard::deadlines(self)
     }
 
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
@@ -98,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
     pub(crate) terms_generation: Arc<AtomicU64>,
+    /// How far the shards have listened.
+    pub(crate) heard: Arc<HeardTable>,
     /// Finds out who clients are.
     pub(crate) auth: Arc<AuthService>,
     /// Where this shard publishes its counters.
@@ -130,13 +138,15 @@ pub(crate) struct Reactor<R, C> {
     sent: Vec<ConnId>,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
-    /// Input that waits until this shard is no longer stalled. Bounded by the receive buffers, plus
-    /// one end per connection.
-    held: VecDeque<Received>,
+    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one end, one move and
+    /// one verdict per connection.
+    held: VecDeque<Held>,
     /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
     first: Vec<Received>,
     /// A message did not fit an inbox.
     stalled: bool,
+    /// How far this shard has listened.
+    hearing: Hearing,
     /// Buffers of the layers below MQTT, and what they wait for.
     scratch: Scratch,
     wires: BufferPool,
@@ -148,6 +158,8 @@ pub(crate) struct Reactor<R, C> {
     rechecks: Vec<ConnId>,
     terms_seen: u64,
     failures_logged: layers::LogSpan,
+    /// Connections in phase `Leaving`.
+    leaving_count: usize,
     /// Connections that are on their way out of this shard.
     departures: VecDeque<(ShardId, Box<Moved>)>,
     /// Closes that the core asked for and that no turn has come to yet.
@@ -192,6 +204,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             held: VecDeque::new(),
             first: Vec::new(),
             stalled: false,
+            hearing: Hearing::new(),
             scratch: Scratch::default(),
             wires: BufferPool::new(),
             partial_bytes: 0,
@@ -199,6 +212,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             rechecks: Vec::new(),
             terms_seen: 0,
             failures_logged: layers::LogSpan::default(),
+            leaving_count: 0,
             departures: VecDeque::new(),
             closes: VecDeque::new(),
             flushes: VecDeque::new(),
@@ -216,22 +230,26 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
+        let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
         self.take_mail(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
+        self.note_heard(now, others_heard);
         self.check_deadlines(now);
         self.ask_who_they_are(now);
         self.flush_posts();
         self.transmit_all(now);
         self.close_requested(now);
         self.move_departures(now);
+        self.publish_heard();
         self.set_readings();
         self.rearm_receives();
         self.arm_accepts(now);
         self.log_records();
         self.publish();
         if self.has_ended(now) {
+            self.retire_heard();
             Progress::Ended
         } else if self.has_work() {
             Progress::Busy
@@ -306,6 +324,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
     /// asked again, up to `calls_max` times.
     fn take_completions(&mut self, now: Instant, calls_max: usize) {
+        self.hearing.is_dry = false;
         let mut bytes = self.release_held(now);
         self.take_reaped(now, &mut bytes);
         for _ in 0..calls_max {
@@ -314,6 +333,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
             self.submit();
             if !self.ring.is_ready() {
+                self.hearing.is_dry = true;
                 break;
             }
             self.take_reaped(now, &mut bytes);
@@ -327,6 +347,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             && let Some(completion) = self.ring.pop()
         {
             count!(self.counts, completions);
+            self.hearing.took_completion();
             match completion {
                 Completion::Accepted {
                     listener,
@@ -372,6 +393,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.hold_or_take_in(now, received);
         }
         let taken = !mails.is_empty();
+        self.hearing.took_mails(mails.len());
         for mail in mails {
             match mail {
                 Mail::Messages { from, messages, .. } => {
@@ -381,7 +403,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                         self.core.handle(now, event, &mut self.outbox);
                     }
                 }
+                Mail::Connection(moved) if self.has_to_hold() => {
+                    self.held.push_back(Held::Connection(moved));
+                }
                 Mail::Connection(moved) => self.adopt(now, *moved),
+                Mail::Decided(decision) if self.has_to_hold() => {
+                    self.held.push_back(Held::Decided(decision));
+                }
                 Mail::Decided(decision) => self.on_decided(now, *decision),
             }
         }
@@ -392,12 +420,28 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
+    /// Somebody has said who a client is.
+    fn on_decided(&mut self, now: Instant, decision: Decision) {
+        let Decision {
+            conn,
+            was_known,
+            verdict,
+        } = decision;
+        let event = Event::AuthDecided {
+            conn,
+            was_known,
+            verdict,
+        };
+        self.core.handle(now, event, &mut self.outbox);
+    }
+
     fn check_deadlines(&mut self, now: Instant) {
         self.begin_shutdown_if_asked(now);
-        if self.core.next_deadline().is_some_and(|at| at <= now) {
+        let heard = self.hearing.heard();
+        if self.core.deadlines().are_due(now, heard) {
             self.tell_counts(now);
-            self.core
-                .handle(now, Event::DeadlineReached, &mut self.outbox);
+            let event = Event::DeadlineReached { heard };
+            self.core.handle(now, event, &mut self.outbox);
         }
         self.cut_overdue_flushes(now);
         self.cut_all_if_overdue(now);
@@ -491,8 +535,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Accepting::Armed | Accepting::Ended | Accepting::Stopped => None,
         });
         let next = accepts
-            .chain(self.core.next_deadline())
-            .chain(self.flushes.front().map(|(at, _)| *at))
+            .chain(self.next_deadline())
             .chain(self.ending.as_ref().map(shutdown::Ending::next))
             .min();
         if let Some(at) = next

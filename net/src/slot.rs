@@ -42,6 +42,8 @@ pub(crate) struct Slot {
     pub(crate) pausing: bool,
     /// A send is in flight.
     pub(crate) sending: bool,
+    /// A send has failed. Nothing more is sent; what the peer had said before is read to the end.
+    pub(crate) mute: bool,
     /// The peer sent its FIN, or the socket failed to receive: nothing more to read.
     pub(crate) ended: bool,
 }
@@ -146,6 +148,7 @@ impl Slots {
                     paused: false,
                     pausing: false,
                     sending: false,
+                    mute: false,
                     ended: false,
                 });
                 (self.slots.len() - 1) as u32
@@ -160,6 +163,7 @@ impl Slots {
         slot.ended = false;
         slot.paused = false;
         slot.pausing = false;
+        slot.mute = false;
         Ok(ConnId {
             index,
             generation: slot.generation,

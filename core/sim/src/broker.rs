@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{DropReason, Event, Gauges, MsgClass, ShardConfig, ShardMsg};
+use ringmq_core::shard::{DropReason, Event, Gauges, Heard, MsgClass, ShardConfig, ShardMsg};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -103,14 +103,60 @@ impl Broker {
 
     /// The earliest time at which a shard wants to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.shells.iter().filter_map(|s| s.shard.next_deadline());
-        deadlines.min()
+        let deadlines = self.shells.iter();
+        deadlines
+            .filter_map(|s| s.shard.deadlines().earliest())
+            .min()
+    }
+
+    /// How far a shard has listened.
+    fn heard(&self, at: usize, now: Instant, links: &[Link]) -> Heard {
+        let heard = |shell: &Shell| shell.heard(now, links);
+        let everywhere = self.shells.iter().map(heard).min();
+        match self.sabotage {
+            Some(Sabotage::JudgeUnheard) => Heard::all(now),
+            Some(_) | None => Heard {
+                here: heard(&self.shells[at]),
+                everywhere: everywhere.expect("there is a shard"),
+            },
+        }
+    }
+
+    /// Up to when every shard has judged who stays away for too long.
+    pub fn judged_until(&self, now: Instant, links: &[Link]) -> Instant {
+        let judged = (0..self.shells.len()).map(|at| {
+            let heard = self.heard(at, now, links).everywhere;
+            let next = self.shells[at].shard.deadlines().of_absence;
+            next.unwrap_or(heard).min(heard)
+        });
+        judged.min().expect("there is a shard")
+    }
+
+    /// A shard stops, or all of them do; or it runs again.
+    pub fn freeze(&mut self, rng: &mut Rng) {
+        let at = rng.index(self.shells.len());
+        let frozen = !self.shells[at].frozen;
+        let all = rng.one_in(2);
+        for (index, shell) in self.shells.iter_mut().enumerate() {
+            if all || index == at {
+                shell.frozen = frozen;
+            }
+        }
+    }
+
+    /// Every shard runs.
+    pub fn thaw(&mut self) {
+        for shell in &mut self.shells {
+            shell.frozen = false;
+        }
     }
 
     /// Whether nothing is left to do before time passes or a client does something.
     pub fn is_idle(&self, now: Instant, links: &[Link]) -> bool {
-        self.shells.iter().all(|shell| {
-            shell.inputs(now, links).is_empty()
+        self.shells.iter().enumerate().all(|(at, shell)| {
+            shell
+                .inputs(now, self.heard(at, now, links), links)
+                .is_empty()
                 && shell.outbox.posted_count() == 0
                 && shell.outbox.dirty.is_empty()
                 && shell.outbox.closes.is_empty()
@@ -147,17 +193,17 @@ impl Broker {
 
     /// What is not idle, for whoever has to find out.
     pub fn describe_busy(&self, now: Instant, links: &[Link]) -> String {
-        let describe = |shell: &Shell| {
+        let describe = |(at, shell): (usize, &Shell)| {
             format!(
                 "inputs {:?}, posted {}, inbox {}, stalled {}, phase {:?}",
-                shell.inputs(now, links),
+                shell.inputs(now, self.heard(at, now, links), links),
                 shell.outbox.posted_count(),
                 shell.inbox.len(),
                 shell.stalled,
                 shell.phase
             )
         };
-        let shells: Vec<String> = self.shells.iter().map(describe).collect();
+        let shells: Vec<String> = self.shells.iter().enumerate().map(describe).collect();
         shells.join("; ")
     }
 
@@ -171,6 +217,9 @@ impl Broker {
     /// One step of one shard.
     pub fn step(&mut self, around: &mut Surroundings<'_>) -> Result<(), Broken> {
         let at = around.rng.index(self.shells.len());
+        if self.shells[at].frozen {
+            return Ok(());
+        }
         match &mut self.shells[at].phase {
             Phase::Work(0) => self.begin_flush(at, 0),
             Phase::Work(left) => {
@@ -192,8 +241,9 @@ impl Broker {
     }
 
     fn take_in(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        let heard = self.heard(at, around.now, around.links);
         let shell = &mut self.shells[at];
-        let inputs = shell.inputs(around.now, around.links);
+        let inputs = shell.inputs(around.now, heard, around.links);
         if inputs.is_empty() {
             self.begin_flush(at, 0);
             return;
@@ -214,8 +264,8 @@ impl Broker {
                 shell.send(slot, self.chunk_size_max, lossy, around);
             }
             Input::Deadline => {
-                shell.handle(around, Event::DeadlineReached);
-                shell.note_overdue(around);
+                shell.handle(around, Event::DeadlineReached { heard });
+                shell.note_overdue(heard, around);
             }
             Input::Ended(slot, why) => shell.end(slot, why, around),
         }

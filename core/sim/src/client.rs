@@ -77,6 +77,8 @@ pub enum State {
     Connecting {
         clean_start: bool,
         asked_at: Instant,
+        /// Up to when the broker had judged then who stays away for too long.
+        judged_until: Instant,
     },
     Open,
 }
@@ -199,7 +201,13 @@ impl Client {
     }
 
     /// Writes CONNECT on a link of its own.
-    pub fn connect(&mut self, clean_start: bool, will: Option<&wire::Will>, oracle: &mut Oracle) {
+    pub fn connect(
+        &mut self,
+        clean_start: bool,
+        will: Option<&wire::Will>,
+        judged_until: Instant,
+        oracle: &mut Oracle,
+    ) {
         self.forget_connection();
         oracle.link_asked(self.index);
         if clean_start {
@@ -208,6 +216,7 @@ impl Client {
         self.state = State::Connecting {
             clean_start,
             asked_at: oracle.now,
+            judged_until,
         };
         let mut connect = wire::Connect {
             version: self.traits.version,
@@ -703,11 +712,11 @@ impl Client {
         session_present: bool,
         connecting: State,
         earlier: &[&Link],
-        now: Instant,
     ) -> Result<(), Broken> {
         let State::Connecting {
             clean_start,
             asked_at,
+            judged_until,
         } = connecting
         else {
             unreachable!("CONNACK came in another state");
@@ -730,9 +739,9 @@ impl Client {
             match self.session.past {
                 Past::None if earlier.is_empty() => Some(false),
                 Past::None | Past::Doubt | Past::CleanDoubt => None,
-                Past::Known { lost_at } if now < alive_until(lost_at) => Some(true),
+                Past::Known { lost_at } if asked_at < alive_until(lost_at) => Some(true),
                 Past::Known { .. } => ended_at
-                    .filter(|&at| asked_at > at + expiry + SESSION_SLACK)
+                    .filter(|&at| judged_until > at + expiry + SESSION_SLACK)
                     .map(|_| false),
             }
         };

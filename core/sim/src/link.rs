@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ringmq_core::time::Instant;
 
-use crate::pipe::Pipe;
+use crate::pipe::{self, Pipe};
 use crate::will::{ArmedWill, Goodbye};
 
 /// Position of a link in the world's table; never used twice.
@@ -38,9 +38,11 @@ pub struct Link {
     /// The client got CONNACK.
     pub confirmed: bool,
     pub accepted_at: Instant,
-    /// When the broker read bytes last; and when it last had read all of them.
+    /// When the broker last read bytes, or began to listen again; and when it last had read all of them.
     pub read_at: Instant,
     pub all_read_at: Instant,
+    /// Not later than the arrival of the first byte that the broker has not read; `None`: it has read all.
+    pub unread_since: Option<Instant>,
     /// When the shard asked to close it.
     pub closed_at: Option<Instant>,
     /// When the shard was told that it ended.
@@ -68,16 +70,45 @@ impl Link {
             accepted_at: now,
             read_at: now,
             all_read_at: now,
+            unread_since: None,
             closed_at: None,
             ended_at: None,
             will: None,
         }
     }
 
+    /// Bytes of the client are at the broker's side.
+    pub fn arrive(&mut self, bytes: &[u8], now: Instant) {
+        self.up.extend(bytes);
+        self.unread_since.get_or_insert(now);
+    }
+
+    /// The broker reads a piece.
+    pub fn read(&mut self, size: usize, now: Instant) -> Vec<u8> {
+        let bytes = pipe::take_front(&mut self.up, size);
+        self.read_at = now;
+        if self.up.is_empty() {
+            self.all_read_at = now;
+            self.unread_since = None;
+        }
+        bytes
+    }
+
+    /// What the broker has not read is lost.
+    pub fn forget_unread(&mut self) {
+        self.up.clear();
+        self.unread_since = None;
+    }
+
+    /// Whether something waits unread that came by then.
+    pub fn has_unread_of(&self, deadline: Instant) -> bool {
+        self.unread_since.is_some_and(|since| since <= deadline)
+    }
+
     /// Loses everything under way.
     pub fn cut(&mut self) {
         self.cut = true;
-        self.up.clear();
+        self.forget_unread();
         self.down.clear();
     }
 

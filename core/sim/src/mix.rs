@@ -98,6 +98,7 @@ pub struct Weights {
     pub cut: u64,
     pub half_open: u64,
     pub stall: u64,
+    pub freeze: u64,
     pub time_jump: u64,
 }
 
@@ -231,6 +232,7 @@ impl Weights {
             cut: rare(6),
             half_open: rare(3),
             stall: rare(6),
+            freeze: rare(4),
             time_jump: rare(4),
             disconnect: rare(4),
             unsubscribe: rare(10),

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{CloseCause, Event, Outbox, PeerIdentity, Shard, ShardConfig, ShardMsg};
+use ringmq_core::shard::{
+    CloseCause, Event, Heard, Outbox, PeerIdentity, Shard, ShardConfig, ShardMsg,
+};
 use ringmq_core::time::Instant;
 
 use crate::broker::{Note, Surroundings};
 use crate::link::{Link, LinkIndex};
 use crate::oracle::Broken;
-use crate::pipe::{self, Encoded};
+use crate::pipe::Encoded;
 use crate::trace::What;
 
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Shell {
     pub phase: Phase,
     /// Messages that did not fit into an inbox are kept back.
     pub stalled: bool,
+    /// Its thread does not run.
+    pub frozen: bool,
 }
 
 /// A socket that is about to belong to a shard.
@@ -114,11 +118,20 @@ impl Shell {
             free: Vec::new(),
             phase: Phase::Work(1),
             stalled: false,
+            frozen: false,
         }
     }
 
+    /// Up to when everything that came was handed to the shard.
+    pub fn heard(&self, now: Instant, links: &[Link]) -> Instant {
+        let arrivals = self.arrivals.iter().map(|arrival| arrival.since);
+        let conns = self.slots.iter().filter_map(|slot| slot.conn.as_ref());
+        let unread = conns.filter_map(|conn| conn.unread_since(&links[conn.link]));
+        arrivals.chain(unread).min().unwrap_or(now).min(now)
+    }
+
     /// Everything that the shard could take in next.
-    pub fn inputs(&self, now: Instant, links: &[Link]) -> Vec<Input> {
+    pub fn inputs(&self, now: Instant, heard: Heard, links: &[Link]) -> Vec<Input> {
         let mut inputs = Vec::new();
         if !self.inbox.is_empty() {
             inputs.push(Input::Message);
@@ -126,7 +139,7 @@ impl Shell {
         if !self.arrivals.is_empty() && !self.stalled {
             inputs.push(Input::Arrival);
         }
-        if self.shard.next_deadline().is_some_and(|at| at <= now) {
+        if self.shard.deadlines().are_due(now, heard) {
             inputs.push(Input::Deadline);
         }
         for (slot, conn) in self.slots.iter().enumerate() {
@@ -164,6 +177,10 @@ impl Shell {
         for reading in std::mem::take(&mut self.outbox.readings) {
             if let Some(conn) = self.live(reading.conn) {
                 conn.paused = reading.paused;
+                let link = conn.link;
+                if !reading.paused {
+                    around.links[link].read_at = around.now;
+                }
             }
         }
         for position in closes..self.outbox.closes.len() {
@@ -183,16 +200,16 @@ impl Shell {
         }
     }
 
-    /// Notes the clients that the shard should have given up by now.
-    pub fn note_overdue(&self, around: &mut Surroundings<'_>) {
+    /// Notes the clients that the shard should have given up by now. Whoever it does not listen to is not among them.
+    pub fn note_overdue(&self, heard: Heard, around: &mut Surroundings<'_>) {
         for slot in &self.slots {
             let Some(conn) = &slot.conn else { continue };
-            if conn.end != End::Open || conn.leaving {
+            if conn.end != End::Open || conn.leaving || conn.paused {
                 continue;
             }
             let link = &around.links[conn.link];
             let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
-            let overdue = around.now > link.read_at + silence_max + TIMER_SLACK;
+            let overdue = heard.here > link.read_at + silence_max + TIMER_SLACK;
             if link.keep_alive_s > 0 && link.confirmed && link.closed_at.is_none() && overdue {
                 around.notes.push(Note::Overdue(conn.link));
             }
@@ -261,11 +278,7 @@ impl Shell {
         let conn = self.live(id).expect("listed as an input");
         let link = &mut around.links[conn.link];
         let size = 1 + around.rng.index(link.up.len().min(chunk_size_max));
-        let bytes = pipe::take_front(&mut link.up, size);
-        link.read_at = around.now;
-        if link.up.is_empty() {
-            link.all_read_at = around.now;
-        }
+        let bytes = link.read(size, around.now);
         around.trace.mix(&bytes);
         let open = link.closed_at.is_none();
         self.handle(
@@ -342,7 +355,7 @@ impl Shell {
         if conn.end != End::HandedOver {
             let link = &mut around.links[conn.link];
             link.broker_done = true;
-            link.up.clear();
+            link.forget_unread();
             link.ended_at = Some(around.now);
             around.notes.push(Note::Ended(conn.link));
         }
@@ -402,6 +415,15 @@ impl Phase {
 }
 
 impl Conn {
+    /// Since when bytes wait that the shard wants to have and has not got, or that its home has not got.
+    fn unread_since(&self, link: &Link) -> Option<Instant> {
+        match self.end {
+            End::Open | End::Closing { .. } if self.leaving => Some(link.accepted_at),
+            End::Open if !self.paused => link.unread_since,
+            End::Open | End::Closing { .. } | End::HandedOver => None,
+        }
+    }
+
     fn inputs(&self, slot: u32, link: &Link, stalled: bool, inputs: &mut Vec<Input>) {
         match self.end {
             End::Open | End::Closing { .. } if self.leaving => return,

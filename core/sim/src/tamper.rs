@@ -49,6 +49,8 @@ pub enum Sabotage {
     PatientKeepAlive,
     /// Clients are given up too early.
     HastyKeepAlive,
+    /// Deadlines are judged before what had come in time was read.
+    JudgeUnheard,
 }
 
 impl Sabotage {

@@ -48,12 +48,13 @@ impl LeftWill {
 
     /// The client has a connection again, so the fate of the will is sealed. `unanswered`: in
     /// between it wrote a CONNECT that the broker may have seen. `asked_at`: when it wrote the one
-    /// that was answered.
+    /// that was answered; `judged_until`: how far the broker had judged then who stays away.
     pub fn decide(
         &self,
         session_present: bool,
         unanswered: bool,
         asked_at: Instant,
+        judged_until: Instant,
         link: &Link,
         oracle: &mut Oracle,
     ) -> Result<(), Broken> {
@@ -62,9 +63,9 @@ impl LeftWill {
             return Ok(());
         }
         let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
-        let is_late = !unanswered && self.is_published_by(asked_at, link);
+        let is_late = !unanswered && self.is_published_by(judged_until, link);
         let returned = self.delayed && (session_present || unanswered) && !is_late;
-        let in_time = session_present && oracle.now < self.not_before;
+        let in_time = session_present && asked_at < self.not_before;
         let fate = if disarmed && link.goodbye_read || self.delayed && in_time {
             Fate::Never
         } else if disarmed && link.closed_at.is_some() || returned {

@@ -155,6 +155,7 @@ impl World {
     }
 
     pub fn connect(&mut self, index: usize, clean_start: bool) {
+        let judged_until = self.judged_until();
         self.open_link(index);
         let at = self.clients[index].link.expect("opened above");
         let will = self.draw_will(index);
@@ -165,6 +166,7 @@ impl World {
         client.connect(
             clean_start,
             will.as_ref().map(|(_, will)| will),
+            judged_until,
             &mut self.oracle,
         );
         self.trace.log(

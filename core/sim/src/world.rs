@@ -99,6 +99,7 @@ impl World {
             + weights.cut
             + weights.half_open
             + weights.stall
+            + weights.freeze
             + weights.time_jump
             + self.workload_weight();
         let mut drawn = self.rng.below(total);
@@ -122,6 +123,9 @@ impl World {
         } else if is(weights.stall) {
             self.disturb(Disturbance::Stall);
             Ok(())
+        } else if is(weights.freeze) {
+            self.broker.freeze(&mut self.rng);
+            Ok(())
         } else if is(weights.time_jump) {
             self.jump();
             Ok(())
@@ -132,6 +136,11 @@ impl World {
             self.put_on_link(client);
             Ok(())
         }
+    }
+
+    /// Up to when the broker has judged who stays away for too long.
+    pub fn judged_until(&self) -> Instant {
+        self.broker.judged_until(self.oracle.now, &self.links)
     }
 
     fn begin_tick(&mut self) {
@@ -178,9 +187,11 @@ impl World {
         let current = client.link == Some(index) && client.state != State::Off;
         let gone =
             link.cut || link.half_open || link.client_done || !current || self.has_rival(index);
+        // What came in time has to be read before anybody is judged.
+        let has_passed = |deadline| now >= deadline && !link.has_unread_of(deadline);
         let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
-        let silent = link.keep_alive_s > 0 && now >= link.all_read_at + silence_max;
-        let late = !link.confirmed && now >= link.accepted_at + CONNECT_DEADLINE;
+        let silent = link.keep_alive_s > 0 && has_passed(link.all_read_at + silence_max);
+        let late = !link.confirmed && has_passed(link.accepted_at + CONNECT_DEADLINE);
         if gone || silent || late {
             return Ok(());
         }
@@ -248,7 +259,6 @@ impl World {
         connecting: State,
         session_present: bool,
     ) -> Result<(), Broken> {
-        let now = self.oracle.now;
         let client = &self.clients[index];
         let at = client.link.expect("CONNACK came over a link");
         self.links[at].confirmed = true;
@@ -256,14 +266,19 @@ impl World {
             .iter()
             .filter(|link| link.client == index)
             .collect();
-        client.check_session_present(session_present, connecting, &earlier, now)?;
+        client.check_session_present(session_present, connecting, &earlier)?;
         // [MQTT-3.1.4-3]
         let is_open = |link: &&Link| link.confirmed && link.closed_at.or(link.ended_at).is_none();
         if earlier.iter().any(is_open) {
             let detail = format!("client {index} has an older connection than link {at}");
             return Err(Broken::new("a second connection ends the first", detail));
         }
-        let State::Connecting { asked_at, .. } = connecting else {
+        let State::Connecting {
+            asked_at,
+            judged_until,
+            ..
+        } = connecting
+        else {
             unreachable!("CONNACK came in another state");
         };
         let (mine, others) = std::mem::take(&mut self.left_wills)
@@ -277,6 +292,7 @@ impl World {
                 session_present,
                 unanswered,
                 asked_at,
+                judged_until,
                 link,
                 &mut self.oracle,
             )?;
@@ -308,7 +324,7 @@ impl World {
         };
         let link = &mut self.links[at];
         if !link.cut && !link.broker_done {
-            link.up.extend(bytes);
+            link.arrive(&bytes, self.oracle.now);
         }
     }
 
@@ -394,7 +410,7 @@ impl World {
             }
             Disturbance::HalfOpen if link.confirmed => {
                 link.half_open = true;
-                link.up.clear();
+                link.forget_unread();
                 self.lose(index);
             }
             Disturbance::HalfOpen => {}
@@ -425,6 +441,7 @@ impl World {
     /// From here on the network does what it should.
     pub fn heal(&mut self) {
         self.broker.chunk_size_max = HEALED_SIZE;
+        self.broker.thaw();
         for link in &mut self.links {
             link.stalled = false;
             link.socket_size = HEALED_SIZE;

@@ -15,6 +15,9 @@ use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
 pub struct Connect<'a> {
     /// What the client speaks.
     pub version: Version,
+    /// Before 5.0: the client is a bridge of another broker, and says so by the highest bit of the protocol level, as
+    /// Mosquitto does. It is to get nothing back that it sent, and RETAIN as it was published.
+    pub is_bridge: bool,
     /// Start without state: "Clean Start", before 5.0 "Clean Session".
     pub clean_start: bool,
     /// Longest silence in seconds; 0: any.
@@ -95,7 +98,7 @@ impl<'a> Connect<'a> {
     /// Decodes a frame of kind CONNECT; finds the version itself.
     pub fn decode(frame: &Frame<'a>) -> Result<Connect<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
-        let version = decode_version(&mut reader)?;
+        let (version, is_bridge) = decode_version(&mut reader)?;
         let flags = ConnectFlags::parse(reader.u8()?, version)?;
         let keep_alive = reader.u16()?;
         let properties = match version {
@@ -121,6 +124,7 @@ impl<'a> Connect<'a> {
         reader.end()?;
         Ok(Connect {
             version,
+            is_bridge,
             clean_start: flags.clean_start,
             keep_alive,
             client_id,
@@ -143,6 +147,7 @@ impl<'a> Connect<'a> {
                 Version::V5 => (b"MQTT", 5),
             };
             put_binary(out, name);
+            let level = level | u8::from(self.is_bridge) * BRIDGE_BIT;
             out.extend_from_slice(&[level, self.flags()]);
             put_u16(out, self.keep_alive);
             if self.version == Version::V5 {
@@ -230,8 +235,11 @@ impl ConnectFlags {
     }
 }
 
-/// Protocol name and level.
-fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+/// Of the protocol level.
+const BRIDGE_BIT: u8 = 0x80;
+
+/// Protocol name and level, and whether the level has the bridge bit.
+fn decode_version(reader: &mut Reader<'_>) -> Result<(Version, bool), DecodeError> {
     let name = reader.binary()?;
     let is_v31 = match name {
         b"MQTT" => false,
@@ -241,9 +249,12 @@ fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
     };
     // [MQTT-3.1.2-2]
     match (is_v31, reader.u8()?) {
-        (true, 3) => Ok(Version::V31),
-        (false, 4) => Ok(Version::V311),
-        (false, 5) => Ok(Version::V5),
+        (true, 3) => Ok((Version::V31, false)),
+        (true, 0x83) => Ok((Version::V31, true)),
+        (false, 4) => Ok((Version::V311, false)),
+        (false, 0x84) => Ok((Version::V311, true)),
+        // A bridge of 5.0 has options of SUBSCRIBE for it.
+        (false, 5) => Ok((Version::V5, false)),
         (_, level) => Err(DecodeError::UnsupportedProtocolVersion { level }),
     }
 }

@@ -107,6 +107,8 @@ impl Expiry {
 pub struct Link {
     /// Which connection.
     pub conn: ConnId,
+    /// The client is a bridge: its subscriptions are No Local and Retain As Published.
+    pub is_bridge: bool,
     /// The packet that has arrived in part.
     pub framer: Framer,
     /// What is to be sent.

@@ -171,10 +171,27 @@ impl Window {
         Ok(())
     }
 
-    /// Ends an exchange whose PUBLISH cannot be sent again: the client takes no packet that large.
-    pub fn give_up(&mut self, id: PacketId) {
-        if let Ok(index) = self.find(id) {
-            self.settle(index);
+    /// Gives up a PUBLISH that was to be sent again. True: PUBREL is due.
+    ///
+    /// With QoS 2 the client may have noted the identifier on an earlier connection, and would take the next message
+    /// with it for this one: the exchange is not forgotten but finished, by PUBREL. With QoS 1 it keeps nothing.
+    pub fn give_up(&mut self, id: PacketId) -> bool {
+        let index = self
+            .find(id)
+            .expect("what is to be sent again is not settled");
+        match self.entries[index].state {
+            State::Sent1 => {
+                self.settle(index);
+                false
+            }
+            State::Sent2 => {
+                self.give_quota_back(index);
+                let entry = &mut self.entries[index];
+                entry.state = State::Released;
+                self.bytes -= size_of_kept(&entry.delivery.take());
+                true
+            }
+            State::Released | State::Settled => unreachable!("neither is a PUBLISH to send again"),
         }
     }
 
@@ -260,17 +277,22 @@ impl Window {
         }
     }
 
-    fn settle(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
-        entry.state = State::Settled;
-        self.bytes -= size_of_kept(&entry.delivery.take());
-        if std::mem::take(&mut entry.holds_quota) {
+    /// The exchange takes up none of the client's Receive Maximum any more.
+    fn give_quota_back(&mut self, index: usize) {
+        if std::mem::take(&mut self.entries[index].holds_quota) {
             assert!(
                 self.open > 0,
                 "an exchange holds quota that was not counted"
             );
             self.open -= 1;
         }
+    }
+
+    fn settle(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        entry.state = State::Settled;
+        self.bytes -= size_of_kept(&entry.delivery.take());
+        self.give_quota_back(index);
         while self
             .entries
             .front()
@@ -403,6 +425,61 @@ mod tests {
         window.on_puback(stuck).unwrap();
         assert!(window.has_room(2, u32::MAX));
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn the_next_message_with_the_identifier_of_one_that_was_given_up_is_new_to_its_client() {
+        let mut window = Window::default();
+        let mut noted = std::collections::HashSet::new();
+        let given_up = window.push(QoS::ExactlyOnce, Some(delivery("x", QoS::ExactlyOnce)));
+        noted.insert(given_up);
+        window.rewind();
+        let resend = window.next_resend(1);
+        assert!(matches!(resend, Some(Resend::Publish(id, _)) if id == given_up));
+        assert!(
+            window.give_up(given_up),
+            "the exchange is finished by PUBREL"
+        );
+        assert_eq!(
+            (window.open(), window.bytes()),
+            (0, 0),
+            "it takes up nothing"
+        );
+        // If PUBREL is lost, it is what is sent again.
+        window.rewind();
+        assert_eq!(window.next_resend(1), Some(Resend::Pubrel(given_up)));
+        let go_round = |window: &mut Window| {
+            for _ in 1..ID_COUNT {
+                let id = window.push(QoS::AtLeastOnce, None);
+                assert_ne!(id, given_up);
+                window.on_puback(id).unwrap();
+            }
+        };
+        go_round(&mut window);
+        assert!(
+            !window.has_room(9, u32::MAX),
+            "its identifier is not free yet"
+        );
+        noted.remove(&given_up);
+        window.on_pubcomp(given_up).unwrap();
+        assert!(window.is_empty());
+        assert_eq!(window.push(QoS::ExactlyOnce, None), given_up);
+        assert!(!noted.contains(&given_up));
+    }
+
+    #[test]
+    fn of_qos_1_nothing_is_left_of_what_was_given_up() {
+        let mut window = Window::default();
+        let id = window.push(QoS::AtLeastOnce, Some(delivery("x", QoS::AtLeastOnce)));
+        window.rewind();
+        assert!(window.next_resend(1).is_some());
+        assert!(!window.give_up(id));
+        assert!(window.is_empty());
+        assert_eq!(
+            window.on_puback(id),
+            Err(AckError::NotFound),
+            "from the earlier connection"
+        );
     }
 
     #[test]

@@ -581,21 +581,12 @@ impl Dispatch {
 
     fn resend(&mut self, now: Instant, to: SessionId, resend: Resend, out: &mut Outbox) {
         match resend {
-            Resend::Pubrel(id) => {
-                let session = self.sessions.get_mut(to).expect("pump looked it up");
-                let link = session.link.as_mut().expect("pump saw a link");
-                self.metrics.controls_sent += 1;
-                link.write(&mut self.pool, out, |buffer| {
-                    codec::encode_pubrel(buffer, id)
-                });
-            }
+            Resend::Pubrel(id) => self.send_pubrel(to, id, out),
             Resend::Publish(id, delivery)
                 if delivery.rules != self.rules
                     && !self.may_receive(to, delivery.message.topic()) =>
             {
-                self.settle(to, |window| window.give_up(id));
-                let topic = delivery.message.topic();
-                self.drop_for(now, to, DropReason::Denied, topic, out);
+                self.give_up(now, to, id, &delivery, DropReason::Denied, out);
             }
             Resend::Publish(id, delivery) => {
                 let session = self.sessions.get_mut(to).expect("pump looked it up");
@@ -604,9 +595,7 @@ impl Dispatch {
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
-                    self.settle(to, |window| window.give_up(id));
-                    let topic = delivery.message.topic();
-                    self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
+                    self.give_up(now, to, id, &delivery, DropReason::PacketTooLarge, out);
                     return;
                 };
                 self.metrics
@@ -621,6 +610,29 @@ impl Dispatch {
                 sending.write(link, &mut self.pool, out);
             }
         }
+    }
+
+    /// A message that was sent on an earlier connection is not sent again.
+    fn give_up(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        id: PacketId,
+        delivery: &Delivery,
+        why: DropReason,
+        out: &mut Outbox,
+    ) {
+        if self.settle(to, |window| window.give_up(id)) {
+            self.send_pubrel(to, id, out);
+        }
+        self.drop_for(now, to, why, delivery.message.topic(), out);
+    }
+
+    fn send_pubrel(&mut self, to: SessionId, id: PacketId, out: &mut Outbox) {
+        self.metrics.controls_sent += 1;
+        let link = self.sessions.link_mut(to);
+        let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, id);
+        link.write(&mut self.pool, out, encode);
     }
 }
 

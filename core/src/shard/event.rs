@@ -96,10 +96,62 @@ pub enum Event<'a> {
         /// What is not of one shard; told to the first one.
         process: Option<ProcessCounts<'a>>,
     },
-    /// `next_deadline` has passed.
-    DeadlineReached,
+    /// A deadline has passed and what has to be heard before it is judged was heard: see [`Deadlines`].
+    DeadlineReached {
+        /// How far the shell has listened.
+        heard: Heard,
+    },
     /// The broker ends: say goodbye (0x8B) and close every connection.
     ShutdownRequested,
+}
+
+/// How far the shell has listened: all that had arrived at its sockets and inboxes by then was handed on.
+///
+/// A client is judged by what it did, not by when the broker came to look: after a pause of the process, or while a
+/// shard may not read its sockets, what was sent in time still waits there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// By this shard, to its handlers.
+    pub here: Instant,
+    /// By every shard, and handed over to whoever it concerns; at most `here`.
+    pub everywhere: Instant,
+}
+
+impl Heard {
+    /// A shell that has nothing unread.
+    pub fn all(now: Instant) -> Heard {
+        Heard {
+            here: now,
+            everywhere: now,
+        }
+    }
+}
+
+/// The earliest deadlines of a shard, by what has to be heard before they are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Nothing: no client can avert it.
+    pub of_clock: Option<Instant>,
+    /// The connections of this shard: one of them may have said what averts it.
+    pub of_connections: Option<Instant>,
+    /// Every connection there is: a client may be back, by whatever shard accepted it.
+    pub of_absence: Option<Instant>,
+}
+
+impl Deadlines {
+    /// The earliest of all.
+    pub fn earliest(&self) -> Option<Instant> {
+        let all = [self.of_clock, self.of_connections, self.of_absence];
+        all.into_iter().flatten().min()
+    }
+
+    /// Whether one of them is to be judged.
+    pub fn are_due(&self, now: Instant, heard: Heard) -> bool {
+        let is_due = |deadline: Option<Instant>, upto| deadline.is_some_and(|at| at <= upto);
+        is_due(self.of_clock, now)
+            || is_due(self.of_connections, heard.here)
+            || is_due(self.of_absence, heard.everywhere)
+    }
 }
 
 /// What the shell has counted for all shards together.

@@ -41,8 +41,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 pub use event::{
-    BarrierId, CloseCause, Event, GatherId, JoinId, MsgClass, Page, PeerIdentity, ProcessCounts,
-    Question, ShardMsg, Share,
+    BarrierId, CloseCause, Deadlines, Event, GatherId, Heard, JoinId, MsgClass, Page, PeerIdentity,
+    ProcessCounts, Question, ShardMsg, Share,
 };
 pub use gather::Feed;
 pub use metrics::{DropReason, Gauges, Metrics};
@@ -205,19 +205,22 @@ impl Shard {
             Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
             Event::Persisted { upto } => self.on_persisted(upto, out),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
-            Event::DeadlineReached => self.on_deadline(now, out),
+            Event::DeadlineReached { heard } => self.on_deadline(now, heard, out),
             Event::ShutdownRequested => self.on_shutdown(now, out),
         }
         self.feed_gathers(now, out);
     }
 
-    /// When to call with `Event::DeadlineReached` at the latest.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        if self.pages.are_due() {
-            return Some(Instant::ZERO); // In the next turn.
-        }
+    /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
+    pub fn deadlines(&self) -> Deadlines {
+        let deadlines = self.timers.next();
+        let pages = self.pages.are_due().then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
-        self.timers.next().into_iter().chain(records).min()
+        let of_clock = [deadlines.of_clock, pages, records];
+        Deadlines {
+            of_clock: of_clock.into_iter().flatten().min(),
+            ..deadlines
+        }
     }
 
     /// CONNECT was seen whole on this connection, and it stays on this shard.
@@ -356,7 +359,7 @@ impl Shard {
                     .expect("an open connection is its session's link");
                 link.egress.sent(size, &mut self.dispatch.pool.unsent);
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
-                    link.resume(Pause::Unsent, out);
+                    link.resume(now, Pause::Unsent, out);
                 }
                 self.dispatch.pump(now, id, out);
             }
@@ -369,14 +372,18 @@ impl Shard {
         }
     }
 
-    fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
+    fn on_deadline(&mut self, now: Instant, heard: Heard, out: &mut Outbox) {
+        assert!(
+            heard.everywhere <= heard.here && heard.here <= now,
+            "no shell has heard what is still to come: {heard:?} at {now:?}"
+        );
         self.dispatch.records.flush(now, out);
         self.make_pages(now, out);
-        while let Some(timer) = self.timers.pop_due(now) {
+        while let Some(timer) = self.timers.pop_due(now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
-                Timer::KeepAlive(session) => self.on_keep_alive(now, session, out),
-                Timer::Lease(session) => self.on_lease(now, session, out),
+                Timer::KeepAlive(session) => self.on_keep_alive(now, heard, session, out),
+                Timer::Lease(session) => self.on_lease(now, heard, session, out),
                 Timer::Credentials(session) => self.on_credentials_expired(now, session, out),
                 Timer::Pace(session) => self.on_pace(now, session, out),
                 Timer::Will(session) => self.on_will_due(now, session, out),

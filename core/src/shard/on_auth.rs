@@ -169,6 +169,7 @@ impl Shard {
         step: AuthStep,
         out: &mut Outbox,
     ) -> Option<AuthRequest> {
+        self.forgive_lateness(now, conn);
         let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn) else {
             unreachable!("the CONNECT came from a waiting connection");
         };
@@ -204,6 +205,29 @@ impl Shard {
         })
     }
 
+    /// What came in time and is read after the deadline leaves no time for an answer, through no fault of the client:
+    /// its time begins anew.
+    fn forgive_lateness(&mut self, now: Instant, conn: ConnId) {
+        let since = match self.connections.get_mut(conn) {
+            Some(Connection::AwaitConnect(waiting)) => &mut waiting.since,
+            Some(Connection::Authenticating(waiting)) => &mut waiting.since,
+            Some(
+                Connection::Vacant
+                | Connection::Open(_)
+                | Connection::Closing(_)
+                | Connection::HandedOver,
+            )
+            | None => unreachable!("the caller saw a waiting connection"),
+        };
+        let span = self.config.limits.connect_deadline;
+        let deadline = *since + span;
+        if deadline <= now {
+            *since = now;
+            self.timers.cancel(deadline, Timer::Connect(conn));
+            self.timers.set(now + span, Timer::Connect(conn));
+        }
+    }
+
     /// Bytes of a connection that is being authenticated.
     pub(super) fn on_received_early(
         &mut self,
@@ -212,6 +236,7 @@ impl Shard {
         bytes: &[u8],
         out: &mut Outbox,
     ) {
+        self.forgive_lateness(now, conn);
         let waiting = self.authenticating(conn);
         let size = waiting.held_size();
         match &mut waiting.step {

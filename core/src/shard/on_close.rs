@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::deliver::Offering;
-use super::event::CloseCause;
+use super::event::{CloseCause, Heard};
 use super::on_publish::Published;
 use super::on_subscribe::Dropped;
 use super::outbox::{Close, Outbox};
@@ -192,16 +192,28 @@ impl Shard {
     }
 
     /// The keep-alive timer fired. It is moved only here, not with each packet.
-    pub(super) fn on_keep_alive(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    ///
+    /// A client whose reads are paused cannot be heard, and is not judged: that it is alive shows in what its socket
+    /// takes. One that takes nothing is given up by the shell's socket (`TCP_USER_TIMEOUT`).
+    pub(super) fn on_keep_alive(
+        &mut self,
+        now: Instant,
+        heard: Heard,
+        id: SessionId,
+        out: &mut Outbox,
+    ) {
         let link = self.link(id);
         link.keep_alive_at = None;
         let silence_max = link
             .silence_max
             .expect("the timer was set for a keep alive");
-        // Whoever is not read cannot be heard.
-        let heard_at = link.paced_until.map_or(link.last_packet_at, |_| now);
-        let at = heard_at + silence_max;
-        if at > now {
+        let silent_since = match link.pauses.is_empty() {
+            true => link.last_packet_at,
+            false => now,
+        };
+        let at = silent_since + silence_max;
+        // The timer was set for an earlier time: this one is judged by what was heard, too.
+        if at > heard.here {
             link.keep_alive_at = Some(at);
             self.timers.set(at, Timer::KeepAlive(id));
             return;

@@ -396,7 +396,7 @@ impl Shard {
         if TopicName::parse(topic, &limits).is_err() {
             return Err(Refusal::WillTopic);
         }
-        if routes::is_reserved(topic) {
+        if routes::is_reserved(topic) && !routes::is_state_of(client_id, topic) {
             return Err(Refusal::ReservedTopic);
         }
         if !self.may_publish_as(identity, client_id, topic) {
@@ -482,15 +482,9 @@ impl Shard {
             }
         }
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
-            // Its timers may be due in this very turn: then time is up all the same [MQTT-4.1.0-2] [MQTT-3.1.3-9].
-            let session = self.session(id);
-            let expired = session.expires_at.is_some_and(|at| at <= now);
-            let will_is_due = session.will_at.is_some_and(|at| at <= now);
-            self.dispatch.metrics.sessions_expired += u64::from(expired);
-            if !connect.clean_start && !expired {
-                if will_is_due {
-                    self.publish_will(now, id, out);
-                }
+            // Its timers may be due, but have not fired: this CONNECT came before that was certain, so the client is
+            // back in time [MQTT-4.1.0-2] [MQTT-3.1.3-9].
+            if !connect.clean_start {
                 grant.session_present = true;
                 return Ok(id); // [MQTT-3.1.2-5]
             }
@@ -558,6 +552,7 @@ impl Shard {
         session.will = will;
         session.link = Some(Link {
             conn,
+            is_bridge: connect.is_bridge,
             framer: Framer::default(),
             egress,
             silence_max,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::event::PeerIdentity;
+use super::event::{Heard, PeerIdentity};
 use super::on_close::End;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
@@ -21,7 +21,7 @@ use crate::time::Instant;
 
 impl Shard {
     /// The rules of a connected client are to be asked for again, or end.
-    pub(super) fn on_lease(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_lease(&mut self, now: Instant, heard: Heard, id: SessionId, out: &mut Outbox) {
         let session = self.session(id);
         let link = session.link.as_mut().expect("the timer goes with the link");
         link.lease_at = None; // The timer has just fired: nothing to cancel.
@@ -29,7 +29,7 @@ impl Shard {
             return;
         };
         let ends_at = lease.ends_at;
-        if now >= ends_at {
+        if heard.here >= ends_at {
             return self.end_link(now, id, End::Refused(Refusal::RulesEnded.into()), out);
         }
         if !link.lease_is_asked {

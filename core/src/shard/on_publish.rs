@@ -11,7 +11,7 @@ use super::on_ack::Ack;
 use super::outbox::Outbox;
 use super::parcel::Parcel;
 use super::refusal::{Refusal, Violation};
-use super::routes::CachedRoutes;
+use super::routes::{self, CachedRoutes};
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{ClientKey, LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
@@ -197,7 +197,7 @@ impl Shard {
     ) -> Result<Published, TopicError> {
         let topic = offering.parts.topic;
         let mut routes = self.find_routes(topic, hash)?;
-        if routes.reserved {
+        if routes.reserved && !routes::is_state_of(&self.session(publisher).client_id, topic) {
             self.routes.put(hash, routes);
             return Ok(Published::Reserved);
         }

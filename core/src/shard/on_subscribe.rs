@@ -91,11 +91,13 @@ impl Shard {
         let is_new = !session.subscriptions.contains(&filter);
         let count = session.subscriptions.len() + usize::from(is_new);
         check_offer(&filter, count, &limits)?;
+        let is_bridge = session.link.as_ref().is_some_and(|link| link.is_bridge);
         let options = SubscriptionOptions {
             // [MQTT-3.2.2-10] A wish for more is granted as far as it goes.
             qos: item.options.qos.min(limits.qos_max),
-            no_local: item.options.no_local,
-            retain_as_published: item.options.retain_as_published,
+            // [MQTT-3.8.3-4] Not for a group, whose members get what others may not.
+            no_local: item.options.no_local || (is_bridge && filter.share_name().is_none()),
+            retain_as_published: item.options.retain_as_published || is_bridge,
             subscription_id,
         };
         if is_new {

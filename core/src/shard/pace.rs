@@ -84,8 +84,7 @@ impl Shard {
     pub(super) fn on_pace(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
         let link = self.link(id);
         link.paced_until = None; // The timer has just fired: nothing to cancel.
-        link.last_packet_at = now; // It may have said something all the while.
-        link.resume(Pause::Pace, out);
+        link.resume(now, Pause::Pace, out);
     }
 }
 
@@ -103,12 +102,14 @@ impl Link {
     }
 
     /// A reason not to read is gone.
-    pub(super) fn resume(&mut self, why: Pause, out: &mut Outbox) {
+    pub(super) fn resume(&mut self, now: Instant, why: Pause, out: &mut Outbox) {
         if self.pauses.is_empty() {
             return;
         }
         self.pauses.remove(why);
         if self.pauses.is_empty() {
+            // It may have said something all the while: its silence counts from here.
+            self.last_packet_at = now;
             out.readings.push(Reading {
                 conn: self.conn,
                 paused: false,

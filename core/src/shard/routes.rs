@@ -42,7 +42,7 @@ pub struct CachedRoutes {
     pub shards: ShardSet,
     /// Shared subscriptions of all shards.
     pub groups: Vec<GroupId>,
-    /// Clients may not publish here.
+    /// Clients may not publish here, but for their own state.
     pub reserved: bool,
     /// Some of those who may, if there are rules.
     pub writers: Vec<SessionId>,
@@ -150,6 +150,13 @@ impl RouteCache {
         }
         self.slots[hash as usize % SLOTS] = Some(entry);
     }
+}
+
+/// The topic on which a bridge tells whether it is connected: Mosquitto's does so by default, and as its will.
+/// Only that of its own client identifier is a client's to write.
+pub fn is_state_of(client_id: &str, topic: &[u8]) -> bool {
+    let name = topic.strip_prefix(b"$SYS/broker/connection/");
+    name.and_then(|name| name.strip_suffix(b"/state")) == Some(client_id.as_bytes())
 }
 
 /// Topics that only the broker itself writes: a client that could would forge statistics, or reach

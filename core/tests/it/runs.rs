@@ -210,6 +210,7 @@ fn connect(twins: &mut Twins, dice: &mut Dice, name: &str, style: &Style) -> Cli
     }
     let mut packet = Vec::new();
     Connect {
+        is_bridge: false,
         version,
         clean_start: dice.one_in(2),
         keep_alive: dice.pick(&[0, 0, 10]),

@@ -13,8 +13,8 @@ use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Metrics, MsgClass, Outbox, PeerIdentity, Piece, ProcessCounts,
-    Record, Refusal, Shard, ShardConfig, ShardMsg,
+    CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, PeerIdentity, Piece,
+    ProcessCounts, Record, Refusal, Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
@@ -99,6 +99,8 @@ pub struct World {
     unanswered: Vec<(usize, AuthRequest)>,
     /// What the broker would have logged.
     records: Vec<Record>,
+    /// Set while what came to a process that was stopped is read: when it was stopped.
+    asleep_since: Option<Instant>,
     /// Deadlines that were due at once.
     pub deadlines_met: u64,
     /// Runs that went to another shard.
@@ -163,6 +165,7 @@ impl World {
             users: Users::default(),
             unanswered: Vec::new(),
             records: Vec::new(),
+            asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
         }
@@ -241,19 +244,22 @@ impl World {
 
     /// Time passes; every deadline on the way is met at its time.
     pub fn wait(&mut self, span: Duration) {
+        self.asleep_since = None;
         let until = self.now + span;
         while let Some((due, shard)) = self.next_deadline()
             && due <= until
         {
             self.now = self.now.max(due);
-            self.handle(shard, Event::DeadlineReached);
+            self.meet_deadline(shard);
             self.settle();
         }
         self.now = until;
     }
 
-    /// Time passes as it does for a process that was stopped: what fell due is told after the next event.
+    /// Time passes as it does for a process that was stopped: what comes until `wait` had come meanwhile, and is heard
+    /// before anybody is judged.
     pub fn oversleep(&mut self, span: Duration) {
+        self.asleep_since.get_or_insert(self.now);
         self.now = self.now + span;
     }
 
@@ -324,8 +330,18 @@ impl World {
     fn next_deadline(&self) -> Option<(Instant, usize)> {
         let deadlines = self.shards.iter().enumerate();
         deadlines
-            .filter_map(|(index, shard)| Some((shard.next_deadline()?, index)))
+            .filter_map(|(index, shard)| Some((shard.deadlines().earliest()?, index)))
             .min()
+    }
+
+    /// This shell has nothing unread, but for what came while it slept.
+    fn heard(&self) -> Heard {
+        Heard::all(self.asleep_since.unwrap_or(self.now))
+    }
+
+    fn meet_deadline(&mut self, shard: usize) {
+        let heard = self.heard();
+        self.handle(shard, Event::DeadlineReached { heard });
     }
 
     fn handle(&mut self, shard: usize, event: Event<'_>) {
@@ -464,10 +480,12 @@ impl World {
 
     /// What is due at this moment.
     fn meet_deadlines(&mut self) -> bool {
-        let due = self.next_deadline().filter(|(at, _)| *at <= self.now);
-        if let Some((_, shard)) = due {
+        let heard = self.heard();
+        let mut shards = self.shards.iter();
+        let due = shards.position(|shard| shard.deadlines().are_due(self.now, heard));
+        if let Some(shard) = due {
             self.deadlines_met += 1;
-            self.handle(shard, Event::DeadlineReached);
+            self.meet_deadline(shard);
         }
         due.is_some()
     }

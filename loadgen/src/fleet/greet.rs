@@ -39,6 +39,7 @@ impl Fleet {
         }
         let expiry = u32::try_from(spec.session_expiry.as_secs()).unwrap_or(u32::MAX);
         Connect {
+            is_bridge: false,
             version: spec.protocol,
             clean_start: spec.clean || self.purging,
             keep_alive: spec.keep_alive_s,

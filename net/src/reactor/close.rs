@@ -72,7 +72,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         match slot.phase {
             Phase::Free | Phase::Closing(_) => return,
-            Phase::Open | Phase::Draining | Phase::Lingering | Phase::Leaving(_) => {}
+            Phase::Leaving(_) => self.leaving_count -= 1,
+            Phase::Open | Phase::Draining | Phase::Lingering => {}
         }
         slot.phase = Phase::Closing(cause);
         if let (false, Some(socket)) = (slot.is_quiet(), &slot.socket) {
@@ -135,13 +136,15 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 
     /// Peers that do not take what is left, or do not close their side, are cut; those above the bound of a
-    /// turn in the next ones, since the timer is set for them.
+    /// turn in the next ones, since the timer is set for them. As silence counts only while the shard
+    /// listens, so does this.
     pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
+        let heard = self.hearing.heard().here;
         let mut cut_count = 0;
         while let Some(&(at, conn)) = self.flushes.front() {
             // Those that ended in time are only forgotten here.
             let is_live = self.slots.get(conn).is_some();
-            if is_live && (at > now || cut_count == CLOSES_MAX) {
+            if is_live && (at > heard || cut_count == CLOSES_MAX) {
                 break;
             }
             self.flushes.pop_front();

@@ -47,6 +47,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         }
         slot.phase = Phase::Leaving(Box::new(Leaving { target, bytes }));
+        self.leaving_count += 1;
         if slot.receiving {
             self.ring.cancel_receive(conn);
             slot.op_started();
@@ -61,6 +62,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let (Phase::Leaving(leaving), Some(socket)) = (phase, slot.socket.take()) else {
             panic!("only a leaving connection with a socket departs");
         };
+        self.leaving_count -= 1;
         let newcomer = slot.newcomer.take().map_or(
             Newcomer {
                 peer: PeerIdentity::default(),

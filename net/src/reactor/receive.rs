@@ -9,8 +9,21 @@ use rustix::io::Errno;
 
 use super::{BYTES_MAX, Core, Reactor};
 use crate::counters::count;
+use crate::inbox::{Decision, Moved};
 use crate::ring::{Input, Received, Ring};
 use crate::slot::Phase;
+
+/// What waits until the shard is no longer stalled, in the order of its coming: a CONNECT must not overtake what
+/// reached an earlier connection of the same client before it.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Of a connection of this shard.
+    Input(Received),
+    /// A connection whose home is here, with its CONNECT.
+    Connection(Box<Moved>),
+    /// The verdict on a CONNECT.
+    Decided(Box<Decision>),
+}
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes input in, or holds it while the shard is stalled. Returns the bytes taken in.
@@ -26,11 +39,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.hold_or_take_in(now, received)
     }
 
-    /// Takes in what came, unless the shard is stalled. Returns the bytes taken in.
-    pub(super) fn hold_or_take_in(&mut self, now: Instant, received: Received) -> usize {
+    /// What came has to wait: the shard is stalled, or more came before it and waits.
+    pub(super) fn has_to_hold(&self) -> bool {
         let holds = self.stalled || !self.held.is_empty();
-        if holds && self.ending.is_none() {
-            self.held.push_back(received);
+        holds && self.ending.is_none()
+    }
+
+    /// Takes in what came, unless it has to wait. Returns the bytes taken in.
+    pub(super) fn hold_or_take_in(&mut self, now: Instant, received: Received) -> usize {
+        if self.has_to_hold() {
+            self.held.push_back(Held::Input(received));
             return 0;
         }
         self.take_in(now, received)
@@ -41,9 +59,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let mut bytes = 0;
         while (!self.stalled || self.ending.is_some())
             && bytes < BYTES_MAX
-            && let Some(received) = self.held.pop_front()
+            && let Some(held) = self.held.pop_front()
         {
-            bytes += self.take_in(now, received);
+            match held {
+                Held::Input(received) => bytes += self.take_in(now, received),
+                Held::Connection(moved) => self.adopt(now, *moved),
+                Held::Decided(decision) => self.on_decided(now, *decision),
+            }
         }
         bytes
     }
@@ -139,7 +161,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let Some(slot) = self.slots.get(conn) else {
             return;
         };
-        let ends = slot.phase == Phase::Open && slot.paused && slot.receiving && !slot.pausing;
+        let is_unwanted = slot.phase == Phase::Open && slot.paused && !slot.mute;
+        let ends = is_unwanted && slot.receiving && !slot.pausing;
         if ends {
             self.ring.cancel_receive(conn);
             slot.pausing = true;
@@ -160,6 +183,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             };
             let wanted = match slot.phase {
                 // What a handshake needs is taken up first.
+                Phase::Open if slot.mute => !slot.ended,
                 Phase::Open if slot.transport.as_ref().is_some_and(|t| t.is_due()) => false,
                 Phase::Open => !slot.ended && !slot.paused,
                 Phase::Draining | Phase::Lingering => !slot.ended,

@@ -11,7 +11,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
 use ringmq_core::time::Instant;
 
-use super::{Core, Reactor, Shared};
+use super::{Core, HeardTable, Reactor, Shared};
 use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
 use crate::buffers::Lease;
@@ -40,6 +40,7 @@ impl<C: Core> Rig<C> {
             })),
             partial_bytes_max: u64::MAX,
             terms_generation: Arc::default(),
+            heard: Arc::new(HeardTable::new(1)),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),

@@ -3,6 +3,7 @@
 mod accepting;
 mod arrivals;
 mod closing;
+mod hearing;
 mod layers;
 
 use std::collections::VecDeque;
@@ -13,12 +14,12 @@ use std::time::Duration;
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{
-    BarrierId, Close, Event, Handover, MsgClass, Outbox, PeerIdentity, ShardMsg,
+    BarrierId, Close, Deadlines, Event, Handover, MsgClass, Outbox, PeerIdentity, Reading, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
-use super::{Core, Progress, Reactor, Shared};
+use super::{Core, HeardTable, Progress, Reactor, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::buffers::Lease;
@@ -121,7 +122,7 @@ struct FakeCore {
     home: bool,
     output: Vec<(ConnId, Output)>,
     recycled: usize,
-    deadline: Option<Instant>,
+    deadlines: Deadlines,
     on_shutdown: Vec<Close>,
 }
 
@@ -139,8 +140,8 @@ impl Core for FakeCore {
             Event::Identified { conn, peer } => format!("identified {} {peer:?}", conn.index),
             Event::Closed { conn, why } => format!("closed {} {why:?}", conn.index),
             Event::FromShard { from, .. } => format!("message of {from}"),
-            Event::DeadlineReached => {
-                self.deadline = None;
+            Event::DeadlineReached { .. } => {
+                self.deadlines = Deadlines::default();
                 "deadline".to_owned()
             }
             Event::ShutdownRequested => {
@@ -156,8 +157,8 @@ impl Core for FakeCore {
         };
         self.events.push(text);
     }
-    fn next_deadline(&self) -> Option<Instant> {
-        self.deadline
+    fn deadlines(&self) -> Deadlines {
+        self.deadlines
     }
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
         let at = self.output.iter().position(|(c, _)| *c == conn)?;
@@ -197,6 +198,7 @@ impl Bench {
             places: Arc::new(Places::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
+            heard: Arc::new(HeardTable::new(2)),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
@@ -451,24 +453,50 @@ fn a_short_send_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_send_error_closes_the_connection_once_all_operations_ended() {
+fn after_a_send_error_the_connection_is_read_to_its_end() {
     for errno in [Errno::PIPE, Errno::CONNRESET, Errno::NOMEM] {
         let mut bench = Bench::new();
         let conn = bench.open();
         bench.say(conn, "x");
         bench.turn();
-        assert_eq!(bench.sent(Err(errno)).turn(), [Op::HangUp]);
-        // The receive is outstanding, and ends by itself.
-        assert_eq!(bench.turn(), []);
+        // The kernel tells of a send at once, and of what had come before in the next call.
+        bench.received_later(conn, "DISCONNECT");
+        assert_eq!(bench.sent(Err(errno)).turn(), []);
+        bench.say(conn, "y");
+        assert_eq!(bench.turn(), [], "it takes nothing more");
         bench.input(conn, Input::End, false);
         assert_eq!(bench.turn(), [Op::Close(0)]);
-        assert_eq!(bench.events(), [""; 0]);
-        assert_eq!(bench.closed().turn(), []);
-        let closed = format!("closed 0 Failed({})", errno.raw_os_error());
-        assert_eq!(bench.events(), [closed]);
+        bench.closed().turn();
+        assert_eq!(
+            bench.events(),
+            ["received 0 DISCONNECT", "closed 0 PeerClosed"]
+        );
         assert_eq!(bench.live_count(), 0);
         assert_eq!(bench.reactor.shared.places.connections(), 0);
     }
+}
+
+#[test]
+fn after_a_send_error_a_paused_connection_is_read_to_its_end_too() {
+    let mut bench = Bench::new();
+    let conn = bench.open();
+    bench.say(conn, "x");
+    let paused = Reading { conn, paused: true };
+    bench.reactor.outbox.readings.push(paused);
+    bench.turn();
+    bench.input(conn, Input::Failed(Errno::CANCELED), false);
+    bench.complete(Completion::Cancelled { conn });
+    assert_eq!(bench.turn(), []);
+    let read_on = bench.sent(Err(Errno::PIPE)).turn();
+    assert_eq!(read_on, [Op::Receive(0, Receive::Multishot)]);
+    bench.received(conn, "DISCONNECT", true);
+    bench.input(conn, Input::End, false);
+    assert_eq!(bench.turn(), [Op::Close(0)]);
+    bench.closed().turn();
+    assert_eq!(
+        bench.events(),
+        ["received 0 DISCONNECT", "closed 0 PeerClosed"]
+    );
 }
 
 #[test]
@@ -713,7 +741,7 @@ fn a_turn_asks_the_kernel_for_more_a_bounded_number_of_times() {
 fn the_timer_is_set_for_the_next_deadline_and_not_again_for_a_later_one() {
     let mut bench = Bench::new();
     let sleep_until = |bench: &mut Bench, nanos: u64| {
-        bench.reactor.core.deadline = Some(Instant::from_nanos(nanos));
+        bench.reactor.core.deadlines.of_clock = Some(Instant::from_nanos(nanos));
         bench.reactor.submit_and_sleep();
         std::mem::take(&mut bench.reactor.ring.ops)
     };

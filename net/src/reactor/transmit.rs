@@ -6,6 +6,7 @@ use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 
 use super::{Core, Reactor};
 use crate::counters::count;
@@ -32,7 +33,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         };
         let (may_send, is_last) = match slot.phase {
-            Phase::Open => (!slot.sending, false),
+            Phase::Open => (!slot.sending && !slot.mute, false),
             Phase::Draining => (!slot.sending, true),
             Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => {
                 (false, false)
@@ -102,11 +103,26 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         self.recycle(flight);
         match failure {
-            Some(errno) if may_go_on => {
-                self.cut(now, conn, CloseCause::Failed(errno.raw_os_error()));
-            }
+            Some(errno) if may_go_on => self.on_send_failed(now, conn, errno),
             Some(_) | None => self.sent.push(conn),
         }
         self.proceed(now, conn);
+    }
+
+    /// The peer takes nothing more, but may have said something before that has not been read yet: a DISCONNECT, after
+    /// which it closed its socket, makes the send fail before the receive tells of it. So the connection lasts until
+    /// it is read to the end, whatever the core thinks of reading it.
+    fn on_send_failed(&mut self, now: Instant, conn: ConnId, errno: Errno) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        if slot.phase != Phase::Open || slot.ended {
+            self.cut(now, conn, CloseCause::Failed(errno.raw_os_error()));
+            return;
+        }
+        slot.mute = true;
+        if let Some(socket) = &slot.socket {
+            // So that there is an end, whatever made the send fail. Fails if there is one already.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
+        self.rearm.push(conn);
     }
 }

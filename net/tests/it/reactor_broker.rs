@@ -12,7 +12,7 @@ use ringmq::{Admission, Broker, BrokerConfig, Core, RingConfig, Wait};
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::message::{Message, MessageParts};
-use ringmq_core::shard::{Close, CloseCause, Event, Handover, Outbox, ShardMsg};
+use ringmq_core::shard::{Close, CloseCause, Deadlines, Event, Handover, Outbox, ShardMsg};
 use ringmq_core::time::Instant;
 
 /// What the first byte of a connection asks of a [`Puppet`]; bytes after it are echoed.
@@ -149,7 +149,7 @@ impl Core for Puppet {
                     out.post(from, ShardMsg::Forward(message));
                 }
             }
-            Event::DeadlineReached => {
+            Event::DeadlineReached { .. } => {
                 for (_, conn) in std::mem::take(&mut self.waits) {
                     self.say(conn, Chunk::Own(b"x".to_vec()), out);
                 }
@@ -168,8 +168,11 @@ impl Core for Puppet {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        self.waits.iter().map(|w| w.0).min()
+    fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            of_clock: self.waits.iter().map(|w| w.0).min(),
+            ..Deadlines::default()
+        }
     }
 
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {

@@ -64,6 +64,7 @@ pub fn connect(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
     };
     let has_method = is_v5 && more & 7 >= 6;
     let connect = Connect {
+        is_bridge: false,
         version,
         clean_start: flags & 16 != 0,
         keep_alive: u16::from(flags & 1) * 10,

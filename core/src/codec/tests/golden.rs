@@ -41,6 +41,7 @@ fn user<'a>(buffer: &'a mut Vec<u8>, pairs: &[(&str, &str)]) -> UserProperties<'
 
 fn plain_connect(version: Version) -> Connect<'static> {
     Connect {
+        is_bridge: false,
         version,
         clean_start: true,
         keep_alive: 60,
@@ -77,6 +78,7 @@ fn connect() {
         FromClient,
         "10 1D  00 04 'MQTT 04 F4 FF FF  00 00  00 01 'w 00 02 00 FF  00 03 'bob 00 03 70 00 80",
         Packet::Connect(Connect {
+            is_bridge: false,
             clean_start: false,
             keep_alive: 65_535,
             client_id: "",
@@ -108,6 +110,7 @@ fn connect_with_every_property() {
              26 00 01 'k 00 01 '1  26 00 01 'k 00 01 '2 \
          00 01 'w 00 00  00 02 'pw",
         Packet::Connect(Connect {
+            is_bridge: false,
             keep_alive: 0,
             will: Some(Will {
                 qos: QoS::AtLeastOnce,

@@ -377,6 +377,7 @@ fn values_of_properties() {
 fn the_edges_of_integers_arrive_unchanged() {
     for value in [1, 32_767, 32_768, 65_535] {
         let connect = Connect {
+            is_bridge: false,
             version: V5,
             clean_start: true,
             keep_alive: value,

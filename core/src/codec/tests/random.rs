@@ -247,6 +247,7 @@ impl Random {
             None
         };
         Connect {
+            is_bridge: false,
             version,
             clean_start: self.flip(),
             keep_alive: self.u16(),

@@ -204,7 +204,7 @@ fn encode_connect(
     out: &mut Vec<u8>,
 ) -> Result<u8, String> {
     let names = [
-        "id", "clean", "keep", "will", "payload", "qos", "retain", "user", "pass",
+        "id", "clean", "keep", "will", "payload", "qos", "retain", "user", "pass", "bridge",
     ];
     let spoken = Spoken::of(words, version, &names)?;
     if let Some(unknown) = spoken
@@ -229,7 +229,8 @@ fn encode_connect(
         | u8::from(pass.is_some()) << 6
         | u8::from(user.is_some()) << 7;
     put_text(out, protocol.as_bytes())?;
-    out.extend([level, flags]);
+    let bridge_bit = spoken.number::<u8>("bridge", 0)? << 7;
+    out.extend([level | bridge_bit, flags]);
     out.extend(spoken.number::<u16>("keep", 0)?.to_be_bytes());
     spoken.put_properties(out)?;
     put_text(out, &spoken.text("id")?.unwrap_or_else(|| name.into()))?;

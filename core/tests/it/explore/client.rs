@@ -103,6 +103,7 @@ impl Client {
         self.held.clear();
         let is_v5 = self.terms.version == Version::V5;
         let connect = Connect {
+            is_bridge: false,
             version: self.terms.version,
             clean_start: false,
             keep_alive: 0,

@@ -113,7 +113,7 @@ fn handshakes_are_taken_up_some_per_turn_and_keep_nobody_waiting() {
     }
     let mut answered = Vec::new();
     for expected in [4, 4, 2, 0] {
-        bench.reactor.core.deadline = Some(bench.now); // Something that others wait for.
+        bench.reactor.core.deadlines.of_clock = Some(bench.now); // Something that others wait for.
         let ops = bench.turn();
         assert!(bench.reactor.ring.lent == 0, "no buffer is held");
         assert_eq!(bench.events(), ["deadline"]);

@@ -8,7 +8,7 @@ use ringmq::transport::{Origins, ProxyRules};
 use ringmq::{Broker, Core, ListenerConfig};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{Event, Outbox, PeerIdentity};
+use ringmq_core::shard::{Deadlines, Event, Outbox, PeerIdentity};
 use ringmq_core::time::Instant;
 use rustls::ALL_VERSIONS;
 
@@ -41,8 +41,8 @@ impl Core for Witness {
             _ => {}
         }
     }
-    fn next_deadline(&self) -> Option<Instant> {
-        None
+    fn deadlines(&self) -> Deadlines {
+        Deadlines::default()
     }
     fn take_output(&mut self, _conn: ConnId) -> Option<Output> {
         None
