@@ -1,10 +1,9 @@
-//! Tests that look at the memory or change the limits of their process: one at a time, and nothing beside them.
+//! Tests that look at the memory of their process: one at a time, and nothing beside them.
 
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
 mod churn;
-mod reactor_descriptors;
 mod reactor_slow;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::mqtt::Client;
+use crate::mqtt::{self, Client};
 use ringmq::auth::{
     AuthServiceConfig, Authenticator, Authenticators, HookConfig, PasswordFile, hooks,
 };

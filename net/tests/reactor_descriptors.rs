@@ -1,4 +1,4 @@
-//! A broker out of file descriptors.
+//! A broker out of file descriptors. Alone in its process, because the limit is the process's.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,18 +10,14 @@ use std::time::Duration;
 use ringmq::{Broker, BrokerConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::alone;
-
 #[test]
 fn a_broker_out_of_descriptors_keeps_its_clients_does_not_spin_and_recovers() {
-    let _process = alone();
     // The kernel notes the limit when the accept is armed: it has to be low from the start.
-    let usual = getrlimit(Resource::Nofile);
-    let low = Rlimit {
+    let limit = Rlimit {
         current: Some(64),
-        ..usual
+        ..getrlimit(Resource::Nofile)
     };
-    setrlimit(Resource::Nofile, low).unwrap();
+    setrlimit(Resource::Nofile, limit).unwrap();
     let broker = Broker::start(&BrokerConfig {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         ..BrokerConfig::default()
@@ -63,5 +59,4 @@ fn a_broker_out_of_descriptors_keeps_its_clients_does_not_spin_and_recovers() {
     assert_eq!(broker.counts()[0].accepted, 2);
     broker.shutdown();
     broker.join();
-    setrlimit(Resource::Nofile, usual).unwrap();
 }
