@@ -37,9 +37,10 @@ fn hook_timeout(settings: &Settings) -> Option<Problem> {
     (is_asked && is_late).then(|| Problem {
         place: Place::File("settings".to_owned()),
         subject: "hooks.timeout".to_owned(),
-        what: "is not below limits.connect_deadline: the time of clients is up before a server that \
+        what:
+            "is not below limits.connect_deadline: the time of clients is up before a server that \
                hangs is known to hang"
-            .to_owned(),
+                .to_owned(),
         fix: "lower it, or raise connect_deadline".to_owned(),
     })
 }
