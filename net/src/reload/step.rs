@@ -191,6 +191,7 @@ mod tests {
             format!("[[listener]]\nlisten = \"{listen}\"\n{rest}\n{CERTIFICATE}")
         };
         let (local, other) = ("mqtts://127.0.0.1:1", "mqtts://127.0.0.1:2");
+        let anybody = "[network]\nallow_anonymous = true\n";
         for (running, next, taken_on, left) in [
             (tls(local, ""), tls(local, ""), "", ""),
             (
@@ -216,11 +217,11 @@ mod tests {
                 "network.listen tls.version_min",
             ),
             (
-                table(local, ""),
+                table(local, "") + anybody,
                 table(
                     local,
                     "tls.version_min = \"1.3\"\nproxy.trusted = [\"::1\"]",
-                ),
+                ) + anybody,
                 "listener.tls.version_min",
                 "listener.proxy.trusted",
             ),
