@@ -299,7 +299,7 @@ mod tests {
             (
                 listen("mqtts://0.0.0.0:1", &demand_and_rules),
                 listen(local, ""),
-                "no rule says",
+                "there are no rules",
             ),
             (
                 listen(all, &format!("{anybody}{rules}")),
@@ -310,7 +310,7 @@ mod tests {
             (
                 listen(local, &format!("{proxy}{rules}")),
                 listen(local, ""),
-                "no rule says",
+                "there are no rules",
             ),
             // What guards more is taken on at once.
             (listen(local, ""), listen(all, users), ""),
