@@ -270,20 +270,20 @@ mod tests {
             (
                 listen(all, users),
                 listen(local, ""),
-                "other machines may reach",
+                "other machines can reach",
             ),
             (listen(all, users), listen(all, anybody), ""),
             (listen(all, users), listen(local, anybody), "does not open"),
             (
                 listen(all, anybody),
                 listen(local, ""),
-                "other machines may reach",
+                "other machines can reach",
             ),
             // Certificates instead of users.
             (
                 listen(all, users),
                 listen("mqtts://0.0.0.0:1", &allowed),
-                "other machines may reach",
+                "other machines can reach",
             ),
             (
                 listen(local, users),
