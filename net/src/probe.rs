@@ -557,7 +557,7 @@ mod tests {
         let rows: [Row; 19] = [
             (
                 |f| f.kernel_release = "5.15.0-91-generic".into(),
-                "this kernel is 5.15.0-91-generic, and ringmq needs Linux 6.1 or later",
+                "this kernel is 5.15.0-91-generic, but ringmq needs Linux 6.1 or later",
                 "newer kernel",
             ),
             (
@@ -634,7 +634,7 @@ mod tests {
             ),
             (
                 |f| refuse_ring(f, RingStep::Setup, EMFILE),
-                "none is left (EMFILE)",
+                "no file descriptor is left for an io_uring (EMFILE)",
                 "ulimit -n",
             ),
             (

@@ -272,20 +272,20 @@ mod tests {
             (
                 listen(all, users),
                 listen(local, ""),
-                "other machines may reach",
+                "other machines can reach",
             ),
             (listen(all, users), listen(all, anybody), ""),
             (listen(all, users), listen(local, anybody), "does not open"),
             (
                 listen(all, anybody),
                 listen(local, ""),
-                "other machines may reach",
+                "other machines can reach",
             ),
             // Certificates instead of users.
             (
                 listen(all, users),
                 listen("mqtts://0.0.0.0:1", &allowed),
-                "other machines may reach",
+                "other machines can reach",
             ),
             (
                 listen(local, users),
@@ -301,7 +301,7 @@ mod tests {
             (
                 listen("mqtts://0.0.0.0:1", &demand_and_rules),
                 listen(local, ""),
-                "no rule says",
+                "there are no rules",
             ),
             (
                 listen(all, &format!("{anybody}{rules}")),
@@ -312,7 +312,7 @@ mod tests {
             (
                 listen(local, &format!("{proxy}{rules}")),
                 listen(local, ""),
-                "no rule says",
+                "there are no rules",
             ),
             // What guards more is taken on at once.
             (listen(local, ""), listen(all, users), ""),

@@ -254,10 +254,7 @@ fn files_that_cannot_be_used_and_open_doors_refuse_the_start() {
     let all = ["--access-default", "allow"];
     for (args, expected) in [
         (vec!["--listen", "0.0.0.0:0"], "--allow-anonymous"),
-        (
-            vec!["--password-file", &users],
-            "no rule says what they may do",
-        ),
+        (vec!["--password-file", &users], "there are no rules"),
         (
             vec!["--password-file", &missing, "--acl-file", &acl],
             "does not exist",

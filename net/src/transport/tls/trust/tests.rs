@@ -126,7 +126,7 @@ fn unusual(result: Result<(), Error>) -> Option<Unusual> {
 #[test]
 fn what_stands_in_the_file_itself_is_trusted() {
     for is_ca in [CA, IsCa::NoCa, IsCa::ExplicitNoCa] {
-        let (own, key) = alone("device-1", is_ca.clone(), |_| {});
+        let (own, key) = alone("device-1", is_ca, |_| {});
         assert_eq!(judge_client(&[&own], &own), Ok(()), "{is_ca:?}");
         assert_eq!(
             judge_server(&[&own], &own, "localhost"),
