@@ -39,6 +39,9 @@ fn pair<'a>(more: &[&'a str]) -> Vec<&'a str> {
     args
 }
 
+/// What a broker does otherwise.
+type Change = fn(&mut Script);
+
 fn trouble<'a>(done: &'a Done, kind: &str) -> &'a Trouble {
     let mut troubles = done.result().troubles.iter();
     let found = troubles.find(|trouble| trouble.kind == kind);
@@ -113,7 +116,7 @@ fn the_brokers_keep_alive_takes_the_place_of_the_clients() {
 
 #[test]
 fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
-    let cases: [(fn(&mut Script), &[&str], &str); 9] = [
+    let cases: [(Change, &[&str], &str); 9] = [
         (
             |s| s.terms = Some(|t| t.maximum_qos = Some(QoS::AtMostOnce)),
             &["--qos", "1"],
@@ -214,7 +217,7 @@ fn live_messages_with_retain_are_counted() {
 
 #[test]
 fn what_connect_and_subscribe_did_not_ask_for_is_no_message() {
-    let cases: [(fn(&mut Script), &str); 2] = [
+    let cases: [(Change, &str); 2] = [
         (
             |s| s.alias = [5].into(),
             "PUBLISH with a topic alias, and CONNECT permits none",

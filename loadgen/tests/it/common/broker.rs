@@ -564,8 +564,10 @@ impl Client {
         };
         let mut bytes = Vec::new();
         let ids = [1];
-        let mut properties = PublishProperties::default();
-        properties.topic_alias = message.alias.then_some(1);
+        let mut properties = PublishProperties {
+            topic_alias: message.alias.then_some(1),
+            ..PublishProperties::default()
+        };
         if message.subscription_id {
             properties.subscription_ids = SubscriptionIds::listed(&ids);
         }
