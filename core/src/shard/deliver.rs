@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::encodings::Encodings;
+use super::encodings::{Encodings, publish_parts};
 use super::gather::Gathers;
 use super::metrics::{DropReason, Metrics};
 use super::outbox::Outbox;
@@ -747,27 +747,6 @@ impl Link {
         }
         (codec::publish_size(version, qos, &parts) <= self.packet_size_max).then_some(parts)
     }
-}
-
-pub(super) fn publish_parts<'a>(
-    now: Instant,
-    parts: &MessageParts<'a>,
-    subscription_ids: &'a [NonZeroU32],
-) -> PublishParts<'a> {
-    PublishParts {
-        topic: parts.topic,
-        properties: parts.properties,
-        message_expiry_s: remaining_s(now, parts.expires_at),
-        topic_alias: None,
-        subscription_ids,
-        payload: parts.payload,
-    }
-}
-
-/// Seconds left, rounded up: a message forwarded at once keeps its interval [MQTT-3.3.2-6].
-fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
-    let nanos = expires_at?.saturating_since(now).as_nanos();
-    Some(u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
 }
 
 /// One PUBLISH on its way to one client.

@@ -1,7 +1,8 @@
 //! A fan-out encodes a packet once per variant, whoever gets it.
 
-use super::deliver::publish_parts;
-use crate::codec::{self, PublishHead, QoS, Version};
+use std::num::NonZeroU32;
+
+use crate::codec::{self, PublishHead, PublishParts, QoS, Version};
 use crate::message::MessageParts;
 use crate::time::Instant;
 
@@ -49,4 +50,26 @@ impl Encodings {
         }
         encoded
     }
+}
+
+/// The parts of a PUBLISH, as they are at this moment.
+pub(super) fn publish_parts<'a>(
+    now: Instant,
+    parts: &MessageParts<'a>,
+    subscription_ids: &'a [NonZeroU32],
+) -> PublishParts<'a> {
+    PublishParts {
+        topic: parts.topic,
+        properties: parts.properties,
+        message_expiry_s: remaining_s(now, parts.expires_at),
+        topic_alias: None,
+        subscription_ids,
+        payload: parts.payload,
+    }
+}
+
+/// Seconds left, rounded up: a message forwarded at once keeps its interval [MQTT-3.3.2-6].
+fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
+    let nanos = expires_at?.saturating_since(now).as_nanos();
+    Some(u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
 }

@@ -308,7 +308,7 @@ mod tests {
             for _ in 0..64 {
                 let payload = vec![0; payload_size];
                 let body = parts(b"t", b"", &payload);
-                let body = crate::shard::deliver::publish_parts(Instant::ZERO, &body, &[]);
+                let body = crate::shard::encodings::publish_parts(Instant::ZERO, &body, &[]);
                 let head = crate::codec::PublishHead::default();
                 crate::codec::encode_publish(Version::V311, head, 0, &body, &mut packets);
             }
