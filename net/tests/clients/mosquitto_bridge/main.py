@@ -90,7 +90,7 @@ class Subscriber:
     def __init__(self, where, name, filters):
         host, port = where
         words = [word for each in filters for word in ("-t", each)]
-        command = ["mosquitto_sub", "-d", "-h", host, "-p", port, "-i", name, "-V", "mqttv311", "-q", "1", "-F", "got %r %t %p", *words]
+        command = ["stdbuf", "-oL", "mosquitto_sub", "-d", "-h", host, "-p", port, "-i", name, "-V", "mqttv311", "-q", "1", "-F", "got %r %t %p", *words]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
