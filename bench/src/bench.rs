@@ -7,7 +7,7 @@ use ringmq_core::codec::{QoS, Version};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
-use ringmq_core::shard::{CloseCause, Event, Outbox, PeerIdentity, Shard, ShardConfig};
+use ringmq_core::shard::{CloseCause, Event, Heard, Outbox, PeerIdentity, Shard, ShardConfig};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -70,11 +70,12 @@ impl Bench {
 
     /// Time passes up to the next deadline, which is met. Gives the slots of the connections that end.
     pub fn meet_deadline(&mut self, watch: &mut Stopwatch) -> Vec<u32> {
-        let at = self.shard.next_deadline().expect("a timer is set");
+        let at = self.shard.deadlines().earliest().expect("a timer is set");
         self.now = self.now.max(at);
         watch.start();
-        self.shard
-            .handle(self.now, Event::DeadlineReached, &mut self.out);
+        let heard = Heard::all(self.now);
+        let event = Event::DeadlineReached { heard };
+        self.shard.handle(self.now, event, &mut self.out);
         watch.stop();
         self.out
             .closes
@@ -85,7 +86,11 @@ impl Bench {
 
     /// Meets deadlines as long as something is due at once.
     pub fn catch_up(&mut self) {
-        while self.shard.next_deadline().is_some_and(|at| at <= self.now) {
+        while self
+            .shard
+            .deadlines()
+            .are_due(self.now, Heard::all(self.now))
+        {
             self.meet_deadline(&mut Stopwatch::default());
             let mut outputs = Vec::new();
             self.take_outputs(&mut outputs);

@@ -420,21 +420,6 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Somebody has said who a client is.
-    fn on_decided(&mut self, now: Instant, decision: Decision) {
-        let Decision {
-            conn,
-            was_known,
-            verdict,
-        } = decision;
-        let event = Event::AuthDecided {
-            conn,
-            was_known,
-            verdict,
-        };
-        self.core.handle(now, event, &mut self.outbox);
-    }
-
     fn check_deadlines(&mut self, now: Instant) {
         self.begin_shutdown_if_asked(now);
         let heard = self.hearing.heard();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod duties;
 mod faults;
 mod result_file;
 mod scenarios;

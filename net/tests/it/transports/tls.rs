@@ -393,7 +393,7 @@ fn who_shows_no_certificate_is_nobody_where_clients_are_to_prove_themselves() {
     });
     let own = authority.client("own", 1);
     for (allow_unproven, expected) in [(false, [true, false, true]), (true, [true, true, true])] {
-        let mut config = crate::config(vec![optional.clone(), local()]);
+        let mut config = super::config(vec![optional.clone(), local()]);
         config.access.allow_unproven = allow_unproven;
         let broker = Broker::start(&config).unwrap();
         let with = |pair| {

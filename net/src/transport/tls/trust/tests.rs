@@ -330,7 +330,7 @@ fn a_broker_and_a_client_of_version_1_shake_hands() {
                     tls.gather(&flight).unwrap(),
                     "the client has something to say"
                 );
-                let taken = tls.advance(&mut plain, &mut wire).unwrap();
+                let taken = tls.advance(&terms, &mut plain, &mut wire).unwrap();
                 established = taken.established.or(established);
                 let mut rest = &wire[..];
                 while !rest.is_empty() {

@@ -1,15 +1,12 @@
 //! What the broker's CONNACK demands is done, what the broker may not do is counted, and whatever was due and did not
 //! happen is told.
-#![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use common::broker::{Script, Scripted};
-use common::{Done, run};
+use crate::common::broker::{Script, Scripted};
+use crate::common::{Done, run};
 use ringload::report::{Check, Trouble};
 use ringmq_core::codec::QoS;
 
@@ -381,7 +378,7 @@ fn of_a_broker_that_died_nothing_is_shown() {
     let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = victim.id().to_string();
     let slow = ["--pid", &pid, "--set", "publishers.rate=50"];
-    let running = common::start(broker.port, &pair(&slow));
+    let running = crate::common::start(broker.port, &pair(&slow));
     while broker.counted().published == 0 {
         std::thread::yield_now();
     }
