@@ -10,7 +10,8 @@ use ringmq::rig::{Mailbox, Rig};
 use ringmq_bench::{Stopwatch, answer, connect, publishes, shard, subscribe};
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{BarrierId, Shard, ShardMsg};
+use ringmq_core::ids::BarrierId;
+use ringmq_core::shard::{Shard, ShardMsg};
 
 const VERSION: Version = Version::V5;
 

@@ -80,3 +80,24 @@ impl PacketId {
 /// A position in a shard's log; records up to it may be durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition(pub u64);
+
+/// Names one running retained gather of a shard; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatherId {
+    /// Whose subscription it is for.
+    pub session: SessionId,
+    /// Counts the gathers of the shard.
+    pub number: u64,
+}
+
+/// Names a barrier that a shard has asked the others to answer; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BarrierId(pub u64);
+
+/// Names a SUBACK that waits for other shards; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JoinId(pub u64);
+
+/// A group of this shard's table; used again once the group is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupId(pub(crate) u32);

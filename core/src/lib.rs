@@ -29,6 +29,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod rate;
+pub mod refusal;
 pub mod session;
 pub mod shard;
 pub mod store;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use ringmq_core::rate::Pace;
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 
 /// The bounds; 0 in any but the first is "none".

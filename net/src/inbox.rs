@@ -315,7 +315,8 @@ mod tests {
     use ringmq_core::codec::QoS;
     use ringmq_core::ids::ClientKey;
     use ringmq_core::message::MessageParts;
-    use ringmq_core::shard::{BarrierId, MsgClass, Outbox};
+    use ringmq_core::ids::BarrierId;
+    use ringmq_core::shard::{MsgClass, Outbox};
 
     use super::*;
 

@@ -11,7 +11,8 @@
 use std::os::fd::OwnedFd;
 
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{CloseCause, PeerIdentity};
+use ringmq_core::shard::CloseCause;
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 
 use crate::admission::Place;

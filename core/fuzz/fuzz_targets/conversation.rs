@@ -28,7 +28,8 @@ use ringmq_core::auth::Verdict;
 use ringmq_core::codec::{
     Ack, AckKind, Direction, FrameRules, Framer, Packet, QoS, Version, decode,
 };
-use ringmq_core::shard::{CloseCause, Gauges, Refusal};
+use ringmq_core::shard::{CloseCause, Gauges};
+use ringmq_core::refusal::Refusal;
 use world::{SocketId, World};
 
 fuzz_target!(|input: &[u8]| {

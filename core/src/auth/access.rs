@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::PeerIdentity;
 use super::{Acl, Passwords, Rule, ScramUsers};
 use crate::codec::Version;
 use crate::ids::ConnId;
-use crate::shard::{PeerIdentity, Refusal};
+use crate::refusal::Refusal;
 use crate::time::Instant;
 
 /// What holds for every client, from a reload to the next.

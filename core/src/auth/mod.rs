@@ -12,6 +12,7 @@ mod acl;
 mod acl_file;
 mod credential;
 mod password;
+mod peer;
 mod scram;
 
 pub use access::{Access, AuthRequest, Exchange, Identity, Lease, Proof, Verdict};
@@ -22,6 +23,7 @@ pub use credential::{
     is_deceptive, trim_blanks, user_lines,
 };
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
+pub use peer::PeerIdentity;
 pub use scram::CLIENT_FIRST_SIZE_MAX as SCRAM_FIRST_SIZE_MAX;
 pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
 

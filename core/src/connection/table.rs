@@ -4,10 +4,11 @@
 //! `Event::Accepted` and after `Event::Closed`.
 
 use super::Egress;
+use crate::auth::PeerIdentity;
 use crate::auth::ScramStep;
 use crate::codec::Framer;
 use crate::ids::{ConnId, SessionId};
-use crate::shard::{PeerIdentity, Refusal};
+use crate::refusal::Refusal;
 use crate::time::Instant;
 
 /// States of a connection.

@@ -3,6 +3,7 @@
 mod alias;
 mod queue;
 mod receipts;
+mod standing;
 mod table;
 mod will;
 mod window;
@@ -16,6 +17,7 @@ use hashbrown::HashSet;
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
 pub use queue::{Delivery, Grounds, Queue};
 pub use receipts::Receipts;
+pub use standing::Standing;
 pub use table::Sessions;
 pub use will::Will;
 pub use window::{AckError, Resend, Window, WindowRooms};
@@ -23,10 +25,11 @@ pub use window::{AckError, Resend, Window, WindowRooms};
 use crate::auth::{Identity, METHOD, ScramStep};
 use crate::codec::{Framer, Version};
 use crate::connection::Egress;
+use crate::ids::GroupId;
 use crate::ids::{ClientKey, ConnId};
 use crate::message::Author;
 use crate::rate::Pace;
-use crate::shard::{Feed, GroupId, Standing};
+use crate::shard::Feed;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 

@@ -4,32 +4,16 @@
 //! starts in `on_*.rs`; `deliver.rs` is the way out of a message, `gather.rs` the one subtle
 //! protocol between shards.
 
-mod deliver;
-mod encodings;
-mod event;
-mod gather;
-mod metrics;
+mod delivery;
+mod entry;
+mod mail;
 mod on_ack;
-mod on_auth;
 mod on_close;
-mod on_connect;
-mod on_lease;
 mod on_packet;
 mod on_publish;
-mod on_shard_msg;
-mod on_share;
 mod on_subscribe;
-mod outbox;
 mod pace;
-mod pages;
-mod parcel;
-mod records;
-mod refusal;
-mod refuse;
-mod review;
-mod routes;
-mod rules;
-mod run;
+mod retained;
 mod share;
 mod sys;
 mod timers;
@@ -40,26 +24,23 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use event::{
-    BarrierId, CloseCause, Deadlines, Event, GatherId, Heard, JoinId, MsgClass, Page, PeerIdentity,
-    ProcessCounts, Question, ShardMsg, Share,
-};
-pub use gather::Feed;
-pub use metrics::{DropReason, Gauges, Metrics};
-pub use outbox::{Close, Handover, Outbox, Reading};
-pub use parcel::{Parcel, Piece};
-pub use records::{Loss, Record};
-pub use refusal::{Refusal, Violation};
-pub use share::{GroupId, Standing};
-pub use sys::Report;
+use crate::ids::JoinId;
+pub use mail::event::{CloseCause, Deadlines, Event, Heard, ProcessCounts};
+pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
+pub use mail::outbox::{Close, Handover, Outbox, Reading};
+pub use mail::parcel::{Parcel, Piece};
+pub use mail::record::{Loss, Record};
+pub use retained::gather::Feed;
+pub use sys::metrics::{DropReason, Gauges, Metrics};
+pub use sys::report::Report;
 
-use deliver::{Dispatch, Held};
-use on_ack::Ack;
-use on_share::PendingSuback;
-use pages::Pages;
-use routes::RouteCache;
-use share::Shares;
-use sys::Sys;
+use crate::store::Ack;
+use delivery::dispatch::{Dispatch, Held};
+use delivery::routes::RouteCache;
+use retained::pages::Pages;
+use share::groups::Shares;
+use share::suback::PendingSuback;
+use sys::state::Sys;
 use timers::{Timer, Timers};
 
 use crate::auth::{Access, Identity, ScramServer};

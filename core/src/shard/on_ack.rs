@@ -1,23 +1,13 @@
 //! Acknowledgements, both ways.
 
 use super::Shard;
-use super::outbox::Outbox;
-use super::refusal::{Refusal, Violation};
+use super::mail::outbox::Outbox;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{LogPosition, PacketId, SessionId};
+use crate::refusal::Violation;
 use crate::session::AckError;
+use crate::store::Ack;
 use crate::time::Instant;
-
-/// An answer to a PUBLISH of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ack {
-    pub session: SessionId,
-    /// PUBACK or PUBREC.
-    pub kind: AckKind,
-    pub packet_id: PacketId,
-    /// A reason code without error, or what was refused.
-    pub outcome: Result<ReasonCode, Refusal>,
-}
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");

@@ -1,35 +1,23 @@
 //! Ends: of a connection, of a session, of the broker; and wills.
 
+use super::mail::end::End;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::deliver::Offering;
-use super::event::{CloseCause, Heard};
+use super::delivery::dispatch::Offering;
+use super::mail::event::{CloseCause, Heard};
+use super::mail::outbox::{Close, Outbox};
 use super::on_publish::Published;
 use super::on_subscribe::Dropped;
-use super::outbox::{Close, Outbox};
-use super::refusal::{Refusal, Violation};
 use super::timers::Timer;
 use crate::codec::{Disconnect, DisconnectProperties, Version};
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageParts};
+use crate::refusal::{Refusal, Violation};
 use crate::session::{Expiry, Will};
 use crate::time::Instant;
-
-/// Why a session loses its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The client said DISCONNECT: no will.
-    Disconnected,
-    /// The client said DISCONNECT and wants its will published.
-    DisconnectedWithWill,
-    /// The socket is gone already.
-    Lost,
-    /// The broker ends the connection, and says why to clients that can be told.
-    Refused(Violation),
-}
 
 impl Shard {
     /// Takes the connection from a session: tells the client, closes, and decides about will and

@@ -1,15 +1,15 @@
 //! Bytes of a connected client: cut into packets, each handed to its handler.
 
 use super::Shard;
-use super::on_close::End;
-use super::outbox::Outbox;
-use super::refusal::{Refusal, Violation};
+use super::mail::end::End;
+use super::mail::outbox::Outbox;
 use crate::codec::{
     self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
     Publish, PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
+use crate::refusal::{Refusal, Violation};
 use crate::session::{Expiry, Link, Session};
 use crate::time::Instant;
 

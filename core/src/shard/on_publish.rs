@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::deliver::Offering;
-use super::event::ShardMsg;
-use super::metrics::DropReason;
-use super::on_ack::Ack;
-use super::outbox::Outbox;
-use super::parcel::Parcel;
-use super::refusal::{Refusal, Violation};
-use super::routes::{self, CachedRoutes};
+use super::delivery::dispatch::Offering;
+use super::delivery::routes;
+use super::delivery::routes::CachedRoutes;
+use super::mail::message::ShardMsg;
+use super::mail::outbox::Outbox;
+use super::mail::parcel::Parcel;
+use super::sys::metrics::DropReason;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{ClientKey, LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
+use crate::refusal::{Refusal, Violation};
+use crate::store::Ack;
 use crate::time::Instant;
 use crate::topic::TopicError;
 

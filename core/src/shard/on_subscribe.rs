@@ -1,20 +1,21 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use super::share::suback::Outcomes;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Shard;
-use super::event::ShardMsg;
-use super::gather::{Ended, Wanted};
-use super::on_share::Joins;
-use super::outbox::Outbox;
-use super::refusal::{Refusal, Violation};
+use super::mail::message::ShardMsg;
+use super::mail::outbox::Outbox;
+use super::retained::gather::{Ended, Wanted};
+use super::share::on_share::Joins;
 use crate::codec::{
     QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
     Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
+use crate::refusal::{Refusal, Violation};
 use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 
@@ -337,34 +338,5 @@ fn check_offer(filter: &TopicFilter, count: usize, limits: &Limits) -> Result<()
     match count > limits.subscriptions_max as usize {
         true => Err(Refusal::SubscriptionsFull),
         false => Ok(()),
-    }
-}
-
-/// What became of the filters of one packet.
-#[derive(Debug)]
-pub(super) struct Outcomes {
-    version: Version,
-    reasons: Vec<ReasonCode>,
-    /// The first refusal.
-    refused: Option<Refusal>,
-}
-
-impl Outcomes {
-    fn new(version: Version) -> Outcomes {
-        Outcomes {
-            version,
-            reasons: Vec::new(),
-            refused: None,
-        }
-    }
-
-    fn push(&mut self, outcome: Result<ReasonCode, Refusal>) {
-        self.refused = self.refused.or(outcome.err());
-        self.reasons.push(match (outcome, self.version) {
-            (Ok(reason), _) => reason,
-            // MQTT 3.1.1 knows one failure only [MQTT-3.9.3-2].
-            (Err(_), Version::V31 | Version::V311) => ReasonCode::UnspecifiedError,
-            (Err(refusal), Version::V5) => refusal.code(),
-        });
     }
 }

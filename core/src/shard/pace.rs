@@ -4,11 +4,11 @@
 //! Invariant: the shell was asked not to read a connection exactly while `Link::pauses` is not empty.
 
 use super::Shard;
-use super::outbox::{Outbox, Reading};
-use super::refusal::{Refusal, Violation};
+use super::mail::outbox::{Outbox, Reading};
 use super::timers::Timer;
 use crate::ids::SessionId;
 use crate::limits::RateExceeded;
+use crate::refusal::{Refusal, Violation};
 use crate::session::{Link, Pause};
 use crate::time::Instant;
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::event::{Deadlines, Heard};
+use super::mail::event::{Deadlines, Heard};
 use crate::ids::{ConnId, SessionId};
 use crate::time::Instant;
 

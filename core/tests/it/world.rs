@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, PeerIdentity, Piece,
-    ProcessCounts, Record, Refusal, Shard, ShardConfig, ShardMsg,
+    CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts, Record,
+    Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;

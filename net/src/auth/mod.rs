@@ -23,7 +23,7 @@ pub use service::AuthServiceConfig;
 pub(crate) use service::{ARRIVING_MAX, AuthService};
 
 use ringmq_core::auth::{AuthRequest, Identity, Verdict};
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 
 /// One way to find out who a client is. Runs on a thread that may wait and compute.
 pub trait Authenticator: Debug + Send + Sync {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hmac::{Hmac, Mac as _};
 use ringmq_core::auth::{AuthRequest, Identity, Passwords, Proof, Verdict};
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 

@@ -384,7 +384,7 @@ mod tests {
     use ringmq_core::auth::Identity;
     use ringmq_core::codec::Version;
     use ringmq_core::ids::ConnId;
-    use ringmq_core::shard::Refusal;
+    use ringmq_core::refusal::Refusal;
     use ringmq_core::time::Instant;
 
     use super::super::Authenticator;

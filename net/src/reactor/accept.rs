@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{CloseCause, Event, PeerIdentity, Refusal};
+use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::auth::PeerIdentity;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::getpeername;

@@ -4,7 +4,8 @@
 //! since a connection that is not home receives in single shots, that is usually so at once.
 
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{CloseCause, Handover, PeerIdentity};
+use ringmq_core::shard::{CloseCause, Handover};
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{
-    BarrierId, Close, Deadlines, Event, Handover, MsgClass, Outbox, PeerIdentity, Reading, ShardMsg,
-};
+use ringmq_core::ids::BarrierId;
+use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 

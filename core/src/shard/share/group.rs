@@ -12,9 +12,11 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::locals::{Local, Locals, Standing};
-use super::{ShareStrategy, Wish};
+use super::groups::Wish;
+use super::locals::{Local, Locals};
 use crate::ids::{SessionId, ShardId};
+use crate::limits::ShareStrategy;
+use crate::session::Standing;
 use crate::time::Instant;
 use crate::topic::{HintBucket, ShardSet, TopicFilter};
 

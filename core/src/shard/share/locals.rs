@@ -5,6 +5,7 @@
 //!   well as [`BORDERS`]`[i]` are `members[..ends[i]]`.
 //! - `positions` holds the position of every entry of `members`.
 
+use crate::session::Standing;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -13,19 +14,6 @@ use hashbrown::HashMap;
 use crate::codec::QoS;
 use crate::ids::SessionId;
 use crate::session::Grounds;
-
-/// How well a member can take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// No more may wait for it: it would lose what it is given, or something older.
-    Full,
-    /// Its client is away, and more may wait for it.
-    Away,
-    /// Its client is there, but something waits for it already: it is out of quota, or slow.
-    Online,
-    /// What it is given goes out at once.
-    Ready,
-}
 
 /// A member of this shard.
 #[derive(Clone, Debug)]
@@ -50,13 +38,6 @@ pub struct Locals {
 
 /// The standings above the lowest, from the best on.
 const BORDERS: [Standing; 3] = [Standing::Ready, Standing::Online, Standing::Away];
-
-impl Standing {
-    /// How many of [`BORDERS`] it stands below: the part of the members that it is in.
-    fn part(self) -> usize {
-        Standing::Ready as usize - self as usize
-    }
-}
 
 impl Locals {
     /// Adds a member; it is full until `set` says otherwise. Replaces the terms of one that is here.

@@ -11,7 +11,7 @@ use ringmq_core::auth::{
     Access, Acl, Effect, Identity, Lease, Method, Password, Passwords, Pattern, Proof, Rule,
     ScramCredential, ScramUsers, Verdict, read_acl_file,
 };
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 use sha2::{Digest as _, Sha256};
 

@@ -22,7 +22,8 @@ mod wire;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use ringmq_core::shard::{DropReason, Refusal};
+use ringmq_core::refusal::Refusal;
+use ringmq_core::shard::DropReason;
 
 macro_rules! conversations {
     ($($name:ident)*) => {

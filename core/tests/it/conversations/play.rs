@@ -1,7 +1,7 @@
 //! Plays a conversation line by line.
 
 use ringmq_core::auth::Verdict;
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 
 use super::access::Scram;
 use super::lexer::{self, Word};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use ringmq_core::auth::{Access, Verdict};
 use ringmq_core::codec::QoS;
 use ringmq_core::limits::{Limits, RateExceeded, Redirect, ShareStrategy};
-use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record, Refusal};
+use ringmq_core::refusal::Refusal;
+use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record};
 use ringmq_core::time::Instant;
 
 use super::access;

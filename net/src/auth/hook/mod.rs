@@ -26,7 +26,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ringmq_core::auth::{AuthRequest, Identity, Lease, Proof, Verdict};
 use ringmq_core::codec::Version;
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 use serde::Serialize;
 use tracing::{debug, info, warn};

@@ -30,7 +30,7 @@ pub use keys::{KEYS_MAX, Key, KeyFault, read_set};
 use remote::Fetched;
 pub use remote::{FetchError, MISS_PAUSE, RemoteConfig, RemoteKeys};
 use ringmq_core::auth::{AuthRequest, Identity, Proof, Verdict};
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 use sha2::{Digest as _, Sha256};
 pub use token::{Token, is_like_a_token};

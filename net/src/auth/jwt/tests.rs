@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringmq_core::auth::{AuthRequest, Exchange, Verdict};
 use ringmq_core::codec::Version;
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use ringmq_core::time::Instant;
 use serde_json::{Value, json};
 use signer::Signer;

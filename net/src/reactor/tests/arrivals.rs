@@ -8,7 +8,7 @@ use rcgen::{
 };
 use ringmq_core::auth::{AuthRequest, Identity, Verdict};
 use ringmq_core::codec::Version;
-use ringmq_core::shard::Refusal;
+use ringmq_core::refusal::Refusal;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 

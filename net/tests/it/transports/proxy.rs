@@ -8,7 +8,8 @@ use ringmq::transport::{Origins, ProxyRules};
 use ringmq::{Broker, Core, ListenerConfig};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{Deadlines, Event, Outbox, PeerIdentity};
+use ringmq_core::shard::{Deadlines, Event, Outbox};
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 use rustls::ALL_VERSIONS;
 

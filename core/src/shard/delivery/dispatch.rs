@@ -1,0 +1,214 @@
+//! The sessions of a shard, and what it takes to send to them.
+
+use super::encodings::{Encodings, RunScratch};
+use crate::auth::Access;
+use crate::codec::QoS;
+use crate::connection::BufferPool;
+use crate::limits::Limits;
+use crate::message::{Message, MessageParts};
+use crate::session::{Delivery, Grounds, Link, Session, Sessions, WindowRooms};
+use crate::shard::retained::gather::Gathers;
+use crate::shard::share::groups::Shares;
+use crate::shard::sys::metrics::Metrics;
+use crate::shard::sys::records::Records;
+use foldhash::fast::FixedState;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// The sessions of a shard and what it takes to send to them.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub limits: Arc<Limits>,
+    pub sessions: Sessions,
+    pub gathers: Gathers,
+    pub pool: BufferPool,
+    pub metrics: Metrics,
+    pub records: Records,
+    pub shares: Shares,
+    pub held: Held,
+    pub(in crate::shard) window_rooms: WindowRooms,
+    /// Who may connect, and what they may do.
+    pub access: Arc<Access>,
+    /// Counts the times that `access` was replaced.
+    pub rules: u32,
+    pub(in crate::shard) encodings: Encodings,
+    pub(in crate::shard) runs: RunScratch,
+    /// Keys tables whose keys clients choose.
+    pub hasher: FixedState,
+}
+
+/// What the sessions of a shard keep for their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Messages in queues.
+    pub queued_messages: u64,
+    /// Memory of those. A message that waits for several clients counts for each.
+    pub queued_bytes: u64,
+    /// Memory of the messages that are in flight and kept.
+    pub inflight_bytes: u64,
+}
+
+impl Held {
+    /// A message has left a queue.
+    pub(in crate::shard) fn dequeue(&mut self, message: &Message) {
+        self.queued_messages -= 1;
+        self.queued_bytes -= message.size() as u64;
+    }
+
+    /// It is as much as may be.
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.queued_bytes + self.inflight_bytes >= limits.total_queued_bytes_max
+            || self.queued_messages >= u64::from(limits.total_queued_messages_max)
+    }
+}
+
+/// A message being delivered: borrowed from its packet until somebody has to keep it.
+#[derive(Debug)]
+pub struct Offering<'a> {
+    pub parts: MessageParts<'a>,
+    shared: Option<Arc<Message>>,
+}
+
+impl<'a> Offering<'a> {
+    /// Of a packet that is being handled.
+    pub fn new(parts: MessageParts<'a>) -> Offering<'a> {
+        Offering {
+            parts,
+            shared: None,
+        }
+    }
+
+    /// Of a message that is shared already.
+    pub fn of(message: &'a Arc<Message>) -> Offering<'a> {
+        Offering {
+            parts: message.parts(),
+            shared: Some(message.clone()),
+        }
+    }
+
+    /// The message to keep; the first call makes the one copy.
+    pub fn share(&mut self) -> &Arc<Message> {
+        self.shared
+            .get_or_insert_with(|| Arc::new(Message::new(self.parts)))
+    }
+}
+
+/// How one subscriber gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Terms<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub cause: Cause<'a>,
+    /// The generation of the rules.
+    pub rules: u32,
+}
+
+impl Terms<'_> {
+    pub(in crate::shard) fn delivery(&self, offering: &mut Offering<'_>) -> Delivery {
+        Delivery {
+            message: offering.share().clone(),
+            qos: self.qos,
+            retain: self.retain,
+            grounds: self.cause.grounds(),
+            rules: self.rules,
+        }
+    }
+}
+
+/// Why one subscriber gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) enum Cause<'a> {
+    /// Subscriptions of its own, with these identifiers.
+    Own(&'a [NonZeroU32]),
+    /// A shared subscription chose it.
+    Shared(&'a Arc<Grounds>),
+}
+
+impl Cause<'_> {
+    pub(in crate::shard) fn ids(&self) -> &[NonZeroU32] {
+        match self {
+            Cause::Own(ids) => ids,
+            Cause::Shared(grounds) => &grounds.subscription_ids,
+        }
+    }
+
+    /// To keep beside the message.
+    fn grounds(&self) -> Option<Arc<Grounds>> {
+        match *self {
+            Cause::Own([]) => None,
+            Cause::Own(ids) => Some(Arc::new(Grounds {
+                subscription_ids: ids.into(),
+                share: None,
+            })),
+            Cause::Shared(grounds) => Some(grounds.clone()),
+        }
+    }
+}
+
+/// Whether a message of QoS 1 or 2 for a connected session can go out at once: nothing waits before it.
+pub(in crate::shard) fn is_ready(
+    session: &Session,
+    link: &Link,
+    pool: &BufferPool,
+    limits: &Limits,
+) -> bool {
+    session.queue.is_empty()
+        && !session.window.has_resends()
+        && session
+            .window
+            .has_room(link.receive_maximum, limits.inflight_bytes_max)
+        && !is_busy(link, pool, limits)
+}
+
+/// Whether what can wait has to: so much waits for the socket of a client, or for those of the shard
+/// together, that the rest of what may is left to messages that cannot wait. A client that keeps up with
+/// these loses none of them while it is given retained or queued ones.
+pub(in crate::shard) fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes();
+    bytes > limits.unsent_bytes_max / UNSENT_SHARE_OF_WAITING
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max / 2)
+}
+
+/// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
+/// too much waits for those of the shard together.
+pub(in crate::shard) fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
+    let bytes = link.egress.unsent_bytes();
+    bytes > limits.unsent_bytes_max
+        || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
+}
+
+/// What can wait takes a quarter of what may wait for a socket: by default that and one packet of the
+/// largest size leave a quarter for others.
+const UNSENT_SHARE_OF_WAITING: u32 = 4;
+
+/// A connection to which no more waits to be sent is never slow because of others.
+const UNSENT_SIZE_SMALL: u32 = 64 * 1024;
+
+impl Dispatch {
+    /// No sessions yet.
+    pub fn new(
+        limits: Arc<Limits>,
+        sessions: Sessions,
+        shares: Shares,
+        access: Arc<Access>,
+        others: usize,
+        seed: u64,
+    ) -> Dispatch {
+        Dispatch {
+            access,
+            rules: 0,
+            limits,
+            sessions,
+            gathers: Gathers::new(others, seed),
+            pool: BufferPool::new(),
+            metrics: Metrics::default(),
+            records: Records::default(),
+            shares,
+            held: Held::default(),
+            window_rooms: WindowRooms::default(),
+            encodings: Encodings::default(),
+            runs: RunScratch::default(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! From a message and its routes to bytes on connections.
+//!
+//! `routes` says who gets it, `rules` and `guard` who may; `offer` decides between sending, queueing and
+//! dropping; `send` writes, `pump` sends what waited, `run` does all of it once for many alike.
+
+pub(in crate::shard) mod dispatch;
+pub(in crate::shard) mod encodings;
+pub(in crate::shard) mod guard;
+pub(in crate::shard) mod offer;
+pub(in crate::shard) mod pump;
+pub(in crate::shard) mod routes;
+pub(in crate::shard) mod rules;
+pub(in crate::shard) mod run;
+pub(in crate::shard) mod send;

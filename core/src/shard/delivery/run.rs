@@ -1,0 +1,169 @@
+//! A run of packets with one topic, from its publisher to the subscribers: what `on_publish.rs` and
+//! `deliver.rs` do for one message, done once for many.
+//!
+//! A subscriber gets the packets of a run as one piece, if it would have got each of them alone and with nothing
+//! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size, a socket
+//! that is almost too slow or a shared subscription get message by message, and so does everybody while as much
+//! waits for all sockets as may. A topic with a shared subscription has no runs. So what
+//! anybody gets, and what is counted, is the same as without runs.
+
+use super::dispatch::{Dispatch, Offering};
+use super::encodings::size_max;
+use super::routes::CachedRoutes;
+use crate::codec::{PublishRun, QoS};
+use crate::ids::{ClientKey, SessionId};
+use crate::message::MessageParts;
+use crate::shard::Shard;
+use crate::shard::mail::outbox::Outbox;
+use crate::time::Instant;
+use crate::topic::Route;
+
+impl Shard {
+    /// Hands the messages of a run to everybody who wants them. False if each of its packets is to be looked
+    /// at: nothing was done.
+    pub(in crate::shard) fn on_run(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        run: &PublishRun<'_>,
+        out: &mut Outbox,
+    ) -> bool {
+        let hash = self.routes.hash(run.topic);
+        let Ok(mut routes) = self.find_routes(run.topic, hash) else {
+            return false;
+        };
+        // The choice of a member depends on what it got of the message before.
+        let is_shared = !routes.groups.is_empty();
+        if is_shared || routes.reserved || !self.may_publish(id, run.topic, &mut routes) {
+            self.routes.put(hash, routes);
+            return false;
+        }
+        self.dispatch.metrics.received_run(run);
+        let publisher = self.session(id).key;
+        self.dispatch.deliver_run(now, publisher, run, &routes, out);
+        for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
+            self.dispatch.metrics.forwards_sent += u64::from(run.count);
+            out.forward_run(shard, publisher, run);
+        }
+        self.routes.put(hash, routes);
+        true
+    }
+
+    /// Hands a run of a client of another shard to the subscribers of this one.
+    pub(in crate::shard) fn on_forwarded_run(
+        &mut self,
+        now: Instant,
+        publisher: ClientKey,
+        run: &PublishRun<'_>,
+        out: &mut Outbox,
+    ) {
+        self.with_forward_routes(run.topic, run.count, |dispatch, routes| {
+            dispatch.deliver_run(now, publisher, run, routes, out);
+        });
+    }
+}
+
+impl Dispatch {
+    /// Hands the messages of a run to every subscriber of this shard.
+    fn deliver_run(
+        &mut self,
+        now: Instant,
+        publisher: ClientKey,
+        run: &PublishRun<'_>,
+        routes: &CachedRoutes,
+        out: &mut Outbox,
+    ) {
+        let mut scratch = std::mem::take(&mut self.runs);
+        scratch.encoded.clear();
+        // Near the bound of all sockets the order decides who gets a message.
+        let most = u64::from(size_max(run)) * routes.routes.len() as u64;
+        let is_tight = self.pool.unsent.bytes + most > self.limits.total_unsent_bytes_max;
+        for route in &routes.routes {
+            let encoded = &mut scratch.encoded;
+            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, out) {
+                scratch.singly.push(*route);
+            }
+        }
+        if !scratch.singly.is_empty() {
+            for parts in messages(publisher, run) {
+                let offering = &mut Offering::new(parts);
+                self.deliver_local(now, offering, &scratch.singly, &routes.ids, out);
+            }
+        }
+        scratch.singly.clear();
+        scratch.singly.shrink_to(SINGLY_KEPT_MAX);
+        self.runs = scratch;
+    }
+
+    /// Sends a run to one subscriber in one piece. False if it has to get message by message.
+    fn offer_run(
+        &mut self,
+        publisher: ClientKey,
+        run: &PublishRun<'_>,
+        route: &Route,
+        routes: &CachedRoutes,
+        encoded: &mut Vec<u8>,
+        out: &mut Outbox,
+    ) -> bool {
+        let session = self
+            .sessions
+            .get_mut(route.session())
+            .expect("only live sessions have subscriptions");
+        let ids = match session.key == publisher {
+            false => route.delivery(&routes.ids).ids,
+            true => match route.delivery_to_publisher(&routes.ids) {
+                Some(terms) => terms.ids,
+                None => return true, // [MQTT-3.8.3-3]
+            },
+        };
+        if !ids.is_empty() || session.memberships.is_some() {
+            return false;
+        }
+        let version = session.version;
+        let Some(link) = &mut session.link else {
+            return true; // Nothing of QoS 0 waits for a client that is away.
+        };
+        let packet_size_max = run.packet_size_max + PublishRun::GROWTH_MAX;
+        if link.alias_out_max > 0
+            || packet_size_max > link.packet_size_max as usize
+            || link.egress.unsent_bytes() + size_max(run) > self.limits.unsent_bytes_max
+        {
+            return false;
+        }
+        let bytes = match run.is_in(version) {
+            true => run.bytes,
+            false => {
+                if encoded.is_empty() {
+                    run.encode(version, encoded);
+                }
+                encoded
+            }
+        };
+        link.write_packets(&mut self.pool, out, run.count, |buffer| {
+            buffer.extend_from_slice(bytes);
+        });
+        self.metrics.sent_run(run);
+        true
+    }
+}
+
+/// Routes for which room is kept.
+const SINGLY_KEPT_MAX: usize = 1024;
+
+/// The messages of a run.
+fn messages<'a>(
+    publisher: ClientKey,
+    run: &PublishRun<'a>,
+) -> impl Iterator<Item = MessageParts<'a>> {
+    let topic = run.topic;
+    run.payloads().map(move |payload| MessageParts {
+        topic,
+        properties: &[],
+        payload,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        expires_at: None,
+        publisher,
+        author: None,
+    })
+}

@@ -1,0 +1,198 @@
+//! One message to one connection, as bytes.
+
+use super::dispatch::{Cause, Dispatch, Offering, Terms};
+use super::encodings::publish_parts;
+use crate::codec;
+use crate::codec::{PublishHead, PublishParts, QoS, Version};
+use crate::connection::BufferPool;
+use crate::ids::{PacketId, SessionId};
+use crate::message::Message;
+use crate::session::{Delivery, Link, Resend, Session};
+use crate::shard::mail::outbox::Outbox;
+use crate::shard::sys::metrics::DropReason;
+use crate::time::Instant;
+
+/// A payload of this size or more is not copied to each subscriber but sent from where it is: a
+/// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.
+const SHARED_PAYLOAD_SIZE_MIN: usize = 16 * 1024;
+
+impl Dispatch {
+    /// Sends at once: the session is connected and has room.
+    pub(in crate::shard) fn send(
+        &mut self,
+        now: Instant,
+        offering: &mut Offering<'_>,
+        to: SessionId,
+        terms: Terms<'_>,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get_mut(to).expect("offer looked it up");
+        let version = session.version;
+        let parts = offering.parts;
+        let link = session.link.as_ref().expect("offer saw a link");
+        // A client with aliases gets an encoding of its own, which costs the message its copy.
+        let is_plain = terms.cause.ids().is_empty()
+            && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
+            && link.alias_out_max == 0;
+        if !is_plain {
+            self.send_delivery(now, to, terms.delivery(offering), out);
+            return;
+        }
+        let Session {
+            link,
+            window,
+            expiry,
+            ..
+        } = session;
+        let link = link.as_mut().expect("offer saw a link");
+        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        if encoded.bytes.len() > link.packet_size_max as usize {
+            self.drop_for(now, to, DropReason::PacketTooLarge, parts.topic, out);
+            return;
+        }
+        let id = (terms.qos > QoS::AtMostOnce).then(|| {
+            // Whoever shares the subscription gets it if this session ends without having it.
+            let is_kept = *expiry != crate::session::Expiry::WithConnection
+                || matches!(terms.cause, Cause::Shared(_));
+            let kept = is_kept.then(|| terms.delivery(offering));
+            if is_kept {
+                self.held.inflight_bytes += Message::size_of(&parts) as u64;
+            }
+            self.window_rooms.lend(window);
+            window.push(terms.qos, kept)
+        });
+        self.metrics.sent(terms.qos, parts.payload.len());
+        link.write(&mut self.pool, out, |buffer| {
+            let at = buffer.len();
+            buffer.extend_from_slice(&encoded.bytes);
+            buffer[at] = PublishHead {
+                dup: false,
+                qos: terms.qos,
+                retain: terms.retain,
+            }
+            .first_byte();
+            if let Some(id) = id {
+                let id_at = at + encoded.packet_id_at;
+                buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
+            }
+        });
+    }
+
+    /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
+    /// if the client does not take packets of its size.
+    pub fn send_delivery(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        delivery: Delivery,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get_mut(to).expect("the caller looked it up");
+        let is_kept = session.outlives_connection() || delivery.share().is_some();
+        let version = session.version;
+        let link = session.link.as_mut().expect("the caller saw a link");
+        let message_parts = delivery.message.parts();
+        let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+        // [MQTT-3.1.2-25] Dropped as if it had been sent.
+        let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
+            let topic = delivery.message.topic();
+            self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
+            return;
+        };
+        let mut id = None;
+        if delivery.qos > QoS::AtMostOnce {
+            if is_kept {
+                self.held.inflight_bytes += delivery.message.size() as u64;
+            }
+            self.window_rooms.lend(&mut session.window);
+            id = Some(
+                session
+                    .window
+                    .push(delivery.qos, is_kept.then(|| delivery.clone())),
+            );
+        }
+        self.metrics
+            .sent(delivery.qos, delivery.message.parts().payload.len());
+        let sending = Sending {
+            version,
+            delivery: &delivery,
+            parts,
+            id,
+            dup: false,
+        };
+        sending.write(link, &mut self.pool, out);
+    }
+
+    pub(in crate::shard) fn resend(
+        &mut self,
+        now: Instant,
+        to: SessionId,
+        resend: Resend,
+        out: &mut Outbox,
+    ) {
+        match resend {
+            Resend::Pubrel(id) => self.send_pubrel(to, id, out),
+            Resend::Publish(id, delivery)
+                if delivery.rules != self.rules
+                    && !self.may_receive(to, delivery.message.topic()) =>
+            {
+                self.give_up(now, to, id, &delivery, DropReason::Denied, out);
+            }
+            Resend::Publish(id, delivery) => {
+                let session = self.sessions.get_mut(to).expect("pump looked it up");
+                let version = session.version;
+                let link = session.link.as_mut().expect("pump saw a link");
+                let message_parts = delivery.message.parts();
+                let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
+                    self.give_up(now, to, id, &delivery, DropReason::PacketTooLarge, out);
+                    return;
+                };
+                self.metrics
+                    .sent(delivery.qos, delivery.message.parts().payload.len());
+                let sending = Sending {
+                    version,
+                    delivery: &delivery,
+                    parts,
+                    id: Some(id),
+                    dup: true,
+                };
+                sending.write(link, &mut self.pool, out);
+            }
+        }
+    }
+}
+
+/// One PUBLISH on its way to one client.
+struct Sending<'a> {
+    version: Version,
+    delivery: &'a Delivery,
+    /// Of `delivery`, as the client takes them.
+    parts: PublishParts<'a>,
+    id: Option<PacketId>,
+    dup: bool,
+}
+
+impl Sending<'_> {
+    fn write(&self, link: &mut Link, pool: &mut BufferPool, out: &mut Outbox) {
+        let head = PublishHead {
+            dup: self.dup,
+            qos: self.delivery.qos,
+            retain: self.delivery.retain,
+        };
+        let id = self.id.map_or(0, PacketId::get);
+        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
+            link.write(pool, out, |buffer| {
+                codec::encode_publish(self.version, head, id, &self.parts, buffer);
+            });
+            return;
+        }
+        link.write(pool, out, |buffer| {
+            codec::encode_publish_without_payload(self.version, head, id, &self.parts, buffer);
+        });
+        let payload = self.delivery.message.payload();
+        if link.egress.push_shared(payload, &mut pool.unsent) {
+            out.dirty.push(link.conn);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Other users, other rules: who is connected, and whose session waits, is looked at again.
+//!
+//! New rules hold at once for all that happens. Only the sessions of those who would be let in no more
+//! take a moment to be found: all of them are looked at, some in each turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{Access, Extent};
+use crate::ids::SessionId;
+use crate::refusal::Refusal;
+use crate::shard::Shard;
+use crate::shard::mail::end::End;
+use crate::shard::mail::outbox::Outbox;
+use crate::shard::on_subscribe::Dropped;
+use crate::shard::timers::Timer;
+use crate::time::Instant;
+
+impl Shard {
+    pub(in crate::shard) fn on_access_replaced(
+        &mut self,
+        now: Instant,
+        access: Arc<Access>,
+        out: &mut Outbox,
+    ) {
+        self.scram.replace_users(access.scram.clone());
+        self.dispatch.access = access;
+        self.dispatch.rules = self.dispatch.rules.wrapping_add(1);
+        self.routes.clear();
+        if let Some((_, at)) = self.review.take() {
+            self.timers.cancel(at, Timer::Review);
+        }
+        self.review_from(now, 0, out);
+    }
+
+    /// The next part of a review is due.
+    pub(in crate::shard) fn on_review(&mut self, now: Instant, out: &mut Outbox) {
+        if let Some((index, _)) = self.review.take() {
+            self.review_from(now, index, out);
+        }
+    }
+
+    fn review_from(&mut self, now: Instant, first: u32, out: &mut Outbox) {
+        for index in first..first.saturating_add(SESSIONS_PER_TURN) {
+            let (id, is_more) = self.dispatch.sessions.at(index);
+            if let Some(id) = id {
+                self.review_one(now, id, out);
+            }
+            if !is_more {
+                return;
+            }
+        }
+        let at = now + PAUSE;
+        self.timers.set(at, Timer::Review);
+        self.review = Some((first + SESSIONS_PER_TURN, at));
+    }
+
+    fn review_one(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+        let access = self.dispatch.access.clone();
+        let session = self.session(id);
+        if access.admits(&session.identity) {
+            self.review_shares(id, out);
+            return;
+        }
+        // A user who only has another password may come back to its session. Of one who is gone, or
+        // of everybody, nothing is left, not even the will (threat 73).
+        let is_known = access.knows(&session.identity);
+        if !is_known {
+            session.will = None;
+            if let Some(at) = session.will_at.take() {
+                self.timers.cancel(at, Timer::Will(id));
+            }
+        }
+        if self.session(id).link.is_some() {
+            self.end_link(now, id, End::Refused(Refusal::Revoked.into()), out);
+        }
+        if !is_known && self.dispatch.sessions.get(id).is_some() {
+            self.end_session(now, id, out);
+        }
+    }
+}
+
+impl Shard {
+    /// Ends the shared subscriptions that would not be granted any more: other members are to get
+    /// what this one may not have.
+    pub(in crate::shard) fn review_shares(&mut self, id: SessionId, out: &mut Outbox) {
+        if self.session(id).memberships.is_none() {
+            return;
+        }
+        let filters = self.session(id).subscriptions.iter();
+        let shared = filters.filter(|filter| filter.share_name().is_some());
+        let shared: Vec<_> = shared.cloned().collect();
+        let mut dropped = Dropped::default();
+        for filter in shared {
+            if self.extent(id, &filter) != Extent::All {
+                self.unsubscribe_one(id, &filter, &mut dropped);
+            }
+        }
+        self.tell_dropped(id, dropped, out);
+    }
+}
+
+/// Sessions looked at in one turn: less than a millisecond.
+const SESSIONS_PER_TURN: u32 = 1024;
+/// For clients to be served in between.
+const PAUSE: Duration = Duration::from_millis(1);

@@ -1,0 +1,9 @@
+//! What goes in and out of a shard: events, messages between shards, effects.
+
+pub(in crate::shard) mod end;
+pub(in crate::shard) mod event;
+pub(in crate::shard) mod message;
+pub(in crate::shard) mod on_shard_msg;
+pub(in crate::shard) mod outbox;
+pub(in crate::shard) mod parcel;
+pub(in crate::shard) mod record;

@@ -1,0 +1,39 @@
+//! Questions of gathers that this shard answers page by page.
+
+use super::on_query::{Asker, BUDGET};
+use crate::topic::{Cursor, TopicFilter};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What this shard owes to gathers, its own among them.
+#[derive(Debug)]
+pub struct Pages {
+    pub(in crate::shard) cursors: HashMap<Asker, (Arc<TopicFilter>, Cursor), FixedState>,
+    pub(in crate::shard) waiting: VecDeque<Asker>,
+    /// Topics that may be looked at before the next `DeadlineReached`.
+    pub(in crate::shard) budget: u32,
+}
+
+impl Default for Pages {
+    fn default() -> Pages {
+        Pages {
+            cursors: HashMap::default(),
+            waiting: VecDeque::new(),
+            budget: BUDGET,
+        }
+    }
+}
+
+impl Pages {
+    /// Somebody stands in line.
+    pub fn are_due(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Cursors that are open.
+    pub fn len(&self) -> usize {
+        self.cursors.len()
+    }
+}

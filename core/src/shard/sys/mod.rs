@@ -1,0 +1,8 @@
+//! `$SYS`, counters, and samples of what was lost.
+
+pub(in crate::shard) mod metrics;
+pub(in crate::shard) mod on_sys;
+pub(in crate::shard) mod records;
+pub(in crate::shard) mod report;
+pub(in crate::shard) mod state;
+pub(in crate::shard) mod texts;

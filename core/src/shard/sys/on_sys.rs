@@ -1,0 +1,198 @@
+//! `$SYS`: what the broker says about itself, as retained messages.
+//!
+//! Once per `sys_interval` every shard publishes its own counts below `$SYS/broker/shards/N` and
+//! reports to the first shard, which a moment later publishes the sums under the names that Mosquitto
+//! uses, so that dashboards made for it work. The messages take the normal way: any shard may own a
+//! topic and have its subscribers.
+//!
+//! Invariants:
+//! - handling a report posts nothing (kinds of messages form a DAG): sums are published by a timer.
+//! - a topic is published only when its text has changed.
+//!
+//! Not published although Mosquitto can: `connection/*/state` (there are no bridges) and `log/*`.
+
+use super::report::Holdings;
+use super::report::Report;
+use super::state::SUMMING;
+use super::texts::Texts;
+use std::sync::Arc;
+
+use super::metrics::DropReason;
+use crate::codec::QoS;
+use crate::ids::{ClientKey, ShardId};
+use crate::message::{Message, MessageParts};
+use crate::refusal::Refusal;
+use crate::shard::Shard;
+use crate::shard::ShardMsg;
+use crate::shard::delivery::dispatch::Offering;
+use crate::shard::mail::outbox::Outbox;
+use crate::shard::timers::Timer;
+use crate::time::Instant;
+
+impl Shard {
+    /// The interval is over: publishes what is this shard's own, and reports.
+    pub(in crate::shard) fn on_sys(&mut self, now: Instant, out: &mut Outbox) {
+        if self.is_shutting_down {
+            return;
+        }
+        let is_summing = self.config.id.index() == SUMMING;
+        let is_first = self.sys.started_at.is_none();
+        if is_first {
+            self.sys.started_at = Some(now);
+            self.sys.loads.updated_at = now;
+            if is_summing {
+                self.timers.set(now + self.sys.lag(), Timer::SysTotals);
+            }
+        }
+        self.timers.set(self.sys.next(now), Timer::Sys);
+        let texts = self.own_texts();
+        self.publish_texts(now, texts, out);
+        if !is_summing {
+            let report = Box::new(self.report());
+            out.post(ShardId::new(SUMMING), ShardMsg::Report(report));
+        }
+    }
+
+    /// On the first shard, a moment later: publishes the sums.
+    pub(in crate::shard) fn on_sys_totals(&mut self, now: Instant, out: &mut Outbox) {
+        if self.is_shutting_down {
+            return;
+        }
+        self.timers
+            .set(self.sys.next(now) + self.sys.lag(), Timer::SysTotals);
+        self.sys.reports[SUMMING] = self.report();
+        let mut total = Report::default();
+        for report in &self.sys.reports {
+            total.add(report);
+        }
+        self.sys.clients_max = self.sys.clients_max.max(total.holdings.sessions);
+        // Reports of different moments may count a connection that moves twice, for a moment.
+        let opened = total.metrics.sockets_opened();
+        self.sys.sockets_opened = self.sys.sockets_opened.max(opened);
+        self.sys.loads.update(now, &total.metrics);
+        let started_at = self.sys.started_at.unwrap_or(now);
+        let uptime_s = now.saturating_since(started_at).as_secs();
+        let texts = self.sys.total_texts(&total, uptime_s);
+        self.publish_texts(now, texts, out);
+    }
+
+    fn report(&self) -> Report {
+        let held = self.dispatch.held;
+        let unsent = self.dispatch.pool.unsent;
+        Report {
+            metrics: self.dispatch.metrics.clone(),
+            holdings: Holdings {
+                sockets: self.connections.len() as u64,
+                sessions: self.dispatch.sessions.len() as u64,
+                connected: self.connected_count,
+                subscriptions: self.index.len() as u64,
+                shared_subscriptions: self.dispatch.shares.local_count() as u64,
+                queued_messages: held.queued_messages,
+                queued_bytes: held.queued_bytes,
+                inflight_bytes: held.inflight_bytes,
+                unsent_packets: unsent.packets,
+                unsent_bytes: unsent.bytes,
+                retained_messages: self.retained.len() as u64,
+                retained_bytes: self.retained.bytes(),
+            },
+        }
+    }
+
+    /// Below `$SYS/broker/shards/N`.
+    fn own_texts(&self) -> Vec<(String, String)> {
+        let Report { metrics, holdings } = self.report();
+        let mut texts = Texts::new(format!("$SYS/broker/shards/{}/", self.config.id));
+        texts.say("sockets", holdings.sockets);
+        texts.say("sessions", holdings.sessions);
+        texts.say("clients/connected", holdings.connected);
+        texts.say("subscriptions", holdings.subscriptions);
+        texts.say("shared_subscriptions", holdings.shared_subscriptions);
+        texts.say("queued/messages", holdings.queued_messages);
+        texts.say("queued/bytes", holdings.queued_bytes);
+        texts.say("inflight/bytes", holdings.inflight_bytes);
+        texts.say("unsent/packets", holdings.unsent_packets);
+        texts.say("unsent/bytes", holdings.unsent_bytes);
+        texts.say("retained/messages", holdings.retained_messages);
+        texts.say("retained/bytes", holdings.retained_bytes);
+        texts.say("handovers", metrics.handovers);
+        texts.say("connects", metrics.connects);
+        texts.say("connects_refused", metrics.connects_refused);
+        texts.say("violations", metrics.violations);
+        texts.say("takeovers", metrics.takeovers);
+        texts.say("keep_alive_timeouts", metrics.keep_alive_timeouts);
+        texts.say("wills", metrics.wills_published);
+        texts.say("sessions_expired", metrics.sessions_expired);
+        texts.say("messages/received", metrics.packets_received);
+        texts.say("messages/sent", metrics.packets_sent());
+        texts.say("bytes/received", metrics.bytes_received);
+        texts.say("bytes/sent", metrics.bytes_sent);
+        texts.say(
+            "publish/messages/received",
+            metrics.publishes_received.iter().sum(),
+        );
+        texts.say("publish/messages/sent", metrics.publishes_sent.iter().sum());
+        texts.say("publish/bytes/received", metrics.payload_bytes_received);
+        texts.say("publish/bytes/sent", metrics.payload_bytes_sent);
+        texts.say("forwards/sent", metrics.forwards_sent);
+        texts.say("forwards/received", metrics.forwards_received);
+        texts.say("forwards/useless", metrics.forwards_useless);
+        for reason in DropReason::ALL {
+            let name = format!("dropped/{}", reason.name());
+            texts.say(&name, metrics.dropped[reason as usize]);
+        }
+        for refusal in Refusal::ALL {
+            let name = format!("refused/{}", refusal.name());
+            texts.say(&name, metrics.refused.0[refusal as usize]);
+        }
+        for &(name, value) in &self.sys.shell {
+            texts.say(&format!("reactor/{name}"), value);
+        }
+        texts.all
+    }
+
+    /// Publishes as the broker itself what has changed.
+    fn publish_texts(&mut self, now: Instant, texts: Vec<(String, String)>, out: &mut Outbox) {
+        for (topic, text) in self.sys.changed(texts) {
+            let message = Arc::new(Message::new(MessageParts {
+                topic: topic.as_bytes(),
+                properties: &[],
+                payload: text.as_bytes(),
+                qos: QoS::ExactlyOnce,
+                retain: true,
+                expires_at: None,
+                publisher: ClientKey::BROKER,
+                author: None,
+            }));
+            let hash = self.routes.hash(message.topic());
+            let routes = self.find_routes(message.topic(), hash);
+            // A `topic_levels_max` below four, say, leaves no room for the longer names.
+            let Ok(routes) = routes else { continue };
+            self.publish_along(now, hash, routes, &mut Offering::of(&message), out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::sys::metrics::Metrics;
+    use crate::shard::sys::report::Loads;
+
+    #[test]
+    fn loads_approach_the_rate_per_minute_each_at_its_own_pace() {
+        let mut loads = Loads::default();
+        let mut metrics = Metrics::default();
+        for step in 1..=90 {
+            metrics.bytes_received += 100;
+            loads.update(Instant::from_nanos(step * 10_000_000_000), &metrics);
+            if step == 6 {
+                // One minute: 1 - 1/e of 600 per minute.
+                assert!((loads.averages[5][0] - 379.27).abs() < 0.01);
+            }
+        }
+        let [one, five, fifteen] = loads.averages[5];
+        assert!((one - 600.0).abs() < 0.01, "{one}");
+        assert!((five - 570.13).abs() < 0.01, "{five}");
+        assert!((fifteen - 379.27).abs() < 0.01, "{fifteen}");
+    }
+}

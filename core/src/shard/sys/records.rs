@@ -1,0 +1,204 @@
+//! Samples of what went missing: which client, which topic, why.
+//!
+//! Counters say how often; a record names one case. For each reason the first case makes a record at
+//! once, and while more come, each following second makes one more, which names the last case and says
+//! how many there were: "why did my message go missing" has an answer, and a flood of drops costs a
+//! comparison and two short copies each.
+//!
+//! Not here: counting (`metrics.rs`), writing a log (the shell).
+
+use crate::shard::mail::record::Loss;
+use crate::shard::mail::record::Record;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::shard::mail::outbox::Outbox;
+use crate::time::Instant;
+
+/// Whom and what a case is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subject<'a> {
+    pub client: &'a str,
+    pub topic: &'a [u8],
+    pub peer: Option<SocketAddr>,
+}
+
+impl<'a> Subject<'a> {
+    /// A client that is known by name, and a topic.
+    pub fn of(client: &'a str, topic: &'a [u8]) -> Subject<'a> {
+        Subject {
+            client,
+            topic,
+            peer: None,
+        }
+    }
+}
+
+/// The sampler of one shard.
+#[derive(Default)]
+pub struct Records {
+    /// By reason; made with the first case.
+    slots: Vec<Slot>,
+    /// When a slot has to say what it left out, at the earliest.
+    due_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Silent until then.
+    quiet_until: Instant,
+    /// Cases since the last record, and the last of them.
+    left_out: u64,
+    client: String,
+    topic: Vec<u8>,
+    peer: Option<SocketAddr>,
+}
+
+/// Bytes of a topic in a record.
+pub const TOPIC_SIZE_MAX: usize = 256;
+/// The time between two records of one reason.
+const QUIET_SPAN: Duration = Duration::from_secs(1);
+
+impl Records {
+    /// Notes a case.
+    pub fn note(&mut self, now: Instant, loss: Loss, subject: Subject<'_>, out: &mut Outbox) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(Loss::COUNT, Slot::default);
+        }
+        let slot = &mut self.slots[loss.index()];
+        let topic = &subject.topic[..subject.topic.len().min(TOPIC_SIZE_MAX)];
+        if now < slot.quiet_until {
+            slot.left_out += 1;
+            slot.client.clear();
+            slot.client.push_str(subject.client);
+            slot.topic.clear();
+            slot.topic.extend_from_slice(topic);
+            slot.peer = subject.peer;
+            let quiet_until = slot.quiet_until;
+            self.due_at = Some(self.due_at.map_or(quiet_until, |at| at.min(quiet_until)));
+            return;
+        }
+        slot.quiet_until = now + QUIET_SPAN;
+        // What was left out before has been said: `flush` is called at its time.
+        out.records.push(Record {
+            loss,
+            client: subject.client.into(),
+            topic: topic.into(),
+            peer: subject.peer,
+            count: 1 + std::mem::take(&mut slot.left_out),
+        });
+    }
+
+    /// When to call [`Records::flush`].
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due_at
+    }
+
+    /// Says what was left out up to `now`.
+    pub fn flush(&mut self, now: Instant, out: &mut Outbox) {
+        if self.due_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.due_at = None;
+        for (loss, slot) in Loss::all().zip(&mut self.slots) {
+            if slot.left_out == 0 {
+                continue;
+            }
+            if slot.quiet_until > now {
+                let at = slot.quiet_until;
+                self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
+                continue;
+            }
+            slot.quiet_until = now + QUIET_SPAN;
+            out.records.push(Record {
+                loss,
+                client: std::mem::take(&mut slot.client).into(),
+                topic: std::mem::take(&mut slot.topic).into(),
+                peer: slot.peer,
+                count: std::mem::take(&mut slot.left_out),
+            });
+        }
+    }
+}
+
+/// Nothing: it says nothing about how the shard goes on.
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Records")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Refusal;
+    use crate::shard::sys::metrics::DropReason;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn note(records: &mut Records, nanos: u64, loss: Loss, client: &str, out: &mut Outbox) {
+        let subject = Subject {
+            client,
+            topic: b"t",
+            ..Subject::default()
+        };
+        records.note(Instant::from_nanos(nanos), loss, subject, out);
+    }
+
+    /// Client and count of the records that came.
+    fn taken(out: &mut Outbox) -> Vec<(String, u64)> {
+        let records = out.records.drain(..);
+        records.map(|r| (r.client.into(), r.count)).collect()
+    }
+
+    #[test]
+    fn the_first_case_is_told_at_once_and_then_one_a_second_with_a_count() {
+        let loss = Loss::Dropped(DropReason::QueueFull);
+        let (mut records, mut out) = (Records::default(), Outbox::new(1));
+        note(&mut records, SECOND, loss, "a", &mut out);
+        assert_eq!(taken(&mut out), [("a".into(), 1)]);
+        assert_eq!(records.next_deadline(), None);
+        for _ in 0..1000 {
+            note(&mut records, SECOND + 5, loss, "b", &mut out);
+        }
+        note(&mut records, SECOND + 9, loss, "c", &mut out);
+        assert_eq!(taken(&mut out), []);
+        // Another reason has a second of its own.
+        let other = Loss::Refused(Refusal::KeepAlive);
+        note(&mut records, SECOND + 10, other, "d", &mut out);
+        assert_eq!(taken(&mut out), [("d".into(), 1)]);
+        let due = records.next_deadline().unwrap();
+        assert_eq!(due, Instant::from_nanos(2 * SECOND));
+        records.flush(due, &mut out);
+        assert_eq!(taken(&mut out), [("c".into(), 1001)]);
+        assert_eq!(records.next_deadline(), None);
+        // Quiet for another second, and then as at first.
+        note(&mut records, 2 * SECOND + 1, loss, "e", &mut out);
+        assert_eq!(taken(&mut out), []);
+        records.flush(Instant::from_nanos(3 * SECOND), &mut out);
+        assert_eq!(taken(&mut out), [("e".into(), 1)]);
+        note(&mut records, 9 * SECOND, loss, "f", &mut out);
+        assert_eq!(taken(&mut out), [("f".into(), 1)]);
+    }
+
+    #[test]
+    fn every_reason_has_an_index_of_its_own() {
+        assert_eq!(Loss::all().count(), Loss::COUNT);
+        for (index, loss) in Loss::all().enumerate() {
+            assert_eq!(loss.index(), index);
+        }
+    }
+
+    #[test]
+    fn a_topic_is_cut() {
+        let (mut records, mut out) = (Records::default(), Outbox::new(1));
+        let subject = Subject {
+            topic: &[b'x'; 1000],
+            ..Subject::default()
+        };
+        let loss = Loss::Dropped(DropReason::Expired);
+        records.note(Instant::ZERO + QUIET_SPAN, loss, subject, &mut out);
+        assert_eq!(out.records[0].topic.len(), TOPIC_SIZE_MAX);
+    }
+}

@@ -1,0 +1,99 @@
+//! What a shard tells the one that adds up.
+
+use super::metrics::Metrics;
+use crate::time::Instant;
+
+/// What a shard tells the one that adds up.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub(in crate::shard) metrics: Metrics,
+    pub(in crate::shard) holdings: Holdings,
+}
+
+impl Report {
+    pub(in crate::shard) fn add(&mut self, other: &Report) {
+        self.metrics.add(&other.metrics);
+        let (sum, more) = (&mut self.holdings, &other.holdings);
+        sum.sockets += more.sockets;
+        sum.sessions += more.sessions;
+        sum.connected += more.connected;
+        sum.shared_subscriptions += more.shared_subscriptions;
+        sum.subscriptions += more.subscriptions;
+        sum.queued_messages += more.queued_messages;
+        sum.queued_bytes += more.queued_bytes;
+        sum.inflight_bytes += more.inflight_bytes;
+        sum.unsent_packets += more.unsent_packets;
+        sum.unsent_bytes += more.unsent_bytes;
+        sum.retained_messages += more.retained_messages;
+        sum.retained_bytes += more.retained_bytes;
+    }
+}
+
+/// What a shard holds, as far as it is known without a walk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct Holdings {
+    pub(in crate::shard) sockets: u64,
+    pub(in crate::shard) sessions: u64,
+    pub(in crate::shard) connected: u64,
+    pub(in crate::shard) subscriptions: u64,
+    pub(in crate::shard) shared_subscriptions: u64,
+    pub(in crate::shard) queued_messages: u64,
+    pub(in crate::shard) queued_bytes: u64,
+    pub(in crate::shard) inflight_bytes: u64,
+    pub(in crate::shard) unsent_packets: u64,
+    pub(in crate::shard) unsent_bytes: u64,
+    pub(in crate::shard) retained_messages: u64,
+    pub(in crate::shard) retained_bytes: u64,
+}
+
+/// Exponential moving averages, per minute.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Loads {
+    pub(in crate::shard) updated_at: Instant,
+    counts: [u64; Loads::NAMES.len()],
+    pub(in crate::shard) averages: [[f64; 3]; Loads::NAMES.len()],
+}
+
+impl Loads {
+    pub(in crate::shard) const MINUTES: [u32; 3] = [1, 5, 15];
+    pub(in crate::shard) const NAMES: [&'static str; 9] = [
+        "messages/received",
+        "messages/sent",
+        "publish/dropped",
+        "publish/received",
+        "publish/sent",
+        "bytes/received",
+        "bytes/sent",
+        "sockets",
+        "connections",
+    ];
+
+    pub(in crate::shard) fn update(&mut self, now: Instant, metrics: &Metrics) {
+        let elapsed_s = now.saturating_since(self.updated_at).as_secs_f64();
+        if elapsed_s == 0.0 {
+            return;
+        }
+        let counts = [
+            metrics.packets_received,
+            metrics.packets_sent(),
+            metrics.dropped.iter().sum(),
+            metrics.publishes_received.iter().sum(),
+            metrics.publishes_sent.iter().sum(),
+            metrics.bytes_received,
+            metrics.bytes_sent,
+            metrics.sockets_opened(),
+            metrics.connects,
+        ];
+        for (index, &count) in counts.iter().enumerate() {
+            // Reports of different moments may make the sum of sockets go back.
+            let grown = count.saturating_sub(self.counts[index]);
+            let per_minute = grown as f64 * 60.0 / elapsed_s;
+            for (minutes, average) in Loads::MINUTES.iter().zip(&mut self.averages[index]) {
+                let kept = (-elapsed_s / (60.0 * f64::from(*minutes))).exp();
+                *average = per_minute + kept * (*average - per_minute);
+            }
+        }
+        self.counts = counts;
+        self.updated_at = now;
+    }
+}
