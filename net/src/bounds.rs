@@ -6,9 +6,9 @@ use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::topic::TopicFilter;
 
 use crate::admission::UNWELCOME_MAX;
+use crate::auth::http::BODY_SIZE_MAX;
 use crate::auth::jwt::KEYS_MAX;
 use crate::auth::{ARRIVING_MAX, TRIES_MAX};
-use crate::http::BODY_SIZE_MAX;
 use crate::reactor::HANDSHAKES_MAX;
 use crate::transport::bounds;
 

@@ -16,15 +16,11 @@ mod counters;
 mod error;
 pub mod file;
 pub mod flight;
-pub mod http;
 mod inbox;
-mod listener;
-mod park;
 pub mod problem;
 mod reactor;
 #[allow(unsafe_code)]
 pub mod ring;
-mod slot;
 mod time;
 pub mod transport;
 

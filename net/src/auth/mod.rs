@@ -8,6 +8,7 @@
 //! Not here: SCRAM, which is quick and lives in the core; rules, which the core keeps.
 
 mod hook;
+pub mod http;
 pub mod jwt;
 mod line;
 mod password;

@@ -5,21 +5,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_core::ids::ConnId;
-use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::auth::PeerIdentity;
+use ringmq_core::ids::ConnId;
 use ringmq_core::refusal::Refusal;
+use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::getpeername;
 use tracing::warn;
 
+use super::listener::Accepting;
+use super::slot::Newcomer;
 use super::{Core, Reactor};
 use crate::admission::{Cells, Place};
 use crate::counters::count;
-use crate::listener::Accepting;
 use crate::ring::{Receive, Ring};
-use crate::slot::Newcomer;
 use crate::transport::Transport;
 
 impl<R: Ring, C: Core> Reactor<R, C> {

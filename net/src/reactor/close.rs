@@ -8,10 +8,10 @@ use ringmq_core::shard::{Close, CloseCause, Event};
 use ringmq_core::time::Instant;
 use rustix::net::{Shutdown, shutdown};
 
+use super::slot::Phase;
 use super::{Core, Reactor};
 use crate::counters::count;
 use crate::ring::Ring;
-use crate::slot::Phase;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Carries out what the core asked for. Thousands of clients may end at one time, and a close takes the

@@ -3,16 +3,16 @@
 //! The socket moves with its layers and everything received from it. Nothing of it may be with the kernel then;
 //! since a connection that is not home receives in single shots, that is usually so at once.
 
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Handover};
-use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 
+use super::slot::{Leaving, Newcomer, Phase};
 use super::{Core, Reactor};
 use crate::counters::count;
 use crate::inbox::Moved;
 use crate::ring::Ring;
-use crate::slot::{Leaving, Newcomer, Phase};
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Starts what the core asked for, and sends those on that are ready.

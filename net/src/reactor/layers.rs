@@ -19,12 +19,12 @@ use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 use tracing::{debug, info};
 
+use super::slot::Phase;
 use super::{Core, Reactor};
 use crate::buffers::Lease;
 use crate::counters::count;
 use crate::flight::Flight;
 use crate::ring::Ring;
-use crate::slot::Phase;
 use crate::transport::{Decoded, Failure, Handshake, PeerNews, Stack};
 
 impl<R: Ring, C: Core> Reactor<R, C> {

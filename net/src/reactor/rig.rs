@@ -11,6 +11,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
 use ringmq_core::time::Instant;
 
+use super::listener::Listener;
 use super::{Core, HeardTable, Reactor, Shared};
 use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
@@ -18,7 +19,6 @@ use crate::buffers::Lease;
 use crate::counters::Counters;
 use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
-use crate::listener::Listener;
 use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::{Stack, Transport};
 

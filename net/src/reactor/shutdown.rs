@@ -5,8 +5,8 @@ use std::time::Duration;
 use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 
+use super::listener::Accepting;
 use super::{Core, Reactor};
-use crate::listener::Accepting;
 use crate::ring::Ring;
 
 /// The end of a shard.

@@ -11,14 +11,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmq_core::connection::{Chunk, Output};
-use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::ids::BarrierId;
-use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
 use ringmq_core::auth::PeerIdentity;
+use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::ids::BarrierId;
+use ringmq_core::ids::{ConnId, ShardId};
+use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
+use super::listener::Listener;
 use super::{Core, HeardTable, Progress, Reactor, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
@@ -26,7 +27,6 @@ use crate::buffers::Lease;
 use crate::counters::Counters;
 use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
-use crate::listener::Listener;
 use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::Stack;
 
@@ -619,7 +619,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
 #[test]
 fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let mut bench = Bench::new();
-    let newcomer = crate::slot::Newcomer {
+    let newcomer = super::slot::Newcomer {
         peer: PeerIdentity::default(),
         since: Instant::ZERO,
         place: Place::Regular(None),

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::mqtt::{self, Client};
+use ringmq::auth::http::HttpUrl;
 use ringmq::auth::{
     AuthServiceConfig, Authenticator, Authenticators, HookConfig, PasswordFile, hooks,
 };
-use ringmq::http::HttpUrl;
 use ringmq::{Broker, BrokerConfig, Endpoint, Tallies};
 use ringmq_core::auth::{Access, Acl, Method, Password, Passwords};
 use ringmq_core::limits::Limits;

@@ -4,7 +4,7 @@
 mod atomics {
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering, fence};
 }
-#[path = "../../src/park.rs"]
+#[path = "../../src/inbox/park.rs"]
 mod park;
 
 use loom::sync::Arc;

@@ -34,8 +34,8 @@ use tracing::{debug, info, warn};
 use self::answer::{Answer, Decision};
 use self::breaker::{Breaker, Turn};
 use super::Authenticator;
+use super::http::{HttpAnswer, HttpClient, HttpUrl};
 use crate::counters::{Tallies, Tally};
-use crate::http::{HttpAnswer, HttpClient, HttpUrl};
 use crate::time::clock;
 use crate::transport::TlsProblem;
 

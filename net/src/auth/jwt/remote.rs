@@ -22,7 +22,7 @@ use ringmq_core::time::Instant;
 use tracing::{error, info, warn};
 
 use super::keys::{Key, KeyFault, read_set};
-use crate::http::{HttpClient, HttpError, HttpUrl};
+use crate::auth::http::{HttpClient, HttpError, HttpUrl};
 use crate::time::clock;
 use crate::transport::TlsProblem;
 

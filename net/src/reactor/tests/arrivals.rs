@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::*;
 use crate::auth::Authenticators;
 use crate::inbox::{Decision, Moved};
-use crate::slot::Newcomer;
+use crate::reactor::slot::Newcomer;
 use crate::transport::{
     Demand, Endpoint, Identity as IdentityOf, ListenerConfig, Scratch, TlsFiles, Transport,
 };

@@ -152,7 +152,7 @@ fn a_stalled_shard_takes_a_connect_after_what_came_before_it() {
     let inboxes = Arc::clone(&bench.reactor.shared.inboxes);
     let moved = Box::new(crate::inbox::Moved {
         socket: socket(),
-        newcomer: crate::slot::Newcomer {
+        newcomer: crate::reactor::slot::Newcomer {
             peer: PeerIdentity::default(),
             since: bench.now,
             place: Place::Unwelcome,

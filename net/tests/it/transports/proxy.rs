@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use ringmq::transport::{Origins, ProxyRules};
 use ringmq::{Broker, Core, ListenerConfig};
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{Deadlines, Event, Outbox};
-use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 use rustls::ALL_VERSIONS;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::*;
-use crate::http::HttpUrl;
+use crate::auth::http::HttpUrl;
 
 /// A server of HTTP that says what a test wants; tells of each question.
 struct Server {

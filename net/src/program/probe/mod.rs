@@ -8,7 +8,7 @@ pub mod facts;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::config::count;
+use crate::settings::file::count;
 use crate::settings::{Cores, Settings};
 use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 

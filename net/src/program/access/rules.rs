@@ -22,7 +22,7 @@ use ringmq_core::auth::{Acl, Effect, Pattern, Rule, Rules, Subject, is_deceptive
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Place, Problem};
+use crate::settings::file::{Place, Problem};
 use crate::settings::value::nearest;
 
 /// Reads a file and adds its rules. A role is for the users of the same file.

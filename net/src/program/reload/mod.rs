@@ -19,11 +19,11 @@ use std::time::Duration;
 use ringmq::{Broker, Tallies, Tally, TlsReload};
 use tracing::{error, info, warn};
 
+use crate::access::advice::{advice, on_one_line};
 use crate::access::{self, Loaded};
-use crate::advice::{advice, on_one_line};
-use crate::cli::CommandLine;
-use crate::config::Configuration;
 use crate::settings::Settings;
+use crate::settings::cli::CommandLine;
+use crate::settings::file::Configuration;
 use step::Step;
 
 /// How to read everything again, and what is in force.

@@ -13,14 +13,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
+use crate::access::advice::{advice, on_one_line};
 use crate::access::{self, Loaded};
-use crate::advice::{advice, on_one_line};
-use crate::cli::CommandLine;
-use crate::config::{Configuration, Problem, count};
 use crate::log;
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan};
 use crate::reload::{LOOK_INTERVAL, Reload};
+use crate::settings::cli::CommandLine;
+use crate::settings::file::{Configuration, Problem, count};
 use crate::settings::listen::{Listen, Scheme};
 use crate::settings::{self, Settings};
 
@@ -299,7 +299,7 @@ const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::settings::file::Source;
 
     #[test]
     fn it_is_said_who_may_come_in() {

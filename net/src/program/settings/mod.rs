@@ -14,10 +14,13 @@
 pub mod auth;
 #[cfg(test)]
 mod bounds;
+pub mod cli;
+pub mod file;
 pub mod hooks;
 pub mod jwt;
 mod limits;
 pub mod listen;
+pub mod listeners;
 #[cfg(test)]
 mod page;
 pub mod value;

@@ -9,6 +9,8 @@
 //!
 //! Not here: what a sender does meanwhile (`reactor/post.rs`).
 
+pub(crate) mod park;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,10 +23,12 @@ use ringmq_core::ids::ShardId;
 use ringmq_core::shard::ShardMsg;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::atomics::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::park::Park;
-use crate::slot::Newcomer;
+use crate::atomics::{
+    self, {AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+};
+use crate::reactor::slot::Newcomer;
 use crate::transport::Transport;
+use park::Park;
 
 /// What can lie in an inbox.
 #[derive(Debug)]
@@ -313,9 +317,9 @@ mod tests {
     use std::thread;
 
     use ringmq_core::codec::QoS;
+    use ringmq_core::ids::BarrierId;
     use ringmq_core::ids::ClientKey;
     use ringmq_core::message::MessageParts;
-    use ringmq_core::ids::BarrierId;
     use ringmq_core::shard::{MsgClass, Outbox};
 
     use super::*;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ringmq::bounds::FIXED_BOUNDS;
-use ringmq_core::shard::DropReason;
 use ringmq_core::refusal::Refusal;
+use ringmq_core::shard::DropReason;
 
 use super::TABLE;
 

@@ -4,7 +4,7 @@
 //! - `kind.parse(&kind.show(&value)) == Ok(value)` for every value that the kind admits.
 //! - A [`Value`] that left this module lies within the range of its [`Kind`].
 
-use ringmq::http::HttpUrl;
+use ringmq::auth::http::HttpUrl;
 pub use ringmq::problem::{Complaint, nearest};
 use ringmq::transport::{Network, Origin};
 

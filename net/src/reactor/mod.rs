@@ -20,12 +20,14 @@ mod close;
 mod handover;
 mod hearing;
 mod layers;
+pub(crate) mod listener;
 mod memory;
 mod post;
 mod receive;
 mod records;
 pub mod rig;
 mod shutdown;
+pub(crate) mod slot;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -52,10 +54,10 @@ use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Decision, Inbox, Mail, Moved};
-use crate::listener::{Accepting, Listener};
 use crate::ring::{Completion, Received, Ring, Submission};
-use crate::slot::Slots;
 use crate::transport::Scratch;
+use listener::{Accepting, Listener};
+use slot::Slots;
 
 /// The state machine that a reactor drives; see [`Shard`].
 pub trait Core {

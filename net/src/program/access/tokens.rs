@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ringmq::auth::jwt::{self, Jwt, Key, KeyFault, LocalKey, RemoteKeys, RemoteSource};
 
-use crate::config::{Place, Problem};
-use crate::files::{self, What};
+use super::files;
+use super::files::What;
+use crate::settings::file::{Place, Problem};
 use crate::settings::jwt::JwtSettings;
 
 /// `None`: there are no tokens.

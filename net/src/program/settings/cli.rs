@@ -8,9 +8,11 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use crate::config::{Place, Problem};
-use crate::settings::value::{self, Kind, Value};
-use crate::settings::{self, SECTIONS, Setting, TABLE};
+use super::file::{Place, Problem};
+use super::value;
+use super::value::{Kind, Value};
+use super::{SECTIONS, Setting, TABLE};
+use crate::settings;
 
 /// A command line, read.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ringmq::auth::http::HttpUrl;
 use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place, RemoteConfig};
-use ringmq::http::HttpUrl;
 
 use super::value::{Items, Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};

@@ -7,11 +7,13 @@ use ringmq::{Broker, Endpoint, StartError};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{NAME_RULES, Place, Problem, Source, read_toml};
-use crate::settings::auth::AccessDefault;
-use crate::settings::listen::{Layers, Listen, ListenerTable};
-use crate::settings::value::{self, Complaint, Value};
-use crate::settings::{self, LAYER_SECTIONS, Setting, Settings, TABLE};
+use super::auth::AccessDefault;
+use super::file::{NAME_RULES, Place, Problem, Source, read_toml};
+use super::listen::{Layers, Listen, ListenerTable};
+use super::value;
+use super::value::{Complaint, Value};
+use super::{LAYER_SECTIONS, Setting, Settings, TABLE};
+use crate::settings;
 
 /// A table as it was written.
 #[derive(Clone, Debug)]

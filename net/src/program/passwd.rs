@@ -22,8 +22,9 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Place, Problem};
-use crate::files::{self, What};
+use crate::access::files;
+use crate::access::files::What;
+use crate::settings::file::{Place, Problem};
 
 /// What to do with which file.
 #[derive(Debug, Default)]

@@ -10,9 +10,9 @@
 
 use std::os::fd::OwnedFd;
 
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::CloseCause;
-use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 
 use crate::admission::Place;

@@ -9,25 +9,19 @@
 #![forbid(unsafe_code)]
 
 mod access;
-mod advice;
-mod cli;
-mod config;
-mod files;
 mod log;
 mod passwd;
 mod probe;
 mod reload;
-mod rules;
 mod settings;
 mod start;
-mod tokens;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use cli::{Action, CommandLine};
-use config::{Configuration, Problem, count};
+use settings::cli::{Action, CommandLine};
+use settings::file::{Configuration, Problem, count};
 use start::Failure;
 
 fn main() -> ExitCode {
@@ -43,8 +37,8 @@ fn main() -> ExitCode {
         Err(problem) => return refuse(&[problem]),
     };
     match line.action {
-        Action::ShortHelp => return say(&cli::short_help()),
-        Action::Help => return say(&cli::help()),
+        Action::ShortHelp => return say(&settings::cli::short_help()),
+        Action::Help => return say(&settings::cli::help()),
         Action::PasswdHelp => return say(passwd::HELP),
         Action::Version => return say(&format!("ringmq {}\n", env!("CARGO_PKG_VERSION"))),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
@@ -96,7 +90,7 @@ fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
     for table in &configuration.tables {
         report += &format!("  {table}\n");
     }
-    for problem in advice::advice(&configuration.settings) {
+    for problem in access::advice::advice(&configuration.settings) {
         report += &format!("warning: {problem}\n");
     }
     report

@@ -2,23 +2,27 @@
 //!
 //! All problems of all files are found at once, and nothing half-read is ever used.
 
+pub mod advice;
+pub mod files;
+mod rules;
+mod tokens;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use ringmq::Tallies;
+use ringmq::auth::http::parse_headers;
 use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks, jwt};
-use ringmq::http::parse_headers;
 use ringmq_core::auth::{
     Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
     user_lines,
 };
 
-use crate::config::{Place, Problem};
-use crate::files::{self, What};
-use crate::rules;
+use crate::settings::file::{Place, Problem};
+use files::What;
+
 use crate::settings::Settings;
 use crate::settings::auth::{AccessDefault, AuthSettings};
-use crate::tokens;
 
 /// What the broker is told of users.
 #[derive(Debug)]

@@ -6,9 +6,9 @@
 //! what is meant for others.
 
 use crate::access;
-use crate::config::listeners;
-use crate::config::{Place, Problem};
+use crate::settings::file::{Place, Problem};
 use crate::settings::listen::{Layers, Listen};
+use crate::settings::listeners;
 use crate::settings::value::Complaint;
 use crate::settings::{LAYER_SECTIONS, Settings, TABLE};
 
@@ -171,7 +171,7 @@ fn openness(settings: &Settings, listen: &Listen, layers: &Layers) -> Openness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Configuration, Source};
+    use crate::settings::file::{Configuration, Source};
 
     fn settings(text: &str) -> Settings {
         let name = "f.toml";

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ringmq::file::{self, FileFault};
 
-use crate::config::{Place, Problem};
+use crate::settings::file::{Place, Problem};
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmq::transport::{Lifetime, lifetimes};
 
-use crate::config::{Place, Problem};
 use crate::settings::Settings;
+use crate::settings::file::{Place, Problem};
 
 /// Everything that somebody should look at.
 pub fn advice(settings: &Settings) -> Vec<Problem> {

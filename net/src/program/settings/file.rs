@@ -3,26 +3,27 @@
 //! The command line wins over the file, the file over the defaults. All problems of a file are
 //! reported at once, each with its place and a fix.
 
-pub mod listeners;
-
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use ringmq::http::HttpUrl;
+use ringmq::auth::http::HttpUrl;
 use ringmq::problem::{LinePlace, printable};
 pub use ringmq::problem::{Place, Problem};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use listeners::Table;
+use super::listeners::Table;
 
-use crate::cli::{CommandLine, wrap};
-use crate::files::{self, What};
-use crate::settings::auth::{AccessDefault, AuthSettings};
-use crate::settings::jwt::KeyFile;
-use crate::settings::value::{self, Complaint, Items, Kind, Value};
-use crate::settings::{self, Cores, SECTIONS, Setting, Settings, TABLE};
+use super::auth::{AccessDefault, AuthSettings};
+use super::cli::{CommandLine, wrap};
+use super::jwt::KeyFile;
+use super::value;
+use super::value::{Complaint, Items, Kind, Value};
+use super::{Cores, SECTIONS, Setting, Settings, TABLE};
+use crate::access::files;
+use crate::access::files::What;
+use crate::settings;
 
 /// Settings, and where each came from.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Configuration {
         let configuration = Configuration::resolve(source, &line.given)?;
         let own = configuration.place(settings::by_flag("listen").expect("a setting of the table"));
         let settings = &configuration.settings;
-        match listeners::check_files(settings, &configuration.tables, &own) {
+        match super::listeners::check_files(settings, &configuration.tables, &own) {
             problems if problems.is_empty() => Ok(configuration),
             problems => Err(problems),
         }
@@ -152,7 +153,7 @@ impl Configuration {
                     }
                 }
                 DeValue::Array(tables) if section == "listener" => {
-                    self.tables = listeners::read_tables(source, tables, &mut problems);
+                    self.tables = super::listeners::read_tables(source, tables, &mut problems);
                 }
                 DeValue::Table(_) => problems.push(source.unknown_section(section, key.span())),
                 DeValue::String(_)
@@ -240,7 +241,7 @@ impl Configuration {
 
     fn check_listeners(&self) -> Vec<Problem> {
         let own = self.place(settings::by_flag("listen").expect("a setting of the table"));
-        let complaints = listeners::check(&self.settings, &self.tables, &own);
+        let complaints = super::listeners::check(&self.settings, &self.tables, &own);
         let problem = |(place, complaint): (Place, Complaint)| {
             let subject = match &place {
                 Place::CommandLine => "--listen",
@@ -279,7 +280,7 @@ fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
 
 impl Source<'_> {
     /// A path that is not absolute is seen from the folder of the file that names it.
-    fn locate(&self, row: &Setting, value: Value) -> Value {
+    pub(crate) fn locate(&self, row: &Setting, value: Value) -> Value {
         let folder = Path::new(self.name).parent();
         match (row.kind, value, folder) {
             (Kind::List(Items::Paths), Value::List(paths), Some(folder)) => {
@@ -300,7 +301,12 @@ impl Source<'_> {
         }
     }
 
-    fn problem(&self, span: Range<usize>, subject: &str, complaint: Complaint) -> Problem {
+    pub(crate) fn problem(
+        &self,
+        span: Range<usize>,
+        subject: &str,
+        complaint: Complaint,
+    ) -> Problem {
         complaint.at(Place::Line(Box::new(self.place(span))), subject)
     }
 
@@ -332,7 +338,7 @@ impl Source<'_> {
     }
 
     /// `section` is empty for a key outside of any.
-    fn unknown_key(&self, section: &str, key: &str, span: Range<usize>) -> Problem {
+    pub(crate) fn unknown_key(&self, section: &str, key: &str, span: Range<usize>) -> Problem {
         let here = TABLE.iter().filter(|row| row.section == section);
         let elsewhere = TABLE.iter().find(|row| row.key == key);
         let all = TABLE.iter().map(|row| row.key);
@@ -354,13 +360,13 @@ impl Source<'_> {
         self.problem(span, &subject, Complaint::new(what, fix))
     }
 
-    fn place(&self, span: Range<usize>) -> LinePlace {
+    pub(crate) fn place(&self, span: Range<usize>) -> LinePlace {
         LinePlace::of(self.name, self.text, span)
     }
 }
 
 /// Reads a value of the file; a complaint comes with the place of what it is about.
-fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Misplaced> {
+pub(crate) fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Misplaced> {
     let wrong_type = |what: &str| {
         Complaint::new(
             format!("is {what}, but has to be {}", row.kind.noun()),
@@ -457,7 +463,7 @@ pub fn count(number: usize, noun: &str) -> String {
 const COMMENT_COLUMNS: usize = 90;
 
 /// What to do where clients are known and nothing says what they may do.
-const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file under [auth]; or let \
+pub(crate) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file under [auth]; or let \
                           them do everything: --access-default allow, or default = \"allow\" under [auth]";
 
 /// More problems than these are one problem: the wrong file.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringmq::auth::HookConfig;
-use ringmq::http::HttpUrl;
+use ringmq::auth::http::HttpUrl;
 
 use super::value::{Items, Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};
