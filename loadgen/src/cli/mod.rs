@@ -733,7 +733,7 @@ mod tests {
     fn a_file_that_is_missing_says_so() {
         let problem = parse("run ./does/not/exist.toml").unwrap_err();
         assert!(
-            problem.starts_with("./does/not/exist.toml: the scenario file cannot be read"),
+            problem.starts_with("./does/not/exist.toml: the scenario file does not exist"),
             "{problem}"
         );
     }

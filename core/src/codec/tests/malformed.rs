@@ -109,7 +109,7 @@ fn connect() {
         ("00 04 'MQTT 03 02 00 3C 00 00", Unsupported),
         ("00 04 'MQTT 00 02 00 3C 00 00", Unsupported),
         ("00 04 'MQTT 06 02 00 3C 00 00 00", Unsupported),
-        ("00 04 'MQTT 84 02 00 3C 00 00", Unsupported),
+        ("00 04 'MQTT 86 02 00 3C 00 00", Unsupported),
         // A level of the future may have another layout behind it: the level decides.
         ("00 04 'MQTT 06", Unsupported),
     ]);
@@ -120,7 +120,7 @@ fn an_unsupported_level_is_answered_in_the_version_that_it_is_nearest_to() {
     for (text, expected) in [
         ("00 04 'MQTT 03 02 00 3C 00 00", Some(V311)),
         ("00 06 'MQIsdp 04 02 00 3C 00 00", Some(V311)),
-        ("00 04 'MQTT 84 02 00 3C 00 00", Some(V311)),
+        ("00 06 'MQIsdp 84 02 00 3C 00 00", Some(V311)),
         ("00 04 'MQTT 06 02 00 3C 00 00 00", Some(V5)),
         ("00 04 'MQTT 85 02 00 3C 00 00 00", Some(V5)),
         ("00 04 'HTTP 05 02 00 3C 00 00 00", None),

@@ -562,7 +562,7 @@ mod tests {
             ),
             (
                 |f| f.kernel_release = "6.0.19".into(),
-                "this kernel is 6.0.19, and ringmq needs Linux 6.1",
+                "this kernel is 6.0.19, but ringmq needs Linux 6.1 or later",
                 "newer kernel",
             ),
             (

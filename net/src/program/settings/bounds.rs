@@ -349,6 +349,7 @@ const INNER: &[&str] = &[
     "CALLS_BEFORE_CONNECT_MAX",
     "CALLS_MAX",
     "CANCEL_ROUNDS_MAX",
+    "CLOSES_MAX",
     "COMPARED_MAX",
     "COMPLETIONS_MAX",
     "CORES_MAX",
@@ -358,7 +359,9 @@ const INNER: &[&str] = &[
     "FILE_SIZE_MAX",
     "FIRST_PAGE_MAX",
     "FLUSH_TIME_MAX",
+    "FRAME_SIZE_MAX",
     "GROWTH_MAX",
+    "HOLES_KEPT_MAX",
     "HOPS_FOR_BETTER_MAX",
     "HOPS_MAX",
     "ITERATIONS_MAX",
@@ -378,11 +381,13 @@ const INNER: &[&str] = &[
     "PARCELS_MAX",
     "PASSES_MAX",
     "PIECES_MAX",
+    "PLACES_MAX",
     "PREFIX_LEVELS_MAX",
     "PROBLEMS_MAX",
     "PURGED_MAX",
     "QUEUE_LINES_MAX",
     "RECHECKS_MAX",
+    "REFUSED_SIZE_MAX",
     "RETRY_MAX",
     "ROUNDS_MAX",
     "ROUTES_MAX",
@@ -401,8 +406,8 @@ const INNER: &[&str] = &[
     "U32_MAX",
     "VALUE_CHARS_MAX",
     "VARINT_MAX",
-    "VOIDED_MAX",
     "WRITERS_MAX",
+    "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
     "parcel::BODY_SIZE_MAX",
 ];
@@ -446,7 +451,7 @@ fn every_limit_has_a_row_and_every_reason_a_place_in_the_manual() {
 const INTRODUCTION: &str = "\
 # Limits
 
-<!-- Written by a test from the table in net/src/settings.rs: \
+<!-- Written by a test from the table in net/src/program/settings/mod.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits -->
 
 Every limit of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.

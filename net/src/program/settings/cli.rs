@@ -410,7 +410,7 @@ mod tests {
             ),
             (
                 "--shards 1 help",
-                "`help` stands alone: every argument belongs to an option\n  fix: `ringmq --help` lists every option",
+                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
             ),
             (
                 "--check-config=x",

@@ -724,18 +724,18 @@ mod tests {
             ),
             (
                 "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other machines, and no client has to say who it is",
-                "leave out the proxy (--trusted-proxies); or have clients show a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
-                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
+                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
+                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
                  under [network]",
             ),
             (
                 "[network]\nlisten = \"unix:/x\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names unix:/x, to which a proxy brings clients of other machines, and no client has to say who it is",
-                "leave out the proxy (--trusted-proxies); or have clients show a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), what a server of yours judges (--hook-authentication-url URL) or, over TLS, a certificate \
-                 (--client-certificate required); or let everybody in: --allow-anonymous, or allow_anonymous = true \
+                "2:10: network.listen names unix:/x, to which a proxy brings clients of other machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
+                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
+                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
                  under [network]",
             ),
             (
