@@ -211,7 +211,7 @@ fn tls_that_does_not_come_about_is_an_error_with_a_reason() {
         (
             port,
             2,
-            "subscribers.tls_ca is `/does/not/exist`, which cannot be used",
+            "subscribers.tls_ca is `/does/not/exist`, which does not exist",
             &["--tls", "/does/not/exist"],
         ),
         (
