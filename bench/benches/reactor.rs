@@ -9,8 +9,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringmq::rig::{Mailbox, Rig};
 use ringmq_bench::{Stopwatch, answer, connect, publishes, shard, subscribe};
 use ringmq_core::codec::{QoS, Version};
-use ringmq_core::ids::ShardId;
 use ringmq_core::ids::BarrierId;
+use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{Shard, ShardMsg};
 
 const VERSION: Version = Version::V5;

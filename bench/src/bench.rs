@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{CloseCause, Event, Heard, Outbox, Shard, ShardConfig};
-use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 

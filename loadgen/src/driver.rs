@@ -15,14 +15,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ringmq::RingConfig;
-use ringmq::flight::Flight;
-use ringmq::ring::{
-    Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target, bind_source,
-};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
 use ringmq_core::time::Instant;
+use ringmq_ring::{
+    Completion, Flight, Input, KernelRing, Lease, Receive, Received, Ring, RingConfig, Submission,
+    Target, bind_source,
+};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_nodelay};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};

@@ -23,7 +23,7 @@ use ringload::report::{Ended, ResultFile};
 use ringload::sources::Sources;
 use ringload::tls::Terms;
 use ringload::{histograms, page, process, summary};
-use ringmq::problem::Problem;
+use ringmq_problem::Problem;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {

@@ -18,7 +18,7 @@ use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 use crate::payload::STREAMS_MAX;
 use crate::scenario::pattern::{Filling, Pattern};
 use crate::scenario::{Group, Scenario};
-use ringmq::problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 /// Everything that follows from a scenario before it runs.
 #[derive(Debug)]

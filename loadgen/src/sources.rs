@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// Addresses that clients are bound to in turn; none: the kernel chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use ringmq::transport::{read_trust, trust};
+use ringmq_certificates::{anybody, read_trust};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::scenario::Group;
-use ringmq::problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 /// What the clients of a group need to begin.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Problem> {
     if group.tls_insecure {
-        return Ok(trust::anybody(Arc::clone(provider)));
+        return Ok(anybody(Arc::clone(provider)));
     }
     if let Some(path) = &group.tls_ca {
         let read = read_trust(&[path.into()], provider);

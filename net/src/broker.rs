@@ -25,9 +25,9 @@ use crate::inbox::Inbox;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
 use crate::reactor::{Core, HeardTable, Progress, Reactor, Shared};
-use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
-use crate::time::clock;
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
+use ringmq_ring::clock;
+use ringmq_ring::{KernelRing, RingConfig, Wait, wakeup_file};
 
 /// What a broker is made with.
 #[derive(Clone, Debug)]

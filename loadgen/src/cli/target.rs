@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// What `--target` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use ringmq_core::codec::{Connack, QoS, ReasonCode, Version};
 use super::Fleet;
 use super::life::Loss;
 use crate::scenario::Group;
-use ringmq::problem::printable;
+use ringmq_problem::printable;
 
 impl Fleet {
     /// Takes on the terms of a CONNACK that let the client in.

@@ -9,7 +9,7 @@ use super::payload::Sizes;
 use super::value;
 use super::{Group, Scenario, Start};
 use crate::secrets::MASK;
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// A key of a scenario or of a group.
 #[derive(Debug)]

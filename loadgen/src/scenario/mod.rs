@@ -23,7 +23,7 @@ use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
-use ringmq::problem::{Complaint, Place, Problem};
+use ringmq_problem::{Complaint, Place, Problem};
 
 /// A whole scenario.
 #[derive(Clone, Debug)]

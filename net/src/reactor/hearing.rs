@@ -21,7 +21,7 @@ use ringmq_core::shard::Heard;
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 /// How far each shard has listened and handed on what it heard.
 #[derive(Debug)]

@@ -21,11 +21,11 @@ use tracing::{debug, info};
 
 use super::slot::Phase;
 use super::{Core, Reactor};
-use crate::buffers::Lease;
 use crate::counters::count;
-use crate::flight::Flight;
-use crate::ring::Ring;
 use crate::transport::{Decoded, Failure, Handshake, PeerNews, Stack};
+use ringmq_ring::Flight;
+use ringmq_ring::Lease;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes a chunk in. Returns its size.

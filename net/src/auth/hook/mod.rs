@@ -36,8 +36,8 @@ use self::breaker::{Breaker, Turn};
 use super::Authenticator;
 use super::http::{HttpAnswer, HttpClient, HttpUrl};
 use crate::counters::{Tallies, Tally};
-use crate::time::clock;
 use crate::transport::TlsProblem;
+use ringmq_ring::clock;
 
 /// How services are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

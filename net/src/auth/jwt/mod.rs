@@ -37,7 +37,7 @@ pub use token::{Token, is_like_a_token};
 use tracing::debug;
 
 use super::Authenticator;
-use crate::time::clock;
+use ringmq_ring::clock;
 
 /// The authentication method of MQTT 5.0 by which tokens are shown.
 pub const METHOD: &str = "JWT";

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use ringmq::auth::http::HttpUrl;
-use ringmq::problem::{LinePlace, printable};
-pub use ringmq::problem::{Place, Problem};
+use ringmq_problem::{LinePlace, printable};
+pub use ringmq_problem::{Place, Problem};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 

@@ -25,8 +25,7 @@ use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 
-pub use crate::buffers::Lease;
-use crate::buffers::{Buffers, GROUP};
+use crate::buffers::{Buffers, GROUP, Lease};
 use crate::flight::Flight;
 
 /// The size of a ring.
@@ -757,7 +756,7 @@ pub fn bind_source(socket: BorrowedFd<'_>, address: IpAddr) -> Result<(), Errno>
 }
 
 /// The file that the executor waits on while the reactor is parked. Closed by the executor.
-pub(crate) fn wakeup_file(wakeup: OwnedFd) -> BufferedFile {
+pub fn wakeup_file(wakeup: OwnedFd) -> BufferedFile {
     // SAFETY: the descriptor is open and owned, and its ownership goes to the file.
     unsafe { BufferedFile::from_raw_fd(wakeup.into_raw_fd()) }
 }
