@@ -290,7 +290,13 @@ fn the_page_of_limits_is_up_to_date() {
 fn every_fixed_bound_stands_in_the_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
-    for folder in ["core/src", "net/src"] {
+    for folder in [
+        "core/src",
+        "net/src",
+        "net/ring/src",
+        "net/problem/src",
+        "net/certificates/src",
+    ] {
         find_bounds(&root.join(folder), &mut found);
     }
     assert!(found.len() > FIXED_BOUNDS.len(), "the sources are there");
@@ -446,7 +452,7 @@ fn every_limit_has_a_row_and_every_reason_a_place_in_the_manual() {
 const INTRODUCTION: &str = "\
 # Limits
 
-<!-- Written by a test from the table in net/src/settings.rs: \
+<!-- Written by a test from the table in net/src/program/settings/mod.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits -->
 
 Every limit of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.
