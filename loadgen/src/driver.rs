@@ -399,9 +399,10 @@ impl Driver {
 
     fn receive(&mut self, client: u32) {
         let conn = self.conn(client);
-        let how = match self.fleet.reads_slowly(client) {
-            true => Receive::Once,
-            false => Receive::Multishot,
+        let how = if self.fleet.reads_slowly(client) {
+            Receive::Once
+        } else {
+            Receive::Multishot
         };
         let socket = &mut self.sockets[client as usize];
         if let (false, false, Some(fd)) = (socket.closing, socket.receiving, &socket.socket) {

@@ -154,10 +154,11 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     let has_faults = !summary::faults(&result.totals.ledger).is_empty();
     let is_broken = result.troubles.iter().any(|trouble| {
         let kind = trouble.kind.as_str();
-        match keep_going {
-            true => ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind),
+        if keep_going {
+            ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind)
+        } else {
             // What a window writes off at QoS 0 may be lost, which is a matter of the ledger.
-            false => kind != WRITTEN_OFF,
+            kind != WRITTEN_OFF
         }
     });
     match result.run.ended {

@@ -9,9 +9,10 @@ pub fn masked(command: &[String]) -> Vec<String> {
     let mut previous = "";
     for argument in command {
         let is_value = previous.starts_with('-') && !previous.contains('=') && is_secret(previous);
-        shown.push(match is_value {
-            true => MASK.to_owned(),
-            false => masked_argument(argument, previous),
+        shown.push(if is_value {
+            MASK.to_owned()
+        } else {
+            masked_argument(argument, previous)
         });
         previous = argument;
     }
@@ -30,9 +31,10 @@ fn masked_argument(argument: &str, previous: &str) -> String {
 fn masked_word(word: &str) -> String {
     if let Some((name, rest)) = word.split_once('=') {
         // `--set=publishers.password=VALUE` has two of them.
-        return match is_secret(name) {
-            true => format!("{name}={MASK}"),
-            false => format!("{name}={}", masked_word(rest)),
+        return if is_secret(name) {
+            format!("{name}={MASK}")
+        } else {
+            format!("{name}={}", masked_word(rest))
         };
     }
     let Some((scheme, rest)) = word.split_once("://") else {

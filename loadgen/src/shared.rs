@@ -216,9 +216,10 @@ impl Shared {
 
     /// What is outstanding, as counted since the last question; [`UNKNOWN`] if a thread has not answered.
     pub fn outstanding(&self) -> u64 {
-        match self.is_answered() {
-            true => self.sum(|board| board.outstanding.load(Ordering::Acquire)),
-            false => UNKNOWN,
+        if self.is_answered() {
+            self.sum(|board| board.outstanding.load(Ordering::Acquire))
+        } else {
+            UNKNOWN
         }
     }
 

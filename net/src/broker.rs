@@ -218,9 +218,10 @@ impl Broker {
                 Err(problem) => errors.push(tls_error(listener, problem)),
             }
         }
-        match errors.is_empty() {
-            true => Ok(TlsReload { terms }),
-            false => Err(errors),
+        if errors.is_empty() {
+            Ok(TlsReload { terms })
+        } else {
+            Err(errors)
         }
     }
 

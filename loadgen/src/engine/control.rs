@@ -395,9 +395,10 @@ impl<'a> Control<'a> {
         let published_at = self.publish_at.min(now_ns());
         let settled_at = self.shared.latest(|board| &board.settled_at);
         // Some may never have been settled: then the wait for them ended with the run.
-        let connected_at = match has_published && settled_at > 0 {
-            true => settled_at,
-            false => published_at,
+        let connected_at = if has_published && settled_at > 0 {
+            settled_at
+        } else {
+            published_at
         };
         let dialed_at = self.shared.boards.iter();
         let dialed_at = dialed_at.map(|board| board.dialed_at.load(Ordering::Relaxed));

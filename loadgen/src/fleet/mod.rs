@@ -496,9 +496,10 @@ impl Fleet {
         let spec = &self.shared.plan.specs[usize::from(client.group)];
         let mut name = String::new();
         spec.client_id.fill(self.filling(client), &mut name);
-        match name.is_empty() {
-            true => format!("number {} of group {}", client.index, spec.name),
-            false => name,
+        if name.is_empty() {
+            format!("number {} of group {}", client.index, spec.name)
+        } else {
+            name
         }
     }
 

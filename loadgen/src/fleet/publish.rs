@@ -120,9 +120,10 @@ impl Fleet {
             return;
         }
         self.meter.errors += 1;
-        let why = match returns {
-            true => format!("{PENDING_MAX} of its messages waited already"),
-            false => "its connection was gone".to_owned(),
+        let why = if returns {
+            format!("{PENDING_MAX} of its messages waited already")
+        } else {
+            "its connection was gone".to_owned()
         };
         self.note_never_sent(index, 1, &why);
         self.finish_if_done(index);

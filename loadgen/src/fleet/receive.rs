@@ -55,9 +55,10 @@ impl Fleet {
     #[cold]
     fn on_malformed(&mut self, index: u32, now: u64, error: DecodeError, start: &[u8]) {
         let is_greeting = self.clients[index as usize].phase == Phase::Greeting;
-        let why = match is_greeting {
-            true => stranger(start).unwrap_or_else(|| format!("{error:?}")),
-            false => format!("{error:?}"),
+        let why = if is_greeting {
+            stranger(start).unwrap_or_else(|| format!("{error:?}"))
+        } else {
+            format!("{error:?}")
         };
         self.lose(index, now, Loss::Malformed(why));
     }
@@ -376,9 +377,10 @@ fn arrive(
         return ((Arrival::Misrouted, true), 0);
     };
     if let Some(own) = reader.own {
-        let excused = match is_snapshot {
-            true => ledger.excuse_below(own, header.stream, header.sequence),
-            false => 0,
+        let excused = if is_snapshot {
+            ledger.excuse_below(own, header.stream, header.sequence)
+        } else {
+            0
         };
         match ledger.arrive(own, header.stream, header.sequence) {
             Arrival::Misrouted => {}

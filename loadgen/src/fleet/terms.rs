@@ -56,11 +56,12 @@ impl Fleet {
             text.len() as u64 + 3
         });
         let size = framed(3 + filters.sum::<u64>());
-        match size > u64::from(maximum) && !spec.subscribe.is_empty() {
-            true => Err(format!(
+        if size > u64::from(maximum) && !spec.subscribe.is_empty() {
+            Err(format!(
                 "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} here; use fewer filters in `subscribe`"
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 }

@@ -125,12 +125,13 @@ fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
         let found = collect(&inside)?;
         files.extend(found);
     }
-    match files.is_empty() && !given.is_empty() {
-        true => Err(at(
+    if files.is_empty() && !given.is_empty() {
+        Err(at(
             &given[0],
             io::Error::other("contains no result file (*.json)"),
-        )),
-        false => Ok(files),
+        ))
+    } else {
+        Ok(files)
     }
 }
 

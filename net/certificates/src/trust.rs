@@ -135,9 +135,10 @@ impl Trust {
         let is_listable = terms.has_lists && !outline.is_self_issued();
         if !is_listable && self.exact.iter().any(|exact| exact == own) {
             outline.check_dates(terms.now)?;
-            return match outline.is_for(terms.purpose) {
-                true => Ok(()),
-                false => Err(CertificateError::InvalidPurpose.into()),
+            return if outline.is_for(terms.purpose) {
+                Ok(())
+            } else {
+                Err(CertificateError::InvalidPurpose.into())
             };
         }
         if outline.is_version_1() {
@@ -386,9 +387,10 @@ fn verify_tls12(
         return verify_tls12_signature(message, certificate, signature, algorithms);
     }
     let key = PublicKey::read(outline.key_info).ok_or(CertificateError::BadEncoding)?;
-    match is_signed_by(&key, message, signature, algorithms) {
-        true => Ok(HandshakeSignatureValid::assertion()),
-        false => Err(CertificateError::BadSignature.into()),
+    if is_signed_by(&key, message, signature, algorithms) {
+        Ok(HandshakeSignatureValid::assertion())
+    } else {
+        Err(CertificateError::BadSignature.into())
     }
 }
 

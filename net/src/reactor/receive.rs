@@ -148,9 +148,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 continue;
             };
             slot.paused = paused;
-            match paused {
-                true => self.pause(conn),
-                false => self.rearm.push(conn),
+            if paused {
+                self.pause(conn)
+            } else {
+                self.rearm.push(conn)
             }
         }
         self.outbox.readings = readings;

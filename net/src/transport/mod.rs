@@ -243,9 +243,10 @@ impl Transport {
         let taken = taken.map_err(Failure::Tls)?;
         decoded.ended |= taken.closed;
         if let Some(established) = taken.established {
-            decoded.handshake = Some(match established.resumed {
-                true => Handshake::Resumed,
-                false => Handshake::Full,
+            decoded.handshake = Some(if established.resumed {
+                Handshake::Resumed
+            } else {
+                Handshake::Full
             });
             let peer = decoded.peer.get_or_insert_default();
             peer.is_unproven = Some(self.stack.asks_for_proof() && !established.has_certificate);

@@ -276,9 +276,10 @@ impl Hook {
         let came = self.client.post_json(&self.url, &body, timeout);
         let HttpAnswer { status, body } = came.map_err(|error| {
             // Only who was given all the time that the settings grant it is late.
-            match error.is_timeout() && timeout < self.timeout {
-                true => Fault::ClientOutOfTime,
-                false => Fault::Service(error.to_string()),
+            if error.is_timeout() && timeout < self.timeout {
+                Fault::ClientOutOfTime
+            } else {
+                Fault::Service(error.to_string())
             }
         })?;
         let answer = match status {

@@ -166,9 +166,10 @@ impl Jwt {
                 return Ok(found);
             }
         }
-        match self.may_come(kid, &fetched, now) {
-            true => Err(Fault::NO_KEYS),
-            false => Err(fault),
+        if self.may_come(kid, &fetched, now) {
+            Err(Fault::NO_KEYS)
+        } else {
+            Err(fault)
         }
     }
 

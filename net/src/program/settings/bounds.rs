@@ -419,9 +419,10 @@ fn every_limit_has_a_row_and_every_reason_a_place_in_the_manual() {
         let is_limit = row.section == "limits" || row.section == "mqtt";
         let listed = BOUNDS.iter().filter(|bound| bound.key == row.key).count();
         let is_other = OTHERS.contains(&row.key);
-        match is_limit {
-            true => assert_eq!(listed + usize::from(is_other), 1, "{}", row.key),
-            false => assert!(listed <= 1 && !is_other, "{}", row.key),
+        if is_limit {
+            assert_eq!(listed + usize::from(is_other), 1, "{}", row.key)
+        } else {
+            assert!(listed <= 1 && !is_other, "{}", row.key)
         }
     }
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/missing-messages.md");
