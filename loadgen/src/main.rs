@@ -1,7 +1,7 @@
 //! The program: command line, run, output.
 //!
-//! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command line or scenario,
-//! 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
+//! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command
+//! line or scenario, 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,8 @@
 /// What stands for a secret.
 pub const MASK: &str = "***";
 
-/// A command line whose secrets are masked: values of options and keys that are called so, and passwords in URLs.
+/// A command line whose secrets are masked: values of options and keys that are called so, and
+/// passwords in URLs.
 pub fn masked(command: &[String]) -> Vec<String> {
     let mut shown = Vec::with_capacity(command.len());
     let mut previous = "";
@@ -51,8 +52,8 @@ fn masked_word(word: &str) -> String {
     }
 }
 
-/// Whether an option or key of this name holds a secret: `--password`, `publishers.password`, `REDIS_TOKEN`; but
-/// not `--password-file`.
+/// Whether an option or key of this name holds a secret: `--password`, `publishers.password`,
+/// `REDIS_TOKEN`; but not `--password-file`.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let last = name

@@ -1,7 +1,8 @@
 //! TLS of clients, by rustls: bytes in, bytes out, no sockets.
 //!
-//! Every client makes a full handshake, as every device does that connects for the first time. Sessions
-//! are resumed only with `tls_resume`: then a client goes on with a session of any client of its group.
+//! Every client makes a full handshake, as every device does that connects for the first time.
+//! Sessions are resumed only with `tls_resume`: then a client goes on with a session of any client
+//! of its group.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -32,7 +33,8 @@ pub struct Channel {
 }
 
 impl Terms {
-    /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named it.
+    /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named
+    /// it.
     pub fn of(group: &Group, host: &str) -> Result<Option<Terms>, Problem> {
         if !group.tls {
             return Ok(None);

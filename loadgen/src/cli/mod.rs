@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario is defined here.
+//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario
+//! is defined here.
 
 mod help;
 mod overlay;

@@ -1,4 +1,5 @@
-//! The terms of CONNACK: limits of the broker are obeyed, or named if the scenario cannot run within them.
+//! The terms of CONNACK: limits of the broker are obeyed, or named if the scenario cannot run
+//! within them.
 
 use ringmq_core::codec::{Connack, QoS, ReasonCode, Version};
 

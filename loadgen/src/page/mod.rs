@@ -1,5 +1,5 @@
-//! `ringload report`: result files as one page with tables and plots, which needs nothing but itself,
-//! and the plots as SVG files.
+//! `ringload report`: result files as one page with tables and plots, which needs nothing but
+//! itself, and the plots as SVG files.
 //!
 //! Files are read and sorted (`subject`), plots are chosen (`plots`) and drawn (`plot`), tables are
 //! filled (`table`), and all of it becomes HTML (`view`).

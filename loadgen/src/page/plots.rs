@@ -135,8 +135,8 @@ pub(super) fn has_messages(file: &ResultFile) -> bool {
     file.groups.iter().any(|group| group.publish.is_some())
 }
 
-/// One panel for each scenario that has the number. A single subject is compared with itself: one panel
-/// with all scenarios.
+/// One panel for each scenario that has the number. A single subject is compared with itself: one
+/// panel with all scenarios.
 fn panels(scenarios: &[Scenario], measure: Measure) -> Vec<(String, Vec<Bar>)> {
     let by_scenario = scenarios.iter().filter_map(|s| panel(s, measure));
     let panels: Vec<(String, Vec<Bar>)> = by_scenario.collect();
@@ -233,7 +233,8 @@ fn views_of(subject: &Subject) -> Vec<Line> {
         .collect()
 }
 
-/// Percentiles as `-log10(1 - p)`, so that each further nine takes the same room; times as logarithms.
+/// Percentiles as `-log10(1 - p)`, so that each further nine takes the same room; times as
+/// logarithms.
 fn curve(name: &str, color: usize, latency: &Latency) -> Option<Line> {
     if latency.count == 0 {
         return None;

@@ -1,7 +1,7 @@
 //! Result files, sorted for comparison: by scenario, then by what was measured.
 //!
-//! Runs of one scenario with one label are rounds of one subject. Numbers are medians over its valid
-//! rounds; curves are those of the round in the middle.
+//! Runs of one scenario with one label are rounds of one subject. Numbers are medians over its
+//! valid rounds; curves are those of the round in the middle.
 
 use crate::report::{Group, Pace, ResultFile};
 

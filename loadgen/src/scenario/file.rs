@@ -1,4 +1,5 @@
-//! Scenario files: from TOML to [`Scenario`]. All mistakes are reported at once, each with its place.
+//! Scenario files: from TOML to [`Scenario`]. All mistakes are reported at once, each with its
+//! place.
 
 use std::ops::Range;
 use std::path::Path;

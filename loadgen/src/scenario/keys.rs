@@ -1,4 +1,5 @@
-//! Every key of a scenario, once: files, options, help, the manual page and messages come from here.
+//! Every key of a scenario, once: files, options, help, the manual page and messages come from
+//! here.
 
 use std::time::Duration;
 
