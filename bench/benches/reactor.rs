@@ -101,9 +101,10 @@ fn set_up(pattern: &Pattern, qos: QoS) -> Rig<Shard> {
 }
 
 fn topic(pattern: &Pattern, client: usize) -> String {
-    match pattern.is_paired {
-        true => format!("bench/pair/{client}"),
-        false => "bench/all".to_owned(),
+    if pattern.is_paired {
+        format!("bench/pair/{client}")
+    } else {
+        "bench/all".to_owned()
     }
 }
 

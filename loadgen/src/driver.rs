@@ -1,12 +1,12 @@
 //! The sockets of one thread: turns of the ring around a [`Fleet`].
 //!
-//! Work is done in turns, as in the broker: completions go in, what is due is published, and one system
-//! call submits all of it and waits if there is nothing to do. Each client has at most one send underway;
-//! what comes meanwhile gathers in the fleet.
+//! Work is done in turns, as in the broker: completions go in, what is due is published, and one
+//! system call submits all of it and waits if there is nothing to do. Each client has at most one
+//! send underway; what comes meanwhile gathers in the fleet.
 //!
 //! Invariants:
-//! - a socket is closed only when none of its operations is in flight, and its slot is used again only
-//!   after that; a completion of another generation is ignored.
+//! - a socket is closed only when none of its operations is in flight, and its slot is used again
+//!   only after that; a completion of another generation is ignored.
 //! - `ops` counts connect, receive, send, cancel and close.
 
 use std::cmp::Reverse;
@@ -15,14 +15,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ringmq::RingConfig;
-use ringmq::flight::Flight;
-use ringmq::ring::{
-    Completion, Input, KernelRing, Lease, Receive, Received, Ring, Submission, Target, bind_source,
-};
 use ringmq_core::connection::Output;
 use ringmq_core::ids::ConnId;
 use ringmq_core::time::Instant;
+use ringmq_ring::{
+    Completion, Flight, Input, KernelRing, Lease, Receive, Received, Ring, RingConfig, Submission,
+    Target, bind_source,
+};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_nodelay};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
@@ -121,8 +120,9 @@ impl Driver {
 
     /// One turn, up to the submission. Returns the time that it began.
     pub fn turn(&mut self) -> u64 {
-        // Linux from 6.13 on hands over some twenty completions per call. With a turn for each call a fast broker would get
-        // its work in small pieces, which costs both sides more (results/2026-11-28-ringload-speed.md).
+        // Linux from 6.13 on hands over some twenty completions per call. With a turn for each call
+        // a fast broker would get its work in small pieces, which costs both sides more
+        // (results/2026-11-28-ringload-speed.md).
         let mut count = 0;
         loop {
             let taken = self.take_completions();
@@ -149,7 +149,8 @@ impl Driver {
         board
             .parked
             .store(true, std::sync::atomic::Ordering::SeqCst);
-        // Whoever had news before the store has written to the descriptor, or finds us in the next turn.
+        // Whoever had news before the store has written to the descriptor, or finds us in the next
+        // turn.
         let submission = if self.fleet.has_news() {
             self.ring.submit()
         } else {
@@ -238,7 +239,8 @@ impl Driver {
         }
     }
 
-    /// The socket that the operation was for, if it still is the same; counts the end of the operation.
+    /// The socket that the operation was for, if it still is the same; counts the end of the
+    /// operation.
     fn op_ended(&mut self, conn: ConnId) -> Option<u32> {
         let socket = self.sockets.get_mut(conn.index as usize)?;
         if socket.generation != conn.generation {
@@ -400,9 +402,10 @@ impl Driver {
 
     fn receive(&mut self, client: u32) {
         let conn = self.conn(client);
-        let how = match self.fleet.reads_slowly(client) {
-            true => Receive::Once,
-            false => Receive::Multishot,
+        let how = if self.fleet.reads_slowly(client) {
+            Receive::Once
+        } else {
+            Receive::Multishot
         };
         let socket = &mut self.sockets[client as usize];
         if let (false, false, Some(fd)) = (socket.closing, socket.receiving, &socket.socket) {
@@ -618,7 +621,8 @@ impl Driver {
 
 /// A call that brings fewer has brought all that was there.
 const FULL_CALL: usize = 16;
-/// So many are taken in before anything is sent: more would leave the broker without work meanwhile.
+/// So many are taken in before anything is sent: more would leave the broker without work
+/// meanwhile.
 const COMPLETIONS_WANTED: usize = 160;
 /// Completions of one call.
 const COMPLETIONS_MAX: usize = 1024;

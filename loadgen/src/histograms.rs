@@ -1,5 +1,5 @@
-//! The raw histograms: one line per second, group and QoS in HdrHistogram's log format, which the tools of that
-//! project read, plot and merge.
+//! The raw histograms: one line per second, group and QoS in HdrHistogram's log format, which the
+//! tools of that project read, plot and merge.
 //!
 //! Tags are `GROUP.qosN.corrected` and `GROUP.qosN.uncorrected`; values are microseconds.
 

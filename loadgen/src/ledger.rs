@@ -1,13 +1,14 @@
 //! The ledger: which message arrived at which subscriber, exactly.
 //!
-//! A *cell* is one stream (a publisher on a topic) at one *reader*: a subscribed client, or a shared
-//! subscription as a whole. It knows the highest sequence that arrived and the gaps below it, so that a
-//! stream without trouble costs 8 bytes and no search.
+//! A *cell* is one stream (a publisher on a topic) at one *reader*: a subscribed client, or a
+//! shared subscription as a whole. It knows the highest sequence that arrived and the gaps below
+//! it, so that a stream without trouble costs 8 bytes and no search.
 //!
 //! Invariants:
 //! - gaps of a cell are disjoint, ascending, below or at `highest`, and never empty.
-//! - `sent == base + arrived once + gaps + tail` for each cell, where the tail is what was sent behind
-//!   `highest`; so what is owed is always delivered, lost or excused, whatever the broker does.
+//! - `sent == base + arrived once + gaps + tail` for each cell, where the tail is what was sent
+//!   behind `highest`; so what is owed is always delivered, lost or excused, whatever the broker
+//!   does.
 //!
 //! Not here: what a payload says (`payload`), who is owed what (`plan`).
 
@@ -258,8 +259,9 @@ impl Ledger {
         self.readers[reader.0 as usize].anonymous[qos as usize] += 1;
     }
 
-    /// The reader was away, without a session that waited: up to the sequence `upto` of each stream, what it has
-    /// not got need not arrive, and may. `excused` hears how many messages of a stream that were.
+    /// The reader was away, without a session that waited: up to the sequence `upto` of each
+    /// stream, what it has not got need not arrive, and may. `excused` hears how many messages of a
+    /// stream that were.
     pub fn excuse_up_to(
         &mut self,
         reader: ReaderId,
@@ -293,7 +295,8 @@ impl Ledger {
         }
     }
 
-    /// A retained message stands for all before it: what is missing below `sequence` is excused. How many that were.
+    /// A retained message stands for all before it: what is missing below `sequence` is excused.
+    /// How many that were.
     pub fn excuse_below(&mut self, reader: ReaderId, stream: u32, sequence: u32) -> u32 {
         let reader = &self.readers[reader.0 as usize];
         let Some(position) = reader.matched.position(stream) else {

@@ -1,7 +1,7 @@
 //! The program: command line, run, output.
 //!
-//! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command line or scenario,
-//! 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
+//! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command
+//! line or scenario, 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use ringload::report::{Ended, ResultFile};
 use ringload::sources::Sources;
 use ringload::tls::Terms;
 use ringload::{histograms, page, process, summary};
-use ringmq::problem::Problem;
+use ringmq_problem::Problem;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
@@ -154,10 +154,11 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     let has_faults = !summary::faults(&result.totals.ledger).is_empty();
     let is_broken = result.troubles.iter().any(|trouble| {
         let kind = trouble.kind.as_str();
-        match keep_going {
-            true => ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind),
+        if keep_going {
+            ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind)
+        } else {
             // What a window writes off at QoS 0 may be lost, which is a matter of the ledger.
-            false => kind != WRITTEN_OFF,
+            kind != WRITTEN_OFF
         }
     });
     match result.run.ended {

@@ -1,7 +1,7 @@
 //! Counters and times of one thread, by group and QoS.
 //!
-//! Counters only grow; the figures of the window are differences between two readings. Times go into the interval of
-//! the second in which they were taken; the main thread adds the intervals up.
+//! Counters only grow; the figures of the window are differences between two readings. Times go
+//! into the interval of the second in which they were taken; the main thread adds the intervals up.
 
 use std::collections::BTreeMap;
 
@@ -196,8 +196,8 @@ impl Meter {
     }
 }
 
-/// Deliveries that took the same time, one behind the other: what a broker sends together arrives together,
-/// and a histogram takes them as one.
+/// Deliveries that took the same time, one behind the other: what a broker sends together arrives
+/// together, and a histogram takes them as one.
 #[derive(Debug, Default)]
 struct Bunch {
     /// In `Meter::window`, or outside of it.

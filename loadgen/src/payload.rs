@@ -226,8 +226,8 @@ const LATENESS_SHIFT: u32 = 22;
 const TAG_SHIFT: u32 = 35;
 const CHECK_SHIFT: u32 = 43;
 const CHECKED_MASK: u64 = (1 << CHECK_SHIFT) - 1;
-/// Bodies begin at one of so many places of the pattern: that two messages mixed up by a broker have
-/// the same body by chance is that unlikely.
+/// Bodies begin at one of so many places of the pattern: that two messages mixed up by a broker
+/// have the same body by chance is that unlikely.
 const OFFSETS: usize = 4096;
 /// The golden ratio, as good as any.
 const PATTERN_SEED: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -1,10 +1,11 @@
-//! Derives from a scenario what each client does: topics become streams, filters become the streams they match, clients
-//! are assigned to threads.
+//! Derives from a scenario what each client does: topics become streams, filters become the streams
+//! they match, clients are assigned to threads.
 //!
 //! Invariants:
-//! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number `k`.
-//! - clients with the same index in groups of the same size live on the same thread, so pairs do; all members of a
-//!   shared subscription live on one thread.
+//! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number
+//!   `k`.
+//! - clients with the same index in groups of the same size live on the same thread, so pairs do;
+//!   all members of a shared subscription live on one thread.
 //! - the filters of one client match no stream twice, so it is owed exactly one copy.
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 use crate::payload::STREAMS_MAX;
 use crate::scenario::pattern::{Filling, Pattern};
 use crate::scenario::{Group, Scenario};
-use ringmq::problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 /// Everything that follows from a scenario before it runs.
 #[derive(Debug)]
@@ -151,8 +152,8 @@ impl Plan {
         slot % self.threads
     }
 
-    /// The group that publishes on a stream. Its number is looked up, because every delivery asks, and a division takes
-    /// longer.
+    /// The group that publishes on a stream. Its number is looked up, because every delivery asks,
+    /// and a division takes longer.
     #[inline]
     pub fn sender(&self, stream: u32) -> &Group {
         &self.specs[usize::from(self.senders[self.streams.slot(stream)])]
@@ -226,7 +227,8 @@ impl Streams {
         self.copies[stream as usize]
     }
 
-    /// Takes the next sequence; for the thread of the publisher alone. `None` at the end of the numbers.
+    /// Takes the next sequence; for the thread of the publisher alone. `None` at the end of the
+    /// numbers.
     #[inline]
     pub fn next_sequence(&self, stream: u32) -> Option<u32> {
         let sent = &self.sent[stream as usize];
@@ -248,8 +250,8 @@ impl Streams {
             .collect()
     }
 
-    /// The stream of a topic. Asked for only where a payload does not say it, so that the map is made
-    /// only then.
+    /// The stream of a topic. Asked for only where a payload does not say it, so that the map is
+    /// made only then.
     pub fn find(&self, topic: &[u8]) -> Option<u32> {
         let all = || (0..self.count() as u32).map(|stream| (self.topic(stream).into(), stream));
         let by_topic = self.by_topic.get_or_init(|| all().collect());

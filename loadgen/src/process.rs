@@ -104,7 +104,8 @@ pub fn thread_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Time that the calling thread was ready to run and had no core; `None` if the kernel does not tell.
+/// Time that the calling thread was ready to run and had no core; `None` if the kernel does not
+/// tell.
 pub fn thread_wait_ns() -> Option<u64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().nth(1)?.parse().ok()

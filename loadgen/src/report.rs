@@ -3,11 +3,12 @@
 //! One file is one run against one broker. [`ResultFile::read`] takes it back in.
 //!
 //! Conventions:
-//! - times are microseconds (`_us`), seconds (`_s`) or milliseconds since 1970 (`_unix_ms`); sizes are
-//!   bytes; rates are per second of the measured window; shares are 0 to 1, where 1 is one whole core.
+//! - times are microseconds (`_us`), seconds (`_s`) or milliseconds since 1970 (`_unix_ms`); sizes
+//!   are bytes; rates are per second of the measured window; shares are 0 to 1, where 1 is one
+//!   whole core.
 //! - *window*: the measured part of the run. Warm-up comes before it, the drain after it. Rates and
-//!   CPU are those of the window; latencies those of messages whose intended time lies in it, however
-//!   late they arrived; the ledger counts every message of the run.
+//!   CPU are those of the window; latencies those of messages whose intended time lies in it,
+//!   however late they arrived; the ledger counts every message of the run.
 //! - *delivery*: one message arriving at one subscriber. A message for ten subscribers owes ten.
 //! - what was not measured is absent (`null` or left out), never zero.
 //!
@@ -41,8 +42,8 @@ pub struct ResultFile {
     pub totals: Totals,
     /// By group of clients, in the order of the scenario.
     pub groups: Vec<Group>,
-    /// By QoS of the delivery, which is the lower one of publication and subscription; ascending, only
-    /// those that occur.
+    /// By QoS of the delivery, which is the lower one of publication and subscription; ascending,
+    /// only those that occur.
     pub qos: Vec<QosResult>,
     /// Second by second, from the beginning of the publishing to the end of the drain.
     pub timeline: Vec<Second>,
@@ -88,8 +89,8 @@ pub struct ScenarioNote {
     pub name: String,
     /// One line for people.
     pub about: String,
-    /// The whole scenario as TOML, all options applied: `ringload run` on it repeats the run, once passwords that
-    /// stood in it are written again in place of `***`.
+    /// The whole scenario as TOML, all options applied: `ringload run` on it repeats the run, once
+    /// passwords that stood in it are written again in place of `***`.
     pub toml: String,
 }
 
@@ -271,7 +272,8 @@ pub struct Published {
     pub acknowledge: Option<Latency>,
     /// Of those sent at QoS 1 and 2: the last acknowledgement never came. Absent at QoS 0.
     pub unacknowledged: Option<u64>,
-    /// Messages that were due and never sent, because their client was gone or had no room: not owed.
+    /// Messages that were due and never sent, because their client was gone or had no room: not
+    /// owed.
     pub skipped: u64,
 }
 
@@ -284,8 +286,8 @@ pub enum Pace {
         /// Messages per second of each client.
         per_client: f64,
     },
-    /// Closed loop: the next message when an earlier one was delivered. Its latencies hide the pauses of
-    /// a broker (coordinated omission).
+    /// Closed loop: the next message when an earlier one was delivered. Its latencies hide the
+    /// pauses of a broker (coordinated omission).
     Window {
         /// Messages outstanding per client.
         per_client: u64,
@@ -347,8 +349,8 @@ tally! {
         pub delivered: u64,
         /// Never came.
         pub lost: u64,
-        /// Did not come, and did not have to: the publication was refused or never acknowledged, or the
-        /// subscriber was away without a session that could wait.
+        /// Did not come, and did not have to: the publication was refused or never acknowledged, or
+        /// the subscriber was away without a session that could wait.
         pub excused: u64,
         /// Came again. At QoS 1 the standard permits it.
         pub duplicated: u64,
@@ -367,10 +369,11 @@ tally! {
         pub wrong_retain: u64,
         /// From another run, or not from ringload at all.
         pub foreign: u64,
-        /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum. Of these
-        /// only the number is known; a duplicate can hide a loss.
+        /// Of the delivered: too small (under 16 bytes) to carry publisher, sequence and checksum.
+        /// Of these only the number is known; a duplicate can hide a loss.
         pub unchecked: u64,
-        /// False where order was not looked at: shared groups with very many members and publishers.
+        /// False where order was not looked at: shared groups with very many members and
+        /// publishers.
         pub order_checked: bool,
     }
 }
@@ -379,8 +382,8 @@ tally! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyPair {
-    /// From the time at which the schedule wanted the message sent. What a pause of the broker costs is
-    /// all in here. In a closed loop there is no schedule: both are the same.
+    /// From the time at which the schedule wanted the message sent. What a pause of the broker
+    /// costs is all in here. In a closed loop there is no schedule: both are the same.
     pub corrected: Latency,
     /// From the time at which the message was handed to the socket.
     pub uncorrected: Latency,
@@ -408,7 +411,8 @@ pub struct Latency {
     pub p9999_us: u64,
     /// Largest.
     pub max_us: u64,
-    /// For plots: percentile (0 to 100) and value, both ascending; denser towards 100. May be empty.
+    /// For plots: percentile (0 to 100) and value, both ascending; denser towards 100. May be
+    /// empty.
     pub curve: Vec<(f64, u64)>,
 }
 
@@ -458,14 +462,15 @@ pub struct BrokerCost {
     pub user_ns_per_delivery: Option<f64>,
     /// System CPU per delivery; absent if nothing was delivered.
     pub system_ns_per_delivery: Option<f64>,
-    /// User and system CPU per connection, while clients were connecting; absent if that was too little to tell.
+    /// User and system CPU per connection, while clients were connecting; absent if that was too
+    /// little to tell.
     pub connect_us_per_connection: Option<f64>,
     /// Resident memory before the first client connected.
     pub rss_before_bytes: Option<u64>,
     /// Resident memory when all were connected and subscribed, before anything was published.
     pub rss_connected_bytes: Option<u64>,
-    /// Of that, what one connection costs; absent with less than 100 connections, and if the broker had memory
-    /// left from earlier ones.
+    /// Of that, what one connection costs; absent with less than 100 connections, and if the broker
+    /// had memory left from earlier ones.
     pub rss_per_connection_bytes: Option<f64>,
     /// Largest resident memory of its life (VmHWM), at the end of the run.
     pub rss_peak_bytes: Option<u64>,

@@ -3,15 +3,17 @@
 /// What stands for a secret.
 pub const MASK: &str = "***";
 
-/// A command line whose secrets are masked: values of options and keys that are called so, and passwords in URLs.
+/// A command line whose secrets are masked: values of options and keys that are called so, and
+/// passwords in URLs.
 pub fn masked(command: &[String]) -> Vec<String> {
     let mut shown = Vec::with_capacity(command.len());
     let mut previous = "";
     for argument in command {
         let is_value = previous.starts_with('-') && !previous.contains('=') && is_secret(previous);
-        shown.push(match is_value {
-            true => MASK.to_owned(),
-            false => masked_argument(argument, previous),
+        shown.push(if is_value {
+            MASK.to_owned()
+        } else {
+            masked_argument(argument, previous)
         });
         previous = argument;
     }
@@ -30,9 +32,10 @@ fn masked_argument(argument: &str, previous: &str) -> String {
 fn masked_word(word: &str) -> String {
     if let Some((name, rest)) = word.split_once('=') {
         // `--set=publishers.password=VALUE` has two of them.
-        return match is_secret(name) {
-            true => format!("{name}={MASK}"),
-            false => format!("{name}={}", masked_word(rest)),
+        return if is_secret(name) {
+            format!("{name}={MASK}")
+        } else {
+            format!("{name}={}", masked_word(rest))
         };
     }
     let Some((scheme, rest)) = word.split_once("://") else {
@@ -49,8 +52,8 @@ fn masked_word(word: &str) -> String {
     }
 }
 
-/// Whether an option or key of this name holds a secret: `--password`, `publishers.password`, `REDIS_TOKEN`; but
-/// not `--password-file`.
+/// Whether an option or key of this name holds a secret: `--password`, `publishers.password`,
+/// `REDIS_TOKEN`; but not `--password-file`.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let last = name

@@ -1,4 +1,5 @@
-//! State shared by the threads of a run: the plan, the stage, and a board on which each thread posts its progress.
+//! State shared by the threads of a run: the plan, the stage, and a board on which each thread
+//! posts its progress.
 //!
 //! All of it is atomics with one writer; nothing here waits.
 
@@ -58,8 +59,8 @@ pub struct Board {
     pub settling_late: AtomicU32,
     /// Publishers with a limited number of messages that have not sent and settled them all.
     pub unfinished: AtomicU32,
-    /// Deliveries that are owed and did not arrive; [`UNKNOWN`] while some still arrive. Counted after
-    /// question number `answered` was asked.
+    /// Deliveries that are owed and did not arrive; [`UNKNOWN`] while some still arrive. Counted
+    /// after question number `answered` was asked.
     pub outstanding: AtomicU64,
     /// See [`Shared::ask`].
     pub answered: AtomicU64,
@@ -193,8 +194,8 @@ impl Shared {
         self.window_end.store(at, Ordering::Release);
     }
 
-    /// Asks every thread what is outstanding now that nothing is sent any more: what a thread had counted
-    /// before may not know of the last messages of another.
+    /// Asks every thread what is outstanding now that nothing is sent any more: what a thread had
+    /// counted before may not know of the last messages of another.
     pub fn ask(&self) {
         self.question.fetch_add(1, Ordering::AcqRel);
         for board in &self.boards {
@@ -214,11 +215,13 @@ impl Shared {
         boards.all(|board| board.answered.load(Ordering::Acquire) == question)
     }
 
-    /// What is outstanding, as counted since the last question; [`UNKNOWN`] if a thread has not answered.
+    /// What is outstanding, as counted since the last question; [`UNKNOWN`] if a thread has not
+    /// answered.
     pub fn outstanding(&self) -> u64 {
-        match self.is_answered() {
-            true => self.sum(|board| board.outstanding.load(Ordering::Acquire)),
-            false => UNKNOWN,
+        if self.is_answered() {
+            self.sum(|board| board.outstanding.load(Ordering::Acquire))
+        } else {
+            UNKNOWN
         }
     }
 
@@ -249,7 +252,8 @@ impl Shared {
 impl Board {
     /// Wakes the thread.
     pub fn wake(&self) {
-        // Fails only if the counter of the descriptor is full: then the thread is being woken already.
+        // Fails only if the counter of the descriptor is full: then the thread is being woken
+        // already.
         let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
     }
 }

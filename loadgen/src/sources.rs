@@ -1,9 +1,10 @@
-//! Local addresses. One address has some 28,000 ports for connections to one broker (`ip_local_port_range` of
-//! ip(7)), so more clients need more addresses. The loopback network has 16 million.
+//! Local addresses. One address has some 28,000 ports for connections to one broker
+//! (`ip_local_port_range` of ip(7)), so more clients need more addresses. The loopback network has
+//! 16 million.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// Addresses that clients are bound to in turn; none: the kernel chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +45,8 @@ impl Sources {
         Ok(Sources { addresses, next: 0 })
     }
 
-    /// What `clients` clients of a broker need, if an address has `ports` of them: on the loopback network
-    /// addresses are there for the asking.
+    /// What `clients` clients of a broker need, if an address has `ports` of them: on the loopback
+    /// network addresses are there for the asking.
     pub fn automatic(target: SocketAddr, clients: u64, ports: u64) -> Sources {
         let needed = clients.div_ceil((ports - ports / PORTS_LEFT).max(1));
         let is_loopback = target.ip().is_loopback() && target.is_ipv4();

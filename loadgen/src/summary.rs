@@ -54,9 +54,12 @@ fn put_head(text: &mut String, result: &ResultFile) {
 
 fn put_rates(text: &mut String, result: &ResultFile) {
     let totals = &result.totals;
-    let rate = |rate: f64| match result.run.phases.window_s > 0.0 {
-        true => short(rate),
-        false => UNKNOWN.to_owned(),
+    let rate = |rate: f64| {
+        if result.run.phases.window_s > 0.0 {
+            short(rate)
+        } else {
+            UNKNOWN.to_owned()
+        }
     };
     let _ = writeln!(
         text,

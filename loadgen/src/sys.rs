@@ -1,8 +1,9 @@
 //! Compares the broker's own counters with those of ringload.
 //!
-//! Brokers publish their counters at intervals. The growth between two reports is compared with our growth between the
-//! arrivals of the same two, so the two sides differ by no more than what was in transit. Retained reports are of unknown
-//! age: they are shown, never compared. Dropped messages are not compared: losses are known only at the end.
+//! Brokers publish their counters at intervals. The growth between two reports is compared with our
+//! growth between the arrivals of the same two, so the two sides differ by no more than what was in
+//! transit. Retained reports are of unknown age: they are shown, never compared. Dropped messages
+//! are not compared: losses are known only at the end.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +65,8 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// The growth on both sides, and when the two reports came; `None` if there are not two, or the broker began
-    /// to count anew between them.
+    /// The growth on both sides, and when the two reports came; `None` if there are not two, or the
+    /// broker began to count anew between them.
     fn counter(&self, topic: &str) -> Option<(SysCounter, (u64, u64))> {
         let kind = Kind::of(topic)?;
         let (first, last) = self.live?;

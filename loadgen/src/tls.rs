@@ -1,13 +1,14 @@
 //! TLS of clients, by rustls: bytes in, bytes out, no sockets.
 //!
-//! Every client makes a full handshake, as every device does that connects for the first time. Sessions
-//! are resumed only with `tls_resume`: then a client goes on with a session of any client of its group.
+//! Every client makes a full handshake, as every device does that connects for the first time.
+//! Sessions are resumed only with `tls_resume`: then a client goes on with a session of any client
+//! of its group.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use ringmq::transport::{read_trust, trust};
+use ringmq_certificates::{anybody, read_trust};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::scenario::Group;
-use ringmq::problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 /// What the clients of a group need to begin.
 #[derive(Clone, Debug)]
@@ -32,7 +33,8 @@ pub struct Channel {
 }
 
 impl Terms {
-    /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named it.
+    /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named
+    /// it.
     pub fn of(group: &Group, host: &str) -> Result<Option<Terms>, Problem> {
         if !group.tls {
             return Ok(None);
@@ -132,7 +134,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Problem> {
     if group.tls_insecure {
-        return Ok(trust::anybody(Arc::clone(provider)));
+        return Ok(anybody(Arc::clone(provider)));
     }
     if let Some(path) = &group.tls_ca {
         let read = read_trust(&[path.into()], provider);

@@ -117,9 +117,10 @@ impl Places {
 
     /// A place among all connections.
     pub(crate) fn take(&self) -> Result<(), Refusal> {
-        match take_one(&self.connections, self.bounds.connections_max) {
-            true => Ok(()),
-            false => Err(Refusal::ConnectionsFull),
+        if take_one(&self.connections, self.bounds.connections_max) {
+            Ok(())
+        } else {
+            Err(Refusal::ConnectionsFull)
         }
     }
 
@@ -209,9 +210,10 @@ impl AddressRates {
             }
             is_admitted |= row[usize::from(cell)].try_take(now, 1, rate);
         }
-        match is_admitted {
-            true => Ok(()),
-            false => Err(Refusal::AddressRate),
+        if is_admitted {
+            Ok(())
+        } else {
+            Err(Refusal::AddressRate)
         }
     }
 }

@@ -25,9 +25,9 @@ use crate::inbox::Inbox;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
 use crate::reactor::{Core, HeardTable, Progress, Reactor, Shared};
-use crate::ring::{KernelRing, RingConfig, Wait, wakeup_file};
-use crate::time::clock;
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
+use ringmq_ring::clock;
+use ringmq_ring::{KernelRing, RingConfig, Wait, wakeup_file};
 
 /// What a broker is made with.
 #[derive(Clone, Debug)]
@@ -218,9 +218,10 @@ impl Broker {
                 Err(problem) => errors.push(tls_error(listener, problem)),
             }
         }
-        match errors.is_empty() {
-            true => Ok(TlsReload { terms }),
-            false => Err(errors),
+        if errors.is_empty() {
+            Ok(TlsReload { terms })
+        } else {
+            Err(errors)
         }
     }
 

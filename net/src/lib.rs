@@ -1,27 +1,17 @@
 //! An MQTT 3.1.1 and 5.0 broker for Linux servers.
 //!
 //! [`Broker`] runs shards of `ringmq-core`, each on its own core: a thread with a glommio executor,
-//! and a second io_uring for the sockets. Start reading at `reactor`.
-//!
-//! Unsafe code is in `ring` and `buffers` alone.
-#![deny(unsafe_code)]
+//! and a second io_uring for the sockets (`ringmq-ring`). Start reading at `reactor`.
+#![forbid(unsafe_code)]
 
 mod admission;
 pub mod auth;
 pub mod bounds;
 mod broker;
-#[allow(unsafe_code)]
-mod buffers;
 mod counters;
 mod error;
-pub mod file;
-pub mod flight;
 mod inbox;
-pub mod problem;
 mod reactor;
-#[allow(unsafe_code)]
-pub mod ring;
-mod time;
 pub mod transport;
 
 pub use admission::Admission;
@@ -31,7 +21,7 @@ pub use error::{ListenProblem, RingProblem, StartError};
 pub use reactor::Core;
 #[doc(hidden)]
 pub use reactor::rig;
-pub use ring::{RingConfig, Wait};
+pub use ringmq_ring::{RingConfig, Wait};
 pub use transport::{Endpoint, ListenerConfig};
 
 /// The atomics of the inbox and its handshake; the models in `tests` put loom's in their place.

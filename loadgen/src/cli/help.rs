@@ -1,4 +1,5 @@
-//! The texts of `--help`, of `list` and of the manual, generated from the tables that define options and keys.
+//! The texts of `--help`, of `list` and of the manual, generated from the tables that define
+//! options and keys.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario is defined here.
+//! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario
+//! is defined here.
 
 mod help;
 mod overlay;
@@ -21,7 +22,7 @@ use crate::sources::Sources;
 use help::{COMMANDS, FLAGS};
 pub use help::{Help, list, list_as_json, manual, version_line};
 use overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
-use ringmq::problem::{Complaint, Place, Problem, nearest};
+use ringmq_problem::{Complaint, Place, Problem, nearest};
 pub use target::choose;
 use target::{Target, resolve};
 

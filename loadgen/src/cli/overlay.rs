@@ -3,7 +3,7 @@
 use super::{SEE_HELP, problem};
 use crate::scenario::keys::{self, Form};
 use crate::scenario::{Group, Scenario};
-use ringmq::problem::{Place, Problem, nearest};
+use ringmq_problem::{Place, Problem, nearest};
 
 /// Options that set a key of the scenario, or of all groups that it is meant for.
 pub(super) const SHORTHANDS: [&str; 13] = [

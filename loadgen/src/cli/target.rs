@@ -1,9 +1,10 @@
-//! The broker's address as the user writes it: scheme, host and port, and the addresses that the host resolves to.
+//! The broker's address as the user writes it: scheme, host and port, and the addresses that the
+//! host resolves to.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// What `--target` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +69,8 @@ impl Target {
     }
 }
 
-/// Every address of a target, those of IPv4 first: names of this machine often stand for both, and brokers listen
-/// on the older kind. With `sources`, those of their kind only.
+/// Every address of a target, those of IPv4 first: names of this machine often stand for both, and
+/// brokers listen on the older kind. With `sources`, those of their kind only.
 pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr>, Complaint> {
     let found = target.to_socket_addrs().map_err(|error| {
         let what = format!("is `{target}`, which is not an address ({error})");
@@ -104,7 +105,8 @@ pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr
     Ok(all)
 }
 
-/// The first address that takes a connection. One alone is not tried: the clients will say what is wrong with it.
+/// The first address that takes a connection. One alone is not tried: the clients will say what is
+/// wrong with it.
 pub fn choose(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
     if let [only] = addresses {
         return Ok(*only);

@@ -235,8 +235,8 @@ impl<'a> Control<'a> {
             self.ended = Ended::Interrupted;
         }
         let scenario = &self.shared.plan.scenario;
-        // A thread that has answered has heard of the drain and sends nothing more; when all have, what they
-        // count is final but for what arrives.
+        // A thread that has answered has heard of the drain and sends nothing more; when all have,
+        // what they count is final but for what arrives.
         if !self.asked_again && self.shared.is_answered() {
             self.asked_again = true;
             self.shared.ask();
@@ -268,7 +268,8 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// The broker's own counters come every so often: those that cover the whole run are worth a wait.
+    /// The broker's own counters come every so often: those that cover the whole run are worth a
+    /// wait.
     fn waits_for_sys(&self, now: u64) -> bool {
         let wait = self.options.sys_wait.as_nanos() as u64;
         let settled_at = self.arrived_at().max(self.drain_at) + SYS_SETTLED_NS;
@@ -395,9 +396,10 @@ impl<'a> Control<'a> {
         let published_at = self.publish_at.min(now_ns());
         let settled_at = self.shared.latest(|board| &board.settled_at);
         // Some may never have been settled: then the wait for them ended with the run.
-        let connected_at = match has_published && settled_at > 0 {
-            true => settled_at,
-            false => published_at,
+        let connected_at = if has_published && settled_at > 0 {
+            settled_at
+        } else {
+            published_at
         };
         let dialed_at = self.shared.boards.iter();
         let dialed_at = dialed_at.map(|board| board.dialed_at.load(Ordering::Relaxed));

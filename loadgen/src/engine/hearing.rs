@@ -28,8 +28,8 @@ impl Hearing {
         }
     }
 
-    /// After the drain: what there is to say of a broker that had stopped to answer while messages were still
-    /// being published. Single messages that it lost are a matter of the ledger.
+    /// After the drain: what there is to say of a broker that had stopped to answer while messages
+    /// were still being published. Single messages that it lost are a matter of the ledger.
     pub(super) fn silence(&self, shared: &Shared) -> Option<String> {
         let asked = shared.sum(|board| board.asked.load(Ordering::Relaxed));
         let unacknowledged = shared.sum(|board| board.unacknowledged.load(Ordering::Relaxed));

@@ -1,7 +1,8 @@
 //! A run: threads, stages and outcome.
 //!
-//! The main thread takes the run through its [`Stage`]s, samples the broker once per second and shows progress; the
-//! worker threads ([`worker`]) do everything else. [`run`] never hangs: every stage is bounded.
+//! The main thread takes the run through its [`Stage`]s, samples the broker once per second and
+//! shows progress; the worker threads ([`worker`]) do everything else. [`run`] never hangs: every
+//! stage is bounded.
 
 mod control;
 mod hearing;
@@ -194,7 +195,8 @@ pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outc
     drop(sender);
     let outcome = Control::new(shared, options, events, progress).run();
     for handle in handles {
-        // A thread that panicked has said so; the outcome is missing its part and therefore an error.
+        // A thread that panicked has said so; the outcome is missing its part and therefore an
+        // error.
         let _ = handle.join();
     }
     outcome

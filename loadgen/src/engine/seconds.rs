@@ -1,7 +1,7 @@
 //! The per-second figures of a run: added up over the threads, condensed, then dropped.
 //!
-//! Histograms are large and runs are long: a second that all threads have reported is reduced to one line of numbers, a
-//! few lines of the histogram log, and its share of the sums.
+//! Histograms are large and runs are long: a second that all threads have reported is reduced to
+//! one line of numbers, a few lines of the histogram log, and its share of the sums.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -9,8 +9,9 @@ use super::client::Phase;
 use crate::scenario::Group;
 
 impl Fleet {
-    /// The subscriber has no connection, or a new one, and no session that waits: what was sent up to this point
-    /// need not arrive, but for the last message of each retained topic, which a new subscription brings.
+    /// The subscriber has no connection, or a new one, and no session that waits: what was sent up
+    /// to this point need not arrive, but for the last message of each retained topic, which a new
+    /// subscription brings.
     pub(super) fn excuse(&mut self, index: u32) {
         let shared = self.shared.clone();
         let (plan, streams) = (&shared.plan, &shared.plan.streams);
@@ -63,7 +64,8 @@ impl Fleet {
         });
     }
 
-    /// Messages for subscribers that are away do not stay in the windows until these come back, or for ever.
+    /// Messages for subscribers that are away do not stay in the windows until these come back, or
+    /// for ever.
     pub(super) fn excuse_the_absent(&mut self, now: u64) {
         let shared = self.shared.clone();
         let specs = &shared.plan.specs;

@@ -75,8 +75,8 @@ pub(super) struct Publisher {
     pub(super) pending: VecDeque<u64>,
     /// Topic of the next message.
     pub(super) topic: u32,
-    /// For each topic that has an alias on this connection, which is its number and one: whether the
-    /// broker was told.
+    /// For each topic that has an alias on this connection, which is its number and one: whether
+    /// the broker was told.
     pub(super) introduced: Vec<bool>,
     /// Messages that it may still take on; `u64::MAX` without a limit.
     pub(super) left: u64,
@@ -127,7 +127,8 @@ pub(super) struct Reader {
     pub(super) share: Option<ReaderId>,
     /// QoS 2 messages between PUBLISH and PUBREL, in the order received.
     pub(super) receipts: VecDeque<u16>,
-    /// PUBACK and PUBCOMP that the socket was not given yet: the broker cannot have counted these messages off.
+    /// PUBACK and PUBCOMP that the socket was not given yet: the broker cannot have counted these
+    /// messages off.
     pub(super) unsettled: u32,
     /// When its subscriptions were last acknowledged.
     pub(super) subscribed_at: u64,
@@ -168,7 +169,8 @@ impl Client {
 }
 
 impl Publisher {
-    /// The alias of a topic, and whether the broker knows it from now on: then it stands for the topic.
+    /// The alias of a topic, and whether the broker knows it from now on: then it stands for the
+    /// topic.
     pub(super) fn alias(&mut self, topic: u32) -> Option<Alias> {
         let introduced = self.introduced.get_mut(topic as usize)?;
         Some(Alias {
@@ -191,8 +193,8 @@ impl Publisher {
         }
     }
 
-    /// The broker takes so many messages at a time; a new connection forgets what an earlier one was told.
-    /// [MQTT-3.3.4-9]
+    /// The broker takes so many messages at a time; a new connection forgets what an earlier one
+    /// was told. [MQTT-3.3.4-9]
     pub(super) fn limit_inflight(&mut self, wanted: u16, receive_maximum: Option<u16>) {
         self.inflight_max = wanted
             .min(INFLIGHT_MAX)
@@ -210,7 +212,8 @@ impl Publisher {
 }
 
 impl Client {
-    /// How long it may be quiet before it pings: some time before the keep alive is over [MQTT-3.1.2-20].
+    /// How long it may be quiet before it pings: some time before the keep alive is over
+    /// [MQTT-3.1.2-20].
     pub(super) fn ping_ns(&self) -> Option<u64> {
         (self.keep_alive_s > 0).then(|| u64::from(self.keep_alive_s) * 1_000_000_000 * 3 / 4)
     }

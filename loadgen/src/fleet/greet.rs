@@ -193,8 +193,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Subscribed while messages were already being published: what was sent before this point is owed only
-    /// if it is the retained message of its topic.
+    /// Subscribed while messages were already being published: what was sent before this point is
+    /// owed only if it is the retained message of its topic.
     fn on_subscribed_anew(&mut self, index: u32) {
         let Some(reader) = self.clients[index as usize].reader.as_deref() else {
             return;

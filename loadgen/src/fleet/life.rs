@@ -450,7 +450,8 @@ impl Fleet {
         }
     }
 
-    /// Anything that comes is an answer: PINGRESP may stand behind messages. Who reads slowly would blame itself.
+    /// Anything that comes is an answer: PINGRESP may stand behind messages. Who reads slowly would
+    /// blame itself.
     fn await_pong(&mut self, index: u32, now: u64) {
         if self.receive_rate(index).is_some() {
             return;
@@ -499,8 +500,9 @@ pub const NO_PONG: &str = "no answer to a ping";
 pub const SILENT: &str = "broker fell silent";
 /// After a loss a client waits this long.
 const RECONNECT_PAUSE_NS: u64 = 100_000_000;
-/// Of a group. The kernel makes the handshakes of a turn one after the other, some 30 us each: with more of them the last
-/// one would wait for the others, and its CONNECT and all CONNACKs for the next turn.
+/// Of a group. The kernel makes the handshakes of a turn one after the other, some 30 us each: with
+/// more of them the last one would wait for the others, and its CONNECT and all CONNACKs for the
+/// next turn.
 pub(super) const DIALS_PER_TURN_MAX: u32 = 8;
 /// Dials that were late are made up for, up to this much.
 const CATCH_UP_NS: f64 = 100_000_000.0;

@@ -1,16 +1,20 @@
-//! The clients of one thread as a state machine without sockets: bytes and times in, bytes and wishes out.
+//! The clients of one thread as a state machine without sockets: bytes and times in, bytes and
+//! wishes out.
 //!
-//! The driver tells what happened (`on_connected`, `on_bytes`, `on_closed`) and calls [`Fleet::tick`] once
-//! per turn; then it carries out what stands in the [`Outbox`] and pulls the output of the dirty clients.
+//! The driver tells what happened (`on_connected`, `on_bytes`, `on_closed`) and calls
+//! [`Fleet::tick`] once per turn; then it carries out what stands in the [`Outbox`] and pulls the
+//! output of the dirty clients.
 //!
 //! Invariants:
 //! - a client has at most one connection, and the fleet hears of its end once.
-//! - every message that was sent is in the ledgers' books; what a message owes follows from the plan.
+//! - every message that was sent is in the ledgers' books; what a message owes follows from the
+//!   plan.
 //! - whatever a broker sends, a client goes on, is closed or counts a trouble: nothing panics.
 //!
-//! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish` (what is
-//! sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run ends), `terms` (what
-//! CONNACK permits), `absent` (what subscribers that are away miss), `sys` (what the broker says of itself).
+//! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish`
+//! (what is sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run
+//! ends), `terms` (what CONNACK permits), `absent` (what subscribers that are away miss), `sys`
+//! (what the broker says of itself).
 
 mod absent;
 mod client;
@@ -297,8 +301,8 @@ impl Fleet {
         self.flush_credits();
     }
 
-    /// Reads the counters when the window begins and when it ends, and ends seconds: call before anything is counted
-    /// that happens at `now`.
+    /// Reads the counters when the window begins and when it ends, and ends seconds: call before
+    /// anything is counted that happens at `now`.
     #[inline]
     fn mark(&mut self, now: u64) {
         while now >= self.next_second() {
@@ -496,9 +500,10 @@ impl Fleet {
         let spec = &self.shared.plan.specs[usize::from(client.group)];
         let mut name = String::new();
         spec.client_id.fill(self.filling(client), &mut name);
-        match name.is_empty() {
-            true => format!("number {} of group {}", client.index, spec.name),
-            false => name,
+        if name.is_empty() {
+            format!("number {} of group {}", client.index, spec.name)
+        } else {
+            name
         }
     }
 

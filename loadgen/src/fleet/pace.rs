@@ -1,7 +1,8 @@
 //! When a group publishes: on schedule (open loop) or as messages arrive (closed loop).
 //!
-//! Clients of a group take turns, so that their messages are spread evenly: client `i` of `n` sends its message `k` at
-//! `(k * n + i) / (n * rate)` after the start of publishing. Each thread walks through the times of its own clients.
+//! Clients of a group take turns, so that their messages are spread evenly: client `i` of `n` sends
+//! its message `k` at `(k * n + i) / (n * rate)` after the start of publishing. Each thread walks
+//! through the times of its own clients.
 
 use std::time::Duration;
 
@@ -62,7 +63,8 @@ impl Schedule {
     pub(super) fn due_ns(&self) -> u64 {
         let number = self.round * self.clients_of_group + self.first + u64::from(self.at);
         let steady = number as f64 * self.step_ns;
-        // While the rate grows, after time t the share t / ramp of it was reached on average by half.
+        // While the rate grows, after time t the share t / ramp of it was reached on average by
+        // half.
         let due = if steady < self.ramp_ns / 2.0 {
             (2.0 * self.ramp_ns * steady).sqrt()
         } else {

@@ -42,15 +42,16 @@ impl Fleet {
         self.mark_dirty(index);
     }
 
-    /// Retained messages may still be there: the broker has not closed after their removal. It closes on
-    /// DISCONNECT, which stands behind, and need not: to be asked for only so long.
+    /// Retained messages may still be there: the broker has not closed after their removal. It
+    /// closes on DISCONNECT, which stands behind, and need not: to be asked for only so long.
     pub fn is_removing(&self) -> bool {
         self.removing_count > 0
     }
 
-    /// Clients that left without a word come back: to remove their retained messages, and to end their sessions.
-    /// MQTT 3.1.1 has no other way to end one than to start a clean one; in MQTT 5.0 DISCONNECT did it, if it
-    /// was said. Call when everybody is gone; false if there is nobody who has to.
+    /// Clients that left without a word come back: to remove their retained messages, and to end
+    /// their sessions. MQTT 3.1.1 has no other way to end one than to start a clean one; in MQTT
+    /// 5.0 DISCONNECT did it, if it was said. Call when everybody is gone; false if there is nobody
+    /// who has to.
     pub fn start_purge(&mut self, now: u64) -> bool {
         for at in 0..self.squads.len() {
             let spec = &self.shared.plan.specs[self.squads[at].group];

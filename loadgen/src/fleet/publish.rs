@@ -68,7 +68,8 @@ impl Fleet {
                 return;
             }
             let index = first + schedule.take();
-            // The generator's own lateness: what the broker holds back does not hold the schedule back.
+            // The generator's own lateness: what the broker holds back does not hold the schedule
+            // back.
             let now = if count % CLOCK_EVERY == CLOCK_EVERY - 1 {
                 now_ns()
             } else {
@@ -98,8 +99,8 @@ impl Fleet {
         }
     }
 
-    /// The message waits until its client can send it, with its time: what an outage holds up is as late as it is. What
-    /// no client will ever send is given up, and too many are.
+    /// The message waits until its client can send it, with its time: what an outage holds up is as
+    /// late as it is. What no client will ever send is given up, and too many are.
     fn put_off(&mut self, index: u32, due: u64) {
         let client = &mut self.clients[index as usize];
         let returns = match client.phase {
@@ -120,9 +121,10 @@ impl Fleet {
             return;
         }
         self.meter.errors += 1;
-        let why = match returns {
-            true => format!("{PENDING_MAX} of its messages waited already"),
-            false => "its connection was gone".to_owned(),
+        let why = if returns {
+            format!("{PENDING_MAX} of its messages waited already")
+        } else {
+            "its connection was gone".to_owned()
         };
         self.note_never_sent(index, 1, &why);
         self.finish_if_done(index);
@@ -304,7 +306,8 @@ impl Fleet {
         elapsed_us(&self.shared, now, stamp_us)
     }
 
-    /// A session goes on: what was not acknowledged goes out again, in order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    /// A session goes on: what was not acknowledged goes out again, in order [MQTT-4.4.0-1],
+    /// [MQTT-4.6.0-1].
     pub(super) fn repeat_inflight(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
@@ -432,8 +435,8 @@ impl Fleet {
     }
 }
 
-/// Microseconds since a stamp, which has 32 bits of them. Another thread's clock may have been read a
-/// moment later than ours: that is now.
+/// Microseconds since a stamp, which has 32 bits of them. Another thread's clock may have been read
+/// a moment later than ours: that is now.
 #[inline]
 pub(super) fn elapsed_us(shared: &Shared, now: u64, stamp_us: u32) -> u64 {
     let now_us = (now.saturating_sub(shared.origin_ns) / 1000) as u32;

@@ -55,9 +55,10 @@ impl Fleet {
     #[cold]
     fn on_malformed(&mut self, index: u32, now: u64, error: DecodeError, start: &[u8]) {
         let is_greeting = self.clients[index as usize].phase == Phase::Greeting;
-        let why = match is_greeting {
-            true => stranger(start).unwrap_or_else(|| format!("{error:?}")),
-            false => format!("{error:?}"),
+        let why = if is_greeting {
+            stranger(start).unwrap_or_else(|| format!("{error:?}"))
+        } else {
+            format!("{error:?}")
         };
         self.lose(index, now, Loss::Malformed(why));
     }
@@ -145,8 +146,8 @@ impl Fleet {
         }
     }
 
-    /// [MQTT-3.3.4-9] Counted is what the broker cannot have taken as settled: acknowledgements that it has not been
-    /// sent, and messages of QoS 2 that it has not released.
+    /// [MQTT-3.3.4-9] Counted is what the broker cannot have taken as settled: acknowledgements
+    /// that it has not been sent, and messages of QoS 2 that it has not released.
     fn check_receive_maximum(&mut self, index: u32, maximum: u16) {
         let reader = self.clients[index as usize].reader.as_deref();
         let underway = reader.map_or(0, |reader| {
@@ -322,8 +323,8 @@ fn check_properties(publish: BarePublish<'_>) -> Result<(), String> {
     }
 }
 
-/// With RETAIN comes what a subscription of the client's own brought: it was published before the broker
-/// acknowledged that.
+/// With RETAIN comes what a subscription of the client's own brought: it was published before the
+/// broker acknowledged that.
 #[cold]
 fn may_be_snapshot(
     shared: &Shared,
@@ -363,7 +364,8 @@ fn stranger(start: &[u8]) -> Option<String> {
     })
 }
 
-/// Into the ledger: what the arrival is and whether it is in order, and how many older ones it excuses.
+/// Into the ledger: what the arrival is and whether it is in order, and how many older ones it
+/// excuses.
 #[inline]
 fn arrive(
     client: &Client,
@@ -376,9 +378,10 @@ fn arrive(
         return ((Arrival::Misrouted, true), 0);
     };
     if let Some(own) = reader.own {
-        let excused = match is_snapshot {
-            true => ledger.excuse_below(own, header.stream, header.sequence),
-            false => 0,
+        let excused = if is_snapshot {
+            ledger.excuse_below(own, header.stream, header.sequence)
+        } else {
+            0
         };
         match ledger.arrive(own, header.stream, header.sequence) {
             Arrival::Misrouted => {}

@@ -3,7 +3,7 @@
 use ringmq_core::codec::BarePublish;
 
 use super::Fleet;
-use ringmq::problem::printable;
+use ringmq_problem::printable;
 
 /// One value that the broker published of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
-//! The terms of CONNACK: limits of the broker are obeyed, or named if the scenario cannot run within them.
+//! The terms of CONNACK: limits of the broker are obeyed, or named if the scenario cannot run
+//! within them.
 
 use ringmq_core::codec::{Connack, QoS, ReasonCode, Version};
 
 use super::Fleet;
 use super::life::Loss;
 use crate::scenario::Group;
-use ringmq::problem::printable;
+use ringmq_problem::printable;
 
 impl Fleet {
     /// Takes on the terms of a CONNACK that let the client in.
@@ -56,11 +57,12 @@ impl Fleet {
             text.len() as u64 + 3
         });
         let size = framed(3 + filters.sum::<u64>());
-        match size > u64::from(maximum) && !spec.subscribe.is_empty() {
-            true => Err(format!(
+        if size > u64::from(maximum) && !spec.subscribe.is_empty() {
+            Err(format!(
                 "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} here; use fewer filters in `subscribe`"
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 }

@@ -78,9 +78,10 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wish, lexopt::
             other => return Err(other.unexpected()),
         }
     }
-    match request.files.is_empty() {
-        true => Err("needs a result file".into()),
-        false => Ok(Wish::Page(request)),
+    if request.files.is_empty() {
+        Err("needs a result file".into())
+    } else {
+        Ok(Wish::Page(request))
     }
 }
 

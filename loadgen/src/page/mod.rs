@@ -1,5 +1,5 @@
-//! `ringload report`: result files as one page with tables and plots, which needs nothing but itself,
-//! and the plots as SVG files.
+//! `ringload report`: result files as one page with tables and plots, which needs nothing but
+//! itself, and the plots as SVG files.
 //!
 //! Files are read and sorted (`subject`), plots are chosen (`plots`) and drawn (`plot`), tables are
 //! filled (`table`), and all of it becomes HTML (`view`).
@@ -125,12 +125,13 @@ fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
         let found = collect(&inside)?;
         files.extend(found);
     }
-    match files.is_empty() && !given.is_empty() {
-        true => Err(at(
+    if files.is_empty() && !given.is_empty() {
+        Err(at(
             &given[0],
             io::Error::other("contains no result file (*.json)"),
-        )),
-        false => Ok(files),
+        ))
+    } else {
+        Ok(files)
     }
 }
 

@@ -170,9 +170,10 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        match hint.weight().allow_light_points() {
-            true => Vec::new(),
-            false => self.ticks.clone(),
+        if hint.weight().allow_light_points() {
+            Vec::new()
+        } else {
+            self.ticks.clone()
         }
     }
 
@@ -187,8 +188,8 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// Draws bars from left to right, one below the other, in panels side by side: a title for each panel,
-/// names only in the first one.
+/// Draws bars from left to right, one below the other, in panels side by side: a title for each
+/// panel, names only in the first one.
 pub(super) fn bars(title: &str, panels: &[(String, Vec<Bar>)]) -> Plot {
     let rows = panels.iter().map(|(_, bars)| bars.len()).max().unwrap_or(0);
     let columns = panels.len().clamp(1, PANELS_MAX);
@@ -306,8 +307,9 @@ fn text_width(text: &str) -> i32 {
     text.chars().count() as i32 * TEXT_SIZE * 3 / 5
 }
 
-/// A text that takes no more than this width: what is left out in the middle is `…`, because names of one kind begin
-/// alike and often end alike, too. Marks that turn the direction of a text around go.
+/// A text that takes no more than this width: what is left out in the middle is `…`, because names
+/// of one kind begin alike and often end alike, too. Marks that turn the direction of a text around
+/// go.
 fn fit(text: &str, width: i32) -> String {
     let all: Vec<char> = text.chars().filter(|c| !is_direction(*c)).collect();
     let count_max = (width * 5 / (TEXT_SIZE * 3)).max(3) as usize;

@@ -135,8 +135,8 @@ pub(super) fn has_messages(file: &ResultFile) -> bool {
     file.groups.iter().any(|group| group.publish.is_some())
 }
 
-/// One panel for each scenario that has the number. A single subject is compared with itself: one panel
-/// with all scenarios.
+/// One panel for each scenario that has the number. A single subject is compared with itself: one
+/// panel with all scenarios.
 fn panels(scenarios: &[Scenario], measure: Measure) -> Vec<(String, Vec<Bar>)> {
     let by_scenario = scenarios.iter().filter_map(|s| panel(s, measure));
     let panels: Vec<(String, Vec<Bar>)> = by_scenario.collect();
@@ -233,7 +233,8 @@ fn views_of(subject: &Subject) -> Vec<Line> {
         .collect()
 }
 
-/// Percentiles as `-log10(1 - p)`, so that each further nine takes the same room; times as logarithms.
+/// Percentiles as `-log10(1 - p)`, so that each further nine takes the same room; times as
+/// logarithms.
 fn curve(name: &str, color: usize, latency: &Latency) -> Option<Line> {
     if latency.count == 0 {
         return None;
@@ -247,9 +248,10 @@ fn curve(name: &str, color: usize, latency: &Latency) -> Option<Line> {
         (99.99, latency.p9999_us),
         (100.0, latency.max_us),
     ];
-    let points = match latency.curve.is_empty() {
-        true => &named[..],
-        false => &latency.curve[..],
+    let points = if latency.curve.is_empty() {
+        &named[..]
+    } else {
+        &latency.curve[..]
     };
     // The largest of n values stands where one in n is.
     let end = (latency.count as f64).log10();
@@ -349,9 +351,10 @@ fn over_time(subjects: &[Subject], course: &Course) -> Option<Plot> {
     };
     let lines: Vec<Line> = subjects.iter().filter_map(line).collect();
     let x_max = max_of(&lines, |point| point.0)? + 0.5;
-    let (y, value_text): (Axis, fn(f64) -> String) = match course.is_log {
-        true => (log_axis(&lines)?, |y| text::micros(10_f64.powf(y))),
-        false => (axis_from_0(&lines, course.text)?, course.text),
+    let (y, value_text): (Axis, fn(f64) -> String) = if course.is_log {
+        (log_axis(&lines)?, |y| text::micros(10_f64.powf(y)))
+    } else {
+        (axis_from_0(&lines, course.text)?, course.text)
     };
     let warmup = subjects[0].typical().run.phases.warmup_s;
     let first = lines[0].points.iter();

@@ -1,7 +1,7 @@
 //! Result files, sorted for comparison: by scenario, then by what was measured.
 //!
-//! Runs of one scenario with one label are rounds of one subject. Numbers are medians over its valid
-//! rounds; curves are those of the round in the middle.
+//! Runs of one scenario with one label are rounds of one subject. Numbers are medians over its
+//! valid rounds; curves are those of the round in the middle.
 
 use crate::report::{Group, Pace, ResultFile};
 
@@ -152,9 +152,10 @@ fn title(file: &ResultFile) -> String {
     qos.sort_unstable();
     qos.dedup();
     let qos: Vec<String> = qos.iter().map(u8::to_string).collect();
-    match qos.is_empty() {
-        true => file.run.scenario.name.clone(),
-        false => format!("{}, QoS {}", file.run.scenario.name, qos.join(" and ")),
+    if qos.is_empty() {
+        file.run.scenario.name.clone()
+    } else {
+        format!("{}, QoS {}", file.run.scenario.name, qos.join(" and "))
     }
 }
 

@@ -133,9 +133,10 @@ impl Number {
         Cell {
             text: (self.text)(spread.median),
             spread: (min != max).then(|| format!("{min} to {max}")),
-            verdict: match best == Some(spread.median) {
-                true => Verdict::Best,
-                false => Verdict::Plain,
+            verdict: if best == Some(spread.median) {
+                Verdict::Best
+            } else {
+                Verdict::Plain
             },
         }
     }

@@ -83,9 +83,10 @@ pub(super) fn digits(number: f64) -> String {
         _ => 2,
     };
     let text = format!("{number:.decimals$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }
 
@@ -97,8 +98,8 @@ pub(super) fn date(unix_ms: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// The date of a day since 1970-01-01: years are counted from March, so that the leap day is the last
-/// one, in eras of 400 years, which all have the same days.
+/// The date of a day since 1970-01-01: years are counted from March, so that the leap day is the
+/// last one, in eras of 400 years, which all have the same days.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // 0000-03-01 is day 0.
     let (era, day_of_era) = (days / 146_097, days % 146_097);

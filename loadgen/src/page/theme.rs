@@ -1,5 +1,5 @@
-//! Colours. Plots are drawn in those of the light theme; style sheets exchange them for variables, so
-//! that a page and a picture follow the reader's preference.
+//! Colours. Plots are drawn in those of the light theme; style sheets exchange them for variables,
+//! so that a page and a picture follow the reader's preference.
 
 use plotters::style::RGBColor;
 

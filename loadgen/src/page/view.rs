@@ -146,9 +146,12 @@ fn masked_line(command: &str) -> String {
 
 /// Results of earlier versions have passwords in them.
 fn without_passwords(toml: &str) -> String {
-    let line = |line: &str| match line.trim_start().starts_with("password =") {
-        true => format!("password = \"{MASK}\"\n"),
-        false => format!("{line}\n"),
+    let line = |line: &str| {
+        if line.trim_start().starts_with("password =") {
+            format!("password = \"{MASK}\"\n")
+        } else {
+            format!("{line}\n")
+        }
     };
     toml.lines().map(line).collect()
 }

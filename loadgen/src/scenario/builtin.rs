@@ -6,7 +6,7 @@
 
 use super::Scenario;
 use super::file;
-use ringmq::problem::{Complaint, Place, Problem, nearest};
+use ringmq_problem::{Complaint, Place, Problem, nearest};
 
 macro_rules! builtin {
     ($($name:literal,)*) => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ringmq_core::codec::{QoS, Version};
 
 use super::{Group, Scenario, Start};
-use ringmq::problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 impl Scenario {
     /// Everything that is wrong, in the order of the groups.

@@ -1,4 +1,5 @@
-//! Scenario files: from TOML to [`Scenario`]. All mistakes are reported at once, each with its place.
+//! Scenario files: from TOML to [`Scenario`]. All mistakes are reported at once, each with its
+//! place.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Form};
 use super::{Group, Scenario};
-use ringmq::file::FileFault;
-use ringmq::problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
+use ringmq_problem::file::FileFault;
+use ringmq_problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
 
 /// Reads a scenario file. What no key shows alone is left to [`Scenario::check`].
 pub fn read(path: &Path) -> Result<Scenario, Vec<Problem>> {
@@ -191,7 +192,7 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
     let problem = |what: String, fix: &str| {
         Complaint::new(what, fix).at(Place::File(name.to_owned()), "the scenario file")
     };
-    let bytes = ringmq::file::read_bytes(path, FILE_SIZE_MAX).map_err(|fault| {
+    let bytes = ringmq_problem::file::read_bytes(path, FILE_SIZE_MAX).map_err(|fault| {
         let fix = match fault {
             FileFault::TooLarge(_) => "check the path: no scenario is that large",
             FileFault::Missing

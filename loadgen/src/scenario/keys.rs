@@ -1,4 +1,5 @@
-//! Every key of a scenario, once: files, options, help, the manual page and messages come from here.
+//! Every key of a scenario, once: files, options, help, the manual page and messages come from
+//! here.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::payload::Sizes;
 use super::value;
 use super::{Group, Scenario, Start};
 use crate::secrets::MASK;
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// A key of a scenario or of a group.
 #[derive(Debug)]

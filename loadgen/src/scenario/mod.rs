@@ -1,7 +1,8 @@
 //! What is to be done: groups of clients, what they publish, what they subscribe to, for how long.
 //!
-//! A scenario comes from a TOML file ([`file`]), from the command line, or is built in ([`builtin`]);
-//! the keys are the same everywhere ([`keys`]). [`Scenario::check`] looks at what no key shows alone.
+//! A scenario comes from a TOML file ([`file`]), from the command line, or is built in
+//! ([`builtin`]); the keys are the same everywhere ([`keys`]). [`Scenario::check`] looks at what no
+//! key shows alone.
 //!
 //! Not here: what follows from it for each client and topic (`plan`).
 
@@ -23,7 +24,7 @@ use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
-use ringmq::problem::{Complaint, Place, Problem};
+use ringmq_problem::{Complaint, Place, Problem};
 
 /// A whole scenario.
 #[derive(Clone, Debug)]

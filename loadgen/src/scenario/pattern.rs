@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Sizes of payloads: one, any between two, or some with weights.
 
 use super::value;
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// Which sizes payloads have. Which of them a message has follows from its stream and sequence, so
 /// that a run can be repeated and a message made again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
-use ringmq::problem::Complaint;
+use ringmq_problem::Complaint;
 
 /// A whole number within bounds.
 pub fn count(text: &str, min: u64, max: u64) -> Result<u64, Complaint> {

@@ -21,8 +21,7 @@ use ureq::unversioned::transport::{
     Transport, TransportAdapter, time,
 };
 
-use crate::transport::trust::Unusual;
-use crate::transport::{TlsProblem, read_certificates, read_trust};
+use ringmq_certificates::{TlsProblem, Unusual, read_certificates, read_trust};
 
 /// An address that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -122,9 +122,10 @@ impl<S: Clone + Eq + Hash, T> State<S, T> {
         let source = self.turns.pop_front()?;
         let items = self.waiting.get_mut(&source)?;
         let item = items.pop_front();
-        match items.is_empty() {
-            true => drop(self.waiting.remove(&source)),
-            false => self.turns.push_back(source),
+        if items.is_empty() {
+            drop(self.waiting.remove(&source))
+        } else {
+            self.turns.push_back(source)
         }
         self.count -= 1;
         item

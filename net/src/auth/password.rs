@@ -75,15 +75,16 @@ impl Authenticator for PasswordFile {
         let is_right = self.check(user, password) & request.password.is_some();
         // Of a user who is not in the file somebody else may know; finding that out took as long.
         let stored = self.passwords.find(user)?;
-        Some(match is_right {
-            true => Verdict::Granted(Identity {
+        Some(if is_right {
+            Verdict::Granted(Identity {
                 user: Some(user.into()),
                 proof: Proof::Password {
                     fingerprint: stored.fingerprint(),
                 },
                 ..Identity::default()
-            }),
-            false => Verdict::Denied(Refusal::BadPassword),
+            })
+        } else {
+            Verdict::Denied(Refusal::BadPassword)
         })
     }
 }

@@ -36,7 +36,7 @@ use crate::admission::Network;
 use crate::counters::{Tallies, Tally};
 use crate::error::{StartError, system_error};
 use crate::inbox::{Decision, Inbox};
-use crate::time::clock;
+use ringmq_ring::clock;
 
 /// How much of the machine authentication may take.
 #[derive(Clone, Copy, Debug)]

@@ -208,11 +208,12 @@ impl LogThread {
         let mut time = String::new();
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         // Neither the time nor the text holds anything that JSON would have to escape.
-        match self.json {
-            true => format!(
+        if self.json {
+            format!(
                 "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{text}\",\"target\":\"{TARGET}\"}}\n"
-            ),
-            false => format!("{time}  WARN {TARGET}: {text}\n"),
+            )
+        } else {
+            format!("{time}  WARN {TARGET}: {text}\n")
         }
     }
 }
@@ -528,9 +529,10 @@ mod tests {
         let now = Instant::now();
         let rate = dynamic_filter_fn(move |metadata, _| budgets.take(metadata, now));
         let layer = tracing_subscriber::fmt::layer().with_writer(target.clone());
-        let layer = match json {
-            true => layer.event_format(JsonFormat).boxed(),
-            false => layer.event_format(TextFormat).boxed(),
+        let layer = if json {
+            layer.event_format(JsonFormat).boxed()
+        } else {
+            layer.event_format(TextFormat).boxed()
         };
         let registry = tracing_subscriber::registry().with(layer.with_filter(rate));
         tracing::subscriber::with_default(registry, log);

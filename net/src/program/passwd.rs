@@ -67,9 +67,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<String, Problem> 
     if order.delete && !known {
         return Err(order.problem("has no such user", "check the name"));
     }
-    let line = match order.delete {
-        true => None,
-        false => Some(order.line(&order.password()?)?),
+    let line = if order.delete {
+        None
+    } else {
+        Some(order.line(&order.password()?)?)
     };
     let changed = replace_line(&text, &order.user, line.as_deref());
     let written = write(&order.file, &changed, order.create);
@@ -259,10 +260,7 @@ fn replace_line(text: &str, user: &str, line: Option<&str>) -> String {
     let mut is_due = line;
     for old in text.lines() {
         let is_theirs = users(old).next() == Some(user);
-        let kept = match is_theirs {
-            true => is_due.take(),
-            false => Some(old),
-        };
+        let kept = if is_theirs { is_due.take() } else { Some(old) };
         if let Some(kept) = kept {
             changed += kept;
             changed.push('\n');
@@ -278,9 +276,10 @@ fn replace_line(text: &str, user: &str, line: Option<&str>) -> String {
 /// Puts another file in the place of the one that there is.
 fn write(path: &Path, text: &str, is_new: bool) -> io::Result<()> {
     // Behind a symbolic link lies the file that is meant.
-    let path = match is_new {
-        true => path.to_owned(),
-        false => fs::canonicalize(path)?,
+    let path = if is_new {
+        path.to_owned()
+    } else {
+        fs::canonicalize(path)?
     };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
@@ -309,10 +308,11 @@ fn write_aside(aside: &Path, path: &Path, text: &str, is_new: bool) -> io::Resul
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    match is_new {
+    if is_new {
         // Fails if somebody made the file meanwhile.
-        true => fs::hard_link(aside, path).and_then(|()| fs::remove_file(aside))?,
-        false => fs::rename(aside, path)?,
+        fs::hard_link(aside, path).and_then(|()| fs::remove_file(aside))?
+    } else {
+        fs::rename(aside, path)?
     }
     let folder = path
         .parent()

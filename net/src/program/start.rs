@@ -166,9 +166,10 @@ fn start_deadline() {
 fn random_key() -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     let filled = getrandom(&mut key, GetRandomFlags::empty())?;
-    match filled == key.len() {
-        true => Ok(key),
-        false => Err(io::Error::other("the kernel gave less than was asked for")),
+    if filled == key.len() {
+        Ok(key)
+    } else {
+        Err(io::Error::other("the kernel gave less than was asked for"))
     }
 }
 

@@ -19,8 +19,8 @@ use super::slot::Newcomer;
 use super::{Core, Reactor};
 use crate::admission::{Cells, Place};
 use crate::counters::count;
-use crate::ring::{Receive, Ring};
 use crate::transport::Transport;
+use ringmq_ring::{Receive, Ring};
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn on_accepted(

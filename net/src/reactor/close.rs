@@ -11,7 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::slot::Phase;
 use super::{Core, Reactor};
 use crate::counters::count;
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Carries out what the core asked for. Thousands of clients may end at one time, and a close takes the

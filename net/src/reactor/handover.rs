@@ -12,7 +12,7 @@ use super::slot::{Leaving, Newcomer, Phase};
 use super::{Core, Reactor};
 use crate::counters::count;
 use crate::inbox::Moved;
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Starts what the core asked for, and sends those on that are ready.

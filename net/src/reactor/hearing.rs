@@ -21,7 +21,7 @@ use ringmq_core::shard::Heard;
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 /// How far each shard has listened and handed on what it heard.
 #[derive(Debug)]
@@ -173,15 +173,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// when it may go on.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadlines = self.core.deadlines();
-        let of_clients = match self.stalled {
-            true => [None; 3],
-            false => [
+        let of_clients = if self.stalled {
+            [None; 3]
+        } else {
+            [
                 deadlines.of_connections,
                 deadlines
                     .of_absence
                     .map(|at| at.max(self.hearing.ask_again_at)),
                 self.flushes.front().map(|(at, _)| *at),
-            ],
+            ]
         };
         let all = of_clients.into_iter().chain([deadlines.of_clock]);
         all.flatten().min()

@@ -21,11 +21,11 @@ use tracing::{debug, info};
 
 use super::slot::Phase;
 use super::{Core, Reactor};
-use crate::buffers::Lease;
 use crate::counters::count;
-use crate::flight::Flight;
-use crate::ring::Ring;
 use crate::transport::{Decoded, Failure, Handshake, PeerNews, Stack};
+use ringmq_ring::Flight;
+use ringmq_ring::Lease;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Takes a chunk in. Returns its size.
@@ -179,9 +179,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let before = std::mem::replace(&mut transport.counted_size, size);
         self.partial_bytes = self.partial_bytes - before + size;
         let is_over = self.partial_bytes as u64 > self.shared.partial_bytes_max;
-        match is_over && size > PARTIAL_SIZE_SMALL {
-            true => Err(PartialsFull),
-            false => Ok(()),
+        if is_over && size > PARTIAL_SIZE_SMALL {
+            Err(PartialsFull)
+        } else {
+            Ok(())
         }
     }
 
@@ -238,9 +239,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let Some(transport) = slot.transport.as_deref_mut() else {
             return;
         };
-        let output = match transport.is_open() {
-            true => self.core.take_output(conn),
-            false => None,
+        let output = if transport.is_open() {
+            self.core.take_output(conn)
+        } else {
+            None
         };
         let flight = match output {
             Some(output) => {

@@ -54,9 +54,9 @@ use crate::admission::{AddressRates, Places};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Decision, Inbox, Mail, Moved};
-use crate::ring::{Completion, Received, Ring, Submission};
 use crate::transport::Scratch;
 use listener::{Accepting, Listener};
+use ringmq_ring::{Completion, Received, Ring, Submission};
 use slot::Slots;
 
 /// The state machine that a reactor drives; see [`Shard`].

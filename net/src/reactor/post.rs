@@ -5,7 +5,7 @@ use ringmq_core::shard::MsgClass;
 
 use super::{Core, Reactor};
 use crate::counters::count;
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Delivers class by class, in each class to every target. What does not fit stays, and so do

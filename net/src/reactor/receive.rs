@@ -11,7 +11,7 @@ use super::slot::Phase;
 use super::{BYTES_MAX, Core, Reactor};
 use crate::counters::count;
 use crate::inbox::{Decision, Moved};
-use crate::ring::{Input, Received, Ring};
+use ringmq_ring::{Input, Received, Ring};
 
 /// What waits until the shard is no longer stalled, in the order of its coming: a CONNECT must not overtake what
 /// reached an earlier connection of the same client before it.
@@ -148,9 +148,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 continue;
             };
             slot.paused = paused;
-            match paused {
-                true => self.pause(conn),
-                false => self.rearm.push(conn),
+            if paused {
+                self.pause(conn)
+            } else {
+                self.rearm.push(conn)
             }
         }
         self.outbox.readings = readings;

@@ -4,7 +4,7 @@ use ringmq_core::shard::{Loss, Record};
 use tracing::{info, warn};
 
 use super::{Core, Reactor};
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn log_records(&mut self) {

@@ -15,12 +15,12 @@ use super::listener::Listener;
 use super::{Core, HeardTable, Reactor, Shared};
 use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
-use crate::buffers::Lease;
 use crate::counters::Counters;
-use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
-use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::{Stack, Transport};
+use ringmq_ring::Flight;
+use ringmq_ring::Lease;
+use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
 pub struct Rig<C> {

@@ -7,7 +7,7 @@ use ringmq_core::time::Instant;
 
 use super::listener::Accepting;
 use super::{Core, Reactor};
-use crate::ring::Ring;
+use ringmq_ring::Ring;
 
 /// The end of a shard.
 #[derive(Debug)]

@@ -23,12 +23,12 @@ use super::listener::Listener;
 use super::{Core, HeardTable, Progress, Reactor, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
-use crate::buffers::Lease;
 use crate::counters::Counters;
-use crate::flight::Flight;
 use crate::inbox::{Inbox, Mail};
-use crate::ring::{Completion, Input, Receive, Received, Ring, Submission};
 use crate::transport::Stack;
+use ringmq_ring::Flight;
+use ringmq_ring::Lease;
+use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
 
 /// What the reactor asked of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

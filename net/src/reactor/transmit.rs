@@ -11,8 +11,8 @@ use rustix::net::{Shutdown, shutdown};
 use super::slot::Phase;
 use super::{Core, Reactor};
 use crate::counters::count;
-use crate::flight::Flight;
-use crate::ring::Ring;
+use ringmq_ring::Flight;
+use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Asks every connection that was reported dirty, or whose send ended, for output.

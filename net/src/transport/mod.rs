@@ -25,13 +25,10 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::time::Instant;
 
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
+pub use ringmq_certificates::{Identity, Lifetime, TlsProblem, lifetimes};
 pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack, is_ipv6_only};
 use tls::Tls;
-pub(crate) use tls::read_certificates;
-pub use tls::{
-    Demand, Identity, Lifetime, RecordSize, TlsError, TlsFiles, TlsProblem, TlsTerms, lifetimes,
-    read_trust, trust,
-};
+pub use tls::{Demand, RecordSize, TlsError, TlsFiles, TlsTerms};
 pub use websocket::{Breach, Origin, OriginFault, Origins, Refusal, Status, WebSocket};
 
 /// Bounds of the layers, for the table of all.
@@ -246,9 +243,10 @@ impl Transport {
         let taken = taken.map_err(Failure::Tls)?;
         decoded.ended |= taken.closed;
         if let Some(established) = taken.established {
-            decoded.handshake = Some(match established.resumed {
-                true => Handshake::Resumed,
-                false => Handshake::Full,
+            decoded.handshake = Some(if established.resumed {
+                Handshake::Resumed
+            } else {
+                Handshake::Full
             });
             let peer = decoded.peer.get_or_insert_default();
             peer.is_unproven = Some(self.stack.asks_for_proof() && !established.has_certificate);

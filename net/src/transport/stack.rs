@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::tls::is_usable;
 use super::{Announced, Network, Origins, PeerNews, TlsFiles, TlsProblem, TlsTerms, Transport};
+use ringmq_certificates::is_usable;
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

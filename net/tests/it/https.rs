@@ -112,9 +112,10 @@ fn answer(stream: impl Read + Write, keys: &str) {
             return;
         }
     }
-    let body = match head.starts_with("GET /keys ") {
-        true => keys,
-        false => r#"{"result":"allow"}"#,
+    let body = if head.starts_with("GET /keys ") {
+        keys
+    } else {
+        r#"{"result":"allow"}"#
     };
     let size = head.to_lowercase();
     let size = size.split_once("content-length: ");

@@ -36,8 +36,8 @@ use self::breaker::{Breaker, Turn};
 use super::Authenticator;
 use super::http::{HttpAnswer, HttpClient, HttpUrl};
 use crate::counters::{Tallies, Tally};
-use crate::time::clock;
 use crate::transport::TlsProblem;
+use ringmq_ring::clock;
 
 /// How services are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,9 +276,10 @@ impl Hook {
         let came = self.client.post_json(&self.url, &body, timeout);
         let HttpAnswer { status, body } = came.map_err(|error| {
             // Only who was given all the time that the settings grant it is late.
-            match error.is_timeout() && timeout < self.timeout {
-                true => Fault::ClientOutOfTime,
-                false => Fault::Service(error.to_string()),
+            if error.is_timeout() && timeout < self.timeout {
+                Fault::ClientOutOfTime
+            } else {
+                Fault::Service(error.to_string())
             }
         })?;
         let answer = match status {

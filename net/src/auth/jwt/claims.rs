@@ -242,9 +242,10 @@ impl Demands {
             all.iter()
                 .any(|known| known.strip_prefix(path).and_then(<[_]>::first) == Some(name))
         };
-        match members.keys().all(is_known) {
-            true => Ok(()),
-            false => Err(Fault::RULE_FORM),
+        if members.keys().all(is_known) {
+            Ok(())
+        } else {
+            Err(Fault::RULE_FORM)
         }
     }
 }

@@ -118,9 +118,10 @@ pub fn read_set(text: &[u8], allow_secrets: bool) -> Result<Vec<(Key, Vec<u8>)>,
         Some((key, serde_json::to_vec(jwk).ok()?))
     };
     let keys: Vec<(Key, Vec<u8>)> = jwks.filter_map(read).collect();
-    match keys.is_empty() {
-        true => Err(KeyFault::NothingUsable),
-        false => Ok(keys),
+    if keys.is_empty() {
+        Err(KeyFault::NothingUsable)
+    } else {
+        Ok(keys)
     }
 }
 

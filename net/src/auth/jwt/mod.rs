@@ -37,7 +37,7 @@ pub use token::{Token, is_like_a_token};
 use tracing::debug;
 
 use super::Authenticator;
-use crate::time::clock;
+use ringmq_ring::clock;
 
 /// The authentication method of MQTT 5.0 by which tokens are shown.
 pub const METHOD: &str = "JWT";
@@ -166,9 +166,10 @@ impl Jwt {
                 return Ok(found);
             }
         }
-        match self.may_come(kid, &fetched, now) {
-            true => Err(Fault::NO_KEYS),
-            false => Err(fault),
+        if self.may_come(kid, &fetched, now) {
+            Err(Fault::NO_KEYS)
+        } else {
+            Err(fault)
         }
     }
 

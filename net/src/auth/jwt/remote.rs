@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 
 use super::keys::{Key, KeyFault, read_set};
 use crate::auth::http::{HttpClient, HttpError, HttpUrl};
-use crate::time::clock;
 use crate::transport::TlsProblem;
+use ringmq_ring::clock;
 
 /// Where keys come from, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

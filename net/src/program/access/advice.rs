@@ -113,9 +113,10 @@ fn of_lifetime(file: &Path, lifetime: &Lifetime, now: Duration) -> Option<Proble
         ),
         Some(None) => {
             let since = now - ends.unwrap_or_default();
-            let what = match is_crl {
-                true => "nobody gets in with a certificate of this CA",
-                false => "whoever checks it refuses it",
+            let what = if is_crl {
+                "nobody gets in with a certificate of this CA"
+            } else {
+                "whoever checks it refuses it"
             };
             (format!("ended {} ago: {what}", days(since)), "replace it")
         }
@@ -125,9 +126,10 @@ fn of_lifetime(file: &Path, lifetime: &Lifetime, now: Duration) -> Option<Proble
         }
         Some(Some(_)) | None => return None,
     };
-    let noun = match is_crl {
-        true => "the revocation list of",
-        false => "the certificate",
+    let noun = if is_crl {
+        "the revocation list of"
+    } else {
+        "the certificate"
     };
     let subject = format!("{noun} `{}`", name.escape_debug());
     Some(of_file(file, subject, what, fix.to_owned()))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ringmq::file::{self, FileFault};
+use ringmq_problem::file::{self, FileFault};
 
 use crate::settings::file::{Place, Problem};
 

@@ -253,9 +253,10 @@ mod tests {
         let mut acl = Acl::new(false);
         let mut problems = Vec::new();
         read(Path::new("r.toml"), text, &mut acl, &mut problems);
-        match problems.is_empty() {
-            true => Ok(acl),
-            false => Err(problems.iter().map(ToString::to_string).collect()),
+        if problems.is_empty() {
+            Ok(acl)
+        } else {
+            Err(problems.iter().map(ToString::to_string).collect())
         }
     }
 

@@ -362,9 +362,12 @@ pub fn show_cores(cores: &[usize]) -> String {
     }
     let shown: Vec<String> = runs
         .iter()
-        .map(|&(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
+        .map(|&(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
         })
         .collect();
     shown.join(",")

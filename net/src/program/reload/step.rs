@@ -79,9 +79,10 @@ impl Step {
         for (index, table) in running.listeners.iter().enumerate() {
             let (old, new) = (with(&table.layers), with(&next.listeners[index].layers));
             for row in TABLE.iter().filter(|r| LAYER_SECTIONS.contains(&r.section)) {
-                let list = match row.needs_restart() {
-                    true => &mut self.left,
-                    false => &mut self.taken_on,
+                let list = if row.needs_restart() {
+                    &mut self.left
+                } else {
+                    &mut self.taken_on
                 };
                 let name = format!("listener.{}", row.name());
                 let is_named = list.contains(&row.name()) || list.contains(&name);
@@ -130,9 +131,10 @@ impl Step {
             waiting.join(", ")
         );
         let problem = |(index, complaint): (usize, Complaint)| {
-            let subject = match index < self.settings.listen.len() {
-                true => "network.listen",
-                false => "listener.listen",
+            let subject = if index < self.settings.listen.len() {
+                "network.listen"
+            } else {
+                "listener.listen"
             };
             let place = Place::File("the running broker".to_owned());
             Complaint::new(complaint.what, fix.clone()).at(place, subject)

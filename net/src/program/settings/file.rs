@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use ringmq::auth::http::HttpUrl;
-use ringmq::problem::{LinePlace, printable};
-pub use ringmq::problem::{Place, Problem};
+use ringmq_problem::{LinePlace, printable};
+pub use ringmq_problem::{Place, Problem};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -270,9 +270,10 @@ fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
     if !auth.has_users() || has_rules || auth.default != AccessDefault::Auto {
         return None;
     }
-    let flag = match auth.password_files.is_empty() {
-        true => "scram-file",
-        false => "password-file",
+    let flag = if auth.password_files.is_empty() {
+        "scram-file"
+    } else {
+        "password-file"
     };
     let what = "admits users, but there are no rules: they could do nothing";
     Some((flag, Complaint::new(what, NAME_RULES)))

@@ -5,8 +5,8 @@
 //! - A [`Value`] that left this module lies within the range of its [`Kind`].
 
 use ringmq::auth::http::HttpUrl;
-pub use ringmq::problem::{Complaint, nearest};
 use ringmq::transport::{Network, Origin};
+pub use ringmq_problem::{Complaint, nearest};
 
 use super::jwt::KeyFile;
 use super::listen::Listen;

@@ -6,15 +6,16 @@ fn due(bench: &mut Bench, of_connections: bool) {
     // Later than what the shard has heard.
     bench.now = bench.now + Duration::from_nanos(1);
     let at = Some(bench.now);
-    bench.reactor.core.deadlines = match of_connections {
-        true => Deadlines {
+    bench.reactor.core.deadlines = if of_connections {
+        Deadlines {
             of_connections: at,
             ..Deadlines::default()
-        },
-        false => Deadlines {
+        }
+    } else {
+        Deadlines {
             of_absence: at,
             ..Deadlines::default()
-        },
+        }
     };
 }
 

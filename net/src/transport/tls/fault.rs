@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use ringmq_certificates::Unusual;
 use rustls::{AlertDescription, CertificateError, Error};
-
-use super::trust::Unusual;
 
 /// Shows why a client was not served; what TLS itself says of it stands behind.
 pub(super) struct Fault<'a>(pub(super) &'a Error);

@@ -8,20 +8,17 @@
 //!   each time, also to write. Anything else makes it panic, in front of a fragmented message.
 //! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
 //!
-//! Not here: files (`terms.rs`), names in certificates (`names.rs`).
+//! Not here: files (`terms.rs`), certificates and the names in them (`ringmq-certificates`).
 
 mod fault;
 mod hello;
-mod lifetimes;
-mod names;
-mod outline;
 mod terms;
 #[cfg(test)]
 mod tests;
-pub mod trust;
 
 use std::sync::Arc;
 
+use ringmq_certificates::Identity;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
@@ -30,10 +27,8 @@ use rustls::{Error, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersi
 
 use fault::Fault;
 
-pub use lifetimes::{Lifetime, lifetimes};
-pub use names::{Identity, is_usable};
-pub use terms::{Demand, RecordSize, TlsFiles, TlsProblem, TlsTerms, read_trust};
-pub(crate) use terms::{SESSIONS_MAX, read_certificates};
+pub(crate) use terms::SESSIONS_MAX;
+pub use terms::{Demand, RecordSize, TlsFiles, TlsTerms};
 
 /// TLS of one connection.
 pub struct Tls {

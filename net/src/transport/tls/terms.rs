@@ -4,25 +4,24 @@
 //! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
 //! an error that names it, never less security than asked for.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringmq_certificates::{
+    ClientDemand, Identity, Outline, TlsProblem, host_names, is_for, problem, read,
+    read_certificates, read_pem, read_trust,
+};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 
 use super::RECORD_HEAD_SIZE;
-use super::names::{self, Identity};
-use super::outline::Outline;
-use super::trust::{ClientDemand, Trust};
-use crate::file::{FileFault, read_bytes};
 
 /// The files and rules of a listener with TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,17 +71,6 @@ pub enum Demand {
     Optional,
     /// A certificate of the CA.
     Required,
-}
-
-/// A file that cannot be used, or that is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsProblem {
-    /// The file; `None`: what is wrong is that none is named.
-    pub file: Option<PathBuf>,
-    /// What is wrong; continues the sentence that the file begins.
-    pub what: String,
-    /// What to do about it.
-    pub fix: String,
 }
 
 /// What a listener speaks TLS with.
@@ -194,7 +182,7 @@ impl Certificates {
         let pairs = certificates.iter().zip(keys);
         let all = pairs.map(|(certificate, key)| {
             let chain = read_certificates(certificate)?;
-            let names = names::host_names(&chain[0]);
+            let names = host_names(&chain[0]);
             let outline = Outline::read(&chain[0]).map_err(|error| {
                 let what = format!("holds a certificate that cannot be read: {error}");
                 problem(
@@ -237,7 +225,7 @@ impl ResolvesServerCert for Certificates {
         let fits = |key: &CertifiedKey| key.key.choose_scheme(schemes).is_some();
         let named = hello.server_name().and_then(|host| {
             let mut all = self.all.iter();
-            all.find(|(names, key)| names.iter().any(|n| names::is_for(n, host)) && fits(key))
+            all.find(|(names, key)| names.iter().any(|n| is_for(n, host)) && fits(key))
         });
         let (_, key) = named
             .or_else(|| self.all.iter().find(|(_, key)| fits(key)))
@@ -294,29 +282,6 @@ fn load_verifier(
     Ok(Some(verifier))
 }
 
-/// Whoever is named in files of certificates.
-pub fn read_trust(files: &[PathBuf], provider: &Arc<CryptoProvider>) -> Result<Trust, TlsProblem> {
-    let mut trust = Trust::new(Arc::clone(provider));
-    for file in files {
-        for certificate in read_certificates(file)? {
-            trust.add(certificate).map_err(|error| {
-                let what = format!("holds a certificate that cannot be read: {error}");
-                problem(
-                    Some(file),
-                    what,
-                    "make the file again, of certificates in PEM",
-                )
-            })?;
-        }
-    }
-    Ok(trust)
-}
-
-/// Every certificate of a file in PEM; at least one.
-pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
-    read_pem(file, "a certificate")
-}
-
 fn fingerprint(files: &TlsFiles) -> Result<u64, TlsProblem> {
     // Of this process, and not against anybody: whoever may write these files needs no collision.
     let mut hasher = DefaultHasher::new();
@@ -333,33 +298,6 @@ fn fingerprint(files: &TlsFiles) -> Result<u64, TlsProblem> {
     Ok(hasher.finish())
 }
 
-/// Every item of its kind; at least one.
-fn read_pem<T: rustls::pki_types::pem::PemObject>(
-    file: &Path,
-    noun: &str,
-) -> Result<Vec<T>, TlsProblem> {
-    let text = read(file)?;
-    let items: Result<Vec<T>, _> = T::pem_slice_iter(&text).collect();
-    match items {
-        Ok(items) if !items.is_empty() => Ok(items),
-        Ok(_) => Err(problem(
-            Some(file),
-            format!("does not hold {noun} in PEM"),
-            format!("name a file with {noun} (\"-----BEGIN ...\")"),
-        )),
-        Err(pem::Error::MissingSectionEnd { .. }) => Err(problem(
-            Some(file),
-            format!("ends in the middle of {noun}"),
-            "write the whole file again",
-        )),
-        Err(error) => Err(problem(
-            Some(file),
-            format!("is not PEM: {error}"),
-            format!("name a file with {noun} (\"-----BEGIN ...\")"),
-        )),
-    }
-}
-
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     let text = read(file)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
@@ -372,64 +310,7 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     })
 }
 
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
-    let bytes = read_bytes(file, FILE_SIZE_MAX).map_err(|fault| {
-        let fix = match fault {
-            FileFault::Forbidden => "give the user of the broker access to it",
-            FileFault::Missing
-            | FileFault::Directory
-            | FileFault::TooLarge(_)
-            | FileFault::Utf16
-            | FileFault::NotUtf8 { .. }
-            | FileFault::Unreadable(_) => "check the path",
-        };
-        problem(Some(file), fault.to_string(), fix)
-    })?;
-    check_pem_lines(file, &bytes)?;
-    Ok(bytes)
-}
-
-/// A section that does not begin its line would be passed over without a word: a certificate would miss in its chain,
-/// a CA or a revocation list among the others.
-fn check_pem_lines(file: &Path, bytes: &[u8]) -> Result<(), TlsProblem> {
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        let begin = line.windows(PEM_BEGIN.len()).position(|w| w == PEM_BEGIN);
-        let hides = begin.is_some_and(|at| at > 0 && line[at - 1] != b'\r');
-        if hides && !line.starts_with(b"#") {
-            let number = index + 1;
-            return Err(problem(
-                Some(file),
-                format!("has something in front of `-----BEGIN` on line {number}"),
-                "let the line begin with it: blanks, and marks that editors do not show, hide the section",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn problem(file: Option<&Path>, what: impl Into<String>, fix: impl Into<String>) -> TlsProblem {
-    TlsProblem {
-        file: file.map(Path::to_owned),
-        what: what.into(),
-        fix: fix.into(),
-    }
-}
-
-impl std::error::Error for TlsProblem {}
-
-impl fmt::Display for TlsProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(file) => write!(f, "{} {}; {}", file.display(), self.what, self.fix),
-            None => write!(f, "{}; {}", self.what, self.fix),
-        }
-    }
-}
-
 /// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
 pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;
-const PEM_BEGIN: &[u8] = b"-----BEGIN ";
-/// A CRL of a large CA has some MiB.
-const FILE_SIZE_MAX: u64 = 64 << 20;

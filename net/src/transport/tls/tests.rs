@@ -10,6 +10,8 @@ use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertS
 
 use super::*;
 
+mod trust;
+
 /// A listener's terms, and clients that trust its certificate.
 struct World {
     terms: Arc<TlsTerms>,

@@ -8,7 +8,7 @@ use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 
-use super::terms::{TlsProblem, read};
+use crate::pem::{TlsProblem, read};
 
 /// From when to when something holds; times are those of the day, since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,12 +30,12 @@ pub struct Lease {
 
 impl Lease {
     /// A lease of a ring that pretends.
-    pub(crate) fn new(id: u16, size: u32) -> Lease {
+    pub fn new(id: u16, size: u32) -> Lease {
         Lease { id, size }
     }
 
     /// 0-based number of the buffer.
-    pub(crate) fn id(&self) -> u16 {
+    pub fn id(&self) -> u16 {
         self.id
     }
 

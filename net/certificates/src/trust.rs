@@ -9,7 +9,7 @@
 //! - only a CA vouches for others: the certificate of a device in the file, with CA:FALSE, is trusted and no more.
 //! - with revocation lists, whatever a CA has issued is looked up in them, or refused.
 //!
-//! Not here: which files (`terms.rs`), how certificates are laid out (`outline.rs`).
+//! Not here: which files (`pem.rs`), how certificates are laid out (`outline.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ use rustls::{
 };
 use x509_cert::der::asn1::ObjectIdentifier;
 
-use super::names;
-use super::outline::{Outline, PublicKey};
+use crate::names;
+use crate::outline::{Outline, PublicKey};
 
 /// Certificates that are trusted.
 #[derive(Debug)]
@@ -49,10 +49,11 @@ pub struct Trust {
 
 /// What clients have to show.
 #[derive(Debug)]
-pub(super) struct ClientDemand {
-    pub(super) is_mandatory: bool,
-    /// Those of one file follow those of another.
-    pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
+pub struct ClientDemand {
+    /// They have to show a certificate.
+    pub is_mandatory: bool,
+    /// Revocation lists; those of one file follow those of another.
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
 }
 
 impl Trust {
@@ -77,12 +78,12 @@ impl Trust {
     }
 
     /// Somebody vouches for others.
-    pub(super) fn has_cas(&self) -> bool {
+    pub fn has_cas(&self) -> bool {
         !self.cas.is_empty()
     }
 
     /// Judges the certificates of clients.
-    pub(super) fn for_clients(
+    pub fn for_clients(
         self,
         demand: ClientDemand,
     ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
@@ -134,9 +135,10 @@ impl Trust {
         let is_listable = terms.has_lists && !outline.is_self_issued();
         if !is_listable && self.exact.iter().any(|exact| exact == own) {
             outline.check_dates(terms.now)?;
-            return match outline.is_for(terms.purpose) {
-                true => Ok(()),
-                false => Err(CertificateError::InvalidPurpose.into()),
+            return if outline.is_for(terms.purpose) {
+                Ok(())
+            } else {
+                Err(CertificateError::InvalidPurpose.into())
             };
         }
         if outline.is_version_1() {
@@ -385,9 +387,10 @@ fn verify_tls12(
         return verify_tls12_signature(message, certificate, signature, algorithms);
     }
     let key = PublicKey::read(outline.key_info).ok_or(CertificateError::BadEncoding)?;
-    match is_signed_by(&key, message, signature, algorithms) {
-        true => Ok(HandshakeSignatureValid::assertion()),
-        false => Err(CertificateError::BadSignature.into()),
+    if is_signed_by(&key, message, signature, algorithms) {
+        Ok(HandshakeSignatureValid::assertion())
+    } else {
+        Err(CertificateError::BadSignature.into())
     }
 }
 
@@ -438,7 +441,7 @@ pub enum Unusual {
 
 impl Unusual {
     /// Found in an error of rustls.
-    pub(crate) fn find(error: &CertificateError) -> Option<Unusual> {
+    pub fn find(error: &CertificateError) -> Option<Unusual> {
         match error {
             CertificateError::Other(OtherError(inner)) => inner.downcast_ref().copied(),
             _ => None,
@@ -446,7 +449,7 @@ impl Unusual {
     }
 
     /// Follows the name of the certificate.
-    pub(crate) const fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Unusual::Version1 => {
                 "is of X.509 version 1, and none of the trusted CAs has signed it itself: trust that CA, or issue one of version 3 (openssl x509 -req -extfile)"
@@ -478,6 +481,3 @@ impl std::error::Error for Unusual {}
 /// `id-kp-clientAuth` and `id-kp-serverAuth`.
 const CLIENT_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const SERVER_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
-
-#[cfg(test)]
-mod tests;

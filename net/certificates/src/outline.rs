@@ -10,28 +10,29 @@ use x509_cert::der::{self, Decode as _, Reader as _, SliceReader};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 /// A certificate, as far as it matters here.
-pub(super) struct Outline<'a> {
+pub struct Outline<'a> {
     parsed: CertificateInner<Raw>,
     /// The bytes that are signed.
-    pub(super) signed: &'a [u8],
+    pub(crate) signed: &'a [u8],
     /// With what.
-    pub(super) algorithm: &'a [u8],
-    pub(super) signature: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) signature: &'a [u8],
     /// The name of the CA, without the head of its sequence.
-    pub(super) issuer: &'a [u8],
+    pub(crate) issuer: &'a [u8],
     subject: &'a [u8],
     /// Algorithm and bits of the key, with the head of their sequence.
-    pub(super) key_info: &'a [u8],
+    pub key_info: &'a [u8],
 }
 
 /// A public key and what it is for, as the algorithms of TLS compare it.
-pub(super) struct PublicKey<'a> {
-    pub(super) algorithm: &'a [u8],
-    pub(super) bits: &'a [u8],
+pub(crate) struct PublicKey<'a> {
+    pub(crate) algorithm: &'a [u8],
+    pub(crate) bits: &'a [u8],
 }
 
 impl<'a> Outline<'a> {
-    pub(super) fn read(certificate: &'a CertificateDer<'_>) -> Result<Outline<'a>, Error> {
+    /// Reads a certificate in DER.
+    pub fn read(certificate: &'a CertificateDer<'_>) -> Result<Outline<'a>, Error> {
         Outline::parse(certificate).map_err(|_| CertificateError::BadEncoding.into())
     }
 
@@ -81,17 +82,17 @@ impl<'a> Outline<'a> {
     }
 
     /// It has no extensions, as of version 1; nobody issues version 2.
-    pub(super) fn is_version_1(&self) -> bool {
+    pub(crate) fn is_version_1(&self) -> bool {
         self.parsed.tbs_certificate.version != Version::V3
     }
 
     /// It names itself as its CA.
-    pub(super) fn is_self_issued(&self) -> bool {
+    pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
 
     /// It may vouch for others, as OpenSSL sees it.
-    pub(super) fn is_ca(&self) -> bool {
+    pub(crate) fn is_ca(&self) -> bool {
         let fields = &self.parsed.tbs_certificate;
         if self.is_version_1() {
             return self.is_self_issued();
@@ -107,7 +108,7 @@ impl<'a> Outline<'a> {
     }
 
     /// Its time has come and is not over.
-    pub(super) fn check_dates(&self, now: UnixTime) -> Result<(), Error> {
+    pub(crate) fn check_dates(&self, now: UnixTime) -> Result<(), Error> {
         let validity = &self.parsed.tbs_certificate.validity;
         let (begin, end) = (&validity.not_before, &validity.not_after);
         let now = now.as_secs();
@@ -121,7 +122,7 @@ impl<'a> Outline<'a> {
     }
 
     /// It does not say that it is for other purposes.
-    pub(super) fn is_for(&self, purpose: ObjectIdentifier) -> bool {
+    pub(crate) fn is_for(&self, purpose: ObjectIdentifier) -> bool {
         match self.parsed.tbs_certificate.get::<ExtendedKeyUsage>() {
             Ok(Some((_, usage))) => usage.0.contains(&purpose) || usage.0.contains(&ANY_PURPOSE),
             Ok(None) => true,
@@ -130,7 +131,7 @@ impl<'a> Outline<'a> {
     }
 
     /// It has names besides that of its subject.
-    pub(super) fn has_alternative_names(&self) -> bool {
+    pub(crate) fn has_alternative_names(&self) -> bool {
         let names = self.parsed.tbs_certificate.get::<SubjectAltName>();
         !matches!(names, Ok(None))
     }
@@ -138,12 +139,12 @@ impl<'a> Outline<'a> {
 
 impl<'a> PublicKey<'a> {
     /// Reads what stands in a certificate.
-    pub(super) fn read(key_info: &'a [u8]) -> Option<PublicKey<'a>> {
+    pub(crate) fn read(key_info: &'a [u8]) -> Option<PublicKey<'a>> {
         PublicKey::read_content(AnyRef::from_der(key_info).ok()?.value())
     }
 
     /// The same without the head of the sequence.
-    pub(super) fn read_content(content: &'a [u8]) -> Option<PublicKey<'a>> {
+    pub(crate) fn read_content(content: &'a [u8]) -> Option<PublicKey<'a>> {
         let mut reader = SliceReader::new(content).ok()?;
         Some(PublicKey {
             algorithm: AnyRef::decode(&mut reader).ok()?.value(),

@@ -5,7 +5,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by the
 /// vDSO, without a system call.
-pub(crate) fn clock() -> Instant {
+pub fn clock() -> Instant {
     let time = clock_gettime(ClockId::Boottime);
     // Neither is negative: time since the boot.
     let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());

@@ -1,6 +1,9 @@
 //! What is wrong with a command line or a file of settings: where, what, and what to do about it.
 //!
 //! The broker and the load generator speak of mistakes with the same words.
+#![forbid(unsafe_code)]
+
+pub mod file;
 
 use std::fmt;
 use std::ops::Range;

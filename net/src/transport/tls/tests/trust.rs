@@ -1,18 +1,23 @@
+//! Whom TLS trusts, and a listener that trusts so.
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SigningKey as _,
 };
+use ringmq_certificates::{ClientDemand, Identity, Trust, Unusual, anybody};
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
-use super::super::{Demand, Identity, TlsFiles, TlsTerms};
-use super::*;
+use crate::transport::tls::{Demand, Tls, TlsFiles, TlsTerms};
 
 type Certificate = CertificateDer<'static>;
 
@@ -318,7 +323,7 @@ fn a_broker_and_a_client_of_version_1_shake_hands() {
             config.alpn_protocols = vec![b"mqtt".to_vec()];
             let name = ServerName::try_from("localhost").unwrap();
             let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-            let mut tls = super::super::Tls::new(Arc::clone(&terms));
+            let mut tls = Tls::new(Arc::clone(&terms));
             let (mut plain, mut wire) = (Vec::new(), Vec::new());
             let mut established = None;
             while client.is_handshaking() || established.is_none() {

@@ -28,7 +28,7 @@ pub enum Identity {
 impl Identity {
     /// Who the client is; `None` if its certificate does not say so. Of several names of that kind the first counts,
     /// and if it cannot stand for a user, none does: a second one is not looked for.
-    pub(super) fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
+    pub fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
         let name = match self {
             Identity::None => return None,
             Identity::CommonName => common_name(certificate),
@@ -56,7 +56,7 @@ pub fn is_usable(name: &str) -> bool {
 }
 
 /// The hosts that a certificate is for: its DNS names, or its common name if it has none.
-pub(super) fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let mut names = Vec::new();
     let _: Option<()> = find_alternative(certificate, |name| {
         if let GeneralName::DnsName(name) = name {
@@ -72,7 +72,7 @@ pub(super) fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
 
 /// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the end of either
 /// only says that nothing is left out.
-pub(super) fn is_for(name: &str, host: &str) -> bool {
+pub fn is_for(name: &str, host: &str) -> bool {
     let (name, host) = (without_dot(name), without_dot(host));
     match name.strip_prefix("*.") {
         None => name.eq_ignore_ascii_case(host),
@@ -91,7 +91,7 @@ fn parse(certificate: &CertificateDer<'_>) -> Option<CertificateInner<Raw>> {
     CertificateInner::from_der(certificate).ok()
 }
 
-pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let subject = parse(certificate)?.tbs_certificate.subject;
     let mut attributes = subject.0.iter().flat_map(|relative| relative.0.iter());
     let value = &attributes.find(|a| a.oid == COMMON_NAME)?.value;
