@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ringmq_core::auth::PeerIdentity;
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{CloseCause, Event, Heard, Outbox, Shard, ShardConfig, ShardMsg};
-use ringmq_core::auth::PeerIdentity;
 use ringmq_core::time::Instant;
 
 use crate::broker::{Note, Surroundings};

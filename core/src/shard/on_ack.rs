@@ -2,12 +2,12 @@
 
 use super::Shard;
 use super::mail::outbox::Outbox;
+use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{LogPosition, PacketId, SessionId};
 use crate::refusal::Violation;
 use crate::session::AckError;
 use crate::store::Ack;
-use crate::time::Instant;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
@@ -57,16 +57,15 @@ impl Shard {
 
     pub(super) fn on_puback(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         match self
             .dispatch
             .settle(id, |window| window.on_puback(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(now, id, out),
+            Ok(()) => self.dispatch.pump(id, turn),
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
@@ -76,10 +75,9 @@ impl Shard {
 
     pub(super) fn on_pubrec(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         let packet_id = ack.packet_id;
         if ack.reason.is_error() {
@@ -87,7 +85,7 @@ impl Shard {
                 .dispatch
                 .settle(id, |window| window.on_pubrec_refused(packet_id))
             {
-                Ok(()) => self.dispatch.pump(now, id, out),
+                Ok(()) => self.dispatch.pump(id, turn),
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
@@ -99,10 +97,12 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(()) => self.write(id, out, |buffer| codec::encode_pubrel(buffer, packet_id)),
+            Ok(()) => self.write(id, turn.out, |buffer| {
+                codec::encode_pubrel(buffer, packet_id)
+            }),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
             Err(AckError::NotFound) => {
-                self.answer_unknown(id, AckKind::Pubrel, packet_id, version, out);
+                self.answer_unknown(id, AckKind::Pubrel, packet_id, version, turn.out);
             }
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
@@ -111,16 +111,15 @@ impl Shard {
 
     pub(super) fn on_pubcomp(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         match self
             .dispatch
             .settle(id, |window| window.on_pubcomp(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(now, id, out),
+            Ok(()) => self.dispatch.pump(id, turn),
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use super::mail::turn::Turn;
 use super::share::suback::Outcomes;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -31,10 +32,9 @@ struct Due {
 impl Shard {
     pub(super) fn on_subscribe(
         &mut self,
-        now: Instant,
         id: SessionId,
         subscribe: &Subscribe<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         self.check_answer_size(id, subscribe.filters.iter().count())?;
         let version = self.session(id).version;
@@ -45,16 +45,16 @@ impl Shard {
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
         for (item, filter) in subscribe.filters.iter().zip(filters) {
             let outcome = filter.and_then(|filter| {
-                self.subscribe_one(now, id, &item, filter, subscription_id, &mut due)
+                self.subscribe_one(turn.now, id, &item, filter, subscription_id, &mut due)
             });
             if let Err(refusal) = outcome {
                 self.dispatch
-                    .note_refusal(now, id, refusal, item.filter.as_bytes(), out);
+                    .note_refusal(id, refusal, item.filter.as_bytes(), turn);
             }
             outcomes.push(outcome);
         }
-        self.suback_after(now, id, due.joins, subscribe.packet_id, outcomes, out);
-        self.start_gathers(now, id, due.gathers, out);
+        self.suback_after(id, due.joins, subscribe.packet_id, outcomes, turn);
+        self.start_gathers(id, due.gathers, turn);
         Ok(())
     }
 
@@ -139,13 +139,7 @@ impl Shard {
     }
 
     /// Starts to collect the retained messages of new subscriptions; see `gather.rs`.
-    fn start_gathers(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        gathers: Vec<Wanted>,
-        out: &mut Outbox,
-    ) {
+    fn start_gathers(&mut self, id: SessionId, gathers: Vec<Wanted>, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let session = dispatch
             .sessions
@@ -155,9 +149,9 @@ impl Shard {
         for wanted in gathers {
             replaced.extend(dispatch.gathers.start(&mut session.feed, id, wanted));
         }
-        self.stop_gathers(replaced, out);
+        self.stop_gathers(replaced, turn.out);
         // Before the next packet takes effect.
-        self.feed_gathers(now, out);
+        self.feed_gathers(turn);
     }
 
     /// The shards that may have retained messages for a filter.

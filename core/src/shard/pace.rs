@@ -5,12 +5,12 @@
 
 use super::Shard;
 use super::mail::outbox::{Outbox, Reading};
+use super::mail::turn::Turn;
 use super::timers::Timer;
 use crate::ids::SessionId;
 use crate::limits::RateExceeded;
 use crate::refusal::{Refusal, Violation};
 use crate::session::{Link, Pause};
-use crate::time::Instant;
 
 impl Shard {
     /// After a read: has the shell stop reading from a client that does not take its answers, so
@@ -39,11 +39,10 @@ impl Shard {
     /// It sends more than it may, and that is to end the connection.
     pub(super) fn keep_pace(
         &mut self,
-        now: Instant,
         id: SessionId,
         bytes: usize,
         messages: u64,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         let limits = self.config.limits.clone();
         let link = self.link(id);
@@ -51,11 +50,13 @@ impl Shard {
         if limits.message_rate_max > 0 {
             let taken = link
                 .message_pace
-                .take(now, messages, limits.message_rate_max);
+                .take(turn.now, messages, limits.message_rate_max);
             goes_on_at = goes_on_at.max(taken.err());
         }
         if limits.byte_rate_max > 0 {
-            let taken = link.byte_pace.take(now, bytes as u64, limits.byte_rate_max);
+            let taken = link
+                .byte_pace
+                .take(turn.now, bytes as u64, limits.byte_rate_max);
             goes_on_at = goes_on_at.max(taken.err());
         }
         let Some(at) = goes_on_at else {
@@ -69,11 +70,11 @@ impl Shard {
                 if let Some(before) = link.paced_until.replace(at) {
                     self.timers.cancel(before, Timer::Pace(id));
                 }
-                self.link(id).pause(Pause::Pace, out);
+                self.link(id).pause(Pause::Pace, turn.out);
                 self.timers.set(at, Timer::Pace(id));
                 if first {
                     let refusal = Refusal::MessageRate;
-                    self.dispatch.note_refusal(now, id, refusal, b"", out);
+                    self.dispatch.note_refusal(id, refusal, b"", turn);
                 }
                 Ok(())
             }
@@ -81,10 +82,10 @@ impl Shard {
     }
 
     /// A client that was too fast may go on.
-    pub(super) fn on_pace(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_pace(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let link = self.link(id);
         link.paced_until = None; // The timer has just fired: nothing to cancel.
-        link.resume(now, Pause::Pace, out);
+        link.resume(Pause::Pace, turn);
     }
 }
 
@@ -102,15 +103,15 @@ impl Link {
     }
 
     /// A reason not to read is gone.
-    pub(super) fn resume(&mut self, now: Instant, why: Pause, out: &mut Outbox) {
+    pub(super) fn resume(&mut self, why: Pause, turn: &mut Turn<'_>) {
         if self.pauses.is_empty() {
             return;
         }
         self.pauses.remove(why);
         if self.pauses.is_empty() {
             // It may have said something all the while: its silence counts from here.
-            self.last_packet_at = now;
-            out.readings.push(Reading {
+            self.last_packet_at = turn.now;
+            turn.out.readings.push(Reading {
                 conn: self.conn,
                 paused: false,
             });

@@ -32,66 +32,62 @@ use crate::refusal::Refusal;
 use crate::session::{AliasUse, Delivery, Link, OutboundAliases, Session, Window};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::record::Loss;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
 use crate::shard::sys::records::Subject;
-use crate::time::Instant;
 use crate::topic::Route;
 
 impl Dispatch {
     /// Counts a message that is lost to subscribers of any shard, and samples it.
-    pub fn note_drop(&mut self, now: Instant, reason: DropReason, topic: &[u8], out: &mut Outbox) {
+    pub fn note_drop(&mut self, reason: DropReason, topic: &[u8], turn: &mut Turn<'_>) {
         self.metrics.drop(reason);
         let subject = Subject::of("", topic);
-        self.records.note(now, Loss::Dropped(reason), subject, out);
+        self.records.note(Loss::Dropped(reason), subject, turn);
     }
 
     /// Counts a message that a subscriber does not get, and samples it.
     pub fn drop_for(
         &mut self,
-        now: Instant,
         to: SessionId,
         reason: DropReason,
         topic: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.metrics.drop(reason);
-        self.sample(now, to, Loss::Dropped(reason), topic, out);
+        self.sample(to, Loss::Dropped(reason), topic, turn);
     }
 
     /// Counts what a client wanted and did not get, and samples it.
     pub fn note_refusal(
         &mut self,
-        now: Instant,
         id: SessionId,
         refusal: Refusal,
         topic: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.metrics.refuse(refusal);
-        self.sample(now, id, Loss::Refused(refusal), topic, out);
+        self.sample(id, Loss::Refused(refusal), topic, turn);
     }
 
     /// Samples what became of a message, with the name of the client.
-    fn sample(&mut self, now: Instant, of: SessionId, loss: Loss, topic: &[u8], out: &mut Outbox) {
+    fn sample(&mut self, of: SessionId, loss: Loss, topic: &[u8], turn: &mut Turn<'_>) {
         let session = self.sessions.get(of);
         let client = session.map_or("", |session| &*session.client_id);
-        self.records
-            .note(now, loss, Subject::of(client, topic), out);
+        self.records.note(loss, Subject::of(client, topic), turn);
     }
 
     /// Hands a message to subscribers of this shard: those that `routes` names, with the list `ids` that was
     /// filled with them.
     pub fn deliver_local(
         &mut self,
-        now: Instant,
         offering: &mut Offering<'_>,
         routes: &[Route],
         ids: &[NonZeroU32],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.begin();
         for route in routes {
-            self.offer(now, offering, route, ids, out);
+            self.offer(offering, route, ids, turn);
         }
     }
 
@@ -102,11 +98,10 @@ impl Dispatch {
 
     fn offer(
         &mut self,
-        now: Instant,
         offering: &mut Offering<'_>,
         route: &Route,
         ids: &[NonZeroU32],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let session = self
             .sessions
@@ -132,7 +127,7 @@ impl Dispatch {
             feed.note_live(offering.share(), &mut self.gathers);
         }
         let is_member = session.memberships.is_some();
-        self.offer_on(now, offering, route.session(), terms, out);
+        self.offer_on(offering, route.session(), terms, turn);
         if is_member {
             self.note_standing(route.session());
         }
@@ -142,11 +137,10 @@ impl Dispatch {
     /// groups of the session have to hear how it stands.
     pub(in crate::shard) fn offer_on(
         &mut self,
-        now: Instant,
         offering: &mut Offering<'_>,
         to: SessionId,
         terms: Terms<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let session = self
             .sessions
@@ -154,43 +148,42 @@ impl Dispatch {
             .expect("the caller knows a live session");
         let Some(link) = &session.link else {
             if terms.qos > QoS::AtMostOnce {
-                self.enqueue(now, offering, to, terms, out);
+                self.enqueue(offering, to, terms, turn);
             }
             return;
         };
         if terms.qos == QoS::AtMostOnce {
             if is_slow(link, &self.pool, &self.limits) {
                 let topic = offering.parts.topic;
-                self.drop_for(now, to, DropReason::SlowSocket, topic, out);
+                self.drop_for(to, DropReason::SlowSocket, topic, turn);
                 return;
             }
         } else if !is_ready(session, link, &self.pool, &self.limits)
             || (self.held.is_full(&self.limits) && session.outlives_connection())
         {
-            self.enqueue(now, offering, to, terms, out);
+            self.enqueue(offering, to, terms, turn);
             return;
         }
-        self.send(now, offering, to, terms, out);
+        self.send(offering, to, terms, turn);
     }
 
     /// Appends a message to the queue of a session, or drops it; which costs no allocation. What has
     /// expired in a full queue makes room.
     fn enqueue(
         &mut self,
-        now: Instant,
         offering: &mut Offering<'_>,
         to: SessionId,
         terms: Terms<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let size = Message::size_of(&offering.parts) as u64;
         let mut full = self.lacks_room(to, size);
         if full.is_some() {
-            self.drop_expired(now, to, out);
+            self.drop_expired(to, turn);
             full = self.lacks_room(to, size);
         }
         if let Some(reason) = full {
-            self.drop_for(now, to, reason, offering.parts.topic, out);
+            self.drop_for(to, reason, offering.parts.topic, turn);
             return;
         }
         let session = self.sessions.get_mut(to).expect("offer looked it up");
@@ -213,12 +206,12 @@ impl Dispatch {
     }
 
     /// Drops what has expired in the queue of a session.
-    fn drop_expired(&mut self, now: Instant, of: SessionId, out: &mut Outbox) {
+    fn drop_expired(&mut self, of: SessionId, turn: &mut Turn<'_>) {
         let session = self.sessions.get_mut(of).expect("offer looked it up");
-        for delivery in session.queue.take_expired(now) {
+        for delivery in session.queue.take_expired(turn.now) {
             self.held.dequeue(&delivery.message);
             let topic = delivery.message.topic();
-            self.drop_for(now, of, DropReason::Expired, topic, out);
+            self.drop_for(of, DropReason::Expired, topic, turn);
         }
     }
 
@@ -243,17 +236,16 @@ impl Dispatch {
     /// A message that was sent on an earlier connection is not sent again.
     pub(in crate::shard) fn give_up(
         &mut self,
-        now: Instant,
         to: SessionId,
         id: PacketId,
         delivery: &Delivery,
         why: DropReason,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         if self.settle(to, |window| window.give_up(id)) {
-            self.send_pubrel(to, id, out);
+            self.send_pubrel(to, id, turn.out);
         }
-        self.drop_for(now, to, why, delivery.message.topic(), out);
+        self.drop_for(to, why, delivery.message.topic(), turn);
     }
 
     pub(in crate::shard) fn send_pubrel(&mut self, to: SessionId, id: PacketId, out: &mut Outbox) {

@@ -15,7 +15,7 @@ use crate::ids::{ClientKey, SessionId};
 use crate::message::MessageParts;
 use crate::shard::Shard;
 use crate::shard::mail::outbox::Outbox;
-use crate::time::Instant;
+use crate::shard::mail::turn::Turn;
 use crate::topic::Route;
 
 impl Shard {
@@ -23,10 +23,9 @@ impl Shard {
     /// at: nothing was done.
     pub(in crate::shard) fn on_run(
         &mut self,
-        now: Instant,
         id: SessionId,
         run: &PublishRun<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> bool {
         let hash = self.routes.hash(run.topic);
         let Ok(mut routes) = self.find_routes(run.topic, hash) else {
@@ -40,10 +39,10 @@ impl Shard {
         }
         self.dispatch.metrics.received_run(run);
         let publisher = self.session(id).key;
-        self.dispatch.deliver_run(now, publisher, run, &routes, out);
+        self.dispatch.deliver_run(publisher, run, &routes, turn);
         for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);
-            out.forward_run(shard, publisher, run);
+            turn.out.forward_run(shard, publisher, run);
         }
         self.routes.put(hash, routes);
         true
@@ -52,13 +51,12 @@ impl Shard {
     /// Hands a run of a client of another shard to the subscribers of this one.
     pub(in crate::shard) fn on_forwarded_run(
         &mut self,
-        now: Instant,
         publisher: ClientKey,
         run: &PublishRun<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.with_forward_routes(run.topic, run.count, |dispatch, routes| {
-            dispatch.deliver_run(now, publisher, run, routes, out);
+            dispatch.deliver_run(publisher, run, routes, turn);
         });
     }
 }
@@ -67,11 +65,10 @@ impl Dispatch {
     /// Hands the messages of a run to every subscriber of this shard.
     fn deliver_run(
         &mut self,
-        now: Instant,
         publisher: ClientKey,
         run: &PublishRun<'_>,
         routes: &CachedRoutes,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let mut scratch = std::mem::take(&mut self.runs);
         scratch.encoded.clear();
@@ -80,14 +77,14 @@ impl Dispatch {
         let is_tight = self.pool.unsent.bytes + most > self.limits.total_unsent_bytes_max;
         for route in &routes.routes {
             let encoded = &mut scratch.encoded;
-            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, out) {
+            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, turn.out) {
                 scratch.singly.push(*route);
             }
         }
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
                 let offering = &mut Offering::new(parts);
-                self.deliver_local(now, offering, &scratch.singly, &routes.ids, out);
+                self.deliver_local(offering, &scratch.singly, &routes.ids, turn);
             }
         }
         scratch.singly.clear();

@@ -9,8 +9,8 @@ use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
-use crate::time::Instant;
 
 /// A payload of this size or more is not copied to each subscriber but sent from where it is: a
 /// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.
@@ -20,11 +20,10 @@ impl Dispatch {
     /// Sends at once: the session is connected and has room.
     pub(in crate::shard) fn send(
         &mut self,
-        now: Instant,
         offering: &mut Offering<'_>,
         to: SessionId,
         terms: Terms<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let session = self.sessions.get_mut(to).expect("offer looked it up");
         let version = session.version;
@@ -35,7 +34,7 @@ impl Dispatch {
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            self.send_delivery(now, to, terms.delivery(offering), out);
+            self.send_delivery(to, terms.delivery(offering), turn);
             return;
         }
         let Session {
@@ -45,9 +44,9 @@ impl Dispatch {
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
-        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        let encoded = self.encodings.get(turn.now, version, terms.qos, &parts);
         if encoded.bytes.len() > link.packet_size_max as usize {
-            self.drop_for(now, to, DropReason::PacketTooLarge, parts.topic, out);
+            self.drop_for(to, DropReason::PacketTooLarge, parts.topic, turn);
             return;
         }
         let id = (terms.qos > QoS::AtMostOnce).then(|| {
@@ -62,7 +61,7 @@ impl Dispatch {
             window.push(terms.qos, kept)
         });
         self.metrics.sent(terms.qos, parts.payload.len());
-        link.write(&mut self.pool, out, |buffer| {
+        link.write(&mut self.pool, turn.out, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
             buffer[at] = PublishHead {
@@ -80,23 +79,17 @@ impl Dispatch {
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
     /// if the client does not take packets of its size.
-    pub fn send_delivery(
-        &mut self,
-        now: Instant,
-        to: SessionId,
-        delivery: Delivery,
-        out: &mut Outbox,
-    ) {
+    pub fn send_delivery(&mut self, to: SessionId, delivery: Delivery, turn: &mut Turn<'_>) {
         let session = self.sessions.get_mut(to).expect("the caller looked it up");
         let is_kept = session.outlives_connection() || delivery.share().is_some();
         let version = session.version;
         let link = session.link.as_mut().expect("the caller saw a link");
         let message_parts = delivery.message.parts();
-        let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+        let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
-            self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
+            self.drop_for(to, DropReason::PacketTooLarge, topic, turn);
             return;
         };
         let mut id = None;
@@ -120,32 +113,26 @@ impl Dispatch {
             id,
             dup: false,
         };
-        sending.write(link, &mut self.pool, out);
+        sending.write(link, &mut self.pool, turn.out);
     }
 
-    pub(in crate::shard) fn resend(
-        &mut self,
-        now: Instant,
-        to: SessionId,
-        resend: Resend,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {
         match resend {
-            Resend::Pubrel(id) => self.send_pubrel(to, id, out),
+            Resend::Pubrel(id) => self.send_pubrel(to, id, turn.out),
             Resend::Publish(id, delivery)
                 if delivery.rules != self.rules
                     && !self.may_receive(to, delivery.message.topic()) =>
             {
-                self.give_up(now, to, id, &delivery, DropReason::Denied, out);
+                self.give_up(to, id, &delivery, DropReason::Denied, turn);
             }
             Resend::Publish(id, delivery) => {
                 let session = self.sessions.get_mut(to).expect("pump looked it up");
                 let version = session.version;
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
-                let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+                let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
-                    self.give_up(now, to, id, &delivery, DropReason::PacketTooLarge, out);
+                    self.give_up(to, id, &delivery, DropReason::PacketTooLarge, turn);
                     return;
                 };
                 self.metrics
@@ -157,7 +144,7 @@ impl Dispatch {
                     id: Some(id),
                     dup: true,
                 };
-                sending.write(link, &mut self.pool, out);
+                sending.write(link, &mut self.pool, turn.out);
             }
         }
     }

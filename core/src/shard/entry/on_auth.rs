@@ -28,6 +28,7 @@ use crate::session::{Link, Reauth};
 use crate::shard::Shard;
 use crate::shard::mail::end::End;
 use crate::shard::mail::outbox::{Close, Outbox, Reading};
+use crate::shard::mail::turn::Turn;
 use crate::shard::on_packet::Flow;
 use crate::shard::timers::Timer;
 use crate::time::Instant;
@@ -47,12 +48,11 @@ impl Shard {
     /// as it came, `rest` what came behind it.
     pub(in crate::shard) fn authenticate(
         &mut self,
-        now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
         packet: &[u8],
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let admission = self
             .check_connect(connect)
@@ -60,26 +60,26 @@ impl Shard {
         match admission {
             Ok(Admission::Now(proven)) if self.dispatch.access.asks_rules => {
                 let known = Some(proven.identity);
-                self.ask(now, conn, known, connect, packet, rest, out);
+                self.ask(conn, known, connect, packet, rest, turn);
             }
-            Ok(Admission::Now(proven)) => self.complete(now, conn, connect, proven, rest, out),
-            Ok(Admission::Ask) => self.ask(now, conn, None, connect, packet, rest, out),
+            Ok(Admission::Now(proven)) => self.complete(conn, connect, proven, rest, turn),
+            Ok(Admission::Ask) => self.ask(conn, None, connect, packet, rest, turn),
             Ok(Admission::Challenge) => {
                 let step = AuthStep::Challenged {
                     scram: ScramStep::First,
                     framer: Framer::default(),
                 };
                 if self
-                    .start_waiting(now, conn, connect, packet, step, out)
+                    .start_waiting(conn, connect, packet, step, turn)
                     .is_some()
                 {
                     let data = connect.properties.authentication_data;
-                    self.take_proof(now, conn, data, rest, out);
+                    self.take_proof(conn, data, rest, turn);
                 }
             }
             Err(refusal) => {
                 let stranger = Stranger::of(connect);
-                self.refuse(now, conn, &stranger, refusal.into(), out);
+                self.refuse(conn, &stranger, refusal.into(), turn);
             }
         }
     }
@@ -139,22 +139,23 @@ impl Shard {
     #[allow(clippy::too_many_arguments)]
     fn ask(
         &mut self,
-        now: Instant,
         conn: ConnId,
         known: Option<Arc<Identity>>,
         connect: &Connect<'_>,
         packet: &[u8],
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let step = AuthStep::Asked {
             input: rest.into(),
             data: Vec::new(),
         };
-        let request = self.start_waiting(now, conn, connect, packet, step, out);
+        let request = self.start_waiting(conn, connect, packet, step, turn);
         if let Some(request) = request {
-            out.auth_requests.push(AuthRequest { known, ..request });
-            out.readings.push(Reading { conn, paused: true });
+            turn.out
+                .auth_requests
+                .push(AuthRequest { known, ..request });
+            turn.out.readings.push(Reading { conn, paused: true });
         }
     }
 
@@ -162,14 +163,13 @@ impl Shard {
     /// if there is no room for it: then it has been closed.
     fn start_waiting(
         &mut self,
-        now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
         packet: &[u8],
         step: AuthStep,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Option<AuthRequest> {
-        self.forgive_lateness(now, conn);
+        self.forgive_lateness(turn.now, conn);
         let Some(Connection::AwaitConnect(waiting)) = self.connections.get(conn) else {
             unreachable!("the CONNECT came from a waiting connection");
         };
@@ -186,7 +186,7 @@ impl Shard {
         self.connections
             .replace(conn, Connection::Authenticating(Box::new(waiting)));
         if !is_held {
-            self.drop_unheard(now, conn, out);
+            self.drop_unheard(conn, turn);
             return None;
         }
         Some(AuthRequest {
@@ -231,12 +231,11 @@ impl Shard {
     /// Bytes of a connection that is being authenticated.
     pub(in crate::shard) fn on_received_early(
         &mut self,
-        now: Instant,
         conn: ConnId,
         bytes: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
-        self.forgive_lateness(now, conn);
+        self.forgive_lateness(turn.now, conn);
         let waiting = self.authenticating(conn);
         let size = waiting.held_size();
         match &mut waiting.step {
@@ -247,13 +246,13 @@ impl Shard {
                 let grown = waiting.held_size();
                 self.release(size);
                 if self.hold(grown).is_err() {
-                    self.drop_unheard(now, conn, out);
+                    self.drop_unheard(conn, turn);
                 }
             }
             AuthStep::Challenged { framer, .. } => {
                 let framer = take(framer);
                 self.release_partial(&framer);
-                self.read_auth(now, conn, framer, bytes, out);
+                self.read_auth(conn, framer, bytes, turn);
             }
         }
     }
@@ -261,11 +260,10 @@ impl Shard {
     /// The next packet of a client that has to send AUTH. The caller has counted the framer out.
     fn read_auth(
         &mut self,
-        now: Instant,
         conn: ConnId,
         mut framer: Framer,
         mut bytes: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let rules = FrameRules {
             version: Some(Version::V5),
@@ -282,7 +280,7 @@ impl Shard {
                 if !is_held {
                     let counted = self.authenticating(conn).connect.len();
                     self.release(counted);
-                    self.drop_unheard(now, conn, out);
+                    self.drop_unheard(conn, turn);
                 }
                 return;
             }
@@ -293,7 +291,7 @@ impl Shard {
                     PacketKind::Auth => match Auth::decode(&frame, Direction::FromClient) {
                         Ok(auth) if goes_on(&auth, ReasonCode::ContinueAuthentication) => {
                             let data = auth.properties.authentication_data;
-                            return self.take_proof(now, conn, data, bytes, out);
+                            return self.take_proof(conn, data, bytes, turn);
                         }
                         Ok(_) => OTHER_EXCHANGE,
                         Err(error) => error.into(),
@@ -301,7 +299,7 @@ impl Shard {
                     PacketKind::Disconnect => {
                         let egress = self.take_early_egress(conn);
                         self.leave_await(conn, Connection::Closing(Box::new(egress)));
-                        out.closes.push(Close { conn, flush: true });
+                        turn.out.closes.push(Close { conn, flush: true });
                         return;
                     }
                     // [MQTT-3.1.2-30] Nothing but AUTH and DISCONNECT before CONNACK.
@@ -325,18 +323,11 @@ impl Shard {
             Err(error) => error.into(),
         };
         self.dispatch.metrics.violations += 1;
-        self.refuse_waiting(now, conn, violation, out);
+        self.refuse_waiting(conn, violation, turn);
     }
 
     /// A message of the client in an exchange before CONNACK.
-    fn take_proof(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        data: Option<&[u8]>,
-        rest: &[u8],
-        out: &mut Outbox,
-    ) {
+    fn take_proof(&mut self, conn: ConnId, data: Option<&[u8]>, rest: &[u8], turn: &mut Turn<'_>) {
         let waiting = self.authenticating(conn);
         let packet_size_max = waiting.packet_size_max;
         let AuthStep::Challenged { scram, .. } = &mut waiting.step else {
@@ -349,7 +340,7 @@ impl Shard {
                 let mut packet = Vec::new();
                 auth_packet(METHOD, ReasonCode::ContinueAuthentication, &data).encode(&mut packet);
                 if packet.len() <= packet_size_max as usize {
-                    return self.challenge(now, conn, next, &packet, rest, out);
+                    return self.challenge(conn, next, &packet, rest, turn);
                 }
                 Refusal::AnswerTooLarge // [MQTT-3.1.2-24]
             }
@@ -366,26 +357,25 @@ impl Shard {
                 // The exchange may have begun with other users.
                 match self.dispatch.access.proves(&identity) {
                     true if self.dispatch.access.asks_rules => {
-                        return self.ask_for_rules(now, conn, identity, data, rest, out);
+                        return self.ask_for_rules(conn, identity, data, rest, turn);
                     }
-                    true => return self.resume_connect(now, conn, identity, data, rest, out),
+                    true => return self.resume_connect(conn, identity, data, rest, turn),
                     false => Refusal::BadProof,
                 }
             }
             Err(auth::Refusal::Malformed | auth::Refusal::WrongProof) => Refusal::BadProof,
         };
-        self.refuse_waiting(now, conn, refusal.into(), out); // [MQTT-4.12.0-4]
+        self.refuse_waiting(conn, refusal.into(), turn); // [MQTT-4.12.0-4]
     }
 
     /// The sender of a CONNECT has proven who it is in an exchange: what it may do, the shell has to say.
     fn ask_for_rules(
         &mut self,
-        now: Instant,
         conn: ConnId,
         identity: Identity,
         data: Vec<u8>,
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let is_held = self.hold(rest.len() + data.len()).is_ok();
         let deadline = self.config.limits.connect_deadline;
@@ -393,7 +383,7 @@ impl Shard {
         if !is_held {
             let counted = waiting.connect.len();
             self.release(counted);
-            return self.drop_unheard(now, conn, out);
+            return self.drop_unheard(conn, turn);
         }
         waiting.step = AuthStep::Asked {
             input: rest.into(),
@@ -403,7 +393,7 @@ impl Shard {
         let packet = waiting.connect.clone();
         let mut framer = Framer::default();
         let connect = self.read_again(&mut framer, &packet);
-        out.auth_requests.push(AuthRequest {
+        turn.out.auth_requests.push(AuthRequest {
             conn,
             peer,
             version: connect.version,
@@ -414,18 +404,17 @@ impl Shard {
             known: Some(Arc::new(identity)),
             deadline,
         });
-        out.readings.push(Reading { conn, paused: true });
+        turn.out.readings.push(Reading { conn, paused: true });
     }
 
     /// Sends an AUTH and waits for the next one.
     fn challenge(
         &mut self,
-        now: Instant,
         conn: ConnId,
         next: ScramStep,
         packet: &[u8],
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let Some(Connection::Authenticating(waiting)) = self.connections.get_mut(conn) else {
             unreachable!("the caller saw the state");
@@ -440,20 +429,19 @@ impl Shard {
             .egress
             .grew(packet.len(), &mut self.dispatch.pool.unsent)
         {
-            out.dirty.push(conn);
+            turn.out.dirty.push(conn);
         }
         if !rest.is_empty() {
-            self.read_auth(now, conn, Framer::default(), rest, out);
+            self.read_auth(conn, Framer::default(), rest, turn);
         }
     }
 
     pub(in crate::shard) fn on_auth_decided(
         &mut self,
-        now: Instant,
         conn: ConnId,
         was_known: bool,
         verdict: Verdict,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         // The connection may be gone, and its slot may serve another one.
         let waiting = match self.connections.get_mut(conn) {
@@ -461,8 +449,8 @@ impl Shard {
             Some(Connection::Open(id)) => {
                 let id = *id;
                 return match was_known {
-                    true => self.on_rules_decided(now, id, verdict, out),
-                    false => self.on_reauth_decided(now, id, verdict, out),
+                    true => self.on_rules_decided(id, verdict, turn),
+                    false => self.on_reauth_decided(id, verdict, turn),
                 };
             }
             Some(
@@ -478,7 +466,7 @@ impl Shard {
         };
         let (input, data) = (take(input), take(data));
         self.release(input.len() + data.len());
-        out.readings.push(Reading {
+        turn.out.readings.push(Reading {
             conn,
             paused: false,
         });
@@ -487,26 +475,27 @@ impl Shard {
             Verdict::Granted(identity) if !self.dispatch.access.admits(&identity) => {
                 Refusal::BadPassword
             }
-            Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
+            Verdict::Granted(identity) if is_over(&identity, turn.now) => {
+                Refusal::CredentialsExpired
+            }
             Verdict::Granted(identity) => {
-                return self.resume_connect(now, conn, identity, data, &input, out);
+                return self.resume_connect(conn, identity, data, &input, turn);
             }
             Verdict::Denied(refusal) => refusal,
             Verdict::Unavailable => Refusal::AuthenticationDown,
         };
-        self.refuse_waiting(now, conn, refusal.into(), out);
+        self.refuse_waiting(conn, refusal.into(), turn);
     }
 
     /// The sender of a CONNECT is known: it takes effect. `data` is what its authentication method
     /// has to say at last, if it named one.
     fn resume_connect(
         &mut self,
-        now: Instant,
         conn: ConnId,
         identity: Identity,
         data: Vec<u8>,
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let waiting = self.authenticating(conn);
         let packet = take(&mut waiting.connect);
@@ -521,37 +510,35 @@ impl Shard {
                 data,
             }),
         };
-        self.complete(now, conn, &connect, proven, rest, out);
+        self.complete(conn, &connect, proven, rest, turn);
     }
 
     fn complete(
         &mut self,
-        now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
         proven: Proven,
         rest: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
-        match self.on_connect(now, conn, connect, proven, out) {
+        match self.on_connect(conn, connect, proven, turn) {
             Err(refusal) => {
                 let stranger = Stranger::of(connect);
-                self.refuse(now, conn, &stranger, refusal.into(), out);
+                self.refuse(conn, &stranger, refusal.into(), turn);
             }
             Ok(()) if rest.is_empty() => {}
-            Ok(()) => self.on_received(now, conn, rest, out),
+            Ok(()) => self.on_received(conn, rest, turn),
         }
     }
 
     /// AUTH on an open connection: the client proves anew who it is [MQTT-4.12.1-1].
     pub(in crate::shard) fn on_auth(
         &mut self,
-        now: Instant,
         id: SessionId,
         auth: &Auth<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<Flow, Violation> {
-        let deadline = now + self.config.limits.connect_deadline;
+        let deadline = turn.now + self.config.limits.connect_deadline;
         let session = self.session(id);
         let link = session
             .link
@@ -575,7 +562,7 @@ impl Shard {
                     return Err(OTHER_EXCHANGE);
                 }
                 *is_asked = true;
-                out.auth_requests.push(AuthRequest {
+                turn.out.auth_requests.push(AuthRequest {
                     conn: link.conn,
                     peer: PeerIdentity::default(), // It is known no longer.
                     version: session.version,
@@ -589,7 +576,7 @@ impl Shard {
                 return Ok(Flow::Continue);
             }
         };
-        self.take_proof_anew(id, step, auth.properties.authentication_data, out)?;
+        self.take_proof_anew(id, step, auth.properties.authentication_data, turn.out)?;
         Ok(Flow::Continue)
     }
 
@@ -634,13 +621,7 @@ impl Shard {
     }
 
     /// The shell has judged what a client proves itself anew with, if the client still waits for that.
-    fn on_reauth_decided(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        verdict: Verdict,
-        out: &mut Outbox,
-    ) {
+    fn on_reauth_decided(&mut self, id: SessionId, verdict: Verdict, turn: &mut Turn<'_>) {
         let is_asked = match &mut self.link(id).reauth {
             Some(Reauth::Shell { is_asked, .. }) => take(is_asked),
             Some(Reauth::Scram(_)) | None => false,
@@ -656,11 +637,13 @@ impl Shard {
             Verdict::Granted(identity) if !self.dispatch.access.admits(&identity) => {
                 Refusal::BadProof
             }
-            Verdict::Granted(identity) if is_over(&identity, now) => Refusal::CredentialsExpired,
+            Verdict::Granted(identity) if is_over(&identity, turn.now) => {
+                Refusal::CredentialsExpired
+            }
             Verdict::Granted(identity) => {
                 self.set_ends_of(id, &identity);
-                self.renew_identity(id, Arc::new(identity), out);
-                match self.send_auth(id, ReasonCode::Success, &[], out) {
+                self.renew_identity(id, Arc::new(identity), turn.out);
+                match self.send_auth(id, ReasonCode::Success, &[], turn.out) {
                     Ok(()) => return,
                     Err(violation) => violation.refusal(),
                 }
@@ -670,7 +653,7 @@ impl Shard {
             Verdict::Denied(refusal) => refusal,
             Verdict::Unavailable => Refusal::ReauthenticationDown,
         };
-        self.end_link(now, id, End::Refused(refusal.into()), out); // [MQTT-4.12.1-2]
+        self.end_link(id, End::Refused(refusal.into()), turn); // [MQTT-4.12.1-2]
     }
 
     /// Sets the timers of what a connected client has proven, and of rules that hold for a while.
@@ -691,15 +674,10 @@ impl Shard {
     }
 
     /// Time is up for what a client has proven: its connection ends, its session waits for it (threat 78).
-    pub(in crate::shard) fn on_credentials_expired(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn on_credentials_expired(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         self.link(id).expires_at = None; // The timer has just fired: nothing to cancel.
         let refusal = Refusal::CredentialsExpired;
-        self.end_link(now, id, End::Refused(refusal.into()), out);
+        self.end_link(id, End::Refused(refusal.into()), turn);
     }
 
     fn send_auth(
@@ -721,9 +699,9 @@ impl Shard {
     }
 
     /// Closes a connection that was let to wait, without a word.
-    fn drop_unheard(&mut self, now: Instant, conn: ConnId, out: &mut Outbox) {
+    fn drop_unheard(&mut self, conn: ConnId, turn: &mut Turn<'_>) {
         self.dispatch.metrics.connects_refused += 1;
-        self.note_stranger(now, conn, "", Refusal::PartialsFull, out);
+        self.note_stranger(conn, "", Refusal::PartialsFull, turn);
         // What it holds was not counted.
         let waiting = self.authenticating(conn);
         waiting.connect = Box::default();
@@ -732,21 +710,20 @@ impl Shard {
             data: Vec::new(),
         };
         self.leave_await(conn, Connection::Closing(Box::default()));
-        out.closes.push(Close { conn, flush: false });
+        turn.out.closes.push(Close { conn, flush: false });
     }
 
     /// Refuses a connection that waits, in the terms of its CONNECT.
     pub(in crate::shard) fn refuse_waiting(
         &mut self,
-        now: Instant,
         conn: ConnId,
         violation: Violation,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let packet = self.authenticating(conn).connect.clone();
         let mut framer = Framer::default();
         let connect = self.read_again(&mut framer, &packet);
-        self.refuse(now, conn, &Stranger::of(&connect), violation, out);
+        self.refuse(conn, &Stranger::of(&connect), violation, turn);
     }
 
     /// The CONNECT of a connection that waits, whose bytes are kept.

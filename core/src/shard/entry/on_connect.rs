@@ -12,6 +12,7 @@ use hashbrown::HashSet;
 use crate::auth::PeerIdentity;
 use crate::shard::mail::end::End;
 use crate::shard::mail::outbox::{Close, Handover, Outbox};
+use crate::shard::mail::turn::Turn;
 
 use super::refuse::Stranger;
 use crate::auth::Identity;
@@ -128,10 +129,9 @@ impl Shard {
     /// Bytes of a connection that has not sent its CONNECT whole.
     pub(in crate::shard) fn on_received_first(
         &mut self,
-        now: Instant,
         conn: ConnId,
         mut bytes: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let Some(Connection::AwaitConnect(waiting)) = self.connections.get_mut(conn) else {
             unreachable!("the caller saw the state");
@@ -143,17 +143,17 @@ impl Shard {
         let frame = match framer.next(&mut bytes, &rules) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                self.wait_on(now, conn, framer, out);
+                self.wait_on(conn, framer, turn);
                 return;
             }
             Err(DecodeError::PacketTooLarge) => {
-                self.refuse_too_large(now, conn, framer, bytes, out);
+                self.refuse_too_large(conn, framer, bytes, turn);
                 return;
             }
             Err(_) => {
                 // [MQTT-3.1.0-1] [MQTT-3.1.4-6 (3.1.1: 3.1.4-1)] nothing is said to a stranger.
                 self.dispatch.metrics.violations += 1;
-                self.turn_away(now, conn, Refusal::ConnectMalformed, out);
+                self.turn_away(conn, Refusal::ConnectMalformed, turn);
                 return;
             }
         };
@@ -161,14 +161,14 @@ impl Shard {
             Err(error) => {
                 let version = answer_version(error, frame.body);
                 self.count_connect(frame.raw.len());
-                self.refuse_malformed(now, conn, error, version, out);
+                self.refuse_malformed(conn, error, version, turn);
             }
             Ok(connect) => {
                 if let Some(refusal) = unwelcome.or(self.redirection()) {
                     // Before it moves to its home: it is not to stay at all.
                     self.count_connect(frame.raw.len());
                     let stranger = Stranger::of(&connect);
-                    self.refuse(now, conn, &stranger, refusal.into(), out);
+                    self.refuse(conn, &stranger, refusal.into(), turn);
                     return;
                 }
                 let target = self.home.of_client(connect.client_id);
@@ -178,7 +178,7 @@ impl Shard {
                     all.extend_from_slice(bytes);
                     self.leave_await(conn, Connection::HandedOver);
                     self.dispatch.metrics.handovers += 1;
-                    out.handovers.push(Handover {
+                    turn.out.handovers.push(Handover {
                         conn,
                         target,
                         bytes: all,
@@ -186,7 +186,7 @@ impl Shard {
                     return;
                 }
                 self.count_connect(frame.raw.len());
-                self.authenticate(now, conn, &connect, frame.raw, bytes, out);
+                self.authenticate(conn, &connect, frame.raw, bytes, turn);
             }
         }
     }
@@ -219,28 +219,27 @@ impl Shard {
     /// the header that told its size: it waits for that, and for no more.
     fn refuse_too_large(
         &mut self,
-        now: Instant,
         conn: ConnId,
         mut framer: Framer,
         bytes: &[u8],
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let body = framer.refused_body(bytes);
         if body.len() < BEGINNING_OF_V5.len() && BEGINNING_OF_V5.starts_with(body) {
-            self.wait_on(now, conn, framer, out);
+            self.wait_on(conn, framer, turn);
             return;
         }
         let error = DecodeError::PacketTooLarge;
         let version = answer_version(error, body);
         self.dispatch.metrics.violations += 1;
-        self.refuse_malformed(now, conn, error, version, out);
+        self.refuse_malformed(conn, error, version, turn);
     }
 
     /// The CONNECT has not arrived whole: keeps what there is of it.
-    fn wait_on(&mut self, now: Instant, conn: ConnId, part: Framer, out: &mut Outbox) {
+    fn wait_on(&mut self, conn: ConnId, part: Framer, turn: &mut Turn<'_>) {
         if self.admit_partial(&part).is_err() {
             self.dispatch.metrics.connects_refused += 1;
-            self.turn_away(now, conn, Refusal::PartialsFull, out);
+            self.turn_away(conn, Refusal::PartialsFull, turn);
             return;
         }
         match self.connections.get_mut(conn) {
@@ -258,12 +257,7 @@ impl Shard {
 
     /// The time for a CONNECT and for the proof of who sent it is up. Who only waits for our answer is told
     /// so; who has something to say itself is closed without a word.
-    pub(in crate::shard) fn on_connect_deadline(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn on_connect_deadline(&mut self, conn: ConnId, turn: &mut Turn<'_>) {
         // The timer has just fired: it is put back for whoever ends the wait, and cancels it.
         let (since, is_ours_to_say) = match self.connections.get(conn) {
             Some(Connection::AwaitConnect(waiting)) => (waiting.since, false),
@@ -282,8 +276,8 @@ impl Shard {
         let deadline = since + self.config.limits.connect_deadline;
         self.timers.set(deadline, Timer::Connect(conn));
         match is_ours_to_say {
-            true => self.refuse_waiting(now, conn, Refusal::AuthenticationDown.into(), out),
-            false => self.turn_away(now, conn, Refusal::ConnectDeadline, out),
+            true => self.refuse_waiting(conn, Refusal::AuthenticationDown.into(), turn),
+            false => self.turn_away(conn, Refusal::ConnectDeadline, turn),
         }
     }
 
@@ -324,11 +318,10 @@ impl Shard {
     /// A CONNECT takes effect: its sender is known, and `check_connect` has passed.
     pub(in crate::shard) fn on_connect(
         &mut self,
-        now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
         proven: Proven,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         let mut grant = Grant::of(connect, &self.config.limits, proven);
         let client_id: Box<str> = if connect.client_id.is_empty() {
@@ -348,13 +341,13 @@ impl Shard {
             }
         }
         let will = self.will_of(connect, &client_id, &grant.proven.identity)?;
-        let id = self.session_for(now, connect, client_id, &mut grant, out)?;
+        let id = self.session_for(connect, client_id, &mut grant, turn)?;
         // The same user, perhaps with another password or other rights.
-        self.renew_identity(id, grant.proven.identity.clone(), out);
-        self.link_session(now, conn, id, connect, will, &grant);
+        self.renew_identity(id, grant.proven.identity.clone(), turn.out);
+        self.link_session(turn.now, conn, id, connect, will, &grant);
         self.dispatch.metrics.connects += 1;
-        self.send_connack(id, connect, &grant, out);
-        self.dispatch.pump(now, id, out);
+        self.send_connack(id, connect, &grant, turn.out);
+        self.dispatch.pump(id, turn);
         Ok(())
     }
 
@@ -472,11 +465,10 @@ impl Shard {
     /// Takes over, resumes, replaces or creates the session of a client.
     fn session_for(
         &mut self,
-        now: Instant,
         connect: &Connect<'_>,
         client_id: Box<str>,
         grant: &mut Grant,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<SessionId, Refusal> {
         let identity = grant.proven.identity.clone();
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
@@ -488,7 +480,7 @@ impl Shard {
             if session.link.is_some() {
                 // [MQTT-3.1.4-3] (3.1.1: 3.1.4-2)
                 self.dispatch.metrics.takeovers += 1;
-                self.end_link(now, id, End::Refused(Refusal::TakenOver.into()), out);
+                self.end_link(id, End::Refused(Refusal::TakenOver.into()), turn);
             }
         }
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
@@ -498,7 +490,7 @@ impl Shard {
                 grant.session_present = true;
                 return Ok(id); // [MQTT-3.1.2-5]
             }
-            self.end_session(now, id, out); // [MQTT-3.1.2-4]
+            self.end_session(id, turn); // [MQTT-3.1.2-4]
         }
         if self.dispatch.sessions.len() >= self.config.limits.sessions_max as usize {
             return Err(Refusal::SessionsFull);

@@ -17,6 +17,7 @@ use crate::ids::ShardId;
 use crate::ids::{BarrierId, GatherId};
 use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::{Shard, ShardMsg};
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, TopicFilter};
@@ -37,10 +38,9 @@ impl Shard {
     /// Answers questions of gathers, as far as pages may be made now.
     pub(in crate::shard) fn on_retained_query(
         &mut self,
-        now: Instant,
         from: ShardId,
         questions: Vec<Question>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let mut made = Vec::new();
         for Question { gather, filter } in questions {
@@ -50,18 +50,18 @@ impl Shard {
                 // The snapshot is of this moment.
                 (Some(filter), true) => {
                     let cursor = self.retained.open();
-                    made.push(self.make_page(now, asker, filter, cursor));
+                    made.push(self.make_page(turn.now, asker, filter, cursor));
                 }
                 (Some(filter), false) => {
                     let cursor = self.retained.open();
                     self.pages.cursors.insert(asker, (filter, cursor));
                     self.pages.waiting.push_back(asker);
                 }
-                (None, true) => made.extend(self.make_next_page(now, asker)),
+                (None, true) => made.extend(self.make_next_page(turn.now, asker)),
                 (None, false) => self.pages.waiting.push_back(asker),
             }
         }
-        self.send_pages(now, from, made, out);
+        self.send_pages(from, made, turn);
     }
 
     pub(in crate::shard) fn on_retained_stop(&mut self, from: ShardId, gathers: &[GatherId]) {
@@ -73,16 +73,17 @@ impl Shard {
     }
 
     /// Makes pages for those who stand in line, as many as may be at a time.
-    pub(in crate::shard) fn make_pages(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn make_pages(&mut self, turn: &mut Turn<'_>) {
         self.pages.budget = BUDGET;
         let mut made = ByShard::default();
         while self.pages.budget > 0
             && let Some(asker) = self.pages.waiting.pop_front()
         {
-            made.of(asker.0).extend(self.make_next_page(now, asker));
+            made.of(asker.0)
+                .extend(self.make_next_page(turn.now, asker));
         }
         for (shard, pages) in made.into_iter() {
-            self.send_pages(now, shard, pages, out);
+            self.send_pages(shard, pages, turn);
         }
     }
 
@@ -126,22 +127,21 @@ impl Shard {
         }
     }
 
-    fn send_pages(&mut self, now: Instant, to: ShardId, pages: Vec<Page>, out: &mut Outbox) {
+    fn send_pages(&mut self, to: ShardId, pages: Vec<Page>, turn: &mut Turn<'_>) {
         if pages.is_empty() {
             return;
         }
         match to == self.config.id {
-            true => self.on_retained_reply(now, to, pages, out),
-            false => out.post(to, ShardMsg::RetainedReply(pages)),
+            true => self.on_retained_reply(to, pages, turn),
+            false => turn.out.post(to, ShardMsg::RetainedReply(pages)),
         }
     }
 
     pub(in crate::shard) fn on_retained_reply(
         &mut self,
-        now: Instant,
         owner: ShardId,
         pages: Vec<Page>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let dispatch = &mut self.dispatch;
         let mut due = None;
@@ -164,21 +164,16 @@ impl Shard {
             if let Some(before) = due.replace(id)
                 && before != id
             {
-                dispatch.pump(now, before, out);
+                dispatch.pump(before, turn);
             }
         }
         if let Some(last) = due {
-            dispatch.pump(now, last, out);
+            dispatch.pump(last, turn);
         }
     }
 
     /// Another shard has answered a barrier.
-    pub(in crate::shard) fn on_barrier_ack(
-        &mut self,
-        now: Instant,
-        barrier: BarrierId,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn on_barrier_ack(&mut self, barrier: BarrierId, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let Some(id) = dispatch.gathers.on_barrier_ack(barrier) else {
             return; // Others have to answer too.
@@ -189,11 +184,11 @@ impl Shard {
         dispatch
             .gathers
             .on_barrier_passed(&mut session.feed, barrier);
-        dispatch.pump(now, id, out);
+        dispatch.pump(id, turn);
     }
 
     /// Goes on with gathers: with their barriers and questions. At the end of every event.
-    pub(in crate::shard) fn feed_gathers(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn feed_gathers(&mut self, turn: &mut Turn<'_>) {
         while self.dispatch.gathers.has_steps() {
             let mut questions = ByShard::default();
             for step in self.dispatch.gathers.take_steps() {
@@ -207,7 +202,7 @@ impl Shard {
                     }
                     Step::Barrier(barrier) => {
                         for shard in self.other_shards() {
-                            out.post(shard, ShardMsg::Barrier { barrier });
+                            turn.out.post(shard, ShardMsg::Barrier { barrier });
                         }
                     }
                     Step::Ask(gather) => self.ask_owners(gather, &mut questions),
@@ -215,8 +210,8 @@ impl Shard {
             }
             for (owner, questions) in questions.into_iter() {
                 match owner == self.config.id {
-                    true => self.on_retained_query(now, owner, questions, out),
-                    false => out.post(owner, ShardMsg::RetainedQuery(questions)),
+                    true => self.on_retained_query(owner, questions, turn),
+                    false => turn.out.post(owner, ShardMsg::RetainedQuery(questions)),
                 }
             }
         }
