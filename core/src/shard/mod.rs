@@ -1,7 +1,7 @@
 //! The shard: a synchronous, deterministic state machine.
 //!
 //! [`Shard::handle`] takes one event and runs to completion. Where to read on: an event's way
-//! starts in `on_*.rs`; `deliver.rs` is the way out of a message, `gather.rs` the one subtle
+//! starts in `on_*.rs`; `delivery` is the way out of a message, `retained/gather.rs` the one subtle
 //! protocol between shards.
 
 mod delivery;

@@ -4,7 +4,7 @@
 //! again, until the rules end; then the connection does, so that nobody lives on a right that nobody
 //! vouches for. A client that is away keeps what it had: it gets other rules when it comes back.
 //!
-//! Not here: the first rules of a connection, which come with its CONNECT (`on_auth.rs`).
+//! Not here: the first rules of a connection, which come with its CONNECT (`authenticate.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

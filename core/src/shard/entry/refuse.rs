@@ -1,6 +1,6 @@
 //! Connections that are not let in: CONNACK with an error, or not a word.
 //!
-//! Not here: what is refused (`on_connect.rs`, `on_auth.rs`), the names of it (`refusal.rs`).
+//! Not here: what is refused (`on_connect.rs`, `authenticate.rs`), the names of it (`refusal.rs`).
 
 use super::terms::{packet_size_max, wants_problem_information};
 use crate::codec::{Connack, Connect, DecodeError, ReasonCode, Version};
