@@ -6,7 +6,7 @@
 //! (package `ringmq`) owns sockets and time; the simulator (package `ringmq-sim`) is another shell.
 //!
 //! Where to start reading: `shard/mod.rs`, then `shard/on_publish.rs` and `shard/delivery` for
-//! the way of a message, `shard/retained/gather.rs` for the one subtle protocol.
+//! the way of a message, `session/gather.rs` for the one subtle protocol.
 //!
 //! # Invariants
 //!

@@ -1,6 +1,7 @@
 //! Sessions: what the broker keeps for a client, connected or not.
 
 mod alias;
+pub(crate) mod gather;
 mod queue;
 mod receipts;
 mod standing;
@@ -15,6 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
+pub use gather::Feed;
 pub use queue::{Delivery, Grounds, Queue};
 pub use receipts::Receipts;
 pub use standing::Standing;
@@ -29,7 +31,6 @@ use crate::ids::GroupId;
 use crate::ids::{ClientKey, ConnId};
 use crate::message::Author;
 use crate::rate::Pace;
-use crate::shard::Feed;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 

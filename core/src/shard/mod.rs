@@ -1,7 +1,7 @@
 //! The shard: a synchronous, deterministic state machine.
 //!
 //! [`Shard::handle`] takes one event and runs to completion. Where to read on: an event's way
-//! starts in `on_*.rs`; `delivery` is the way out of a message, `retained/gather.rs` the one subtle
+//! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
 mod delivery;
@@ -30,7 +30,6 @@ pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
-pub use retained::gather::Feed;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::Shard;
 use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
-use super::retained::gather::{Ended, Wanted};
 use super::share::on_share::Joins;
 use crate::codec::{
     QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
@@ -17,6 +16,7 @@ use crate::codec::{
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
 use crate::refusal::{Refusal, Violation};
+use crate::session::gather::{Ended, Wanted};
 use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 

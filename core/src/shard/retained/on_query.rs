@@ -12,9 +12,9 @@
 
 use std::sync::Arc;
 
-use super::gather::{Answer, Asking, Ended, Step};
 use crate::ids::ShardId;
 use crate::ids::{BarrierId, GatherId};
+use crate::session::gather::{Answer, Asking, Ended, Step};
 use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;

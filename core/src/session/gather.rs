@@ -51,7 +51,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use super::gather::feed::{Ended, Feed};
+pub use feed::{Ended, Feed};
 
 use crate::ids::{BarrierId, GatherId};
 use crate::ids::{ClientKey, SessionId, ShardId};

@@ -2,7 +2,7 @@
 
 use crate::codec::QoS;
 use crate::message::MessageParts;
-use crate::shard::retained::gather::*;
+use crate::session::gather::*;
 use crate::topic::TopicLimits;
 
 const SESSION: SessionId = SessionId {
