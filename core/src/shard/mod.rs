@@ -12,7 +12,9 @@ mod on_close;
 mod on_packet;
 mod on_publish;
 mod on_subscribe;
+mod output;
 mod pace;
+mod partials;
 mod retained;
 mod share;
 mod sys;
@@ -44,12 +46,12 @@ use sys::state::Sys;
 use timers::{Timer, Timers};
 
 use crate::auth::{Access, Identity, ScramServer};
-use crate::connection::{Chunk, Connection, Connections, Output, Unsent};
+use crate::connection::{Connection, Connections, Unsent};
 use crate::home::Home;
-use crate::ids::{ConnId, ShardId};
+use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::Limits;
-use crate::session::Pause;
 use crate::session::Sessions;
+use crate::session::{Link, Pause, Session};
 use crate::store::Gate;
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
@@ -216,50 +218,6 @@ impl Shard {
         }
     }
 
-    /// Everything that `conn` has to send. Ask for connections that were reported dirty and have no
-    /// output in flight, and again when an output has been sent.
-    pub fn take_output(&mut self, conn: ConnId) -> Option<Output> {
-        match self.connections.get_mut(conn)? {
-            Connection::Open(session) => {
-                let session = self.dispatch.sessions.get_mut(*session)?;
-                session.link.as_mut()?.egress.take()
-            }
-            Connection::Authenticating(waiting) => waiting.egress.take(),
-            Connection::Closing(egress) => egress.take(),
-            Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver => None,
-        }
-    }
-
-    /// Bytes that the socket of `conn` has not taken: in its egress, or in an output under way.
-    pub fn unsent_bytes(&self, conn: ConnId) -> u32 {
-        match self.connections.get(conn) {
-            Some(Connection::Open(session)) => {
-                let session = self.dispatch.sessions.get(*session);
-                let link = session.and_then(|session| session.link.as_ref());
-                link.map_or(0, |link| link.egress.unsent_bytes())
-            }
-            Some(Connection::Authenticating(waiting)) => waiting.egress.unsent_bytes(),
-            Some(Connection::Closing(egress)) => egress.unsent_bytes(),
-            Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
-            | None => 0,
-        }
-    }
-
-    /// Gives the buffers of a sent output back.
-    pub fn recycle(&mut self, output: Output) {
-        match output {
-            Output::One(buffer) => self.dispatch.pool.put(buffer),
-            Output::Many(chunks) => {
-                for chunk in chunks {
-                    match chunk {
-                        Chunk::Own(buffer) => self.dispatch.pool.put(buffer),
-                        Chunk::Shared(_) => {}
-                    }
-                }
-            }
-        }
-    }
-
     /// What the shard has counted since its start.
     pub fn metrics(&self) -> &Metrics {
         &self.dispatch.metrics
@@ -325,6 +283,19 @@ impl Shard {
         gauges
     }
 
+    /// A session that the caller knows to be live.
+    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
+        self.dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session")
+    }
+
+    /// The link of a session that the caller knows to be connected.
+    pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
+        self.dispatch.sessions.link_mut(id)
+    }
+
     fn on_send_progress(&mut self, conn: ConnId, size: u32, turn: &mut Turn<'_>) {
         self.dispatch.metrics.bytes_sent += u64::from(size);
         match self.connections.get_mut(conn) {
@@ -341,7 +312,7 @@ impl Shard {
                     .expect("an open connection is its session's link");
                 link.egress.sent(size, &mut self.dispatch.pool.unsent);
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
-                    link.resume(Pause::Unsent, turn);
+                    pace::resume(link, Pause::Unsent, turn);
                 }
                 self.dispatch.pump(id, turn);
             }

@@ -35,20 +35,25 @@ impl Shard {
         let version = session.version;
         match ack.outcome {
             Err(refusal) if version == Version::V5 => {
-                link.write_reasoned(pool, out, refusal.text(), |reason_string, buffer| {
-                    let ack = codec::Ack {
-                        packet_id: ack.packet_id,
-                        reason: refusal.code(),
-                        properties: ReasonProperties {
-                            reason_string,
-                            ..ReasonProperties::EMPTY
-                        },
-                    };
-                    ack.encode(kind, version, buffer);
-                });
+                link.write_reasoned(
+                    pool,
+                    &mut out.dirty,
+                    refusal.text(),
+                    |reason_string, buffer| {
+                        let ack = codec::Ack {
+                            packet_id: ack.packet_id,
+                            reason: refusal.code(),
+                            properties: ReasonProperties {
+                                reason_string,
+                                ..ReasonProperties::EMPTY
+                            },
+                        };
+                        ack.encode(kind, version, buffer);
+                    },
+                );
             }
             // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
-            Ok(_) | Err(_) => link.write(pool, out, |buffer| {
+            Ok(_) | Err(_) => link.write(pool, &mut out.dirty, |buffer| {
                 let reason = ack.outcome.unwrap_or(ReasonCode::Success);
                 codec::Ack::with_reason(ack.packet_id, reason).encode(kind, version, buffer);
             }),

@@ -2,16 +2,15 @@
 
 use super::Shard;
 use super::mail::end::End;
-use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{
-    self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
-    Publish, PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
+    self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, PacketKind, Publish,
+    PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::refusal::{Refusal, Violation};
-use crate::session::{Expiry, Link, Session};
+use crate::session::Expiry;
 
 /// Whether the next packet of the connection is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +19,6 @@ pub enum Flow {
     /// The connection was ended by the packet.
     Ended,
 }
-
-/// The connections of the shard hold too much of packets that have not arrived whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartialsFull;
-
-/// A connection that holds no more of a packet than this is never closed for what others hold.
-const PARTIAL_SIZE_SMALL: u64 = 4096;
 
 impl Shard {
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: &[u8], turn: &mut Turn<'_>) {
@@ -107,40 +99,6 @@ impl Shard {
         }
     }
 
-    /// Counts what a connection holds of a packet that has arrived in part (threat 33).
-    ///
-    /// # Errors
-    /// All of them hold too much, and this one is not among the small ones. Nothing is counted.
-    pub(super) fn admit_partial(&mut self, framer: &Framer) -> Result<(), PartialsFull> {
-        self.hold(framer.memory_size())
-    }
-
-    /// Takes back what `admit_partial` counted; before the framer goes on or away.
-    pub(super) fn release_partial(&mut self, framer: &Framer) {
-        self.release(framer.memory_size());
-    }
-
-    /// Counts memory that a connection makes the shard keep before anything is done with it.
-    ///
-    /// # Errors
-    /// As `admit_partial`.
-    pub(super) fn hold(&mut self, size: usize) -> Result<(), PartialsFull> {
-        let size = size as u64;
-        let is_over = self.partial_bytes + size > self.config.limits.partial_bytes_max;
-        if is_over && size > PARTIAL_SIZE_SMALL {
-            return Err(PartialsFull);
-        }
-        self.partial_bytes += size;
-        Ok(())
-    }
-
-    /// Takes back what `hold` counted.
-    pub(super) fn release(&mut self, size: usize) {
-        let size = size as u64;
-        assert!(size <= self.partial_bytes, "a part was never counted");
-        self.partial_bytes -= size;
-    }
-
     fn on_packet(
         &mut self,
         id: SessionId,
@@ -213,44 +171,5 @@ impl Shard {
         };
         self.end_link(id, end, turn);
         Ok(Flow::Ended)
-    }
-
-    /// A session that the caller knows to be live.
-    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
-        self.dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the caller knows a live session")
-    }
-
-    /// The link of a session that the caller knows to be connected.
-    pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
-        self.dispatch.sessions.link_mut(id)
-    }
-
-    /// Appends what `encode` writes to the output of a connected session, with a Reason String if that
-    /// is welcome and fits.
-    pub(super) fn write_reasoned(
-        &mut self,
-        id: SessionId,
-        out: &mut Outbox,
-        text: &str,
-        encode: impl Fn(Option<&str>, &mut Vec<u8>),
-    ) {
-        let link = self.dispatch.sessions.link_mut(id);
-        self.dispatch.metrics.controls_sent += 1;
-        link.write_reasoned(&mut self.dispatch.pool, out, text, encode);
-    }
-
-    /// Appends what `encode` writes to the output of a connected session.
-    pub(super) fn write(
-        &mut self,
-        id: SessionId,
-        out: &mut Outbox,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let link = self.dispatch.sessions.link_mut(id);
-        self.dispatch.metrics.controls_sent += 1;
-        link.write(&mut self.dispatch.pool, out, encode);
     }
 }

@@ -20,7 +20,7 @@ impl Shard {
         let bytes_max = self.config.limits.unsent_bytes_max.saturating_mul(2);
         let link = self.link(id);
         if link.egress.unsent_bytes() > bytes_max {
-            link.pause(Pause::Unsent, out);
+            pause(link, Pause::Unsent, out);
         }
     }
 
@@ -70,7 +70,7 @@ impl Shard {
                 if let Some(before) = link.paced_until.replace(at) {
                     self.timers.cancel(before, Timer::Pace(id));
                 }
-                self.link(id).pause(Pause::Pace, turn.out);
+                pause(self.link(id), Pause::Pace, turn.out);
                 self.timers.set(at, Timer::Pace(id));
                 if first {
                     let refusal = Refusal::MessageRate;
@@ -85,36 +85,22 @@ impl Shard {
     pub(super) fn on_pace(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let link = self.link(id);
         link.paced_until = None; // The timer has just fired: nothing to cancel.
-        link.resume(Pause::Pace, turn);
+        resume(link, Pause::Pace, turn);
     }
 }
 
-impl Link {
-    /// Has the shell read no more, for one more reason.
-    pub(super) fn pause(&mut self, why: Pause, out: &mut Outbox) {
-        let was_read = self.pauses.is_empty();
-        self.pauses.insert(why);
-        if was_read {
-            out.readings.push(Reading {
-                conn: self.conn,
-                paused: true,
-            });
-        }
+/// Has the shell stop reading a connection, for one more reason.
+fn pause(link: &mut Link, why: Pause, out: &mut Outbox) {
+    if link.pause(why) {
+        let (conn, paused) = (link.conn, true);
+        out.readings.push(Reading { conn, paused });
     }
+}
 
-    /// A reason not to read is gone.
-    pub(super) fn resume(&mut self, why: Pause, turn: &mut Turn<'_>) {
-        if self.pauses.is_empty() {
-            return;
-        }
-        self.pauses.remove(why);
-        if self.pauses.is_empty() {
-            // It may have said something all the while: its silence counts from here.
-            self.last_packet_at = turn.now;
-            turn.out.readings.push(Reading {
-                conn: self.conn,
-                paused: false,
-            });
-        }
+/// Has the shell read a connection again, if this was the last reason not to.
+pub(super) fn resume(link: &mut Link, why: Pause, turn: &mut Turn<'_>) {
+    if link.resume(turn.now, why) {
+        let (conn, paused) = (link.conn, false);
+        turn.out.readings.push(Reading { conn, paused });
     }
 }

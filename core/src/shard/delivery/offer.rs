@@ -21,15 +21,12 @@ use super::dispatch::is_slow;
 use std::cmp::min;
 use std::num::NonZeroU32;
 
-use foldhash::fast::FixedState;
-
 use crate::codec;
-use crate::codec::{PublishParts, QoS, Version};
-use crate::connection::BufferPool;
+use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::refusal::Refusal;
-use crate::session::{AliasUse, Delivery, Link, OutboundAliases, Session, Window};
+use crate::session::{Delivery, Session, Window};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
@@ -252,92 +249,6 @@ impl Dispatch {
         self.metrics.controls_sent += 1;
         let link = self.sessions.link_mut(to);
         let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, id);
-        link.write(&mut self.pool, out, encode);
-    }
-}
-
-impl Link {
-    /// Appends what `encode` writes to the output of the connection.
-    pub(in crate::shard) fn write(
-        &mut self,
-        pool: &mut BufferPool,
-        out: &mut Outbox,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        self.write_packets(pool, out, 1, encode);
-    }
-
-    /// Appends what `encode` writes, which is so many packets, to the output of the connection.
-    pub(in crate::shard) fn write_packets(
-        &mut self,
-        pool: &mut BufferPool,
-        out: &mut Outbox,
-        count: u32,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let buffer = self.egress.buffer(pool);
-        let before = buffer.len();
-        encode(buffer);
-        let size = buffer.len() - before;
-        if self.egress.grew_by(count, size, &mut pool.unsent) {
-            out.dirty.push(self.conn);
-        }
-    }
-
-    /// Appends what `encode` writes, with a Reason String if the client wants it [MQTT-3.1.2-29] and
-    /// takes the size of the packet with it.
-    pub(in crate::shard) fn write_reasoned(
-        &mut self,
-        pool: &mut BufferPool,
-        out: &mut Outbox,
-        text: &str,
-        encode: impl Fn(Option<&str>, &mut Vec<u8>),
-    ) {
-        let text = Some(text).filter(|_| self.problem_information);
-        let size_max = self.packet_size_max as usize;
-        self.write(pool, out, |buffer| {
-            let before = buffer.len();
-            encode(text, buffer);
-            if text.is_some() && buffer.len() - before > size_max {
-                buffer.truncate(before);
-                encode(None, buffer);
-            }
-        });
-    }
-
-    /// Puts a topic alias into the parts of a PUBLISH if that is of use. `None` if the client does
-    /// not take a packet of its size.
-    pub(in crate::shard) fn admit<'a>(
-        &mut self,
-        version: Version,
-        qos: QoS,
-        mut parts: PublishParts<'a>,
-        hasher: &FixedState,
-    ) -> Option<PublishParts<'a>> {
-        if self.alias_out_max > 0 {
-            let max = self.alias_out_max;
-            let aliases = self
-                .aliases_out
-                .get_or_insert_with(|| Box::new(OutboundAliases::new(max, hasher.clone())));
-            match aliases.look_up(parts.topic) {
-                AliasUse::None => {}
-                AliasUse::Known(alias) => {
-                    parts.topic = b"";
-                    parts.topic_alias = Some(alias);
-                }
-                AliasUse::Introduce(alias) => {
-                    let with_alias = PublishParts {
-                        topic_alias: Some(alias),
-                        ..parts
-                    };
-                    // Without the alias it may be just small enough.
-                    if codec::publish_size(version, qos, &with_alias) <= self.packet_size_max {
-                        aliases.introduce(parts.topic);
-                        return Some(with_alias);
-                    }
-                }
-            }
-        }
-        (codec::publish_size(version, qos, &parts) <= self.packet_size_max).then_some(parts)
+        link.write(&mut self.pool, &mut out.dirty, encode);
     }
 }

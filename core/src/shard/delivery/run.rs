@@ -136,7 +136,7 @@ impl Dispatch {
                 encoded
             }
         };
-        link.write_packets(&mut self.pool, out, run.count, |buffer| {
+        link.write_packets(&mut self.pool, &mut out.dirty, run.count, |buffer| {
             buffer.extend_from_slice(bytes);
         });
         self.metrics.sent_run(run);

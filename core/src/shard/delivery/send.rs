@@ -61,7 +61,7 @@ impl Dispatch {
             window.push(terms.qos, kept)
         });
         self.metrics.sent(terms.qos, parts.payload.len());
-        link.write(&mut self.pool, turn.out, |buffer| {
+        link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
             buffer[at] = PublishHead {
@@ -169,12 +169,12 @@ impl Sending<'_> {
         };
         let id = self.id.map_or(0, PacketId::get);
         if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
-            link.write(pool, out, |buffer| {
+            link.write(pool, &mut out.dirty, |buffer| {
                 codec::encode_publish(self.version, head, id, &self.parts, buffer);
             });
             return;
         }
-        link.write(pool, out, |buffer| {
+        link.write(pool, &mut out.dirty, |buffer| {
             codec::encode_publish_without_payload(self.version, head, id, &self.parts, buffer);
         });
         let payload = self.delivery.message.payload();

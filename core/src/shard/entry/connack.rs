@@ -48,7 +48,7 @@ impl Shard {
         let session = self.dispatch.sessions.get_mut(id).expect("just linked");
         let link = session.link.as_mut().expect("just linked");
         self.dispatch.metrics.controls_sent += 1;
-        link.write(&mut self.dispatch.pool, out, |buffer| {
+        link.write(&mut self.dispatch.pool, &mut out.dirty, |buffer| {
             connack.encode(connect.version, buffer)
         });
     }
