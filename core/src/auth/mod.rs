@@ -25,7 +25,7 @@ pub use credential::{
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
 pub use peer::PeerIdentity;
 pub use scram::CLIENT_FIRST_SIZE_MAX as SCRAM_FIRST_SIZE_MAX;
-pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
+pub use scram::{METHOD, Reply, ScramError, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;

@@ -19,7 +19,7 @@ use hashbrown::HashSet;
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
 pub use gather::Feed;
 pub use link::{Link, Pause, Pauses, Reauth};
-pub use queue::{Delivery, Grounds, Queue};
+pub use queue::{Delivery, KeptMatch, Queue};
 pub use receipts::Receipts;
 pub use standing::Standing;
 pub use table::Sessions;

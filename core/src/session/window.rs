@@ -384,7 +384,7 @@ mod tests {
             message: Arc::new(message),
             qos,
             retain: false,
-            grounds: None,
+            matched: None,
             rules: 0,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::delivery::dispatch::Offering;
+use super::delivery::dispatch::Outgoing;
 use super::mail::event::{CloseCause, Heard};
 use super::mail::outbox::Close;
 use super::on_publish::Published;
@@ -152,9 +152,9 @@ impl Shard {
         let Some(will) = will else { return };
         let message = with_expiry(&will, turn.now);
         let hash = self.routes.hash(message.topic());
-        let mut offering = Offering::of(&message);
+        let mut outgoing = Outgoing::of(&message);
         let published = self
-            .publish(hash, id, &mut offering, turn)
+            .publish(hash, id, &mut outgoing, turn)
             .expect("CONNECT checked the will topic");
         match published {
             Published::Delivered | Published::NoSubscribers | Published::RetainedFull => {

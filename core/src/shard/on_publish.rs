@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::delivery::dispatch::Offering;
+use super::delivery::dispatch::Outgoing;
 use super::delivery::routes;
 use super::delivery::routes::CachedRoutes;
 use super::mail::message::ShardMsg;
@@ -79,7 +79,7 @@ impl Shard {
         properties.clear();
         publish.properties.write_forwarded(&mut properties);
         let lifetime_s = publish.properties.message_expiry_s;
-        let mut offering = Offering::new(MessageParts {
+        let mut outgoing = Outgoing::new(MessageParts {
             topic,
             properties: &properties,
             payload: publish.payload,
@@ -89,7 +89,7 @@ impl Shard {
             publisher,
             author: author.as_ref(),
         });
-        let published = self.publish(hash, id, &mut offering, turn);
+        let published = self.publish(hash, id, &mut outgoing, turn);
         let published = published.map(outcome_of);
         if let Ok(Err(refusal)) = published {
             self.dispatch.note_refusal(id, refusal, topic, turn);
@@ -190,10 +190,10 @@ impl Shard {
         &mut self,
         hash: u64,
         publisher: SessionId,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<Published, TopicError> {
-        let topic = offering.parts.topic;
+        let topic = outgoing.parts.topic;
         let mut routes = self.find_routes(topic, hash)?;
         if routes.reserved && !routes::is_state_of(&self.session(publisher).client_id, topic) {
             self.routes.put(hash, routes);
@@ -203,7 +203,7 @@ impl Shard {
             self.routes.put(hash, routes);
             return Ok(Published::Denied);
         }
-        Ok(self.publish_along(hash, routes, offering, turn))
+        Ok(self.publish_along(hash, routes, outgoing, turn))
     }
 
     /// Hands a message to the subscribers that `routes` names, and to the retained store; gives the
@@ -212,49 +212,49 @@ impl Shard {
         &mut self,
         hash: u64,
         routes: Box<CachedRoutes>,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         turn: &mut Turn<'_>,
     ) -> Published {
         let mut published = match routes.routes.is_empty() && routes.groups.is_empty() {
             true => Published::NoSubscribers,
             false => Published::Delivered,
         };
-        if offering.parts.expires_at.is_some_and(|at| at <= turn.now) {
+        if outgoing.parts.expires_at.is_some_and(|at| at <= turn.now) {
             // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
             // Without a subscriber nobody misses it.
             if published == Published::Delivered || !routes.shards.is_empty() {
-                let topic = offering.parts.topic;
+                let topic = outgoing.parts.topic;
                 self.dispatch.note_drop(DropReason::Expired, topic, turn);
             }
         } else {
             self.dispatch
-                .deliver_local(offering, &routes.routes, &routes.ids, turn);
+                .deliver_local(outgoing, &routes.routes, &routes.ids, turn);
             for &group in &routes.groups {
-                self.dispatch.share_out(offering, group, hash, turn);
+                self.dispatch.share_out(outgoing, group, hash, turn);
             }
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;
-                if Parcel::suits(&offering.parts) {
-                    turn.out.forward(shard, &offering.parts);
+                if Parcel::suits(&outgoing.parts) {
+                    turn.out.forward(shard, &outgoing.parts);
                 } else {
                     turn.out
-                        .post(shard, ShardMsg::Forward(offering.share().clone()));
+                        .post(shard, ShardMsg::Forward(outgoing.share().clone()));
                 }
             }
         }
         self.routes.put(hash, routes);
         // After the forwards: rule 1 of gather.rs.
-        if offering.parts.retain && !self.retain(offering, turn) {
+        if outgoing.parts.retain && !self.retain(outgoing, turn) {
             published = Published::RetainedFull;
         }
         published
     }
 
     /// Hands a retained message to the shard that keeps its topic. False if it is kept nowhere.
-    fn retain(&mut self, offering: &mut Offering<'_>, turn: &mut Turn<'_>) -> bool {
-        let owner = self.home.of_topic(offering.parts.topic);
-        let message = offering.share().clone();
+    fn retain(&mut self, outgoing: &mut Outgoing<'_>, turn: &mut Turn<'_>) -> bool {
+        let owner = self.home.of_topic(outgoing.parts.topic);
+        let message = outgoing.share().clone();
         if owner != self.config.id {
             turn.out.post(owner, ShardMsg::Retain(message));
             return true;

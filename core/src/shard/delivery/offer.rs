@@ -12,10 +12,10 @@
 //!
 //! Not here: who gets a message (`routes.rs`), retained snapshots (`gather.rs`).
 
-use super::dispatch::Cause;
+use super::dispatch::DeliveryOptions;
 use super::dispatch::Dispatch;
-use super::dispatch::Offering;
-use super::dispatch::Terms;
+use super::dispatch::Matched;
+use super::dispatch::Outgoing;
 use super::dispatch::is_ready;
 use super::dispatch::is_slow;
 use std::cmp::min;
@@ -77,14 +77,14 @@ impl Dispatch {
     /// filled with them.
     pub fn deliver_local(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         routes: &[Route],
         ids: &[NonZeroU32],
         turn: &mut Turn<'_>,
     ) {
         self.begin();
         for route in routes {
-            self.offer(offering, route, ids, turn);
+            self.offer(outgoing, route, ids, turn);
         }
     }
 
@@ -95,7 +95,7 @@ impl Dispatch {
 
     fn offer(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         route: &Route,
         ids: &[NonZeroU32],
         turn: &mut Turn<'_>,
@@ -104,27 +104,27 @@ impl Dispatch {
             .sessions
             .get_mut(route.session())
             .expect("only live sessions have subscriptions");
-        let terms = match session.key == offering.parts.publisher {
+        let granted = match session.key == outgoing.parts.publisher {
             false => route.delivery(ids),
             true => match route.delivery_to_publisher(ids) {
-                Some(terms) => terms,
+                Some(granted) => granted,
                 None => return, // [MQTT-3.8.3-3] all of its subscriptions are No Local.
             },
         };
-        let terms = Terms {
-            qos: min(terms.qos, offering.parts.qos),
+        let options = DeliveryOptions {
+            qos: min(granted.qos, outgoing.parts.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: terms.retain_as_published && offering.parts.retain,
-            cause: Cause::Own(terms.ids),
+            retain: granted.retain_as_published && outgoing.parts.retain,
+            matched: Matched::Own(granted.ids),
             rules: self.rules,
         };
-        if offering.parts.retain
+        if outgoing.parts.retain
             && let Some(feed) = &mut session.feed
         {
-            feed.note_live(offering.share(), &mut self.gathers);
+            feed.note_live(outgoing.share(), &mut self.gathers);
         }
         let is_member = session.memberships.is_some();
-        self.offer_on(offering, route.session(), terms, turn);
+        self.offer_on(outgoing, route.session(), options, turn);
         if is_member {
             self.note_standing(route.session());
         }
@@ -134,9 +134,9 @@ impl Dispatch {
     /// groups of the session have to hear how it stands.
     pub(in crate::shard) fn offer_on(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         to: SessionId,
-        terms: Terms<'_>,
+        options: DeliveryOptions<'_>,
         turn: &mut Turn<'_>,
     ) {
         let session = self
@@ -144,47 +144,47 @@ impl Dispatch {
             .get(to)
             .expect("the caller knows a live session");
         let Some(link) = &session.link else {
-            if terms.qos > QoS::AtMostOnce {
-                self.enqueue(offering, to, terms, turn);
+            if options.qos > QoS::AtMostOnce {
+                self.enqueue(outgoing, to, options, turn);
             }
             return;
         };
-        if terms.qos == QoS::AtMostOnce {
+        if options.qos == QoS::AtMostOnce {
             if is_slow(link, &self.pool, &self.limits) {
-                let topic = offering.parts.topic;
+                let topic = outgoing.parts.topic;
                 self.drop_for(to, DropReason::SlowSocket, topic, turn);
                 return;
             }
         } else if !is_ready(session, link, &self.pool, &self.limits)
             || (self.held.is_full(&self.limits) && session.outlives_connection())
         {
-            self.enqueue(offering, to, terms, turn);
+            self.enqueue(outgoing, to, options, turn);
             return;
         }
-        self.send(offering, to, terms, turn);
+        self.send(outgoing, to, options, turn);
     }
 
     /// Appends a message to the queue of a session, or drops it; which costs no allocation. What has
     /// expired in a full queue makes room.
     fn enqueue(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         to: SessionId,
-        terms: Terms<'_>,
+        options: DeliveryOptions<'_>,
         turn: &mut Turn<'_>,
     ) {
-        let size = Message::size_of(&offering.parts) as u64;
+        let size = Message::size_of(&outgoing.parts) as u64;
         let mut full = self.lacks_room(to, size);
         if full.is_some() {
             self.drop_expired(to, turn);
             full = self.lacks_room(to, size);
         }
         if let Some(reason) = full {
-            self.drop_for(to, reason, offering.parts.topic, turn);
+            self.drop_for(to, reason, outgoing.parts.topic, turn);
             return;
         }
         let session = self.sessions.get_mut(to).expect("offer looked it up");
-        session.queue.push(terms.delivery(offering));
+        session.queue.push(options.delivery(outgoing));
         self.held.queued_messages += 1;
         self.held.queued_bytes += size;
     }

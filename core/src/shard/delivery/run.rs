@@ -1,5 +1,5 @@
 //! A run of packets with one topic, from its publisher to the subscribers: what `on_publish.rs` and
-//! `deliver.rs` do for one message, done once for many.
+//! `offer.rs` do for one message, done once for many.
 //!
 //! A subscriber gets the packets of a run as one piece, if it would have got each of them alone and with nothing
 //! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size, a socket
@@ -7,7 +7,7 @@
 //! waits for all sockets as may. A topic with a shared subscription has no runs. So what
 //! anybody gets, and what is counted, is the same as without runs.
 
-use super::dispatch::{Dispatch, Offering};
+use super::dispatch::{Dispatch, Outgoing};
 use super::encodings::size_max;
 use super::routes::CachedRoutes;
 use crate::codec::{PublishRun, QoS};
@@ -83,8 +83,8 @@ impl Dispatch {
         }
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
-                let offering = &mut Offering::new(parts);
-                self.deliver_local(offering, &scratch.singly, &routes.ids, turn);
+                let outgoing = &mut Outgoing::new(parts);
+                self.deliver_local(outgoing, &scratch.singly, &routes.ids, turn);
             }
         }
         scratch.singly.clear();
@@ -109,7 +109,7 @@ impl Dispatch {
         let ids = match session.key == publisher {
             false => route.delivery(&routes.ids).ids,
             true => match route.delivery_to_publisher(&routes.ids) {
-                Some(terms) => terms.ids,
+                Some(granted) => granted.ids,
                 None => return true, // [MQTT-3.8.3-3]
             },
         };

@@ -1,6 +1,6 @@
 //! One message to one connection, as bytes.
 
-use super::dispatch::{Cause, Dispatch, Offering, Terms};
+use super::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing};
 use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
@@ -20,21 +20,21 @@ impl Dispatch {
     /// Sends at once: the session is connected and has room.
     pub(in crate::shard) fn send(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         to: SessionId,
-        terms: Terms<'_>,
+        options: DeliveryOptions<'_>,
         turn: &mut Turn<'_>,
     ) {
         let session = self.sessions.get_mut(to).expect("offer looked it up");
         let version = session.version;
-        let parts = offering.parts;
+        let parts = outgoing.parts;
         let link = session.link.as_ref().expect("offer saw a link");
         // A client with aliases gets an encoding of its own, which costs the message its copy.
-        let is_plain = terms.cause.ids().is_empty()
+        let is_plain = options.matched.ids().is_empty()
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            self.send_delivery(to, terms.delivery(offering), turn);
+            self.send_delivery(to, options.delivery(outgoing), turn);
             return;
         }
         let Session {
@@ -44,30 +44,30 @@ impl Dispatch {
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
-        let encoded = self.encodings.get(turn.now, version, terms.qos, &parts);
+        let encoded = self.encodings.get(turn.now, version, options.qos, &parts);
         if encoded.bytes.len() > link.packet_size_max as usize {
             self.drop_for(to, DropReason::PacketTooLarge, parts.topic, turn);
             return;
         }
-        let id = (terms.qos > QoS::AtMostOnce).then(|| {
+        let id = (options.qos > QoS::AtMostOnce).then(|| {
             // Whoever shares the subscription gets it if this session ends without having it.
             let is_kept = *expiry != crate::session::Expiry::WithConnection
-                || matches!(terms.cause, Cause::Shared(_));
-            let kept = is_kept.then(|| terms.delivery(offering));
+                || matches!(options.matched, Matched::Shared(_));
+            let kept = is_kept.then(|| options.delivery(outgoing));
             if is_kept {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
             self.window_rooms.lend(window);
-            window.push(terms.qos, kept)
+            window.push(options.qos, kept)
         });
-        self.metrics.sent(terms.qos, parts.payload.len());
+        self.metrics.sent(options.qos, parts.payload.len());
         link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
             buffer[at] = PublishHead {
                 dup: false,
-                qos: terms.qos,
-                retain: terms.retain,
+                qos: options.qos,
+                retain: options.retain,
             }
             .first_byte();
             if let Some(id) = id {
@@ -106,14 +106,14 @@ impl Dispatch {
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
-        let sending = Sending {
+        let writer = PublishWriter {
             version,
             delivery: &delivery,
             parts,
             id,
             dup: false,
         };
-        sending.write(link, &mut self.pool, turn.out);
+        writer.write(link, &mut self.pool, turn.out);
     }
 
     pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {
@@ -137,21 +137,21 @@ impl Dispatch {
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
-                let sending = Sending {
+                let writer = PublishWriter {
                     version,
                     delivery: &delivery,
                     parts,
                     id: Some(id),
                     dup: true,
                 };
-                sending.write(link, &mut self.pool, turn.out);
+                writer.write(link, &mut self.pool, turn.out);
             }
         }
     }
 }
 
 /// One PUBLISH on its way to one client.
-struct Sending<'a> {
+struct PublishWriter<'a> {
     version: Version,
     delivery: &'a Delivery,
     /// Of `delivery`, as the client takes them.
@@ -160,7 +160,7 @@ struct Sending<'a> {
     dup: bool,
 }
 
-impl Sending<'_> {
+impl PublishWriter<'_> {
     fn write(&self, link: &mut Link, pool: &mut BufferPool, out: &mut Outbox) {
         let head = PublishHead {
             dup: self.dup,

@@ -11,8 +11,7 @@
 use super::exchange::{OTHER_EXCHANGE, auth_packet, exchange_of, goes_on, is_over};
 use super::refuse::Stranger;
 use super::terms::packet_size_max;
-use crate::auth;
-use crate::auth::{AuthRequest, Identity, METHOD, Proof, Reply, ScramStep, Verdict};
+use crate::auth::{AuthRequest, Identity, METHOD, Proof, Reply, ScramError, ScramStep, Verdict};
 use crate::codec::{Auth, Connect, Direction, FrameRules, Framer, PacketKind, ReasonCode, Version};
 use crate::connection::{AuthStep, Authenticating, Connection, Egress};
 use crate::ids::ConnId;
@@ -371,7 +370,7 @@ impl Shard {
                     false => Refusal::BadProof,
                 }
             }
-            Err(auth::Refusal::Malformed | auth::Refusal::WrongProof) => Refusal::BadProof,
+            Err(ScramError::Malformed | ScramError::WrongProof) => Refusal::BadProof,
         };
         self.refuse_waiting(conn, refusal.into(), turn); // [MQTT-4.12.0-4]
     }

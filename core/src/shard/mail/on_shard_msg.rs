@@ -6,7 +6,7 @@ use super::turn::Turn;
 use crate::ids::ShardId;
 use crate::message::MessageParts;
 use crate::shard::Shard;
-use crate::shard::delivery::dispatch::{Dispatch, Offering};
+use crate::shard::delivery::dispatch::{Dispatch, Outgoing};
 use crate::shard::delivery::routes::CachedRoutes;
 use crate::shard::share::groups::Wish;
 use crate::shard::sys::metrics::DropReason;
@@ -24,7 +24,7 @@ impl Shard {
                 for piece in parcel.iter() {
                     match piece {
                         Piece::Message(parts) => {
-                            self.on_forward(&mut Offering::new(parts), turn);
+                            self.on_forward(&mut Outgoing::new(parts), turn);
                         }
                         Piece::Run(publisher, run) => {
                             self.on_forwarded_run(publisher, &run, turn);
@@ -35,7 +35,7 @@ impl Shard {
             }
             ShardMsg::Forward(message) => {
                 self.dispatch.metrics.forwards_received += 1;
-                self.on_forward(&mut Offering::of(&message), turn);
+                self.on_forward(&mut Outgoing::of(&message), turn);
             }
             ShardMsg::Retain(message) => {
                 self.keep_retained(message, turn);
@@ -77,17 +77,17 @@ impl Shard {
         }
     }
 
-    fn on_forward(&mut self, offering: &mut Offering<'_>, turn: &mut Turn<'_>) {
+    fn on_forward(&mut self, outgoing: &mut Outgoing<'_>, turn: &mut Turn<'_>) {
         let MessageParts {
             topic, expires_at, ..
-        } = offering.parts;
+        } = outgoing.parts;
         // It may have expired on its way here, or in a full inbox [MQTT-3.3.2-5].
         if expires_at.is_some_and(|at| at <= turn.now) {
             self.dispatch.note_drop(DropReason::Expired, topic, turn);
             return;
         }
         self.with_forward_routes(topic, 1, |dispatch, routes| {
-            dispatch.deliver_local(offering, &routes.routes, &routes.ids, turn);
+            dispatch.deliver_local(outgoing, &routes.routes, &routes.ids, turn);
         });
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::ids::ShardId;
 use crate::ids::{BarrierId, GatherId};
-use crate::session::gather::{Answer, Asking, Ended, Step};
+use crate::session::gather::{Answer, Asking, Ended, GatherStep};
 use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
@@ -193,19 +193,19 @@ impl Shard {
             let mut questions = ByShard::default();
             for step in self.dispatch.gathers.take_steps() {
                 match step {
-                    Step::Begin(id) => {
+                    GatherStep::Begin(id) => {
                         let dispatch = &mut self.dispatch;
                         let session = dispatch.sessions.get_mut(id);
                         if let Some(feed) = session.and_then(|session| session.feed.as_mut()) {
                             feed.begin(&mut dispatch.gathers);
                         }
                     }
-                    Step::Barrier(barrier) => {
+                    GatherStep::Barrier(barrier) => {
                         for shard in self.other_shards() {
                             turn.out.post(shard, ShardMsg::Barrier { barrier });
                         }
                     }
-                    Step::Ask(gather) => self.ask_owners(gather, &mut questions),
+                    GatherStep::Ask(gather) => self.ask_owners(gather, &mut questions),
                 }
             }
             for (owner, questions) in questions.into_iter() {

@@ -1,6 +1,6 @@
 //! Shared subscriptions: joining and leaving a group, and a message's way to one of its members.
 //!
-//! Not here: who is chosen (`share.rs`).
+//! Not here: who is chosen (`groups.rs`).
 
 use super::suback::PendingSuback;
 use std::cmp::min;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::groups::{Place, Wish};
+use super::groups::{ShareTarget, Wish};
 use super::locals::Local;
 use super::suback::Outcomes;
 use crate::codec::{QoS, Suback};
@@ -18,9 +18,9 @@ use crate::ids::JoinId;
 use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::session::Standing;
-use crate::session::{Delivery, Grounds, Memberships, Session};
+use crate::session::{Delivery, KeptMatch, Memberships, Session};
 use crate::shard::Shard;
-use crate::shard::delivery::dispatch::{Cause, Dispatch, Offering, Terms, is_ready};
+use crate::shard::delivery::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing, is_ready};
 use crate::shard::mail::message::{ShardMsg, Share};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
@@ -43,7 +43,7 @@ impl Shard {
         joins: &mut Joins,
     ) {
         let filter = Arc::new(filter);
-        let grounds = Grounds {
+        let matched = KeptMatch {
             subscription_ids: options.subscription_id.into_iter().collect(),
             share: Some(filter.clone()),
         };
@@ -51,7 +51,7 @@ impl Shard {
             session: id,
             qos: options.qos,
             retain_as_published: options.retain_as_published,
-            grounds: Arc::new(grounds),
+            matched: Arc::new(matched),
         };
         let dispatch = &mut self.dispatch;
         let group = dispatch.shares.join_local(&filter, local, now);
@@ -166,9 +166,9 @@ impl Shard {
             dispatch.metrics.forwards_useless += 1;
             return;
         };
-        let mut offering = Offering::of(&share.message);
+        let mut outgoing = Outgoing::of(&share.message);
         dispatch.begin();
-        dispatch.share_here(&mut offering, group, Some(share.wish), share.hops, turn);
+        dispatch.share_here(&mut outgoing, group, Some(share.wish), share.hops, turn);
     }
 
     /// Gives what a session that has ended was chosen for to other members: what waited, and what
@@ -194,9 +194,9 @@ impl Shard {
             return;
         }
         let hash = self.routes.hash(delivery.message.topic());
-        let mut offering = Offering::of(&delivery.message);
+        let mut outgoing = Outgoing::of(&delivery.message);
         dispatch.begin();
-        dispatch.share_out(&mut offering, group, hash, turn);
+        dispatch.share_out(&mut outgoing, group, hash, turn);
     }
 }
 
@@ -204,16 +204,16 @@ impl Dispatch {
     /// Hands a message to one member of a group, wherever it lives.
     pub(in crate::shard) fn share_out(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         topic_hash: u64,
         turn: &mut Turn<'_>,
     ) {
-        let publisher = offering.parts.publisher;
+        let publisher = outgoing.parts.publisher;
         let wish = self.shares.choose(group, topic_hash, publisher);
         match self.shares.is_own(wish) {
-            true => self.share_here(offering, group, Some(wish.session), 0, turn),
-            false => self.post_share(offering, group, wish, 0, turn.out),
+            true => self.share_here(outgoing, group, Some(wish.session), 0, turn),
+            false => self.post_share(outgoing, group, wish, 0, turn.out),
         }
     }
 
@@ -221,7 +221,7 @@ impl Dispatch {
     /// one.
     pub(in crate::shard) fn share_here(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         wish: Option<SessionId>,
         hops: u8,
@@ -230,43 +230,45 @@ impl Dispatch {
         let sessions = &self.sessions;
         let inflight = |id| sessions.get(id).map_or(0, |session| session.window.open());
         match self.shares.place(group, wish, hops, inflight) {
-            Place::Here(local) => self.offer_shared(offering, &local, turn),
-            Place::Away(local) => {
-                let qos = min(local.qos, offering.parts.qos);
+            ShareTarget::Here(local) => self.offer_shared(outgoing, &local, turn),
+            ShareTarget::Away(local) => {
+                let qos = min(local.qos, outgoing.parts.qos);
                 let session = self.sessions.get(local.session);
                 // Nobody is better off than a client that is there, with a full queue.
                 let is_there = session.is_some_and(|session| session.link.is_some());
                 if is_there || (self.limits.share_queued_while_away && qos > QoS::AtMostOnce) {
-                    self.offer_shared(offering, &local, turn);
+                    self.offer_shared(outgoing, &local, turn);
                 } else {
-                    self.note_drop(DropReason::NoMember, offering.parts.topic, turn);
+                    self.note_drop(DropReason::NoMember, outgoing.parts.topic, turn);
                 }
             }
-            Place::There(wish) => self.post_share(offering, group, wish, hops + 1, turn.out),
-            Place::Nowhere => self.note_drop(DropReason::NoMember, offering.parts.topic, turn),
+            ShareTarget::There(wish) => self.post_share(outgoing, group, wish, hops + 1, turn.out),
+            ShareTarget::Nowhere => {
+                self.note_drop(DropReason::NoMember, outgoing.parts.topic, turn)
+            }
         }
     }
 
-    fn offer_shared(&mut self, offering: &mut Offering<'_>, local: &Local, turn: &mut Turn<'_>) {
-        let topic = offering.parts.topic;
+    fn offer_shared(&mut self, outgoing: &mut Outgoing<'_>, local: &Local, turn: &mut Turn<'_>) {
+        let topic = outgoing.parts.topic;
         if !self.may_receive(local.session, topic) {
             // Its membership is about to end: other rules came, and the review has not come by.
             self.drop_for(local.session, DropReason::Denied, topic, turn);
             return;
         }
-        let terms = Terms {
+        let options = DeliveryOptions {
             rules: self.rules,
-            qos: min(local.qos, offering.parts.qos),
-            retain: local.retain_as_published && offering.parts.retain,
-            cause: Cause::Shared(&local.grounds),
+            qos: min(local.qos, outgoing.parts.qos),
+            retain: local.retain_as_published && outgoing.parts.retain,
+            matched: Matched::Shared(&local.matched),
         };
-        self.offer_on(offering, local.session, terms, turn);
+        self.offer_on(outgoing, local.session, options, turn);
         self.note_standing(local.session);
     }
 
     fn post_share(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         wish: Wish,
         hops: u8,
@@ -274,7 +276,7 @@ impl Dispatch {
     ) {
         self.metrics.forwards_sent += 1;
         let share = Share {
-            message: offering.share().clone(),
+            message: outgoing.share().clone(),
             filter: self.shares.filter(group).clone(),
             wish: wish.session,
             hops,

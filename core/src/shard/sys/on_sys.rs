@@ -24,7 +24,7 @@ use crate::message::{Message, MessageParts};
 use crate::refusal::Refusal;
 use crate::shard::Shard;
 use crate::shard::ShardMsg;
-use crate::shard::delivery::dispatch::Offering;
+use crate::shard::delivery::dispatch::Outgoing;
 use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
 
@@ -167,7 +167,7 @@ impl Shard {
             let routes = self.find_routes(message.topic(), hash);
             // A `topic_levels_max` below four, say, leaves no room for the longer names.
             let Ok(routes) = routes else { continue };
-            self.publish_along(hash, routes, &mut Offering::of(&message), turn);
+            self.publish_along(hash, routes, &mut Outgoing::of(&message), turn);
         }
     }
 }
