@@ -136,11 +136,12 @@ impl Shard {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
         let version = session.version;
-        match was_open {
-            true => self.write(id, out, |buffer| {
+        if was_open {
+            self.write(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);
-            }),
-            false => self.answer_unknown(id, AckKind::Pubcomp, ack.packet_id, version, out),
+            })
+        } else {
+            self.answer_unknown(id, AckKind::Pubcomp, ack.packet_id, version, out)
         }
     }
 

@@ -190,9 +190,10 @@ impl Shard {
         let silence_max = link
             .silence_max
             .expect("the timer was set for a keep alive");
-        let silent_since = match link.pauses.is_empty() {
-            true => link.last_packet_at,
-            false => turn.now,
+        let silent_since = if link.pauses.is_empty() {
+            link.last_packet_at
+        } else {
+            turn.now
         };
         let at = silent_since + silence_max;
         // The timer was set for an earlier time: this one is judged by what was heard, too.

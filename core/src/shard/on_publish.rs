@@ -128,9 +128,10 @@ impl Shard {
 
     /// Whether a QoS 2 identifier was received before.
     fn is_repetition(&mut self, id: SessionId, publish: &Publish<'_>) -> Result<bool, Violation> {
-        let receive_maximum = match self.config.limits.receive_maximum_enforced {
-            true => usize::from(self.config.limits.receive_maximum),
-            false => usize::from(u16::MAX),
+        let receive_maximum = if self.config.limits.receive_maximum_enforced {
+            usize::from(self.config.limits.receive_maximum)
+        } else {
+            usize::from(u16::MAX)
         };
         let packet_id = publish
             .packet_id
@@ -215,9 +216,10 @@ impl Shard {
         outgoing: &mut Outgoing<'_>,
         turn: &mut Turn<'_>,
     ) -> Published {
-        let mut published = match routes.routes.is_empty() && routes.groups.is_empty() {
-            true => Published::NoSubscribers,
-            false => Published::Delivered,
+        let mut published = if routes.routes.is_empty() && routes.groups.is_empty() {
+            Published::NoSubscribers
+        } else {
+            Published::Delivered
         };
         if outgoing.parts.expires_at.is_some_and(|at| at <= turn.now) {
             // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
@@ -265,12 +267,11 @@ impl Shard {
     /// Stores, replaces or deletes a retained message of a topic of this shard [MQTT-3.3.1-5].
     pub(super) fn keep_retained(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) -> bool {
         let topic = message.topic();
-        let is_stored = match message.parts().publisher == ClientKey::BROKER {
-            true => {
-                self.retained.store_own(message.clone());
-                true
-            }
-            false => self.retained.store(message.clone()).is_ok(),
+        let is_stored = if message.parts().publisher == ClientKey::BROKER {
+            self.retained.store_own(message.clone());
+            true
+        } else {
+            self.retained.store(message.clone()).is_ok()
         };
         if !is_stored {
             self.dispatch

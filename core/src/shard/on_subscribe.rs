@@ -156,14 +156,13 @@ impl Shard {
 
     /// The shards that may have retained messages for a filter.
     fn owners_of(&self, filter: &TopicFilter) -> ShardSet {
-        match filter.is_exact() {
-            true => {
-                let owner = self.home.of_topic(filter.pattern().as_bytes());
-                ShardSet::EMPTY.with(owner)
-            }
-            false => (0..self.config.shards)
+        if filter.is_exact() {
+            let owner = self.home.of_topic(filter.pattern().as_bytes());
+            ShardSet::EMPTY.with(owner)
+        } else {
+            (0..self.config.shards)
                 .map(ShardId::new)
-                .fold(ShardSet::EMPTY, ShardSet::with),
+                .fold(ShardSet::EMPTY, ShardSet::with)
         }
     }
 
@@ -187,9 +186,10 @@ impl Shard {
         let mut dropped = Dropped::default();
         for filter in filters {
             outcomes.push(filter.map(|filter| {
-                match self.unsubscribe_one(id, &filter, &mut dropped) {
-                    true => ReasonCode::Success,
-                    false => ReasonCode::NoSubscriptionExisted,
+                if self.unsubscribe_one(id, &filter, &mut dropped) {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::NoSubscriptionExisted
                 }
             }));
         }
@@ -241,9 +241,10 @@ impl Shard {
     fn check_answer_size(&mut self, id: SessionId, filters_count: usize) -> Result<(), Violation> {
         // At most: type, remaining length, packet identifier, no properties, one code each.
         let answer_size = 1 + 4 + 2 + 1 + filters_count;
-        match answer_size > self.link(id).packet_size_max as usize {
-            true => Err(Refusal::AnswerTooLarge.into()),
-            false => Ok(()),
+        if answer_size > self.link(id).packet_size_max as usize {
+            Err(Refusal::AnswerTooLarge.into())
+        } else {
+            Ok(())
         }
     }
 
@@ -329,8 +330,9 @@ fn check_offer(filter: &TopicFilter, count: usize, limits: &Limits) -> Result<()
     if !filter.is_exact() && !limits.wildcards_available {
         return Err(Refusal::Wildcard);
     }
-    match count > limits.subscriptions_max as usize {
-        true => Err(Refusal::SubscriptionsFull),
-        false => Ok(()),
+    if count > limits.subscriptions_max as usize {
+        Err(Refusal::SubscriptionsFull)
+    } else {
+        Ok(())
     }
 }

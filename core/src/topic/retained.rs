@@ -139,9 +139,10 @@ impl RetainedStore {
         }
         let (deepest, missing) = self.descend(message.topic());
         let added = message.size() as u64 + missing.len() as u64 * NODE_SIZE;
-        let previous_size = match missing.is_empty() {
-            true => self.size_at(deepest),
-            false => None,
+        let previous_size = if missing.is_empty() {
+            self.size_at(deepest)
+        } else {
+            None
         };
         if previous_size.is_none() && self.count >= count_max {
             return Err(RetainedFull::Count);

@@ -109,7 +109,7 @@ impl DeliveryOptions<'_> {
             message: outgoing.share().clone(),
             qos: self.qos,
             retain: self.retain,
-            matched: self.matched.to_kept(),
+            matched: self.matched.kept(),
             rules: self.rules,
         }
     }
@@ -133,7 +133,7 @@ impl Matched<'_> {
     }
 
     /// To keep beside the message.
-    fn to_kept(&self) -> Option<Arc<KeptMatch>> {
+    fn kept(&self) -> Option<Arc<KeptMatch>> {
         match *self {
             Matched::Own([]) => None,
             Matched::Own(ids) => Some(Arc::new(KeptMatch {

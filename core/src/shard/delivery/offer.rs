@@ -104,12 +104,13 @@ impl Dispatch {
             .sessions
             .get_mut(route.session())
             .expect("only live sessions have subscriptions");
-        let granted = match session.key == outgoing.parts.publisher {
-            false => route.delivery(ids),
-            true => match route.delivery_to_publisher(ids) {
+        let granted = if session.key == outgoing.parts.publisher {
+            match route.delivery_to_publisher(ids) {
                 Some(granted) => granted,
                 None => return, // [MQTT-3.8.3-3] all of its subscriptions are No Local.
-            },
+            }
+        } else {
+            route.delivery(ids)
         };
         let options = DeliveryOptions {
             qos: min(granted.qos, outgoing.parts.qos),

@@ -106,12 +106,13 @@ impl Dispatch {
             .sessions
             .get_mut(route.session())
             .expect("only live sessions have subscriptions");
-        let ids = match session.key == publisher {
-            false => route.delivery(&routes.ids).ids,
-            true => match route.delivery_to_publisher(&routes.ids) {
+        let ids = if session.key == publisher {
+            match route.delivery_to_publisher(&routes.ids) {
                 Some(granted) => granted.ids,
                 None => return true, // [MQTT-3.8.3-3]
-            },
+            }
+        } else {
+            route.delivery(&routes.ids).ids
         };
         if !ids.is_empty() || session.memberships.is_some() {
             return false;
@@ -127,14 +128,13 @@ impl Dispatch {
         {
             return false;
         }
-        let bytes = match run.is_in(version) {
-            true => run.bytes,
-            false => {
-                if encoded.is_empty() {
-                    run.encode(version, encoded);
-                }
-                encoded
+        let bytes = if run.is_in(version) {
+            run.bytes
+        } else {
+            if encoded.is_empty() {
+                run.encode(version, encoded);
             }
+            encoded
         };
         link.write_packets(&mut self.pool, &mut out.dirty, run.count, |buffer| {
             buffer.extend_from_slice(bytes);

@@ -132,12 +132,13 @@ impl Shard {
         }
         // Nobody could tell whether what it shows is right: it counts as nothing.
         let proof = nameless.ok_or(Refusal::AnonymousConnect)?;
-        let identity = match proof == self.anonymous.proof {
-            true => self.anonymous.clone(),
-            false => Arc::new(Identity {
+        let identity = if proof == self.anonymous.proof {
+            self.anonymous.clone()
+        } else {
+            Arc::new(Identity {
                 proof,
                 ..Identity::default()
-            }),
+            })
         };
         Ok(Admission::Now(Proven { identity, by: None }))
     }
@@ -362,12 +363,12 @@ impl Shard {
                     ..Identity::default()
                 };
                 // The exchange may have begun with other users.
-                match self.dispatch.access.proves(&identity) {
-                    true if self.dispatch.access.asks_rules => {
-                        return self.ask_for_rules(conn, identity, data, rest, turn);
-                    }
-                    true => return self.resume_connect(conn, identity, data, rest, turn),
-                    false => Refusal::BadProof,
+                if !self.dispatch.access.proves(&identity) {
+                    Refusal::BadProof
+                } else if self.dispatch.access.asks_rules {
+                    return self.ask_for_rules(conn, identity, data, rest, turn);
+                } else {
+                    return self.resume_connect(conn, identity, data, rest, turn);
                 }
             }
             Err(ScramError::Malformed | ScramError::WrongProof) => Refusal::BadProof,
@@ -455,9 +456,10 @@ impl Shard {
             Some(Connection::Authenticating(waiting)) => waiting,
             Some(Connection::Open(id)) => {
                 let id = *id;
-                return match was_known {
-                    true => self.on_rules_decided(id, verdict, turn),
-                    false => self.on_reauth_decided(id, verdict, turn),
+                return if was_known {
+                    self.on_rules_decided(id, verdict, turn)
+                } else {
+                    self.on_reauth_decided(id, verdict, turn)
                 };
             }
             Some(

@@ -214,9 +214,10 @@ impl Shard {
         };
         let deadline = since + self.config.limits.connect_deadline;
         self.timers.set(deadline, Timer::Connect(conn));
-        match is_ours_to_say {
-            true => self.refuse_waiting(conn, Refusal::AuthenticationDown.into(), turn),
-            false => self.turn_away(conn, Refusal::ConnectDeadline, turn),
+        if is_ours_to_say {
+            self.refuse_waiting(conn, Refusal::AuthenticationDown.into(), turn)
+        } else {
+            self.turn_away(conn, Refusal::ConnectDeadline, turn)
         }
     }
 

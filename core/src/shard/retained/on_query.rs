@@ -131,9 +131,10 @@ impl Shard {
         if pages.is_empty() {
             return;
         }
-        match to == self.config.id {
-            true => self.on_retained_reply(to, pages, turn),
-            false => turn.out.post(to, ShardMsg::RetainedReply(pages)),
+        if to == self.config.id {
+            self.on_retained_reply(to, pages, turn)
+        } else {
+            turn.out.post(to, ShardMsg::RetainedReply(pages))
         }
     }
 
@@ -209,9 +210,10 @@ impl Shard {
                 }
             }
             for (owner, questions) in questions.into_iter() {
-                match owner == self.config.id {
-                    true => self.on_retained_query(owner, questions, turn),
-                    false => turn.out.post(owner, ShardMsg::RetainedQuery(questions)),
+                if owner == self.config.id {
+                    self.on_retained_query(owner, questions, turn)
+                } else {
+                    turn.out.post(owner, ShardMsg::RetainedQuery(questions))
                 }
             }
         }
@@ -244,9 +246,10 @@ impl Shard {
             }
         }
         for (owner, gathers) in stopped.into_iter() {
-            match owner == self.config.id {
-                true => self.on_retained_stop(owner, &gathers),
-                false => out.post(owner, ShardMsg::RetainedStop(gathers)),
+            if owner == self.config.id {
+                self.on_retained_stop(owner, &gathers)
+            } else {
+                out.post(owner, ShardMsg::RetainedStop(gathers))
             }
         }
     }

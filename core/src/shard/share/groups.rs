@@ -246,9 +246,10 @@ impl Shares {
             return ShareTarget::Away(local);
         }
         let there = group.shards();
-        match hops < HOPS_MAX {
-            true => ShareTarget::There(self.any_of(id, there)),
-            false => ShareTarget::Nowhere,
+        if hops < HOPS_MAX {
+            ShareTarget::There(self.any_of(id, there))
+        } else {
+            ShareTarget::Nowhere
         }
     }
 
@@ -275,9 +276,10 @@ impl Shares {
         let everywhere = group.shards();
         for (least, hint) in BETTER {
             let others = self.others_with(id, hint);
-            let all = match group.has(least) {
-                true => others.with(self.own),
-                false => others,
+            let all = if group.has(least) {
+                others.with(self.own)
+            } else {
+                others
             };
             if !all.is_empty() {
                 return all;

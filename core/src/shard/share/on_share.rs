@@ -211,9 +211,10 @@ impl Dispatch {
     ) {
         let publisher = outgoing.parts.publisher;
         let wish = self.shares.choose(group, topic_hash, publisher);
-        match self.shares.is_own(wish) {
-            true => self.share_here(outgoing, group, Some(wish.session), 0, turn),
-            false => self.post_share(outgoing, group, wish, 0, turn.out),
+        if self.shares.is_own(wish) {
+            self.share_here(outgoing, group, Some(wish.session), 0, turn)
+        } else {
+            self.post_share(outgoing, group, wish, 0, turn.out)
         }
     }
 
