@@ -12,9 +12,11 @@
 
 use std::sync::Arc;
 
+use super::pages::{Asker, BUDGET};
 use crate::ids::ShardId;
 use crate::ids::{BarrierId, GatherId};
 use crate::session::gather::{Answer, Asking, Ended, GatherStep};
+use crate::shard::mail::by_shard::ByShard;
 use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
@@ -22,10 +24,6 @@ use crate::shard::{Shard, ShardMsg};
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, TopicFilter};
 
-pub(in crate::shard) type Asker = (ShardId, GatherId);
-
-/// Topics looked at between two deadlines: half a millisecond, mostly cache misses.
-pub(in crate::shard) const BUDGET: u32 = 8192;
 /// Topics looked at for one page, for each message that it may hold.
 const NODES_PER_MESSAGE: u32 = 8;
 
@@ -252,31 +250,5 @@ impl Shard {
                 out.post(owner, ShardMsg::RetainedStop(gathers))
             }
         }
-    }
-}
-
-/// Things for shards, to be posted together.
-struct ByShard<T>(Vec<Vec<T>>);
-
-impl<T> Default for ByShard<T> {
-    fn default() -> ByShard<T> {
-        ByShard(Vec::new())
-    }
-}
-
-impl<T> ByShard<T> {
-    /// Those for one shard.
-    fn of(&mut self, shard: ShardId) -> &mut Vec<T> {
-        if self.0.len() <= shard.index() {
-            self.0.resize_with(shard.index() + 1, Vec::new);
-        }
-        &mut self.0[shard.index()]
-    }
-
-    /// The shards for which there is something.
-    fn into_iter(self) -> impl Iterator<Item = (ShardId, Vec<T>)> {
-        let all = self.0.into_iter().enumerate();
-        all.filter(|(_, things)| !things.is_empty())
-            .map(|(index, things)| (ShardId::new(index), things))
     }
 }
