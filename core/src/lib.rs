@@ -5,8 +5,8 @@
 //! [`shard::Outbox`], bytes are pulled with [`shard::Shard::take_output`]. The shell around it
 //! (package `ringmq`) owns sockets and time; the simulator (package `ringmq-sim`) is another shell.
 //!
-//! Where to start reading: `shard/mod.rs`, then `shard/on_publish.rs` and `shard/deliver.rs` for
-//! the way of a message, `shard/gather.rs` for the one subtle protocol.
+//! Where to start reading: `shard/mod.rs`, then `shard/on_publish.rs` and `shard/delivery` for
+//! the way of a message, `session/gather.rs` for the one subtle protocol.
 //!
 //! # Invariants
 //!

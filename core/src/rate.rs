@@ -29,9 +29,10 @@ impl Pace {
         let span = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let paid_at = self.paid_at.max(now) + span;
         self.paid_at = paid_at.min(now + BURST + DEBT_MAX);
-        match self.paid_at.saturating_since(now) <= BURST {
-            true => Ok(()),
-            false => Err(self.goes_on_at()),
+        if self.paid_at.saturating_since(now) <= BURST {
+            Ok(())
+        } else {
+            Err(self.goes_on_at())
         }
     }
 

@@ -58,9 +58,10 @@ impl Default for Access {
 impl Access {
     /// Whether a client may come in that shows no credentials, and how that counts.
     pub fn proof_of_nameless(&self, peer: &PeerIdentity) -> Option<Proof> {
-        let proof = match peer.is_unproven {
-            true => Proof::Unproven,
-            false => Proof::Nothing,
+        let proof = if peer.is_unproven {
+            Proof::Unproven
+        } else {
+            Proof::Nothing
         };
         self.admits_nameless(proof).then_some(proof)
     }
@@ -261,9 +262,10 @@ mod tests {
             assert_eq!(access.proof_of_nameless(&peer), expected);
             // And whoever is in stays in as long as it would be let in again.
             let identity = Identity {
-                proof: match is_unproven {
-                    true => Proof::Unproven,
-                    false => Proof::Nothing,
+                proof: if is_unproven {
+                    Proof::Unproven
+                } else {
+                    Proof::Nothing
                 },
                 ..Identity::default()
             };

@@ -107,9 +107,10 @@ impl ScramCredential {
 /// Whether a user of this name can stand in a file. Blanks around it would be taken for none of the name; what
 /// cannot be seen would make it another one than it looks.
 pub fn check_user_name(user: &str) -> Result<(), CredentialError> {
-    match user.is_empty() || user.contains(':') || is_deceptive(user) {
-        true => Err(CredentialError::UserName),
-        false => Ok(()),
+    if user.is_empty() || user.contains(':') || is_deceptive(user) {
+        Err(CredentialError::UserName)
+    } else {
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! stores is not enough to log in. The slow hash of the password is computed where it is set; a login
 //! costs the broker a handful of HMACs.
 //!
-//! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), reading files (the shell).
+//! Not here: AUTH packets and states of connections (`shard/entry/authenticate.rs`), reading files (the shell).
 
 mod access;
 mod acl;
@@ -25,7 +25,7 @@ pub use credential::{
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
 pub use peer::PeerIdentity;
 pub use scram::CLIENT_FIRST_SIZE_MAX as SCRAM_FIRST_SIZE_MAX;
-pub use scram::{METHOD, Refusal, Reply, ScramExchange, ScramServer, ScramStep, ScramUsers};
+pub use scram::{METHOD, Reply, ScramError, ScramExchange, ScramServer, ScramStep, ScramUsers};
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;

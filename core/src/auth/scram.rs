@@ -64,7 +64,7 @@ impl ScramUsers {
 
 /// Why a client is not let in. It is told no more than "not authorized".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ScramError {
     /// A message that the method does not allow, or an extension that is not supported.
     Malformed,
     /// The proof is wrong, or there is no such user.
@@ -153,7 +153,7 @@ impl ScramServer {
     }
 
     /// Takes a message of the client. It may come without a word at first.
-    pub fn take(&mut self, step: ScramStep, data: Option<&[u8]>) -> Result<Reply, Refusal> {
+    pub fn take(&mut self, step: ScramStep, data: Option<&[u8]>) -> Result<Reply, ScramError> {
         match (step, data) {
             (ScramStep::First, None) => Ok(Reply::Challenge {
                 data: Vec::new(),
@@ -166,7 +166,7 @@ impl ScramServer {
                     next: ScramStep::Proof(exchange),
                 })
             }
-            (ScramStep::Proof(_), None) => Err(Refusal::Malformed),
+            (ScramStep::Proof(_), None) => Err(ScramError::Malformed),
             (ScramStep::Proof(exchange), Some(data)) => {
                 let fingerprint = exchange.credential.fingerprint();
                 let (user, server_final) = exchange.finish(data)?;
@@ -180,7 +180,7 @@ impl ScramServer {
     }
 
     /// Takes the client's first message and gives the server's.
-    pub fn begin(&mut self, client_first: &[u8]) -> Result<(ScramExchange, String), Refusal> {
+    pub fn begin(&mut self, client_first: &[u8]) -> Result<(ScramExchange, String), ScramError> {
         self.nonce_count += 1;
         let random = hmac(&self.nonce_key, &[&self.nonce_count.to_be_bytes()]);
         let nonce = BASE64.encode(&random[..NONCE_SIZE]);
@@ -191,13 +191,13 @@ impl ScramServer {
         &self,
         client_first: &[u8],
         server_nonce: &str,
-    ) -> Result<(ScramExchange, String), Refusal> {
+    ) -> Result<(ScramExchange, String), ScramError> {
         // What is answered repeats the nonce, and has to fit a property.
         if client_first.len() > CLIENT_FIRST_SIZE_MAX {
-            return Err(Refusal::Malformed);
+            return Err(ScramError::Malformed);
         }
-        let message = std::str::from_utf8(client_first).map_err(|_| Refusal::Malformed)?;
-        let first = ClientFirst::parse(message).ok_or(Refusal::Malformed)?;
+        let message = std::str::from_utf8(client_first).map_err(|_| ScramError::Malformed)?;
+        let first = ClientFirst::parse(message).ok_or(ScramError::Malformed)?;
         let known = self.users.credentials.get(&*first.user);
         // Computed for known users too, so that both take the same time.
         let invented = self.invent(&first.user);
@@ -234,18 +234,18 @@ impl ScramServer {
 impl ScramExchange {
     /// Takes the client's last message. If the proof is right, gives the user's name and the
     /// server's last message.
-    pub fn finish(self, client_final: &[u8]) -> Result<(Box<str>, String), Refusal> {
-        let message = std::str::from_utf8(client_final).map_err(|_| Refusal::Malformed)?;
-        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Refusal::Malformed)?;
+    pub fn finish(self, client_final: &[u8]) -> Result<(Box<str>, String), ScramError> {
+        let message = std::str::from_utf8(client_final).map_err(|_| ScramError::Malformed)?;
+        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(ScramError::Malformed)?;
         let mut fields = without_proof.split(',');
         let binding = fields.next().and_then(|field| field.strip_prefix("c="));
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
         let is_ours = binding == Some(&*self.binding) && nonce == Some(&*self.nonce);
         let has_mandatory_extension = fields.any(|field| field.starts_with("m="));
-        let proof = BASE64.decode(proof).map_err(|_| Refusal::Malformed)?;
-        let proof: [u8; 32] = proof.try_into().map_err(|_| Refusal::Malformed)?;
+        let proof = BASE64.decode(proof).map_err(|_| ScramError::Malformed)?;
+        let proof: [u8; 32] = proof.try_into().map_err(|_| ScramError::Malformed)?;
         if !is_ours || has_mandatory_extension {
-            return Err(Refusal::Malformed);
+            return Err(ScramError::Malformed);
         }
         let transcript: [&[u8]; 3] = [self.transcript.as_bytes(), b",", without_proof.as_bytes()];
         let signature = hmac(&self.credential.stored_key, &transcript);
@@ -256,7 +256,7 @@ impl ScramExchange {
         let server_signature = hmac(&self.credential.server_key, &transcript);
         // The invented key of an unknown user is a hash of nothing that anybody could find.
         if !(bool::from(is_right) && self.is_known) {
-            return Err(Refusal::WrongProof);
+            return Err(ScramError::WrongProof);
         }
         Ok((self.user, format!("v={}", BASE64.encode(server_signature))))
     }
@@ -339,7 +339,7 @@ mod tests {
         ScramServer::new(Arc::new(users), [7; 32])
     }
 
-    fn begin(first: &str) -> Result<(ScramExchange, String), Refusal> {
+    fn begin(first: &str) -> Result<(ScramExchange, String), ScramError> {
         server().begin_with(first.as_bytes(), SERVER_NONCE)
     }
 
@@ -399,7 +399,7 @@ mod tests {
             .unwrap();
         assert_eq!(server_first, elsewhere);
         let refusal = exchange.finish(CLIENT_FINAL.as_bytes()).unwrap_err();
-        assert_eq!(refusal, Refusal::WrongProof);
+        assert_eq!(refusal, ScramError::WrongProof);
     }
 
     #[test]

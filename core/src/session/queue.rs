@@ -25,14 +25,14 @@ pub struct Delivery {
     /// RETAIN flag to send.
     pub retain: bool,
     /// `None`: subscriptions without identifier, none of them shared.
-    pub grounds: Option<Arc<Grounds>>,
+    pub matched: Option<Arc<KeptMatch>>,
     /// The generation of the rules by which the client may have it.
     pub rules: u32,
 }
 
-/// On what grounds a client gets a message, where it matters later.
+/// Which subscriptions a client gets a message by, where it matters later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grounds {
+pub struct KeptMatch {
     /// Subscription identifiers to send.
     pub subscription_ids: Box<[NonZeroU32]>,
     /// The shared subscription that chose the client; the message goes to another member if the
@@ -43,14 +43,14 @@ pub struct Grounds {
 impl Delivery {
     /// Subscription identifiers to send.
     pub fn subscription_ids(&self) -> &[NonZeroU32] {
-        self.grounds
+        self.matched
             .as_deref()
-            .map_or(&[], |grounds| &grounds.subscription_ids)
+            .map_or(&[], |matched| &matched.subscription_ids)
     }
 
     /// The shared subscription that chose the client.
     pub fn share(&self) -> Option<&Arc<TopicFilter>> {
-        self.grounds.as_deref()?.share.as_ref()
+        self.matched.as_deref()?.share.as_ref()
     }
 }
 
@@ -59,7 +59,7 @@ impl PartialEq for Delivery {
         self.message.parts().payload == other.message.parts().payload
             && self.message.topic() == other.message.topic()
             && (self.qos, self.retain) == (other.qos, other.retain)
-            && self.grounds == other.grounds
+            && self.matched == other.matched
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
             message: Arc::new(message),
             qos: QoS::AtLeastOnce,
             retain: false,
-            grounds: None,
+            matched: None,
             rules: 0,
         }
     }

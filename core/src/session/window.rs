@@ -345,10 +345,7 @@ impl WindowRooms {
 /// A sum of two sequence numbers, modulo `ID_COUNT`; for every message and acknowledgement, so without a
 /// division.
 fn wrapped(sum: usize) -> usize {
-    match sum < ID_COUNT {
-        true => sum,
-        false => sum - ID_COUNT,
-    }
+    if sum < ID_COUNT { sum } else { sum - ID_COUNT }
 }
 
 fn size_of_kept(delivery: &Option<Delivery>) -> u64 {
@@ -384,7 +381,7 @@ mod tests {
             message: Arc::new(message),
             qos,
             retain: false,
-            grounds: None,
+            matched: None,
             rules: 0,
         }
     }

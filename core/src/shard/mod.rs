@@ -1,7 +1,7 @@
 //! The shard: a synchronous, deterministic state machine.
 //!
 //! [`Shard::handle`] takes one event and runs to completion. Where to read on: an event's way
-//! starts in `on_*.rs`; `deliver.rs` is the way out of a message, `gather.rs` the one subtle
+//! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
 mod delivery;
@@ -12,7 +12,9 @@ mod on_close;
 mod on_packet;
 mod on_publish;
 mod on_subscribe;
+mod output;
 mod pace;
+mod partials;
 mod retained;
 mod share;
 mod sys;
@@ -30,13 +32,13 @@ pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
-pub use retained::gather::Feed;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
 use crate::store::Ack;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
+use mail::turn::Turn;
 use retained::pages::Pages;
 use share::groups::Shares;
 use share::suback::PendingSuback;
@@ -44,12 +46,12 @@ use sys::state::Sys;
 use timers::{Timer, Timers};
 
 use crate::auth::{Access, Identity, ScramServer};
-use crate::connection::{Chunk, Connection, Connections, Output, Unsent};
+use crate::connection::{Connection, Connections, Unsent};
 use crate::home::Home;
-use crate::ids::{ConnId, ShardId};
+use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::Limits;
-use crate::session::Pause;
 use crate::session::Sessions;
+use crate::session::{Link, Pause, Session};
 use crate::store::Gate;
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
@@ -170,26 +172,27 @@ impl Shard {
 
     /// Takes in one event and puts the effects into `out`. Never blocks, never fails.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
+        let turn = &mut Turn { now, out };
         match event {
-            Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, out),
+            Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, turn.out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),
             Event::Unwelcome { conn, refusal } => self.on_unwelcome(conn, refusal),
-            Event::Received { conn, bytes } => self.on_received(now, conn, bytes, out),
-            Event::SendProgress { conn, size } => self.on_send_progress(now, conn, size, out),
-            Event::Closed { conn, why } => self.on_closed(now, conn, why, out),
-            Event::FromShard { from, message } => self.on_shard_msg(now, from, message, out),
+            Event::Received { conn, bytes } => self.on_received(conn, bytes, turn),
+            Event::SendProgress { conn, size } => self.on_send_progress(conn, size, turn),
+            Event::Closed { conn, why } => self.on_closed(conn, why, turn),
+            Event::FromShard { from, message } => self.on_shard_msg(from, message, turn),
             Event::AuthDecided {
                 conn,
                 was_known,
                 verdict,
-            } => self.on_auth_decided(now, conn, was_known, verdict, out),
-            Event::AccessReplaced { access } => self.on_access_replaced(now, access, out),
-            Event::Persisted { upto } => self.on_persisted(upto, out),
+            } => self.on_auth_decided(conn, was_known, verdict, turn),
+            Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
+            Event::Persisted { upto } => self.on_persisted(upto, turn.out),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
-            Event::DeadlineReached { heard } => self.on_deadline(now, heard, out),
-            Event::ShutdownRequested => self.on_shutdown(now, out),
+            Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
+            Event::ShutdownRequested => self.on_shutdown(turn),
         }
-        self.feed_gathers(now, out);
+        self.feed_gathers(turn);
     }
 
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
@@ -212,50 +215,6 @@ impl Shard {
             }
             Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
             | None => false,
-        }
-    }
-
-    /// Everything that `conn` has to send. Ask for connections that were reported dirty and have no
-    /// output in flight, and again when an output has been sent.
-    pub fn take_output(&mut self, conn: ConnId) -> Option<Output> {
-        match self.connections.get_mut(conn)? {
-            Connection::Open(session) => {
-                let session = self.dispatch.sessions.get_mut(*session)?;
-                session.link.as_mut()?.egress.take()
-            }
-            Connection::Authenticating(waiting) => waiting.egress.take(),
-            Connection::Closing(egress) => egress.take(),
-            Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver => None,
-        }
-    }
-
-    /// Bytes that the socket of `conn` has not taken: in its egress, or in an output under way.
-    pub fn unsent_bytes(&self, conn: ConnId) -> u32 {
-        match self.connections.get(conn) {
-            Some(Connection::Open(session)) => {
-                let session = self.dispatch.sessions.get(*session);
-                let link = session.and_then(|session| session.link.as_ref());
-                link.map_or(0, |link| link.egress.unsent_bytes())
-            }
-            Some(Connection::Authenticating(waiting)) => waiting.egress.unsent_bytes(),
-            Some(Connection::Closing(egress)) => egress.unsent_bytes(),
-            Some(Connection::Vacant | Connection::AwaitConnect(_) | Connection::HandedOver)
-            | None => 0,
-        }
-    }
-
-    /// Gives the buffers of a sent output back.
-    pub fn recycle(&mut self, output: Output) {
-        match output {
-            Output::One(buffer) => self.dispatch.pool.put(buffer),
-            Output::Many(chunks) => {
-                for chunk in chunks {
-                    match chunk {
-                        Chunk::Own(buffer) => self.dispatch.pool.put(buffer),
-                        Chunk::Shared(_) => {}
-                    }
-                }
-            }
         }
     }
 
@@ -324,7 +283,20 @@ impl Shard {
         gauges
     }
 
-    fn on_send_progress(&mut self, now: Instant, conn: ConnId, size: u32, out: &mut Outbox) {
+    /// A session that the caller knows to be live.
+    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
+        self.dispatch
+            .sessions
+            .get_mut(id)
+            .expect("the caller knows a live session")
+    }
+
+    /// The link of a session that the caller knows to be connected.
+    pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
+        self.dispatch.sessions.link_mut(id)
+    }
+
+    fn on_send_progress(&mut self, conn: ConnId, size: u32, turn: &mut Turn<'_>) {
         self.dispatch.metrics.bytes_sent += u64::from(size);
         match self.connections.get_mut(conn) {
             Some(Connection::Open(id)) => {
@@ -340,9 +312,9 @@ impl Shard {
                     .expect("an open connection is its session's link");
                 link.egress.sent(size, &mut self.dispatch.pool.unsent);
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
-                    link.resume(now, Pause::Unsent, out);
+                    pace::resume(link, Pause::Unsent, turn);
                 }
-                self.dispatch.pump(now, id, out);
+                self.dispatch.pump(id, turn);
             }
             Some(Connection::Authenticating(waiting)) => {
                 waiting.egress.sent(size, &mut self.dispatch.pool.unsent);
@@ -353,29 +325,30 @@ impl Shard {
         }
     }
 
-    fn on_deadline(&mut self, now: Instant, heard: Heard, out: &mut Outbox) {
+    fn on_deadline(&mut self, heard: Heard, turn: &mut Turn<'_>) {
         assert!(
-            heard.everywhere <= heard.here && heard.here <= now,
-            "no shell has heard what is still to come: {heard:?} at {now:?}"
+            heard.everywhere <= heard.here && heard.here <= turn.now,
+            "no shell has heard what is still to come: {heard:?} at {:?}",
+            turn.now
         );
-        self.dispatch.records.flush(now, out);
-        self.make_pages(now, out);
-        while let Some(timer) = self.timers.pop_due(now, heard) {
+        self.dispatch.records.flush(turn);
+        self.make_pages(turn);
+        while let Some(timer) = self.timers.pop_due(turn.now, heard) {
             match timer {
-                Timer::Connect(conn) => self.on_connect_deadline(now, conn, out),
-                Timer::KeepAlive(session) => self.on_keep_alive(now, heard, session, out),
-                Timer::Lease(session) => self.on_lease(now, heard, session, out),
-                Timer::Credentials(session) => self.on_credentials_expired(now, session, out),
-                Timer::Pace(session) => self.on_pace(now, session, out),
-                Timer::Will(session) => self.on_will_due(now, session, out),
-                Timer::Expiry(session) => self.on_session_expired(now, session, out),
-                Timer::Review => self.on_review(now, out),
-                Timer::Sys => self.on_sys(now, out),
-                Timer::SysTotals => self.on_sys_totals(now, out),
+                Timer::Connect(conn) => self.on_connect_deadline(conn, turn),
+                Timer::KeepAlive(session) => self.on_keep_alive(heard, session, turn),
+                Timer::Lease(session) => self.on_lease(heard, session, turn),
+                Timer::Credentials(session) => self.on_credentials_expired(session, turn),
+                Timer::Pace(session) => self.on_pace(session, turn),
+                Timer::Will(session) => self.on_will_due(session, turn),
+                Timer::Expiry(session) => self.on_session_expired(session, turn),
+                Timer::Review => self.on_review(turn),
+                Timer::Sys => self.on_sys(turn),
+                Timer::SysTotals => self.on_sys_totals(turn),
                 Timer::Retained => {
                     self.retained_purge_at = None;
-                    self.retained.purge_expired(now);
-                    self.set_retained_timer(now);
+                    self.retained.purge_expired(turn.now);
+                    self.set_retained_timer(turn.now);
                 }
             }
         }

@@ -2,12 +2,12 @@
 
 use super::Shard;
 use super::mail::outbox::Outbox;
+use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{LogPosition, PacketId, SessionId};
 use crate::refusal::Violation;
 use crate::session::AckError;
 use crate::store::Ack;
-use crate::time::Instant;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
@@ -35,20 +35,25 @@ impl Shard {
         let version = session.version;
         match ack.outcome {
             Err(refusal) if version == Version::V5 => {
-                link.write_reasoned(pool, out, refusal.text(), |reason_string, buffer| {
-                    let ack = codec::Ack {
-                        packet_id: ack.packet_id,
-                        reason: refusal.code(),
-                        properties: ReasonProperties {
-                            reason_string,
-                            ..ReasonProperties::EMPTY
-                        },
-                    };
-                    ack.encode(kind, version, buffer);
-                });
+                link.write_reasoned(
+                    pool,
+                    &mut out.dirty,
+                    refusal.text(),
+                    |reason_string, buffer| {
+                        let ack = codec::Ack {
+                            packet_id: ack.packet_id,
+                            reason: refusal.code(),
+                            properties: ReasonProperties {
+                                reason_string,
+                                ..ReasonProperties::EMPTY
+                            },
+                        };
+                        ack.encode(kind, version, buffer);
+                    },
+                );
             }
             // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
-            Ok(_) | Err(_) => link.write(pool, out, |buffer| {
+            Ok(_) | Err(_) => link.write(pool, &mut out.dirty, |buffer| {
                 let reason = ack.outcome.unwrap_or(ReasonCode::Success);
                 codec::Ack::with_reason(ack.packet_id, reason).encode(kind, version, buffer);
             }),
@@ -57,16 +62,15 @@ impl Shard {
 
     pub(super) fn on_puback(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         match self
             .dispatch
             .settle(id, |window| window.on_puback(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(now, id, out),
+            Ok(()) => self.dispatch.pump(id, turn),
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
@@ -76,10 +80,9 @@ impl Shard {
 
     pub(super) fn on_pubrec(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         let packet_id = ack.packet_id;
         if ack.reason.is_error() {
@@ -87,7 +90,7 @@ impl Shard {
                 .dispatch
                 .settle(id, |window| window.on_pubrec_refused(packet_id))
             {
-                Ok(()) => self.dispatch.pump(now, id, out),
+                Ok(()) => self.dispatch.pump(id, turn),
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
@@ -99,10 +102,12 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(()) => self.write(id, out, |buffer| codec::encode_pubrel(buffer, packet_id)),
+            Ok(()) => self.write(id, turn.out, |buffer| {
+                codec::encode_pubrel(buffer, packet_id)
+            }),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
             Err(AckError::NotFound) => {
-                self.answer_unknown(id, AckKind::Pubrel, packet_id, version, out);
+                self.answer_unknown(id, AckKind::Pubrel, packet_id, version, turn.out);
             }
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
@@ -111,16 +116,15 @@ impl Shard {
 
     pub(super) fn on_pubcomp(
         &mut self,
-        now: Instant,
         id: SessionId,
         ack: &codec::Ack<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         match self
             .dispatch
             .settle(id, |window| window.on_pubcomp(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(now, id, out),
+            Ok(()) => self.dispatch.pump(id, turn),
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
@@ -132,11 +136,12 @@ impl Shard {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
         let version = session.version;
-        match was_open {
-            true => self.write(id, out, |buffer| {
+        if was_open {
+            self.write(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);
-            }),
-            false => self.answer_unknown(id, AckKind::Pubcomp, ack.packet_id, version, out),
+            })
+        } else {
+            self.answer_unknown(id, AckKind::Pubcomp, ack.packet_id, version, out)
         }
     }
 

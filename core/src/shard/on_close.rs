@@ -1,13 +1,14 @@
 //! Ends: of a connection, of a session, of the broker; and wills.
 
 use super::mail::end::End;
+use super::mail::turn::Turn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::delivery::dispatch::Offering;
+use super::delivery::dispatch::Outgoing;
 use super::mail::event::{CloseCause, Heard};
-use super::mail::outbox::{Close, Outbox};
+use super::mail::outbox::Close;
 use super::on_publish::Published;
 use super::on_subscribe::Dropped;
 use super::timers::Timer;
@@ -22,9 +23,9 @@ use crate::time::Instant;
 impl Shard {
     /// Takes the connection from a session: tells the client, closes, and decides about will and
     /// session. The session may be gone afterwards.
-    pub(super) fn end_link(&mut self, now: Instant, id: SessionId, end: End, out: &mut Outbox) {
+    pub(super) fn end_link(&mut self, id: SessionId, end: End, turn: &mut Turn<'_>) {
         if let End::Refused(violation) = end {
-            self.tell_end(now, id, violation, out);
+            self.tell_end(id, violation, turn);
         }
         let session = self.session(id);
         let link = session
@@ -53,7 +54,7 @@ impl Shard {
             End::Disconnected | End::DisconnectedWithWill | End::Refused(_) => {
                 self.connections
                     .replace(link.conn, Connection::Closing(Box::new(link.egress)));
-                out.closes.push(Close {
+                turn.out.closes.push(Close {
                     conn: link.conn,
                     flush: true,
                 });
@@ -62,19 +63,19 @@ impl Shard {
         if end == End::Disconnected {
             self.session(id).will = None; // [MQTT-3.14.4-3]
         }
-        self.leave_session(now, id, out);
+        self.leave_session(id, turn);
     }
 
     /// Counts why the broker ends a connection, and tells clients that can be told.
-    fn tell_end(&mut self, now: Instant, id: SessionId, violation: Violation, out: &mut Outbox) {
+    fn tell_end(&mut self, id: SessionId, violation: Violation, turn: &mut Turn<'_>) {
         if !self.is_shutting_down {
             self.dispatch
-                .note_refusal(now, id, violation.refusal(), b"", out);
+                .note_refusal(id, violation.refusal(), b"", turn);
         }
         if self.session(id).version < Version::V5 {
             return; // [MQTT-3.14.0-1] DISCONNECT is the client's to send.
         }
-        self.write_reasoned(id, out, &violation.text(), |reason_string, buffer| {
+        self.write_reasoned(id, turn.out, &violation.text(), |reason_string, buffer| {
             let disconnect = Disconnect {
                 reason: violation.code(),
                 properties: DisconnectProperties {
@@ -87,24 +88,24 @@ impl Shard {
     }
 
     /// The client is away: its session ends or waits, and so does its will.
-    fn leave_session(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    fn leave_session(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let session = self.session(id);
         let expiry = match session.expiry {
-            Expiry::WithConnection => return self.end_session(now, id, out),
+            Expiry::WithConnection => return self.end_session(id, turn),
             Expiry::After(span) => span,
         };
         let will_delay = session.will.as_ref().map(|will| will.delay);
         if expiry != Duration::MAX {
-            let at = now + expiry;
+            let at = turn.now + expiry;
             self.session(id).expires_at = Some(at);
             self.timers.set(at, Timer::Expiry(id));
         }
         match will_delay {
             None => {}
-            Some(Duration::ZERO) => self.publish_will(now, id, out),
+            Some(Duration::ZERO) => self.publish_will(id, turn),
             // The end of the session publishes it if that comes first [MQTT-3.1.2-8].
             Some(delay) => {
-                let at = now + delay;
+                let at = turn.now + delay;
                 self.session(id).will_at = Some(at);
                 self.timers.set(at, Timer::Will(id));
             }
@@ -112,8 +113,8 @@ impl Shard {
     }
 
     /// Ends a session that has no connection: its will is due, its subscriptions go.
-    pub(super) fn end_session(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
-        self.publish_will(now, id, out);
+    pub(super) fn end_session(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        self.publish_will(id, turn);
         let mut session = self
             .dispatch
             .sessions
@@ -134,14 +135,14 @@ impl Shard {
         for filter in &session.subscriptions {
             self.forget_subscription(id, filter, &mut dropped);
         }
-        self.tell_dropped(id, dropped, out);
+        self.tell_dropped(id, dropped, turn.out);
         if session.memberships.is_some() {
-            self.pass_on(now, session, out);
+            self.pass_on(session, turn);
         }
     }
 
     /// Publishes the will of a session, if it has one, and forgets it [MQTT-3.1.2-10].
-    pub(super) fn publish_will(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn publish_will(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let session = self.session(id);
         let will_at = session.will_at.take();
         let will = session.will.take();
@@ -149,11 +150,11 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id));
         }
         let Some(will) = will else { return };
-        let message = with_expiry(&will, now);
+        let message = with_expiry(&will, turn.now);
         let hash = self.routes.hash(message.topic());
-        let mut offering = Offering::of(&message);
+        let mut outgoing = Outgoing::of(&message);
         let published = self
-            .publish(now, hash, id, &mut offering, out)
+            .publish(hash, id, &mut outgoing, turn)
             .expect("CONNECT checked the will topic");
         match published {
             Published::Delivered | Published::NoSubscribers | Published::RetainedFull => {
@@ -163,41 +164,36 @@ impl Shard {
             Published::Reserved | Published::Denied => {
                 let refusal = Refusal::WillDenied;
                 let topic = message.topic();
-                self.dispatch.note_refusal(now, id, refusal, topic, out);
+                self.dispatch.note_refusal(id, refusal, topic, turn);
             }
         }
     }
 
-    pub(super) fn on_will_due(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_will_due(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         self.session(id).will_at = None; // The timer has just fired: nothing to cancel.
-        self.publish_will(now, id, out);
+        self.publish_will(id, turn);
     }
 
-    pub(super) fn on_session_expired(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_session_expired(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         self.session(id).expires_at = None; // The timer has just fired: nothing to cancel.
         self.dispatch.metrics.sessions_expired += 1;
-        self.end_session(now, id, out); // [MQTT-4.1.0-2]
+        self.end_session(id, turn); // [MQTT-4.1.0-2]
     }
 
     /// The keep-alive timer fired. It is moved only here, not with each packet.
     ///
     /// A client whose reads are paused cannot be heard, and is not judged: that it is alive shows in what its socket
     /// takes. One that takes nothing is given up by the shell's socket (`TCP_USER_TIMEOUT`).
-    pub(super) fn on_keep_alive(
-        &mut self,
-        now: Instant,
-        heard: Heard,
-        id: SessionId,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_keep_alive(&mut self, heard: Heard, id: SessionId, turn: &mut Turn<'_>) {
         let link = self.link(id);
         link.keep_alive_at = None;
         let silence_max = link
             .silence_max
             .expect("the timer was set for a keep alive");
-        let silent_since = match link.pauses.is_empty() {
-            true => link.last_packet_at,
-            false => now,
+        let silent_since = if link.pauses.is_empty() {
+            link.last_packet_at
+        } else {
+            turn.now
         };
         let at = silent_since + silence_max;
         // The timer was set for an earlier time: this one is judged by what was heard, too.
@@ -207,23 +203,17 @@ impl Shard {
             return;
         }
         self.dispatch.metrics.keep_alive_timeouts += 1;
-        self.end_link(now, id, End::Refused(Refusal::KeepAlive.into()), out);
+        self.end_link(id, End::Refused(Refusal::KeepAlive.into()), turn);
     }
 
-    pub(super) fn on_closed(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        why: CloseCause,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_closed(&mut self, conn: ConnId, why: CloseCause, turn: &mut Turn<'_>) {
         let Some(last) = self.connections.get(conn) else {
             return;
         };
         match last {
             Connection::Open(id) => {
                 let id = *id;
-                self.end_link(now, id, End::Lost, out);
+                self.end_link(id, End::Lost, turn);
             }
             Connection::AwaitConnect(_) | Connection::Authenticating(_) => {
                 self.leave_await(conn, Connection::HandedOver);
@@ -238,18 +228,18 @@ impl Shard {
 
     /// Says goodbye to every client [MQTT 5.0, 3.14.2.1: 0x8B]. Wills of sessions that end are
     /// published to nobody: their subscribers leave too.
-    pub(super) fn on_shutdown(&mut self, now: Instant, out: &mut Outbox) {
+    pub(super) fn on_shutdown(&mut self, turn: &mut Turn<'_>) {
         self.is_shutting_down = true;
         let conns: Vec<ConnId> = self.connections.ids().collect();
         for conn in conns {
             match self.connections.get(conn) {
                 Some(Connection::Open(id)) => {
                     let id = *id;
-                    self.end_link(now, id, End::Refused(Refusal::ShuttingDown.into()), out);
+                    self.end_link(id, End::Refused(Refusal::ShuttingDown.into()), turn);
                 }
                 Some(Connection::AwaitConnect(_) | Connection::Authenticating(_)) => {
                     self.leave_await(conn, Connection::Closing(Box::default()));
-                    out.closes.push(Close { conn, flush: false });
+                    turn.out.closes.push(Close { conn, flush: false });
                 }
                 Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant)
                 | None => {}

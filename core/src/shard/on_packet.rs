@@ -2,16 +2,15 @@
 
 use super::Shard;
 use super::mail::end::End;
-use super::mail::outbox::Outbox;
+use super::mail::turn::Turn;
 use crate::codec::{
-    self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, Framer, PacketKind,
-    Publish, PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
+    self, Ack, Auth, DecodeError, Direction, Disconnect, Frame, FrameRules, PacketKind, Publish,
+    PublishRun, ReasonCode, Subscribe, Unsubscribe, Version,
 };
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::refusal::{Refusal, Violation};
-use crate::session::{Expiry, Link, Session};
-use crate::time::Instant;
+use crate::session::Expiry;
 
 /// Whether the next packet of the connection is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,31 +20,18 @@ pub enum Flow {
     Ended,
 }
 
-/// The connections of the shard hold too much of packets that have not arrived whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartialsFull;
-
-/// A connection that holds no more of a packet than this is never closed for what others hold.
-const PARTIAL_SIZE_SMALL: u64 = 4096;
-
 impl Shard {
-    pub(super) fn on_received(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        bytes: &[u8],
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_received(&mut self, conn: ConnId, bytes: &[u8], turn: &mut Turn<'_>) {
         match self.connections.get(conn) {
-            Some(Connection::Open(id)) => self.read_packets(now, *id, bytes, out),
-            Some(Connection::AwaitConnect(_)) => self.on_received_first(now, conn, bytes, out),
-            Some(Connection::Authenticating(_)) => self.on_received_early(now, conn, bytes, out),
+            Some(Connection::Open(id)) => self.read_packets(*id, bytes, turn),
+            Some(Connection::AwaitConnect(_)) => self.on_received_first(conn, bytes, turn),
+            Some(Connection::Authenticating(_)) => self.on_received_early(conn, bytes, turn),
             // [MQTT-3.14.4-1] What follows the end of a connection is not looked at.
             Some(Connection::Closing(_) | Connection::HandedOver | Connection::Vacant) | None => {}
         }
     }
 
-    fn read_packets(&mut self, now: Instant, id: SessionId, mut bytes: &[u8], out: &mut Outbox) {
+    fn read_packets(&mut self, id: SessionId, mut bytes: &[u8], turn: &mut Turn<'_>) {
         let size = bytes.len();
         let published_before = self.paced_count();
         self.dispatch.metrics.bytes_received += size as u64;
@@ -66,7 +52,7 @@ impl Shard {
                 && framer.is_between_packets()
                 && let Some(run) = PublishRun::of(bytes, version, rules.size_max as usize)
             {
-                if self.on_run(now, id, &run, out) {
+                if self.on_run(id, &run, turn) {
                     bytes = &bytes[run.bytes.len()..];
                     is_whole = true;
                     continue;
@@ -77,7 +63,7 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     is_whole = true;
-                    self.on_packet(now, id, version, &frame, out)
+                    self.on_packet(id, version, &frame, turn)
                 }
                 Err(error) => Err(error.into()),
             };
@@ -86,7 +72,7 @@ impl Shard {
                 Ok(Flow::Ended) => return,
                 Err(violation) => {
                     self.dispatch.metrics.violations += 1;
-                    self.end_link(now, id, End::Refused(violation), out);
+                    self.end_link(id, End::Refused(violation), turn);
                     return;
                 }
             }
@@ -94,66 +80,31 @@ impl Shard {
         if self.admit_partial(&framer).is_err() {
             self.dispatch.metrics.violations += 1;
             let violation = Violation::Rule(Refusal::PartialsFull);
-            self.end_link(now, id, End::Refused(violation), out);
+            self.end_link(id, End::Refused(violation), turn);
             return;
         }
         let link = self.link(id);
         link.framer = framer;
         if is_whole {
             // [MQTT-3.1.2-22] A packet that never becomes whole does not keep a client alive.
-            link.last_packet_at = now;
+            link.last_packet_at = turn.now;
         }
-        self.heed_unsent(id, out);
+        self.heed_unsent(id, turn.out);
         if self.config.limits.has_rates() {
             let published = self.paced_count() - published_before;
-            if let Err(violation) = self.keep_pace(now, id, size, published, out) {
+            if let Err(violation) = self.keep_pace(id, size, published, turn) {
                 self.dispatch.metrics.violations += 1;
-                self.end_link(now, id, End::Refused(violation), out);
+                self.end_link(id, End::Refused(violation), turn);
             }
         }
     }
 
-    /// Counts what a connection holds of a packet that has arrived in part (threat 33).
-    ///
-    /// # Errors
-    /// All of them hold too much, and this one is not among the small ones. Nothing is counted.
-    pub(super) fn admit_partial(&mut self, framer: &Framer) -> Result<(), PartialsFull> {
-        self.hold(framer.memory_size())
-    }
-
-    /// Takes back what `admit_partial` counted; before the framer goes on or away.
-    pub(super) fn release_partial(&mut self, framer: &Framer) {
-        self.release(framer.memory_size());
-    }
-
-    /// Counts memory that a connection makes the shard keep before anything is done with it.
-    ///
-    /// # Errors
-    /// As `admit_partial`.
-    pub(super) fn hold(&mut self, size: usize) -> Result<(), PartialsFull> {
-        let size = size as u64;
-        let is_over = self.partial_bytes + size > self.config.limits.partial_bytes_max;
-        if is_over && size > PARTIAL_SIZE_SMALL {
-            return Err(PartialsFull);
-        }
-        self.partial_bytes += size;
-        Ok(())
-    }
-
-    /// Takes back what `hold` counted.
-    pub(super) fn release(&mut self, size: usize) {
-        let size = size as u64;
-        assert!(size <= self.partial_bytes, "a part was never counted");
-        self.partial_bytes -= size;
-    }
-
     fn on_packet(
         &mut self,
-        now: Instant,
         id: SessionId,
         version: Version,
         frame: &Frame<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<Flow, Violation> {
         // Each kind is decoded on its own: `Packet` is as large as its largest kind, and moving it
         // would cost an acknowledgement more than everything else.
@@ -161,33 +112,33 @@ impl Shard {
         self.dispatch.metrics.packets_received += 1;
         match frame.kind {
             PacketKind::Publish => {
-                self.on_publish(now, id, &Publish::decode(frame, version, FROM)?, out)?;
+                self.on_publish(id, &Publish::decode(frame, version, FROM)?, turn)?;
             }
             PacketKind::Puback => {
-                self.on_puback(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+                self.on_puback(id, &Ack::decode(frame, version, FROM)?, turn)?;
             }
             PacketKind::Pubrec => {
-                self.on_pubrec(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+                self.on_pubrec(id, &Ack::decode(frame, version, FROM)?, turn)?;
             }
-            PacketKind::Pubrel => self.on_pubrel(id, &Ack::decode(frame, version, FROM)?, out),
+            PacketKind::Pubrel => self.on_pubrel(id, &Ack::decode(frame, version, FROM)?, turn.out),
             PacketKind::Pubcomp => {
-                self.on_pubcomp(now, id, &Ack::decode(frame, version, FROM)?, out)?;
+                self.on_pubcomp(id, &Ack::decode(frame, version, FROM)?, turn)?;
             }
             PacketKind::Subscribe => {
-                self.on_subscribe(now, id, &Subscribe::decode(frame, version)?, out)?;
+                self.on_subscribe(id, &Subscribe::decode(frame, version)?, turn)?;
             }
             PacketKind::Unsubscribe => {
-                self.on_unsubscribe(id, &Unsubscribe::decode(frame, version)?, out)?;
+                self.on_unsubscribe(id, &Unsubscribe::decode(frame, version)?, turn.out)?;
             }
             PacketKind::Pingreq if !frame.body.is_empty() => {
                 return Err(DecodeError::TrailingBytes.into());
             }
-            PacketKind::Pingreq => self.write(id, out, codec::encode_pingresp), // [MQTT-3.12.4-1]
+            PacketKind::Pingreq => self.write(id, turn.out, codec::encode_pingresp), // [MQTT-3.12.4-1]
             PacketKind::Disconnect => {
                 let disconnect = Disconnect::decode(frame, version, FROM)?;
-                return self.on_disconnect(now, id, &disconnect, out);
+                return self.on_disconnect(id, &disconnect, turn);
             }
-            PacketKind::Auth => return self.on_auth(now, id, &Auth::decode(frame, FROM)?, out),
+            PacketKind::Auth => return self.on_auth(id, &Auth::decode(frame, FROM)?, turn),
             // [MQTT-3.1.0-2] Whatever it says.
             PacketKind::Connect => return Err(Violation::Protocol("a second CONNECT")),
             // The server's to send: the framer has refused it.
@@ -201,10 +152,9 @@ impl Shard {
 
     fn on_disconnect(
         &mut self,
-        now: Instant,
         id: SessionId,
         disconnect: &Disconnect<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<Flow, Violation> {
         let expiry_max_s = self.config.limits.session_expiry_max_s;
         if let Some(expiry_s) = disconnect.properties.session_expiry_s {
@@ -219,46 +169,7 @@ impl Shard {
             ReasonCode::Success => End::Disconnected, // [MQTT-3.14.4-3]
             _ => End::DisconnectedWithWill,
         };
-        self.end_link(now, id, end, out);
+        self.end_link(id, end, turn);
         Ok(Flow::Ended)
-    }
-
-    /// A session that the caller knows to be live.
-    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
-        self.dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the caller knows a live session")
-    }
-
-    /// The link of a session that the caller knows to be connected.
-    pub(super) fn link(&mut self, id: SessionId) -> &mut Link {
-        self.dispatch.sessions.link_mut(id)
-    }
-
-    /// Appends what `encode` writes to the output of a connected session, with a Reason String if that
-    /// is welcome and fits.
-    pub(super) fn write_reasoned(
-        &mut self,
-        id: SessionId,
-        out: &mut Outbox,
-        text: &str,
-        encode: impl Fn(Option<&str>, &mut Vec<u8>),
-    ) {
-        let link = self.dispatch.sessions.link_mut(id);
-        self.dispatch.metrics.controls_sent += 1;
-        link.write_reasoned(&mut self.dispatch.pool, out, text, encode);
-    }
-
-    /// Appends what `encode` writes to the output of a connected session.
-    pub(super) fn write(
-        &mut self,
-        id: SessionId,
-        out: &mut Outbox,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let link = self.dispatch.sessions.link_mut(id);
-        self.dispatch.metrics.controls_sent += 1;
-        link.write(&mut self.dispatch.pool, out, encode);
     }
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::delivery::dispatch::Offering;
+use super::delivery::dispatch::Outgoing;
 use super::delivery::routes;
 use super::delivery::routes::CachedRoutes;
 use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
 use super::mail::parcel::Parcel;
+use super::mail::turn::Turn;
 use super::sys::metrics::DropReason;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{ClientKey, LogPosition, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::refusal::{Refusal, Violation};
 use crate::store::Ack;
-use crate::time::Instant;
 use crate::topic::TopicError;
 
 /// What became of a message.
@@ -37,10 +37,9 @@ pub enum Published {
 impl Shard {
     pub(super) fn on_publish(
         &mut self,
-        now: Instant,
         id: SessionId,
         publish: &Publish<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         self.dispatch.metrics.publishes_received[publish.qos as usize] += 1;
         self.dispatch.metrics.payload_bytes_received += publish.payload.len() as u64;
@@ -51,7 +50,7 @@ impl Shard {
         }
         if publish.qos == QoS::ExactlyOnce && self.is_repetition(id, publish)? {
             // [MQTT-4.3.3-10] Acknowledged again, not published again.
-            self.acknowledge(id, publish, Ok(ReasonCode::Success), out);
+            self.acknowledge(id, publish, Ok(ReasonCode::Success), turn.out);
             return Ok(());
         }
         if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
@@ -60,9 +59,8 @@ impl Shard {
                 return Err(Refusal::PayloadFormat.into());
             }
             let refusal = Refusal::PayloadFormat;
-            self.dispatch
-                .note_refusal(now, id, refusal, publish.topic, out);
-            self.acknowledge(id, publish, Err(refusal), out);
+            self.dispatch.note_refusal(id, refusal, publish.topic, turn);
+            self.acknowledge(id, publish, Err(refusal), turn.out);
             return Ok(());
         }
         // Out of the link while the message borrows its topic.
@@ -81,20 +79,20 @@ impl Shard {
         properties.clear();
         publish.properties.write_forwarded(&mut properties);
         let lifetime_s = publish.properties.message_expiry_s;
-        let mut offering = Offering::new(MessageParts {
+        let mut outgoing = Outgoing::new(MessageParts {
             topic,
             properties: &properties,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            expires_at: lifetime_s.map(|s| now + Duration::from_secs(u64::from(s))),
+            expires_at: lifetime_s.map(|s| turn.now + Duration::from_secs(u64::from(s))),
             publisher,
             author: author.as_ref(),
         });
-        let published = self.publish(now, hash, id, &mut offering, out);
+        let published = self.publish(hash, id, &mut outgoing, turn);
         let published = published.map(outcome_of);
         if let Ok(Err(refusal)) = published {
-            self.dispatch.note_refusal(now, id, refusal, topic, out);
+            self.dispatch.note_refusal(id, refusal, topic, turn);
         }
         self.properties = properties;
         if aliases.is_some() {
@@ -102,7 +100,7 @@ impl Shard {
         }
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
         let outcome = published.map_err(topic_violation)?;
-        self.acknowledge(id, publish, outcome, out);
+        self.acknowledge(id, publish, outcome, turn.out);
         Ok(())
     }
 
@@ -130,9 +128,10 @@ impl Shard {
 
     /// Whether a QoS 2 identifier was received before.
     fn is_repetition(&mut self, id: SessionId, publish: &Publish<'_>) -> Result<bool, Violation> {
-        let receive_maximum = match self.config.limits.receive_maximum_enforced {
-            true => usize::from(self.config.limits.receive_maximum),
-            false => usize::from(u16::MAX),
+        let receive_maximum = if self.config.limits.receive_maximum_enforced {
+            usize::from(self.config.limits.receive_maximum)
+        } else {
+            usize::from(u16::MAX)
         };
         let packet_id = publish
             .packet_id
@@ -190,13 +189,12 @@ impl Shard {
     /// The topic is not a topic name; nothing was done.
     pub(super) fn publish(
         &mut self,
-        now: Instant,
         hash: u64,
         publisher: SessionId,
-        offering: &mut Offering<'_>,
-        out: &mut Outbox,
+        outgoing: &mut Outgoing<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<Published, TopicError> {
-        let topic = offering.parts.topic;
+        let topic = outgoing.parts.topic;
         let mut routes = self.find_routes(topic, hash)?;
         if routes.reserved && !routes::is_state_of(&self.session(publisher).client_id, topic) {
             self.routes.put(hash, routes);
@@ -206,86 +204,80 @@ impl Shard {
             self.routes.put(hash, routes);
             return Ok(Published::Denied);
         }
-        Ok(self.publish_along(now, hash, routes, offering, out))
+        Ok(self.publish_along(hash, routes, outgoing, turn))
     }
 
     /// Hands a message to the subscribers that `routes` names, and to the retained store; gives the
     /// routes back.
     pub(super) fn publish_along(
         &mut self,
-        now: Instant,
         hash: u64,
         routes: Box<CachedRoutes>,
-        offering: &mut Offering<'_>,
-        out: &mut Outbox,
+        outgoing: &mut Outgoing<'_>,
+        turn: &mut Turn<'_>,
     ) -> Published {
-        let mut published = match routes.routes.is_empty() && routes.groups.is_empty() {
-            true => Published::NoSubscribers,
-            false => Published::Delivered,
+        let mut published = if routes.routes.is_empty() && routes.groups.is_empty() {
+            Published::NoSubscribers
+        } else {
+            Published::Delivered
         };
-        if offering.parts.expires_at.is_some_and(|at| at <= now) {
+        if outgoing.parts.expires_at.is_some_and(|at| at <= turn.now) {
             // [MQTT-3.3.2-5] An interval of 0 is over at once, for subscribers of every shard.
             // Without a subscriber nobody misses it.
             if published == Published::Delivered || !routes.shards.is_empty() {
-                let topic = offering.parts.topic;
-                self.dispatch
-                    .note_drop(now, DropReason::Expired, topic, out);
+                let topic = outgoing.parts.topic;
+                self.dispatch.note_drop(DropReason::Expired, topic, turn);
             }
         } else {
             self.dispatch
-                .deliver_local(now, offering, &routes.routes, &routes.ids, out);
+                .deliver_local(outgoing, &routes.routes, &routes.ids, turn);
             for &group in &routes.groups {
-                self.dispatch.share_out(now, offering, group, hash, out);
+                self.dispatch.share_out(outgoing, group, hash, turn);
             }
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;
-                if Parcel::suits(&offering.parts) {
-                    out.forward(shard, &offering.parts);
+                if Parcel::suits(&outgoing.parts) {
+                    turn.out.forward(shard, &outgoing.parts);
                 } else {
-                    out.post(shard, ShardMsg::Forward(offering.share().clone()));
+                    turn.out
+                        .post(shard, ShardMsg::Forward(outgoing.share().clone()));
                 }
             }
         }
         self.routes.put(hash, routes);
         // After the forwards: rule 1 of gather.rs.
-        if offering.parts.retain && !self.retain(now, offering, out) {
+        if outgoing.parts.retain && !self.retain(outgoing, turn) {
             published = Published::RetainedFull;
         }
         published
     }
 
     /// Hands a retained message to the shard that keeps its topic. False if it is kept nowhere.
-    fn retain(&mut self, now: Instant, offering: &mut Offering<'_>, out: &mut Outbox) -> bool {
-        let owner = self.home.of_topic(offering.parts.topic);
-        let message = offering.share().clone();
+    fn retain(&mut self, outgoing: &mut Outgoing<'_>, turn: &mut Turn<'_>) -> bool {
+        let owner = self.home.of_topic(outgoing.parts.topic);
+        let message = outgoing.share().clone();
         if owner != self.config.id {
-            out.post(owner, ShardMsg::Retain(message));
+            turn.out.post(owner, ShardMsg::Retain(message));
             return true;
         }
-        self.keep_retained(now, message, out)
+        self.keep_retained(message, turn)
     }
 
     /// Stores, replaces or deletes a retained message of a topic of this shard [MQTT-3.3.1-5].
-    pub(super) fn keep_retained(
-        &mut self,
-        now: Instant,
-        message: Arc<Message>,
-        out: &mut Outbox,
-    ) -> bool {
+    pub(super) fn keep_retained(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) -> bool {
         let topic = message.topic();
-        let is_stored = match message.parts().publisher == ClientKey::BROKER {
-            true => {
-                self.retained.store_own(message.clone());
-                true
-            }
-            false => self.retained.store(message.clone()).is_ok(),
+        let is_stored = if message.parts().publisher == ClientKey::BROKER {
+            self.retained.store_own(message.clone());
+            true
+        } else {
+            self.retained.store(message.clone()).is_ok()
         };
         if !is_stored {
             self.dispatch
-                .note_drop(now, DropReason::RetainedFull, topic, out);
+                .note_drop(DropReason::RetainedFull, topic, turn);
         }
-        self.set_retained_timer(now);
+        self.set_retained_timer(turn.now);
         is_stored
     }
 

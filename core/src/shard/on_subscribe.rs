@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use super::mail::turn::Turn;
 use super::share::suback::Outcomes;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use super::Shard;
 use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
-use super::retained::gather::{Ended, Wanted};
 use super::share::on_share::Joins;
 use crate::codec::{
     QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
@@ -16,6 +16,7 @@ use crate::codec::{
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
 use crate::refusal::{Refusal, Violation};
+use crate::session::gather::{Ended, Wanted};
 use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 
@@ -31,10 +32,9 @@ struct Due {
 impl Shard {
     pub(super) fn on_subscribe(
         &mut self,
-        now: Instant,
         id: SessionId,
         subscribe: &Subscribe<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         self.check_answer_size(id, subscribe.filters.iter().count())?;
         let version = self.session(id).version;
@@ -45,16 +45,16 @@ impl Shard {
         let subscription_id = subscribe.subscription_id.and_then(NonZeroU32::new);
         for (item, filter) in subscribe.filters.iter().zip(filters) {
             let outcome = filter.and_then(|filter| {
-                self.subscribe_one(now, id, &item, filter, subscription_id, &mut due)
+                self.subscribe_one(turn.now, id, &item, filter, subscription_id, &mut due)
             });
             if let Err(refusal) = outcome {
                 self.dispatch
-                    .note_refusal(now, id, refusal, item.filter.as_bytes(), out);
+                    .note_refusal(id, refusal, item.filter.as_bytes(), turn);
             }
             outcomes.push(outcome);
         }
-        self.suback_after(now, id, due.joins, subscribe.packet_id, outcomes, out);
-        self.start_gathers(now, id, due.gathers, out);
+        self.suback_after(id, due.joins, subscribe.packet_id, outcomes, turn);
+        self.start_gathers(id, due.gathers, turn);
         Ok(())
     }
 
@@ -139,13 +139,7 @@ impl Shard {
     }
 
     /// Starts to collect the retained messages of new subscriptions; see `gather.rs`.
-    fn start_gathers(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        gathers: Vec<Wanted>,
-        out: &mut Outbox,
-    ) {
+    fn start_gathers(&mut self, id: SessionId, gathers: Vec<Wanted>, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let session = dispatch
             .sessions
@@ -155,21 +149,20 @@ impl Shard {
         for wanted in gathers {
             replaced.extend(dispatch.gathers.start(&mut session.feed, id, wanted));
         }
-        self.stop_gathers(replaced, out);
+        self.stop_gathers(replaced, turn.out);
         // Before the next packet takes effect.
-        self.feed_gathers(now, out);
+        self.feed_gathers(turn);
     }
 
     /// The shards that may have retained messages for a filter.
     fn owners_of(&self, filter: &TopicFilter) -> ShardSet {
-        match filter.is_exact() {
-            true => {
-                let owner = self.home.of_topic(filter.pattern().as_bytes());
-                ShardSet::EMPTY.with(owner)
-            }
-            false => (0..self.config.shards)
+        if filter.is_exact() {
+            let owner = self.home.of_topic(filter.pattern().as_bytes());
+            ShardSet::EMPTY.with(owner)
+        } else {
+            (0..self.config.shards)
                 .map(ShardId::new)
-                .fold(ShardSet::EMPTY, ShardSet::with),
+                .fold(ShardSet::EMPTY, ShardSet::with)
         }
     }
 
@@ -193,9 +186,10 @@ impl Shard {
         let mut dropped = Dropped::default();
         for filter in filters {
             outcomes.push(filter.map(|filter| {
-                match self.unsubscribe_one(id, &filter, &mut dropped) {
-                    true => ReasonCode::Success,
-                    false => ReasonCode::NoSubscriptionExisted,
+                if self.unsubscribe_one(id, &filter, &mut dropped) {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::NoSubscriptionExisted
                 }
             }));
         }
@@ -247,9 +241,10 @@ impl Shard {
     fn check_answer_size(&mut self, id: SessionId, filters_count: usize) -> Result<(), Violation> {
         // At most: type, remaining length, packet identifier, no properties, one code each.
         let answer_size = 1 + 4 + 2 + 1 + filters_count;
-        match answer_size > self.link(id).packet_size_max as usize {
-            true => Err(Refusal::AnswerTooLarge.into()),
-            false => Ok(()),
+        if answer_size > self.link(id).packet_size_max as usize {
+            Err(Refusal::AnswerTooLarge.into())
+        } else {
+            Ok(())
         }
     }
 
@@ -335,8 +330,9 @@ fn check_offer(filter: &TopicFilter, count: usize, limits: &Limits) -> Result<()
     if !filter.is_exact() && !limits.wildcards_available {
         return Err(Refusal::Wildcard);
     }
-    match count > limits.subscriptions_max as usize {
-        true => Err(Refusal::SubscriptionsFull),
-        false => Ok(()),
+    if count > limits.subscriptions_max as usize {
+        Err(Refusal::SubscriptionsFull)
+    } else {
+        Ok(())
     }
 }

@@ -5,12 +5,12 @@
 
 use super::Shard;
 use super::mail::outbox::{Outbox, Reading};
+use super::mail::turn::Turn;
 use super::timers::Timer;
 use crate::ids::SessionId;
 use crate::limits::RateExceeded;
 use crate::refusal::{Refusal, Violation};
 use crate::session::{Link, Pause};
-use crate::time::Instant;
 
 impl Shard {
     /// After a read: has the shell stop reading from a client that does not take its answers, so
@@ -20,7 +20,7 @@ impl Shard {
         let bytes_max = self.config.limits.unsent_bytes_max.saturating_mul(2);
         let link = self.link(id);
         if link.egress.unsent_bytes() > bytes_max {
-            link.pause(Pause::Unsent, out);
+            pause(link, Pause::Unsent, out);
         }
     }
 
@@ -39,11 +39,10 @@ impl Shard {
     /// It sends more than it may, and that is to end the connection.
     pub(super) fn keep_pace(
         &mut self,
-        now: Instant,
         id: SessionId,
         bytes: usize,
         messages: u64,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         let limits = self.config.limits.clone();
         let link = self.link(id);
@@ -51,11 +50,13 @@ impl Shard {
         if limits.message_rate_max > 0 {
             let taken = link
                 .message_pace
-                .take(now, messages, limits.message_rate_max);
+                .take(turn.now, messages, limits.message_rate_max);
             goes_on_at = goes_on_at.max(taken.err());
         }
         if limits.byte_rate_max > 0 {
-            let taken = link.byte_pace.take(now, bytes as u64, limits.byte_rate_max);
+            let taken = link
+                .byte_pace
+                .take(turn.now, bytes as u64, limits.byte_rate_max);
             goes_on_at = goes_on_at.max(taken.err());
         }
         let Some(at) = goes_on_at else {
@@ -69,11 +70,11 @@ impl Shard {
                 if let Some(before) = link.paced_until.replace(at) {
                     self.timers.cancel(before, Timer::Pace(id));
                 }
-                self.link(id).pause(Pause::Pace, out);
+                pause(self.link(id), Pause::Pace, turn.out);
                 self.timers.set(at, Timer::Pace(id));
                 if first {
                     let refusal = Refusal::MessageRate;
-                    self.dispatch.note_refusal(now, id, refusal, b"", out);
+                    self.dispatch.note_refusal(id, refusal, b"", turn);
                 }
                 Ok(())
             }
@@ -81,39 +82,25 @@ impl Shard {
     }
 
     /// A client that was too fast may go on.
-    pub(super) fn on_pace(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    pub(super) fn on_pace(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let link = self.link(id);
         link.paced_until = None; // The timer has just fired: nothing to cancel.
-        link.resume(now, Pause::Pace, out);
+        resume(link, Pause::Pace, turn);
     }
 }
 
-impl Link {
-    /// Has the shell read no more, for one more reason.
-    pub(super) fn pause(&mut self, why: Pause, out: &mut Outbox) {
-        let was_read = self.pauses.is_empty();
-        self.pauses.insert(why);
-        if was_read {
-            out.readings.push(Reading {
-                conn: self.conn,
-                paused: true,
-            });
-        }
+/// Has the shell stop reading a connection, for one more reason.
+fn pause(link: &mut Link, why: Pause, out: &mut Outbox) {
+    if link.pause(why) {
+        let (conn, paused) = (link.conn, true);
+        out.readings.push(Reading { conn, paused });
     }
+}
 
-    /// A reason not to read is gone.
-    pub(super) fn resume(&mut self, now: Instant, why: Pause, out: &mut Outbox) {
-        if self.pauses.is_empty() {
-            return;
-        }
-        self.pauses.remove(why);
-        if self.pauses.is_empty() {
-            // It may have said something all the while: its silence counts from here.
-            self.last_packet_at = now;
-            out.readings.push(Reading {
-                conn: self.conn,
-                paused: false,
-            });
-        }
+/// Has the shell read a connection again, if this was the last reason not to.
+pub(super) fn resume(link: &mut Link, why: Pause, turn: &mut Turn<'_>) {
+    if link.resume(turn.now, why) {
+        let (conn, paused) = (link.conn, false);
+        turn.out.readings.push(Reading { conn, paused });
     }
 }

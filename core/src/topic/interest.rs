@@ -144,9 +144,10 @@ impl InterestTable {
         assert!(is_known, "shard {shard} has no lane in this table");
         let (word, shift) = self.layout.place(bucket);
         let bit = 1_u64 << (shift + shard.index() as u32);
-        match is_set {
-            true => self.words[word].fetch_or(bit, Ordering::SeqCst),
-            false => self.words[word].fetch_and(!bit, Ordering::SeqCst),
+        if is_set {
+            self.words[word].fetch_or(bit, Ordering::SeqCst)
+        } else {
+            self.words[word].fetch_and(!bit, Ordering::SeqCst)
         };
     }
 
@@ -572,9 +573,10 @@ mod loom_tests {
                     let generation = table.generation();
                     let cached = table.shards_for(name("a"));
                     let is_subscribed = suback.load(Ordering::Acquire);
-                    let set = match table.generation() == generation {
-                        true => cached,
-                        false => table.shards_for(name("a")),
+                    let set = if table.generation() == generation {
+                        cached
+                    } else {
+                        table.shards_for(name("a"))
                     };
                     assert!(!is_subscribed || set.contains(ShardId::new(0)));
                 })

@@ -25,7 +25,7 @@ use crate::time::Instant;
 
 /// The retained messages of one shard.
 pub struct RetainedStore {
-    tree: LevelTree<Place>,
+    tree: LevelTree<Level>,
     expiries: BTreeSet<(Instant, NodeIndex)>,
     count: u32,
     bytes: u64,
@@ -61,7 +61,7 @@ pub struct PageSize {
 }
 
 /// What a topic level has: perhaps a message, and its place among the children of its parent.
-struct Place {
+struct Level {
     message: Option<Arc<Message>>,
     /// `stored_count` of the store when it came.
     stored_at: u64,
@@ -139,9 +139,10 @@ impl RetainedStore {
         }
         let (deepest, missing) = self.descend(message.topic());
         let added = message.size() as u64 + missing.len() as u64 * NODE_SIZE;
-        let previous_size = match missing.is_empty() {
-            true => self.size_at(deepest),
-            false => None,
+        let previous_size = if missing.is_empty() {
+            self.size_at(deepest)
+        } else {
+            None
         };
         if previous_size.is_none() && self.count >= count_max {
             return Err(RetainedFull::Count);
@@ -349,7 +350,7 @@ impl RetainedStore {
     }
 
     fn remove_leaf(&mut self, node: NodeIndex) -> NodeIndex {
-        let Place { next, previous, .. } = *self.tree.value(node);
+        let Level { next, previous, .. } = *self.tree.value(node);
         let parent = self.tree.parent(node);
         match previous {
             NONE => self.tree.value_mut(parent).first_child = next,
@@ -472,9 +473,9 @@ impl std::fmt::Debug for RetainedStore {
     }
 }
 
-impl Default for Place {
-    fn default() -> Place {
-        Place {
+impl Default for Level {
+    fn default() -> Level {
+        Level {
             message: None,
             stored_at: 0,
             first_child: NONE,
@@ -489,7 +490,7 @@ fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// What a level costs: without it, deep topics with tiny payloads would take memory unnoticed.
-const NODE_SIZE: u64 = LevelTree::<Place>::node_size() as u64;
+const NODE_SIZE: u64 = LevelTree::<Level>::node_size() as u64;
 
 #[cfg(test)]
 mod tests {
@@ -625,7 +626,7 @@ mod tests {
 
     #[test]
     fn a_node_is_still_one_cache_line() {
-        assert!(LevelTree::<Place>::node_size() <= 64 + 2 * 9);
+        assert!(LevelTree::<Level>::node_size() <= 64 + 2 * 9);
     }
 
     #[test]

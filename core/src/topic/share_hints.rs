@@ -94,20 +94,17 @@ impl OwnHints {
     pub fn say(&mut self, hints: &ShareHints, bucket: HintBucket, hint: Hint, is_so: bool) {
         let bit = 1_u64 << self.shard.index();
         let count = self.counts.entry((bucket, hint)).or_insert(0);
-        match is_so {
-            true => {
-                *count += 1;
-                if *count == 1 {
-                    hints.word(bucket, hint).fetch_or(bit, Ordering::Relaxed);
-                }
+        if is_so {
+            *count += 1;
+            if *count == 1 {
+                hints.word(bucket, hint).fetch_or(bit, Ordering::Relaxed);
             }
-            false => {
-                assert!(*count > 0, "a hint is taken back once");
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(&(bucket, hint));
-                    hints.word(bucket, hint).fetch_and(!bit, Ordering::Relaxed);
-                }
+        } else {
+            assert!(*count > 0, "a hint is taken back once");
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&(bucket, hint));
+                hints.word(bucket, hint).fetch_and(!bit, Ordering::Relaxed);
             }
         }
     }

@@ -154,9 +154,10 @@ impl<V> FilterTree<V> {
                 }
                 Some(text) => {
                     let (level, after) = split_level(text);
-                    let plus = match wildcards_see {
-                        true => self.wild.plus(at),
-                        false => NONE,
+                    let plus = if wildcards_see {
+                        self.wild.plus(at)
+                    } else {
+                        NONE
                     };
                     let next = self.step(at, level, plus, after, &mut waiting);
                     rest = after;

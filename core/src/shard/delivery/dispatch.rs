@@ -6,8 +6,8 @@ use crate::codec::QoS;
 use crate::connection::BufferPool;
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
-use crate::session::{Delivery, Grounds, Link, Session, Sessions, WindowRooms};
-use crate::shard::retained::gather::Gathers;
+use crate::session::gather::Gathers;
+use crate::session::{Delivery, KeptMatch, Link, Session, Sessions, WindowRooms};
 use crate::shard::share::groups::Shares;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
@@ -64,23 +64,23 @@ impl Held {
 
 /// A message being delivered: borrowed from its packet until somebody has to keep it.
 #[derive(Debug)]
-pub struct Offering<'a> {
+pub struct Outgoing<'a> {
     pub parts: MessageParts<'a>,
     shared: Option<Arc<Message>>,
 }
 
-impl<'a> Offering<'a> {
+impl<'a> Outgoing<'a> {
     /// Of a packet that is being handled.
-    pub fn new(parts: MessageParts<'a>) -> Offering<'a> {
-        Offering {
+    pub fn new(parts: MessageParts<'a>) -> Outgoing<'a> {
+        Outgoing {
             parts,
             shared: None,
         }
     }
 
     /// Of a message that is shared already.
-    pub fn of(message: &'a Arc<Message>) -> Offering<'a> {
-        Offering {
+    pub fn of(message: &'a Arc<Message>) -> Outgoing<'a> {
+        Outgoing {
             parts: message.parts(),
             shared: Some(message.clone()),
         }
@@ -95,52 +95,52 @@ impl<'a> Offering<'a> {
 
 /// How one subscriber gets a message.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::shard) struct Terms<'a> {
+pub(in crate::shard) struct DeliveryOptions<'a> {
     pub qos: QoS,
     pub retain: bool,
-    pub cause: Cause<'a>,
+    pub matched: Matched<'a>,
     /// The generation of the rules.
     pub rules: u32,
 }
 
-impl Terms<'_> {
-    pub(in crate::shard) fn delivery(&self, offering: &mut Offering<'_>) -> Delivery {
+impl DeliveryOptions<'_> {
+    pub(in crate::shard) fn delivery(&self, outgoing: &mut Outgoing<'_>) -> Delivery {
         Delivery {
-            message: offering.share().clone(),
+            message: outgoing.share().clone(),
             qos: self.qos,
             retain: self.retain,
-            grounds: self.cause.grounds(),
+            matched: self.matched.kept(),
             rules: self.rules,
         }
     }
 }
 
-/// Why one subscriber gets a message.
+/// The subscriptions by which one subscriber gets a message.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::shard) enum Cause<'a> {
+pub(in crate::shard) enum Matched<'a> {
     /// Subscriptions of its own, with these identifiers.
     Own(&'a [NonZeroU32]),
     /// A shared subscription chose it.
-    Shared(&'a Arc<Grounds>),
+    Shared(&'a Arc<KeptMatch>),
 }
 
-impl Cause<'_> {
+impl Matched<'_> {
     pub(in crate::shard) fn ids(&self) -> &[NonZeroU32] {
         match self {
-            Cause::Own(ids) => ids,
-            Cause::Shared(grounds) => &grounds.subscription_ids,
+            Matched::Own(ids) => ids,
+            Matched::Shared(kept) => &kept.subscription_ids,
         }
     }
 
     /// To keep beside the message.
-    fn grounds(&self) -> Option<Arc<Grounds>> {
+    fn kept(&self) -> Option<Arc<KeptMatch>> {
         match *self {
-            Cause::Own([]) => None,
-            Cause::Own(ids) => Some(Arc::new(Grounds {
+            Matched::Own([]) => None,
+            Matched::Own(ids) => Some(Arc::new(KeptMatch {
                 subscription_ids: ids.into(),
                 share: None,
             })),
-            Cause::Shared(grounds) => Some(grounds.clone()),
+            Matched::Shared(kept) => Some(kept.clone()),
         }
     }
 }

@@ -3,28 +3,27 @@
 use super::dispatch::{Dispatch, is_busy};
 use crate::ids::SessionId;
 use crate::session::Delivery;
-use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
-use crate::time::Instant;
 
 impl Dispatch {
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
     /// connection left open, then the queue, then retained messages.
-    pub fn pump(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
+    pub fn pump(&mut self, to: SessionId, turn: &mut Turn<'_>) {
         let Some(session) = self.sessions.get(to) else {
             return;
         };
         // Asked with every acknowledgement; mostly there is neither.
         let is_member = session.memberships.is_some();
         if session.is_owed() {
-            self.pump_out(now, to, out);
+            self.pump_out(to, turn);
         }
         if is_member {
             self.note_standing(to);
         }
     }
 
-    fn pump_out(&mut self, now: Instant, to: SessionId, out: &mut Outbox) {
+    fn pump_out(&mut self, to: SessionId, turn: &mut Turn<'_>) {
         while let Some(session) = self.sessions.get_mut(to) {
             let Some(link) = &mut session.link else {
                 return;
@@ -33,7 +32,7 @@ impl Dispatch {
                 return; // SendProgress calls again.
             }
             if let Some(resend) = session.window.next_resend(link.receive_maximum) {
-                self.resend(now, to, resend, out);
+                self.resend(to, resend, turn);
                 continue;
             }
             if session.window.has_resends() {
@@ -46,38 +45,33 @@ impl Dispatch {
             // the snapshot, or else it has voided it.
             if has_room && let Some(delivery) = session.queue.pop() {
                 self.held.dequeue(&delivery.message);
-                if delivery.message.expires_at.is_some_and(|at| at <= now) {
+                if delivery.message.expires_at.is_some_and(|at| at <= turn.now) {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
-                    self.drop_for(now, to, DropReason::Expired, topic, out);
-                } else if self.may_still_have(now, to, &delivery, out) {
-                    self.send_delivery(now, to, delivery, out);
+                    self.drop_for(to, DropReason::Expired, topic, turn);
+                } else if self.may_still_have(to, &delivery, turn) {
+                    self.send_delivery(to, delivery, turn);
                 }
                 continue;
             }
-            let Some(mut delivery) = self.gathers.next(now, has_room, &mut session.feed) else {
+            let Some(mut delivery) = self.gathers.next(turn.now, has_room, &mut session.feed)
+            else {
                 return;
             };
             // Nothing is missed that was never to be had: no drop.
             if self.may_have_retained(to, &delivery.message) {
                 delivery.rules = self.rules;
-                self.send_delivery(now, to, delivery, out);
+                self.send_delivery(to, delivery, turn);
             }
         }
     }
 
     /// Whether the rules let a client have what waited for it. If not, that is counted.
-    fn may_still_have(
-        &mut self,
-        now: Instant,
-        to: SessionId,
-        delivery: &Delivery,
-        out: &mut Outbox,
-    ) -> bool {
+    fn may_still_have(&mut self, to: SessionId, delivery: &Delivery, turn: &mut Turn<'_>) -> bool {
         let topic = delivery.message.topic();
         let may = delivery.rules == self.rules || self.may_receive(to, topic);
         if !may {
-            self.drop_for(now, to, DropReason::Denied, topic, out);
+            self.drop_for(to, DropReason::Denied, topic, turn);
         }
         may
     }

@@ -1,5 +1,5 @@
 //! A run of packets with one topic, from its publisher to the subscribers: what `on_publish.rs` and
-//! `deliver.rs` do for one message, done once for many.
+//! `offer.rs` do for one message, done once for many.
 //!
 //! A subscriber gets the packets of a run as one piece, if it would have got each of them alone and with nothing
 //! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size, a socket
@@ -7,7 +7,7 @@
 //! waits for all sockets as may. A topic with a shared subscription has no runs. So what
 //! anybody gets, and what is counted, is the same as without runs.
 
-use super::dispatch::{Dispatch, Offering};
+use super::dispatch::{Dispatch, Outgoing};
 use super::encodings::size_max;
 use super::routes::CachedRoutes;
 use crate::codec::{PublishRun, QoS};
@@ -15,7 +15,7 @@ use crate::ids::{ClientKey, SessionId};
 use crate::message::MessageParts;
 use crate::shard::Shard;
 use crate::shard::mail::outbox::Outbox;
-use crate::time::Instant;
+use crate::shard::mail::turn::Turn;
 use crate::topic::Route;
 
 impl Shard {
@@ -23,10 +23,9 @@ impl Shard {
     /// at: nothing was done.
     pub(in crate::shard) fn on_run(
         &mut self,
-        now: Instant,
         id: SessionId,
         run: &PublishRun<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) -> bool {
         let hash = self.routes.hash(run.topic);
         let Ok(mut routes) = self.find_routes(run.topic, hash) else {
@@ -40,10 +39,10 @@ impl Shard {
         }
         self.dispatch.metrics.received_run(run);
         let publisher = self.session(id).key;
-        self.dispatch.deliver_run(now, publisher, run, &routes, out);
+        self.dispatch.deliver_run(publisher, run, &routes, turn);
         for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);
-            out.forward_run(shard, publisher, run);
+            turn.out.forward_run(shard, publisher, run);
         }
         self.routes.put(hash, routes);
         true
@@ -52,13 +51,12 @@ impl Shard {
     /// Hands a run of a client of another shard to the subscribers of this one.
     pub(in crate::shard) fn on_forwarded_run(
         &mut self,
-        now: Instant,
         publisher: ClientKey,
         run: &PublishRun<'_>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.with_forward_routes(run.topic, run.count, |dispatch, routes| {
-            dispatch.deliver_run(now, publisher, run, routes, out);
+            dispatch.deliver_run(publisher, run, routes, turn);
         });
     }
 }
@@ -67,11 +65,10 @@ impl Dispatch {
     /// Hands the messages of a run to every subscriber of this shard.
     fn deliver_run(
         &mut self,
-        now: Instant,
         publisher: ClientKey,
         run: &PublishRun<'_>,
         routes: &CachedRoutes,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let mut scratch = std::mem::take(&mut self.runs);
         scratch.encoded.clear();
@@ -80,14 +77,14 @@ impl Dispatch {
         let is_tight = self.pool.unsent.bytes + most > self.limits.total_unsent_bytes_max;
         for route in &routes.routes {
             let encoded = &mut scratch.encoded;
-            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, out) {
+            if is_tight || !self.offer_run(publisher, run, route, routes, encoded, turn.out) {
                 scratch.singly.push(*route);
             }
         }
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
-                let offering = &mut Offering::new(parts);
-                self.deliver_local(now, offering, &scratch.singly, &routes.ids, out);
+                let outgoing = &mut Outgoing::new(parts);
+                self.deliver_local(outgoing, &scratch.singly, &routes.ids, turn);
             }
         }
         scratch.singly.clear();
@@ -109,12 +106,13 @@ impl Dispatch {
             .sessions
             .get_mut(route.session())
             .expect("only live sessions have subscriptions");
-        let ids = match session.key == publisher {
-            false => route.delivery(&routes.ids).ids,
-            true => match route.delivery_to_publisher(&routes.ids) {
-                Some(terms) => terms.ids,
+        let ids = if session.key == publisher {
+            match route.delivery_to_publisher(&routes.ids) {
+                Some(granted) => granted.ids,
                 None => return true, // [MQTT-3.8.3-3]
-            },
+            }
+        } else {
+            route.delivery(&routes.ids).ids
         };
         if !ids.is_empty() || session.memberships.is_some() {
             return false;
@@ -130,16 +128,15 @@ impl Dispatch {
         {
             return false;
         }
-        let bytes = match run.is_in(version) {
-            true => run.bytes,
-            false => {
-                if encoded.is_empty() {
-                    run.encode(version, encoded);
-                }
-                encoded
+        let bytes = if run.is_in(version) {
+            run.bytes
+        } else {
+            if encoded.is_empty() {
+                run.encode(version, encoded);
             }
+            encoded
         };
-        link.write_packets(&mut self.pool, out, run.count, |buffer| {
+        link.write_packets(&mut self.pool, &mut out.dirty, run.count, |buffer| {
             buffer.extend_from_slice(bytes);
         });
         self.metrics.sent_run(run);

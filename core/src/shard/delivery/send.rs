@@ -1,6 +1,6 @@
 //! One message to one connection, as bytes.
 
-use super::dispatch::{Cause, Dispatch, Offering, Terms};
+use super::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing};
 use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
@@ -9,8 +9,8 @@ use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
-use crate::time::Instant;
 
 /// A payload of this size or more is not copied to each subscriber but sent from where it is: a
 /// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.
@@ -20,22 +20,21 @@ impl Dispatch {
     /// Sends at once: the session is connected and has room.
     pub(in crate::shard) fn send(
         &mut self,
-        now: Instant,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         to: SessionId,
-        terms: Terms<'_>,
-        out: &mut Outbox,
+        options: DeliveryOptions<'_>,
+        turn: &mut Turn<'_>,
     ) {
         let session = self.sessions.get_mut(to).expect("offer looked it up");
         let version = session.version;
-        let parts = offering.parts;
+        let parts = outgoing.parts;
         let link = session.link.as_ref().expect("offer saw a link");
         // A client with aliases gets an encoding of its own, which costs the message its copy.
-        let is_plain = terms.cause.ids().is_empty()
+        let is_plain = options.matched.ids().is_empty()
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            self.send_delivery(now, to, terms.delivery(offering), out);
+            self.send_delivery(to, options.delivery(outgoing), turn);
             return;
         }
         let Session {
@@ -45,30 +44,30 @@ impl Dispatch {
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
-        let encoded = self.encodings.get(now, version, terms.qos, &parts);
+        let encoded = self.encodings.get(turn.now, version, options.qos, &parts);
         if encoded.bytes.len() > link.packet_size_max as usize {
-            self.drop_for(now, to, DropReason::PacketTooLarge, parts.topic, out);
+            self.drop_for(to, DropReason::PacketTooLarge, parts.topic, turn);
             return;
         }
-        let id = (terms.qos > QoS::AtMostOnce).then(|| {
+        let id = (options.qos > QoS::AtMostOnce).then(|| {
             // Whoever shares the subscription gets it if this session ends without having it.
             let is_kept = *expiry != crate::session::Expiry::WithConnection
-                || matches!(terms.cause, Cause::Shared(_));
-            let kept = is_kept.then(|| terms.delivery(offering));
+                || matches!(options.matched, Matched::Shared(_));
+            let kept = is_kept.then(|| options.delivery(outgoing));
             if is_kept {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
             self.window_rooms.lend(window);
-            window.push(terms.qos, kept)
+            window.push(options.qos, kept)
         });
-        self.metrics.sent(terms.qos, parts.payload.len());
-        link.write(&mut self.pool, out, |buffer| {
+        self.metrics.sent(options.qos, parts.payload.len());
+        link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
             buffer[at] = PublishHead {
                 dup: false,
-                qos: terms.qos,
-                retain: terms.retain,
+                qos: options.qos,
+                retain: options.retain,
             }
             .first_byte();
             if let Some(id) = id {
@@ -80,23 +79,17 @@ impl Dispatch {
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
     /// if the client does not take packets of its size.
-    pub fn send_delivery(
-        &mut self,
-        now: Instant,
-        to: SessionId,
-        delivery: Delivery,
-        out: &mut Outbox,
-    ) {
+    pub fn send_delivery(&mut self, to: SessionId, delivery: Delivery, turn: &mut Turn<'_>) {
         let session = self.sessions.get_mut(to).expect("the caller looked it up");
         let is_kept = session.outlives_connection() || delivery.share().is_some();
         let version = session.version;
         let link = session.link.as_mut().expect("the caller saw a link");
         let message_parts = delivery.message.parts();
-        let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+        let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
-            self.drop_for(now, to, DropReason::PacketTooLarge, topic, out);
+            self.drop_for(to, DropReason::PacketTooLarge, topic, turn);
             return;
         };
         let mut id = None;
@@ -113,58 +106,52 @@ impl Dispatch {
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
-        let sending = Sending {
+        let writer = PublishWriter {
             version,
             delivery: &delivery,
             parts,
             id,
             dup: false,
         };
-        sending.write(link, &mut self.pool, out);
+        writer.write(link, &mut self.pool, turn.out);
     }
 
-    pub(in crate::shard) fn resend(
-        &mut self,
-        now: Instant,
-        to: SessionId,
-        resend: Resend,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {
         match resend {
-            Resend::Pubrel(id) => self.send_pubrel(to, id, out),
+            Resend::Pubrel(id) => self.send_pubrel(to, id, turn.out),
             Resend::Publish(id, delivery)
                 if delivery.rules != self.rules
                     && !self.may_receive(to, delivery.message.topic()) =>
             {
-                self.give_up(now, to, id, &delivery, DropReason::Denied, out);
+                self.give_up(to, id, &delivery, DropReason::Denied, turn);
             }
             Resend::Publish(id, delivery) => {
                 let session = self.sessions.get_mut(to).expect("pump looked it up");
                 let version = session.version;
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
-                let parts = publish_parts(now, &message_parts, delivery.subscription_ids());
+                let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
                 let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
-                    self.give_up(now, to, id, &delivery, DropReason::PacketTooLarge, out);
+                    self.give_up(to, id, &delivery, DropReason::PacketTooLarge, turn);
                     return;
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
-                let sending = Sending {
+                let writer = PublishWriter {
                     version,
                     delivery: &delivery,
                     parts,
                     id: Some(id),
                     dup: true,
                 };
-                sending.write(link, &mut self.pool, out);
+                writer.write(link, &mut self.pool, turn.out);
             }
         }
     }
 }
 
 /// One PUBLISH on its way to one client.
-struct Sending<'a> {
+struct PublishWriter<'a> {
     version: Version,
     delivery: &'a Delivery,
     /// Of `delivery`, as the client takes them.
@@ -173,7 +160,7 @@ struct Sending<'a> {
     dup: bool,
 }
 
-impl Sending<'_> {
+impl PublishWriter<'_> {
     fn write(&self, link: &mut Link, pool: &mut BufferPool, out: &mut Outbox) {
         let head = PublishHead {
             dup: self.dup,
@@ -182,12 +169,12 @@ impl Sending<'_> {
         };
         let id = self.id.map_or(0, PacketId::get);
         if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
-            link.write(pool, out, |buffer| {
+            link.write(pool, &mut out.dirty, |buffer| {
                 codec::encode_publish(self.version, head, id, &self.parts, buffer);
             });
             return;
         }
-        link.write(pool, out, |buffer| {
+        link.write(pool, &mut out.dirty, |buffer| {
             codec::encode_publish_without_payload(self.version, head, id, &self.parts, buffer);
         });
         let payload = self.delivery.message.payload();

@@ -4,7 +4,7 @@
 //! again, until the rules end; then the connection does, so that nobody lives on a right that nobody
 //! vouches for. A client that is away keeps what it had: it gets other rules when it comes back.
 //!
-//! Not here: the first rules of a connection, which come with its CONNECT (`on_auth.rs`).
+//! Not here: the first rules of a connection, which come with its CONNECT (`authenticate.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,13 @@ use crate::shard::Shard;
 use crate::shard::mail::end::End;
 use crate::shard::mail::event::Heard;
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
 use crate::time::Instant;
 
 impl Shard {
     /// The rules of a connected client are to be asked for again, or end.
-    pub(in crate::shard) fn on_lease(
-        &mut self,
-        now: Instant,
-        heard: Heard,
-        id: SessionId,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn on_lease(&mut self, heard: Heard, id: SessionId, turn: &mut Turn<'_>) {
         let session = self.session(id);
         let link = session.link.as_mut().expect("the timer goes with the link");
         link.lease_at = None; // The timer has just fired: nothing to cancel.
@@ -37,11 +32,11 @@ impl Shard {
         };
         let ends_at = lease.ends_at;
         if heard.here >= ends_at {
-            return self.end_link(now, id, End::Refused(Refusal::RulesEnded.into()), out);
+            return self.end_link(id, End::Refused(Refusal::RulesEnded.into()), turn);
         }
         if !link.lease_is_asked {
             link.lease_is_asked = true;
-            out.auth_requests.push(AuthRequest {
+            turn.out.auth_requests.push(AuthRequest {
                 conn: link.conn,
                 peer: PeerIdentity::default(), // It is known no longer.
                 version: session.version,
@@ -59,10 +54,9 @@ impl Shard {
     /// The shell has said how the rules of a client go on, if it was asked.
     pub(in crate::shard) fn on_rules_decided(
         &mut self,
-        now: Instant,
         id: SessionId,
         verdict: Verdict,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let session = self.session(id);
         let link = session
@@ -80,7 +74,7 @@ impl Shard {
                 ..
             }) => {
                 self.set_lease_timer(id, Some(renewed.renew_at));
-                self.replace_lease(id, renewed, out);
+                self.replace_lease(id, renewed, turn.out);
             }
             Verdict::Denied(_) => {
                 self.session(id).will = None;
@@ -88,12 +82,12 @@ impl Shard {
                     rules: Some(Arc::default()),
                     ..lease
                 };
-                self.replace_lease(id, none, out);
-                self.end_link(now, id, End::Refused(Refusal::NoRules.into()), out);
+                self.replace_lease(id, none, turn.out);
+                self.end_link(id, End::Refused(Refusal::NoRules.into()), turn);
             }
             Verdict::Granted(_) | Verdict::Unavailable => {
-                let pause = (lease.ends_at.saturating_since(now) / 4).max(RETRY_PAUSE_MIN);
-                let again_at = (now + pause).min(lease.ends_at);
+                let pause = (lease.ends_at.saturating_since(turn.now) / 4).max(RETRY_PAUSE_MIN);
+                let again_at = (turn.now + pause).min(lease.ends_at);
                 self.set_lease_timer(id, Some(again_at));
             }
         }

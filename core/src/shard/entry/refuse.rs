@@ -1,6 +1,6 @@
 //! Connections that are not let in: CONNACK with an error, or not a word.
 //!
-//! Not here: what is refused (`on_connect.rs`, `on_auth.rs`), the names of it (`refusal.rs`).
+//! Not here: what is refused (`on_connect.rs`, `authenticate.rs`), the names of it (`refusal.rs`).
 
 use super::terms::{packet_size_max, wants_problem_information};
 use crate::codec::{Connack, Connect, DecodeError, ReasonCode, Version};
@@ -8,34 +8,32 @@ use crate::connection::Connection;
 use crate::ids::ConnId;
 use crate::refusal::{Refusal, Violation};
 use crate::shard::Shard;
-use crate::shard::mail::outbox::{Close, Outbox};
+use crate::shard::mail::outbox::Close;
 use crate::shard::mail::record::Loss;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::records::Subject;
-use crate::time::Instant;
 
 impl Shard {
     /// Closes a connection without a word. It may be sending: what it sends is read for a moment, so that it
     /// sees the end of the stream and not a reset.
     pub(in crate::shard) fn turn_away(
         &mut self,
-        now: Instant,
         conn: ConnId,
         refusal: Refusal,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
-        self.note_stranger(now, conn, "", refusal, out);
+        self.note_stranger(conn, "", refusal, turn);
         self.leave_await(conn, Connection::Closing(Box::default()));
-        out.closes.push(Close { conn, flush: true });
+        turn.out.closes.push(Close { conn, flush: true });
     }
 
     /// Counts and samples that a connection is not let in. It still waits for its CONNECT.
     pub(in crate::shard) fn note_stranger(
         &mut self,
-        now: Instant,
         conn: ConnId,
         client: &str,
         refusal: Refusal,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let peer = match self.connections.get(conn) {
             Some(Connection::AwaitConnect(waiting)) => waiting.peer.address,
@@ -55,18 +53,17 @@ impl Shard {
         };
         self.dispatch.metrics.refuse(refusal);
         let loss = Loss::Refused(refusal);
-        self.dispatch.records.note(now, loss, subject, out);
+        self.dispatch.records.note(loss, subject, turn);
     }
 
     /// A CONNECT that cannot be read. MQTT 3.1.1 gets an answer only to a wrong protocol level
     /// [MQTT-3.1.2-2], and otherwise none [MQTT-3.1.4-1].
     pub(in crate::shard) fn refuse_malformed(
         &mut self,
-        now: Instant,
         conn: ConnId,
         error: DecodeError,
         version: Option<Version>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         match version {
             Some(version) => {
@@ -74,11 +71,11 @@ impl Shard {
                 // Of a version that nobody knows, the least that can be said is understood best.
                 let is_unknown = matches!(error, DecodeError::UnsupportedProtocolVersion { .. });
                 stranger.problem_information = !is_unknown;
-                self.refuse(now, conn, &stranger, error.into(), out);
+                self.refuse(conn, &stranger, error.into(), turn);
             }
             None => {
                 self.dispatch.metrics.connects_refused += 1;
-                self.turn_away(now, conn, counted_as(error), out);
+                self.turn_away(conn, counted_as(error), turn);
             }
         }
     }
@@ -87,11 +84,10 @@ impl Shard {
     /// then close [MQTT-3.2.2-7].
     pub(in crate::shard) fn refuse(
         &mut self,
-        now: Instant,
         conn: ConnId,
         stranger: &Stranger<'_>,
         violation: Violation,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.dispatch.metrics.connects_refused += 1;
         let counted = match violation {
@@ -99,7 +95,7 @@ impl Shard {
             Violation::Bytes(error) => counted_as(error),
             Violation::Protocol(_) => Refusal::ConnectMalformed,
         };
-        self.note_stranger(now, conn, stranger.client_id, counted, out);
+        self.note_stranger(conn, stranger.client_id, counted, turn);
         let mut egress = Box::new(self.take_early_egress(conn));
         let buffer = egress.buffer(&mut self.dispatch.pool);
         let before = buffer.len();
@@ -108,10 +104,10 @@ impl Shard {
         let size = buffer.len() - before;
         self.dispatch.metrics.controls_sent += u64::from(size > 0);
         if size > 0 && egress.grew(size, &mut self.dispatch.pool.unsent) {
-            out.dirty.push(conn);
+            turn.out.dirty.push(conn);
         }
         self.leave_await(conn, Connection::Closing(egress));
-        out.closes.push(Close { conn, flush: true });
+        turn.out.closes.push(Close { conn, flush: true });
     }
 }
 

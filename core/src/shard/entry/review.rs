@@ -12,16 +12,15 @@ use crate::refusal::Refusal;
 use crate::shard::Shard;
 use crate::shard::mail::end::End;
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::on_subscribe::Dropped;
 use crate::shard::timers::Timer;
-use crate::time::Instant;
 
 impl Shard {
     pub(in crate::shard) fn on_access_replaced(
         &mut self,
-        now: Instant,
         access: Arc<Access>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         self.scram.replace_users(access.scram.clone());
         self.dispatch.access = access;
@@ -30,36 +29,36 @@ impl Shard {
         if let Some((_, at)) = self.review.take() {
             self.timers.cancel(at, Timer::Review);
         }
-        self.review_from(now, 0, out);
+        self.review_from(0, turn);
     }
 
     /// The next part of a review is due.
-    pub(in crate::shard) fn on_review(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn on_review(&mut self, turn: &mut Turn<'_>) {
         if let Some((index, _)) = self.review.take() {
-            self.review_from(now, index, out);
+            self.review_from(index, turn);
         }
     }
 
-    fn review_from(&mut self, now: Instant, first: u32, out: &mut Outbox) {
+    fn review_from(&mut self, first: u32, turn: &mut Turn<'_>) {
         for index in first..first.saturating_add(SESSIONS_PER_TURN) {
             let (id, is_more) = self.dispatch.sessions.at(index);
             if let Some(id) = id {
-                self.review_one(now, id, out);
+                self.review_one(id, turn);
             }
             if !is_more {
                 return;
             }
         }
-        let at = now + PAUSE;
+        let at = turn.now + PAUSE;
         self.timers.set(at, Timer::Review);
         self.review = Some((first + SESSIONS_PER_TURN, at));
     }
 
-    fn review_one(&mut self, now: Instant, id: SessionId, out: &mut Outbox) {
+    fn review_one(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let access = self.dispatch.access.clone();
         let session = self.session(id);
         if access.admits(&session.identity) {
-            self.review_shares(id, out);
+            self.review_shares(id, turn.out);
             return;
         }
         // A user who only has another password may come back to its session. Of one who is gone, or
@@ -72,10 +71,10 @@ impl Shard {
             }
         }
         if self.session(id).link.is_some() {
-            self.end_link(now, id, End::Refused(Refusal::Revoked.into()), out);
+            self.end_link(id, End::Refused(Refusal::Revoked.into()), turn);
         }
         if !is_known && self.dispatch.sessions.get(id).is_some() {
-            self.end_session(now, id, out);
+            self.end_session(id, turn);
         }
     }
 }

@@ -1,24 +1,22 @@
 //! Messages of other shards.
 
 use super::message::ShardMsg;
-use super::outbox::Outbox;
 use super::parcel::Piece;
+use super::turn::Turn;
 use crate::ids::ShardId;
 use crate::message::MessageParts;
 use crate::shard::Shard;
-use crate::shard::delivery::dispatch::{Dispatch, Offering};
+use crate::shard::delivery::dispatch::{Dispatch, Outgoing};
 use crate::shard::delivery::routes::CachedRoutes;
 use crate::shard::share::groups::Wish;
 use crate::shard::sys::metrics::DropReason;
-use crate::time::Instant;
 
 impl Shard {
     pub(in crate::shard) fn on_shard_msg(
         &mut self,
-        now: Instant,
         from: ShardId,
         message: ShardMsg,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         match message {
             ShardMsg::Forwards(parcel) => {
@@ -26,30 +24,30 @@ impl Shard {
                 for piece in parcel.iter() {
                     match piece {
                         Piece::Message(parts) => {
-                            self.on_forward(now, &mut Offering::new(parts), out);
+                            self.on_forward(&mut Outgoing::new(parts), turn);
                         }
                         Piece::Run(publisher, run) => {
-                            self.on_forwarded_run(now, publisher, &run, out);
+                            self.on_forwarded_run(publisher, &run, turn);
                         }
                     }
                 }
-                out.recycle(parcel);
+                turn.out.recycle(parcel);
             }
             ShardMsg::Forward(message) => {
                 self.dispatch.metrics.forwards_received += 1;
-                self.on_forward(now, &mut Offering::of(&message), out);
+                self.on_forward(&mut Outgoing::of(&message), turn);
             }
             ShardMsg::Retain(message) => {
-                self.keep_retained(now, message, out);
+                self.keep_retained(message, turn);
             }
-            ShardMsg::Barrier { barrier } => out.post(from, ShardMsg::BarrierAck { barrier }),
-            ShardMsg::BarrierAck { barrier } => self.on_barrier_ack(now, barrier, out),
+            ShardMsg::Barrier { barrier } => turn.out.post(from, ShardMsg::BarrierAck { barrier }),
+            ShardMsg::BarrierAck { barrier } => self.on_barrier_ack(barrier, turn),
             ShardMsg::RetainedQuery(questions) => {
-                self.on_retained_query(now, from, questions, out);
+                self.on_retained_query(from, questions, turn);
             }
-            ShardMsg::RetainedReply(pages) => self.on_retained_reply(now, from, pages, out),
+            ShardMsg::RetainedReply(pages) => self.on_retained_reply(from, pages, turn),
             ShardMsg::RetainedStop(gathers) => self.on_retained_stop(from, &gathers),
-            ShardMsg::Share(share) => self.on_share(now, share, out),
+            ShardMsg::Share(share) => self.on_share(share, turn),
             ShardMsg::Join {
                 join,
                 filters,
@@ -63,9 +61,9 @@ impl Shard {
                 for filter in &*filters {
                     self.dispatch.shares.join_remote(filter, member, since);
                 }
-                out.post(from, ShardMsg::JoinAck { join });
+                turn.out.post(from, ShardMsg::JoinAck { join });
             }
-            ShardMsg::JoinAck { join } => self.on_join_ack(join, out),
+            ShardMsg::JoinAck { join } => self.on_join_ack(join, turn.out),
             ShardMsg::Leave { filters, session } => {
                 let member = Wish {
                     shard: from,
@@ -79,18 +77,17 @@ impl Shard {
         }
     }
 
-    fn on_forward(&mut self, now: Instant, offering: &mut Offering<'_>, out: &mut Outbox) {
+    fn on_forward(&mut self, outgoing: &mut Outgoing<'_>, turn: &mut Turn<'_>) {
         let MessageParts {
             topic, expires_at, ..
-        } = offering.parts;
+        } = outgoing.parts;
         // It may have expired on its way here, or in a full inbox [MQTT-3.3.2-5].
-        if expires_at.is_some_and(|at| at <= now) {
-            self.dispatch
-                .note_drop(now, DropReason::Expired, topic, out);
+        if expires_at.is_some_and(|at| at <= turn.now) {
+            self.dispatch.note_drop(DropReason::Expired, topic, turn);
             return;
         }
         self.with_forward_routes(topic, 1, |dispatch, routes| {
-            dispatch.deliver_local(now, offering, &routes.routes, &routes.ids, out);
+            dispatch.deliver_local(outgoing, &routes.routes, &routes.ids, turn);
         });
     }
 

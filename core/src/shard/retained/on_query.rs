@@ -12,19 +12,18 @@
 
 use std::sync::Arc;
 
-use super::gather::{Answer, Asking, Ended, Step};
+use super::pages::{Asker, BUDGET};
 use crate::ids::ShardId;
 use crate::ids::{BarrierId, GatherId};
+use crate::session::gather::{Answer, Asking, Ended, GatherStep};
+use crate::shard::mail::by_shard::ByShard;
 use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::{Shard, ShardMsg};
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, TopicFilter};
 
-pub(in crate::shard) type Asker = (ShardId, GatherId);
-
-/// Topics looked at between two deadlines: half a millisecond, mostly cache misses.
-pub(in crate::shard) const BUDGET: u32 = 8192;
 /// Topics looked at for one page, for each message that it may hold.
 const NODES_PER_MESSAGE: u32 = 8;
 
@@ -37,10 +36,9 @@ impl Shard {
     /// Answers questions of gathers, as far as pages may be made now.
     pub(in crate::shard) fn on_retained_query(
         &mut self,
-        now: Instant,
         from: ShardId,
         questions: Vec<Question>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let mut made = Vec::new();
         for Question { gather, filter } in questions {
@@ -50,18 +48,18 @@ impl Shard {
                 // The snapshot is of this moment.
                 (Some(filter), true) => {
                     let cursor = self.retained.open();
-                    made.push(self.make_page(now, asker, filter, cursor));
+                    made.push(self.make_page(turn.now, asker, filter, cursor));
                 }
                 (Some(filter), false) => {
                     let cursor = self.retained.open();
                     self.pages.cursors.insert(asker, (filter, cursor));
                     self.pages.waiting.push_back(asker);
                 }
-                (None, true) => made.extend(self.make_next_page(now, asker)),
+                (None, true) => made.extend(self.make_next_page(turn.now, asker)),
                 (None, false) => self.pages.waiting.push_back(asker),
             }
         }
-        self.send_pages(now, from, made, out);
+        self.send_pages(from, made, turn);
     }
 
     pub(in crate::shard) fn on_retained_stop(&mut self, from: ShardId, gathers: &[GatherId]) {
@@ -73,16 +71,17 @@ impl Shard {
     }
 
     /// Makes pages for those who stand in line, as many as may be at a time.
-    pub(in crate::shard) fn make_pages(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn make_pages(&mut self, turn: &mut Turn<'_>) {
         self.pages.budget = BUDGET;
         let mut made = ByShard::default();
         while self.pages.budget > 0
             && let Some(asker) = self.pages.waiting.pop_front()
         {
-            made.of(asker.0).extend(self.make_next_page(now, asker));
+            made.of(asker.0)
+                .extend(self.make_next_page(turn.now, asker));
         }
         for (shard, pages) in made.into_iter() {
-            self.send_pages(now, shard, pages, out);
+            self.send_pages(shard, pages, turn);
         }
     }
 
@@ -126,22 +125,22 @@ impl Shard {
         }
     }
 
-    fn send_pages(&mut self, now: Instant, to: ShardId, pages: Vec<Page>, out: &mut Outbox) {
+    fn send_pages(&mut self, to: ShardId, pages: Vec<Page>, turn: &mut Turn<'_>) {
         if pages.is_empty() {
             return;
         }
-        match to == self.config.id {
-            true => self.on_retained_reply(now, to, pages, out),
-            false => out.post(to, ShardMsg::RetainedReply(pages)),
+        if to == self.config.id {
+            self.on_retained_reply(to, pages, turn)
+        } else {
+            turn.out.post(to, ShardMsg::RetainedReply(pages))
         }
     }
 
     pub(in crate::shard) fn on_retained_reply(
         &mut self,
-        now: Instant,
         owner: ShardId,
         pages: Vec<Page>,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let dispatch = &mut self.dispatch;
         let mut due = None;
@@ -164,21 +163,16 @@ impl Shard {
             if let Some(before) = due.replace(id)
                 && before != id
             {
-                dispatch.pump(now, before, out);
+                dispatch.pump(before, turn);
             }
         }
         if let Some(last) = due {
-            dispatch.pump(now, last, out);
+            dispatch.pump(last, turn);
         }
     }
 
     /// Another shard has answered a barrier.
-    pub(in crate::shard) fn on_barrier_ack(
-        &mut self,
-        now: Instant,
-        barrier: BarrierId,
-        out: &mut Outbox,
-    ) {
+    pub(in crate::shard) fn on_barrier_ack(&mut self, barrier: BarrierId, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let Some(id) = dispatch.gathers.on_barrier_ack(barrier) else {
             return; // Others have to answer too.
@@ -189,34 +183,35 @@ impl Shard {
         dispatch
             .gathers
             .on_barrier_passed(&mut session.feed, barrier);
-        dispatch.pump(now, id, out);
+        dispatch.pump(id, turn);
     }
 
     /// Goes on with gathers: with their barriers and questions. At the end of every event.
-    pub(in crate::shard) fn feed_gathers(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn feed_gathers(&mut self, turn: &mut Turn<'_>) {
         while self.dispatch.gathers.has_steps() {
             let mut questions = ByShard::default();
             for step in self.dispatch.gathers.take_steps() {
                 match step {
-                    Step::Begin(id) => {
+                    GatherStep::Begin(id) => {
                         let dispatch = &mut self.dispatch;
                         let session = dispatch.sessions.get_mut(id);
                         if let Some(feed) = session.and_then(|session| session.feed.as_mut()) {
                             feed.begin(&mut dispatch.gathers);
                         }
                     }
-                    Step::Barrier(barrier) => {
+                    GatherStep::Barrier(barrier) => {
                         for shard in self.other_shards() {
-                            out.post(shard, ShardMsg::Barrier { barrier });
+                            turn.out.post(shard, ShardMsg::Barrier { barrier });
                         }
                     }
-                    Step::Ask(gather) => self.ask_owners(gather, &mut questions),
+                    GatherStep::Ask(gather) => self.ask_owners(gather, &mut questions),
                 }
             }
             for (owner, questions) in questions.into_iter() {
-                match owner == self.config.id {
-                    true => self.on_retained_query(now, owner, questions, out),
-                    false => out.post(owner, ShardMsg::RetainedQuery(questions)),
+                if owner == self.config.id {
+                    self.on_retained_query(owner, questions, turn)
+                } else {
+                    turn.out.post(owner, ShardMsg::RetainedQuery(questions))
                 }
             }
         }
@@ -249,36 +244,11 @@ impl Shard {
             }
         }
         for (owner, gathers) in stopped.into_iter() {
-            match owner == self.config.id {
-                true => self.on_retained_stop(owner, &gathers),
-                false => out.post(owner, ShardMsg::RetainedStop(gathers)),
+            if owner == self.config.id {
+                self.on_retained_stop(owner, &gathers)
+            } else {
+                out.post(owner, ShardMsg::RetainedStop(gathers))
             }
         }
-    }
-}
-
-/// Things for shards, to be posted together.
-struct ByShard<T>(Vec<Vec<T>>);
-
-impl<T> Default for ByShard<T> {
-    fn default() -> ByShard<T> {
-        ByShard(Vec::new())
-    }
-}
-
-impl<T> ByShard<T> {
-    /// Those for one shard.
-    fn of(&mut self, shard: ShardId) -> &mut Vec<T> {
-        if self.0.len() <= shard.index() {
-            self.0.resize_with(shard.index() + 1, Vec::new);
-        }
-        &mut self.0[shard.index()]
-    }
-
-    /// The shards for which there is something.
-    fn into_iter(self) -> impl Iterator<Item = (ShardId, Vec<T>)> {
-        let all = self.0.into_iter().enumerate();
-        all.filter(|(_, things)| !things.is_empty())
-            .map(|(index, things)| (ShardId::new(index), things))
     }
 }

@@ -1,11 +1,17 @@
 //! Questions of gathers that this shard answers page by page.
 
-use super::on_query::{Asker, BUDGET};
+use crate::ids::{GatherId, ShardId};
 use crate::topic::{Cursor, TopicFilter};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Who asks, and for what.
+pub(in crate::shard) type Asker = (ShardId, GatherId);
+
+/// Topics looked at between two deadlines: half a millisecond, mostly cache misses.
+pub(in crate::shard) const BUDGET: u32 = 8192;
 
 /// What this shard owes to gathers, its own among them.
 #[derive(Debug)]

@@ -166,9 +166,10 @@ impl Group {
         let everywhere = self.shards();
         let all_count = self.count(everywhere);
         let first = self.member((steady % all_count as u64) as usize, everywhere);
-        match among.contains(first.shard) {
-            true => first,
-            false => self.member((steady % count as u64) as usize, among),
+        if among.contains(first.shard) {
+            first
+        } else {
+            self.member((steady % count as u64) as usize, among)
         }
     }
 

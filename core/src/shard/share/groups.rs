@@ -45,7 +45,7 @@ pub struct Wish {
 
 /// Where a message of a group goes.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum ShareTarget {
     /// To a member of this shard, whose client is there.
     Here(Local),
     /// To a member of this shard whose client is away, or for which no more may wait: there is nobody
@@ -207,13 +207,13 @@ impl Shares {
         wish: Option<SessionId>,
         hops: u8,
         inflight: impl Fn(SessionId) -> usize,
-    ) -> Place {
+    ) -> ShareTarget {
         let strategy = self.strategy;
         let group = self.group_mut(id);
         if strategy == ShareStrategy::LeastInFlight
             && let Some(least) = least_loaded(group, inflight)
         {
-            return Place::Here(least);
+            return ShareTarget::Here(least);
         }
         let wished = wish.and_then(|session| {
             let (local, standing) = group.locals.get(session)?;
@@ -221,8 +221,8 @@ impl Shares {
         });
         for (least, hint) in BETTER {
             let place = match least {
-                Standing::Ready | Standing::Online => Place::Here,
-                Standing::Away | Standing::Full => Place::Away,
+                Standing::Ready | Standing::Online => ShareTarget::Here,
+                Standing::Away | Standing::Full => ShareTarget::Away,
             };
             if let Some((local, standing)) = &wished
                 && *standing >= least
@@ -235,20 +235,21 @@ impl Shares {
             }
             let there = self.others_with(id, hint);
             if hops < HOPS_FOR_BETTER_MAX && !there.is_empty() {
-                return Place::There(self.any_of(id, there));
+                return ShareTarget::There(self.any_of(id, there));
             }
         }
         if let Some((local, _)) = wished {
-            return Place::Away(local);
+            return ShareTarget::Away(local);
         }
         let group = self.group_mut(id);
         if let Some(local) = group.substitute(Standing::Full) {
-            return Place::Away(local);
+            return ShareTarget::Away(local);
         }
         let there = group.shards();
-        match hops < HOPS_MAX {
-            true => Place::There(self.any_of(id, there)),
-            false => Place::Nowhere,
+        if hops < HOPS_MAX {
+            ShareTarget::There(self.any_of(id, there))
+        } else {
+            ShareTarget::Nowhere
         }
     }
 
@@ -275,9 +276,10 @@ impl Shares {
         let everywhere = group.shards();
         for (least, hint) in BETTER {
             let others = self.others_with(id, hint);
-            let all = match group.has(least) {
-                true => others.with(self.own),
-                false => others,
+            let all = if group.has(least) {
+                others.with(self.own)
+            } else {
+                others
             };
             if !all.is_empty() {
                 return all;

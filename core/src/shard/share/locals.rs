@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::codec::QoS;
 use crate::ids::SessionId;
-use crate::session::Grounds;
+use crate::session::KeptMatch;
 
 /// A member of this shard.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Local {
     /// Keep the RETAIN flag of the PUBLISH.
     pub retain_as_published: bool,
     /// The group, and the subscription identifier.
-    pub grounds: Arc<Grounds>,
+    pub matched: Arc<KeptMatch>,
 }
 
 /// All members of this shard.
@@ -189,7 +189,7 @@ mod tests {
             session,
             qos,
             retain_as_published: false,
-            grounds: Arc::default(),
+            matched: Arc::default(),
         }
     }
 }

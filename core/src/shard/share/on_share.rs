@@ -1,6 +1,6 @@
 //! Shared subscriptions: joining and leaving a group, and a message's way to one of its members.
 //!
-//! Not here: who is chosen (`share.rs`).
+//! Not here: who is chosen (`groups.rs`).
 
 use super::suback::PendingSuback;
 use std::cmp::min;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::groups::{Place, Wish};
+use super::groups::{ShareTarget, Wish};
 use super::locals::Local;
 use super::suback::Outcomes;
 use crate::codec::{QoS, Suback};
@@ -18,11 +18,12 @@ use crate::ids::JoinId;
 use crate::ids::{PacketId, SessionId};
 use crate::limits::Limits;
 use crate::session::Standing;
-use crate::session::{Delivery, Grounds, Memberships, Session};
+use crate::session::{Delivery, KeptMatch, Memberships, Session};
 use crate::shard::Shard;
-use crate::shard::delivery::dispatch::{Cause, Dispatch, Offering, Terms, is_ready};
+use crate::shard::delivery::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing, is_ready};
 use crate::shard::mail::message::{ShardMsg, Share};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
@@ -42,7 +43,7 @@ impl Shard {
         joins: &mut Joins,
     ) {
         let filter = Arc::new(filter);
-        let grounds = Grounds {
+        let matched = KeptMatch {
             subscription_ids: options.subscription_id.into_iter().collect(),
             share: Some(filter.clone()),
         };
@@ -50,7 +51,7 @@ impl Shard {
             session: id,
             qos: options.qos,
             retain_as_published: options.retain_as_published,
-            grounds: Arc::new(grounds),
+            matched: Arc::new(matched),
         };
         let dispatch = &mut self.dispatch;
         let group = dispatch.shares.join_local(&filter, local, now);
@@ -72,16 +73,15 @@ impl Shard {
     /// Tells all shards of new members; SUBACK follows when all have heard.
     pub(in crate::shard) fn suback_after(
         &mut self,
-        now: Instant,
         id: SessionId,
         joins: Joins,
         packet_id: PacketId,
         outcomes: Outcomes,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let others = self.config.shards - 1;
         if others == 0 || joins.0.is_empty() {
-            self.send_suback(id, packet_id, &outcomes, out);
+            self.send_suback(id, packet_id, &outcomes, turn.out);
             return;
         }
         self.last_join += 1;
@@ -100,9 +100,9 @@ impl Shard {
                 join,
                 filters: filters.clone(),
                 session: id,
-                since: now,
+                since: turn.now,
             };
-            out.post(shard, message);
+            turn.out.post(shard, message);
         }
     }
 
@@ -153,12 +153,12 @@ impl Shard {
     }
 
     /// A message for a member of this shard, chosen by another one.
-    pub(in crate::shard) fn on_share(&mut self, now: Instant, share: Share, out: &mut Outbox) {
+    pub(in crate::shard) fn on_share(&mut self, share: Share, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         dispatch.metrics.forwards_received += 1;
-        if share.message.expires_at.is_some_and(|at| at <= now) {
+        if share.message.expires_at.is_some_and(|at| at <= turn.now) {
             // [MQTT-3.3.2-5]
-            dispatch.note_drop(now, DropReason::Expired, share.message.topic(), out);
+            dispatch.note_drop(DropReason::Expired, share.message.topic(), turn);
             return;
         }
         let Some(group) = dispatch.shares.find(&share.filter) else {
@@ -166,37 +166,37 @@ impl Shard {
             dispatch.metrics.forwards_useless += 1;
             return;
         };
-        let mut offering = Offering::of(&share.message);
+        let mut outgoing = Outgoing::of(&share.message);
         dispatch.begin();
-        dispatch.share_here(now, &mut offering, group, Some(share.wish), share.hops, out);
+        dispatch.share_here(&mut outgoing, group, Some(share.wish), share.hops, turn);
     }
 
     /// Gives what a session that has ended was chosen for to other members: what waited, and what
     /// was sent with QoS 1 and not acknowledged. Nothing else changes hands [MQTT-4.8.2-5].
-    pub(in crate::shard) fn pass_on(&mut self, now: Instant, ended: Session, out: &mut Outbox) {
+    pub(in crate::shard) fn pass_on(&mut self, ended: Session, turn: &mut Turn<'_>) {
         if self.is_shutting_down {
             return; // Every member leaves.
         }
         let Session { window, queue, .. } = ended;
         for delivery in window.into_unacknowledged().chain(queue) {
-            self.pass_on_one(now, &delivery, out);
+            self.pass_on_one(&delivery, turn);
         }
     }
 
-    fn pass_on_one(&mut self, now: Instant, delivery: &Delivery, out: &mut Outbox) {
+    fn pass_on_one(&mut self, delivery: &Delivery, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let group = delivery
             .share()
             .and_then(|filter| dispatch.shares.find(filter));
         let Some(group) = group else { return };
-        if delivery.message.expires_at.is_some_and(|at| at <= now) {
-            dispatch.note_drop(now, DropReason::Expired, delivery.message.topic(), out);
+        if delivery.message.expires_at.is_some_and(|at| at <= turn.now) {
+            dispatch.note_drop(DropReason::Expired, delivery.message.topic(), turn);
             return;
         }
         let hash = self.routes.hash(delivery.message.topic());
-        let mut offering = Offering::of(&delivery.message);
+        let mut outgoing = Outgoing::of(&delivery.message);
         dispatch.begin();
-        dispatch.share_out(now, &mut offering, group, hash, out);
+        dispatch.share_out(&mut outgoing, group, hash, turn);
     }
 }
 
@@ -204,17 +204,17 @@ impl Dispatch {
     /// Hands a message to one member of a group, wherever it lives.
     pub(in crate::shard) fn share_out(
         &mut self,
-        now: Instant,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         topic_hash: u64,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
-        let publisher = offering.parts.publisher;
+        let publisher = outgoing.parts.publisher;
         let wish = self.shares.choose(group, topic_hash, publisher);
-        match self.shares.is_own(wish) {
-            true => self.share_here(now, offering, group, Some(wish.session), 0, out),
-            false => self.post_share(offering, group, wish, 0, out),
+        if self.shares.is_own(wish) {
+            self.share_here(outgoing, group, Some(wish.session), 0, turn)
+        } else {
+            self.post_share(outgoing, group, wish, 0, turn.out)
         }
     }
 
@@ -222,59 +222,54 @@ impl Dispatch {
     /// one.
     pub(in crate::shard) fn share_here(
         &mut self,
-        now: Instant,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         wish: Option<SessionId>,
         hops: u8,
-        out: &mut Outbox,
+        turn: &mut Turn<'_>,
     ) {
         let sessions = &self.sessions;
         let inflight = |id| sessions.get(id).map_or(0, |session| session.window.open());
         match self.shares.place(group, wish, hops, inflight) {
-            Place::Here(local) => self.offer_shared(now, offering, &local, out),
-            Place::Away(local) => {
-                let qos = min(local.qos, offering.parts.qos);
+            ShareTarget::Here(local) => self.offer_shared(outgoing, &local, turn),
+            ShareTarget::Away(local) => {
+                let qos = min(local.qos, outgoing.parts.qos);
                 let session = self.sessions.get(local.session);
                 // Nobody is better off than a client that is there, with a full queue.
                 let is_there = session.is_some_and(|session| session.link.is_some());
                 if is_there || (self.limits.share_queued_while_away && qos > QoS::AtMostOnce) {
-                    self.offer_shared(now, offering, &local, out);
+                    self.offer_shared(outgoing, &local, turn);
                 } else {
-                    self.note_drop(now, DropReason::NoMember, offering.parts.topic, out);
+                    self.note_drop(DropReason::NoMember, outgoing.parts.topic, turn);
                 }
             }
-            Place::There(wish) => self.post_share(offering, group, wish, hops + 1, out),
-            Place::Nowhere => self.note_drop(now, DropReason::NoMember, offering.parts.topic, out),
+            ShareTarget::There(wish) => self.post_share(outgoing, group, wish, hops + 1, turn.out),
+            ShareTarget::Nowhere => {
+                self.note_drop(DropReason::NoMember, outgoing.parts.topic, turn)
+            }
         }
     }
 
-    fn offer_shared(
-        &mut self,
-        now: Instant,
-        offering: &mut Offering<'_>,
-        local: &Local,
-        out: &mut Outbox,
-    ) {
-        let topic = offering.parts.topic;
+    fn offer_shared(&mut self, outgoing: &mut Outgoing<'_>, local: &Local, turn: &mut Turn<'_>) {
+        let topic = outgoing.parts.topic;
         if !self.may_receive(local.session, topic) {
             // Its membership is about to end: other rules came, and the review has not come by.
-            self.drop_for(now, local.session, DropReason::Denied, topic, out);
+            self.drop_for(local.session, DropReason::Denied, topic, turn);
             return;
         }
-        let terms = Terms {
+        let options = DeliveryOptions {
             rules: self.rules,
-            qos: min(local.qos, offering.parts.qos),
-            retain: local.retain_as_published && offering.parts.retain,
-            cause: Cause::Shared(&local.grounds),
+            qos: min(local.qos, outgoing.parts.qos),
+            retain: local.retain_as_published && outgoing.parts.retain,
+            matched: Matched::Shared(&local.matched),
         };
-        self.offer_on(now, offering, local.session, terms, out);
+        self.offer_on(outgoing, local.session, options, turn);
         self.note_standing(local.session);
     }
 
     fn post_share(
         &mut self,
-        offering: &mut Offering<'_>,
+        outgoing: &mut Outgoing<'_>,
         group: GroupId,
         wish: Wish,
         hops: u8,
@@ -282,7 +277,7 @@ impl Dispatch {
     ) {
         self.metrics.forwards_sent += 1;
         let share = Share {
-            message: offering.share().clone(),
+            message: outgoing.share().clone(),
             filter: self.shares.filter(group).clone(),
             wish: wish.session,
             hops,

@@ -24,42 +24,42 @@ use crate::message::{Message, MessageParts};
 use crate::refusal::Refusal;
 use crate::shard::Shard;
 use crate::shard::ShardMsg;
-use crate::shard::delivery::dispatch::Offering;
-use crate::shard::mail::outbox::Outbox;
+use crate::shard::delivery::dispatch::Outgoing;
+use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
-use crate::time::Instant;
 
 impl Shard {
     /// The interval is over: publishes what is this shard's own, and reports.
-    pub(in crate::shard) fn on_sys(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn on_sys(&mut self, turn: &mut Turn<'_>) {
         if self.is_shutting_down {
             return;
         }
         let is_summing = self.config.id.index() == SUMMING;
         let is_first = self.sys.started_at.is_none();
         if is_first {
-            self.sys.started_at = Some(now);
-            self.sys.loads.updated_at = now;
+            self.sys.started_at = Some(turn.now);
+            self.sys.loads.updated_at = turn.now;
             if is_summing {
-                self.timers.set(now + self.sys.lag(), Timer::SysTotals);
+                self.timers.set(turn.now + self.sys.lag(), Timer::SysTotals);
             }
         }
-        self.timers.set(self.sys.next(now), Timer::Sys);
+        self.timers.set(self.sys.next(turn.now), Timer::Sys);
         let texts = self.own_texts();
-        self.publish_texts(now, texts, out);
+        self.publish_texts(texts, turn);
         if !is_summing {
             let report = Box::new(self.report());
-            out.post(ShardId::new(SUMMING), ShardMsg::Report(report));
+            turn.out
+                .post(ShardId::new(SUMMING), ShardMsg::Report(report));
         }
     }
 
     /// On the first shard, a moment later: publishes the sums.
-    pub(in crate::shard) fn on_sys_totals(&mut self, now: Instant, out: &mut Outbox) {
+    pub(in crate::shard) fn on_sys_totals(&mut self, turn: &mut Turn<'_>) {
         if self.is_shutting_down {
             return;
         }
         self.timers
-            .set(self.sys.next(now) + self.sys.lag(), Timer::SysTotals);
+            .set(self.sys.next(turn.now) + self.sys.lag(), Timer::SysTotals);
         self.sys.reports[SUMMING] = self.report();
         let mut total = Report::default();
         for report in &self.sys.reports {
@@ -69,11 +69,11 @@ impl Shard {
         // Reports of different moments may count a connection that moves twice, for a moment.
         let opened = total.metrics.sockets_opened();
         self.sys.sockets_opened = self.sys.sockets_opened.max(opened);
-        self.sys.loads.update(now, &total.metrics);
-        let started_at = self.sys.started_at.unwrap_or(now);
-        let uptime_s = now.saturating_since(started_at).as_secs();
+        self.sys.loads.update(turn.now, &total.metrics);
+        let started_at = self.sys.started_at.unwrap_or(turn.now);
+        let uptime_s = turn.now.saturating_since(started_at).as_secs();
         let texts = self.sys.total_texts(&total, uptime_s);
-        self.publish_texts(now, texts, out);
+        self.publish_texts(texts, turn);
     }
 
     fn report(&self) -> Report {
@@ -151,7 +151,7 @@ impl Shard {
     }
 
     /// Publishes as the broker itself what has changed.
-    fn publish_texts(&mut self, now: Instant, texts: Vec<(String, String)>, out: &mut Outbox) {
+    fn publish_texts(&mut self, texts: Vec<(String, String)>, turn: &mut Turn<'_>) {
         for (topic, text) in self.sys.changed(texts) {
             let message = Arc::new(Message::new(MessageParts {
                 topic: topic.as_bytes(),
@@ -167,32 +167,7 @@ impl Shard {
             let routes = self.find_routes(message.topic(), hash);
             // A `topic_levels_max` below four, say, leaves no room for the longer names.
             let Ok(routes) = routes else { continue };
-            self.publish_along(now, hash, routes, &mut Offering::of(&message), out);
+            self.publish_along(hash, routes, &mut Outgoing::of(&message), turn);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shard::sys::metrics::Metrics;
-    use crate::shard::sys::report::Loads;
-
-    #[test]
-    fn loads_approach_the_rate_per_minute_each_at_its_own_pace() {
-        let mut loads = Loads::default();
-        let mut metrics = Metrics::default();
-        for step in 1..=90 {
-            metrics.bytes_received += 100;
-            loads.update(Instant::from_nanos(step * 10_000_000_000), &metrics);
-            if step == 6 {
-                // One minute: 1 - 1/e of 600 per minute.
-                assert!((loads.averages[5][0] - 379.27).abs() < 0.01);
-            }
-        }
-        let [one, five, fifteen] = loads.averages[5];
-        assert!((one - 600.0).abs() < 0.01, "{one}");
-        assert!((five - 570.13).abs() < 0.01, "{five}");
-        assert!((fifteen - 379.27).abs() < 0.01, "{fifteen}");
     }
 }

@@ -9,11 +9,11 @@
 
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::record::Record;
+use crate::shard::mail::turn::Turn;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::shard::mail::outbox::Outbox;
 use crate::time::Instant;
 
 /// Whom and what a case is about.
@@ -62,13 +62,13 @@ const QUIET_SPAN: Duration = Duration::from_secs(1);
 
 impl Records {
     /// Notes a case.
-    pub fn note(&mut self, now: Instant, loss: Loss, subject: Subject<'_>, out: &mut Outbox) {
+    pub fn note(&mut self, loss: Loss, subject: Subject<'_>, turn: &mut Turn<'_>) {
         if self.slots.is_empty() {
             self.slots.resize_with(Loss::COUNT, Slot::default);
         }
         let slot = &mut self.slots[loss.index()];
         let topic = &subject.topic[..subject.topic.len().min(TOPIC_SIZE_MAX)];
-        if now < slot.quiet_until {
+        if turn.now < slot.quiet_until {
             slot.left_out += 1;
             slot.client.clear();
             slot.client.push_str(subject.client);
@@ -79,9 +79,9 @@ impl Records {
             self.due_at = Some(self.due_at.map_or(quiet_until, |at| at.min(quiet_until)));
             return;
         }
-        slot.quiet_until = now + QUIET_SPAN;
+        slot.quiet_until = turn.now + QUIET_SPAN;
         // What was left out before has been said: `flush` is called at its time.
-        out.records.push(Record {
+        turn.out.records.push(Record {
             loss,
             client: subject.client.into(),
             topic: topic.into(),
@@ -95,9 +95,9 @@ impl Records {
         self.due_at
     }
 
-    /// Says what was left out up to `now`.
-    pub fn flush(&mut self, now: Instant, out: &mut Outbox) {
-        if self.due_at.is_none_or(|at| at > now) {
+    /// Says what was left out up to now.
+    pub fn flush(&mut self, turn: &mut Turn<'_>) {
+        if self.due_at.is_none_or(|at| at > turn.now) {
             return;
         }
         self.due_at = None;
@@ -105,13 +105,13 @@ impl Records {
             if slot.left_out == 0 {
                 continue;
             }
-            if slot.quiet_until > now {
+            if slot.quiet_until > turn.now {
                 let at = slot.quiet_until;
                 self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
                 continue;
             }
-            slot.quiet_until = now + QUIET_SPAN;
-            out.records.push(Record {
+            slot.quiet_until = turn.now + QUIET_SPAN;
+            turn.out.records.push(Record {
                 loss,
                 client: std::mem::take(&mut slot.client).into(),
                 topic: std::mem::take(&mut slot.topic).into(),
@@ -133,6 +133,7 @@ impl fmt::Debug for Records {
 mod tests {
     use super::*;
     use crate::refusal::Refusal;
+    use crate::shard::mail::outbox::Outbox;
     use crate::shard::sys::metrics::DropReason;
 
     const SECOND: u64 = 1_000_000_000;
@@ -143,7 +144,8 @@ mod tests {
             topic: b"t",
             ..Subject::default()
         };
-        records.note(Instant::from_nanos(nanos), loss, subject, out);
+        let now = Instant::from_nanos(nanos);
+        records.note(loss, subject, &mut Turn { now, out });
     }
 
     /// Client and count of the records that came.
@@ -170,13 +172,17 @@ mod tests {
         assert_eq!(taken(&mut out), [("d".into(), 1)]);
         let due = records.next_deadline().unwrap();
         assert_eq!(due, Instant::from_nanos(2 * SECOND));
-        records.flush(due, &mut out);
+        records.flush(&mut Turn {
+            now: due,
+            out: &mut out,
+        });
         assert_eq!(taken(&mut out), [("c".into(), 1001)]);
         assert_eq!(records.next_deadline(), None);
         // Quiet for another second, and then as at first.
         note(&mut records, 2 * SECOND + 1, loss, "e", &mut out);
         assert_eq!(taken(&mut out), []);
-        records.flush(Instant::from_nanos(3 * SECOND), &mut out);
+        let now = Instant::from_nanos(3 * SECOND);
+        records.flush(&mut Turn { now, out: &mut out });
         assert_eq!(taken(&mut out), [("e".into(), 1)]);
         note(&mut records, 9 * SECOND, loss, "f", &mut out);
         assert_eq!(taken(&mut out), [("f".into(), 1)]);
@@ -198,7 +204,8 @@ mod tests {
             ..Subject::default()
         };
         let loss = Loss::Dropped(DropReason::Expired);
-        records.note(Instant::ZERO + QUIET_SPAN, loss, subject, &mut out);
+        let now = Instant::ZERO + QUIET_SPAN;
+        records.note(loss, subject, &mut Turn { now, out: &mut out });
         assert_eq!(out.records[0].topic.len(), TOPIC_SIZE_MAX);
     }
 }

@@ -97,3 +97,26 @@ impl Loads {
         self.updated_at = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_approach_the_rate_per_minute_each_at_its_own_pace() {
+        let mut loads = Loads::default();
+        let mut metrics = Metrics::default();
+        for step in 1..=90 {
+            metrics.bytes_received += 100;
+            loads.update(Instant::from_nanos(step * 10_000_000_000), &metrics);
+            if step == 6 {
+                // One minute: 1 - 1/e of 600 per minute.
+                assert!((loads.averages[5][0] - 379.27).abs() < 0.01);
+            }
+        }
+        let [one, five, fifteen] = loads.averages[5];
+        assert!((one - 600.0).abs() < 0.01, "{one}");
+        assert!((five - 570.13).abs() < 0.01, "{five}");
+        assert!((fifteen - 379.27).abs() < 0.01, "{fifteen}");
+    }
+}

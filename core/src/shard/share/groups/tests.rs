@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::codec::QoS;
-use crate::session::Grounds;
+use crate::session::KeptMatch;
 use crate::shard::share::groups::*;
 use crate::topic::TopicLimits;
 
@@ -68,7 +68,7 @@ impl Model {
             session: session(key.2),
             qos: QoS::AtLeastOnce,
             retain_as_published: false,
-            grounds: Arc::new(Grounds::default()),
+            matched: Arc::new(KeptMatch::default()),
         };
         self.shares[key.1].join_local(&filter, local, self.now);
         self.tell(key.1, Message::Join(filter, wish(&key), self.now));
@@ -226,9 +226,9 @@ fn check_way(model: &mut Model, from: usize, text: &str, seed: u64) {
             .find(&filter(text))
             .expect("every shard knows every group");
         let (local, is_away) = match shares.place(id, Some(wish.session), hops, |_| 0) {
-            Place::Here(local) => (local, false),
-            Place::Away(local) => (local, true),
-            Place::There(next) => {
+            ShareTarget::Here(local) => (local, false),
+            ShareTarget::Away(local) => (local, true),
+            ShareTarget::There(next) => {
                 assert_ne!(
                     next.shard, wish.shard,
                     "seed {seed}: a message goes in a circle"
@@ -236,7 +236,7 @@ fn check_way(model: &mut Model, from: usize, text: &str, seed: u64) {
                 wish = next;
                 continue;
             }
-            Place::Nowhere => panic!("seed {seed}: there are members"),
+            ShareTarget::Nowhere => panic!("seed {seed}: there are members"),
         };
         let end = Wish {
             shard: wish.shard,
@@ -321,7 +321,8 @@ fn the_member_with_the_fewest_messages_in_flight_gets_the_next() {
     for _ in 0..6 {
         let wish = model.shares[0].choose(id, 0, ClientKey(0));
         let load = |id: SessionId| loads[id.index as usize];
-        let Place::Here(local) = model.shares[0].place(id, Some(wish.session), 0, load) else {
+        let ShareTarget::Here(local) = model.shares[0].place(id, Some(wish.session), 0, load)
+        else {
             panic!("everybody is ready");
         };
         let chosen = local.session.index as usize;

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
-use super::{Answer, Asking, Gathers, Step, Wanted};
+use super::{Answer, Asking, GatherStep, Gathers, Wanted};
 use crate::codec::QoS;
 use crate::ids::{BarrierId, GatherId};
 use crate::ids::{ClientKey, SessionId};
 use crate::message::Message;
-use crate::session::{Delivery, Grounds};
+use crate::session::{Delivery, KeptMatch};
 use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter};
 
@@ -194,7 +194,7 @@ impl Feed {
         shard.look();
         self.waiting.push(id);
         if self.waiting.len() == 1 && self.cohort.is_none() {
-            shard.steps.push(Step::Begin(self.session));
+            shard.steps.push(GatherStep::Begin(self.session));
         }
     }
 
@@ -294,7 +294,7 @@ impl Feed {
             let asked = std::mem::take(&mut gather.open);
             assert!(!asked.is_empty(), "every topic has an owner");
             gather.phase = Phase::First { asked };
-            shard.steps.push(Step::Ask(*id));
+            shard.steps.push(GatherStep::Ask(*id));
             left += 1;
             true
         });
@@ -414,7 +414,7 @@ impl Feed {
             self.go_on_if_taken(id, shard);
         }
         if !self.waiting.is_empty() {
-            shard.steps.push(Step::Begin(self.session));
+            shard.steps.push(GatherStep::Begin(self.session));
         }
     }
 
@@ -548,7 +548,7 @@ impl Feed {
         };
         match gather.phase {
             Phase::Later { asked, .. } if asked.is_empty() && gather.backlog.is_empty() => {
-                shard.steps.push(Step::Ask(id));
+                shard.steps.push(GatherStep::Ask(id));
             }
             // `on_answered` and `on_page_last` come by.
             Phase::First { .. } | Phase::Later { .. } => {}
@@ -727,8 +727,8 @@ impl Gather {
             message,
             qos,
             retain: true,
-            grounds: id.map(|id| {
-                Arc::new(Grounds {
+            matched: id.map(|id| {
+                Arc::new(KeptMatch {
                     subscription_ids: [id].into(),
                     share: None,
                 })

@@ -40,7 +40,7 @@
 //! - a session has a `Feed` exactly while it has a gather.
 //! - a barrier is in `barriers` until every other shard has answered it.
 //!
-//! Not here: what a shard is asked (`pages.rs`), when the client can take more (`deliver.rs`).
+//! Not here: what a shard is asked (`shard/retained`), when the client can take more (`shard/delivery/pump.rs`).
 
 mod feed;
 #[cfg(test)]
@@ -51,7 +51,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use super::gather::feed::{Ended, Feed};
+pub use feed::{Ended, Feed};
 
 use crate::ids::{BarrierId, GatherId};
 use crate::ids::{ClientKey, SessionId, ShardId};
@@ -71,7 +71,7 @@ pub struct Gathers {
     last_barrier: u64,
     barriers: HashMap<BarrierId, Barrier, FixedState>,
     /// What gathers have come to and the shard has to do, at the end of the event.
-    steps: Vec<Step>,
+    steps: Vec<GatherStep>,
     /// Keys tables of topics and filters, which clients choose.
     hasher: FixedState,
     /// Gathers that were looked at: what the work on them is measured by.
@@ -88,7 +88,7 @@ struct Barrier {
 
 /// What is to be done for gathers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum GatherStep {
     /// The gathers of a session that wait form a cohort, if there is none under way.
     Begin(SessionId),
     /// Every other shard is to answer this barrier.
@@ -228,7 +228,7 @@ impl Gathers {
     }
 
     /// What there is to do.
-    pub fn take_steps(&mut self) -> Vec<Step> {
+    pub fn take_steps(&mut self) -> Vec<GatherStep> {
         std::mem::take(&mut self.steps)
     }
 
@@ -244,7 +244,7 @@ impl Gathers {
         let id = BarrierId(self.last_barrier);
         let missing = self.others;
         self.barriers.insert(id, Barrier { session, missing });
-        self.steps.push(Step::Barrier(id));
+        self.steps.push(GatherStep::Barrier(id));
         id
     }
 

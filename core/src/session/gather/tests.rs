@@ -2,7 +2,7 @@
 
 use crate::codec::QoS;
 use crate::message::MessageParts;
-use crate::shard::retained::gather::*;
+use crate::session::gather::*;
 use crate::topic::TopicLimits;
 
 const SESSION: SessionId = SessionId {
@@ -72,9 +72,9 @@ impl Bench {
         for step in self.gathers.take_steps() {
             let feed = self.feed.as_mut();
             match step {
-                Step::Begin(_) => feed.unwrap().begin(&mut self.gathers),
-                Step::Barrier(barrier) => self.barriers.push(barrier),
-                Step::Ask(gather) => {
+                GatherStep::Begin(_) => feed.unwrap().begin(&mut self.gathers),
+                GatherStep::Barrier(barrier) => self.barriers.push(barrier),
+                GatherStep::Ask(gather) => {
                     let asking = feed.and_then(|feed| feed.go_on(gather, &mut self.gathers));
                     self.asked.extend(asking.map(|_| gather));
                 }
