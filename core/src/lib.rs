@@ -5,15 +5,15 @@
 //! [`shard::Outbox`], bytes are pulled with [`shard::Shard::take_output`]. The shell around it
 //! (package `ringmq`) owns sockets and time; the simulator (package `ringmq-sim`) is another shell.
 //!
-//! Where to start reading: `shard/mod.rs`, then `shard/on_publish.rs` and `shard/deliver.rs` for
-//! the way of a message, `shard/gather.rs` for the one subtle protocol.
+//! Where to start reading: `shard/mod.rs`, then `shard/on_publish.rs` and `shard/delivery/offer.rs` for
+//! the path of a message, `shard/retained/gather.rs` for the one subtle protocol.
 //!
 //! # Invariants
 //!
-//! 1. A shard never waits, never reads a clock, never draws randomness that was not handed to it.
+//! 1. A shard never blocks, never reads a clock, and draws no randomness it was not given.
 //! 2. Only shard s writes the state of clients whose home is s, and only s writes bit s of the
 //!    interest table.
-//! 3. After SUBACK, no matching publish handled by any shard later misses this subscription.
+//! 3. After SUBACK, no matching publish handled later by any shard misses this subscription.
 //! 4. Messages of one publisher on one topic at one QoS keep their order on every path.
 //! 5. A slot is reused only when none of its operations is in flight; a completion of another
 //!    generation is ignored.

@@ -52,24 +52,24 @@ macro_rules! refusals {
 refusals! {
     // Connections that are not let in.
     /// The first bytes are no CONNECT, or one that cannot be read.
-    ConnectMalformed, "connect_malformed", MalformedPacket, "the CONNECT cannot be read";
+    ConnectMalformed, "connect_malformed", MalformedPacket, "malformed CONNECT";
     /// No whole CONNECT in time (`connect_deadline`).
-    ConnectDeadline, "connect_deadline", MaximumConnectTime, "no CONNECT came in time";
+    ConnectDeadline, "connect_deadline", MaximumConnectTime, "no CONNECT before the deadline";
     /// Protocol level 6, say.
     ProtocolVersion, "protocol_version", UnsupportedProtocolVersion,
         "this broker speaks MQTT 3.1, 3.1.1 and 5.0";
     /// Empty where it may not be, or longer than `client_id_size_max`.
     ClientId, "client_id", ClientIdentifierNotValid,
-        "the client identifier is longer than allowed here, or empty where it may not be";
+        "the client identifier is too long, or empty where one is required";
     /// A method that the broker does not know.
     AuthenticationMethod, "authentication_method", BadAuthenticationMethod,
         "this authentication method is not supported";
     /// Nobody may come in without a name.
-    AnonymousConnect, "anonymous", NotAuthorized, "clients have to say who they are here";
+    AnonymousConnect, "anonymous", NotAuthorized, "authentication required";
     /// The user name or the password is wrong.
-    BadPassword, "bad_password", BadUserNameOrPassword, "the user name or the password is wrong";
+    BadPassword, "bad_password", BadUserNameOrPassword, "wrong user name or password";
     /// The proof of an authentication method is wrong.
-    BadProof, "bad_proof", NotAuthorized, "the proof of who the client is does not hold";
+    BadProof, "bad_proof", NotAuthorized, "authentication failed";
     /// What claims to be a token is none: its size, its form, what stands in it twice.
     TokenMalformed, "token_malformed", NotAuthorized, TOKEN_TEXT;
     /// No key for it: its algorithm is not that of the key, or nobody knows the key.
@@ -83,68 +83,68 @@ refusals! {
     /// It is for another client or user.
     TokenClient, "token_client", NotAuthorized, TOKEN_TEXT;
     /// Who knows the users does not answer.
-    AuthenticationDown, "authentication_down", ServerUnavailable, "nobody can tell at the moment who the client is";
+    AuthenticationDown, "authentication_down", ServerUnavailable, "authentication backend unavailable";
     /// Who gives clients their rules has none for this one.
-    NoRules, "no_rules", NotAuthorized, "the client has no rights here";
+    NoRules, "no_rules", NotAuthorized, "the client has no permissions on this broker";
     /// The session with this client identifier belongs to another user.
-    OtherUser, "other_user", ClientIdentifierNotValid, "this client identifier is in use by somebody else";
+    OtherUser, "other_user", ClientIdentifierNotValid, "the client identifier belongs to another user";
     /// The will topic is not a topic name, or larger than `topic_size_max` or `topic_levels_max`.
-    WillTopic, "will_topic", TopicNameInvalid, "the will topic is not a topic name that is allowed here";
+    WillTopic, "will_topic", TopicNameInvalid, "invalid will topic, or too long or too deep";
     /// `server_redirect` is `temporarily`.
-    Redirected, "redirected", UseAnotherServer, "use another server for the time being";
+    Redirected, "redirected", UseAnotherServer, "temporarily, use another server";
     /// `server_redirect` is `permanently`.
     Moved, "moved", ServerMoved, "the broker has moved to another server";
     /// As many connections as `connections_max`.
-    ConnectionsFull, "connections_full", QuotaExceeded, "the broker has as many connections as it may";
+    ConnectionsFull, "connections_full", QuotaExceeded, "connection limit reached";
     /// As many connections of one address as `connections_per_address_max`.
-    AddressFull, "address_full", QuotaExceeded, "there are as many connections from this address as there may be";
+    AddressFull, "address_full", QuotaExceeded, "connection limit of this address reached";
     /// Above `connect_rate_per_address_max`.
-    AddressRate, "address_rate", ConnectionRateExceeded, "too many connections per second from this address";
+    AddressRate, "address_rate", ConnectionRateExceeded, "connection rate limit of this address exceeded";
     /// The rules do not let the client publish on the will topic: at CONNECT, or when the will was due.
-    WillDenied, "will_denied", NotAuthorized, "the rules do not let the client publish on the will topic";
+    WillDenied, "will_denied", NotAuthorized, "the access rules deny publishing to the will topic";
     /// As many sessions as `sessions_max`.
-    SessionsFull, "sessions_full", QuotaExceeded, "the broker keeps as many sessions as it may";
+    SessionsFull, "sessions_full", QuotaExceeded, "session limit reached";
 
     // Connections that are ended.
     /// Bytes that are no packet.
-    Malformed, "malformed", MalformedPacket, "a packet cannot be read";
+    Malformed, "malformed", MalformedPacket, "malformed packet";
     /// A packet that the protocol does not allow here.
-    Protocol, "protocol_error", ProtocolError, "a packet is not allowed by the protocol here";
+    Protocol, "protocol_error", ProtocolError, "the protocol does not allow this packet here";
     /// Larger than `packet_size_max`.
-    PacketTooLarge, "packet_too_large", PacketTooLarge, "the packet is larger than the broker takes";
+    PacketTooLarge, "packet_too_large", PacketTooLarge, "the packet exceeds the Maximum Packet Size of the broker";
     /// More unfinished QoS 2 messages than `receive_maximum`.
     ReceiveMaximum, "receive_maximum", ReceiveMaximumExceeded,
-        "more unacknowledged messages than the Receive Maximum of the CONNACK";
+        "more unacknowledged messages than the Receive Maximum in CONNACK";
     /// Above `topic_alias_max`.
     TopicAlias, "topic_alias", TopicAliasInvalid, "the topic alias is above the Topic Alias Maximum";
     /// A topic alias that was never set.
     TopicAliasUnset, "topic_alias_unset", ProtocolError, "the topic alias was never set";
     /// Packets that have arrived in part take more than `partial_bytes_max`.
-    PartialsFull, "partials_full", QuotaExceeded, "too many packets have arrived in part";
+    PartialsFull, "partials_full", QuotaExceeded, "the memory for incomplete packets is used up";
     /// The answer would be larger than the client's Maximum Packet Size.
     AnswerTooLarge, "answer_too_large", PacketTooLarge,
-        "the answer would be larger than the Maximum Packet Size of the client";
+        "the response would exceed the Maximum Packet Size of the client";
     /// Silent for one and a half times the keep alive.
-    KeepAlive, "keep_alive", KeepAliveTimeout, "nothing came within one and a half times the keep alive";
+    KeepAlive, "keep_alive", KeepAliveTimeout, "nothing received within 1.5 times the keep alive";
     /// Who knows the users does not answer to a client that proves itself anew.
     ReauthenticationDown, "reauthentication_down", ServerBusy,
-        "nobody can tell at the moment who the client is";
+        "authentication backend unavailable";
     /// The time of what the client has proven is over, of its token, say.
     CredentialsExpired, "credentials_expired", NotAuthorized,
-        "the time of what the client came in with is over";
+        "credentials expired";
     /// The rules of the client have ended, and nobody has said how they go on.
-    RulesEnded, "rules_ended", NotAuthorized, "nobody can tell at the moment what the client may do";
+    RulesEnded, "rules_ended", NotAuthorized, "access rules expired and could not be renewed";
     /// The user is none any more, or has another password.
-    Revoked, "revoked", NotAuthorized, "the client would not be let in any more";
+    Revoked, "revoked", NotAuthorized, "the client is no longer permitted to connect";
     /// Another connection with the same client identifier.
     TakenOver, "taken_over", SessionTakenOver, "another connection uses this client identifier";
     /// The broker ends.
-    ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is being stopped";
+    ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is shutting down";
 
     /// Above `message_rate_max` or `byte_rate_max`: slowed down, or closed.
-    MessageRate, "message_rate", MessageRateTooHigh, "more messages or bytes per second than allowed here";
+    MessageRate, "message_rate", MessageRateTooHigh, "message or byte rate limit exceeded";
     /// More user properties than `user_properties_max`.
-    UserProperties, "user_properties", QuotaExceeded, "more user properties than allowed here";
+    UserProperties, "user_properties", QuotaExceeded, "too many user properties";
     /// Above `qos_max`.
     Qos, "qos", QosNotSupported, "the QoS is above the Maximum QoS of the broker";
     /// Not `retain_available`.
@@ -152,20 +152,20 @@ refusals! {
 
     // Messages that are not taken.
     /// Not a topic name, or larger than `topic_size_max` or `topic_levels_max`.
-    TopicName, "topic_name", TopicNameInvalid, "this is not a topic name that is allowed here";
+    TopicName, "topic_name", TopicNameInvalid, "invalid topic name, or too long or too deep";
     /// `$SYS` and the like.
-    ReservedTopic, "reserved_topic", NotAuthorized, "only the broker itself publishes on this topic";
+    ReservedTopic, "reserved_topic", NotAuthorized, "only the broker publishes to this topic";
     /// The rules do not let the client publish on the topic.
-    PublishDenied, "publish_denied", NotAuthorized, "the rules do not let the client publish on this topic";
+    PublishDenied, "publish_denied", NotAuthorized, "the access rules deny publishing to this topic";
     /// The payload claims to be UTF-8 and is not.
-    PayloadFormat, "payload_format", PayloadFormatInvalid, "the payload is not the UTF-8 that it claims to be";
+    PayloadFormat, "payload_format", PayloadFormatInvalid, "the payload is declared as UTF-8 but is not";
     /// `retained_messages_max` or `retained_bytes_max`; subscribers got the message.
     RetainedFull, "retained_full", QuotaExceeded,
-        "subscribers got the message, but the broker keeps as many retained messages as it may";
+        "delivered, but not retained: limit of retained messages reached";
 
     // Subscriptions that are not made.
     /// Not a topic filter, or larger than `topic_size_max` or `topic_levels_max`.
-    TopicFilter, "topic_filter", TopicFilterInvalid, "this is not a topic filter that is allowed here";
+    TopicFilter, "topic_filter", TopicFilterInvalid, "invalid topic filter, or too long or too deep";
     /// Not supported.
     SharedSubscription, "shared_subscription", SharedSubscriptionsNotSupported,
         "shared subscriptions are not available";
@@ -173,9 +173,9 @@ refusals! {
     Wildcard, "wildcard", WildcardSubscriptionsNotSupported, "subscriptions with wildcards are not available";
     /// The rules let the client receive nothing of what the filter matches; or, of a shared
     /// subscription, not all.
-    SubscribeDenied, "subscribe_denied", NotAuthorized, "the rules do not let the client receive on these topics";
+    SubscribeDenied, "subscribe_denied", NotAuthorized, "the access rules deny receiving on these topics";
     /// As many subscriptions as `subscriptions_max`.
-    SubscriptionsFull, "subscriptions_full", QuotaExceeded, "the client has as many subscriptions as it may";
+    SubscriptionsFull, "subscriptions_full", QuotaExceeded, "subscription limit of the client reached";
 }
 
 impl Refusal {

@@ -141,7 +141,7 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         "keys::KEYS_MAX",
         KEYS_MAX as u64,
         "Keys of a JWK Set",
-        "the set is not taken",
+        "the set is rejected",
     ),
     bound(
         "http::BODY_SIZE_MAX",

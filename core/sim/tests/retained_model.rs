@@ -11,7 +11,7 @@
 //! - once all is quiet it has seen the last value: nothing is lost.
 //!
 //! With all rules no schedule breaks them; without any one rule some schedule does, which also
-//! shows that the checks here can fail. The rules live in `shard/gather.rs` of the core.
+//! shows that the checks here can fail. The rules live in `shard/retained/gather.rs` of the core.
 
 use std::collections::VecDeque;
 

@@ -5,7 +5,7 @@
 //! stores is not enough to log in. The slow hash of the password is computed where it is set; a login
 //! costs the broker a handful of HMACs.
 //!
-//! Not here: AUTH packets and states of connections (`shard/on_auth.rs`), reading files (the shell).
+//! Not here: AUTH packets and states of connections (`shard/entry/on_auth.rs`), reading files (the shell).
 
 mod access;
 mod acl;

@@ -10,7 +10,7 @@
 //! - what the egresses of a shard have not sent is counted in its `Unsent`.
 //! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing pends.
 //!
-//! Not here: when to drop (`deliver.rs`), sockets (the shell).
+//! Not here: when to drop (`shard/delivery/offer.rs`), sockets (the shell).
 
 use bytes::Bytes;
 

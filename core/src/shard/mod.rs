@@ -1,8 +1,8 @@
 //! The shard: a synchronous, deterministic state machine.
 //!
-//! [`Shard::handle`] takes one event and runs to completion. Where to read on: an event's way
-//! starts in `on_*.rs`; `deliver.rs` is the way out of a message, `gather.rs` the one subtle
-//! protocol between shards.
+//! [`Shard::handle`] takes one event and runs to completion. Where to go next: each event
+//! starts in an `on_*.rs`; `delivery` takes a message to its subscribers, `retained/gather.rs` is the one
+//! subtle protocol between shards.
 
 mod delivery;
 mod entry;

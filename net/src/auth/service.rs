@@ -180,7 +180,7 @@ impl AuthService {
         }));
         self.generation.store(generation, Ordering::Release);
         if is_needed && let Err(error) = self.open() {
-            error!(%error, "nobody can log in; start the broker again");
+            error!(%error, "no client can log in; restart the broker");
         }
     }
 
@@ -299,7 +299,7 @@ impl Office {
             let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
             if let Err(error) = spawned {
                 crew.dismiss();
-                warn!(%error, "logins wait; raise the limit of threads (ulimit -u, TasksMax)");
+                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of threads (ulimit -u, TasksMax)");
             }
         }
     }
@@ -307,7 +307,7 @@ impl Office {
     fn work(self: &Arc<Office>, role: Role) {
         // On Linux this is a property of the thread.
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            warn!(%error, "cannot lower the priority of a thread that checks passwords");
+            warn!(%error, "cannot lower the priority of a login thread");
         }
         while let Some(job) = self.crew(role).0.line.pop() {
             self.work_on(role, job);

@@ -508,12 +508,9 @@ impl fmt::Display for Failure {
             Failure::Tls(error) => error.fmt(f),
             Failure::WebSocket(Breach::Refused(refusal)) => write!(f, "WebSocket: {refusal}"),
             Failure::WebSocket(Breach::Frame(Status(status))) => {
-                write!(
-                    f,
-                    "WebSocket: a frame that is not allowed, closed with {status}"
-                )
+                write!(f, "WebSocket: invalid frame, closed with {status}")
             }
-            Failure::PendingFull => f.write_str("the peer does not take what answers it"),
+            Failure::PendingFull => f.write_str("the peer does not read its responses"),
         }
     }
 }

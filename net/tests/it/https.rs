@@ -168,7 +168,7 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());
     let server = Server::start(with_certificate(&authority.server("localhost")));
     let mut broker = start(&folder, &server, "CA = [\"ca.pem\"]");
-    broker.wait_for("fetched the keys of tokens");
+    broker.wait_for("fetched token keys");
     assert_eq!(codes(&broker, &server), (0, 0));
     assert_eq!(broker.code(Some(("bob", &server.token()))), 5);
     // The server shows a certificate of another CA, which the settings name from the next reload on.
@@ -239,12 +239,12 @@ fn whoever_is_not_the_server_lets_nobody_in() {
         };
         let server = Server::start(manner);
         let mut broker = start_with(&folder, &server, cas, timeout);
-        let line = broker.wait_for("cannot fetch the keys of tokens");
+        let line = broker.wait_for("cannot fetch token keys");
         let expected = reason.replace("KEY", "jwt.jwks_ca");
         assert!(line.contains(&expected), "{reason}: {line}");
         assert!(line.contains("setting=jwt.jwks_url"), "{line}");
         assert_eq!(codes(&broker, &server), (3, 3), "{reason}");
-        let line = broker.wait_for("a hook failed");
+        let line = broker.wait_for("hook failed");
         let expected = reason.replace("KEY", "hooks.ca");
         assert!(line.contains(&expected), "{reason}: {line}");
         assert!(line.contains("setting=hooks.authentication_url"), "{line}");

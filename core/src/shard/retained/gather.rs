@@ -40,7 +40,7 @@
 //! - a session has a `Feed` exactly while it has a gather.
 //! - a barrier is in `barriers` until every other shard has answered it.
 //!
-//! Not here: what a shard is asked (`pages.rs`), when the client can take more (`deliver.rs`).
+//! Not here: what a shard is asked (`pages.rs`), when the client can take more (`delivery/pump.rs`).
 
 mod feed;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Shared subscriptions: joining and leaving a group, and a message's way to one of its members.
 //!
-//! Not here: who is chosen (`share.rs`).
+//! Not here: who is chosen (`groups.rs`).
 
 use super::suback::PendingSuback;
 use std::cmp::min;

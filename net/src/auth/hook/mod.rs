@@ -102,7 +102,7 @@ pub fn hooks(
         .flatten()
     {
         if !url.is_private() {
-            warn!(%url, "what is known of clients is sent there unencrypted, passwords too: use https");
+            warn!(%url, "clients' user names and passwords are sent there unencrypted; use https");
         }
     }
     let hook = |url: &HttpUrl, counted| Hook {
@@ -241,7 +241,7 @@ impl Hook {
                     Decision::Ignore => self.counted.ignored,
                 });
                 if self.breaker.succeeded() == Turn::Closed {
-                    info!(setting, url = %self.url, "the hook answers again");
+                    info!(setting, url = %self.url, "hook answers again");
                 }
                 Ok(answer)
             }
@@ -249,21 +249,21 @@ impl Hook {
                 // It waited elsewhere, in a line of logins: a service that is healthy and busy is not to be cut off.
                 self.tallies.add(self.counted.out_of_time);
                 self.breaker.abandoned(clock());
-                debug!(setting, url = %self.url, "a client had no time left to wait for the hook");
+                debug!(setting, url = %self.url, "the client's time ran out while it waited for the hook");
                 Err(NoAnswer)
             }
             Err(Fault::Service(fault)) => {
                 self.tallies.add(self.counted.failed);
                 match self.breaker.failed(clock()) {
-                    Turn::First => warn!(setting, url = %self.url, "a hook failed: {fault}"),
+                    Turn::First => warn!(setting, url = %self.url, "hook failed: {fault}"),
                     Turn::Opened => warn!(
                         setting,
                         url = %self.url,
-                        "a hook has failed too often and is left alone for a while; clients that need it are not let in: \
+                        "hook failing; next attempt after hooks.pause, and until then clients that need it are refused: \
                          {fault}"
                     ),
                     Turn::None | Turn::Closed => {
-                        debug!(setting, url = %self.url, "a hook failed: {fault}");
+                        debug!(setting, url = %self.url, "hook failed: {fault}");
                     }
                 }
                 Err(NoAnswer)

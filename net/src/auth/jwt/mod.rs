@@ -205,7 +205,7 @@ impl Jwt {
                 debug!(
                     client = shower.client_id,
                     reason = fault.refusal.name(),
-                    "a token is not taken: {}",
+                    "token rejected: {}",
                     fault.what
                 );
                 match fault {

@@ -130,12 +130,12 @@ impl RemoteKeys {
         };
         let url = &self.shared.config.url;
         if !url.is_private() {
-            warn!(%url, "keys of tokens come over plain HTTP: who sits between can let anybody in");
+            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace them and let anybody in; use https");
         }
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("jwks".to_owned());
         if let Err(error) = thread.spawn(move || shared.run(&woken)) {
-            error!(%error, "cannot start a thread for the keys of tokens: nobody gets in by them");
+            error!(%error, "cannot start the thread that fetches token keys; tokens signed with them are refused");
         }
     }
 
@@ -190,7 +190,7 @@ impl Shared {
         loop {
             let wait = match self.fetch() {
                 Ok(count) => {
-                    info!(%url, count, "fetched the keys of tokens");
+                    info!(%url, count, "fetched token keys");
                     pause = RETRY_MIN;
                     self.config.refresh
                 }
@@ -200,7 +200,7 @@ impl Shared {
                         setting = URL_SETTING,
                         %url,
                         has_keys,
-                        "cannot fetch the keys of tokens: {error}"
+                        "cannot fetch token keys: {error}"
                     );
                     let wait = pause.min(self.config.refresh);
                     pause = (pause * 2).min(RETRY_MAX);

@@ -446,7 +446,7 @@ fn every_limit_has_a_row_and_every_reason_a_place_in_the_manual() {
 const INTRODUCTION: &str = "\
 # Limits
 
-<!-- Written by a test from the table in net/src/settings.rs: \
+<!-- Written by a test from the table in net/src/program/settings/mod.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_limits -->
 
 Every limit of the broker, in the order in which a client meets them. [settings.md](settings.md) has their ranges and options.

@@ -54,7 +54,7 @@ fn the_page_of_settings_is_up_to_date() {
 const INTRODUCTION: &str = "\
 # Settings
 
-<!-- Written by a test from the table in net/src/settings.rs: \
+<!-- Written by a test from the table in net/src/program/settings/mod.rs: \
 UPDATE_DOCS=1 cargo test -p ringmq the_page_of_settings -->
 
 Settings come from the command line and from a TOML file given with `--config`. The command line overrides

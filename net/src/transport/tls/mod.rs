@@ -484,7 +484,7 @@ impl std::fmt::Display for TlsError {
             TlsError::HandshakeTooLong => f.write_str("TLS: the handshake is too long"),
             TlsError::MessageTooLong => f.write_str("TLS: a message is too long"),
             TlsError::NoIdentity => {
-                f.write_str("TLS: the client certificate does not say who the client is")
+                f.write_str("TLS: the client certificate has no usable identity")
             }
             TlsError::ServerName(name) => write!(
                 f,
