@@ -1,10 +1,10 @@
-//! What a shard refuses: each rule and bound with the reason code that answers, the name it is counted
-//! by, and a sentence for people.
+//! What a shard refuses: for each rule and bound, the reason code, the name of its counter, and a text
+//! for people.
 //!
 //! Invariant: names are topic levels of `$SYS` and parts of metric names: lower case and `_` only.
 //!
-//! Not here: messages that miss a subscriber ([`DropReason`](crate::shard::DropReason)), and what bytes are
-//! no packet ([`DecodeError`]).
+//! Not here: messages that a subscriber misses ([`DropReason`](crate::shard::DropReason)), and malformed
+//! packets ([`DecodeError`]).
 
 use std::borrow::Cow;
 

@@ -1,6 +1,7 @@
-//! Bounds that no setting changes, and that a client or a server that is asked can meet. `docs/limits.md` shows them.
+//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach. `docs/limits.md`
+//! lists them.
 //!
-//! Not here: what the settings bound (`ringmq_core::limits`), and bounds that nobody outside can tell.
+//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::topic::TopicFilter;

@@ -1,9 +1,9 @@
-//! Asking servers on the network by HTTP, from threads that may wait.
+//! An HTTP client for threads that may block.
 //!
-//! Nothing is followed and nothing is taken from the environment: no redirections, no proxies, no
-//! cookies. An answer that is too long, or late, is none.
+//! Nothing is followed and nothing is taken from the environment: no redirects, no proxies, no cookies. A
+//! response that is too long or too late is an error.
 //!
-//! Not here: what is asked and what the answers mean (`auth`).
+//! Not here: the requests, and what the responses mean (`auth`).
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};

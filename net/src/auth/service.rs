@@ -1,23 +1,21 @@
-//! The threads that ask the authenticators.
+//! The threads that run the authenticators.
 //!
-//! Some threads compute: they check passwords. Others wait for services on the network, so that a
-//! service that is slow or down keeps nobody from logging in who does not need it. A request goes from the
-//! first to the second when its turn comes to be asked there.
+//! Some threads compute: they check passwords. Others wait for services on the network, so that a slow or
+//! failing service delays only clients that need it. A request moves from the first kind to the second when it
+//! reaches such an authenticator.
 //!
 //! Invariants:
-//! - every request that was taken is answered once; if its time was up before anybody looked at it, by
-//!   saying that nobody can tell.
-//! - at most `queue_max` requests wait for the one kind of threads, and at most `waiting_queue_max` for
-//!   the other; one that finds no place is told that nobody can tell.
-//! - addresses take turns (`line.rs`): a flood of logins from one does not keep those of others waiting.
-//! - a request is judged by the same authenticators from its beginning to its end; the verdict says by which, and
-//!   those that were replaced meanwhile let nobody in (`Reactor::on_decided`).
+//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it, "unavailable".
+//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max` for the
+//!   other; the verdict on any beyond that is "unavailable".
+//! - addresses take turns (`line.rs`): a flood of logins from one does not delay those of others.
+//! - a request is judged by the same authenticators from beginning to end; the verdict says by which, and it is
+//!   discarded if they have been replaced meanwhile (`Reactor::on_decided`).
 //!
-//! A shard never waits for a lock: it puts requests into a channel, and a thread of its own, the porter, stands
-//! them in line.
+//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the porter, queues them.
 //!
-//! Threads start when there is work for them, so that a broker has as many as its clients have needed at one time.
-//! They are nice: where they share cores with the shards, clients that are in go first.
+//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their priority is
+//! lowered: where they share cores with the shards, connected clients come first.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

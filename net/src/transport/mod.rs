@@ -1,7 +1,7 @@
-//! What lies between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
+//! The layers between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
 //!
-//! Each layer is bytes in, bytes out, without a socket and without a clock of its own, so that it can
-//! be tested in any cut of its input. A plain connection has no [`Transport`] at all.
+//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with its input
+//! cut anywhere. A plain connection has no [`Transport`] at all.
 //!
 //! Invariants:
 //! - `pending` goes out before anything that is encoded later, and holds at most

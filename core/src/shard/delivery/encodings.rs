@@ -1,4 +1,4 @@
-//! A fan-out encodes a packet once per variant, whoever gets it.
+//! Encodings of one message: a fan-out encodes a packet once per variant, not per subscriber.
 
 use crate::codec::PublishRun;
 use crate::topic::Route;

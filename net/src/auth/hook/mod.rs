@@ -1,17 +1,16 @@
-//! Services on the network that say who clients are, and what they may do.
+//! HTTP services that authenticate clients and supply their rules.
 //!
-//! The one asked for *authentication* judges a client by what it shows; its answer may bring rules. The
-//! one asked for *authorization* gives the rules of a client that is known already, however that came.
-//! Rules are fetched whole, at the login and again before they expire, so that no message waits for a
-//! service: with them the core judges each topic itself, wildcards, retained and queued messages
-//! included.
+//! The *authentication* hook judges a client by its credentials; its response may include rules. The
+//! *authorization* hook supplies the rules of a client that has been authenticated, in whatever way. Rules
+//! are fetched as a whole, at login and again before they expire, so that no message waits for a service: with
+//! them the core decides about each topic itself, including wildcards, retained and queued messages.
 //!
 //! Invariants:
-//! - an answer that is late, broken, of an unknown form or of an unknown status is none, and without an
-//!   answer nobody gets in and nobody's rules live on (threat 82).
-//! - no answer is remembered here, good or bad.
+//! - a response that is late, broken, or of an unknown form or status counts as none; without a response no
+//!   client gets in and no rules are renewed (threat 82).
+//! - no response is cached here, good or bad.
 //!
-//! Not here: who waits for the answers, and for how long (`service.rs`, the core).
+//! Not here: who waits for the responses, and for how long (`service.rs`, the core).
 
 mod answer;
 mod breaker;

@@ -1,7 +1,7 @@
-//! JSON read strictly: an object that names a member twice is none.
+//! Strict JSON: an object with a duplicate member name is invalid.
 //!
-//! Of two members of one name, one reader takes the first and another the last: a token could mean one
-//! thing to who signed it and another to the broker (RFC 7519, 4).
+//! Some parsers take the first of two members and some the last: a token could mean one thing to its signer
+//! and another to the broker (RFC 7519, 4).
 
 use std::fmt;
 

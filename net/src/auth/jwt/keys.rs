@@ -1,7 +1,7 @@
-//! Keys that tokens are proven by: from PEM, from a secret, from a JWK Set (RFC 7517).
+//! Keys that verify tokens: from PEM, from a secret, from a JWK Set (RFC 7517).
 //!
-//! Invariant: a key has one algorithm, and is used with no other. So a token cannot choose how it is looked
-//! at: neither `none`, nor a public key taken for a secret.
+//! Invariant: a key has one algorithm and is used with no other. So a token cannot choose how it is
+//! verified: neither `none`, nor with a public key used as a secret.
 
 use std::fmt;
 

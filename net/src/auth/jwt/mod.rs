@@ -1,16 +1,15 @@
 //! JSON Web Tokens (RFC 7519) as an authenticator.
 //!
-//! A client shows its token as its password or its user name, or by the authentication method [`METHOD`] of
-//! MQTT 5.0, by which it also shows the next one while it is connected.
+//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication method
+//! [`METHOD`], which also lets it present the next one while it is connected.
 //!
-//! The signature is looked at first, with a key that has the algorithm of the token; only then what the token
-//! says. What is wrong with a token is counted and logged, and told to nobody.
+//! The signature is verified first, with a key that has the token's algorithm; only then are the claims read.
+//! What is wrong with a token is counted and logged, but not told to the client.
 //!
-//! The signatures themselves are those of aws-lc-rs, which does TLS here too. JWT libraries are laxer than this has to be
-//! (twice the same name, numbers as text, keys that nobody looks at before they are used, one algorithm per key):
-//! ARCHITECTURE.md has the particulars.
+//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here (duplicate names,
+//! numbers as strings, keys not checked before use, several algorithms per key): ARCHITECTURE.md has the details.
 //!
-//! Not here: the time when a token ends (the shard has a timer), its rules (`ringmq_core::auth`).
+//! Not here: when a token expires (the shard has a timer), its rules (`ringmq_core::auth`).
 
 mod algorithm;
 mod claims;

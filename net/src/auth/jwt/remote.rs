@@ -1,13 +1,12 @@
 //! Keys that an issuer publishes on the network, as a JWK Set.
 //!
-//! A thread fetches them: at the start, again and again, and when a token names a key that is not among them. Who
-//! judges tokens never waits for that.
+//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads that check tokens
+//! never wait for it.
 //!
 //! Invariants:
-//! - as long as there are no keys, or only such as are too old, nobody is let in by them: the answer is that
-//!   nobody can tell (threat 80).
-//! - a set that cannot be fetched or read leaves the keys that are there.
-//! - tokens of strangers make it ask at most once in [`MISS_PAUSE`].
+//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable" (threat 80).
+//! - a set that cannot be fetched or parsed leaves the current keys in place.
+//! - tokens of strangers cause at most one fetch in [`MISS_PAUSE`].
 
 use std::fmt;
 use std::path::PathBuf;

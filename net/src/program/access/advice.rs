@@ -1,7 +1,7 @@
-//! What works and is unwise: secrets that others on this machine read, certificates and revocation lists whose time is
-//! over or soon will be, a hook that nobody can wait for.
+//! Warnings about what works but is unwise: secrets that other users of the machine can read, certificates and
+//! revocation lists that have expired or soon will, a hook whose timeout no client can wait for.
 //!
-//! Told at the start, at a reload and by `--check-config`; nothing is refused for it.
+//! Issued at start, at reload and by `--check-config`; nothing is refused for it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

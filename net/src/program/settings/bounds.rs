@@ -1,5 +1,5 @@
-//! `docs/limits.md`: every bound in one table, written from the settings and the names of refusals: run
-//! the tests with `UPDATE_DOCS=1` after a change.
+//! `docs/limits.md`: every bound in one table, generated from the settings and the names of refusals. Run the tests
+//! with `UPDATE_DOCS=1` after a change.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The command line: what it may say, and `--help`.
+//! The command line: its arguments, and `--help`.
 //!
 //! Settings come from the table in `mod.rs`; only what is not a setting is defined here.
 

@@ -1,12 +1,12 @@
-//! The TLS layer of one connection, by rustls without buffers of its own.
+//! The TLS layer of one connection: rustls without buffers of its own.
 //!
 //! Invariants:
-//! - a connection that waits holds no buffer: `part` has no memory unless a record has come in part.
+//! - an idle connection holds no buffer: `part` has no memory unless a record is incomplete.
 //! - `part` holds at most [`PART_SIZE_MAX`] bytes once the handshake is done, and at most
 //!   [`HANDSHAKE_SIZE_MAX`] before.
-//! - rustls keeps positions in the bytes that it has not used: it is called with exactly those, `part`,
-//!   each time, also to write. Anything else makes it panic, in front of a fragmented message.
-//! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
+//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those, `part`,
+//!   each time, also to write. Anything else makes it panic on a fragmented message.
+//! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be controlled.
 //!
 //! Not here: files (`terms.rs`), names in certificates (`names.rs`).
 

@@ -1,5 +1,5 @@
-//! What a listener speaks TLS with: certificates, keys, whom it trusts. Read from files, checked as
-//! a whole, and replaced as a whole while connections go on.
+//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked as a whole, and
+//! replaced as a whole while connections continue.
 //!
 //! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
 //! an error that names it, never less security than asked for.
