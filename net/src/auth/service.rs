@@ -369,9 +369,10 @@ impl Answers {
     }
 }
 
-/// Half of the way from an ordinary thread to one that gets only what nobody wants.
+/// Halfway between normal and lowest priority.
 const NICENESS: i32 = 10;
-/// On their way to the porter, which takes a microsecond for each. Beyond it the shard says that nobody can tell.
+/// Requests on their way to the porter, which takes a microsecond for each. Any beyond that are
+/// answered "unavailable".
 pub(crate) const ARRIVING_MAX: usize = 4096;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 

@@ -315,7 +315,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// A client would not be let in any more.
+    /// Closes a client that is no longer permitted to connect.
     pub(super) fn end_revoked(&mut self, now: Instant, conn: ConnId, failure: &Failure) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         if let Some(transport) = &mut slot.transport {

@@ -442,7 +442,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// When too many ask, nobody can tell.
+    /// If too many requests wait, the verdict is "unavailable".
     fn ask_who_it_is(&mut self, now: Instant, request: AuthRequest) {
         if let Err(request) = self.shared.auth.ask(self.id, request) {
             count!(self.counts, auth_overflows);

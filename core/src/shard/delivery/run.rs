@@ -95,7 +95,7 @@ impl Dispatch {
         self.runs = scratch;
     }
 
-    /// Sends a run to one subscriber in one piece. False if it has to get message by message.
+    /// Sends a run to one subscriber in one piece. False if it has to be served one message at a time.
     fn offer_run(
         &mut self,
         publisher: ClientKey,

@@ -47,13 +47,13 @@ pub struct HookConfig {
     pub authorization: Option<HttpUrl>,
     /// CAs that the services' certificates come from; none: those of the machine.
     pub cas: Vec<PathBuf>,
-    /// Time for one answer.
+    /// Time for one response.
     pub timeout: Duration,
-    /// Failures in a row after which a service is left alone.
+    /// Consecutive failures after which a service is not called.
     pub failures_max: u32,
     /// For how long.
     pub pause: Duration,
-    /// How long rules hold if the answer does not say.
+    /// How long rules are valid if the response does not say.
     pub rules_last: Duration,
 }
 

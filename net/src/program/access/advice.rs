@@ -29,7 +29,7 @@ pub fn advice(settings: &Settings) -> Vec<Problem> {
     hooks.chain(secrets).chain(dated).collect()
 }
 
-/// A hook is left alone for being late only if somebody has waited for it as long as it may take.
+/// A late hook counts as failing only if a client has waited for its whole timeout.
 fn hook_timeout(settings: &Settings) -> Option<Problem> {
     let hooks = &settings.auth.hooks;
     let is_asked = hooks.urls().iter().any(|(_, url)| !url.is_empty());
