@@ -216,11 +216,11 @@ impl HttpError {
         match fault {
             CertificateError::UnknownIssuer if self.trusts_machine => write!(
                 f,
-                "comes from no CA that this machine trusts: name its CA in {setting}"
+                "is not issued by a CA that this machine trusts: set its CA in {setting}"
             ),
-            CertificateError::UnknownIssuer => write!(f, "comes from no CA in {setting}"),
+            CertificateError::UnknownIssuer => write!(f, "is not issued by a CA in {setting}"),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                f.write_str("has expired: give the server another one")
+                f.write_str("has expired: renew it on the server")
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 f.write_str("is not valid yet: check the clock of this machine")
@@ -238,11 +238,11 @@ impl HttpError {
                 let (expected, names) = (expected.to_str(), names.join(", "));
                 write!(
                     f,
-                    "is not for {expected} but for {names}: name the server as it does"
+                    "is for {names}, not for {expected}: use that name in the URL"
                 )
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                f.write_str("is not one for servers")
+                f.write_str("is not a server certificate")
             }
             other => match Unusual::find(other) {
                 Some(unusual) => write!(f, "{unusual}"),
@@ -255,7 +255,7 @@ impl HttpError {
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_timeout() {
-            return f.write_str("no answer in time");
+            return f.write_str("no response before the timeout");
         }
         match self.of_tls() {
             Some(rustls::Error::InvalidCertificate(fault)) => self.show_certificate(fault, f),

@@ -174,7 +174,7 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
     // The server shows a certificate of another CA, which the settings name from the next reload on.
     server.becomes(with_certificate(&other.server("localhost")));
     assert_eq!(codes(&broker, &server), (3, 0), "the keys are there");
-    broker.wait_for("comes from no CA in hooks.ca");
+    broker.wait_for("is not issued by a CA in hooks.ca");
     folder.write("ca.pem", &fs::read_to_string(other.ca()).unwrap());
     broker.hang_up();
     broker.wait_for("reloaded");
@@ -199,12 +199,12 @@ fn whoever_is_not_the_server_lets_nobody_in() {
         (
             with_certificate(&other.server("localhost")),
             named,
-            "its certificate comes from no CA in KEY",
+            "its certificate is not issued by a CA in KEY",
         ),
         (
             with_certificate(&authority.server("localhost")),
             "",
-            "its certificate comes from no CA that this machine trusts: name its CA in KEY",
+            "its certificate is not issued by a CA that this machine trusts: set its CA in KEY",
         ),
         (
             made(&|params| params.not_after = date_time_ymd(2020, 1, 1)),
@@ -221,17 +221,17 @@ fn whoever_is_not_the_server_lets_nobody_in() {
                 params.subject_alt_names = vec![SanType::IpAddress([192, 0, 2, 1].into())];
             }),
             named,
-            "its certificate is not for 127.0.0.1 but for 192.0.2.1",
+            "its certificate is for 192.0.2.1, not for 127.0.0.1",
         ),
         (
             made(&|params| {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }),
             named,
-            "its certificate is not one for servers",
+            "its certificate is not a server certificate",
         ),
         (Manner::Plain, named, "it does not speak TLS"),
-        (Manner::Silent, named, "no answer in time"),
+        (Manner::Silent, named, "no response before the timeout"),
     ] {
         let timeout = match manner {
             Manner::Silent => "1s",

@@ -283,11 +283,11 @@ impl Hook {
         let answer = match status {
             200 => self
                 .read(&body)
-                .map_err(|e| format!("its answer is not understood: {e}")),
-            204 if self.counted.needs_rules => Err("it answered without rules".to_owned()),
+                .map_err(|e| format!("invalid response: {e}")),
+            204 if self.counted.needs_rules => Err("the response has no rules".to_owned()),
             204 => Ok(Answer::plain(Decision::Allow)),
             401 | 403 => Ok(Answer::plain(Decision::Deny)),
-            other => Err(format!("it answered with status {other}")),
+            other => Err(format!("the response has status {other}")),
         };
         answer.map_err(Fault::Service)
     }
@@ -296,7 +296,7 @@ impl Hook {
         let answer = Answer::parse(body)?;
         // Who forgot them would otherwise lift the rules that a client had.
         match self.counted.needs_rules && answer.decision == Decision::Allow {
-            true if answer.rules.is_none() => Err("it allows and has no rules".to_owned()),
+            true if answer.rules.is_none() => Err("`allow` without rules".to_owned()),
             true | false => Ok(answer),
         }
     }

@@ -49,7 +49,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let number = Number::from_f64(value);
         number
             .map(Value::Number)
-            .ok_or(E::custom("no number of JSON"))
+            .ok_or(E::custom("not a JSON number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if map.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is named twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(map))

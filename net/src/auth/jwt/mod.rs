@@ -253,34 +253,34 @@ pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
 impl Fault {
     const SIZE: Fault = Fault::new(Refusal::TokenMalformed, "it is larger than token_size_max");
     const FORM: Fault = Fault::new(Refusal::TokenMalformed, "it is no JWT, or not strictly");
-    const CRITICAL: Fault = Fault::new(Refusal::TokenMalformed, "its header asks for extensions");
-    const ALGORITHM: Fault = Fault::new(Refusal::TokenKey, "its algorithm is `none` or not known");
+    const CRITICAL: Fault = Fault::new(Refusal::TokenMalformed, "its header requires extensions");
+    const ALGORITHM: Fault = Fault::new(Refusal::TokenKey, "its algorithm is `none` or unknown");
     const KEY: Fault = Fault::new(
         Refusal::TokenKey,
         "no key of that name is for its algorithm",
     );
     const NO_KEYS: Fault = Fault::new(
         Refusal::AuthenticationDown,
-        "the keys of its issuer are not there, or are being fetched",
+        "the keys of its issuer are missing or being fetched",
     );
     const SIGNATURE: Fault = Fault::new(Refusal::TokenSignature, "its signature is wrong");
     const DATE: Fault = Fault::new(
         Refusal::TokenClaims,
         "exp, nbf or iat is no whole number of seconds",
     );
-    const EARLY: Fault = Fault::new(Refusal::TokenClaims, "nbf or iat lies in the future");
-    const EXPIRED: Fault = Fault::new(Refusal::TokenExpired, "exp lies in the past");
+    const EARLY: Fault = Fault::new(Refusal::TokenClaims, "nbf or iat is in the future");
+    const EXPIRED: Fault = Fault::new(Refusal::TokenExpired, "exp is in the past");
     const NO_EXPIRY: Fault = Fault::new(Refusal::TokenClaims, "it has no exp");
-    const ISSUER: Fault = Fault::new(Refusal::TokenClaims, "iss is none of `issuers`");
-    const AUDIENCE: Fault = Fault::new(Refusal::TokenClaims, "aud has none of `audiences`");
+    const ISSUER: Fault = Fault::new(Refusal::TokenClaims, "iss is not in `issuers`");
+    const AUDIENCE: Fault = Fault::new(Refusal::TokenClaims, "aud is not in `audiences`");
     const NO_USER: Fault = Fault::new(Refusal::TokenClaims, "`user_claim` names no text in it");
     const RULE: Fault = Fault::new(
         Refusal::TokenClaims,
-        "its rules are no lists of topic filters",
+        "its rules are not lists of topic filters",
     );
     const RULE_FORM: Fault = Fault::new(
         Refusal::TokenClaims,
-        "what its rules stand in is no object, or holds a member that is none of the claims of rules",
+        "its rules are not in an object, or the object has a member that is not a rules claim",
     );
     const OTHER_USER: Fault = Fault::new(Refusal::TokenClient, "CONNECT has another user name");
     const OTHER_CLIENT: Fault = Fault::new(

@@ -237,8 +237,8 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FetchError::Http(error) => error.fmt(f),
-            FetchError::Status(status) => write!(f, "the answer has status {status}"),
-            FetchError::Keys(fault) => write!(f, "the answer {fault}"),
+            FetchError::Status(status) => write!(f, "the response has status {status}"),
+            FetchError::Keys(fault) => write!(f, "the response {fault}"),
         }
     }
 }

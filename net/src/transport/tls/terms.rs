@@ -209,9 +209,7 @@ impl Certificates {
             let private = provider
                 .key_provider
                 .load_private_key(private)
-                .map_err(|error| {
-                    problem(Some(key), format!("holds no usable key: {error}"), fix)
-                })?;
+                .map_err(|error| problem(Some(key), format!("has no usable key: {error}"), fix))?;
             // Not by `CertifiedKey::from_der`, which knows no certificates of version 1.
             let is_of_key = private
                 .public_key()
