@@ -1,4 +1,4 @@
-//! Which shard is whose home: keyed hashes that a client cannot aim.
+//! Which shard is a client's home: keyed hashes that a client cannot aim.
 
 use std::hash::Hasher;
 

@@ -1,4 +1,4 @@
-//! Identifiers. Each is a type of its own, so that two of them cannot be swapped.
+//! Identifiers, each with its own type, so that they cannot be mixed up.
 
 use std::fmt;
 use std::num::NonZeroU16;

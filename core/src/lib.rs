@@ -10,10 +10,10 @@
 //!
 //! # Invariants
 //!
-//! 1. A shard never waits, never reads a clock, never draws randomness that was not handed to it.
+//! 1. A shard never blocks, never reads a clock, and draws no randomness it was not given.
 //! 2. Only shard s writes the state of clients whose home is s, and only s writes bit s of the
 //!    interest table.
-//! 3. After SUBACK, no matching publish handled by any shard later misses this subscription.
+//! 3. After SUBACK, no matching publish handled later by any shard misses this subscription.
 //! 4. Messages of one publisher on one topic at one QoS keep their order on every path.
 //! 5. A slot is reused only when none of its operations is in flight; a completion of another
 //!    generation is ignored.

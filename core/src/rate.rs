@@ -1,7 +1,7 @@
-//! Rates: so many units per second, with a burst of one second's worth. A token bucket without a clock
-//! and without tokens: it knows only until when what was taken is paid for, and `now` is handed in.
+//! Rates: units per second, with a burst of one second's worth. A token bucket without a clock and without
+//! tokens: it stores only up to when the units taken are paid for, and `now` is passed in.
 //!
-//! Not here: what happens to who is too fast (`shard/pace.rs`, the shell's accepts).
+//! Not here: what happens to clients that are too fast (`shard/pace.rs`, the shell's accepts).
 
 use std::time::Duration;
 

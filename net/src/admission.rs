@@ -1,13 +1,13 @@
-//! Who may be connected: places in total and per address, and how often an address may come.
+//! Connection limits: in total and per address, and how often an address may connect.
 //!
-//! Shards share the counts, without locks. Counts and rates of addresses stand in tables of a fixed
-//! size, two cells for each address, chosen by a keyed hash: whoever has many addresses cannot make
-//! them grow. Two addresses that share one cell do not share the other, so that the smaller of the two
-//! counts is right; an IPv6 address stands for its /64, which one customer has to himself.
+//! Shards share the counts, without locks. Counts and rates of addresses are in tables of a fixed size, two
+//! cells per address, chosen by a keyed hash: a client with many addresses cannot make them grow. Two
+//! addresses that share one cell do not share the other, so the smaller of the two counts is right; an IPv6
+//! address stands for its /64, which belongs to one customer.
 //!
-//! Invariant: `connections` and the cells are the places that were given and not given back.
+//! Invariant: `connections` and the cells count the places that were taken and not released.
 //!
-//! Not here: what happens to whom there is no place for (`reactor/accept.rs`).
+//! Not here: what happens to clients that are refused (`reactor/accept.rs`).
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;

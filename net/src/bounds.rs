@@ -1,6 +1,7 @@
-//! Bounds that no setting changes, and that a client or a server that is asked can meet. `docs/limits.md` shows them.
+//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach. `docs/limits.md`
+//! lists them.
 //!
-//! Not here: what the settings bound (`ringmq_core::limits`), and bounds that nobody outside can tell.
+//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::topic::TopicFilter;
@@ -44,7 +45,7 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
     bound(
         "admission::UNWELCOME_MAX",
         UNWELCOME_MAX as u64,
-        "Connections beyond `connections_max` that wait to be told so, over all shards",
+        "Connections beyond `connections_max` that wait for their refusal, all shards together",
         "closed at once",
     ),
     bound(
@@ -80,13 +81,13 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
     bound(
         "terms::SESSIONS_MAX",
         bounds::SESSIONS_MAX as u64,
-        "TLS 1.2 sessions of a listener that clients can resume by number; by ticket any number",
+        "TLS 1.2 sessions of a listener that can be resumed by session ID (by ticket: no limit)",
         "a full handshake",
     ),
     bound(
         "layers::HANDSHAKES_MAX",
         HANDSHAKES_MAX as u64,
-        "TLS handshakes that a shard goes on with in one turn",
+        "TLS handshakes that a shard works on in one turn",
         "wait for the next turn",
     ),
     bound(
@@ -116,7 +117,7 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
     bound(
         "transport::PENDING_SIZE_MAX",
         bounds::PENDING_SIZE_MAX as u64,
-        "Bytes of TLS and WebSocket themselves that a client does not take: handshakes, pongs, alerts",
+        "Unread output of TLS and WebSocket themselves, in bytes: handshakes, pongs, alerts",
         "closed",
     ),
     bound(
@@ -134,25 +135,25 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
     bound(
         "jwt::TRIES_MAX",
         TRIES_MAX as u64,
-        "Keys without a name (`kid`) that are tried for one token",
+        "Unnamed keys (without `kid`) that are tried for one token",
         "CONNACK 0x87",
     ),
     bound(
         "keys::KEYS_MAX",
         KEYS_MAX as u64,
         "Keys of a JWK Set",
-        "the set is not taken",
+        "the set is rejected",
     ),
     bound(
         "http::BODY_SIZE_MAX",
         BODY_SIZE_MAX,
-        "Bytes of the answer of a hook, or of a JWK Set at an address",
-        "counts as no answer",
+        "Bytes of the response of a hook, or of a JWK Set from a URL",
+        "counts as a failure",
     ),
     bound(
         "filter::PLUS_LEVELS_MAX",
         TopicFilter::PLUS_LEVELS_MAX as u64,
-        "Levels of a topic filter that are `+`",
+        "`+` levels in a topic filter",
         "SUBACK 0x8F",
     ),
 ];

@@ -1,5 +1,5 @@
-//! What a shard's reactor counts. The reactor counts in plain integers and publishes them once per
-//! turn; anybody may read the published values at any time, each one torn from the others.
+//! Counters of a shard's reactor. The reactor counts in plain integers and publishes them once per turn;
+//! anybody may read the published values at any time, though not as a consistent snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

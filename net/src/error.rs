@@ -48,7 +48,7 @@ pub enum StartError {
         /// What it says.
         message: String,
     },
-    /// The system refused something that it rarely refuses.
+    /// A system call failed that rarely fails.
     System {
         /// What was tried.
         action: &'static str,
@@ -109,7 +109,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::ShardCount { wanted } => {
-                write!(f, "{wanted} shards: there have to be 1 to 64")
+                write!(f, "{wanted} shards: choose 1 to 64")
             }
             StartError::CoreCount { shards, cores } => write!(
                 f,
@@ -124,7 +124,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {endpoint}: {problem}")
             }
             StartError::Tls { endpoint, problem } => {
-                write!(f, "cannot speak TLS on {endpoint}: {problem}")
+                write!(f, "cannot use TLS on {endpoint}: {problem}")
             }
             StartError::Ring(problem) => write!(f, "cannot use io_uring: {problem}"),
             StartError::Executor { message } => write!(

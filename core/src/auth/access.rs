@@ -209,11 +209,11 @@ pub struct Exchange {
 /// The answer to an [`AuthRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is who it says.
+    /// Authenticated.
     Granted(Identity),
-    /// It is not, and this is counted and told.
+    /// Refused; counted and reported as this.
     Denied(Refusal),
-    /// Nobody can tell at the moment: too many ask, or whoever knows does not answer. Not let in.
+    /// Authentication backend unavailable: too many requests, or no response. The client is refused.
     Unavailable,
 }
 

@@ -1,12 +1,12 @@
-//! Rules: who may publish and receive on which topics.
+//! Access rules: who may publish and receive on which topics.
 //!
 //! Invariants:
-//! - a rule that denies wins over all that allow, whoever they are for.
-//! - what no rule speaks of is denied, unless the whole list says otherwise.
-//! - names of clients are compared, never read: what stands for `%u` or `%c` is one piece of one level,
-//!   and a name with a wildcard, a slash or a percent sign in it stands for nothing (threats 64, 65).
+//! - a denying rule wins over all allowing ones, whoever they are for.
+//! - what no rule mentions is denied, unless the list has another default.
+//! - names of clients are compared, never parsed: a substitute for `%u` or `%c` is part of one level,
+//!   and a name with a wildcard, a slash or a percent sign is not substituted (threats 64, 65).
 //!
-//! Not here: when rules are asked (`shard`), the file formats (`acl_file.rs`, and the shell).
+//! Not here: when rules are evaluated (`shard`), the file formats (`acl_file.rs`, and the shell).
 
 mod pattern;
 

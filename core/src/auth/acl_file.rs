@@ -1,9 +1,8 @@
 //! Mosquitto's `acl_file`.
 //!
-//! `topic` lines are for the user named last, and before the first `user` line for clients without a
-//! name; `pattern` lines are for everyone. Differences to Mosquitto: a `deny` wins wherever it stands,
-//! also over what a user's own lines allow, and a client identifier with a slash in it does not stand
-//! for `%c`.
+//! `topic` lines apply to the user named last, and before the first `user` line to anonymous clients;
+//! `pattern` lines apply to everyone. Differences from Mosquitto: a `deny` wins wherever it is, even over
+//! the user's own allowing lines, and a client identifier with a slash is not substituted for `%c`.
 
 use std::fmt;
 

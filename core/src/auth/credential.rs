@@ -1,4 +1,4 @@
-//! What the broker stores of a password, and the line of a file that holds it.
+//! The stored form of a password, and its line in a file.
 
 use std::fmt;
 

@@ -1,11 +1,10 @@
-//! Mosquitto's password file: one `user:hash` on a line.
+//! Mosquitto's password file: one `user:hash` per line.
 //!
 //! Invariants:
-//! - a line that cannot be read makes the whole file unreadable: no user comes to be without a
-//!   password (threat 83).
-//! - a check of an unknown user takes the time of a check of some known one, always the same.
+//! - one invalid line makes the whole file invalid: no user is created without a password (threat 83).
+//! - checking an unknown user takes the time of checking some known one, always the same.
 //!
-//! Not here: reading and writing files, and when a check runs: it is slow on purpose (the shell).
+//! Not here: reading and writing files, and when a check runs, which is slow on purpose (the shell).
 
 use std::fmt;
 

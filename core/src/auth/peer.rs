@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, before MQTT says anything.
+//! Who is at the other end of a connection, as far as known before MQTT.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

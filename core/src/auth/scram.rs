@@ -1,9 +1,9 @@
-//! The server's side of SCRAM-SHA-256, without channel binding.
+//! The server side of SCRAM-SHA-256, without channel binding.
 //!
 //! Invariants:
 //! - an unknown user gets a salt and a challenge like a known one, always the same salt, and is
 //!   refused at the same step after the same work.
-//! - a nonce of the server is never used twice: it is an HMAC of a counter, keyed by a secret that
+//! - a server nonce is never used twice: it is an HMAC of a counter, keyed by a secret that
 //!   no other shard has.
 
 use std::collections::BTreeMap;

@@ -1,14 +1,13 @@
-//! What a connection still has to send.
+//! Output of a connection that has not been sent yet.
 //!
-//! Small packets are copied one behind the other into one buffer, so that a turn's output is one
-//! send; large payloads travel as shared chunks, without a copy. The shell pulls everything that is
-//! pending in one [`Output`] and owns it until the socket has taken it; what comes meanwhile
-//! gathers behind it.
+//! Small packets are copied into one buffer, so that a turn's output is one send; large payloads travel
+//! as shared chunks, without a copy. The shell pulls everything pending as one [`Output`] and owns it
+//! until the socket has taken it; newer output collects behind it.
 //!
 //! Invariants:
 //! - `unsent_bytes == pending bytes here + bytes of the output in flight`.
-//! - what the egresses of a shard have not sent is counted in its `Unsent`.
-//! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing pends.
+//! - the unsent bytes of all egresses of a shard are counted in its `Unsent`.
+//! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing is pending.
 //!
 //! Not here: when to drop (`shard/delivery`), sockets (the shell).
 

@@ -1,4 +1,4 @@
-//! One connection: its states, what it received in part, what it still has to send.
+//! One connection: its state, its partial input, its unsent output.
 
 mod egress;
 mod pool;

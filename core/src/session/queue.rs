@@ -1,9 +1,9 @@
-//! Messages that wait for one client: it is away, or its window is full, or its socket is slow.
+//! Messages queued for one client: it is offline, its window is full, or its socket is slow.
 //!
 //! Invariants:
 //! - `bytes` is the sum of the sizes of the messages in it.
 //! - `expiries` names exactly the messages that expire.
-//! - `holes` counts the places in `waiting` without a message; the first is none of them.
+//! - `holes` counts the places in `waiting` without a message; the first is never one.
 
 use std::collections::{BTreeSet, VecDeque, vec_deque};
 use std::iter::Flatten;

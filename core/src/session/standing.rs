@@ -1,4 +1,4 @@
-//! How fit a session is to take more.
+//! How ready a session is to take more messages.
 
 /// How well a member can take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

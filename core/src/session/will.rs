@@ -1,4 +1,4 @@
-//! The will of a connected client, and of a session whose client is away [MQTT-3.1.2-7].
+//! The will of a connected client, and of a session whose client is offline [MQTT-3.1.2-7].
 
 use std::sync::Arc;
 use std::time::Duration;

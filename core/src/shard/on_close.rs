@@ -1,4 +1,4 @@
-//! Ends: of a connection, of a session, of the broker; and wills.
+//! The end of a connection, of a session, of the broker; and wills.
 
 use super::mail::end::End;
 use super::mail::turn::Turn;

@@ -1,4 +1,4 @@
-//! Bytes of a connected client: cut into packets, each handed to its handler.
+//! Bytes from a connected client: cut into packets, each passed to its handler.
 
 use super::Shard;
 use super::mail::end::End;

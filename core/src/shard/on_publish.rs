@@ -1,4 +1,4 @@
-//! PUBLISH: from a packet to everyone who wants it.
+//! PUBLISH: from a packet to all its subscribers.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Reading less: from clients that do not take their answers, and from those that send more than
-//! they may. TCP slows them down, and nothing is lost.
+//! Pausing reads: from clients that do not take their responses, and from those above their rate limit.
+//! TCP slows them down, and nothing is lost.
 //!
-//! Invariant: the shell was asked not to read a connection exactly while `Link::pauses` is not empty.
+//! Invariant: the shell has been asked not to read a connection exactly while `Link::pauses` is not empty.
 
 use super::Shard;
 use super::mail::outbox::{Outbox, Reading};

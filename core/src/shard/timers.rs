@@ -1,8 +1,8 @@
 //! Deadlines of one shard, ordered by time.
 //!
-//! Ordered sets, not heaps: a deadline that no longer counts is removed, so that the sets hold
-//! nothing of clients that are gone. One set for each kind of evidence that could avert a deadline: such a one fires
-//! only when that was heard (`Heard`), so that no client pays for a pause of the broker.
+//! Ordered sets, not heaps: a cancelled deadline is removed, so that nothing remains of clients that are gone.
+//! There is one set per kind of evidence that could avert a deadline: such a deadline fires only once that
+//! evidence would have been heard (`Heard`), so that no client pays for a pause of the broker.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! An acknowledgement that a publisher is owed.
+//! An acknowledgement owed to a publisher.
 
 use crate::codec::{AckKind, ReasonCode};
 use crate::ids::{PacketId, SessionId};

@@ -1,4 +1,4 @@
-//! Holds acknowledgements back until the log is durable up to the record that they stand for.
+//! Holds acknowledgements back until the log is durable up to the record they stand for.
 //!
 //! Acknowledgements leave in the order in which they came [MQTT-4.6.0-2] [MQTT-4.6.0-3]: one that
 //! needs nothing waits behind one that does.

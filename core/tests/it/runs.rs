@@ -1,6 +1,6 @@
-//! Packets that arrive together are handled together (`run.rs`), and nobody can tell: two brokers get the same
-//! packets, one in pieces of many, the other one by one, and every client has to get the same bytes from both,
-//! and the same things have to be counted.
+//! Packets that arrive together are handled together (`run.rs`), without a visible difference: two brokers get
+//! the same packets, one many at a time, the other one by one, and clients must get the same bytes from both, with
+//! the same counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -224,7 +224,7 @@ impl Worker {
 /// For the progress line and the end of the drain.
 const SHOW_NS: u64 = 20_000_000;
 const TICK_NS: u64 = 20_000_000;
-/// A broker that does not read what is left at the end is left alone after this.
+/// How long to wait for a broker that does not read the rest at the end.
 const FLUSH_NS: u64 = 2_000_000_000;
 /// A broker that reads slowly gets this long to remove what was retained.
 const REMOVE_NS: u64 = 5_000_000_000;

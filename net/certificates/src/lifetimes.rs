@@ -1,4 +1,4 @@
-//! From when to when certificates and revocation lists hold.
+//! Validity periods of certificates and revocation lists.
 
 use std::path::Path;
 use std::time::Duration;

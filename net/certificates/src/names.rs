@@ -1,6 +1,6 @@
-//! Names in certificates: whom a certificate of ours is for, and who a client is.
+//! Names in certificates: which hosts our certificates are for, and who a client is.
 //!
-//! Only certificates that were verified get here.
+//! Only verified certificates get here.
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::certificate::{CertificateInner, Raw};

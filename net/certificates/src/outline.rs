@@ -1,4 +1,4 @@
-//! What has to be known of a certificate before anybody has verified it, whatever its version.
+//! The parts of a certificate that are needed before it is verified, whatever its version.
 //!
 //! Not here: names (`names.rs`), and any judgement (`trust.rs`).
 

@@ -1,13 +1,13 @@
-//! Whom to trust: clients with certificates at a listener, brokers that are measured, servers that are asked by HTTP.
+//! Whom to trust: clients with certificates at a listener, brokers under test, servers called over HTTP.
 //!
-//! rustls judges chains of certificates of X.509 version 3. What it refuses and what is trusted all the same, as by OpenSSL:
-//! - a certificate that stands in the file itself, byte for byte, also one that is its own CA;
-//! - one of version 1, as Mosquitto's manual makes them, that a CA in the file has signed itself;
-//! - that of a server with a common name and no alternative ones: then the common name counts.
+//! rustls judges chains of X.509 version 3 certificates. It refuses these, which are trusted here as by OpenSSL:
+//! - a certificate that is itself in the file, byte for byte, even one that is its own CA;
+//! - one of version 1, as Mosquitto's manual makes them, that a CA in the file signed directly;
+//! - a server certificate with a common name and no alternative names: then the common name counts.
 //!
 //! Invariants:
-//! - only a CA vouches for others: the certificate of a device in the file, with CA:FALSE, is trusted and no more.
-//! - with revocation lists, whatever a CA has issued is looked up in them, or refused.
+//! - only a CA vouches for others: a device certificate in the file, with CA:FALSE, is trusted only itself.
+//! - with revocation lists, everything that a CA has issued is looked up in them, or refused.
 //!
 //! Not here: which files (`pem.rs`), how certificates are laid out (`outline.rs`).
 

@@ -1,9 +1,9 @@
-//! Reading whole files that somebody names in settings: one way for all of them, whatever they hold.
+//! Reading whole files named in settings: one way for all of them, whatever they contain.
 //!
-//! Editors put a byte-order mark in front of UTF-8, which is no part of the text: whoever took it for one would
-//! make other names, secrets and keys of the same file. What is UTF-16 is named as such.
+//! Editors put a byte-order mark in front of UTF-8. It is not part of the text: kept, it would change the names,
+//! secrets and keys in the file. UTF-16 is reported as such.
 //!
-//! Not here: what the contents mean, and how a problem is told (the callers).
+//! Not here: what the contents mean, and how a problem is reported (the callers).
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _};

@@ -1,4 +1,4 @@
-//! What is wrong with a command line or a file of settings: where, what, and what to do about it.
+//! A problem in a command line or a settings file: where, what, and how to fix it.
 //!
 //! The broker and the load generator speak of mistakes with the same words.
 #![forbid(unsafe_code)]

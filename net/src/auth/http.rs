@@ -1,9 +1,9 @@
-//! Asking servers on the network by HTTP, from threads that may wait.
+//! An HTTP client for threads that may block.
 //!
-//! Nothing is followed and nothing is taken from the environment: no redirections, no proxies, no
-//! cookies. An answer that is too long, or late, is none.
+//! Nothing is followed and nothing is taken from the environment: no redirects, no proxies, no cookies. A
+//! response that is too long or too late is an error.
 //!
-//! Not here: what is asked and what the answers mean (`auth`).
+//! Not here: the requests, and what the responses mean (`auth`).
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -215,11 +215,11 @@ impl HttpError {
         match fault {
             CertificateError::UnknownIssuer if self.trusts_machine => write!(
                 f,
-                "comes from no CA that this machine trusts: name its CA in {setting}"
+                "is not issued by a CA that this machine trusts: set its CA in {setting}"
             ),
-            CertificateError::UnknownIssuer => write!(f, "comes from no CA in {setting}"),
+            CertificateError::UnknownIssuer => write!(f, "is not issued by a CA in {setting}"),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                f.write_str("has expired: give the server another one")
+                f.write_str("has expired: renew it on the server")
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 f.write_str("is not valid yet: check the clock of this machine")
@@ -237,11 +237,11 @@ impl HttpError {
                 let (expected, names) = (expected.to_str(), names.join(", "));
                 write!(
                     f,
-                    "is not for {expected} but for {names}: name the server as it does"
+                    "is for {names}, not for {expected}: use that name in the URL"
                 )
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                f.write_str("is not one for servers")
+                f.write_str("is not a server certificate")
             }
             other => match Unusual::find(other) {
                 Some(unusual) => write!(f, "{unusual}"),
@@ -254,7 +254,7 @@ impl HttpError {
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_timeout() {
-            return f.write_str("no answer in time");
+            return f.write_str("no response before the timeout");
         }
         match self.of_tls() {
             Some(rustls::Error::InvalidCertificate(fault)) => self.show_certificate(fault, f),

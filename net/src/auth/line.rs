@@ -1,11 +1,11 @@
-//! Those who wait for a thread, by where they come from: each source has its turn.
+//! Requests that wait for a thread, in one queue per source; the sources take turns.
 //!
-//! Whoever sends a thousand wrong passwords from one address waits for itself, and not the others for it.
+//! A client that sends a thousand wrong passwords from one address delays itself, and nobody else.
 //!
 //! Invariants:
-//! - at most `count_max` wait. If one more comes, one of the source with the most has to go: the last of these.
-//! - of each source the first goes first.
-//! - `turns` names each source with somebody waiting once.
+//! - at most `count_max` wait. One more pushes out the last one of the source with the most.
+//! - each source is served first in, first out.
+//! - `turns` names each source with a waiting request once.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -1,11 +1,10 @@
-//! Finding out who clients are: what takes too long, or waits, and so has no place on a shard.
+//! Authenticating clients: everything that is too slow for a shard, or has to wait.
 //!
-//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`],
-//! whose threads ask one [`Authenticator`] after the other; the verdict comes back through the inbox
-//! of the shard. Another way to prove who one is (tokens, a service on the network) is another
-//! `Authenticator`.
+//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`], whose
+//! threads ask one [`Authenticator`] after the other; the verdict returns through the inbox of the shard.
+//! Each further way to authenticate (tokens, a network service) is another `Authenticator`.
 //!
-//! Not here: SCRAM, which is quick and lives in the core; rules, which the core keeps.
+//! Not here: SCRAM, which is fast and lives in the core; rules, which the core keeps.
 
 mod hook;
 pub mod http;

@@ -1,9 +1,8 @@
 //! The password file as an authenticator.
 //!
-//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was
-//! found right is remembered as a keyed hash that is quick to compute, with a key that this process
-//! draws and never shows: the second login of a client costs a microsecond. A wrong password, or one
-//! of an unknown user, always costs the slow way.
+//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was correct is
+//! remembered as a keyed hash that is fast to compute, with a random key of this process: the second login of
+//! a client takes a microsecond. A wrong password, or an unknown user, always takes the slow way.
 
 use std::collections::HashMap;
 use std::fmt;

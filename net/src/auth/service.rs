@@ -1,23 +1,21 @@
-//! The threads that ask the authenticators.
+//! The threads that run the authenticators.
 //!
-//! Some threads compute: they check passwords. Others wait for services on the network, so that a
-//! service that is slow or down keeps nobody from logging in who does not need it. A request goes from the
-//! first to the second when its turn comes to be asked there.
+//! Some threads compute: they check passwords. Others wait for services on the network, so that a slow or
+//! failing service delays only clients that need it. A request moves from the first kind to the second when it
+//! reaches such an authenticator.
 //!
 //! Invariants:
-//! - every request that was taken is answered once; if its time was up before anybody looked at it, by
-//!   saying that nobody can tell.
-//! - at most `queue_max` requests wait for the one kind of threads, and at most `waiting_queue_max` for
-//!   the other; one that finds no place is told that nobody can tell.
-//! - addresses take turns (`line.rs`): a flood of logins from one does not keep those of others waiting.
-//! - a request is judged by the same authenticators from its beginning to its end; the verdict says by which, and
-//!   those that were replaced meanwhile let nobody in (`Reactor::on_decided`).
+//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it, "unavailable".
+//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max` for the
+//!   other; the verdict on any beyond that is "unavailable".
+//! - addresses take turns (`line.rs`): a flood of logins from one does not delay those of others.
+//! - a request is judged by the same authenticators from beginning to end; the verdict says by which, and it is
+//!   discarded if they have been replaced meanwhile (`Reactor::on_decided`).
 //!
-//! A shard never waits for a lock: it puts requests into a channel, and a thread of its own, the porter, stands
-//! them in line.
+//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the porter, queues them.
 //!
-//! Threads start when there is work for them, so that a broker has as many as its clients have needed at one time.
-//! They are nice: where they share cores with the shards, clients that are in go first.
+//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their priority is
+//! lowered: where they share cores with the shards, connected clients come first.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -180,7 +178,7 @@ impl AuthService {
         }));
         self.generation.store(generation, Ordering::Release);
         if is_needed && let Err(error) = self.open() {
-            error!(%error, "nobody can log in; start the broker again");
+            error!(%error, "no client can log in; restart the broker");
         }
     }
 
@@ -299,7 +297,7 @@ impl Office {
             let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
             if let Err(error) = spawned {
                 crew.dismiss();
-                warn!(%error, "logins wait; raise the limit of threads (ulimit -u, TasksMax)");
+                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of threads (ulimit -u, TasksMax)");
             }
         }
     }
@@ -307,7 +305,7 @@ impl Office {
     fn work(self: &Arc<Office>, role: Role) {
         // On Linux this is a property of the thread.
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            warn!(%error, "cannot lower the priority of a thread that checks passwords");
+            warn!(%error, "cannot lower the priority of a login thread");
         }
         while let Some(job) = self.crew(role).0.line.pop() {
             self.work_on(role, job);
@@ -371,9 +369,10 @@ impl Answers {
     }
 }
 
-/// Half of the way from an ordinary thread to one that gets only what nobody wants.
+/// Halfway between normal and lowest priority.
 const NICENESS: i32 = 10;
-/// On their way to the porter, which takes a microsecond for each. Beyond it the shard says that nobody can tell.
+/// Requests on their way to the porter, which takes a microsecond for each. Any beyond that are
+/// answered "unavailable".
 pub(crate) const ARRIVING_MAX: usize = 4096;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 

@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //! - mail of one sender is read in the order it was sent, and mail is read in one order for all
-//!   senders: whoever saw a message before sending is read after it.
+//!   senders: a message sent after another was seen is read after it.
 //! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it. A parcel
-//!   goes in as a whole if there is any room: it takes what there is.
-//! - a full inbox refuses and does not wait; whoever was refused gets a wake-up once there is room.
+//!   is accepted whole if there is any room: it takes what there is.
+//! - a full inbox refuses instead of waiting; a refused sender gets a wake-up once there is room.
 //!
 //! Not here: what a sender does meanwhile (`reactor/post.rs`).
 

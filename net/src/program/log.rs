@@ -1,12 +1,12 @@
-//! The log: lines on stderr, for people or as JSON.
+//! The log: lines on stderr, as text or as JSON.
 //!
 //! Invariants:
-//! - One event is one line, whatever a client put into its names: long values are cut, and control characters and what
-//!   could pass for another field are escaped or quoted, here and not at each call ([`push_cut`]).
-//! - A thread that logs takes no lock and never waits for stderr: lines go through a bounded queue to a thread
-//!   of its own; what does not fit is counted, and the count is logged.
-//! - What was logged before the process ends is written, also when it panics.
-//! - One place in the code logs at most [`LINES_PER_SECOND`] lines a second, debug and trace apart.
+//! - One event is one line, whatever is in a client's names: long values are truncated, and control characters and
+//!   anything that could pass for another field are escaped or quoted, here and not at each call ([`push_cut`]).
+//! - A thread that logs takes no lock and never waits for stderr: lines go through a bounded queue to a separate
+//!   thread; what does not fit is counted, and the count is logged.
+//! - What was logged before the process ends is written, also on a panic.
+//! - One place in the code logs at most [`LINES_PER_SECOND`] lines a second, not counting debug and trace.
 //!   The rest is counted too: a client that provokes warnings cannot bury those of others.
 
 use std::fmt::{self, Write as _};

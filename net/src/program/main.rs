@@ -1,6 +1,6 @@
-//! The broker as a program: settings, a look at the machine, the broker, signals.
+//! The broker as a program: settings, start-up checks, the broker, signals.
 //!
-//! Exit codes: 0 stopped as asked, 1 could not run or stop in time, 2 wrong settings, 128 + n cut
+//! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 128 + n cut
 //! short by a second signal n.
 //!
 //! A closed stdout or stderr never ends the broker: Rust ignores SIGPIPE, and nothing here prints

@@ -1,10 +1,9 @@
-//! `ringmq passwd`: enters users into a file, gives them other passwords, removes them.
+//! `ringmq passwd`: adds users to a file, changes their passwords, removes them.
 //!
 //! Invariants:
-//! - a file is replaced whole or not at all, and stays with its owner and its mode; a new one is for its
-//!   owner alone.
-//! - a file that the broker would not read is not touched.
-//! - a password is on the command line only if `--batch` says so.
+//! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can read a new one.
+//! - a file that the broker would reject is not touched.
+//! - a password is on the command line only with `--batch`.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

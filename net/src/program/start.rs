@@ -1,4 +1,4 @@
-//! From settings to a running broker, and to its end.
+//! From settings to a running broker, until it stops.
 
 use std::fmt;
 use std::io::{self, Write as _};

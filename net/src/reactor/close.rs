@@ -1,4 +1,4 @@
-//! Closing: at once, or after what is pending was sent.
+//! Closing: at once, or after pending output was sent.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;

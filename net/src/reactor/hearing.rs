@@ -1,9 +1,9 @@
-//! How far a shard has listened, so that nobody is judged by what still waits in a socket.
+//! How far a shard has listened, so that no client is judged by what is still unread in a socket.
 //!
 //! A shard has heard everything up to a moment once it has taken all that its sockets and its inbox held then. Mostly
-//! a turn takes all there is. One that leaves something behind sets a mark, and has heard everything up to it when as
-//! much was taken as can have been there: that bounds how late deadlines are under a load that never ends. A stalled
-//! shard does not read, and hears nothing.
+//! a turn takes all there is. A turn that leaves something behind sets a mark, and has heard everything up to it
+//! when as much was taken as can have been there: that bounds how late deadlines are under constant load. A
+//! stalled shard does not read, and hears nothing.
 //!
 //! Invariants:
 //! - `heard` only grows, and is never later than the turn that sets it.

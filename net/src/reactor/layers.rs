@@ -1,9 +1,9 @@
 //! Connections with layers below MQTT: PROXY, TLS, WebSocket.
 //!
 //! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are sent.
-//! A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn goes on
-//! with [`HANDSHAKES_MAX`] of them, and the rest wait their turn without being read from, so that a
-//! storm of them slows nobody down who is connected.
+//! A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn works on at most
+//! [`HANDSHAKES_MAX`] of them, and the rest wait without being read, so that a storm of handshakes does not
+//! slow down connected clients.
 //!
 //! Not here: what the layers do (`transport`).
 
@@ -317,7 +317,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// A client would not be let in any more.
+    /// Closes a client that is no longer permitted to connect.
     pub(super) fn end_revoked(&mut self, now: Instant, conn: ConnId, failure: &Failure) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         if let Some(transport) = &mut slot.transport {

@@ -1,5 +1,5 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
-//! shards. A Unix socket is one, which all shards accept from.
+//! shards. A Unix socket exists once, and all shards accept from it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

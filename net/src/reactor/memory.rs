@@ -1,4 +1,4 @@
-//! What the process takes in memory.
+//! Memory use of the process.
 
 use std::fs;
 

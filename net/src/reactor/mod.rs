@@ -1,19 +1,20 @@
 //! The reactor of a shard: the loop around [`Shard::handle`].
 //!
-//! Work is done in turns. A turn takes completions in, hands them to the core as events, drains the
-//! inbox, looks at the deadline, and then carries the effects out: messages to other shards, output
-//! of the connections that have some, closes, handovers. One system call then submits all operations
-//! of the turn, and waits for completions if the turn left nothing to do.
+//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the inbox,
+//! checks the deadline, and then carries out the effects: messages to other shards, output of connections
+//! that have some, closes, handovers. One system call then submits all operations of the turn, and waits
+//! for completions if there is nothing left to do.
 //!
 //! Invariants:
-//! - one send per connection is in flight; what comes meanwhile gathers in the core.
+//! - one send per connection is in flight; newer output collects in the core.
 //! - a turn is bounded: [`COMPLETIONS_MAX`] completions, [`BYTES_MAX`] bytes, [`MAIL_MAX`] batches.
 //! - while a message to another shard does not fit its inbox, nothing is read from sockets, but the
 //!   own inbox is drained: kinds of messages form a DAG, so this ends.
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
-//! - `partial_bytes` is the memory of the layers below MQTT for what has come in part.
+//! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
-//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`, `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`,
+//! `shutdown`.
 
 mod accept;
 mod close;
@@ -441,7 +442,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// When too many ask, nobody can tell.
+    /// If too many requests wait, the verdict is "unavailable".
     fn ask_who_it_is(&mut self, now: Instant, request: AuthRequest) {
         if let Err(request) = self.shared.auth.ask(self.id, request) {
             count!(self.counts, auth_overflows);

@@ -1,4 +1,4 @@
-//! Records of the core: lines of the log. Their rate is bounded by the core, at one per second and reason.
+//! Records of the core, as log lines. The core limits their rate to one per second and reason.
 
 use ringmq_core::shard::{Loss, Record};
 use tracing::{info, warn};

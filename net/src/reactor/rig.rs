@@ -1,5 +1,5 @@
-//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: what a
-//! whole turn costs the broker itself. Not part of the interface of this library.
+//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: the cost of a
+//! whole turn in the broker itself. Not part of the public interface of this library.
 
 use std::collections::VecDeque;
 use std::fs::File;

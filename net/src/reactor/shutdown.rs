@@ -1,4 +1,4 @@
-//! Graceful shutdown: no new connections, the core says goodbye, what is left is cut.
+//! Graceful shutdown: no new connections, the core disconnects its clients, the rest is cut off.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What lies between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
+//! The layers between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
 //!
-//! Each layer is bytes in, bytes out, without a socket and without a clock of its own, so that it can
-//! be tested in any cut of its input. A plain connection has no [`Transport`] at all.
+//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with its input
+//! cut anywhere. A plain connection has no [`Transport`] at all.
 //!
 //! Invariants:
 //! - `pending` goes out before anything that is encoded later, and holds at most
@@ -506,12 +506,9 @@ impl fmt::Display for Failure {
             Failure::Tls(error) => error.fmt(f),
             Failure::WebSocket(Breach::Refused(refusal)) => write!(f, "WebSocket: {refusal}"),
             Failure::WebSocket(Breach::Frame(Status(status))) => {
-                write!(
-                    f,
-                    "WebSocket: a frame that is not allowed, closed with {status}"
-                )
+                write!(f, "WebSocket: invalid frame, closed with {status}")
             }
-            Failure::PendingFull => f.write_str("the peer does not take what answers it"),
+            Failure::PendingFull => f.write_str("the peer does not read its responses"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The header of the PROXY protocol, versions 1 and 2: a proxy tells whose connection it passes on.
+//! The PROXY protocol header, versions 1 and 2, in which a proxy names the client of a connection.
 //!
-//! A header is believed only if the proxy's own address is trusted; who is not trusted never gets
-//! here. The header has to be there: to guess would let clients forge one.
+//! A header is believed only if the proxy's own address is trusted; untrusted peers never get this far. The
+//! header is mandatory: guessing would let clients forge one.
 //!
-//! Invariant: at most [`HEADER_SIZE_MAX`] bytes are gathered.
+//! Invariant: at most [`HEADER_SIZE_MAX`] bytes are buffered.
 //!
 //! Not here: what follows the header.
 

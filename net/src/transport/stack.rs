@@ -1,4 +1,4 @@
-//! Listeners as configured, and the layers of each as the shards share them.
+//! Listeners as configured, and the layers of each, shared by the shards.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

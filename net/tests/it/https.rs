@@ -169,13 +169,13 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());
     let server = Server::start(with_certificate(&authority.server("localhost")));
     let mut broker = start(&folder, &server, "CA = [\"ca.pem\"]");
-    broker.wait_for("fetched the keys of tokens");
+    broker.wait_for("fetched token keys");
     assert_eq!(codes(&broker, &server), (0, 0));
     assert_eq!(broker.code(Some(("bob", &server.token()))), 5);
     // The server shows a certificate of another CA, which the settings name from the next reload on.
     server.becomes(with_certificate(&other.server("localhost")));
     assert_eq!(codes(&broker, &server), (3, 0), "the keys are there");
-    broker.wait_for("comes from no CA in hooks.ca");
+    broker.wait_for("is not issued by a CA in hooks.ca");
     folder.write("ca.pem", &fs::read_to_string(other.ca()).unwrap());
     broker.hang_up();
     broker.wait_for("reloaded");
@@ -200,12 +200,12 @@ fn whoever_is_not_the_server_lets_nobody_in() {
         (
             with_certificate(&other.server("localhost")),
             named,
-            "its certificate comes from no CA in KEY",
+            "its certificate is not issued by a CA in KEY",
         ),
         (
             with_certificate(&authority.server("localhost")),
             "",
-            "its certificate comes from no CA that this machine trusts: name its CA in KEY",
+            "its certificate is not issued by a CA that this machine trusts: set its CA in KEY",
         ),
         (
             made(&|params| params.not_after = date_time_ymd(2020, 1, 1)),
@@ -222,17 +222,17 @@ fn whoever_is_not_the_server_lets_nobody_in() {
                 params.subject_alt_names = vec![SanType::IpAddress([192, 0, 2, 1].into())];
             }),
             named,
-            "its certificate is not for 127.0.0.1 but for 192.0.2.1",
+            "its certificate is for 192.0.2.1, not for 127.0.0.1",
         ),
         (
             made(&|params| {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }),
             named,
-            "its certificate is not one for servers",
+            "its certificate is not a server certificate",
         ),
         (Manner::Plain, named, "it does not speak TLS"),
-        (Manner::Silent, named, "no answer in time"),
+        (Manner::Silent, named, "no response before the timeout"),
     ] {
         let timeout = match manner {
             Manner::Silent => "1s",
@@ -240,12 +240,12 @@ fn whoever_is_not_the_server_lets_nobody_in() {
         };
         let server = Server::start(manner);
         let mut broker = start_with(&folder, &server, cas, timeout);
-        let line = broker.wait_for("cannot fetch the keys of tokens");
+        let line = broker.wait_for("cannot fetch token keys");
         let expected = reason.replace("KEY", "jwt.jwks_ca");
         assert!(line.contains(&expected), "{reason}: {line}");
         assert!(line.contains("setting=jwt.jwks_url"), "{line}");
         assert_eq!(codes(&broker, &server), (3, 3), "{reason}");
-        let line = broker.wait_for("a hook failed");
+        let line = broker.wait_for("hook failed");
         let expected = reason.replace("KEY", "hooks.ca");
         assert!(line.contains(&expected), "{reason}: {line}");
         assert!(line.contains("setting=hooks.authentication_url"), "{line}");

@@ -1,8 +1,8 @@
 //! The topics of a rule: a topic filter in which `%u` and `%c` may stand for the user name and the
 //! client identifier.
 //!
-//! Nothing is put together: the name is compared with its piece of the topic, so that what it says can
-//! neither be a wildcard nor be read a second time.
+//! No strings are concatenated: the name is compared with its part of the topic, so it can neither act
+//! as a wildcard nor be expanded again.
 
 use std::fmt;
 

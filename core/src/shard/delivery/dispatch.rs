@@ -1,4 +1,4 @@
-//! The sessions of a shard, and what it takes to send to them.
+//! The sessions of a shard, with everything needed to send to them.
 
 use super::encodings::{Encodings, RunScratch};
 use crate::auth::Access;

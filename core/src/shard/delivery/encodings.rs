@@ -1,4 +1,4 @@
-//! A fan-out encodes a packet once per variant, whoever gets it.
+//! Encodings of one message: a fan-out encodes a packet once per variant, not per subscriber.
 
 use crate::codec::PublishRun;
 use crate::topic::Route;
@@ -82,7 +82,7 @@ fn remaining_s(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
 pub struct RunScratch {
     /// The packets of the run at hand in the version that is not its publisher's. Empty: not encoded yet.
     pub(in crate::shard) encoded: Vec<u8>,
-    /// Routes that get message by message.
+    /// Routes that are served one message at a time.
     pub(in crate::shard) singly: Vec<Route>,
 }
 

@@ -1,4 +1,4 @@
-//! The rules together with the sessions that they are about.
+//! The access rules, together with the sessions that they apply to.
 
 use crate::auth::{Acl, Action, Identity, Who};
 use crate::ids::SessionId;

@@ -1,7 +1,8 @@
 //! From a message and its routes to bytes on connections.
 //!
-//! `routes` says who gets it, `rules` and `guard` who may; `offer` decides between sending, queueing and
-//! dropping; `send` writes, `pump` sends what waited, `run` does all of it once for many alike.
+//! `routes` finds the subscribers, `rules` and `guard` check permissions; `offer` decides between sending,
+//! queueing and dropping; `send` writes, `pump` sends queued messages, `run` does all of it once for many
+//! similar messages.
 
 pub(in crate::shard) mod dispatch;
 pub(in crate::shard) mod encodings;

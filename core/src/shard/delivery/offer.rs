@@ -1,16 +1,17 @@
-//! From a message and its routes to bytes on connections.
+//! A message offered to a session: sent, queued or dropped.
 //!
 //! A fan-out encodes a packet once per variant (version, with or without packet identifier) and
 //! copies it to each subscriber. A QoS 0 message is never allocated: it is encoded from the packet it
 //! came in, or from the parcel of another shard.
 //!
 //! Invariants:
-//! - a QoS 1 or 2 message is sent only if nothing waits before it in the session, so that order
+//! - a QoS 1 or 2 message is sent only if nothing is queued before it in the session, so that order
 //!   is kept on every path [MQTT-4.6.0-5].
-//! - the bytes that wait for one socket stay below `unsent_bytes_max` plus one packet.
-//! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while a quarter of that waits.
+//! - the unsent bytes of a socket stay below `unsent_bytes_max` plus one packet.
+//! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while less than a quarter of
+//!   that is unsent.
 //!
-//! Not here: who gets a message (`routes.rs`), retained snapshots (`gather.rs`).
+//! Not here: who gets a message (`routes.rs`), retained snapshots (`retained/gather.rs`).
 
 use super::dispatch::DeliveryOptions;
 use super::dispatch::Dispatch;

@@ -1,4 +1,4 @@
-//! What waited for a client that can take more: retransmissions, the queue, retained messages.
+//! Pending messages for a client that can take more: retransmissions, the queue, retained messages.
 
 use super::dispatch::{Dispatch, is_busy};
 use crate::ids::SessionId;

@@ -1,11 +1,10 @@
-//! Hot topics: a topic that was published before finds its subscribers by one hash.
+//! Hot topics: a topic that was published before finds its subscribers with one hash.
 //!
 //! A direct-mapped cache: one candidate per hash, replaced on a miss. A cached topic is also known
 //! to be valid, so its bytes are not checked again.
 //!
-//! Invariant: a slot is used only while both generations are the present ones: any change of a
-//! subscription of this shard voids it, any change of the interest of another shard, and every group
-//! of a shared subscription that comes or goes.
+//! Invariant: an entry is used only while both its generations are current: any change of a subscription
+//! on this shard, of another shard's interest, or of the set of shared subscription groups voids it.
 
 use foldhash::fast::FixedState;
 use std::fmt;

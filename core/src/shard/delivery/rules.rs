@@ -1,10 +1,9 @@
-//! What the rules let clients do, asked as seldom as possible.
+//! What the access rules allow, evaluated as rarely as possible.
 //!
-//! Without rules nothing is asked. With rules, who may receive on a topic is found out with its routes,
-//! and cached with them: a session that may not have a message has no route. Who may publish on it is
-//! remembered beside. Other rules void the cache. A message that waited (in a queue, a window, the
-//! retained store) carries the generation of the rules by which it was let through: only if there are
-//! others by now is it looked at again.
+//! Without rules there is nothing to evaluate. With rules, read permission on a topic is evaluated with its
+//! routes and cached with them: a session that may not have a message has no route. Write permission is cached
+//! next to it. New rules void the cache. A message that waited (in a queue, a window, the retained store)
+//! carries the generation of the rules that admitted it, and is checked again only if that has changed.
 //!
 //! Not here: the rules (`auth/acl.rs`).
 

@@ -1,11 +1,11 @@
 //! A run of packets with one topic, from its publisher to the subscribers: what `on_publish.rs` and
 //! `offer.rs` do for one message, done once for many.
 //!
-//! A subscriber gets the packets of a run as one piece, if it would have got each of them alone and with nothing
-//! of its own in it. Those with subscription identifiers, topic aliases, a small maximum packet size, a socket
-//! that is almost too slow or a shared subscription get message by message, and so does everybody while as much
-//! waits for all sockets as may. A topic with a shared subscription has no runs. So what
-//! anybody gets, and what is counted, is the same as without runs.
+//! A subscriber gets the packets of a run as one piece if each of them would have reached it unchanged. A subscriber
+//! that needs its own encoding (subscription identifiers, topic aliases, a small maximum packet size), or whose socket
+//! is almost too slow, is served one message at a time, and so is everybody while the unsent bytes of the shard are at
+//! their bound. A topic with a shared subscription has no runs. So what a client gets, and what is counted, is the same
+//! as without runs.
 
 use super::dispatch::{Dispatch, Outgoing};
 use super::encodings::size_max;
@@ -92,7 +92,7 @@ impl Dispatch {
         self.runs = scratch;
     }
 
-    /// Sends a run to one subscriber in one piece. False if it has to get message by message.
+    /// Sends a run to one subscriber in one piece. False if it has to be served one message at a time.
     fn offer_run(
         &mut self,
         publisher: ClientKey,

@@ -1,4 +1,4 @@
-//! What goes into a shard, and what goes from shard to shard.
+//! Input of a shard: events of the shell, and messages of other shards.
 
 use super::message::ShardMsg;
 use crate::auth::PeerIdentity;

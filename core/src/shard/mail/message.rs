@@ -1,4 +1,4 @@
-//! What shards send each other.
+//! Messages between shards.
 
 use super::parcel::Parcel;
 use crate::ids::{BarrierId, GatherId, JoinId, SessionId};

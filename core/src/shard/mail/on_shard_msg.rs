@@ -1,4 +1,4 @@
-//! Messages of other shards.
+//! Handles messages from other shards.
 
 use super::message::ShardMsg;
 use super::parcel::Piece;

@@ -1,4 +1,4 @@
-//! What comes out of a shard: effects that must not be lost. Bytes are not pushed but pulled, with
+//! Output of a shard: effects that must not be lost. Bytes are pulled, not pushed, with
 //! [`Shard::take_output`](crate::shard::Shard::take_output), because sockets set their pace.
 
 use super::message::{MsgClass, ShardMsg};

@@ -1,10 +1,10 @@
-//! Messages of one turn for one shard, in one piece of memory.
+//! The messages of one turn for one shard, in one piece of memory.
 //!
-//! A message that another shard wants is copied behind those that go there already. Allocated for itself,
-//! it would be written on one core and freed on the other, which costs an allocator more than the copy.
+//! A message for another shard is appended to those already going there. Allocated separately, it would be
+//! written on one core and freed on the other, which costs an allocator more than the copy.
 //!
-//! Not here: messages that have to be the same object wherever they are (`gather.rs` compares retained
-//! ones by their address), and those that are better shared than copied.
+//! Not here: messages that must stay the same object everywhere (`retained/gather.rs` compares retained ones
+//! by address), and those that are cheaper to share than to copy.
 
 use crate::codec::{PublishRun, QoS, Version};
 use crate::ids::ClientKey;

@@ -1,12 +1,12 @@
-//! Retained messages for new subscriptions, page by page: the side of the owner of the topics.
+//! Retained messages for new subscriptions, page by page: the side of the shard that owns the topics.
 //!
-//! Making a page looks at a bounded number of topics, and so does a shard between two
-//! `DeadlineReached`, of which a turn of the shell has one: what has to wait for the next one stands in
-//! line. So a `#` over a million retained messages, or a thousand of them, slow nobody down.
+//! Building a page visits a bounded number of topics, and so does a shard between two `DeadlineReached`, of
+//! which the shell sends one per turn; further queries wait in line for the next one. So a `#` over a million
+//! retained messages, or a thousand of them, slow nobody down.
 //!
 //! Invariants:
-//! - a cursor is here from its question until its last page or `RetainedStop`.
-//! - who stands in line is told so by `next_deadline`.
+//! - a cursor is here from its query until its last page or `RetainedStop`.
+//! - `next_deadline` covers the queries in line.
 //!
 //! Not here: who asks, and when (`gather.rs`), the store (`topic/retained.rs`).
 

@@ -1,4 +1,4 @@
-//! Questions of gathers that this shard answers page by page.
+//! Queries of gathers that this shard answers page by page.
 
 use crate::ids::{GatherId, ShardId};
 use crate::topic::{Cursor, TopicFilter};

@@ -1,10 +1,10 @@
-//! One group of a shared subscription: who is in it, on which shard, and whose turn it is.
+//! One group of a shared subscription: its members, their shards, and whose turn it is.
 //!
 //! Invariants:
-//! - `rosters` stands in the order of shards, none of them empty.
-//! - a roster changes in the same way on every shard, in the order in which its own shard told: so
-//!   the position of a member is the same everywhere once all has arrived.
-//! - `locals` holds the members of the own shard, as its roster does.
+//! - `rosters` is ordered by shard, and none is empty.
+//! - a roster changes in the same way on every shard, in the order that its own shard sent: so the
+//!   position of a member is the same everywhere once all has arrived.
+//! - `locals` holds the members on this shard, like its roster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

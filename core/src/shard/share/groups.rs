@@ -1,17 +1,16 @@
 //! Shared subscriptions: the groups, and which member gets a message [MQTT 5.0, 4.8.2].
 //!
-//! Every shard knows all groups and who is in them: a member's home tells the others of `Join` and
-//! `Leave`, and SUBACK waits until all have heard. The shard of a publisher chooses the member, so
-//! exactly one place decides and no group has a bottleneck. What it knows of other shards may be
-//! out of date: the home of the chosen member gives the message to another one if its own is gone,
-//! and passes over a member that is out of quota, slow, away or full as long as there is a better
-//! one, here or, by the hints, elsewhere.
+//! Every shard knows all groups and their members: a member's home tells the others with `Join` and
+//! `Leave`, and SUBACK waits until all have confirmed. The publisher's shard chooses the member, so
+//! exactly one place decides and no group has a bottleneck. What it knows about other shards may be
+//! out of date: the home of the chosen member gives the message to another member if that one is gone,
+//! and skips a member that is out of quota, slow, offline or full as long as there is a better one, here
+//! or, according to the hints, elsewhere.
 //!
 //! Invariants:
 //! - a group is here exactly while it has a member on some shard.
 //! - a hint of this shard is set exactly while one of its groups in that bucket has such a member.
-//! - `generation` differs before and after a group comes or goes; who is in it does not matter to
-//!   routes.
+//! - `generation` changes when a group is created or removed; routes do not depend on its members.
 //!
 //! Not here: what a handler does with the choice (`on_share.rs`).
 

@@ -1,8 +1,8 @@
-//! The members of one group that live on this shard, by how well they can take a message.
+//! The members of one group on this shard, ordered by how well they can take a message.
 //!
 //! Invariants:
-//! - `members` stand in the order of their standing, the best first: those that stand at least as
-//!   well as [`BORDERS`]`[i]` are `members[..ends[i]]`.
+//! - `members` are ordered by standing, best first: those with at least [`BORDERS`]`[i]` are
+//!   `members[..ends[i]]`.
 //! - `positions` holds the position of every entry of `members`.
 
 use crate::session::Standing;

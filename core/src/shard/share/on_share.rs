@@ -1,4 +1,4 @@
-//! Shared subscriptions: joining and leaving a group, and a message's way to one of its members.
+//! Shared subscriptions: joining and leaving a group, and the path of a message to one of its members.
 //!
 //! Not here: who is chosen (`groups.rs`).
 

@@ -1,4 +1,4 @@
-//! What a shard counts.
+//! The counters of a shard.
 
 use crate::codec::{PublishRun, QoS};
 use crate::refusal::Refusal;

@@ -1,4 +1,4 @@
-//! `$SYS`, counters, and samples of what was lost.
+//! `$SYS`, counters, and samples of drops and refusals.
 
 pub(in crate::shard) mod metrics;
 pub(in crate::shard) mod on_sys;

@@ -1,15 +1,14 @@
-//! `$SYS`: what the broker says about itself, as retained messages.
+//! `$SYS`: the broker's own counters, as retained messages.
 //!
-//! Once per `sys_interval` every shard publishes its own counts below `$SYS/broker/shards/N` and
-//! reports to the first shard, which a moment later publishes the sums under the names that Mosquitto
-//! uses, so that dashboards made for it work. The messages take the normal way: any shard may own a
-//! topic and have its subscribers.
+//! Once per `sys_interval` every shard publishes its counters below `$SYS/broker/shards/N` and reports to
+//! the first shard, which shortly afterwards publishes the sums under Mosquitto's names, so that existing
+//! dashboards work. The messages take the normal path: any shard may own a topic and have its subscribers.
 //!
 //! Invariants:
 //! - handling a report posts nothing (kinds of messages form a DAG): sums are published by a timer.
 //! - a topic is published only when its text has changed.
 //!
-//! Not published although Mosquitto can: `connection/*/state` (there are no bridges) and `log/*`.
+//! Not published, unlike Mosquitto: `connection/*/state` (there are no bridges) and `log/*`.
 
 use super::report::Holdings;
 use super::report::Report;

@@ -1,11 +1,10 @@
-//! Samples of what went missing: which client, which topic, why.
+//! Samples of drops and refusals: which client, which topic, why.
 //!
-//! Counters say how often; a record names one case. For each reason the first case makes a record at
-//! once, and while more come, each following second makes one more, which names the last case and says
-//! how many there were: "why did my message go missing" has an answer, and a flood of drops costs a
-//! comparison and two short copies each.
+//! Counters tell how often; a record names one case. For each reason the first case makes a record at once,
+//! and while there are more, each following second makes one more, with the last case and a count. So "why
+//! did my message go missing" has an answer, and a flood of drops costs a comparison and two short copies each.
 //!
-//! Not here: counting (`metrics.rs`), writing a log (the shell).
+//! Not here: counting (`metrics.rs`), writing the log (the shell).
 
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::record::Record;

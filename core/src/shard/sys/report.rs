@@ -1,4 +1,4 @@
-//! What a shard tells the one that adds up.
+//! What each shard reports to the one that publishes the sums.
 
 use super::metrics::Metrics;
 use crate::time::Instant;

@@ -1,4 +1,4 @@
-//! What `$SYS` remembers between two reports.
+//! State that `$SYS` keeps between two reports.
 
 use super::report::{Loads, Report};
 use super::texts::Texts;

@@ -1,4 +1,4 @@
-//! The values of `$SYS` as they were published last.
+//! The values of `$SYS` as last published.
 
 /// Topics with a common beginning, and what they say.
 pub(in crate::shard) struct Texts {

@@ -62,7 +62,7 @@ fn every_file_is_played() {
     found.sort();
     let mut listed = FILES.to_vec();
     listed.sort();
-    assert_eq!(found, listed, "main.rs lists the files");
+    assert_eq!(found, listed, "mod.rs lists the files");
 }
 
 /// A reason that nothing shows is one that nobody has seen work: each has a conversation that counts it and one that
@@ -106,7 +106,7 @@ fn every_reason_has_a_conversation() {
     );
 }
 
-/// Refusals that the core only passes on, which `net/tests/reactor_limits.rs` has (and what is wrong with a token, which
+/// Refusals that the core only passes on, which `net/tests/it` has (and what is wrong with a token, which
 /// `net/src/auth` finds); and one that is not counted, because a broker that ends shows nobody its counters.
 const NOT_COUNTED_HERE: [&str; 4] = [
     "connections_full",

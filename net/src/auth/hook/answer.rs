@@ -1,4 +1,4 @@
-//! What a hook says, read strictly: whatever is not understood makes the whole answer worth nothing.
+//! The response of a hook, parsed strictly: anything unknown invalidates all of it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! A circuit breaker: who does not answer is left alone for a while, so that nobody waits for it.
+//! A circuit breaker: a failing service is not called for a while, so that nobody waits for it.
 //!
-//! Invariant: while it is open, nobody is let through, but one after each pause.
+//! Invariant: while it is open, one attempt per pause is let through, and nothing else.
 //!
 //! Not here: what counts as a failure (`mod.rs`).
 

@@ -1,17 +1,16 @@
-//! Services on the network that say who clients are, and what they may do.
+//! HTTP services that authenticate clients and supply their rules.
 //!
-//! The one asked for *authentication* judges a client by what it shows; its answer may bring rules. The
-//! one asked for *authorization* gives the rules of a client that is known already, however that came.
-//! Rules are fetched whole, at the login and again before they expire, so that no message waits for a
-//! service: with them the core judges each topic itself, wildcards, retained and queued messages
-//! included.
+//! The *authentication* hook judges a client by its credentials; its response may include rules. The
+//! *authorization* hook supplies the rules of a client that has been authenticated, in whatever way. Rules
+//! are fetched as a whole, at login and again before they expire, so that no message waits for a service: with
+//! them the core decides about each topic itself, including wildcards, retained and queued messages.
 //!
 //! Invariants:
-//! - an answer that is late, broken, of an unknown form or of an unknown status is none, and without an
-//!   answer nobody gets in and nobody's rules live on (threat 82).
-//! - no answer is remembered here, good or bad.
+//! - a response that is late, broken, or of an unknown form or status counts as none; without a response no
+//!   client gets in and no rules are renewed (threat 82).
+//! - no response is cached here, good or bad.
 //!
-//! Not here: who waits for the answers, and for how long (`service.rs`, the core).
+//! Not here: who waits for the responses, and for how long (`service.rs`, the core).
 
 mod answer;
 mod breaker;
@@ -48,13 +47,13 @@ pub struct HookConfig {
     pub authorization: Option<HttpUrl>,
     /// CAs that the services' certificates come from; none: those of the machine.
     pub cas: Vec<PathBuf>,
-    /// Time for one answer.
+    /// Time for one response.
     pub timeout: Duration,
-    /// Failures in a row after which a service is left alone.
+    /// Consecutive failures after which a service is not called.
     pub failures_max: u32,
     /// For how long.
     pub pause: Duration,
-    /// How long rules hold if the answer does not say.
+    /// How long rules are valid if the response does not say.
     pub rules_last: Duration,
 }
 
@@ -102,7 +101,7 @@ pub fn hooks(
         .flatten()
     {
         if !url.is_private() {
-            warn!(%url, "what is known of clients is sent there unencrypted, passwords too: use https");
+            warn!(%url, "clients' user names and passwords are sent there unencrypted; use https");
         }
     }
     let hook = |url: &HttpUrl, counted| Hook {
@@ -241,7 +240,7 @@ impl Hook {
                     Decision::Ignore => self.counted.ignored,
                 });
                 if self.breaker.succeeded() == Turn::Closed {
-                    info!(setting, url = %self.url, "the hook answers again");
+                    info!(setting, url = %self.url, "hook answers again");
                 }
                 Ok(answer)
             }
@@ -249,21 +248,21 @@ impl Hook {
                 // It waited elsewhere, in a line of logins: a service that is healthy and busy is not to be cut off.
                 self.tallies.add(self.counted.out_of_time);
                 self.breaker.abandoned(clock());
-                debug!(setting, url = %self.url, "a client had no time left to wait for the hook");
+                debug!(setting, url = %self.url, "the client's time ran out while it waited for the hook");
                 Err(NoAnswer)
             }
             Err(Fault::Service(fault)) => {
                 self.tallies.add(self.counted.failed);
                 match self.breaker.failed(clock()) {
-                    Turn::First => warn!(setting, url = %self.url, "a hook failed: {fault}"),
+                    Turn::First => warn!(setting, url = %self.url, "hook failed: {fault}"),
                     Turn::Opened => warn!(
                         setting,
                         url = %self.url,
-                        "a hook has failed too often and is left alone for a while; clients that need it are not let in: \
+                        "hook failing; next attempt after hooks.pause, and until then clients that need it are refused: \
                          {fault}"
                     ),
                     Turn::None | Turn::Closed => {
-                        debug!(setting, url = %self.url, "a hook failed: {fault}");
+                        debug!(setting, url = %self.url, "hook failed: {fault}");
                     }
                 }
                 Err(NoAnswer)
@@ -285,11 +284,11 @@ impl Hook {
         let answer = match status {
             200 => self
                 .read(&body)
-                .map_err(|e| format!("its answer is not understood: {e}")),
-            204 if self.counted.needs_rules => Err("it answered without rules".to_owned()),
+                .map_err(|e| format!("invalid response: {e}")),
+            204 if self.counted.needs_rules => Err("the response has no rules".to_owned()),
             204 => Ok(Answer::plain(Decision::Allow)),
             401 | 403 => Ok(Answer::plain(Decision::Deny)),
-            other => Err(format!("it answered with status {other}")),
+            other => Err(format!("the response has status {other}")),
         };
         answer.map_err(Fault::Service)
     }
@@ -298,7 +297,7 @@ impl Hook {
         let answer = Answer::parse(body)?;
         // Who forgot them would otherwise lift the rules that a client had.
         match self.counted.needs_rules && answer.decision == Decision::Allow {
-            true if answer.rules.is_none() => Err("it allows and has no rules".to_owned()),
+            true if answer.rules.is_none() => Err("`allow` without rules".to_owned()),
             true | false => Ok(answer),
         }
     }

@@ -1,4 +1,4 @@
-//! Algorithms of signatures (RFC 7518, RFC 8037), each of which a key has exactly one.
+//! Signature algorithms (RFC 7518, RFC 8037). Each key has exactly one.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, RsaParameters};

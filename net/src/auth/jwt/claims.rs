@@ -1,4 +1,4 @@
-//! What a token says, against what the broker asks for (RFC 7519, 4.1).
+//! The claims of a token, against the broker's requirements (RFC 7519, 4.1).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! JSON read strictly: an object that names a member twice is none.
+//! Strict JSON: an object with a duplicate member name is invalid.
 //!
-//! Of two members of one name, one reader takes the first and another the last: a token could mean one
-//! thing to who signed it and another to the broker (RFC 7519, 4).
+//! Some parsers take the first of two members and some the last: a token could mean one thing to its signer
+//! and another to the broker (RFC 7519, 4).
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let number = Number::from_f64(value);
         number
             .map(Value::Number)
-            .ok_or(E::custom("no number of JSON"))
+            .ok_or(E::custom("not a JSON number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if map.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is named twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(map))

@@ -1,7 +1,7 @@
-//! Keys that tokens are proven by: from PEM, from a secret, from a JWK Set (RFC 7517).
+//! Keys that verify tokens: from PEM, from a secret, from a JWK Set (RFC 7517).
 //!
-//! Invariant: a key has one algorithm, and is used with no other. So a token cannot choose how it is looked
-//! at: neither `none`, nor a public key taken for a secret.
+//! Invariant: a key has one algorithm and is used with no other. So a token cannot choose how it is
+//! verified: neither `none`, nor with a public key used as a secret.
 
 use std::fmt;
 
@@ -262,17 +262,17 @@ impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             KeyFault::Empty => "is empty",
-            KeyFault::NoPem => "holds no public key and no certificate in PEM",
-            KeyFault::SeveralPem => "holds more than one key or certificate",
-            KeyFault::Private => "holds a private key, which only the issuer of tokens should have",
-            KeyFault::NoSecret => "holds PEM, which is no secret",
-            KeyFault::Short => "holds a secret that is shorter than the hash of its algorithm",
+            KeyFault::NoPem => "has no public key or certificate in PEM",
+            KeyFault::SeveralPem => "has more than one key or certificate",
+            KeyFault::Private => "has a private key, which only the issuer of tokens should have",
+            KeyFault::NoSecret => "has PEM instead of a secret",
+            KeyFault::Short => "has a secret shorter than the hash of its algorithm",
             KeyFault::Mismatch => {
-                "holds no key of the kind that its algorithm needs; RSA keys have 2048 to 8192 bits"
+                "has no key of the type that its algorithm needs; RSA keys need 2048 to 8192 bits"
             }
-            KeyFault::NoSet => "is no JWK Set",
-            KeyFault::NothingUsable => "holds no key that tokens could be proven by here",
-            KeyFault::TooMany => "holds more than 100 keys",
+            KeyFault::NoSet => "is not a JWK Set",
+            KeyFault::NothingUsable => "has no key that can verify tokens here",
+            KeyFault::TooMany => "has more than 100 keys",
         })
     }
 }

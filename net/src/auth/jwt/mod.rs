@@ -1,16 +1,15 @@
 //! JSON Web Tokens (RFC 7519) as an authenticator.
 //!
-//! A client shows its token as its password or its user name, or by the authentication method [`METHOD`] of
-//! MQTT 5.0, by which it also shows the next one while it is connected.
+//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication method
+//! [`METHOD`], which also lets it present the next one while it is connected.
 //!
-//! The signature is looked at first, with a key that has the algorithm of the token; only then what the token
-//! says. What is wrong with a token is counted and logged, and told to nobody.
+//! The signature is verified first, with a key that has the token's algorithm; only then are the claims read.
+//! What is wrong with a token is counted and logged, but not told to the client.
 //!
-//! The signatures themselves are those of aws-lc-rs, which does TLS here too. JWT libraries are laxer than this has to be
-//! (twice the same name, numbers as text, keys that nobody looks at before they are used, one algorithm per key):
-//! ARCHITECTURE.md has the particulars.
+//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here (duplicate names,
+//! numbers as strings, keys not checked before use, several algorithms per key): ARCHITECTURE.md has the details.
 //!
-//! Not here: the time when a token ends (the shard has a timer), its rules (`ringmq_core::auth`).
+//! Not here: when a token expires (the shard has a timer), its rules (`ringmq_core::auth`).
 
 mod algorithm;
 mod claims;
@@ -206,7 +205,7 @@ impl Jwt {
                 debug!(
                     client = shower.client_id,
                     reason = fault.refusal.name(),
-                    "a token is not taken: {}",
+                    "token rejected: {}",
                     fault.what
                 );
                 match fault {
@@ -255,34 +254,34 @@ pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
 impl Fault {
     const SIZE: Fault = Fault::new(Refusal::TokenMalformed, "it is larger than token_size_max");
     const FORM: Fault = Fault::new(Refusal::TokenMalformed, "it is no JWT, or not strictly");
-    const CRITICAL: Fault = Fault::new(Refusal::TokenMalformed, "its header asks for extensions");
-    const ALGORITHM: Fault = Fault::new(Refusal::TokenKey, "its algorithm is `none` or not known");
+    const CRITICAL: Fault = Fault::new(Refusal::TokenMalformed, "its header requires extensions");
+    const ALGORITHM: Fault = Fault::new(Refusal::TokenKey, "its algorithm is `none` or unknown");
     const KEY: Fault = Fault::new(
         Refusal::TokenKey,
         "no key of that name is for its algorithm",
     );
     const NO_KEYS: Fault = Fault::new(
         Refusal::AuthenticationDown,
-        "the keys of its issuer are not there, or are being fetched",
+        "the keys of its issuer are missing or being fetched",
     );
     const SIGNATURE: Fault = Fault::new(Refusal::TokenSignature, "its signature is wrong");
     const DATE: Fault = Fault::new(
         Refusal::TokenClaims,
         "exp, nbf or iat is no whole number of seconds",
     );
-    const EARLY: Fault = Fault::new(Refusal::TokenClaims, "nbf or iat lies in the future");
-    const EXPIRED: Fault = Fault::new(Refusal::TokenExpired, "exp lies in the past");
+    const EARLY: Fault = Fault::new(Refusal::TokenClaims, "nbf or iat is in the future");
+    const EXPIRED: Fault = Fault::new(Refusal::TokenExpired, "exp is in the past");
     const NO_EXPIRY: Fault = Fault::new(Refusal::TokenClaims, "it has no exp");
-    const ISSUER: Fault = Fault::new(Refusal::TokenClaims, "iss is none of `issuers`");
-    const AUDIENCE: Fault = Fault::new(Refusal::TokenClaims, "aud has none of `audiences`");
+    const ISSUER: Fault = Fault::new(Refusal::TokenClaims, "iss is not in `issuers`");
+    const AUDIENCE: Fault = Fault::new(Refusal::TokenClaims, "aud is not in `audiences`");
     const NO_USER: Fault = Fault::new(Refusal::TokenClaims, "`user_claim` names no text in it");
     const RULE: Fault = Fault::new(
         Refusal::TokenClaims,
-        "its rules are no lists of topic filters",
+        "its rules are not lists of topic filters",
     );
     const RULE_FORM: Fault = Fault::new(
         Refusal::TokenClaims,
-        "what its rules stand in is no object, or holds a member that is none of the claims of rules",
+        "its rules are not in an object, or the object has a member that is not a rules claim",
     );
     const OTHER_USER: Fault = Fault::new(Refusal::TokenClient, "CONNECT has another user name");
     const OTHER_CLIENT: Fault = Fault::new(

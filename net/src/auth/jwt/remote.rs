@@ -1,13 +1,12 @@
 //! Keys that an issuer publishes on the network, as a JWK Set.
 //!
-//! A thread fetches them: at the start, again and again, and when a token names a key that is not among them. Who
-//! judges tokens never waits for that.
+//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads that check tokens
+//! never wait for it.
 //!
 //! Invariants:
-//! - as long as there are no keys, or only such as are too old, nobody is let in by them: the answer is that
-//!   nobody can tell (threat 80).
-//! - a set that cannot be fetched or read leaves the keys that are there.
-//! - tokens of strangers make it ask at most once in [`MISS_PAUSE`].
+//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable" (threat 80).
+//! - a set that cannot be fetched or parsed leaves the current keys in place.
+//! - tokens of strangers cause at most one fetch in [`MISS_PAUSE`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -130,12 +129,12 @@ impl RemoteKeys {
         };
         let url = &self.shared.config.url;
         if !url.is_private() {
-            warn!(%url, "keys of tokens come over plain HTTP: who sits between can let anybody in");
+            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace them and let anybody in; use https");
         }
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("jwks".to_owned());
         if let Err(error) = thread.spawn(move || shared.run(&woken)) {
-            error!(%error, "cannot start a thread for the keys of tokens: nobody gets in by them");
+            error!(%error, "cannot start the thread that fetches token keys; tokens signed with them are refused");
         }
     }
 
@@ -190,7 +189,7 @@ impl Shared {
         loop {
             let wait = match self.fetch() {
                 Ok(count) => {
-                    info!(%url, count, "fetched the keys of tokens");
+                    info!(%url, count, "fetched token keys");
                     pause = RETRY_MIN;
                     self.config.refresh
                 }
@@ -200,7 +199,7 @@ impl Shared {
                         setting = URL_SETTING,
                         %url,
                         has_keys,
-                        "cannot fetch the keys of tokens: {error}"
+                        "cannot fetch token keys: {error}"
                     );
                     let wait = pause.min(self.config.refresh);
                     pause = (pause * 2).min(RETRY_MAX);
@@ -238,8 +237,8 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FetchError::Http(error) => error.fmt(f),
-            FetchError::Status(status) => write!(f, "the answer has status {status}"),
-            FetchError::Keys(fault) => write!(f, "the answer {fault}"),
+            FetchError::Status(status) => write!(f, "the response has status {status}"),
+            FetchError::Keys(fault) => write!(f, "the response {fault}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A token on the wire: a JWS in its compact form (RFC 7515), read strictly.
+//! A token on the wire: a JWS in compact form (RFC 7515), parsed strictly.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

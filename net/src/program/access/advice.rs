@@ -1,7 +1,7 @@
-//! What works and is unwise: secrets that others on this machine read, certificates and revocation lists whose time is
-//! over or soon will be, a hook that nobody can wait for.
+//! Warnings about what works but is unwise: secrets that other users of the machine can read, certificates and
+//! revocation lists that have expired or soon will, a hook whose timeout no client can wait for.
 //!
-//! Told at the start, at a reload and by `--check-config`; nothing is refused for it.
+//! Issued at start, at reload and by `--check-config`; nothing is refused for it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn advice(settings: &Settings) -> Vec<Problem> {
     hooks.chain(secrets).chain(dated).collect()
 }
 
-/// A hook is left alone for being late only if somebody has waited for it as long as it may take.
+/// A late hook counts as failing only if a client has waited for its whole timeout.
 fn hook_timeout(settings: &Settings) -> Option<Problem> {
     let hooks = &settings.auth.hooks;
     let is_asked = hooks.urls().iter().any(|(_, url)| !url.is_empty());

@@ -1,4 +1,4 @@
-//! Reading the files that settings name, and what can be wrong with them.
+//! Reading the files named in settings, and what can be wrong with them.
 
 use std::path::Path;
 

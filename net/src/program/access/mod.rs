@@ -1,6 +1,6 @@
 //! From settings to who may connect and do what: reads the files of users and rules.
 //!
-//! All problems of all files are found at once, and nothing half-read is ever used.
+//! All problems in all files are found at once, and nothing half-read is ever used.
 
 pub mod advice;
 pub mod files;

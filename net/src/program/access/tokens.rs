@@ -1,4 +1,4 @@
-//! From settings to the keys that tokens are proven by: reads their files.
+//! From settings to the keys that verify tokens: reads their files.
 
 use std::path::Path;
 

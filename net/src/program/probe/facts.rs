@@ -1,4 +1,4 @@
-//! Reads what the broker has to know about the machine. Judges nothing.
+//! Collects facts about the machine. Judges nothing.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,6 +1,6 @@
-//! Looks at the machine before the broker starts: what is missing, what is too small, and the fix.
+//! Start-up checks: what is missing, what is too low, and the fix.
 //!
-//! [`facts`] reads the machine; [`Plan::make`] judges, and is a pure function of what was read, so
+//! [`facts`] reads the machine; [`Plan::make`] judges, and is a pure function of those facts, so
 //! that every refusal can be tested without a machine that refuses.
 
 pub mod facts;

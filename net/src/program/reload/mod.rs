@@ -1,13 +1,13 @@
-//! Reload: what a running broker takes on anew without a restart, all of it or nothing.
+//! Reload: what a running broker can change without a restart, all of it or nothing.
 //!
-//! At SIGHUP, or when one of the files has changed, everything is read again: the configuration, users,
-//! certificates. Only if nothing is wrong with any of it does it come into force; otherwise what was
-//! in force stays, and every problem is logged. Settings that need a restart keep their value, and
-//! are named; what comes into force beside them has to fit them (`step.rs`).
+//! On SIGHUP, or when one of the files has changed, everything is read again: the configuration, users,
+//! certificates. It takes effect only if there is no problem in any of it; otherwise everything stays as it was,
+//! and every problem is logged. Settings that need a restart keep their value and are named; the rest has to fit
+//! them (`step.rs`).
 //!
-//! Files are looked at by name once in a second. That needs no descriptors, and finds files that are
-//! replaced, symbolic links that point elsewhere, and files on the network. A file is read when it has
-//! not changed from one look to the next, so that it is not read half-written.
+//! Files are checked by name once a second. That needs no descriptors, and works for files that are replaced,
+//! symbolic links that change, and network file systems. A file is read when it has not changed between two
+//! checks, so that it is not read half-written.
 
 mod step;
 

@@ -1,9 +1,8 @@
-//! From the settings that run to those that run after a reload.
+//! From the settings in force to those after a reload.
 //!
-//! Settings that need a restart keep their value, listeners above all: those of the file do not run
-//! yet. So what the file is good with says nothing of what runs, and the mixture is checked as the
-//! settings of a start are. Besides, no listener that the file does not name as it runs is opened by
-//! what is meant for others.
+//! Settings that need a restart keep their value, above all listeners: those in the file are not running yet. So a
+//! valid file does not mean that the result is valid, and the mixture is checked like the settings at start. In
+//! addition, a running listener that differs from the file is not opened up by settings meant for others.
 
 use crate::access;
 use crate::settings::file::{Place, Problem};

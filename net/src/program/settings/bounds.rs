@@ -1,5 +1,5 @@
-//! `docs/limits.md`: every bound in one table, written from the settings and the names of refusals: run
-//! the tests with `UPDATE_DOCS=1` after a change.
+//! `docs/limits.md`: every bound in one table, generated from the settings and the names of refusals. Run the tests
+//! with `UPDATE_DOCS=1` after a change.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -190,7 +190,7 @@ const BOUNDS: &[Bound] = &[
     ),
     bound(
         "unsent_bytes_max",
-        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a quarter of it on; at twice as much the client is read no more",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a quarter of it on; at twice as much the client is not read any more",
         &[],
         &[DropReason::SlowSocket],
     ),
@@ -484,9 +484,9 @@ These cannot be changed.
 const REFUSALS: &str = "
 ## Refusals
 
-Each is counted as `refused/REASON`, logged with that reason, and told to clients of MQTT 5.0 with its code and its sentence,
-where there is a packet to tell it in, the client takes a packet of that size, and has not turned problem information off.
+Each is counted as `refused/REASON` and logged with that reason. MQTT 5.0 clients get its code and its text as Reason String,
+if a packet can carry it, the client accepts a packet of that size, and it has not turned problem information off.
 
-| reason | code | sentence |
+| reason | code | text |
 |---|---|---|
 ";

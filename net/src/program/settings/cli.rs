@@ -1,6 +1,6 @@
-//! The command line: what it may say, and `--help`.
+//! The command line: its arguments, and `--help`.
 //!
-//! Settings come from the table in `settings.rs`; only what is not a setting is defined here.
+//! Settings come from the table in `mod.rs`; only what is not a setting is defined here.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

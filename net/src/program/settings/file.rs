@@ -1,6 +1,6 @@
-//! From the command line and the configuration file to [`Settings`], and what is wrong with them.
+//! From the command line and the configuration file to [`Settings`], with all problems.
 //!
-//! The command line wins over the file, the file over the defaults. All problems of a file are
+//! The command line overrides the file, the file overrides the defaults. All problems of a file are
 //! reported at once, each with its place and a fix.
 
 use std::collections::HashMap;

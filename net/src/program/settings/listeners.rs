@@ -1,4 +1,4 @@
-//! `[[listener]]` tables of the file, and what has to fit together in all listeners.
+//! `[[listener]]` tables of the file, and what must be consistent across all listeners.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@
 //! - every field of [`Settings`] has exactly one row (a test takes the struct apart to see it).
 //! - `set(get(settings))` changes nothing; `set` is only called with a value of the row's kind.
 //!
-//! Not here: where values come from (`cli.rs`, `config.rs`).
+//! Not here: where values come from (`cli.rs`, `file.rs`).
 
 pub mod auth;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `docs/settings.md`, written from the table: run the test with `UPDATE_DOCS=1` after a change.
+//! `docs/settings.md`, generated from the table: run the test with `UPDATE_DOCS=1` after a change.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Values of settings: what may be written, how it is read, how it is shown.
+//! Values of settings: their syntax, parsing and display.
 //!
 //! Invariants:
 //! - `kind.parse(&kind.show(&value)) == Ok(value)` for every value that the kind admits.

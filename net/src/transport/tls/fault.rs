@@ -1,4 +1,4 @@
-//! What TLS says of a client, in words that tell what to do.
+//! TLS errors of clients, in words that suggest a fix.
 
 use std::fmt;
 

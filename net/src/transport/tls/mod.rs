@@ -1,12 +1,12 @@
-//! The TLS layer of one connection, by rustls without buffers of its own.
+//! The TLS layer of one connection: rustls without buffers of its own.
 //!
 //! Invariants:
-//! - a connection that waits holds no buffer: `part` has no memory unless a record has come in part.
+//! - an idle connection holds no buffer: `part` has no memory unless a record is incomplete.
 //! - `part` holds at most [`PART_SIZE_MAX`] bytes once the handshake is done, and at most
 //!   [`HANDSHAKE_SIZE_MAX`] before.
-//! - rustls keeps positions in the bytes that it has not used: it is called with exactly those, `part`,
-//!   each time, also to write. Anything else makes it panic, in front of a fragmented message.
-//! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be set.
+//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those, `part`,
+//!   each time, also to write. Anything else makes it panic on a fragmented message.
+//! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be controlled.
 //!
 //! Not here: files (`terms.rs`), certificates and the names in them (`ringmq-certificates`).
 
@@ -479,11 +479,11 @@ impl std::fmt::Display for TlsError {
             TlsError::HandshakeTooLong => f.write_str("TLS: the handshake is too long"),
             TlsError::MessageTooLong => f.write_str("TLS: a message is too long"),
             TlsError::NoIdentity => {
-                f.write_str("TLS: the client certificate does not say who the client is")
+                f.write_str("TLS: the client certificate has no usable identity")
             }
             TlsError::ServerName(name) => write!(
                 f,
-                "TLS: the client calls the broker `{}` (SNI), which is no host name: let it connect to a DNS name \
+                "TLS: the client calls the broker `{}` (SNI), which is not a host name: let it connect to a DNS name \
                  (letters, digits, hyphens, dots) or to an address, or turn SNI off",
                 name.escape_ascii()
             ),

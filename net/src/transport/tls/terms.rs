@@ -1,5 +1,5 @@
-//! What a listener speaks TLS with: certificates, keys, whom it trusts. Read from files, checked as
-//! a whole, and replaced as a whole while connections go on.
+//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked as a whole, and
+//! replaced as a whole while connections continue.
 //!
 //! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
 //! an error that names it, never less security than asked for.
@@ -197,9 +197,7 @@ impl Certificates {
             let private = provider
                 .key_provider
                 .load_private_key(private)
-                .map_err(|error| {
-                    problem(Some(key), format!("holds no usable key: {error}"), fix)
-                })?;
+                .map_err(|error| problem(Some(key), format!("has no usable key: {error}"), fix))?;
             // Not by `CertifiedKey::from_der`, which knows no certificates of version 1.
             let is_of_key = private
                 .public_key()

@@ -1,14 +1,14 @@
-//! Frames of WebSocket (RFC 6455, section 5): what a client sends becomes the bytes of MQTT.
+//! WebSocket frames (RFC 6455, section 5): from a client's frames to the bytes of MQTT.
 //!
-//! Nothing is gathered: the payload of a data frame goes on as it arrives, whatever length the frame
-//! claims, so a frame costs no memory. The bounds of packets are the business of the MQTT decoder.
+//! Nothing is buffered: the payload of a data frame is passed on as it arrives, whatever length the frame
+//! claims, so a frame costs no memory. Packet limits are enforced by the MQTT decoder.
 //!
 //! Invariants:
 //! - `header_size <= HEADER_SIZE_MAX`; `control` holds at most [`CONTROL_SIZE_MAX`] bytes and no
-//!   memory unless a control frame is on its way.
-//! - how the bytes were cut on their way changes nothing.
+//!   memory unless a control frame is incomplete.
+//! - the result does not depend on how the input was cut.
 //!
-//! Not here: the HTTP request that comes before (`handshake.rs`).
+//! Not here: the HTTP request that comes first (`handshake.rs`).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The HTTP request that opens a WebSocket (RFC 6455, section 4), and its answers.
+//! The HTTP request that opens a WebSocket (RFC 6455, section 4), and the responses to it.
 //!
 //! Not here: reading the request off the wire (`mod.rs`), frames (`frames.rs`).
 

@@ -1,7 +1,6 @@
 //! The WebSocket layer: an HTTP request, then frames that carry MQTT.
 //!
-//! Invariant: what is gathered of a request is at most [`HEADER_SIZE_MAX`] bytes; afterwards nothing
-//! of a data frame is kept.
+//! Invariant: at most [`HEADER_SIZE_MAX`] bytes of a request are buffered, and nothing of a data frame.
 
 mod frames;
 mod handshake;

@@ -1,7 +1,7 @@
-//! Origins of web pages (RFC 6454), and whose pages may connect.
+//! Origins of web pages (RFC 6454), and which pages may connect.
 //!
-//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case and the port is never missing where the
-//! scheme has a usual one, so that what is listed and what a browser sends are compared as they are.
+//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case, and the port is always present if the
+//! scheme has a default, so that configured and received origins can be compared directly.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
