@@ -113,7 +113,7 @@ fn of_lifetime(file: &Path, lifetime: &Lifetime, now: Duration) -> Option<Proble
         ),
         Some(None) => {
             let since = now - ends.unwrap_or_default();
-            let what = if is_crl {
+            let what = if *is_crl {
                 "nobody gets in with a certificate of this CA"
             } else {
                 "whoever checks it refuses it"
@@ -126,7 +126,7 @@ fn of_lifetime(file: &Path, lifetime: &Lifetime, now: Duration) -> Option<Proble
         }
         Some(Some(_)) | None => return None,
     };
-    let noun = if is_crl {
+    let noun = if *is_crl {
         "the revocation list of"
     } else {
         "the certificate"
