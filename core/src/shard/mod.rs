@@ -6,6 +6,7 @@
 
 mod delivery;
 mod entry;
+mod invariants;
 mod mail;
 mod on_ack;
 mod on_close;
@@ -193,6 +194,9 @@ impl Shard {
             Event::ShutdownRequested => self.on_shutdown(turn),
         }
         self.feed_gathers(turn);
+        if cfg!(debug_assertions) {
+            self.assert_settled();
+        }
     }
 
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
@@ -225,6 +229,9 @@ impl Shard {
 
     /// What the shard holds. Walks all sessions: for tests and slow reports.
     pub fn gauges(&self) -> Gauges {
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
         let mut gauges = Gauges {
             connections: self.connections.len(),
             sessions: self.dispatch.sessions.len(),

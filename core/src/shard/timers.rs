@@ -102,6 +102,11 @@ impl Timers {
         Some(first.1)
     }
 
+    /// All that are set.
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, Timer)> {
+        self.due.iter().flatten().copied()
+    }
+
     /// The earliest deadlines.
     pub fn next(&self) -> Deadlines {
         let first = |evidence: Evidence| self.due[evidence as usize].first().map(|&(at, _)| at);

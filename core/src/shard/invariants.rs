@@ -1,0 +1,130 @@
+//! What holds between two events, beyond what each type asserts of itself.
+
+use super::Shard;
+use super::retained::pages::BUDGET;
+use super::timers::Timer;
+use crate::connection::Connection;
+use crate::session::Session;
+use crate::time::Instant;
+
+/// What the sessions and connections of a shard owe, counted one by one.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Owed {
+    connected: u64,
+    partial_bytes: u64,
+    timers: usize,
+}
+
+impl Shard {
+    /// What costs nothing to check: at the end of each event, where assertions are on.
+    pub(super) fn assert_settled(&self) {
+        let dispatch = &self.dispatch;
+        assert!(!dispatch.gathers.has_steps(), "a gather waits for nobody");
+        assert!(self.pages.budget <= BUDGET, "more pages than a turn has");
+        assert!(
+            self.connected_count <= dispatch.sessions.len() as u64,
+            "a connected client has a session"
+        );
+        if self.connections.len() == 0 {
+            assert_eq!(self.partial_bytes, 0, "held for nobody");
+            assert_eq!(self.connected_count, 0, "connected to nothing");
+        }
+        if dispatch.sessions.len() == 0 {
+            assert_eq!(dispatch.held, Default::default(), "kept for nobody");
+        }
+    }
+
+    /// Panics if what is counted as it changes is not what a walk over everything finds. For tests
+    /// and the simulator, which come by with [`Shard::gauges`].
+    pub(super) fn check_invariants(&self) {
+        let mut owed = Owed {
+            timers: usize::from(self.review.is_some())
+                + usize::from(self.retained_purge_at.is_some()),
+            ..Owed::default()
+        };
+        for (_, session) in self.dispatch.sessions.iter() {
+            owed.add_session(session);
+        }
+        for conn in self.connections.ids() {
+            owed.partial_bytes += match self.connections.get(conn) {
+                Some(Connection::AwaitConnect(waiting)) => {
+                    owed.timers += 1;
+                    waiting.framer.memory_size() as u64
+                }
+                Some(Connection::Authenticating(waiting)) => {
+                    owed.timers += 1;
+                    waiting.held_size() as u64
+                }
+                Some(
+                    Connection::Vacant
+                    | Connection::Open(_)
+                    | Connection::Closing(_)
+                    | Connection::HandedOver,
+                )
+                | None => 0,
+            };
+        }
+        let mut counted = Owed {
+            connected: self.connected_count,
+            partial_bytes: self.partial_bytes,
+            timers: 0,
+        };
+        for (at, timer) in self.timers.iter() {
+            if !matches!(timer, Timer::Sys | Timer::SysTotals) {
+                assert_eq!(self.due_at(timer), Some(at), "{timer:?} is set for nobody");
+                counted.timers += 1;
+            }
+        }
+        assert_eq!(counted, owed, "what is owed is counted as it changes");
+    }
+
+    /// What a timer is set for, by what it is about.
+    fn due_at(&self, timer: Timer) -> Option<Instant> {
+        let session = |id| self.dispatch.sessions.get(id);
+        let link = |id| session(id).and_then(|session| session.link.as_ref());
+        match timer {
+            Timer::Connect(conn) => {
+                let since = match self.connections.get(conn)? {
+                    Connection::AwaitConnect(waiting) => waiting.since,
+                    Connection::Authenticating(waiting) => waiting.since,
+                    Connection::Vacant
+                    | Connection::Open(_)
+                    | Connection::Closing(_)
+                    | Connection::HandedOver => return None,
+                };
+                Some(since + self.config.limits.connect_deadline)
+            }
+            Timer::KeepAlive(id) => link(id)?.keep_alive_at,
+            Timer::Credentials(id) => link(id)?.expires_at,
+            Timer::Lease(id) => link(id)?.lease_at,
+            Timer::Pace(id) => link(id)?.paced_until,
+            Timer::Will(id) => session(id)?.will_at,
+            Timer::Expiry(id) => session(id)?.expires_at,
+            Timer::Retained => self.retained_purge_at,
+            Timer::Review => self.review.map(|(_, at)| at),
+            Timer::Sys | Timer::SysTotals => None,
+        }
+    }
+}
+
+impl Owed {
+    fn add_session(&mut self, session: &Session) {
+        let mut timers = vec![session.expires_at, session.will_at];
+        if let Some(link) = &session.link {
+            assert!(
+                session.expires_at.is_none() && session.will_at.is_none(),
+                "only a session whose client is away ends by itself"
+            );
+            self.connected += 1;
+            self.partial_bytes += link.framer.memory_size() as u64;
+            timers.extend([link.keep_alive_at, link.paced_until]);
+            timers.extend([link.expires_at, link.lease_at]);
+        } else {
+            assert!(
+                session.outlives_connection(),
+                "a session without expiry ends with its connection"
+            );
+        }
+        self.timers += timers.iter().flatten().count();
+    }
+}
