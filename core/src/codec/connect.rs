@@ -147,7 +147,7 @@ impl<'a> Connect<'a> {
                 Version::V5 => (b"MQTT", 5),
             };
             put_binary(out, name);
-            let level = level | u8::from(self.is_bridge) * BRIDGE_BIT;
+            let level = level | (u8::from(self.is_bridge) * BRIDGE_BIT);
             out.extend_from_slice(&[level, self.flags()]);
             put_u16(out, self.keep_alive);
             if self.version == Version::V5 {
