@@ -25,11 +25,11 @@ impl Shard {
             self.connected_count <= dispatch.sessions.len() as u64,
             "a connected client has a session"
         );
-        if self.connections.len() == 0 {
+        if self.connections.is_empty() {
             assert_eq!(self.partial_bytes, 0, "held for nobody");
             assert_eq!(self.connected_count, 0, "connected to nothing");
         }
-        if dispatch.sessions.len() == 0 {
+        if dispatch.sessions.is_empty() {
             assert_eq!(dispatch.held, Default::default(), "kept for nobody");
         }
     }
@@ -43,7 +43,10 @@ impl Shard {
             ..Owed::default()
         };
         for (_, session) in self.dispatch.sessions.iter() {
-            owed.add_session(session);
+            let more = owed_to(session);
+            owed.connected += more.connected;
+            owed.partial_bytes += more.partial_bytes;
+            owed.timers += more.timers;
         }
         for conn in self.connections.ids() {
             owed.partial_bytes += match self.connections.get(conn) {
@@ -107,24 +110,31 @@ impl Shard {
     }
 }
 
-impl Owed {
-    fn add_session(&mut self, session: &Session) {
-        let mut timers = vec![session.expires_at, session.will_at];
-        if let Some(link) = &session.link {
-            assert!(
-                session.expires_at.is_none() && session.will_at.is_none(),
-                "only a session whose client is away ends by itself"
-            );
-            self.connected += 1;
-            self.partial_bytes += link.framer.memory_size() as u64;
-            timers.extend([link.keep_alive_at, link.paced_until]);
-            timers.extend([link.expires_at, link.lease_at]);
-        } else {
-            assert!(
-                session.outlives_connection(),
-                "a session without expiry ends with its connection"
-            );
-        }
-        self.timers += timers.iter().flatten().count();
+fn owed_to(session: &Session) -> Owed {
+    let Some(link) = &session.link else {
+        assert!(
+            session.outlives_connection(),
+            "a session without expiry ends with its connection"
+        );
+        let timers = [session.expires_at, session.will_at];
+        return Owed {
+            timers: timers.iter().flatten().count(),
+            ..Owed::default()
+        };
+    };
+    assert!(
+        session.expires_at.is_none() && session.will_at.is_none(),
+        "only a session whose client is away ends by itself"
+    );
+    let timers = [
+        link.keep_alive_at,
+        link.paced_until,
+        link.expires_at,
+        link.lease_at,
+    ];
+    Owed {
+        connected: 1,
+        partial_bytes: link.framer.memory_size() as u64,
+        timers: timers.iter().flatten().count(),
     }
 }
