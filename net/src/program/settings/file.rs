@@ -742,7 +742,7 @@ mod tests {
             (
                 "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"optional\"\nclient_ca = \"a\"",
-                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients show certificates, and no rule says what they may do: they could do nothing",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
