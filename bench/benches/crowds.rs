@@ -191,7 +191,7 @@ fn timers(c: &mut Criterion) {
         bench.accept(1);
         bench.settle(
             1,
-            &connect_with(VERSION, &format!("away-{n}"), properties.clone()),
+            &connect_with(VERSION, &format!("away-{n}"), properties),
         );
         bench.close(1);
     };
@@ -285,7 +285,7 @@ fn messages_that_are_kept(c: &mut Criterion) {
         bench.subscribe(1, "t", QoS::AtLeastOnce);
         bench.close(1);
         bench.connect(0);
-        (0..count).for_each(|n| _ = bench.settle(0, &expiring(n)));
+        (0..count).for_each(|n| bench.settle(0, &expiring(n)));
         bench.wait(Duration::from_secs(1000));
         bench
     };
