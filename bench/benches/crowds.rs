@@ -189,10 +189,7 @@ fn timers(c: &mut Criterion) {
     let visit = move |bench: &mut Bench, n: u32| {
         bench.wait(Duration::from_millis(1));
         bench.accept(1);
-        bench.settle(
-            1,
-            &connect_with(VERSION, &format!("away-{n}"), properties),
-        );
+        bench.settle(1, &connect_with(VERSION, &format!("away-{n}"), properties));
         bench.close(1);
     };
     let set_up = |count| {
