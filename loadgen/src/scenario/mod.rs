@@ -16,6 +16,7 @@ pub mod value;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
@@ -24,6 +25,7 @@ use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
+use ringmq_problem::file::read_text;
 use ringmq_problem::{Complaint, Place, Problem};
 
 /// A whole scenario.
@@ -318,10 +320,9 @@ impl Group {
             let what = format!("is `{path}`, which cannot be used: {why}");
             Complaint::new(what, "name a file with the password in its first line")
         };
-        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error.to_string()))?;
-        // Some editors put a mark before the text.
-        let first = text.trim_start_matches('\u{feff}').lines().next();
-        let first = first.filter(|line| !line.is_empty());
+        let text = read_text(Path::new(path), PASSWORD_FILE_SIZE_MAX)
+            .map_err(|fault| unusable(&fault.to_string()))?;
+        let first = text.lines().next().filter(|line| !line.is_empty());
         let line = first.ok_or_else(|| unusable("its first line is empty"))?;
         // What is wrong with the pattern would show a part of it.
         let pattern = Pattern::parse(line).map_err(|_| unusable("its first line is no pattern"))?;
@@ -335,6 +336,9 @@ impl Group {
         self.publish.as_ref().map_or(0, Pattern::message_count)
     }
 }
+
+/// A file whose first line is a password is far smaller: whatever has more was named by mistake.
+const PASSWORD_FILE_SIZE_MAX: u64 = 1 << 20;
 
 fn put_toml(text: &mut String, name: &str, form: Form, values: &[String]) {
     // A string of JSON is one of TOML too.
