@@ -2,6 +2,7 @@
 
 mod alias;
 pub(crate) mod gather;
+mod held;
 mod link;
 mod queue;
 mod receipts;
@@ -18,6 +19,7 @@ use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
 pub use gather::Feed;
+pub use held::HeldAnswers;
 pub use link::{Link, Pause, Pauses, Reauth};
 pub use queue::{Delivery, KeptMatch, Queue};
 pub use receipts::Receipts;
@@ -29,7 +31,7 @@ pub use window::{AckError, Resend, Window, WindowRooms};
 use crate::auth::Identity;
 use crate::codec::Version;
 use crate::ids::ClientKey;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, SessionNo, TurnSeq};
 use crate::message::Author;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -43,6 +45,10 @@ use crate::topic::TopicFilter;
 pub struct Session {
     /// Identifies the session among all shards [MQTT-3.1.3-2].
     pub client_id: Box<str>,
+    /// What it is called in the log; `None`: it ends with its connection, or nothing is recorded.
+    pub no: Option<SessionNo>,
+    /// The last turn in which something was recorded or posted for it: its answers wait for that.
+    pub turn: TurnSeq,
     /// Keyed hash of `client_id`.
     pub key: ClientKey,
     /// Whom the session belongs to: nobody else may resume it.

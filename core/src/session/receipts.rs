@@ -19,11 +19,11 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// Notes an identifier, or that it came again on this connection.
-    pub fn insert(&mut self, id: PacketId) {
-        if self.ids.insert(id.get(), true) != Some(true) {
-            self.open += 1;
-        }
+    /// Notes an identifier, or that it came again on this connection. True if it is new.
+    pub fn insert(&mut self, id: PacketId) -> bool {
+        let before = self.ids.insert(id.get(), true);
+        self.open += u16::from(before != Some(true));
+        before.is_none()
     }
 
     /// Whether the identifier is noted.

@@ -5,6 +5,7 @@
 //! protocol between shards.
 
 mod delivery;
+mod durable;
 mod entry;
 mod invariants;
 mod mail;
@@ -36,7 +37,6 @@ pub use mail::record::{Loss, Record};
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
-use crate::store::Ack;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
 use mail::turn::Turn;
@@ -53,7 +53,7 @@ use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::Gate;
+use crate::store::{Journal, LogConfig};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
@@ -75,6 +75,8 @@ pub struct ShardConfig {
     pub sys_interval: Duration,
     /// Who may connect, until `Event::AccessReplaced`.
     pub access: Arc<Access>,
+    /// The log; `None`: nothing outlives the process.
+    pub log: Option<LogConfig>,
 }
 
 /// One shard.
@@ -92,7 +94,6 @@ pub struct Shard {
     /// When the `Retained` timer is set for.
     retained_purge_at: Option<Instant>,
     timers: Timers,
-    gate: Gate<Ack>,
     /// SUBACK packets that wait for other shards: one turn of theirs, and while it takes longer, no
     /// socket is read for more.
     subacks: HashMap<JoinId, PendingSuback, FixedState>,
@@ -140,6 +141,10 @@ impl Shard {
                 Sessions::new(home),
                 shares,
                 config.access.clone(),
+                match &config.log {
+                    Some(log) => Journal::on(log.clone(), config.shards),
+                    None => Journal::default(),
+                },
                 config.shards - 1,
                 seed,
             ),
@@ -150,7 +155,6 @@ impl Shard {
             pages: Pages::default(),
             retained_purge_at: None,
             timers,
-            gate: Gate::new(),
             subacks: HashMap::default(),
             last_join: 0,
             random: fastrand::Rng::with_seed(seed ^ (config.id.index() as u64) << 56),
@@ -174,6 +178,7 @@ impl Shard {
     /// Takes in one event and puts the effects into `out`. Never blocks, never fails.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         let turn = &mut Turn { now, out };
+        self.dispatch.journal.begin();
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, turn.out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),
@@ -188,7 +193,7 @@ impl Shard {
                 verdict,
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
-            Event::Persisted { upto } => self.on_persisted(upto, turn.out),
+            Event::DiskDone(done) => self.dispatch.journal.on_disk_done(done),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),
@@ -204,7 +209,8 @@ impl Shard {
         let deadlines = self.timers.next();
         let pages = self.pages.are_due().then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
-        let of_clock = [deadlines.of_clock, pages, records];
+        let log = self.dispatch.journal.deadline();
+        let of_clock = [deadlines.of_clock, pages, records, log];
         Deadlines {
             of_clock: of_clock.into_iter().flatten().min(),
             ..deadlines

@@ -4,58 +4,43 @@ use super::Shard;
 use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
-use crate::ids::{LogPosition, PacketId, SessionId};
-use crate::refusal::Violation;
+use crate::ids::{PacketId, SessionId};
+use crate::refusal::{Refusal, Violation};
 use crate::session::AckError;
-use crate::store::Ack;
+use crate::store::Record;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
 
 impl Shard {
-    pub(super) fn on_persisted(&mut self, upto: LogPosition, out: &mut Outbox) {
-        self.gate.persisted(upto);
-        while let Some(ack) = self.gate.release() {
-            self.send_ack(ack, out);
-        }
-    }
-
-    /// Sends an answer, if its client is still connected: after a reconnect the client repeats the
-    /// PUBLISH and is answered then.
-    pub(super) fn send_ack(&mut self, ack: Ack, out: &mut Outbox) {
-        let Some(session) = self.dispatch.sessions.get_mut(ack.session) else {
-            return;
-        };
-        let Some(link) = &mut session.link else {
-            return;
-        };
-        let kind = ack.kind;
-        self.dispatch.metrics.controls_sent += 1;
-        let pool = &mut self.dispatch.pool;
-        let version = session.version;
-        match ack.outcome {
+    /// Sends PUBACK or PUBREC: a reason code without error, or what was refused.
+    pub(super) fn send_ack(
+        &mut self,
+        id: SessionId,
+        kind: AckKind,
+        packet_id: PacketId,
+        outcome: Result<ReasonCode, Refusal>,
+        out: &mut Outbox,
+    ) {
+        let version = self.session(id).version;
+        match outcome {
             Err(refusal) if version == Version::V5 => {
-                link.write_reasoned(
-                    pool,
-                    &mut out.dirty,
-                    refusal.text(),
-                    |reason_string, buffer| {
-                        let ack = codec::Ack {
-                            packet_id: ack.packet_id,
-                            reason: refusal.code(),
-                            properties: ReasonProperties {
-                                reason_string,
-                                ..ReasonProperties::EMPTY
-                            },
-                        };
-                        ack.encode(kind, version, buffer);
-                    },
-                );
+                self.answer_reasoned(id, out, refusal.text(), |reason_string, buffer| {
+                    let ack = codec::Ack {
+                        packet_id,
+                        reason: refusal.code(),
+                        properties: ReasonProperties {
+                            reason_string,
+                            ..ReasonProperties::EMPTY
+                        },
+                    };
+                    ack.encode(kind, version, buffer);
+                });
             }
             // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
-            Ok(_) | Err(_) => link.write(pool, &mut out.dirty, |buffer| {
-                let reason = ack.outcome.unwrap_or(ReasonCode::Success);
-                codec::Ack::with_reason(ack.packet_id, reason).encode(kind, version, buffer);
+            Ok(_) | Err(_) => self.dispatch.answer(id, out, |buffer| {
+                let reason = outcome.unwrap_or(ReasonCode::Success);
+                codec::Ack::with_reason(packet_id, reason).encode(kind, version, buffer);
             }),
         }
     }
@@ -135,9 +120,15 @@ impl Shard {
     pub(super) fn on_pubrel(&mut self, id: SessionId, ack: &codec::Ack<'_>, out: &mut Outbox) {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
-        let version = session.version;
+        let (version, no) = (session.version, session.no);
         if was_open {
-            self.write(id, out, |buffer| {
+            if let Some(no) = no {
+                self.dispatch.journal.record(&Record::Released {
+                    no,
+                    id: ack.packet_id,
+                });
+            }
+            self.dispatch.answer(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);
             })
         } else {
@@ -155,7 +146,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let text = "no message in flight has this packet identifier";
-        self.write_reasoned(id, out, text, |reason_string, buffer| {
+        self.answer_reasoned(id, out, text, |reason_string, buffer| {
             let ack = codec::Ack {
                 packet_id,
                 reason: ReasonCode::PacketIdentifierNotFound,

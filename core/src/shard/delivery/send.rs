@@ -168,7 +168,7 @@ impl PublishWriter<'_> {
             retain: self.delivery.retain,
         };
         let id = self.id.map_or(0, PacketId::get);
-        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
+        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN || link.is_corked() {
             link.write(pool, &mut out.dirty, |buffer| {
                 codec::encode_publish(self.version, head, id, &self.parts, buffer);
             });

@@ -276,6 +276,9 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.forwards_sent += 1;
+        if outgoing.parts.qos > QoS::AtMostOnce {
+            self.journal.note_posted(wish.shard);
+        }
         let share = Share {
             message: outgoing.share().clone(),
             filter: self.shares.filter(group).clone(),
