@@ -54,7 +54,6 @@ impl Shard {
         for (shard, upto) in released.durable {
             turn.out.post(shard, ShardMsg::Durable { upto });
         }
-        self.dispatch.journal.record_after(&released.after);
         for id in released.sessions {
             self.release_answers(id, turn);
         }

@@ -199,6 +199,7 @@ impl Shard {
             Event::ShutdownRequested => self.on_shutdown(turn),
         }
         self.feed_gathers(turn);
+        self.dispatch.journal.end_event();
         if cfg!(debug_assertions) {
             self.assert_settled();
         }

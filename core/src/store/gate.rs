@@ -33,6 +33,8 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct OpenTurn {
     is_recorded: bool,
+    /// It recorded something that nobody waits for.
+    is_lazy: bool,
     posted: ShardSet,
     waiting: Vec<SessionId>,
     after: Vec<After>,
@@ -113,6 +115,11 @@ impl Gate {
         self.present().is_recorded = true;
     }
 
+    /// The present turn has recorded something that nobody waits for.
+    pub fn note_lazy(&mut self) {
+        self.present().is_lazy = true;
+    }
+
     /// The present turn has posted something that `shard` may record.
     pub fn note_posted(&mut self, shard: ShardId) {
         let present = self.present();
@@ -159,15 +166,16 @@ impl Gate {
         self.present().after.push(after);
     }
 
-    /// Closes the present turn if it did something durable. Gives its number and the shards that are to
+    /// Closes the present turn if it did something durable, or has something recorded afterwards. Gives its number and the shards that are to
     /// get a mark.
     pub fn end_turn(&mut self) -> Option<(TurnSeq, ShardSet)> {
         let turn = self.turn();
         let present = self.present();
-        if !present.is_recorded && present.posted.is_empty() && present.after.is_empty() {
+        let posted = present.posted;
+        let has_recorded = present.is_recorded || present.is_lazy;
+        if !has_recorded && posted.is_empty() && present.after.is_empty() {
             return None;
         }
-        let posted = present.posted;
         self.turns.push_back(OpenTurn::default());
         Some((turn, posted))
     }

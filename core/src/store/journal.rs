@@ -25,6 +25,8 @@ pub struct Journal(Option<Box<Recording>>);
 #[derive(Debug)]
 struct Recording {
     log: Log,
+    /// Make the first segments; the disk gets them at the end of the first turn.
+    first_ops: Vec<DiskOp>,
     gate: Gate,
     shard: ShardId,
     epoch: u32,
@@ -59,10 +61,12 @@ pub struct TurnEnd {
 impl Journal {
     /// A journal that records, among `shards` shards.
     pub fn on(config: LogConfig, shards: usize) -> Journal {
+        let mut first_ops = Vec::new();
         Journal(Some(Box::new(Recording {
             shard: config.shard,
             epoch: config.epoch,
-            log: Log::new(config),
+            log: Log::new(config, &mut first_ops),
+            first_ops,
             gate: Gate::new(shards),
             sessions: 0,
             effects: Effects::default(),
@@ -97,6 +101,14 @@ impl Journal {
     pub fn record_lazily(&mut self, record: &Record<'_>) {
         if let Some(recording) = &mut self.0 {
             recording.log.push_lazy(record);
+            recording.gate.note_lazy();
+        }
+    }
+
+    /// After an event: what it has recorded stays together in the log.
+    pub fn end_event(&mut self) {
+        if let Some(recording) = &mut self.0 {
+            recording.log.end_event();
         }
     }
 
@@ -214,6 +226,7 @@ impl Journal {
             && !recording.has_failed
         {
             recording.gate.on_mark(from, upto, &mut released);
+            recording.record_after(&mut released);
         }
         released
     }
@@ -225,6 +238,7 @@ impl Journal {
             && !recording.has_failed
         {
             recording.gate.on_peer_durable(peer, upto, &mut released);
+            recording.record_after(&mut released);
         }
         released
     }
@@ -244,12 +258,6 @@ impl Journal {
         }
     }
 
-    /// Records what a released turn was waited for with.
-    pub fn record_after(&mut self, after: &[After]) {
-        for &after in after {
-            self.record_lazily(&after.record());
-        }
-    }
 
     /// When `end_turn` has something to do without an event.
     pub fn deadline(&self) -> Option<Instant> {
@@ -280,22 +288,36 @@ impl Recording {
 
     fn end_turn(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) -> Result<TurnEnd, DiskError> {
         assert!(self.receivers.is_empty(), "each message was recorded");
-        self.record_settled();
+        ops.append(&mut self.first_ops);
         for done in std::mem::take(&mut self.done) {
             if let Err(error) = self.log.on_done(done, clocks, ops) {
                 self.has_failed = true;
                 return Err(error);
             }
         }
-        let turn = self.gate.turn();
-        let ended = self.gate.end_turn();
-        self.log.end_turn(turn, clocks, ops);
+        if self.log.deadline().is_some_and(|at| at <= clocks.boot) {
+            self.log.on_deadline(clocks, ops);
+        }
         let mut released = Released::default();
         self.gate.on_own_durable(self.log.durable(), &mut released);
+        self.record_after(&mut released);
+        self.record_settled();
+        let ended = self.gate.end_turn();
+        if let Some((turn, _)) = ended {
+            self.log.end_turn(turn, clocks, ops);
+        }
         Ok(TurnEnd {
             released,
             marks: ended.filter(|(_, posted)| !posted.is_empty()),
         })
+    }
+
+    /// Records what waited for turns that are done.
+    fn record_after(&mut self, released: &mut Released) {
+        for after in released.after.drain(..) {
+            self.log.push_lazy(&after.record());
+            self.gate.note_lazy();
+        }
     }
 
     /// One record per session, with ranges.
@@ -318,6 +340,7 @@ impl Recording {
                 no: of_session[0].0,
                 ranges: DeliveryRanges::listed(&ranges),
             });
+            self.gate.note_lazy();
         }
         self.settled.clear();
     }
