@@ -81,6 +81,15 @@ impl PacketId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition(pub u64);
 
+/// A delivery of QoS 1 or 2 to one session: the session counts those that it takes, in the order in which
+/// they are sent. The packet identifier follows from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryNo(pub u64);
+
+/// A turn of a shard that recorded something in its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TurnSeq(pub u64);
+
 /// Names one running retained gather of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GatherId {
