@@ -26,7 +26,7 @@ pub use standing::Standing;
 pub use table::Sessions;
 pub use unsettled::{Unsettled, restore, unsettled};
 pub use will::Will;
-pub use window::{AckError, GivenUp, LogProgress, Received, Resend, Window, WindowRooms};
+pub use window::{AckError, GivenUp, LogProgress, PubrelDue, Resend, Window, WindowRooms};
 
 use crate::auth::Identity;
 use crate::codec::Version;

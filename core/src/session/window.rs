@@ -46,7 +46,7 @@ impl DeliveryNo {
 #[derive(Debug, Default)]
 pub struct Window {
     entries: VecDeque<Entry>,
-    /// Number of `entries[0]`; of an empty window, one that is above all that were in it.
+    /// Number of `entries[0]`; of an empty window, one more than the last that was in it.
     first: DeliveryNo,
     /// `None`: what is settled is free at once.
     log_hold: Option<Box<LogHold>>,
@@ -56,6 +56,8 @@ pub struct Window {
     cursor: u32,
     /// Sent PUBLISH packets of this connection whose exchange is not complete.
     open: u16,
+    /// `first` modulo `ID_COUNT`, so that messages and acknowledgements take no division.
+    first_remainder: u16,
 }
 
 /// What a log keeps from being used again.
@@ -128,12 +130,12 @@ pub enum AckError {
     WrongKind,
 }
 
-/// PUBREC has come: PUBREL is due.
+/// PUBREC has come, so PUBREL is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
+pub struct PubrelDue {
     /// Of which delivery.
     pub no: DeliveryNo,
-    /// PUBREC has come before, or PUBREL was due anyway.
+    /// It was due before.
     pub is_repeated: bool,
 }
 
@@ -222,17 +224,15 @@ impl Window {
             QoS::ExactlyOnce => State::Sent2,
             QoS::AtMostOnce => unreachable!("QoS 0 has no window"),
         };
-        self.append(
-            no,
-            Entry {
-                state,
-                holds_quota: true,
-                delivery,
-            },
-        );
+        let entry = Entry {
+            state,
+            holds_quota: true,
+            delivery,
+        };
+        let id = self.append(no, entry);
         self.open += 1;
         self.cursor = self.entries.len() as u32;
-        no.packet_id()
+        id
     }
 
     /// Enters what is open after a restart, in the order of the numbers: it goes again on the next
@@ -244,34 +244,41 @@ impl Window {
             Some(QoS::AtMostOnce) => unreachable!("QoS 0 has no window"),
             None => State::Released,
         };
+        let holds_quota = false;
         self.append(
             no,
             Entry {
                 state,
-                holds_quota: false,
+                holds_quota,
                 delivery,
             },
         );
     }
 
-    fn append(&mut self, no: DeliveryNo, entry: Entry) {
-        assert!(
-            no.0 >= self.first.0 + self.entries.len() as u64,
-            "numbers ascend"
-        );
+    fn append(&mut self, no: DeliveryNo, entry: Entry) -> PacketId {
         assert!(
             self.has_identifier(no),
             "the window is full: ask has_room first"
         );
-        if self.entries.is_empty() {
-            self.first = no;
+        if no != self.no_at(self.entries.len()) {
+            self.skip_to(no);
         }
-        let index = (no.0 - self.first.0) as usize;
-        if index > self.entries.len() {
-            self.entries.resize_with(index, || Entry::HOLE);
-        }
+        let id = self.id_at(self.entries.len());
         self.bytes += size_of_kept(&entry.delivery);
         self.entries.push_back(entry);
+        id
+    }
+
+    /// Numbers up to this one are not sent.
+    fn skip_to(&mut self, no: DeliveryNo) {
+        assert!(no > self.no_at(self.entries.len()), "numbers ascend");
+        if self.entries.is_empty() {
+            self.first = no;
+            self.first_remainder = (no.0 % ID_COUNT) as u16;
+        } else {
+            let count = no.0 - self.first.0;
+            self.entries.resize_with(count as usize, || Entry::HOLE);
+        }
     }
 
     /// PUBACK: the message is delivered.
@@ -281,22 +288,19 @@ impl Window {
 
     /// PUBREC without an error: the message is dropped here, PUBREL is to be sent. Also for a
     /// repeated PUBREC.
-    pub fn on_pubrec(&mut self, id: PacketId) -> Result<Received, AckError> {
+    pub fn on_pubrec(&mut self, id: PacketId) -> Result<PubrelDue, AckError> {
         let index = self.find(id)?;
-        let no = self.no_at(index);
-        match self.entries[index].state {
+        let is_repeated = match self.entries[index].state {
             State::Sent2 => {
                 self.release(index);
-                let is_repeated = false;
-                Ok(Received { no, is_repeated })
+                false
             }
-            State::Released => {
-                let is_repeated = true;
-                Ok(Received { no, is_repeated })
-            }
-            State::Sent1 => Err(AckError::WrongKind),
+            State::Released => true,
+            State::Sent1 => return Err(AckError::WrongKind),
             State::Settled => unreachable!("find skips settled entries"),
-        }
+        };
+        let no = self.no_at(index);
+        Ok(PubrelDue { no, is_repeated })
     }
 
     /// PUBREC with an error: the exchange ends, the message is not delivered [MQTT-4.4.0-2].
@@ -355,7 +359,7 @@ impl Window {
                 State::Settled => self.cursor += 1,
                 State::Released => {
                     self.cursor += 1;
-                    return Some(Resend::Pubrel(self.no_at(index).packet_id()));
+                    return Some(Resend::Pubrel(self.id_at(index)));
                 }
                 State::Sent1 | State::Sent2 => {
                     if self.open >= receive_maximum {
@@ -368,7 +372,7 @@ impl Window {
                     entry.holds_quota = true;
                     self.open += 1;
                     self.cursor += 1;
-                    return Some(Resend::Publish(self.no_at(index).packet_id(), delivery));
+                    return Some(Resend::Publish(self.id_at(index), delivery));
                 }
             }
         }
@@ -436,6 +440,7 @@ impl Window {
             !self.entries.front().is_some_and(is_settled),
             "the first entry is not settled"
         );
+        assert_eq!(self.first_remainder, (self.first.0 % ID_COUNT) as u16);
         let end = self.no_at(self.entries.len());
         assert!(
             end <= next,
@@ -488,16 +493,16 @@ impl Window {
         }
     }
 
+    fn id_at(&self, index: usize) -> PacketId {
+        let remainder = wrapped(u64::from(self.first_remainder) + index as u64);
+        PacketId::new(remainder as u16 + 1).expect("one more than a remainder is not zero")
+    }
+
     fn find(&self, id: PacketId) -> Result<usize, AckError> {
         let remainder = u64::from(id.get()) - 1;
-        let first = self.first.0 % ID_COUNT;
-        let index = if remainder >= first {
-            remainder - first
-        } else {
-            remainder + ID_COUNT - first
-        };
-        match self.entries.get(index as usize) {
-            Some(entry) if entry.state != State::Settled => Ok(index as usize),
+        let index = wrapped(remainder + ID_COUNT - u64::from(self.first_remainder)) as usize;
+        match self.entries.get(index) {
+            Some(entry) if entry.state != State::Settled => Ok(index),
             Some(_) | None => Err(AckError::NotFound),
         }
     }
@@ -543,6 +548,7 @@ impl Window {
         {
             self.entries.pop_front();
             self.first.0 += 1;
+            self.first_remainder = wrapped(u64::from(self.first_remainder) + 1) as u16;
             self.cursor = self.cursor.saturating_sub(1);
         }
     }
@@ -583,6 +589,11 @@ impl WindowRooms {
             self.free.push(room);
         }
     }
+}
+
+/// A sum of two remainders, modulo `ID_COUNT`; for every message and acknowledgement, so without a division.
+fn wrapped(sum: u64) -> u64 {
+    if sum < ID_COUNT { sum } else { sum - ID_COUNT }
 }
 
 fn size_of_kept(delivery: &Option<Delivery>) -> u64 {
@@ -768,12 +779,12 @@ mod tests {
         assert_eq!(window.on_puback(two), Err(AckError::WrongKind));
         assert_eq!(window.on_pubrec(one), Err(AckError::WrongKind));
         assert_eq!(window.on_pubcomp(two), Err(AckError::WrongKind));
-        let received = |is_repeated| {
+        let due = |is_repeated| {
             let no = DeliveryNo(1);
-            Ok(Received { no, is_repeated })
+            Ok(PubrelDue { no, is_repeated })
         };
-        assert_eq!(window.on_pubrec(two), received(false));
-        assert_eq!(window.on_pubrec(two), received(true), "answered again");
+        assert_eq!(window.on_pubrec(two), due(false));
+        assert_eq!(window.on_pubrec(two), due(true), "answered again");
         assert_eq!(window.on_pubcomp(two), Ok(DeliveryNo(1)));
         assert_eq!(window.on_pubcomp(two), Err(AckError::NotFound));
         assert_eq!(window.on_puback(one), Ok(DeliveryNo(0)));
