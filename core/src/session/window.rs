@@ -34,14 +34,6 @@ use crate::ids::{DeliveryNo, PacketId, TurnSeq};
 /// Identifiers run from 1 to 65,535.
 const ID_COUNT: u64 = 65_535;
 
-impl DeliveryNo {
-    /// The packet identifier of the delivery: the same after a restart [MQTT-4.4.0-1].
-    pub fn packet_id(self) -> PacketId {
-        let remainder = (self.0 % ID_COUNT) as u16;
-        PacketId::new(remainder + 1).expect("one more than a remainder is not zero")
-    }
-}
-
 /// The window.
 #[derive(Debug, Default)]
 pub struct Window {
