@@ -61,6 +61,17 @@ impl Receipts {
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
+
+    /// Panics if an invariant does not hold. Walks the identifiers: for tests and the simulator.
+    pub fn assert_invariants(&self) {
+        let open = self.ids.values().filter(|is_open| **is_open).count();
+        assert_eq!(self.open(), open, "what was received here is counted");
+        assert!(!self.ids.contains_key(&0), "no packet has the identifier 0");
+        assert!(
+            !self.is_empty() || self.ids.capacity() <= KEPT_CAPACITY_MAX,
+            "an empty set holds little memory"
+        );
+    }
 }
 
 /// An empty set keeps room for this many identifiers: 5 bytes each.

@@ -259,9 +259,6 @@ impl Shard {
             gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
-            if let Some(feed) = &session.feed {
-                feed.assert_invariants();
-            }
         }
         let mut unsent = Unsent::default();
         for conn in self.connections.ids() {

@@ -55,7 +55,7 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_puback(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(id, turn),
+            Ok(_) => self.dispatch.pump(id, turn),
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
@@ -75,7 +75,7 @@ impl Shard {
                 .dispatch
                 .settle(id, |window| window.on_pubrec_refused(packet_id))
             {
-                Ok(()) => self.dispatch.pump(id, turn),
+                Ok(_) => self.dispatch.pump(id, turn),
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
@@ -87,7 +87,7 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(()) => self.write(id, turn.out, |buffer| {
+            Ok(_) => self.write(id, turn.out, |buffer| {
                 codec::encode_pubrel(buffer, packet_id)
             }),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
@@ -109,7 +109,7 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_pubcomp(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(id, turn),
+            Ok(_) => self.dispatch.pump(id, turn),
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }

@@ -157,9 +157,11 @@ pub(in crate::shard) fn is_ready(
 ) -> bool {
     session.queue.is_empty()
         && !session.window.has_resends()
-        && session
-            .window
-            .has_room(link.receive_maximum, limits.inflight_bytes_max)
+        && session.window.has_room(
+            session.queue.next_to_send(),
+            link.receive_maximum,
+            limits.inflight_bytes_max,
+        )
         && !is_busy(link, pool, limits)
 }
 

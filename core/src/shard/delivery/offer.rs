@@ -27,7 +27,7 @@ use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::refusal::Refusal;
-use crate::session::{Delivery, Session, Window};
+use crate::session::{Delivery, GivenUp, Session, Window};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
@@ -207,7 +207,7 @@ impl Dispatch {
     /// Drops what has expired in the queue of a session.
     fn drop_expired(&mut self, of: SessionId, turn: &mut Turn<'_>) {
         let session = self.sessions.get_mut(of).expect("offer looked it up");
-        for delivery in session.queue.take_expired(turn.now) {
+        for (_, delivery) in session.queue.take_expired(turn.now) {
             self.held.dequeue(&delivery.message);
             let topic = delivery.message.topic();
             self.drop_for(of, DropReason::Expired, topic, turn);
@@ -241,8 +241,9 @@ impl Dispatch {
         why: DropReason,
         turn: &mut Turn<'_>,
     ) {
-        if self.settle(to, |window| window.give_up(id)) {
-            self.send_pubrel(to, id, turn.out);
+        match self.settle(to, |window| window.give_up(id)) {
+            GivenUp::Settled(_) => {}
+            GivenUp::Released(_) => self.send_pubrel(to, id, turn.out),
         }
         self.drop_for(to, why, delivery.message.topic(), turn);
     }

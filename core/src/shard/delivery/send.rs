@@ -5,7 +5,7 @@ use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
-use crate::ids::{PacketId, SessionId};
+use crate::ids::{DeliveryNo, PacketId, SessionId};
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session};
 use crate::shard::mail::outbox::Outbox;
@@ -34,12 +34,13 @@ impl Dispatch {
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            self.send_delivery(to, options.delivery(outgoing), turn);
+            self.send_delivery(to, None, options.delivery(outgoing), turn);
             return;
         }
         let Session {
             link,
             window,
+            queue,
             expiry,
             ..
         } = session;
@@ -58,7 +59,7 @@ impl Dispatch {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
             self.window_rooms.lend(window);
-            window.push(options.qos, kept)
+            window.push(queue.take_number(), options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
         link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
@@ -78,8 +79,14 @@ impl Dispatch {
     }
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
-    /// if the client does not take packets of its size.
-    pub fn send_delivery(&mut self, to: SessionId, delivery: Delivery, turn: &mut Turn<'_>) {
+    /// if the client does not take packets of its size. `waited`: its number, if it was queued.
+    pub fn send_delivery(
+        &mut self,
+        to: SessionId,
+        waited: Option<DeliveryNo>,
+        delivery: Delivery,
+        turn: &mut Turn<'_>,
+    ) {
         let session = self.sessions.get_mut(to).expect("the caller looked it up");
         let is_kept = session.outlives_connection() || delivery.share().is_some();
         let version = session.version;
@@ -98,11 +105,9 @@ impl Dispatch {
                 self.held.inflight_bytes += delivery.message.size() as u64;
             }
             self.window_rooms.lend(&mut session.window);
-            id = Some(
-                session
-                    .window
-                    .push(delivery.qos, is_kept.then(|| delivery.clone())),
-            );
+            let no = waited.unwrap_or_else(|| session.queue.take_number());
+            let kept = is_kept.then(|| delivery.clone());
+            id = Some(session.window.push(no, delivery.qos, kept));
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
