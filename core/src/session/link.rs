@@ -99,6 +99,20 @@ impl Link {
         }
     }
 
+    /// Writes one packet now, or holds it back until a turn is done.
+    pub fn write_after(
+        &mut self,
+        turn: Option<TurnSeq>,
+        pool: &mut BufferPool,
+        dirty: &mut Vec<ConnId>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        match turn {
+            None => self.write(pool, dirty, encode),
+            Some(turn) => self.held.get_or_insert_default().push(turn, 1, encode),
+        }
+    }
+
     /// Appends what `encode` writes, with a Reason String if the client wants it [MQTT-3.1.2-29] and
     /// takes the size of the packet with it.
     pub fn write_reasoned(

@@ -26,6 +26,11 @@ impl Receipts {
         before.is_none()
     }
 
+    /// The identifiers, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = PacketId> {
+        self.ids.keys().filter_map(|&id| PacketId::new(id))
+    }
+
     /// Whether the identifier is noted.
     pub fn contains(&self, id: PacketId) -> bool {
         self.ids.contains_key(&id.get())

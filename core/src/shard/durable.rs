@@ -21,6 +21,11 @@ impl Shard {
             now: clocks.boot,
             out,
         };
+        for done in self.dispatch.journal.take_done() {
+            if let Some(done) = self.checkpoints.on_done(done, &mut turn.out.disk) {
+                self.dispatch.journal.on_disk_done(done);
+            }
+        }
         match self.dispatch.journal.end_turn(clocks, &mut turn.out.disk) {
             Ok(end) => {
                 if let Some((ended, shards)) = end.marks {
@@ -29,6 +34,7 @@ impl Shard {
                     }
                 }
                 self.heed_released(end.released, turn);
+                self.checkpoint(clocks, &mut turn.out.disk);
             }
             Err(error) => turn.out.disk_failure = Some(error),
         }
@@ -67,7 +73,8 @@ impl Shard {
             return;
         };
         let Some(mut held) = link.held.take() else {
-            return;
+            // It waited for packet identifiers.
+            return dispatch.pump(id, turn);
         };
         let journal = &dispatch.journal;
         while let Some((packets, bytes)) = held.take(|turn| journal.is_done(turn)) {

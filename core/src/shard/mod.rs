@@ -4,6 +4,7 @@
 //! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
+mod checkpoint;
 mod delivery;
 mod durable;
 mod entry;
@@ -17,6 +18,7 @@ mod on_subscribe;
 mod output;
 mod pace;
 mod partials;
+mod restore;
 mod retained;
 mod share;
 mod sys;
@@ -37,6 +39,7 @@ pub use mail::record::{Loss, Record};
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
+use checkpoint::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
 use mail::turn::Turn;
@@ -49,11 +52,11 @@ use timers::{Timer, Timers};
 use crate::auth::{Access, Identity, ScramServer};
 use crate::connection::{Connection, Connections, Unsent};
 use crate::home::Home;
-use crate::ids::{ConnId, SessionId, ShardId};
+use crate::ids::{ConnId, SessionId, SessionNo, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::{Journal, LogConfig};
+use crate::store::{Journal, LogConfig, OwedWill};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
@@ -77,6 +80,8 @@ pub struct ShardConfig {
     pub access: Arc<Access>,
     /// The log; `None`: nothing outlives the process.
     pub log: Option<LogConfig>,
+    /// Bytes by which the log grows before there is another checkpoint.
+    pub checkpoint_bytes_min: u64,
 }
 
 /// One shard.
@@ -113,6 +118,9 @@ pub struct Shard {
     anonymous: Arc<Identity>,
     /// Where the review of sessions goes on, and when; see `review.rs`.
     review: Option<(u32, Instant)>,
+    /// Of sessions that ended before the start: published in the first turn.
+    owed_wills: Vec<(SessionNo, OwedWill)>,
+    checkpoints: Checkpoints,
 }
 
 impl Shard {
@@ -166,6 +174,8 @@ impl Shard {
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             anonymous: Arc::default(),
             review: None,
+            owed_wills: Vec::new(),
+            checkpoints: Checkpoints::new(config.checkpoint_bytes_min, false),
             config,
         }
     }
@@ -208,10 +218,12 @@ impl Shard {
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     pub fn deadlines(&self) -> Deadlines {
         let deadlines = self.timers.next();
-        let pages = self.pages.are_due().then_some(Instant::ZERO); // In the next turn.
+        let is_due = self.pages.are_due() || !self.owed_wills.is_empty();
+        let pages = is_due.then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
         let log = self.dispatch.journal.deadline();
-        let of_clock = [deadlines.of_clock, pages, records, log];
+        let slice = self.checkpoints.deadline();
+        let of_clock = [deadlines.of_clock, pages, records, log, slice];
         Deadlines {
             of_clock: of_clock.into_iter().flatten().min(),
             ..deadlines
@@ -344,6 +356,7 @@ impl Shard {
         );
         self.dispatch.records.flush(turn);
         self.make_pages(turn);
+        self.publish_owed_wills(turn);
         while let Some(timer) = self.timers.pop_due(turn.now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(conn, turn),

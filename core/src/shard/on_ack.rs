@@ -55,7 +55,10 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_puback(ack.packet_id))
         {
-            Ok(_) => self.dispatch.pump(id, turn),
+            Ok(no) => {
+                self.dispatch.note_settled(id, no);
+                self.dispatch.pump(id, turn);
+            }
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
@@ -75,7 +78,10 @@ impl Shard {
                 .dispatch
                 .settle(id, |window| window.on_pubrec_refused(packet_id))
             {
-                Ok(_) => self.dispatch.pump(id, turn),
+                Ok(no) => {
+                    self.dispatch.note_settled(id, no);
+                    self.dispatch.pump(id, turn);
+                }
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
@@ -87,9 +93,14 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(_) => self.write(id, turn.out, |buffer| {
-                codec::encode_pubrel(buffer, packet_id)
-            }),
+            Ok(due) => {
+                let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, packet_id);
+                if due.is_repeated || self.dispatch.note_released(id, due.no) {
+                    self.dispatch.answer(id, turn.out, encode);
+                } else {
+                    self.write(id, turn.out, encode);
+                }
+            }
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
             Err(AckError::NotFound) => {
                 self.answer_unknown(id, AckKind::Pubrel, packet_id, version, turn.out);
@@ -109,7 +120,10 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_pubcomp(ack.packet_id))
         {
-            Ok(_) => self.dispatch.pump(id, turn),
+            Ok(no) => {
+                self.dispatch.note_settled(id, no);
+                self.dispatch.pump(id, turn);
+            }
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }

@@ -256,7 +256,7 @@ impl Shard {
 }
 
 /// The message of a will: its expiry starts now.
-fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
+pub(super) fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
     let Some(expiry_s) = will.expiry_s else {
         return will.message.clone();
     };

@@ -68,7 +68,7 @@ impl Shard {
                 Err(error) => Err(error.into()),
             };
             match flow {
-                Ok(Flow::Continue) => {}
+                Ok(Flow::Continue) => self.dispatch.note_turn(id),
                 Ok(Flow::Ended) => return,
                 Err(violation) => {
                     self.dispatch.metrics.violations += 1;

@@ -182,7 +182,8 @@ impl Gate {
 
     /// The log of this shard is durable up to a turn.
     pub fn on_own_durable(&mut self, upto: TurnSeq, released: &mut Released) {
-        let before = std::mem::replace(&mut self.own, self.own.max(upto));
+        let before = self.own;
+        self.own = before.max(upto);
         self.release(before, upto, released);
     }
 
@@ -200,6 +201,11 @@ impl Gate {
         let needs = std::mem::take(&mut peer.since_mark);
         peer.marks.push_back(Mark { upto, needs });
         self.answer_marks(from, released);
+    }
+
+    /// The first turn that is not done, or the present one.
+    pub fn oldest_open(&self) -> TurnSeq {
+        self.first
     }
 
     /// Turns that are not done, the present one not counted.

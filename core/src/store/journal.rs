@@ -7,6 +7,7 @@
 //! - `receivers` is empty between two messages, `settled` between two turns.
 //! - once the log has failed, nothing is released any more.
 
+use super::batch::LogIdentity;
 use super::disk::{Clocks, DiskDone, DiskError, DiskOp};
 use super::gate::{After, Gate, Released};
 use super::log::{Log, LogConfig};
@@ -15,6 +16,7 @@ use super::record::{
 };
 use crate::ids::{DeliveryNo, LogPosition, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
+use crate::session::LogProgress;
 use crate::time::Instant;
 use crate::topic::ShardSet;
 
@@ -30,6 +32,7 @@ struct Recording {
     gate: Gate,
     shard: ShardId,
     epoch: u32,
+    block_size: u32,
     /// Sessions numbered so far in this epoch.
     sessions: u64,
     /// What the packet or message at hand has led to.
@@ -38,6 +41,8 @@ struct Recording {
     receivers: Vec<Receiver>,
     /// Deliveries that ended in this turn.
     settled: Vec<(SessionNo, DeliveryNo)>,
+    /// Sessions that have used up their packet identifiers, as far as the log knows.
+    without_identifiers: Vec<SessionId>,
     /// Answers of the disk that came in this turn.
     done: Vec<DiskDone>,
     has_failed: bool,
@@ -65,6 +70,7 @@ impl Journal {
         Journal(Some(Box::new(Recording {
             shard: config.shard,
             epoch: config.epoch,
+            block_size: config.block_size,
             log: Log::new(config, &mut first_ops),
             first_ops,
             gate: Gate::new(shards),
@@ -72,6 +78,7 @@ impl Journal {
             effects: Effects::default(),
             receivers: Vec::new(),
             settled: Vec::new(),
+            without_identifiers: Vec::new(),
             done: Vec::new(),
             has_failed: false,
         })))
@@ -143,6 +150,7 @@ impl Journal {
     pub fn receive(&mut self, receiver: Receiver) {
         if let Some(recording) = &mut self.0 {
             recording.receivers.push(receiver);
+            recording.note_recorded();
         }
     }
 
@@ -164,7 +172,6 @@ impl Journal {
         });
         recording.log.push(&record);
         recording.receivers.clear();
-        recording.note_recorded();
     }
 
     /// A delivery is over.
@@ -185,16 +192,16 @@ impl Journal {
     /// done in `last` for its session; `None`: it may leave.
     pub fn needs(&self, last: TurnSeq) -> Option<TurnSeq> {
         let recording = self.0.as_ref()?;
-        let Effects {
-            is_recorded,
-            posted,
-        } = &recording.effects;
-        let needs = if *is_recorded || !posted.is_empty() {
-            recording.gate.turn()
-        } else {
-            last
-        };
+        let needs = self.turn_of_effects().unwrap_or(last);
         (!recording.gate.is_done(needs)).then_some(needs)
+    }
+
+    /// The present turn, if the packet or message at hand has had something recorded or posted.
+    pub fn turn_of_effects(&self) -> Option<TurnSeq> {
+        let recording = self.0.as_ref()?;
+        let effects = &recording.effects;
+        let has_any = effects.is_recorded || !effects.posted.is_empty();
+        has_any.then(|| recording.gate.turn())
     }
 
     /// The present turn; 0 if nothing is recorded.
@@ -211,6 +218,29 @@ impl Journal {
     pub fn wait(&mut self, turn: TurnSeq, session: SessionId) {
         let recording = self.0.as_mut().expect("only what is recorded is waited for");
         recording.gate.wait(turn, session);
+    }
+
+    /// How far the log is, for packet identifiers; `None`: there is none.
+    pub fn progress(&self) -> Option<LogProgress> {
+        let recording = self.0.as_ref()?;
+        Some(LogProgress {
+            durable: recording.log.durable_with_lazy(),
+            recorded: recording.gate.turn(),
+        })
+    }
+
+    /// A session waits until more of what it settled is durable.
+    pub fn wait_for_identifiers(&mut self, id: SessionId) {
+        if let Some(recording) = &mut self.0
+            && recording.without_identifiers.last() != Some(&id)
+        {
+            recording.without_identifiers.push(id);
+        }
+    }
+
+    /// The answers of the disk that came in this turn.
+    pub fn take_done(&mut self) -> Vec<DiskDone> {
+        self.0.as_mut().map_or_else(Vec::new, |on| std::mem::take(&mut on.done))
     }
 
     /// The disk has answered; heeded at the end of the turn.
@@ -274,6 +304,32 @@ impl Journal {
         self.0.as_ref().map_or(0, |on| on.gate.open_count())
     }
 
+    /// Everything up to a turn is durable, everywhere and whatever nobody waited for included.
+    pub fn is_through(&self, turn: TurnSeq) -> bool {
+        self.0.as_ref().is_none_or(|on| {
+            on.log.durable_with_lazy() >= turn && on.gate.oldest_open() > turn
+        })
+    }
+
+    /// Begins a segment, from which on a checkpoint needs the log.
+    pub fn begin_segment(&mut self) -> LogPosition {
+        let recording = self.0.as_mut().expect("there is a log");
+        recording.log.begin_segment()
+    }
+
+    /// A checkpoint is durable: segments before this are not needed any more.
+    pub fn free_before(&mut self, position: LogPosition, ops: &mut Vec<DiskOp>) {
+        if let Some(recording) = &mut self.0 {
+            recording.log.free_before(position, ops);
+        }
+    }
+
+    /// Whose batches the log consists of, and the size of its blocks.
+    pub fn format(&self) -> Option<(LogIdentity, u32)> {
+        let recording = self.0.as_ref()?;
+        Some((recording.log.identity(), recording.block_size))
+    }
+
     /// Where the log goes on; `None`: there is none.
     pub fn position(&self) -> Option<LogPosition> {
         Some(self.0.as_ref()?.log.position())
@@ -300,6 +356,7 @@ impl Recording {
         }
         let mut released = Released::default();
         self.gate.on_own_durable(self.log.durable(), &mut released);
+        released.sessions.append(&mut self.without_identifiers);
         self.record_after(&mut released);
         self.record_settled();
         let ended = self.gate.end_turn();

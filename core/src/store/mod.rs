@@ -7,10 +7,12 @@
 
 mod batch;
 mod block;
+mod checkpoint;
 mod disk;
 mod gate;
 mod journal;
 mod log;
+mod part;
 mod record;
 mod recovered;
 mod replay;
@@ -19,10 +21,12 @@ mod tests;
 
 pub use batch::{Batch, LogIdentity, Place, Stamp};
 pub use block::Block;
+pub use checkpoint::CheckpointWriter;
 pub use disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Policy};
 pub use gate::{After, Gate, Released};
 pub use journal::{Journal, TurnEnd};
 pub use log::{Log, LogConfig};
+pub use part::RecoveredPart;
 pub use record::{
     AuthorRecord, BodyNo, Changed, DeliveryRange, DeliveryRanges, Footer, MessageRecord, Opened,
     Receiver, ReceiverTerms, Receivers, Record, RecordError, SessionTerms, StoredMessage,

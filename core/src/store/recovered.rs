@@ -67,6 +67,8 @@ pub struct RecoveredSession {
     pub deliveries: BTreeMap<DeliveryNo, RecoveredDelivery>,
     /// The number of the next message it takes.
     pub next_delivery: DeliveryNo,
+    /// Deliveries below this may have been sent: the client was connected later.
+    pub sent_below: DeliveryNo,
     /// QoS 2 messages of the client that it has not released.
     pub receipts: BTreeSet<PacketId>,
     /// Published when the client is lost.
@@ -102,7 +104,7 @@ pub enum RecoveredDelivery {
         retain: bool,
         /// As in [`Delivery`](crate::session::Delivery).
         matched: Option<Arc<KeptMatch>>,
-        /// A checkpoint says that it may have been sent. The log does not say.
+        /// A checkpoint says that it may have been sent; see also [`RecoveredSession::sent_below`].
         may_have_been_sent: bool,
     },
     /// What is left is PUBREL.
@@ -210,6 +212,7 @@ impl Recovered {
             Record::Will(will) => self.set_will(&will, source.shift),
             Record::Changed(changed) => self.change(changed.no, |session| {
                 session.away = None;
+                session.sent_below = session.next_delivery;
                 session.set_terms(&changed.terms);
             }),
             Record::Away { no, at } => self.change(no, |session| {
@@ -258,6 +261,7 @@ impl Recovered {
                 subscriptions: HashMap::default(),
                 deliveries: BTreeMap::new(),
                 next_delivery: DeliveryNo(0),
+                sent_below: DeliveryNo(0),
                 receipts: BTreeSet::new(),
                 will: None,
             };
@@ -398,6 +402,9 @@ impl RecoveredSession {
         // In a checkpoint `Numbers` says how far it goes.
         if !source.is_checkpoint {
             self.next_delivery = DeliveryNo(no.0.saturating_add(1));
+            if self.away.is_none() {
+                self.sent_below = self.next_delivery;
+            }
         }
     }
 

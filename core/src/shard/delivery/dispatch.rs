@@ -136,7 +136,7 @@ impl Matched<'_> {
     }
 
     /// To keep beside the message.
-    fn kept(&self) -> Option<Arc<KeptMatch>> {
+    pub(in crate::shard) fn kept(&self) -> Option<Arc<KeptMatch>> {
         match *self {
             Matched::Own([]) => None,
             Matched::Own(ids) => Some(Arc::new(KeptMatch {

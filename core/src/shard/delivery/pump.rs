@@ -38,6 +38,11 @@ impl Dispatch {
             if session.window.has_resends() {
                 return;
             }
+            if !session.window.has_identifier(session.queue.next_to_send()) {
+                self.free_identifiers(to);
+            }
+            let session = self.sessions.get_mut(to).expect("just seen");
+            let link = session.link.as_ref().expect("just seen");
             let has_room = session.window.has_room(
                 session.queue.next_to_send(),
                 link.receive_maximum,
@@ -51,8 +56,11 @@ impl Dispatch {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
                     self.drop_for(to, DropReason::Expired, topic, turn);
+                    self.note_settled(to, no);
                 } else if self.may_still_have(to, &delivery, turn) {
                     self.send_delivery(to, Some(no), delivery, turn);
+                } else {
+                    self.note_settled(to, no);
                 }
                 continue;
             }
@@ -63,7 +71,9 @@ impl Dispatch {
             // Nothing is missed that was never to be had: no drop.
             if self.may_have_retained(to, &delivery.message) {
                 delivery.rules = self.rules;
+                let message = delivery.message.clone();
                 self.send_delivery(to, None, delivery, turn);
+                self.journal.end_message(&message.parts());
             }
         }
     }

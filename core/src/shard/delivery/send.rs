@@ -1,11 +1,12 @@
 //! One message to one connection, as bytes.
 
+use super::answer::{durable_first, note_taken};
 use super::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing};
 use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
-use crate::ids::{DeliveryNo, PacketId, SessionId};
+use crate::ids::{DeliveryNo, PacketId, SessionId, TurnSeq};
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session};
 use crate::shard::mail::outbox::Outbox;
@@ -42,6 +43,8 @@ impl Dispatch {
             window,
             queue,
             expiry,
+            no: session_no,
+            turn: session_turn,
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
@@ -59,10 +62,19 @@ impl Dispatch {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
             self.window_rooms.lend(window);
-            window.push(queue.take_number(), options.qos, kept)
+            let no = queue.take_number();
+            note_taken(
+                &mut self.journal,
+                (*session_no, session_turn),
+                no,
+                (options.qos, options.retain),
+                || options.matched.kept(),
+            );
+            window.push(no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
-        link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
+        let wait = durable_first(&self.journal, *session_no, *session_turn, link, options.qos);
+        let encode = |buffer: &mut Vec<u8>| {
             let at = buffer.len();
             buffer.extend_from_slice(&encoded.bytes);
             buffer[at] = PublishHead {
@@ -75,7 +87,9 @@ impl Dispatch {
                 let id_at = at + encoded.packet_id_at;
                 buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
             }
-        });
+        };
+        link.write_after(wait, &mut self.pool, &mut turn.out.dirty, encode);
+        self.wait(to, wait);
     }
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
@@ -97,6 +111,9 @@ impl Dispatch {
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
             self.drop_for(to, DropReason::PacketTooLarge, topic, turn);
+            if let Some(no) = waited {
+                self.note_settled(to, no);
+            }
             return;
         };
         let mut id = None;
@@ -105,20 +122,33 @@ impl Dispatch {
                 self.held.inflight_bytes += delivery.message.size() as u64;
             }
             self.window_rooms.lend(&mut session.window);
-            let no = waited.unwrap_or_else(|| session.queue.take_number());
+            let no = waited.unwrap_or_else(|| {
+                let no = session.queue.take_number();
+                note_taken(
+                    &mut self.journal,
+                    (session.no, &mut session.turn),
+                    no,
+                    (delivery.qos, delivery.retain),
+                    || delivery.matched.clone(),
+                );
+                no
+            });
             let kept = is_kept.then(|| delivery.clone());
             id = Some(session.window.push(no, delivery.qos, kept));
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
+        let wait = durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
         let writer = PublishWriter {
             version,
             delivery: &delivery,
             parts,
             id,
             dup: false,
+            wait,
         };
         writer.write(link, &mut self.pool, turn.out);
+        self.wait(to, wait);
     }
 
     pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {
@@ -142,14 +172,18 @@ impl Dispatch {
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
+                let wait =
+                    durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
                 let writer = PublishWriter {
                     version,
                     delivery: &delivery,
                     parts,
                     id: Some(id),
                     dup: true,
+                    wait,
                 };
                 writer.write(link, &mut self.pool, turn.out);
+                self.wait(to, wait);
             }
         }
     }
@@ -163,6 +197,8 @@ struct PublishWriter<'a> {
     parts: PublishParts<'a>,
     id: Option<PacketId>,
     dup: bool,
+    /// The turn that has to be durable first.
+    wait: Option<TurnSeq>,
 }
 
 impl PublishWriter<'_> {
@@ -173,8 +209,9 @@ impl PublishWriter<'_> {
             retain: self.delivery.retain,
         };
         let id = self.id.map_or(0, PacketId::get);
-        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN || link.is_corked() {
-            link.write(pool, &mut out.dirty, |buffer| {
+        let is_small = self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN;
+        if is_small || self.wait.is_some() || link.is_corked() {
+            link.write_after(self.wait, pool, &mut out.dirty, |buffer| {
                 codec::encode_publish(self.version, head, id, &self.parts, buffer);
             });
             return;

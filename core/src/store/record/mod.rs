@@ -11,17 +11,12 @@
 //! Not here: when a record is made (`shard`), what it does to what was recovered (`recovered.rs`),
 //! checksums (`batch.rs`).
 
-<<<<<<< HEAD
-mod fields;
-mod receivers;
-=======
 mod decode;
 mod encode;
 mod fields;
 mod receivers;
 #[cfg(test)]
 mod tests;
->>>>>>> s-c
 
 use std::num::NonZeroU32;
 
@@ -87,12 +82,8 @@ pub enum Record<'a> {
         /// For which.
         id: PacketId,
     },
-<<<<<<< HEAD
-    /// What is left of a delivery is PUBREL: its client has the message, or is not to get it any more.
-=======
     /// What is left of a delivery is PUBREL, whether it is known or not: its client has the message, or is
     /// not to get it any more.
->>>>>>> s-c
     Phase2 {
         /// Whose.
         no: SessionNo,
@@ -225,12 +216,9 @@ pub struct AuthorRecord<'a> {
     pub user: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
-<<<<<<< HEAD
-=======
     /// It had brought rules along. They are not recorded: after a start only what is in the list of rules
     /// speaks for it.
     pub had_rules: bool,
->>>>>>> s-c
 }
 
 /// Why bytes are no record.
@@ -262,16 +250,11 @@ impl<'a> From<MessageParts<'a>> for StoredMessage<'a> {
             author: parts.author.map(|author| AuthorRecord {
                 user: author.user.as_deref(),
                 client_id: &author.client_id,
-<<<<<<< HEAD
-=======
                 had_rules: author.rules.is_some(),
->>>>>>> s-c
             }),
         }
     }
 }
-<<<<<<< HEAD
-=======
 
 /// What the first byte of a record says.
 #[derive(Clone, Copy)]
@@ -332,4 +315,3 @@ mod flags {
     pub(super) const HAS_AUTHOR: u8 = 1 << 4;
     pub(super) const ALL: u8 = QOS_MASK | RETAIN | EXPIRES | HAS_AUTHOR;
 }
->>>>>>> s-c
