@@ -15,6 +15,8 @@ mod record;
 mod recovered;
 mod replay;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use ack::Ack;
