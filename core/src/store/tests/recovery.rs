@@ -152,7 +152,8 @@ impl Shard {
             (8, _) => Record::Released { no, id },
             (9, Some(delivery)) => Record::Phase2 { no, delivery },
             (_, Some(first)) => {
-                let last = DeliveryNo(first.0 + rng.u64(..2));
+                let taken = self.live.sessions[&no].next_delivery;
+                let last = DeliveryNo((first.0 + rng.u64(..2)).min(taken.0 - 1));
                 let ranges = [DeliveryRange { first, last }];
                 return self.record(Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) });
             }
