@@ -46,8 +46,6 @@ pub struct Checkpoints {
     /// Files that are being removed.
     removals: Vec<OpId>,
     next_op: u64,
-    /// Finished since the start.
-    count: u64,
 }
 
 #[derive(Debug)]
@@ -84,7 +82,6 @@ impl Checkpoints {
             previous: None,
             removals: Vec::new(),
             next_op: OpId::OTHERS,
-            count: 0,
         }
     }
 
@@ -99,11 +96,6 @@ impl Checkpoints {
         // The disk and the log say when to go on with the others.
         let is_slice = matches!(current.step, Step::Sessions(..) | Step::Retained(_));
         (is_slice && current.writer.is_ready()).then_some(current.due_at)
-    }
-
-    /// Finished since the start.
-    pub fn count(&self) -> u64 {
-        self.count
     }
 
     /// Takes an answer of the disk, if it is one to a checkpoint.
@@ -177,7 +169,6 @@ impl Shard {
         checkpoints.next_op = current.writer.last_op();
         let unneeded = if is_ok {
             checkpoints.last_size = current.writer.size();
-            checkpoints.count += 1;
             self.dispatch.journal.free_before(file.position, ops);
             checkpoints.previous.replace(file)
         } else {

@@ -17,6 +17,8 @@ mod record;
 mod recovered;
 mod replay;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, LogIdentity, Place, Stamp};

@@ -78,8 +78,10 @@ pub struct RecoveredSession {
 /// Since when a client is away, on the clock of that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away {
-    at: Instant,
-    shift: Shift,
+    /// On the clock of the log.
+    pub at: Instant,
+    /// From there to the present one.
+    pub shift: Shift,
 }
 
 /// A subscription.
@@ -502,12 +504,15 @@ fn hash(key: [u64; 2], topic: &[u8]) -> u64 {
 }
 
 impl Shift {
+    /// The clocks are one.
+    pub const NONE: Shift = Shift(0);
+
     /// From the clock of a log to the present one. `last`: the latest pair of clocks in that log. What has
     /// passed since counts by the wall clock, but never as less than nothing: a machine without a clock
     /// begins in 1970.
     pub fn since(last: Clocks, now: Clocks, is_same_boot: bool) -> Shift {
         if is_same_boot {
-            return Shift(0);
+            return Shift::NONE;
         }
         let passed = i128::from(now.wall_ns.saturating_sub(last.wall_ns));
         let shift = i128::from(now.boot.as_nanos()) - i128::from(last.boot.as_nanos()) - passed;

@@ -1,3 +1,5 @@
-//! Models of designs: small worlds in which a rule that is left out shows as a broken promise.
+//! Models of the rules that durability rests on: with all of them no schedule breaks the promise, without any
+//! one of them some schedule does.
 
 mod delivery_ids;
+mod log_tail;
