@@ -10,8 +10,7 @@
 //! - `holes` counts the places without a message; the first is never one.
 //! - an empty queue holds no memory.
 
-use std::collections::{BTreeSet, VecDeque, vec_deque};
-use std::iter::FilterMap;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -180,6 +179,11 @@ impl Queue {
         self.bytes
     }
 
+    /// What waits, of a session that ends.
+    pub fn into_waiting(self) -> impl Iterator<Item = Delivery> {
+        self.places.into_iter().filter_map(|place| place.delivery)
+    }
+
     /// What waits, beginning with `from`.
     pub(super) fn unsettled(
         &self,
@@ -278,15 +282,6 @@ impl Place {
     }
 }
 
-impl IntoIterator for Queue {
-    type Item = Delivery;
-    type IntoIter = FilterMap<vec_deque::IntoIter<Place>, fn(Place) -> Option<Delivery>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.places.into_iter().filter_map(|place| place.delivery)
-    }
-}
-
 /// So few holes are not worth moving messages.
 const HOLES_KEPT_MAX: usize = 32;
 
@@ -381,7 +376,9 @@ mod tests {
                 queue.assert_invariants();
             }
         }
-        let rest = queue.into_iter().map(|d| d.message.parts().payload.len());
+        let rest = queue
+            .into_waiting()
+            .map(|d| d.message.parts().payload.len());
         assert!(rest.eq(model.into_iter().map(|(_, size, _)| size)));
         assert!(places_max <= 2 * 201 + HOLES_KEPT_MAX, "{places_max}");
     }

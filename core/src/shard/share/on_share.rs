@@ -188,7 +188,7 @@ impl Shard {
             return; // Every member leaves.
         }
         let Session { window, queue, .. } = ended;
-        for delivery in window.into_unacknowledged().chain(queue) {
+        for delivery in window.into_unacknowledged().chain(queue.into_waiting()) {
             self.pass_on_one(&delivery, turn);
         }
     }
