@@ -17,7 +17,7 @@ use crate::topic::{TopicFilter, TopicLimits};
 pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T) -> T {
     let no = SessionNo(number(rng));
     let texts = [text(rng), text(rng), text(rng)];
-    let payload = vec![rng.u8(..); rng.usize(..if rng.u8(..20) == 0 { 20_000 } else { 300 })];
+    let payload = vec![rng.u8(..); size(rng, 300)];
     let receivers = receivers(rng);
     let ranges = ranges(rng);
     let terms = SessionTerms {
@@ -89,9 +89,17 @@ fn number(rng: &mut Rng) -> u64 {
     rng.u64(..) >> rng.u32(..64)
 }
 
+/// Seldom a large one.
+fn size(rng: &mut Rng, bound: usize) -> usize {
+    match rng.u8(..20) {
+        0 => rng.usize(..bound * 50),
+        _ => rng.usize(..bound),
+    }
+}
+
 /// A topic, or any other name.
 fn text(rng: &mut Rng) -> String {
-    let size = 1 + rng.usize(..if rng.u8(..9) == 0 { 300 } else { 20 });
+    let size = 1 + size(rng, 20);
     (0..size).map(|_| rng.choice(['a', '/', 'ü', 'z']).unwrap()).collect()
 }
 

@@ -86,14 +86,13 @@ fn records_stand_on_the_disk_as_they_always_did() {
         options,
         subscription_id: NonZeroU32::new(5),
     };
-    let stored = "45efcdab8967452301ac0203612f6202010102 6869";
-    let stored = stored.replace(' ', "").replacen("45", "0d", 1);
+    let stored = "0d efcdab8967452301 ac02 03612f62 020101 026869";
     for (record, expected) in [
         (
             Record::Opened(Opened { no, client_id: "c", terms: TERMS }),
-            "01 09 ac02 0163 05 901c 01 0175".to_owned(),
+            "01 0a ac02 0163 05 901c 01 0175".to_owned(),
         ),
-        (Record::Changed(Changed { no, terms: TERMS }), "02 07 ac02 05 901c 01 0175".into()),
+        (Record::Changed(Changed { no, terms: TERMS }), "02 08 ac02 05 901c 01 0175".into()),
         (Record::Ended(no), "03 02 ac02".into()),
         (Record::Away { no, at: Instant::from_nanos(1) }, "04 03 ac02 01".into()),
         (
@@ -110,7 +109,7 @@ fn records_stand_on_the_disk_as_they_always_did() {
                 receivers,
             }),
             format!(
-                "09 3a {stored} 01 01 22 02 d804 0e 01 02 1c 01 c801 0a 2473686172652f672f23 01 04 00"
+                "09 30 {stored} 01 01 22 02 d804 0e 01 02 1d 01 c801 0a 2473686172652f672f23 01 04 00"
             ),
         ),
         (Record::Received { no, id }, "0a 05 ac02 ffff03".into()),

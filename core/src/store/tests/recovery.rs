@@ -412,7 +412,7 @@ fn the_will_of_a_session_that_ended_is_owed_until_it_is_gone() {
 
 #[test]
 fn deadlines_are_on_the_present_clock_even_if_it_began_since() {
-    let clocks = |boot_s, wall_s: u64| Clocks {
+    let clocks = |boot_s: u64, wall_s: u64| Clocks {
         boot: Instant::from_nanos(boot_s * 1_000_000_000),
         wall_ns: wall_s * 1_000_000_000,
     };
