@@ -70,20 +70,23 @@ enum Step {
     Closed,
 }
 
-impl Checkpoints {
-    /// None yet; `is_wanted`: the first one is due at once.
-    pub fn new(bytes_min: u64, is_wanted: bool) -> Checkpoints {
+impl Default for Checkpoints {
+    /// None yet.
+    fn default() -> Checkpoints {
         Checkpoints {
-            bytes_min,
+            bytes_min: BYTES_MIN,
             last_at: LogPosition(0),
             last_size: 0,
-            is_wanted,
+            is_wanted: false,
             current: None,
             previous: None,
             removals: Vec::new(),
             next_op: OpId::OTHERS,
         }
     }
+}
+
+impl Checkpoints {
 
     /// Has one made, whatever the size of the log.
     pub fn want(&mut self) {
@@ -118,6 +121,12 @@ impl Checkpoints {
 }
 
 impl Shard {
+    /// Has checkpoints made whenever the log has grown by so many bytes; for tests and the simulator, whose logs are
+    /// small.
+    pub fn set_checkpoint_bytes_min(&mut self, bytes: u64) {
+        self.checkpoints.bytes_min = bytes;
+    }
+
     /// Goes on with a checkpoint, or begins one; at the end of a turn, when the log has got what the turn recorded.
     pub(super) fn checkpoint(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) {
         let Some(position) = self.dispatch.journal.position() else {
@@ -377,6 +386,8 @@ fn away_since(session: &Session) -> Instant {
     }
 }
 
+/// Bytes of log between two checkpoints, at least: what a start may have to read besides a checkpoint.
+const BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is written in one turn: 200 us of a core.
 const SLICE_SIZE: usize = 64 * 1024;
 /// The same, while the log is busy.

@@ -80,8 +80,6 @@ pub struct ShardConfig {
     pub access: Arc<Access>,
     /// The log; `None`: nothing outlives the process.
     pub log: Option<LogConfig>,
-    /// Bytes by which the log grows before there is another checkpoint.
-    pub checkpoint_bytes_min: u64,
 }
 
 /// One shard.
@@ -175,7 +173,7 @@ impl Shard {
             anonymous: Arc::default(),
             review: None,
             owed_wills: Vec::new(),
-            checkpoints: Checkpoints::new(config.checkpoint_bytes_min, false),
+            checkpoints: Checkpoints::default(),
             config,
         }
     }

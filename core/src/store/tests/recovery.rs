@@ -76,6 +76,7 @@ fn told(recovered: &Recovered) -> Vec<String> {
             subscriptions: _,
             deliveries,
             next_delivery,
+            sent_below: _,
             receipts,
             will,
         } = session;
