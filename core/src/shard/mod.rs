@@ -16,6 +16,7 @@ mod on_subscribe;
 mod output;
 mod pace;
 mod partials;
+mod remains;
 mod retained;
 mod share;
 mod sys;
@@ -33,6 +34,7 @@ pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
+pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
@@ -188,7 +190,7 @@ impl Shard {
                 verdict,
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
-            Event::Persisted { upto } => self.on_persisted(upto, turn.out),
+            Event::DiskDone(_) => self.on_persisted(crate::ids::LogPosition::default(), turn.out),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),
@@ -198,6 +200,9 @@ impl Shard {
             self.assert_settled();
         }
     }
+
+    /// The end of a turn of the shell, before it carries out the effects.
+    pub fn end_turn(&mut self, _now: Instant, _clocks: crate::store::Clocks, _out: &mut Outbox) {}
 
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     pub fn deadlines(&self) -> Deadlines {
