@@ -12,6 +12,7 @@ mod counters;
 mod error;
 mod inbox;
 mod reactor;
+pub mod store;
 pub mod transport;
 
 pub use admission::Admission;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 
+use super::disk::Disk;
 use super::listener::Accepting;
 use super::{Core, Reactor};
 use ringmq_ring::Ring;
@@ -72,7 +73,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         let is_done = self.slots.live_count() == 0
             && self.outbox.posted_count() == 0
-            && self.departures.is_empty();
+            && self.departures.is_empty()
+            && self.disk.as_ref().is_none_or(Disk::is_idle);
         is_done || now >= ending.end_at
     }
 }
