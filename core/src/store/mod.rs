@@ -1,21 +1,35 @@
 //! Durability: what is recorded, the log it is written to, and what is read at a start.
 //!
-//! - `record`: what happened, as bytes.
-//! - `disk`, `block`: what the core asks of the disk.
+//! - `record`: what happened, as bytes; `batch`: what is written and checked as a whole.
+//! - `log`: what is written where, and how far it is durable; `disk`, `block`: what it asks of the disk.
+//! - `replay`: from bytes to records again; `recovered`: what they add up to.
 //! - `gate`, `ack`: acknowledgements that wait until what they promise is safe.
 
 mod ack;
+mod batch;
 mod block;
 mod disk;
 mod gate;
+mod log;
 mod record;
+mod recovered;
+mod replay;
+#[cfg(test)]
+mod tests;
 
 pub use ack::Ack;
+pub use batch::{Batch, LogIdentity, Place, Stamp};
 pub use block::Block;
 pub use disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Policy};
 pub use gate::Gate;
+pub use log::{Log, LogConfig};
 pub use record::{
     AuthorRecord, BodyNo, Changed, DeliveryRange, DeliveryRanges, Footer, MessageRecord, Opened,
     Receiver, ReceiverTerms, Receivers, Record, RecordError, SessionTerms, StoredMessage,
     SubscribedRecord, WillRecord,
 };
+pub use recovered::{
+    Away, OwedWill, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
+    RecoveredSubscription, Shift, Source, TwoSessions,
+};
+pub use replay::{CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig};

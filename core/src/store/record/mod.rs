@@ -11,8 +11,12 @@
 //! Not here: when a record is made (`shard`), what it does to what was recovered (`recovered.rs`),
 //! checksums (`batch.rs`).
 
+mod decode;
+mod encode;
 mod fields;
 mod receivers;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroU32;
 
@@ -78,7 +82,8 @@ pub enum Record<'a> {
         /// For which.
         id: PacketId,
     },
-    /// What is left of a delivery is PUBREL: its client has the message, or is not to get it any more.
+    /// What is left of a delivery is PUBREL, whether it is known or not: its client has the message, or is
+    /// not to get it any more.
     Phase2 {
         /// Whose.
         no: SessionNo,
@@ -211,6 +216,9 @@ pub struct AuthorRecord<'a> {
     pub user: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
+    /// It had brought rules along. They are not recorded: after a start only what is in the list of rules
+    /// speaks for it.
+    pub had_rules: bool,
 }
 
 /// Why bytes are no record.
@@ -242,7 +250,68 @@ impl<'a> From<MessageParts<'a>> for StoredMessage<'a> {
             author: parts.author.map(|author| AuthorRecord {
                 user: author.user.as_deref(),
                 client_id: &author.client_id,
+                had_rules: author.rules.is_some(),
             }),
         }
     }
+}
+
+/// What the first byte of a record says.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Kind {
+    Opened = 1,
+    Changed = 2,
+    Ended = 3,
+    Away = 4,
+    Will = 5,
+    WillGone = 6,
+    Subscribed = 7,
+    Unsubscribed = 8,
+    Message = 9,
+    Received = 10,
+    Released = 11,
+    Phase2 = 12,
+    Settled = 13,
+    Retained = 14,
+    Unretained = 15,
+    // 16 to 31 are kept for the log: QoS 2 across shards, shared messages, gathers.
+    Numbers = 32,
+    MoreReceivers = 33,
+    Footer = 34,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Result<Kind, RecordError> {
+        Ok(match byte {
+            1 => Kind::Opened,
+            2 => Kind::Changed,
+            3 => Kind::Ended,
+            4 => Kind::Away,
+            5 => Kind::Will,
+            6 => Kind::WillGone,
+            7 => Kind::Subscribed,
+            8 => Kind::Unsubscribed,
+            9 => Kind::Message,
+            10 => Kind::Received,
+            11 => Kind::Released,
+            12 => Kind::Phase2,
+            13 => Kind::Settled,
+            14 => Kind::Retained,
+            15 => Kind::Unretained,
+            32 => Kind::Numbers,
+            33 => Kind::MoreReceivers,
+            34 => Kind::Footer,
+            _ => return Err(RecordError::UnknownKind(byte)),
+        })
+    }
+}
+
+/// The first byte of a message.
+mod flags {
+    pub(super) const QOS_MASK: u8 = 0b11;
+    pub(super) const RETAIN: u8 = 1 << 2;
+    pub(super) const EXPIRES: u8 = 1 << 3;
+    pub(super) const HAS_AUTHOR: u8 = 1 << 4;
+    pub(super) const ALL: u8 = QOS_MASK | RETAIN | EXPIRES | HAS_AUTHOR;
 }

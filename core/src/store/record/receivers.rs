@@ -40,8 +40,6 @@ pub struct ReceiverTerms {
     pub matched: Option<Arc<KeptMatch>>,
     /// In a checkpoint: it may have been sent.
     pub may_have_been_sent: bool,
-    /// In a checkpoint: what is left of it is PUBREL.
-    pub is_released: bool,
 }
 
 /// The sessions that took a message.
@@ -132,7 +130,6 @@ fn put_terms(out: &mut Vec<u8>, terms: &ReceiverTerms) {
         (!ids.is_empty(), HAS_IDS),
         (share.is_some(), HAS_SHARE),
         (terms.may_have_been_sent, MAY_HAVE_BEEN_SENT),
-        (terms.is_released, IS_RELEASED),
     ] {
         flags |= if is_set { flag } else { 0 };
     }
@@ -166,7 +163,6 @@ impl<'a> DecodedReceivers<'a> {
                 retain: false,
                 matched: None,
                 may_have_been_sent: false,
-                is_released: false,
             },
             left: 0,
             no: 0,
@@ -222,7 +218,6 @@ fn read_terms(reader: &mut Reader<'_>) -> Result<ReceiverTerms, RecordError> {
         retain: flags & RETAIN != 0,
         matched,
         may_have_been_sent: flags & MAY_HAVE_BEEN_SENT != 0,
-        is_released: flags & IS_RELEASED != 0,
     })
 }
 
@@ -361,5 +356,4 @@ const RETAIN: u8 = 1 << 2;
 const HAS_IDS: u8 = 1 << 3;
 const HAS_SHARE: u8 = 1 << 4;
 const MAY_HAVE_BEEN_SENT: u8 = 1 << 5;
-const IS_RELEASED: u8 = 1 << 6;
-const ALL_FLAGS: u8 = QOS_MASK | RETAIN | HAS_IDS | HAS_SHARE | MAY_HAVE_BEEN_SENT | IS_RELEASED;
+const ALL_FLAGS: u8 = QOS_MASK | RETAIN | HAS_IDS | HAS_SHARE | MAY_HAVE_BEEN_SENT;
