@@ -14,8 +14,6 @@ use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{Remains, Shard, ShardConfig};
 use ringmq_core::topic::InterestTable;
-use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
 
 use crate::admission::{Admission, Places};
@@ -23,9 +21,10 @@ use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
+use crate::random::random_words;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
-use crate::reactor::{Core, DiskShared, HeardTable, Progress, Reactor, Shared};
+use crate::reactor::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
 use crate::store::{self, LogFailure, StoreConfig, keeper};
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
 use ringmq_ring::clock;
@@ -106,7 +105,7 @@ impl Broker {
     pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
         check_shards(config)?;
         let secret = random_words().map_err(|e| system_error("draw random numbers", e.into()))?;
-        let [first, second, interest_seed] = secret;
+        let [first, second, interest_seed]: [u64; 3] = secret;
         let opened = config.store.as_ref();
         let opened = opened.map(|store| store::open(store, config.shards));
         let mut opened = opened.transpose().map_err(StartError::Store)?;
@@ -183,6 +182,7 @@ impl Broker {
         };
         let places = Arc::new(Places::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
+        let settled = Arc::new(Settled::new(config.shards));
         let core = Arc::new(core);
         let (ready, started) = mpsc::channel();
         for (index, (sockets, cpu)) in sockets.into_iter().zip(cores).enumerate() {
@@ -205,6 +205,7 @@ impl Broker {
                     counters,
                     tallies: Arc::clone(&config.tallies),
                     disk: disk.clone(),
+                    settled: Arc::clone(&settled),
                 },
             };
             let (core, ready) = (Arc::clone(&core), ready.clone());
@@ -469,20 +470,6 @@ fn check_shards(config: &BrokerConfig) -> Result<(), StartError> {
     } else {
         Err(StartError::ShardCount { wanted })
     }
-}
-
-/// Secrets of this process.
-fn random_words() -> Result<[u64; 3], Errno> {
-    let mut words = [0; 3];
-    for word in &mut words {
-        let mut bytes = [0; 8];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
-        }
-        *word = u64::from_ne_bytes(bytes);
-    }
-    Ok(words)
 }
 
 /// The CPU of each shard, or `None` for all of them.

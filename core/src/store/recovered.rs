@@ -455,7 +455,8 @@ impl RecoveredRetained {
         self.table.find(hash(self.key, topic), |message| message.topic() == topic)
     }
 
-    fn set(&mut self, message: Arc<Message>) {
+    /// Sets the message of its topic.
+    pub fn set(&mut self, message: Arc<Message>) {
         let key = self.key;
         let hash_of = |message: &Arc<Message>| hash(key, message.topic());
         let is_it = |other: &Arc<Message>| other.topic() == message.topic();

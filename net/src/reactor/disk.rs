@@ -4,8 +4,6 @@
 //! - every operation is answered to the core once; `pending` holds those that are not.
 //! - a file that can be written is in `files`, from the answer to its `Create` until it is published or removed. What
 //!   is under way keeps it open beyond that.
-//! - after the log of a shard failed, no answer of it leaves any more, so the broker ends: a retry would promise
-//!   what nobody knows.
 //!
 //! Not here: what is written, and which answers wait for it (`ringmq_core`).
 
@@ -16,12 +14,10 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::Event;
-use ringmq_core::store::{
-    Block, Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId,
-};
+use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, FileName, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{Core, Reactor};
 use crate::store::keeper::{Errand, KeeperLink, Kept};
@@ -41,17 +37,7 @@ pub(crate) struct DiskShared {
 pub(super) struct Disk {
     shared: DiskShared,
     files: HashMap<FileName, Arc<OwnedFd>>,
-    pending: HashMap<OpId, Pending>,
-    has_failed: bool,
-}
-
-/// An operation that was not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pending {
-    /// Without it the log cannot go on.
-    OfLog(FileName),
-    /// It can be done another time.
-    Other,
+    pending: HashMap<OpId, FileName>,
 }
 
 impl Disk {
@@ -60,7 +46,6 @@ impl Disk {
             shared,
             files: HashMap::new(),
             pending: HashMap::new(),
-            has_failed: false,
         }
     }
 
@@ -72,10 +57,10 @@ impl Disk {
     /// Starts an operation.
     fn carry_out(&mut self, shard: ShardId, op: DiskOp, ring: &mut impl Ring) {
         let keeper = &self.shared.keeper;
-        let (id, file, can_wait) = match op {
+        let (id, file) = match op {
             DiskOp::Create { op, file, size } => {
                 keeper.ask(shard, op, Errand::Create { file, size });
-                (op, file, false)
+                (op, file)
             }
             DiskOp::Write {
                 op,
@@ -85,43 +70,30 @@ impl Disk {
                 sync,
             } => {
                 ring.write(op, self.open_file(file), FileWrite { at, block, sync });
-                (op, file, false)
+                (op, file)
             }
             DiskOp::Sync { op, file } => {
                 ring.sync(op, self.open_file(file));
-                (op, file, false)
+                (op, file)
             }
             DiskOp::Publish { op, file } => {
                 self.files.remove(&file);
                 keeper.ask(shard, op, Errand::Publish { file });
-                (op, file, true)
+                (op, file)
             }
             DiskOp::Remove { op, file } => {
                 self.files.remove(&file);
                 keeper.ask(shard, op, Errand::Remove { file });
-                (op, file, true)
+                (op, file)
             }
         };
-        let pending = match file.kind {
-            FileKind::Log if !can_wait => Pending::OfLog(file),
-            FileKind::Log | FileKind::Checkpoint => Pending::Other,
-        };
-        let before = self.pending.insert(id, pending);
+        let before = self.pending.insert(id, file);
         assert!(before.is_none(), "an operation has a number of its own");
     }
 
     fn open_file(&self, file: FileName) -> &Arc<OwnedFd> {
         let file = self.files.get(&file);
         file.expect("what is written was created, and neither published nor removed")
-    }
-
-    /// Notes an answer. Gives what a failed log is to be told by.
-    fn settle(&mut self, done: &DiskDone) -> Option<(FileName, DiskError)> {
-        let pending = self.pending.remove(&done.op);
-        match (pending.expect("an operation is answered once"), done.result) {
-            (Pending::OfLog(file), Err(error)) => Some((file, error)),
-            (Pending::OfLog(_), Ok(())) | (Pending::Other, _) => None,
-        }
     }
 }
 
@@ -132,14 +104,20 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             boot: now,
             wall_ns: wall_clock(),
         };
-        self.core.end_turn(now, clocks, &mut self.outbox);
-        if self.outbox.disk.is_empty() {
+        self.core.end_turn(clocks, &mut self.outbox);
+        let Some(disk) = &mut self.disk else {
+            let is_asked = !self.outbox.disk.is_empty();
+            assert!(!is_asked, "a core without a log asks nothing of the disk");
             return;
-        }
-        let disk = self.disk.as_mut();
-        let disk = disk.expect("a core without a log asks nothing of the disk");
+        };
         for op in self.outbox.disk.drain(..) {
             disk.carry_out(self.id, op, &mut self.ring);
+        }
+        if let Some(error) = self.outbox.disk_failure.take() {
+            let shard = self.id;
+            error!(%shard, %error, "the log failed: no acknowledgement leaves any more");
+            // If nobody listens, nobody can end the broker in an orderly way either.
+            let _ = disk.shared.failures.send(LogFailure { shard, error });
         }
     }
 
@@ -171,13 +149,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     fn on_disk_done(&mut self, now: Instant, done: DiskDone) {
         let disk = self.disk.as_mut();
         let disk = disk.expect("nobody else asks anything of the disk");
-        if let Some((file, error)) = disk.settle(&done)
-            && !std::mem::replace(&mut disk.has_failed, true)
-        {
-            let shard = self.id;
-            error!(%shard, %file, %error, "the log failed: no acknowledgement leaves any more");
-            // Nobody listens: then nobody can end the broker in an orderly way either.
-            let _ = disk.shared.failures.send(LogFailure { shard, file, error });
+        let file = disk.pending.remove(&done.op);
+        let file = file.expect("an operation is answered once");
+        if let Err(error) = done.result {
+            warn!(shard = %self.id, %file, %error, "the disk failed");
         }
         let event = Event::DiskDone(done);
         self.core.handle(now, event, &mut self.outbox);

@@ -37,6 +37,7 @@ mod transmit;
 pub(crate) use disk::DiskShared;
 pub(crate) use hearing::HeardTable;
 pub(crate) use layers::HANDSHAKES_MAX;
+pub(crate) use shutdown::Settled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -69,7 +70,11 @@ pub trait Core {
     /// Takes in one event.
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
     /// The end of a turn, before its effects are carried out. A core without a log has nothing to do then.
-    fn end_turn(&mut self, _now: Instant, _clocks: Clocks, _out: &mut Outbox) {}
+    fn end_turn(&mut self, _clocks: Clocks, _out: &mut Outbox) {}
+    /// Everything that was recorded is durable, here and on the other shards.
+    fn is_durable(&self) -> bool {
+        true
+    }
     /// What is left when all connections are closed.
     fn remains(&mut self, _now: Instant) -> Remains {
         Remains::default()
@@ -89,8 +94,12 @@ impl Core for Shard {
         Shard::handle(self, now, event, out);
     }
 
-    fn end_turn(&mut self, now: Instant, clocks: Clocks, out: &mut Outbox) {
-        Shard::end_turn(self, now, clocks, out);
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        Shard::end_turn(self, clocks, out);
+    }
+
+    fn is_durable(&self) -> bool {
+        Shard::is_durable(self)
     }
 
     fn remains(&mut self, now: Instant) -> Remains {
@@ -135,6 +144,8 @@ pub(crate) struct Shared {
     pub(crate) tallies: Arc<Tallies>,
     /// Where the logs are; `None`: nothing outlives the process.
     pub(crate) disk: Option<DiskShared>,
+    /// Which shards have nothing left to do, in a shutdown.
+    pub(crate) settled: Arc<Settled>,
 }
 
 /// What a turn left behind.

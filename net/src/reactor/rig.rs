@@ -13,7 +13,7 @@ use ringmq_core::store::OpId;
 use ringmq_core::time::Instant;
 
 use super::listener::Listener;
-use super::{Core, HeardTable, Reactor, Shared};
+use super::{Core, HeardTable, Reactor, Settled, Shared};
 use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
 use crate::counters::Counters;
@@ -46,6 +46,7 @@ impl<C: Core> Rig<C> {
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
             disk: None,
+            settled: Arc::new(Settled::new(1)),
         };
         let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
         let ring = EchoRing::default();

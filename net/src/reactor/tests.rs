@@ -17,12 +17,12 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::BarrierId;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
-use ringmq_core::store::{Block, Clocks, DiskDone, DiskOp, OpId};
+use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::listener::Listener;
-use super::{Core, DiskShared, HeardTable, Progress, Reactor, Shared};
+use super::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::counters::Counters;
@@ -138,6 +138,9 @@ struct FakeCore {
     on_shutdown: Vec<Close>,
     /// Asked of the disk at the end of the next turn.
     disk: Vec<DiskOp>,
+    disk_failure: Option<DiskError>,
+    is_recording: bool,
+    now: Instant,
 }
 
 impl Core for FakeCore {
@@ -174,9 +177,13 @@ impl Core for FakeCore {
         };
         self.events.push(text);
     }
-    fn end_turn(&mut self, now: Instant, clocks: Clocks, out: &mut Outbox) {
-        assert_eq!(clocks.boot, now, "the time of the turn");
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        assert_eq!(clocks.boot, self.now, "the time of the turn");
         out.disk.append(&mut self.disk);
+        out.disk_failure = self.disk_failure.take();
+    }
+    fn is_durable(&self) -> bool {
+        !self.is_recording
     }
     fn deadlines(&self) -> Deadlines {
         self.deadlines
@@ -228,6 +235,7 @@ impl Bench {
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
             disk,
+            settled: Arc::new(Settled::new(2)),
         };
         let listeners = vec![Listener::new(socket(), Arc::new(stack))];
         let id = ShardId::new(0);
@@ -248,6 +256,7 @@ impl Bench {
 
     /// One turn; what it asked of the ring.
     fn turn(&mut self) -> Vec<Op> {
+        self.reactor.core.now = self.now;
         self.reactor.turn(self.now);
         std::mem::take(&mut self.reactor.ring.ops)
     }

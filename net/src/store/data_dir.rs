@@ -162,7 +162,7 @@ impl Listing {
 }
 
 /// `00000000000a4000.log`, as [`FileName`] shows it.
-fn parse_name(name: &str) -> Option<FileName> {
+pub(super) fn parse_name(name: &str) -> Option<FileName> {
     let (digits, extension) = name.split_once('.')?;
     let kind = match extension {
         "log" => FileKind::Log,
@@ -176,7 +176,7 @@ fn parse_name(name: &str) -> Option<FileName> {
 }
 
 /// Files that say nothing: spares, and what was not finished.
-fn is_passing(name: &str) -> bool {
+pub(super) fn is_passing(name: &str) -> bool {
     name.ends_with(UNFINISHED) || (name.starts_with("spare-") && name.ends_with(".log"))
 }
 

@@ -44,9 +44,14 @@ pub enum StoreFault {
         /// The number of its format.
         format: u64,
     },
-    /// A log or a checkpoint is not as it was written.
+    /// In this directory, a log or a checkpoint is not as it was written.
     Damaged {
-        /// What shows it, and where.
+        /// Which file, at which byte, and what shows it.
+        what: String,
+    },
+    /// In this directory, a newer version has written a log or a checkpoint.
+    NewerLog {
+        /// Which file, and at which byte.
         what: String,
     },
     /// A system call failed.
@@ -133,9 +138,12 @@ impl fmt::Display for StoreError {
             ),
             StoreFault::Damaged { what } => write!(
                 f,
-                "{path} is damaged: {what}; restore a backup of the data directory, or move it \
-                 away to begin without what it held"
+                "{path}: {what}; restore a backup of the data directory, or move it away (mv) to \
+                 begin without what it held"
             ),
+            StoreFault::NewerLog { what } => {
+                write!(f, "{path}: {what}; run that version, or name an empty directory")
+            }
             StoreFault::System { action, message } => write!(
                 f,
                 "cannot {action}: {path}: {message}; check its owner, its mode and the space on \

@@ -8,7 +8,7 @@ use crate::auth::AuthRequest;
 use crate::codec::PublishRun;
 use crate::ids::{ClientKey, ConnId, ShardId};
 use crate::message::MessageParts;
-use crate::store::DiskOp;
+use crate::store::{DiskError, DiskOp};
 
 /// Effects of one or more calls of [`Shard::handle`](crate::shard::Shard::handle). The shell empties it at
 /// the end of its turn, in this order: messages of all targets class by class, then output of the
@@ -30,6 +30,8 @@ pub struct Outbox {
     pub records: Vec<Record>,
     /// What is asked of the disk. Each is answered with `Event::DiskDone`.
     pub disk: Vec<DiskOp>,
+    /// The log cannot go on: nothing is acknowledged any more.
+    pub disk_failure: Option<DiskError>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
@@ -78,6 +80,7 @@ impl Outbox {
             auth_requests: Vec::new(),
             records: Vec::new(),
             disk: Vec::new(),
+            disk_failure: None,
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
             parcels: Vec::new(),

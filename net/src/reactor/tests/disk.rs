@@ -110,65 +110,72 @@ fn a_segment_is_made_written_synced_and_removed() {
     bench.kept(5, Err(DiskError::Failed(2)), None);
     bench.turn();
     assert_eq!(bench.events(), ["done 5 Err(Failed(2)) 0"]);
-    assert!(failed.is_empty(), "a file that stays is in nobody's way");
-}
-
-#[test]
-fn a_log_that_cannot_go_on_is_told_once() {
-    for (trouble, expected) in [
-        (Errno::IO, DiskError::Failed(Errno::IO.raw_os_error())),
-        (Errno::NOSPC, DiskError::Full),
-    ] {
-        let (mut bench, _errands, failed) = bench();
-        bench.create(1, FileKind::Log);
-        bench.ask(write(2, FileKind::Log, true));
-        bench.ask(write(3, FileKind::Log, true));
-        bench.stored(2, Err(trouble));
-        bench.stored(3, Err(trouble));
-        bench.turn();
-        let events = bench.events();
-        let expected_events = [2, 3].map(|op| format!("done {op} Err({expected:?}) 4096"));
-        assert_eq!(events, expected_events);
-        let failure = failed.try_recv().unwrap();
-        assert_eq!(
-            (failure.file, failure.error),
-            (file(FileKind::Log), expected)
-        );
-        assert!(failed.is_empty());
-    }
-    let (mut bench, _errands, failed) = bench();
-    let (op, file, size) = (OpId(1), file(FileKind::Log), 1);
-    bench.ask(DiskOp::Create { op, file, size });
-    bench.kept(1, Err(DiskError::Full), None);
-    bench.turn();
-    assert_eq!(failed.try_recv().unwrap().error, DiskError::Full);
-}
-
-#[test]
-fn a_checkpoint_that_fails_ends_nothing() {
-    let (mut bench, errands, failed) = bench();
-    bench.create(1, FileKind::Checkpoint);
-    bench.ask(write(2, FileKind::Checkpoint, false));
-    bench.stored(2, Err(Errno::NOSPC));
-    bench.turn();
-    assert_eq!(bench.events(), ["done 2 Err(Full) 4096"]);
-    let (op, file) = (OpId(3), file(FileKind::Checkpoint));
-    bench.ask(DiskOp::Publish { op, file });
-    let asked: Vec<Errand> = errands.try_iter().map(|(_, _, errand)| errand).collect();
-    assert_eq!(asked.last(), Some(&Errand::Publish { file }));
-    bench.kept(3, Err(DiskError::Full), None);
-    bench.turn();
-    assert_eq!(bench.events(), ["done 3 Err(Full) 0"]);
     assert!(failed.is_empty());
 }
 
 #[test]
-fn a_shard_ends_when_nothing_is_under_way_to_the_disk() {
+fn what_fails_is_told_with_its_error() {
+    for (trouble, expected) in [
+        (Errno::IO, DiskError::Failed(Errno::IO.raw_os_error())),
+        (Errno::NOSPC, DiskError::Full),
+        (Errno::DQUOT, DiskError::Full),
+    ] {
+        let (mut bench, _errands, failed) = bench();
+        bench.create(1, FileKind::Log);
+        bench.ask(write(2, FileKind::Log, true));
+        bench.stored(2, Err(trouble));
+        bench.turn();
+        assert_eq!(bench.events(), [format!("done 2 Err({expected:?}) 4096")]);
+        // It is the core that knows whether the log can go on.
+        assert!(failed.is_empty());
+        bench.reactor.core.disk_failure = Some(expected);
+        bench.turn();
+        let failure = failed.try_recv().unwrap();
+        assert_eq!((failure.shard, failure.error), (ShardId::new(0), expected));
+        assert!(failed.is_empty());
+    }
+}
+
+#[test]
+fn a_checkpoint_is_not_written_once_it_is_published() {
+    let (mut bench, errands, _failed) = bench();
+    bench.create(1, FileKind::Checkpoint);
+    bench.ask(write(2, FileKind::Checkpoint, false));
+    bench.stored(2, Ok(()));
+    bench.turn();
+    assert_eq!(bench.events(), ["done 2 Ok(()) 4096"]);
+    let (op, file) = (OpId(3), file(FileKind::Checkpoint));
+    bench.ask(DiskOp::Publish { op, file });
+    let asked: Vec<Errand> = errands.try_iter().map(|(_, _, errand)| errand).collect();
+    assert_eq!(asked.last(), Some(&Errand::Publish { file }));
+    bench.kept(3, Ok(()), None);
+    bench.turn();
+    assert_eq!(bench.events(), ["done 3 Ok(()) 0"]);
+    assert!(bench.reactor.disk.as_ref().unwrap().files.is_empty());
+}
+
+#[test]
+fn a_shard_ends_when_everything_is_durable() {
     let (mut bench, _errands, _failed) = bench();
     bench.create(1, FileKind::Log);
     bench.ask(write(2, FileKind::Log, true));
+    bench.reactor.core.is_recording = true;
     bench.reactor.inbox().request_shutdown();
     assert_ne!(bench.reactor.turn(bench.now), Progress::Ended);
     bench.stored(2, Ok(()));
+    assert_ne!(bench.reactor.turn(bench.now), Progress::Ended);
+    bench.reactor.core.is_recording = false;
+    bench.reactor.shared.settled.note(ShardId::new(1), true);
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
+}
+
+#[test]
+fn a_shard_goes_on_as_long_as_another_one_may_need_it() {
+    let (mut bench, _errands, _failed) = bench();
+    bench.reactor.inbox().request_shutdown();
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Idle);
+    bench.reactor.shared.settled.note(ShardId::new(1), true);
+    bench.reactor.inbox().nudge();
+    assert!(bench.reactor.has_work());
     assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
 }
