@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -114,11 +114,19 @@ impl Broker {
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
         let interest = Arc::new(interest);
         let limits = Arc::new(config.limits.clone());
+        let starts = opened.as_mut().map(|opened| opened.take_starts(&limits));
+        // Each is taken once, by the thread of its shard.
+        let starts: Vec<_> = starts.into_iter().flatten().map(Some).collect();
+        let starts = Mutex::new(starts);
         let shards = config.shards;
         let sys_interval = config.sys_interval;
         let access = Arc::new(config.access.clone());
-        let core = move |id| {
-            Shard::new(ShardConfig {
+        let core = move |id: ShardId| {
+            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = starts.get_mut(id.index()).and_then(Option::take);
+            drop(starts);
+            let (log, part) = start.map(|start| (start.log, start.part)).unzip();
+            let mut shard = Shard::new(ShardConfig {
                 id,
                 shards,
                 secret,
@@ -126,7 +134,12 @@ impl Broker {
                 interest: Arc::clone(&interest),
                 sys_interval,
                 access: Arc::clone(&access),
-            })
+                log,
+            });
+            if let Some(part) = part {
+                shard.restore(clock(), part);
+            }
+            shard
         };
         Broker::launch(config, core, opened)
     }

@@ -55,7 +55,7 @@ use crate::ids::{ConnId, SessionId, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::Gate;
+use crate::store::{Gate, LogConfig, Recovered};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
@@ -77,6 +77,8 @@ pub struct ShardConfig {
     pub sys_interval: Duration,
     /// Who may connect, until `Event::AccessReplaced`.
     pub access: Arc<Access>,
+    /// The log; `None`: nothing outlives the process.
+    pub log: Option<LogConfig>,
 }
 
 /// One shard.
@@ -203,6 +205,9 @@ impl Shard {
 
     /// The end of a turn of the shell, before it carries out the effects.
     pub fn end_turn(&mut self, _clocks: crate::store::Clocks, _out: &mut Outbox) {}
+
+    /// Takes over what was recovered, before the first event.
+    pub fn restore(&mut self, _now: Instant, _part: Recovered) {}
 
     /// Everything that was recorded is durable.
     pub fn is_durable(&self) -> bool {

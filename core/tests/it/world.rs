@@ -155,6 +155,7 @@ impl World {
             interest: interest.clone(),
             sys_interval,
             access: access.clone(),
+            log: None,
         };
         World {
             feed,

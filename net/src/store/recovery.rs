@@ -44,6 +44,15 @@ pub(crate) struct Opened {
     recovered: Recovered,
 }
 
+/// What a shard is started with.
+#[derive(Debug)]
+pub(crate) struct ShardStart {
+    /// Where it records.
+    pub(crate) log: LogConfig,
+    /// What it begins with.
+    pub(crate) part: Recovered,
+}
+
 /// Reads a data directory, and begins an epoch of so many shards in it.
 pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreError> {
     let (directory, found) = DataDir::open(&config.data_dir)?;
@@ -84,8 +93,21 @@ impl Opened {
         self.manifest.secret
     }
 
-    /// What the log of a shard is made with.
-    pub(crate) fn log_config(&self, shard: ShardId, limits: &Limits) -> LogConfig {
+    /// What each shard is started with. What was recovered is gone then.
+    pub(crate) fn take_starts(&mut self, limits: &Limits) -> Vec<ShardStart> {
+        let shards = self.manifest.last().shards;
+        let secret = self.secret();
+        let recovered = std::mem::replace(&mut self.recovered, Recovered::new(secret));
+        let parts = split(recovered, secret, shards).into_iter().enumerate();
+        parts
+            .map(|(index, part)| ShardStart {
+                log: self.log_config(ShardId::new(index), limits),
+                part,
+            })
+            .collect()
+    }
+
+    fn log_config(&self, shard: ShardId, limits: &Limits) -> LogConfig {
         LogConfig {
             shard,
             epoch: self.manifest.last().number,
@@ -94,14 +116,6 @@ impl Opened {
             block_size: self.manifest.block_size,
             policy: Policy::Always,
         }
-    }
-
-    /// What was recovered, for each shard its part.
-    pub(crate) fn take_parts(&mut self) -> Vec<Recovered> {
-        let shards = self.manifest.last().shards;
-        let secret = self.secret();
-        let recovered = std::mem::replace(&mut self.recovered, Recovered::new(secret));
-        split(recovered, secret, shards)
     }
 
     /// Hands the directory to its keeper.
