@@ -1,8 +1,23 @@
 //! What is to be said of a data directory before the start.
 
-use ringmq::store::{Direct, DirectoryFacts, FileSystem, Presence};
+use ringmq::store::{self, Direct, DirectoryFacts, FileSystem, Presence};
 
+use super::facts::allowed_cores;
 use super::{Finding, finding};
+use crate::settings::{Cores, Settings};
+
+/// Looks at the data directory that the settings name, and judges it.
+pub fn look(settings: &Settings) -> (Vec<Finding>, Vec<Finding>) {
+    let Some(path) = &settings.data_dir else {
+        return (Vec::new(), Vec::new());
+    };
+    let shards = settings.shards.unwrap_or_else(|| match &settings.cores {
+        Cores::Listed(cores) => cores.len(),
+        Cores::Auto | Cores::None => allowed_cores().len(),
+    });
+    let needed_bytes = store::space_needed(&settings.limits, shards);
+    judge(&DirectoryFacts::gather(path), needed_bytes)
+}
 
 /// Reasons not to start, and warnings. `needed_bytes`: what the logs take up at once.
 pub fn judge(facts: &DirectoryFacts, needed_bytes: u64) -> (Vec<Finding>, Vec<Finding>) {
