@@ -137,11 +137,6 @@ pub struct BarrierId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JoinId(pub u64);
 
-impl JoinId {
-    /// No SUBACK waits.
-    pub const NOBODY: JoinId = JoinId(0);
-}
-
 /// A group of this shard's table; used again once the group is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupId(pub(crate) u32);

@@ -202,6 +202,7 @@ impl Driver {
                 Completion::Closed { conn } => self.on_closed(conn),
                 Completion::TimerFired => self.timer = None,
                 Completion::Accepted { .. } => unreachable!("nothing listens here"),
+                Completion::Stored { .. } => unreachable!("nothing is stored here"),
             }
         }
         count

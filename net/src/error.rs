@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::store::StoreError;
 use crate::transport::{Endpoint, TlsProblem};
 
 /// Why a broker cannot start. The text says what is wrong and how to fix it.
@@ -41,6 +42,8 @@ pub enum StartError {
         /// Why.
         problem: TlsProblem,
     },
+    /// The data directory cannot be used.
+    Store(StoreError),
     /// io_uring cannot be used.
     Ring(RingProblem),
     /// The executor cannot start.
@@ -126,6 +129,7 @@ impl fmt::Display for StartError {
             StartError::Tls { endpoint, problem } => {
                 write!(f, "cannot use TLS on {endpoint}: {problem}")
             }
+            StartError::Store(error) => write!(f, "{error}"),
             StartError::Ring(problem) => write!(f, "cannot use io_uring: {problem}"),
             StartError::Executor { message } => write!(
                 f,

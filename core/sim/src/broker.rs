@@ -77,6 +77,7 @@ impl Broker {
                     interest: Arc::clone(&interest),
                     sys_interval: Duration::ZERO,
                     access: Arc::default(),
+                    log: None,
                 })
             })
             .collect();

@@ -18,6 +18,7 @@ mod on_subscribe;
 mod output;
 mod pace;
 mod partials;
+mod remains;
 mod restore;
 mod retained;
 mod share;
@@ -36,6 +37,7 @@ pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
+pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 

@@ -9,13 +9,12 @@ use hashbrown::HashSet;
 
 use super::Shard;
 use super::delivery::dispatch::Outgoing;
-use super::mail::message::ShardMsg;
-use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
+use super::share::groups::Wish;
 use super::share::on_share::Joins;
 use super::timers::Timer;
 use crate::auth::{Identity, Proof};
-use crate::ids::{JoinId, SessionId, SessionNo, TurnSeq};
+use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, restore};
 use crate::store::{
     OwedWill, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
@@ -25,14 +24,22 @@ use crate::topic::{SubscriptionOptions, TopicFilter};
 
 impl Shard {
     /// Takes over what was recovered; before the first event. No bound refuses anything: it was accepted once.
-    pub fn restore(&mut self, now: Instant, part: RecoveredPart, out: &mut Outbox) {
-        let turn = &mut Turn { now, out };
+    pub fn restore(&mut self, now: Instant, part: RecoveredPart) {
         for message in part.retained {
             self.retained.restore(message);
         }
         self.set_retained_timer(now);
-        for (no, session) in part.sessions {
-            self.restore_session(no, session, turn);
+        for (index, (no, session)) in part.sessions.into_iter().enumerate() {
+            let id = self.restore_session(now, no, session);
+            assert_eq!(id, RecoveredPart::session_id(index), "the other shards count on it");
+        }
+        for member in part.members {
+            let wish = Wish {
+                shard: member.shard,
+                session: member.session,
+            };
+            let shares = &mut self.dispatch.shares;
+            shares.join_remote(&member.filter, wish, now);
         }
         self.owed_wills = part.owed;
         // It is all that older epochs are needed for.
@@ -41,11 +48,11 @@ impl Shard {
 
     fn restore_session(
         &mut self,
+        now: Instant,
         no: SessionNo,
         recovered: RecoveredSession,
-        turn: &mut Turn<'_>,
-    ) {
-        let (expires_at, will_at) = ends_of(&recovered, turn.now);
+    ) -> SessionId {
+        let (expires_at, will_at) = ends_of(&recovered, now);
         let is_lost = recovered.away.is_none();
         let rules = self.dispatch.rules.wrapping_sub(1); // Whoever may have it is asked again.
         let next = recovered.next_delivery;
@@ -96,22 +103,20 @@ impl Shard {
             self.timers.set(at, Timer::Will(id));
         }
         if is_lost {
-            self.record_away(id, turn.now);
+            self.record_away(id, now);
         }
-        let mut joins = Joins::default();
         for (filter, subscription) in recovered.subscriptions {
-            self.restore_subscription(id, filter, subscription, &mut joins, turn);
+            self.restore_subscription(now, id, filter, subscription);
         }
-        self.announce_member(id, joins, turn);
+        id
     }
 
     fn restore_subscription(
         &mut self,
+        now: Instant,
         id: SessionId,
         filter: TopicFilter,
         subscription: RecoveredSubscription,
-        joins: &mut Joins,
-        turn: &mut Turn<'_>,
     ) {
         let options = SubscriptionOptions {
             qos: subscription.options.qos,
@@ -121,28 +126,12 @@ impl Shard {
         };
         self.session(id).subscriptions.insert(filter.clone());
         if filter.share_name().is_some() {
-            self.join(turn.now, id, filter, options, joins);
+            // The other shards restore it themselves.
+            self.join(now, id, filter, options, &mut Joins::default());
             return;
         }
         if self.index.subscribe(&filter, id, options).first_of_filter {
             self.interest.add(&self.config.interest, &filter);
-        }
-    }
-
-    /// Tells the other shards of a member that was restored. Nobody waits for their answers.
-    fn announce_member(&mut self, session: SessionId, joins: Joins, turn: &mut Turn<'_>) {
-        let filters = joins.into_filters();
-        if filters.is_empty() {
-            return;
-        }
-        for shard in self.other_shards() {
-            let message = ShardMsg::Join {
-                join: JoinId::NOBODY,
-                filters: filters.clone(),
-                session,
-                since: turn.now,
-            };
-            turn.out.post(shard, message);
         }
     }
 

@@ -28,7 +28,7 @@ pub use disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Po
 pub use gate::{After, Gate, Released};
 pub use journal::{Journal, TurnEnd};
 pub use log::{Log, LogConfig};
-pub use part::RecoveredPart;
+pub use part::{RecoveredMember, RecoveredPart};
 pub use record::{
     AuthorRecord, BodyNo, Changed, DeliveryRange, DeliveryRanges, Footer, MessageRecord, Opened,
     Receiver, ReceiverTerms, Receivers, Record, RecordError, SessionTerms, StoredMessage,

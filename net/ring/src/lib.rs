@@ -7,6 +7,7 @@
 #[allow(unsafe_code)]
 mod buffers;
 mod clock;
+mod files;
 mod flight;
 #[allow(unsafe_code)]
 mod kernel;
@@ -18,8 +19,8 @@ mod socket;
 mod tag;
 
 pub use buffers::Lease;
-pub use clock::clock;
+pub use clock::{clock, wall_clock};
 pub use flight::Flight;
 pub use kernel::{KernelRing, Target};
-pub use ring::{Completion, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
+pub use ring::{Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
 pub use socket::{bind_source, wakeup_file};

@@ -4,9 +4,11 @@
 //! Not here: what to do with a completion (`reactor` in `ringmq`).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
+use ringmq_core::store::{Block, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
@@ -103,8 +105,29 @@ pub enum Completion {
         /// The socket is connected, or why it is not.
         result: Result<(), Errno>,
     },
+    /// A write or a sync of a file ended. A write counts as failed if it was short, or if the sync that was
+    /// asked for with it failed.
+    Stored {
+        /// Which one.
+        op: OpId,
+        /// What became of it.
+        result: Result<(), Errno>,
+        /// What was written; `None` if the kernel may still read from it.
+        block: Option<Block>,
+    },
     /// The timer fired and has to be set again.
     TimerFired,
+}
+
+/// A write of a file.
+#[derive(Debug)]
+pub struct FileWrite {
+    /// Offset in the file; without the cache of the kernel (O_DIRECT) a multiple of the size of its blocks.
+    pub at: u64,
+    /// What to write.
+    pub block: Block,
+    /// Make it durable, with everything that was written to the file before.
+    pub sync: bool,
 }
 
 /// One completion of a receive.
@@ -156,6 +179,10 @@ pub trait Ring {
     fn hang_up(&mut self, socket: BorrowedFd<'_>);
     /// Closes the socket.
     fn close(&mut self, conn: ConnId, socket: OwnedFd);
+    /// Writes to a file. Several writes of one file may be under way, and end in any order.
+    fn write(&mut self, op: OpId, file: &Arc<OwnedFd>, write: FileWrite);
+    /// Makes durable what was written to a file by writes that have completed.
+    fn sync(&mut self, op: OpId, file: &Arc<OwnedFd>);
     /// Sets the timer, in place of what it was set to.
     fn set_timer(&mut self, at: Instant);
 

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use ringmq_core::auth::{Access, AuthRequest, Verdict};
 use ringmq_core::ids::ShardId;
@@ -27,6 +27,7 @@ use crate::atomics::{
     self, {AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
 use crate::reactor::slot::Newcomer;
+use crate::store::keeper::Kept;
 use crate::transport::Transport;
 use park::Park;
 
@@ -83,6 +84,8 @@ pub(crate) struct Inbox {
     /// Set while `access` holds something.
     has_access: AtomicBool,
     access: Mutex<Option<Arc<Access>>>,
+    /// Answers of the keeper: at most one for each errand that the reader has given it.
+    kept: SegQueue<Kept>,
     wakeup: OwnedFd,
 }
 
@@ -98,6 +101,7 @@ impl Inbox {
             shutdown: AtomicBool::new(false),
             has_access: AtomicBool::new(false),
             access: Mutex::default(),
+            kept: SegQueue::new(),
             wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
     }
@@ -156,6 +160,17 @@ impl Inbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Delivers an answer of the keeper, however full the inbox is.
+    pub(crate) fn put_kept(&self, kept: Kept) {
+        self.kept.push(kept);
+        self.nudge();
+    }
+
+    /// Reader: the next answer of the keeper.
+    pub(crate) fn take_kept(&self) -> Option<Kept> {
+        self.kept.pop()
     }
 
     fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {

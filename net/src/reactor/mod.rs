@@ -13,11 +13,12 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
-//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`,
-//! `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `disk`,
+//! `records`, `shutdown`.
 
 mod accept;
 mod close;
+mod disk;
 mod handover;
 mod hearing;
 mod layers;
@@ -33,8 +34,10 @@ pub(crate) mod slot;
 mod tests;
 mod transmit;
 
+pub(crate) use disk::DiskShared;
 pub(crate) use hearing::HeardTable;
 pub(crate) use layers::HANDSHAKES_MAX;
+pub(crate) use shutdown::Settled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,9 +47,11 @@ use std::time::Duration;
 use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Shard};
+use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Remains, Shard};
+use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 
+use disk::Disk;
 use hearing::Hearing;
 
 use receive::Held;
@@ -64,6 +69,16 @@ use slot::Slots;
 pub trait Core {
     /// Takes in one event.
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
+    /// The end of a turn, before its effects are carried out. A core without a log has nothing to do then.
+    fn end_turn(&mut self, _clocks: Clocks, _out: &mut Outbox) {}
+    /// Everything that was recorded is durable, here and on the other shards.
+    fn is_durable(&self) -> bool {
+        true
+    }
+    /// What is left when all connections are closed.
+    fn remains(&mut self, _now: Instant) -> Remains {
+        Remains::default()
+    }
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     fn deadlines(&self) -> Deadlines;
     /// Everything that the connection has to send.
@@ -77,6 +92,18 @@ pub trait Core {
 impl Core for Shard {
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         Shard::handle(self, now, event, out);
+    }
+
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        Shard::end_turn(self, clocks, out);
+    }
+
+    fn is_durable(&self) -> bool {
+        Shard::is_durable(self)
+    }
+
+    fn remains(&mut self, now: Instant) -> Remains {
+        Shard::remains(self, now)
     }
 
     fn deadlines(&self) -> Deadlines {
@@ -115,6 +142,10 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// What is counted outside of the shards.
     pub(crate) tallies: Arc<Tallies>,
+    /// Where the logs are; `None`: nothing outlives the process.
+    pub(crate) disk: Option<DiskShared>,
+    /// Which shards have nothing left to do, in a shutdown.
+    pub(crate) settled: Arc<Settled>,
 }
 
 /// What a turn left behind.
@@ -180,6 +211,7 @@ pub(crate) struct Reactor<R, C> {
     accept_logged_at: Option<Instant>,
     /// Set during a shutdown: when what is left is cut, and when the reactor ends in any case.
     ending: Option<shutdown::Ending>,
+    disk: Option<Disk>,
     counts: Counts,
     /// When the core is told the counts again, at the earliest.
     tell_counts_at: Instant,
@@ -198,6 +230,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             id,
             ring,
             core,
+            disk: shared.disk.clone().map(Disk::new),
             outbox: Outbox::new(shared.inboxes.len()),
             slots: Slots::new(),
             listeners,
@@ -229,18 +262,25 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
+    /// What is left of the core, after [`Progress::Ended`].
+    pub(crate) fn remains(mut self, now: Instant) -> Remains {
+        self.core.remains(now)
+    }
+
     /// One turn, up to the submission. `now` is the only clock reading of it.
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
         let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
+        self.take_kept(now);
         self.take_mail(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
         self.note_heard(now, others_heard);
         self.check_deadlines(now);
         self.ask_who_they_are(now);
+        self.end_turn(now);
         self.flush_posts();
         self.transmit_all(now);
         self.close_requested(now);
@@ -366,6 +406,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 Completion::Cancelled { conn } => self.on_cancelled(now, conn),
                 Completion::Closed { conn } => self.on_closed(now, conn),
                 Completion::Connected { .. } => unreachable!("a broker connects to nobody"),
+                Completion::Stored { op, result, block } => {
+                    self.on_stored(now, op, result, block);
+                }
                 Completion::TimerFired => self.timer = None,
             }
         }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
+use ringmq_core::store::OpId;
 use ringmq_core::time::Instant;
 
 use super::listener::Listener;
-use super::{Core, HeardTable, Reactor, Shared};
+use super::{Core, HeardTable, Reactor, Settled, Shared};
 use crate::admission::{Admission, Places};
 use crate::auth::AuthService;
 use crate::counters::Counters;
@@ -20,7 +21,7 @@ use crate::inbox::{Inbox, Mail};
 use crate::transport::{Stack, Transport};
 use ringmq_ring::Flight;
 use ringmq_ring::Lease;
-use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
+use ringmq_ring::{Completion, FileWrite, Input, Receive, Received, Ring, Submission};
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
 pub struct Rig<C> {
@@ -44,6 +45,8 @@ impl<C: Core> Rig<C> {
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
+            disk: None,
+            settled: Arc::new(Settled::new(1)),
         };
         let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
         let ring = EchoRing::default();
@@ -183,6 +186,22 @@ impl Ring for EchoRing {
 
     fn close(&mut self, conn: ConnId, _socket: OwnedFd) {
         self.pushed.push(Completion::Closed { conn });
+    }
+
+    fn write(&mut self, op: OpId, _file: &Arc<OwnedFd>, write: FileWrite) {
+        self.pushed.push(Completion::Stored {
+            op,
+            result: Ok(()),
+            block: Some(write.block),
+        });
+    }
+
+    fn sync(&mut self, op: OpId, _file: &Arc<OwnedFd>) {
+        self.pushed.push(Completion::Stored {
+            op,
+            result: Ok(()),
+            block: None,
+        });
     }
 
     fn set_timer(&mut self, _at: Instant) {}

@@ -3,6 +3,7 @@
 mod accepting;
 mod arrivals;
 mod closing;
+mod disk;
 mod hearing;
 mod layers;
 
@@ -16,11 +17,12 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::BarrierId;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
+use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::listener::Listener;
-use super::{Core, HeardTable, Progress, Reactor, Shared};
+use super::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
 use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::counters::Counters;
@@ -28,7 +30,7 @@ use crate::inbox::{Inbox, Mail};
 use crate::transport::Stack;
 use ringmq_ring::Flight;
 use ringmq_ring::Lease;
-use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
+use ringmq_ring::{Completion, FileWrite, Input, Receive, Received, Ring, Submission};
 
 /// What the reactor asked of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ enum Op {
     CancelReceive(u32),
     HangUp,
     Close(u32),
+    Write(u64, u64, bool),
+    Sync(u64),
     Timer(u64),
 }
 
@@ -55,6 +59,7 @@ struct FakeRing {
     lent: usize,
     submission: Option<Submission>,
     closing: Vec<(ConnId, OwnedFd)>,
+    blocks: Vec<(OpId, Block)>,
 }
 
 impl Ring for FakeRing {
@@ -81,6 +86,13 @@ impl Ring for FakeRing {
     fn close(&mut self, conn: ConnId, socket: OwnedFd) {
         self.ops.push(Op::Close(conn.index));
         self.closing.push((conn, socket));
+    }
+    fn write(&mut self, op: OpId, _file: &Arc<OwnedFd>, write: FileWrite) {
+        self.ops.push(Op::Write(op.0, write.at, write.sync));
+        self.blocks.push((op, write.block));
+    }
+    fn sync(&mut self, op: OpId, _file: &Arc<OwnedFd>) {
+        self.ops.push(Op::Sync(op.0));
     }
     fn set_timer(&mut self, at: Instant) {
         self.ops.push(Op::Timer(at.as_nanos()));
@@ -124,6 +136,11 @@ struct FakeCore {
     recycled: usize,
     deadlines: Deadlines,
     on_shutdown: Vec<Close>,
+    /// Asked of the disk at the end of the next turn.
+    disk: Vec<DiskOp>,
+    disk_failure: Option<DiskError>,
+    is_recording: bool,
+    now: Instant,
 }
 
 impl Core for FakeCore {
@@ -148,7 +165,10 @@ impl Core for FakeCore {
                 out.closes.append(&mut self.on_shutdown);
                 "shutdown".to_owned()
             }
-            Event::Persisted { .. } => "persisted".to_owned(),
+            Event::DiskDone(DiskDone { op, result, block }) => {
+                let size = block.map_or(0, |block| block.size());
+                format!("done {} {result:?} {size}", op.0)
+            }
             Event::AuthDecided { conn, verdict, .. } => {
                 format!("decided {} {verdict:?}", conn.index)
             }
@@ -156,6 +176,14 @@ impl Core for FakeCore {
             Event::ShellCounted { .. } => return,
         };
         self.events.push(text);
+    }
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        assert_eq!(clocks.boot, self.now, "the time of the turn");
+        out.disk.append(&mut self.disk);
+        out.disk_failure = self.disk_failure.take();
+    }
+    fn is_durable(&self) -> bool {
+        !self.is_recording
     }
     fn deadlines(&self) -> Deadlines {
         self.deadlines
@@ -192,6 +220,10 @@ impl Bench {
 
     /// With a listener that has these layers.
     fn with_stack(admission: Admission, stack: Stack) -> Bench {
+        Bench::with_disk(admission, stack, None)
+    }
+
+    fn with_disk(admission: Admission, stack: Stack, disk: Option<DiskShared>) -> Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
@@ -202,6 +234,8 @@ impl Bench {
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
+            disk,
+            settled: Arc::new(Settled::new(2)),
         };
         let listeners = vec![Listener::new(socket(), Arc::new(stack))];
         let id = ShardId::new(0);
@@ -222,6 +256,7 @@ impl Bench {
 
     /// One turn; what it asked of the ring.
     fn turn(&mut self) -> Vec<Op> {
+        self.reactor.core.now = self.now;
         self.reactor.turn(self.now);
         std::mem::take(&mut self.reactor.ring.ops)
     }

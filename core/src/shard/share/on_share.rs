@@ -32,13 +32,6 @@ use crate::topic::{SubscriptionOptions, TopicFilter};
 #[derive(Debug, Default)]
 pub struct Joins(Vec<Arc<TopicFilter>>);
 
-impl Joins {
-    /// The filters, to be posted.
-    pub(in crate::shard) fn into_filters(self) -> Arc<[Arc<TopicFilter>]> {
-        self.0.into()
-    }
-}
-
 impl Shard {
     /// Makes a session a member of a group of this shard, or changes its terms there.
     pub(in crate::shard) fn join(
@@ -101,7 +94,7 @@ impl Shard {
             missing: others,
         };
         self.subacks.insert(join, pending);
-        let filters = joins.into_filters();
+        let filters: Arc<[Arc<TopicFilter>]> = joins.0.into();
         for shard in self.other_shards() {
             let message = ShardMsg::Join {
                 join,
@@ -114,9 +107,6 @@ impl Shard {
     }
 
     pub(in crate::shard) fn on_join_ack(&mut self, join: JoinId, out: &mut Outbox) {
-        if join == JoinId::NOBODY {
-            return;
-        }
         let pending = self
             .subacks
             .get_mut(&join)

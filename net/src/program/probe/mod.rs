@@ -4,6 +4,7 @@
 //! that every refusal can be tested without a machine that refuses.
 
 pub mod facts;
+pub mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -96,6 +97,12 @@ impl Plan {
             }
         };
         warnings.extend(check_backlog(facts));
+        if let Some(data_dir) = &facts.data_dir {
+            let needed_bytes = ringmq::store::space_needed(&settings.limits, shards);
+            let (refusals, doubts) = store::judge(data_dir, needed_bytes);
+            errors.extend(refusals);
+            warnings.extend(doubts);
+        }
         if errors.is_empty() {
             let plan = Plan {
                 shards,
@@ -453,6 +460,7 @@ mod tests {
             cores: vec![0, 1, 2, 3],
             is_confined: false,
             binds: Vec::new(),
+            data_dir: None,
         }
     }
 
