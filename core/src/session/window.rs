@@ -216,12 +216,14 @@ impl Window {
             QoS::ExactlyOnce => State::Sent2,
             QoS::AtMostOnce => unreachable!("QoS 0 has no window"),
         };
-        let entry = Entry {
+        self.go_to(no);
+        let id = self.id_at(self.entries.len());
+        self.bytes += size_of_kept(&delivery);
+        self.entries.push_back(Entry {
             state,
             holds_quota: true,
             delivery,
-        };
-        let id = self.append(no, entry);
+        });
         self.open += 1;
         self.cursor = self.entries.len() as u32;
         id
@@ -236,29 +238,25 @@ impl Window {
             Some(QoS::AtMostOnce) => unreachable!("QoS 0 has no window"),
             None => State::Released,
         };
-        let holds_quota = false;
-        self.append(
-            no,
-            Entry {
-                state,
-                holds_quota,
-                delivery,
-            },
-        );
+        self.go_to(no);
+        self.bytes += size_of_kept(&delivery);
+        self.entries.push_back(Entry {
+            state,
+            holds_quota: false,
+            delivery,
+        });
     }
 
-    fn append(&mut self, no: DeliveryNo, entry: Entry) -> PacketId {
-        assert!(
-            self.has_identifier(no),
-            "the window is full: ask has_room first"
-        );
+    /// The next entry will be the one of this number.
+    fn go_to(&mut self, no: DeliveryNo) {
+        debug_assert!(self.has_identifier(no), "ask has_room first");
         if no != self.no_at(self.entries.len()) {
             self.skip_to(no);
         }
-        let id = self.id_at(self.entries.len());
-        self.bytes += size_of_kept(&entry.delivery);
-        self.entries.push_back(entry);
-        id
+        assert!(
+            (self.entries.len() as u64) < ID_COUNT,
+            "the window is full: ask has_room first"
+        );
     }
 
     /// Numbers up to this one are not sent.
