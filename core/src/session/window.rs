@@ -267,6 +267,7 @@ impl Window {
             self.first_remainder = (no.0 % ID_COUNT) as u16;
         } else {
             let count = no.0 - self.first.0;
+            assert!(count < ID_COUNT, "the window is full: ask has_room first");
             self.entries.resize_with(count as usize, || Entry::HOLE);
         }
     }
