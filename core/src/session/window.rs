@@ -216,12 +216,14 @@ impl Window {
             QoS::ExactlyOnce => State::Sent2,
             QoS::AtMostOnce => unreachable!("QoS 0 has no window"),
         };
-        let entry = Entry {
+        self.go_to(no);
+        let id = self.id_at(self.entries.len());
+        self.bytes += size_of_kept(&delivery);
+        self.entries.push_back(Entry {
             state,
             holds_quota: true,
             delivery,
-        };
-        let id = self.append(no, entry);
+        });
         self.open += 1;
         self.cursor = self.entries.len() as u32;
         id
@@ -236,29 +238,25 @@ impl Window {
             Some(QoS::AtMostOnce) => unreachable!("QoS 0 has no window"),
             None => State::Released,
         };
-        let holds_quota = false;
-        self.append(
-            no,
-            Entry {
-                state,
-                holds_quota,
-                delivery,
-            },
-        );
+        self.go_to(no);
+        self.bytes += size_of_kept(&delivery);
+        self.entries.push_back(Entry {
+            state,
+            holds_quota: false,
+            delivery,
+        });
     }
 
-    fn append(&mut self, no: DeliveryNo, entry: Entry) -> PacketId {
-        assert!(
-            self.has_identifier(no),
-            "the window is full: ask has_room first"
-        );
+    /// The next entry will be the one of this number.
+    fn go_to(&mut self, no: DeliveryNo) {
+        debug_assert!(self.has_identifier(no), "ask has_room first");
         if no != self.no_at(self.entries.len()) {
             self.skip_to(no);
         }
-        let id = self.id_at(self.entries.len());
-        self.bytes += size_of_kept(&entry.delivery);
-        self.entries.push_back(entry);
-        id
+        assert!(
+            (self.entries.len() as u64) < ID_COUNT,
+            "the window is full: ask has_room first"
+        );
     }
 
     /// Numbers up to this one are not sent.
@@ -269,6 +267,7 @@ impl Window {
             self.first_remainder = (no.0 % ID_COUNT) as u16;
         } else {
             let count = no.0 - self.first.0;
+            assert!(count < ID_COUNT, "the window is full: ask has_room first");
             self.entries.resize_with(count as usize, || Entry::HOLE);
         }
     }
@@ -1029,26 +1028,26 @@ mod tests {
             durable: TurnSeq(durable),
         };
         for turn in 1..=ID_COUNT {
-            assert!(window.has_room(1));
+            assert!(window.has_room(9));
             let id = window.push(QoS::AtLeastOnce, None);
             window.on_puback(id).unwrap();
             window.free_identifiers(log(turn, 0));
         }
-        assert!(window.is_empty() && !window.has_room(1), "all may be lost");
+        assert!(window.is_empty() && !window.has_room(9), "all may be lost");
         // Half of them were noted first.
         window.free_identifiers(log(ID_COUNT, ID_COUNT / 2 + 1));
-        assert!(window.has_room(1));
+        assert!(window.has_room(9));
         window.push(QoS::AtLeastOnce, None);
         window.assert_invariants(window.next);
         window.skip(ID_COUNT / 2);
-        assert!(!window.has_room(1));
+        assert!(!window.has_room(9));
         window.free_identifiers(log(ID_COUNT, ID_COUNT - 1));
-        assert!(!window.has_room(1), "the turn is not durable");
+        assert!(!window.has_room(9), "the turn is not durable");
         window.free_identifiers(log(ID_COUNT, ID_COUNT));
-        assert!(window.has_room(1));
+        assert!(window.has_room(9));
         window.skip(ID_COUNT / 2);
         window.free_identifiers(log(ID_COUNT + 1, ID_COUNT));
         window.free_identifiers(log(ID_COUNT + 1, ID_COUNT + 1));
-        assert!(!window.has_room(1), "one is open");
+        assert!(!window.has_room(9), "one is open");
     }
 }

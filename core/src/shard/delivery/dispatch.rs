@@ -158,7 +158,7 @@ pub(in crate::shard) fn is_ready(
     session.queue.is_empty()
         && !session.window.has_resends()
         && session.window.has_room(
-            session.queue.next_to_send(),
+            session.queue.next_number(),
             link.receive_maximum,
             limits.inflight_bytes_max,
         )
