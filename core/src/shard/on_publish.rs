@@ -306,9 +306,7 @@ impl Shard {
         if let Some(no) = session.no
             && is_new
         {
-            self.dispatch
-                .journal
-                .record(&Record::Received { no, id: packet_id });
+            self.dispatch.journal.record_receipt(no, packet_id);
         }
     }
 

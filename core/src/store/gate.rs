@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use super::record::Record;
-use crate::ids::{SessionId, SessionNo, ShardId, TurnSeq};
+use crate::ids::{PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::topic::ShardSet;
 
 /// The gate of one shard.
@@ -45,6 +45,9 @@ struct OpenTurn {
 pub enum After {
     /// The will of this session was published.
     WillGone(SessionNo),
+    /// A QoS 2 message of this session that other shards got. Were it recorded before they have it durably, its
+    /// repetition after a crash would be taken for one, and the message would be lost to them.
+    Received(SessionNo, PacketId),
 }
 
 impl After {
@@ -52,6 +55,7 @@ impl After {
     pub fn record(self) -> Record<'static> {
         match self {
             After::WillGone(no) => Record::WillGone(no),
+            After::Received(no, id) => Record::Received { no, id },
         }
     }
 }
@@ -201,6 +205,13 @@ impl Gate {
         let needs = std::mem::take(&mut peer.since_mark);
         peer.marks.push_back(Mark { upto, needs });
         self.answer_marks(from, released);
+    }
+
+    /// The last turn that has recorded something.
+    pub fn last_recorded(&self) -> TurnSeq {
+        let present = self.turns.back().expect("there is always one");
+        let is_idle = !present.is_recorded && !present.is_lazy;
+        TurnSeq(self.turn().0 - u64::from(is_idle))
     }
 
     /// The first turn that is not done, or the present one.

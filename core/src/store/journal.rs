@@ -14,7 +14,7 @@ use super::log::{Log, LogConfig};
 use super::record::{
     DeliveryRange, DeliveryRanges, MessageRecord, Receiver, Receivers, Record, StoredMessage,
 };
-use crate::ids::{DeliveryNo, LogPosition, SessionId, SessionNo, ShardId, TurnSeq};
+use crate::ids::{DeliveryNo, LogPosition, PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
 use crate::session::LogProgress;
 use crate::time::Instant;
@@ -181,6 +181,16 @@ impl Journal {
         }
     }
 
+    /// Records the identifier of a QoS 2 message, at once or when all shards that got it have it durably.
+    pub fn record_receipt(&mut self, no: SessionNo, id: PacketId) {
+        let has_posted = self.0.as_ref().is_some_and(|on| !on.effects.posted.is_empty());
+        if has_posted {
+            self.then(After::Received(no, id));
+        } else {
+            self.record(&Record::Received { no, id });
+        }
+    }
+
     /// What is recorded once everything of the present turn is durable, everywhere.
     pub fn then(&mut self, after: After) {
         if let Some(recording) = &mut self.0 {
@@ -225,7 +235,11 @@ impl Journal {
         let recording = self.0.as_ref()?;
         Some(LogProgress {
             durable: recording.log.durable_with_lazy(),
-            recorded: recording.gate.turn(),
+            recorded: if recording.settled.is_empty() {
+                recording.gate.last_recorded()
+            } else {
+                recording.gate.turn()
+            },
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod conversations;
 mod dice;
+mod durable;
 mod explore;
 mod models;
 mod resources;

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::durable::disk::{Disk, SECRET};
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
+use ringmq_core::home::Home;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::refusal::Refusal;
@@ -18,6 +20,7 @@ use ringmq_core::shard::{
     CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts, Record,
     Shard, ShardConfig, ShardMsg,
 };
+use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -107,6 +110,8 @@ pub struct World {
     pub deadlines_met: u64,
     /// Runs that went to another shard.
     pub runs_passed: usize,
+    /// Where the shards record; `None`: nowhere.
+    pub disk: Option<Disk>,
 }
 
 impl World {
@@ -145,10 +150,39 @@ impl World {
         sys_interval: Duration,
         access: Arc<Access>,
     ) -> World {
-        let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
+        World::begin(shards, limits, feed, sys_interval, access, None)
+    }
+
+    /// A broker that goes on with what is on a disk, at this time.
+    pub fn with_disk(shards: usize, limits: &Arc<Limits>, mut disk: Disk, now: Instant) -> World {
+        let clocks = clocks(now);
+        let recovered = disk.start(shards, clocks);
+        let parts = recovered.split(&Home::new(SECRET, shards), shards);
+        let (access, sys_interval) = (Arc::default(), Duration::ZERO);
+        let mut world =
+            World::begin(shards, limits, Feed::Whole, sys_interval, access, Some(disk));
+        world.now = now;
+        for (shard, part) in world.shards.iter_mut().zip(parts) {
+            shard.set_checkpoint_bytes_min(32 * 1024);
+            shard.restore(now, part);
+        }
+        world.settle();
+        world
+    }
+
+    fn begin(
+        shards: usize,
+        limits: &Arc<Limits>,
+        feed: Feed,
+        sys_interval: Duration,
+        access: Arc<Access>,
+        disk: Option<Disk>,
+    ) -> World {
+        let secret = SECRET;
         let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
+        let log = |index| Some(disk.as_ref()?.log_config(ShardId::new(index)));
         let config = |index| ShardConfig {
-            log: None,
+            log: log(index),
             id: ShardId::new(index),
             shards,
             secret,
@@ -171,6 +205,7 @@ impl World {
             asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
+            disk,
         }
     }
 
@@ -399,10 +434,53 @@ impl World {
             }
             is_quiet &= !self.read_on();
             is_quiet &= !self.meet_deadlines();
+            is_quiet &= !self.end_turns();
             if is_quiet {
                 return;
             }
         }
+    }
+
+    /// Each shard ends a turn, and the disk does what it was asked unless it is held.
+    fn end_turns(&mut self) -> bool {
+        let Some(disk) = &mut self.disk else {
+            return false;
+        };
+        let mut ended = Vec::new();
+        let mut has_effects = false;
+        for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
+            self.shards[shard].end_turn(clocks(self.now), outbox);
+            assert_eq!(outbox.disk_failure, None, "this disk does not fail");
+            has_effects |= !outbox.dirty.is_empty() || outbox.posted_count() > 0;
+            for op in outbox.disk.drain(..) {
+                disk.submit(shard, op);
+            }
+            while !disk.held[shard]
+                && let Some(done) = disk.end_one(shard, 0)
+            {
+                ended.push((shard, done));
+            }
+        }
+        has_effects |= !ended.is_empty();
+        for (shard, done) in ended {
+            self.handle(shard, Event::DiskDone(done));
+        }
+        has_effects
+    }
+
+    /// The disk of a shard ends one operation of those that it was asked for.
+    pub fn end_disk_op(&mut self, shard: usize, at: usize) {
+        let disk = self.disk.as_mut().expect("there is a disk");
+        if let Some(done) = disk.end_one(shard, at) {
+            self.handle(shard, Event::DiskDone(done));
+            self.settle();
+        }
+    }
+
+    /// The disk of a shard does nothing from now on, or everything again.
+    pub fn hold_disk(&mut self, shard: usize, is_held: bool) {
+        self.disk.as_mut().expect("there is a disk").held[shard] = is_held;
+        self.settle();
     }
 
     fn pass_messages(&mut self) -> bool {
@@ -581,6 +659,13 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn clocks(now: Instant) -> Clocks {
+    Clocks {
+        boot: now,
+        wall_ns: now.as_nanos(),
     }
 }
 
