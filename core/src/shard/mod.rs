@@ -230,7 +230,7 @@ impl Shard {
     /// What the shard holds. Walks all sessions: for tests and slow reports.
     pub fn gauges(&self) -> Gauges {
         if cfg!(debug_assertions) {
-            self.check_invariants();
+            self.assert_invariants();
         }
         let mut gauges = Gauges {
             connections: self.connections.len(),
