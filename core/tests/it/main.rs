@@ -1,5 +1,5 @@
-//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats, `$SYS`, rules,
-//! runs, and the exploration of QoS 1 and 2.
+//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats,
+//! `$SYS`, rules, runs, and the exploration of QoS 1 and 2.
 
 mod conversations;
 mod dice;

@@ -1,8 +1,8 @@
 //! A broker without sockets: some shards, and the far ends of their connections.
 //!
 //! It does what the shell does, at once and in a fixed order: passes the messages between shards
-//! class by class until none is left, hands output to the far ends, moves connections to their home,
-//! closes what is to be closed.
+//! class by class until none is left, hands output to the far ends, moves connections to their
+//! home, closes what is to be closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -258,8 +258,8 @@ impl World {
         self.now = until;
     }
 
-    /// Time passes as it does for a process that was stopped: what comes until `wait` had come meanwhile, and is heard
-    /// before anybody is judged.
+    /// Time passes as it does for a process that was stopped: what comes until `wait` had come
+    /// meanwhile, and is heard before anybody is judged.
     pub fn oversleep(&mut self, span: Duration) {
         self.asleep_since.get_or_insert(self.now);
         self.now = self.now + span;
