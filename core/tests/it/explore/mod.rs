@@ -16,7 +16,7 @@
 mod client;
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use ringmq_core::codec::{QoS, Version};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::CloseCause;
 
-use crate::world::{Feed, World};
+use crate::world::{Feed, StateHash, World};
 use client::{Client, Role, Terms};
 
 /// What may happen next.
@@ -211,11 +211,11 @@ impl Play {
     /// Two plays of one fingerprint go on alike. A case has some ten thousand states: that two have
     /// one hash of 64 bits is less likely than one in a billion.
     fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.losses.hash(&mut hasher);
-        format!("{:?} {:?}", self.publisher, self.subscriber).hash(&mut hasher);
-        self.world.state().hash(&mut hasher);
-        hasher.finish()
+        let mut hash = StateHash::default();
+        let clients = (&self.publisher, &self.subscriber);
+        let state = (self.losses, clients, self.world.state());
+        write!(hash, "{state:?}").expect("a hash takes everything");
+        hash.finish()
     }
 }
 
