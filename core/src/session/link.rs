@@ -215,7 +215,7 @@ impl Link {
         }
         self.pauses.remove(why);
         if self.pauses.is_empty() {
-            // It may have said something all the while: its silence counts from here.
+            // It may have been sending all the while: its silence counts from here.
             self.last_packet_at = now;
         }
         self.pauses.is_empty()

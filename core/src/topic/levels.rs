@@ -1,9 +1,9 @@
 //! A tree of topic levels; what the filter tree and the retained store have in common.
 //!
-//! All edges to literal levels are in one hash table keyed by (parent, level text), all nodes in one
-//! slab: a node with a million children costs no more per child than a node with one, and nothing
-//! is recursive. What a walk over a large tree pays for is cache misses: so a node is one line, and
-//! the edges from a node to `+` and to an only child need no look into the table.
+//! All edges to literal levels are in one hash table keyed by (parent, level text), all nodes in
+//! one slab: a node with a million children costs no more per child than a node with one, and
+//! nothing is recursive. What a walk over a large tree pays for is cache misses: so a node is one
+//! line, and the edges from a node to `+` and to an only child need no look into the table.
 //!
 //! Invariants:
 //! - `nodes[ROOT]` always exists; every other live node is the `plus` of its parent or has an edge.
@@ -84,6 +84,11 @@ impl<T: Default> LevelTree<T> {
     /// The child for the level `+`, or `NONE`.
     pub(super) fn plus(&self, node: NodeIndex) -> NodeIndex {
         self.nodes[node].plus
+    }
+
+    /// Children of a node but for `+`.
+    pub(super) fn literals(&self, node: NodeIndex) -> u32 {
+        self.nodes[node].literals
     }
 
     pub(super) fn level(&self, node: NodeIndex) -> &[u8] {
@@ -187,6 +192,51 @@ impl<T: Default> LevelTree<T> {
         index
     }
 
+    /// All nodes in use, the root included.
+    pub(super) fn live_nodes(&self) -> impl Iterator<Item = NodeIndex> + use<'_, T> {
+        let mut is_free = vec![false; self.nodes.len()];
+        let mut free = self.free_head;
+        while free != NONE {
+            let was_free = std::mem::replace(&mut is_free[free as usize], true);
+            assert!(!was_free, "the free list ends");
+            free = self.nodes[free].parent;
+        }
+        (0..self.nodes.len() as NodeIndex).filter(move |&node| !is_free[node as usize])
+    }
+
+    /// Panics if an invariant does not hold; walks all nodes.
+    pub(super) fn assert_invariants(&self) {
+        self.edges.assert_invariants();
+        let mut literals = vec![0; self.nodes.len()];
+        let (mut live_count, mut edge_count) = (0, 0);
+        for node in self.live_nodes().filter(|&node| node != ROOT) {
+            live_count += 1;
+            let Node { parent, level, .. } = &self.nodes[node];
+            if self.plus(*parent) == node {
+                continue;
+            }
+            let found = self.literal(*parent, level.as_bytes());
+            assert_eq!(found, Some(node), "a node has an edge from its parent");
+            literals[*parent as usize] += 1;
+            edge_count += 1;
+        }
+        assert_eq!(live_count, self.live_count, "nodes are counted");
+        assert_eq!(edge_count, self.edges.len(), "an edge leads to a live node");
+        for node in self.live_nodes() {
+            let Node {
+                plus,
+                latest,
+                literals: counted,
+                ..
+            } = self.nodes[node];
+            assert_eq!(counted, literals[node as usize], "children are counted");
+            for child in [plus, latest].into_iter().filter(|&child| child != NONE) {
+                assert_eq!(self.parent(child), node, "a child knows its parent");
+            }
+            assert!(latest == NONE || latest != plus, "`latest` is a literal");
+        }
+    }
+
     /// Nodes and edges that there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize) {
@@ -248,6 +298,10 @@ impl<N> Slab<N> {
             self.chunks.push(Vec::new());
         }
         index
+    }
+
+    fn len(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
     }
 
     #[cfg(test)]

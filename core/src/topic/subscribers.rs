@@ -3,7 +3,7 @@
 
 use hashbrown::HashTable;
 
-use super::index::SubscriptionOptions;
+use super::options::SubscriptionOptions;
 use super::table::shrink;
 use crate::ids::SessionId;
 
@@ -44,6 +44,14 @@ impl Subscribers {
         match self {
             Subscribers::One(subscriber) => Some(*subscriber),
             Subscribers::Many(_) => None,
+        }
+    }
+
+    /// Panics if an invariant does not hold; walks all subscribers.
+    pub(super) fn assert_invariants(&self) {
+        match self {
+            Subscribers::One(_) => {}
+            Subscribers::Many(many) => many.assert_invariants(),
         }
     }
 
@@ -120,6 +128,16 @@ impl Many {
             self.list.shrink_to(self.list.len() * 2);
         }
         Some(removed.options)
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.list.len() > 1, "a single subscriber needs no list");
+        let is_listed = self.positions.is_empty() || self.positions.len() == self.list.len();
+        assert!(is_listed, "all positions are noted, or none");
+        for (position, subscriber) in self.list.iter().enumerate() {
+            let found = self.position(subscriber.session);
+            assert_eq!(found, Some(position), "a session stands here once");
+        }
     }
 
     fn position(&self, session: SessionId) -> Option<usize> {

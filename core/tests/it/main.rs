@@ -1,5 +1,5 @@
-//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats, `$SYS`, rules,
-//! runs, the exploration of QoS 1 and 2, and models of what crashes do.
+//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats,
+//! `$SYS`, rules, runs, crashes, the exploration of QoS 1 and 2, and models of what crashes do.
 
 mod conversations;
 mod dice;

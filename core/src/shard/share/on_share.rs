@@ -1,4 +1,5 @@
-//! Shared subscriptions: joining and leaving a group, and the path of a message to one of its members.
+//! Shared subscriptions: joining and leaving a group, and the path of a message to one of its
+//! members.
 //!
 //! Not here: who is chosen (`groups.rs`).
 
@@ -140,7 +141,8 @@ impl Shard {
         });
     }
 
-    /// Ends the membership of a session, which may have ended itself. Other shards are still to hear of it.
+    /// Ends the membership of a session, which may have ended itself. Other shards are still to
+    /// hear of it.
     pub(in crate::shard) fn leave(&mut self, id: SessionId, filter: &TopicFilter) {
         let dispatch = &mut self.dispatch;
         let group = dispatch.shares.leave_local(filter, id);

@@ -1,32 +1,21 @@
 //! What the broker promises to shared subscriptions, and whether it keeps it.
 //!
 //! Shared subscriptions have topics of their own (`$s/...`, which no other filter of the workload
-//! matches), each topic belongs to one group, and each group has one QoS, never 0. So every copy of such a message was given to a
-//! member of that group.
+//! matches), each topic belongs to one group, and each group has one QoS, never 0. So every copy of
+//! such a message was given to a member of that group.
 //!
-//! The promises: each message goes to one member; a second one gets it only if the first had it with
-//! QoS 1 and may have been lost before it acknowledged; none is lost while somebody is a member all
-//! the time, but for QoS 2 messages of a session that ended.
+//! The promises: each message goes to one member; a second one gets it only if the first had it
+//! with QoS 1 and may have been lost before it acknowledged; none is lost while somebody is a
+//! member all the time, but for QoS 2 messages of a session that ended.
 
 use std::collections::BTreeMap;
 
 use ringmq_core::codec::QoS;
 
-use crate::oracle::{Broken, Fate, Message, MessageIndex, Tick};
+use crate::broken::Broken;
+use crate::message::{Fate, Message, MessageIndex, Tick};
 use crate::subscription::Subscription;
 use crate::wire::Delivery;
-
-/// How shared subscriptions begin.
-pub const SHARE_PREFIX: &str = "$share/";
-/// How the topics begin that only shared subscriptions match.
-pub const TOPIC_PREFIX: &str = "$s/";
-
-/// The filter behind `$share/<name>/`, or the whole of another filter.
-pub fn pattern(filter: &str) -> &str {
-    let shared = filter.strip_prefix(SHARE_PREFIX);
-    let behind_name = shared.and_then(|shared| shared.split_once('/'));
-    behind_name.map_or(filter, |(_, pattern)| pattern)
-}
 
 /// Who got what of the messages for groups.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::oracle::Message;
+use crate::message::Message;
 use crate::wire::Delivery;
 
 /// The promise about the interval that a delivery does not keep, if any. `v5`: the client sees it.
