@@ -33,11 +33,11 @@ struct World {
 
 impl World {
     fn new(policy: Policy) -> World {
-        let mut ops = Vec::new();
+        let mut disk = ScriptedDisk::default();
         World {
-            log: Log::new(config(policy), &mut ops),
-            disk: ScriptedDisk::default(),
-            ops,
+            log: Log::new(config(policy), &mut disk.waiting),
+            disk,
+            ops: Vec::new(),
             now: Instant::from_nanos(1),
             turn: 0,
             pushed: Vec::new(),

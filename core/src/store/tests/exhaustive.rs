@@ -128,8 +128,11 @@ fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing(
     assert_eq!(history.segments(0).len(), 3, "two segments and the beginning of a third");
     let mut subsets = 0;
     for synced in 0..=history.writes.len() {
-        // Up to two more are under way: the first sectors, or the last, or any of them are on the disk.
-        let under_way = &history.writes[synced..history.writes.len().min(synced + 2)];
+        // Up to two more are under way, and any of their sectors are on the disk. The empty batch at the end
+        // goes alone.
+        let empty = history.writes.len() - 1;
+        let end = if synced < empty { empty.min(synced + 2) } else { empty + 1 };
+        let under_way = &history.writes[synced..end];
         let sectors: Vec<(u64, &[u8])> = under_way
             .iter()
             .flat_map(|(range, bytes)| {
@@ -158,7 +161,7 @@ fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing(
             subsets += 1;
         }
     }
-    assert!(subsets > 50, "{subsets}");
+    assert!(subsets > 40, "{subsets}");
 }
 
 #[test]

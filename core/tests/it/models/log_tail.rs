@@ -200,7 +200,7 @@ impl Disk {
         while cut.is_none_or(|cut| at < cut) {
             let next_segment = (at / SEGMENT + 1) * SEGMENT;
             if let Some(batch) = self.batch(rules, epoch.number, at) {
-                found.push(batch);
+                found.push(Cell { position: at, ..batch });
                 at = if batch.is_last { next_segment } else { at + batch.parts };
             } else if !rules.end_of_segment
                 && at % SEGMENT != 0
