@@ -25,7 +25,9 @@ struct Written {
 }
 
 fn main() {
-    let count = std::env::args().nth(1).map_or(1_000_000, |count| count.parse().expect("a number"));
+    let count = std::env::args()
+        .nth(1)
+        .map_or(1_000_000, |count| count.parse().expect("a number"));
     for is_settled in [false, true] {
         measure(count, is_settled);
     }
@@ -42,12 +44,25 @@ fn measure(count: u64, is_settled: bool) {
         policy: Policy::Always,
     };
     let log = Log::new(config, &mut ops);
-    let mut written = Written { log, ops, segments: Vec::new(), turn: 0 };
+    let mut written = Written {
+        log,
+        ops,
+        segments: Vec::new(),
+        turn: 0,
+    };
     let mut pushing = Duration::ZERO;
     let names: Vec<String> = (0..SESSIONS).map(|no| format!("client-{no}")).collect();
     for (no, client_id) in names.iter().enumerate() {
-        let terms = SessionTerms { user: None, version: Version::V5, expiry_s: 60 };
-        written.log.push(&Record::Opened(Opened { no: session(no as u64), client_id, terms }));
+        let terms = SessionTerms {
+            user: None,
+            version: Version::V5,
+            expiry_s: 60,
+        };
+        written.log.push(&Record::Opened(Opened {
+            no: session(no as u64),
+            client_id,
+            terms,
+        }));
     }
     for first in (0..count).step_by(GROUP as usize) {
         let begin = Instant::now();
@@ -59,7 +74,10 @@ fn measure(count: u64, is_settled: bool) {
     }
     let begin = Instant::now();
     let mut recovered = Recovered::new([1, 2]);
-    let source = Source { is_checkpoint: false, shift: Shift::NONE };
+    let source = Source {
+        is_checkpoint: false,
+        shift: Shift::NONE,
+    };
     let mut reader = LogReader::new(ReadConfig {
         identity: written.log.identity(),
         block_size: 4096,
@@ -72,7 +90,11 @@ fn measure(count: u64, is_settled: bool) {
     }
     reader.finish().expect("what was written is whole");
     let reading = begin.elapsed();
-    let open: usize = recovered.sessions.values().map(|session| session.deliveries.len()).sum();
+    let open: usize = recovered
+        .sessions
+        .values()
+        .map(|session| session.deliveries.len())
+        .sum();
     println!(
         "{count} messages, settled {is_settled}: pushed and sealed in {pushing:?} ({} ns each), \
          {} MiB, read in {reading:?} ({} ns each), {open} open",
@@ -94,7 +116,11 @@ fn push_message(log: &mut Log, index: u64, is_settled: bool) {
         matched: None,
         may_have_been_sent: false,
     };
-    let receivers = [Receiver { no, delivery, terms }];
+    let receivers = [Receiver {
+        no,
+        delivery,
+        terms,
+    }];
     log.push(&Record::Message(MessageRecord {
         message: StoredMessage {
             topic: b"plant/7/line/3/temperature",
@@ -110,8 +136,14 @@ fn push_message(log: &mut Log, index: u64, is_settled: bool) {
         receivers: Receivers::listed(&receivers),
     }));
     if is_settled {
-        let ranges = [DeliveryRange { first: delivery, last: delivery }];
-        log.push_lazy(&Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) });
+        let ranges = [DeliveryRange {
+            first: delivery,
+            last: delivery,
+        }];
+        log.push_lazy(&Record::Settled {
+            no,
+            ranges: DeliveryRanges::listed(&ranges),
+        });
     }
 }
 
@@ -120,7 +152,8 @@ impl Written {
     fn end_turn(&mut self, spent: &mut Duration) {
         self.turn += 1;
         let begin = Instant::now();
-        self.log.end_turn(TurnSeq(self.turn), Clocks::default(), &mut self.ops);
+        self.log
+            .end_turn(TurnSeq(self.turn), Clocks::default(), &mut self.ops);
         *spent += begin.elapsed();
         while !self.ops.is_empty() {
             for op in std::mem::take(&mut self.ops) {
@@ -139,8 +172,18 @@ impl Written {
                 self.segments.push((file, vec![0; size as usize]));
                 (op, None)
             }
-            DiskOp::Write { op, file, at, block, .. } => {
-                let segment = self.segments.iter_mut().rev().find(|(name, _)| *name == file);
+            DiskOp::Write {
+                op,
+                file,
+                at,
+                block,
+                ..
+            } => {
+                let segment = self
+                    .segments
+                    .iter_mut()
+                    .rev()
+                    .find(|(name, _)| *name == file);
                 let (_, bytes) = segment.expect("it was made before");
                 bytes[at as usize..][..block.size()].copy_from_slice(block.bytes());
                 (op, Some(block))
@@ -149,6 +192,10 @@ impl Written {
                 (op, None)
             }
         };
-        DiskDone { op, result: Ok(()), block }
+        DiskDone {
+            op,
+            result: Ok(()),
+            block,
+        }
     }
 }

@@ -167,9 +167,13 @@ impl Recovered {
     /// A checkpoint of this shard comes next. It holds all that was taken over from earlier epochs, so that
     /// is forgotten: sessions and topics that have their home there.
     pub fn begin_checkpoint(&mut self, home: &Home, shard: ShardId) {
-        self.sessions.retain(|_, session| home.of_client(&session.client_id) != shard);
-        self.owed.retain(|_, owed| home.of_client(&owed.client_id) != shard);
-        self.retained.table.retain(|message| home.of_topic(message.topic()) != shard);
+        self.sessions
+            .retain(|_, session| home.of_client(&session.client_id) != shard);
+        self.owed
+            .retain(|_, owed| home.of_client(&owed.client_id) != shard);
+        self.retained
+            .table
+            .retain(|message| home.of_topic(message.topic()) != shard);
     }
 
     /// The checkpoint was read.
@@ -233,7 +237,9 @@ impl Recovered {
                 session.deliveries.insert(delivery, pubrel);
             }),
             Record::Settled { no, ranges } => self.change(no, |session| {
-                ranges.iter().for_each(|range| session.settle(range.first, range.last));
+                ranges
+                    .iter()
+                    .for_each(|range| session.settle(range.first, range.last));
             }),
             Record::Numbers { no, next_delivery } => self.change(no, |session| {
                 session.next_delivery = session.next_delivery.max(next_delivery);
@@ -320,7 +326,12 @@ impl Recovered {
                 continue;
             };
             if session.takes(receiver.delivery, source) {
-                session.take(Arc::clone(message), receiver.delivery, receiver.terms, source);
+                session.take(
+                    Arc::clone(message),
+                    receiver.delivery,
+                    receiver.terms,
+                    source,
+                );
             }
         }
     }
@@ -454,7 +465,8 @@ impl RecoveredRetained {
 
     /// The message of a topic.
     pub fn find(&self, topic: &[u8]) -> Option<&Arc<Message>> {
-        self.table.find(hash(self.key, topic), |message| message.topic() == topic)
+        self.table
+            .find(hash(self.key, topic), |message| message.topic() == topic)
     }
 
     fn set(&mut self, message: Arc<Message>) {
@@ -463,7 +475,11 @@ impl RecoveredRetained {
         let is_it = |other: &Arc<Message>| other.topic() == message.topic();
         match self.table.find_mut(hash_of(&message), is_it) {
             Some(previous) => *previous = message,
-            None => _ = self.table.insert_unique(hash_of(&message), message, hash_of),
+            None => {
+                _ = self
+                    .table
+                    .insert_unique(hash_of(&message), message, hash_of)
+            }
         }
     }
 
@@ -527,7 +543,11 @@ fn seconds(count: u32) -> Duration {
 
 impl fmt::Display for TwoSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the client {:?} has two sessions in the log", self.client_id)
+        write!(
+            f,
+            "the client {:?} has two sessions in the log",
+            self.client_id
+        )
     }
 }
 

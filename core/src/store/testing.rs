@@ -22,7 +22,9 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
     let ranges = ranges(rng);
     let terms = SessionTerms {
         user: rng.bool().then_some(&*texts[0]),
-        version: rng.choice([Version::V31, Version::V311, Version::V5]).unwrap(),
+        version: rng
+            .choice([Version::V31, Version::V311, Version::V5])
+            .unwrap(),
         expiry_s: rng.u32(1..),
     };
     let message = StoredMessage {
@@ -44,10 +46,17 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
     let id = PacketId::new(rng.u16(1..)).unwrap();
     let receivers = Receivers::listed(&receivers);
     use_it(match rng.u8(..18) {
-        0 => Record::Opened(Opened { no, client_id: &texts[2], terms }),
+        0 => Record::Opened(Opened {
+            no,
+            client_id: &texts[2],
+            terms,
+        }),
         1 => Record::Changed(Changed { no, terms }),
         2 => Record::Ended(no),
-        3 => Record::Away { no, at: Instant::from_nanos(number(rng)) },
+        3 => Record::Away {
+            no,
+            at: Instant::from_nanos(number(rng)),
+        },
         4 => Record::Will(WillRecord {
             no,
             message,
@@ -66,16 +75,29 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
             },
             subscription_id: NonZeroU32::new(rng.u32(..3) * rng.u32(..1000)),
         }),
-        7 => Record::Unsubscribed { no, filter: filter(rng) },
+        7 => Record::Unsubscribed {
+            no,
+            filter: filter(rng),
+        },
         8 => Record::MoreReceivers { body, receivers },
         9 => Record::Received { no, id },
         10 => Record::Released { no, id },
         11 => Record::Phase2 { no, delivery },
-        12 => Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) },
+        12 => Record::Settled {
+            no,
+            ranges: DeliveryRanges::listed(&ranges),
+        },
         13 => Record::Retained(message),
-        14 => Record::Unretained { topic: message.topic },
-        15 => Record::Numbers { no, next_delivery: delivery },
-        16 => Record::Footer(Footer { records: number(rng) }),
+        14 => Record::Unretained {
+            topic: message.topic,
+        },
+        15 => Record::Numbers {
+            no,
+            next_delivery: delivery,
+        },
+        16 => Record::Footer(Footer {
+            records: number(rng),
+        }),
         _ => Record::Message(MessageRecord {
             message,
             body: rng.bool().then_some(body),
@@ -100,7 +122,9 @@ fn size(rng: &mut Rng, bound: usize) -> usize {
 /// A topic, or any other name.
 fn text(rng: &mut Rng) -> String {
     let size = 1 + size(rng, 20);
-    (0..size).map(|_| rng.choice(['a', '/', 'ü', 'z']).unwrap()).collect()
+    (0..size)
+        .map(|_| rng.choice(['a', '/', 'ü', 'z']).unwrap())
+        .collect()
 }
 
 fn filter(rng: &mut Rng) -> TopicFilter {
@@ -188,16 +212,23 @@ impl ScriptedDisk {
     fn carry_out(&mut self, op: &DiskOp) {
         match op {
             DiskOp::Create { file, size, .. } => {
-                let previous = self.segments.insert(file.position.0, vec![0; *size as usize]);
+                let previous = self
+                    .segments
+                    .insert(file.position.0, vec![0; *size as usize]);
                 assert!(previous.is_none(), "{file} was made twice");
             }
-            DiskOp::Write { file, at, block, .. } => {
+            DiskOp::Write {
+                file, at, block, ..
+            } => {
                 let segment = self.segments.get_mut(&file.position.0);
                 let segment = segment.expect("it was made before it is written");
                 let at = *at as usize;
                 assert_eq!(block.bytes().as_ptr().align_offset(Block::ALIGNMENT), 0);
                 let place = &mut segment[at..at + block.size()];
-                assert!(place.iter().all(|byte| *byte == 0), "{file} is written again at {at}");
+                assert!(
+                    place.iter().all(|byte| *byte == 0),
+                    "{file} is written again at {at}"
+                );
                 place.copy_from_slice(block.bytes());
             }
             DiskOp::Remove { file, .. } => {

@@ -475,7 +475,10 @@ impl Log {
 
     /// A checkpoint is durable from where on the log is needed: removes the segments before it.
     pub fn free_before(&mut self, position: LogPosition, ops: &mut Vec<DiskOp>) {
-        assert!(position <= self.synced, "the checkpoint came before its log");
+        assert!(
+            position <= self.synced,
+            "the checkpoint came before its log"
+        );
         self.segments.free_before(position, &mut self.next_op, ops);
     }
 

@@ -121,7 +121,10 @@ impl World {
         assert!(whole <= durable);
         for (index, (turn, is_lazy, topic)) in self.pushed[removed..].iter().enumerate() {
             let has_to_be = TurnSeq(*turn) <= if *is_lazy { whole } else { durable };
-            assert!(!has_to_be || index < topics.len(), "{topic} of turn {turn} is not there");
+            assert!(
+                !has_to_be || index < topics.len(),
+                "{topic} of turn {turn} is not there"
+            );
         }
     }
 }
@@ -168,7 +171,10 @@ fn what_is_called_durable_can_be_read_whatever_the_disk_does_when() {
         assert_eq!(world.log.durable_with_lazy(), TurnSeq(world.turn));
         assert_eq!(world.log.synced(), world.log.position());
         let (topics, end) = world.read();
-        assert_eq!((topics.len(), end), (world.pushed.len(), world.log.position()));
+        assert_eq!(
+            (topics.len(), end),
+            (world.pushed.len(), world.log.position())
+        );
     }
 }
 
@@ -183,7 +189,11 @@ fn a_slow_disk_makes_batches_larger_and_two_are_under_way() {
     assert_eq!(world.disk.waiting.len(), 2);
     assert_eq!(world.log.durable(), TurnSeq(0));
     world.answer(1, Ok(())).unwrap();
-    assert_eq!(world.log.durable(), TurnSeq(0), "the one before it is not there");
+    assert_eq!(
+        world.log.durable(),
+        TurnSeq(0),
+        "the one before it is not there"
+    );
     world.answer(0, Ok(())).unwrap();
     assert_eq!(world.log.durable(), TurnSeq(2));
     assert_eq!(world.disk.waiting.len(), 1, "eight turns are one batch");
@@ -276,7 +286,10 @@ fn after_a_failed_operation_nothing_is_durable_any_more() {
         world.end_turn();
         world.pass_time(Duration::from_secs(10));
         assert!(world.disk.waiting.is_empty());
-        assert_eq!((world.log.durable(), world.log.deadline()), (TurnSeq(0), None));
+        assert_eq!(
+            (world.log.durable(), world.log.deadline()),
+            (TurnSeq(0), None)
+        );
     }
 }
 
@@ -293,7 +306,10 @@ fn a_full_disk_keeps_the_log_waiting_and_is_asked_again() {
     world.pass_time(Duration::from_secs(1));
     assert!(!world.log.is_scarce());
     world.answer_all();
-    assert_eq!((world.log.durable(), world.log.pending_bytes()), (TurnSeq(1), 0));
+    assert_eq!(
+        (world.log.durable(), world.log.pending_bytes()),
+        (TurnSeq(1), 0)
+    );
 }
 
 #[test]

@@ -89,19 +89,46 @@ fn records_stand_on_the_disk_as_they_always_did() {
     let stored = "0d efcdab8967452301 ac02 03612f62 020101 026869";
     for (record, expected) in [
         (
-            Record::Opened(Opened { no, client_id: "c", terms: TERMS }),
+            Record::Opened(Opened {
+                no,
+                client_id: "c",
+                terms: TERMS,
+            }),
             "01 0a ac02 0163 05 901c 01 0175".to_owned(),
         ),
-        (Record::Changed(Changed { no, terms: TERMS }), "02 08 ac02 05 901c 01 0175".into()),
-        (Record::Ended(no), "03 02 ac02".into()),
-        (Record::Away { no, at: Instant::from_nanos(1) }, "04 03 ac02 01".into()),
         (
-            Record::Will(WillRecord { no, message: MESSAGE, expiry_s: Some(9), delay_s: 8 }),
+            Record::Changed(Changed { no, terms: TERMS }),
+            "02 08 ac02 05 901c 01 0175".into(),
+        ),
+        (Record::Ended(no), "03 02 ac02".into()),
+        (
+            Record::Away {
+                no,
+                at: Instant::from_nanos(1),
+            },
+            "04 03 ac02 01".into(),
+        ),
+        (
+            Record::Will(WillRecord {
+                no,
+                message: MESSAGE,
+                expiry_s: Some(9),
+                delay_s: 8,
+            }),
             format!("05 1a ac02 08 01 09 {stored}"),
         ),
         (Record::WillGone(no), "06 02 ac02".into()),
-        (Record::Subscribed(subscribed), "07 08 ac02 03612f2b 1d 05".into()),
-        (Record::Unsubscribed { no, filter: filter("a/+") }, "08 06 ac02 03612f2b".into()),
+        (
+            Record::Subscribed(subscribed),
+            "07 08 ac02 03612f2b 1d 05".into(),
+        ),
+        (
+            Record::Unsubscribed {
+                no,
+                filter: filter("a/+"),
+            },
+            "08 06 ac02 03612f2b".into(),
+        ),
         (
             Record::Message(MessageRecord {
                 message: MESSAGE,
@@ -114,19 +141,44 @@ fn records_stand_on_the_disk_as_they_always_did() {
         ),
         (Record::Received { no, id }, "0a 05 ac02 ffff03".into()),
         (Record::Released { no, id }, "0b 05 ac02 ffff03".into()),
-        (Record::Phase2 { no, delivery: DeliveryNo(7) }, "0c 03 ac02 07".into()),
         (
-            Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) },
+            Record::Phase2 {
+                no,
+                delivery: DeliveryNo(7),
+            },
+            "0c 03 ac02 07".into(),
+        ),
+        (
+            Record::Settled {
+                no,
+                ranges: DeliveryRanges::listed(&ranges),
+            },
             "0d 06 ac02 0e00 0402".into(),
         ),
         (
-            Record::Retained(StoredMessage { author: Some(author), expires_at: None, ..MESSAGE }),
+            Record::Retained(StoredMessage {
+                author: Some(author),
+                expires_at: None,
+                ..MESSAGE
+            }),
             "0e 17 15 efcdab8967452301 00 0163 01 03612f62 020101 026869".into(),
         ),
-        (Record::Unretained { topic: b"a/b" }, "0f 04 03612f62".into()),
-        (Record::Numbers { no, next_delivery: DeliveryNo(128) }, "20 04 ac02 8001".into()),
         (
-            Record::MoreReceivers { body: BodyNo(1), receivers: Receivers::listed(&[]) },
+            Record::Unretained { topic: b"a/b" },
+            "0f 04 03612f62".into(),
+        ),
+        (
+            Record::Numbers {
+                no,
+                next_delivery: DeliveryNo(128),
+            },
+            "20 04 ac02 8001".into(),
+        ),
+        (
+            Record::MoreReceivers {
+                body: BodyNo(1),
+                receivers: Receivers::listed(&[]),
+            },
             "21 01 01".into(),
         ),
         (Record::Footer(Footer { records: 3 }), "22 01 03".into()),
@@ -163,7 +215,11 @@ fn what_is_cut_or_changed_is_refused_or_is_another_record() {
         with_record(&mut rng, |record| record.encode(&mut bytes));
         let cut = rng.usize(1..bytes.len());
         let (kind, fields) = (bytes[0], &bytes[..cut]);
-        assert_eq!(Record::decode(&mut &fields[..]), Err(RecordError::Malformed), "kind {kind}");
+        assert_eq!(
+            Record::decode(&mut &fields[..]),
+            Err(RecordError::Malformed),
+            "kind {kind}"
+        );
         for _ in 0..20 {
             let index = rng.usize(..bytes.len().min(60));
             bytes[index] ^= 1 << rng.u8(..8);
