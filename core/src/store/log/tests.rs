@@ -33,9 +33,13 @@ struct World {
 
 impl World {
     fn new(policy: Policy) -> World {
+        World::with(config(policy))
+    }
+
+    fn with(config: LogConfig) -> World {
         let mut disk = ScriptedDisk::default();
         World {
-            log: Log::new(config(policy), &mut disk.waiting),
+            log: Log::new(config, &mut disk.waiting),
             disk,
             ops: Vec::new(),
             now: Instant::from_nanos(1),
@@ -357,4 +361,33 @@ fn what_belongs_together_is_one_batch_if_it_fits_into_a_segment() {
     assert_eq!(world.log.durable(), TurnSeq(3));
     world.check(0);
     assert_eq!(world.read().0.len(), 10);
+}
+
+#[test]
+fn a_long_batch_ends_between_two_events_and_its_turn_is_durable_with_the_rest() {
+    let mut world = World::with(LogConfig {
+        segment_size: 4 << 20,
+        ..config(Policy::Always)
+    });
+    world.answer_all();
+    for _ in 0..40 {
+        world.push(30_000, false);
+        world.push(1_000, false);
+        world.log.end_event();
+    }
+    world.end_turn();
+    assert_eq!(world.disk.waiting.len(), 2);
+    world.answer(0, Ok(())).unwrap();
+    assert_eq!(
+        world.log.durable(),
+        TurnSeq(0),
+        "the rest of the turn is not there"
+    );
+    let first = world.read().0.len();
+    assert!(first.is_multiple_of(2) && first > 60, "{first} records");
+    world.answer(0, Ok(())).unwrap();
+    assert_eq!(
+        (world.log.durable(), world.read().0.len()),
+        (TurnSeq(1), 80)
+    );
 }
