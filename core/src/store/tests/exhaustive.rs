@@ -323,6 +323,30 @@ fn batches_of_others_do_not_count() {
     assert_eq!((found.len(), end.end), (1, LogPosition(512)));
 }
 
+#[test]
+fn the_last_clocks_are_found_without_reading_the_records() {
+    let history = history();
+    let end = topics(
+        &history.segments(history.writes.len()),
+        history.config(None),
+    );
+    let clocks = end.unwrap().1.clocks;
+    assert!(clocks.is_some_and(|clocks| clocks.boot > Instant::ZERO));
+    let last = |writes, position| {
+        let segments = history.segments(writes);
+        let file = FileName {
+            kind: FileKind::Log,
+            position: LogPosition(position),
+        };
+        last_clocks(history.identity, BLOCK, file, &segments[&position])
+    };
+    let all = history.writes.len();
+    assert_eq!(last(all, 2 * SEGMENT), clocks);
+    assert_eq!(last(all - 1, 2 * SEGMENT), Some(Clocks::default()));
+    assert_eq!(last(1, 0), Some(Clocks::default()));
+    assert_eq!(last(0, 0), None);
+}
+
 const CHECKPOINT: FileName = FileName {
     kind: FileKind::Checkpoint,
     position: LogPosition(4096),
