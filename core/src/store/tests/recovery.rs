@@ -428,6 +428,31 @@ fn a_message_for_many_is_in_memory_once() {
     assert_eq!(std::sync::Arc::strong_count(first), 100);
 }
 
+// That it was settled may be lost: it was recorded lazily.
+#[test]
+fn a_delivery_that_the_checkpoint_covers_is_not_taken_again() {
+    let mut recovered = Recovered::new([1, 2]);
+    let no = SessionNo(1);
+    let took = |recovered: &mut Recovered, delivery| {
+        let receivers = [receiver(no, delivery)];
+        let record = Record::Message(MessageRecord {
+            message: message(b"x"),
+            body: None,
+            receivers: Receivers::listed(&receivers),
+        });
+        recovered.apply(record, LOG);
+    };
+    recovered.apply(opened(no, "c"), IN_CHECKPOINT);
+    let next_delivery = DeliveryNo(5);
+    recovered.apply(Record::Numbers { no, next_delivery }, IN_CHECKPOINT);
+    for delivery in 3..7 {
+        took(&mut recovered, delivery);
+    }
+    let session = &recovered.sessions[&no];
+    let taken: Vec<u64> = session.deliveries.keys().map(|one| one.0).collect();
+    assert_eq!((taken, session.next_delivery), (vec![5, 6], DeliveryNo(7)));
+}
+
 #[test]
 fn what_names_something_that_is_not_there_changes_nothing() {
     let mut recovered = Recovered::new([1, 2]);
