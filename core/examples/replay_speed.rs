@@ -1,9 +1,7 @@
-//! How fast records are pushed to a log, and read again: a million messages of 256 bytes, each settled, or all
-//! of them queued for sessions.
+//! How long it takes to push records to a log, and to read them again: a million messages of 256 bytes, all of
+//! them queued or each settled. Nanoseconds of CPU time per message.
 //!
-//! cargo run --release -p ringmq-core --example replay_speed [messages]
-
-use std::time::{Duration, Instant};
+//! `cargo run --release -p ringmq-core --example replay_speed [messages]`
 
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::ids::{ClientKey, DeliveryNo, LogPosition, SessionNo, ShardId, TurnSeq};
@@ -25,7 +23,9 @@ struct Written {
 }
 
 fn main() {
-    let count = std::env::args().nth(1).map_or(1_000_000, |count| count.parse().expect("a number"));
+    let count = std::env::args()
+        .nth(1)
+        .map_or(1_000_000, |count| count.parse().expect("a number"));
     for is_settled in [false, true] {
         measure(count, is_settled);
     }
@@ -42,24 +42,40 @@ fn measure(count: u64, is_settled: bool) {
         policy: Policy::Always,
     };
     let log = Log::new(config, &mut ops);
-    let mut written = Written { log, ops, segments: Vec::new(), turn: 0 };
-    let mut pushing = Duration::ZERO;
+    let mut written = Written {
+        log,
+        ops,
+        segments: Vec::new(),
+        turn: 0,
+    };
+    let mut pushing = 0;
     let names: Vec<String> = (0..SESSIONS).map(|no| format!("client-{no}")).collect();
     for (no, client_id) in names.iter().enumerate() {
-        let terms = SessionTerms { user: None, version: Version::V5, expiry_s: 60 };
-        written.log.push(&Record::Opened(Opened { no: session(no as u64), client_id, terms }));
+        let terms = SessionTerms {
+            user: None,
+            version: Version::V5,
+            expiry_s: 60,
+        };
+        written.log.push(&Record::Opened(Opened {
+            no: session(no as u64),
+            client_id,
+            terms,
+        }));
     }
     for first in (0..count).step_by(GROUP as usize) {
-        let begin = Instant::now();
+        let begin = cpu_nanos();
         for index in first..count.min(first + GROUP) {
             push_message(&mut written.log, index, is_settled);
         }
-        pushing += begin.elapsed();
+        pushing += cpu_nanos() - begin;
         written.end_turn(&mut pushing);
     }
-    let begin = Instant::now();
+    let begin = cpu_nanos();
     let mut recovered = Recovered::new([1, 2]);
-    let source = Source { is_checkpoint: false, shift: Shift::NONE };
+    let source = Source {
+        is_checkpoint: false,
+        shift: Shift::NONE,
+    };
     let mut reader = LogReader::new(ReadConfig {
         identity: written.log.identity(),
         block_size: 4096,
@@ -71,15 +87,28 @@ fn measure(count: u64, is_settled: bool) {
         fed.expect("what was written is whole");
     }
     reader.finish().expect("what was written is whole");
-    let reading = begin.elapsed();
-    let open: usize = recovered.sessions.values().map(|session| session.deliveries.len()).sum();
+    let reading = cpu_nanos() - begin;
+    let open: usize = recovered
+        .sessions
+        .values()
+        .map(|session| session.deliveries.len())
+        .sum();
     println!(
-        "{count} messages, settled {is_settled}: pushed and sealed in {pushing:?} ({} ns each), \
-         {} MiB, read in {reading:?} ({} ns each), {open} open",
-        pushing.as_nanos() / u128::from(count),
+        "settled: {is_settled}; push and seal: {} ns; read: {} ns; {} MiB, {open} left",
+        pushing / count,
+        reading / count,
         written.log.position().0 >> 20,
-        reading.as_nanos() / u128::from(count),
     );
+}
+
+/// CPU time of this thread.
+fn cpu_nanos() -> u64 {
+    let schedstat =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("this runs on Linux");
+    let first = schedstat.split_whitespace().next();
+    first
+        .and_then(|nanos| nanos.parse().ok())
+        .expect("schedstat starts with a number")
 }
 
 fn session(no: u64) -> SessionNo {
@@ -94,7 +123,11 @@ fn push_message(log: &mut Log, index: u64, is_settled: bool) {
         matched: None,
         may_have_been_sent: false,
     };
-    let receivers = [Receiver { no, delivery, terms }];
+    let receivers = [Receiver {
+        no,
+        delivery,
+        terms,
+    }];
     log.push(&Record::Message(MessageRecord {
         message: StoredMessage {
             topic: b"plant/7/line/3/temperature",
@@ -110,24 +143,31 @@ fn push_message(log: &mut Log, index: u64, is_settled: bool) {
         receivers: Receivers::listed(&receivers),
     }));
     if is_settled {
-        let ranges = [DeliveryRange { first: delivery, last: delivery }];
-        log.push_lazy(&Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) });
+        let ranges = [DeliveryRange {
+            first: delivery,
+            last: delivery,
+        }];
+        log.push_lazy(&Record::Settled {
+            no,
+            ranges: DeliveryRanges::listed(&ranges),
+        });
     }
 }
 
 impl Written {
     /// Ends the turn and does what the disk is asked; what that takes is not the log's time.
-    fn end_turn(&mut self, spent: &mut Duration) {
+    fn end_turn(&mut self, spent: &mut u64) {
         self.turn += 1;
-        let begin = Instant::now();
-        self.log.end_turn(TurnSeq(self.turn), Clocks::default(), &mut self.ops);
-        *spent += begin.elapsed();
+        let begin = cpu_nanos();
+        self.log
+            .end_turn(TurnSeq(self.turn), Clocks::default(), &mut self.ops);
+        *spent += cpu_nanos() - begin;
         while !self.ops.is_empty() {
             for op in std::mem::take(&mut self.ops) {
                 let done = self.carry_out(op);
-                let begin = Instant::now();
+                let begin = cpu_nanos();
                 let fine = self.log.on_done(done, Clocks::default(), &mut self.ops);
-                *spent += begin.elapsed();
+                *spent += cpu_nanos() - begin;
                 fine.expect("this disk never fails");
             }
         }
@@ -139,8 +179,18 @@ impl Written {
                 self.segments.push((file, vec![0; size as usize]));
                 (op, None)
             }
-            DiskOp::Write { op, file, at, block, .. } => {
-                let segment = self.segments.iter_mut().rev().find(|(name, _)| *name == file);
+            DiskOp::Write {
+                op,
+                file,
+                at,
+                block,
+                ..
+            } => {
+                let segment = self
+                    .segments
+                    .iter_mut()
+                    .rev()
+                    .find(|(name, _)| *name == file);
                 let (_, bytes) = segment.expect("it was made before");
                 bytes[at as usize..][..block.size()].copy_from_slice(block.bytes());
                 (op, Some(block))
@@ -149,6 +199,10 @@ impl Written {
                 (op, None)
             }
         };
-        DiskDone { op, result: Ok(()), block }
+        DiskDone {
+            op,
+            result: Ok(()),
+            block,
+        }
     }
 }

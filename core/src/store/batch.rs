@@ -215,13 +215,17 @@ impl Header {
 
     /// The records, if they are whole. `bytes` begin with the header.
     pub(super) fn body<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let body = bytes.get(Batch::HEADER_SIZE..)?.get(..self.body_size as usize)?;
+        let body = bytes
+            .get(Batch::HEADER_SIZE..)?
+            .get(..self.body_size as usize)?;
         (crc32c::crc32c(body) == self.body_crc).then_some(body)
     }
 }
 
 fn field<const SIZE: usize>(head: &[u8; Batch::HEADER_SIZE], at: usize) -> [u8; SIZE] {
-    *head[at..].first_chunk().expect("fields lie within the header")
+    *head[at..]
+        .first_chunk()
+        .expect("fields lie within the header")
 }
 
 /// "RMQB".

@@ -86,7 +86,8 @@ impl Block {
             let needed = start + size;
             if needed <= self.memory.capacity() {
                 self.memory.resize(needed.max(self.memory.len()), 0);
-                self.memory.copy_within(self.start..self.start + size, start);
+                self.memory
+                    .copy_within(self.start..self.start + size, start);
                 self.memory.truncate(needed);
                 self.start = start;
                 return;
@@ -126,7 +127,10 @@ mod tests {
                 }
                 assert!(block.bytes() == model);
                 assert_eq!(block.bytes().as_ptr().align_offset(Block::ALIGNMENT), 0);
-                assert_eq!((block.size(), block.is_empty()), (model.len(), model.is_empty()));
+                assert_eq!(
+                    (block.size(), block.is_empty()),
+                    (model.len(), model.is_empty())
+                );
                 assert!(block.capacity() >= block.size());
             }
         }

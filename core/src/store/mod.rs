@@ -38,4 +38,6 @@ pub use recovered::{
     Away, OwedWill, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
     RecoveredSubscription, Shift, Source, TwoSessions,
 };
-pub use replay::{CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig};
+pub use replay::{
+    CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig, last_clocks,
+};

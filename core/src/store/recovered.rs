@@ -21,8 +21,8 @@ use siphasher::sip::SipHasher13;
 
 use super::disk::Clocks;
 use super::record::{
-    BodyNo, Opened, ReceiverTerms, Receivers, Record, SessionTerms, StoredMessage,
-    SubscribedRecord, WillRecord,
+    AuthorRecord, BodyNo, MessageRecord, Opened, ReceiverTerms, Receivers, Record, SessionTerms,
+    StoredMessage, SubscribedRecord, WillRecord,
 };
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
@@ -44,8 +44,7 @@ pub struct Recovered {
     pub retained: RecoveredRetained,
     /// Of the present checkpoint.
     bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
-    /// The last one; one that retains a message often retains the next one too.
-    author: Option<Arc<Author>>,
+    authors: Authors,
 }
 
 /// A session.
@@ -162,16 +161,20 @@ impl Recovered {
                 table: HashTable::new(),
             },
             bodies: HashMap::default(),
-            author: None,
+            authors: Authors::default(),
         }
     }
 
     /// A checkpoint of this shard comes next. It holds all that was taken over from earlier epochs, so that
     /// is forgotten: sessions and topics that have their home there.
     pub fn begin_checkpoint(&mut self, home: &Home, shard: ShardId) {
-        self.sessions.retain(|_, session| home.of_client(&session.client_id) != shard);
-        self.owed.retain(|_, owed| home.of_client(&owed.client_id) != shard);
-        self.retained.table.retain(|message| home.of_topic(message.topic()) != shard);
+        self.sessions
+            .retain(|_, session| home.of_client(&session.client_id) != shard);
+        self.owed
+            .retain(|_, owed| home.of_client(&owed.client_id) != shard);
+        self.retained
+            .table
+            .retain(|message| home.of_topic(message.topic()) != shard);
     }
 
     /// The checkpoint was read.
@@ -183,25 +186,15 @@ impl Recovered {
     #[inline]
     pub fn apply(&mut self, record: Record<'_>, source: Source) {
         match record {
-            Record::Message(record) => {
-                // Before the body is copied.
-                if record.body.is_none() && !self.is_wanted(&record.receivers, source) {
-                    return;
-                }
-                let message = Arc::new(self.message(&record.message, source.shift));
-                if let Some(body) = record.body {
-                    self.bodies.insert(body, Arc::clone(&message));
-                }
-                self.deliver(&message, &record.receivers, source);
-            }
+            Record::Message(record) => self.take_message(&record, source),
             Record::MoreReceivers { body, receivers } => {
                 if let Some(message) = self.bodies.get(&body) {
-                    let message = Arc::clone(message);
-                    self.deliver(&message, &receivers, source);
+                    let message = || Arc::clone(message);
+                    deliver(&mut self.sessions, &receivers, source, message);
                 }
             }
             Record::Retained(message) => {
-                let message = Arc::new(self.message(&message, source.shift));
+                let message = self.authors.message(&message, source.shift);
                 self.retained.set(message);
             }
             Record::Unretained { topic } => self.retained.remove(topic),
@@ -236,7 +229,9 @@ impl Recovered {
                 session.deliveries.insert(delivery, pubrel);
             }),
             Record::Settled { no, ranges } => self.change(no, |session| {
-                ranges.iter().for_each(|range| session.settle(range.first, range.last));
+                ranges
+                    .iter()
+                    .for_each(|range| session.settle(range.first, range.last));
             }),
             Record::Numbers { no, next_delivery } => self.change(no, |session| {
                 session.next_delivery = session.next_delivery.max(next_delivery);
@@ -291,7 +286,7 @@ impl Recovered {
             return;
         }
         let will = Will {
-            message: Arc::new(self.message(&record.message, shift)),
+            message: self.authors.message(&record.message, shift),
             expiry_s: record.expiry_s,
             delay: seconds(record.delay_s),
         };
@@ -308,54 +303,19 @@ impl Recovered {
         });
     }
 
-    /// Whether any of these sessions takes the message.
+    /// The body is copied once, and only if somebody takes it.
     #[inline]
-    fn is_wanted(&self, receivers: &Receivers<'_>, source: Source) -> bool {
-        receivers.iter().any(|receiver| {
-            let session = self.sessions.get(&receiver.no);
-            session.is_some_and(|session| session.takes(receiver.delivery, source))
-        })
-    }
-
-    #[inline]
-    fn deliver(&mut self, message: &Arc<Message>, receivers: &Receivers<'_>, source: Source) {
-        for receiver in receivers.iter() {
-            let Some(session) = self.sessions.get_mut(&receiver.no) else {
-                continue;
-            };
-            if session.takes(receiver.delivery, source) {
-                session.take(Arc::clone(message), receiver.delivery, receiver.terms, source);
-            }
-        }
-    }
-
-    fn message(&mut self, stored: &StoredMessage<'_>, shift: Shift) -> Message {
-        let author = stored.author.map(|author| {
-            let is_same = |last: &Arc<Author>| {
-                last.user.as_deref() == author.user
-                    && *last.client_id == *author.client_id
-                    && last.rules.is_some() == author.had_rules
-            };
-            if !self.author.as_ref().is_some_and(is_same) {
-                self.author = Some(Arc::new(Author {
-                    user: author.user.map(Box::from),
-                    client_id: author.client_id.into(),
-                    // None that allow anything, and so no default either.
-                    rules: author.had_rules.then(|| Arc::from([])),
-                }));
-            }
-            self.author.clone().expect("it was just set")
+    fn take_message(&mut self, record: &MessageRecord<'_>, source: Source) {
+        let authors = &mut self.authors;
+        let mut message = || authors.message(&record.message, source.shift);
+        let mut shared = record.body.map(|body| {
+            let message = message();
+            self.bodies.insert(body, Arc::clone(&message));
+            message
         });
-        Message::new(MessageParts {
-            topic: stored.topic,
-            properties: stored.properties,
-            payload: stored.payload,
-            qos: stored.qos,
-            retain: stored.retain,
-            expires_at: stored.expires_at.map(|at| shift.apply(at)),
-            publisher: stored.publisher,
-            author: author.as_ref(),
-        })
+        deliver(&mut self.sessions, &record.receivers, source, || {
+            Arc::clone(shared.get_or_insert_with(&mut message))
+        });
     }
 
     /// What has to hold when everything was read: a client has one session.
@@ -369,6 +329,62 @@ impl Recovered {
             }
         }
         Ok(())
+    }
+}
+
+#[inline]
+fn deliver(
+    sessions: &mut HashMap<SessionNo, RecoveredSession, FixedState>,
+    receivers: &Receivers<'_>,
+    source: Source,
+    mut message: impl FnMut() -> Arc<Message>,
+) {
+    for receiver in receivers.iter() {
+        if let Some(session) = sessions.get_mut(&receiver.no)
+            && session.takes(receiver.delivery, source)
+        {
+            session.take(message(), receiver.delivery, receiver.terms, source);
+        }
+    }
+}
+
+/// The last author: one that retains a message often retains the next one too.
+#[derive(Debug, Default)]
+struct Authors {
+    last: Option<Arc<Author>>,
+}
+
+impl Authors {
+    fn message(&mut self, stored: &StoredMessage<'_>, shift: Shift) -> Arc<Message> {
+        let author = stored.author.map(|author| self.share(&author));
+        Arc::new(Message::new(MessageParts {
+            topic: stored.topic,
+            properties: stored.properties,
+            payload: stored.payload,
+            qos: stored.qos,
+            retain: stored.retain,
+            expires_at: stored.expires_at.map(|at| shift.apply(at)),
+            publisher: stored.publisher,
+            author: author.as_ref(),
+        }))
+    }
+
+    fn share(&mut self, author: &AuthorRecord<'_>) -> Arc<Author> {
+        let last = self.last.as_ref().filter(|last| {
+            last.user.as_deref() == author.user
+                && *last.client_id == *author.client_id
+                && last.rules.is_some() == author.had_rules
+        });
+        let shared = last.cloned().unwrap_or_else(|| {
+            Arc::new(Author {
+                user: author.user.map(Box::from),
+                client_id: author.client_id.into(),
+                // None that allow anything, and so no default either.
+                rules: author.had_rules.then(|| Arc::from([])),
+            })
+        });
+        self.last = Some(Arc::clone(&shared));
+        shared
     }
 }
 
@@ -461,7 +477,8 @@ impl RecoveredRetained {
 
     /// The message of a topic.
     pub fn find(&self, topic: &[u8]) -> Option<&Arc<Message>> {
-        self.table.find(hash(self.key, topic), |message| message.topic() == topic)
+        self.table
+            .find(hash(self.key, topic), |message| message.topic() == topic)
     }
 
     fn set(&mut self, message: Arc<Message>) {
@@ -470,7 +487,11 @@ impl RecoveredRetained {
         let is_it = |other: &Arc<Message>| other.topic() == message.topic();
         match self.table.find_mut(hash_of(&message), is_it) {
             Some(previous) => *previous = message,
-            None => _ = self.table.insert_unique(hash_of(&message), message, hash_of),
+            None => {
+                _ = self
+                    .table
+                    .insert_unique(hash_of(&message), message, hash_of)
+            }
         }
     }
 
@@ -534,7 +555,11 @@ fn seconds(count: u32) -> Duration {
 
 impl fmt::Display for TwoSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the client {:?} has two sessions in the log", self.client_id)
+        write!(
+            f,
+            "the client {:?} has two sessions in the log",
+            self.client_id
+        )
     }
 }
 

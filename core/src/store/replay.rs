@@ -193,6 +193,29 @@ impl LogReader {
     }
 }
 
+/// The clocks of the last header in a segment, torn batches included: what [`Shift::since`] asks for must be
+/// known before the first record is taken in. Segments are tried from the last one back; `None`: nothing
+/// stands in this one.
+///
+/// [`Shift::since`]: super::Shift::since
+pub fn last_clocks(
+    identity: LogIdentity,
+    block_size: u32,
+    file: FileName,
+    bytes: &[u8],
+) -> Option<Clocks> {
+    let mut places = bytes.chunks(block_size as usize).enumerate().rev();
+    places.find_map(|(index, place)| {
+        let position = file.position.0 + index as u64 * u64::from(block_size);
+        match Header::find(place, identity) {
+            Found::Header(header) if header.stamp.position.0 == position => {
+                Some(header.stamp.clocks)
+            }
+            Found::Header(_) | Found::Newer | Found::Nothing => None,
+        }
+    })
+}
+
 /// The file that would begin there.
 fn missing(position: LogPosition) -> FileName {
     FileName {

@@ -18,36 +18,75 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
     let no = SessionNo(number(rng));
     let texts = [text(rng), text(rng), text(rng)];
     let payload = vec![rng.u8(..); size(rng, 300)];
-    let receivers = receivers(rng);
-    let ranges = ranges(rng);
-    let terms = SessionTerms {
-        user: rng.bool().then_some(&*texts[0]),
-        version: rng.choice([Version::V31, Version::V311, Version::V5]).unwrap(),
-        expiry_s: rng.u32(1..),
-    };
-    let message = StoredMessage {
+    let (receivers, ranges) = (receivers(rng), ranges(rng));
+    let message = message(rng, &texts, &payload);
+    let receivers = Receivers::listed(&receivers);
+    let ranges = DeliveryRanges::listed(&ranges);
+    let id = PacketId::new(rng.u16(1..)).unwrap();
+    let (delivery, next_delivery) = (DeliveryNo(number(rng)), DeliveryNo(number(rng)));
+    let body = BodyNo(number(rng));
+    let topic = message.topic;
+    use_it(match rng.u8(..18) {
+        0 => Record::Message(MessageRecord {
+            message,
+            body: rng.bool().then_some(body),
+            receivers,
+        }),
+        1 => Record::MoreReceivers { body, receivers },
+        2 => Record::Received { no, id },
+        3 => Record::Released { no, id },
+        4 => Record::Phase2 { no, delivery },
+        5 => Record::Settled { no, ranges },
+        6 => Record::Retained(message),
+        7 => Record::Unretained { topic },
+        8 => Record::Numbers { no, next_delivery },
+        9 => Record::Footer(Footer {
+            records: number(rng),
+        }),
+        _ => session_record(rng, no, message, &texts[0]),
+    })
+}
+
+fn message<'a>(rng: &mut Rng, texts: &'a [String; 3], payload: &'a [u8]) -> StoredMessage<'a> {
+    StoredMessage {
         topic: texts[1].as_bytes(),
         properties: if rng.bool() { b"" } else { b"\x01\x01" },
-        payload: &payload,
+        payload,
         qos: QoS::from_bits(rng.u8(..3)).unwrap(),
         retain: rng.bool(),
         expires_at: rng.bool().then(|| Instant::from_nanos(number(rng))),
         publisher: ClientKey(rng.u64(..)),
         author: rng.bool().then_some(AuthorRecord {
-            user: terms.user,
+            user: rng.bool().then_some(&*texts[0]),
             client_id: &texts[2],
             had_rules: rng.bool(),
         }),
+    }
+}
+
+fn session_record<'a>(
+    rng: &mut Rng,
+    no: SessionNo,
+    message: StoredMessage<'a>,
+    client_id: &'a str,
+) -> Record<'a> {
+    let versions = [Version::V31, Version::V311, Version::V5];
+    let terms = SessionTerms {
+        user: rng.bool().then_some(client_id),
+        version: rng.choice(versions).unwrap(),
+        expiry_s: rng.u32(1..),
     };
-    let delivery = DeliveryNo(number(rng));
-    let body = BodyNo(number(rng));
-    let id = PacketId::new(rng.u16(1..)).unwrap();
-    let receivers = Receivers::listed(&receivers);
-    use_it(match rng.u8(..18) {
-        0 => Record::Opened(Opened { no, client_id: &texts[2], terms }),
+    let filter = filter(rng);
+    let at = Instant::from_nanos(number(rng));
+    match rng.u8(..8) {
+        0 => Record::Opened(Opened {
+            no,
+            client_id,
+            terms,
+        }),
         1 => Record::Changed(Changed { no, terms }),
         2 => Record::Ended(no),
-        3 => Record::Away { no, at: Instant::from_nanos(number(rng)) },
+        3 => Record::Away { no, at },
         4 => Record::Will(WillRecord {
             no,
             message,
@@ -55,9 +94,10 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
             delay_s: rng.u32(..),
         }),
         5 => Record::WillGone(no),
-        6 => Record::Subscribed(SubscribedRecord {
+        6 => Record::Unsubscribed { no, filter },
+        _ => Record::Subscribed(SubscribedRecord {
             no,
-            filter: filter(rng),
+            filter,
             options: SubscribeOptions {
                 qos: QoS::from_bits(rng.u8(..3)).unwrap(),
                 no_local: rng.bool(),
@@ -66,22 +106,7 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
             },
             subscription_id: NonZeroU32::new(rng.u32(..3) * rng.u32(..1000)),
         }),
-        7 => Record::Unsubscribed { no, filter: filter(rng) },
-        8 => Record::MoreReceivers { body, receivers },
-        9 => Record::Received { no, id },
-        10 => Record::Released { no, id },
-        11 => Record::Phase2 { no, delivery },
-        12 => Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) },
-        13 => Record::Retained(message),
-        14 => Record::Unretained { topic: message.topic },
-        15 => Record::Numbers { no, next_delivery: delivery },
-        16 => Record::Footer(Footer { records: number(rng) }),
-        _ => Record::Message(MessageRecord {
-            message,
-            body: rng.bool().then_some(body),
-            receivers,
-        }),
-    })
+    }
 }
 
 /// Small ones and large ones.
@@ -100,7 +125,9 @@ fn size(rng: &mut Rng, bound: usize) -> usize {
 /// A topic, or any other name.
 fn text(rng: &mut Rng) -> String {
     let size = 1 + size(rng, 20);
-    (0..size).map(|_| rng.choice(['a', '/', 'ü', 'z']).unwrap()).collect()
+    (0..size)
+        .map(|_| rng.choice(['a', '/', 'ü', 'z']).unwrap())
+        .collect()
 }
 
 fn filter(rng: &mut Rng) -> TopicFilter {
@@ -188,16 +215,23 @@ impl ScriptedDisk {
     fn carry_out(&mut self, op: &DiskOp) {
         match op {
             DiskOp::Create { file, size, .. } => {
-                let previous = self.segments.insert(file.position.0, vec![0; *size as usize]);
+                let previous = self
+                    .segments
+                    .insert(file.position.0, vec![0; *size as usize]);
                 assert!(previous.is_none(), "{file} was made twice");
             }
-            DiskOp::Write { file, at, block, .. } => {
+            DiskOp::Write {
+                file, at, block, ..
+            } => {
                 let segment = self.segments.get_mut(&file.position.0);
                 let segment = segment.expect("it was made before it is written");
                 let at = *at as usize;
                 assert_eq!(block.bytes().as_ptr().align_offset(Block::ALIGNMENT), 0);
                 let place = &mut segment[at..at + block.size()];
-                assert!(place.iter().all(|byte| *byte == 0), "{file} is written again at {at}");
+                assert!(
+                    place.iter().all(|byte| *byte == 0),
+                    "{file} is written again at {at}"
+                );
                 place.copy_from_slice(block.bytes());
             }
             DiskOp::Remove { file, .. } => {

@@ -211,6 +211,10 @@ impl Log {
     pub fn end_turn(&mut self, turn: TurnSeq, clocks: Clocks, ops: &mut Vec<DiskOp>) {
         assert!(turn > self.turn, "turn {turn:?} after {:?}", self.turn);
         self.turn = turn;
+        if self.fault.is_some() {
+            self.open = Batch::new(Block::default());
+            return;
+        }
         if !self.open.is_empty() && !self.is_owed {
             self.lazy_at.get_or_insert(clocks.boot + LAZY_MAX);
         }
@@ -416,7 +420,6 @@ impl Log {
     /// Writes what may be written.
     fn submit(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) {
         if self.fault.is_some() {
-            self.open = Batch::new(Block::default());
             return;
         }
         while self.under_way.len() < UNDER_WAY_MAX {
@@ -475,7 +478,10 @@ impl Log {
 
     /// A checkpoint is durable from where on the log is needed: removes the segments before it.
     pub fn free_before(&mut self, position: LogPosition, ops: &mut Vec<DiskOp>) {
-        assert!(position <= self.synced, "the checkpoint came before its log");
+        assert!(
+            position <= self.synced,
+            "the checkpoint came before its log"
+        );
         self.segments.free_before(position, &mut self.next_op, ops);
     }
 

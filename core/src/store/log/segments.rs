@@ -72,7 +72,11 @@ impl Segments {
 
     /// Whether a batch at this position can be written.
     pub(super) fn is_ready(&self, position: LogPosition) -> bool {
-        let first = self.list.front().expect("the present one is never freed").position;
+        let first = self
+            .list
+            .front()
+            .expect("the present one is never freed")
+            .position;
         let index = (position.0 - first.0) / self.size;
         self.list[index as usize].state == State::Ready
     }
@@ -138,7 +142,11 @@ impl Segments {
         last_op: &mut u64,
         ops: &mut Vec<DiskOp>,
     ) {
-        while self.list.front().is_some_and(|one| one.position.0 + self.size <= position.0) {
+        while self
+            .list
+            .front()
+            .is_some_and(|one| one.position.0 + self.size <= position.0)
+        {
             let segment = self.list.pop_front().expect("there is a first one");
             assert_eq!(segment.state, State::Ready, "it has been written");
             let op = next_op(last_op);

@@ -33,11 +33,15 @@ struct World {
 
 impl World {
     fn new(policy: Policy) -> World {
-        let mut ops = Vec::new();
+        World::with(config(policy))
+    }
+
+    fn with(config: LogConfig) -> World {
+        let mut disk = ScriptedDisk::default();
         World {
-            log: Log::new(config(policy), &mut ops),
-            disk: ScriptedDisk::default(),
-            ops,
+            log: Log::new(config, &mut disk.waiting),
+            disk,
+            ops: Vec::new(),
             now: Instant::from_nanos(1),
             turn: 0,
             pushed: Vec::new(),
@@ -121,7 +125,10 @@ impl World {
         assert!(whole <= durable);
         for (index, (turn, is_lazy, topic)) in self.pushed[removed..].iter().enumerate() {
             let has_to_be = TurnSeq(*turn) <= if *is_lazy { whole } else { durable };
-            assert!(!has_to_be || index < topics.len(), "{topic} of turn {turn} is not there");
+            assert!(
+                !has_to_be || index < topics.len(),
+                "{topic} of turn {turn} is not there"
+            );
         }
     }
 }
@@ -168,7 +175,10 @@ fn what_is_called_durable_can_be_read_whatever_the_disk_does_when() {
         assert_eq!(world.log.durable_with_lazy(), TurnSeq(world.turn));
         assert_eq!(world.log.synced(), world.log.position());
         let (topics, end) = world.read();
-        assert_eq!((topics.len(), end), (world.pushed.len(), world.log.position()));
+        assert_eq!(
+            (topics.len(), end),
+            (world.pushed.len(), world.log.position())
+        );
     }
 }
 
@@ -183,7 +193,11 @@ fn a_slow_disk_makes_batches_larger_and_two_are_under_way() {
     assert_eq!(world.disk.waiting.len(), 2);
     assert_eq!(world.log.durable(), TurnSeq(0));
     world.answer(1, Ok(())).unwrap();
-    assert_eq!(world.log.durable(), TurnSeq(0), "the one before it is not there");
+    assert_eq!(
+        world.log.durable(),
+        TurnSeq(0),
+        "the one before it is not there"
+    );
     world.answer(0, Ok(())).unwrap();
     assert_eq!(world.log.durable(), TurnSeq(2));
     assert_eq!(world.disk.waiting.len(), 1, "eight turns are one batch");
@@ -276,7 +290,10 @@ fn after_a_failed_operation_nothing_is_durable_any_more() {
         world.end_turn();
         world.pass_time(Duration::from_secs(10));
         assert!(world.disk.waiting.is_empty());
-        assert_eq!((world.log.durable(), world.log.deadline()), (TurnSeq(0), None));
+        assert_eq!(
+            (world.log.durable(), world.log.deadline()),
+            (TurnSeq(0), None)
+        );
     }
 }
 
@@ -293,7 +310,10 @@ fn a_full_disk_keeps_the_log_waiting_and_is_asked_again() {
     world.pass_time(Duration::from_secs(1));
     assert!(!world.log.is_scarce());
     world.answer_all();
-    assert_eq!((world.log.durable(), world.log.pending_bytes()), (TurnSeq(1), 0));
+    assert_eq!(
+        (world.log.durable(), world.log.pending_bytes()),
+        (TurnSeq(1), 0)
+    );
 }
 
 #[test]
@@ -341,4 +361,33 @@ fn what_belongs_together_is_one_batch_if_it_fits_into_a_segment() {
     assert_eq!(world.log.durable(), TurnSeq(3));
     world.check(0);
     assert_eq!(world.read().0.len(), 10);
+}
+
+#[test]
+fn a_long_batch_ends_between_two_events_and_its_turn_is_durable_with_the_rest() {
+    let mut world = World::with(LogConfig {
+        segment_size: 4 << 20,
+        ..config(Policy::Always)
+    });
+    world.answer_all();
+    for _ in 0..40 {
+        world.push(30_000, false);
+        world.push(1_000, false);
+        world.log.end_event();
+    }
+    world.end_turn();
+    assert_eq!(world.disk.waiting.len(), 2);
+    world.answer(0, Ok(())).unwrap();
+    assert_eq!(
+        world.log.durable(),
+        TurnSeq(0),
+        "the rest of the turn is not there"
+    );
+    let first = world.read().0.len();
+    assert!(first.is_multiple_of(2) && first > 60, "{first} records");
+    world.answer(0, Ok(())).unwrap();
+    assert_eq!(
+        (world.log.durable(), world.read().0.len()),
+        (TurnSeq(1), 80)
+    );
 }

@@ -127,7 +127,10 @@ fn put_no(out: &mut Vec<u8>, no: SessionNo) {
 }
 
 fn put_terms(out: &mut Vec<u8>, terms: &SessionTerms<'_>) {
-    assert!(terms.expiry_s > 0, "a session without expiry is not recorded");
+    assert!(
+        terms.expiry_s > 0,
+        "a session without expiry is not recorded"
+    );
     out.push(match terms.version {
         Version::V31 => 3,
         Version::V311 => 4,

@@ -92,7 +92,10 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(super) fn u64(&mut self) -> Result<u64, RecordError> {
-        let (first, rest) = self.bytes.split_first_chunk().ok_or(RecordError::Malformed)?;
+        let (first, rest) = self
+            .bytes
+            .split_first_chunk()
+            .ok_or(RecordError::Malformed)?;
         self.bytes = rest;
         Ok(u64::from_le_bytes(*first))
     }
@@ -127,7 +130,10 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], RecordError> {
         let size = usize::try_from(self.varint()?).map_err(|_| RecordError::Malformed)?;
-        let (first, rest) = self.bytes.split_at_checked(size).ok_or(RecordError::Malformed)?;
+        let (first, rest) = self
+            .bytes
+            .split_at_checked(size)
+            .ok_or(RecordError::Malformed)?;
         self.bytes = rest;
         Ok(first)
     }
@@ -179,7 +185,10 @@ mod tests {
             }
             *bytes.last_mut().unwrap() |= 0x80;
             bytes.push(0);
-            assert!(Reader::new(&bytes).varint().is_err(), "{value} with a zero behind it");
+            assert!(
+                Reader::new(&bytes).varint().is_err(),
+                "{value} with a zero behind it"
+            );
             for base in &edges {
                 let mut bytes = Vec::new();
                 put_delta(&mut bytes, *base, *value);

@@ -121,9 +121,15 @@ impl<'a> Receivers<'a> {
 }
 
 fn put_terms(out: &mut Vec<u8>, terms: &ReceiverTerms) {
-    let ids = terms.matched.as_deref().map_or(&[][..], |m| &m.subscription_ids);
+    let ids = terms
+        .matched
+        .as_deref()
+        .map_or(&[][..], |m| &m.subscription_ids);
     let share = terms.matched.as_deref().and_then(|m| m.share.as_deref());
-    assert!(terms.qos > QoS::AtMostOnce, "deliveries of QoS 0 are not recorded");
+    assert!(
+        terms.qos > QoS::AtMostOnce,
+        "deliveries of QoS 0 are not recorded"
+    );
     let mut flags = terms.qos as u8;
     for (is_set, flag) in [
         (terms.retain, RETAIN),
@@ -136,7 +142,8 @@ fn put_terms(out: &mut Vec<u8>, terms: &ReceiverTerms) {
     out.push(flags);
     if !ids.is_empty() {
         put_varint(out, ids.len() as u64);
-        ids.iter().for_each(|id| put_varint(out, u64::from(id.get())));
+        ids.iter()
+            .for_each(|id| put_varint(out, u64::from(id.get())));
     }
     if let Some(share) = share {
         put_bytes(out, share.as_str().as_bytes());

@@ -37,19 +37,67 @@ const MESSAGE: StoredMessage<'_> = StoredMessage {
     author: None,
 };
 
+const NO: SessionNo = SessionNo(300);
+const STORED: &str = "0d efcdab8967452301 ac02 03612f62 020101 026869";
+
 // What was written by one version is read by the next one: no row ever changes.
+fn check(rows: &[(Record<'_>, &str)]) {
+    for (record, expected) in rows {
+        let bytes = encoded(record);
+        let expected = expected.replace("MESSAGE", STORED).replace(' ', "");
+        assert_eq!(hex(&bytes), expected, "{record:?}");
+        assert_eq!(Record::decode(&mut &bytes[..]).as_ref(), Ok(record));
+    }
+}
+
 #[test]
-fn records_stand_on_the_disk_as_they_always_did() {
-    let no = SessionNo(300);
-    let author = AuthorRecord {
-        user: None,
+fn records_of_sessions_stand_on_the_disk_as_they_always_did() {
+    let opened = Opened {
+        no: NO,
         client_id: "c",
-        had_rules: true,
+        terms: TERMS,
     };
-    let matched = KeptMatch {
-        subscription_ids: [NonZeroU32::new(200).unwrap()].into(),
-        share: Some(Arc::new(filter("$share/g/#"))),
+    let changed = Changed {
+        no: NO,
+        terms: TERMS,
     };
+    let will = WillRecord {
+        no: NO,
+        message: MESSAGE,
+        expiry_s: Some(9),
+        delay_s: 8,
+    };
+    let subscribed = SubscribedRecord {
+        no: NO,
+        filter: filter("a/+"),
+        options: SubscribeOptions::from_byte(0b0001_1101, Version::V5).unwrap(),
+        subscription_id: NonZeroU32::new(5),
+    };
+    let (no, at) = (NO, Instant::from_nanos(1));
+    let unsubscribed = subscribed.filter.clone();
+    let next_delivery = DeliveryNo(128);
+    check(&[
+        (Record::Opened(opened), "01 0a ac02 0163 05 901c 01 0175"),
+        (Record::Changed(changed), "02 08 ac02 05 901c 01 0175"),
+        (Record::Ended(no), "03 02 ac02"),
+        (Record::Away { no, at }, "04 03 ac02 01"),
+        (Record::Will(will), "05 1a ac02 08 01 09 MESSAGE"),
+        (Record::WillGone(no), "06 02 ac02"),
+        (Record::Subscribed(subscribed), "07 08 ac02 03612f2b 1d 05"),
+        (
+            Record::Unsubscribed {
+                no,
+                filter: unsubscribed,
+            },
+            "08 06 ac02 03612f2b",
+        ),
+        (Record::Numbers { no, next_delivery }, "20 04 ac02 8001"),
+        (Record::Footer(Footer { records: 3 }), "22 01 03"),
+    ]);
+}
+
+#[test]
+fn records_of_messages_stand_on_the_disk_as_they_always_did() {
     let plain = ReceiverTerms {
         qos: QoS::ExactlyOnce,
         retain: false,
@@ -59,7 +107,10 @@ fn records_stand_on_the_disk_as_they_always_did() {
     let shared = ReceiverTerms {
         qos: QoS::AtLeastOnce,
         retain: true,
-        matched: Some(Arc::new(matched)),
+        matched: Some(Arc::new(KeptMatch {
+            subscription_ids: [NonZeroU32::new(200).unwrap()].into(),
+            share: Some(Arc::new(filter("$share/g/#"))),
+        })),
         may_have_been_sent: false,
     };
     let receiver = |no, delivery, terms: &ReceiverTerms| Receiver {
@@ -72,69 +123,57 @@ fn records_stand_on_the_disk_as_they_always_did() {
         receiver(299, 8, &plain),
         receiver(301, 8, &shared),
     ];
-    let receivers = Receivers::listed(&receivers);
+    let message = MessageRecord {
+        message: MESSAGE,
+        body: Some(BodyNo(1)),
+        receivers: Receivers::listed(&receivers),
+    };
+    let body = BodyNo(1);
+    let receivers = Receivers::listed(&receivers[..1]);
+    let author = AuthorRecord {
+        user: None,
+        client_id: "c",
+        had_rules: true,
+    };
+    let retained = StoredMessage {
+        author: Some(author),
+        expires_at: None,
+        ..MESSAGE
+    };
+    check(&[
+        (
+            Record::Message(message),
+            "09 30 MESSAGE 01 01 22 02 d804 0e 01 02 \
+             1d 01 c801 0a 2473686172652f672f23 01 04 00",
+        ),
+        (
+            Record::MoreReceivers { body, receivers },
+            "21 06 01 22 01 d804 0e",
+        ),
+        (
+            Record::Retained(retained),
+            "0e 17 15 efcdab8967452301 00 0163 01 03612f62 020101 026869",
+        ),
+        (Record::Unretained { topic: b"a/b" }, "0f 04 03612f62"),
+    ]);
+}
+
+#[test]
+fn records_of_exchanges_stand_on_the_disk_as_they_always_did() {
     let range = |first, last| DeliveryRange {
         first: DeliveryNo(first),
         last: DeliveryNo(last),
     };
     let ranges = [range(7, 7), range(9, 11)];
+    let ranges = DeliveryRanges::listed(&ranges);
+    let (no, delivery) = (NO, DeliveryNo(7));
     let id = PacketId::new(65_535).unwrap();
-    let options = SubscribeOptions::from_byte(0b0001_1101, Version::V5).unwrap();
-    let subscribed = SubscribedRecord {
-        no,
-        filter: filter("a/+"),
-        options,
-        subscription_id: NonZeroU32::new(5),
-    };
-    let stored = "0d efcdab8967452301 ac02 03612f62 020101 026869";
-    for (record, expected) in [
-        (
-            Record::Opened(Opened { no, client_id: "c", terms: TERMS }),
-            "01 0a ac02 0163 05 901c 01 0175".to_owned(),
-        ),
-        (Record::Changed(Changed { no, terms: TERMS }), "02 08 ac02 05 901c 01 0175".into()),
-        (Record::Ended(no), "03 02 ac02".into()),
-        (Record::Away { no, at: Instant::from_nanos(1) }, "04 03 ac02 01".into()),
-        (
-            Record::Will(WillRecord { no, message: MESSAGE, expiry_s: Some(9), delay_s: 8 }),
-            format!("05 1a ac02 08 01 09 {stored}"),
-        ),
-        (Record::WillGone(no), "06 02 ac02".into()),
-        (Record::Subscribed(subscribed), "07 08 ac02 03612f2b 1d 05".into()),
-        (Record::Unsubscribed { no, filter: filter("a/+") }, "08 06 ac02 03612f2b".into()),
-        (
-            Record::Message(MessageRecord {
-                message: MESSAGE,
-                body: Some(BodyNo(1)),
-                receivers,
-            }),
-            format!(
-                "09 30 {stored} 01 01 22 02 d804 0e 01 02 1d 01 c801 0a 2473686172652f672f23 01 04 00"
-            ),
-        ),
-        (Record::Received { no, id }, "0a 05 ac02 ffff03".into()),
-        (Record::Released { no, id }, "0b 05 ac02 ffff03".into()),
-        (Record::Phase2 { no, delivery: DeliveryNo(7) }, "0c 03 ac02 07".into()),
-        (
-            Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) },
-            "0d 06 ac02 0e00 0402".into(),
-        ),
-        (
-            Record::Retained(StoredMessage { author: Some(author), expires_at: None, ..MESSAGE }),
-            "0e 17 15 efcdab8967452301 00 0163 01 03612f62 020101 026869".into(),
-        ),
-        (Record::Unretained { topic: b"a/b" }, "0f 04 03612f62".into()),
-        (Record::Numbers { no, next_delivery: DeliveryNo(128) }, "20 04 ac02 8001".into()),
-        (
-            Record::MoreReceivers { body: BodyNo(1), receivers: Receivers::listed(&[]) },
-            "21 01 01".into(),
-        ),
-        (Record::Footer(Footer { records: 3 }), "22 01 03".into()),
-    ] {
-        let bytes = encoded(&record);
-        assert_eq!(hex(&bytes), expected.replace(' ', ""), "{record:?}");
-        assert_eq!(Record::decode(&mut &bytes[..]), Ok(record));
-    }
+    check(&[
+        (Record::Received { no, id }, "0a 05 ac02 ffff03"),
+        (Record::Released { no, id }, "0b 05 ac02 ffff03"),
+        (Record::Phase2 { no, delivery }, "0c 03 ac02 07"),
+        (Record::Settled { no, ranges }, "0d 06 ac02 0e00 0402"),
+    ]);
 }
 
 #[test]
@@ -163,7 +202,11 @@ fn what_is_cut_or_changed_is_refused_or_is_another_record() {
         with_record(&mut rng, |record| record.encode(&mut bytes));
         let cut = rng.usize(1..bytes.len());
         let (kind, fields) = (bytes[0], &bytes[..cut]);
-        assert_eq!(Record::decode(&mut &fields[..]), Err(RecordError::Malformed), "kind {kind}");
+        assert_eq!(
+            Record::decode(&mut &fields[..]),
+            Err(RecordError::Malformed),
+            "kind {kind}"
+        );
         for _ in 0..20 {
             let index = rng.usize(..bytes.len().min(60));
             bytes[index] ^= 1 << rng.u8(..8);

@@ -48,7 +48,9 @@ fn history() -> History {
     for turn in 0..SIZES.len() + 1 {
         if turn < SIZES.len() {
             let topic = topic_of(turn);
-            log.push(&Record::Unretained { topic: topic.as_bytes() });
+            log.push(&Record::Unretained {
+                topic: topic.as_bytes(),
+            });
             log.end_turn(TurnSeq(turn as u64 + 1), clocks, &mut ops);
         }
         loop {
@@ -68,7 +70,11 @@ fn history() -> History {
     note_writes(&ops, &mut writes);
     let topics: Vec<String> = (0..SIZES.len()).map(topic_of).collect();
     let write_of = topics.iter().map(|topic| {
-        let is_in = |bytes: &[u8]| bytes.windows(topic.len()).any(|part| part == topic.as_bytes());
+        let is_in = |bytes: &[u8]| {
+            bytes
+                .windows(topic.len())
+                .any(|part| part == topic.as_bytes())
+        };
         writes.iter().position(|(_, bytes)| is_in(bytes)).unwrap()
     });
     History {
@@ -82,7 +88,10 @@ fn history() -> History {
 
 fn note_writes(ops: &[DiskOp], writes: &mut Vec<(Range<u64>, Vec<u8>)>) {
     for op in ops {
-        if let DiskOp::Write { file, at, block, .. } = op {
+        if let DiskOp::Write {
+            file, at, block, ..
+        } = op
+        {
             let begin = file.position.0 + at;
             writes.push((begin..begin + block.size() as u64, block.bytes().to_vec()));
         }
@@ -118,18 +127,32 @@ impl History {
 
     /// How many topics are in the first `writes` writes.
     fn topics_in(&self, writes: usize) -> usize {
-        self.write_of.iter().filter(|write| **write < writes).count()
+        self.write_of
+            .iter()
+            .filter(|write| **write < writes)
+            .count()
     }
 }
 
 #[test]
 fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing() {
     let history = history();
-    assert_eq!(history.segments(0).len(), 3, "two segments and the beginning of a third");
+    assert_eq!(
+        history.segments(0).len(),
+        3,
+        "two segments and the beginning of a third"
+    );
     let mut subsets = 0;
     for synced in 0..=history.writes.len() {
-        // Up to two more are under way: the first sectors, or the last, or any of them are on the disk.
-        let under_way = &history.writes[synced..history.writes.len().min(synced + 2)];
+        // Up to two more are under way, and any of their sectors are on the disk. The empty batch at the end
+        // goes alone.
+        let empty = history.writes.len() - 1;
+        let end = if synced < empty {
+            empty.min(synced + 2)
+        } else {
+            empty + 1
+        };
+        let under_way = &history.writes[synced..end];
         let sectors: Vec<(u64, &[u8])> = under_way
             .iter()
             .flat_map(|(range, bytes)| {
@@ -146,19 +169,22 @@ fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing(
             }
             let (found, _) = topics(&segments, history.config(None)).unwrap();
             assert!(found == history.topics[..found.len()], "in order");
-            let whole = under_way.iter().map(|(range, _)| range.clone()).map(|range| {
-                let is_there = |at: u64| {
-                    let index = sectors.iter().position(|(begin, _)| *begin == at).unwrap();
-                    subset >> index & 1 == 1
-                };
-                range.step_by(SECTOR).all(is_there)
-            });
+            let whole = under_way
+                .iter()
+                .map(|(range, _)| range.clone())
+                .map(|range| {
+                    let is_there = |at: u64| {
+                        let index = sectors.iter().position(|(begin, _)| *begin == at).unwrap();
+                        subset >> index & 1 == 1
+                    };
+                    range.step_by(SECTOR).all(is_there)
+                });
             let whole = whole.take_while(|is_whole| *is_whole).count();
             assert_eq!(found.len(), history.topics_in(synced + whole));
             subsets += 1;
         }
     }
-    assert!(subsets > 50, "{subsets}");
+    assert!(subsets > 40, "{subsets}");
 }
 
 #[test]
@@ -197,13 +223,20 @@ fn a_flipped_bit_is_found_unless_nobody_reads_it() {
     }
     // Padding, and what the end of a segment leaves out.
     let used: u64 = SIZES.iter().map(|size| 64 + 5 + *size as u64).sum();
-    assert!(unnoticed < 8 * (history.end.0 - used), "{unnoticed} bits are not noticed");
+    assert!(
+        unnoticed < 8 * (history.end.0 - used),
+        "{unnoticed} bits are not noticed"
+    );
 }
 
 /// The damage is in the batch in which the byte lies.
 fn check_place(history: &History, damage: &Damage, at: u64) {
     let begin = damage.file.position.0 + damage.at;
-    let (range, _) = history.writes.iter().find(|(range, _)| range.contains(&at)).unwrap();
+    let (range, _) = history
+        .writes
+        .iter()
+        .find(|(range, _)| range.contains(&at))
+        .unwrap();
     assert_eq!(begin, range.start, "byte {at}: {damage}");
 }
 
@@ -224,14 +257,26 @@ fn what_is_cut_off_is_found_missing_if_something_behind_it_or_an_earlier_start_k
         segments.iter_mut().for_each(|(begin, bytes)| {
             bytes.truncate(cut.saturating_sub(*begin).min(SEGMENT) as usize);
         });
-        assert_eq!(topics(&segments, history.config(None)).unwrap(), (found.clone(), end));
+        assert_eq!(
+            topics(&segments, history.config(None)).unwrap(),
+            (found.clone(), end)
+        );
         segments.retain(|begin, _| *begin < cut);
-        assert_eq!(topics(&segments, history.config(None)).unwrap(), (found, end));
+        assert_eq!(
+            topics(&segments, history.config(None)).unwrap(),
+            (found, end)
+        );
         // A file that is cut, with others behind it.
         let mut segments = whole.clone();
-        segments.get_mut(&(cut / SEGMENT * SEGMENT)).unwrap().truncate((cut % SEGMENT) as usize);
+        segments
+            .get_mut(&(cut / SEGMENT * SEGMENT))
+            .unwrap()
+            .truncate((cut % SEGMENT) as usize);
         if cut < history.writes.last().unwrap().0.start / SEGMENT * SEGMENT {
-            assert!(topics(&segments, history.config(None)).is_err(), "cut at {cut}");
+            assert!(
+                topics(&segments, history.config(None)).is_err(),
+                "cut at {cut}"
+            );
         }
     }
     let mut segments = whole;
@@ -246,14 +291,29 @@ fn batches_of_others_do_not_count() {
     let segments = history.segments(history.writes.len());
     let identity = history.identity;
     let others = [
-        LogIdentity { log_id: 78, ..identity },
-        LogIdentity { epoch: 2, ..identity },
-        LogIdentity { shard: ShardId::new(1), ..identity },
+        LogIdentity {
+            log_id: 78,
+            ..identity
+        },
+        LogIdentity {
+            epoch: 2,
+            ..identity
+        },
+        LogIdentity {
+            shard: ShardId::new(1),
+            ..identity
+        },
     ];
     for identity in others {
-        let config = ReadConfig { identity, ..history.config(None) };
+        let config = ReadConfig {
+            identity,
+            ..history.config(None)
+        };
         let (found, end) = topics(&segments, config).unwrap();
-        assert_eq!((found.len(), end.end, end.clocks), (0, LogPosition(0), None));
+        assert_eq!(
+            (found.len(), end.end, end.clocks),
+            (0, LogPosition(0), None)
+        );
     }
     // The first batch once more, at another place.
     let mut segments = history.segments(0);
@@ -261,6 +321,30 @@ fn batches_of_others_do_not_count() {
     put(&mut segments, 512, &history.writes[0].1);
     let (found, end) = topics(&segments, history.config(None)).unwrap();
     assert_eq!((found.len(), end.end), (1, LogPosition(512)));
+}
+
+#[test]
+fn the_last_clocks_are_found_without_reading_the_records() {
+    let history = history();
+    let end = topics(
+        &history.segments(history.writes.len()),
+        history.config(None),
+    );
+    let clocks = end.unwrap().1.clocks;
+    assert!(clocks.is_some_and(|clocks| clocks.boot > Instant::ZERO));
+    let last = |writes, position| {
+        let segments = history.segments(writes);
+        let file = FileName {
+            kind: FileKind::Log,
+            position: LogPosition(position),
+        };
+        last_clocks(history.identity, BLOCK, file, &segments[&position])
+    };
+    let all = history.writes.len();
+    assert_eq!(last(all, 2 * SEGMENT), clocks);
+    assert_eq!(last(all - 1, 2 * SEGMENT), Some(Clocks::default()));
+    assert_eq!(last(1, 0), Some(Clocks::default()));
+    assert_eq!(last(0, 0), None);
 }
 
 const CHECKPOINT: FileName = FileName {
@@ -283,7 +367,10 @@ fn checkpoint(identity: LogIdentity, last: Record<'_>) -> Vec<u8> {
             identity,
             position: LogPosition(bytes.len() as u64),
             durable_upto: CHECKPOINT.position,
-            clocks: Clocks { boot: Instant::from_nanos(index), wall_ns: 5 },
+            clocks: Clocks {
+                boot: Instant::from_nanos(index),
+                wall_ns: 5,
+            },
             place: Place::Checkpoint,
         };
         bytes.extend_from_slice(batch.finish(&stamp, BLOCK).bytes());
@@ -318,7 +405,10 @@ fn a_checkpoint_is_whole_or_damaged() {
     for piece in [1, 100, 512, 700, 1024, 10_000] {
         let (ended, end) = read_checkpoint(identity, &bytes, piece).unwrap();
         assert_eq!((&ended, end.end), (&expected, CHECKPOINT.position));
-        let clocks = Clocks { boot: Instant::from_nanos(2), wall_ns: 5 };
+        let clocks = Clocks {
+            boot: Instant::from_nanos(2),
+            wall_ns: 5,
+        };
         assert_eq!(end.clocks, Some(clocks));
     }
     let written = bytes.len() - BLOCK as usize;
@@ -337,8 +427,14 @@ fn a_checkpoint_is_whole_or_damaged() {
     }
     let miscounted = checkpoint(identity, Record::Footer(Footer { records: 14 }));
     let unfinished = checkpoint(identity, Record::Ended(SessionNo(15)));
-    for (bytes, expected) in [(miscounted, DamageKind::Lost), (unfinished, DamageKind::Lost)] {
-        assert_eq!(read_checkpoint(identity, &bytes, 512).unwrap_err().kind, expected);
+    for (bytes, expected) in [
+        (miscounted, DamageKind::Lost),
+        (unfinished, DamageKind::Lost),
+    ] {
+        assert_eq!(
+            read_checkpoint(identity, &bytes, 512).unwrap_err().kind,
+            expected
+        );
     }
     let cut = read_checkpoint(identity, &bytes[..1024], 512).unwrap_err();
     assert_eq!(cut.kind, DamageKind::Unfinished);

@@ -55,7 +55,11 @@ fn receiver(no: SessionNo, delivery: u64) -> Receiver {
 }
 
 fn opened(no: SessionNo, client_id: &str) -> Record<'_> {
-    Record::Opened(Opened { no, client_id, terms: TERMS })
+    Record::Opened(Opened {
+        no,
+        client_id,
+        terms: TERMS,
+    })
 }
 
 fn filter(text: &str) -> TopicFilter {
@@ -65,8 +69,11 @@ fn filter(text: &str) -> TopicFilter {
 /// Everything but owed wills, in an order of its own.
 fn told(recovered: &Recovered) -> Vec<String> {
     let session = |(no, session): (&SessionNo, &RecoveredSession)| {
-        let subscriptions: BTreeMap<&str, _> =
-            session.subscriptions.iter().map(|(filter, one)| (filter.as_str(), one)).collect();
+        let subscriptions: BTreeMap<&str, _> = session
+            .subscriptions
+            .iter()
+            .map(|(filter, one)| (filter.as_str(), one))
+            .collect();
         let RecoveredSession {
             client_id,
             user,
@@ -86,7 +93,10 @@ fn told(recovered: &Recovered) -> Vec<String> {
         )
     };
     let sessions = recovered.sessions.iter().map(session);
-    let retained = recovered.retained.iter().map(|message| format!("{message:?}"));
+    let retained = recovered
+        .retained
+        .iter()
+        .map(|message| format!("{message:?}"));
     let mut told: Vec<String> = sessions.chain(retained).collect();
     told.sort();
     told
@@ -120,7 +130,10 @@ impl Shard {
             2..=6 => return self.publish(rng, &body),
             7 => {
                 let topic = [b"a", b"b", b"c"][rng.usize(..3)];
-                let retained = StoredMessage { topic, ..message(body.as_bytes()) };
+                let retained = StoredMessage {
+                    topic,
+                    ..message(body.as_bytes())
+                };
                 return self.record(match rng.u8(..3) {
                     0 => Record::Unretained { topic },
                     _ => Record::Retained(retained),
@@ -138,17 +151,35 @@ impl Shard {
             options: SubscribeOptions::with_qos(QoS::from_bits(rng.u8(..3)).unwrap()),
             subscription_id: NonZeroU32::new(rng.u32(..3)),
         };
-        let open = self.live.sessions[&no].deliveries.keys().copied().collect::<Vec<_>>();
-        let will = WillRecord { no, message: message(body.as_bytes()), expiry_s: None, delay_s: 3 };
+        let open = self.live.sessions[&no]
+            .deliveries
+            .keys()
+            .copied()
+            .collect::<Vec<_>>();
+        let will = WillRecord {
+            no,
+            message: message(body.as_bytes()),
+            expiry_s: None,
+            delay_s: 3,
+        };
         let expiry_s = rng.u32(1..);
         self.record(match (rng.u8(..12), rng.choice(open)) {
             (0, _) => Record::Ended(no),
-            (1, _) => Record::Changed(Changed { no, terms: SessionTerms { expiry_s, ..TERMS } }),
-            (2, _) => Record::Away { no, at: Instant::from_nanos(self.next_body) },
+            (1, _) => Record::Changed(Changed {
+                no,
+                terms: SessionTerms { expiry_s, ..TERMS },
+            }),
+            (2, _) => Record::Away {
+                no,
+                at: Instant::from_nanos(self.next_body),
+            },
             (3, _) => Record::Will(will),
             (4, _) => Record::WillGone(no),
             (5, _) => Record::Subscribed(subscribed),
-            (6, _) => Record::Unsubscribed { no, filter: subscribed.filter },
+            (6, _) => Record::Unsubscribed {
+                no,
+                filter: subscribed.filter,
+            },
             (7, _) => Record::Received { no, id },
             (8, _) => Record::Released { no, id },
             (9, Some(delivery)) => Record::Phase2 { no, delivery },
@@ -156,7 +187,10 @@ impl Shard {
                 let taken = self.live.sessions[&no].next_delivery;
                 let last = DeliveryNo((first.0 + rng.u64(..2)).min(taken.0 - 1));
                 let ranges = [DeliveryRange { first, last }];
-                return self.record(Record::Settled { no, ranges: DeliveryRanges::listed(&ranges) });
+                return self.record(Record::Settled {
+                    no,
+                    ranges: DeliveryRanges::listed(&ranges),
+                });
             }
             (_, None) => return,
         });
@@ -165,7 +199,11 @@ impl Shard {
     /// Ends what the client had, and begins anew.
     fn connect(&mut self, rng: &mut Rng) {
         let client_id = ["a", "b", "c"][rng.usize(..3)];
-        let had = self.live.sessions.iter().find(|(_, session)| *session.client_id == *client_id);
+        let had = self
+            .live
+            .sessions
+            .iter()
+            .find(|(_, session)| *session.client_id == *client_id);
         if let Some(no) = had.map(|(no, _)| *no) {
             self.record(Record::Ended(no));
         }
@@ -235,7 +273,10 @@ impl Checkpoint {
             Some((last, _)) if part.len() == 2 => DeliveryNo(last.0 + 1),
             Some(_) | None => session.next_delivery,
         };
-        self.push(&Record::Numbers { no, next_delivery: upto });
+        self.push(&Record::Numbers {
+            no,
+            next_delivery: upto,
+        });
         self.at = Some(match part.len() {
             2 => (no, upto),
             _ => (SessionNo(no.0 + 1), DeliveryNo(0)),
@@ -249,7 +290,11 @@ impl Checkpoint {
             version: session.version,
             expiry_s: session.expiry_s,
         };
-        self.push(&Record::Opened(Opened { no, client_id: &session.client_id, terms }));
+        self.push(&Record::Opened(Opened {
+            no,
+            client_id: &session.client_id,
+            terms,
+        }));
         if let Some(will) = &session.will {
             self.push(&Record::Will(WillRecord {
                 no,
@@ -342,9 +387,16 @@ fn a_checkpoint_and_the_log_behind_it_say_what_the_whole_log_says() {
         let whole = recover(&[], &shard.log[..end]);
         let both = recover(&checkpoint.records, &shard.log[checkpoint.from..end]);
         assert_eq!(told(&both), told(&whole), "seed {seed}");
-        assert!(both.owed.keys().all(|no| whole.owed.contains_key(no)), "seed {seed}");
+        assert!(
+            both.owed.keys().all(|no| whole.owed.contains_key(no)),
+            "seed {seed}"
+        );
         assert_eq!(both.check(), Ok(()));
-        compared += whole.sessions.values().map(|session| session.deliveries.len()).sum::<usize>();
+        compared += whole
+            .sessions
+            .values()
+            .map(|session| session.deliveries.len())
+            .sum::<usize>();
     }
     assert!(compared > 3_000, "{compared} deliveries");
 }
@@ -364,15 +416,42 @@ fn a_message_for_many_is_in_memory_once() {
         receivers: Receivers::listed(&receivers),
     });
     recovered.apply(record, LOG);
-    let mut messages = recovered.sessions.values().map(|session| {
-        match &session.deliveries[&DeliveryNo(0)] {
-            RecoveredDelivery::Message { message, .. } => message,
-            RecoveredDelivery::Pubrel => panic!("a message"),
-        }
-    });
+    let mut messages =
+        recovered
+            .sessions
+            .values()
+            .map(|session| match &session.deliveries[&DeliveryNo(0)] {
+                RecoveredDelivery::Message { message, .. } => message,
+                RecoveredDelivery::Pubrel => panic!("a message"),
+            });
     let first = messages.next().unwrap();
     assert!(messages.all(|message| std::sync::Arc::ptr_eq(message, first)));
     assert_eq!(std::sync::Arc::strong_count(first), 100);
+}
+
+// That it was settled may be lost: it was recorded lazily.
+#[test]
+fn a_delivery_that_the_checkpoint_covers_is_not_taken_again() {
+    let mut recovered = Recovered::new([1, 2]);
+    let no = SessionNo(1);
+    let took = |recovered: &mut Recovered, delivery| {
+        let receivers = [receiver(no, delivery)];
+        let record = Record::Message(MessageRecord {
+            message: message(b"x"),
+            body: None,
+            receivers: Receivers::listed(&receivers),
+        });
+        recovered.apply(record, LOG);
+    };
+    recovered.apply(opened(no, "c"), IN_CHECKPOINT);
+    let next_delivery = DeliveryNo(5);
+    recovered.apply(Record::Numbers { no, next_delivery }, IN_CHECKPOINT);
+    for delivery in 3..7 {
+        took(&mut recovered, delivery);
+    }
+    let session = &recovered.sessions[&no];
+    let taken: Vec<u64> = session.deliveries.keys().map(|one| one.0).collect();
+    assert_eq!((taken, session.next_delivery), (vec![5, 6], DeliveryNo(7)));
 }
 
 #[test]
@@ -383,7 +462,14 @@ fn what_names_something_that_is_not_there_changes_nothing() {
     for _ in 0..5_000 {
         crate::store::testing::with_record(&mut rng, |record| {
             if !matches!(record, Record::Opened(_)) {
-                recovered.apply(record, if sessions % 2 == 0 { LOG } else { IN_CHECKPOINT });
+                recovered.apply(
+                    record,
+                    if sessions % 2 == 0 {
+                        LOG
+                    } else {
+                        IN_CHECKPOINT
+                    },
+                );
                 sessions += 1;
             }
         });
@@ -398,7 +484,12 @@ fn the_will_of_a_session_that_ended_is_owed_until_it_is_gone() {
     let (one, two) = (SessionNo(1), SessionNo(2));
     for (no, client_id) in [(one, "one"), (two, "two")] {
         recovered.apply(opened(no, client_id), LOG);
-        let will = WillRecord { no, message: message(b"w"), expiry_s: Some(4), delay_s: 3 };
+        let will = WillRecord {
+            no,
+            message: message(b"w"),
+            expiry_s: Some(4),
+            delay_s: 3,
+        };
         recovered.apply(Record::Will(will), LOG);
     }
     recovered.apply(Record::WillGone(one), LOG);
@@ -430,23 +521,64 @@ fn deadlines_are_on_the_present_clock_even_if_it_began_since() {
         (clocks(100, 9_000), clocks(15, 0), false, 90, 65),
     ] {
         let shift = Shift::since(last, now, is_same_boot);
-        let source = Source { is_checkpoint: false, shift };
+        let source = Source {
+            is_checkpoint: false,
+            shift,
+        };
         let mut recovered = Recovered::new([1, 2]);
         let no = SessionNo(1);
         recovered.apply(opened(no, "c"), source);
-        assert_eq!(recovered.sessions[&no].expires_at(), None, "it was connected");
-        recovered.apply(Record::Away { no, at: at(away_at) }, source);
+        assert_eq!(
+            recovered.sessions[&no].expires_at(),
+            None,
+            "it was connected"
+        );
+        recovered.apply(
+            Record::Away {
+                no,
+                at: at(away_at),
+            },
+            source,
+        );
         let session = &recovered.sessions[&no];
-        assert_eq!(session.expires_at(), Some(at(expires_at)), "{last:?} {now:?}");
+        assert_eq!(
+            session.expires_at(),
+            Some(at(expires_at)),
+            "{last:?} {now:?}"
+        );
         assert_eq!(session.will_at(), None);
-        let will = WillRecord { no, message: message(b"w"), expiry_s: None, delay_s: 60 };
+        let will = WillRecord {
+            no,
+            message: message(b"w"),
+            expiry_s: None,
+            delay_s: 60,
+        };
         recovered.apply(Record::Will(will), source);
         assert_eq!(recovered.sessions[&no].will_at(), Some(at(expires_at)));
         recovered.apply(Record::Changed(Changed { no, terms: TERMS }), source);
-        assert_eq!(recovered.sessions[&no].expires_at(), None, "it is connected again");
-        let for_ever = SessionTerms { expiry_s: u32::MAX, ..TERMS };
-        recovered.apply(Record::Changed(Changed { no, terms: for_ever }), source);
-        recovered.apply(Record::Away { no, at: at(away_at) }, source);
+        assert_eq!(
+            recovered.sessions[&no].expires_at(),
+            None,
+            "it is connected again"
+        );
+        let for_ever = SessionTerms {
+            expiry_s: u32::MAX,
+            ..TERMS
+        };
+        recovered.apply(
+            Record::Changed(Changed {
+                no,
+                terms: for_ever,
+            }),
+            source,
+        );
+        recovered.apply(
+            Record::Away {
+                no,
+                at: at(away_at),
+            },
+            source,
+        );
         assert_eq!(recovered.sessions[&no].expires_at(), None, "never");
         let never = Instant::ZERO + Duration::MAX;
         assert_eq!(shift.apply(never), never);
@@ -460,36 +592,73 @@ fn a_checkpoint_takes_the_place_of_what_its_shard_had_from_earlier_epochs() {
     let names: Vec<String> = (0..50).map(|index| format!("n{index}")).collect();
     for (index, name) in names.iter().enumerate() {
         recovered.apply(opened(SessionNo(index as u64), name), LOG);
-        let retained = StoredMessage { topic: name.as_bytes(), ..message(b"r") };
+        let retained = StoredMessage {
+            topic: name.as_bytes(),
+            ..message(b"r")
+        };
         recovered.apply(Record::Retained(retained), LOG);
     }
     let (shard, other) = (ShardId::new(1), ShardId::new(0));
     recovered.begin_checkpoint(&home, shard);
     let is_other = |name: &&String| home.of_client(name) == other;
-    assert_eq!(recovered.sessions.len(), names.iter().filter(is_other).count());
-    assert!(recovered.sessions.values().all(|one| home.of_client(&one.client_id) == other));
+    assert_eq!(
+        recovered.sessions.len(),
+        names.iter().filter(is_other).count()
+    );
+    assert!(
+        recovered
+            .sessions
+            .values()
+            .all(|one| home.of_client(&one.client_id) == other)
+    );
     assert!(!recovered.retained.is_empty() && recovered.retained.len() < 50);
-    assert!(recovered.retained.iter().all(|one| home.of_topic(one.topic()) == other));
+    assert!(
+        recovered
+            .retained
+            .iter()
+            .all(|one| home.of_topic(one.topic()) == other)
+    );
 }
 
 #[test]
 fn retained_messages_are_replaced_and_removed_and_know_their_author() {
     let mut recovered = Recovered::new([1, 2]);
-    let author = |client_id, had_rules| AuthorRecord { user: Some("u"), client_id, had_rules };
+    let author = |client_id, had_rules| AuthorRecord {
+        user: Some("u"),
+        client_id,
+        had_rules,
+    };
     for (topic, author) in [("a", None), ("b", Some(author("c", true))), ("c", None)] {
-        let retained = StoredMessage { topic: topic.as_bytes(), author, ..message(b"1") };
+        let retained = StoredMessage {
+            topic: topic.as_bytes(),
+            author,
+            ..message(b"1")
+        };
         recovered.apply(Record::Retained(retained), LOG);
     }
-    let again = StoredMessage { topic: b"a", author: Some(author("d", false)), ..message(b"2") };
+    let again = StoredMessage {
+        topic: b"a",
+        author: Some(author("d", false)),
+        ..message(b"2")
+    };
     recovered.apply(Record::Retained(again), LOG);
     recovered.apply(Record::Unretained { topic: b"c" }, LOG);
     recovered.apply(Record::Unretained { topic: b"x" }, LOG);
     assert_eq!(recovered.retained.len(), 2);
     assert!(recovered.retained.find(b"c").is_none());
     let a = recovered.retained.find(b"a").unwrap();
-    assert_eq!((a.parts().payload, &*a.author.as_ref().unwrap().client_id), (&b"2"[..], "d"));
+    assert_eq!(
+        (a.parts().payload, &*a.author.as_ref().unwrap().client_id),
+        (&b"2"[..], "d")
+    );
     // Rules that it brought along are not recorded: none of them allows anything any more.
-    let b = recovered.retained.find(b"b").unwrap().author.as_ref().unwrap();
+    let b = recovered
+        .retained
+        .find(b"b")
+        .unwrap()
+        .author
+        .as_ref()
+        .unwrap();
     assert_eq!(b.rules.as_deref(), Some(&[][..]));
 }
 
@@ -500,5 +669,8 @@ fn two_sessions_of_one_client_are_no_state() {
     assert_eq!(recovered.check(), Ok(()));
     recovered.apply(opened(SessionNo(2), "c"), LOG);
     let error = recovered.check().unwrap_err();
-    assert_eq!(error.to_string(), "the client \"c\" has two sessions in the log");
+    assert_eq!(
+        error.to_string(),
+        "the client \"c\" has two sessions in the log"
+    );
 }
