@@ -3,7 +3,7 @@
 use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
 use ringmq_core::store::{
-    Block, DiskDone, DiskOp, FileKind, Log, Opened as OpenedRecord, SessionTerms,
+    Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms,
 };
 
 use super::super::folder::Folder;
