@@ -82,7 +82,9 @@ impl Access {
             return false; // Nobody would look at them.
         }
         let stored = |user: &str| match identity.proof {
-            Proof::Nothing | Proof::Unproven | Proof::Token { .. } | Proof::Elsewhere => None,
+            Proof::Nothing | Proof::Unproven | Proof::Token { .. } | Proof::Elsewhere | Proof::Recorded => {
+                None
+            }
             Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
             Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
         };
@@ -94,6 +96,7 @@ impl Access {
             }
             Proof::Token { issuer } => self.token_issuers.contains(&issuer),
             Proof::Elsewhere => true,
+            Proof::Recorded => self.may_know(&identity.user),
         }
     }
 
@@ -106,7 +109,14 @@ impl Access {
             Proof::Scram { .. } => self.scram.find(user).is_some(),
             Proof::Token { .. } => !self.token_issuers.is_empty(),
             Proof::Elsewhere => true,
+            Proof::Recorded => self.may_know(&identity.user),
         }
+    }
+
+    /// Whether a session of this user may go on that waits for its client. How the user proves its name is not
+    /// known: so only those go who have none, where everybody needs one.
+    fn may_know(&self, user: &Option<Box<str>>) -> bool {
+        user.is_some() || self.allow_anonymous
     }
 }
 
@@ -170,6 +180,8 @@ pub enum Proof {
     },
     /// By somebody else, who says himself when it does not hold any more.
     Elsewhere,
+    /// Before the broker was started again: all that is known is the name.
+    Recorded,
 }
 
 /// What the shell has to find out: whether somebody may call itself so. Answered with

@@ -1,6 +1,7 @@
 //! What holds between two events, beyond what each type asserts of itself.
 
 use super::Shard;
+use super::delivery::dispatch::Held;
 use super::retained::pages::BUDGET;
 use super::timers::Timer;
 use crate::connection::Connection;
@@ -42,7 +43,12 @@ impl Shard {
                 + usize::from(self.retained_purge_at.is_some()),
             ..Owed::default()
         };
+        self.dispatch.sessions.assert_invariants();
+        let mut held = Held::default();
         for (_, session) in self.dispatch.sessions.iter() {
+            held.queued_messages += session.queue.len() as u64;
+            held.queued_bytes += session.queue.bytes();
+            held.inflight_bytes += session.window.bytes();
             let more = owed_to(session);
             owed.connected += more.connected;
             owed.partial_bytes += more.partial_bytes;
@@ -79,6 +85,7 @@ impl Shard {
             }
         }
         assert_eq!(counted, owed, "what is owed is counted as it changes");
+        assert_eq!(self.dispatch.held, held, "what is kept is counted as well");
     }
 
     /// What a timer is set for, by what it is about.
@@ -112,20 +119,12 @@ impl Shard {
 
 fn owed_to(session: &Session) -> Owed {
     let Some(link) = &session.link else {
-        assert!(
-            session.outlives_connection(),
-            "a session without expiry ends with its connection"
-        );
         let timers = [session.expires_at, session.will_at];
         return Owed {
             timers: timers.iter().flatten().count(),
             ..Owed::default()
         };
     };
-    assert!(
-        session.expires_at.is_none() && session.will_at.is_none(),
-        "only a session whose client is away ends by itself"
-    );
     let timers = [
         link.keep_alive_at,
         link.paced_until,

@@ -4,7 +4,9 @@
 //! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
+mod checkpoint;
 mod delivery;
+mod durable;
 mod entry;
 mod invariants;
 mod mail;
@@ -17,6 +19,7 @@ mod output;
 mod pace;
 mod partials;
 mod remains;
+mod restore;
 mod retained;
 mod share;
 mod sys;
@@ -38,7 +41,7 @@ pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
-use crate::store::Ack;
+use checkpoint::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
 use mail::turn::Turn;
@@ -51,11 +54,11 @@ use timers::{Timer, Timers};
 use crate::auth::{Access, Identity, ScramServer};
 use crate::connection::{Connection, Connections, Unsent};
 use crate::home::Home;
-use crate::ids::{ConnId, SessionId, ShardId};
+use crate::ids::{ConnId, SessionId, SessionNo, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::{Gate, LogConfig, Recovered};
+use crate::store::{Journal, LogConfig, OwedWill};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
@@ -96,7 +99,6 @@ pub struct Shard {
     /// When the `Retained` timer is set for.
     retained_purge_at: Option<Instant>,
     timers: Timers,
-    gate: Gate<Ack>,
     /// SUBACK packets that wait for other shards: one turn of theirs, and while it takes longer, no
     /// socket is read for more.
     subacks: HashMap<JoinId, PendingSuback, FixedState>,
@@ -116,6 +118,9 @@ pub struct Shard {
     anonymous: Arc<Identity>,
     /// Where the review of sessions goes on, and when; see `review.rs`.
     review: Option<(u32, Instant)>,
+    /// Of sessions that ended before the start: published in the first turn.
+    owed_wills: Vec<(SessionNo, OwedWill)>,
+    checkpoints: Checkpoints,
 }
 
 impl Shard {
@@ -144,6 +149,10 @@ impl Shard {
                 Sessions::new(home),
                 shares,
                 config.access.clone(),
+                match &config.log {
+                    Some(log) => Journal::on(log.clone(), config.shards),
+                    None => Journal::default(),
+                },
                 config.shards - 1,
                 seed,
             ),
@@ -154,7 +163,6 @@ impl Shard {
             pages: Pages::default(),
             retained_purge_at: None,
             timers,
-            gate: Gate::new(),
             subacks: HashMap::default(),
             last_join: 0,
             random: fastrand::Rng::with_seed(seed ^ (config.id.index() as u64) << 56),
@@ -166,6 +174,8 @@ impl Shard {
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             anonymous: Arc::default(),
             review: None,
+            owed_wills: Vec::new(),
+            checkpoints: Checkpoints::default(),
             config,
         }
     }
@@ -178,6 +188,7 @@ impl Shard {
     /// Takes in one event and puts the effects into `out`. Never blocks, never fails.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         let turn = &mut Turn { now, out };
+        self.dispatch.journal.begin();
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, turn.out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),
@@ -192,34 +203,27 @@ impl Shard {
                 verdict,
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
-            Event::DiskDone(_) => self.on_persisted(crate::ids::LogPosition::default(), turn.out),
+            Event::DiskDone(done) => self.dispatch.journal.on_disk_done(done),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),
         }
         self.feed_gathers(turn);
+        self.dispatch.journal.end_event();
         if cfg!(debug_assertions) {
             self.assert_settled();
         }
     }
 
-    /// The end of a turn of the shell, before it carries out the effects.
-    pub fn end_turn(&mut self, _clocks: crate::store::Clocks, _out: &mut Outbox) {}
-
-    /// Takes over what was recovered, before the first event.
-    pub fn restore(&mut self, _now: Instant, _part: Recovered) {}
-
-    /// Everything that was recorded is durable.
-    pub fn is_durable(&self) -> bool {
-        true
-    }
-
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     pub fn deadlines(&self) -> Deadlines {
         let deadlines = self.timers.next();
-        let pages = self.pages.are_due().then_some(Instant::ZERO); // In the next turn.
+        let is_due = self.pages.are_due() || !self.owed_wills.is_empty();
+        let pages = is_due.then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
-        let of_clock = [deadlines.of_clock, pages, records];
+        let log = self.dispatch.journal.deadline();
+        let slice = self.checkpoints.deadline();
+        let of_clock = [deadlines.of_clock, pages, records, log, slice];
         Deadlines {
             of_clock: of_clock.into_iter().flatten().min(),
             ..deadlines
@@ -267,9 +271,6 @@ impl Shard {
             gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
-            if let Some(feed) = &session.feed {
-                feed.assert_invariants();
-            }
         }
         let mut unsent = Unsent::default();
         for conn in self.connections.ids() {
@@ -355,6 +356,7 @@ impl Shard {
         );
         self.dispatch.records.flush(turn);
         self.make_pages(turn);
+        self.publish_owed_wills(turn);
         while let Some(timer) = self.timers.pop_due(turn.now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(conn, turn),

@@ -1,10 +1,13 @@
 //! What a shard still holds at its end, for whoever wants to know what ends with the process.
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use super::Shard;
+use crate::ids::ClientKey;
+use crate::message::Message;
 use crate::time::Instant;
-use crate::topic::{PageSize, TopicFilter, TopicLimits};
+use crate::topic::PageSize;
 
 /// What outlives connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +40,8 @@ impl Shard {
         }
     }
 
-    /// Not those of the broker itself: `#` does not match `$SYS` [MQTT-4.7.2-1].
+    /// Not those of the broker itself.
     fn retained_of_clients(&mut self, now: Instant) -> usize {
-        let limits = TopicLimits::of(&self.config.limits);
-        let filter = TopicFilter::parse("#", &limits).expect("one level is within every limit");
         let all = PageSize {
             messages: usize::MAX,
             bytes: usize::MAX,
@@ -48,10 +49,11 @@ impl Shard {
         };
         let mut messages = Vec::new();
         let cursor = self.retained.open();
-        let (rest, _) = self
+        let rest = self
             .retained
-            .page(cursor, &filter, all, now, &mut messages);
+            .page_of_all(cursor, all, now, &mut messages);
         assert!(rest.is_none(), "a page without a bound holds all there is");
-        messages.len()
+        let own = |message: &&Arc<Message>| message.publisher != ClientKey::BROKER;
+        messages.iter().filter(own).count()
     }
 }

@@ -67,6 +67,8 @@ pub struct RecoveredSession {
     pub deliveries: BTreeMap<DeliveryNo, RecoveredDelivery>,
     /// The number of the next message it takes.
     pub next_delivery: DeliveryNo,
+    /// Deliveries below this may have been sent: the client was connected later.
+    pub sent_below: DeliveryNo,
     /// QoS 2 messages of the client that it has not released.
     pub receipts: BTreeSet<PacketId>,
     /// Published when the client is lost.
@@ -76,8 +78,10 @@ pub struct RecoveredSession {
 /// Since when a client is away, on the clock of that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away {
-    at: Instant,
-    shift: Shift,
+    /// On the clock of the log.
+    pub at: Instant,
+    /// From there to the present one.
+    pub shift: Shift,
 }
 
 /// A subscription.
@@ -102,7 +106,7 @@ pub enum RecoveredDelivery {
         retain: bool,
         /// As in [`Delivery`](crate::session::Delivery).
         matched: Option<Arc<KeptMatch>>,
-        /// A checkpoint says that it may have been sent. The log does not say.
+        /// A checkpoint says that it may have been sent; see also [`RecoveredSession::sent_below`].
         may_have_been_sent: bool,
     },
     /// What is left is PUBREL.
@@ -210,6 +214,7 @@ impl Recovered {
             Record::Will(will) => self.set_will(&will, source.shift),
             Record::Changed(changed) => self.change(changed.no, |session| {
                 session.away = None;
+                session.sent_below = session.next_delivery;
                 session.set_terms(&changed.terms);
             }),
             Record::Away { no, at } => self.change(no, |session| {
@@ -258,6 +263,7 @@ impl Recovered {
                 subscriptions: HashMap::default(),
                 deliveries: BTreeMap::new(),
                 next_delivery: DeliveryNo(0),
+                sent_below: DeliveryNo(0),
                 receipts: BTreeSet::new(),
                 will: None,
             };
@@ -398,6 +404,9 @@ impl RecoveredSession {
         // In a checkpoint `Numbers` says how far it goes.
         if !source.is_checkpoint {
             self.next_delivery = DeliveryNo(no.0.saturating_add(1));
+            if self.away.is_none() {
+                self.sent_below = self.next_delivery;
+            }
         }
     }
 
@@ -455,8 +464,7 @@ impl RecoveredRetained {
         self.table.find(hash(self.key, topic), |message| message.topic() == topic)
     }
 
-    /// Sets the message of its topic.
-    pub fn set(&mut self, message: Arc<Message>) {
+    fn set(&mut self, message: Arc<Message>) {
         let key = self.key;
         let hash_of = |message: &Arc<Message>| hash(key, message.topic());
         let is_it = |other: &Arc<Message>| other.topic() == message.topic();
@@ -496,12 +504,15 @@ fn hash(key: [u64; 2], topic: &[u8]) -> u64 {
 }
 
 impl Shift {
+    /// The clocks are one.
+    pub const NONE: Shift = Shift(0);
+
     /// From the clock of a log to the present one. `last`: the latest pair of clocks in that log. What has
     /// passed since counts by the wall clock, but never as less than nothing: a machine without a clock
     /// begins in 1970.
     pub fn since(last: Clocks, now: Clocks, is_same_boot: bool) -> Shift {
         if is_same_boot {
-            return Shift(0);
+            return Shift::NONE;
         }
         let passed = i128::from(now.wall_ns.saturating_sub(last.wall_ns));
         let shift = i128::from(now.boot.as_nanos()) - i128::from(last.boot.as_nanos()) - passed;

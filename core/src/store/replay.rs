@@ -245,8 +245,7 @@ impl CheckpointReader {
         }
     }
 
-    /// Reads the next piece. A file that ends before [`CheckpointReader::finish`] is content is damaged; so what
-    /// the records say counts only after that.
+    /// Reads the next piece. What the records say counts only once [`CheckpointReader::finish`] is content.
     pub fn feed(&mut self, bytes: &[u8], to: &mut dyn FnMut(Record<'_>)) -> Result<(), Damage> {
         if self.rest.is_empty() {
             let read = self.read(bytes, to)?;

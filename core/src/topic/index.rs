@@ -125,6 +125,11 @@ impl SubscriptionIndex {
         }
     }
 
+    /// The subscription of a session with a filter that has no share name.
+    pub fn options(&self, filter: &TopicFilter, session: SessionId) -> Option<SubscriptionOptions> {
+        self.filters.get(filter)?.find(session)
+    }
+
     /// Finds the sessions that want a topic: one route for each, ordered by session, whatever
     /// order they subscribed in. Replaces what is in `routes` and `ids`; the routes refer to `ids`.
     pub fn routes(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, ids: &mut Vec<NonZeroU32>) {

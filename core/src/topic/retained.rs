@@ -125,6 +125,11 @@ impl RetainedStore {
             .expect("there is no bound")
     }
 
+    /// The same for what was stored before the broker was started again.
+    pub fn restore(&mut self, message: Arc<Message>) {
+        self.store_own(message);
+    }
+
     fn store_within(
         &mut self,
         message: Arc<Message>,
@@ -182,8 +187,18 @@ impl RetainedStore {
         now: Instant,
         out: &mut Vec<Arc<Message>>,
     ) -> (Option<Cursor>, u32) {
+        self.page_of(cursor, &Pattern::of(filter), size, now, out)
+    }
+
+    fn page_of(
+        &mut self,
+        cursor: Cursor,
+        pattern: &Pattern<'_>,
+        size: PageSize,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> (Option<Cursor>, u32) {
         let messages_max = out.len().saturating_add(size.messages);
-        let pattern = Pattern::of(filter);
         let (mut nodes, mut bytes) = (0, 0);
         let mut place = Some((cursor.at, cursor.depth));
         while let Some((at, depth)) = place {
@@ -195,7 +210,7 @@ impl RetainedStore {
             if pattern.is_met(depth) {
                 bytes += self.collect(at, cursor.upto, now, out);
             }
-            place = self.next_place(&pattern, at, depth);
+            place = self.next_place(pattern, at, depth);
         }
         let rest = place.map(|(at, depth)| Cursor {
             at,
@@ -207,6 +222,22 @@ impl RetainedStore {
         }
         self.close(cursor);
         (rest, nodes)
+    }
+
+    /// Appends messages of all topics, those that no wildcard sees included.
+    pub fn page_of_all(
+        &mut self,
+        cursor: Cursor,
+        size: PageSize,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Cursor> {
+        let all = Pattern {
+            levels: Vec::new(),
+            is_open: true,
+            sees_hidden: true,
+        };
+        self.page_of(cursor, &all, size, now, out).0
     }
 
     /// Gives a cursor up.
@@ -365,9 +396,15 @@ impl RetainedStore {
 
     /// `child` or the first sibling after it that a wildcard may see: [MQTT-4.7.2-1] in the first
     /// level it does not see `$` topics.
-    fn first_visible(&self, parent: NodeIndex, child: NodeIndex) -> NodeIndex {
+    fn first_visible(
+        &self,
+        pattern: &Pattern<'_>,
+        parent: NodeIndex,
+        child: NodeIndex,
+    ) -> NodeIndex {
         let mut child = child;
-        while parent == ROOT && child != NONE && self.tree.level(child).starts_with(b"$") {
+        while !pattern.sees_hidden
+            && parent == ROOT && child != NONE && self.tree.level(child).starts_with(b"$") {
             child = self.tree.value(child).next;
         }
         child
@@ -382,7 +419,7 @@ impl RetainedStore {
     ) -> Option<(NodeIndex, usize)> {
         let child = match pattern.level(depth) {
             PatternLevel::End => NONE,
-            PatternLevel::Any => self.first_visible(at, self.tree.value(at).first_child),
+            PatternLevel::Any => self.first_visible(pattern, at, self.tree.value(at).first_child),
             PatternLevel::Literal(level) => self.tree.literal(at, level).unwrap_or(NONE),
         };
         if child != NONE {
@@ -393,7 +430,7 @@ impl RetainedStore {
         for depth in (1..=depth).rev() {
             let parent = self.tree.parent(at);
             if pattern.level(depth - 1) == PatternLevel::Any {
-                let sibling = self.first_visible(parent, self.tree.value(at).next);
+                let sibling = self.first_visible(pattern, parent, self.tree.value(at).next);
                 if sibling != NONE {
                     return Some((sibling, depth));
                 }
@@ -431,6 +468,8 @@ struct Pattern<'a> {
     levels: Vec<&'a [u8]>,
     /// It ends in `#`: whatever comes after `levels` matches, nothing included.
     is_open: bool,
+    /// It matches topics that begin with `$`, too [MQTT-4.7.2-1].
+    sees_hidden: bool,
 }
 
 /// What has to stand in one level of a topic.
@@ -446,7 +485,11 @@ impl<'a> Pattern<'a> {
     fn of(filter: &'a TopicFilter) -> Pattern<'a> {
         let mut levels: Vec<&[u8]> = levels_of(filter.pattern().as_bytes()).collect();
         let is_open = levels.pop_if(|last| *last == b"#").is_some();
-        Pattern { levels, is_open }
+        Pattern {
+            levels,
+            is_open,
+            sees_hidden: false,
+        }
     }
 
     fn level(&self, depth: usize) -> PatternLevel<'a> {

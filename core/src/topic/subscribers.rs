@@ -48,6 +48,15 @@ impl Subscribers {
     }
 
     /// Adds a subscriber, or replaces the options of its session and returns the former ones.
+    /// The options of a session.
+    pub(super) fn find(&self, session: SessionId) -> Option<SubscriptionOptions> {
+        let subscriber = match self {
+            Subscribers::One(only) => Some(only).filter(|only| only.session == session),
+            Subscribers::Many(many) => many.position(session).map(|at| &many.list[at]),
+        };
+        subscriber.map(|subscriber| subscriber.options)
+    }
+
     pub(super) fn insert(&mut self, subscriber: Subscriber) -> Option<SubscriptionOptions> {
         match self {
             Subscribers::One(only) if only.session == subscriber.session => {

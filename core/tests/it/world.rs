@@ -148,6 +148,7 @@ impl World {
         let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
         let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
         let config = |index| ShardConfig {
+            log: None,
             id: ShardId::new(index),
             shards,
             secret,
@@ -155,7 +156,6 @@ impl World {
             interest: interest.clone(),
             sys_interval,
             access: access.clone(),
-            log: None,
         };
         World {
             feed,

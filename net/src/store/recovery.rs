@@ -19,7 +19,7 @@ use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::store::{
     CheckpointReader, Clocks, Damage, DamageKind, FileName, LogConfig, LogEnd, LogIdentity,
-    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, Shift, Source,
+    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, RecoveredPart, Shift, Source,
 };
 use ringmq_core::time::Instant;
 use ringmq_ring::{clock, wall_clock};
@@ -50,7 +50,7 @@ pub(crate) struct ShardStart {
     /// Where it records.
     pub(crate) log: LogConfig,
     /// What it begins with.
-    pub(crate) part: Recovered,
+    pub(crate) part: RecoveredPart,
 }
 
 /// Reads a data directory, and begins an epoch of so many shards in it.
@@ -98,7 +98,8 @@ impl Opened {
         let shards = self.manifest.last().shards;
         let secret = self.secret();
         let recovered = std::mem::replace(&mut self.recovered, Recovered::new(secret));
-        let parts = split(recovered, secret, shards).into_iter().enumerate();
+        let parts = recovered.split(&Home::new(secret, shards), shards);
+        let parts = parts.into_iter().enumerate();
         parts
             .map(|(index, part)| ShardStart {
                 log: self.log_config(ShardId::new(index), limits),
@@ -181,25 +182,6 @@ fn clean(directory: &DataDir, manifest: &Manifest) {
         let path = directory.path().display();
         warn!(directory = %path, %error, "old logs take up more space than they need");
     }
-}
-
-/// Each session and each topic to its home.
-fn split(recovered: Recovered, secret: [u64; 2], shards: usize) -> Vec<Recovered> {
-    let home = Home::new(secret, shards);
-    let mut parts: Vec<Recovered> = (0..shards).map(|_| Recovered::new(secret)).collect();
-    for (no, session) in recovered.sessions {
-        let part = &mut parts[home.of_client(&session.client_id).index()];
-        part.sessions.insert(no, session);
-    }
-    for (no, owed) in recovered.owed {
-        let part = &mut parts[home.of_client(&owed.client_id).index()];
-        part.owed.insert(no, owed);
-    }
-    for message in recovered.retained {
-        let part = &mut parts[home.of_topic(message.topic()).index()];
-        part.retained.set(message);
-    }
-    parts
 }
 
 /// One line for the log.

@@ -11,6 +11,7 @@ use crate::session::{Delivery, KeptMatch, Link, Session, Sessions, WindowRooms};
 use crate::shard::share::groups::Shares;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
+use crate::store::Journal;
 use foldhash::fast::FixedState;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Dispatch {
     pub metrics: Metrics,
     pub records: Records,
     pub shares: Shares,
+    /// What has to outlive the process.
+    pub journal: Journal,
     pub held: Held,
     pub(in crate::shard) window_rooms: WindowRooms,
     /// Who may connect, and what they may do.
@@ -133,7 +136,7 @@ impl Matched<'_> {
     }
 
     /// To keep beside the message.
-    fn kept(&self) -> Option<Arc<KeptMatch>> {
+    pub(in crate::shard) fn kept(&self) -> Option<Arc<KeptMatch>> {
         match *self {
             Matched::Own([]) => None,
             Matched::Own(ids) => Some(Arc::new(KeptMatch {
@@ -154,9 +157,11 @@ pub(in crate::shard) fn is_ready(
 ) -> bool {
     session.queue.is_empty()
         && !session.window.has_resends()
-        && session
-            .window
-            .has_room(link.receive_maximum, limits.inflight_bytes_max)
+        && session.window.has_room(
+            session.queue.next_to_send(),
+            link.receive_maximum,
+            limits.inflight_bytes_max,
+        )
         && !is_busy(link, pool, limits)
 }
 
@@ -164,7 +169,7 @@ pub(in crate::shard) fn is_ready(
 /// together, that the rest of what may is left to messages that cannot wait. A client that keeps up with
 /// these loses none of them while it is given retained or queued ones.
 pub(in crate::shard) fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes();
+    let bytes = link.unsent_bytes();
     bytes > limits.unsent_bytes_max / UNSENT_SHARE_OF_WAITING
         || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max / 2)
 }
@@ -172,7 +177,7 @@ pub(in crate::shard) fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits)
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
 /// too much waits for those of the shard together.
 pub(in crate::shard) fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes();
+    let bytes = link.unsent_bytes();
     bytes > limits.unsent_bytes_max
         || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
 }
@@ -191,6 +196,7 @@ impl Dispatch {
         sessions: Sessions,
         shares: Shares,
         access: Arc<Access>,
+        journal: Journal,
         others: usize,
         seed: u64,
     ) -> Dispatch {
@@ -204,6 +210,7 @@ impl Dispatch {
             metrics: Metrics::default(),
             records: Records::default(),
             shares,
+            journal,
             held: Held::default(),
             window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),

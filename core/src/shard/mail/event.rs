@@ -81,7 +81,7 @@ pub enum Event<'a> {
         /// The same for all shards.
         access: Arc<Access>,
     },
-    /// The answer to a [`DiskOp`](crate::store::DiskOp) of the outbox.
+    /// The answer to an operation of `Outbox::disk`.
     DiskDone(DiskDone),
     /// What the shell itself has counted since its start, for `$SYS`: names that are topic levels, and
     /// values. Worth telling before each `DeadlineReached`.

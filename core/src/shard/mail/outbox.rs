@@ -28,9 +28,9 @@ pub struct Outbox {
     pub auth_requests: Vec<AuthRequest>,
     /// What is worth a line in the log; at most one per second and reason.
     pub records: Vec<Record>,
-    /// What is asked of the disk. Each is answered with `Event::DiskDone`.
+    /// What the disk is asked for. Each is answered with `Event::DiskDone`.
     pub disk: Vec<DiskOp>,
-    /// The log cannot go on: nothing is acknowledged any more.
+    /// The disk has failed: no answer leaves any more, and the process has to end.
     pub disk_failure: Option<DiskError>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],

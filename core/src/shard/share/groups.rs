@@ -31,7 +31,9 @@ use super::group::{Group, Marks};
 use crate::ids::{ClientKey, SessionId, ShardId};
 use crate::limits::ShareStrategy;
 use crate::time::Instant;
-use crate::topic::{FilterTree, Hint, InterestTable, OwnHints, ShardSet, TopicFilter, TopicName};
+use crate::topic::{
+    FilterTree, Hint, InterestTable, OwnHints, ShardSet, SubscriptionOptions, TopicFilter, TopicName,
+};
 
 /// The member that a message is meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,18 @@ impl Shares {
         self.local_count -= 1;
         self.drop_if_empty(id);
         Some(id)
+    }
+
+    /// The terms of a member of this shard.
+    pub fn options(&self, filter: &TopicFilter, session: SessionId) -> Option<SubscriptionOptions> {
+        let group = self.groups[self.find(filter)?.0 as usize].as_deref()?;
+        let (local, _) = group.locals.get(session)?;
+        Some(SubscriptionOptions {
+            qos: local.qos,
+            no_local: false, // [MQTT-3.8.3-4]
+            retain_as_published: local.retain_as_published,
+            subscription_id: local.matched.subscription_ids.first().copied(),
+        })
     }
 
     /// Another shard has a member.

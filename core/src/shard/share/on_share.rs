@@ -178,7 +178,7 @@ impl Shard {
             return; // Every member leaves.
         }
         let Session { window, queue, .. } = ended;
-        for delivery in window.into_unacknowledged().chain(queue) {
+        for delivery in window.into_unacknowledged().chain(queue.into_waiting()) {
             self.pass_on_one(&delivery, turn);
         }
     }
@@ -264,6 +264,7 @@ impl Dispatch {
             matched: Matched::Shared(&local.matched),
         };
         self.offer_on(outgoing, local.session, options, turn);
+        self.journal.end_message(&outgoing.parts);
         self.note_standing(local.session);
     }
 
@@ -276,6 +277,9 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.forwards_sent += 1;
+        if outgoing.parts.qos > QoS::AtMostOnce {
+            self.journal.note_posted(wish.shard);
+        }
         let share = Share {
             message: outgoing.share().clone(),
             filter: self.shares.filter(group).clone(),

@@ -196,8 +196,7 @@ impl Log {
             rest.size(),
             self.config.segment_size
         );
-        self.seal_open();
-        self.open = rest;
+        self.seal_and_open(rest);
     }
 
     /// An event was handled: what it recorded stays together, but a next one may go to another batch.
@@ -255,19 +254,23 @@ impl Log {
         result: Result<(), DiskError>,
         clocks: Clocks,
     ) -> Result<(), DiskError> {
-        if self.segments.on_done(op, result, clocks.boot)? {
-            return Ok(());
-        }
-        result?;
-        if let Some(index) = self.sync.ops.iter().position(|one| *one == op) {
+        if let Some(write) = self.under_way.iter_mut().find(|write| write.op == op) {
+            result?;
+            write.is_done = true;
+            self.note_written(clocks);
+        } else if let Some(index) = self.sync.ops.iter().position(|one| *one == op) {
+            result?;
             self.sync.ops.swap_remove(index);
             if self.sync.ops.is_empty() {
                 self.note_synced(self.sync.target, clocks);
             }
-            return Ok(());
+        } else {
+            self.segments.on_done(op, result, clocks.boot)?;
         }
-        let write = self.under_way.iter_mut().find(|write| write.op == op);
-        write.expect("the disk answers what it was asked").is_done = true;
+        Ok(())
+    }
+
+    fn note_written(&mut self, clocks: Clocks) {
         while self.under_way.front().is_some_and(|write| write.is_done) {
             let write = self.under_way.pop_front().expect("there is a first one");
             self.written = write.reach;
@@ -277,7 +280,6 @@ impl Log {
             Policy::Always => self.note_synced(self.written.position, clocks),
             Policy::Interval(span) => self.plan_sync(span, clocks),
         }
-        Ok(())
     }
 
     fn note_synced(&mut self, upto: LogPosition, clocks: Clocks) {
@@ -348,8 +350,14 @@ impl Log {
 
     /// Ends the open batch, which has records.
     fn seal_open(&mut self) {
-        let rest = Batch::new(self.spare_block());
-        let batch = std::mem::replace(&mut self.open, rest);
+        let next = Batch::new(self.spare_block());
+        self.is_owed = false;
+        self.lazy_at = None;
+        self.seal_and_open(next);
+    }
+
+    fn seal_and_open(&mut self, next: Batch) {
+        let batch = std::mem::replace(&mut self.open, next);
         if self.size_on_disk(&batch) > self.left_of_segment() {
             self.end_segment();
         }
@@ -358,8 +366,6 @@ impl Log {
             turn: self.turn,
             whole_turn: self.turn,
         };
-        self.is_owed = false;
-        self.lazy_at = None;
         self.vouching.needed = reach.position;
         self.seal(batch, Place::Log, reach);
     }

@@ -77,21 +77,20 @@ impl Segments {
         self.list[index as usize].state == State::Ready
     }
 
-    /// An answer of the disk; false if it is for somebody else.
+    /// An answer of the disk.
     pub(super) fn on_done(
         &mut self,
         op: OpId,
         result: Result<(), DiskError>,
         now: Instant,
-    ) -> Result<bool, DiskError> {
+    ) -> Result<(), DiskError> {
         if let Some(index) = self.removals.iter().position(|one| *one == op) {
             self.removals.swap_remove(index);
-            return result.map(|()| true);
+            return result;
         }
         let asked = State::Asked(op);
-        let Some(segment) = self.list.iter_mut().rev().find(|one| one.state == asked) else {
-            return Ok(false);
-        };
+        let segment = self.list.iter_mut().rev().find(|one| one.state == asked);
+        let segment = segment.expect("the disk answers what it was asked");
         match result {
             Ok(()) => segment.state = State::Ready,
             // Nothing that was promised is touched: it may wait.
@@ -99,9 +98,9 @@ impl Segments {
                 segment.state = State::Refused;
                 self.retry_at = Some(now + RETRY_AFTER);
             }
-            Err(DiskError::Failed(_)) => return result.map(|()| true),
+            Err(DiskError::Failed(_)) => return result,
         }
-        Ok(true)
+        Ok(())
     }
 
     /// When [`Segments::retry`] is due.
