@@ -25,7 +25,7 @@ use crate::random::random_words;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
 use crate::reactor::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
-use crate::store::{self, LogFailure, StoreConfig, keeper};
+use crate::store::{self, LogFailure, StoreConfig};
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
 use ringmq_ring::clock;
 use ringmq_ring::{KernelRing, RingConfig, Wait, wakeup_file};

@@ -211,7 +211,7 @@ fn watch_signals(sender: Sender<Request>) -> io::Result<()> {
 fn start_deadline(most: Duration, code: i32) {
     let _ = std::thread::Builder::new()
         .name("deadline".to_owned())
-        .spawn(|| {
+        .spawn(move || {
             std::thread::sleep(most);
             log::finish();
             let _ = writeln!(

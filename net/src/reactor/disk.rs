@@ -49,6 +49,12 @@ impl Disk {
         }
     }
 
+    /// Files that can be written.
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.files.len()
+    }
+
     /// Nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()

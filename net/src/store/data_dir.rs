@@ -212,7 +212,8 @@ fn look_around(path: &Path) -> Result<bool, StoreError> {
         match name.to_string_lossy().as_ref() {
             MANIFEST | LOCK => is_ours = true,
             // Of the file system itself, in its topmost directory.
-            MANIFEST_ASIDE | "lost+found" => {}
+            "lost+found" => {}
+            name if name.ends_with(UNFINISHED) => {}
             name if epoch_number(name).is_some() => has_epochs = true,
             name => foreign = Some(name.to_owned()),
         }

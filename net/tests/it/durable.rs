@@ -309,6 +309,20 @@ fn a_stop_keeps_everything_and_what_no_directory_keeps_is_told() {
     assert!(!log.contains("end here"), "{log}");
 }
 
+#[test]
+fn a_log_that_cannot_be_written_ends_the_broker() {
+    let folder = Folder::new();
+    // Files of a mebibyte at most: too little for a segment.
+    let script = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("bash");
+    let data = folder.path("data");
+    limited.args(["-c", script, RINGMQ, "--listen", "127.0.0.1:0"]);
+    let output = limited.args(["--data-dir", &data]).output().unwrap();
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("ringmq: the log of shard"), "{text}");
+}
+
 /// What a start says that fails for what is in the directory.
 fn refused(data: &Path) -> String {
     let output = command(data.to_str().unwrap(), 1).output().unwrap();

@@ -213,7 +213,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::List(_)
         | Kind::Cores
         | Kind::LogFilter
-        | Kind::Text => format!(" {}", row.kind.placeholder()),
+        | Kind::Text
+        | Kind::Directory => format!(" {}", row.kind.placeholder()),
     };
     let again = match row.kind {
         Kind::Addresses | Kind::List(_) => "...",
@@ -226,7 +227,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::Cores
         | Kind::Choice(_)
         | Kind::LogFilter
-        | Kind::Text => "",
+        | Kind::Text
+        | Kind::Directory => "",
     };
     let _ = writeln!(text, "      --{}{placeholder}{again}", row.flag);
     for line in wrap(&row.about(), HELP_COLUMNS - HELP_INDENT) {
@@ -251,7 +253,8 @@ fn read_value(row: &'static Setting, parser: &mut lexopt::Parser) -> Result<Valu
         | Kind::Cores
         | Kind::Choice(_)
         | Kind::LogFilter
-        | Kind::Text => parser
+        | Kind::Text
+        | Kind::Directory => parser
             .value()
             .map_err(|_| no_value(row.flag, row.kind.placeholder()))?,
     };

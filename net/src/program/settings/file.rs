@@ -298,6 +298,9 @@ impl Source<'_> {
                 };
                 Value::List(keys.into_iter().map(locate).collect())
             }
+            (Kind::Directory, Value::Text(path), Some(folder)) if !path.is_empty() => {
+                Value::Text(folder.join(path).display().to_string())
+            }
             (_, value, _) => value,
         }
     }
@@ -389,7 +392,8 @@ pub(crate) fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<V
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter
-            | Kind::Text => row.parse(text),
+            | Kind::Text
+            | Kind::Directory => row.parse(text),
         },
         DeValue::Integer(integer) => {
             let digits = integer.as_str();

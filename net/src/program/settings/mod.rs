@@ -23,6 +23,7 @@ pub mod listen;
 pub mod listeners;
 #[cfg(test)]
 mod page;
+mod store;
 pub mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub inbox_messages_max: usize,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
+    /// Where sessions and messages are kept; `None`: they end with the process.
+    pub data_dir: Option<PathBuf>,
     /// What to log.
     pub log_filter: String,
     /// `text` or `json`.
@@ -107,6 +110,7 @@ impl Default for Settings {
             ring: broker.ring,
             inbox_messages_max: broker.inbox_messages_max,
             sys_interval: broker.sys_interval,
+            data_dir: None,
             log_filter: "info".to_owned(),
             log_format: "text".to_owned(),
             limits: Limits::default(),
@@ -214,6 +218,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
     ("runtime", "How the machine is used"),
+    ("store", "What outlives the process"),
     ("log", "What the broker says about itself, on stderr"),
     ("limits", "Bounds per packet, per client and per shard"),
     ("mqtt", "What clients are offered"),
@@ -227,7 +232,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 pub static TABLE: &[Setting] = &JOINED;
 
 /// Where rows stand.
-const PARTS: &[&[Setting]] = &[BASE, hooks::ROWS, jwt::ROWS, limits::ROWS];
+const PARTS: &[&[Setting]] = &[BASE, store::ROWS, hooks::ROWS, jwt::ROWS, limits::ROWS];
 
 const ROWS_COUNT: usize = {
     let (mut count, mut part) = (0, 0);
@@ -841,6 +846,7 @@ mod tests {
                 },
             inbox_messages_max: _,
             sys_interval: _,
+            data_dir: _,
             log_filter: _,
             log_format: _,
             limits,
@@ -887,7 +893,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 35 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 36 + 10 + 21 + 40);
     }
 
     #[test]
@@ -931,7 +937,7 @@ mod tests {
                 Kind::List(Items::Urls) => Value::List(vec!["https://a/b".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),
-                Kind::LogFilter | Kind::Text => Value::Text("off".to_owned()),
+                Kind::LogFilter | Kind::Text | Kind::Directory => Value::Text("off".to_owned()),
             };
             let mut settings = Settings::default();
             (row.set)(&mut settings, changed.clone());

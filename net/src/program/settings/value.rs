@@ -38,6 +38,8 @@ pub enum Kind {
     LogFilter,
     /// Any text without quotes, backslashes and control characters; may be empty.
     Text,
+    /// The path of a directory, as text; empty: none.
+    Directory,
 }
 
 /// What a list holds.
@@ -120,7 +122,7 @@ impl Kind {
                 format!("write {}", words.join(" or ")),
             )),
             Kind::LogFilter => parse_log_filter(text).map(|()| Value::Text(text.to_owned())),
-            Kind::Text => parse_text(text).map(Value::Text),
+            Kind::Text | Kind::Directory => parse_text(text).map(Value::Text),
         }
     }
 
@@ -140,7 +142,8 @@ impl Kind {
             | Kind::List(_)
             | Kind::Choice(_)
             | Kind::LogFilter
-            | Kind::Text => Err(Complaint::new(
+            | Kind::Text
+            | Kind::Directory => Err(Complaint::new(
                 format!("is a number, but has to be {}", self.noun()),
                 format!("write {}", self.hint()),
             )),
@@ -203,6 +206,7 @@ impl Kind {
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
             Kind::Text => "TEXT",
+            Kind::Directory => "DIR",
         }
     }
 
@@ -226,7 +230,8 @@ impl Kind {
             | Kind::List(_)
             | Kind::Cores
             | Kind::LogFilter
-            | Kind::Text => String::new(),
+            | Kind::Text
+            | Kind::Directory => String::new(),
         }
     }
 
@@ -249,6 +254,7 @@ impl Kind {
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
             Kind::Text => "text",
+            Kind::Directory => "a directory",
         }
     }
 
@@ -284,6 +290,7 @@ impl Kind {
                 "a level such as \"info\", or \"info,ringmq::probe=debug\"".to_owned()
             }
             Kind::Text => "text in quotes".to_owned(),
+            Kind::Directory => "a path such as \"/var/lib/ringmq\"".to_owned(),
         }
     }
 
@@ -303,7 +310,8 @@ impl Kind {
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter
-            | Kind::Text => number.to_string(),
+            | Kind::Text
+            | Kind::Directory => number.to_string(),
         }
     }
 
@@ -346,7 +354,8 @@ impl Kind {
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter
-            | Kind::Text => self.check_range(smallest),
+            | Kind::Text
+            | Kind::Directory => self.check_range(smallest),
         }
     }
 
@@ -363,7 +372,8 @@ impl Kind {
             | Kind::Cores
             | Kind::Choice(_)
             | Kind::LogFilter
-            | Kind::Text => {
+            | Kind::Text
+            | Kind::Directory => {
                 unreachable!("only numbers have a range, not {self:?}")
             }
         };

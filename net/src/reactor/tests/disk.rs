@@ -83,6 +83,9 @@ fn a_segment_is_made_written_synced_and_removed() {
     let (mut bench, errands, failed) = bench();
     let (op, file, size) = (OpId(1), file(FileKind::Log), 1 << 20);
     assert_eq!(bench.ask(DiskOp::Create { op, file, size }), []);
+    let clocks = bench.reactor.core.clocks;
+    assert_eq!(clocks.boot, bench.now, "the time of the turn");
+    assert!(clocks.wall_ns > 0);
     let asked = (ShardId::new(0), op, Errand::Create { file, size });
     assert_eq!(errands.try_recv(), Ok(asked));
     bench.kept(1, Ok(()), Some(FileKind::Log));
@@ -151,7 +154,7 @@ fn a_checkpoint_is_not_written_once_it_is_published() {
     bench.kept(3, Ok(()), None);
     bench.turn();
     assert_eq!(bench.events(), ["done 3 Ok(()) 0"]);
-    assert!(bench.reactor.disk.as_ref().unwrap().files.is_empty());
+    assert_eq!(bench.reactor.disk.as_ref().unwrap().open_count(), 0);
 }
 
 #[test]
@@ -173,6 +176,8 @@ fn a_shard_ends_when_everything_is_durable() {
 fn a_shard_goes_on_as_long_as_another_one_may_need_it() {
     let (mut bench, _errands, _failed) = bench();
     bench.reactor.inbox().request_shutdown();
+    // Settled, it wakes all shards, itself too.
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Busy);
     assert_eq!(bench.reactor.turn(bench.now), Progress::Idle);
     bench.reactor.shared.settled.note(ShardId::new(1), true);
     bench.reactor.inbox().nudge();

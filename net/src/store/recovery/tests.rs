@@ -3,7 +3,7 @@
 use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
 use ringmq_core::store::{
-    Block, DiskDone, DiskOp, FileKind, Log, Opened as OpenedRecord, SessionTerms,
+    Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms,
 };
 
 use super::super::folder::Folder;
@@ -119,8 +119,8 @@ fn what_was_recorded_is_there_after_any_number_of_starts_and_with_any_number_of_
         assert_eq!(starts.len(), shards);
         for (index, start) in starts.iter().enumerate() {
             assert_eq!(start.log.shard.index(), index);
-            let mut sessions = start.part.sessions.values();
-            assert!(sessions.all(|session| home.of_client(&session.client_id).index() == index));
+            let mut sessions = start.part.sessions.iter();
+            assert!(sessions.all(|(_, session)| home.of_client(&session.client_id).index() == index));
         }
         let counts = starts.iter().map(|start| start.part.sessions.len());
         assert_eq!(counts.sum::<usize>(), CLIENTS.len());
