@@ -9,7 +9,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::settings::file::count;
-use crate::settings::{Cores, Settings};
+use crate::settings::Settings;
+use crate::settings::runtime::Cores;
 use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 
 /// What the broker is going to use of this machine.

@@ -9,7 +9,7 @@ use crate::settings::file::{Place, Problem};
 use crate::settings::listen::{Layers, Listen};
 use crate::settings::listeners;
 use crate::settings::value::Complaint;
-use crate::settings::{LAYER_SECTIONS, Settings, TABLE};
+use crate::settings::{Settings, TABLE, layers};
 
 /// What a reload makes of a configuration.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Step {
         };
         for (index, table) in running.listeners.iter().enumerate() {
             let (old, new) = (with(&table.layers), with(&next.listeners[index].layers));
-            for row in TABLE.iter().filter(|r| LAYER_SECTIONS.contains(&r.section)) {
+            for row in TABLE.iter().filter(|r| layers::SECTIONS.contains(&r.section)) {
                 let list = if row.needs_restart() {
                     &mut self.left
                 } else {

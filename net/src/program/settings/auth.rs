@@ -6,6 +6,8 @@ use ringmq::auth::AuthServiceConfig;
 
 use super::hooks::HookSettings;
 use super::jwt::JwtSettings;
+use super::value::{Items, Kind, Value};
+use super::{IN_RANGE, Setting, files, paths, range, to_paths};
 
 /// Who may connect, and what they may do.
 #[derive(Clone, Debug, Default)]
@@ -90,3 +92,76 @@ impl AuthSettings {
         self.jwt.is_on() || self.hooks.urls().iter().any(|(_, url)| !url.is_empty())
     }
 }
+
+/// The rows of section `[auth]`.
+pub(super) const ROWS: &[Setting] = &[
+    files!(
+        "auth",
+        "password_file",
+        "password-file",
+        auth.password_files,
+        "Users and password hashes, in Mosquitto's format; `ringmq passwd` writes such files. \
+         Clients then need a user name and password. A relative path in the configuration file is \
+         relative to its folder."
+    ),
+    files!(
+        "auth",
+        "scram_file",
+        "scram-file",
+        auth.scram_files,
+        "Users who may log in with SCRAM-SHA-256 (MQTT 5.0 enhanced authentication), which sends no \
+         password over the network; `ringmq passwd --scram` writes such files."
+    ),
+    files!(
+        "auth",
+        "acl_file",
+        "acl-file",
+        auth.acl_files,
+        "Topic rules in Mosquitto's format: who may publish and receive what."
+    ),
+    files!(
+        "auth",
+        "rules_file",
+        "rules-file",
+        auth.rules_files,
+        "Topic rules in TOML, with roles."
+    ),
+    Setting {
+        section: "auth",
+        key: "default",
+        flag: "access-default",
+        kind: Kind::Choice(DEFAULTS),
+        auto: None,
+        help: "Whether to allow or deny what no rule covers. auto denies it as soon as there are \
+               users, client certificates or rules.",
+        get: |settings| Value::Text(settings.auth.default.word().to_owned()),
+        set: |settings, value| {
+            settings.auth.default = AccessDefault::named(&value.text());
+        },
+    },
+    Setting {
+        section: "auth",
+        key: "threads",
+        flag: "auth-threads",
+        kind: Kind::Count(range(1, 64)),
+        auto: None,
+        help: "Threads that check passwords, besides those of the shards.",
+        get: |settings| Value::Number(settings.auth.service.threads as u64),
+        set: |settings, value| {
+            settings.auth.service.threads = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+    Setting {
+        section: "auth",
+        key: "waiting_max",
+        flag: "auth-waiting-max",
+        kind: Kind::Count(range(1, 1_000_000)),
+        auto: None,
+        help: "Maximum number of clients that wait for these threads. Further clients get \"server \
+               unavailable\".",
+        get: |settings| Value::Number(settings.auth.service.queue_max as u64),
+        set: |settings, value| {
+            settings.auth.service.queue_max = value.number().try_into().expect(IN_RANGE);
+        },
+    },
+];

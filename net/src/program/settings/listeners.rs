@@ -12,7 +12,7 @@ use super::file::{NAME_RULES, Place, Problem, Source, read_toml};
 use super::listen::{Layers, Listen, ListenerTable};
 use super::value;
 use super::value::{Complaint, Value};
-use super::{LAYER_SECTIONS, Setting, Settings, TABLE};
+use super::{Setting, Settings, TABLE, layers};
 use crate::settings;
 
 /// A table as it was written.
@@ -93,7 +93,7 @@ fn read_table(
     for (key, value) in table {
         let name = key.get_ref().as_ref();
         match value.get_ref() {
-            DeValue::Table(layer) if LAYER_SECTIONS.contains(&name) => {
+            DeValue::Table(layer) if layers::SECTIONS.contains(&name) => {
                 for (key, value) in layer {
                     let Some(row) = settings::by_key(name, key.get_ref()) else {
                         problems.push(source.unknown_key(name, key.get_ref(), key.span()));
@@ -144,7 +144,7 @@ fn read_table(
 fn unknown_key(source: Source<'_>, name: &str, span: std::ops::Range<usize>) -> Problem {
     let of_layers = TABLE
         .iter()
-        .filter(|row| LAYER_SECTIONS.contains(&row.section));
+        .filter(|row| layers::SECTIONS.contains(&row.section));
     let mut exact = of_layers.clone();
     let fix = match exact.find(|row| row.key == name) {
         Some(row) => format!("did you mean {}?", row.name()),
