@@ -7,18 +7,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use ringmq::auth::http::HttpUrl;
 use ringmq_problem::{LinePlace, printable};
 pub use ringmq_problem::{Place, Problem};
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::listeners::Table;
-
-use super::auth::{AccessDefault, AuthSettings};
 use super::cli::{CommandLine, wrap};
 use super::jwt::KeyFile;
-use super::runtime::Cores;
+use super::listeners::Table;
+use super::read::read_toml;
 use super::value;
 use super::value::{Complaint, Items, Kind, Value};
 use super::{SECTIONS, Setting, Settings, TABLE};
@@ -116,7 +112,7 @@ impl Configuration {
         self.settings.listeners = resolved.collect();
     }
 
-    fn place(&self, row: &Setting) -> Place {
+    pub(super) fn place(&self, row: &Setting) -> Place {
         self.places.get(row.flag).cloned().unwrap_or(Place::Default)
     }
 
@@ -173,87 +169,6 @@ impl Configuration {
         problems.truncate(PROBLEMS_MAX);
         problems
     }
-
-    /// What no value shows alone.
-    fn check_together(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut complain = |flag: &str, complaint: Complaint| {
-            let row = settings::by_flag(flag).expect("a setting of the table");
-            let place = self.place(row);
-            let subject = match &place {
-                Place::CommandLine => format!("--{flag}"),
-                Place::Default | Place::File(_) | Place::Line(_) => row.name(),
-            };
-            problems.push(complaint.at(place, subject));
-        };
-        let settings = &self.settings;
-        if let (Some(shards), Cores::Listed(cores)) = (settings.shards, &settings.cores)
-            && shards != cores.len()
-        {
-            let what = format!(
-                "names {}, but `shards` asks for {shards}",
-                count(cores.len(), "core")
-            );
-            complain(
-                "cores",
-                Complaint::new(what, "name one core per shard, or leave out `shards`"),
-            );
-        }
-        if let (None, Cores::Listed(cores)) = (settings.shards, &settings.cores)
-            && cores.len() > SHARDS_MAX
-        {
-            let what = format!(
-                "names {}, but shards end at {SHARDS_MAX}",
-                count(cores.len(), "core")
-            );
-            complain(
-                "cores",
-                Complaint::new(what, format!("name at most {SHARDS_MAX}")),
-            );
-        }
-        let limits = &settings.limits;
-        if limits.connect_size_max > limits.packet_size_max {
-            let shown = |flag: &str| {
-                let row = settings::by_flag(flag).expect("a setting of the table");
-                row.show(&(row.get)(settings))
-            };
-            let what = format!(
-                "is {}, which is more than packet_size_max, {}",
-                shown("connect-size-max"),
-                shown("packet-size-max")
-            );
-            let fix = "lower connect_size_max or raise packet_size_max";
-            complain("connect-size-max", Complaint::new(what, fix));
-        }
-        let auth = &settings.auth;
-        if let Some((flag, complaint)) = check_users(auth) {
-            complain(flag, complaint);
-        }
-        for (flag, url) in auth.hooks.urls() {
-            if let (false, Err(what)) = (url.is_empty(), HttpUrl::parse(url)) {
-                let what = format!("is `{url}`, which {what}");
-                let fix = "write http://HOST:PORT/PATH or https://HOST/PATH; secrets belong in hook headers";
-                complain(flag, Complaint::new(what, fix));
-            }
-        }
-        problems.extend(self.check_listeners());
-        problems
-    }
-
-    fn check_listeners(&self) -> Vec<Problem> {
-        let own = self.place(settings::by_flag("listen").expect("a setting of the table"));
-        let complaints = super::listeners::check(&self.settings, &self.tables, &own);
-        let problem = |(place, complaint): (Place, Complaint)| {
-            let subject = match &place {
-                Place::CommandLine => "--listen",
-                Place::Default | Place::File(_) => "network.listen",
-                Place::Line(_) if place == own => "network.listen",
-                Place::Line(_) => "listener.listen",
-            };
-            complaint.at(place, subject)
-        };
-        complaints.into_iter().map(problem).collect()
-    }
 }
 
 /// A configuration file that was read.
@@ -263,21 +178,6 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// What it says.
     pub text: &'a str,
-}
-
-/// Users whom nothing allows anything. Tokens and hooks may bring rules along.
-fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
-    let has_rules = auth.has_rules() || auth.jwt.is_on();
-    if !auth.has_users() || has_rules || auth.default != AccessDefault::Auto {
-        return None;
-    }
-    let flag = if auth.password_files.is_empty() {
-        "scram-file"
-    } else {
-        "password-file"
-    };
-    let what = "admits users, but there are no rules: they could do nothing";
-    Some((flag, Complaint::new(what, NAME_RULES)))
 }
 
 impl Source<'_> {
@@ -367,93 +267,6 @@ impl Source<'_> {
     }
 }
 
-/// Reads a value of the file; a complaint comes with the place of what it is about.
-pub(crate) fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Misplaced> {
-    let wrong_type = |what: &str| {
-        Complaint::new(
-            format!("is {what}, but has to be {}", row.kind.noun()),
-            format!("write {}", row.kind.hint()),
-        )
-    };
-    let read = match value.get_ref() {
-        DeValue::String(text) => match row.kind {
-            Kind::Count(_) if row.auto.is_none() || text.as_ref() != "auto" => {
-                Err(wrong_type("text in quotes"))
-            }
-            Kind::PowerOfTwo(_) | Kind::Switch => Err(wrong_type("text in quotes")),
-            Kind::Count(_)
-            | Kind::Size(_)
-            | Kind::Seconds(_)
-            | Kind::Millis(_)
-            | Kind::Addresses
-            | Kind::List(_)
-            | Kind::Cores
-            | Kind::Choice(_)
-            | Kind::LogFilter
-            | Kind::Text => row.parse(text),
-        },
-        DeValue::Integer(integer) => {
-            let digits = integer.as_str();
-            match u64::from_str_radix(digits, integer.radix()) {
-                Ok(number) => row.kind.take_number(number),
-                Err(_) => Err(Complaint::new(
-                    format!("is {digits}, which is out of range"),
-                    format!("write {}", row.kind.hint()),
-                )),
-            }
-        }
-        DeValue::Boolean(on) if row.kind == Kind::Switch => Ok(Value::Switch(*on)),
-        DeValue::Boolean(_) => Err(wrong_type("true or false")),
-        DeValue::Array(items)
-            if matches!(row.kind, Kind::Addresses | Kind::List(_) | Kind::Cores) =>
-        {
-            return read_list(row, items, value.span());
-        }
-        DeValue::Array(_) => Err(wrong_type("a list")),
-        DeValue::Float(_) => Err(wrong_type("a number with a point")),
-        DeValue::Datetime(_) => Err(wrong_type("a date or time")),
-        DeValue::Table(_) => Err(wrong_type("a table")),
-    };
-    read.map_err(|complaint| (value.span(), complaint))
-}
-
-/// Each item is read as if it stood alone; the lists are then joined.
-fn read_list(row: &Setting, items: &DeArray<'_>, span: Range<usize>) -> Result<Value, Misplaced> {
-    let write = || format!("write {}", row.kind.hint());
-    let mut list: Option<Value> = None;
-    for item in items {
-        if item.get_ref().is_array() {
-            return Err((
-                item.span(),
-                Complaint::new("holds a list in a list", write()),
-            ));
-        }
-        let read = read_toml(row, item)?;
-        match (&mut list, read) {
-            (Some(Value::Addresses(all)), Value::Addresses(more)) => all.extend(more),
-            (Some(Value::List(all)), Value::List(more)) => all.extend(more),
-            (Some(Value::Cores(all)), Value::Cores(more)) => {
-                if let Some(core) = more.iter().find(|core| all.contains(core)) {
-                    let what = format!("names core {core} twice");
-                    return Err((item.span(), Complaint::new(what, "name each core once")));
-                }
-                all.extend(more);
-            }
-            (None, Value::Auto) | (Some(_), _) => {
-                return Err((item.span(), Complaint::new("holds auto in a list", write())));
-            }
-            (None, first) => list = Some(first),
-        }
-    }
-    match row.kind {
-        Kind::Addresses => Ok(list.unwrap_or(Value::Addresses(Vec::new()))),
-        Kind::List(_) => Ok(list.unwrap_or(Value::List(Vec::new()))),
-        _ => list.ok_or_else(|| (span, Complaint::new("is an empty list", write()))),
-    }
-}
-
-type Misplaced = (Range<usize>, Complaint);
-
 /// "1 core", "2 cores".
 pub fn count(number: usize, noun: &str) -> String {
     match number {
@@ -464,17 +277,12 @@ pub fn count(number: usize, noun: &str) -> String {
 
 const COMMENT_COLUMNS: usize = 90;
 
-/// What to do where clients are known and nothing says what they may do.
-pub(crate) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file under [auth]; or let \
-                          them do everything: --access-default allow, or default = \"allow\" under [auth]";
-
 /// More problems than these are one problem: the wrong file.
 const PROBLEMS_MAX: usize = 10;
 
-const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;
-
 #[cfg(test)]
 mod tests {
+    use super::super::check::NAME_RULES;
     use super::*;
 
     fn resolve(text: &str) -> Result<Configuration, Vec<Problem>> {

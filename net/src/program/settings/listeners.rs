@@ -8,8 +8,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::auth::AccessDefault;
-use super::file::{NAME_RULES, Place, Problem, Source, read_toml};
+use super::check::NAME_RULES;
+use super::file::{Place, Problem, Source};
 use super::listen::{Layers, Listen, ListenerTable};
+use super::read::read_toml;
 use super::value;
 use super::value::{Complaint, Value};
 use super::{Setting, Settings, TABLE, layers};

@@ -15,6 +15,7 @@
 pub mod auth;
 #[cfg(test)]
 mod bounds;
+mod check;
 pub mod cli;
 pub mod file;
 pub mod hooks;
@@ -26,6 +27,7 @@ pub mod listeners;
 mod network;
 #[cfg(test)]
 mod page;
+mod read;
 pub mod runtime;
 pub mod value;
 
