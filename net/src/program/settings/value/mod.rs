@@ -151,97 +151,58 @@ impl Kind {
 impl Value {
     /// The number of a numeric kind.
     pub fn number(&self) -> u64 {
-        match self {
-            Value::Number(number) => *number,
-            Value::Auto
-            | Value::Switch(_)
-            | Value::Addresses(_)
-            | Value::List(_)
-            | Value::Cores(_)
-            | Value::Text(_) => unreachable!("a numeric kind holds a number, not {self:?}"),
-        }
+        let Value::Number(number) = self else {
+            unreachable!("a numeric kind holds a number, not {self:?}");
+        };
+        *number
     }
 
-    /// The number of a numeric kind that may be left to the broker.
+    /// The number of a numeric kind; `None`: the broker chooses.
     pub fn number_or_auto(&self) -> Option<u64> {
-        match self {
-            Value::Auto => None,
-            Value::Number(_)
-            | Value::Switch(_)
-            | Value::Addresses(_)
-            | Value::List(_)
-            | Value::Cores(_)
-            | Value::Text(_) => Some(self.number()),
-        }
+        (*self != Value::Auto).then(|| self.number())
     }
-}
 
-impl Value {
     /// What a switch holds.
     pub fn switch(&self) -> bool {
-        match self {
-            Value::Switch(on) => *on,
-            Value::Auto
-            | Value::Number(_)
-            | Value::Addresses(_)
-            | Value::List(_)
-            | Value::Cores(_)
-            | Value::Text(_) => unreachable!("a switch holds true or false, not {self:?}"),
-        }
+        let Value::Switch(on) = self else {
+            unreachable!("a switch holds true or false, not {self:?}");
+        };
+        *on
     }
 
     /// What a list of addresses holds.
     pub fn addresses(self) -> Vec<Listen> {
-        match self {
-            Value::Addresses(addresses) => addresses,
-            Value::Auto
-            | Value::List(_)
-            | Value::Number(_)
-            | Value::Switch(_)
-            | Value::Cores(_)
-            | Value::Text(_) => unreachable!("a list of addresses holds them, not {self:?}"),
-        }
+        let Value::Addresses(addresses) = self else {
+            unreachable!("a list of addresses holds them, not {self:?}");
+        };
+        addresses
     }
 
     /// What a list holds.
     pub fn list(self) -> Vec<String> {
-        match self {
-            Value::List(items) => items,
-            Value::Auto
-            | Value::Number(_)
-            | Value::Switch(_)
-            | Value::Addresses(_)
-            | Value::Cores(_)
-            | Value::Text(_) => unreachable!("a list holds its items, not {self:?}"),
-        }
+        let Value::List(items) = self else {
+            unreachable!("a list holds its items, not {self:?}");
+        };
+        items
     }
 
-    /// What a list of cores holds.
+    /// What a list of cores holds; `None`: the broker chooses.
     pub fn cores_or_auto(self) -> Option<Vec<usize>> {
-        match self {
-            Value::Auto => None,
-            Value::Cores(cores) => Some(cores),
-            Value::Number(_)
-            | Value::Switch(_)
-            | Value::Addresses(_)
-            | Value::List(_)
-            | Value::Text(_) => {
-                unreachable!("a list of cores holds them, not {self:?}")
-            }
+        if self == Value::Auto {
+            return None;
         }
+        let Value::Cores(cores) = self else {
+            unreachable!("a list of cores holds them, not {self:?}");
+        };
+        Some(cores)
     }
 
     /// What a word or a log filter holds.
     pub fn text(self) -> String {
-        match self {
-            Value::Text(text) => text,
-            Value::Auto
-            | Value::Number(_)
-            | Value::Switch(_)
-            | Value::Addresses(_)
-            | Value::List(_)
-            | Value::Cores(_) => unreachable!("a word holds text, not {self:?}"),
-        }
+        let Value::Text(text) = self else {
+            unreachable!("a word holds text, not {self:?}");
+        };
+        text
     }
 }
 
