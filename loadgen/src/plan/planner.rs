@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 use ringmq_problem::{Complaint, Problem};
@@ -51,10 +50,7 @@ impl<'a> Planner<'a> {
             wanted.push(self.add_filters(group)?);
         }
         self.filters.match_streams(&self.streams);
-        self.streams.copies = vec![0; self.streams.count()];
-        self.streams.sent = (0..self.streams.count())
-            .map(|_| AtomicU32::new(0))
-            .collect();
+        self.streams.close();
         let mut classes = Classes::default();
         let mut cells = 0;
         for ((planned, group), wanted) in groups.iter_mut().zip(self.specs).zip(&wanted) {
@@ -124,11 +120,8 @@ impl<'a> Planner<'a> {
                             "write a topic without + and #",
                         ));
                     }
-                    self.streams.topics.extend_from_slice(topic.as_bytes());
-                    self.streams.ends.push(self.streams.topics.len() as u32);
-                    self.streams
-                        .slots
-                        .push((index * self.threads + thread) as u16);
+                    let slot = (index * self.threads + thread) as u16;
+                    self.streams.push(topic.as_bytes(), slot);
                 }
             }
         }
@@ -298,7 +291,7 @@ impl Classes {
             .map(|(matched, clients)| (matched, *clients));
         for (matched, copies) in shared.chain(own) {
             for stream in matched.streams() {
-                streams.copies[stream as usize] += copies;
+                streams.add_copies(stream, copies);
             }
         }
     }

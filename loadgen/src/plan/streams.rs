@@ -1,5 +1,5 @@
-//! The streams of a run: every topic of every publisher, with its sequence numbers; and which of them a
-//! filter matches.
+//! The streams of a run: every topic of every publisher, with its sequence numbers; and which of
+//! them a filter matches.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -8,19 +8,38 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// All streams of a run.
 #[derive(Debug, Default)]
 pub struct Streams {
-    pub(super) topics: Vec<u8>,
+    topics: Vec<u8>,
     /// Where the topic of each stream ends in `topics`.
-    pub(super) ends: Vec<u32>,
+    ends: Vec<u32>,
     /// Publishing group and thread of each stream: `group * threads + thread`.
-    pub(super) slots: Vec<u16>,
+    slots: Vec<u16>,
     /// Deliveries that a message of each stream owes.
-    pub(super) copies: Vec<u32>,
+    copies: Vec<u32>,
     /// Last sequence sent. Written by the publisher's thread alone.
-    pub(super) sent: Box<[AtomicU32]>,
+    sent: Box<[AtomicU32]>,
     by_topic: OnceLock<HashMap<Box<[u8]>, u32>>,
 }
 
 impl Streams {
+    /// Adds the next stream. Streams of one slot come one after the other.
+    pub(super) fn push(&mut self, topic: &[u8], slot: u16) {
+        assert!(self.sent.is_empty(), "no stream comes after the last");
+        self.topics.extend_from_slice(topic);
+        self.ends.push(self.topics.len() as u32);
+        self.slots.push(slot);
+    }
+
+    /// No stream follows.
+    pub(super) fn close(&mut self) {
+        self.copies = vec![0; self.count()];
+        self.sent = (0..self.count()).map(|_| AtomicU32::new(0)).collect();
+    }
+
+    /// A message of this stream owes so many more deliveries.
+    pub(super) fn add_copies(&mut self, stream: u32, count: u32) {
+        self.copies[stream as usize] += count;
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.ends.len()
