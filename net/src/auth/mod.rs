@@ -10,6 +10,7 @@ mod hook;
 pub mod http;
 pub mod jwt;
 mod line;
+mod office;
 mod password;
 mod service;
 

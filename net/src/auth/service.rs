@@ -17,24 +17,20 @@
 //! Threads start on demand, so a broker has as many as its clients have needed at one time. Their priority is
 //! lowered: where they share cores with the shards, connected clients come first.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use ringmq_core::auth::{AuthRequest, Verdict};
-use ringmq_core::ids::{ConnId, ShardId};
-use tracing::{error, warn};
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use ringmq_core::auth::AuthRequest;
+use ringmq_core::ids::ShardId;
+use tracing::error;
 
-use super::line::Line;
-use super::{Authenticators, Stage};
-use crate::admission::Network;
-use crate::counters::{Tallies, Tally};
-use crate::error::{StartError, system_error};
-use crate::inbox::{Decision, Inbox};
-use ringmq_ring::clock;
+use super::Authenticators;
+use super::office::{Answers, Crew, Job, Judges, Office, Porter, spawn};
+use crate::counters::Tallies;
+use crate::error::StartError;
+use crate::inbox::Inbox;
 
 /// How much of the machine authentication may take.
 #[derive(Clone, Copy, Debug)]
@@ -69,38 +65,6 @@ pub(crate) struct AuthService {
     generation: AtomicU64,
     /// Until there is somebody to ask: a broker that lets everybody in has no threads for it.
     porter: Mutex<Option<Porter>>,
-}
-
-/// Authenticators between two reloads.
-#[derive(Debug, Default)]
-struct Judges {
-    generation: u64,
-    authenticators: Authenticators,
-}
-
-#[derive(Debug)]
-struct Job {
-    shard: ShardId,
-    request: AuthRequest,
-    /// Once somebody has looked at it: by whom it is judged, and how far it is.
-    progress: Option<(Arc<Judges>, Stage)>,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    Network(Network),
-    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself anew.
-    Connection(ShardId, ConnId),
-}
-
-impl Job {
-    fn source(&self) -> Source {
-        match self.request.peer.address {
-            Some(address) => Source::Network(Network::of(address.ip())),
-            None => Source::Connection(self.shard, self.request.conn),
-        }
-    }
 }
 
 impl AuthService {
@@ -197,197 +161,26 @@ impl AuthService {
     }
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-    let spawned = thread::Builder::new().name(name).spawn(run);
-    spawned
-        .map(drop)
-        .map_err(|error| system_error("start a thread", error))
-}
-
-/// Stands requests in line as they come, and sends everybody home at the end.
-#[derive(Debug)]
-struct Porter {
-    arriving: Receiver<Job>,
-    office: Arc<Office>,
-}
-
-impl Porter {
-    fn run(self) {
-        for job in &self.arriving {
-            self.office.stand_in_line(Role::Computes, job);
-        }
-        self.office.computing.line.close();
-        self.office.waiting.line.close();
-    }
-}
-
-/// What a thread is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// It hands on what has to wait.
-    Computes,
-    Waits,
-}
-
-/// The threads of one role, and those who wait for them. A thread starts when more wait than threads are
-/// without work, and stays.
-#[derive(Debug)]
-struct Crew {
-    line: Line<Source, Job>,
-    name: &'static str,
-    /// `count <= count_max`.
-    count: AtomicUsize,
-    count_max: usize,
-}
-
-impl Crew {
-    fn new(name: &'static str, count_max: usize, queue_max: usize) -> Crew {
-        Crew {
-            line: Line::new(queue_max),
-            name,
-            count: AtomicUsize::new(0),
-            count_max: count_max.max(1),
-        }
-    }
-
-    /// The number of one more thread, if one is needed and may be.
-    fn hire(&self) -> Option<usize> {
-        if !self.line.is_short_handed() {
-            return None;
-        }
-        let more = |count| (count < self.count_max).then_some(count + 1);
-        let hired = self
-            .count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        hired.ok()
-    }
-
-    /// A thread that was hired could not start.
-    fn dismiss(&self) {
-        let before = self.count.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "only who was hired is dismissed");
-    }
-}
-
-/// What the threads share.
-#[derive(Debug)]
-struct Office {
-    computing: Crew,
-    waiting: Crew,
-    judges: Arc<ArcSwap<Judges>>,
-    answers: Answers,
-}
-
-impl Office {
-    fn crew(&self, role: Role) -> (&Crew, Tally) {
-        match role {
-            Role::Computes => (&self.computing, Tally::LoginOverflows),
-            Role::Waits => (&self.waiting, Tally::HookOverflows),
-        }
-    }
-
-    /// Stands a request in line, and sees to it that there is a thread for it.
-    fn stand_in_line(self: &Arc<Office>, role: Role, job: Job) {
-        let (crew, overflows) = self.crew(role);
-        if let Some(displaced) = crew.line.push(job.source(), job) {
-            self.answers.turn_away(displaced, overflows);
-        }
-        if let Some(number) = crew.hire() {
-            let office = Arc::clone(self);
-            let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
-            if let Err(error) = spawned {
-                crew.dismiss();
-                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of threads (ulimit -u, TasksMax)");
-            }
-        }
-    }
-
-    fn work(self: &Arc<Office>, role: Role) {
-        // On Linux this is a property of the thread.
-        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            warn!(%error, "cannot lower the priority of a login thread");
-        }
-        while let Some(job) = self.crew(role).0.line.pop() {
-            self.work_on(role, job);
-        }
-    }
-
-    fn work_on(self: &Arc<Office>, role: Role, mut job: Job) {
-        if clock() >= job.request.deadline {
-            // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
-            // a client which was let in long ago.
-            return self.answers.give(job, Verdict::Unavailable, 0);
-        }
-        let progress = job.progress.take();
-        let (judges, stage) =
-            progress.unwrap_or_else(|| (self.judges.load_full(), Stage::first(&job.request)));
-        let judged = judges
-            .authenticators
-            .judge(&job.request, stage, role == Role::Waits);
-        match (judged, role) {
-            (Ok(verdict), _) => self.answers.give(job, verdict, judges.generation),
-            (Err(stage), Role::Computes) => {
-                job.progress = Some((judges, stage));
-                self.stand_in_line(Role::Waits, job);
-            }
-            (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
-        }
-    }
-}
-
-/// The way back to the shards.
-#[derive(Debug)]
-struct Answers {
-    inboxes: Arc<[Inbox]>,
-    tallies: Arc<Tallies>,
-}
-
-impl Answers {
-    /// Too many wait.
-    fn turn_away(&self, job: Job, tally: Tally) {
-        self.tallies.add(tally);
-        self.give(job, Verdict::Unavailable, 0);
-    }
-
-    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation counts for those
-    /// only who are let in.
-    fn give(&self, job: Job, verdict: Verdict, generation: u64) {
-        let Job { shard, request, .. } = job;
-        let deadline = request.deadline;
-        let mut decision = Box::new(Decision {
-            request,
-            verdict,
-            generation,
-        });
-        while let Err(refused) = self.inboxes[shard.index()].decide(decision) {
-            if clock() >= deadline {
-                return;
-            }
-            decision = refused;
-            thread::sleep(RETRY_PAUSE);
-        }
-    }
-}
-
-/// Halfway between normal and lowest priority.
-const NICENESS: i32 = 10;
 /// Requests on their way to the porter, which takes a microsecond for each. Any beyond that are
 /// answered "unavailable".
 pub(crate) const ARRIVING_MAX: usize = 4096;
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::thread;
+    use std::time::Duration;
 
-    use ringmq_core::auth::Identity;
+    use ringmq_core::auth::{Identity, Verdict};
     use ringmq_core::codec::Version;
     use ringmq_core::ids::ConnId;
     use ringmq_core::refusal::Refusal;
     use ringmq_core::time::Instant;
+    use ringmq_ring::clock;
 
     use super::super::Authenticator;
     use super::*;
+    use crate::counters::Tally;
     use crate::inbox::Mail;
 
     /// Judges when the test lets it.
