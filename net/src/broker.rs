@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
 
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Permits};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
@@ -148,7 +148,7 @@ impl Broker {
             counters: Vec::new(),
             threads: Vec::new(),
         };
-        let places = Arc::new(Places::new(config.admission));
+        let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
         let core = Arc::new(core);
         let (ready, started) = mpsc::channel();
@@ -164,7 +164,7 @@ impl Broker {
                     .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
-                    places: Arc::clone(&places),
+                    permits: Arc::clone(&permits),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
                     heard: Arc::clone(&heard),

@@ -12,7 +12,7 @@ mod pem;
 mod trust;
 
 pub use lifetimes::{Lifetime, lifetimes};
-pub use names::{Identity, host_names, is_for, is_usable};
+pub use names::{IdentityField, host_names, is_for, is_usable};
 pub use outline::Outline;
 pub use pem::{TlsProblem, problem, read, read_certificates, read_pem, read_trust};
 pub use trust::{ClientDemand, Trust, Unusual, anybody};

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::line::Line;
 use super::{Authenticators, Stage};
-use crate::admission::Network;
+use crate::admission::AddressPrefix;
 use crate::counters::{Tallies, Tally};
 use crate::error::{StartError, system_error};
 use crate::inbox::{Decision, Inbox};
@@ -39,7 +39,7 @@ pub(super) struct Job {
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
-    Network(Network),
+    Prefix(AddressPrefix),
     /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself anew.
     Connection(ShardId, ConnId),
 }
@@ -48,7 +48,7 @@ impl Job {
     /// Whose turn it takes.
     fn source(&self) -> Source {
         match self.request.peer.address {
-            Some(address) => Source::Network(Network::of(address.ip())),
+            Some(address) => Source::Prefix(AddressPrefix::of(address.ip())),
             None => Source::Connection(self.shard, self.request.conn),
         }
     }

@@ -119,7 +119,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             panic!("a close without a reason");
         };
         count!(self.counts, closed);
-        self.shared.places.give_back(slot.place);
+        self.shared.permits.give_back(slot.permit);
         self.closed_some = true;
         self.forget(now, conn, why);
     }

@@ -68,12 +68,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Newcomer {
                 peer: PeerIdentity::default(),
                 since: now,
-                place: slot.place,
+                permit: slot.permit,
             },
             |newcomer| *newcomer,
         );
         let newcomer = Newcomer {
-            place: slot.place,
+            permit: slot.permit,
             ..newcomer
         };
         let transport = slot.transport.take();
@@ -95,7 +95,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(super) fn adopt(&mut self, now: Instant, moved: Moved) {
         if self.ending.is_some() {
             count!(self.counts, refused);
-            self.shared.places.give_back(moved.newcomer.place);
+            self.shared.permits.give_back(moved.newcomer.permit);
             return; // Drops the socket, which closes it.
         }
         let Moved {

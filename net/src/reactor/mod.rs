@@ -51,7 +51,7 @@ use hearing::Hearing;
 
 use receive::Held;
 
-use crate::admission::{AddressRates, Places};
+use crate::admission::{AddressRates, Permits};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Decision, Inbox, Mail, Moved};
@@ -101,8 +101,8 @@ impl Core for Shard {
 pub(crate) struct Shared {
     /// One inbox per shard.
     pub(crate) inboxes: Arc<[Inbox]>,
-    /// Places for connections.
-    pub(crate) places: Arc<Places>,
+    /// Permits for connections.
+    pub(crate) permits: Arc<Permits>,
     /// Most bytes that the layers of a shard's connections hold of what has come in part.
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.

@@ -13,7 +13,7 @@ use ringmq_core::time::Instant;
 
 use super::listener::Listener;
 use super::{Core, HeardTable, Reactor, Shared};
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Permits};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
@@ -34,7 +34,7 @@ impl<C: Core> Rig<C> {
     pub fn new(core: C, count: usize) -> io::Result<Rig<C>> {
         let shared = Shared {
             inboxes: [Inbox::new(1024)?].into(),
-            places: Arc::new(Places::new(Admission {
+            permits: Arc::new(Permits::new(Admission {
                 connections_max: count,
                 ..Admission::default()
             })),

@@ -15,7 +15,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::CloseCause;
 use ringmq_core::time::Instant;
 
-use crate::admission::Place;
+use crate::admission::Permit;
 use crate::transport::Transport;
 
 /// One socket.
@@ -32,7 +32,7 @@ pub(crate) struct Slot {
     /// The layers between the socket and MQTT; `None`: there are none.
     pub(crate) transport: Option<Box<Transport>>,
     /// What the connection takes up.
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
     /// Operations in flight.
     ops: u8,
     /// A receive is in flight, one-shot or multishot.
@@ -75,7 +75,7 @@ pub(crate) struct Newcomer {
     /// When the listener accepted the connection.
     pub(crate) since: Instant,
     /// What it takes up.
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
 }
 
 /// Where a connection goes.
@@ -143,7 +143,7 @@ impl Slots {
                     phase: Phase::Free,
                     newcomer: None,
                     transport: None,
-                    place: Place::Unwelcome,
+                    permit: Permit::Unwelcome,
                     ops: 0,
                     receiving: false,
                     paused: false,
@@ -158,7 +158,7 @@ impl Slots {
         let slot = &mut self.slots[index as usize];
         slot.socket = Some(socket);
         slot.phase = Phase::Open;
-        slot.place = newcomer.place;
+        slot.permit = newcomer.permit;
         slot.newcomer = Some(Box::new(newcomer));
         slot.transport = transport;
         slot.ended = false;
@@ -219,7 +219,7 @@ mod tests {
         Newcomer {
             peer: PeerIdentity::default(),
             since: Instant::ZERO,
-            place: Place::Regular(None),
+            permit: Permit::Regular(None),
         }
     }
 

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::listener::Listener;
 use super::{Core, HeardTable, Progress, Reactor, Shared};
-use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
+use crate::admission::{Admission, Permit, Permits, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
@@ -195,7 +195,7 @@ impl Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
-            places: Arc::new(Places::new(admission)),
+            permits: Arc::new(Permits::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
             heard: Arc::new(HeardTable::new(2)),
@@ -472,7 +472,7 @@ fn after_a_send_error_the_connection_is_read_to_its_end() {
             ["received 0 DISCONNECT", "closed 0 PeerClosed"]
         );
         assert_eq!(bench.live_count(), 0);
-        assert_eq!(bench.reactor.shared.places.connections(), 0);
+        assert_eq!(bench.reactor.shared.permits.connections(), 0);
     }
 }
 
@@ -613,7 +613,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
     assert_eq!(moved.bytes, b"CONNECT+more");
     assert!(moved.socket.as_raw_fd() >= 0);
     // It is still one connection of the broker.
-    assert_eq!(bench.reactor.shared.places.connections(), 1);
+    assert_eq!(bench.reactor.shared.permits.connections(), 1);
 }
 
 #[test]
@@ -622,7 +622,7 @@ fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let newcomer = super::slot::Newcomer {
         peer: PeerIdentity::default(),
         since: Instant::ZERO,
-        place: Place::Regular(None),
+        permit: Permit::Regular(None),
     };
     let moved = Box::new(crate::inbox::Moved {
         transport: None,

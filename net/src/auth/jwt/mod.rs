@@ -43,7 +43,7 @@ pub const METHOD: &str = "JWT";
 
 /// Where a CONNECT without that method has its token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum TokenField {
     /// As the password.
     #[default]
     Password,
@@ -55,7 +55,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JwtConfig {
     /// Where they are.
-    pub place: Place,
+    pub field: TokenField,
     /// Bytes of one.
     pub size_max: usize,
     /// What they have to say.
@@ -65,7 +65,7 @@ pub struct JwtConfig {
 impl Default for JwtConfig {
     fn default() -> JwtConfig {
         JwtConfig {
-            place: Place::default(),
+            field: TokenField::default(),
             size_max: 8 * 1024,
             demands: Demands::default(),
         }
@@ -224,13 +224,13 @@ impl Authenticator for Jwt {
 
     fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
         let user_name = request.user_name.as_deref();
-        let (token, user_name) = match (&request.exchange, self.config.place) {
+        let (token, user_name) = match (&request.exchange, self.config.field) {
             (Some(exchange), _) if *exchange.method == *METHOD => {
                 (Some(&*exchange.data), user_name)
             }
             (Some(_), _) => return None,
-            (None, Place::Password) => (request.password.as_deref(), user_name),
-            (None, Place::UserName) => (user_name.map(str::as_bytes), None),
+            (None, TokenField::Password) => (request.password.as_deref(), user_name),
+            (None, TokenField::UserName) => (user_name.map(str::as_bytes), None),
         };
         let is_meant = request.exchange.is_some() || token.is_some_and(is_like_a_token);
         let shower = Shower {

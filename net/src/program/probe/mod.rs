@@ -8,8 +8,8 @@ pub mod facts;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::settings::file::count;
 use crate::settings::Settings;
+use crate::settings::file::count;
 use crate::settings::runtime::Cores;
 use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 

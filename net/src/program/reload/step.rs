@@ -77,7 +77,10 @@ impl Step {
         };
         for (index, table) in running.listeners.iter().enumerate() {
             let (old, new) = (with(&table.layers), with(&next.listeners[index].layers));
-            for row in TABLE.iter().filter(|r| layers::SECTIONS.contains(&r.section)) {
+            for row in TABLE
+                .iter()
+                .filter(|r| layers::SECTIONS.contains(&r.section))
+            {
                 let list = if row.needs_restart() {
                     &mut self.left
                 } else {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ringmq::auth::http::HttpUrl;
-use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place, RemoteConfig};
+use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, RemoteConfig, TokenField};
 
 use super::value::{Items, Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};
@@ -195,8 +195,8 @@ macro_rules! seconds {
     };
 }
 
-/// The words of [`Place`], in its order.
-const PLACES: &[&str] = &["password", "user_name"];
+/// The words of [`TokenField`], in its order.
+const TOKEN_FIELDS: &[&str] = &["password", "user_name"];
 
 /// The rows.
 pub const ROWS: &[Setting] = &[
@@ -280,16 +280,18 @@ pub const ROWS: &[Setting] = &[
         section: "jwt",
         key: "token_in",
         flag: "jwt-in",
-        kind: Kind::Choice(PLACES),
+        kind: Kind::Choice(TOKEN_FIELDS),
         auto: None,
         help: "Which field of CONNECT holds the token. Anything else in it is treated as a \
                password. MQTT 5.0 clients can also use the authentication method JWT, and send the \
                next token by AUTH.",
-        get: |settings| Value::Text(PLACES[settings.auth.jwt.config.place as usize].to_owned()),
+        get: |settings| {
+            Value::Text(TOKEN_FIELDS[settings.auth.jwt.config.field as usize].to_owned())
+        },
         set: |settings, value| {
-            settings.auth.jwt.config.place = match value.text().as_str() {
-                "user_name" => Place::UserName,
-                _ => Place::Password,
+            settings.auth.jwt.config.field = match value.text().as_str() {
+                "user_name" => TokenField::UserName,
+                _ => TokenField::Password,
             };
         },
     },

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
-use ringmq::transport::{Demand, Identity, Network, Origins, ProxyRules, TlsFiles};
+use ringmq::transport::{Demand, IdentityField, Network, Origins, ProxyRules, TlsFiles};
 use ringmq::{Endpoint, ListenerConfig};
 use rustix::net::{self, AddressFamily, SocketType};
 
@@ -223,24 +223,24 @@ pub fn demand_of(word: &str) -> Demand {
 pub const IDENTITIES: &[&str] = &["none", "cn", "san-dns", "san-email", "san-uri"];
 
 /// The word for it, out of [`IDENTITIES`].
-pub fn identity_word(identity: Identity) -> &'static str {
+pub fn identity_word(identity: IdentityField) -> &'static str {
     match identity {
-        Identity::None => "none",
-        Identity::CommonName => "cn",
-        Identity::SanDns => "san-dns",
-        Identity::SanEmail => "san-email",
-        Identity::SanUri => "san-uri",
+        IdentityField::None => "none",
+        IdentityField::CommonName => "cn",
+        IdentityField::SanDns => "san-dns",
+        IdentityField::SanEmail => "san-email",
+        IdentityField::SanUri => "san-uri",
     }
 }
 
 /// The identity of a word out of [`IDENTITIES`].
-pub fn identity_of(word: &str) -> Identity {
+pub fn identity_of(word: &str) -> IdentityField {
     match word {
-        "none" => Identity::None,
-        "cn" => Identity::CommonName,
-        "san-dns" => Identity::SanDns,
-        "san-email" => Identity::SanEmail,
-        "san-uri" => Identity::SanUri,
+        "none" => IdentityField::None,
+        "cn" => IdentityField::CommonName,
+        "san-dns" => IdentityField::SanDns,
+        "san-email" => IdentityField::SanEmail,
+        "san-uri" => IdentityField::SanUri,
         other => unreachable!("{other} is not one of the choices"),
     }
 }

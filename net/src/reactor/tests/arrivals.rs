@@ -135,7 +135,7 @@ fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_the
             newcomer: Newcomer {
                 peer: PeerIdentity::default(),
                 since: Instant::ZERO,
-                place: Place::Regular(None),
+                permit: Permit::Regular(None),
             },
             transport: Some(transport),
             bytes: b"CONNECT".to_vec(),

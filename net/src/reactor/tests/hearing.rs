@@ -156,7 +156,7 @@ fn a_stalled_shard_takes_a_connect_after_what_came_before_it() {
         newcomer: crate::reactor::slot::Newcomer {
             peer: PeerIdentity::default(),
             since: bench.now,
-            place: Place::Unwelcome,
+            permit: Permit::Unwelcome,
         },
         transport: None,
         bytes: b"CONNECT".to_vec(),

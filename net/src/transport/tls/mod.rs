@@ -18,7 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use ringmq_certificates::Identity;
+use ringmq_certificates::IdentityField;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
@@ -278,7 +278,7 @@ impl Tls {
         let has_certificate = !chain.is_empty();
         let mut identity = None;
         if let (Ok(()), [own, ..]) = (&admitted, chain)
-            && self.terms.identity != Identity::None
+            && self.terms.identity != IdentityField::None
         {
             identity = self.terms.identity.of(own);
             if identity.is_none() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringmq_certificates::{
-    ClientDemand, Identity, Outline, TlsProblem, host_names, is_for, problem, read,
+    ClientDemand, IdentityField, Outline, TlsProblem, host_names, is_for, problem, read,
     read_certificates, read_pem, read_trust,
 };
 use rustls::ServerConfig;
@@ -37,7 +37,7 @@ pub struct TlsFiles {
     /// What is asked of clients.
     pub client_certificate: Demand,
     /// Where a client certificate says who the client is.
-    pub identity: Identity,
+    pub identity: IdentityField,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
     /// Most bytes of content in a record that is sent.
@@ -79,7 +79,7 @@ pub struct TlsTerms {
     pub(super) config: Arc<ServerConfig>,
     /// Judges client certificates, in a handshake and again when the terms have changed.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    pub(super) identity: Identity,
+    pub(super) identity: IdentityField,
     /// Most bytes of content in a record.
     pub(super) record_size: usize,
     /// Of the rules and of what the files held.
@@ -94,7 +94,7 @@ impl TlsTerms {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates = Certificates::load(files, &provider)?;
         let verifier = load_verifier(files, &provider)?;
-        if files.identity != Identity::None && verifier.is_none() {
+        if files.identity != IdentityField::None && verifier.is_none() {
             return Err(problem(
                 None,
                 "identity is set, but no client certificates are requested",

@@ -6,12 +6,14 @@ mod frames;
 mod handshake;
 mod origin;
 
+use std::ops::ControlFlow;
+
 use ringmq_core::time::Instant;
 
 pub use frames::Status;
 pub(crate) use frames::{CONTROL_SIZE_MAX, PINGS_MAX};
-use frames::{Flow, Frames, push_close, push_header};
-pub use handshake::Refusal;
+use frames::{Frames, push_close, push_header};
+pub use handshake::UpgradeError;
 pub(crate) use handshake::{FIELDS_MAX, HEADER_SIZE_MAX};
 pub use origin::{Origin, OriginFault, Origins};
 
@@ -34,7 +36,7 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// The request was refused.
-    Refused(Refusal),
+    Refused(UpgradeError),
     /// A frame broke the rules.
     Frame(Status),
 }
@@ -78,8 +80,8 @@ impl WebSocket {
             return Ok(false);
         };
         match frames.decode(now, bytes, plain, answer) {
-            Ok(Flow::Open) => Ok(true),
-            Ok(Flow::Closed) => {
+            Ok(ControlFlow::Continue(())) => Ok(true),
+            Ok(ControlFlow::Break(())) => {
                 self.state = State::Closed;
                 Ok(false)
             }
@@ -125,14 +127,14 @@ impl Default for WebSocket {
 }
 
 /// Moves bytes up to the empty line into `request`, and takes it once that has come.
-fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, UpgradeError> {
     let seen = request.len();
     let size = bytes.len().min(HEADER_SIZE_MAX + 1 - seen);
     request.extend_from_slice(&bytes[..size]);
     // Other protocols are told at their first byte; they might never send an empty line.
     let start = &request[..request.len().min(METHOD.len())];
     if !METHOD.starts_with(start) {
-        return Err(Refusal::NotHttp);
+        return Err(UpgradeError::NotHttp);
     }
     // Only what is new is searched, so a request in small pieces costs no more than a whole one.
     let from = seen.saturating_sub(END.len() - 1);
@@ -144,7 +146,7 @@ fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u
             request.truncate(end);
             Ok(Some(std::mem::take(request)))
         }
-        None if request.len() > HEADER_SIZE_MAX => Err(Refusal::TooLong),
+        None if request.len() > HEADER_SIZE_MAX => Err(UpgradeError::TooLong),
         None => Ok(None),
     }
 }
@@ -196,19 +198,19 @@ mod tests {
         for (bytes, refusal) in [
             (
                 b"\x10\x0C\0\x04MQTT\x04\x02\0\0".as_slice(),
-                Refusal::NotHttp,
+                UpgradeError::NotHttp,
             ),
-            (b"\x16\x03\x01\x02\0", Refusal::NotHttp),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::NotHttp),
-            (b"\r\n\r\n", Refusal::NotHttp),
-            (b"get / HTTP/1.1\r\n\r\n", Refusal::NotHttp),
-            (long.as_bytes(), Refusal::TooLong),
+            (b"\x16\x03\x01\x02\0", UpgradeError::NotHttp),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", UpgradeError::NotHttp),
+            (b"\r\n\r\n", UpgradeError::NotHttp),
+            (b"get / HTTP/1.1\r\n\r\n", UpgradeError::NotHttp),
+            (long.as_bytes(), UpgradeError::TooLong),
         ] {
             for chunk_size in [1, 7, 4096, usize::MAX] {
                 let (plain, answer, end) = decode_in(chunk_size, bytes);
                 assert_eq!(end, Err(Breach::Refused(refusal)), "{bytes:?}");
                 let status = match refusal {
-                    Refusal::TooLong => "HTTP/1.1 431 ",
+                    UpgradeError::TooLong => "HTTP/1.1 431 ",
                     _ => "HTTP/1.1 400 ",
                 };
                 assert!(plain.is_empty() && answer.starts_with(status));

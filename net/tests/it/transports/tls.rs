@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{DistinguishedName, DnType};
-use ringmq::transport::{Demand, Identity, Origins, TlsFiles};
+use ringmq::transport::{Demand, IdentityField, Origins, TlsFiles};
 use ringmq::{Broker, ListenerConfig, StartError};
 use ringmq_core::auth::{Acl, read_acl_file};
 use rustls::pki_types::ServerName;
@@ -272,7 +272,7 @@ fn a_listener_whose_files_cannot_be_used_does_not_start() {
     let missing = authority.path("missing.pem");
     let other = authority.server("other");
     let no_identity = TlsFiles {
-        identity: Identity::CommonName,
+        identity: IdentityField::CommonName,
         ..authority.files()
     };
     let mut cases = vec![("an identity without certificates", no_identity, None)];
@@ -388,7 +388,7 @@ fn who_shows_no_certificate_is_nobody_where_clients_are_to_prove_themselves() {
     let authority = Authority::new();
     let optional = with_tls(TlsFiles {
         client_certificate: Demand::Optional,
-        identity: Identity::None,
+        identity: IdentityField::None,
         ..authority.mutual_files()
     });
     let own = authority.client("own", 1);

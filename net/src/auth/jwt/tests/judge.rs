@@ -31,7 +31,7 @@ fn what_does_not_look_like_a_token_is_for_somebody_else_to_judge() {
     let signer = Signer::new(Algorithm::Hs256);
     let by_password = jwt(JwtConfig::default(), vec![signer.key(None)]);
     let by_name = JwtConfig {
-        place: Place::UserName,
+        field: TokenField::UserName,
         ..JwtConfig::default()
     };
     let by_name = jwt(by_name, vec![signer.key(None)]);

@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SigningKey as _,
 };
-use ringmq_certificates::{ClientDemand, Identity, Trust, Unusual, anybody};
+use ringmq_certificates::{ClientDemand, IdentityField, Trust, Unusual, anybody};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -302,7 +302,7 @@ fn a_broker_and_a_client_of_version_1_shake_hands() {
         keys: vec![folder.write("server.key", server_key.serialize_pem())],
         client_cas: vec![folder.certificate("ca.pem", ca.der())],
         client_certificate: Demand::Required,
-        identity: Identity::CommonName,
+        identity: IdentityField::CommonName,
         ..TlsFiles::default()
     };
     let terms = Arc::new(TlsTerms::load(&files, &[b"mqtt"]).unwrap());
