@@ -1,5 +1,5 @@
-//! What TLS costs a broker: handshakes per second of its CPU time, full and resumed, and CPU time per
-//! delivery, over TLS beside plain. For any broker: it is seen from outside, by /proc.
+//! What TLS costs a broker: handshakes per second of its CPU time, full and resumed, and CPU time
+//! per delivery, over TLS beside plain. For any broker: it is seen from outside, by /proc.
 //!
 //!     tls_speed PID TLS_PORT PLAIN_PORT CA_FILE [SECONDS]
 //!

@@ -1,9 +1,9 @@
 //! Connection limits: in total and per address, and how often an address may connect.
 //!
-//! Shards share the counts, without locks. Counts and rates of addresses are in tables of a fixed size, two
-//! cells per address, chosen by a keyed hash: a client with many addresses cannot make them grow. Two
-//! addresses that share one cell do not share the other, so the smaller of the two counts is right; an IPv6
-//! address stands for its /64, which belongs to one customer.
+//! Shards share the counts, without locks. Counts and rates of addresses are in tables of a fixed
+//! size, two cells per address, chosen by a keyed hash: a client with many addresses cannot make
+//! them grow. Two addresses that share one cell do not share the other, so the smaller of the two
+//! counts is right; an IPv6 address stands for its /64, which belongs to one customer.
 //!
 //! Invariant: `connections` and the cells count the permits that were taken and not released.
 //!
@@ -84,7 +84,8 @@ impl AddressPrefix {
     }
 }
 
-/// Connections that wait to be told why they may not stay, over all shards; more are closed at once.
+/// Connections that wait to be told why they may not stay, over all shards; more are closed at
+/// once.
 pub(crate) const UNWELCOME_MAX: usize = 64;
 /// Cells of a row: 256 KiB of counts. With 10,000 addresses connected, one in 50 shares both of its
 /// cells with others.

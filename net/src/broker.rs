@@ -92,8 +92,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker. Returns when every shard accepts connections, or why one cannot; then none of
-    /// them runs.
+    /// Starts a broker. Returns when every shard accepts connections, or why one cannot; then none
+    /// of them runs.
     pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
         check_shards(config)?;
         let secret = random_words().map_err(|e| system_error("draw random numbers", e.into()))?;
@@ -203,9 +203,9 @@ impl Broker {
         addresses.collect()
     }
 
-    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that the
-    /// broker was started with, in the same order; their files may be others. Nothing changes before
-    /// [`Broker::publish_tls`].
+    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that
+    /// the broker was started with, in the same order; their files may be others. Nothing changes
+    /// before [`Broker::publish_tls`].
     ///
     /// # Errors
     /// What is wrong, by listener: all of it.
@@ -239,8 +239,8 @@ impl Broker {
         }
     }
 
-    /// Other users and rules, for all that happens from here on. Clients that would be let in no more
-    /// are told so and closed.
+    /// Other users and rules, for all that happens from here on. Clients that would be let in no
+    /// more are told so and closed.
     pub fn replace_access(&self, access: Access, authenticators: Authenticators) {
         let access = Arc::new(access);
         self.auth.replace(authenticators);
@@ -346,7 +346,8 @@ fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration
     }
 }
 
-/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in CPU.
+/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in
+/// CPU.
 fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration) -> bool {
     if busy_poll.is_zero() {
         return false;
@@ -487,8 +488,8 @@ fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpo
     Ok((by_shard, endpoints))
 }
 
-/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of the
-/// 10 MiB of the default, which count against RLIMIT_MEMLOCK.
+/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of
+/// the 10 MiB of the default, which count against RLIMIT_MEMLOCK.
 const EXECUTOR_MEMORY: usize = 64 * 1024;
 /// The executor's rings serve the wake-up and files, not sockets.
 const EXECUTOR_RING_DEPTH: usize = 32;

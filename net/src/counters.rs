@@ -1,5 +1,5 @@
-//! Counters of a shard's reactor. The reactor counts in plain integers and publishes them once per turn;
-//! anybody may read the published values at any time, though not as a consistent snapshot.
+//! Counters of a shard's reactor. The reactor counts in plain integers and publishes them once per
+//! turn; anybody may read the published values at any time, though not as a consistent snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,7 +47,8 @@ counters! {
     accepted,
     /// Connections closed at once, because the broker had as many as it may have.
     refused,
-    /// Times that accepting stopped for a while, because clients came faster than `connect_rate_max`.
+    /// Times that accepting stopped for a while, because clients came faster than
+    /// `connect_rate_max`.
     accepts_throttled,
     /// Times that accepting paused, because the process or the machine was out of descriptors.
     accept_pauses,

@@ -1,5 +1,5 @@
-//! What the broker's CONNACK demands is done, what the broker may not do is counted, and whatever was due and did not
-//! happen is told.
+//! What the broker's CONNACK demands is done, what the broker may not do is counted, and whatever
+//! was due and did not happen is told.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -107,7 +107,8 @@ fn the_brokers_keep_alive_takes_the_place_of_the_clients() {
     ];
     let done = run(broker.port, &args);
     assert_eq!(done.code, Some(0), "{done:#?}");
-    // Each after three quarters of a second, however late: two in 2.5 s at least, and none with their own 60 s.
+    // Each after three quarters of a second, however late: two in 2.5 s at least, and none with
+    // their own 60 s.
     assert!(broker.counted().pings >= 6, "{:?}", broker.counted());
 }
 
@@ -285,7 +286,8 @@ fn retained_messages_of_a_client_that_was_thrown_out_are_removed_too() {
         !kinds.contains(&"retained message left behind"),
         "{kinds:?}"
     );
-    // The stand-in counts retained messages up and removals down: both clients removed all five topics.
+    // The stand-in counts retained messages up and removals down: both clients removed all five
+    // topics.
     let stored = broker.counted().published;
     assert_eq!(broker.retained.load(Ordering::SeqCst), stored - 10);
 }

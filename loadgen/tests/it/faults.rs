@@ -334,7 +334,8 @@ fn a_pause_of_the_broker_shows_in_the_open_loop_and_hides_in_the_closed_one() {
     let closed = run(&["--window", "1"]);
     assert!(closed.corrected.max_us > 900_000, "{closed:#?}");
     assert!(closed.corrected.p90_us < 300_000, "{closed:#?}");
-    // The schedule goes on, but the clients wait for acknowledgements: the time at the socket hides it.
+    // The schedule goes on, but the clients wait for acknowledgements: the time at the socket hides
+    // it.
     let held = run(&[
         "--rate",
         "200",
@@ -382,8 +383,8 @@ fn a_delay_of_single_messages_shows_in_the_latencies_of_just_so_many() {
         let result = done.result();
         let all = expected(|l| (l.owed, l.delivered) = (100, 100));
         assert_eq!(ledger(&done, qos.parse().unwrap()), all, "QoS {qos}");
-        // By size: 88 without a delay, ten with a second, one with two and one with three. A busy machine adds
-        // to each, and takes from none.
+        // By size: 88 without a delay, ten with a second, one with two and one with three. A busy
+        // machine adds to each, and takes from none.
         let latency = &result.totals.latency.as_ref().unwrap().corrected;
         assert!((98..=100).contains(&latency.count), "QoS {qos}");
         assert!(latency.p50_us < 1_000_000, "QoS {qos}: {latency:#?}");
@@ -718,7 +719,8 @@ fn what_the_broker_counts_stands_beside_what_ringload_counts() {
     assert_eq!(sys.version.as_deref(), Some("scripted version 1"));
     let counter = &sys.counters[0];
     assert_eq!(counter.topic, "$SYS/broker/publish/messages/received");
-    // The last report came with delivery 400, when the broker had received all but what was on its way.
+    // The last report came with delivery 400, when the broker had received all but what was on its
+    // way.
     assert!((300.0..=400.0).contains(&counter.broker), "{counter:?}");
     assert!(
         counter.ours >= counter.broker && counter.ours <= 400.0,

@@ -1,4 +1,5 @@
-//! Every scenario that is built in, at a size that a test can afford, against Ringmq with two shards.
+//! Every scenario that is built in, at a size that a test can afford, against Ringmq with two
+//! shards.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;

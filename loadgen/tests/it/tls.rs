@@ -1,5 +1,5 @@
-//! Over TLS, against Ringmq: with a CA, with any certificate, with certificates of clients; and what is
-//! said if it does not come about.
+//! Over TLS, against Ringmq: with a CA, with any certificate, with certificates of clients; and
+//! what is said if it does not come about.
 
 use std::fs;
 use std::net::SocketAddr;

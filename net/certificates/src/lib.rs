@@ -1,6 +1,7 @@
 //! Certificates: in PEM files, with names and a lifetime, and whom TLS trusts because of them.
 //!
-//! The broker judges clients with it, the load generator brokers, and hooks the services that they call.
+//! The broker judges clients with it, the load generator brokers, and hooks the services that they
+//! call.
 //!
 //! Not here: TLS itself, and which files a listener has (`transport` in `ringmq`).
 #![forbid(unsafe_code)]

@@ -15,7 +15,8 @@ pub enum IdentityField {
     /// Nowhere: a certificate lets a client in, but does not say who it is.
     #[default]
     None,
-    /// The first common name of the subject, in the order in which they stand; Mosquitto and HAProxy take it, too.
+    /// The first common name of the subject, in the order in which they stand; Mosquitto and
+    /// HAProxy take it, too.
     CommonName,
     /// The first DNS name among the alternative names.
     SanDns,
@@ -26,8 +27,9 @@ pub enum IdentityField {
 }
 
 impl IdentityField {
-    /// Who the client is; `None` if its certificate does not say so. Of several names of that kind the first counts,
-    /// and if it cannot stand for a user, none does: a second one is not looked for.
+    /// Who the client is; `None` if its certificate does not say so. Of several names of that kind
+    /// the first counts, and if it cannot stand for a user, none does: a second one is not looked
+    /// for.
     pub fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
         let name = match self {
             IdentityField::None => return None,
@@ -70,8 +72,8 @@ pub fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-/// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the end of either
-/// only says that nothing is left out.
+/// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the
+/// end of either only says that nothing is left out.
 pub fn is_for(name: &str, host: &str) -> bool {
     let (name, host) = (without_dot(name), without_dot(host));
     match name.strip_prefix("*.") {

@@ -1,12 +1,15 @@
-//! Whom to trust: clients with certificates at a listener, brokers under test, servers called over HTTP.
+//! Whom to trust: clients with certificates at a listener, brokers under test, servers called over
+//! HTTP.
 //!
-//! rustls judges chains of X.509 version 3 certificates. It refuses these, which are trusted here as by OpenSSL:
+//! rustls judges chains of X.509 version 3 certificates. It refuses these, which are trusted here
+//! as by OpenSSL:
 //! - a certificate that is itself in the file, byte for byte, even one that is its own CA;
 //! - one of version 1, as Mosquitto's manual makes them, that a CA in the file signed directly;
 //! - a server certificate with a common name and no alternative names: then the common name counts.
 //!
 //! Invariants:
-//! - only a CA vouches for others: a device certificate in the file, with CA:FALSE, is trusted only itself.
+//! - only a CA vouches for others: a device certificate in the file, with CA:FALSE, is trusted only
+//!   itself.
 //! - with revocation lists, everything that a CA has issued is looked up in them, or refused.
 //!
 //! Not here: which files (`pem.rs`), how certificates are laid out (`outline.rs`).
@@ -94,7 +97,8 @@ impl Trust {
             let mut builder =
                 WebPkiClientVerifier::builder_with_provider(cas, provider).with_crls(demand.lists);
             if has_lists {
-                // Lists of the CAs above are rarely at hand; the client's own has to be known and valid.
+                // Lists of the CAs above are rarely at hand; the client's own has to be known and
+                // valid.
                 builder = builder
                     .only_check_end_entity_revocation()
                     .enforce_revocation_expiration();
@@ -131,7 +135,8 @@ impl Trust {
         by_chain: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let outline = Outline::read(own)?;
-        // A CA may have revoked what it has issued; what has no CA is revoked by leaving it out of the file.
+        // A CA may have revoked what it has issued; what has no CA is revoked by leaving it out of
+        // the file.
         let is_listable = terms.has_lists && !outline.is_self_issued();
         if !is_listable && self.exact.iter().any(|exact| exact == own) {
             outline.check_dates(terms.now)?;

@@ -1,7 +1,7 @@
 //! Reading whole files named in settings: one way for all of them, whatever they contain.
 //!
-//! Editors put a byte-order mark in front of UTF-8. It is not part of the text: kept, it would change the names,
-//! secrets and keys in the file. UTF-16 is reported as such.
+//! Editors put a byte-order mark in front of UTF-8. It is not part of the text: kept, it would
+//! change the names, secrets and keys in the file. UTF-16 is reported as such.
 //!
 //! Not here: what the contents mean, and how a problem is reported (the callers).
 

@@ -3,8 +3,8 @@
 //! An idle connection owns no receive buffer: bytes land in one of `count` shared buffers, the
 //! reactor reads them, and the buffer goes back.
 //!
-//! The kernel takes the buffers in turn, all that it has: so it has few, which stay in the cache of the
-//! core, until a receive found none. Memory that was never lent is never touched.
+//! The kernel takes the buffers in turn, all that it has: so it has few, which stay in the cache of
+//! the core, until a receive found none. Memory that was never lent is never touched.
 //!
 //! Invariants:
 //! - buffers from `given` on have never been with the kernel; they count as lent.
@@ -80,8 +80,8 @@ impl Buffers {
     /// Registers the entries as buffer group [`GROUP`] and gives the first buffers to the kernel.
     pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.as_ptr() as u64;
-        // SAFETY: `entries` has room for `count` entries, page-aligned, and is freed only by `drop`,
-        // which the ring calls after it was closed (see `KernelRing`).
+        // SAFETY: `entries` has room for `count` entries, page-aligned, and is freed only by
+        // `drop`, which the ring calls after it was closed (see `KernelRing`).
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
         self.give_more();
         Ok(())
@@ -161,11 +161,11 @@ impl Drop for Buffers {
     }
 }
 
-/// Zeroed memory on a page boundary, straight from the kernel: an allocator would write the zeros, and so
-/// touch every page of buffers that may never be lent.
+/// Zeroed memory on a page boundary, straight from the kernel: an allocator would write the zeros,
+/// and so touch every page of buffers that may never be lent.
 fn allocate(size: usize) -> NonNull<u8> {
-    // SAFETY: a fresh private mapping of no file, at an address of the kernel's choice, affects nothing
-    // that exists.
+    // SAFETY: a fresh private mapping of no file, at an address of the kernel's choice, affects
+    // nothing that exists.
     let memory = unsafe {
         libc::mmap(
             std::ptr::null_mut(),

@@ -69,7 +69,8 @@ impl Flight {
         }
     }
 
-    /// What is left to send, piece by piece, none of them empty; at most `count_max` pieces of `size_max` bytes together.
+    /// What is left to send, piece by piece, none of them empty; at most `count_max` pieces of
+    /// `size_max` bytes together.
     pub fn pieces(&self, count_max: usize, size_max: usize) -> impl Iterator<Item = &[u8]> {
         let (one, many) = match &self.output {
             Output::One(bytes) => (Some(bytes.as_slice()), &[][..]),

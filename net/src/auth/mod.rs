@@ -1,8 +1,9 @@
 //! Authenticating clients: everything that is too slow for a shard, or has to wait.
 //!
-//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`], whose
-//! threads ask one [`Authenticator`] after the other; the verdict returns through the inbox of the shard.
-//! Each further way to authenticate (tokens, a network service) is another `Authenticator`.
+//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`],
+//! whose threads ask one [`Authenticator`] after the other; the verdict returns through the inbox
+//! of the shard. Each further way to authenticate (tokens, a network service) is another
+//! `Authenticator`.
 //!
 //! Not here: SCRAM, which is fast and lives in the core; rules, which the core keeps.
 
@@ -69,8 +70,8 @@ impl Stage {
 }
 
 impl Authenticators {
-    /// Goes on from a stage to the verdict, or, if that may not be, to the stage that waits. The first who
-    /// knows the client decides; whom nobody knows is not let in.
+    /// Goes on from a stage to the verdict, or, if that may not be, to the stage that waits. The
+    /// first who knows the client decides; whom nobody knows is not let in.
     pub(crate) fn judge(
         &self,
         request: &AuthRequest,

@@ -40,7 +40,8 @@ pub(super) struct Job {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
     Prefix(AddressPrefix),
-    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself anew.
+    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself
+    /// anew.
     Connection(ShardId, ConnId),
 }
 
@@ -80,8 +81,8 @@ enum Role {
     Waits,
 }
 
-/// The threads of one role, and those who wait for them. A thread starts when more wait than threads are
-/// without work, and stays.
+/// The threads of one role, and those who wait for them. A thread starts when more wait than
+/// threads are without work, and stays.
 #[derive(Debug)]
 pub(super) struct Crew {
     line: Line<Source, Job>,
@@ -166,8 +167,8 @@ impl Office {
 
     fn work_on(self: &Arc<Office>, role: Role, mut job: Job) {
         if clock() >= job.request.deadline {
-            // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
-            // a client which was let in long ago.
+            // Hashing for nobody would delay the others. The shard has closed it, unless it is that
+            // of a client which was let in long ago.
             return self.answers.give(job, Verdict::Unavailable, 0);
         }
         let progress = job.progress.take();
@@ -201,8 +202,8 @@ impl Answers {
         self.give(job, Verdict::Unavailable, 0);
     }
 
-    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation counts for those
-    /// only who are let in.
+    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation
+    /// counts for those only who are let in.
     fn give(&self, job: Job, verdict: Verdict, generation: u64) {
         let Job { shard, request, .. } = job;
         let deadline = request.deadline;

@@ -1,8 +1,9 @@
 //! The password file as an authenticator.
 //!
-//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was correct is
-//! remembered as a keyed hash that is fast to compute, with a random key of this process: the second login of
-//! a client takes a microsecond. A wrong password, or an unknown user, always takes the slow way.
+//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was
+//! correct is remembered as a keyed hash that is fast to compute, with a random key of this
+//! process: the second login of a client takes a microsecond. A wrong password, or an unknown user,
+//! always takes the slow way.
 
 use std::collections::HashMap;
 use std::fmt;

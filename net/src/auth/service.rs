@@ -1,21 +1,23 @@
 //! The threads that run the authenticators.
 //!
-//! Some threads compute: they check passwords. Others wait for services on the network, so that a slow or
-//! failing service delays only clients that need it. A request moves from the first kind to the second when it
-//! reaches such an authenticator.
+//! Some threads compute: they check passwords. Others wait for services on the network, so that a
+//! slow or failing service delays only clients that need it. A request moves from the first kind to
+//! the second when it reaches such an authenticator.
 //!
 //! Invariants:
-//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it, "unavailable".
-//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max` for the
-//!   other; the verdict on any beyond that is "unavailable".
+//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it,
+//!   "unavailable".
+//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max`
+//!   for the other; the verdict on any beyond that is "unavailable".
 //! - addresses take turns (`line.rs`): a flood of logins from one does not delay those of others.
-//! - a request is judged by the same authenticators from beginning to end; the verdict says by which, and it is
-//!   discarded if they have been replaced meanwhile (`Reactor::on_decided`).
+//! - a request is judged by the same authenticators from beginning to end; the verdict says by
+//!   which, and it is discarded if they have been replaced meanwhile (`Reactor::on_decided`).
 //!
-//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the porter, queues them.
+//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the
+//! porter, queues them.
 //!
-//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their priority is
-//! lowered: where they share cores with the shards, connected clients come first.
+//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their
+//! priority is lowered: where they share cores with the shards, connected clients come first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,8 +132,8 @@ impl AuthService {
         })
     }
 
-    /// From here on others are asked. Requests that are being judged go on with those before, and if these let
-    /// somebody in, nobody believes it.
+    /// From here on others are asked. Requests that are being judged go on with those before, and
+    /// if these let somebody in, nobody believes it.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
         let is_needed = !authenticators.is_empty();
         authenticators.begin();

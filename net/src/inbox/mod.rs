@@ -3,8 +3,8 @@
 //! Invariants:
 //! - mail of one sender is read in the order it was sent, and mail is read in one order for all
 //!   senders: a message sent after another was seen is read after it.
-//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it. A parcel
-//!   is accepted whole if there is any room: it takes what there is.
+//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it.
+//!   A parcel is accepted whole if there is any room: it takes what there is.
 //! - a full inbox refuses instead of waiting; a refused sender gets a wake-up once there is room.
 //!
 //! Not here: what a sender does meanwhile (`reactor/post.rs`).
@@ -307,8 +307,8 @@ fn prefix(messages: &[ShardMsg], max: usize) -> (usize, usize) {
 
 /// Most messages of one batch: bounds the work between two looks at the clock of the reader.
 const BATCH_MESSAGES_MAX: usize = 1024;
-/// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader. The
-/// queue takes up its memory at once, 48 bytes for each.
+/// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader.
+/// The queue takes up its memory at once, 48 bytes for each.
 const MAIL_COUNT_MAX: usize = 4 * 1024;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The broker as a program: settings, start-up checks, the broker, signals.
 //!
-//! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 128 + n cut
-//! short by a second signal n.
+//! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 128 +
+//! n cut short by a second signal n.
 //!
 //! A closed stdout or stderr never ends the broker: Rust ignores SIGPIPE, and nothing here prints
 //! with macros that panic when they cannot write.

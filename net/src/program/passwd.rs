@@ -1,7 +1,8 @@
 //! `ringmq passwd`: adds users to a file, changes their passwords, removes them.
 //!
 //! Invariants:
-//! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can read a new one.
+//! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can
+//!   read a new one.
 //! - a file that the broker would reject is not touched.
 //! - a password is on the command line only with `--batch`.
 

@@ -113,8 +113,8 @@ enum Request {
     Reload,
 }
 
-/// Yields what signals ask for. A second one to stop ends the process at once, and so does an end that
-/// takes too long.
+/// Yields what signals ask for. A second one to stop ends the process at once, and so does an end
+/// that takes too long.
 fn watch_signals() -> io::Result<Receiver<Request>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (sender, requests) = channel();

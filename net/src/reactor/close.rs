@@ -14,8 +14,8 @@ use crate::counters::count;
 use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Carries out what the core asked for. Thousands of clients may end at one time, and a close takes the
-    /// kernel some 10 us: what is above the bound of a turn waits for the next ones.
+    /// Carries out what the core asked for. Thousands of clients may end at one time, and a close
+    /// takes the kernel some 10 us: what is above the bound of a turn waits for the next ones.
     pub(super) fn close_requested(&mut self, now: Instant) {
         self.closes.extend(self.outbox.closes.drain(..));
         for _ in 0..CLOSES_MAX {
@@ -135,9 +135,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.core.handle(now, event, &mut self.outbox);
     }
 
-    /// Peers that do not take what is left, or do not close their side, are cut; those above the bound of a
-    /// turn in the next ones, since the timer is set for them. As silence counts only while the shard
-    /// listens, so does this.
+    /// Peers that do not take what is left, or do not close their side, are cut; those above the
+    /// bound of a turn in the next ones, since the timer is set for them. As silence counts only
+    /// while the shard listens, so does this.
     pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
         let heard = self.hearing.heard().here;
         let mut cut_count = 0;

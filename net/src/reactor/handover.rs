@@ -1,7 +1,8 @@
 //! Handover: a connection moves to its home shard, once, after its CONNECT was read.
 //!
-//! The socket moves with its layers and everything received from it. The kernel may hold nothing of it at that
-//! time; since a connection that is not at home uses single-shot receives, that is usually the case at once.
+//! The socket moves with its layers and everything received from it. The kernel may hold nothing of
+//! it at that time; since a connection that is not at home uses single-shot receives, that is
+//! usually the case at once.
 
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::ids::ConnId;

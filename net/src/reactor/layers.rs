@@ -1,9 +1,9 @@
 //! Connections with layers below MQTT: PROXY, TLS, WebSocket.
 //!
-//! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are sent.
-//! A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn works on at most
-//! [`HANDSHAKES_MAX`] of them, and the rest wait without being read, so that a storm of handshakes does not
-//! slow down connected clients.
+//! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are
+//! sent. A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn
+//! works on at most [`HANDSHAKES_MAX`] of them, and the rest wait without being read, so that a
+//! storm of handshakes does not slow down connected clients.
 //!
 //! Not here: what the layers do (`transport`).
 

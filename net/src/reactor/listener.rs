@@ -143,8 +143,9 @@ fn open_tcp(
     Ok((sockets.collect::<Result<_, Errno>>()?, local))
 }
 
-/// A peer that is gone without a word is found out about by MQTT's keep alive, if the client asked for
-/// one. For the others, and for data that nobody acknowledges, the kernel gives up after a while.
+/// A peer that is gone without a word is found out about by MQTT's keep alive, if the client asked
+/// for one. For the others, and for data that nobody acknowledges, the kernel gives up after a
+/// while.
 fn notice_dead_peers(socket: &OwnedFd) -> Result<(), Errno> {
     set_socket_keepalive(socket, true)?;
     set_tcp_keepidle(socket, SILENCE)?;
@@ -175,8 +176,8 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     getsockname(socket).ok()?.try_into().ok()
 }
 
-/// Silence after which the kernel asks whether the peer is there. Clients with a usual keep alive say
-/// something before.
+/// Silence after which the kernel asks whether the peer is there. Clients with a usual keep alive
+/// say something before.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Between two such questions without an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);

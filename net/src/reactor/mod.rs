@@ -1,9 +1,9 @@
 //! The reactor of a shard: the loop around [`Shard::handle`].
 //!
-//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the inbox,
-//! checks the deadline, and then carries out the effects: messages to other shards, output of connections
-//! that have some, closes, handovers. One system call then submits all operations of the turn, and waits
-//! for completions if there is nothing left to do.
+//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the
+//! inbox, checks the deadline, and then carries out the effects: messages to other shards, output
+//! of connections that have some, closes, handovers. One system call then submits all operations of
+//! the turn, and waits for completions if there is nothing left to do.
 //!
 //! Invariants:
 //! - one send per connection is in flight; newer output collects in the core.
@@ -13,8 +13,8 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
-//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`,
-//! `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`,
+//! `records`, `shutdown`.
 
 mod accept;
 mod close;
@@ -141,8 +141,8 @@ pub(crate) struct Reactor<R, C> {
     sent: Vec<ConnId>,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
-    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one end, one move and
-    /// one verdict per connection.
+    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one
+    /// end, one move and one verdict per connection.
     held: VecDeque<Held>,
     /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
     first: Vec<Received>,
@@ -324,8 +324,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
-    /// asked again, up to `calls_max` times.
+    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since
+    /// 6.13), so that it is asked again, up to `calls_max` times.
     fn take_completions(&mut self, now: Instant, calls_max: usize) {
         self.hearing.is_dry = false;
         let mut bytes = self.release_held(now);
@@ -375,8 +375,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     ///
     /// A CONNECT may take over a connection of the same client. Whatever reached that connection
     /// before it, a DISCONNECT above all, has to be handled before it, although the kernel posts
-    /// completions of different sockets in no such order: so all that the kernel has by then is taken between
-    /// taking the one and handling it.
+    /// completions of different sockets in no such order: so all that the kernel has by then is
+    /// taken between taking the one and handling it.
     fn take_mail(&mut self, now: Instant) {
         if let Some(access) = self.inbox().take_access() {
             let event = Event::AccessReplaced { access };
@@ -455,8 +455,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now are asked about:
-    /// what a reload takes away lets nobody in who was on the way.
+    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now
+    /// are asked about: what a reload takes away lets nobody in who was on the way.
     fn on_decided(&mut self, now: Instant, decision: Decision) {
         let Decision {
             request,
@@ -548,10 +548,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// Completions taken at once: a burst of this many takes some 100 us.
 const COMPLETIONS_MAX: usize = 1024;
-/// Calls for more completions in one turn: with more input in a turn, more of what a client gets goes out in one
-/// send. Two of them gain most of what there is to gain (results/2026-11-29-receives.md).
+/// Calls for more completions in one turn: with more input in a turn, more of what a client gets
+/// goes out in one send. Two of them gain most of what there is to gain
+/// (results/2026-11-29-receives.md).
 const CALLS_MAX: usize = 2;
-/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by twenty.
+/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by
+/// twenty.
 const CALLS_BEFORE_CONNECT_MAX: usize = 50;
 /// Bytes received in one turn: what a gigabit link brings in 4 ms.
 const BYTES_MAX: usize = 512 * 1024;

@@ -1,8 +1,8 @@
 //! The slot table: one slot per socket of a shard.
 //!
 //! Invariants:
-//! - a slot is freed only when none of its operations is in flight, and only after the kernel closed
-//!   or another shard took its socket; a completion of another generation is ignored.
+//! - a slot is freed only when none of its operations is in flight, and only after the kernel
+//!   closed or another shard took its socket; a completion of another generation is ignored.
 //! - `ops` counts `receiving`, `sending`, cancel and the close: at most [`Slot::OPS_MAX`].
 //! - an idle connection costs its slot and nothing else here: at most 64 bytes.
 //!
@@ -58,8 +58,8 @@ pub(crate) enum Phase {
     Open,
     /// The core asked to close it once what is pending was sent. Input is dropped.
     Draining,
-    /// All is sent and our FIN too. Waits for the FIN of the peer: closing a socket with unread input
-    /// resets the connection, and the peer could lose what was sent last.
+    /// All is sent and our FIN too. Waits for the FIN of the peer: closing a socket with unread
+    /// input resets the connection, and the peer could lose what was sent last.
     Lingering,
     /// On its way to another shard, as soon as no operation is in flight.
     Leaving(Box<Leaving>),
@@ -88,8 +88,9 @@ pub(crate) struct Leaving {
 }
 
 impl Slot {
-    /// Receive, send, and the cancel of the receive; the close of the socket starts when all of these are
-    /// done. Only a connection that is home is paused, and only one that is not home departs.
+    /// Receive, send, and the cancel of the receive; the close of the socket starts when all of
+    /// these are done. Only a connection that is home is paused, and only one that is not home
+    /// departs.
     const OPS_MAX: u8 = 3;
 
     /// Counts an operation handed to the kernel.

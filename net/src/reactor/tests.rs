@@ -357,8 +357,8 @@ fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
     bench.events();
     let live = bench.reactor.slots.live();
     let newcomer = live.into_iter().find(|conn| *conn != open).unwrap();
-    // The kernel completed the receive of the newcomer first, although its bytes came last, and hands over the
-    // others one by one.
+    // The kernel completed the receive of the newcomer first, although its bytes came last, and
+    // hands over the others one by one.
     for _ in 0..30 {
         bench.received_later(open, "PUBLISH");
     }

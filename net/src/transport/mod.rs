@@ -1,7 +1,7 @@
 //! The layers between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
 //!
-//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with its input
-//! cut anywhere. A plain connection has no [`Transport`] at all.
+//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with
+//! its input cut anywhere. A plain connection has no [`Transport`] at all.
 //!
 //! Invariants:
 //! - `pending` goes out before anything that is encoded later, and holds at most
@@ -383,7 +383,8 @@ impl Transport {
         }
     }
 
-    /// As `recheck`, for a connection that was on its way between two shards, where nobody looked at it.
+    /// As `recheck`, for a connection that was on its way between two shards, where nobody looked
+    /// at it.
     pub(crate) fn recheck_arrived(&mut self) -> Result<(), Failure> {
         match (&self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) if !tls.is_under(&listener.terms()) => self.recheck(),
@@ -413,6 +414,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The flight of a TLS handshake takes some KiB; all else is smaller. What is above waits for a peer
-/// that asks and does not read.
+/// The flight of a TLS handshake takes some KiB; all else is smaller. What is above waits for a
+/// peer that asks and does not read.
 const PENDING_SIZE_MAX: usize = 64 * 1024;

@@ -34,8 +34,8 @@ impl Part<'_> {
     }
 }
 
-/// The output, cut at the ends of its chunks and of frames of `frame_size_max` bytes; all but the last are
-/// of that size.
+/// The output, cut at the ends of its chunks and of frames of `frame_size_max` bytes; all but the
+/// last are of that size.
 pub(super) fn parts(output: &Output, frame_size_max: usize) -> impl Iterator<Item = Part<'_>> {
     let (one, many) = match output {
         Output::One(bytes) => (Some(PartOf::Own(bytes)), &[][..]),
@@ -109,8 +109,8 @@ pub(super) fn encrypt(tls: &mut Tls, bytes: &[u8], middle: &mut Vec<u8>, wire: &
     middle.clear();
 }
 
-/// Payload of a WebSocket frame: with its header, 16 KiB. Clients gather a frame before they read it, and
-/// many have a bound on it; and it fits one record of TLS.
+/// Payload of a WebSocket frame: with its header, 16 KiB. Clients gather a frame before they read
+/// it, and many have a bound on it; and it fits one record of TLS.
 pub(super) const FRAME_SIZE_MAX: usize = 16 * 1024 - 4;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The PROXY protocol header, versions 1 and 2, in which a proxy names the client of a connection.
 //!
-//! A header is believed only if the proxy's own address is trusted; untrusted peers never get this far. The
-//! header is mandatory: guessing would let clients forge one.
+//! A header is believed only if the proxy's own address is trusted; untrusted peers never get this
+//! far. The header is mandatory: guessing would let clients forge one.
 //!
 //! Invariant: at most [`HEADER_SIZE_MAX`] bytes are buffered.
 //!
@@ -158,8 +158,9 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
             (Some((Ipv6Addr::from(*ip), port).into()), fields)
         }
         (1, 0x31) => (None, split::<216>(body)?.1),
-        // UNSPEC, and whatever is not a stream: a client that the proxy cannot name. A datagram that a proxy
-        // has put on a stream (QUIC) is one of these. What the body holds is to be ignored.
+        // UNSPEC, and whatever is not a stream: a client that the proxy cannot name. A datagram
+        // that a proxy has put on a stream (QUIC) is one of these. What the body holds is to be
+        // ignored.
         (1, family) if family >> 4 <= 3 && family & 0x0F <= 2 => (None, &[][..]),
         _ => return Err(ProxyError::Malformed),
     };
@@ -272,7 +273,8 @@ impl Network {
 impl std::str::FromStr for Network {
     type Err = ();
 
-    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they are looked up.
+    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they
+    /// are looked up.
     fn from_str(text: &str) -> Result<Network, ()> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),

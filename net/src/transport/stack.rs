@@ -78,8 +78,8 @@ impl Endpoint {
     }
 }
 
-/// Whether the socket of an address is for IPv6 alone. `[::]` serves IPv4 as well, as it does with other servers,
-/// unless another of the listeners has an IPv4 address of the same port.
+/// Whether the socket of an address is for IPv6 alone. `[::]` serves IPv4 as well, as it does with
+/// other servers, unless another of the listeners has an IPv4 address of the same port.
 pub fn is_ipv6_only(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
     let is_beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
     let has_own_port = address.port() != 0;
@@ -170,7 +170,8 @@ impl Stack {
         }
     }
 
-    /// Clients are to prove themselves here, by a certificate that the broker or a proxy has checked.
+    /// Clients are to prove themselves here, by a certificate that the broker or a proxy has
+    /// checked.
     pub(crate) fn asks_for_proof(&self) -> bool {
         let by_proxy = self.proxy.as_ref();
         by_proxy.is_some_and(|rules| rules.takes_common_name)

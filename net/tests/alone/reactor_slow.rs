@@ -1,4 +1,5 @@
-//! Slow subscribers on real sockets: they cost a bounded amount of memory, and nobody else anything.
+//! Slow subscribers on real sockets: they cost a bounded amount of memory, and nobody else
+//! anything.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -117,7 +117,8 @@ fn a_reload_takes_on_all_files_or_none() {
     folder.write("acl", "pattern readwrite b\n");
     broker.hang_up();
     broker.wait_for("reloaded");
-    // The shards take it on with their next turn: this client's first packet may meet the old rules.
+    // The shards take it on with their next turn: this client's first packet may meet the old
+    // rules.
     while subscribe(&mut alice, "b") != 0 {}
     assert_eq!(subscribe(&mut alice, "a"), 0x80);
     let _ = acl;
@@ -387,7 +388,8 @@ fn a_file_without_permission_refuses_the_start_and_a_reload() {
     let users = folder.passwd("users", "alice", "secret");
     let acl = folder.write("acl", "pattern readwrite a\n");
     let set = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    // Root reads everything, so the broker runs as somebody else then, from where that one can reach it.
+    // Root reads everything, so the broker runs as somebody else then, from where that one can
+    // reach it.
     let is_root = geteuid().is_root();
     let program = folder.path("ringmq");
     fs::copy(RINGMQ, &program).unwrap();

@@ -393,7 +393,8 @@ fn who_fails_too_often_is_left_alone_and_tried_again() {
     stop(broker);
 }
 
-/// A storm of logins: their own time is up before that of the server, which says nothing of the server.
+/// A storm of logins: their own time is up before that of the server, which says nothing of the
+/// server.
 #[test]
 fn clients_whose_time_is_up_do_not_cut_a_server_off() {
     let server = Server::start();

@@ -1,4 +1,5 @@
-//! Hooks and keys of tokens over https, with the program as it runs: whom it believes to be the server.
+//! Hooks and keys of tokens over https, with the program as it runs: whom it believes to be the
+//! server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -136,7 +137,8 @@ fn start(folder: &Folder, server: &Server, cas: &str) -> Broker {
     start_with(folder, server, cas, "60s")
 }
 
-/// The time for an answer is far above what one takes, however busy the machine; who never answers has less.
+/// The time for an answer is far above what one takes, however busy the machine; who never answers
+/// has less.
 fn start_with(folder: &Folder, server: &Server, cas: &str, timeout: &str) -> Broker {
     let address = server.address;
     let config = format!(
@@ -172,7 +174,8 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
     broker.wait_for("fetched token keys");
     assert_eq!(codes(&broker, &server), (0, 0));
     assert_eq!(broker.code(Some(("bob", &server.token()))), 5);
-    // The server shows a certificate of another CA, which the settings name from the next reload on.
+    // The server shows a certificate of another CA, which the settings name from the next reload
+    // on.
     server.becomes(with_certificate(&other.server("localhost")));
     assert_eq!(codes(&broker, &server), (3, 0), "the keys are there");
     broker.wait_for("is not issued by a CA in hooks.ca");

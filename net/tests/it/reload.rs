@@ -32,7 +32,8 @@ fn connect_tls(
     Some(stream)
 }
 
-/// Threat 91: listeners run until a restart, with whatever guards them; the file is good with others.
+/// Threat 91: listeners run until a restart, with whatever guards them; the file is good with
+/// others.
 #[test]
 fn a_reload_opens_no_listener_that_runs_until_a_restart() {
     let folder = Folder::new();

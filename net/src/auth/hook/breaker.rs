@@ -96,8 +96,8 @@ impl Breaker {
         })
     }
 
-    /// Nothing is known of the service: whoever asked had no time left to hear its answer. The next one may
-    /// try it in place of one that was let through to see.
+    /// Nothing is known of the service: whoever asked had no time left to hear its answer. The next
+    /// one may try it in place of one that was let through to see.
     pub(super) fn abandoned(&self, now: Instant) {
         self.change(|state| match state {
             State::Probing => *state = State::Open { until: now },

@@ -18,7 +18,8 @@ pub struct Claim(pub String);
 pub struct Demands {
     /// Whose tokens; empty: whoever has the key.
     pub issuers: Vec<String>,
-    /// Who the broker is among those that a token may be for; empty: it is for tokens that name nobody.
+    /// Who the broker is among those that a token may be for; empty: it is for tokens that name
+    /// nobody.
     pub audiences: Vec<String>,
     /// By how much clocks may differ.
     pub leeway: Duration,
@@ -154,8 +155,8 @@ impl Demands {
         }
     }
 
-    /// All filters of all lists. What cannot be read makes the token none: it might have denied something. An object
-    /// that is there for rules and has none allows nothing.
+    /// All filters of all lists. What cannot be read makes the token none: it might have denied
+    /// something. An object that is there for rules and has none allows nothing.
     fn rules(&self, claims: &Map<String, Value>) -> Result<Option<Arc<[Rule]>>, Fault> {
         let mut rules = self.check_form(claims)?.then(Vec::new);
         for (claim, effect, publish, receive) in [
@@ -212,9 +213,9 @@ impl Demands {
         ]
     }
 
-    /// Whether there is an object that claims of rules stand in, such as `acl`. It has to be one, and to hold nothing
-    /// but what is looked at: rules in the form of another broker, or with a slip of the pen, are none that could be
-    /// left out.
+    /// Whether there is an object that claims of rules stand in, such as `acl`. It has to be one,
+    /// and to hold nothing but what is looked at: rules in the form of another broker, or with a
+    /// slip of the pen, are none that could be left out.
     fn check_form(&self, claims: &Map<String, Value>) -> Result<bool, Fault> {
         let mut is_there = false;
         for claim in self.claims_of_rules() {
@@ -278,8 +279,8 @@ impl Claim {
     }
 }
 
-/// A NumericDate: seconds, perhaps with a fraction (RFC 7519, 2). What is not one makes the token none, rather than
-/// one without a date (threat 81).
+/// A NumericDate: seconds, perhaps with a fraction (RFC 7519, 2). What is not one makes the token
+/// none, rather than one without a date (threat 81).
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Fault> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
@@ -296,7 +297,8 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Fau
     }
 }
 
-/// What a user name of CONNECT could be: no more than that fits, and nothing that MQTT forbids in text.
+/// What a user name of CONNECT could be: no more than that fits, and nothing that MQTT forbids in
+/// text.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.contains('\0')
 }

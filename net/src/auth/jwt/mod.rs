@@ -1,13 +1,14 @@
 //! JSON Web Tokens (RFC 7519) as an authenticator.
 //!
-//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication method
-//! [`METHOD`], which also lets it present the next one while it is connected.
+//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication
+//! method [`METHOD`], which also lets it present the next one while it is connected.
 //!
-//! The signature is verified first, with a key that has the token's algorithm; only then are the claims read.
-//! What is wrong with a token is counted and logged, but not told to the client.
+//! The signature is verified first, with a key that has the token's algorithm; only then are the
+//! claims read. What is wrong with a token is counted and logged, but not told to the client.
 //!
-//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here (duplicate names,
-//! numbers as strings, keys not checked before use, several algorithms per key): ARCHITECTURE.md has the details.
+//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here
+//! (duplicate names, numbers as strings, keys not checked before use, several algorithms per key):
+//! ARCHITECTURE.md has the details.
 //!
 //! Not here: when a token expires (the shard has a timer), its rules (`ringmq_core::auth`).
 
@@ -72,7 +73,8 @@ impl Default for JwtConfig {
     }
 }
 
-/// A key, and what stands for it in [`Access::token_issuers`](ringmq_core::auth::Access::token_issuers).
+/// A key, and what stands for it in
+/// [`Access::token_issuers`](ringmq_core::auth::Access::token_issuers).
 #[derive(Clone, Debug)]
 pub struct LocalKey {
     /// The key.
@@ -172,8 +174,9 @@ impl Jwt {
         }
     }
 
-    /// Whether a key that nobody has yet may come from the network. Each address that may have another one is
-    /// asked, whatever the others say: one that is down, or was asked a moment ago, stands for itself only.
+    /// Whether a key that nobody has yet may come from the network. Each address that may have
+    /// another one is asked, whatever the others say: one that is down, or was asked a moment ago,
+    /// stands for itself only.
     fn may_come(&self, kid: Option<&str>, fetched: &[Option<Arc<Fetched>>], now: Instant) -> bool {
         let mut may_come = false;
         for (remote, fetched) in self.remotes.iter().zip(fetched) {
@@ -191,7 +194,8 @@ impl Jwt {
         self.decide_at(clock(), time.unwrap_or_default(), text, shower)
     }
 
-    /// Both clocks at one moment: a token ends by the time of day, and the shard counts from the boot on.
+    /// Both clocks at one moment: a token ends by the time of day, and the shard counts from the
+    /// boot on.
     fn decide_at(&self, now: Instant, time: Duration, text: &[u8], shower: Shower<'_>) -> Verdict {
         match self.check(text, shower, time) {
             Ok((grant, issuer)) => Verdict::Granted(Identity {
@@ -241,8 +245,8 @@ impl Authenticator for Jwt {
     }
 }
 
-/// Stands for a key, or for where keys come from, together with what is asked of the tokens: whoever came in by
-/// other terms is not let in again.
+/// Stands for a key, or for where keys come from, together with what is asked of the tokens:
+/// whoever came in by other terms is not let in again.
 pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
     let mut hash = Sha256::new();
     hash.update(format!("{config:?}"));

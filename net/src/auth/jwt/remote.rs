@@ -1,10 +1,11 @@
 //! Keys that an issuer publishes on the network, as a JWK Set.
 //!
-//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads that check tokens
-//! never wait for it.
+//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads
+//! that check tokens never wait for it.
 //!
 //! Invariants:
-//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable" (threat 80).
+//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable"
+//!   (threat 80).
 //! - a set that cannot be fetched or parsed leaves the current keys in place.
 //! - tokens of strangers cause at most one fetch in [`MISS_PAUSE`].
 

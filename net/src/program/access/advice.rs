@@ -1,5 +1,6 @@
-//! Warnings about what works but is unwise: secrets that other users of the machine can read, certificates and
-//! revocation lists that have expired or soon will, a hook whose timeout no client can wait for.
+//! Warnings about what works but is unwise: secrets that other users of the machine can read,
+//! certificates and revocation lists that have expired or soon will, a hook whose timeout no client
+//! can wait for.
 //!
 //! Issued at start, at reload and by `--check-config`; nothing is refused for it.
 

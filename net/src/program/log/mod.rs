@@ -7,8 +7,9 @@
 //! - A thread that logs takes no lock and never waits for stderr: lines go through a bounded queue
 //!   to a separate thread; what does not fit is counted, and the count is logged.
 //! - What was logged before the process ends is written, also on a panic.
-//! - One place in the code logs a limited number of lines a second (`budget.rs`), not counting debug
-//!   and trace. The rest is counted too: a client that provokes warnings cannot bury those of others.
+//! - One place in the code logs a limited number of lines a second (`budget.rs`), not counting
+//!   debug and trace. The rest is counted too: a client that provokes warnings cannot bury those of
+//!   others.
 
 mod budget;
 mod format;

@@ -1,8 +1,9 @@
 //! From the settings in force to those after a reload.
 //!
-//! Settings that need a restart keep their value, above all listeners: those in the file are not running yet. So a
-//! valid file does not mean that the result is valid, and the mixture is checked like the settings at start. In
-//! addition, a running listener that differs from the file is not opened up by settings meant for others.
+//! Settings that need a restart keep their value, above all listeners: those in the file are not
+//! running yet. So a valid file does not mean that the result is valid, and the mixture is checked
+//! like the settings at start. In addition, a running listener that differs from the file is not
+//! opened up by settings meant for others.
 
 use crate::access;
 use crate::settings::file::{Place, Problem};
@@ -69,7 +70,8 @@ impl Step {
         }
     }
 
-    /// TLS of the `[[listener]]` tables. What they have from the sections of the file is named already.
+    /// TLS of the `[[listener]]` tables. What they have from the sections of the file is named
+    /// already.
     fn take_on_tables(&mut self, running: &Settings, next: &Settings) {
         let with = |layers: &Layers| Settings {
             layers: layers.clone(),

@@ -1,5 +1,5 @@
-//! `docs/limits.md`: every bound in one table, generated from the settings and the names of refusals. Run the tests
-//! with `UPDATE_DOCS=1` after a change.
+//! `docs/limits.md`: every bound in one table, generated from the settings and the names of
+//! refusals. Run the tests with `UPDATE_DOCS=1` after a change.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,7 +33,8 @@ const fn bound(
     }
 }
 
-/// In the order of a client's life. The settings of these sections that are no bounds are in `OTHERS`.
+/// In the order of a client's life. The settings of these sections that are no bounds are in
+/// `OTHERS`.
 const BOUNDS: &[Bound] = &[
     bound(
         "connections_max",
@@ -284,8 +285,8 @@ fn the_page_of_limits_is_up_to_date() {
     assert_eq!(written, page(), "docs/limits.md is out of date: {update}");
 }
 
-/// Every constant of the sources that is named as a bound has a row in the manual, or is listed as one that nobody
-/// outside meets.
+/// Every constant of the sources that is named as a bound has a row in the manual, or is listed as
+/// one that nobody outside meets.
 #[test]
 fn every_fixed_bound_stands_in_the_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -347,8 +348,9 @@ fn find_bounds(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Constants that bound what nobody outside can tell: batches and turns, what is kept for reuse, what is logged, what
-/// settings may be set to. By name, or with the module where others have the same one.
+/// Constants that bound what nobody outside can tell: batches and turns, what is kept for reuse,
+/// what is logged, what settings may be set to. By name, or with the module where others have the
+/// same one.
 const INNER: &[&str] = &[
     "BATCH_MESSAGES_MAX",
     "BYTES_MAX",

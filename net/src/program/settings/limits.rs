@@ -1,4 +1,5 @@
-//! The settings of what the broker offers and of its bounds: fields of `ringmq_core::limits::Limits`.
+//! The settings of what the broker offers and of its bounds: fields of
+//! `ringmq_core::limits::Limits`.
 
 use super::value::{Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, PACKET_SIZE_MAX, Setting, TIB, U16_MAX, U32_MAX, range};

@@ -1,7 +1,7 @@
 //! Listeners as a user writes them: an address with a scheme, and the layers between TCP and MQTT.
 //!
-//! The sections `[tls]`, `[websocket]` and `[proxy]` hold for every listener; a `[[listener]]` table
-//! of the file has addresses of its own, and may set any key of these sections for them:
+//! The sections `[tls]`, `[websocket]` and `[proxy]` hold for every listener; a `[[listener]]`
+//! table of the file has addresses of its own, and may set any key of these sections for them:
 //!
 //! ```toml
 //! [[listener]]
@@ -107,8 +107,8 @@ impl Listen {
         }
     }
 
-    /// Only this machine reaches it: not so if a proxy brings clients there. Also for the loopback addresses of IPv4
-    /// written as IPv6.
+    /// Only this machine reaches it: not so if a proxy brings clients there. Also for the loopback
+    /// addresses of IPv4 written as IPv6.
     pub fn is_local(&self, layers: &Layers) -> bool {
         let is_near = match &self.endpoint {
             Endpoint::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -142,8 +142,8 @@ impl Listen {
         }
     }
 
-    /// Its clients show certificates, which say who they are, or at least that they belong here. Those that show
-    /// none get in only by a password or the like, or where everybody is welcome.
+    /// Its clients show certificates, which say who they are, or at least that they belong here.
+    /// Those that show none get in only by a password or the like, or where everybody is welcome.
     pub fn proves_clients(&self, layers: &Layers) -> bool {
         let by_proxy = !layers.proxies.is_empty() && layers.proxy_common_name;
         by_proxy || self.scheme.has_tls() && layers.tls.client_certificate != Demand::None

@@ -202,8 +202,8 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
     complaints
 }
 
-/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4 alone if IPv4 has
-/// a listener of its own on that port.
+/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4
+/// alone if IPv4 has a listener of its own on that port.
 fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
     match (one, other) {
         (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
@@ -252,8 +252,8 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
     ))
 }
 
-/// Clients that are known by their certificates, and that nothing allows anything. Where others log in
-/// besides, the same is said of these.
+/// Clients that are known by their certificates, and that nothing allows anything. Where others log
+/// in besides, the same is said of these.
 fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
     let auth = &settings.auth;
     let is_said = auth.has_users() || auth.has_rules() || auth.default != AccessDefault::Auto;

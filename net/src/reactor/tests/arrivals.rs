@@ -1,4 +1,5 @@
-//! What arrives after a reload that it has not seen: connections over TLS from another shard, verdicts.
+//! What arrives after a reload that it has not seen: connections over TLS from another shard,
+//! verdicts.
 
 use std::path::PathBuf;
 

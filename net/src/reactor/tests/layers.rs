@@ -101,8 +101,8 @@ fn receives(ops: &[Op]) -> Vec<u32> {
     received.collect()
 }
 
-// Fault T13: a storm of handshakes takes its share of each turn and no more. Those that wait hold no
-// receive buffer, and are not read from.
+// Fault T13: a storm of handshakes takes its share of each turn and no more. Those that wait hold
+// no receive buffer, and are not read from.
 #[test]
 fn handshakes_are_taken_up_some_per_turn_and_keep_nobody_waiting() {
     let (stack, hellos) = tls(10);

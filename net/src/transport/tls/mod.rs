@@ -4,8 +4,8 @@
 //! - an idle connection holds no buffer: `part` has no memory unless a record is incomplete.
 //! - `part` holds at most [`PART_SIZE_MAX`] bytes once the handshake is done, and at most
 //!   [`HANDSHAKE_SIZE_MAX`] before.
-//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those, `part`,
-//!   each time, also to write. Anything else makes it panic on a fragmented message.
+//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those,
+//!   `part`, each time, also to write. Anything else makes it panic on a fragmented message.
 //! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be controlled.
 //!
 //! Not here: files (`terms.rs`), certificates and the names in them (`ringmq-certificates`).
@@ -115,8 +115,8 @@ impl Tls {
     }
 
     /// Goes on with the handshake. Answers are appended to `wire`; bytes that follow the handshake
-    /// are decrypted and appended to `plain`. `current` are the terms that the listener has by now: whoever
-    /// began under others is judged by these at the end.
+    /// are decrypted and appended to `plain`. `current` are the terms that the listener has by now:
+    /// whoever began under others is judged by these at the end.
     pub fn advance(
         &mut self,
         current: &Arc<TlsTerms>,
@@ -271,8 +271,8 @@ impl Tls {
         self.terms = Arc::clone(current);
         let mut admitted = Ok(());
         if resumed || !is_current {
-            // The certificate was judged when the session began, or by other terms: it may have expired, or been
-            // revoked, since.
+            // The certificate was judged when the session began, or by other terms: it may have
+            // expired, or been revoked, since.
             admitted = self.terms.admit(chain).map_err(TlsError::Protocol);
         }
         let has_certificate = !chain.is_empty();
@@ -434,8 +434,8 @@ fn push_data(data: &mut EncodeTlsData<'_, ServerConnectionData>, wire: &mut Vec<
     });
 }
 
-/// Appends the alert that a failure has left. While there is something to send, rustls does not look
-/// at its input.
+/// Appends the alert that a failure has left. While there is something to send, rustls does not
+/// look at its input.
 fn push_alert(session: &mut UnbufferedServerConnection, wire: &mut Vec<u8>) {
     while session.wants_write() {
         match session.process_tls_records(&mut []).state {

@@ -1,5 +1,5 @@
-//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked as a whole, and
-//! replaced as a whole while connections continue.
+//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked
+//! as a whole, and replaced as a whole while connections continue.
 //!
 //! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
 //! an error that names it, never less security than asked for.
@@ -308,7 +308,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     })
 }
 
-/// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
+/// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need
+/// none.
 pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;

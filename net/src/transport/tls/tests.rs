@@ -286,8 +286,8 @@ fn a_message_in_several_records_is_not_due_before_more_of_it_came() {
     assert!(!server.wire.is_empty(), "the hello was answered");
 }
 
-/// rustls waits for the head of a record, whatever its first byte: a peer that sends no more must not be
-/// looked at again and again.
+/// rustls waits for the head of a record, whatever its first byte: a peer that sends no more must
+/// not be looked at again and again.
 #[test]
 fn what_cannot_be_a_record_ends_the_handshake_at_once() {
     let world = World::new();

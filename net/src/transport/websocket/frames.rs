@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455, section 5): from a client's frames to the bytes of MQTT.
 //!
-//! Nothing is buffered: the payload of a data frame is passed on as it arrives, whatever length the frame
-//! claims, so a frame costs no memory. Packet limits are enforced by the MQTT decoder.
+//! Nothing is buffered: the payload of a data frame is passed on as it arrives, whatever length the
+//! frame claims, so a frame costs no memory. Packet limits are enforced by the MQTT decoder.
 //!
 //! Invariants:
 //! - `header_size <= HEADER_SIZE_MAX`; `control` holds at most [`CONTROL_SIZE_MAX`] bytes and no

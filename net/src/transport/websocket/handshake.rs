@@ -133,8 +133,9 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Upgrad
     ))
 }
 
-/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] The client offers "mqtt", and that is selected; names of subprotocols are compared
-/// as they are. Clients of MQTT 3.1 offer the name of before the standard, and are answered with it.
+/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] The client offers "mqtt", and that is selected; names of
+/// subprotocols are compared as they are. Clients of MQTT 3.1 offer the name of before the
+/// standard, and are answered with it.
 fn choose<'a>(offers: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let rank = |offer| SUBPROTOCOLS.iter().position(|name| *name == offer);
     offers.filter_map(rank).min().map(|rank| SUBPROTOCOLS[rank])

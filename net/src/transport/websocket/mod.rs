@@ -1,6 +1,7 @@
 //! The WebSocket layer: an HTTP request, then frames that carry MQTT.
 //!
-//! Invariant: at most [`HEADER_SIZE_MAX`] bytes of a request are buffered, and nothing of a data frame.
+//! Invariant: at most [`HEADER_SIZE_MAX`] bytes of a request are buffered, and nothing of a data
+//! frame.
 
 mod frames;
 mod handshake;

@@ -1,7 +1,8 @@
 //! Origins of web pages (RFC 6454), and which pages may connect.
 //!
-//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case, and the port is always present if the
-//! scheme has a default, so that configured and received origins can be compared directly.
+//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case, and the port is always
+//! present if the scheme has a default, so that configured and received origins can be compared
+//! directly.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -69,9 +70,10 @@ impl Origin {
 
     /// A page of this origin comes from the host that it connects to, and from nowhere else.
     ///
-    /// Whoever has a name on the Web can let it point to this machine, and his page then has the host that it
-    /// connects to (DNS rebinding). So a name alone is no proof: a page that came by TLS has shown the
-    /// certificate of that name, and an address or `localhost` points nowhere else.
+    /// Whoever has a name on the Web can let it point to this machine, and his page then has the
+    /// host that it connects to (DNS rebinding). So a name alone is no proof: a page that came by
+    /// TLS has shown the certificate of that name, and an address or `localhost` points nowhere
+    /// else.
     fn is_of(&self, host: &str) -> bool {
         let is_proven = self.scheme == "https" || self.authority.is_no_name();
         // The scheme of the connection is left out: a proxy before the broker may end TLS.

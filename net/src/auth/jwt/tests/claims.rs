@@ -224,7 +224,8 @@ fn rules_are_read_whole_or_the_token_is_none() {
             json!({"publish": ["a/#", "b/%c"], "subscribe": "c/+", "deny": ["d"], "deny_publish": ["e"], "deny_subscribe": ["f"]}),
             Some(Some(6)),
         ),
-        // What another broker reads, slips of the pen, nothing at all: meant to bound somebody, and not understood.
+        // What another broker reads, slips of the pen, nothing at all: meant to bound somebody, and
+        // not understood.
         (json!({"other": ["#"]}), None),
         (json!({"pub": ["a"], "sub": ["a"]}), None),
         (json!({"Publish": ["a"]}), None),

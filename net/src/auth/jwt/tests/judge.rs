@@ -112,8 +112,9 @@ fn secrets_and_tokens_stand_in_no_log() {
     assert!(!format!("{shown:?} {:?}", shown.exchange).contains("secret"));
 }
 
-/// Fault T21: the end of a connection is a span from the moment when its token was judged, by a clock that nobody sets.
-/// What the time of day does later concerns only tokens that are shown then.
+/// Fault T21: the end of a connection is a span from the moment when its token was judged, by a
+/// clock that nobody sets. What the time of day does later concerns only tokens that are shown
+/// then.
 #[test]
 fn the_time_of_day_counts_while_a_token_is_judged_and_not_after() {
     let signer = Signer::new(Algorithm::Hs256);

@@ -613,7 +613,8 @@ async fn retain_options(place: Place) -> Result<(), Fault> {
             let mut filter = Filter::new(topic.clone(), qos5(1));
             filter.retain_forward_rule = rule.clone();
             client.subscribe5(filter, None).await?;
-            // A live message on the topic is sent only after the retained one is here: the two have no order.
+            // A live message on the topic is sent only after the retained one is here: the two have
+            // no order.
             let mut found = client.receive(expected).await?.len();
             publisher.publish(&topic, MARKER, 1).await?;
             found += client.receive_until_marker().await?.len();
