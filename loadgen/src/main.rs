@@ -197,7 +197,8 @@ fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
     let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if current < needed {
         return Err(format!(
-            "{clients} clients need {needed} open files, and this process may have {current}; raise the limit (ulimit -n {needed}), or use fewer clients"
+            "{clients} clients need {needed} open files, and this process may have {current}; \
+             raise the limit (ulimit -n {needed}), or use fewer clients"
         ));
     }
     Ok(current)

@@ -1,7 +1,7 @@
 //! What a payload carries, and whether it arrived as it was sent.
 //!
 //! ```text
-//! bytes  0..4   stamp     microseconds since the run began, at which the message was handed to its socket
+//! bytes  0..4   stamp     when it was handed to its socket: microseconds since the run began
 //! bytes  4..8   sequence  from 1, of this stream
 //! bytes  8..16  stream (22 bits), lateness (13), tag of the run (8), checksum (21)
 //! bytes 16..    body      a piece of a fixed pattern; which piece follows from stream and sequence

@@ -239,7 +239,10 @@ fn put_sys(text: &mut String, result: &ResultFile) {
         return;
     };
     if sys.counters.is_empty() {
-        text.push_str("$SYS      not compared: that takes two reports of the broker within the run (--sys-wait)\n");
+        text.push_str(
+            "$SYS      not compared: that takes two reports of the broker within the run \
+             (--sys-wait)\n",
+        );
     }
     for counter in &sys.counters {
         let _ = writeln!(

@@ -194,7 +194,8 @@ impl Given {
     fn scenario(&mut self, tls: Option<bool>) -> Result<Scenario, Vec<Problem>> {
         let mut scenario = match &self.scenario {
             None if self.groups.is_empty() => {
-                let fix = "name one, as in `ringload run pairs`, or describe groups with --group; `ringload list` shows what there is";
+                let fix = "name one, as in `ringload run pairs`, or describe groups with --group; \
+                           `ringload list` shows what there is";
                 return Err(vec![problem("run", "needs a scenario", fix.to_owned())]);
             }
             None => Scenario {

@@ -94,7 +94,8 @@ pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr
         if all.is_empty() {
             let (ours, theirs) = if source.is_ipv4() { (4, 6) } else { (6, 4) };
             let what = format!(
-                "is `{target}`, which has IPv{theirs} addresses only, and --source has those of IPv{ours}"
+                "is `{target}`, which has IPv{theirs} addresses only, and --source has those of \
+                 IPv{ours}"
             );
             return Err(Complaint::new(
                 what,

@@ -92,7 +92,8 @@ fn a_wrong_command_line_says_what_to_write() {
         ),
         (
             "--qos 1",
-            "--qos comes before the command\n  fix: write ringload run SCENARIO first, then options",
+            "--qos comes before the command\n  fix: write ringload run SCENARIO first, then \
+             options",
         ),
         ("run", "run needs a scenario\n  fix: name one"),
         (
@@ -147,7 +148,8 @@ fn a_wrong_command_line_says_what_to_write() {
         ),
         (
             "run pairs --set clients=7",
-            "--set clients=7 sets a key of a group\n  fix: name the group: subscribers or publishers.clients",
+            "--set clients=7 sets a key of a group\n  fix: name the group: subscribers or \
+             publishers.clients",
         ),
         (
             "run pairs --set x.clients=7",
@@ -178,15 +180,18 @@ fn a_wrong_command_line_says_what_to_write() {
         ("show", "show needs a scenario"),
         (
             "run pairs -t ws://127.0.0.1:8083/mqtt",
-            "--target is a ws:// address, and ringload does not speak WebSocket\n  fix: name the broker's port",
+            "--target is a ws:// address, and ringload does not speak WebSocket\n  fix: name the \
+             broker's port",
         ),
         (
             "run pairs -t mqtt://127.0.0.1 --tls insecure",
-            "--target is a mqtt:// address, and the group subscribers connects over TLS\n  fix: write mqtts://",
+            "--target is a mqtt:// address, and the group subscribers connects over TLS\n  fix: \
+             write mqtts://",
         ),
         (
             "run pairs -t ::1 --source 127.0.0.1",
-            "--target is `[::1]:1883`, which has IPv6 addresses only, and --source has those of IPv4",
+            "--target is `[::1]:1883`, which has IPv6 addresses only, and --source has those of \
+             IPv4",
         ),
         (
             "run pairs --password-file /does/not/exist",

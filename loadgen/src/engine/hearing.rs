@@ -74,7 +74,10 @@ impl Facts {
         let many = self.asked_since >= MANY || (self.is_closed_loop && waiting >= MANY);
         let seconds = self.silent_ns as f64 / 1e9;
         (self.silent_ns >= SILENCE_NS && many).then(|| {
-            format!("nothing arrived in the last {seconds:.1} s of the window or after it, {waiting} deliveries and acknowledgements were due")
+            format!(
+                "nothing arrived in the last {seconds:.1} s of the window or after it, \
+                 {waiting} deliveries and acknowledgements were due"
+            )
         })
     }
 }

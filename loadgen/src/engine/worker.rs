@@ -96,9 +96,13 @@ impl Worker {
             pin_to(core).map_err(|error| format!("cannot run on core {core}: {error}"))?;
         }
         let fleet = Fleet::new(setup.shared.clone(), setup.thread);
-        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup).map_err(|error| {
-            format!("cannot set up io_uring: {error}; it needs Linux 6.1, and kernel.io_uring_disabled = 0")
-        })?;
+        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup)
+            .map_err(|error| {
+                format!(
+                    "cannot set up io_uring: {error}; it needs Linux 6.1, and \
+                     kernel.io_uring_disabled = 0"
+                )
+            })?;
         Ok(Worker {
             shared: setup.shared,
             thread: setup.thread,

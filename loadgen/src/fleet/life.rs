@@ -481,7 +481,8 @@ impl Fleet {
 }
 
 /// Ports for something else end connections like that, and brokers those that they do not want.
-const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
+const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one \
+                         for MQTT, else see the broker's log";
 /// What a port for plain MQTT does with a handshake.
 const NOT_TLS: &str = "; if the port is not for TLS leave out --tls";
 /// Trouble: the connection could not be made.

@@ -157,7 +157,10 @@ impl Fleet {
             self.meter.errors += 1;
             let name = self.name_of(index);
             self.troubles.add(BROKEN_RULE, || {
-                format!("client {name}: {underway} messages at a time, with a Receive Maximum of {maximum}")
+                format!(
+                    "client {name}: {underway} messages at a time, with a Receive Maximum of \
+                     {maximum}"
+                )
             });
         }
     }

@@ -47,7 +47,8 @@ impl Fleet {
             let size = publish_size(spec, topic_size);
             if size > u64::from(maximum) {
                 return Err(format!(
-                    "the broker takes packets of {maximum} bytes at most, and PUBLISH has up to {size} here; lower `payload`"
+                    "the broker takes packets of {maximum} bytes at most, and PUBLISH has up to \
+                     {size} here; lower `payload`"
                 ));
             }
         }
@@ -59,7 +60,8 @@ impl Fleet {
         let size = framed(3 + filters.sum::<u64>());
         if size > u64::from(maximum) && !spec.subscribe.is_empty() {
             Err(format!(
-                "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} here; use fewer filters in `subscribe`"
+                "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} \
+                 here; use fewer filters in `subscribe`"
             ))
         } else {
             Ok(())
@@ -127,7 +129,8 @@ fn check_abilities(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
         && (expiry_s == 0 || u64::from(expiry_s) < spec.cut_for.as_secs())
     {
         return Err(format!(
-            "the broker keeps sessions for {expiry_s} s only; use clean = true, or a shorter `cut_for`"
+            "the broker keeps sessions for {expiry_s} s only; use clean = true, or a shorter \
+             `cut_for`"
         ));
     }
     Ok(())

@@ -301,7 +301,8 @@ const FAULTS: [Fault; 5] = [
     },
     Fault {
         name: "misrouted",
-        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or RETAIN flag",
+        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or \
+               RETAIN flag",
         is_always_shown: false,
         of: |ledger| ledger.misrouted + ledger.wrong_qos + ledger.wrong_retain,
     },

@@ -303,7 +303,8 @@ fn problem(group: &Group, key: &str, what: String, fix: &str) -> Problem {
 
 fn overlap(group: &Group, filter: &str) -> Problem {
     let what = format!("has overlapping filters for one client, `{filter}` and another");
-    let fix = "make them disjoint: MQTT does not say how many copies overlapping filters deliver, and ringload counts copies";
+    let fix = "make them disjoint: MQTT does not say how many copies overlapping filters deliver, \
+               and ringload counts copies";
     problem(group, "subscribe", what, fix)
 }
 

@@ -128,7 +128,8 @@ fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
         (
             |s| s.terms = Some(|t| t.maximum_packet_size = Some(100)),
             &["--payload", "90"],
-            "the broker takes packets of 100 bytes at most, and PUBLISH has up to 116 here; lower `payload`",
+            "the broker takes packets of 100 bytes at most, and PUBLISH has up to 116 here; lower \
+             `payload`",
         ),
         (
             |s| s.terms = Some(|t| t.maximum_packet_size = Some(20)),

@@ -230,7 +230,8 @@ fn a_run_does_not_end_before_its_retained_messages_are_removed() {
         removal: Duration::from_millis(2),
         ..Script::default()
     });
-    let group = "name=keepers clients=2 publish=r/{run}/{index}/{message%100} rate=2000 messages=100 retain=true";
+    let group = "name=keepers clients=2 publish=r/{run}/{index}/{message%100} rate=2000 \
+                 messages=100 retain=true";
     let args = ["--group", group, "--no-sys"];
     let done = run(broker.port, &args);
     assert_eq!(done.result().run.ended, Ended::Planned);
@@ -744,7 +745,10 @@ fn more_clients_than_files_are_refused_before_the_run() {
     let stderr = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(
-        stderr.contains("200 clients need 272 open files, and this process may have 120; raise the limit (ulimit -n 272)"),
+        stderr.contains(
+            "200 clients need 272 open files, and this process may have 120; raise the \
+             limit (ulimit -n 272)"
+        ),
         "{stderr}"
     );
 }

@@ -162,7 +162,8 @@ fn topics_by_alias_arrive_like_others() {
                 "--group",
                 "name=s clients=3 protocol=5.0 subscribe=a/{index}/+",
                 "--group",
-                "name=p clients=3 protocol=5.0 publish=a/{index}/{message%5} topic_aliases=4 messages=100 window=5",
+                "name=p clients=3 protocol=5.0 publish=a/{index}/{message%5} topic_aliases=4 \
+                 messages=100 window=5",
                 "--qos",
                 qos,
                 "--no-sys",

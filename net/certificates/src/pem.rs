@@ -101,7 +101,8 @@ fn check_pem_lines(file: &Path, bytes: &[u8]) -> Result<(), TlsProblem> {
             return Err(problem(
                 Some(file),
                 format!("has something in front of `-----BEGIN` on line {number}"),
-                "let the line begin with it: blanks, and marks that editors do not show, hide the section",
+                "let the line begin with it: blanks, and marks that editors do not show, hide the \
+                 section",
             ));
         }
     }

@@ -457,13 +457,16 @@ impl Unusual {
     pub const fn text(self) -> &'static str {
         match self {
             Unusual::Version1 => {
-                "is of X.509 version 1, and none of the trusted CAs has signed it itself: trust that CA, or issue one of version 3 (openssl x509 -req -extfile)"
+                "is of X.509 version 1, and none of the trusted CAs has signed it itself: trust \
+                 that CA, or issue one of version 3 (openssl x509 -req -extfile)"
             }
             Unusual::Version1WithLists => {
-                "is of X.509 version 1, for which revocation lists are not looked up: issue one of version 3 (openssl x509 -req -extfile)"
+                "is of X.509 version 1, for which revocation lists are not looked up: issue one of \
+                 version 3 (openssl x509 -req -extfile)"
             }
             Unusual::Ca => {
-                "is that of a CA (CA:TRUE), and is not itself among the trusted ones: trust it as it is, or issue one with CA:FALSE"
+                "is that of a CA (CA:TRUE), and is not itself among the trusted ones: trust it as \
+                 it is, or issue one with CA:FALSE"
             }
         }
     }

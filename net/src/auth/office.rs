@@ -150,7 +150,8 @@ impl Office {
             let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
             if let Err(error) = spawned {
                 crew.dismiss();
-                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of threads (ulimit -u, TasksMax)");
+                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of \
+                               threads (ulimit -u, TasksMax)");
             }
         }
     }

@@ -250,7 +250,8 @@ impl Hook {
                 // not to be cut off.
                 self.tallies.add(self.counted.out_of_time);
                 self.breaker.abandoned(clock());
-                debug!(setting, url = %self.url, "the client's time ran out while it waited for the hook");
+                let url = &self.url;
+                debug!(setting, %url, "the client's time ran out while it waited for the hook");
                 Err(NoAnswer)
             }
             Err(Fault::Service(fault)) => {
@@ -260,8 +261,8 @@ impl Hook {
                     Turn::Opened => warn!(
                         setting,
                         url = %self.url,
-                        "hook failing; next attempt after hooks.pause, and until then clients that need it are refused: \
-                         {fault}"
+                        "hook failing; next attempt after hooks.pause, and until then clients that \
+                         need it are refused: {fault}"
                     ),
                     Turn::None | Turn::Closed => {
                         debug!(setting, url = %self.url, "hook failed: {fault}");

@@ -130,12 +130,14 @@ impl RemoteKeys {
         };
         let url = &self.shared.config.url;
         if !url.is_private() {
-            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace them and let anybody in; use https");
+            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace \
+                         them and let anybody in; use https");
         }
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("jwks".to_owned());
         if let Err(error) = thread.spawn(move || shared.run(&woken)) {
-            error!(%error, "cannot start the thread that fetches token keys; tokens signed with them are refused");
+            error!(%error, "cannot start the thread that fetches token keys; tokens signed with \
+                            them are refused");
         }
     }
 

@@ -32,7 +32,8 @@ impl What {
         let fix = match &fault {
             FileFault::Missing => self.how_to_make(path),
             FileFault::Forbidden if self.is_secret() => format!(
-                "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
+                "make the user of the broker its owner, and nobody else a reader: chown USER {0} \
+                 && chmod 600 {0}",
                 path.display()
             ),
             FileFault::Forbidden => format!(

@@ -176,8 +176,8 @@ fn acl_fix(fault: AclFault) -> &'static str {
         AclFault::Empty => "write rules, such as `topic read news/#`, or name no file",
         AclFault::UserName => "write the name again, and the space in front of it",
         AclFault::Keyword | AclFault::NoUser | AclFault::Access | AclFault::Topic(_) => {
-            "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the same \
-             with %u and %c in it"
+            "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the \
+             same with %u and %c in it"
         }
     }
 }

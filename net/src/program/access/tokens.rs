@@ -66,15 +66,25 @@ fn key_problem(path: &Path, fault: KeyFault) -> Problem {
         subject: "the file".to_owned(),
         what: fault.to_string(),
         fix: match fault {
-            KeyFault::Private => format!("give the broker the other half: openssl pkey -in {shown} -pubout"),
-            KeyFault::NoSecret => "name an algorithm of public keys, such as RS256, or a file with a secret".to_owned(),
+            KeyFault::Private => {
+                format!("give the broker the other half: openssl pkey -in {shown} -pubout")
+            }
+            KeyFault::NoSecret => {
+                "name an algorithm of public keys, such as RS256, or a file with a secret"
+                    .to_owned()
+            }
             KeyFault::Short | KeyFault::Empty => {
-                "write a secret of 32 bytes or more into it (HS384: 48, HS512: 64): openssl rand -base64 64".to_owned()
+                "write a secret of 32 bytes or more into it (HS384: 48, HS512: 64): openssl rand \
+                 -base64 64"
+                    .to_owned()
             }
             KeyFault::SeveralPem => "give each key a file and an entry of its own".to_owned(),
-            KeyFault::NoPem => "write the key between -----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY-----".to_owned(),
+            KeyFault::NoPem => "write the key between -----BEGIN PUBLIC KEY----- and -----END \
+                                PUBLIC KEY-----"
+                .to_owned(),
             KeyFault::Mismatch => {
-                "name the algorithm of the key: RS or PS for RSA, ES256 for P-256, ES384 for P-384, EdDSA for Ed25519"
+                "name the algorithm of the key: RS or PS for RSA, ES256 for P-256, ES384 for \
+                 P-384, EdDSA for Ed25519"
                     .to_owned()
             }
             KeyFault::NoSet | KeyFault::NothingUsable | KeyFault::TooMany => {

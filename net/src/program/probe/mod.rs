@@ -213,7 +213,8 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
             ),
             format!(
                 "choose a higher port, or allow it: setcap cap_net_bind_service=+ep on the binary, \
-                 or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit (MQTT has {MQTT_PORT})"
+                 or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit (MQTT has \
+                 {MQTT_PORT})"
             ),
         ),
         EADDRNOTAVAIL => finding(
@@ -238,12 +239,14 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
             is_listener: false, ..
         }) => finding(
             format!(
-                "port {port} is in use{by}: not by a server, but by a connection that was made from it"
+                "port {port} is in use{by}: not by a server, but by a connection that was made \
+                 from it"
             ),
             format!(
-                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or choose a port outside \
-                 of net.ipv4.ip_local_port_range, from which the kernel takes ports for connections, such as {MQTT_PORT}; \
-                 or keep this one free: sysctl -w net.ipv4.ip_local_reserved_ports={port}"
+                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or \
+                 choose a port outside of net.ipv4.ip_local_port_range, from which the kernel \
+                 takes ports for connections, such as {MQTT_PORT}; or keep this one free: sysctl \
+                 -w net.ipv4.ip_local_reserved_ports={port}"
             ),
         ),
         Some(_) | None => finding(
@@ -251,7 +254,8 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
             match process {
                 Some(_) => format!("stop it, or choose another port: {other}"),
                 None => format!(
-                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another port: {other}"
+                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another \
+                     port: {other}"
                 ),
             },
         ),

@@ -109,8 +109,8 @@ pub(super) const ROWS: &[Setting] = &[
         "scram_file",
         "scram-file",
         auth.scram_files,
-        "Users who may log in with SCRAM-SHA-256 (MQTT 5.0 enhanced authentication), which sends no \
-         password over the network; `ringmq passwd --scram` writes such files."
+        "Users who may log in with SCRAM-SHA-256 (MQTT 5.0 enhanced authentication), which sends \
+         no password over the network; `ringmq passwd --scram` writes such files."
     ),
     files!(
         "auth",

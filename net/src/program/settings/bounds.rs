@@ -191,26 +191,30 @@ const BOUNDS: &[Bound] = &[
     ),
     bound(
         "unsent_bytes_max",
-        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a quarter of it on; at twice as much the client is not read any more",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a \
+         quarter of it on; at twice as much the client is not read any more",
         &[],
         &[DropReason::SlowSocket],
     ),
     bound(
         "total_unsent_bytes_max",
-        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from half of it on",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from half of \
+         it on",
         &[],
         &[DropReason::SlowSocket],
     ),
     bound("retained_page_max", "sent later", &[], &[]),
     bound(
         "retained_messages_max",
-        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get \
+         the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),
     bound(
         "retained_bytes_max",
-        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get \
+         the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),
@@ -309,7 +313,8 @@ fn every_fixed_bound_stands_in_the_manual() {
             .any(|inner| inner == name || *inner == constant);
         assert!(
             is_fixed != is_inner,
-            "{name}: give it a row in net/src/bounds.rs if a client can meet it, or list it in INNER here"
+            "{name}: give it a row in net/src/bounds.rs if a client can meet it, or list it in \
+             INNER here"
         );
     }
     for bound in FIXED_BOUNDS {

@@ -109,8 +109,8 @@ fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
 }
 
 /// What to do where clients are known and nothing says what they may do.
-pub(super) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or \
-     rules_file under [auth]; or let them do everything: --access-default allow, or \
-     default = \"allow\" under [auth]";
+pub(super) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file \
+                                     or rules_file under [auth]; or let them do everything: \
+                                     --access-default allow, or default = \"allow\" under [auth]";
 
 const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;

@@ -398,19 +398,23 @@ mod tests {
             ),
             (
                 "ringmq.toml",
-                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you mean --config ringmq.toml?",
+                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you \
+                 mean --config ringmq.toml?",
             ),
             (
                 "start",
-                "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`start` is not an option, and there are no other arguments\n  fix: `ringmq \
+                 --help` lists every option",
             ),
             (
                 "help me",
-                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or ringmq --help",
+                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or \
+                 ringmq --help",
             ),
             (
                 "--shards 1 help",
-                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` \
+                 lists every option",
             ),
             (
                 "--check-config=x",
@@ -418,11 +422,13 @@ mod tests {
             ),
             (
                 "--listen localhost:1883",
-                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Host names are not resolved",
+                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean \
+                 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "--allow-anonymous=yes",
-                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or false",
+                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or \
+                 false",
             ),
         ] {
             assert_eq!(

@@ -334,16 +334,19 @@ mod tests {
     fn a_wrong_value_is_shown_in_its_line() {
         assert_eq!(
             only_problem("[network]\n\nlisten = [\"[::1]:1\", \"localhost:1883\"]\n"),
-            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\x20   |                      ^^^^^^^^^^^^^^^^\n\x20 fix: did you mean 127.0.0.1:1883? Host names are not resolved"
+            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\
+             \x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\
+             \x20   |                      ^^^^^^^^^^^^^^^^\n\
+             \x20 fix: did you mean 127.0.0.1:1883? Host names are not resolved"
         );
     }
 
     #[test]
     fn listeners_have_layers_of_their_own_on_top_of_the_sections() {
         let text = "[tls]\ncertificate = [\"a.pem\"]\nkey = [\"a.key\"]\n\
-             [[listener]]\nlisten = [\"mqtts://127.0.0.1:1\"]\n\
-             [[listener]]\nlisten = \"wss://127.0.0.1:2\"\ntls.certificate = \"b.pem\"\n\
-             [listener.websocket]\norigins = [\"*\"]\n";
+                    [[listener]]\nlisten = [\"mqtts://127.0.0.1:1\"]\n\
+                    [[listener]]\nlisten = \"wss://127.0.0.1:2\"\ntls.certificate = \"b.pem\"\n\
+                    [listener.websocket]\norigins = [\"*\"]\n";
         let configuration = resolve(text).unwrap();
         let settings = &configuration.settings;
         let shown: Vec<String> = settings
@@ -411,7 +414,8 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
+                "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, log, \
+                 limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",
@@ -504,19 +508,22 @@ mod tests {
             ),
             (
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
-                "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 certificates and 0 keys",
-                "name a certificate and its key: --certificate FILE --key FILE, or certificate and key under [tls]",
+                "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 \
+                 certificates and 0 keys",
+                "name a certificate and its key: --certificate FILE --key FILE, or certificate and \
+                 key under [tls]",
             ),
             (
                 "[auth]\npassword_file = \"p\"",
-                "2:17: auth.password_file admits users, but there are no rules: they could do nothing",
+                "2:17: auth.password_file admits users, but there are no rules: they could do \
+                 nothing",
                 NAME_RULES,
             ),
             (
                 "[[listener]]\nlisten = \"mqtts://0.0.0.0:1\"\n[listener.tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"required\"\nclient_ca = \"a\"",
-                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients present certificates, \
-                 but there are no rules: they could do nothing",
+                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients present \
+                 certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
@@ -527,31 +534,35 @@ mod tests {
                 NAME_RULES,
             ),
             (
-                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\ncommon_name = true",
+                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\n\
+                 common_name = true",
                 "2:10: network.listen names 127.0.0.1:1, whose clients present certificates, but \
                  there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
                 "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other machines, but clients need not authenticate",
-                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
-                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other \
+                 machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file \
+                 FILE), a token (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) \
+                 or, over TLS, a client certificate (--client-certificate required); or admit \
+                 everybody: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = \"unix:/x\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names unix:/x, to which a proxy brings clients of other machines, but clients need not authenticate",
-                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
-                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: network.listen names unix:/x, to which a proxy brings clients of other \
+                 machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file \
+                 FILE), a token (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) \
+                 or, over TLS, a client certificate (--client-certificate required); or admit \
+                 everybody: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"optional\"\nclient_ca = \"a\"",
-                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present certificates, but there are no rules: they could do nothing",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present \
+                 certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
@@ -566,17 +577,20 @@ mod tests {
             ),
             (
                 "[network]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]\nallow_anonymous = true",
-                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the other",
+                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the \
+                 other",
                 "name one of them, or give them different ports",
             ),
             (
                 "[websocket]\norigins = [\"https://*.app.example\"]",
-                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in it, which would never match",
+                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in \
+                 it, which would never match",
                 "list each origin in full; \"*\" alone admits every page",
             ),
             (
                 "[websocket]\norigins = [\"https://app.example/\"]",
-                "2:12: websocket.origins holds `https://app.example/`, which has a path, which browsers do not send",
+                "2:12: websocket.origins holds `https://app.example/`, which has a path, which \
+                 browsers do not send",
                 "did you mean https://app.example?",
             ),
             (
@@ -610,7 +624,8 @@ mod tests {
             ),
             (
                 "[proxy]\ntrusted = [\"10.0.0.0/8\", \"proxy.example\"]",
-                "2:26: proxy.trusted holds `proxy.example`, which is neither an address nor a network",
+                "2:26: proxy.trusted holds `proxy.example`, which is neither an address nor a \
+                 network",
                 "write a list such as [\"10.0.0.0/8\", \"::1\"]",
             ),
             (

@@ -208,8 +208,8 @@ pub const ROWS: &[Setting] = &[
         auto: None,
         help: "Keys of issuers, each for one algorithm: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE` \
                for tokens with that key ID. The file holds a public key or certificate in PEM \
-               (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA), or a secret (HS256, \
-               HS384, HS512) on a single line.",
+               (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA), or a secret \
+               (HS256, HS384, HS512) on a single line.",
         get: |settings| {
             let keys = settings.auth.jwt.keys.iter();
             Value::List(keys.map(ToString::to_string).collect())
@@ -251,8 +251,8 @@ pub const ROWS: &[Setting] = &[
         "jwks-refresh",
         refresh,
         range(10, 7 * 24 * 3600),
-        "How often keys are fetched from `jwks_url`. A token with an unknown key ID also triggers a \
-         fetch, at most every 10 s."
+        "How often keys are fetched from `jwks_url`. A token with an unknown key ID also triggers \
+         a fetch, at most every 10 s."
     ),
     Setting {
         section: "jwt",
@@ -361,9 +361,9 @@ pub const ROWS: &[Setting] = &[
         "publish_claim",
         "jwt-publish-claim",
         publish,
-        "The claim with a list of topic filters that the client may publish to; %u and %c stand for \
-         user name and client identifier. If a token has one of these five claims, whatever neither \
-         they nor the rule files allow is denied; denials win."
+        "The claim with a list of topic filters that the client may publish to; %u and %c stand \
+         for user name and client identifier. If a token has one of these five claims, whatever \
+         neither they nor the rule files allow is denied; denials win."
     ),
     claim!(
         "subscribe_claim",

@@ -63,7 +63,8 @@ pub(super) const ROWS: &[Setting] = &[
         kind: Kind::Choice(listen::IDENTITIES),
         auto: None,
         help: "Which field of a client certificate is the user name: none, the common name, or the \
-               first alternative name of that kind. Clients whose certificate lacks it are refused.",
+               first alternative name of that kind. Clients whose certificate lacks it are \
+               refused.",
         get: |settings| {
             let identity = settings.layers.tls.identity;
             Value::Text(listen::identity_word(identity).to_owned())
@@ -92,8 +93,8 @@ pub(super) const ROWS: &[Setting] = &[
         kind: Kind::Size(range(RecordSize::MIN.0 as u64, RecordSize::MAX.0 as u64)),
         auto: None,
         help: "Maximum content of a TLS record that the broker sends. For devices with small \
-               buffers: set it to their Maximum Fragment Length (512, 1024, 2048 or 4096), which is \
-               not negotiated.",
+               buffers: set it to their Maximum Fragment Length (512, 1024, 2048 or 4096), which \
+               is not negotiated.",
         get: |settings| Value::Number(settings.layers.tls.record_size.0.into()),
         set: |settings, value| {
             let size = value.number().try_into().expect(IN_RANGE);
@@ -107,8 +108,8 @@ pub(super) const ROWS: &[Setting] = &[
         kind: Kind::List(Items::Origins),
         auto: None,
         help: "Origins of web pages that may connect: `https://example.com`, or `*` for all. Pages \
-               from the broker's own host and port may anyway, if loaded over https or if that host \
-               is an IP address or localhost. Clients other than browsers are not checked.",
+               from the broker's own host and port may anyway, if loaded over https or if that \
+               host is an IP address or localhost. Clients other than browsers are not checked.",
         get: |settings| Value::List(settings.layers.origins.clone()),
         set: |settings, value| settings.layers.origins = value.list(),
     },

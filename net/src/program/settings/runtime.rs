@@ -44,10 +44,11 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "cores",
         kind: Kind::Cores,
         auto: Some(
-            "the cores that the process is confined to, by a cpuset or an affinity mask; none if it is not",
+            "the cores that the process is confined to, by a cpuset or an affinity mask; none if \
+             it is not",
         ),
-        help: "Cores that the shards are pinned to, such as 0-3,6: one for each shard. none: the kernel moves \
-               shards about, away from cores on which other programs run.",
+        help: "Cores that the shards are pinned to, such as 0-3,6: one for each shard. none: the \
+               kernel moves shards about, away from cores on which other programs run.",
         get: |settings| match &settings.cores {
             Cores::Auto => Value::Auto,
             Cores::None => Value::Cores(Vec::new()),
@@ -117,8 +118,8 @@ pub(super) const ROWS: &[Setting] = &[
         flag: "ring-wait",
         kind: Kind::Choice(&["ring", "executor"]),
         auto: None,
-        help: "Where an idle shard sleeps: in its own ring, which takes the fewest system calls, or \
-               in the executor, which can then run other tasks. For measurements.",
+        help: "Where an idle shard sleeps: in its own ring, which takes the fewest system calls, \
+               or in the executor, which can then run other tasks. For measurements.",
         get: |settings| {
             let word = match settings.ring.wait {
                 Wait::Ring => "ring",

@@ -483,8 +483,9 @@ impl std::fmt::Display for TlsError {
             }
             TlsError::ServerName(name) => write!(
                 f,
-                "TLS: the client calls the broker `{}` (SNI), which is not a host name: let it connect to a DNS name \
-                 (letters, digits, hyphens, dots) or to an address, or turn SNI off",
+                "TLS: the client calls the broker `{}` (SNI), which is not a host name: let it \
+                 connect to a DNS name (letters, digits, hyphens, dots) or to an address, or turn \
+                 SNI off",
                 name.escape_ascii()
             ),
         }

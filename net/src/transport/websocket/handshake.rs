@@ -65,9 +65,9 @@ impl UpgradeError {
 impl std::fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            UpgradeError::NotHttp => {
-                f.write_str("This port serves MQTT over WebSocket: the request has to be an HTTP/1.1 GET.")
-            }
+            UpgradeError::NotHttp => f.write_str(
+                "This port serves MQTT over WebSocket: the request has to be an HTTP/1.1 GET.",
+            ),
             UpgradeError::Host => f.write_str("The request needs one Host header field."),
             UpgradeError::TooLong => write!(
                 f,
@@ -75,7 +75,8 @@ impl std::fmt::Display for UpgradeError {
                 HEADER_SIZE_MAX / 1024
             ),
             UpgradeError::NoUpgrade => f.write_str(
-                "This port serves MQTT over WebSocket: the request lacks Upgrade: websocket and Connection: Upgrade.",
+                "This port serves MQTT over WebSocket: the request lacks Upgrade: websocket and \
+                 Connection: Upgrade.",
             ),
             UpgradeError::Version => f.write_str("Sec-WebSocket-Version has to be 13."),
             UpgradeError::Key => f.write_str("Sec-WebSocket-Key is not 16 bytes in base64."),

@@ -192,7 +192,8 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
         Items::Keys => text.parse::<KeyFile>().map(|_| ()).map_err(|what| {
             Complaint::new(
                 format!("holds `{text}`, {what}"),
-                "write ALGORITHM:FILE, or ALGORITHM@KID:FILE, such as \"RS256:/etc/ringmq/issuer.pem\"",
+                "write ALGORITHM:FILE, or ALGORITHM@KID:FILE, such as \
+                 \"RS256:/etc/ringmq/issuer.pem\"",
             )
         }),
         Items::Networks => text.parse::<Network>().map(|_| ()).map_err(|()| {
@@ -200,9 +201,9 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
             Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")
         }),
         Items::Origins if matches!(text, "*" | "null") => Ok(()),
-        Items::Origins => Origin::parse(text).map(|_| ()).map_err(|fault| {
-            Complaint::new(format!("holds `{text}`, which {fault}"), fault.fix())
-        }),
+        Items::Origins => Origin::parse(text)
+            .map(|_| ())
+            .map_err(|fault| Complaint::new(format!("holds `{text}`, which {fault}"), fault.fix())),
     }
 }
 
