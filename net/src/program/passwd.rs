@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use lexopt::Arg;
 use ringmq_core::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MIN, Method, Password, PasswordFault, Passwords,
-    ScramCredential, check_user_name, trim_blanks, user_lines,
+    ScramCredential, check_user_name, file_lines, trim_blanks,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -178,7 +178,7 @@ impl Order {
                 }
             },
             Hash::Scram { .. } => {
-                for (number, line) in user_lines(text) {
+                for (number, line) in file_lines(text) {
                     if let Err(error) = ScramCredential::parse_line(line) {
                         let what = format!("has a wrong line, number {number}: {error}");
                         return Err(self.problem(&what, "mend or remove the line first"));
@@ -250,7 +250,7 @@ impl Order {
 
 /// The names in a file, of either kind.
 fn users(text: &str) -> impl Iterator<Item = &str> {
-    let split = user_lines(text).filter_map(|(_, line)| line.split_once(':'));
+    let split = file_lines(text).filter_map(|(_, line)| line.split_once(':'));
     split.map(|(user, _)| trim_blanks(user))
 }
 

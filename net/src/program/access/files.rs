@@ -1,6 +1,6 @@
 //! Reading the files named in settings, and what can be wrong with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringmq_problem::file::{self, FileFault};
 
@@ -115,4 +115,39 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
 /// Reads a whole file, whatever is in it.
 pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
     file::read_bytes(path, what.size_max()).map_err(|fault| what.explain(path, fault))
+}
+
+/// Reads one text file after the other; those that cannot be read are named.
+pub fn read_each(
+    paths: &[PathBuf],
+    what: What,
+    problems: &mut Vec<Problem>,
+    mut take: impl FnMut(&Path, &str, &mut Vec<Problem>),
+) {
+    for path in paths {
+        match read(path, what) {
+            Ok(text) => take(path, &text, problems),
+            Err(problem) => problems.push(problem),
+        }
+    }
+}
+
+/// Something is wrong with the file as a whole.
+pub fn wrong_file(path: &Path, what: String, fix: String) -> Problem {
+    Problem {
+        place: Place::File(path.display().to_string()),
+        subject: "the file".to_owned(),
+        what,
+        fix,
+    }
+}
+
+/// Something is wrong with a line, which is never shown: it may hold a secret.
+pub fn wrong_line(path: &Path, line: usize, what: String, fix: String) -> Problem {
+    Problem {
+        place: Place::File(format!("{}:{line}", path.display())),
+        subject: "the line".to_owned(),
+        what,
+        fix,
+    }
 }
