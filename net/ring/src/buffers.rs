@@ -140,6 +140,25 @@ impl Buffers {
         }
     }
 
+    /// Panics if an invariant is broken.
+    #[cfg(test)]
+    pub(crate) fn invariants(&self) {
+        let (given, never) = self.lent.split_at(usize::from(self.given));
+        assert!(
+            never.iter().all(|lent| *lent),
+            "what was never given is lent"
+        );
+        let with_kernel = given.iter().filter(|lent| !**lent).count() as u16;
+        let mut listed = vec![false; usize::from(self.count)];
+        for back in 1..=with_kernel {
+            let index = usize::from(self.tail.wrapping_sub(back) & (self.count - 1));
+            // SAFETY: `index < count`, every bit pattern is a valid entry, and only we write them.
+            let id = usize::from(unsafe { (*self.entries.as_ptr().add(index)).bid() });
+            assert!(!self.lent[id], "what the kernel may write to is not lent");
+            assert!(!std::mem::replace(&mut listed[id], true), "each once");
+        }
+    }
+
     fn address(&self, id: u16) -> *mut u8 {
         // SAFETY: `id < count` (checked by the callers' index into `lent`), so the offset stays
         // within the allocation of `count * size` bytes.

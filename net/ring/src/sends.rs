@@ -88,6 +88,11 @@ impl Sends {
             empty.eq(free.iter().map(|&index| index as usize)),
             "each free place is listed once"
         );
+        for in_flight in self.places.iter().flatten() {
+            in_flight.flight.invariants();
+            let is_gathered = in_flight.flight.contiguous().is_none();
+            assert_eq!(is_gathered, in_flight.gather.is_some());
+        }
     }
 }
 

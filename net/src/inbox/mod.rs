@@ -71,6 +71,7 @@ pub(crate) struct Moved {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     mail: ArrayQueue<Mail>,
+    messages_max: usize,
     /// Messages that still fit.
     messages_free: CachePadded<AtomicUsize>,
     park: Park,
@@ -89,9 +90,11 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// An inbox for up to `messages_max` messages.
     pub(crate) fn new(messages_max: usize) -> io::Result<Inbox> {
+        let messages_max = messages_max.max(1);
         Ok(Inbox {
-            mail: ArrayQueue::new(messages_max.clamp(1, MAIL_COUNT_MAX)),
-            messages_free: CachePadded::new(AtomicUsize::new(messages_max.max(1))),
+            mail: ArrayQueue::new(messages_max.min(MAIL_COUNT_MAX)),
+            messages_max,
+            messages_free: CachePadded::new(AtomicUsize::new(messages_max)),
             park: Park::new(),
             refused: AtomicU64::new(0),
             nudged: AtomicBool::new(false),
@@ -199,7 +202,21 @@ impl Inbox {
 
     fn give_room(&self, room: usize) {
         if room > 0 {
-            self.messages_free.fetch_add(room, Ordering::Relaxed);
+            let before = self.messages_free.fetch_add(room, Ordering::Relaxed);
+            debug_assert!(
+                before + room <= self.messages_max,
+                "room is given back by whom it was taken"
+            );
+        }
+    }
+
+    /// Panics if room is missing while nobody sends.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let free = self.messages_free.load(Ordering::SeqCst);
+        assert!(free <= self.messages_max);
+        if self.mail.is_empty() {
+            assert_eq!(free, self.messages_max, "an empty inbox has all its room");
         }
     }
 
@@ -367,6 +384,8 @@ mod tests {
         assert_eq!(inbox.take_refused().collect::<Vec<_>>(), [me]);
         assert_eq!(inbox.take_refused().count(), 0);
         inbox.post(me, refused).unwrap();
+        while inbox.take().is_some() {}
+        inbox.check_invariants();
     }
 
     #[test]
@@ -426,6 +445,7 @@ mod tests {
             while inbox.take().is_some() {}
             inbox.post(me, vec![large.clone()]).unwrap();
             while inbox.take().is_some() {}
+            inbox.check_invariants();
         }
     }
 
@@ -478,5 +498,6 @@ mod tests {
         for writer in writers {
             writer.join().unwrap();
         }
+        inboxes.iter().for_each(Inbox::check_invariants);
     }
 }

@@ -23,6 +23,10 @@ impl Park {
 
     /// The sleeper's first step. It has to look for mail afterwards, before it sleeps.
     pub(crate) fn announce(&self) {
+        debug_assert!(
+            !self.parked.load(Ordering::Relaxed),
+            "who announces sleep is awake"
+        );
         self.parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }

@@ -107,9 +107,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         } = moved;
         // The turn that accepted it may have begun after this one.
         newcomer.since = newcomer.since.min(now);
-        if let Some(transport) = &mut transport {
-            self.partial_bytes += transport.counted_size;
-        }
+        let counted_size = transport.as_ref().map_or(0, |t| t.counted_size);
+        self.partial_bytes += counted_size;
         // Nobody looks at connections on their way: the terms of TLS may be others by now.
         let rechecked = match &mut transport {
             Some(transport) => transport.recheck_arrived(),
@@ -119,8 +118,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Ok(()) => &bytes[..],
             Err(_) => &[],
         };
-        let conn = self.admit(now, socket, newcomer, None, transport, bytes);
-        if let (Some(conn), Err(failure)) = (conn, rechecked) {
+        let Some(conn) = self.admit(now, socket, newcomer, None, transport, bytes) else {
+            self.partial_bytes -= counted_size;
+            return;
+        };
+        if let Err(failure) = rechecked {
             self.end_revoked(now, conn, &failure);
         }
     }

@@ -20,6 +20,7 @@ mod accept;
 mod close;
 mod handover;
 mod hearing;
+mod invariants;
 mod layers;
 pub(crate) mod listener;
 mod memory;
@@ -251,6 +252,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.arm_accepts(now);
         self.log_records();
         self.publish();
+        if cfg!(debug_assertions) {
+            self.assert_settled();
+            if cfg!(test) || self.counts.turns.is_multiple_of(TURNS_PER_WALK) {
+                self.check_invariants();
+            }
+        }
         if self.has_ended(now) {
             self.retire_heard();
             Progress::Ended
@@ -544,6 +551,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
+/// A walk over 15,000 connections takes a millisecond or two, where assertions are on.
+const TURNS_PER_WALK: u64 = 4096;
 /// Deadlines of clients may come in every turn; `$SYS` is published once in a second at most.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// Completions taken at once: a burst of this many takes some 100 us.

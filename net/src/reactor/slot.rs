@@ -105,6 +105,34 @@ impl Slot {
         self.ops -= 1;
     }
 
+    /// Panics if the operations in flight are not those that the flags tell of.
+    fn check_invariants(&self) {
+        let told = u8::from(self.receiving) + u8::from(self.pausing) + u8::from(self.sending);
+        let has_socket = self.socket.is_some();
+        match &self.phase {
+            Phase::Free => {
+                assert_eq!((self.ops, told), (0, 0), "the kernel works for nobody");
+                let is_empty = self.newcomer.is_none() && self.transport.is_none();
+                assert!(!has_socket && is_empty, "a free slot holds nothing");
+            }
+            Phase::Open | Phase::Draining | Phase::Lingering => {
+                assert!(has_socket, "a live phase has a socket");
+                assert_eq!(self.ops, told, "an operation that nobody waits for");
+            }
+            Phase::Leaving(_) => {
+                assert!(has_socket, "the socket leaves with the slot's end");
+                // The cancel of the receive.
+                assert!(told <= self.ops && self.ops <= told + 1);
+            }
+            Phase::Closing(_) if has_socket => {
+                assert!(self.ops > 0, "nothing keeps the socket from being closed");
+                // The cancel of the receive, if it was about to leave.
+                assert!(told <= self.ops && self.ops <= told + 1);
+            }
+            Phase::Closing(_) => assert_eq!((self.ops, told), (1, 0), "only the close is left"),
+        }
+    }
+
     /// Nothing of this slot is with the kernel.
     pub(crate) fn is_quiet(&self) -> bool {
         self.ops == 0
@@ -198,13 +226,33 @@ impl Slots {
 
     /// Every connection in use; for the rare work that concerns all of them.
     pub(crate) fn live(&self) -> Vec<ConnId> {
+        self.iter_live().map(|(conn, _)| conn).collect()
+    }
+
+    /// Every slot in use.
+    pub(super) fn iter_live(&self) -> impl Iterator<Item = (ConnId, &Slot)> {
         let live = self.slots.iter().enumerate();
         live.filter(|(_, slot)| slot.phase != Phase::Free)
-            .map(|(index, slot)| ConnId {
-                index: index as u32,
-                generation: slot.generation,
+            .map(|(index, slot)| {
+                let conn = ConnId {
+                    index: index as u32,
+                    generation: slot.generation,
+                };
+                (conn, slot)
             })
-            .collect()
+    }
+
+    /// Panics if a slot is not what its flags say, or the list of free ones is not that.
+    pub(super) fn check_invariants(&self) {
+        self.slots.iter().for_each(Slot::check_invariants);
+        let mut free = self.free.clone();
+        free.sort_unstable();
+        let all = (0..self.slots.len() as u32).zip(&self.slots);
+        let found = all.filter(|(_, slot)| slot.phase == Phase::Free);
+        assert!(
+            free.into_iter().eq(found.map(|(index, _)| index)),
+            "each free slot is listed once"
+        );
     }
 }
 

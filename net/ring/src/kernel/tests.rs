@@ -37,6 +37,7 @@ fn completions(ring: &mut KernelRing) -> Vec<Completion> {
         let before = all.len();
         all.extend(std::iter::from_fn(|| ring.pop()));
         ring.memory.sends.invariants();
+        ring.memory.buffers.invariants();
         if all.len() == before {
             return all;
         }
