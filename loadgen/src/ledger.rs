@@ -328,6 +328,38 @@ impl Ledger {
         reader.matched.position(stream).is_some()
     }
 
+    /// Panics if an invariant is broken.
+    pub fn check_invariants(&self) {
+        let mut gap_count = 0;
+        let mut owned = vec![false; self.gaps.len()];
+        for cell in &self.cells {
+            let index = cell.gaps as usize;
+            let is_first = !std::mem::replace(&mut owned[index], true);
+            assert!(index == 0 || is_first, "two cells have the same gaps");
+            let gaps = &self.gaps[index];
+            gap_count += gaps.len();
+            assert!(
+                gaps.iter()
+                    .all(|gap| 0 < gap.first && gap.first <= gap.last)
+            );
+            let is_apart = |pair: &[Gap]| pair[0].last < pair[1].first;
+            assert!(
+                gaps.windows(2).all(is_apart),
+                "gaps ascend and are disjoint"
+            );
+            let end = gaps.last().map_or(0, |gap| gap.last);
+            assert!(end <= cell.highest, "what is behind the highest is no gap");
+        }
+        assert!(self.gaps[0].is_empty(), "index 0 stands for no gaps");
+        assert_eq!(gap_count, self.gap_count, "gaps are counted as they change");
+        let mut first_cell = 0;
+        for reader in &self.readers {
+            assert_eq!(reader.first_cell as usize, first_cell, "cells lie in order");
+            first_cell += reader.matched.count();
+        }
+        assert_eq!(first_cell, self.cells.len(), "each cell has a reader");
+    }
+
     /// Sequence numbers that are still missing without an excuse, if `sent` is all that was sent.
     pub fn outstanding(&self, last: impl Fn(u32) -> u32) -> u64 {
         let of_reader = |reader: &Reader| -> u64 {
@@ -634,6 +666,7 @@ mod tests {
                     "seed {seed} step {step}"
                 );
                 assert_eq!(settled.lost, u64::from(last) - seen.len() as u64);
+                ledger.check_invariants();
             }
         }
     }

@@ -19,6 +19,7 @@
 mod absent;
 mod client;
 mod greet;
+mod invariants;
 mod life;
 mod pace;
 mod part;
@@ -280,7 +281,8 @@ impl Fleet {
     /// Everything that is due; once per turn, after what happened was told.
     pub fn tick(&mut self, now: u64) {
         let stage = self.shared.stage();
-        if stage != self.stage {
+        let is_new = stage != self.stage;
+        if is_new {
             self.stage = stage;
             self.on_stage(now);
         }
@@ -299,6 +301,9 @@ impl Fleet {
             Stage::End => {}
         }
         self.flush_credits();
+        if cfg!(test) || cfg!(debug_assertions) && is_new {
+            self.check_invariants();
+        }
     }
 
     /// Reads the counters when the window begins and when it ends, and ends seconds: call before

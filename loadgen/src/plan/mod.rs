@@ -11,6 +11,7 @@
 mod planner;
 mod streams;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -94,7 +95,7 @@ impl Plan {
             let mut planner = Planner::new(&specs, run, threads);
             match planner.plan() {
                 Ok((groups, streams)) => {
-                    return Ok(Plan {
+                    let plan = Plan {
                         senders: (0..specs.len() * threads)
                             .map(|slot| (slot / threads) as u16)
                             .collect(),
@@ -105,12 +106,62 @@ impl Plan {
                         groups,
                         streams,
                         scenario,
-                    });
+                    };
+                    if cfg!(debug_assertions) {
+                        plan.check_invariants();
+                    }
+                    return Ok(plan);
                 }
                 Err(problem) => problems.push(problem),
             }
         }
         Err(problems)
+    }
+
+    /// Panics if an invariant is broken.
+    fn check_invariants(&self) {
+        let mut owed = vec![0; self.streams.count()];
+        let mut shares: HashMap<u32, (usize, u32)> = HashMap::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            let threads = 0..self.threads;
+            let lives = threads.map(|thread| self.clients_on(index, thread));
+            let mut next = 0;
+            for clients in lives {
+                assert!(
+                    clients.is_empty() || clients.start == next,
+                    "each client lives once"
+                );
+                next = next.max(clients.end);
+            }
+            assert_eq!(next, group.clients, "each client lives somewhere");
+            for reading in &group.readers {
+                for stream in reading.own.iter().flat_map(|own| own.streams()) {
+                    owed[stream as usize] += 1;
+                }
+                if let Some(share) = &reading.share {
+                    let thread = group.thread.expect("members of a share are not spread");
+                    let (home, members) = shares.entry(share.id).or_insert((thread, 0));
+                    assert_eq!(*home, thread, "all members live on one thread");
+                    *members += 1;
+                    // It is owed to one of them.
+                    let first = u32::from(*members == 1);
+                    for stream in share.matched.streams() {
+                        owed[stream as usize] += first;
+                    }
+                }
+            }
+        }
+        for reading in self.groups.iter().flat_map(|group| &group.readers) {
+            if let Some(share) = &reading.share {
+                assert_eq!(share.members, shares[&share.id].1, "members of a share");
+            }
+        }
+        for (stream, owed) in owed.into_iter().enumerate() {
+            let stream = stream as u32;
+            assert_eq!(self.streams.copies(stream), owed, "what a message owes");
+            let thread = self.thread_of(self.streams.slot(stream));
+            assert!(thread < self.threads, "every stream has a publisher");
+        }
     }
 
     /// The clients of a group that live on a thread.
