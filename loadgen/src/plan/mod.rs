@@ -123,15 +123,16 @@ impl Plan {
         let mut owed = vec![0; self.streams.count()];
         let mut shares: HashMap<u32, (usize, u32)> = HashMap::new();
         for (index, group) in self.groups.iter().enumerate() {
-            let threads = 0..self.threads;
-            let lives = threads.map(|thread| self.clients_on(index, thread));
             let mut next = 0;
-            for clients in lives {
-                assert!(
-                    clients.is_empty() || clients.start == next,
-                    "each client lives once"
-                );
-                next = next.max(clients.end);
+            for thread in 0..self.threads {
+                for client in self.clients_on(index, thread) {
+                    assert_eq!(client, next, "each client lives on one thread");
+                    next += 1;
+                    for topic in 0..group.topics {
+                        let slot = self.streams.slot(group.stream(client, topic));
+                        assert_eq!(slot, index * self.threads + thread, "a stream's publisher");
+                    }
+                }
             }
             assert_eq!(next, group.clients, "each client lives somewhere");
             for reading in &group.readers {
@@ -143,10 +144,10 @@ impl Plan {
                     let (home, members) = shares.entry(share.id).or_insert((thread, 0));
                     assert_eq!(*home, thread, "all members live on one thread");
                     *members += 1;
-                    // It is owed to one of them.
-                    let first = u32::from(*members == 1);
-                    for stream in share.matched.streams() {
-                        owed[stream as usize] += first;
+                    if *members == 1 {
+                        for stream in share.matched.streams() {
+                            owed[stream as usize] += 1;
+                        }
                     }
                 }
             }
@@ -157,10 +158,8 @@ impl Plan {
             }
         }
         for (stream, owed) in owed.into_iter().enumerate() {
-            let stream = stream as u32;
-            assert_eq!(self.streams.copies(stream), owed, "what a message owes");
-            let thread = self.thread_of(self.streams.slot(stream));
-            assert!(thread < self.threads, "every stream has a publisher");
+            let copies = self.streams.copies(stream as u32);
+            assert_eq!(copies, owed, "what a message of stream {stream} owes");
         }
     }
 
