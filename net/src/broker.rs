@@ -239,8 +239,8 @@ impl Broker {
         }
     }
 
-    /// Other users and rules, for all that happens from here on. Clients that would be let in no
-    /// more are told so and closed.
+    /// Replaces users and rules. Connected clients that are no longer permitted are told so and
+    /// closed.
     pub fn replace_access(&self, access: Access, authenticators: Authenticators) {
         let access = Arc::new(access);
         self.auth.replace(authenticators);
@@ -458,7 +458,7 @@ fn tls_error(listener: &ListenerConfig, problem: TlsProblem) -> StartError {
     }
 }
 
-/// Unix sockets outlive whoever made them.
+/// Unix sockets outlive the process that made them.
 fn remove_sockets(endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         if let Endpoint::Unix(path) = endpoint {

@@ -275,8 +275,8 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Whom to trust: the CAs that are named, or those of the machine. These are for `https` only, so
-/// it is no fault if there are none, and they are judged as browsers do.
+/// Whom to trust: the configured CAs, or those of the machine. The latter are for `https` only, so
+/// having none is no error, and they are judged as browsers judge them.
 fn read_terms(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsProblem> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

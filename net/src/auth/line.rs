@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Line<S, T> {
     state: Mutex<State<S, T>>,
-    /// Somebody came, or nobody comes any more.
+    /// A request arrived, or the line was closed.
     changed: Condvar,
     count_max: usize,
 }
@@ -23,10 +23,10 @@ pub(super) struct Line<S, T> {
 #[derive(Debug)]
 struct State<S, T> {
     waiting: HashMap<S, VecDeque<T>>,
-    /// Whose turn it is, and whose it will be.
+    /// The sources in the order of their turns.
     turns: VecDeque<S>,
     count: usize,
-    /// Threads that wait for somebody.
+    /// Threads that wait for a request.
     idle_count: usize,
     is_closed: bool,
 }
@@ -46,7 +46,8 @@ impl<S: Clone + Eq + Hash, T> Line<S, T> {
         }
     }
 
-    /// Takes one in; gives back the one for whom there is no place, which may be another.
+    /// Adds a request; if the line is full, returns the one that is pushed out, which may be
+    /// another.
     pub(super) fn push(&self, source: S, item: T) -> Option<T> {
         let mut state = self.lock();
         if state.is_closed {

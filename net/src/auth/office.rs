@@ -32,7 +32,7 @@ pub(super) struct Judges {
 pub(super) struct Job {
     pub(super) shard: ShardId,
     pub(super) request: AuthRequest,
-    /// Once somebody has looked at it: by whom it is judged, and how far it is.
+    /// Once a thread has started on it: by whom it is judged, and how far it has come.
     pub(super) progress: Option<(Arc<Judges>, Stage)>,
 }
 
@@ -40,13 +40,12 @@ pub(super) struct Job {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
     Prefix(AddressPrefix),
-    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself
-    /// anew.
+    /// The address is unknown: a client of a Unix socket, or one that authenticates again.
     Connection(ShardId, ConnId),
 }
 
 impl Job {
-    /// Whose turn it takes.
+    /// The source whose turn it takes.
     fn source(&self) -> Source {
         match self.request.peer.address {
             Some(address) => Source::Prefix(AddressPrefix::of(address.ip())),
@@ -55,7 +54,7 @@ impl Job {
     }
 }
 
-/// Stands requests in line as they come, and sends everybody home at the end.
+/// Queues requests as they arrive, and ends the threads when the service ends.
 #[derive(Debug)]
 pub(super) struct Porter {
     pub(super) arriving: Receiver<Job>,
@@ -76,13 +75,13 @@ impl Porter {
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// It hands on what has to wait.
+    /// It passes on requests that have to wait.
     Computes,
     Waits,
 }
 
-/// The threads of one role, and those who wait for them. A thread starts when more wait than
-/// threads are without work, and stays.
+/// The threads of one role, and their queue. A thread starts when more requests wait than threads
+/// are idle, and stays.
 #[derive(Debug)]
 pub(super) struct Crew {
     line: Line<Source, Job>,
@@ -93,7 +92,7 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Nobody yet; `count_max` threads at most, and at least one.
+    /// No threads yet; `count_max` at most, and at least one.
     pub(super) fn new(name: &'static str, count_max: usize, queue_max: usize) -> Crew {
         Crew {
             line: Line::new(queue_max),
@@ -103,7 +102,7 @@ impl Crew {
         }
     }
 
-    /// The number of one more thread, if one is needed and may be.
+    /// The number of a new thread, if one is needed and allowed.
     fn hire(&self) -> Option<usize> {
         if !self.line.is_short_handed() {
             return None;
@@ -122,7 +121,7 @@ impl Crew {
     }
 }
 
-/// What the threads share.
+/// State shared by the threads.
 #[derive(Debug)]
 pub(super) struct Office {
     pub(super) computing: Crew,
@@ -139,7 +138,7 @@ impl Office {
         }
     }
 
-    /// Stands a request in line, and sees to it that there is a thread for it.
+    /// Queues a request, and makes sure that there is a thread for it.
     fn stand_in_line(self: &Arc<Office>, role: Role, job: Job) {
         let (crew, overflows) = self.crew(role);
         if let Some(displaced) = crew.line.push(job.source(), job) {
@@ -168,8 +167,8 @@ impl Office {
 
     fn work_on(self: &Arc<Office>, role: Role, mut job: Job) {
         if clock() >= job.request.deadline {
-            // Hashing for nobody would delay the others. The shard has closed it, unless it is that
-            // of a client which was let in long ago.
+            // The client is gone, and hashing would delay the others. The shard has closed the
+            // connection, unless an open one authenticates again.
             return self.answers.give(job, Verdict::Unavailable, 0);
         }
         let progress = job.progress.take();
@@ -197,14 +196,14 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Too many wait.
+    /// Too many requests wait.
     fn turn_away(&self, job: Job, tally: Tally) {
         self.tallies.add(tally);
         self.give(job, Verdict::Unavailable, 0);
     }
 
-    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation
-    /// counts for those only who are let in.
+    /// An inbox is full for moments only; an answer past its deadline helps nobody. The generation
+    /// matters only if access is granted.
     fn give(&self, job: Job, verdict: Verdict, generation: u64) {
         let Job { shard, request, .. } = job;
         let deadline = request.deadline;

@@ -73,7 +73,8 @@ impl Authenticator for PasswordFile {
         // Nobody has an empty password: no hash of one stands in a file that `passwd` wrote.
         let password = request.password.as_deref().unwrap_or_default();
         let is_right = self.check(user, password) & request.password.is_some();
-        // Of a user who is not in the file somebody else may know; finding that out took as long.
+        // Another authenticator may know a user that is not in the file; finding out took as long
+        // as a check.
         let stored = self.passwords.find(user)?;
         Some(if is_right {
             Verdict::Granted(Identity {

@@ -34,7 +34,7 @@ use crate::counters::Tallies;
 use crate::error::StartError;
 use crate::inbox::Inbox;
 
-/// How much of the machine authentication may take.
+/// Resources for authentication.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthServiceConfig {
     /// Most threads, each for one request at a time.
@@ -58,14 +58,15 @@ impl Default for AuthServiceConfig {
     }
 }
 
-/// Takes requests of all shards.
+/// Accepts the requests of all shards.
 #[derive(Debug)]
 pub(crate) struct AuthService {
     queue: Sender<Job>,
     judges: Arc<ArcSwap<Judges>>,
-    /// That of `judges`, set after them: a verdict is of this generation, or it is stale.
+    /// That of `judges`, set after them: a verdict of another generation is stale.
     generation: AtomicU64,
-    /// Until there is somebody to ask: a broker that lets everybody in has no threads for it.
+    /// Until the first authenticator is configured: a broker that admits everybody needs no
+    /// threads.
     porter: Mutex<Option<Porter>>,
 }
 
@@ -120,7 +121,7 @@ impl AuthService {
         }
     }
 
-    /// Takes a request in, or gives it back if there is no room.
+    /// Accepts a request, or returns it if the queue is full.
     pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), Box<AuthRequest>> {
         let job = Job {
             shard,
@@ -132,8 +133,8 @@ impl AuthService {
         })
     }
 
-    /// From here on others are asked. Requests that are being judged go on with those before, and
-    /// if these let somebody in, nobody believes it.
+    /// Replaces the authenticators. Requests in progress continue with the previous ones, and are
+    /// asked again if those grant access.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
         let is_needed = !authenticators.is_empty();
         authenticators.begin();

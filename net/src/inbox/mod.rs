@@ -30,7 +30,7 @@ use crate::reactor::slot::Newcomer;
 use crate::transport::Transport;
 use park::Park;
 
-/// What can lie in an inbox.
+/// What an inbox can hold.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// Messages of one class from one shard, at most [`BATCH_MESSAGES_MAX`].
@@ -57,7 +57,7 @@ pub(crate) struct Decision {
     pub(crate) generation: u64,
 }
 
-/// A connection between two shards.
+/// A connection on its way to another shard.
 #[derive(Debug)]
 pub(crate) struct Moved {
     pub(crate) socket: OwnedFd,
@@ -77,8 +77,8 @@ pub(crate) struct Inbox {
     park: Park,
     /// One bit for each shard that was refused.
     refused: AtomicU64,
-    /// Somebody made room for the reader elsewhere. Kept until the reader looks, because it may be
-    /// awake and just about to announce that it sleeps.
+    /// An inbox that refused the reader has room again. Kept until the reader looks, because it may
+    /// be awake and just about to announce that it sleeps.
     nudged: AtomicBool,
     shutdown: AtomicBool,
     /// Set while `access` holds something.
@@ -239,7 +239,7 @@ impl Inbox {
         self.signal();
     }
 
-    /// Reader: somebody asked for a shutdown.
+    /// Reader: a shutdown was requested.
     pub(crate) fn shutdown_requested(&self) -> bool {
         self.shutdown.load(Ordering::Acquire)
     }

@@ -87,7 +87,7 @@ fn serve(
         cores = %plan.pinning,
         "started"
     );
-    // Nobody has to read it: a closed stdout is no failure.
+    // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
     loop {
         match requests.recv_timeout(LOOK_INTERVAL) {

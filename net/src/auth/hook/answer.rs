@@ -25,7 +25,7 @@ pub(super) struct Answer {
 pub(super) enum Decision {
     Allow,
     Deny,
-    /// This client is for somebody else to judge.
+    /// Another authenticator decides about this client.
     Ignore,
 }
 
@@ -160,7 +160,7 @@ mod tests {
         );
     }
 
-    // What is not understood is no permission (threat 82).
+    // An answer that is not understood permits nothing (threat 82).
     #[test]
     fn what_is_not_understood_is_no_answer() {
         for body in [

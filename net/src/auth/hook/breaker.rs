@@ -50,7 +50,7 @@ impl Breaker {
         }
     }
 
-    /// Whether one may go through; whoever does, has to say what came of it.
+    /// Whether a request may be made; who makes one has to report its outcome.
     pub(super) fn admits(&self, now: Instant) -> bool {
         self.change(|state| match *state {
             State::Closed { .. } => true,
@@ -96,8 +96,8 @@ impl Breaker {
         })
     }
 
-    /// Nothing is known of the service: whoever asked had no time left to hear its answer. The next
-    /// one may try it in place of one that was let through to see.
+    /// The client's time ran out before the service answered, which says nothing about the service.
+    /// If this was the trial request, the next one takes its place.
     pub(super) fn abandoned(&self, now: Instant) {
         self.change(|state| match state {
             State::Probing => *state = State::Open { until: now },

@@ -155,7 +155,7 @@ impl Authenticator for AuthenticationHook {
 }
 
 impl AuthorizationHook {
-    /// What somebody who is known may do.
+    /// What an authenticated client may do.
     pub(super) fn rules_for(&self, request: &AuthRequest, mut identity: Identity) -> Verdict {
         let question = Question::of_known(request, &identity);
         let Ok(answer) = self.hook.ask(&question, request.deadline) else {

@@ -86,7 +86,7 @@ impl Algorithm {
         }
     }
 
-    /// Whoever has its key can sign.
+    /// The key that verifies can also sign.
     pub fn is_secret(self) -> bool {
         matches!(self.family(), Family::Hmac(_))
     }

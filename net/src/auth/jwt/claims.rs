@@ -13,17 +13,16 @@ use super::Fault;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Claim(pub String);
 
-/// Which tokens are taken, and what is taken from them.
+/// Which tokens are accepted, and what is read from them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Demands {
-    /// Whose tokens; empty: whoever has the key.
+    /// Accepted issuers; empty: anyone with the key.
     pub issuers: Vec<String>,
-    /// Who the broker is among those that a token may be for; empty: it is for tokens that name
-    /// nobody.
+    /// The audiences that the broker belongs to; empty: only tokens without an audience.
     pub audiences: Vec<String>,
     /// By how much clocks may differ.
     pub leeway: Duration,
-    /// Tokens that never end are none.
+    /// Tokens that never expire are rejected.
     pub expiry_required: bool,
     /// Who the client is.
     pub user: Claim,
@@ -31,15 +30,15 @@ pub struct Demands {
     pub user_name_checked: bool,
     /// The client identifier that CONNECT has to have; empty: any.
     pub client_id: Claim,
-    /// Filters of topics that the client may publish on.
+    /// Topic filters that the client may publish to.
     pub publish: Claim,
-    /// Filters of topics that the client may receive.
+    /// Topic filters that the client may subscribe to.
     pub subscribe: Claim,
-    /// Filters of topics that it may do neither with.
+    /// Topic filters that it may do neither with.
     pub deny: Claim,
-    /// Filters of topics that it may not publish on.
+    /// Topic filters that it may not publish to.
     pub deny_publish: Claim,
-    /// Filters of topics that it may not receive.
+    /// Topic filters that it may not subscribe to.
     pub deny_subscribe: Claim,
 }
 
@@ -147,7 +146,7 @@ impl Demands {
                 .is_some_and(|n| self.audiences.iter().any(|a| a == n))
         };
         match claims.get("aud") {
-            // Whoever is not named must not take it (RFC 7519, 4.1.3).
+            // A token for others must be rejected (RFC 7519, 4.1.3).
             None if self.audiences.is_empty() => Ok(()),
             Some(Value::Array(names)) if names.iter().any(is_ours) => Ok(()),
             Some(name @ Value::String(_)) if is_ours(name) => Ok(()),

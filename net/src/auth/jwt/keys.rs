@@ -35,7 +35,7 @@ enum Material {
     Secret(Box<hmac::Key>),
 }
 
-/// Why something is no key for that.
+/// Why something cannot be a key for an algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
     /// There is nothing in it.
@@ -61,8 +61,8 @@ pub enum KeyFault {
 }
 
 impl Key {
-    /// From the content of a file: PEM of a public key or a certificate, or a secret. Of a secret,
-    /// a line break at the end is no part.
+    /// From the content of a file: a public key or a certificate in PEM, or a secret. A line break
+    /// at the end does not belong to the secret.
     pub fn read(algorithm: Algorithm, kid: Option<&str>, content: &[u8]) -> Result<Key, KeyFault> {
         let material = match algorithm.family() {
             Family::Hmac(_) => {

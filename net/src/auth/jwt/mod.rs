@@ -52,7 +52,7 @@ pub enum TokenField {
     UserName,
 }
 
-/// Which tokens are taken.
+/// Which tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JwtConfig {
     /// Where they are.
@@ -92,7 +92,7 @@ pub struct RemoteSource {
     pub fingerprint: u64,
 }
 
-/// Judges everybody who shows what looks like a token.
+/// Judges every client that presents what looks like a token.
 #[derive(Debug)]
 pub struct Jwt {
     config: JwtConfig,
@@ -100,7 +100,7 @@ pub struct Jwt {
     remotes: Vec<RemoteSource>,
 }
 
-/// What is wrong with a token: what it is counted as, and a word for who looks for the reason.
+/// What is wrong with a token: how it is counted, and the reason for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What is counted.
@@ -110,7 +110,7 @@ pub struct Fault {
 }
 
 impl Jwt {
-    /// With keys that do not change, and such as come from the network.
+    /// With keys from files, and with key sets from the network.
     pub fn new(config: JwtConfig, keys: Vec<LocalKey>, remotes: Vec<RemoteSource>) -> Jwt {
         Jwt {
             config,
@@ -119,7 +119,7 @@ impl Jwt {
         }
     }
 
-    /// What tokens can be proven by here.
+    /// Fingerprints of everything that tokens can be verified with.
     pub fn issuers(&self) -> impl Iterator<Item = u64> {
         let local = self.keys.iter().map(|local| local.fingerprint);
         local.chain(self.remotes.iter().map(|remote| remote.fingerprint))
@@ -245,8 +245,8 @@ impl Authenticator for Jwt {
     }
 }
 
-/// Stands for a key, or for where keys come from, together with what is asked of the tokens:
-/// whoever came in by other terms is not let in again.
+/// Identifies a key, or the source of keys, together with the requirements for tokens: a client
+/// admitted under other requirements has to authenticate again.
 pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
     let mut hash = Sha256::new();
     hash.update(format!("{config:?}"));

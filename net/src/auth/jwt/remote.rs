@@ -92,7 +92,7 @@ static LIVE: Mutex<Vec<Weak<RemoteKeys>>> = Mutex::new(Vec::new());
 impl RemoteKeys {
     /// Those of this address, by these terms. Nothing is fetched before [`RemoteKeys::begin`].
     pub fn of(config: &RemoteConfig) -> Result<Arc<RemoteKeys>, TlsProblem> {
-        // Made anew each time: the files of the CAs may be others.
+        // A new client each time: the CA files may have changed.
         let client = HttpClient::new(&config.cas, CA_SETTING, Vec::new())?;
         let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|one| one.strong_count() > 0);

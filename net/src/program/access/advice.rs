@@ -13,7 +13,7 @@ use ringmq::transport::{Lifetime, lifetimes};
 use crate::settings::Settings;
 use crate::settings::file::{Place, Problem};
 
-/// Everything that somebody should look at.
+/// All warnings.
 pub fn advice(settings: &Settings) -> Vec<Problem> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
@@ -52,7 +52,7 @@ fn distinct(mut files: Vec<&PathBuf>) -> Vec<&PathBuf> {
     files
 }
 
-/// Files that help whoever reads them to come in, or to be taken for the broker.
+/// Files whose readers could log in, or impersonate the broker.
 fn secrets(settings: &Settings) -> Vec<&PathBuf> {
     let auth = &settings.auth;
     let users = auth.password_files.iter().chain(&auth.scram_files);

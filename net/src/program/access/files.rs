@@ -6,7 +6,7 @@ use ringmq_problem::file::{self, FileFault};
 
 use crate::settings::file::{Place, Problem};
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Settings.
@@ -56,7 +56,7 @@ impl What {
         }
     }
 
-    /// Who reads it learns what helps to come in, or what is none of their business.
+    /// Its content helps an attacker to log in, or is private.
     fn is_secret(self) -> bool {
         match self {
             What::Configuration => false,
@@ -83,7 +83,7 @@ impl What {
         }
     }
 
-    /// Keeps `--config /dev/sda` from filling the memory.
+    /// So that `--config /dev/sda` does not fill the memory.
     fn size_max(self) -> u64 {
         match self {
             What::Configuration | What::HookHeaders | What::KeyFile | What::KeySet => 1 << 20,

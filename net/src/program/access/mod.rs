@@ -21,12 +21,12 @@ use crate::settings::file::Problem;
 use files::What;
 use users::{read_passwords, read_scram};
 
-/// What the broker is told of users.
+/// Users and rules, as the broker takes them.
 #[derive(Debug)]
 pub struct Loaded {
     /// For the shards.
     pub access: Access,
-    /// For the threads beside them.
+    /// For the threads that authenticate.
     pub authenticators: Authenticators,
 }
 
@@ -49,7 +49,7 @@ pub fn load(
     let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
     let (mut methods, mut token_issuers) = (Vec::new(), Vec::new());
     if let Some(tokens) = tokens {
-        // First: what looks like a token is no password.
+        // First, so that a token is not checked as a password.
         methods.push(jwt::METHOD.into());
         token_issuers.extend(tokens.issuers());
         authenticators.push(Arc::new(tokens));
@@ -87,7 +87,7 @@ pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
     load(settings, [0; 32], &Arc::default()).map(|_| ())
 }
 
-/// Whoever is in may do everything: there are no rules, and nothing asks for any.
+/// Every client that is admitted may do everything: there are no rules, and nothing requires any.
 pub fn allows_everything(settings: &Settings) -> bool {
     let is_open = match settings.auth.default {
         AccessDefault::Allow => true,
@@ -122,7 +122,7 @@ fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
     Some(acl)
 }
 
-/// The hooks. Nothing is asked yet: whether somebody answers, the first client finds out.
+/// The hooks. They are not called yet: the first client finds out whether they respond.
 fn make_hooks(
     settings: &AuthSettings,
     tallies: &Arc<Tallies>,

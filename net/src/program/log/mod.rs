@@ -84,7 +84,7 @@ pub fn finish() {
         return;
     };
     let (done, written) = bounded(1);
-    // Nobody reads stderr: then there is nobody to wait for either.
+    // If nobody reads stderr, waiting is of no use.
     if queue
         .send_timeout(Item::Flush(done), FLUSH_TIME_MAX)
         .is_ok()
@@ -131,7 +131,7 @@ impl io::Write for Lines {
     }
 }
 
-/// Writes the lines. A stderr that fails is no reason to stop serving clients.
+/// Writes the lines. A failing stderr is no reason to stop serving clients.
 struct LogThread {
     items: Receiver<Item>,
     lost: Arc<AtomicU64>,
@@ -169,7 +169,7 @@ impl LogThread {
         }
     }
 
-    /// Says what was left out since the last time.
+    /// Logs what was left out since the last time.
     fn report(&mut self, target: &mut impl io::Write) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {

@@ -264,9 +264,9 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
 
 /// How many shards, and the core of each.
 ///
-/// A pinned shard stands still for as long as something else holds its core, and one that is not
-/// moves away. So shards are pinned where somebody has set cores aside for this process, and not
-/// where all may use them.
+/// A pinned shard stands still while something else holds its core; one that is not pinned moves
+/// away. So shards are pinned if cores are reserved for this process, and not if all programs may
+/// use them.
 fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Pinning), Finding> {
     let allowed = &facts.cores;
     let shards = settings.shards.unwrap_or(allowed.len().min(SHARDS_MAX));

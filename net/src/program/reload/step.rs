@@ -12,24 +12,23 @@ use crate::settings::listeners;
 use crate::settings::value::Complaint;
 use crate::settings::{Settings, TABLE, layers};
 
-/// What a reload makes of a configuration.
+/// What a reload changes.
 #[derive(Debug)]
 pub struct Step {
-    /// The settings that ran, with everything of the next that needs no restart.
+    /// The running settings, with all new values that need no restart.
     pub settings: Settings,
-    /// Names of what changes.
+    /// Names of settings that take effect.
     pub taken_on: Vec<String>,
-    /// Names of what has changed in the file and waits for a restart.
+    /// Names of settings that have changed in the file and need a restart.
     pub left: Vec<String>,
-    /// A listener asks for certificates that did not.
+    /// A listener now asks for client certificates.
     pub demands_certificates: bool,
 }
 
 impl Step {
     /// From `running` towards `next`.
     ///
-    /// # Errors
-    /// If listeners that run would be less guarded than the file wants any to be.
+    /// # Errors If a running listener would be more open than any listener of the file.
     pub fn new(running: &Settings, next: &Settings) -> Result<Step, Vec<Problem>> {
         let keeps_listeners = addresses(running).eq(addresses(next));
         let mut step = Step {
@@ -43,7 +42,7 @@ impl Step {
             if (row.get)(running) == new {
                 continue;
             }
-            // TLS is that of its listeners: it waits with them.
+            // TLS belongs to its listeners: it waits with them.
             if row.needs_restart() || row.section == "tls" && !keeps_listeners {
                 step.left.push(row.name());
             } else {
@@ -98,7 +97,7 @@ impl Step {
         }
     }
 
-    /// What is wrong with the mixture.
+    /// Problems of the mixture.
     fn problems(&self, running: &Settings, next: &Settings) -> Vec<Problem> {
         let mut complaints = listeners::complaints(&self.settings);
         let before = running.all_listeners().zip(self.settings.all_listeners());
@@ -153,14 +152,14 @@ fn addresses(settings: &Settings) -> impl Iterator<Item = &[Listen]> {
     std::iter::once(&settings.listen[..]).chain(tables)
 }
 
-/// What a client may do at a listener that shows nothing.
+/// What a client without credentials may do at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Openness {
-    /// It is not let in.
+    /// It may not connect.
     Closed,
     /// What the rules say.
     Rules,
-    /// What it likes.
+    /// Everything.
     Everything,
 }
 

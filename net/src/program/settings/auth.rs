@@ -20,13 +20,13 @@ pub struct AuthSettings {
     pub acl_files: Vec<PathBuf>,
     /// Rules with roles, in TOML.
     pub rules_files: Vec<PathBuf>,
-    /// Which tokens are taken.
+    /// Which tokens are accepted.
     pub jwt: JwtSettings,
-    /// What no rule speaks of.
+    /// What applies if no rule does.
     pub default: AccessDefault,
-    /// The threads that find out who clients are.
+    /// The threads that authenticate clients.
     pub service: AuthServiceConfig,
-    /// Services that are asked.
+    /// Services that authenticate clients or supply rules.
     pub hooks: HookSettings,
 }
 
@@ -68,12 +68,12 @@ impl AuthSettings {
         self.has_users() || self.jwt.is_on() || by_url
     }
 
-    /// There are files of users. All that they may do stands elsewhere.
+    /// There are files of users. They hold no rules.
     pub fn has_users(&self) -> bool {
         !(self.password_files.is_empty() && self.scram_files.is_empty())
     }
 
-    /// All that these settings name.
+    /// All files that these settings name.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let users = self.password_files.iter().chain(&self.scram_files);
         let rules = self.acl_files.iter().chain(&self.rules_files);
@@ -81,13 +81,13 @@ impl AuthSettings {
         users.chain(rules).chain(hooks).chain(self.jwt.files())
     }
 
-    /// There are files of rules, or somebody gives every client its own.
+    /// There are files of rules, or a hook supplies rules for every client.
     pub fn has_rules(&self) -> bool {
         let has_files = !(self.acl_files.is_empty() && self.rules_files.is_empty());
         has_files || !self.hooks.authorization_url.is_empty()
     }
 
-    /// Clients may bring rules of their own.
+    /// Tokens or hooks may supply rules.
     pub fn has_rules_of_clients(&self) -> bool {
         self.jwt.is_on() || self.hooks.urls().iter().any(|(_, url)| !url.is_empty())
     }

@@ -93,7 +93,7 @@ impl Configuration {
     }
 }
 
-/// Users whom nothing allows anything. Tokens and hooks may bring rules along.
+/// Users without any rule that allows something. Tokens and hooks may supply rules.
 fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
     let has_rules = auth.has_rules() || auth.jwt.is_on();
     if !auth.has_users() || has_rules || auth.default != AccessDefault::Auto {
@@ -108,7 +108,7 @@ fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
     Some((flag, Complaint::new(what, NAME_RULES)))
 }
 
-/// What to do where clients are known and nothing says what they may do.
+/// The fix if clients authenticate, and there are no rules.
 pub(super) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file \
                                      or rules_file under [auth]; or let them do everything: \
                                      --access-default allow, or default = \"allow\" under [auth]";

@@ -25,9 +25,9 @@ use crate::settings;
 /// Settings, and where each came from.
 #[derive(Debug, Default)]
 pub struct Configuration {
-    /// What holds.
+    /// The settings in force.
     pub settings: Settings,
-    /// By option name: the place of every setting that somebody set.
+    /// By option name: where each given setting was set.
     places: HashMap<&'static str, Place>,
     /// The `[[listener]]` tables of the file.
     pub tables: Vec<Table>,
@@ -53,7 +53,7 @@ impl Configuration {
         }
     }
 
-    /// The same without touching the file system.
+    /// As [`Configuration::load`], without touching the file system.
     pub fn resolve(
         source: Option<Source<'_>>,
         given: &[(&'static Setting, Value)],
@@ -101,8 +101,7 @@ impl Configuration {
         text + &self.tables.iter().map(Table::to_toml).collect::<String>()
     }
 
-    /// Lays the tables of the listeners over the rest. Whoever wrote one wants it, and not the
-    /// address that is listened on if nobody says anything.
+    /// Applies the `[[listener]]` tables. If there are any, the default address is not listened on.
     fn resolve_listeners(&mut self) {
         if !self.tables.is_empty() && !self.places.contains_key("listen") {
             self.settings.listen.clear();
@@ -124,7 +123,7 @@ impl Configuration {
     fn apply_file(&mut self, source: Source<'_>) -> Vec<Problem> {
         let (root, errors) = DeTable::parse_recoverable(source.text);
         if !errors.is_empty() {
-            // After a syntax error the rest of the table is a guess: no second-hand complaints.
+            // After a syntax error the rest of the table is a guess: no consequential errors.
             let syntax = |error: &toml::de::Error| source.syntax_problem(error);
             return errors.iter().take(PROBLEMS_MAX).map(syntax).collect();
         }

@@ -60,23 +60,23 @@ macro_rules! files {
 
 use files;
 
-/// What the broker is told to do.
+/// All settings of the broker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
-    /// What lies between TCP and MQTT at them.
+    /// The layers between TCP and MQTT there.
     pub layers: Layers,
     /// Listeners with layers of their own.
     pub listeners: Vec<ListenerTable>,
-    /// Lets clients in that show no credentials, from other machines too.
+    /// Admits clients without credentials, from other machines too.
     pub allow_anonymous: bool,
     /// Who may connect, and what they may do.
     pub auth: AuthSettings,
-    /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
+    /// Maximum number of connections, all shards together; `None`: as many as the open-file limit
+    /// allows.
     pub connections_max: Option<u32>,
-    /// How many may be connected from one address, and how often clients may come;
-    /// `connections_max` of it is not used.
+    /// Limits per address, and of the rate of connections; its `connections_max` is not used.
     pub admission: Admission,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
@@ -84,7 +84,7 @@ pub struct Settings {
     pub cores: Cores,
     /// The ring of each shard.
     pub ring: RingConfig,
-    /// Messages of other shards that may wait for one shard.
+    /// Maximum number of messages from other shards that wait for one shard.
     pub inbox_messages_max: usize,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
@@ -92,7 +92,7 @@ pub struct Settings {
     pub log_filter: String,
     /// `text` or `json`.
     pub log_format: String,
-    /// The bounds of one shard.
+    /// The limits of one shard.
     pub limits: Limits,
 }
 
@@ -146,7 +146,7 @@ impl Setting {
         format!("{}.{}", self.section, self.key)
     }
 
-    /// The value that holds when nobody says anything.
+    /// The default value.
     pub fn default_value(&self) -> Value {
         (self.get)(&Settings::default())
     }
@@ -175,7 +175,7 @@ impl Setting {
         }
     }
 
-    /// A running broker does not take a new value on.
+    /// A new value needs a restart.
     pub fn needs_restart(&self) -> bool {
         let is_reloaded = match self.section {
             "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
@@ -271,25 +271,25 @@ impl Settings {
         own.chain(tables.flat_map(|t| t.listen.iter().map(|listen| (listen, &t.layers))))
     }
 
-    /// Clients have something to prove who they are with: then what no rule speaks of is denied.
+    /// Clients can authenticate: then whatever no rule covers is denied.
     pub fn has_authentication(&self) -> bool {
         let mut listeners = self.all_listeners();
         self.auth.is_on() || listeners.any(|(listen, layers)| listen.proves_clients(layers))
     }
 
-    /// Clients need not show who they are, where no certificate is demanded. Without users there is
-    /// nothing to show: then the listeners are local, or everybody is welcome.
+    /// Clients need no credentials, except where certificates are required. Without any
+    /// authentication the listeners are local, or `allow_anonymous` is set.
     pub fn lets_strangers_in(&self) -> bool {
         self.allow_anonymous || !self.auth.is_on()
     }
 
-    /// A client gets in there that shows nothing at all.
+    /// A client without any credentials is admitted there.
     pub fn lets_in_nameless(&self, listen: &Listen, layers: &Layers) -> bool {
         let is_asked = listen.proves_clients(layers) && !self.allow_anonymous;
         self.lets_strangers_in() && !is_asked && !listen.has_certificates(layers)
     }
 
-    /// What the broker is told of its listeners.
+    /// The listeners, as the broker takes them.
     pub fn listener_configs(&self) -> Vec<ListenerConfig> {
         let all = self.all_listeners();
         all.map(|(listen, layers)| listen.config(layers)).collect()
