@@ -46,9 +46,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
             // The connection was gone before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR | Errno::AGAIN | Errno::PROTO) => {}
-            // By a shutdown, or because clients come too fast.
+            // By a shutdown, or because clients connect too fast.
             Err(Errno::CANCELED) => {}
-            // Out of descriptors or memory, or something else that does not pass by trying at once.
+            // Out of descriptors or memory, or another failure that trying again at once does not
+            // cure.
             Err(errno) => self.pause_accept(now, listener, errno),
         }
     }
@@ -62,7 +63,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.log_failure(now, Some(&stack), address, &failure);
             return; // Drops the socket, which closes it.
         }
-        // Who is behind a proxy is not known yet.
+        // The client behind a proxy is not known yet.
         let counted = address.filter(|_| !stack.has_proxy());
         let permit = match self.ending {
             None => self.permit_for(now, counted.map(|address| address.ip())),
@@ -84,8 +85,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.admit(now, socket, newcomer, refusal, stack.transport(), &[]);
     }
 
-    /// A permit for one more connection; or one for as long as it takes to say why it may not stay.
-    /// `None` if there is not even that.
+    /// A permit for one more connection; or a temporary one, to tell the client why it may not
+    /// stay. `None` if there is not even that.
     fn permit_for(
         &mut self,
         now: Instant,
@@ -120,7 +121,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         permits.take_of_address(cells)
     }
 
-    /// A proxy has told the address of a connection: it counts from here on.
+    /// A proxy has announced the address of a connection: it counts from here on.
     pub(super) fn count_address(&mut self, now: Instant, conn: ConnId, ip: IpAddr) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         if slot.permit != Permit::Regular(None) {
@@ -143,7 +144,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Stops accepting for a while if clients come faster than they may: they wait in the kernel.
+    /// Stops accepting for a while if clients exceed their rate: they wait in the kernel.
     fn keep_pace(&mut self, now: Instant, index: usize) {
         let rate = self.shared.permits.bounds().connect_rate_max;
         if rate == 0 {
@@ -166,7 +167,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 count!(self.counts, accepts_throttled);
                 listener.accepting = Accepting::Throttled { until, ended: true };
             }
-            // Accepted before the kernel was told.
+            // Accepted before the kernel knew.
             Accepting::Throttled { until: at, .. } => *at = until,
             Accepting::Paused { .. } | Accepting::Stopped => {}
         }
@@ -211,8 +212,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         Some(conn)
     }
 
-    /// Descriptors and memory come back when connections close, or with time; until then an accept
-    /// would fail again and again. Clients that are connected are not affected.
+    /// Descriptors and memory become free when connections close, or with time; until then an
+    /// accept would fail again and again. Connected clients are not affected.
     fn pause_accept(&mut self, now: Instant, listener: usize, errno: Errno) {
         count!(self.counts, accept_pauses);
         self.listeners[listener].accepting = Accepting::Paused {
@@ -265,11 +266,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
 fn peer_of(socket: &OwnedFd) -> Option<SocketAddr> {
     let peer: SocketAddr = getpeername(socket).ok().flatten()?.try_into().ok()?;
-    // Clients of IPv4 on a socket for both families are who they are.
+    // IPv4 clients on a socket for both families keep their IPv4 address.
     Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
 /// How long accepting pauses unless a connection closes.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Trouble with accepting is logged this often.
+/// Failures to accept are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

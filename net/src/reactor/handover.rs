@@ -16,7 +16,7 @@ use crate::inbox::Moved;
 use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Starts what the core asked for, and sends those on that are ready.
+    /// Starts the handovers that the core asked for, and sends connections that are ready.
     pub(super) fn move_departures(&mut self, now: Instant) {
         let mut handovers = std::mem::take(&mut self.outbox.handovers);
         for handover in handovers.drain(..) {
@@ -92,7 +92,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.forget(now, conn, CloseCause::HandedOver);
     }
 
-    /// Takes a connection in whose home is here.
+    /// Adopts a connection whose home is here.
     pub(super) fn adopt(&mut self, now: Instant, moved: Moved) {
         if self.ending.is_some() {
             count!(self.counts, refused);
@@ -109,7 +109,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         newcomer.since = newcomer.since.min(now);
         let counted_size = transport.as_ref().map_or(0, |t| t.counted_size);
         self.partial_bytes += counted_size;
-        // Nobody looks at connections on their way: the terms of TLS may be others by now.
+        // Nobody checks connections on their way: the terms of TLS may have changed.
         let rechecked = match &mut transport {
             Some(transport) => transport.recheck_arrived(),
             None => Ok(()),

@@ -23,7 +23,7 @@ use ringmq_core::time::Instant;
 use super::{Core, Reactor};
 use ringmq_ring::Ring;
 
-/// How far each shard has listened and handed on what it heard.
+/// How far each shard has listened and passed on what it heard.
 #[derive(Debug)]
 pub(crate) struct HeardTable(Box<[CachePadded<AtomicU64>]>);
 
@@ -33,8 +33,8 @@ impl HeardTable {
         HeardTable((0..shards).map(|_| CachePadded::default()).collect())
     }
 
-    /// Only for the shard itself. Released: whoever reads it finds in its inbox what was handed
-    /// over before.
+    /// Only for the shard itself. Released: a reader finds in its inbox what was handed over
+    /// before.
     pub(super) fn publish(&self, shard: ShardId, heard: Instant) {
         self.0[shard.index()].store(heard.as_nanos(), Ordering::Release);
     }
@@ -58,7 +58,7 @@ impl HeardTable {
 /// What a reactor knows of its own hearing.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    /// Everything that had come by then was taken.
+    /// Everything that had arrived by then was taken.
     heard: Heard,
     /// The kernel was asked in this turn and had nothing more.
     pub(super) is_dry: bool,
@@ -204,9 +204,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
-/// More completions than a socket can have under way: the kernel takes 32 chunks at a time from one
-/// that has so much, and then asks the others.
+/// More completions than a socket can have under way: the kernel takes up to 32 chunks from one
+/// socket before it turns to the others.
 const COMPLETIONS_PER_SOCKET: usize = 64;
-/// Shards that are asked how far they have listened are awake within some microseconds, if they get
-/// a core.
+/// Shards that are asked how far they have listened wake up within some microseconds, if they get a
+/// core.
 const ASK_INTERVAL: Duration = Duration::from_millis(1);

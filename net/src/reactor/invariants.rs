@@ -69,7 +69,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
-/// There may be input that somebody waits for.
+/// The connection has to be read.
 fn is_to_be_read(slot: &Slot) -> bool {
     let waits_for_handshake = slot.transport.as_ref().is_some_and(|t| t.is_due());
     let is_wanted = match slot.phase {

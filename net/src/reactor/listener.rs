@@ -32,7 +32,7 @@ pub(crate) struct Listener {
     pub(crate) accepting: Accepting,
     /// The layers of its connections.
     pub(crate) stack: Arc<Stack>,
-    /// How far its clients are ahead of the rate at which they may come.
+    /// How far its clients are ahead of their permitted rate.
     pub(crate) pace: Pace,
 }
 
@@ -43,12 +43,12 @@ pub(crate) enum Accepting {
     Armed,
     /// It ended, and has to be armed again in this turn.
     Ended,
-    /// It failed for want of a resource. Armed again when a connection is closed, or then.
+    /// It failed for lack of a resource. Armed again when a connection closes, or then.
     Paused {
         /// Try again at the latest.
         until: Instant,
     },
-    /// Clients come faster than they may; others wait in the kernel until then.
+    /// Clients exceed their rate; further ones wait in the kernel until then.
     Throttled {
         /// Go on then.
         until: Instant,
@@ -111,7 +111,7 @@ fn open_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, Errno> {
     Ok(sockets)
 }
 
-/// A socket that an earlier run left behind: nobody answers at it.
+/// A socket that an earlier run left behind, which nobody listens on.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -124,8 +124,8 @@ fn open_tcp(
     ipv6_only: bool,
     count: usize,
 ) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
-    // Sockets that share a port would share it with any other process of this user as well, which
-    // would take half of the connections. A plain bind first finds out if somebody is there.
+    // Sockets that share a port would also share it with any other process of this user, which
+    // would take half of the connections. A plain bind first finds out whether the port is in use.
     let probe = socket(address, ipv6_only)?;
     bind(&probe, &address)?;
     let local = local_address(&probe).unwrap_or(address);

@@ -462,8 +462,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now
-    /// are asked about: what a reload takes away lets nobody in who was on the way.
+    /// Lets a verdict take effect. If the authenticators that granted access have been replaced,
+    /// the current ones are asked: a reload also applies to clients that are just logging in.
     fn on_decided(&mut self, now: Instant, decision: Decision) {
         let Decision {
             request,

@@ -31,7 +31,7 @@ use tls::Tls;
 pub use tls::{Demand, RecordSize, TlsError, TlsFiles, TlsTerms};
 pub use websocket::{Breach, Origin, OriginFault, Origins, Status, UpgradeError, WebSocket};
 
-/// Bounds of the layers, for the table of all.
+/// Bounds of the layers, for the table of all bounds.
 pub(crate) mod bounds {
     pub(crate) use super::proxy::{
         HEADER_SIZE_MAX as PROXY_SIZE_MAX, V1_SIZE_MAX as PROXY_V1_SIZE_MAX,
@@ -47,43 +47,43 @@ pub(crate) mod bounds {
 /// The layers of one connection.
 #[derive(Debug)]
 pub struct Transport {
-    /// Where the rules of the layers stand.
+    /// The rules of the layers.
     stack: Arc<Stack>,
-    /// Until the header has come.
+    /// Until the header has arrived.
     proxy: Option<ProxyHeader>,
     tls: Option<Tls>,
     websocket: Option<WebSocket>,
-    /// Bytes of the layers' own for the socket.
+    /// Bytes for the socket that the layers themselves produced.
     pending: Vec<u8>,
     stage: Stage,
-    /// What `Scratch` owner has counted of [`Transport::partial_size`].
+    /// The part of [`Transport::partial_size`] that the reactor has counted.
     pub(crate) counted_size: usize,
-    /// Stands in the queue of handshakes.
+    /// Is in the queue of handshakes.
     pub(crate) is_queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Bytes go both ways, or will when the layers have begun.
+    /// Bytes go both ways, or will once the layers are open.
     Live,
-    /// What ends the layers is in `pending`, or was sent.
+    /// The end of the layers is in `pending`, or was sent.
     Over,
 }
 
 /// Buffers that decoding and encoding overwrite; one set per shard.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Bytes of MQTT that were decoded.
+    /// Decoded bytes of MQTT.
     pub plain: Vec<u8>,
     records: Vec<u8>,
     middle: Vec<u8>,
     answer: Vec<u8>,
 }
 
-/// What came of bytes.
+/// The outcome of decoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// A layer has told who is there.
+    /// A layer has identified the peer.
     pub peer: Option<PeerNews>,
     /// A TLS handshake ended.
     pub handshake: Option<Handshake>,
@@ -91,23 +91,23 @@ pub struct Decoded {
     pub ended: bool,
 }
 
-/// How a handshake went.
+/// The kind of handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// From the beginning.
+    /// A full one.
     Full,
-    /// On from an earlier session.
+    /// One that resumed a session.
     Resumed,
 }
 
-/// Who is at the other end, as a layer told. What is `None` stays as it was.
+/// What a layer has learned about the peer. `None` leaves the value as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNews {
     /// Address of the client.
     pub address: Option<SocketAddr>,
-    /// Its verified name.
+    /// Its verified user name.
     pub name: Option<String>,
-    /// The listener has clients prove themselves by a certificate, and whether this one has.
+    /// If the listener asks for client certificates: whether this client has none.
     pub is_unproven: Option<bool>,
 }
 
@@ -120,7 +120,7 @@ pub enum Failure {
     Tls(TlsError),
     /// WebSocket.
     WebSocket(Breach),
-    /// The peer does not take the answers of the layers.
+    /// The peer does not read the responses of the layers.
     PendingFull,
 }
 
@@ -144,8 +144,8 @@ impl Transport {
         }
     }
 
-    /// Takes bytes of the socket in. What they hold of MQTT is in `scratch.plain` afterwards, also
-    /// if the bytes after it fail. A TLS handshake does not go on before [`Transport::advance`].
+    /// Decodes bytes from the socket. Afterwards `scratch.plain` has the MQTT bytes in them, even
+    /// if later bytes are invalid. A TLS handshake continues only in [`Transport::advance`].
     pub fn decode(
         &mut self,
         now: Instant,
@@ -192,12 +192,12 @@ impl Transport {
         }
     }
 
-    /// A TLS handshake waits to go on.
+    /// A TLS handshake waits to be continued.
     pub fn is_due(&self) -> bool {
         self.stage == Stage::Live && self.tls.as_ref().is_some_and(Tls::is_due)
     }
 
-    /// Goes on with the TLS handshake, which may take some hundred microseconds; otherwise as
+    /// Continues the TLS handshake, which may take some hundred microseconds; otherwise like
     /// [`Transport::decode`].
     pub fn advance(&mut self, now: Instant, scratch: &mut Scratch) -> Result<Decoded, Failure> {
         scratch.plain.clear();
@@ -209,8 +209,8 @@ impl Transport {
             .inspect_err(|_| self.stage = Stage::Over)
     }
 
-    /// Decrypts bytes, or goes on with the handshake, and decodes what lies within. What was
-    /// decrypted before a failure still counts.
+    /// Decrypts bytes, or continues the handshake, and decodes the content. What was decrypted
+    /// before a failure still counts.
     fn decode_tls(
         &mut self,
         now: Instant,
@@ -288,7 +288,7 @@ impl Transport {
         }
     }
 
-    /// MQTT may be encoded: the layers have begun, and have not ended.
+    /// MQTT may be encoded: the layers are established, and have not ended.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Live
             && self.proxy.is_none()
@@ -296,7 +296,7 @@ impl Transport {
             && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
-    /// Nothing is decoded any more, and nothing but what is pending goes out.
+    /// Nothing more is decoded, and nothing but pending bytes is sent.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
@@ -319,8 +319,8 @@ impl Transport {
         std::mem::take(&mut self.pending)
     }
 
-    /// Encodes output behind what is pending; only while [`Transport::is_open`]. `buffer` is empty
-    /// and has room. Gives the bytes for the socket, and the output back if they do not need it.
+    /// Encodes output after the pending bytes; only while [`Transport::is_open`]. `buffer` is empty
+    /// and has room. Returns the bytes for the socket, and the output if they no longer need it.
     pub fn encode(
         &mut self,
         output: Output,
@@ -353,7 +353,7 @@ impl Transport {
         }
     }
 
-    /// Ends the layers from our side. What says so is pending afterwards.
+    /// Ends the layers from our side; the bytes that tell the peer are pending afterwards.
     pub fn finish(&mut self) {
         if self.stage == Stage::Over {
             return;
@@ -375,7 +375,7 @@ impl Transport {
         self.stage = Stage::Over;
     }
 
-    /// The client would be let in under the terms that its listener has by now.
+    /// Checks the client against the current terms of its listener.
     pub(crate) fn recheck(&mut self) -> Result<(), Failure> {
         match (&mut self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) => tls.recheck(&listener.terms()).map_err(Failure::Tls),
@@ -383,8 +383,8 @@ impl Transport {
         }
     }
 
-    /// As `recheck`, for a connection that was on its way between two shards, where nobody looked
-    /// at it.
+    /// Like `recheck`, for a connection that has just moved to this shard and may have missed a
+    /// change.
     pub(crate) fn recheck_arrived(&mut self) -> Result<(), Failure> {
         match (&self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) if !tls.is_under(&listener.terms()) => self.recheck(),
@@ -392,7 +392,7 @@ impl Transport {
         }
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         self.proxy.as_ref().map_or(0, ProxyHeader::partial_size)
             + self.tls.as_ref().map_or(0, Tls::partial_size)
@@ -414,6 +414,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The flight of a TLS handshake takes some KiB; all else is smaller. What is above waits for a
-/// peer that asks and does not read.
+/// A flight of a TLS handshake takes some KiB; everything else is smaller. More than this
+/// accumulates only if a peer makes requests and does not read.
 const PENDING_SIZE_MAX: usize = 64 * 1024;

@@ -30,28 +30,28 @@ pub struct TlsFiles {
     pub certificates: Vec<PathBuf>,
     /// The private key of each certificate, in the same order.
     pub keys: Vec<PathBuf>,
-    /// CA certificates that client certificates have to come from.
+    /// CA certificates that clients are verified against.
     pub client_cas: Vec<PathBuf>,
     /// Revocation lists of these CAs.
     pub client_crls: Vec<PathBuf>,
-    /// What is asked of clients.
+    /// Whether clients are asked for a certificate.
     pub client_certificate: Demand,
-    /// Where a client certificate says who the client is.
+    /// The field of a client certificate that is the user name.
     pub identity: IdentityField,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
-    /// Most bytes of content in a record that is sent.
+    /// Maximum content of a record that is sent, in bytes.
     pub record_size: RecordSize,
 }
 
-/// Most bytes of content in a record.
+/// Maximum content of a record, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordSize(pub u16);
 
 impl RecordSize {
-    /// The smallest that RFC 6066, section 4, knows.
+    /// The smallest in RFC 6066, section 4.
     pub const MIN: RecordSize = RecordSize(512);
-    /// What every implementation takes in.
+    /// The largest that every implementation accepts.
     pub const MAX: RecordSize = RecordSize(1 << 14);
 }
 
@@ -61,19 +61,19 @@ impl Default for RecordSize {
     }
 }
 
-/// What a listener asks of its clients.
+/// Whether a listener asks its clients for a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Demand {
     /// No certificate.
     #[default]
     None,
-    /// A certificate of the CA, from those that have one.
+    /// Optional: a certificate is verified if there is one.
     Optional,
-    /// A certificate of the CA.
+    /// Required.
     Required,
 }
 
-/// What a listener speaks TLS with.
+/// The configuration of TLS of a listener.
 #[derive(Debug)]
 pub struct TlsTerms {
     pub(super) config: Arc<ServerConfig>,
@@ -143,7 +143,7 @@ impl TlsTerms {
         self.verifier.is_some()
     }
 
-    /// Whether clients with these certificates would be let in.
+    /// Whether clients with these certificates are admitted.
     pub(super) fn admit(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         let Some(verifier) = &self.verifier else {
             return Ok(());
@@ -281,7 +281,8 @@ fn load_verifier(
 }
 
 fn fingerprint(files: &TlsFiles) -> Result<u64, TlsProblem> {
-    // Of this process, and not against anybody: whoever may write these files needs no collision.
+    // Compared within this process only, and no defence: an attacker who can write these files
+    // needs no collision.
     let mut hasher = DefaultHasher::new();
     format!("{files:?}").hash(&mut hasher);
     let lists = [

@@ -11,17 +11,17 @@ use super::Origins;
 /// Why a request opens no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeError {
-    /// It is no HTTP/1.1 GET.
+    /// It is not an HTTP/1.1 GET.
     NotHttp,
     /// It does not name the host, or names it more than once.
     Host,
     /// Its header is longer than [`HEADER_SIZE_MAX`], or has more than [`FIELDS_MAX`] fields.
     TooLong,
-    /// It asks for something else than a WebSocket.
+    /// It does not ask for a WebSocket.
     NoUpgrade,
-    /// It asks for a version that nobody speaks.
+    /// It asks for an unsupported version.
     Version,
-    /// Its key is missing, repeated, or no 16 bytes.
+    /// Its key is missing, repeated, or not 16 bytes.
     Key,
     /// It does not offer MQTT.
     Subprotocol,
@@ -30,7 +30,7 @@ pub enum UpgradeError {
 }
 
 impl UpgradeError {
-    /// What the client is told, and whoever looks at it with a browser.
+    /// The response, which may be shown in a browser.
     pub(super) fn answer(self) -> String {
         let status = match self {
             UpgradeError::Version => "426 Upgrade Required",
@@ -116,7 +116,7 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Upgrad
     }
     let subprotocol = choose(fields.values("Sec-WebSocket-Protocol").flat_map(tokens))
         .ok_or(UpgradeError::Subprotocol)?;
-    // What is there and no text is no page that anybody has listed.
+    // An origin that is not text cannot be a listed one.
     let is_admitted = match fields.count("Origin") {
         0 => true,
         1 => fields
@@ -149,7 +149,7 @@ fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// The fields of a request. Values that are no text count as absent.
+/// The fields of a request. Values that are not text count as absent.
 struct Fields<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Fields<'a> {
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         fields.filter(move |field| field.name.eq_ignore_ascii_case(name))
     }
 
-    /// How often a field stands there, whatever its value.
+    /// How often a field occurs, whatever its value.
     fn count(&self, name: &'static str) -> usize {
         self.named(name).count()
     }
@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
             .filter_map(|f| std::str::from_utf8(f.value).ok().map(str::trim))
     }
 
-    /// The value of a field that stands there once.
+    /// The value of a field that occurs once.
     fn only(&self, name: &'static str) -> Option<&'a str> {
         let mut values = self.values(name);
         let first = values.next()?;
@@ -187,10 +187,10 @@ fn tokens(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim)
 }
 
-/// The first of them that a client offers is selected.
+/// The first of these that a client offers is selected.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What HAProxy lets through. A browser with the cookies of a large site sends some 8 KiB.
+/// What HAProxy accepts. A browser with the cookies of a large site sends some 8 KiB.
 pub(crate) const HEADER_SIZE_MAX: usize = 16 * 1024;
 /// Browsers send some twenty, and proxies add their own.
 pub(crate) const FIELDS_MAX: usize = 100;

@@ -26,19 +26,19 @@ pub struct WebSocket {
 
 #[derive(Debug)]
 enum State {
-    /// The request has not come whole.
+    /// The request is incomplete.
     Upgrading(Vec<u8>),
     Open(Box<Frames>),
-    /// A close frame or a refusal was sent: nothing follows it, and what comes is not looked at.
+    /// A close frame or a refusal was sent: nothing follows it, and input is ignored.
     Closed,
 }
 
-/// Why a WebSocket ends before its client said so. The client was told.
+/// Why the broker ends a WebSocket. The client was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// The request was refused.
     Refused(UpgradeError),
-    /// A frame broke the rules.
+    /// A frame was invalid.
     Frame(Status),
 }
 
@@ -50,8 +50,8 @@ impl WebSocket {
         }
     }
 
-    /// Takes bytes in: what they carry of MQTT is appended to `plain`, answers to `answer`. False
-    /// when the client has closed the WebSocket.
+    /// Decodes bytes: MQTT bytes are appended to `plain`, responses to `answer`. False if the
+    /// client has closed the WebSocket.
     pub fn decode(
         &mut self,
         now: Instant,
@@ -99,12 +99,12 @@ impl WebSocket {
         matches!(self.state, State::Open(_))
     }
 
-    /// Appends what goes before `size` bytes of MQTT. Only while [`WebSocket::is_open`].
+    /// Appends the header for `size` bytes of MQTT. Only while [`WebSocket::is_open`].
     pub fn push_header(&self, size: usize, wire: &mut Vec<u8>) {
         push_header(wire, size);
     }
 
-    /// Appends what ends the WebSocket, if that has not been done.
+    /// Appends a close frame, unless the WebSocket has ended.
     pub fn finish(&mut self, wire: &mut Vec<u8>) {
         if self.is_open() {
             push_close(wire, Some(Status::NORMAL));
@@ -112,7 +112,7 @@ impl WebSocket {
         self.state = State::Closed;
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         match &self.state {
             State::Upgrading(request) => request.capacity(),
@@ -127,12 +127,12 @@ impl Default for WebSocket {
     }
 }
 
-/// Moves bytes up to the empty line into `request`, and takes it once that has come.
+/// Moves bytes up to the empty line into `request`, and returns it once that has arrived.
 fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, UpgradeError> {
     let seen = request.len();
     let size = bytes.len().min(HEADER_SIZE_MAX + 1 - seen);
     request.extend_from_slice(&bytes[..size]);
-    // Other protocols are told at their first byte; they might never send an empty line.
+    // Other protocols are recognized by their first byte; they might never send an empty line.
     let start = &request[..request.len().min(METHOD.len())];
     if !METHOD.starts_with(start) {
         return Err(UpgradeError::NotHttp);
