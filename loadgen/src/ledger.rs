@@ -24,7 +24,7 @@ use crate::report;
 #[derive(Debug, Default)]
 pub struct Ledger {
     cells: Vec<Cell>,
-    /// Gaps of cells that have some; index 0 stands for none.
+    /// Gaps of cells that have some; index 0 means none.
     gaps: Vec<Vec<Gap>>,
     gap_count: usize,
     readers: Vec<Reader>,
@@ -46,7 +46,7 @@ struct Reader {
     first_cell: u32,
     /// Away at the end, without a session that waits.
     gone: bool,
-    /// Deliveries that do not say which message they are, by QoS.
+    /// Deliveries that do not identify their message, by QoS.
     anonymous: [u64; 3],
 }
 
@@ -73,9 +73,9 @@ pub enum Arrival {
         /// How far the stream moved on.
         passed: u32,
     },
-    /// One that was missing: it comes after a later one.
+    /// One that was missing: it arrives after a later one.
     Late,
-    /// One that did not have to come, and does not count as late.
+    /// One that did not have to arrive, and does not count as late.
     Excused,
     /// One that was here before.
     Again,
@@ -254,7 +254,7 @@ impl Ledger {
         in_order
     }
 
-    /// Counts a delivery that does not say which message it is.
+    /// Counts a delivery that does not identify its message.
     pub fn arrive_anonymous(&mut self, reader: ReaderId, qos: QoS) {
         self.readers[reader.0 as usize].anonymous[qos as usize] += 1;
     }
@@ -295,8 +295,8 @@ impl Ledger {
         }
     }
 
-    /// A retained message stands for all before it: what is missing below `sequence` is excused.
-    /// How many that were.
+    /// A retained message replaces all before it: what is missing below `sequence` is excused.
+    /// Returns how many that are.
     pub fn excuse_below(&mut self, reader: ReaderId, stream: u32, sequence: u32) -> u32 {
         let reader = &self.readers[reader.0 as usize];
         let Some(position) = reader.matched.position(stream) else {

@@ -216,7 +216,7 @@ pub struct DeliveryTimes {
 }
 
 impl Interval {
-    /// Takes in the same second of another thread.
+    /// Adds the same second of another thread.
     pub fn add(&mut self, other: &Interval) {
         self.volume.add(&other.volume);
         for (key, delays) in &other.window {
@@ -254,7 +254,7 @@ impl Received {
 }
 
 impl GroupTimes {
-    /// Takes in those of another thread.
+    /// Adds those of another thread.
     pub fn add(&mut self, other: &GroupTimes) {
         self.connect.add(&other.connect);
         self.acknowledge.add(&other.acknowledge);

@@ -21,7 +21,7 @@ pub const HEADER_SIZE: u32 = 16;
 /// Streams of a run: their numbers have 22 bits.
 pub const STREAMS_MAX: u32 = 1 << 22;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Microseconds since the run began, modulo 2^32.

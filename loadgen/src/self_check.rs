@@ -131,7 +131,7 @@ fn reason(check: Check, text: String) -> Reason {
 const CPU_SHARE_MAX: f64 = 0.95;
 /// Waiting for the own core that often moves every percentile.
 const WAIT_SHARE_MAX: f64 = 0.1;
-/// What a timer on a busy machine may be late.
+/// How late a timer on a busy machine may be.
 const LAG_US_MAX: u64 = 1000;
 /// The generator may add this part to the broker's own 99 %.
 const LAG_PARTS: u64 = 5;

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::report::{Latency, LatencyPair};
 
-/// A distribution of times. Takes no memory until the first value.
+/// A distribution of times. Uses no memory before the first value.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Option<Histogram<u64>>);
 

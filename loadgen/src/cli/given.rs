@@ -163,7 +163,7 @@ impl Given {
         self.values.remove(name)
     }
 
-    /// A file to write after the run: what stands in its way is said before.
+    /// A file to write after the run: problems with it are reported before.
     fn take_file(&mut self, name: &str) -> Result<Option<PathBuf>, Problem> {
         let Some(path) = self.take(name).map(PathBuf::from) else {
             return Ok(None);
@@ -238,7 +238,7 @@ impl Given {
         }
         problems.extend(tls.and_then(|tls| apply_tls_scheme(&mut scenario, tls).err()));
         if !changes.is_empty() {
-            // What it says of itself may not be true any more.
+            // Its description may no longer be true.
             scenario.about += &format!(" (changed: {})", changes.join(", "));
         }
         if problems.is_empty() {

@@ -199,7 +199,8 @@ fn before_command(option: &str) -> Problem {
     )
 }
 
-/// The parser fails only at a value for an option that takes none, and at text that is no option.
+/// The parser fails only on a value for an option that takes none, and on text that is not an
+/// option.
 fn not_an_option(error: &lexopt::Error) -> Problem {
     match error {
         lexopt::Error::UnexpectedValue { option, .. } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringmq_problem::Complaint;
 
-/// What `--target` says.
+/// The value of `--target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Whether the scheme asks for TLS; `None` without a scheme.

@@ -71,7 +71,7 @@ struct Socket {
 }
 
 impl Driver {
-    /// A driver on the calling thread, which has to be the one that uses it.
+    /// A driver for the calling thread, and no other.
     pub fn new(
         fleet: Fleet,
         address: SocketAddr,
@@ -170,7 +170,7 @@ impl Driver {
             .any(|socket| socket.sending && !socket.closing)
     }
 
-    /// Takes in what the kernel has handed over; how many completions that were.
+    /// Processes the completions of the kernel; returns their number.
     fn take_completions(&mut self) -> usize {
         self.ring.reap(COMPLETIONS_MAX);
         let mut count = 0;
@@ -251,8 +251,8 @@ impl Driver {
 
 /// A call that brings fewer has brought all that was there.
 const FULL_CALL: usize = 16;
-/// So many are taken in before anything is sent: more would leave the broker without work
-/// meanwhile.
+/// So many completions are processed before anything is sent: more would leave the broker without
+/// work meanwhile.
 const COMPLETIONS_WANTED: usize = 160;
 /// Completions of one call.
 const COMPLETIONS_MAX: usize = 1024;

@@ -60,7 +60,7 @@ impl Driver {
         }
     }
 
-    /// Its next receive has its time.
+    /// Its next receive is scheduled.
     fn is_slow(&self, client: u32) -> bool {
         self.fleet.receive_rate(client).is_some()
     }

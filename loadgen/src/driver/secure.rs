@@ -37,7 +37,7 @@ impl Driver {
         }
     }
 
-    /// Takes in records: the handshake first, then what the broker says.
+    /// Processes records: the handshake first, then the packets of the broker.
     pub(super) fn on_records(&mut self, client: u32, now: u64, lease: &Lease) {
         let Some(secure) = &mut self.sockets[client as usize].secure else {
             return;

@@ -17,13 +17,13 @@ use ringmq_problem::Complaint;
 pub struct Key<T> {
     /// Its name.
     pub name: &'static str,
-    /// What stands for its value.
+    /// The placeholder of its value.
     pub placeholder: &'static str,
     /// What it does, for people; without a full stop at the end.
     pub about: &'static str,
     /// How a value is written in TOML.
     pub form: Form,
-    /// Takes a value in.
+    /// Sets a value.
     pub set: fn(&mut T, &[&str]) -> Result<(), Complaint>,
     /// The value, if it is not the default.
     pub show: fn(&T) -> Vec<String>,
