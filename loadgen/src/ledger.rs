@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_without_a_name_is_not_excused() {
+    fn anonymous_deliveries_are_not_excused_as_well() {
         let (mut ledger, reader) = one_stream();
         for _ in 0..4 {
             ledger.arrive_anonymous(reader, QoS::ExactlyOnce);

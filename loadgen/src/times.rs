@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_latency() {
+    fn no_values_have_no_percentiles() {
         assert_eq!(Times::default().latency(), None);
         assert_eq!(Delays::default().latency(), None);
     }

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_come_so_often_and_another_one_too() {
+    fn each_address_may_connect_at_the_configured_rate() {
         let permits = permits(1, 0);
         let mut rates = AddressRates::default();
         let (hog, other) = (permits.cells(ip("10.0.0.1")), permits.cells(ip("10.0.0.2")));

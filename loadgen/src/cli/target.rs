@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_are_taken_or_named() {
+    fn schemes_are_accepted_or_named() {
         for (text, expected) in [
             ("mqtt://h", Ok((Some(false), "h:1"))),
             ("MQTTS://h:7/", Ok((Some(true), "h:7"))),

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_opens_with_arrivals_and_when_nothing_comes_any_more() {
+    fn a_window_opens_with_arrivals_and_when_nothing_more_arrives() {
         let mut window = Window::new(10, 2);
         let patience = Duration::from_nanos(100);
         assert_eq!(window.room(0, 0, 3, patience), 20);

@@ -531,7 +531,7 @@ fn a_broker_that_goes_away_ends_the_run_with_what_there_is() {
 }
 
 #[test]
-fn a_broker_that_answers_no_more_is_named() {
+fn a_broker_that_stopped_responding_is_reported() {
     let args = [
         "pairs",
         "--publishers",
@@ -591,7 +591,7 @@ fn a_broker_that_sends_nonsense_in_the_middle_is_an_error() {
 }
 
 #[test]
-fn a_broker_that_answers_no_ping_is_gone() {
+fn a_broker_that_does_not_answer_a_ping_is_gone() {
     let args = [
         "connect",
         "--set",
@@ -708,7 +708,7 @@ fn every_step_of_a_run_can_be_interrupted() {
 }
 
 #[test]
-fn what_the_broker_counts_stands_beside_what_ringload_counts() {
+fn the_brokers_counts_are_shown_beside_ringloads() {
     let broker = Scripted::start(Script {
         sys: Some(100),
         ..Script::default()

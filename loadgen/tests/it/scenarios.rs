@@ -368,7 +368,7 @@ fn every_scenario_that_is_built_in_has_a_test_here() {
 }
 
 #[test]
-fn what_the_broker_says_of_itself_agrees_and_what_it_costs_is_measured() {
+fn the_brokers_own_figures_agree_and_its_costs_are_measured() {
     let me = std::process::id().to_string();
     let args = [
         "pairs",

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_in_front_is_no_part_of_a_text_and_bytes_stay_as_they_are() {
+    fn a_byte_order_mark_is_not_part_of_a_text_and_bytes_stay_as_they_are() {
         let path = std::env::temp_dir().join(format!("ringmq-file-{}", std::process::id()));
         let wrong = |offset, line| Err(FileFault::NotUtf8 { offset, line });
         for (bytes, text, raw) in [

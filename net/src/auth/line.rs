@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_has_its_turn_and_in_it_the_first_comes_first() {
+    fn sources_take_turns_and_each_is_first_in_first_out() {
         let line = Line::new(100);
         for (source, item) in [('a', 1), ('a', 2), ('a', 3), ('b', 4), ('c', 5), ('b', 6)] {
             assert_eq!(line.push(source, item), None);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_full_line_the_last_of_the_source_with_the_most_has_to_go() {
+    fn a_full_line_drops_the_last_request_of_the_source_with_the_most() {
         let line = Line::new(5);
         for item in 1..=5 {
             assert_eq!(line.push('a', item), None);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_somebody_to_come_hears_of_the_end() {
+    fn threads_waiting_for_a_request_are_woken_at_the_end() {
         let line = Line::new(4);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| (line.pop(), line.pop()));

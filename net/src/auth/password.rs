@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_of_a_user_is_right_also_the_second_time() {
+    fn only_the_right_password_is_accepted_the_second_time_too() {
         let file = file();
         for _ in 0..2 {
             for (user, password, expected) in [
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_user_is_for_somebody_else_to_judge() {
+    fn a_client_without_a_user_name_is_left_to_other_authenticators() {
         let password: Option<&[u8]> = Some(b"secret");
         assert_eq!(file().judge(&request(None, password)), None);
         let all = super::super::Authenticators {

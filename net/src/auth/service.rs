@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_answered_in_order_and_those_that_find_no_place_come_back() {
+    fn requests_are_answered_in_order_and_returned_if_the_queue_is_full() {
         let (begun, begins) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let inboxes: Arc<[Inbox]> = [Inbox::new(4).unwrap(), Inbox::new(4).unwrap()].into();

@@ -454,7 +454,7 @@ mod tests {
 
     /// As editors of Windows and people leave files behind.
     #[test]
-    fn marks_and_blanks_in_a_file_are_no_part_of_its_names() {
+    fn byte_order_marks_and_blanks_in_a_file_are_not_part_of_names() {
         let path = std::env::temp_dir().join(format!("ringmq-passwd-bom-{}", std::process::id()));
         let file = path.display();
         for kind in ["--pbkdf2", "--scram"] {
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_scram_are_written_to_a_file_of_their_own() {
+    fn scram_credentials_are_written_to_a_file_of_their_own() {
         let path = std::env::temp_dir().join(format!("ringmq-scram-{}", std::process::id()));
         let file = path.display();
         passwd(&format!("--scram --iterations 4096 -bc {file} alice one")).unwrap();
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_command_is_said() {
+    fn mistakes_in_a_command_are_reported() {
         for (line, expected) in [
             ("", "FILE and USER are needed"),
             ("file", "FILE and USER are needed"),

@@ -303,7 +303,7 @@ mod tests {
     use crate::settings::file::Source;
 
     #[test]
-    fn it_is_said_who_may_come_in() {
+    fn the_banner_says_who_may_connect() {
         let tls = "certificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n";
         let (local, secure) = ("127.0.0.1:1", "mqtts://127.0.0.1:2");
         let rules = "[auth]\nacl_file = \"r\"\n";

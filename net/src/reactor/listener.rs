@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_that_nobody_answers_at_is_taken_over_and_nothing_else_is() {
+    fn a_stale_unix_socket_is_replaced_and_nothing_else_is() {
         let folder = std::env::temp_dir().join(format!("ringmq-listener-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("socket");

@@ -348,7 +348,7 @@ fn a_newcomer_receives_in_single_shots_until_it_is_home() {
 }
 
 #[test]
-fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
+fn input_that_arrived_before_a_connect_on_other_sockets_is_handled_first() {
     let mut bench = Bench::new();
     let open = bench.open();
     bench.reactor.core.home = false;

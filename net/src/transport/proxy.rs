@@ -388,7 +388,7 @@ mod tests {
 
     // Threat 89.
     #[test]
-    fn headers_tell_the_address_of_the_client() {
+    fn headers_announce_the_address_of_the_client() {
         let mut v6 = vec![0; 36];
         v6[15] = 1;
         v6[32..34].copy_from_slice(&4660u16.to_be_bytes());

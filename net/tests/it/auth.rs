@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use sha2::Sha256;
 
 #[test]
-fn users_get_in_by_their_password_and_do_what_the_rules_say() {
+fn users_log_in_with_their_password_and_may_do_what_the_rules_say() {
     let folder = Folder::new();
     folder.passwd("users", "alice", "secret");
     let users = folder.passwd("users", "bob", "hidden");
@@ -48,7 +48,7 @@ fn users_get_in_by_their_password_and_do_what_the_rules_say() {
 
 /// Threat 91.
 #[test]
-fn a_reload_takes_on_all_files_or_none() {
+fn a_reload_applies_all_files_or_none() {
     let folder = Folder::new();
     let users = folder.passwd("users", "alice", "secret");
     let acl = folder.write("acl", "pattern readwrite a\n");
@@ -167,7 +167,7 @@ fn token(secret: &str, ends_at: u64) -> String {
 
 /// Threats 78 and 80.
 #[test]
-fn tokens_let_in_as_long_as_they_and_their_key_are_good() {
+fn tokens_admit_while_they_and_their_key_are_valid() {
     let (one, other) = (
         "one secret of at least 32 bytes..",
         "another secret, not shorter either",
@@ -311,7 +311,7 @@ fn files_that_cannot_be_used_and_open_doors_refuse_the_start() {
 
 /// The clients of Mosquitto, with its own tools for files.
 #[test]
-fn mosquitto_s_tools_write_files_that_are_read() {
+fn files_written_by_mosquitto_passwd_are_accepted() {
     let folder = Folder::new();
     let users = folder.path("users");
     let Ok(made) = Command::new("mosquitto_passwd")

@@ -165,7 +165,7 @@ fn server_params(params: &mut CertificateParams) {
 }
 
 #[test]
-fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
+fn a_server_of_a_configured_ca_is_trusted_and_a_changed_ca_takes_effect() {
     let (authority, other) = (Authority::new(), Authority::new());
     let folder = Folder::new();
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());
@@ -187,7 +187,7 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
 
 /// Threat 80: nobody is let in by a server that is not who it should be, and the log says why.
 #[test]
-fn whoever_is_not_the_server_lets_nobody_in() {
+fn an_impostor_of_the_server_admits_nobody() {
     let (authority, other) = (Authority::new(), Authority::new());
     let folder = Folder::new();
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());

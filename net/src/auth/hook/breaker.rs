@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_lets_one_through_after_each_pause() {
+    fn it_opens_after_consecutive_failures_and_admits_one_attempt_per_pause() {
         let breaker = Breaker::new(3, Duration::from_secs(10));
         assert!(breaker.admits(at(0)));
         assert_eq!(breaker.failed(at(0)), Turn::First);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_no_time_to_hear_an_answer_says_nothing_of_the_service() {
+    fn a_client_out_of_time_says_nothing_about_the_service() {
         let breaker = Breaker::new(2, Duration::from_secs(10));
         assert_eq!(breaker.failed(at(0)), Turn::First);
         for _ in 0..10 {

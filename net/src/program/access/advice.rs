@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_may_do_with_secrets_is_told() {
+    fn permissions_of_secrets_are_reported() {
         let path = std::env::temp_dir().join(format!("ringmq-advice-{}", std::process::id()));
         std::fs::write(&path, "secret").unwrap();
         let mut settings = Settings::default();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_nobody_can_wait_for_long_enough_is_told() {
+    fn a_hook_timeout_that_no_client_can_wait_for_is_a_warning() {
         let mut settings = Settings::default();
         settings.limits.connect_deadline = Duration::from_secs(3);
         settings.auth.hooks.config.timeout = Duration::from_secs(3);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_or_soon_will_is_told() {
+    fn expired_and_soon_expiring_files_are_reported() {
         let now = Duration::from_secs(1000 * DAY_S);
         let days = |days: u64| Duration::from_secs(days * DAY_S);
         for (is_crl, begins, ends, expected) in [

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_line() {
+    fn every_mistake_is_reported_with_its_line() {
         for (text, expected) in [
             ("", "r.toml: the file has no rule in it"),
             ("[users.a]\n", "has no rule in it"),

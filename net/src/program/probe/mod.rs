@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_is_named_with_its_fix() {
+    fn obstacles_are_named_with_their_fix() {
         type Row = (fn(&mut Facts), &'static str, &'static str);
         let rows: [Row; 19] = [
             (

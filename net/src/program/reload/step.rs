@@ -188,7 +188,7 @@ mod tests {
     const DEMAND: &str = "client_ca = \"a\"\nclient_certificate = \"required\"\n";
 
     #[test]
-    fn what_needs_no_restart_is_taken_on() {
+    fn settings_that_need_no_restart_take_effect() {
         let tls = |listen: &str, rest: &str| {
             format!("[network]\nlisten = \"{listen}\"\n{CERTIFICATE}{rest}")
         };

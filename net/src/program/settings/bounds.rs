@@ -292,7 +292,7 @@ fn the_page_of_limits_is_up_to_date() {
 /// Every constant of the sources that is named as a bound has a row in the manual, or is listed as
 /// one that nobody outside meets.
 #[test]
-fn every_fixed_bound_stands_in_the_manual() {
+fn every_fixed_bound_is_in_the_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
     for folder in [

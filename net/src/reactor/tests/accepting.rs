@@ -97,7 +97,7 @@ fn out_of_descriptors_pauses_the_accept_and_leaves_clients_alone() {
 }
 
 #[test]
-fn trouble_with_accepting_is_logged_once_in_ten_seconds() {
+fn failures_to_accept_are_logged_once_in_ten_seconds() {
     let mut bench = Bench::new();
     let mut logged = Vec::new();
     for second in 0..25u64 {

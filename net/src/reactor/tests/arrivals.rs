@@ -120,7 +120,7 @@ fn established(stack: &Arc<Stack>, mut client: ClientConnection) -> Box<Transpor
 
 /// Nobody looks at a connection on its way.
 #[test]
-fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_then() {
+fn a_connection_that_arrives_is_judged_by_the_current_terms_of_its_listener() {
     let files = Files::new();
     for (ca_by_then, expected) in [
         (&files.own, &["accepted 0", "received 0 CONNECT"][..]),
@@ -153,7 +153,7 @@ fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_the
 
 /// Of authenticators that a reload has replaced while they judged.
 #[test]
-fn a_verdict_of_who_judges_no_more_lets_nobody_in() {
+fn a_verdict_of_replaced_authenticators_admits_nobody() {
     let mut bench = Bench::new();
     let decide = |bench: &mut Bench, index, verdict| {
         let request = AuthRequest {

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tls_says_is_told_with_what_it_means() {
+    fn tls_errors_are_reported_with_their_meaning() {
         for (error, expected) in [
             (
                 Error::NoCertificatesPresented,

@@ -342,7 +342,7 @@ fn a_handshake_is_due_when_a_record_is_whole_or_cannot_be_one() {
 
 /// A hello with a name that rustls refuses.
 #[test]
-fn a_name_that_is_none_is_told_as_it_is() {
+fn an_invalid_server_name_is_reported_as_it_was_sent() {
     let world = World::new();
     let mut client = world.client(&TLS13);
     let mut hello = flight(&mut client);

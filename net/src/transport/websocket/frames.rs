@@ -361,7 +361,7 @@ mod tests {
 
     // Threat 85: the ends of frames are not the ends of packets. [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
     #[test]
-    fn payload_goes_on_as_it_comes_whatever_the_frames() {
+    fn payload_is_passed_on_as_it_arrives_however_it_is_framed() {
         let mut stream = frame(FIN_BIT | BINARY, b"one");
         stream.extend(frame(BINARY, b"tw"));
         stream.extend(frame(FIN_BIT | PING, b"between"));

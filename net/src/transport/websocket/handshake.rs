@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_connect_from_where_they_may() {
+    fn pages_connect_from_permitted_origins_only() {
         let same = Origins::default();
         let listed = Origins::parse(["https://app.example", "null"]).unwrap();
         let any = Origins::parse(["*"]).unwrap();

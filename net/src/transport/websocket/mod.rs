@@ -194,7 +194,7 @@ mod tests {
 
     // Threat 88: garbage is refused at its first byte, a long header at its bound.
     #[test]
-    fn what_is_no_request_is_refused_early() {
+    fn what_is_not_a_request_is_refused_early() {
         let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(1 << 20));
         for (bytes, refusal) in [
             (

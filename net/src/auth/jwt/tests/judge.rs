@@ -27,7 +27,7 @@ fn request(
 }
 
 #[test]
-fn what_does_not_look_like_a_token_is_for_somebody_else_to_judge() {
+fn what_does_not_look_like_a_token_is_left_to_other_authenticators() {
     let signer = Signer::new(Algorithm::Hs256);
     let by_password = jwt(JwtConfig::default(), vec![signer.key(None)]);
     let by_name = JwtConfig {
@@ -104,7 +104,7 @@ fn what_does_not_look_like_a_token_is_for_somebody_else_to_judge() {
 }
 
 #[test]
-fn secrets_and_tokens_stand_in_no_log() {
+fn secrets_and_tokens_are_never_logged() {
     let signer = Signer::of_secret(Algorithm::Hs256, b"a secret of thirty-two bytes, ok!");
     let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
     assert!(!format!("{jwt:?}").contains("secret"));
