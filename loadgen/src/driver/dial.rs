@@ -1,5 +1,6 @@
 //! Connecting: a socket for a client, and what came of it.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ringmq_core::ids::ConnId;
