@@ -377,7 +377,7 @@ mod tests {
                                 },
                             config:
                                 JwtConfig {
-                                    place: _,
+                                    field: _,
                                     size_max: _,
                                     demands:
                                         Demands {

@@ -18,7 +18,7 @@ use crate::auth::Authenticators;
 use crate::inbox::{Decision, Moved};
 use crate::reactor::slot::Newcomer;
 use crate::transport::{
-    Demand, Endpoint, Identity as IdentityOf, ListenerConfig, Scratch, TlsFiles, Transport,
+    Demand, Endpoint, IdentityField, ListenerConfig, Scratch, TlsFiles, Transport,
 };
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -67,7 +67,7 @@ impl Files {
                 keys: vec![self.folder.join("server.key")],
                 client_cas: vec![self.write("ca.pem", &ca.pem())],
                 client_certificate: Demand::Required,
-                identity: IdentityOf::CommonName,
+                identity: IdentityField::CommonName,
                 ..TlsFiles::default()
             }),
             ..ListenerConfig::plain(Endpoint::Unix("x".into()))
