@@ -1,7 +1,8 @@
-//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach. `docs/limits.md`
-//! lists them.
+//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach.
+//! `docs/limits.md` lists them.
 //!
-//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible outside.
+//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible
+//! outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::topic::TopicFilter;

@@ -16,7 +16,7 @@ use ringmq_core::shard::{Remains, Shard, ShardConfig};
 use ringmq_core::topic::InterestTable;
 use rustix::thread::sched_getaffinity;
 
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Permits};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
@@ -193,7 +193,7 @@ impl Broker {
             keeper: thread,
             log_failures,
         };
-        let places = Arc::new(Places::new(config.admission));
+        let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
         let settled = Arc::new(Settled::new(config.shards));
         let core = Arc::new(core);
@@ -210,7 +210,7 @@ impl Broker {
                     .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
-                    places: Arc::clone(&places),
+                    permits: Arc::clone(&permits),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
                     heard: Arc::clone(&heard),
@@ -257,9 +257,9 @@ impl Broker {
         addresses.collect()
     }
 
-    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that the
-    /// broker was started with, in the same order; their files may be others. Nothing changes before
-    /// [`Broker::publish_tls`].
+    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that
+    /// the broker was started with, in the same order; their files may be others. Nothing changes
+    /// before [`Broker::publish_tls`].
     ///
     /// # Errors
     /// What is wrong, by listener: all of it.
@@ -293,8 +293,8 @@ impl Broker {
         }
     }
 
-    /// Other users and rules, for all that happens from here on. Clients that would be let in no more
-    /// are told so and closed.
+    /// Replaces users and rules. Connected clients that are no longer permitted are told so and
+    /// closed.
     pub fn replace_access(&self, access: Access, authenticators: Authenticators) {
         let access = Arc::new(access);
         self.auth.replace(authenticators);
@@ -423,7 +423,8 @@ fn drive_alone<C: Core>(
     }
 }
 
-/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in CPU.
+/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in
+/// CPU.
 fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration) -> bool {
     if busy_poll.is_zero() {
         return false;
@@ -520,7 +521,7 @@ fn tls_error(listener: &ListenerConfig, problem: TlsProblem) -> StartError {
     }
 }
 
-/// Unix sockets outlive whoever made them.
+/// Unix sockets outlive the process that made them.
 fn remove_sockets(endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         if let Endpoint::Unix(path) = endpoint {
@@ -550,8 +551,8 @@ fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpo
     Ok((by_shard, endpoints))
 }
 
-/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of the
-/// 10 MiB of the default, which count against RLIMIT_MEMLOCK.
+/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of
+/// the 10 MiB of the default, which count against RLIMIT_MEMLOCK.
 const EXECUTOR_MEMORY: usize = 64 * 1024;
 /// The executor's rings serve the wake-up and files, not sockets.
 const EXECUTOR_RING_DEPTH: usize = 32;

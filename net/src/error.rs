@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_to_miss_io_uring_is_told_apart() {
+    fn every_reason_for_missing_io_uring_is_distinguished() {
         let release = || "5.15.0".to_owned();
         for (errno, sysctl, expected) in [
             (Errno::PERM, Some("2\n"), RingProblem::Disabled { level: 2 }),

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::acl::{Acl, Effect, Pattern, PatternFault, Rule, Subject};
-use super::{is_deceptive, trim_blanks};
+use super::{file_lines, is_deceptive};
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,7 @@ pub enum AclFault {
 pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
     let mut user: Option<&str> = None;
     let mut count = 0;
-    for (index, line) in text.lines().enumerate() {
-        let line = trim_blanks(line);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    for (number, line) in file_lines(text) {
         let (keyword, rest) = split_word(line);
         let rule = match keyword {
             "user" if rest.is_empty() => Err(AclFault::NoUser),
@@ -58,7 +54,7 @@ pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
             _ => Err(AclFault::Keyword),
         };
         let rule = rule.map_err(|fault| AclFileError {
-            line: index + 1,
+            line: number,
             fault,
         })?;
         let subject = match (keyword, user) {

@@ -119,9 +119,9 @@ pub fn is_deceptive(name: &str) -> bool {
     name.contains(|c: char| c.is_control() || INVISIBLE.contains(&c)) || name.trim() != name
 }
 
-/// The lines of a file of users, each with its number from 1: without blanks around, comments and
-/// empty ones.
-pub fn user_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+/// The lines of a file of users or rules, each with its number from 1: without comments, empty
+/// lines and blanks around.
+pub fn file_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().map(trim_blanks).zip(1..);
     let meant = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
     meant.map(|(line, number)| (number, line))

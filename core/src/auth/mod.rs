@@ -21,7 +21,7 @@ pub use acl::{Acl, Action, Effect, Extent, Pattern, PatternFault, Rule, Rules, S
 pub use acl_file::{AclFault, AclFileError, read_acl_file};
 pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
-    is_deceptive, trim_blanks, user_lines,
+    file_lines, is_deceptive, trim_blanks,
 };
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
 pub use peer::PeerIdentity;

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BAS
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use super::{check_user_name, first_word, hmac, trim_blanks, user_lines};
+use super::{check_user_name, file_lines, first_word, hmac, trim_blanks};
 
 /// Everybody of a file, by name.
 #[derive(Debug, Default)]
@@ -109,7 +109,7 @@ impl Passwords {
     /// Reads a file.
     pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
         let mut lines: Vec<(usize, &str, Password)> = Vec::new();
-        for (number, line) in user_lines(text) {
+        for (number, line) in file_lines(text) {
             let (user, password) =
                 parse_line(line).map_err(|fault| PasswordFileError::at(number, fault))?;
             lines.push((number, user, password));

@@ -3,8 +3,8 @@
 use ringmq_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
 
-/// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by the
-/// vDSO, without a system call.
+/// `CLOCK_BOOTTIME`: goes on while the machine sleeps, as sessions and keep alives do. Served by
+/// the vDSO, without a system call.
 pub fn clock() -> Instant {
     Instant::from_nanos(nanos(ClockId::Boottime))
 }

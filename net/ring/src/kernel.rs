@@ -72,8 +72,9 @@ impl std::fmt::Debug for KernelRing {
 
 impl KernelRing {
     /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is an
-    /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read; one
-    /// that waits in the executor reads it there, and completions signal it while that is armed.
+    /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read;
+    /// one that waits in the executor reads it there, and completions signal it while that is
+    /// armed.
     pub fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
         // The completion queue takes a burst of one completion per connection without overflow; an
         // overflow costs speed, but loses nothing.
@@ -124,8 +125,8 @@ impl KernelRing {
         Target(self.memory.targets.len() - 1)
     }
 
-    /// Connects the socket of a connection. For clients: a broker connects to nobody, so that this is
-    /// not part of what a reactor needs.
+    /// Connects the socket of a connection. For clients: a broker connects to nobody, so that this
+    /// is not part of what a reactor needs.
     pub fn connect(&mut self, conn: ConnId, socket: BorrowedFd<'_>, target: Target) {
         let address = &self.memory.targets[target.0];
         let socket = Fd(socket.as_raw_fd());
@@ -138,7 +139,8 @@ impl KernelRing {
         self.cancel(conn, Tag::Connect);
     }
 
-    /// Ends the operation of this kind of a connection. The kernel finds it in a hash table of 256 lists.
+    /// Ends the operation of this kind of a connection. The kernel finds it in a hash table of 256
+    /// lists.
     fn cancel(&mut self, conn: ConnId, kind: Tag) {
         let entry = opcode::AsyncCancel::new(kind.with(pack(conn))).build();
         self.push(entry.user_data(Tag::Cancel.with(pack(conn))));
@@ -430,18 +432,18 @@ impl Ring for KernelRing {
         self.enter(0)
     }
 
-    // No wake-up is lost: the kernel waits only while the queue has fewer completions than asked for,
-    // and looks again after it announced the waiter to itself.
+    // No wake-up is lost: the kernel waits only while the queue has fewer completions than asked
+    // for, and looks again after it announced the waiter to itself.
     fn submit_and_wait(&mut self) -> Submission {
         self.enter(1)
     }
 
     // No notice is lost: the kernel signals only when it adds work to an empty list, and only if
-    // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties the
-    // list with an atomic exchange, and runs what was on it. Work added before the exchange is thus
-    // posted when `enter` returns, where the caller looks; work added after it finds an empty list
-    // and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag would
-    // save the call, but is not ordered with the disabled flag on every architecture.
+    // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties
+    // the list with an atomic exchange, and runs what was on it. Work added before the exchange is
+    // thus posted when `enter` returns, where the caller looks; work added after it finds an empty
+    // list and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag
+    // would save the call, but is not ordered with the disabled flag on every architecture.
     fn arm_notice(&mut self) -> Submission {
         self.ring.completion().enable_eventfd();
         self.enter(0)

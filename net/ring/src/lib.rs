@@ -1,8 +1,8 @@
 //! The io_uring of a thread: sockets, receive buffers, sends on their way, and the clock.
 //!
-//! All unsafe code of Ringmq is in this package: in `kernel` (submissions and completions), `buffers`, `sends` (memory
-//! that is shared with the kernel) and `socket` (calls that have no safe interface). Every other package forbids it.
-//! Start reading at `ring`.
+//! All unsafe code of Ringmq is in this package: in `kernel` (submissions and completions),
+//! `buffers`, `sends` (memory that is shared with the kernel) and `socket` (calls that have no safe
+//! interface). Every other package forbids it. Start reading at `ring`.
 
 #[allow(unsafe_code)]
 mod buffers;

@@ -1,5 +1,5 @@
-//! What a reactor needs of its ring: [`Ring`]. `KernelRing` is io_uring; tests drive the same reactor with a ring
-//! that only pretends, and the load generator uses the same ring as a client.
+//! What a reactor needs of its ring: [`Ring`]. `KernelRing` is io_uring; tests drive the same
+//! reactor with a ring that only pretends, and the load generator uses the same ring as a client.
 //!
 //! Not here: what to do with a completion (`reactor` in `ringmq`).
 
@@ -42,9 +42,10 @@ pub enum Wait {
 }
 
 impl Default for RingConfig {
-    /// 128 buffers of 16 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight. A receive brings
-    /// 16 messages of 1 KiB, and a large one in few pieces; with 64 KiB, 64 KiB messages come in bursts that slow
-    /// sockets do not keep up with (results/2026-11-29-receives.md).
+    /// 128 buffers of 16 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight.
+    /// A receive brings 16 messages of 1 KiB, and a large one in few pieces; with 64 KiB, 64 KiB
+    /// messages come in bursts that slow sockets do not keep up with
+    /// (results/2026-11-29-receives.md).
     fn default() -> RingConfig {
         RingConfig {
             entries: 4096,
@@ -174,8 +175,9 @@ pub trait Ring {
     fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight);
     /// Ends the receive of a connection early.
     fn cancel_receive(&mut self, conn: ConnId);
-    /// Ends the stream of a connection in both directions: what is in flight on its socket completes
-    /// soon, each operation on its own, and nothing is sent after it. The hang-up itself has no completion.
+    /// Ends the stream of a connection in both directions: what is in flight on its socket
+    /// completes soon, each operation on its own, and nothing is sent after it. The hang-up itself
+    /// has no completion.
     fn hang_up(&mut self, socket: BorrowedFd<'_>);
     /// Closes the socket.
     fn close(&mut self, conn: ConnId, socket: OwnedFd);

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_data_comes_apart_as_it_was_put_together() {
+    fn user_data_decodes_to_what_was_encoded() {
         let conn = ConnId {
             index: (1 << 24) - 1,
             generation: u32::MAX,

@@ -94,7 +94,7 @@ fn check(line: &CommandLine, configuration: &Configuration) -> ExitCode {
     say(&report)
 }
 
-/// "FILE: ok", and every setting that somebody changed.
+/// "FILE: ok", and every setting that differs from its default.
 fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
     let name = match &line.file {
         Some(path) => path.display().to_string(),

@@ -93,7 +93,7 @@ fn serve(
         cores = %plan.pinning,
         "started"
     );
-    // Nobody has to read it: a closed stdout is no failure.
+    // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
     watch_logs(&broker, sender);
     let failure = run_until_stopped(&broker, &mut reload, requests);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_who_may_come_in() {
+    fn the_banner_says_who_may_connect() {
         let tls = "certificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n";
         let (local, secure) = ("127.0.0.1:1", "mqtts://127.0.0.1:2");
         let rules = "[auth]\nacl_file = \"r\"\n";

@@ -1,9 +1,9 @@
 //! The reactor of a shard: the loop around [`Shard::handle`].
 //!
-//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the inbox,
-//! checks the deadline, and then carries out the effects: messages to other shards, output of connections
-//! that have some, closes, handovers. One system call then submits all operations of the turn, and waits
-//! for completions if there is nothing left to do.
+//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the
+//! inbox, checks the deadline, and then carries out the effects: messages to other shards, output
+//! of connections that have some, closes, handovers. One system call then submits all operations of
+//! the turn, and waits for completions if there is nothing left to do.
 //!
 //! Invariants:
 //! - one send per connection is in flight; newer output collects in the core.
@@ -21,6 +21,7 @@ mod close;
 mod disk;
 mod handover;
 mod hearing;
+mod invariants;
 mod layers;
 pub(crate) mod listener;
 mod memory;
@@ -56,7 +57,7 @@ use hearing::Hearing;
 
 use receive::Held;
 
-use crate::admission::{AddressRates, Places};
+use crate::admission::{AddressRates, Permits};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Decision, Inbox, Mail, Moved};
@@ -128,8 +129,8 @@ impl Core for Shard {
 pub(crate) struct Shared {
     /// One inbox per shard.
     pub(crate) inboxes: Arc<[Inbox]>,
-    /// Places for connections.
-    pub(crate) places: Arc<Places>,
+    /// Permits for connections.
+    pub(crate) permits: Arc<Permits>,
     /// Most bytes that the layers of a shard's connections hold of what has come in part.
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
@@ -172,8 +173,8 @@ pub(crate) struct Reactor<R, C> {
     sent: Vec<ConnId>,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
-    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one end, one move and
-    /// one verdict per connection.
+    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one
+    /// end, one move and one verdict per connection.
     held: VecDeque<Held>,
     /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
     first: Vec<Received>,
@@ -291,6 +292,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.arm_accepts(now);
         self.log_records();
         self.publish();
+        if cfg!(debug_assertions) {
+            self.assert_settled();
+            if cfg!(test) || self.counts.turns.is_multiple_of(TURNS_PER_WALK) {
+                self.check_invariants();
+            }
+        }
         if self.has_ended(now) {
             self.retire_heard();
             Progress::Ended
@@ -364,8 +371,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
-    /// asked again, up to `calls_max` times.
+    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since
+    /// 6.13), so that it is asked again, up to `calls_max` times.
     fn take_completions(&mut self, now: Instant, calls_max: usize) {
         self.hearing.is_dry = false;
         let mut bytes = self.release_held(now);
@@ -418,8 +425,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     ///
     /// A CONNECT may take over a connection of the same client. Whatever reached that connection
     /// before it, a DISCONNECT above all, has to be handled before it, although the kernel posts
-    /// completions of different sockets in no such order: so all that the kernel has by then is taken between
-    /// taking the one and handling it.
+    /// completions of different sockets in no such order: so all that the kernel has by then is
+    /// taken between taking the one and handling it.
     fn take_mail(&mut self, now: Instant) {
         if let Some(access) = self.inbox().take_access() {
             let event = Event::AccessReplaced { access };
@@ -498,8 +505,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now are asked about:
-    /// what a reload takes away lets nobody in who was on the way.
+    /// Lets a verdict take effect. If the authenticators that granted access have been replaced,
+    /// the current ones are asked: a reload also applies to clients that are just logging in.
     fn on_decided(&mut self, now: Instant, decision: Decision) {
         let Decision {
             request,
@@ -587,14 +594,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
+/// A walk over 15,000 connections takes a millisecond or two, where assertions are on.
+const TURNS_PER_WALK: u64 = 4096;
 /// Deadlines of clients may come in every turn; `$SYS` is published once in a second at most.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// Completions taken at once: a burst of this many takes some 100 us.
 const COMPLETIONS_MAX: usize = 1024;
-/// Calls for more completions in one turn: with more input in a turn, more of what a client gets goes out in one
-/// send. Two of them gain most of what there is to gain (results/2026-11-29-receives.md).
+/// Calls for more completions in one turn: with more input in a turn, more of what a client gets
+/// goes out in one send. Two of them gain most of what there is to gain
+/// (results/2026-11-29-receives.md).
 const CALLS_MAX: usize = 2;
-/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by twenty.
+/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by
+/// twenty.
 const CALLS_BEFORE_CONNECT_MAX: usize = 50;
 /// Bytes received in one turn: what a gigabit link brings in 4 ms.
 const BYTES_MAX: usize = 512 * 1024;

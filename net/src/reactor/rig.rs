@@ -1,5 +1,5 @@
-//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: the cost of a
-//! whole turn in the broker itself. Not part of the public interface of this library.
+//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: the
+//! cost of a whole turn in the broker itself. Not part of the public interface of this library.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,7 +14,7 @@ use ringmq_core::time::Instant;
 
 use super::listener::Listener;
 use super::{Core, HeardTable, Reactor, Settled, Shared};
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Permits};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
@@ -35,7 +35,7 @@ impl<C: Core> Rig<C> {
     pub fn new(core: C, count: usize) -> io::Result<Rig<C>> {
         let shared = Shared {
             inboxes: [Inbox::new(1024)?].into(),
-            places: Arc::new(Places::new(Admission {
+            permits: Arc::new(Permits::new(Admission {
                 connections_max: count,
                 ..Admission::default()
             })),
@@ -69,8 +69,8 @@ impl<C: Core> Rig<C> {
         Ok(rig)
     }
 
-    /// Bytes that arrived from a client; the next turn takes them in. `is_first`: its CONNECT, which
-    /// comes in a single shot.
+    /// Bytes that arrived from a client; the next turn takes them in. `is_first`: its CONNECT,
+    /// which comes in a single shot.
     pub fn receive(&mut self, client: usize, bytes: &[u8], is_first: bool) {
         let conn = self.clients[client];
         self.reactor.ring.post_bytes(conn, bytes, !is_first);
@@ -82,7 +82,8 @@ impl<C: Core> Rig<C> {
         self.reactor.submit();
     }
 
-    /// What the turns before sent and no turn has seen the completion of: the client, and the bytes.
+    /// What the turns before sent and no turn has seen the completion of: the client, and the
+    /// bytes.
     pub fn sent(&self) -> impl Iterator<Item = (usize, Vec<u8>)> {
         let posted = self.reactor.ring.posted.iter();
         posted.filter_map(|completion| match completion {

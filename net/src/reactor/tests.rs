@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::listener::Listener;
 use super::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
-use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
+use crate::admission::{Admission, Permit, Permits, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
@@ -228,7 +228,7 @@ impl Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
-            places: Arc::new(Places::new(admission)),
+            permits: Arc::new(Permits::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
             heard: Arc::new(HeardTable::new(2)),
@@ -383,7 +383,7 @@ fn a_newcomer_receives_in_single_shots_until_it_is_home() {
 }
 
 #[test]
-fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
+fn input_that_arrived_before_a_connect_on_other_sockets_is_handled_first() {
     let mut bench = Bench::new();
     let open = bench.open();
     bench.reactor.core.home = false;
@@ -392,8 +392,8 @@ fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
     bench.events();
     let live = bench.reactor.slots.live();
     let newcomer = live.into_iter().find(|conn| *conn != open).unwrap();
-    // The kernel completed the receive of the newcomer first, although its bytes came last, and hands over the
-    // others one by one.
+    // The kernel completed the receive of the newcomer first, although its bytes came last, and
+    // hands over the others one by one.
     for _ in 0..30 {
         bench.received_later(open, "PUBLISH");
     }
@@ -507,7 +507,7 @@ fn after_a_send_error_the_connection_is_read_to_its_end() {
             ["received 0 DISCONNECT", "closed 0 PeerClosed"]
         );
         assert_eq!(bench.live_count(), 0);
-        assert_eq!(bench.reactor.shared.places.connections(), 0);
+        assert_eq!(bench.reactor.shared.permits.connections(), 0);
     }
 }
 
@@ -648,7 +648,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
     assert_eq!(moved.bytes, b"CONNECT+more");
     assert!(moved.socket.as_raw_fd() >= 0);
     // It is still one connection of the broker.
-    assert_eq!(bench.reactor.shared.places.connections(), 1);
+    assert_eq!(bench.reactor.shared.permits.connections(), 1);
 }
 
 #[test]
@@ -657,7 +657,7 @@ fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let newcomer = super::slot::Newcomer {
         peer: PeerIdentity::default(),
         since: Instant::ZERO,
-        place: Place::Regular(None),
+        permit: Permit::Regular(None),
     };
     let moved = Box::new(crate::inbox::Moved {
         transport: None,

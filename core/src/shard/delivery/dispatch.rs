@@ -52,6 +52,7 @@ impl fmt::Debug for Dispatch {
             metrics: _,
             records,
             shares,
+            journal,
             held,
             window_rooms,
             access: _,
@@ -66,6 +67,7 @@ impl fmt::Debug for Dispatch {
             .field("pool", pool)
             .field("records", records)
             .field("shares", shares)
+            .field("journal", journal)
             .field("held", held)
             .field("window_rooms", window_rooms)
             .field("rules", rules)

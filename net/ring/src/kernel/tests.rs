@@ -40,6 +40,7 @@ fn completions(ring: &mut KernelRing) -> Vec<Completion> {
         all.extend(std::iter::from_fn(|| ring.pop()));
         ring.memory.sends.invariants();
         ring.memory.files.invariants();
+        ring.memory.buffers.invariants();
         if all.len() == before {
             return all;
         }

@@ -34,7 +34,7 @@ pub struct Facts {
     pub unprivileged_port_start: u16,
     /// The cores that this process may run on, ascending.
     pub cores: Vec<usize>,
-    /// The machine has more: somebody has set these aside, by a cpuset or an affinity mask.
+    /// The machine has more: a cpuset or an affinity mask confines the process to these.
     pub is_confined: bool,
     /// One per address to listen on.
     pub binds: Vec<Bind>,

@@ -301,7 +301,8 @@ fn given_twice(flag: &str) -> Problem {
     problem(&format!("--{flag}"), "is given more than once", fix)
 }
 
-/// The parser fails only at a value for an option that takes none, and at text that is no option.
+/// The parser fails only on a value for an option that takes none, and on text that is not an
+/// option.
 fn not_an_option(error: &lexopt::Error) -> Problem {
     match error {
         lexopt::Error::UnexpectedValue { option, .. } => problem(
@@ -401,19 +402,23 @@ mod tests {
             ),
             (
                 "ringmq.toml",
-                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you mean --config ringmq.toml?",
+                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you \
+                 mean --config ringmq.toml?",
             ),
             (
                 "start",
-                "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`start` is not an option, and there are no other arguments\n  fix: `ringmq \
+                 --help` lists every option",
             ),
             (
                 "help me",
-                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or ringmq --help",
+                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or \
+                 ringmq --help",
             ),
             (
                 "--shards 1 help",
-                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` \
+                 lists every option",
             ),
             (
                 "--check-config=x",
@@ -421,11 +426,13 @@ mod tests {
             ),
             (
                 "--listen localhost:1883",
-                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Host names are not resolved",
+                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean \
+                 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "--allow-anonymous=yes",
-                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or false",
+                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or \
+                 false",
             ),
         ] {
             assert_eq!(

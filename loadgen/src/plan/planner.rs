@@ -1,309 +1,18 @@
-//! Derives from a scenario what each client does: topics become streams, filters become the streams
-//! they match, clients are assigned to threads.
-//!
-//! Invariants:
-//! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number
-//!   `k`.
-//! - clients with the same index in groups of the same size live on the same thread, so pairs do;
-//!   all members of a shared subscription live on one thread.
-//! - the filters of one client match no stream twice, so it is owed exactly one copy.
+//! From the groups of a scenario to their streams, and to what each client is due.
 
 use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use ringmq_core::codec::QoS;
 use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
-
-use crate::payload::STREAMS_MAX;
-use crate::scenario::pattern::{Filling, Pattern};
-use crate::scenario::{Group, Scenario};
 use ringmq_problem::{Complaint, Problem};
 
-/// Everything that follows from a scenario before it runs.
-#[derive(Debug)]
-pub struct Plan {
-    /// What is to be done.
-    pub scenario: Scenario,
-    /// The groups of the scenario, and behind them the one that listens to `$SYS`, if it is wanted.
-    pub specs: Vec<Group>,
-    /// The group that listens to `$SYS`.
-    pub sys_group: Option<usize>,
-    /// `{run}`.
-    pub run: String,
-    /// Threads of the generator.
-    pub threads: usize,
-    /// By group.
-    pub groups: Vec<PlannedGroup>,
-    /// All streams.
-    pub streams: Streams,
-    /// The publishing group of each slot.
-    senders: Box<[u16]>,
-}
+use super::{Matched, PlannedGroup, Reading, Share, Streams};
+use crate::payload::STREAMS_MAX;
+use crate::scenario::Group;
+use crate::scenario::pattern::{Filling, Pattern};
 
-/// What follows for a group.
-#[derive(Debug)]
-pub struct PlannedGroup {
-    /// The stream of its first client's first topic.
-    pub first_stream: u32,
-    /// Topics of each client; 0 for a group that does not publish.
-    pub topics: u32,
-    /// What each client subscribes to; empty for a group that does not.
-    pub readers: Vec<Reading>,
-    /// The thread of all its clients; `None`: spread.
-    thread: Option<usize>,
-    clients: u32,
-}
-
-/// What a client subscribes to.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// Streams that it gets for itself.
-    pub own: Option<Arc<Matched>>,
-    /// The shared subscription that it is a member of.
-    pub share: Option<Arc<Share>>,
-}
-
-/// A shared subscription.
-#[derive(Debug)]
-pub struct Share {
-    /// Tells shares apart.
-    pub id: u32,
-    /// Streams that one of its members gets.
-    pub matched: Arc<Matched>,
-    /// Clients that are in it.
-    pub members: u32,
-}
-
-/// Streams that some filters match.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Matched {
-    /// From the first on.
-    Range {
-        /// The first.
-        first: u32,
-        /// How many.
-        count: u32,
-    },
-    /// Ascending.
-    List(Box<[u32]>),
-}
-
-/// All streams of a run.
-#[derive(Debug, Default)]
-pub struct Streams {
-    topics: Vec<u8>,
-    /// Where the topic of each stream ends in `topics`.
-    ends: Vec<u32>,
-    /// Publishing group and thread of each stream: `group * threads + thread`.
-    slots: Vec<u16>,
-    /// Deliveries that a message of each stream owes.
-    copies: Vec<u32>,
-    /// Last sequence sent. Written by the publisher's thread alone.
-    sent: Box<[AtomicU32]>,
-    by_topic: OnceLock<HashMap<Box<[u8]>, u32>>,
-}
-
-impl Plan {
-    /// Makes the plan; the problems name what cannot be done.
-    pub fn new(
-        scenario: Scenario,
-        run: &str,
-        threads: usize,
-        with_sys: bool,
-    ) -> Result<Plan, Vec<Problem>> {
-        let mut problems = scenario.check();
-        let mut specs = scenario.groups.clone();
-        let sys_group = (with_sys && !specs.is_empty()).then_some(specs.len());
-        if sys_group.is_some() {
-            specs.push(specs[0].listener_to_sys());
-        }
-        if problems.is_empty() {
-            let mut planner = Planner::new(&specs, run, threads);
-            match planner.plan() {
-                Ok((groups, streams)) => {
-                    return Ok(Plan {
-                        senders: (0..specs.len() * threads)
-                            .map(|slot| (slot / threads) as u16)
-                            .collect(),
-                        sys_group,
-                        specs,
-                        run: run.to_owned(),
-                        threads,
-                        groups,
-                        streams,
-                        scenario,
-                    });
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        Err(problems)
-    }
-
-    /// The clients of a group that live on a thread.
-    pub fn clients_on(&self, group: usize, thread: usize) -> Range<u32> {
-        self.groups[group].clients_on(thread, self.threads)
-    }
-
-    /// The thread that publishes on a slot of [`Streams::slot`].
-    pub fn thread_of(&self, slot: usize) -> usize {
-        slot % self.threads
-    }
-
-    /// The group that publishes on a stream. Its number is looked up, because every delivery asks,
-    /// and a division takes longer.
-    #[inline]
-    pub fn sender(&self, stream: u32) -> &Group {
-        &self.specs[usize::from(self.senders[self.streams.slot(stream)])]
-    }
-
-    /// QoS of a stream.
-    pub fn qos(&self, stream: u32) -> QoS {
-        self.sender(stream).qos
-    }
-
-    /// Pairs of members of shared subscriptions and streams on a thread.
-    pub fn shared_pairs(&self, thread: usize) -> u64 {
-        let here = self
-            .groups
-            .iter()
-            .filter(|group| group.thread == Some(thread));
-        here.flat_map(|group| &group.readers)
-            .filter_map(|reading| reading.share.as_ref())
-            .map(|share| share.matched.count() as u64)
-            .sum()
-    }
-}
-
-impl PlannedGroup {
-    fn clients_on(&self, thread: usize, threads: usize) -> Range<u32> {
-        match self.thread {
-            Some(only) if only == thread => 0..self.clients,
-            Some(_) => 0..0,
-            None => {
-                let at = |thread: usize| {
-                    (thread as u64 * u64::from(self.clients) / threads as u64) as u32
-                };
-                at(thread)..at(thread + 1)
-            }
-        }
-    }
-
-    /// The stream of a client's topic.
-    pub fn stream(&self, index: u32, topic: u32) -> u32 {
-        self.first_stream + index * self.topics + topic
-    }
-}
-
-impl Streams {
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// The topic of a stream.
-    #[inline]
-    pub fn topic(&self, stream: u32) -> &[u8] {
-        let stream = stream as usize;
-        let start = if stream == 0 {
-            0
-        } else {
-            self.ends[stream - 1] as usize
-        };
-        &self.topics[start..self.ends[stream] as usize]
-    }
-
-    /// Publishing group and thread, as one number.
-    #[inline]
-    pub fn slot(&self, stream: u32) -> usize {
-        usize::from(self.slots[stream as usize])
-    }
-
-    /// Deliveries that a message owes.
-    #[inline]
-    pub fn copies(&self, stream: u32) -> u32 {
-        self.copies[stream as usize]
-    }
-
-    /// Takes the next sequence; for the thread of the publisher alone. `None` at the end of the
-    /// numbers.
-    #[inline]
-    pub fn next_sequence(&self, stream: u32) -> Option<u32> {
-        let sent = &self.sent[stream as usize];
-        let next = sent.load(Ordering::Relaxed).checked_add(1)?;
-        sent.store(next, Ordering::Relaxed);
-        Some(next)
-    }
-
-    /// The last sequence sent.
-    pub fn last_sequence(&self, stream: u32) -> u32 {
-        self.sent[stream as usize].load(Ordering::Relaxed)
-    }
-
-    /// The last sequence sent of every stream.
-    pub fn last_sequences(&self) -> Vec<u32> {
-        self.sent
-            .iter()
-            .map(|sent| sent.load(Ordering::Relaxed))
-            .collect()
-    }
-
-    /// The stream of a topic. Asked for only where a payload does not say it, so that the map is
-    /// made only then.
-    pub fn find(&self, topic: &[u8]) -> Option<u32> {
-        let all = || (0..self.count() as u32).map(|stream| (self.topic(stream).into(), stream));
-        let by_topic = self.by_topic.get_or_init(|| all().collect());
-        by_topic.get(topic).copied()
-    }
-}
-
-impl Matched {
-    /// Of these streams, ascending.
-    pub fn of(streams: Vec<u32>) -> Matched {
-        match (streams.first(), streams.last()) {
-            (Some(&first), Some(&last)) if (last - first) as usize == streams.len() - 1 => {
-                Matched::Range {
-                    first,
-                    count: streams.len() as u32,
-                }
-            }
-            _ => Matched::List(streams.into()),
-        }
-    }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        match self {
-            Matched::Range { count, .. } => *count as usize,
-            Matched::List(streams) => streams.len(),
-        }
-    }
-
-    /// Where a stream stands among them.
-    #[inline]
-    pub fn position(&self, stream: u32) -> Option<usize> {
-        match self {
-            Matched::Range { first, count } => {
-                let position = stream.wrapping_sub(*first);
-                (position < *count).then_some(position as usize)
-            }
-            Matched::List(streams) => streams.binary_search(&stream).ok(),
-        }
-    }
-
-    /// All of them.
-    pub fn streams(&self) -> impl Iterator<Item = u32> + '_ {
-        let (range, list) = match self {
-            Matched::Range { first, count } => (*first..*first + *count, &[][..]),
-            Matched::List(streams) => (0..0, &**streams),
-        };
-        range.chain(list.iter().copied())
-    }
-}
-
-struct Planner<'a> {
+/// Makes the parts of a plan.
+pub(super) struct Planner<'a> {
     specs: &'a [Group],
     run: &'a str,
     threads: usize,
@@ -320,7 +29,7 @@ struct Filters {
 }
 
 impl<'a> Planner<'a> {
-    fn new(specs: &'a [Group], run: &'a str, threads: usize) -> Planner<'a> {
+    pub(super) fn new(specs: &'a [Group], run: &'a str, threads: usize) -> Planner<'a> {
         Planner {
             specs,
             run,
@@ -330,7 +39,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn plan(&mut self) -> Result<(Vec<PlannedGroup>, Streams), Problem> {
+    pub(super) fn plan(&mut self) -> Result<(Vec<PlannedGroup>, Streams), Problem> {
         let mut groups = self.place_groups();
         for (index, group) in groups.iter_mut().enumerate() {
             group.first_stream = self.streams.count() as u32;
@@ -341,10 +50,7 @@ impl<'a> Planner<'a> {
             wanted.push(self.add_filters(group)?);
         }
         self.filters.match_streams(&self.streams);
-        self.streams.copies = vec![0; self.streams.count()];
-        self.streams.sent = (0..self.streams.count())
-            .map(|_| AtomicU32::new(0))
-            .collect();
+        self.streams.close();
         let mut classes = Classes::default();
         let mut cells = 0;
         for ((planned, group), wanted) in groups.iter_mut().zip(self.specs).zip(&wanted) {
@@ -414,11 +120,8 @@ impl<'a> Planner<'a> {
                             "write a topic without + and #",
                         ));
                     }
-                    self.streams.topics.extend_from_slice(topic.as_bytes());
-                    self.streams.ends.push(self.streams.topics.len() as u32);
-                    self.streams
-                        .slots
-                        .push((index * self.threads + thread) as u16);
+                    let slot = (index * self.threads + thread) as u16;
+                    self.streams.push(topic.as_bytes(), slot);
                 }
             }
         }
@@ -481,12 +184,8 @@ impl Filters {
         // Filters that differ only in their share name have one place in the tree.
         let mut tree: FilterTree<Vec<u32>> = FilterTree::new(0);
         for (id, filter) in self.parsed.iter().enumerate() {
-            match tree.get_mut(filter) {
-                Some(ids) => ids.push(id as u32),
-                None => {
-                    tree.insert(filter, vec![id as u32]);
-                }
-            }
+            let (ids, _) = tree.get_or_insert_with(filter, Vec::new);
+            ids.push(id as u32);
         }
         for stream in 0..streams.count() as u32 {
             let Ok(topic) = TopicName::parse(streams.topic(stream), &LIMITS) else {
@@ -588,7 +287,7 @@ impl Classes {
             .map(|(matched, clients)| (matched, *clients));
         for (matched, copies) in shared.chain(own) {
             for stream in matched.streams() {
-                streams.copies[stream as usize] += copies;
+                streams.add_copies(stream, copies);
             }
         }
     }
@@ -600,7 +299,8 @@ fn problem(group: &Group, key: &str, what: String, fix: &str) -> Problem {
 
 fn overlap(group: &Group, filter: &str) -> Problem {
     let what = format!("has overlapping filters for one client, `{filter}` and another");
-    let fix = "make them disjoint: MQTT does not say how many copies overlapping filters deliver, and ringload counts copies";
+    let fix = "make them disjoint: MQTT does not say how many copies overlapping filters deliver, \
+               and ringload counts copies";
     problem(group, "subscribe", what, fix)
 }
 
