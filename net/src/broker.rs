@@ -109,7 +109,9 @@ impl Broker {
         let opened = config.store.as_ref();
         let opened = opened.map(|store| store::open(store, config.shards));
         let mut opened = opened.transpose().map_err(StartError::Store)?;
-        let secret = opened.as_ref().map_or([first, second], store::Opened::secret);
+        let secret = opened
+            .as_ref()
+            .map_or([first, second], store::Opened::secret);
         let interest =
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
         let interest = Arc::new(interest);
@@ -193,6 +195,24 @@ impl Broker {
             keeper: thread,
             log_failures,
         };
+        broker.start_shards(config, core, sockets, cores, disk)?;
+        Ok(broker)
+    }
+
+    /// Starts a thread for each shard, and opens the doors when all of them are ready.
+    fn start_shards<C, F>(
+        &mut self,
+        config: &BrokerConfig,
+        core: F,
+        sockets: Vec<Vec<OwnedFd>>,
+        cores: Vec<Option<usize>>,
+        disk: Option<DiskShared>,
+    ) -> Result<(), StartError>
+    where
+        C: Core,
+        F: Fn(ShardId) -> C + Send + Sync + 'static,
+    {
+        let broker = self;
         let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
         let settled = Arc::new(Settled::new(config.shards));
@@ -240,7 +260,7 @@ impl Broker {
             // It waits for this; if it is gone, it has panicked, and `join` tells.
             let _ = gate.send(());
         }
-        Ok(broker)
+        Ok(())
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
@@ -409,10 +429,7 @@ fn run_shard<C: Core>(
 }
 
 /// Turn after turn, on a thread that has nothing else to do.
-fn drive_alone<C: Core>(
-    mut reactor: Reactor<KernelRing, C>,
-    busy_poll: Duration,
-) -> Remains {
+fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) -> Remains {
     loop {
         match reactor.turn(clock()) {
             Progress::Busy => reactor.submit(),

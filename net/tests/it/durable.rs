@@ -303,7 +303,8 @@ fn a_stop_keeps_everything_and_what_no_directory_keeps_is_told() {
     fill(&broker);
     let (code, log) = broker.stop();
     assert_eq!(code, Some(0), "{log}");
-    let told = "1 retained message, 4 queued messages and 2 sessions end here; --data-dir keeps them";
+    let told =
+        "1 retained message, 4 queued messages and 2 sessions end here; --data-dir keeps them";
     assert!(log.contains(told), "{log}");
     let (_, log) = Broker::start(&[]).stop();
     assert!(!log.contains("end here"), "{log}");
@@ -338,7 +339,10 @@ fn a_directory_that_cannot_be_used_is_refused_with_the_reason() {
     let broker = start(&folder, 1);
     let text = refused(data);
     let pid = format!("in use by another broker (pid {})", broker.process.id());
-    assert!(text.contains(&pid) && text.contains(data.to_str().unwrap()), "{text}");
+    assert!(
+        text.contains(&pid) && text.contains(data.to_str().unwrap()),
+        "{text}"
+    );
     let mut client = connect_clean(&broker, "c");
     for number in 0..3 {
         publish_as(&mut client, &format!("r/{number}"), "x", 0x33);
@@ -349,7 +353,10 @@ fn a_directory_that_cannot_be_used_is_refused_with_the_reason() {
     bytes[70] ^= 1;
     fs::write(&log, &bytes).unwrap();
     let text = refused(data);
-    for part in ["0000000000000000.log is damaged at byte 0", "restore a backup"] {
+    for part in [
+        "0000000000000000.log is damaged at byte 0",
+        "restore a backup",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     fs::remove_file(data.join("MANIFEST")).unwrap();
