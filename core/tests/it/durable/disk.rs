@@ -37,6 +37,8 @@ pub struct Disk {
     /// Nothing ends on these shards.
     pub held: Vec<bool>,
     pub published: usize,
+    /// Bytes written to a checkpoint at once, at most.
+    pub largest_slice: usize,
 }
 
 impl Disk {
@@ -66,6 +68,11 @@ impl Disk {
     }
 
     pub fn submit(&mut self, shard: usize, op: DiskOp) {
+        if let DiskOp::Write { file, block, .. } = &op
+            && file.kind == FileKind::Checkpoint
+        {
+            self.largest_slice = self.largest_slice.max(block.size());
+        }
         self.queues[shard].push_back(op);
     }
 

@@ -98,6 +98,7 @@ fn the_answer_waits_for_the_disk_of_another_shard() {
     }
 }
 
+// (threat 55)
 #[test]
 fn sessions_queues_and_retained_messages_are_there_after_a_crash() {
     for (before, after) in [(1, 1), (2, 2), (1, 3), (3, 1)] {
@@ -133,6 +134,51 @@ fn sessions_queues_and_retained_messages_are_there_after_a_crash() {
         read_all(&mut world, &mut [&mut subscriber]);
         assert_eq!(subscriber.got.get(&9), Some(&1), "retained");
     }
+}
+
+// (threat 59)
+#[test]
+fn a_session_that_expired_while_the_broker_was_down_is_gone() {
+    let limits = Limits {
+        session_expiry_max_s: 10,
+        ..Limits::default()
+    };
+    let limits = Arc::new(limits);
+    for (down_s, is_there) in [(9, true), (11, false)] {
+        let mut world = World::with_disk(1, &limits, Disk::default(), START);
+        let mut client = connected(&mut world, "c");
+        client.cut(&mut world);
+        world.wait(Duration::from_millis(20));
+        let now = world.now() + Duration::from_secs(down_s);
+        let mut disk = world.disk.take().expect("there is a disk");
+        disk.crash(&mut Dice::new(1));
+        let mut world = World::with_disk(1, &limits, disk, now);
+        world.wait(Duration::from_millis(1));
+        client.connect(&mut world);
+        read_all(&mut world, &mut [&mut client]);
+        assert_eq!(client.last_session_present, Some(is_there));
+    }
+}
+
+// (threat 41)
+#[test]
+fn a_checkpoint_is_written_in_slices_between_turns() {
+    let mut world = world(1);
+    let mut publisher = connected(&mut world, "p");
+    for number in 0..2_000 {
+        let mut client = connected(&mut world, &format!("c{number}"));
+        client.subscribe(&mut world, "t", 1);
+        client.cut(&mut world);
+    }
+    for number in 0..100 {
+        publisher.publish(&mut world, number, 1);
+        read_all(&mut world, &mut [&mut publisher]);
+    }
+    world.wait(Duration::from_secs(2));
+    let disk = world.disk.as_ref().expect("there is a disk");
+    assert!(disk.published > 0);
+    let largest = disk.largest_slice;
+    assert!((1..=80 * 1024).contains(&largest), "{largest} bytes in one turn");
 }
 
 /// A world that is killed again and again, and what its clients remember.
@@ -289,6 +335,7 @@ fn run(seed: u64, is_one_shard: bool) -> usize {
     trial.world.disk.as_ref().map_or(0, |disk| disk.published)
 }
 
+// (threat 50) (threat 54)
 #[test]
 fn nothing_acknowledged_is_lost_in_crashes_and_qos_2_comes_once() {
     let checkpoints: usize = (0..SEEDS).map(|seed| run(seed, true)).sum();
