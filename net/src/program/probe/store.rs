@@ -4,7 +4,8 @@ use ringmq::store::{self, Direct, DirectoryFacts, FileSystem, Presence};
 
 use super::facts::allowed_cores;
 use super::{Finding, finding};
-use crate::settings::{Cores, Settings};
+use crate::settings::Settings;
+use crate::settings::runtime::Cores;
 
 /// Looks at the data directory that the settings name, and judges it.
 pub fn look(settings: &Settings) -> (Vec<Finding>, Vec<Finding>) {
