@@ -109,7 +109,9 @@ impl Broker {
         let opened = config.store.as_ref();
         let opened = opened.map(|store| store::open(store, config.shards));
         let mut opened = opened.transpose().map_err(StartError::Store)?;
-        let secret = opened.as_ref().map_or([first, second], store::Opened::secret);
+        let secret = opened
+            .as_ref()
+            .map_or([first, second], store::Opened::secret);
         let interest =
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
         let interest = Arc::new(interest);
@@ -409,10 +411,7 @@ fn run_shard<C: Core>(
 }
 
 /// Turn after turn, on a thread that has nothing else to do.
-fn drive_alone<C: Core>(
-    mut reactor: Reactor<KernelRing, C>,
-    busy_poll: Duration,
-) -> Remains {
+fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) -> Remains {
     loop {
         match reactor.turn(clock()) {
             Progress::Busy => reactor.submit(),

@@ -32,7 +32,8 @@ impl Shard {
     /// Walks all sessions and retained messages: for the end of a shard.
     pub fn remains(&mut self, now: Instant) -> Remains {
         let sessions = self.dispatch.sessions.iter();
-        let owed = sessions.map(|(_, session)| session.queue.len() + session.window.unsettled_count());
+        let owed =
+            sessions.map(|(_, session)| session.queue.len() + session.window.unsettled_count());
         Remains {
             sessions: self.dispatch.sessions.len(),
             messages: owed.sum(),
@@ -49,9 +50,7 @@ impl Shard {
         };
         let mut messages = Vec::new();
         let cursor = self.retained.open();
-        let rest = self
-            .retained
-            .page_of_all(cursor, all, now, &mut messages);
+        let rest = self.retained.page_of_all(cursor, all, now, &mut messages);
         assert!(rest.is_none(), "a page without a bound holds all there is");
         let own = |message: &&Arc<Message>| message.publisher != ClientKey::BROKER;
         messages.iter().filter(own).count()

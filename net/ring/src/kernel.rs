@@ -25,7 +25,9 @@ use rustix::net::SocketAddrAny;
 use crate::buffers::{Buffers, GROUP, Lease};
 use crate::files::{Files, Landed};
 use crate::flight::Flight;
-use crate::ring::{Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
+use crate::ring::{
+    Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait,
+};
 use crate::sends::Sends;
 use crate::tag::{Tag, pack, unpack};
 

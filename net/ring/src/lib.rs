@@ -22,5 +22,7 @@ pub use buffers::Lease;
 pub use clock::{clock, wall_clock};
 pub use flight::Flight;
 pub use kernel::{KernelRing, Target};
-pub use ring::{Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
+pub use ring::{
+    Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait,
+};
 pub use socket::{bind_source, wakeup_file};

@@ -256,7 +256,10 @@ fn broker_config(
             ..settings.admission
         },
         tallies,
-        store: settings.data_dir.clone().map(|data_dir| StoreConfig { data_dir }),
+        store: settings
+            .data_dir
+            .clone()
+            .map(|data_dir| StoreConfig { data_dir }),
     }
 }
 

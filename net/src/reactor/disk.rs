@@ -20,8 +20,8 @@ use rustix::io::Errno;
 use tracing::{error, warn};
 
 use super::{Core, Reactor};
-use crate::store::keeper::{Errand, KeeperLink, Kept};
 use crate::store::LogFailure;
+use crate::store::keeper::{Errand, KeeperLink, Kept};
 use ringmq_ring::{FileWrite, Ring, wall_clock};
 
 /// What the reactors share of the disk.

@@ -130,7 +130,9 @@ impl Settled {
     }
 
     fn are_all(&self) -> bool {
-        self.shards.iter().all(|settled| settled.load(Ordering::Acquire))
+        self.shards
+            .iter()
+            .all(|settled| settled.load(Ordering::Acquire))
     }
 }
 

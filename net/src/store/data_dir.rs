@@ -365,7 +365,11 @@ mod tests {
         fs::write(folder.path().join("passwd"), "x").unwrap();
         let entry = "passwd".to_owned();
         assert_eq!(fault(folder.path()), StoreFault::Foreign { entry });
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no LOCK in it");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no LOCK in it"
+        );
         assert_eq!(
             fault(&folder.path().join("passwd")),
             StoreFault::NotADirectory

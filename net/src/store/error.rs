@@ -142,7 +142,10 @@ impl fmt::Display for StoreError {
                  begin without what it held"
             ),
             StoreFault::NewerLog { what } => {
-                write!(f, "{path}: {what}; run that version, or name an empty directory")
+                write!(
+                    f,
+                    "{path}: {what}; run that version, or name an empty directory"
+                )
             }
             StoreFault::System { action, message } => write!(
                 f,

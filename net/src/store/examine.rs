@@ -83,11 +83,14 @@ impl DirectoryFacts {
             Presence::Nothing | Presence::NoParent => above,
         };
         let unwritable = match presence {
-            Presence::Directory { .. } | Presence::Nothing => {
-                accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-                    .err()
-                    .map(|errno| errno.to_string())
-            }
+            Presence::Directory { .. } | Presence::Nothing => accessat(
+                CWD,
+                there,
+                Access::WRITE_OK | Access::EXEC_OK,
+                AtFlags::EACCESS,
+            )
+            .err()
+            .map(|errno| errno.to_string()),
             // There is more in the way than that.
             Presence::NoParent | Presence::Other => None,
         };
@@ -201,8 +204,14 @@ mod tests {
 
     #[test]
     fn memory_is_told_from_disks() {
-        for (path, expected) in [("/dev/shm", FileSystem::Memory), ("/proc", FileSystem::Local)] {
-            assert_eq!(DirectoryFacts::gather(Path::new(path)).file_system, expected);
+        for (path, expected) in [
+            ("/dev/shm", FileSystem::Memory),
+            ("/proc", FileSystem::Local),
+        ] {
+            assert_eq!(
+                DirectoryFacts::gather(Path::new(path)).file_system,
+                expected
+            );
         }
     }
 }

@@ -104,7 +104,11 @@ struct Keeper {
 impl Keeper {
     fn new(config: KeeperConfig) -> Keeper {
         let shards = config.inboxes.len();
-        assert_eq!(config.manifest.last().shards, shards, "of the present epoch");
+        assert_eq!(
+            config.manifest.last().shards,
+            shards,
+            "of the present epoch"
+        );
         Keeper {
             config,
             has_checkpoint: vec![false; shards],
@@ -405,7 +409,9 @@ mod tests {
         let (mut keeper, path) = keeper(&folder);
         let missing = DiskError::Failed(Errno::NOENT.raw_os_error());
         for errand in [
-            Errand::Publish { file: checkpoint(1) },
+            Errand::Publish {
+                file: checkpoint(1),
+            },
             Errand::Remove { file: log(1) },
         ] {
             assert_eq!(carry_out(&mut keeper, errand), Err(missing));

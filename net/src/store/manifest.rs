@@ -79,7 +79,9 @@ impl Manifest {
         }
         let written: Written =
             serde_json::from_str(line).map_err(|_| damaged("a value is missing or wrong"))?;
-        written.read().ok_or_else(|| damaged("a value is out of range"))
+        written
+            .read()
+            .ok_or_else(|| damaged("a value is out of range"))
     }
 
     fn assert_invariants(&self) {
@@ -90,7 +92,10 @@ impl Manifest {
         let (last, sealed) = self.epochs.split_last().expect("a manifest has an epoch");
         assert!(last.cut.is_none(), "the last epoch is being written");
         for epoch in sealed {
-            let cut = epoch.cut.as_ref().expect("an epoch is sealed by the next start");
+            let cut = epoch
+                .cut
+                .as_ref()
+                .expect("an epoch is sealed by the next start");
             assert_eq!(cut.len(), epoch.shards, "each shard has an end");
         }
     }
@@ -214,7 +219,10 @@ mod tests {
             let mut bytes = text.clone().into_bytes();
             bytes[index] ^= 1;
             let damaged = String::from_utf8(bytes).unwrap();
-            assert!(Manifest::parse(&damaged).is_err(), "byte {index}: {damaged}");
+            assert!(
+                Manifest::parse(&damaged).is_err(),
+                "byte {index}: {damaged}"
+            );
             let cut = Manifest::parse(&text[..index]);
             let is_damaged = matches!(cut, Err(StoreFault::DamagedManifest { .. }));
             assert!(is_damaged, "cut at {index}: {cut:?}");

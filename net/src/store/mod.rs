@@ -39,7 +39,9 @@ pub struct StoreConfig {
 /// Bytes of a segment of a log: the largest packet has room in one, with all who receive it.
 pub fn segment_size(limits: &Limits) -> u64 {
     let packets = 2 * u64::from(limits.packet_size_max);
-    packets.max(SEGMENT_SIZE_MIN).next_multiple_of(BLOCK_SIZE.into())
+    packets
+        .max(SEGMENT_SIZE_MIN)
+        .next_multiple_of(BLOCK_SIZE.into())
 }
 
 /// Bytes that the logs of so many shards take up as soon as they are begun: the segments that are written, and the

@@ -19,7 +19,8 @@ use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::store::{
     CheckpointReader, Clocks, Damage, DamageKind, FileName, LogConfig, LogEnd, LogIdentity,
-    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, RecoveredPart, Shift, Source,
+    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, RecoveredPart, Shift,
+    Source,
 };
 use ringmq_core::time::Instant;
 use ringmq_ring::{clock, wall_clock};

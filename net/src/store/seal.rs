@@ -19,15 +19,16 @@ pub(super) fn cut_off(directory: &Path, end: LogPosition) -> io::Result<()> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         match parse_name(&name) {
-            Some(file) if file.kind == FileKind::Log => {
-                match end.0.checked_sub(file.position.0) {
-                    None | Some(0) => fs::remove_file(entry.path())?,
-                    Some(size) if size < entry.metadata()?.len() => {
-                        File::options().write(true).open(entry.path())?.set_len(size)?;
-                    }
-                    Some(_) => {}
+            Some(file) if file.kind == FileKind::Log => match end.0.checked_sub(file.position.0) {
+                None | Some(0) => fs::remove_file(entry.path())?,
+                Some(size) if size < entry.metadata()?.len() => {
+                    File::options()
+                        .write(true)
+                        .open(entry.path())?
+                        .set_len(size)?;
                 }
-            }
+                Some(_) => {}
+            },
             Some(_) => {}
             None if is_passing(&name) => fs::remove_file(entry.path())?,
             None => {}
@@ -60,7 +61,15 @@ mod tests {
         for (end, expected) in [
             (
                 0x1800,
-                [Some(4096), Some(2048), None, Some(4096), None, None, Some(4096)],
+                [
+                    Some(4096),
+                    Some(2048),
+                    None,
+                    Some(4096),
+                    None,
+                    None,
+                    Some(4096),
+                ],
             ),
             (
                 0x1000,

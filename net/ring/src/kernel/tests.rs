@@ -375,7 +375,11 @@ fn writes_reach_the_file_and_their_blocks_come_back() {
         };
         let mut ring = ring(8, 1);
         ring.write(OpId(1), &file, write_of(4096, block_of(1, 4096), true));
-        ring.write(OpId(2), &file, write_of(2 * 4096, block_of(2, 2 * 4096), true));
+        ring.write(
+            OpId(2),
+            &file,
+            write_of(2 * 4096, block_of(2, 2 * 4096), true),
+        );
         ring.write(OpId(3), &file, write_of(6 * 4096, block_of(3, 4096), false));
         ring.sync(OpId(4), &file);
         let expected = [
@@ -401,17 +405,27 @@ fn chains_beyond_the_queue_are_not_cut() {
     // Room for one chain, or for a wake-up and nothing else.
     let mut ring = ring(2, 1);
     for op in 0..20 {
-        ring.write(OpId(op), &file, write_of(4096 * (op % 8), block_of(9, 4096), true));
+        ring.write(
+            OpId(op),
+            &file,
+            write_of(4096 * (op % 8), block_of(9, 4096), true),
+        );
     }
     let ended = stored(&mut ring, 20);
-    assert!(ended.iter().all(|(_, result, _)| result.is_ok()), "{ended:?}");
+    assert!(
+        ended.iter().all(|(_, result, _)| result.is_ok()),
+        "{ended:?}"
+    );
     assert!(ended.iter().map(|(op, _, _)| *op).eq(0..20));
 }
 
 #[test]
 fn a_write_that_fails_or_is_short_has_one_outcome_and_no_sync() {
     let full = Arc::new(OwnedFd::from(
-        std::fs::File::options().write(true).open("/dev/full").unwrap(),
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
     ));
     let (mut reader, writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();

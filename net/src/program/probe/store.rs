@@ -160,7 +160,11 @@ mod tests {
     fn what_stands_in_the_way_is_named_with_its_fix() {
         assert_eq!(judge(&facts(), 1 << 30), (vec![], vec![]));
         let rows: [Row; 7] = [
-            (|f| f.presence = Presence::Other, "is not a directory", "--data-dir"),
+            (
+                |f| f.presence = Presence::Other,
+                "is not a directory",
+                "--data-dir",
+            ),
             (
                 |f| f.presence = Presence::NoParent,
                 "/srv does not exist",
@@ -210,7 +214,11 @@ mod tests {
     #[test]
     fn what_is_unwise_is_a_warning() {
         let rows: [Row; 6] = [
-            (|f| f.file_system = FileSystem::Network("NFS"), "(NFS)", "a disk"),
+            (
+                |f| f.file_system = FileSystem::Network("NFS"),
+                "(NFS)",
+                "a disk",
+            ),
             (
                 |f| f.file_system = FileSystem::CopyOnWrite("ZFS"),
                 "is on ZFS",

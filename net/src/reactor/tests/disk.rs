@@ -106,7 +106,14 @@ fn a_segment_is_made_written_synced_and_removed() {
     }
     bench.turn();
     let events = bench.events();
-    assert_eq!(events, ["done 3 Ok(()) 4096", "done 2 Ok(()) 4096", "done 4 Ok(()) 0"]);
+    assert_eq!(
+        events,
+        [
+            "done 3 Ok(()) 4096",
+            "done 2 Ok(()) 4096",
+            "done 4 Ok(()) 0"
+        ]
+    );
     bench.ask(DiskOp::Remove { op: OpId(5), file });
     let asked = (ShardId::new(0), OpId(5), Errand::Remove { file });
     assert_eq!(errands.try_recv(), Ok(asked));

@@ -2,9 +2,7 @@
 
 use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
-use ringmq_core::store::{
-    Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms,
-};
+use ringmq_core::store::{Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms};
 
 use super::super::folder::Folder;
 use super::*;
@@ -113,14 +111,19 @@ fn what_was_recorded_is_there_after_any_number_of_starts_and_with_any_number_of_
     drop(opened);
     for shards in [1, 2, 4] {
         let mut opened = start(&folder, shards).unwrap();
-        assert_eq!((opened.secret(), clients(&opened)), (secret, CLIENTS.to_vec()));
+        assert_eq!(
+            (opened.secret(), clients(&opened)),
+            (secret, CLIENTS.to_vec())
+        );
         let home = Home::new(secret, shards);
         let starts = opened.take_starts(&Limits::default());
         assert_eq!(starts.len(), shards);
         for (index, start) in starts.iter().enumerate() {
             assert_eq!(start.log.shard.index(), index);
             let mut sessions = start.part.sessions.iter();
-            assert!(sessions.all(|(_, session)| home.of_client(&session.client_id).index() == index));
+            assert!(
+                sessions.all(|(_, session)| home.of_client(&session.client_id).index() == index)
+            );
         }
         let counts = starts.iter().map(|start| start.part.sessions.len());
         assert_eq!(counts.sum::<usize>(), CLIENTS.len());
@@ -170,7 +173,12 @@ fn damage_in_what_was_durable_is_named_with_its_place() {
                 assert!(is_damage, "{error}");
                 let text = error.to_string();
                 let shown = path.display().to_string();
-                for part in [&shown[..], "0000000000000000.log", "4096", "restore a backup"] {
+                for part in [
+                    &shown[..],
+                    "0000000000000000.log",
+                    "4096",
+                    "restore a backup",
+                ] {
                     assert!(text.contains(part), "{text} has no {part}");
                 }
             }
