@@ -195,6 +195,24 @@ impl Broker {
             keeper: thread,
             log_failures,
         };
+        broker.start_shards(config, core, sockets, cores, disk)?;
+        Ok(broker)
+    }
+
+    /// Starts a thread for each shard, and opens the doors when all of them are ready.
+    fn start_shards<C, F>(
+        &mut self,
+        config: &BrokerConfig,
+        core: F,
+        sockets: Vec<Vec<OwnedFd>>,
+        cores: Vec<Option<usize>>,
+        disk: Option<DiskShared>,
+    ) -> Result<(), StartError>
+    where
+        C: Core,
+        F: Fn(ShardId) -> C + Send + Sync + 'static,
+    {
+        let broker = self;
         let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
         let settled = Arc::new(Settled::new(config.shards));
@@ -242,7 +260,7 @@ impl Broker {
             // It waits for this; if it is gone, it has panicked, and `join` tells.
             let _ = gate.send(());
         }
-        Ok(broker)
+        Ok(())
     }
 
     /// Where it listens, in the order of the configuration, with real ports.

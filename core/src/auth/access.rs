@@ -82,9 +82,11 @@ impl Access {
             return false; // Nobody would check them.
         }
         let stored = |user: &str| match identity.proof {
-            Proof::Nothing | Proof::Unproven | Proof::Token { .. } | Proof::Elsewhere | Proof::Recorded => {
-                None
-            }
+            Proof::Nothing
+            | Proof::Unproven
+            | Proof::Token { .. }
+            | Proof::Elsewhere
+            | Proof::Recorded => None,
             Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
             Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
         };

@@ -128,7 +128,11 @@ mod tests {
         let (packets, bytes) = held.take(|turn| turn <= TurnSeq(2)).expect("durable");
         assert_eq!((packets, &*bytes), (3, &b"connack-publish-suback"[..]));
         assert!(!held.is_corked());
-        assert_eq!(held.take(|turn| turn <= TurnSeq(2)), None, "puback is first");
+        assert_eq!(
+            held.take(|turn| turn <= TurnSeq(2)),
+            None,
+            "puback is first"
+        );
         held.assert_invariants();
         assert_eq!(held.take(|_| true), Some((1, b"puback".to_vec())));
         assert_eq!(held.take(|_| true), Some((1, b"late".to_vec())));

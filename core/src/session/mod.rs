@@ -1,11 +1,13 @@
 //! Sessions: what the broker keeps for a client, connected or not.
 
 mod alias;
+mod delivery;
 pub(crate) mod gather;
 mod held;
 mod link;
 mod queue;
 mod receipts;
+mod restore;
 mod standing;
 mod table;
 mod unsettled;
@@ -19,14 +21,16 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
+pub use delivery::{Delivery, KeptMatch};
 pub use gather::Feed;
 pub use held::HeldAnswers;
 pub use link::{Link, Pause, Pauses, Reauth};
-pub use queue::{Delivery, KeptMatch, Queue};
+pub use queue::Queue;
 pub use receipts::Receipts;
+pub use restore::{restore, unsettled};
 pub use standing::Standing;
 pub use table::Sessions;
-pub use unsettled::{Unsettled, restore, unsettled};
+pub use unsettled::Unsettled;
 pub use will::Will;
 pub use window::{AckError, GivenUp, LogProgress, PubrelDue, Resend, Window, WindowRooms};
 

@@ -26,8 +26,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use super::Delivery;
 use super::Unsettled;
-use super::queue::Delivery;
 use crate::codec::QoS;
 use crate::ids::{DeliveryNo, PacketId, TurnSeq};
 

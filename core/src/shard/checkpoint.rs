@@ -13,112 +13,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::Shard;
+use super::checkpoints::{Current, Step};
 use super::entry::recorded::{terms_of, will_record};
 use crate::codec::{RetainHandling, SubscribeOptions};
 use crate::ids::{DeliveryNo, LogPosition, SessionId, SessionNo, TurnSeq};
-use crate::message::{Message, MessageParts};
+use crate::message::MessageParts;
 use crate::session::{Delivery, Expiry, Session, Unsettled, unsettled};
 use crate::store::{
-    BodyNo, CheckpointWriter, Clocks, DiskDone, DiskOp, FileName, MessageRecord, Opened, OpId, Receiver, ReceiverTerms,
+    BodyNo, CheckpointWriter, Clocks, DiskOp, MessageRecord, OpId, Opened, Receiver, ReceiverTerms,
     Receivers, Record, SubscribedRecord,
 };
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, SubscriptionOptions, TopicFilter};
-
-/// When checkpoints are made, and the one at hand.
-#[derive(Debug)]
-pub struct Checkpoints {
-    /// The log grows by this much at least before the next one, in bytes.
-    bytes_min: u64,
-    /// Where the log stood when the last one began.
-    last_at: LogPosition,
-    /// Its size.
-    last_size: u64,
-    /// One is due, whatever the log's size.
-    is_wanted: bool,
-    current: Option<Box<Current>>,
-    /// The last one that was finished.
-    previous: Option<FileName>,
-    /// Files that are being removed.
-    removals: Vec<OpId>,
-    next_op: u64,
-}
-
-#[derive(Debug)]
-struct Current {
-    writer: CheckpointWriter,
-    step: Step,
-    /// Messages with several owners, by address.
-    bodies: HashMap<usize, (BodyNo, Arc<Message>), FixedState>,
-    /// Where the log stood at the last slice: a slice at least as large as what came since keeps up.
-    paced_at: LogPosition,
-    /// When the next slice is due.
-    due_at: Instant,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// Sessions from this slot on; of the first one, deliveries from there on were not written yet.
-    Sessions(u32, Option<(SessionId, DeliveryNo)>),
-    Retained(Cursor),
-    /// Everything is written; the log has to be durable up to this turn.
-    Log(TurnSeq),
-    Closed,
-}
-
-impl Default for Checkpoints {
-    /// None yet.
-    fn default() -> Checkpoints {
-        Checkpoints {
-            bytes_min: BYTES_MIN,
-            last_at: LogPosition(0),
-            last_size: 0,
-            is_wanted: false,
-            current: None,
-            previous: None,
-            removals: Vec::new(),
-            next_op: OpId::OTHERS,
-        }
-    }
-}
-
-impl Checkpoints {
-
-    /// Has one made, whatever the size of the log.
-    pub fn want(&mut self) {
-        self.is_wanted = true;
-    }
-
-    /// When the next slice is due.
-    pub fn deadline(&self) -> Option<Instant> {
-        let current = self.current.as_ref()?;
-        // The disk and the log say when to go on with the others.
-        let is_slice = matches!(current.step, Step::Sessions(..) | Step::Retained(_));
-        (is_slice && current.writer.is_ready()).then_some(current.due_at)
-    }
-
-    /// Takes an answer of the disk, if it is one to a checkpoint.
-    pub fn on_done(&mut self, done: DiskDone, ops: &mut Vec<DiskOp>) -> Option<DiskDone> {
-        if let Some(index) = self.removals.iter().position(|op| *op == done.op) {
-            self.removals.swap_remove(index);
-            return None; // A file that is left is removed at the next start.
-        }
-        match &mut self.current {
-            Some(current) => current.writer.on_done(done, ops),
-            None => Some(done),
-        }
-    }
-
-    fn are_due(&self, position: LogPosition) -> bool {
-        let logged = position.0 - self.last_at.0;
-        self.current.is_none()
-            && (self.is_wanted || logged >= self.bytes_min.max(self.last_size))
-    }
-}
 
 impl Shard {
     /// Has checkpoints made whenever the log has grown by so many bytes; for tests and the simulator, whose logs are
@@ -258,9 +167,7 @@ impl Shard {
             write_delivery(current, no, delivery, &left);
         }
         let next_delivery = session.queue.next_number();
-        current
-            .writer
-            .push(&Record::Numbers { no, next_delivery });
+        current.writer.push(&Record::Numbers { no, next_delivery });
         next
     }
 
@@ -381,13 +288,14 @@ fn away_since(session: &Session) -> Instant {
     };
     match (session.expires_at, session.expiry, session.will_at) {
         (Some(at), Expiry::After(span), _) => before(at, span),
-        (_, _, Some(at)) => before(at, session.will.as_ref().map_or(Duration::ZERO, |w| w.delay)),
+        (_, _, Some(at)) => before(
+            at,
+            session.will.as_ref().map_or(Duration::ZERO, |w| w.delay),
+        ),
         (_, _, None) => Instant::ZERO,
     }
 }
 
-/// Bytes of log between two checkpoints, at least: what a start may have to read besides a checkpoint.
-const BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is written in one turn: 200 us of a core.
 const SLICE_SIZE: usize = 64 * 1024;
 /// The same, while the log is busy.

@@ -78,12 +78,9 @@ impl Shard {
         };
         let journal = &dispatch.journal;
         while let Some((packets, bytes)) = held.take(|turn| journal.is_done(turn)) {
-            link.write_packets(
-                &mut dispatch.pool,
-                &mut turn.out.dirty,
-                packets,
-                |buffer| buffer.extend_from_slice(&bytes),
-            );
+            link.write_packets(&mut dispatch.pool, &mut turn.out.dirty, packets, |buffer| {
+                buffer.extend_from_slice(&bytes)
+            });
         }
         if held.is_little() {
             pace::resume(link, Pause::Log, turn);

@@ -5,6 +5,7 @@
 //! protocol between shards.
 
 mod checkpoint;
+mod checkpoints;
 mod delivery;
 mod durable;
 mod entry;
@@ -42,7 +43,7 @@ pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
-use checkpoint::Checkpoints;
+use checkpoints::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
 use mail::turn::Turn;
@@ -151,7 +152,7 @@ impl Shard {
                 shares,
                 config.access.clone(),
                 match &config.log {
-                    Some(log) => Journal::on(log.clone(), config.shards),
+                    Some(log) => Journal::on(*log, config.shards),
                     None => Journal::default(),
                 },
                 config.shards - 1,

@@ -10,15 +10,15 @@ use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
 use super::share::on_share::Joins;
 use crate::codec::{
-    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, SubscribeOptions, Subscription, Unsuback,
-    Unsubscribe, Version,
+    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, SubscribeOptions,
+    Subscription, Unsuback, Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
 use crate::refusal::{Refusal, Violation};
 use crate::session::gather::{Ended, Wanted};
-use crate::time::Instant;
 use crate::store::{Record, SubscribedRecord};
+use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 
 /// What a SUBSCRIBE leads to besides its index entries.
@@ -292,7 +292,9 @@ impl Shard {
         }
         if let Some(no) = session.no {
             let filter = filter.clone();
-            dispatch.journal.record(&Record::Unsubscribed { no, filter });
+            dispatch
+                .journal
+                .record(&Record::Unsubscribed { no, filter });
         }
         if session.subscriptions.is_empty() {
             session.subscriptions.shrink_to_fit();

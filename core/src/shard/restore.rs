@@ -31,7 +31,11 @@ impl Shard {
         self.set_retained_timer(now);
         for (index, (no, session)) in part.sessions.into_iter().enumerate() {
             let id = self.restore_session(now, no, session);
-            assert_eq!(id, RecoveredPart::session_id(index), "the other shards count on it");
+            assert_eq!(
+                id,
+                RecoveredPart::session_id(index),
+                "the other shards count on it"
+            );
         }
         for member in part.members {
             let wish = Wish {

@@ -71,7 +71,10 @@ impl CheckpointWriter {
 
     /// Appends a record.
     pub fn push(&mut self, record: &Record<'_>) {
-        assert!(self.is_writing(), "a checkpoint that is closed takes no records");
+        assert!(
+            self.is_writing(),
+            "a checkpoint that is closed takes no records"
+        );
         self.open.push(record);
         self.records += 1;
     }

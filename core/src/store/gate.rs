@@ -339,7 +339,11 @@ mod tests {
         let mut gate = Gate::new(3);
         let mut released = Released::default();
         gate.on_mark(a, TurnSeq(5), &mut released);
-        assert_eq!(released.durable, [(a, TurnSeq(5))], "nothing was done for it");
+        assert_eq!(
+            released.durable,
+            [(a, TurnSeq(5))],
+            "nothing was done for it"
+        );
         released.durable.clear();
 
         gate.note_recorded();
@@ -353,7 +357,11 @@ mod tests {
         gate.on_mark(a, TurnSeq(7), &mut released);
         assert!(released.durable.is_empty());
         gate.on_own_durable(TurnSeq(1), &mut released);
-        assert_eq!(released.durable, [(a, TurnSeq(7))], "for a, not for its whole turn");
+        assert_eq!(
+            released.durable,
+            [(a, TurnSeq(7))],
+            "for a, not for its whole turn"
+        );
         released.durable.clear();
         gate.on_peer_durable(a, TurnSeq(1), &mut released);
         assert_eq!(released.durable, [(b, TurnSeq(9))]);

@@ -183,7 +183,10 @@ impl Journal {
 
     /// Records the identifier of a QoS 2 message, at once or when all shards that got it have it durably.
     pub fn record_receipt(&mut self, no: SessionNo, id: PacketId) {
-        let has_posted = self.0.as_ref().is_some_and(|on| !on.effects.posted.is_empty());
+        let has_posted = self
+            .0
+            .as_ref()
+            .is_some_and(|on| !on.effects.posted.is_empty());
         if has_posted {
             self.then(After::Received(no, id));
         } else {
@@ -226,7 +229,10 @@ impl Journal {
 
     /// An answer to a session waits for a turn that is not done.
     pub fn wait(&mut self, turn: TurnSeq, session: SessionId) {
-        let recording = self.0.as_mut().expect("only what is recorded is waited for");
+        let recording = self
+            .0
+            .as_mut()
+            .expect("only what is recorded is waited for");
         recording.gate.wait(turn, session);
     }
 
@@ -254,7 +260,9 @@ impl Journal {
 
     /// The answers of the disk that came in this turn.
     pub fn take_done(&mut self) -> Vec<DiskDone> {
-        self.0.as_mut().map_or_else(Vec::new, |on| std::mem::take(&mut on.done))
+        self.0
+            .as_mut()
+            .map_or_else(Vec::new, |on| std::mem::take(&mut on.done))
     }
 
     /// The disk has answered; heeded at the end of the turn.
@@ -302,7 +310,6 @@ impl Journal {
         }
     }
 
-
     /// When `end_turn` has something to do without an event.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.as_ref()?.log.deadline()
@@ -320,9 +327,9 @@ impl Journal {
 
     /// Everything up to a turn is durable, everywhere and whatever nobody waited for included.
     pub fn is_through(&self, turn: TurnSeq) -> bool {
-        self.0.as_ref().is_none_or(|on| {
-            on.log.durable_with_lazy() >= turn && on.gate.oldest_open() > turn
-        })
+        self.0
+            .as_ref()
+            .is_none_or(|on| on.log.durable_with_lazy() >= turn && on.gate.oldest_open() > turn)
     }
 
     /// Begins a segment, from which on a checkpoint needs the log.

@@ -62,7 +62,8 @@ impl Recovered {
         for part in &mut parts {
             // Tables have an order of their own, which is not to be seen.
             part.sessions.sort_unstable_by_key(|(no, _)| *no);
-            part.retained.sort_unstable_by(|a, b| a.topic().cmp(b.topic()));
+            part.retained
+                .sort_unstable_by(|a, b| a.topic().cmp(b.topic()));
         }
         tell_members(&mut parts);
         parts

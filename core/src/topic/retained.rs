@@ -450,7 +450,10 @@ impl RetainedStore {
     ) -> NodeIndex {
         let mut child = child;
         while !pattern.sees_hidden
-            && parent == ROOT && child != NONE && self.tree.level(child).starts_with(b"$") {
+            && parent == ROOT
+            && child != NONE
+            && self.tree.level(child).starts_with(b"$")
+        {
             child = self.tree.value(child).next;
         }
         child

@@ -10,8 +10,8 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::quality::{FixedState, FoldHasher};
 use crate::durable::disk::{Disk, SECRET};
+use foldhash::quality::{FixedState, FoldHasher};
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
@@ -184,8 +184,14 @@ impl World {
         let recovered = disk.start(shards, clocks);
         let parts = recovered.split(&Home::new(SECRET, shards), shards);
         let (access, sys_interval) = (Arc::default(), Duration::ZERO);
-        let mut world =
-            World::begin(shards, limits, Feed::Whole, sys_interval, access, Some(disk));
+        let mut world = World::begin(
+            shards,
+            limits,
+            Feed::Whole,
+            sys_interval,
+            access,
+            Some(disk),
+        );
         world.now = now;
         for (shard, part) in world.shards.iter_mut().zip(parts) {
             shard.set_checkpoint_bytes_min(32 * 1024);

@@ -74,20 +74,12 @@ impl Dispatch {
         });
         self.metrics.sent(options.qos, parts.payload.len());
         let wait = durable_first(&self.journal, *session_no, *session_turn, link, options.qos);
-        let encode = |buffer: &mut Vec<u8>| {
-            let at = buffer.len();
-            buffer.extend_from_slice(&encoded.bytes);
-            buffer[at] = PublishHead {
-                dup: false,
-                qos: options.qos,
-                retain: options.retain,
-            }
-            .first_byte();
-            if let Some(id) = id {
-                let id_at = at + encoded.packet_id_at;
-                buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
-            }
+        let head = PublishHead {
+            dup: false,
+            qos: options.qos,
+            retain: options.retain,
         };
+        let encode = |buffer: &mut Vec<u8>| encoded.write(head, id, buffer);
         link.write_after(wait, &mut self.pool, &mut turn.out.dirty, encode);
         self.wait(to, wait);
     }

@@ -76,9 +76,7 @@ impl Shard {
         if let Some(no) = session.no
             && had_will
         {
-            self.dispatch
-                .journal
-                .record_lazily(&Record::WillGone(no));
+            self.dispatch.journal.record_lazily(&Record::WillGone(no));
         }
     }
 

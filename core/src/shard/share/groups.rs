@@ -33,7 +33,8 @@ use crate::ids::{ClientKey, SessionId, ShardId};
 use crate::limits::ShareStrategy;
 use crate::time::Instant;
 use crate::topic::{
-    FilterTree, Hint, InterestTable, OwnHints, ShardSet, SubscriptionOptions, TopicFilter, TopicName,
+    FilterTree, Hint, InterestTable, OwnHints, ShardSet, SubscriptionOptions, TopicFilter,
+    TopicName,
 };
 
 /// Where a message of a group goes.

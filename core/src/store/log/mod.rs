@@ -14,6 +14,7 @@
 //!
 //! Not here: who waits for what (`shard`), the contents of records, reading (`replay.rs`).
 
+mod names;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,12 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use names::{next_op, segment_name};
 use segments::Segments;
 
 use super::batch::{Batch, LogIdentity, Place, Stamp};
 use super::block::Block;
-use super::disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Policy};
+use super::disk::{Clocks, DiskDone, DiskError, DiskOp, OpId, Policy};
 use super::record::Record;
 use crate::ids::{LogPosition, ShardId, TurnSeq};
 use crate::time::Instant;
@@ -529,19 +531,6 @@ impl Log {
     fn spare_block(&mut self) -> Block {
         let spare = self.spare.pop();
         spare.unwrap_or_else(|| Block::with_capacity(BLOCK_CAPACITY))
-    }
-}
-
-fn next_op(next: &mut u64) -> OpId {
-    let op = OpId(*next);
-    *next += 1;
-    op
-}
-
-fn segment_name(position: LogPosition) -> FileName {
-    FileName {
-        kind: FileKind::Log,
-        position,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{next_op, segment_name};
+use super::names::{next_op, segment_name};
 use crate::ids::LogPosition;
 use crate::store::disk::{DiskError, DiskOp, FileName, OpId};
 use crate::time::Instant;

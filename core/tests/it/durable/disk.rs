@@ -198,9 +198,8 @@ impl Disk {
         };
         let of_shard = |kind| {
             let files = self.files.iter();
-            files.filter(move |((e, s, file), _)| {
-                (*e, *s, file.kind) == (epoch.number, shard, kind)
-            })
+            files
+                .filter(move |((e, s, file), _)| (*e, *s, file.kind) == (epoch.number, shard, kind))
         };
         let source = |is_checkpoint| Source {
             is_checkpoint,
@@ -213,8 +212,13 @@ impl Disk {
             let mut apply = |record: ringmq_core::store::Record<'_>| {
                 recovered.apply(record, source(true));
             };
-            reader.feed(bytes, &mut apply).expect("a checkpoint with a name is whole");
-            from = reader.finish().expect("a checkpoint with a name is whole").end;
+            reader
+                .feed(bytes, &mut apply)
+                .expect("a checkpoint with a name is whole");
+            from = reader
+                .finish()
+                .expect("a checkpoint with a name is whole")
+                .end;
             recovered.end_checkpoint();
         }
         let mut reader = LogReader::new(ReadConfig {
@@ -228,7 +232,9 @@ impl Disk {
                 let mut apply = |record: ringmq_core::store::Record<'_>| {
                     recovered.apply(record, source(false));
                 };
-                reader.feed(*file, bytes, &mut apply).expect("an honest disk is not rotten");
+                reader
+                    .feed(*file, bytes, &mut apply)
+                    .expect("an honest disk is not rotten");
             }
         }
         let LogEnd { end, .. } = reader.finish().expect("an honest disk is not rotten");
