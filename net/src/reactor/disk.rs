@@ -122,6 +122,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if let Some(error) = self.outbox.disk_failure.take() {
             let shard = self.id;
             error!(%shard, %error, "the log failed: no acknowledgement leaves any more");
+            self.shared.settled.give_up();
             // If nobody listens, nobody can end the broker in an orderly way either.
             let _ = disk.shared.failures.send(LogFailure { shard, error });
         }

@@ -81,7 +81,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Some(disk) => {
                 let is_settled = is_done && disk.is_idle() && self.core.is_durable();
                 self.note_settled(is_settled);
-                self.shared.settled.are_all()
+                let settled = &self.shared.settled;
+                settled.are_all() || (is_done && settled.is_hopeless())
             }
         };
         has_ended || now >= ending.end_at
@@ -99,21 +100,39 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 /// Which shards have nothing left to do. Those with a log end together: what one of them posts is durable only when
 /// the others say so, and as long as it waits for their word it is not settled.
 #[derive(Debug)]
-pub(crate) struct Settled(Box<[AtomicBool]>);
+pub(crate) struct Settled {
+    shards: Box<[AtomicBool]>,
+    /// A log has failed: what waits for it waits in vain.
+    is_hopeless: AtomicBool,
+}
 
 impl Settled {
     /// None is.
     pub(crate) fn new(shards: usize) -> Settled {
-        Settled((0..shards).map(|_| AtomicBool::new(false)).collect())
+        Settled {
+            shards: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            is_hopeless: AtomicBool::new(false),
+        }
     }
 
     /// Only for the shard itself; gives whether that is news.
     pub(super) fn note(&self, shard: ShardId, is_settled: bool) -> bool {
-        self.0[shard.index()].swap(is_settled, Ordering::AcqRel) != is_settled
+        self.shards[shard.index()].swap(is_settled, Ordering::AcqRel) != is_settled
+    }
+
+    /// A log has failed: nobody waits for what cannot come.
+    pub(super) fn give_up(&self) {
+        self.is_hopeless.store(true, Ordering::Release);
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.is_hopeless.load(Ordering::Acquire)
     }
 
     fn are_all(&self) -> bool {
-        self.0.iter().all(|settled| settled.load(Ordering::Acquire))
+        self.shards
+            .iter()
+            .all(|settled| settled.load(Ordering::Acquire))
     }
 }
 

@@ -191,3 +191,13 @@ fn a_shard_goes_on_as_long_as_another_one_may_need_it() {
     assert!(bench.reactor.has_work());
     assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
 }
+
+#[test]
+fn nobody_waits_for_a_log_that_has_failed() {
+    let (mut bench, _errands, _failed) = bench();
+    bench.reactor.core.is_recording = true;
+    bench.reactor.core.disk_failure = Some(DiskError::Full);
+    bench.turn();
+    bench.reactor.inbox().request_shutdown();
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
+}
