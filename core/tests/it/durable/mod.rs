@@ -178,7 +178,10 @@ fn a_checkpoint_is_written_in_slices_between_turns() {
     let disk = world.disk.as_ref().expect("there is a disk");
     assert!(disk.published > 0);
     let largest = disk.largest_slice;
-    assert!((1..=80 * 1024).contains(&largest), "{largest} bytes in one turn");
+    assert!(
+        (1..=80 * 1024).contains(&largest),
+        "{largest} bytes in one turn"
+    );
 }
 
 /// A world that is killed again and again, and what its clients remember.
