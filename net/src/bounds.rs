@@ -5,6 +5,7 @@
 //! outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
+use ringmq_core::session::HeldAnswers;
 use ringmq_core::topic::TopicFilter;
 
 use crate::admission::UNWELCOME_MAX;
@@ -156,5 +157,11 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         TopicFilter::PLUS_LEVELS_MAX as u64,
         "`+` levels in a topic filter",
         "SUBACK 0x8F",
+    ),
+    bound(
+        "held::PACKETS_MAX",
+        HeldAnswers::PACKETS_MAX as u64,
+        "Answers of a connection that wait for the disk, or 256 KiB of them",
+        "not read until most of them have left",
     ),
 ];

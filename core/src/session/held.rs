@@ -29,7 +29,7 @@ impl HeldAnswers {
     /// A connection with this much waiting is not read until most of it has left.
     const BYTES_MAX: usize = 256 * 1024;
     /// The same, in packets.
-    const PACKETS_MAX: u32 = 1024;
+    pub const PACKETS_MAX: u32 = 1024;
 
     /// Appends an answer that waits for a turn.
     pub fn push(&mut self, turn: TurnSeq, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
