@@ -374,6 +374,7 @@ const INNER: &[&str] = &[
     "FIRST_PAGE_MAX",
     "FLUSH_TIME_MAX",
     "FRAME_SIZE_MAX",
+    "GIVE_UP_TIME_MAX",
     "GROWTH_MAX",
     "HOLES_KEPT_MAX",
     "HOPS_FOR_BETTER_MAX",
@@ -430,6 +431,7 @@ const INNER: &[&str] = &[
     "WRITERS_MAX",
     "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
+    "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
 ];
 
