@@ -29,6 +29,7 @@ fn shard_with(limits: Limits) -> Shard {
         interest: Arc::new(InterestTable::new(1, InterestTable::BUCKETS_LOG2, 7)),
         sys_interval: Duration::ZERO,
         access: Arc::default(),
+        log: None,
     })
 }
 

@@ -77,9 +77,48 @@ impl PacketId {
     }
 }
 
-/// A position in a shard's log; records up to it may be durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// A position in a shard's log: bytes since the beginning of its epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPosition(pub u64);
+
+/// A turn of a shard, counted from 1 and anew with each start: what was recorded in it becomes
+/// durable together. 0: before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TurnSeq(pub u64);
+
+/// A session that outlives its connection, in what is recorded; never used twice, whatever becomes of
+/// shards and starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionNo(pub u64);
+
+impl SessionNo {
+    /// One start a second uses them up in 48 days.
+    pub const EPOCHS_MAX: u32 = 1 << 22;
+    /// Ten thousand sessions a second use them up in 79 days.
+    pub const PER_SHARD_MAX: u64 = 1 << 36;
+
+    /// The session that a shard made as its `counter`-th in an epoch, from 0.
+    pub fn new(epoch: u32, shard: ShardId, counter: u64) -> SessionNo {
+        assert!(
+            epoch < SessionNo::EPOCHS_MAX && counter < SessionNo::PER_SHARD_MAX,
+            "session numbers are used up: epoch {epoch}, session {counter}"
+        );
+        SessionNo(u64::from(epoch) << 42 | (shard.index() as u64) << 36 | counter)
+    }
+}
+
+/// A message of QoS 1 or 2 among all that one session ever took, counted from 0. Not four bytes: 2^32 is
+/// 1 modulo 65,535, so packet identifiers would break off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryNo(pub u64);
+
+impl DeliveryNo {
+    /// The packet identifier it is sent with: the same after a crash [MQTT-4.4.0-1].
+    pub fn packet_id(self) -> PacketId {
+        let id = (self.0 % u64::from(u16::MAX)) as u16 + 1;
+        PacketId::new(id).expect("one more than a remainder is not zero")
+    }
+}
 
 /// Names one running retained gather of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -70,11 +70,11 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(pace.take(at(0), 1, 100), Ok(()));
         }
-        // One more is paid for after 1,010 ms, and a tenth of a second's worth is there after 110.
+        // One more is available after 1,010 ms, and a tenth of a second's worth after 110.
         assert_eq!(pace.take(at(0), 1, 100), Err(at(110)));
         assert_eq!(pace.take(at(110), 10, 100), Ok(()));
         assert_eq!(pace.take(at(110), 1, 100), Err(at(220)));
-        // A rest gives the burst back, and no more than that.
+        // A pause restores the burst, and no more.
         assert_eq!(pace.take(at(100_000), 100, 100), Ok(()));
         assert!(pace.take(at(100_000), 1, 100).is_err());
     }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever_and_nothing_overflows() {
+    fn nobody_waits_forever_and_nothing_overflows() {
         let mut pace = Pace::default();
         assert_eq!(pace.take(at(0), u64::MAX, 1), Err(at(60_100)));
         assert_eq!(pace.take(at(0), u64::MAX, u32::MAX), Err(at(60_100)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_taken() {
+    fn a_pace_without_debt_takes_only_what_is_there() {
         let mut pace = Pace::default();
         let passed = (0..1000).filter(|_| pace.try_take(at(0), 1, 10)).count();
         assert_eq!(passed, 10);

@@ -20,7 +20,7 @@ use crate::sys;
 use crate::tally::Tally as _;
 use crate::times::{Delays, Times};
 
-/// What a result says besides what came out of the run.
+/// What a result contains besides the outcome of the run.
 #[derive(Debug)]
 pub struct Context {
     /// `--label`.
@@ -353,8 +353,8 @@ fn broker_cost(
     cost
 }
 
-/// Unknown if the connections went where earlier ones had been: the broker was larger before than
-/// it is with them, or grew by less than any connection takes.
+/// Unknown if the connections reused the memory of earlier ones: the broker was larger before, or
+/// grew by less than any connection needs.
 fn memory_of_one(before: Memory, connected: Memory, count: f64) -> Option<f64> {
     let each = (connected.resident as f64 - before.resident as f64) / count;
     let is_fresh = before.peak < connected.resident;
@@ -384,8 +384,8 @@ const BUSY_SHARE: f64 = 0.9;
 const CONNECT_CPU_MIN_S: f64 = 0.05;
 /// With fewer connections, other memory of the broker is larger than what they take.
 const CONNECTIONS_MIN: u64 = 100;
-/// Less than this is no connection: a socket, a client identifier and a few numbers take more in
-/// any broker.
+/// A connection cannot need less: a socket, a client identifier and a few numbers take more in any
+/// broker.
 const CONNECTION_SIZE_MIN: f64 = 128.0;
 
 #[cfg(test)]

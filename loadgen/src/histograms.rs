@@ -15,8 +15,14 @@ pub fn header(scenario: &str, target: &str, began: SystemTime) -> Vec<u8> {
     let mut text = Vec::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder
-        .add_comment(&format!("[ringload {}: {scenario} against {target}]", env!("CARGO_PKG_VERSION")))
-        .add_comment("[Values are microseconds. corrected: from the time the schedule wanted; uncorrected: from the socket]")
+        .add_comment(&format!(
+            "[ringload {}: {scenario} against {target}]",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .add_comment(
+            "[Values are microseconds. corrected: from the time the schedule wanted; \
+             uncorrected: from the socket]",
+        )
         .with_start_time(began)
         .with_base_time(began);
     // Writing to memory does not fail.

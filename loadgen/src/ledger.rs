@@ -24,7 +24,7 @@ use crate::report;
 #[derive(Debug, Default)]
 pub struct Ledger {
     cells: Vec<Cell>,
-    /// Gaps of cells that have some; index 0 stands for none.
+    /// Gaps of cells that have some; index 0 means none.
     gaps: Vec<Vec<Gap>>,
     gap_count: usize,
     readers: Vec<Reader>,
@@ -46,7 +46,7 @@ struct Reader {
     first_cell: u32,
     /// Away at the end, without a session that waits.
     gone: bool,
-    /// Deliveries that do not say which message they are, by QoS.
+    /// Deliveries that do not identify their message, by QoS.
     anonymous: [u64; 3],
 }
 
@@ -73,9 +73,9 @@ pub enum Arrival {
         /// How far the stream moved on.
         passed: u32,
     },
-    /// One that was missing: it comes after a later one.
+    /// One that was missing: it arrives after a later one.
     Late,
-    /// One that did not have to come, and does not count as late.
+    /// One that did not have to arrive, and does not count as late.
     Excused,
     /// One that was here before.
     Again,
@@ -254,7 +254,7 @@ impl Ledger {
         in_order
     }
 
-    /// Counts a delivery that does not say which message it is.
+    /// Counts a delivery that does not identify its message.
     pub fn arrive_anonymous(&mut self, reader: ReaderId, qos: QoS) {
         self.readers[reader.0 as usize].anonymous[qos as usize] += 1;
     }
@@ -295,8 +295,8 @@ impl Ledger {
         }
     }
 
-    /// A retained message stands for all before it: what is missing below `sequence` is excused.
-    /// How many that were.
+    /// A retained message replaces all before it: what is missing below `sequence` is excused.
+    /// Returns how many that are.
     pub fn excuse_below(&mut self, reader: ReaderId, stream: u32, sequence: u32) -> u32 {
         let reader = &self.readers[reader.0 as usize];
         let Some(position) = reader.matched.position(stream) else {
@@ -326,6 +326,38 @@ impl Ledger {
     pub fn reads(&self, reader: ReaderId, stream: u32) -> bool {
         let reader = &self.readers[reader.0 as usize];
         reader.matched.position(stream).is_some()
+    }
+
+    /// Panics if an invariant is broken.
+    pub fn check_invariants(&self) {
+        let mut gap_count = 0;
+        let mut owned = vec![false; self.gaps.len()];
+        for cell in &self.cells {
+            let index = cell.gaps as usize;
+            let is_first = !std::mem::replace(&mut owned[index], true);
+            assert!(index == 0 || is_first, "two cells have the same gaps");
+            let gaps = &self.gaps[index];
+            gap_count += gaps.len();
+            assert!(
+                gaps.iter()
+                    .all(|gap| 0 < gap.first && gap.first <= gap.last)
+            );
+            let is_apart = |pair: &[Gap]| pair[0].last < pair[1].first;
+            assert!(
+                gaps.windows(2).all(is_apart),
+                "gaps ascend and are disjoint"
+            );
+            let end = gaps.last().map_or(0, |gap| gap.last);
+            assert!(end <= cell.highest, "what is behind the highest is no gap");
+        }
+        assert!(self.gaps[0].is_empty(), "index 0 stands for no gaps");
+        assert_eq!(gap_count, self.gap_count, "gaps are counted as they change");
+        let mut first_cell = 0;
+        for reader in &self.readers {
+            assert_eq!(reader.first_cell as usize, first_cell, "cells lie in order");
+            first_cell += reader.matched.count();
+        }
+        assert_eq!(first_cell, self.cells.len(), "each cell has a reader");
     }
 
     /// Sequence numbers that are still missing without an excuse, if `sent` is all that was sent.
@@ -536,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_without_a_name_is_not_excused() {
+    fn anonymous_deliveries_are_not_excused_as_well() {
         let (mut ledger, reader) = one_stream();
         for _ in 0..4 {
             ledger.arrive_anonymous(reader, QoS::ExactlyOnce);
@@ -634,6 +666,7 @@ mod tests {
                     "seed {seed} step {step}"
                 );
                 assert_eq!(settled.lost, u64::from(last) - seen.len() as u64);
+                ledger.check_invariants();
             }
         }
     }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 enum Failure {
     /// The user has to change something.
     Usage(Vec<Problem>),
-    /// The run did not come about.
+    /// The run did not take place.
     Run(String),
 }
 
@@ -139,12 +139,12 @@ fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> 
         None => {}
     }
     if !quiet && to_stdout {
-        // Nobody is left to hear of a failure.
+        // There is nobody left to report a failure to.
         let _ = io::stderr().write_all(summary::summary(result).as_bytes());
     } else if !quiet {
         say(&summary::summary(result));
     } else if code != 0 {
-        // Whoever asked for silence still has to learn why a run failed.
+        // Even with --quiet, the reason for a failure is shown.
         complain(&summary::verdict(result).trim_end());
     }
     Ok(code)
@@ -183,7 +183,7 @@ fn host_of(target: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// Raises the limit of open files as far as it goes; an error if that is not far enough.
+/// Raises the limit of open files as far as possible; an error if that is not enough.
 fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
     let needed = clients + threads as u64 * 8 + 64;
     let mut limit = getrlimit(Resource::Nofile);
@@ -197,7 +197,8 @@ fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
     let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if current < needed {
         return Err(format!(
-            "{clients} clients need {needed} open files, and this process may have {current}; raise the limit (ulimit -n {needed}), or use fewer clients"
+            "{clients} clients need {needed} open files, and this process may have {current}; \
+             raise the limit (ulimit -n {needed}), or use fewer clients"
         ));
     }
     Ok(current)
@@ -219,7 +220,7 @@ fn on_interrupt() -> io::Result<Arc<AtomicBool>> {
 
 fn random_run() -> u16 {
     let mut bytes = [0; 2];
-    // Not enough entropy is no reason to stop: it only tells runs apart.
+    // Without entropy the run continues: the number only tells runs apart.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u16::from_ne_bytes(bytes)
 }

@@ -57,7 +57,7 @@ pub struct GroupTimes {
 tally! {
     /// How much happened, over all groups.
     #[derive(Clone, Copy, Debug, Default)]
-    pub struct Flow {
+    pub struct Volume {
         /// Messages published.
         pub sent: u64,
         /// Deliveries.
@@ -77,7 +77,7 @@ pub struct Interval {
     /// Which second of the publishing.
     pub second: u32,
     /// How much happened.
-    pub flow: Flow,
+    pub volume: Volume,
     /// Of deliveries that belong to the window: by group and QoS.
     pub window: BTreeMap<(u16, u8), Delays>,
     /// Of the others.
@@ -107,8 +107,8 @@ pub struct Meter {
     /// What is not in them yet.
     bunch: Bunch,
     second: u32,
-    /// The flow when this second began.
-    mark: Flow,
+    /// The volume when this second began.
+    mark: Volume,
 }
 
 impl Meter {
@@ -162,7 +162,7 @@ impl Meter {
         self.second += 1;
         Interval {
             second,
-            flow: reading.since(&mark),
+            volume: reading.since(&mark),
             window,
             outside: std::mem::take(&mut self.outside),
         }
@@ -184,9 +184,9 @@ impl Meter {
         counts.map(|received| received.count).sum()
     }
 
-    fn reading(&self) -> Flow {
+    fn reading(&self) -> Volume {
         let received = self.counts.iter().flat_map(|counts| &counts.received);
-        Flow {
+        Volume {
             sent: self.sent(),
             received: self.received(),
             received_bytes: received.map(|received| received.bytes).sum(),
@@ -216,9 +216,9 @@ pub struct DeliveryTimes {
 }
 
 impl Interval {
-    /// Takes in the same second of another thread.
+    /// Adds the same second of another thread.
     pub fn add(&mut self, other: &Interval) {
-        self.flow.add(&other.flow);
+        self.volume.add(&other.volume);
         for (key, delays) in &other.window {
             self.window.entry(*key).or_default().add(delays);
         }
@@ -254,7 +254,7 @@ impl Received {
 }
 
 impl GroupTimes {
-    /// Takes in those of another thread.
+    /// Adds those of another thread.
     pub fn add(&mut self, other: &GroupTimes) {
         self.connect.add(&other.connect);
         self.acknowledge.add(&other.acknowledge);

@@ -1,27 +1,27 @@
 //! What a payload carries, and whether it arrived as it was sent.
 //!
 //! ```text
-//! bytes  0..4   stamp     microseconds since the run began, at which the message was handed to its socket
+//! bytes  0..4   stamp     when it was handed to its socket: microseconds since the run began
 //! bytes  4..8   sequence  from 1, of this stream
 //! bytes  8..16  stream (22 bits), lateness (13), tag of the run (8), checksum (21)
 //! bytes 16..    body      a piece of a fixed pattern; which piece follows from stream and sequence
 //! ```
 //!
-//! A *stream* is one publisher on one topic. *Lateness* is the time from when the schedule wanted the
-//! message sent until it was, as a small float that is exact below 512 us and to 0.2 % above. The checksum
-//! covers the whole header and the size of the payload; the body is compared byte by byte with what it
-//! has to be. So a changed byte is found for certain in the body, and in the header but for one case
-//! in two million.
+//! A *stream* is one publisher on one topic. *Lateness* is the time from when the schedule wanted
+//! the message sent until it was, as a small float that is exact below 512 us and to 0.2 % above.
+//! The checksum covers the whole header and the size of the payload; the body is compared byte by
+//! byte with what it has to be. So a changed byte is found for certain in the body, and in the
+//! header but for one case in two million.
 //!
-//! A payload under [`HEADER_SIZE`] bytes has no room for a header: of such messages only the number is
-//! known. There is no latency, and a loss and a duplicate cancel out.
+//! A payload under [`HEADER_SIZE`] bytes has no room for a header: of such messages only the number
+//! is known. There is no latency, and a loss and a duplicate cancel out.
 
 /// Bytes of the header: the least that a message needs to be checked.
 pub const HEADER_SIZE: u32 = 16;
 /// Streams of a run: their numbers have 22 bits.
 pub const STREAMS_MAX: u32 = 1 << 22;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Microseconds since the run began, modulo 2^32.

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_process_that_is_gone_nothing_is_known() {
+    fn a_process_that_is_gone_has_no_figures() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         // It ends, and is not waited for: its numbers stand still.

@@ -24,7 +24,7 @@ enum Kind {
     Lines,
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
     /// The time.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tally::tally;
 
-/// What [`ResultFile::format`] says.
+/// The value of [`ResultFile::format`].
 pub const FORMAT: &str = "ringload-result";
 /// Goes up when a field changes its meaning or goes away; new optional fields leave it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -36,7 +36,7 @@ pub struct ResultFile {
     pub version: u32,
     /// What was run, where, against what.
     pub run: Run,
-    /// Whether the numbers say something about the broker.
+    /// Whether the numbers are valid statements about the broker.
     pub validity: Validity,
     /// Over all groups.
     pub totals: Totals,
@@ -120,7 +120,7 @@ pub struct Phases {
     pub warmup_s: f64,
     /// Publishing, measured: the window.
     pub window_s: f64,
-    /// From the last publication until everything owed had come, or nothing came any more.
+    /// From the last publication until everything owed had arrived, or nothing more did.
     pub drain_s: f64,
 }
 
@@ -349,8 +349,8 @@ tally! {
         pub delivered: u64,
         /// Never came.
         pub lost: u64,
-        /// Did not come, and did not have to: the publication was refused or never acknowledged, or
-        /// the subscriber was away without a session that could wait.
+        /// Did not arrive, and did not have to: the publication was refused or never acknowledged,
+        /// or the subscriber was away without a session that could wait.
         pub excused: u64,
         /// Came again. At QoS 1 the standard permits it.
         pub duplicated: u64,

@@ -1,6 +1,6 @@
 //! Masks passwords and other secrets as `***` before they reach a result, a page or a message.
 
-/// What stands for a secret.
+/// What replaces a secret.
 pub const MASK: &str = "***";
 
 /// A command line whose secrets are masked: values of options and keys that are called so, and

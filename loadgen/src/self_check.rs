@@ -51,16 +51,16 @@ fn check_threads(threads: &[ThreadUse], facts: &Facts) -> Vec<Reason> {
         let share = used.cpu_share.filter(|share| *share > CPU_SHARE_MAX);
         if let Some(share) = share.filter(|_| !facts.broker_is_busy) {
             let text = format!(
-                "thread {number} of the generator used {:.0} % of its core, so the broker may be faster \
-                 than measured: give it more --threads, or a core of its own (--cores)",
+                "thread {number} of the generator used {:.0} % of its core, so the broker may be \
+                 faster than measured: give it more --threads, or a core of its own (--cores)",
                 share * 100.0
             );
             reasons.push(reason(Check::Cpu, text));
         }
         if let Some(wait) = used.wait_share.filter(|wait| *wait > WAIT_SHARE_MAX) {
             let text = format!(
-                "thread {number} of the generator waited for its core for {:.0} % of the window: another process \
-                 uses it; free the core, or choose others with --cores",
+                "thread {number} of the generator waited for its core for {:.0} % of the window: \
+                 another process uses it; free the core, or choose others with --cores",
                 wait * 100.0
             );
             reasons.push(reason(Check::CpuWait, text));
@@ -74,8 +74,9 @@ fn check_schedule(lag: &Times, facts: &Facts) -> Option<Reason> {
     let lag = lag.quantile(0.99)?;
     let bound = LAG_US_MAX.max(facts.p99_us.unwrap_or(0) / LAG_PARTS);
     let text = format!(
-        "1 % of the messages were sent {lag} us late or more through the generator's own fault (up to {bound} us \
-         is acceptable), which shows in the latencies: use more --threads or a lower rate"
+        "1 % of the messages were sent {lag} us late or more through the generator's own fault (up \
+         to {bound} us is acceptable), which shows in the latencies: use more --threads or a lower \
+         rate"
     );
     (lag > bound).then(|| reason(Check::ScheduleLag, text))
 }
@@ -108,7 +109,9 @@ fn check_resources(resources: &Resources, facts: &Facts) -> Vec<Reason> {
         (
             Check::Ledger,
             !resources.ledger_is_exact,
-            "more gaps than the ledger can hold: its counts are not exact; use a lower rate or fewer clients".to_owned(),
+            "more gaps than the ledger can hold: its counts are not exact; use a lower rate or \
+             fewer clients"
+                .to_owned(),
         ),
         (
             Check::Interrupted,
@@ -128,7 +131,7 @@ fn reason(check: Check, text: String) -> Reason {
 const CPU_SHARE_MAX: f64 = 0.95;
 /// Waiting for the own core that often moves every percentile.
 const WAIT_SHARE_MAX: f64 = 0.1;
-/// What a timer on a busy machine may be late.
+/// How late a timer on a busy machine may be.
 const LAG_US_MAX: u64 = 1000;
 /// The generator may add this part to the broker's own 99 %.
 const LAG_PARTS: u64 = 5;

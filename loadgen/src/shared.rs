@@ -78,7 +78,7 @@ pub struct Board {
     pub wakeup: OwnedFd,
 }
 
-/// Where a run stands. It only goes forward.
+/// The stage of a run. It only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Clients connect and subscribe.
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    /// Where the run stands.
+    /// The stage of the run.
     pub fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Connect,
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// Takes the run forward and wakes everybody. Times that go with the stage are set before.
+    /// Advances the run and wakes all threads. Times that belong to the stage are set before.
     pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
         for board in &self.boards {

@@ -169,7 +169,7 @@ fn put_ledgers(text: &mut String, result: &ResultFile) {
     text.push('\n');
 }
 
-/// What is usually nothing, and then not worth a column.
+/// Counts that are usually zero, and then not worth a column.
 fn put_rare(text: &mut String, ledger: &Ledger) {
     let rare = [
         (ledger.excused, "excused"),
@@ -239,7 +239,10 @@ fn put_sys(text: &mut String, result: &ResultFile) {
         return;
     };
     if sys.counters.is_empty() {
-        text.push_str("$SYS      not compared: that takes two reports of the broker within the run (--sys-wait)\n");
+        text.push_str(
+            "$SYS      not compared: that takes two reports of the broker within the run \
+             (--sys-wait)\n",
+        );
     }
     for counter in &sys.counters {
         let _ = writeln!(
@@ -310,7 +313,7 @@ pub fn faults(ledger: &Ledger) -> Vec<String> {
         .collect()
 }
 
-/// In place of a number that nobody knows.
+/// In place of an unknown number.
 const UNKNOWN: &str = "-";
 /// With so many connections the memory of each should be known.
 const CONNECTIONS_MIN: u64 = 100;

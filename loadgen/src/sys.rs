@@ -98,7 +98,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// By the end of the topic: Mosquitto and those who follow it, then EMQX.
+    /// By the end of the topic: Mosquitto and brokers that follow it, then EMQX.
     fn of(topic: &str) -> Option<Kind> {
         let is_total = !topic.contains("/load/") && !topic.contains("/shards/");
         let ends = |end: &str| is_total && topic.ends_with(end);

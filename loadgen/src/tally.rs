@@ -2,7 +2,7 @@
 
 /// Counters, and structs of them.
 pub trait Tally {
-    /// Takes in those of another thread, group or QoS.
+    /// Adds those of another thread, group or QoS.
     fn add(&mut self, other: &Self);
 
     /// What was counted since an earlier reading.

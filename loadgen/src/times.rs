@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::report::{Latency, LatencyPair};
 
-/// A distribution of times. Takes no memory until the first value.
+/// A distribution of times. Uses no memory before the first value.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Option<Histogram<u64>>);
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_latency() {
+    fn no_values_have_no_percentiles() {
         assert_eq!(Times::default().latency(), None);
         assert_eq!(Delays::default().latency(), None);
     }

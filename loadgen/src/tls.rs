@@ -87,7 +87,8 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Takes in what came: plain bytes are appended to `plain`, answers of the handshake to `wire`.
+    /// Processes received bytes: plain bytes are appended to `plain`, responses of the handshake to
+    /// `wire`.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -110,7 +111,7 @@ impl Channel {
 
     /// Encrypts; the records are appended to `wire`.
     pub fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
-        // Without a limit of its buffer it takes everything.
+        // Without a limit of its buffer it accepts everything.
         let _ = self.connection.writer().write_all(plain);
         self.flush(wire);
     }
@@ -128,7 +129,7 @@ impl Channel {
     }
 }
 
-/// Whom the clients trust: anybody, what stands in the file, or whom the system trusts.
+/// Whom the clients trust: anybody, the certificates of a file, or those that the system trusts.
 fn verifier(
     group: &Group,
     provider: &Arc<CryptoProvider>,

@@ -1,5 +1,5 @@
-//! What TLS costs a broker: handshakes per second of its CPU time, full and resumed, and CPU time per
-//! delivery, over TLS beside plain. For any broker: it is seen from outside, by /proc.
+//! What TLS costs a broker: handshakes per second of its CPU time, full and resumed, and CPU time
+//! per delivery, over TLS beside plain. For any broker: it is seen from outside, by /proc.
 //!
 //!     tls_speed PID TLS_PORT PLAIN_PORT CA_FILE [SECONDS]
 //!
@@ -134,8 +134,8 @@ impl Broker {
         let plain_us = (self.cpu() - plain_cpu).as_secs_f64() * 1e6 / plain as f64;
         let us = cpu * 1e6 / (full + resumed) as f64;
         println!(
-            "{version:?}: {full} full and {resumed} resumed handshakes, {us:.0} us of CPU each with MQTT's \
-             CONNECT ({plain_us:.0} us without TLS): {:.0} connections/s and core",
+            "{version:?}: {full} full and {resumed} resumed handshakes, {us:.0} us of CPU each \
+             with MQTT's CONNECT ({plain_us:.0} us without TLS): {:.0} connections/s and core",
             1e6 / us
         );
     }
@@ -191,7 +191,8 @@ impl Broker {
         let deliveries = rounds * (per_round / packet.len()) as u64;
         let ns = (self.cpu() - cpu).as_nanos() as f64 / deliveries as f64;
         println!(
-            "{name}: {size} bytes to {subscribers}: {ns:.0} ns of CPU per delivery, {deliveries} deliveries"
+            "{name}: {size} bytes to {subscribers}: {ns:.0} ns of CPU per delivery, {deliveries} \
+             deliveries"
         );
     }
 }

@@ -1,11 +1,11 @@
 //! Connection limits: in total and per address, and how often an address may connect.
 //!
-//! Shards share the counts, without locks. Counts and rates of addresses are in tables of a fixed size, two
-//! cells per address, chosen by a keyed hash: a client with many addresses cannot make them grow. Two
-//! addresses that share one cell do not share the other, so the smaller of the two counts is right; an IPv6
-//! address stands for its /64, which belongs to one customer.
+//! Shards share the counts, without locks. Counts and rates of addresses are in tables of a fixed
+//! size, two cells per address, chosen by a keyed hash: a client with many addresses cannot make
+//! them grow. Two addresses that share one cell do not share the other, so the smaller of the two
+//! counts is right; an IPv6 address stands for its /64, which belongs to one customer.
 //!
-//! Invariant: `connections` and the cells count the places that were taken and not released.
+//! Invariant: `connections` and the cells count the permits that were taken and not released.
 //!
 //! Not here: what happens to clients that are refused (`reactor/accept.rs`).
 
@@ -41,9 +41,9 @@ impl Default for Admission {
     }
 }
 
-/// The places of a broker.
+/// The permits of a broker.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Permits {
     bounds: Admission,
     /// Also those between two shards.
     connections: AtomicUsize,
@@ -56,8 +56,8 @@ pub(crate) struct Places {
 
 /// What a connection has to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A place among all, and among those of its address if these are counted.
+pub(crate) enum Permit {
+    /// A permit among all, and among those of its address if these are counted.
     Regular(Option<Cells>),
     /// It may not stay.
     Unwelcome,
@@ -69,34 +69,35 @@ pub(crate) struct Cells([u16; 2]);
 
 /// What an address stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Network {
+pub(crate) enum AddressPrefix {
     V4(u32),
     /// A /64.
     V6(u64),
 }
 
-impl Network {
-    pub(crate) fn of(address: IpAddr) -> Network {
+impl AddressPrefix {
+    pub(crate) fn of(address: IpAddr) -> AddressPrefix {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Network::V4(v4.into()),
-            IpAddr::V6(v6) => Network::V6((u128::from(v6) >> 64) as u64),
+            IpAddr::V4(v4) => AddressPrefix::V4(v4.into()),
+            IpAddr::V6(v6) => AddressPrefix::V6((u128::from(v6) >> 64) as u64),
         }
     }
 }
 
-/// Connections that wait to be told why they may not stay, over all shards; more are closed at once.
+/// Connections that wait to be told why they may not stay, over all shards; more are closed at
+/// once.
 pub(crate) const UNWELCOME_MAX: usize = 64;
 /// Cells of a row: 256 KiB of counts. With 10,000 addresses connected, one in 50 shares both of its
 /// cells with others.
 const CELLS: usize = 1 << 16;
 
-impl Places {
-    pub(crate) fn new(bounds: Admission) -> Places {
+impl Permits {
+    pub(crate) fn new(bounds: Admission) -> Permits {
         let count = match bounds.connections_per_address_max {
             0 => 0,
             _ => CELLS,
         };
-        Places {
+        Permits {
             bounds,
             connections: AtomicUsize::new(0),
             unwelcome: AtomicUsize::new(0),
@@ -111,11 +112,11 @@ impl Places {
 
     /// The cells of an address.
     pub(crate) fn cells(&self, address: IpAddr) -> Cells {
-        let hash = self.hasher.hash_one(Network::of(address));
+        let hash = self.hasher.hash_one(AddressPrefix::of(address));
         Cells([hash as u16, (hash >> 16) as u16])
     }
 
-    /// A place among all connections.
+    /// A permit among all connections.
     pub(crate) fn take(&self) -> Result<(), Refusal> {
         if take_one(&self.connections, self.bounds.connections_max) {
             Ok(())
@@ -124,7 +125,7 @@ impl Places {
         }
     }
 
-    /// A place among the connections of an address; for one that has a place among all.
+    /// A permit among the connections of an address; for one that has a permit among all.
     pub(crate) fn take_of_address(&self, cells: Cells) -> Result<Option<Cells>, Refusal> {
         let max = self.bounds.connections_per_address_max;
         if max == 0 {
@@ -140,27 +141,27 @@ impl Places {
         Err(Refusal::AddressFull)
     }
 
-    /// A place for a connection that may not stay. False if there is not even that.
+    /// A permit for a connection that may not stay. False if there is not even that.
     pub(crate) fn take_unwelcome(&self) -> bool {
         take_one(&self.unwelcome, UNWELCOME_MAX)
     }
 
-    /// Gives a place back.
-    pub(crate) fn give_back(&self, place: Place) {
-        let count = match place {
-            Place::Regular(cells) => {
+    /// Gives a permit back.
+    pub(crate) fn give_back(&self, permit: Permit) {
+        let count = match permit {
+            Permit::Regular(cells) => {
                 if let Some(cells) = cells {
                     self.leave_address(cells);
                 }
                 &self.connections
             }
-            Place::Unwelcome => &self.unwelcome,
+            Permit::Unwelcome => &self.unwelcome,
         };
         let before = count.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "a place is given back once");
+        assert!(before > 0, "a permit is given back once");
     }
 
-    /// Places taken, those of unwelcome connections aside.
+    /// Permits taken, those of unwelcome connections aside.
     #[cfg(test)]
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -169,7 +170,7 @@ impl Places {
     fn leave_address(&self, cells: Cells) {
         for count in self.counts(cells) {
             let before = count.fetch_sub(1, Ordering::Relaxed);
-            assert!(before > 0, "a place of an address is given back once");
+            assert!(before > 0, "a permit of an address is given back once");
         }
     }
 
@@ -222,8 +223,8 @@ impl AddressRates {
 mod tests {
     use super::*;
 
-    fn places(connections_max: usize, connections_per_address_max: u32) -> Places {
-        Places::new(Admission {
+    fn permits(connections_max: usize, connections_per_address_max: u32) -> Permits {
+        Permits::new(Admission {
             connections_max,
             connections_per_address_max,
             ..Admission::default()
@@ -235,56 +236,56 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_come_back() {
-        let places = places(2, 0);
-        assert_eq!(places.take(), Ok(()));
-        assert_eq!(places.take(), Ok(()));
-        assert_eq!(places.take(), Err(Refusal::ConnectionsFull));
-        assert_eq!(places.connections(), 2);
-        places.give_back(Place::Regular(None));
-        assert_eq!(places.take(), Ok(()));
+    fn permits_are_bounded_and_come_back() {
+        let permits = permits(2, 0);
+        assert_eq!(permits.take(), Ok(()));
+        assert_eq!(permits.take(), Ok(()));
+        assert_eq!(permits.take(), Err(Refusal::ConnectionsFull));
+        assert_eq!(permits.connections(), 2);
+        permits.give_back(Permit::Regular(None));
+        assert_eq!(permits.take(), Ok(()));
         for _ in 0..UNWELCOME_MAX {
-            assert!(places.take_unwelcome());
+            assert!(permits.take_unwelcome());
         }
-        assert!(!places.take_unwelcome());
-        places.give_back(Place::Unwelcome);
-        assert!(places.take_unwelcome());
-        assert_eq!(places.connections(), 2);
+        assert!(!permits.take_unwelcome());
+        permits.give_back(Permit::Unwelcome);
+        assert!(permits.take_unwelcome());
+        assert_eq!(permits.connections(), 2);
     }
 
     // (threat 28)
     #[test]
-    fn one_address_has_its_share_of_the_places_and_others_have_theirs() {
-        let places = places(1_000_000, 3);
-        let hog = places.cells(ip("10.0.0.1"));
-        let of_hog = || places.take_of_address(hog);
+    fn one_address_has_its_share_of_the_permits_and_others_have_theirs() {
+        let permits = permits(1_000_000, 3);
+        let hog = permits.cells(ip("10.0.0.1"));
+        let of_hog = || permits.take_of_address(hog);
         assert_eq!([of_hog(), of_hog(), of_hog()], [Ok(Some(hog)); 3]);
         assert_eq!(of_hog(), Err(Refusal::AddressFull));
         let refused = (0..1000_u32).filter(|n| {
-            let other = places.cells(IpAddr::from(0x0B00_0000_u32.wrapping_add(*n).to_be_bytes()));
-            places.take_of_address(other).is_err()
+            let other = permits.cells(IpAddr::from(0x0B00_0000_u32.wrapping_add(*n).to_be_bytes()));
+            permits.take_of_address(other).is_err()
         });
         assert_eq!(refused.count(), 0);
-        assert!(places.take().is_ok());
-        places.give_back(Place::Regular(Some(hog)));
+        assert!(permits.take().is_ok());
+        permits.give_back(Permit::Regular(Some(hog)));
         assert_eq!(of_hog(), Ok(Some(hog)));
         assert_eq!(of_hog(), Err(Refusal::AddressFull));
     }
 
     #[test]
     fn an_ipv6_network_and_a_mapped_address_count_as_one() {
-        let places = places(1, 1);
-        let cells = |text| places.cells(ip(text));
+        let permits = permits(1, 1);
+        let cells = |text| permits.cells(ip(text));
         assert_eq!(cells("2001:db8::1"), cells("2001:db8::ffff:1:2:3"));
         assert_ne!(cells("2001:db8::1"), cells("2001:db8:0:1::1"));
         assert_eq!(cells("::ffff:10.0.0.1"), cells("10.0.0.1"));
     }
 
     #[test]
-    fn an_address_may_come_so_often_and_another_one_too() {
-        let places = places(1, 0);
+    fn each_address_may_connect_at_the_configured_rate() {
+        let permits = permits(1, 0);
         let mut rates = AddressRates::default();
-        let (hog, other) = (places.cells(ip("10.0.0.1")), places.cells(ip("10.0.0.2")));
+        let (hog, other) = (permits.cells(ip("10.0.0.1")), permits.cells(ip("10.0.0.2")));
         let now = Instant::from_nanos(5_000_000_000_000);
         let admitted = (0..100).filter(|_| rates.admit(now, hog, 5).is_ok());
         assert_eq!(admitted.count(), 5);

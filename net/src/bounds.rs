@@ -1,9 +1,11 @@
-//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach. `docs/limits.md`
-//! lists them.
+//! Bounds that no setting changes, and that a client, or a server that the broker calls, can reach.
+//! `docs/limits.md` lists them.
 //!
-//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible outside.
+//! Not here: the bounds set by settings (`ringmq_core::limits`), and bounds that are invisible
+//! outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
+use ringmq_core::session::HeldAnswers;
 use ringmq_core::topic::TopicFilter;
 
 use crate::admission::UNWELCOME_MAX;
@@ -155,5 +157,11 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         TopicFilter::PLUS_LEVELS_MAX as u64,
         "`+` levels in a topic filter",
         "SUBACK 0x8F",
+    ),
+    bound(
+        "held::PACKETS_MAX",
+        HeldAnswers::PACKETS_MAX as u64,
+        "Answers of a connection that wait for the disk, or 256 KiB of them",
+        "not read until most of them have left",
     ),
 ];

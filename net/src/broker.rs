@@ -3,28 +3,29 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam::channel::{self, Receiver};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use ringmq_core::auth::Access;
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
-use ringmq_core::shard::{Shard, ShardConfig};
+use ringmq_core::shard::{Remains, Shard, ShardConfig};
 use ringmq_core::topic::InterestTable;
-use rustix::io::Errno;
-use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::sched_getaffinity;
 
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Permits};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
 use crate::error::{StartError, bind_error, ring_error, system_error};
 use crate::inbox::Inbox;
+use crate::random::random_words;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
-use crate::reactor::{Core, HeardTable, Progress, Reactor, Shared};
+use crate::reactor::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
+use crate::store::{self, LogFailure, StoreConfig};
 use crate::transport::{Endpoint, ListenerConfig, Stack, TlsProblem, TlsTerms};
 use ringmq_ring::clock;
 use ringmq_ring::{KernelRing, RingConfig, Wait, wakeup_file};
@@ -57,6 +58,8 @@ pub struct BrokerConfig {
     pub admission: Admission,
     /// What is counted outside of the shards, for `$SYS`.
     pub tallies: Arc<Tallies>,
+    /// Where sessions and messages are kept; `None`: they end with the process.
+    pub store: Option<StoreConfig>,
 }
 
 impl Default for BrokerConfig {
@@ -75,6 +78,7 @@ impl Default for BrokerConfig {
             inbox_messages_max: 64 * 1024,
             admission: Admission::default(),
             tallies: Arc::default(),
+            store: None,
         }
     }
 }
@@ -88,44 +92,80 @@ pub struct Broker {
     inboxes: Arc<[Inbox]>,
     auth: Arc<AuthService>,
     counters: Vec<Arc<Counters>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Remains>>,
+    /// One per shard, until all of them can begin.
+    gates: Vec<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+    log_failures: Receiver<LogFailure>,
 }
 
 impl Broker {
-    /// Starts a broker. Returns when every shard accepts connections, or why one cannot; then none of
-    /// them runs.
+    /// Starts a broker, with what its data directory holds. Returns when every shard accepts connections, or why one
+    /// cannot; then none of them runs.
     pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
         check_shards(config)?;
         let secret = random_words().map_err(|e| system_error("draw random numbers", e.into()))?;
-        let [first, second, interest_seed] = secret;
+        let [first, second, interest_seed]: [u64; 3] = secret;
+        let opened = config.store.as_ref();
+        let opened = opened.map(|store| store::open(store, config.shards));
+        let mut opened = opened.transpose().map_err(StartError::Store)?;
+        let secret = opened
+            .as_ref()
+            .map_or([first, second], store::Opened::secret);
         let interest =
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
         let interest = Arc::new(interest);
         let limits = Arc::new(config.limits.clone());
+        let starts = opened.as_mut().map(|opened| opened.take_starts(&limits));
+        // Each is taken once, by the thread of its shard.
+        let starts: Vec<_> = starts.into_iter().flatten().map(Some).collect();
+        let starts = Mutex::new(starts);
         let shards = config.shards;
         let sys_interval = config.sys_interval;
         let access = Arc::new(config.access.clone());
-        Broker::start_with(config, move |id| {
-            Shard::new(ShardConfig {
+        let core = move |id: ShardId| {
+            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = starts.get_mut(id.index()).and_then(Option::take);
+            drop(starts);
+            let (log, part) = start.map(|start| (start.log, start.part)).unzip();
+            let mut shard = Shard::new(ShardConfig {
                 id,
                 shards,
-                secret: [first, second],
+                secret,
                 limits: Arc::clone(&limits),
                 interest: Arc::clone(&interest),
                 sys_interval,
                 access: Arc::clone(&access),
-            })
-        })
+                log,
+            });
+            if let Some(part) = part {
+                shard.restore(clock(), part);
+            }
+            shard
+        };
+        Broker::launch(config, core, opened)
     }
 
     /// Starts a broker whose shards are made by `core`, each on its own thread; otherwise as
-    /// [`Broker::start`].
+    /// [`Broker::start`]. Such shards have no log: `config.store` is not used.
     pub fn start_with<C, F>(config: &BrokerConfig, core: F) -> Result<Broker, StartError>
     where
         C: Core,
         F: Fn(ShardId) -> C + Send + Sync + 'static,
     {
         check_shards(config)?;
+        Broker::launch(config, core, None)
+    }
+
+    fn launch<C, F>(
+        config: &BrokerConfig,
+        core: F,
+        opened: Option<store::Opened>,
+    ) -> Result<Broker, StartError>
+    where
+        C: Core,
+        F: Fn(ShardId) -> C + Send + Sync + 'static,
+    {
         let cores = assign_cores(config)?;
         let stacks = load_stacks(config)?;
         let (sockets, endpoints) = open_listeners(config)?;
@@ -139,6 +179,10 @@ impl Broker {
             &inboxes,
             &config.tallies,
         )?;
+        let (failures, log_failures) = channel::unbounded();
+        let kept = opened.map(|opened| opened.keep(&inboxes)).transpose()?;
+        let (keeper, thread) = kept.unzip();
+        let disk = keeper.map(|keeper| DiskShared { keeper, failures });
         let mut broker = Broker {
             endpoints,
             stacks,
@@ -147,9 +191,31 @@ impl Broker {
             auth: Arc::new(auth),
             counters: Vec::new(),
             threads: Vec::new(),
+            gates: Vec::new(),
+            keeper: thread,
+            log_failures,
         };
-        let places = Arc::new(Places::new(config.admission));
+        broker.start_shards(config, core, sockets, cores, disk)?;
+        Ok(broker)
+    }
+
+    /// Starts a thread for each shard, and opens the doors when all of them are ready.
+    fn start_shards<C, F>(
+        &mut self,
+        config: &BrokerConfig,
+        core: F,
+        sockets: Vec<Vec<OwnedFd>>,
+        cores: Vec<Option<usize>>,
+        disk: Option<DiskShared>,
+    ) -> Result<(), StartError>
+    where
+        C: Core,
+        F: Fn(ShardId) -> C + Send + Sync + 'static,
+    {
+        let broker = self;
+        let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
+        let settled = Arc::new(Settled::new(config.shards));
         let core = Arc::new(core);
         let (ready, started) = mpsc::channel();
         for (index, (sockets, cpu)) in sockets.into_iter().zip(cores).enumerate() {
@@ -164,19 +230,23 @@ impl Broker {
                     .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
-                    places: Arc::clone(&places),
+                    permits: Arc::clone(&permits),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
                     heard: Arc::clone(&heard),
                     auth: Arc::clone(&broker.auth),
                     counters,
                     tallies: Arc::clone(&config.tallies),
+                    disk: disk.clone(),
+                    settled: Arc::clone(&settled),
                 },
             };
             let (core, ready) = (Arc::clone(&core), ready.clone());
+            let (gate, opens) = mpsc::channel();
+            broker.gates.push(gate);
             let thread = thread::Builder::new()
                 .name(format!("shard-{index}"))
-                .spawn(move || run_shard(seed, &*core, &ready))
+                .spawn(move || run_shard(seed, &*core, &ready, &opens))
                 .map_err(|e| broker.abandon(system_error("start a thread", e)))?;
             broker.threads.push(thread);
         }
@@ -186,7 +256,11 @@ impl Broker {
             let outcome = started.recv().unwrap_or(Err(StartError::Panicked));
             outcome.map_err(|e| broker.abandon(e))?;
         }
-        Ok(broker)
+        for gate in broker.gates.drain(..) {
+            // It waits for this; if it is gone, it has panicked, and `join` tells.
+            let _ = gate.send(());
+        }
+        Ok(())
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
@@ -203,9 +277,9 @@ impl Broker {
         addresses.collect()
     }
 
-    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that the
-    /// broker was started with, in the same order; their files may be others. Nothing changes before
-    /// [`Broker::publish_tls`].
+    /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that
+    /// the broker was started with, in the same order; their files may be others. Nothing changes
+    /// before [`Broker::publish_tls`].
     ///
     /// # Errors
     /// What is wrong, by listener: all of it.
@@ -239,8 +313,8 @@ impl Broker {
         }
     }
 
-    /// Other users and rules, for all that happens from here on. Clients that would be let in no more
-    /// are told so and closed.
+    /// Replaces users and rules. Connected clients that are no longer permitted are told so and
+    /// closed.
     pub fn replace_access(&self, access: Access, authenticators: Authenticators) {
         let access = Arc::new(access);
         self.auth.replace(authenticators);
@@ -261,21 +335,35 @@ impl Broker {
         }
     }
 
-    /// Waits until every shard has ended.
+    /// Where it is told that a log has failed. The broker acknowledges nothing more of that shard, and is to be ended:
+    /// what it has not acknowledged may be lost.
+    pub fn log_failures(&self) -> &Receiver<LogFailure> {
+        &self.log_failures
+    }
+
+    /// Waits until every shard has ended. Gives what they held: it is gone, unless there is a data directory.
     ///
     /// # Panics
     /// If a shard panicked.
-    pub fn join(self) {
+    pub fn join(self) -> Remains {
+        let mut all = Remains::default();
         for thread in self.threads {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
+            match thread.join() {
+                Ok(remains) => all += remains,
+                Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        // It ends with the last shard, and gives the data directory free.
+        if let Some(Err(panic)) = self.keeper.map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
         remove_sockets(&self.endpoints);
+        all
     }
 
     /// Ends the shards that already run, after another one could not start.
     fn abandon(&mut self, error: StartError) -> StartError {
+        self.gates.clear();
         self.shutdown();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -301,12 +389,14 @@ struct ShardSeed {
     shared: Shared,
 }
 
-/// The thread of a shard. The ring has to be made on the thread that uses it.
+/// The thread of a shard. The ring has to be made on the thread that uses it. No shard handles anything before all are
+/// made and hold what was recovered: a message would miss the subscriptions of those that are not.
 fn run_shard<C: Core>(
     seed: ShardSeed,
     core: &dyn Fn(ShardId) -> C,
     ready: &mpsc::Sender<Result<(), StartError>>,
-) {
+    opens: &mpsc::Receiver<()>,
+) -> Remains {
     let made = executor(seed.cpu).and_then(|executor| {
         let wakeup = seed.shared.inboxes[seed.id.index()].wakeup().try_clone();
         let wakeup = wakeup.map_err(|e| system_error("copy an eventfd", e))?;
@@ -321,32 +411,37 @@ fn run_shard<C: Core>(
             let core = core(seed.id);
             let reactor = Reactor::new(seed.id, ring, core, seed.listeners, seed.shared);
             let _ = ready.send(Ok(()));
+            if opens.recv().is_err() {
+                return Remains::default(); // Another shard cannot start.
+            }
             executor.run(async move {
                 match seed.ring.wait {
                     Wait::Ring => drive_alone(reactor, seed.ring.busy_poll),
                     Wait::Executor => drive(reactor, wakeup).await,
                 }
-            });
+            })
         }
         Err(error) => {
             let _ = ready.send(Err(error));
+            Remains::default()
         }
     }
 }
 
 /// Turn after turn, on a thread that has nothing else to do.
-fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) {
+fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) -> Remains {
     loop {
         match reactor.turn(clock()) {
             Progress::Busy => reactor.submit(),
             Progress::Idle if finds_work(&mut reactor, busy_poll) => {}
             Progress::Idle => reactor.submit_and_sleep(),
-            Progress::Ended => break,
+            Progress::Ended => return reactor.remains(clock()),
         }
     }
 }
 
-/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in CPU.
+/// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in
+/// CPU.
 fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration) -> bool {
     if busy_poll.is_zero() {
         return false;
@@ -365,7 +460,7 @@ fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration
 }
 
 /// Turn after turn, with room for other tasks of the executor between them.
-async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) {
+async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) -> Remains {
     let wakeup = wakeup_file(wakeup);
     loop {
         match reactor.turn(clock()) {
@@ -382,7 +477,7 @@ async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) {
                 }
                 glommio::executor().yield_if_needed().await;
             }
-            Progress::Ended => break,
+            Progress::Ended => return reactor.remains(clock()),
         }
     }
 }
@@ -406,20 +501,6 @@ fn check_shards(config: &BrokerConfig) -> Result<(), StartError> {
     } else {
         Err(StartError::ShardCount { wanted })
     }
-}
-
-/// Secrets of this process.
-fn random_words() -> Result<[u64; 3], Errno> {
-    let mut words = [0; 3];
-    for word in &mut words {
-        let mut bytes = [0; 8];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
-        }
-        *word = u64::from_ne_bytes(bytes);
-    }
-    Ok(words)
 }
 
 /// The CPU of each shard, or `None` for all of them.
@@ -457,7 +538,7 @@ fn tls_error(listener: &ListenerConfig, problem: TlsProblem) -> StartError {
     }
 }
 
-/// Unix sockets outlive whoever made them.
+/// Unix sockets outlive the process that made them.
 fn remove_sockets(endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         if let Endpoint::Unix(path) = endpoint {
@@ -487,8 +568,8 @@ fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpo
     Ok((by_shard, endpoints))
 }
 
-/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of the
-/// 10 MiB of the default, which count against RLIMIT_MEMLOCK.
+/// Pinned buffers of an executor, for direct I/O on files: the smallest useful amount instead of
+/// the 10 MiB of the default, which count against RLIMIT_MEMLOCK.
 const EXECUTOR_MEMORY: usize = 64 * 1024;
 /// The executor's rings serve the wake-up and files, not sockets.
 const EXECUTOR_RING_DEPTH: usize = 32;

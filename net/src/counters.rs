@@ -1,5 +1,5 @@
-//! Counters of a shard's reactor. The reactor counts in plain integers and publishes them once per turn;
-//! anybody may read the published values at any time, though not as a consistent snapshot.
+//! Counters of a shard's reactor. The reactor counts in plain integers and publishes them once per
+//! turn; anybody may read the published values at any time, though not as a consistent snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,19 +45,19 @@ counters! {
     completions,
     /// Connections accepted by a listener of this shard.
     accepted,
-    /// Connections closed at once, because the broker had as many as it may have.
+    /// Connections closed at once, because the connection limit was reached.
     refused,
-    /// Times that accepting stopped for a while, because clients came faster than `connect_rate_max`.
+    /// Times that accepting stopped for a while, because clients exceeded `connect_rate_max`.
     accepts_throttled,
-    /// Times that accepting paused, because the process or the machine was out of descriptors.
+    /// Times that accepting paused, because file descriptors ran out.
     accept_pauses,
-    /// TLS handshakes that ended well.
+    /// TLS handshakes completed.
     tls_handshakes,
-    /// Those of them that went on with an earlier session.
+    /// TLS handshakes that resumed a session.
     tls_resumed,
-    /// Connections that a layer below MQTT ended: PROXY, TLS, WebSocket.
+    /// Connections ended by a layer below MQTT: PROXY, TLS, WebSocket.
     transports_failed,
-    /// Connections that came from no trusted proxy, to a listener for proxies.
+    /// Connections to a listener for proxies from elsewhere than a trusted proxy.
     proxies_refused,
     /// Connections that moved to another shard.
     moved,
@@ -73,9 +73,9 @@ counters! {
     sent_bytes,
     /// Sends that took a part of an output: it was large, or the kernel stopped.
     short_sends,
-    /// Connections that were read no more, because they did not take their answers.
+    /// Times that reading a connection paused, because it did not read its responses.
     reads_paused,
-    /// Clients that were not let in, because too many waited to be found out about.
+    /// Clients refused, because too many were waiting to be authenticated.
     auth_overflows,
     /// Receives that found no free buffer.
     buffers_exhausted,
@@ -95,7 +95,7 @@ counters! {
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
-        /// Something that is counted for the whole broker, outside of the shards.
+        /// What is counted for the whole broker, outside of the shards.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Tally {
             $($(#[$doc])* $variant,)*
@@ -116,11 +116,11 @@ tallies! {
     AuthenticationAllowed, "hooks/authentication/allowed";
     /// It refused a client.
     AuthenticationDenied, "hooks/authentication/denied";
-    /// It left a client to others.
+    /// It left a client to the other authenticators.
     AuthenticationIgnored, "hooks/authentication/ignored";
-    /// It did not answer in time, or in a way that nobody understands.
+    /// It did not answer in time, or not in a form that is understood.
     AuthenticationFailed, "hooks/authentication/failed";
-    /// Clients whose own time was up while it was asked.
+    /// Clients whose own deadline passed while it was asked.
     AuthenticationOutOfTime, "hooks/authentication/out_of_time";
     /// It was not asked, because it had failed so often.
     AuthenticationCutOff, "hooks/authentication/cut_off";

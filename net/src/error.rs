@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::store::StoreError;
 use crate::transport::{Endpoint, TlsProblem};
 
 /// Why a broker cannot start. The text says what is wrong and how to fix it.
@@ -41,6 +42,8 @@ pub enum StartError {
         /// Why.
         problem: TlsProblem,
     },
+    /// The data directory cannot be used.
+    Store(StoreError),
     /// io_uring cannot be used.
     Ring(RingProblem),
     /// The executor cannot start.
@@ -126,6 +129,7 @@ impl fmt::Display for StartError {
             StartError::Tls { endpoint, problem } => {
                 write!(f, "cannot use TLS on {endpoint}: {problem}")
             }
+            StartError::Store(error) => write!(f, "{error}"),
             StartError::Ring(problem) => write!(f, "cannot use io_uring: {problem}"),
             StartError::Executor { message } => write!(
                 f,
@@ -265,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_to_miss_io_uring_is_told_apart() {
+    fn every_reason_for_missing_io_uring_is_distinguished() {
         let release = || "5.15.0".to_owned();
         for (errno, sysctl, expected) in [
             (Errno::PERM, Some("2\n"), RingProblem::Disabled { level: 2 }),

@@ -11,7 +11,9 @@ mod broker;
 mod counters;
 mod error;
 mod inbox;
+mod random;
 mod reactor;
+pub mod store;
 pub mod transport;
 
 pub use admission::Admission;

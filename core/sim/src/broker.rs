@@ -17,13 +17,14 @@ use ringmq_core::shard::{DropReason, Event, Gauges, Heard, MsgClass, ShardConfig
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
+use crate::broken::Broken;
 use crate::link::{Link, LinkIndex};
 use crate::mix::Mix;
-use crate::oracle::Broken;
 use crate::rng::Rng;
 use crate::shell::{Arrival, End, Input, Phase, Shell};
+use crate::surroundings::Surroundings;
 use crate::tamper::Sabotage;
-use crate::trace::{Trace, What};
+use crate::trace::What;
 
 /// All shards with their shells.
 #[derive(Debug)]
@@ -37,26 +38,6 @@ pub struct Broker {
     /// Bytes that may wait for one connection, if that is bounded tightly.
     unsent_bytes_max: Option<u32>,
     sabotage: Option<Sabotage>,
-}
-
-/// What the broker's steps act on besides itself.
-pub struct Surroundings<'a> {
-    pub now: Instant,
-    pub rng: &'a mut Rng,
-    pub links: &'a mut Vec<Link>,
-    pub trace: &'a mut Trace,
-    pub notes: &'a mut Vec<Note>,
-}
-
-/// What the broker did that has to have a good reason.
-#[derive(Clone, Copy, Debug)]
-pub enum Note {
-    /// A shard closed this link.
-    Closed(LinkIndex),
-    /// A shard should have closed this link: its client was silent for too long.
-    Overdue(LinkIndex),
-    /// A shard was told that this link has ended.
-    Ended(LinkIndex),
 }
 
 impl Broker {
@@ -77,6 +58,7 @@ impl Broker {
                     interest: Arc::clone(&interest),
                     sys_interval: Duration::ZERO,
                     access: Arc::default(),
+                    log: None,
                 })
             })
             .collect();
@@ -122,7 +104,7 @@ impl Broker {
         }
     }
 
-    /// Up to when every shard has judged who stays away for too long.
+    /// Up to when every shard has enforced the deadlines of absent clients.
     pub fn judged_until(&self, now: Instant, links: &[Link]) -> Instant {
         let judged = (0..self.shells.len()).map(|at| {
             let heard = self.heard(at, now, links).everywhere;

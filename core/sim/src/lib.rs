@@ -2,18 +2,18 @@
 //!
 //! A run puts the real shards, simulated clients and a network that fails into one thread. A seed
 //! decides everything: what the clients do, who takes the next step, what gets lost. The clients
-//! speak MQTT in bytes and hold the broker to its promises (`oracle.rs`). The same seed gives the
-//! same run, so a failure is one number.
+//! speak MQTT in bytes and hold the broker to its promises (`oracle`, a file per promise). The same
+//! seed gives the same run, so a failure is one number.
 //!
-//! Where to start reading: `world.rs` (a run), `broker.rs` and `shell.rs` (turns of shards),
-//! `oracle.rs` (the promises), `mix.rs` (what seeds choose from), `tamper.rs` (faults that are planted
-//! to see whether the oracle notices).
+//! Where to start reading: `world.rs` (a run), `client` (what a client does), `broker.rs` and
+//! `shell.rs` (turns of shards), `oracle` (the promises), `mix.rs` (what seeds choose from),
+//! `tamper.rs` (faults that are planted to see whether the oracle notices).
 
+mod broken;
 mod broker;
 mod client;
-mod expiry;
-mod groups;
 mod link;
+mod message;
 mod mix;
 mod oracle;
 mod patience;
@@ -22,6 +22,7 @@ mod rng;
 mod shell;
 mod storm;
 mod subscription;
+mod surroundings;
 mod tamper;
 mod trace;
 mod will;
@@ -29,7 +30,7 @@ mod wire;
 mod workload;
 mod world;
 
-pub use oracle::Broken;
+pub use broken::Broken;
 pub use rng::Rng;
 pub use tamper::Sabotage;
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use ringmq_core::time::Instant;
 
+use crate::message::MessageIndex;
 use crate::pipe::{self, Pipe};
-use crate::will::{ArmedWill, Goodbye};
 
 /// Position of a link in the world's table; never used twice.
 pub type LinkIndex = usize;
@@ -25,7 +25,7 @@ pub struct Link {
     pub broker_done: bool,
     /// Reset: what was under way is lost, both sides see an error.
     pub cut: bool,
-    /// The client is gone and nobody tells the broker.
+    /// The client is gone, and the broker is not told.
     pub half_open: bool,
     /// The client's side takes no bytes.
     pub stalled: bool,
@@ -38,10 +38,12 @@ pub struct Link {
     /// The client got CONNACK.
     pub confirmed: bool,
     pub accepted_at: Instant,
-    /// When the broker last read bytes, or began to listen again; and when it last had read all of them.
+    /// When the broker last read bytes, or began to listen again; and when it last had read all of
+    /// them.
     pub read_at: Instant,
     pub all_read_at: Instant,
-    /// Not later than the arrival of the first byte that the broker has not read; `None`: it has read all.
+    /// Not later than the arrival of the first byte that the broker has not read; `None`: it has
+    /// read all.
     pub unread_since: Option<Instant>,
     /// When the shard asked to close it.
     pub closed_at: Option<Instant>,
@@ -49,6 +51,22 @@ pub struct Link {
     pub ended_at: Option<Instant>,
     /// The will that CONNECT left.
     pub will: Option<ArmedWill>,
+}
+
+/// A will that CONNECT carried.
+#[derive(Clone, Copy, Debug)]
+pub struct ArmedWill {
+    pub message: MessageIndex,
+    pub delay_s: u32,
+}
+
+/// DISCONNECT as a client says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Goodbye {
+    /// 0: no will; 4: publish the will.
+    pub reason: u8,
+    /// MQTT 5: replaces the session expiry.
+    pub session_expiry_s: Option<u32>,
 }
 
 impl Link {
@@ -77,7 +95,7 @@ impl Link {
         }
     }
 
-    /// Bytes of the client are at the broker's side.
+    /// Bytes of the client have arrived at the broker's side.
     pub fn arrive(&mut self, bytes: &[u8], now: Instant) {
         self.up.extend(bytes);
         self.unread_since.get_or_insert(now);
@@ -100,7 +118,7 @@ impl Link {
         self.unread_since = None;
     }
 
-    /// Whether something waits unread that came by then.
+    /// Whether input that came by then is still unread.
     pub fn has_unread_of(&self, deadline: Instant) -> bool {
         self.unread_since.is_some_and(|since| since <= deadline)
     }

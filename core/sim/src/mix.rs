@@ -59,7 +59,7 @@ pub struct Mix {
     pub weights: Weights,
 }
 
-/// Bounds of the broker that clients have to keep, or feel.
+/// Bounds of the broker that clients have to keep to, or notice.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// QoS 2 messages of one client [MQTT-3.2.2-15].
@@ -68,14 +68,14 @@ pub struct Bounds {
     pub inflight_messages_max: u16,
     pub topic_alias_max: u16,
     pub topic_alias_outbound_max: u16,
-    /// Keep alive that no client exceeds; 0: none.
+    /// Longest keep alive that the broker grants; 0: any.
     pub keep_alive_max_s: u16,
     pub session_expiry_max_s: u32,
     /// Slow clients lose messages, each of which is counted. Otherwise nothing may be lost.
     pub tight: Option<Tight>,
 }
 
-/// What is kept for a client that takes it slowly.
+/// What is kept for a slow client.
 #[derive(Clone, Copy, Debug)]
 pub struct Tight {
     pub unsent_bytes_max: u32,
@@ -143,7 +143,7 @@ impl Mix {
             retained_page_max: *rng.pick(&[1, 1, 2, 256]),
         };
         if mix.bounds.tight.is_some() {
-            // Behind a shard that stands still so much is dropped that a loss that is not counted does not show.
+            // While a shard stands still, so much is dropped that an uncounted loss would not show.
             mix.weights.freeze = 0;
         }
         if mix.bounds.tight.is_some() && rng.one_in(2) {
@@ -170,7 +170,8 @@ impl Mix {
         self.weights.publish = 80;
     }
 
-    /// Many small questions, whose answers nobody takes: what waits for a client are mostly answers.
+    /// Many small requests whose answers are not read: most of what waits for a client are
+    /// answers.
     fn be_chatty(&mut self) {
         self.payload_size_max = 40;
         self.chunk_size_max = 8;

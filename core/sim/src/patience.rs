@@ -1,15 +1,16 @@
-//! Waiting: the network is healed, nobody comes back, time passes, and every will that is due has to
-//! be there (threat 44).
+//! Waiting: the network is healed, nobody comes back, time passes, and every will that is due has
+//! to be there (threat 44).
 
 use std::time::Duration;
 
-use crate::client::State;
-use crate::oracle::{Broken, Fate};
+use crate::broken::Broken;
+use crate::client::{Client, State};
+use crate::message::Fate;
 use crate::world::World;
 
 impl World {
-    /// Lets time pass, second by second, while those who are connected go on. Then what was owed to
-    /// them has to have come.
+    /// Lets time pass, second by second, while connected clients go on. By then they must have got
+    /// what they were owed.
     pub fn wait_for_wills(&mut self) -> Result<(), Broken> {
         self.heal();
         let mut is_at_rest = false;
@@ -43,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    /// Whoever is connected takes what comes, until nothing comes any more; or for long enough.
+    /// Connected clients take what comes, until nothing comes any more, or for long enough.
     fn come_to_rest(&mut self) -> Result<bool, Broken> {
         for _ in 0..REST_STEPS_MAX {
             for index in 0..self.clients.len() {
@@ -52,8 +53,7 @@ impl World {
             for _ in 0..SHELL_STEPS {
                 self.step_broker()?;
             }
-            let is_done =
-                |client: &crate::client::Client| client.state == State::Off || client.is_settled();
+            let is_done = |client: &Client| client.state == State::Off || client.is_settled();
             if self.is_silent() && self.clients.iter().all(is_done) {
                 return Ok(true);
             }
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-/// Longer than wills are delayed, but for those that are delayed for ever.
+/// Longer than wills are delayed, except those that are delayed forever.
 const SECONDS: u64 = 12;
 const REST_STEPS_MAX: u32 = 1000;
 const SHELL_STEPS: u32 = 20;

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_keep_their_times_however_they_are_cut() {
+    fn bytes_keep_their_times_however_they_are_split() {
         let at = |nanos| Encoded {
             from: Instant::from_nanos(nanos),
             by: Instant::from_nanos(nanos + 5),

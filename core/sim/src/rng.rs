@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn below_reaches_every_value_and_no_other() {
+    fn below_gives_every_value_and_no_other() {
         let mut rng = Rng::new(1, 0);
         let mut seen = [0u32; 5];
         for _ in 0..1000 {

@@ -13,10 +13,10 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{CloseCause, Event, Heard, Outbox, Shard, ShardConfig, ShardMsg};
 use ringmq_core::time::Instant;
 
-use crate::broker::{Note, Surroundings};
+use crate::broken::Broken;
 use crate::link::{Link, LinkIndex};
-use crate::oracle::Broken;
 use crate::pipe::Encoded;
+use crate::surroundings::{Note, Surroundings};
 use crate::trace::What;
 
 #[derive(Debug)]
@@ -30,8 +30,10 @@ pub struct Shell {
     pub phase: Phase,
     /// Messages that did not fit into an inbox are kept back.
     pub stalled: bool,
-    /// Its thread does not run.
+    /// Its thread is stopped.
     pub frozen: bool,
+    /// Events that the shard has taken in.
+    events_count: u64,
 }
 
 /// A socket that is about to belong to a shard.
@@ -57,7 +59,7 @@ pub struct Conn {
     pub written_at: Option<Instant>,
     /// There is output to take.
     pub dirty: bool,
-    /// The shard does not want to hear from it.
+    /// The shard has paused its reads.
     pub paused: bool,
     /// It is about to be handed over: a socket without CONNECT has one receive at a time, so
     /// nothing is under way that could still happen to it.
@@ -65,7 +67,7 @@ pub struct Conn {
     pub end: End,
 }
 
-/// How a connection ends, once something has decided that it does.
+/// How a connection ends, once that is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Open,
@@ -118,6 +120,7 @@ impl Shell {
             phase: Phase::Work(1),
             stalled: false,
             frozen: false,
+            events_count: 0,
         }
     }
 
@@ -167,6 +170,10 @@ impl Shell {
         let (closes, handovers) = (self.outbox.closes.len(), self.outbox.handovers.len());
         let dirty = self.outbox.dirty.len();
         self.shard.handle(around.now, event, &mut self.outbox);
+        self.events_count += 1;
+        if cfg!(debug_assertions) && self.events_count.is_multiple_of(CHECKED_EVERY) {
+            self.shard.assert_invariants();
+        }
         for position in dirty..self.outbox.dirty.len() {
             let id = self.outbox.dirty[position];
             if let Some(conn) = self.live(id) {
@@ -199,7 +206,8 @@ impl Shell {
         }
     }
 
-    /// Notes the clients that the shard should have given up by now. Whoever it does not listen to is not among them.
+    /// Notes the clients that the shard should have timed out by now. Those whose reads are paused
+    /// are not among them.
     pub fn note_overdue(&self, heard: Heard, around: &mut Surroundings<'_>) {
         for slot in &self.slots {
             let Some(conn) = &slot.conn else { continue };
@@ -215,14 +223,14 @@ impl Shell {
         }
     }
 
-    /// Reads on from everybody.
+    /// Resumes all reads.
     pub fn forget_pauses(&mut self) {
         for conn in self.slots.iter_mut().filter_map(|slot| slot.conn.as_mut()) {
             conn.paused = false;
         }
     }
 
-    /// What waits for a client that takes it slowly is bounded.
+    /// Checks that the output that waits for a slow client is bounded.
     pub fn check_unsent(&self, unsent_bytes_max: u32) -> Result<(), Broken> {
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(conn) = &slot.conn else { continue };
@@ -414,7 +422,8 @@ impl Phase {
 }
 
 impl Conn {
-    /// Since when bytes wait that the shard wants to have and has not got, or that its home has not got.
+    /// Since when bytes wait that the shard wants to have and has not got, or that its home has not
+    /// got.
     fn unread_since(&self, link: &Link) -> Option<Instant> {
         match self.end {
             End::Open | End::Closing { .. } if self.leaving => Some(link.accepted_at),
@@ -465,8 +474,11 @@ fn output_bytes(output: &Output) -> Vec<u8> {
     }
 }
 
-/// What a socket reports that its peer has reset.
+/// The error of a socket that its peer has reset.
 const ECONNRESET: i32 = 104;
 
-/// Timers may be that late without breaking a promise.
+/// Timers may be this late without breaking a promise.
 const TIMER_SLACK: Duration = Duration::from_secs(1);
+/// Events between two checks of a shard's invariants: few enough to see every kind of state, and
+/// enough that the checks cost little.
+const CHECKED_EVERY: u64 = 16;

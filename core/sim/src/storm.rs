@@ -1,6 +1,6 @@
 //! Takeover storms: a client connects again and again, without waiting for an answer (threat 47).
 //!
-//! Which of the CONNECTs the broker sees last is open: an old one may take the session from the
+//! The broker may see the CONNECTs in any order: an old one may take the session from the
 //! connection that the client uses. The client then has to come back.
 
 use crate::client::RUN_MAX;
@@ -9,8 +9,8 @@ use crate::will::LeftWill;
 use crate::world::World;
 
 impl World {
-    /// Connects several times in a row. Only a client whose session surely goes on does so: then
-    /// every one of its CONNECTs asks for the same.
+    /// Connects several times in a row. Only a client whose session is sure to go on does so: then
+    /// all of its CONNECTs ask for the same.
     pub fn storm(&mut self, index: usize) {
         let client = &self.clients[index];
         if !client.is_open() || client.session_expiry() < RUN_MAX {
@@ -34,8 +34,8 @@ impl World {
         self.links.iter().enumerate().any(is_other)
     }
 
-    /// Whether the broker has not seen the end of a CONNECT of this client that nobody waits for. It
-    /// may make a new session once the present one has ended, and a later CONNECT resumes that.
+    /// Whether the broker has not seen the end of a CONNECT of this client that nobody waits for.
+    /// It may make a new session once the present one has ended, and a later CONNECT resumes that.
     pub fn has_late_connect(&self, index: usize) -> bool {
         let mut links = self.links.iter();
         links.any(|link| link.client == index && !link.confirmed && link.ended_at.is_none())

@@ -1,7 +1,6 @@
 //! A subscription as its client knows it, and a matcher of its own.
 
-use crate::groups;
-use crate::oracle::{Fate, Message, Tick};
+use crate::message::{Fate, Message, Tick};
 use crate::wire::SubscribeOptions;
 
 /// One SUBSCRIBE of one filter.
@@ -50,7 +49,7 @@ impl Subscription {
     /// Whether filter and options let the message through, whenever that is.
     pub fn matches(&self, client: usize, message: &Message) -> bool {
         !(self.options.no_local && message.publisher == client)
-            && topic_matches(groups::pattern(&self.filter), &message.topic)
+            && topic_matches(pattern(&self.filter), &message.topic)
     }
 
     /// Whether the broker may send the message for this subscription.
@@ -68,6 +67,11 @@ impl Subscription {
             && self.matches(client, message)
     }
 
+    /// Whether it is the only subscription of its client with this filter, and no end is in sight.
+    pub fn is_undisturbed(&self) -> bool {
+        !self.renews && !self.renewed && self.unsure_from.is_none()
+    }
+
     /// Whether SUBSCRIBE asked for retained messages.
     pub fn asks_retained(&self) -> bool {
         match self.options.retain_handling {
@@ -76,6 +80,23 @@ impl Subscription {
             _ => false,
         }
     }
+}
+
+/// How shared subscriptions begin.
+pub const SHARE_PREFIX: &str = "$share/";
+/// How the topics begin that only shared subscriptions match.
+pub const TOPIC_PREFIX: &str = "$s/";
+
+/// The filter behind `$share/<name>/`, or the whole of another filter.
+pub fn pattern(filter: &str) -> &str {
+    let shared = filter.strip_prefix(SHARE_PREFIX);
+    let behind_name = shared.and_then(|shared| shared.split_once('/'));
+    behind_name.map_or(filter, |(_, pattern)| pattern)
+}
+
+/// Whether only shared subscriptions match this topic.
+pub fn is_for_groups(topic: &str) -> bool {
+    topic.starts_with(TOPIC_PREFIX)
 }
 
 /// Whether a filter matches a topic name, by the words of the standard (section 4.7).

@@ -23,9 +23,9 @@ pub enum Sabotage {
     SwapMessages,
     /// A byte of output is lost now and then.
     DropOutput,
-    /// Connections that the shard does not want to hear from are read all the same.
+    /// Connections whose reads the shard has paused are read all the same.
     IgnorePause,
-    /// Connections that the shard wants to end stay open.
+    /// Connections that the shard closes stay open.
     KeepOpen,
     /// The expiry interval does not count down.
     StaleExpiry,
@@ -43,13 +43,13 @@ pub enum Sabotage {
     LateWill,
     /// Wills are forgotten.
     LostWill,
-    /// Wills are published although the client said goodbye.
+    /// Wills are published although the client disconnected.
     StubbornWill,
-    /// Silent clients are given up too late.
+    /// Silent clients are timed out too late.
     PatientKeepAlive,
-    /// Clients are given up too early.
+    /// Clients are timed out too early.
     HastyKeepAlive,
-    /// Deadlines are judged before what had come in time was read.
+    /// Deadlines are enforced before input that came in time is read.
     JudgeUnheard,
 }
 
@@ -116,7 +116,7 @@ impl Sabotage {
     }
 }
 
-/// Which message that is, by its payload.
+/// The message that the payload names.
 fn named(delivery: &Delivery) -> Option<usize> {
     let header = delivery.payload.first_chunk::<4>()?;
     usize::try_from(u32::from_le_bytes(*header)).ok()

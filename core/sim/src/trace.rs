@@ -1,4 +1,4 @@
-//! What happened in a run: a hash of all of it, and the text of it when someone wants to read.
+//! What happened in a run: a hash of it, and its text on request.
 
 use std::fmt::Arguments;
 
@@ -31,7 +31,7 @@ impl Trace {
         }
     }
 
-    /// Whether someone reads along.
+    /// Whether the text is printed.
     pub fn is_printed(&self) -> bool {
         self.printed
     }
@@ -67,7 +67,7 @@ pub enum What {
     Packet,
     /// A shard took in an event.
     Event,
-    /// A shard's message became visible to its target.
+    /// A message of a shard became visible to its target.
     Post,
     /// A socket took output.
     Output,

@@ -1,27 +1,13 @@
-//! Wills, from CONNECT to the moment when it is clear what had to become of them.
+//! Wills of links that have ended, until it is known what had to become of them.
 
 use std::time::Duration;
 
 use ringmq_core::time::Instant;
 
-use crate::link::{Link, LinkIndex};
-use crate::oracle::{Broken, Fate, MessageIndex, Oracle};
-
-/// A will that CONNECT carried.
-#[derive(Clone, Copy, Debug)]
-pub struct ArmedWill {
-    pub message: MessageIndex,
-    pub delay_s: u32,
-}
-
-/// DISCONNECT as a client says it.
-#[derive(Clone, Copy, Debug)]
-pub struct Goodbye {
-    /// 0: no will; 4: publish the will.
-    pub reason: u8,
-    /// MQTT 5: replaces the session expiry.
-    pub session_expiry_s: Option<u32>,
-}
+use crate::broken::Broken;
+use crate::link::{Goodbye, Link, LinkIndex};
+use crate::message::{Fate, MessageIndex};
+use crate::oracle::Oracle;
 
 /// The will of a link that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -85,5 +71,5 @@ impl LeftWill {
     }
 }
 
-/// Timers may be that late without breaking a promise.
+/// Timers may be this late without breaking a promise.
 const TIMER_SLACK: Duration = Duration::from_secs(1);

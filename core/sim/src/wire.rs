@@ -7,7 +7,7 @@
 //! - what is read is strict: a server packet with reserved bits, a wrong length, an unknown type or
 //!   bytes left over is an error, and an error is a broken promise.
 //!
-//! Not here: what a packet means for the client (`client.rs`).
+//! Not here: what a packet means for the client (`client`).
 
 use std::fmt;
 use std::ops::Deref;

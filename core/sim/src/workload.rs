@@ -3,13 +3,12 @@
 use ringmq_core::codec::{QoS, Version};
 
 use crate::client::{AliasWish, Past, State, Traits};
-use crate::groups;
+use crate::link::{ArmedWill, Goodbye};
+use crate::message::{Draft, Fate};
 use crate::mix::Mix;
-use crate::oracle::{Draft, Fate};
 use crate::rng::Rng;
-use crate::subscription::topic_matches;
+use crate::subscription::{SHARE_PREFIX, TOPIC_PREFIX, topic_matches};
 use crate::trace::What;
-use crate::will::{ArmedWill, Goodbye};
 use crate::wire::{SubscribeOptions, Will};
 use crate::world::World;
 
@@ -33,7 +32,7 @@ impl Mix {
         let session_expiry_asked_s = match (durable, v5) {
             (false, _) => 0,
             (true, true) => self.session_expiry_s,
-            // MQTT 3.1.1 cannot say; the broker's own bound holds.
+            // MQTT 3.1.1 cannot ask for one; the broker's own bound holds.
             (true, false) => u32::MAX,
         };
         let receive_maximum =
@@ -269,12 +268,8 @@ impl World {
     fn publish_shared(&mut self, index: usize) {
         let topic_index = self.rng.index(self.mix.topics);
         let topic = match topic_index % 2 {
-            0 => format!("{}{topic_index}", groups::TOPIC_PREFIX),
-            _ => format!(
-                "{}{topic_index}/{}",
-                groups::TOPIC_PREFIX,
-                self.rng.below(2)
-            ),
+            0 => format!("{TOPIC_PREFIX}{topic_index}"),
+            _ => format!("{TOPIC_PREFIX}{topic_index}/{}", self.rng.below(2)),
         };
         if self.is_burst() {
             return self.burst(index, &topic);
@@ -295,7 +290,7 @@ impl World {
         self.mix.qos_weights[0] > 0 && self.rng.percent(self.mix.burst_percent)
     }
 
-    /// Publishes messages that differ only in their payload, one behind the other.
+    /// Publishes messages that differ only in their payload, one after the other.
     fn burst(&mut self, index: usize, topic: &str) {
         for _ in 0..self.rng.between(2, 6) {
             let draft = Draft {
@@ -403,8 +398,7 @@ impl World {
         if self.is_shared() {
             // One group for each topic, so that it is clear to which one a copy belongs.
             let below = ["", "/+"][topic % 2];
-            let (share, prefix) = (groups::SHARE_PREFIX, groups::TOPIC_PREFIX);
-            return format!("{share}g/{prefix}{topic}{below}");
+            return format!("{SHARE_PREFIX}g/{TOPIC_PREFIX}{topic}{below}");
         }
         if self.rng.percent(self.mix.wildcard_percent) {
             let wildcards = [
@@ -489,9 +483,7 @@ impl World {
 
 /// Names the group of a shared subscription, such that topics next to each other differ.
 fn group_of(filter: &str) -> Option<usize> {
-    let topic = filter
-        .strip_prefix(groups::SHARE_PREFIX)?
-        .strip_prefix("g/$s/")?;
+    let topic = filter.strip_prefix(SHARE_PREFIX)?.strip_prefix("g/$s/")?;
     let number = topic.split('/').next()?.parse::<usize>();
     Some(number.expect("groups have numbers") / 2)
 }

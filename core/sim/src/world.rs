@@ -1,23 +1,25 @@
 //! One run: shards, clients and network under one seeded scheduler.
 //!
 //! A run has rounds. In each, the scheduler first does what it likes (safety: no promise may break
-//! on the way), then everything heals and the world has to come to rest with nothing owed
-//! (liveness). At the end all clients leave, and the shards must be as empty as they began.
+//! on the way), then everything heals, and the world has to come to rest with nothing owed
+//! (liveness). At the end all clients leave, and the shards must be as empty as at the start.
 //!
 //! Not here: what a client does of its own accord (`workload.rs`).
 
 use ringmq_core::time::Instant;
 use std::time::Duration;
 
-use crate::broker::{Broker, Note, Surroundings};
+use crate::broken::Broken;
+use crate::broker::Broker;
 use crate::client::{Client, Outcome, State};
-use crate::link::{Link, LinkIndex};
+use crate::link::{Goodbye, Link, LinkIndex};
 use crate::mix::Mix;
-use crate::oracle::{Broken, Oracle};
+use crate::oracle::Oracle;
 use crate::rng::Rng;
+use crate::surroundings::{Note, Surroundings};
 use crate::tamper::Sabotage;
 use crate::trace::{Trace, What};
-use crate::will::{Goodbye, LeftWill};
+use crate::will::LeftWill;
 
 /// Everything of one run.
 #[derive(Debug)]
@@ -138,7 +140,7 @@ impl World {
         }
     }
 
-    /// Up to when the broker has judged who stays away for too long.
+    /// Up to when the broker has enforced the deadlines of absent clients.
     pub fn judged_until(&self) -> Instant {
         self.broker.judged_until(self.oracle.now, &self.links)
     }
@@ -169,15 +171,15 @@ impl World {
                         format!("client {client}, link {link}"),
                     ));
                 }
-                Note::Ended(link) => self.loosen_will(link),
+                Note::Ended(link) => self.release_will(link),
             }
         }
         Ok(())
     }
 
-    /// A shard closed a link: it needs a reason.
+    /// A shard closed a link, for which it needs a reason.
     fn on_closed(&mut self, index: LinkIndex) -> Result<(), Broken> {
-        self.loosen_will(index);
+        self.release_will(index);
         let link = &self.links[index];
         if self.clients[link.client].link == Some(index) {
             self.oracle.groups.contact_broken(link.client);
@@ -187,7 +189,7 @@ impl World {
         let current = client.link == Some(index) && client.state != State::Off;
         let gone =
             link.cut || link.half_open || link.client_done || !current || self.has_rival(index);
-        // What came in time has to be read before anybody is judged.
+        // Input that came in time has to be read before a deadline is enforced.
         let has_passed = |deadline| now >= deadline && !link.has_unread_of(deadline);
         let silence_max = Duration::from_millis(1500 * u64::from(link.keep_alive_s));
         let silent = link.keep_alive_s > 0 && has_passed(link.all_read_at + silence_max);
@@ -350,13 +352,13 @@ impl World {
         self.broker.accept(at, &mut around);
     }
 
-    /// A client has lost its link, or turns away from it.
+    /// A client has lost its link, or abandons it.
     pub fn lose(&mut self, index: usize) {
         let now = self.oracle.now;
         let at = self.clients[index].link.expect("it had a connection");
         self.clients[index].lose_connection(now);
         self.oracle.groups.contact_broken(index);
-        self.loosen_will(at);
+        self.release_will(at);
         let values = [index as u64, at as u64, 1];
         self.trace.log(
             What::Network,
@@ -365,19 +367,19 @@ impl World {
         );
     }
 
-    /// A link ended in whatever way: its will may come from here on.
-    fn loosen_will(&mut self, at: LinkIndex) {
+    /// A link ended, for whatever reason: its will may be published from here on.
+    fn release_will(&mut self, at: LinkIndex) {
         let link = &mut self.links[at];
         let Some(will) = link.will.take() else { return };
         let client = &self.clients[link.client];
         let expiry_s = client.traits.session_expiry_s;
-        // The broker may or may not see the DISCONNECT, which may say another expiry.
+        // The broker may or may not see the DISCONNECT, which may change the expiry.
         let said_s = link.goodbye.and_then(|goodbye| goodbye.session_expiry_s);
         let waits_s = [expiry_s, said_s.unwrap_or(expiry_s)].map(|end_s| will.delay_s.min(end_s));
         let [delay_min, delay_max] = [waits_s.iter().min(), waits_s.iter().max()]
             .map(|s| Duration::from_secs(u64::from(*s.expect("there are two"))));
         let not_before = self.oracle.now + delay_min;
-        self.oracle.will_loosed(will.message, not_before);
+        self.oracle.will_released(will.message, not_before);
         self.left_wills.push(LeftWill {
             client: link.client,
             link: at,
@@ -418,7 +420,7 @@ impl World {
         }
     }
 
-    /// Time passes: to the next deadline, or by an arbitrary span.
+    /// Time passes: up to the next deadline, or for an arbitrary span.
     fn jump(&mut self) {
         self.begin_tick();
         let now = self.oracle.now;
@@ -438,7 +440,7 @@ impl World {
             .log(What::Time, [now.as_nanos(), 0, 0], format_args!("{now:?}"));
     }
 
-    /// From here on the network does what it should.
+    /// From here on the network behaves.
     pub fn heal(&mut self) {
         self.broker.chunk_size_max = HEALED_SIZE;
         self.broker.thaw();
@@ -568,7 +570,7 @@ const WORLD_SALT: u64 = 2;
 /// A step takes 100 us at most.
 const STEP_NANOS_MAX: u64 = 100_000;
 const JUMP_MS_MAX: u64 = 8_000;
-/// Deadlines further away are left alone: they would end every session.
+/// Deadlines further away are not jumped to: they would end every session.
 const DEADLINE_FAR: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Pieces and socket buffers once the network is healed.

@@ -3,8 +3,8 @@
 //! The publisher's shard, the shard that owns the retained copy (the topic's home) and the
 //! subscribers' shards talk through inboxes and share one word of interest bits. Every effect that
 //! another shard can see is one micro-step; a seeded scheduler interleaves the micro-steps of all
-//! shards freely. One topic, one publisher, values 1, 2, 3, … The snapshot comes in one page or more, and
-//! the topic stands on one of them.
+//! shards freely. One topic, one publisher, values 1, 2, 3, … The snapshot comes in one page or
+//! more, and the topic stands on one of them.
 //!
 //! Promises, for every subscriber:
 //! - the values it sees grow strictly: no duplicate, no old value after a later one;
@@ -19,7 +19,8 @@ use ringmq_sim::Rng;
 
 /// Schedules that are tried with all rules kept.
 const SCHEDULES_KEPT: u64 = 60_000;
-/// Schedules at most until one without a rule must have failed; the rarest fails once in some thousands.
+/// Schedules at most until one without a rule must have failed; the rarest fails once in some
+/// thousands.
 const SCHEDULES_BROKEN_MAX: u64 = 200_000;
 /// Micro-steps after which a schedule counts as stuck: many times what any of them needs.
 const STEPS_MAX: u32 = 20_000;
@@ -39,8 +40,8 @@ struct Rules {
     /// From the barrier on, a live value voids the answer.
     live_beats_snapshot: bool,
     /// A live value that comes before the barrier is passed may be older than the subscription: it
-    /// does not void the answer. If it comes while the barrier is under way, it asks for a second one, so
-    /// that the answer is no older.
+    /// does not void the answer. If it comes while the barrier is under way, it asks for a second
+    /// one, so that the answer is no older.
     second_barrier: bool,
     /// No page shows what was stored after the first question.
     of_first_question: bool,
@@ -84,7 +85,7 @@ enum Broken {
 }
 
 #[test]
-fn with_all_rules_no_schedule_breaks_a_promise() {
+fn no_schedule_breaks_a_promise_with_all_rules() {
     for flush in [Flush::AtOnce, Flush::ByClass] {
         let rules = Rules { flush, ..ALL_RULES };
         assert_eq!(first_broken(rules, SCHEDULES_KEPT), None, "{rules:?}");
@@ -92,7 +93,7 @@ fn with_all_rules_no_schedule_breaks_a_promise() {
 }
 
 #[test]
-fn without_any_one_rule_some_schedule_breaks_a_promise() {
+fn some_schedule_breaks_a_promise_without_any_one_rule() {
     let at_once = Rules {
         flush: Flush::AtOnce,
         ..ALL_RULES
@@ -387,8 +388,8 @@ impl World {
         }
     }
 
-    /// The client takes what is there, or the next page is asked for, or a barrier begins. False if there
-    /// is nothing of that to do.
+    /// The client takes what is there, or the next page is asked for, or a barrier begins. False if
+    /// there is nothing of that to do.
     fn go_on(&mut self, at: usize) -> bool {
         let forgets = self.rng.one_in(2);
         let shard = &mut self.shards[at];
@@ -602,7 +603,8 @@ impl World {
         }
         shard.acks[why as usize] = 0;
         match (why, shard.gather) {
-            // Schedules in which this matters are too rare to be met here: a test of `gather.rs` has one.
+            // Schedules in which this matters are too rare to be met here: a test of `gather.rs`
+            // has one.
             (Why::Forgetting, Gather::Asked(_)) => shard.forgetting = Forgetting::Page,
             (Why::Forgetting, _) => shard.forget(),
             (

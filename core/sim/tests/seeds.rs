@@ -5,7 +5,8 @@ use ringmq_sim::{Sabotage, run_seed};
 
 #[test]
 fn no_seed_breaks_a_promise() {
-    // 0x11A: a keep-alive timer that is set for an earlier time, and fires while what came later is unread.
+    // 0x11A: a keep-alive timer that is set for an earlier time, and fires while what came later is
+    // unread.
     for seed in (0x5EED..0x5EED + 300).chain([0x11A]) {
         if let Err(broken) = run_seed(seed, None, false) {
             panic!("--seed {seed:#x}: {}: {}", broken.promise, broken.detail);

@@ -15,8 +15,8 @@ use crate::time::Instant;
 pub struct Access {
     /// Clients that show no credentials are let in.
     pub allow_anonymous: bool,
-    /// So are such clients where a listener has them prove themselves by certificates, and they show none
-    /// ([`PeerIdentity::is_unproven`]).
+    /// So are such clients where a listener has them prove themselves by certificates, and they
+    /// show none ([`PeerIdentity::is_unproven`]).
     pub allow_unproven: bool,
     /// User names and passwords are for the shell to judge. Otherwise nobody looks at them.
     pub asks_shell: bool,
@@ -24,8 +24,8 @@ pub struct Access {
     pub asks_for_strangers: bool,
     /// The shell is asked for the rules of everybody who is let in, and again before they end.
     pub asks_rules: bool,
-    /// Authentication methods (MQTT 5.0, 4.12) that are for the shell to judge, by the one message that
-    /// the client sends.
+    /// Authentication methods (MQTT 5.0, 4.12) that are for the shell to judge, by the one message
+    /// that the client sends.
     pub methods: Arc<[Box<str>]>,
     /// What tokens may be proven by: fingerprints of keys, or of where keys come from.
     pub token_issuers: Arc<[u64]>,
@@ -72,17 +72,21 @@ impl Access {
 
     /// Whether somebody who was let in would be let in again, were it in time.
     pub fn admits(&self, identity: &Identity) -> bool {
-        // The rules of a shell that is asked no more are nobody's to renew, and the other way round.
+        // Rules from a shell that is no longer asked cannot be renewed, and vice versa.
         self.proves(identity) && identity.lease.is_some() == self.asks_rules
     }
 
     /// Whether somebody is who it was found to be, whatever it may do.
     pub(crate) fn proves(&self, identity: &Identity) -> bool {
         if identity.rules().is_some() && self.acl.is_none() {
-            return false; // Nobody would look at them.
+            return false; // Nobody would check them.
         }
         let stored = |user: &str| match identity.proof {
-            Proof::Nothing | Proof::Unproven | Proof::Token { .. } | Proof::Elsewhere => None,
+            Proof::Nothing
+            | Proof::Unproven
+            | Proof::Token { .. }
+            | Proof::Elsewhere
+            | Proof::Recorded => None,
             Proof::Password { .. } => self.passwords.find(user).map(|p| p.fingerprint()),
             Proof::Scram { .. } => self.scram.find(user).map(|c| c.fingerprint()),
         };
@@ -94,6 +98,7 @@ impl Access {
             }
             Proof::Token { issuer } => self.token_issuers.contains(&issuer),
             Proof::Elsewhere => true,
+            Proof::Recorded => self.may_know(&identity.user),
         }
     }
 
@@ -106,7 +111,14 @@ impl Access {
             Proof::Scram { .. } => self.scram.find(user).is_some(),
             Proof::Token { .. } => !self.token_issuers.is_empty(),
             Proof::Elsewhere => true,
+            Proof::Recorded => self.may_know(&identity.user),
         }
+    }
+
+    /// Whether a session of this user may go on that waits for its client. How the user proves its name is not
+    /// known: so only those go who have none, where everybody needs one.
+    fn may_know(&self, user: &Option<Box<str>>) -> bool {
+        user.is_some() || self.allow_anonymous
     }
 }
 
@@ -119,8 +131,8 @@ pub struct Identity {
     pub proof: Proof,
     /// Until when that holds: its connection ends then. `None`: until somebody says otherwise.
     pub expires_at: Option<Instant>,
-    /// Rules that hold for it beside those of [`Access::acl`]; what none of them speaks of is denied
-    /// then. Whoever gives them sees to it that there is an `acl`, be it an empty one.
+    /// Rules that hold for it beside those of [`Access::acl`]; what none of them speaks of is
+    /// denied then. Whoever gives them sees to it that there is an `acl`, be it an empty one.
     pub rules: Option<Arc<[Rule]>>,
     /// What the shell has said it may do, for a while.
     pub lease: Option<Lease>,
@@ -137,7 +149,8 @@ impl Identity {
 /// Rules that hold for a while, and are asked for again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// They take the place of [`Identity::rules`]; `None`: there is nothing to say about this client.
+    /// They take the place of [`Identity::rules`]; `None`: there is nothing to say about this
+    /// client.
     pub rules: Option<Arc<[Rule]>>,
     /// When they are asked for again; before they end.
     pub renew_at: Instant,
@@ -170,6 +183,8 @@ pub enum Proof {
     },
     /// By somebody else, who says himself when it does not hold any more.
     Elsewhere,
+    /// Before the broker was started again: all that is known is the name.
+    Recorded,
 }
 
 /// What the shell has to find out: whether somebody may call itself so. Answered with
@@ -188,8 +203,8 @@ pub struct AuthRequest {
     pub user_name: Option<Box<str>>,
     /// How it proves that; any bytes.
     pub password: Option<Box<[u8]>>,
-    /// What it proves itself with by one of [`Access::methods`]. User name and password do not count
-    /// then: whoever does not know the method says nothing.
+    /// What it proves itself with by one of [`Access::methods`]. User name and password do not
+    /// count then: whoever does not know the method says nothing.
     pub exchange: Option<Exchange>,
     /// Who it is, if that has been found out: then only its rules are asked for.
     pub known: Option<Arc<Identity>>,
@@ -213,7 +228,8 @@ pub enum Verdict {
     Granted(Identity),
     /// Refused; counted and reported as this.
     Denied(Refusal),
-    /// Authentication backend unavailable: too many requests, or no response. The client is refused.
+    /// Authentication backend unavailable: too many requests, or no response. The client is
+    /// refused.
     Unavailable,
 }
 
@@ -228,7 +244,7 @@ impl fmt::Debug for AuthRequest {
 }
 
 impl fmt::Debug for Exchange {
-    // What it shows belongs in no log.
+    // Credentials belong in no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
             .field("method", &self.method)
@@ -241,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nameless_are_let_in_where_nothing_is_asked_of_them_or_everybody_is_welcome() {
+    fn anonymous_clients_are_admitted_where_no_proof_is_required_or_everybody_is_allowed() {
         for (allow_anonymous, allow_unproven, is_unproven, expected) in [
             (true, true, false, Some(Proof::Nothing)),
             (true, true, true, Some(Proof::Unproven)),
@@ -260,7 +276,7 @@ mod tests {
                 ..PeerIdentity::default()
             };
             assert_eq!(access.proof_of_nameless(&peer), expected);
-            // And whoever is in stays in as long as it would be let in again.
+            // A client that is connected stays for as long as it would be admitted again.
             let identity = Identity {
                 proof: if is_unproven {
                     Proof::Unproven

@@ -3,8 +3,9 @@
 //! Invariants:
 //! - a denying rule wins over all allowing ones, whoever they are for.
 //! - what no rule mentions is denied, unless the list has another default.
-//! - names of clients are compared, never parsed: a substitute for `%u` or `%c` is part of one level,
-//!   and a name with a wildcard, a slash or a percent sign is not substituted (threats 64, 65).
+//! - names of clients are compared, never parsed: a substitute for `%u` or `%c` is part of one
+//!   level, and a name with a wildcard, a slash or a percent sign is not substituted (threats 64,
+//!   65).
 //!
 //! Not here: when rules are evaluated (`shard`), the file formats (`acl_file.rs`, and the shell).
 
@@ -79,7 +80,8 @@ pub struct Who<'a> {
     pub user: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
-    /// Rules that it brought along, beside those of the list: what no rule speaks of is denied then.
+    /// Rules that it brought along, beside those of the list: what no rule speaks of is denied
+    /// then.
     pub rules: Option<&'a [Rule]>,
 }
 

@@ -1,13 +1,14 @@
 //! Mosquitto's `acl_file`.
 //!
-//! `topic` lines apply to the user named last, and before the first `user` line to anonymous clients;
-//! `pattern` lines apply to everyone. Differences from Mosquitto: a `deny` wins wherever it is, even over
-//! the user's own allowing lines, and a client identifier with a slash is not substituted for `%c`.
+//! `topic` lines apply to the user named last, and before the first `user` line to anonymous
+//! clients; `pattern` lines apply to everyone. Differences from Mosquitto: a `deny` wins wherever
+//! it is, even over the user's own allowing lines, and a client identifier with a slash is not
+//! substituted for `%c`.
 
 use std::fmt;
 
 use super::acl::{Acl, Effect, Pattern, PatternFault, Rule, Subject};
-use super::{is_deceptive, trim_blanks};
+use super::{file_lines, is_deceptive};
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +40,7 @@ pub enum AclFault {
 pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
     let mut user: Option<&str> = None;
     let mut count = 0;
-    for (index, line) in text.lines().enumerate() {
-        let line = trim_blanks(line);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    for (number, line) in file_lines(text) {
         let (keyword, rest) = split_word(line);
         let rule = match keyword {
             "user" if rest.is_empty() => Err(AclFault::NoUser),
@@ -57,7 +54,7 @@ pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
             _ => Err(AclFault::Keyword),
         };
         let rule = rule.map_err(|fault| AclFileError {
-            line: index + 1,
+            line: number,
             fault,
         })?;
         let subject = match (keyword, user) {
@@ -81,7 +78,7 @@ pub fn read_acl_file(text: &str, acl: &mut Acl) -> Result<(), AclFileError> {
 fn parse_rule(text: &str, has_names: bool) -> Result<Rule, AclFault> {
     let (first, rest) = split_word(text);
     let (access, topic) = match rest {
-        // One word is the topic, whatever it says.
+        // A single word is the topic, even if it is a keyword.
         "" => ("readwrite", first),
         _ => (first, rest),
     };
@@ -136,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_for_whom_the_file_says() {
+    fn rules_apply_to_the_users_that_the_file_names() {
         let acl = read(
             "# Comment\n\ntopic read public/#\nuser alice\ntopic a\n\ttopic   write  out/it self \r\n\
              topic deny a/secret\nuser bob smith\ntopic readwrite b/#\npattern read dev/%c/in\n\
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_right_makes_the_file_wrong() {
+    fn one_faulty_line_makes_the_file_invalid() {
         let topic = |fault| AclFault::Topic(fault);
         for (text, line, fault) in [
             ("", 0, AclFault::Empty),

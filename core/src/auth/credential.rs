@@ -104,8 +104,8 @@ impl ScramCredential {
     }
 }
 
-/// Whether a user of this name can stand in a file. Blanks around it would be taken for none of the name; what
-/// cannot be seen would make it another one than it looks.
+/// Whether a user of this name can stand in a file. Blanks around it would be taken for none of the
+/// name; what cannot be seen would make it another one than it looks.
 pub fn check_user_name(user: &str) -> Result<(), CredentialError> {
     if user.is_empty() || user.contains(':') || is_deceptive(user) {
         Err(CredentialError::UserName)
@@ -119,8 +119,9 @@ pub fn is_deceptive(name: &str) -> bool {
     name.contains(|c: char| c.is_control() || INVISIBLE.contains(&c)) || name.trim() != name
 }
 
-/// The lines of a file of users, each with its number from 1: without blanks around, comments and empty ones.
-pub fn user_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+/// The lines of a file of users or rules, each with its number from 1: without comments, empty
+/// lines and blanks around.
+pub fn file_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().map(trim_blanks).zip(1..);
     let meant = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
     meant.map(|(line, number)| (number, line))
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_are_told_apart() {
+    fn faulty_lines_are_told_apart() {
         let key = BASE64.encode([0; 32]);
         let salt = BASE64.encode([0; 8]);
         for (line, expected) in [

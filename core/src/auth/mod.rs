@@ -1,11 +1,12 @@
 //! Who may connect, and how they prove it, without sockets, files or clock.
 //!
-//! `access` is the policy for all clients, `password` Mosquitto's password file. Enhanced authentication
-//! (MQTT 5.0, 4.12) has one method, SCRAM-SHA-256 (RFC 5802, RFC 7677): the password does not cross the
-//! network, and what the broker stores is not enough to log in. The slow hash is computed when the
-//! password is set; a login costs the broker a handful of HMACs.
+//! `access` is the policy for all clients, `password` Mosquitto's password file. Enhanced
+//! authentication (MQTT 5.0, 4.12) has one method, SCRAM-SHA-256 (RFC 5802, RFC 7677): the password
+//! does not cross the network, and what the broker stores is not enough to log in. The slow hash is
+//! computed when the password is set; a login costs the broker a handful of HMACs.
 //!
-//! Not here: AUTH packets and states of connections (`shard/entry/authenticate.rs`), reading files (the shell).
+//! Not here: AUTH packets and states of connections (`shard/entry/authenticate.rs`), reading files
+//! (the shell).
 
 mod access;
 mod acl;
@@ -20,7 +21,7 @@ pub use acl::{Acl, Action, Effect, Extent, Pattern, PatternFault, Rule, Rules, S
 pub use acl_file::{AclFault, AclFileError, read_acl_file};
 pub use credential::{
     CredentialError, ITERATIONS_DEFAULT, ITERATIONS_MIN, ScramCredential, check_user_name,
-    is_deceptive, trim_blanks, user_lines,
+    file_lines, is_deceptive, trim_blanks,
 };
 pub use password::{Method, Password, PasswordFault, PasswordFileError, Passwords};
 pub use peer::PeerIdentity;

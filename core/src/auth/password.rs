@@ -1,10 +1,12 @@
 //! Mosquitto's password file: one `user:hash` per line.
 //!
 //! Invariants:
-//! - one invalid line makes the whole file invalid: no user is created without a password (threat 83).
+//! - one invalid line makes the whole file invalid: no user is created without a password (threat
+//!   83).
 //! - checking an unknown user takes the time of checking some known one, always the same.
 //!
-//! Not here: reading and writing files, and when a check runs, which is slow on purpose (the shell).
+//! Not here: reading and writing files, and when a check runs, which is slow on purpose (the
+//! shell).
 
 use std::fmt;
 
@@ -14,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as BAS
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use super::{check_user_name, first_word, hmac, trim_blanks, user_lines};
+use super::{check_user_name, file_lines, first_word, hmac, trim_blanks};
 
 /// Everybody of a file, by name.
 #[derive(Debug, Default)]
@@ -107,12 +109,12 @@ impl Passwords {
     /// Reads a file.
     pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
         let mut lines: Vec<(usize, &str, Password)> = Vec::new();
-        for (number, line) in user_lines(text) {
+        for (number, line) in file_lines(text) {
             let (user, password) =
                 parse_line(line).map_err(|fault| PasswordFileError::at(number, fault))?;
             lines.push((number, user, password));
         }
-        // By line within a name, so that the later line is the wrong one.
+        // By line within a name, so that the later line is reported.
         lines.sort_by(|a, b| (a.1, a.0).cmp(&(b.1, b.0)));
         if let Some(pair) = lines.windows(2).find(|pair| pair[0].1 == pair[1].1) {
             return Err(PasswordFileError::at(pair[1].0, PasswordFault::Repeated));
@@ -158,7 +160,7 @@ impl Passwords {
         let Some((is_known, stored)) = self.candidate(user) else {
             return false;
         };
-        // Both are looked at, whatever the first one says.
+        // Both are checked, even if the first one fails.
         stored.is_made_of(password) & is_known
     }
 
@@ -416,8 +418,8 @@ const LANES_MAX: u32 = 64;
 mod tests {
     use super::*;
 
-    /// The first two are of `mosquitto_passwd` 2.0, the third of the reference implementation of Argon2
-    /// with sizes as Mosquitto 2.1 has them. The password is "secret".
+    /// The first two are of `mosquitto_passwd` 2.0, the third of the reference implementation of
+    /// Argon2 with sizes as Mosquitto 2.1 has them. The password is "secret".
     const FILE: &str = "\
 # A comment
 
@@ -451,7 +453,7 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
 
     // As `misc__trimblanks` of Mosquitto.
     #[test]
-    fn blanks_around_names_and_hashes_are_no_part_of_them() {
+    fn blanks_around_names_and_hashes_are_ignored() {
         let hash = Password::new(Method::Pbkdf2 { rounds: 1 }, b"secret", &[1; 12]).to_string();
         for line in [
             format!(" alice:{hash}"),
@@ -464,7 +466,7 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
         let twice = format!("alice:{hash}\n alice :{hash}\n");
         let error = Passwords::parse(&twice).unwrap_err();
         assert_eq!((error.line, error.fault), (2, PasswordFault::Repeated));
-        // Blanks that Mosquitto leaves, and nobody sees, would make another user.
+        // Invisible blanks, which Mosquitto keeps, would make another user.
         for name in ["alice\u{A0}", "\u{FEFF}alice", "al\u{200B}ice"] {
             let text = format!("bob:{hash}\n{name}:{hash}\n");
             let error = Passwords::parse(&text).unwrap_err();
@@ -478,8 +480,8 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
         assert!(Passwords::parse(&spaces).unwrap().find("alice b").is_some());
     }
 
-    // A check takes the time that its method and parameters want: so the ones of an unknown user have
-    // to be some user's, and always those of the same one.
+    // A check takes the time that its method and parameters want: so the ones of an unknown user
+    // have to be some user's, and always those of the same one.
     #[test]
     fn an_unknown_user_is_treated_like_a_known_one_and_always_the_same() {
         let passwords = Passwords::parse(FILE).unwrap();
@@ -498,8 +500,8 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
     }
 
     #[test]
-    fn a_line_that_is_not_right_makes_the_file_wrong() {
-        // Threat 83: no broken line becomes a user without a password.
+    fn one_faulty_line_makes_the_file_invalid() {
+        // Threat 83: a broken line never becomes a user without a password.
         let good = Password::new(Method::Pbkdf2 { rounds: 1 }, b"secret", &[1; 12]).to_string();
         for (text, line, fault) in [
             ("", 0, PasswordFault::Empty),
@@ -566,7 +568,7 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
     }
 
     #[test]
-    fn every_method_knows_its_password_and_no_other() {
+    fn every_hash_method_accepts_only_its_own_password() {
         let argon2id = Method::Argon2id {
             version: 19,
             memory_kib: 64,
@@ -591,7 +593,7 @@ argon:$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIS
     }
 
     #[test]
-    fn nobody_is_in_no_file() {
+    fn an_empty_file_knows_nobody() {
         assert!(!Passwords::default().check("", b""));
     }
 

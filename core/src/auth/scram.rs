@@ -192,7 +192,7 @@ impl ScramServer {
         client_first: &[u8],
         server_nonce: &str,
     ) -> Result<(ScramExchange, String), ScramError> {
-        // What is answered repeats the nonce, and has to fit a property.
+        // The answer repeats the nonce, and has to fit into a property.
         if client_first.len() > CLIENT_FIRST_SIZE_MAX {
             return Err(ScramError::Malformed);
         }
@@ -254,7 +254,7 @@ impl ScramExchange {
             .as_slice()
             .ct_eq(&self.credential.stored_key);
         let server_signature = hmac(&self.credential.server_key, &transcript);
-        // The invented key of an unknown user is a hash of nothing that anybody could find.
+        // The made-up key of an unknown user is not the hash of anything that can be found.
         if !(bool::from(is_right) && self.is_known) {
             return Err(ScramError::WrongProof);
         }
@@ -272,17 +272,17 @@ struct ClientFirst<'a> {
 
 impl<'a> ClientFirst<'a> {
     fn parse(message: &'a str) -> Option<ClientFirst<'a>> {
-        // "p=": the client insists on channel binding, which there is not.
+        // "p=": the client insists on channel binding, which is not supported.
         let after_flag = message
             .strip_prefix("n,")
             .or_else(|| message.strip_prefix("y,"))?;
         let (identity, bare) = after_flag.split_once(',')?;
         let mut fields = bare.split(',');
-        // "m=" would stand here: an extension that has to be understood.
+        // "m=" would be here: a mandatory extension.
         let user = unescape(fields.next()?.strip_prefix("n=")?)?;
         let nonce = fields.next()?.strip_prefix("r=")?;
         let is_nonce_right = !nonce.is_empty() && nonce.bytes().all(|b| b.is_ascii_graphic());
-        // Nobody acts for somebody else.
+        // Acting for another user is not supported.
         let is_identity_right = match identity.strip_prefix("a=") {
             None => identity.is_empty(),
             Some(other) => unescape(other)? == user,
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_7677_is_played_to_its_end() {
+    fn the_example_exchange_of_rfc_7677_succeeds() {
         let (exchange, server_first) = begin(CLIENT_FIRST).unwrap();
         assert_eq!(server_first, SERVER_FIRST);
         let (user, server_final) = exchange.finish(CLIENT_FINAL.as_bytes()).unwrap();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_of_the_last_message_is_refused() {
+    fn the_last_message_is_refused_if_any_byte_is_changed() {
         for at in 0..CLIENT_FINAL.len() {
             let mut message = CLIENT_FINAL.as_bytes().to_vec();
             message[at] ^= 1;
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_user_gets_a_challenge_like_a_known_one_and_always_the_same_salt() {
+    fn an_unknown_user_gets_a_challenge_like_a_known_one_with_a_constant_salt() {
         let first = "n,,n=nobody,r=rOprNGfwEbeRWgbNEkqO";
         let (exchange, server_first) = begin(first).unwrap();
         assert_eq!(server_first.len(), SERVER_FIRST.len());
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn no_nonce_comes_twice() {
+    fn nonces_never_repeat() {
         let mut server = server();
         let (_, first) = server.begin(CLIENT_FIRST.as_bytes()).unwrap();
         server.replace_users(server.users.clone());
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_entered_once() {
+    fn a_user_may_be_listed_only_once() {
         let mut users = ScramUsers::default();
         let credential = ScramCredential::of_password(b"x", b"12345678", 1);
         assert!(users.insert("user", credential.clone()));

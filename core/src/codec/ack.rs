@@ -3,8 +3,9 @@
 
 use super::basics::Version;
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind};
-use super::properties::ReasonProperties;
+use super::frame::Frame;
+use super::kind::{Direction, PacketKind};
+use super::properties::{PropertyList, ReasonProperties};
 use super::reason::ReasonCode;
 use super::wire::{Reader, put_packet, put_u16, put_with_length};
 use crate::ids::PacketId;
@@ -73,12 +74,7 @@ impl<'a> Ack<'a> {
             Version::V31 | Version::V311 => Err(DecodeError::TrailingBytes),
             Version::V5 => {
                 let reason = decode_reason(reader.u8()?, frame.kind, direction)?;
-                // Without properties their length may be left out as well.
-                let section = if reader.is_empty() {
-                    &[]
-                } else {
-                    reader.properties()?
-                };
+                let section = reader.properties_if_any()?;
                 reader.end()?;
                 Ok(Ack {
                     packet_id,

@@ -3,10 +3,10 @@
 use super::ack::decode_reason;
 use super::basics::{QoS, Version};
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind};
+use super::frame::Frame;
+use super::kind::{Direction, PacketKind};
 use super::properties::{
-    PropertyReader, UserProperties, id, misplaced, put_optional_binary, put_optional_flag,
-    put_optional_str, put_optional_u16, put_optional_u32, set,
+    Property, PropertyList, PropertyReader, UserProperties, check_authentication, property_list,
 };
 use super::reason::ReasonCode;
 use super::wire::{Reader, put_packet, put_with_length};
@@ -82,7 +82,7 @@ impl<'a> Connack<'a> {
         }
         let code = reader.u8()?;
         let (session_present, reason, properties) = match version {
-            // MQTT 3.1 keeps the byte with the flag for later use: it says nothing.
+            // MQTT 3.1 reserves the byte of the flag.
             Version::V31 | Version::V311 => (
                 flags == 1 && version == Version::V311,
                 ReasonCode::from_v3_connack(code).ok_or(DecodeError::ReasonUnknown(code))?,
@@ -91,7 +91,7 @@ impl<'a> Connack<'a> {
             Version::V5 => (
                 flags == 1,
                 decode_reason(code, PacketKind::Connack, Direction::FromServer)?,
-                ConnackProperties::parse(reader.properties()?)?,
+                ConnackProperties::decode(reader.properties()?)?,
             ),
         };
         reader.end()?;
@@ -133,102 +133,57 @@ impl<'a> Connack<'a> {
     }
 }
 
+property_list! {
+    ConnackProperties {
+        SESSION_EXPIRY_INTERVAL => session_expiry_s,
+        RECEIVE_MAXIMUM => receive_maximum,
+        MAXIMUM_QOS => maximum_qos,
+        RETAIN_AVAILABLE => retain_available,
+        MAXIMUM_PACKET_SIZE => maximum_packet_size,
+        ASSIGNED_CLIENT_IDENTIFIER => assigned_client_id,
+        TOPIC_ALIAS_MAXIMUM => topic_alias_maximum,
+        REASON_STRING => reason_string,
+        USER_PROPERTY => user_properties,
+        WILDCARD_SUBSCRIPTION_AVAILABLE => wildcard_available,
+        SUBSCRIPTION_IDENTIFIERS_AVAILABLE => subscription_ids_available,
+        SHARED_SUBSCRIPTION_AVAILABLE => shared_available,
+        SERVER_KEEP_ALIVE => server_keep_alive,
+        RESPONSE_INFORMATION => response_information,
+        SERVER_REFERENCE => server_reference,
+        AUTHENTICATION_METHOD => authentication_method,
+        AUTHENTICATION_DATA => authentication_data,
+    }
+}
+
 impl<'a> ConnackProperties<'a> {
-    fn parse(section: &'a [u8]) -> Result<ConnackProperties<'a>, DecodeError> {
-        let mut p = ConnackProperties::default();
-        let mut user_count = 0;
-        let mut reader = PropertyReader::new(section);
-        while let Some(id) = reader.next_id()? {
-            match id {
-                id::SESSION_EXPIRY_INTERVAL => set(&mut p.session_expiry_s, id, reader.u32()?)?,
-                id::RECEIVE_MAXIMUM => {
-                    set(&mut p.receive_maximum, id, reader.nonzero_u16(id)?)?;
-                }
-                id::MAXIMUM_QOS => {
-                    let qos = match reader.flag(id)? {
-                        false => QoS::AtMostOnce,
-                        true => QoS::AtLeastOnce,
-                    };
-                    set(&mut p.maximum_qos, id, qos)?;
-                }
-                id::RETAIN_AVAILABLE => set(&mut p.retain_available, id, reader.flag(id)?)?,
-                id::MAXIMUM_PACKET_SIZE => {
-                    set(&mut p.maximum_packet_size, id, reader.nonzero_u32(id)?)?;
-                }
-                id::ASSIGNED_CLIENT_IDENTIFIER => {
-                    set(&mut p.assigned_client_id, id, reader.string()?)?;
-                }
-                id::TOPIC_ALIAS_MAXIMUM => set(&mut p.topic_alias_maximum, id, reader.u16()?)?,
-                id::REASON_STRING => set(&mut p.reason_string, id, reader.string()?)?,
-                id::WILDCARD_SUBSCRIPTION_AVAILABLE => {
-                    set(&mut p.wildcard_available, id, reader.flag(id)?)?;
-                }
-                id::SUBSCRIPTION_IDENTIFIERS_AVAILABLE => {
-                    set(&mut p.subscription_ids_available, id, reader.flag(id)?)?;
-                }
-                id::SHARED_SUBSCRIPTION_AVAILABLE => {
-                    set(&mut p.shared_available, id, reader.flag(id)?)?;
-                }
-                id::SERVER_KEEP_ALIVE => set(&mut p.server_keep_alive, id, reader.u16()?)?,
-                id::RESPONSE_INFORMATION => {
-                    set(&mut p.response_information, id, reader.string()?)?;
-                }
-                id::SERVER_REFERENCE => set(&mut p.server_reference, id, reader.string()?)?,
-                id::AUTHENTICATION_METHOD => {
-                    set(&mut p.authentication_method, id, reader.string()?)?;
-                }
-                id::AUTHENTICATION_DATA => {
-                    set(&mut p.authentication_data, id, reader.binary()?)?;
-                }
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
-            }
-        }
-        if p.authentication_data.is_some() && p.authentication_method.is_none() {
-            return Err(DecodeError::AuthenticationMethodMissing);
-        }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
+    fn decode(section: &'a [u8]) -> Result<ConnackProperties<'a>, DecodeError> {
+        let properties = ConnackProperties::parse(section)?;
+        check_authentication(
+            properties.authentication_method,
+            properties.authentication_data,
+        )?;
+        Ok(properties)
+    }
+}
+
+impl<'a> Property<'a> for Option<QoS> {
+    fn read(&mut self, id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError> {
+        let mut is_one = self.map(|qos| qos > QoS::AtMostOnce);
+        is_one.read(id, reader)?;
+        *self = is_one.map(|is_one| match is_one {
+            false => QoS::AtMostOnce,
+            true => QoS::AtLeastOnce,
+        });
+        Ok(())
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_u32(out, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_s);
-        put_optional_u16(out, id::RECEIVE_MAXIMUM, self.receive_maximum);
+    fn put(&self, id: u8, out: &mut Vec<u8>) {
         // Absent means 2, and 2 is never sent [MQTT-3.2.2-9].
-        let maximum_qos = match self.maximum_qos {
+        let is_one = match self {
             None | Some(QoS::ExactlyOnce) => None,
             Some(QoS::AtMostOnce) => Some(false),
             Some(QoS::AtLeastOnce) => Some(true),
         };
-        put_optional_flag(out, id::MAXIMUM_QOS, maximum_qos);
-        put_optional_flag(out, id::RETAIN_AVAILABLE, self.retain_available);
-        put_optional_u32(out, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
-        put_optional_str(out, id::ASSIGNED_CLIENT_IDENTIFIER, self.assigned_client_id);
-        put_optional_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
-        put_optional_str(out, id::REASON_STRING, self.reason_string);
-        self.user_properties.put(out);
-        put_optional_flag(
-            out,
-            id::WILDCARD_SUBSCRIPTION_AVAILABLE,
-            self.wildcard_available,
-        );
-        put_optional_flag(
-            out,
-            id::SUBSCRIPTION_IDENTIFIERS_AVAILABLE,
-            self.subscription_ids_available,
-        );
-        put_optional_flag(
-            out,
-            id::SHARED_SUBSCRIPTION_AVAILABLE,
-            self.shared_available,
-        );
-        put_optional_u16(out, id::SERVER_KEEP_ALIVE, self.server_keep_alive);
-        put_optional_str(out, id::RESPONSE_INFORMATION, self.response_information);
-        put_optional_str(out, id::SERVER_REFERENCE, self.server_reference);
-        put_optional_str(out, id::AUTHENTICATION_METHOD, self.authentication_method);
-        put_optional_binary(out, id::AUTHENTICATION_DATA, self.authentication_data);
+        is_one.put(id, out);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::basics::{QoS, Version};
 use super::error::DecodeError;
-use super::frame::{Frame, PacketKind};
+use super::frame::Frame;
+use super::kind::PacketKind;
 use super::properties::{
-    PropertyReader, UserProperties, has_wildcards, id, misplaced, put_optional_binary,
-    put_optional_flag, put_optional_str, put_optional_u16, put_optional_u32, set,
+    PropertyList, UserProperties, check_authentication, has_wildcards, property_list,
 };
 use super::publish;
 use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
@@ -15,8 +15,9 @@ use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
 pub struct Connect<'a> {
     /// What the client speaks.
     pub version: Version,
-    /// Before 5.0: the client is a bridge of another broker, and says so by the highest bit of the protocol level, as
-    /// Mosquitto does. It is to get nothing back that it sent, and RETAIN as it was published.
+    /// Before 5.0: the client is a bridge of another broker, and says so by the highest bit of the
+    /// protocol level, as Mosquitto does. It is to get nothing back that it sent, and RETAIN as it
+    /// was published.
     pub is_bridge: bool,
     /// Start without state: "Clean Start", before 5.0 "Clean Session".
     pub clean_start: bool,
@@ -103,7 +104,7 @@ impl<'a> Connect<'a> {
         let keep_alive = reader.u16()?;
         let properties = match version {
             Version::V31 | Version::V311 => ConnectProperties::default(),
-            Version::V5 => ConnectProperties::parse(reader.properties()?)?,
+            Version::V5 => ConnectProperties::decode(reader.properties()?)?,
         };
         // [MQTT-3.1.3-1] In this order: client id, will, user name, password.
         let client_id = reader.string()?;
@@ -111,7 +112,8 @@ impl<'a> Connect<'a> {
             None => None,
             Some((qos, retain)) => Some(Will::decode(&mut reader, version, qos, retain)?),
         };
-        // In MQTT 3.1 the end of the packet goes before the flags: the fields may be missing.
+        // In MQTT 3.1 the end of the packet takes precedence over the flags: the fields may be
+        // missing.
         let may_miss = version == Version::V31;
         let user_name = match flags.user_name && !(may_miss && reader.is_empty()) {
             true => Some(reader.string()?),
@@ -253,7 +255,7 @@ fn decode_version(reader: &mut Reader<'_>) -> Result<(Version, bool), DecodeErro
         (true, 0x83) => Ok((Version::V31, true)),
         (false, 4) => Ok((Version::V311, false)),
         (false, 0x84) => Ok((Version::V311, true)),
-        // A bridge of 5.0 has options of SUBSCRIBE for it.
+        // A bridge that speaks 5.0 has subscription options for this.
         (false, 5) => Ok((Version::V5, false)),
         (_, level) => Err(DecodeError::UnsupportedProtocolVersion { level }),
     }
@@ -268,7 +270,7 @@ impl<'a> Will<'a> {
     ) -> Result<Will<'a>, DecodeError> {
         let properties = match version {
             Version::V31 | Version::V311 => WillProperties::default(),
-            Version::V5 => WillProperties::parse(reader.properties()?)?,
+            Version::V5 => WillProperties::decode(reader.properties()?)?,
         };
         // [MQTT-3.1.3-11]
         let topic = reader.string()?;
@@ -285,105 +287,50 @@ impl<'a> Will<'a> {
     }
 }
 
-impl<'a> ConnectProperties<'a> {
-    fn parse(section: &'a [u8]) -> Result<ConnectProperties<'a>, DecodeError> {
-        let mut p = ConnectProperties::default();
-        let mut user_count = 0;
-        let mut reader = PropertyReader::new(section);
-        while let Some(id) = reader.next_id()? {
-            match id {
-                id::SESSION_EXPIRY_INTERVAL => set(&mut p.session_expiry_s, id, reader.u32()?)?,
-                id::RECEIVE_MAXIMUM => {
-                    set(&mut p.receive_maximum, id, reader.nonzero_u16(id)?)?;
-                }
-                id::MAXIMUM_PACKET_SIZE => {
-                    set(&mut p.maximum_packet_size, id, reader.nonzero_u32(id)?)?;
-                }
-                id::TOPIC_ALIAS_MAXIMUM => set(&mut p.topic_alias_maximum, id, reader.u16()?)?,
-                id::REQUEST_RESPONSE_INFORMATION => {
-                    set(&mut p.request_response_information, id, reader.flag(id)?)?;
-                }
-                id::REQUEST_PROBLEM_INFORMATION => {
-                    set(&mut p.request_problem_information, id, reader.flag(id)?)?;
-                }
-                id::AUTHENTICATION_METHOD => {
-                    set(&mut p.authentication_method, id, reader.string()?)?;
-                }
-                id::AUTHENTICATION_DATA => {
-                    set(&mut p.authentication_data, id, reader.binary()?)?;
-                }
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
-            }
-        }
-        if p.authentication_data.is_some() && p.authentication_method.is_none() {
-            return Err(DecodeError::AuthenticationMethodMissing);
-        }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
+property_list! {
+    ConnectProperties {
+        SESSION_EXPIRY_INTERVAL => session_expiry_s,
+        RECEIVE_MAXIMUM => receive_maximum,
+        MAXIMUM_PACKET_SIZE => maximum_packet_size,
+        TOPIC_ALIAS_MAXIMUM => topic_alias_maximum,
+        REQUEST_RESPONSE_INFORMATION => request_response_information,
+        REQUEST_PROBLEM_INFORMATION => request_problem_information,
+        AUTHENTICATION_METHOD => authentication_method,
+        AUTHENTICATION_DATA => authentication_data,
+        USER_PROPERTY => user_properties,
     }
+}
 
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_u32(out, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_s);
-        put_optional_u16(out, id::RECEIVE_MAXIMUM, self.receive_maximum);
-        put_optional_u32(out, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
-        put_optional_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
-        put_optional_flag(
-            out,
-            id::REQUEST_RESPONSE_INFORMATION,
-            self.request_response_information,
-        );
-        put_optional_flag(
-            out,
-            id::REQUEST_PROBLEM_INFORMATION,
-            self.request_problem_information,
-        );
-        put_optional_str(out, id::AUTHENTICATION_METHOD, self.authentication_method);
-        put_optional_binary(out, id::AUTHENTICATION_DATA, self.authentication_data);
-        self.user_properties.put(out);
+impl<'a> ConnectProperties<'a> {
+    fn decode(section: &'a [u8]) -> Result<ConnectProperties<'a>, DecodeError> {
+        let properties = ConnectProperties::parse(section)?;
+        check_authentication(
+            properties.authentication_method,
+            properties.authentication_data,
+        )?;
+        Ok(properties)
+    }
+}
+
+property_list! {
+    WillProperties {
+        WILL_DELAY_INTERVAL => delay_s,
+        PAYLOAD_FORMAT_INDICATOR => payload_format,
+        MESSAGE_EXPIRY_INTERVAL => message_expiry_s,
+        CONTENT_TYPE => content_type,
+        RESPONSE_TOPIC => response_topic,
+        CORRELATION_DATA => correlation_data,
+        USER_PROPERTY => user_properties,
     }
 }
 
 impl<'a> WillProperties<'a> {
-    fn parse(section: &'a [u8]) -> Result<WillProperties<'a>, DecodeError> {
-        let mut p = WillProperties {
+    fn decode(section: &'a [u8]) -> Result<WillProperties<'a>, DecodeError> {
+        let properties = WillProperties::parse(section)?;
+        Ok(WillProperties {
             raw: section,
-            ..WillProperties::default()
-        };
-        let mut user_count = 0;
-        let mut reader = PropertyReader::new(section);
-        while let Some(id) = reader.next_id()? {
-            match id {
-                id::WILL_DELAY_INTERVAL => set(&mut p.delay_s, id, reader.u32()?)?,
-                id::PAYLOAD_FORMAT_INDICATOR => {
-                    set(&mut p.payload_format, id, reader.flag(id)?)?;
-                }
-                id::MESSAGE_EXPIRY_INTERVAL => set(&mut p.message_expiry_s, id, reader.u32()?)?,
-                id::CONTENT_TYPE => set(&mut p.content_type, id, reader.string()?)?,
-                id::RESPONSE_TOPIC => set(&mut p.response_topic, id, reader.response_topic()?)?,
-                id::CORRELATION_DATA => set(&mut p.correlation_data, id, reader.binary()?)?,
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
-            }
-        }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_u32(out, id::WILL_DELAY_INTERVAL, self.delay_s);
-        put_optional_flag(out, id::PAYLOAD_FORMAT_INDICATOR, self.payload_format);
-        put_optional_u32(out, id::MESSAGE_EXPIRY_INTERVAL, self.message_expiry_s);
-        put_optional_str(out, id::CONTENT_TYPE, self.content_type);
-        put_optional_str(out, id::RESPONSE_TOPIC, self.response_topic);
-        put_optional_binary(out, id::CORRELATION_DATA, self.correlation_data);
-        self.user_properties.put(out);
+            ..properties
+        })
     }
 
     /// Appends the received properties that travel on with the will message, in the order received:

@@ -3,11 +3,9 @@
 use super::ack::decode_reason;
 use super::basics::Version;
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind};
-use super::properties::{
-    PropertyReader, UserProperties, id, misplaced, put_optional_binary, put_optional_str,
-    put_optional_u32, set,
-};
+use super::frame::Frame;
+use super::kind::{Direction, PacketKind};
+use super::properties::{PropertyList, PropertyReader, UserProperties, id, property_list};
 use super::reason::ReasonCode;
 use super::wire::{Reader, put_packet, put_with_length};
 
@@ -56,23 +54,18 @@ impl<'a> Disconnect<'a> {
             Version::V31 | Version::V311 => Err(DecodeError::TrailingBytes),
             Version::V5 => {
                 let reason = decode_reason(reader.u8()?, PacketKind::Disconnect, direction)?;
-                // Without properties their length may be left out as well.
-                let section = if reader.is_empty() {
-                    &[]
-                } else {
-                    reader.properties()?
-                };
+                let section = reader.properties_if_any()?;
                 reader.end()?;
                 Ok(Disconnect {
                     reason,
-                    properties: DisconnectProperties::parse(section, direction)?,
+                    properties: DisconnectProperties::decode(section, direction)?,
                 })
             }
         }
     }
 
-    /// Appends the packet in its shortest form. Before 5.0 it is always empty, and only a client may
-    /// send it.
+    /// Appends the packet in its shortest form. Before 5.0 it is always empty, and only a client
+    /// may send it.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         let has_properties = !self.properties.is_empty();
         put_packet(out, PacketKind::Disconnect.first_byte(0), |out| {
@@ -88,37 +81,34 @@ impl<'a> Disconnect<'a> {
     }
 }
 
+property_list! {
+    DisconnectProperties {
+        SESSION_EXPIRY_INTERVAL => session_expiry_s,
+        REASON_STRING => reason_string,
+        USER_PROPERTY => user_properties,
+        SERVER_REFERENCE => server_reference,
+    }
+}
+
 impl<'a> DisconnectProperties<'a> {
-    fn parse(
+    fn decode(
         section: &'a [u8],
         direction: Direction,
     ) -> Result<DisconnectProperties<'a>, DecodeError> {
-        let mut p = DisconnectProperties::default();
-        let mut user_count = 0;
+        let mut properties = DisconnectProperties::default();
         let mut reader = PropertyReader::new(section);
         while let Some(id) = reader.next_id()? {
-            match (id, direction) {
-                // [MQTT-3.14.2-2] The expiry is the client's to change, the reference the server's.
-                (id::SESSION_EXPIRY_INTERVAL, Direction::FromServer)
-                | (id::SERVER_REFERENCE, Direction::FromClient) => {
-                    return Err(DecodeError::PropertyWrongDirection(id));
-                }
-                (id::SESSION_EXPIRY_INTERVAL, Direction::FromClient) => {
-                    set(&mut p.session_expiry_s, id, reader.u32()?)?;
-                }
-                (id::SERVER_REFERENCE, Direction::FromServer) => {
-                    set(&mut p.server_reference, id, reader.string()?)?;
-                }
-                (id::REASON_STRING, _) => set(&mut p.reason_string, id, reader.string()?)?,
-                (id::USER_PROPERTY, _) => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
+            // [MQTT-3.14.2-2] The expiry is the client's to change, the reference the server's.
+            let others = match direction {
+                Direction::FromClient => id::SERVER_REFERENCE,
+                Direction::FromServer => id::SESSION_EXPIRY_INTERVAL,
+            };
+            if id == others {
+                return Err(DecodeError::PropertyWrongDirection(id));
             }
+            properties.read(id, &mut reader)?;
         }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
+        Ok(properties)
     }
 
     fn is_empty(&self) -> bool {
@@ -126,13 +116,6 @@ impl<'a> DisconnectProperties<'a> {
             && self.reason_string.is_none()
             && self.server_reference.is_none()
             && self.user_properties.is_empty()
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_u32(out, id::SESSION_EXPIRY_INTERVAL, self.session_expiry_s);
-        put_optional_str(out, id::REASON_STRING, self.reason_string);
-        self.user_properties.put(out);
-        put_optional_str(out, id::SERVER_REFERENCE, self.server_reference);
     }
 }
 
@@ -197,35 +180,11 @@ impl<'a> Auth<'a> {
     }
 }
 
-impl<'a> AuthProperties<'a> {
-    fn parse(section: &'a [u8]) -> Result<AuthProperties<'a>, DecodeError> {
-        let mut p = AuthProperties::default();
-        let mut user_count = 0;
-        let mut reader = PropertyReader::new(section);
-        while let Some(id) = reader.next_id()? {
-            match id {
-                id::AUTHENTICATION_METHOD => {
-                    set(&mut p.authentication_method, id, reader.string()?)?;
-                }
-                id::AUTHENTICATION_DATA => {
-                    set(&mut p.authentication_data, id, reader.binary()?)?;
-                }
-                id::REASON_STRING => set(&mut p.reason_string, id, reader.string()?)?,
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
-            }
-        }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_str(out, id::AUTHENTICATION_METHOD, self.authentication_method);
-        put_optional_binary(out, id::AUTHENTICATION_DATA, self.authentication_data);
-        put_optional_str(out, id::REASON_STRING, self.reason_string);
-        self.user_properties.put(out);
+property_list! {
+    AuthProperties {
+        AUTHENTICATION_METHOD => authentication_method,
+        AUTHENTICATION_DATA => authentication_data,
+        REASON_STRING => reason_string,
+        USER_PROPERTY => user_properties,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::basics::Version;
-use super::frame::PacketKind;
+use super::kind::PacketKind;
 use super::reason::ReasonCode;
 
 /// Why received bytes are not a packet. Ends the connection: [`DecodeError::reason`] says what a v5

@@ -12,38 +12,8 @@
 
 use super::basics::Version;
 use super::error::DecodeError;
+use super::kind::{Direction, PacketKind};
 use super::wire::varint_at;
-
-/// The kind of a packet; the discriminant is its type number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the names are those of the standard")]
-pub enum PacketKind {
-    Connect = 1,
-    Connack = 2,
-    Publish = 3,
-    Puback = 4,
-    Pubrec = 5,
-    Pubrel = 6,
-    Pubcomp = 7,
-    Subscribe = 8,
-    Suback = 9,
-    Unsubscribe = 10,
-    Unsuback = 11,
-    Pingreq = 12,
-    Pingresp = 13,
-    Disconnect = 14,
-    Auth = 15,
-}
-
-/// Which side sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// Sent by a client, received by a broker.
-    FromClient,
-    /// Sent by a broker, received by a client.
-    FromServer,
-}
 
 /// One whole packet, not yet decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +31,9 @@ pub struct Frame<'a> {
 /// What packets are taken at this point of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRules {
-    /// What both sides agreed on. `None` before the first packet: then a client may send nothing but
-    /// CONNECT, a server nothing but CONNACK and AUTH, and everything else is refused on its first
-    /// byte.
+    /// What both sides agreed on. `None` before the first packet: then a client may send nothing
+    /// but CONNECT, a server nothing but CONNACK and AUTH, and everything else is refused on its
+    /// first byte.
     pub version: Option<Version>,
     /// Largest packet in bytes, fixed header included.
     pub size_max: u32,
@@ -82,70 +52,13 @@ pub struct Framer {
     given_out: bool,
 }
 
-impl PacketKind {
-    /// All kinds, by type number.
-    pub const ALL: [PacketKind; 15] = [
-        PacketKind::Connect,
-        PacketKind::Connack,
-        PacketKind::Publish,
-        PacketKind::Puback,
-        PacketKind::Pubrec,
-        PacketKind::Pubrel,
-        PacketKind::Pubcomp,
-        PacketKind::Subscribe,
-        PacketKind::Suback,
-        PacketKind::Unsubscribe,
-        PacketKind::Unsuback,
-        PacketKind::Pingreq,
-        PacketKind::Pingresp,
-        PacketKind::Disconnect,
-        PacketKind::Auth,
-    ];
-
-    /// The kind of a type number; `None` for 0 and above 15.
-    #[inline]
-    pub const fn from_number(number: u8) -> Option<PacketKind> {
-        match number {
-            1..=15 => Some(PacketKind::ALL[number as usize - 1]),
-            _ => None,
-        }
-    }
-
-    /// The first byte of a packet of this kind; `flags < 16`.
-    #[inline]
-    pub const fn first_byte(self, flags: u8) -> u8 {
-        ((self as u8) << 4) | flags
-    }
-
-    /// Whether this side sends packets of this kind in some version.
-    #[inline]
-    pub const fn sent_by(self, direction: Direction) -> bool {
-        match self {
-            PacketKind::Connect
-            | PacketKind::Subscribe
-            | PacketKind::Unsubscribe
-            | PacketKind::Pingreq => matches!(direction, Direction::FromClient),
-            PacketKind::Connack
-            | PacketKind::Suback
-            | PacketKind::Unsuback
-            | PacketKind::Pingresp => matches!(direction, Direction::FromServer),
-            PacketKind::Publish
-            | PacketKind::Puback
-            | PacketKind::Pubrec
-            | PacketKind::Pubrel
-            | PacketKind::Pubcomp
-            | PacketKind::Disconnect
-            | PacketKind::Auth => true,
-        }
-    }
-}
-
-/// Size of the largest buffer that is kept for the next packet in pieces of the same input: a stream
-/// of small messages then costs no allocation per input, and a packet that stops after one byte
-/// does not hold much.
+/// Size of the largest buffer that is kept for the next packet in pieces of the same input: a
+/// stream of small messages then costs no allocation per input, and a packet that stops after one
+/// byte does not hold much.
 const KEPT_SIZE_MAX: usize = 512;
 
-/// What is kept of a first packet that is too large: its header, the name and the level of the protocol.
+/// What is kept of a first packet that is too large: its header, the name and the level of the
+/// protocol.
 const REFUSED_SIZE_MAX: usize = 5 + 2 + 4 + 1;
 
 impl Framer {
@@ -163,8 +76,9 @@ impl Framer {
         if !self.partial.is_empty() {
             return self.next_in_pieces(input, rules);
         }
-        // Most packets are short and whole. A header that goes through `Option` and `Result` is put together in memory,
-        // and read before its bytes have got there: that was a tenth of the time of who only receives.
+        // Most packets are short and whole. A header that goes through `Option` and `Result` is
+        // built in memory and read back before the stores have landed: a tenth of the time of a
+        // client that only receives.
         if let [first, length @ 0..0x80, ..] = **input
             && let Some((raw, rest)) = input.split_at_checked(2 + usize::from(length))
             && raw.len() <= rules.size_max as usize
@@ -221,8 +135,9 @@ impl Framer {
         }
     }
 
-    /// Of a first packet that [`Framer::next`] has just refused for its size: the first bytes of its body, at
-    /// most [`REFUSED_SIZE_MAX`] with its header. They are kept, so that more can follow.
+    /// Of a first packet that [`Framer::next`] has just refused for its size: the first bytes of
+    /// its body, at most [`REFUSED_SIZE_MAX`] with its header. They are kept, so that more can
+    /// follow.
     pub fn refused_body(&mut self, input: &[u8]) -> &[u8] {
         assert!(!self.given_out, "what was given out was not refused");
         let room = REFUSED_SIZE_MAX.saturating_sub(self.partial.len());
@@ -259,7 +174,7 @@ impl Framer {
         if piece.len() < missing {
             return Ok(None);
         }
-        // Judged again, because the rules may have become stricter meanwhile.
+        // Checked again, because the rules may have become stricter meanwhile.
         let header = Header::parse(&self.partial, rules)?;
         self.given_out = header.is_some();
         Ok(header.map(|header| header.frame(&self.partial)))
@@ -386,7 +301,7 @@ pub(super) fn check_kind(
         if kind == PacketKind::Auth {
             return Err(DecodeError::UnknownKind(kind as u8));
         }
-        // Before 5.0 only a client says goodbye.
+        // Before 5.0 only a client sends DISCONNECT.
         if kind == PacketKind::Disconnect && direction == Direction::FromServer {
             return Err(DecodeError::WrongDirection(kind));
         }
@@ -404,7 +319,7 @@ pub(super) fn check_flags(
     let listed = match kind {
         PacketKind::Publish => {
             return match flags & 0b0110 {
-                // [MQTT-3.3.1-2] Nothing is sent again at QoS 0.
+                // [MQTT-3.3.1-2] QoS 0 has no retransmission.
                 0b0000 if flags & 0b1000 != 0 => Err(DecodeError::DupWithoutQoS),
                 // [MQTT-3.3.1-4] There is no QoS 3.
                 0b0110 => Err(DecodeError::QoS),

@@ -11,8 +11,8 @@
 //! - what is encoded decodes to the same packet. An encoder never cuts anything off to make it fit:
 //!   a field or packet that is too long is a mistake of the caller, and asserted.
 //!
-//! Not here: anything that takes knowledge of the session (packet ids in use, topic aliases, quotas,
-//! authorisation), the inner structure of topics, the limits of this broker.
+//! Not here: anything that takes knowledge of the session (packet ids in use, topic aliases,
+//! quotas, authorisation), the inner structure of topics, the limits of this broker.
 //!
 //! Start reading at [`frame`], then [`publish`].
 
@@ -23,6 +23,7 @@ mod connect;
 mod disconnect;
 mod error;
 pub mod frame;
+mod kind;
 mod packet;
 mod properties;
 pub mod publish;
@@ -45,7 +46,8 @@ pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use disconnect::{Auth, AuthProperties, Disconnect, DisconnectProperties};
 pub use error::DecodeError;
-pub use frame::{Direction, Frame, FrameRules, Framer, PacketKind};
+pub use frame::{Frame, FrameRules, Framer};
+pub use kind::{Direction, PacketKind};
 pub use packet::{Packet, decode};
 pub use properties::{ReasonProperties, UserProperties, is_encodable};
 pub use publish::{

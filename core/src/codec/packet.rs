@@ -7,7 +7,8 @@ use super::connack::Connack;
 use super::connect::Connect;
 use super::disconnect::{Auth, Disconnect};
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind, check_flags, check_kind};
+use super::frame::{Frame, check_flags, check_kind};
+use super::kind::{Direction, PacketKind};
 use super::publish::Publish;
 use super::subscribe::{Suback, Subscribe};
 use super::unsubscribe::{Unsuback, Unsubscribe};
@@ -40,7 +41,7 @@ pub fn decode<'a>(
     version: Version,
     direction: Direction,
 ) -> Result<Packet<'a>, DecodeError> {
-    // The framer did this already, but a frame may come from elsewhere.
+    // The framer has done this, but a frame may come from elsewhere.
     check_kind(frame.kind, version, direction)?;
     check_flags(frame.kind, frame.flags, Some(version))?;
     Ok(match frame.kind {
@@ -91,8 +92,8 @@ impl Packet<'_> {
         }
     }
 
-    /// Appends the packet. What `version` does not have is left out. CONNECT goes out in the version
-    /// that it names.
+    /// Appends the packet. What `version` does not have is left out. CONNECT goes out in the
+    /// version that it names.
     ///
     /// # Panics
     /// See the packets.

@@ -86,15 +86,17 @@ impl Encoding {
     }
 }
 
-/// Reads a property section: identifiers in turn, and after each its value by the matching method.
+/// Reads a property section: identifiers in turn, and after each its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PropertyReader<'a> {
+    section: &'a [u8],
     values: Reader<'a>,
 }
 
 impl<'a> PropertyReader<'a> {
     pub(super) fn new(section: &'a [u8]) -> PropertyReader<'a> {
         PropertyReader {
+            section,
             values: Reader::new(section),
         }
     }
@@ -105,7 +107,7 @@ impl<'a> PropertyReader<'a> {
         if self.values.is_empty() {
             return Ok(None);
         }
-        // The identifier is a variable byte integer, of which all that mean something take one byte.
+        // The identifier is a variable byte integer; all known ones take one byte.
         let id = self.values.u8()?;
         if id < 0x80 {
             Ok(Some(id))
@@ -114,66 +116,19 @@ impl<'a> PropertyReader<'a> {
         }
     }
 
-    /// A byte that says no (0) or yes (1) and nothing else.
-    pub(super) fn flag(&mut self, id: u8) -> Result<bool, DecodeError> {
-        match self.values.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(DecodeError::PropertyValue(id)),
-        }
-    }
-
-    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.values.u16()
-    }
-
-    pub(super) fn nonzero_u16(&mut self, id: u8) -> Result<u16, DecodeError> {
-        match self.values.u16()? {
-            0 => Err(DecodeError::PropertyValue(id)),
-            value => Ok(value),
-        }
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
-        self.values.u32()
-    }
-
-    pub(super) fn nonzero_u32(&mut self, id: u8) -> Result<u32, DecodeError> {
-        match self.values.u32()? {
-            0 => Err(DecodeError::PropertyValue(id)),
-            value => Ok(value),
-        }
+    /// The whole section that it reads.
+    pub(super) fn section(&self) -> &'a [u8] {
+        self.section
     }
 
     /// A subscription identifier, 1..=268,435,455.
     pub(super) fn subscription_id(&mut self) -> Result<u32, DecodeError> {
-        match self.values.varint()? {
-            0 => Err(DecodeError::PropertyValue(id::SUBSCRIPTION_IDENTIFIER)),
-            value => Ok(value),
-        }
-    }
-
-    pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        self.values.string()
-    }
-
-    pub(super) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
-        self.values.binary()
+        u32::read(id::SUBSCRIPTION_IDENTIFIER, &mut self.values)
     }
 
     /// Key and value of a user property [MQTT-1.5.7-1].
-    pub(super) fn pair(&mut self) -> Result<(&'a str, &'a str), DecodeError> {
+    fn pair(&mut self) -> Result<(&'a str, &'a str), DecodeError> {
         Ok((self.values.string()?, self.values.string()?))
-    }
-
-    /// The topic to answer to.
-    pub(super) fn response_topic(&mut self) -> Result<&'a str, DecodeError> {
-        let topic = self.values.string()?;
-        // [MQTT-3.3.2-14], [MQTT-4.7.3-1] Row 24 of the threat list: wildcards must not get through here.
-        if topic.is_empty() || has_wildcards(topic.as_bytes()) {
-            return Err(DecodeError::ResponseTopic);
-        }
-        Ok(topic)
     }
 
     /// Passes over the value of a property without looking at it.
@@ -201,15 +156,184 @@ pub(super) fn misplaced(id: u8) -> DecodeError {
     }
 }
 
-/// Fills in a property that may stand once.
-#[inline]
-pub(super) fn set<T>(slot: &mut Option<T>, id: u8, value: T) -> Result<(), DecodeError> {
-    match slot {
-        None => {
-            *slot = Some(value);
-            Ok(())
+/// A field of a decoded packet that properties with one identifier fill.
+pub(super) trait Property<'a> {
+    /// Reads the property, after its identifier.
+    fn read(&mut self, id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError>;
+
+    /// Appends what is there.
+    fn put(&self, id: u8, out: &mut Vec<u8>);
+}
+
+/// The value of a property that may stand once.
+pub(super) trait Value<'a>: Copy {
+    /// Reads it, and checks it by the rules for this identifier.
+    fn read(id: u8, reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// Appends it as this property has it.
+    fn put(self, id: u8, out: &mut Vec<u8>);
+}
+
+impl<'a, T: Value<'a>> Property<'a> for Option<T> {
+    #[inline]
+    fn read(&mut self, id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError> {
+        let value = T::read(id, &mut reader.values)?;
+        match self.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(DecodeError::PropertyTwice(id)),
         }
-        Some(_) => Err(DecodeError::PropertyTwice(id)),
+    }
+
+    #[inline]
+    fn put(&self, id: u8, out: &mut Vec<u8>) {
+        if let Some(value) = *self {
+            out.push(id);
+            value.put(id, out);
+        }
+    }
+}
+
+/// A byte that says no (0) or yes (1) and nothing else.
+impl<'a> Value<'a> for bool {
+    #[inline]
+    fn read(id: u8, reader: &mut Reader<'a>) -> Result<bool, DecodeError> {
+        match reader.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::PropertyValue(id)),
+        }
+    }
+
+    #[inline]
+    fn put(self, _id: u8, out: &mut Vec<u8>) {
+        out.push(u8::from(self));
+    }
+}
+
+impl<'a> Value<'a> for u16 {
+    #[inline]
+    fn read(id: u8, reader: &mut Reader<'a>) -> Result<u16, DecodeError> {
+        match (reader.u16()?, id) {
+            // [MQTT-3.3.2-8]
+            (0, id::TOPIC_ALIAS) => Err(DecodeError::TopicAliasZero),
+            (0, id::RECEIVE_MAXIMUM) => Err(DecodeError::PropertyValue(id)),
+            (value, _) => Ok(value),
+        }
+    }
+
+    #[inline]
+    fn put(self, _id: u8, out: &mut Vec<u8>) {
+        put_u16(out, self);
+    }
+}
+
+impl<'a> Value<'a> for u32 {
+    #[inline]
+    fn read(id: u8, reader: &mut Reader<'a>) -> Result<u32, DecodeError> {
+        let value = match id {
+            id::SUBSCRIPTION_IDENTIFIER => reader.varint()?,
+            _ => reader.u32()?,
+        };
+        match (value, id) {
+            (0, id::SUBSCRIPTION_IDENTIFIER | id::MAXIMUM_PACKET_SIZE) => {
+                Err(DecodeError::PropertyValue(id))
+            }
+            (value, _) => Ok(value),
+        }
+    }
+
+    #[inline]
+    fn put(self, id: u8, out: &mut Vec<u8>) {
+        match id {
+            id::SUBSCRIPTION_IDENTIFIER => put_varint(out, self),
+            _ => put_u32(out, self),
+        }
+    }
+}
+
+impl<'a> Value<'a> for &'a str {
+    #[inline]
+    fn read(id: u8, reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+        let text = reader.string()?;
+        // [MQTT-3.3.2-14], [MQTT-4.7.3-1] Row 24 of the threat list: no wildcards.
+        if id == id::RESPONSE_TOPIC && (text.is_empty() || has_wildcards(text.as_bytes())) {
+            return Err(DecodeError::ResponseTopic);
+        }
+        Ok(text)
+    }
+
+    #[inline]
+    fn put(self, _id: u8, out: &mut Vec<u8>) {
+        put_binary(out, self.as_bytes());
+    }
+}
+
+impl<'a> Value<'a> for &'a [u8] {
+    #[inline]
+    fn read(_id: u8, reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+        reader.binary()
+    }
+
+    #[inline]
+    fn put(self, _id: u8, out: &mut Vec<u8>) {
+        put_binary(out, self);
+    }
+}
+
+/// The properties of a packet as a struct with a field for each identifier.
+pub(super) trait PropertyList<'a>: Default {
+    /// Reads one property, after its identifier.
+    fn read(&mut self, id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError>;
+
+    /// Appends all that are there.
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// Reads a whole section.
+    #[inline]
+    fn parse(section: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut list = Self::default();
+        let mut reader = PropertyReader::new(section);
+        while let Some(id) = reader.next_id()? {
+            list.read(id, &mut reader)?;
+        }
+        Ok(list)
+    }
+}
+
+/// Says which properties a packet has, in the order in which they are sent.
+macro_rules! property_list {
+    ($list:ident { $($id:ident => $field:ident,)+ }) => {
+        impl<'a> $crate::codec::properties::PropertyList<'a> for $list<'a> {
+            #[inline]
+            fn read(
+                &mut self,
+                id: u8,
+                reader: &mut $crate::codec::properties::PropertyReader<'a>,
+            ) -> Result<(), $crate::codec::DecodeError> {
+                use $crate::codec::properties::{Property, id, misplaced};
+                match id {
+                    $(id::$id => Property::read(&mut self.$field, id::$id, reader),)+
+                    _ => Err(misplaced(id)),
+                }
+            }
+
+            fn put(&self, out: &mut Vec<u8>) {
+                use $crate::codec::properties::{Property, id};
+                $(Property::put(&self.$field, id::$id, out);)+
+            }
+        }
+    };
+}
+pub(super) use property_list;
+
+/// Authentication data says nothing without a method.
+pub(super) fn check_authentication(
+    method: Option<&str>,
+    data: Option<&[u8]>,
+) -> Result<(), DecodeError> {
+    match (method, data) {
+        (None, Some(_)) => Err(DecodeError::AuthenticationMethodMissing),
+        (_, _) => Ok(()),
     }
 }
 
@@ -235,7 +359,8 @@ impl<'a> Iterator for EncodedProperties<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        // Sections are valid from decoding on. One that is not ends here instead of panicking.
+        // Sections were validated when they were decoded. An invalid one ends here, without a
+        // panic.
         let mut reader = PropertyReader::new(self.section);
         let id = reader.next_id().ok()??;
         reader.skip(id).ok()?;
@@ -264,25 +389,15 @@ impl<'a> UserProperties<'a> {
 
     /// User properties from their encoding, as [`UserProperties::push`] makes it.
     pub fn parse(section: &'a [u8]) -> Result<UserProperties<'a>, DecodeError> {
-        let mut count = 0;
+        let mut properties = UserProperties::NONE;
         let mut reader = PropertyReader::new(section);
         while let Some(id) = reader.next_id()? {
             match id {
-                id::USER_PROPERTY => drop(reader.pair()?),
+                id::USER_PROPERTY => properties.read(id, &mut reader)?,
                 _ => return Err(misplaced(id)),
             }
-            count += 1;
         }
-        Ok(UserProperties { section, count })
-    }
-
-    /// The user properties of a section that was decoded, or none when it is known to have none.
-    pub(super) fn of_section(section: &'a [u8], count: usize) -> UserProperties<'a> {
-        UserProperties {
-            section: if count == 0 { &[] } else { section },
-            // Packets have less than 2^28 bytes.
-            count: count as u32,
-        }
+        Ok(properties)
     }
 
     /// How many there are.
@@ -315,8 +430,18 @@ impl<'a> UserProperties<'a> {
             .filter(|(id, _)| *id == id::USER_PROPERTY)
             .map(|(_, property)| property)
     }
+}
 
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+impl<'a> Property<'a> for UserProperties<'a> {
+    #[inline]
+    fn read(&mut self, _id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError> {
+        reader.pair()?;
+        self.section = reader.section();
+        self.count += 1;
+        Ok(())
+    }
+
+    fn put(&self, _id: u8, out: &mut Vec<u8>) {
         for property in self.encoded() {
             out.extend_from_slice(property);
         }
@@ -354,68 +479,16 @@ impl<'a> ReasonProperties<'a> {
         user_properties: UserProperties::NONE,
     };
 
-    pub(super) fn parse(section: &'a [u8]) -> Result<ReasonProperties<'a>, DecodeError> {
-        let mut properties = ReasonProperties::default();
-        let mut user_count = 0;
-        let mut reader = PropertyReader::new(section);
-        while let Some(id) = reader.next_id()? {
-            match id {
-                id::REASON_STRING => set(&mut properties.reason_string, id, reader.string()?)?,
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
-            }
-        }
-        properties.user_properties = UserProperties::of_section(section, user_count);
-        Ok(properties)
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.reason_string.is_none() && self.user_properties.is_empty()
     }
+}
 
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        put_optional_str(out, id::REASON_STRING, self.reason_string);
-        self.user_properties.put(out);
+property_list! {
+    ReasonProperties {
+        REASON_STRING => reason_string,
+        USER_PROPERTY => user_properties,
     }
-}
-
-pub(super) fn put_optional_flag(out: &mut Vec<u8>, id: u8, value: Option<bool>) {
-    if let Some(value) = value {
-        out.extend_from_slice(&[id, u8::from(value)]);
-    }
-}
-
-pub(super) fn put_optional_u16(out: &mut Vec<u8>, id: u8, value: Option<u16>) {
-    if let Some(value) = value {
-        out.push(id);
-        put_u16(out, value);
-    }
-}
-
-pub(super) fn put_optional_u32(out: &mut Vec<u8>, id: u8, value: Option<u32>) {
-    if let Some(value) = value {
-        out.push(id);
-        put_u32(out, value);
-    }
-}
-
-pub(super) fn put_optional_binary(out: &mut Vec<u8>, id: u8, value: Option<&[u8]>) {
-    if let Some(value) = value {
-        out.push(id);
-        put_binary(out, value);
-    }
-}
-
-pub(super) fn put_optional_str(out: &mut Vec<u8>, id: u8, value: Option<&str>) {
-    put_optional_binary(out, id, value.map(str::as_bytes));
-}
-
-pub(super) fn put_subscription_id(out: &mut Vec<u8>, value: u32) {
-    out.push(id::SUBSCRIPTION_IDENTIFIER);
-    put_varint(out, value);
 }
 
 /// Whether a string may stand in a packet; for those who build packets.

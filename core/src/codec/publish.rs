@@ -11,11 +11,10 @@ use std::num::NonZeroU32;
 
 use super::basics::{QoS, Version};
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind};
+use super::frame::Frame;
+use super::kind::{Direction, PacketKind};
 use super::properties::{
-    EncodedProperties, PropertyReader, UserProperties, id, misplaced, put_optional_binary,
-    put_optional_flag, put_optional_str, put_optional_u16, put_optional_u32, put_subscription_id,
-    set,
+    EncodedProperties, Property, PropertyList, PropertyReader, UserProperties, id, property_list,
 };
 use super::wire::{PACKET_SIZE_MAX, Reader, VARINT_MAX, put_binary, put_varint, varint_size};
 use crate::ids::PacketId;
@@ -41,8 +40,8 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
-/// A PUBLISH packet whose properties are not decoded. For who has thousands in one read and needs none:
-/// the properties are most of a [`Publish`].
+/// A PUBLISH packet whose properties are not decoded. For who has thousands in one read and needs
+/// none: the properties are most of a [`Publish`].
 #[derive(Clone, Copy, Debug)]
 pub struct BarePublish<'a> {
     /// DUP, QoS and RETAIN.
@@ -174,9 +173,9 @@ impl<'a> BarePublish<'a> {
         let properties = if self.section.is_empty() {
             PublishProperties::default()
         } else {
-            PublishProperties::parse(self.section, direction)?
+            PublishProperties::decode(self.section, direction)?
         };
-        // [MQTT-4.7.3-1] Row 7 of the threat list: only an alias can stand for no topic.
+        // [MQTT-4.7.3-1] Row 7 of the threat list: an empty topic needs an alias.
         if self.topic.is_empty() && properties.topic_alias.is_none() {
             return Err(DecodeError::TopicMissing);
         }
@@ -184,65 +183,39 @@ impl<'a> BarePublish<'a> {
     }
 }
 
+property_list! {
+    PublishProperties {
+        PAYLOAD_FORMAT_INDICATOR => payload_format,
+        MESSAGE_EXPIRY_INTERVAL => message_expiry_s,
+        TOPIC_ALIAS => topic_alias,
+        RESPONSE_TOPIC => response_topic,
+        CORRELATION_DATA => correlation_data,
+        CONTENT_TYPE => content_type,
+        SUBSCRIPTION_IDENTIFIER => subscription_ids,
+        USER_PROPERTY => user_properties,
+    }
+}
+
 impl<'a> PublishProperties<'a> {
     // Out of line: most messages have no properties.
     #[inline(never)]
-    fn parse(
+    fn decode(
         section: &'a [u8],
         direction: Direction,
     ) -> Result<PublishProperties<'a>, DecodeError> {
-        let mut p = PublishProperties {
+        let mut properties = PublishProperties {
             raw: section,
             ..PublishProperties::default()
         };
-        let mut user_count = 0;
         let mut reader = PropertyReader::new(section);
         while let Some(id) = reader.next_id()? {
-            match id {
-                id::PAYLOAD_FORMAT_INDICATOR => {
-                    set(&mut p.payload_format, id, reader.flag(id)?)?;
-                }
-                id::MESSAGE_EXPIRY_INTERVAL => set(&mut p.message_expiry_s, id, reader.u32()?)?,
-                id::TOPIC_ALIAS => match reader.u16()? {
-                    // [MQTT-3.3.2-8]
-                    0 => return Err(DecodeError::TopicAliasZero),
-                    alias => set(&mut p.topic_alias, id, alias)?,
-                },
-                id::RESPONSE_TOPIC => set(&mut p.response_topic, id, reader.response_topic()?)?,
-                id::CORRELATION_DATA => set(&mut p.correlation_data, id, reader.binary()?)?,
-                id::CONTENT_TYPE => set(&mut p.content_type, id, reader.string()?)?,
-                id::SUBSCRIPTION_IDENTIFIER => match direction {
-                    // [MQTT-3.3.4-6]
-                    Direction::FromClient => return Err(DecodeError::SubscriptionIdFromClient),
-                    Direction::FromServer => {
-                        reader.subscription_id()?;
-                        p.subscription_ids = SubscriptionIds {
-                            source: SubscriptionIdSource::Section(section),
-                        };
-                    }
-                },
-                id::USER_PROPERTY => {
-                    reader.pair()?;
-                    user_count += 1;
-                }
-                _ => return Err(misplaced(id)),
+            // [MQTT-3.3.4-6]
+            if id == id::SUBSCRIPTION_IDENTIFIER && direction == Direction::FromClient {
+                return Err(DecodeError::SubscriptionIdFromClient);
             }
+            properties.read(id, &mut reader)?;
         }
-        p.user_properties = UserProperties::of_section(section, user_count);
-        Ok(p)
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_optional_flag(out, id::PAYLOAD_FORMAT_INDICATOR, self.payload_format);
-        put_optional_u32(out, id::MESSAGE_EXPIRY_INTERVAL, self.message_expiry_s);
-        put_optional_u16(out, id::TOPIC_ALIAS, self.topic_alias);
-        put_optional_str(out, id::RESPONSE_TOPIC, self.response_topic);
-        put_optional_binary(out, id::CORRELATION_DATA, self.correlation_data);
-        put_optional_str(out, id::CONTENT_TYPE, self.content_type);
-        for subscription_id in self.subscription_ids.iter() {
-            put_subscription_id(out, subscription_id);
-        }
-        self.user_properties.put(out);
+        Ok(properties)
     }
 
     /// Appends the received properties that travel on with the message, in the order received
@@ -365,6 +338,21 @@ impl<'a> SubscriptionIds<'a> {
         match self.source {
             SubscriptionIdSource::Section(_) => false,
             SubscriptionIdSource::Listed(listed) => listed.is_empty(),
+        }
+    }
+}
+
+impl<'a> Property<'a> for SubscriptionIds<'a> {
+    #[inline]
+    fn read(&mut self, _id: u8, reader: &mut PropertyReader<'a>) -> Result<(), DecodeError> {
+        reader.subscription_id()?;
+        self.source = SubscriptionIdSource::Section(reader.section());
+        Ok(())
+    }
+
+    fn put(&self, id: u8, out: &mut Vec<u8>) {
+        for subscription_id in self.iter() {
+            Some(subscription_id).put(id, out);
         }
     }
 }
@@ -499,8 +487,8 @@ pub fn publish_size(version: Version, qos: QoS, parts: &PublishParts<'_>) -> u32
     }
 }
 
-/// Appends a PUBLISH. `packet_id` is 0 exactly with QoS 0; a template may carry any other number and
-/// be patched.
+/// Appends a PUBLISH. `packet_id` is 0 exactly with QoS 0; a template may carry any other number
+/// and be patched.
 ///
 /// # Panics
 /// If the packet is larger than [`PACKET_SIZE_MAX`], or `packet_id` and QoS contradict each other.
@@ -581,10 +569,10 @@ fn encode_publish_front(
 
 fn put_parts_properties(parts: &PublishParts<'_>, size: usize, out: &mut Vec<u8>) {
     put_varint(out, u32::try_from(size).unwrap_or(u32::MAX));
-    put_optional_u16(out, id::TOPIC_ALIAS, parts.topic_alias);
-    put_optional_u32(out, id::MESSAGE_EXPIRY_INTERVAL, parts.message_expiry_s);
+    parts.topic_alias.put(id::TOPIC_ALIAS, out);
+    parts.message_expiry_s.put(id::MESSAGE_EXPIRY_INTERVAL, out);
     for &subscription_id in parts.subscription_ids {
-        put_subscription_id(out, subscription_id.get());
+        Some(subscription_id.get()).put(id::SUBSCRIPTION_IDENTIFIER, out);
     }
     out.extend_from_slice(parts.properties);
 }

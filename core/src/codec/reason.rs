@@ -1,11 +1,11 @@
 //! Reason codes of MQTT 5.0, and which packet of which side may carry which.
 //!
-//! MQTT 3.1 and 3.1.1 know only five CONNACK codes and one SUBACK failure: [`ReasonCode::to_v3_connack`]
-//! and its reverse translate; nothing else may leak to such a client.
+//! MQTT 3.1 and 3.1.1 know only five CONNACK codes and one SUBACK failure:
+//! [`ReasonCode::to_v3_connack`] and its reverse translate; nothing else may leak to such a client.
 
 use std::fmt;
 
-use super::frame::{Direction, PacketKind};
+use super::kind::{Direction, PacketKind};
 
 /// A reason code; the discriminant is the byte on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,7 +153,7 @@ impl ReasonCode {
             PacketKind::Suback => from_server && self.allowed_in_suback(),
             PacketKind::Unsuback => from_server && self.allowed_in_unsuback(),
             PacketKind::Disconnect => self.allowed_in_disconnect(from_server),
-            // The server ends the exchange, the client starts it anew.
+            // The server ends the exchange, the client begins a new one.
             PacketKind::Auth => {
                 matches!(self, ContinueAuthentication)
                     || (from_server && matches!(self, Success))
@@ -197,7 +197,7 @@ impl ReasonCode {
     }
 
     const fn allowed_in_puback(self, from_server: bool) -> bool {
-        // Only a server knows subscribers.
+        // Only a server knows who subscribes.
         (from_server && matches!(self, NoMatchingSubscribers))
             || matches!(
                 self,
@@ -284,8 +284,8 @@ impl ReasonCode {
             || (!from_server && matches!(self, DisconnectWithWill))
     }
 
-    /// The CONNACK return code of MQTT 3.1 and 3.1.1 that comes nearest; 3 (server unavailable) when
-    /// none does.
+    /// The CONNACK return code of MQTT 3.1 and 3.1.1 that comes nearest; 3 (server unavailable)
+    /// when none does.
     pub const fn to_v3_connack(self) -> u8 {
         if !self.is_error() {
             return 0;
@@ -295,7 +295,7 @@ impl ReasonCode {
             ClientIdentifierNotValid => 2,
             BadUserNameOrPassword => 4,
             NotAuthorized | Banned => 5,
-            // Whatever else goes wrong, the client may find it gone another time.
+            // Any other failure may be temporary: the client may try again.
             _ => 3,
         }
     }
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_codes_are_each_others_reverse() {
+    fn reason_codes_round_trip_through_their_bytes() {
         for byte in 0..=255u8 {
             if let Some(code) = ReasonCode::from_byte(byte) {
                 assert_eq!(code.byte(), byte);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn v3_return_codes_survive_the_way_there_and_back() {
+    fn v3_return_codes_round_trip() {
         for code in 0..=5 {
             let reason = ReasonCode::from_v3_connack(code).unwrap();
             assert_eq!(reason.to_v3_connack(), code);
@@ -351,7 +351,7 @@ mod tests {
 
     /// The lists of the standard as bytes, written down a second time and apart from the code.
     #[test]
-    fn each_packet_carries_the_reasons_of_its_list_only() {
+    fn each_packet_takes_only_the_reason_codes_of_its_table() {
         use Direction::{FromClient, FromServer};
         use PacketKind::*;
         let disconnect_both: &[u8] = &[

@@ -1,12 +1,12 @@
 //! PUBLISH packets, one behind the other, that differ in nothing but their payload.
 //!
-//! A client that has much to say mostly says it on one topic, and its packets arrive together. What is
-//! true of the first is true of all: their topic is valid or not, the client may publish there or not, they
-//! have the same subscribers, who get the same bytes. So a run is handled once, and a subscriber of the
-//! publisher's version gets it as it came.
+//! A client that has much to say mostly says it on one topic, and its packets arrive together. What
+//! is true of the first is true of all: their topic is valid or not, the client may publish there
+//! or not, they have the same subscribers, who get the same bytes. So a run is handled once, and a
+//! subscriber of the publisher's version gets it as it came.
 //!
-//! Invariant: each packet of a run is one that [`Publish::decode`](super::Publish::decode) takes, with QoS 0,
-//! without RETAIN and without properties.
+//! Invariant: each packet of a run is one that [`Publish::decode`](super::Publish::decode) takes,
+//! with QoS 0, without RETAIN and without properties.
 
 use super::basics::{QoS, Version};
 use super::publish::{PublishHead, PublishParts, encode_publish};
@@ -42,8 +42,8 @@ const FIRST_BYTE: u8 = PublishHead {
 .first_byte();
 
 impl<'a> PublishRun<'a> {
-    /// The run at the front of `input`, which is the beginning of a packet. `size_max` is that of a packet.
-    /// `None` if there are not two packets that make one.
+    /// The run at the front of `input`, which is the beginning of a packet. `size_max` is that of a
+    /// packet. `None` if there are not two packets that make one.
     #[inline]
     pub fn of(input: &'a [u8], version: Version, size_max: usize) -> Option<PublishRun<'a>> {
         let (first, mut rest) = split_packet(input, size_max)?;
@@ -123,7 +123,8 @@ struct Packet<'a> {
     body: &'a [u8],
 }
 
-/// The whole PUBLISH packet of QoS 0, without RETAIN, at the front of `input`, and what is behind it.
+/// The whole PUBLISH packet of QoS 0, without RETAIN, at the front of `input`, and what is behind
+/// it.
 #[inline]
 fn split_packet(input: &[u8], size_max: usize) -> Option<(Packet<'_>, &[u8])> {
     let (&first_byte, behind) = input.split_first()?;
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_ends_a_run() {
+    fn anything_but_a_plain_publish_ends_a_run() {
         for version in VERSIONS {
             let plain = publish("t", b"x");
             let mut others = vec![
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_framer_would_not_take_is_in_no_run() {
+    fn a_run_holds_nothing_that_a_framer_would_refuse() {
         let plain = stream(Version::V311, &[publish("t", b"x"); 3]);
         let size = plain.len() / 3;
         assert!(PublishRun::of(&plain, Version::V311, size).is_some());
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_bytes_make_a_run_only_of_what_decodes() {
+    fn corrupted_bytes_form_a_run_only_if_they_decode() {
         const BYTES: [u8; 10] = [0x30, 0x30, 0x31, 0, 0, 1, 3, 4, 5, b't'];
         let mut state = 1_u64;
         let mut below = |bound: usize| {

@@ -5,10 +5,9 @@
 
 use super::basics::{QoS, Version};
 use super::error::DecodeError;
-use super::frame::{Direction, Frame, PacketKind};
-use super::properties::{
-    PropertyReader, ReasonProperties, UserProperties, id, misplaced, put_subscription_id, set,
-};
+use super::frame::Frame;
+use super::kind::{Direction, PacketKind};
+use super::properties::{PropertyList, ReasonProperties, UserProperties, property_list};
 use super::reason::ReasonCode;
 use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
 use crate::ids::PacketId;
@@ -79,15 +78,15 @@ impl<'a> Subscribe<'a> {
     pub fn decode(frame: &Frame<'a>, version: Version) -> Result<Subscribe<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let packet_id = reader.packet_id()?;
-        let (subscription_id, user_properties) = match version {
-            Version::V31 | Version::V311 => (None, UserProperties::default()),
-            Version::V5 => decode_properties(reader.properties()?)?,
+        let properties = match version {
+            Version::V31 | Version::V311 => SubscribeProperties::default(),
+            Version::V5 => SubscribeProperties::parse(reader.properties()?)?,
         };
         Ok(Subscribe {
             packet_id,
-            subscription_id,
+            subscription_id: properties.subscription_id,
             filters: Subscriptions::check(reader.rest(), version)?,
-            user_properties,
+            user_properties: properties.user_properties,
         })
     }
 
@@ -99,12 +98,11 @@ impl<'a> Subscribe<'a> {
         put_packet(out, PacketKind::Subscribe.first_byte(0b0010), |out| {
             put_u16(out, self.packet_id.get());
             if version == Version::V5 {
-                put_with_length(out, |out| {
-                    if let Some(subscription_id) = self.subscription_id {
-                        put_subscription_id(out, subscription_id);
-                    }
-                    self.user_properties.put(out);
-                });
+                let properties = SubscribeProperties {
+                    subscription_id: self.subscription_id,
+                    user_properties: self.user_properties,
+                };
+                put_with_length(out, |out| properties.put(out));
             }
             let list_at = out.len();
             for subscription in self.filters.iter() {
@@ -117,26 +115,17 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-fn decode_properties(section: &[u8]) -> Result<(Option<u32>, UserProperties<'_>), DecodeError> {
-    let mut subscription_id = None;
-    let mut user_count = 0;
-    let mut reader = PropertyReader::new(section);
-    while let Some(id) = reader.next_id()? {
-        match id {
-            id::SUBSCRIPTION_IDENTIFIER => {
-                set(&mut subscription_id, id, reader.subscription_id()?)?;
-            }
-            id::USER_PROPERTY => {
-                reader.pair()?;
-                user_count += 1;
-            }
-            _ => return Err(misplaced(id)),
-        }
+#[derive(Debug, Default)]
+struct SubscribeProperties<'a> {
+    subscription_id: Option<u32>,
+    user_properties: UserProperties<'a>,
+}
+
+property_list! {
+    SubscribeProperties {
+        SUBSCRIPTION_IDENTIFIER => subscription_id,
+        USER_PROPERTY => user_properties,
     }
-    Ok((
-        subscription_id,
-        UserProperties::of_section(section, user_count),
-    ))
 }
 
 impl SubscribeOptions {

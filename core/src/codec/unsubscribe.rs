@@ -2,8 +2,9 @@
 
 use super::basics::Version;
 use super::error::DecodeError;
-use super::frame::{Frame, PacketKind};
-use super::properties::{ReasonProperties, UserProperties};
+use super::frame::Frame;
+use super::kind::PacketKind;
+use super::properties::{Property, PropertyList, ReasonProperties, UserProperties, id};
 use super::reason::ReasonCode;
 use super::subscribe::Reasons;
 use super::wire::{Reader, put_binary, put_packet, put_u16, put_with_length};
@@ -57,7 +58,7 @@ impl<'a> Unsubscribe<'a> {
         put_packet(out, PacketKind::Unsubscribe.first_byte(0b0010), |out| {
             put_u16(out, self.packet_id.get());
             if version == Version::V5 {
-                put_with_length(out, |out| self.user_properties.put(out));
+                put_with_length(out, |out| self.user_properties.put(id::USER_PROPERTY, out));
             }
             let list_at = out.len();
             for filter in self.filters.iter() {

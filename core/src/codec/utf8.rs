@@ -34,7 +34,7 @@ fn is_printable_ascii(bytes: &[u8]) -> bool {
 /// Not 0 exactly when one of the eight bytes is outside of 0x20..=0x7E.
 #[inline]
 const fn unfit_bytes(word: u64) -> u64 {
-    // A borrow or a carry out of one byte can only come from a byte that is unfit itself, so it
+    // A borrow or a carry out of a byte can only come from a byte that is unfit itself, so it
     // can blur which byte is unfit, not whether one is.
     let below_space = word.wrapping_sub(0x20 * ONES) & !word;
     let delete_or_above = word.wrapping_add(ONES) | word;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_judged_alike_at_every_position() {
+    fn every_byte_is_judged_the_same_at_every_position() {
         for size in 1..=33 {
             for at in 0..size {
                 for byte in 0..=255u8 {

@@ -108,6 +108,15 @@ impl<'a> Reader<'a> {
         self.bytes(size as usize)
     }
 
+    /// The properties at the end of a v5 packet: without any, their length may be left out as well.
+    #[inline]
+    pub(super) fn properties_if_any(&mut self) -> Result<&'a [u8], DecodeError> {
+        if self.is_empty() {
+            return Ok(&[]);
+        }
+        self.properties()
+    }
+
     /// A packet ends with its last field.
     #[inline]
     pub(super) fn end(self) -> Result<(), DecodeError> {
@@ -135,7 +144,7 @@ pub(super) fn varint_at(bytes: &[u8]) -> Result<Option<(u32, usize)>, DecodeErro
         }
     }
     if bytes.len() >= 4 {
-        // Four bytes, and all of them say that one more follows.
+        // Four bytes, each of which says that another follows.
         return Err(DecodeError::VariableByteInteger);
     }
     Ok(None)
@@ -213,7 +222,7 @@ pub(super) fn put_with_length(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)
     if count == 1 {
         out[at] = bytes[0];
     } else {
-        // Rare: a packet or a property section of 128 bytes and more that is no PUBLISH.
+        // Rare: 128 bytes or more, and not a PUBLISH.
         out.splice(at..=at, bytes[..count].iter().copied());
     }
 }
@@ -268,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_in_front_takes_as_many_bytes_as_it_needs() {
+    fn a_length_prefix_takes_as_many_bytes_as_it_needs() {
         for size in [0usize, 1, 127, 128, 16_383, 16_384, 2_097_152] {
             let mut out = vec![9];
             put_with_length(&mut out, |out| out.resize(out.len() + size, 7));

@@ -1,13 +1,14 @@
 //! Output of a connection that has not been sent yet.
 //!
-//! Small packets are copied into one buffer, so that a turn's output is one send; large payloads travel
-//! as shared chunks, without a copy. The shell pulls everything pending as one [`Output`] and owns it
-//! until the socket has taken it; newer output collects behind it.
+//! Small packets are copied into one buffer, so that a turn's output is one send; large payloads
+//! travel as shared chunks, without a copy. The shell pulls everything pending as one [`Output`]
+//! and owns it until the socket has taken it; newer output collects behind it.
 //!
 //! Invariants:
 //! - `unsent_bytes == pending bytes here + bytes of the output in flight`.
 //! - the unsent bytes of all egresses of a shard are counted in its `Unsent`.
-//! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing is pending.
+//! - an idle connection holds no buffer: `chunks` and `tail` have no capacity when nothing is
+//!   pending.
 //!
 //! Not here: when to drop (`shard/delivery`), sockets (the shell).
 
@@ -76,8 +77,8 @@ impl Egress {
         &mut self.tail
     }
 
-    /// Counts a packet of `size` bytes appended to [`Egress::buffer`]. True when the connection has to
-    /// be reported dirty.
+    /// Counts a packet of `size` bytes appended to [`Egress::buffer`]. True when the connection has
+    /// to be reported dirty.
     #[must_use]
     pub fn grew(&mut self, size: usize, unsent: &mut Unsent) -> bool {
         self.grew_by(1, size, unsent)
@@ -99,7 +100,8 @@ impl Egress {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Appends the payload of the last packet without copying it. True when the connection has to be reported dirty.
+    /// Appends the payload of the last packet without copying it. True when the connection has to
+    /// be reported dirty.
     #[must_use]
     pub fn push_shared(&mut self, payload: Bytes, unsent: &mut Unsent) -> bool {
         let size = payload.len();
@@ -146,6 +148,27 @@ impl Egress {
         unsent.packets -= u64::from(self.pending_packets + self.flight_packets);
     }
 
+    /// Panics if an invariant does not hold.
+    pub fn assert_invariants(&self) {
+        let chunks = self.chunks.iter().map(|chunk| chunk.as_slice().len());
+        let pending = chunks.sum::<usize>() + self.tail.len();
+        let unsent = pending + self.flight_bytes as usize;
+        assert_eq!(self.unsent_bytes as usize, unsent, "all bytes are counted");
+        assert!(self.dirty || pending == 0, "what pends is reported");
+        assert!(
+            pending > 0 || self.tail.capacity() + self.chunks.capacity() == 0,
+            "an idle connection holds no buffer"
+        );
+        assert!(
+            pending > 0 || self.pending_packets == 0,
+            "a packet that pends has bytes"
+        );
+        assert!(
+            self.flight_bytes > 0 || self.flight_packets == 0,
+            "a packet in flight has bytes"
+        );
+    }
+
     /// Packets of which some byte is not sent.
     pub fn unsent_packets(&self) -> u32 {
         self.pending_packets + self.flight_packets
@@ -162,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_that_are_appended_together_are_counted_one_by_one() {
+    fn packets_appended_together_are_counted_individually() {
         let mut pool = BufferPool::new();
         let mut egress = Egress::default();
         let mut unsent = Unsent::default();

@@ -1,5 +1,5 @@
-//! Free output buffers: connections take one when they have something to send and return it when it is
-//! sent, so that an idle connection holds none.
+//! Free output buffers: connections take one when they have something to send and return it when it
+//! is sent, so that an idle connection holds none.
 
 /// Buffers of one shard.
 #[derive(Debug)]

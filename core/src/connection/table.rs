@@ -168,6 +168,24 @@ impl Connections {
         Some(last)
     }
 
+    /// Panics if an invariant does not hold; walks all slots.
+    pub fn assert_invariants(&self) {
+        assert_eq!(self.ids().count(), self.count, "connections are counted");
+        let last = self.slots.last().map(|slot| &slot.connection);
+        let is_trimmed = !matches!(last, Some(Connection::Vacant));
+        assert!(is_trimmed, "vacant slots at the end are given back");
+        for slot in &self.slots {
+            match &slot.connection {
+                Connection::Authenticating(waiting) => waiting.egress.assert_invariants(),
+                Connection::Closing(egress) => egress.assert_invariants(),
+                Connection::Vacant
+                | Connection::AwaitConnect(_)
+                | Connection::Open(_)
+                | Connection::HandedOver => {}
+            }
+        }
+    }
+
     /// Connections that are not vacant.
     pub fn len(&self) -> usize {
         self.count

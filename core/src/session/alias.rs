@@ -89,7 +89,7 @@ impl OutboundAliases {
 
     /// How to send a message on this topic, and notes that it was seen.
     pub fn look_up(&mut self, topic: &[u8]) -> AliasUse {
-        // The property takes as many bytes as such a topic.
+        // The property takes as many bytes as a topic of this size.
         if topic.len() <= ALIAS_SIZE {
             return AliasUse::None;
         }

@@ -13,34 +13,37 @@
 //! 3. A live retained message on a topic voids the snapshot for that topic: every later one will be
 //!    forwarded too.
 //! 4. A live message that comes before the barrier is passed may have been forwarded for an earlier
-//!    subscriber of this shard, and a later one not at all. It voids nothing. If it comes before the
-//!    barrier begins, the snapshot holds it or a later one; if it comes while the barrier is being
-//!    passed, a second one is passed, so that this is so again.
+//!    subscriber of this shard, and a later one not at all. It voids nothing. If it comes before
+//!    the barrier begins, the snapshot holds it or a later one; if it comes while the barrier is
+//!    being passed, a second one is passed, so that this is so again.
 //! 5. Each shard has one inbox, so that causal order holds between sources.
 //!
-//! A snapshot comes in pages, each asked for when the client has taken the ones before, so that a client
-//! that takes nothing costs a page of each owner, and no owner looks at a million topics in one
-//! go. What an owner has stored by the first question belongs to the snapshot (`Cursor`); what it stores
-//! later is forwarded, and left out of the pages. So of live messages it has to be remembered:
+//! A snapshot comes in pages, each asked for when the client has taken the ones before, so that a
+//! client that takes nothing costs a page of each owner, and no owner looks at a million topics in
+//! one go. What an owner has stored by the first question belongs to the snapshot (`Cursor`); what
+//! it stores later is forwarded, and left out of the pages. So of live messages it has to be
+//! remembered:
 //!
-//! 6. up to the first page of every owner: the topic, to the end (`Past::overlap`). The owner may have
-//!    stored the message before the question, and show it again.
+//! 6. up to the first page of every owner: the topic, to the end (`Past::overlap`). The owner may
+//!    have stored the message before the question, and show it again.
 //! 7. later: the topic (`Feed::live`), until every shard has passed a barrier that began after the
-//!    message, and every page is here that was asked for before that. Then the owner has the message in
-//!    its inbox before the next question, and no page after that shows the message that it replaces.
-//!    Pages that are here lose what is void before the topic is forgotten.
+//!    message, and every page is here that was asked for before that. Then the owner has the
+//!    message in its inbox before the next question, and no page after that shows the message that
+//!    it replaces. Pages that are here lose what is void before the topic is forgotten.
 //!
-//! A client may have thousands of gathers (one SUBSCRIBE names as many filters), and a live message pays
-//! for none of them: what is remembered of it is remembered once for the session, together with when it
-//! came, and each gather knows when it began and when it was answered. Gathers go through barrier and first
-//! questions as a cohort: those that come meanwhile wait for the next one. So one barrier, and one
-//! message of questions for each owner, serves all filters of a SUBSCRIBE.
+//! A client may have thousands of gathers (one SUBSCRIBE names as many filters), and a live message
+//! pays for none of them: what is remembered of it is remembered once for the session, together
+//! with when it came, and each gather knows when it began and when it was answered. Gathers go
+//! through barrier and first questions as a cohort: those that come meanwhile wait for the next
+//! one. So one barrier, and one message of questions for each owner, serves all filters of a
+//! SUBSCRIBE.
 //!
 //! Invariants:
 //! - a session has a `Feed` exactly while it has a gather.
 //! - a barrier is in `barriers` until every other shard has answered it.
 //!
-//! Not here: what a shard is asked (`shard/retained`), when the client can take more (`shard/delivery/pump.rs`).
+//! Not here: what a shard is asked (`shard/retained`), when the client can take more
+//! (`shard/delivery/pump.rs`).
 
 mod feed;
 #[cfg(test)]
@@ -146,8 +149,8 @@ impl Gathers {
         }
     }
 
-    /// Starts a gather of a session, whose interest the other shards can see. Gives what its filter was
-    /// being given before.
+    /// Starts a gather of a session, whose interest the other shards can see. Gives what its filter
+    /// was being given before.
     #[must_use]
     pub fn start(
         &mut self,
@@ -235,6 +238,26 @@ impl Gathers {
     /// Gathers under way.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// Panics if an invariant does not hold between two events, for a shard whose sessions have
+    /// these feeds; walks all gathers.
+    pub fn assert_invariants<'a>(&self, feeds: impl Iterator<Item = &'a Feed>) {
+        assert!(!self.has_steps(), "what gathers come to is done at once");
+        for (id, barrier) in &self.barriers {
+            assert!(id.0 <= self.last_barrier, "names are given in turn");
+            let is_open = (1..=self.others).contains(&barrier.missing);
+            assert!(is_open, "a barrier is here until all have answered");
+        }
+        let mut count = 0;
+        for feed in feeds {
+            count += feed.len();
+            for id in feed.barriers() {
+                let session = self.barriers.get(&id).map(|barrier| barrier.session);
+                assert_eq!(session, Some(feed.session()), "nobody waits in vain");
+            }
+        }
+        assert_eq!(self.count, count, "gathers are counted");
     }
 
     /// A barrier for a session, which the shard is going to post.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::{AliasUse, InboundAliases, OutboundAliases};
+use super::{AliasUse, HeldAnswers, InboundAliases, OutboundAliases};
 use crate::auth::{METHOD, ScramStep};
 use crate::codec::{self, Framer, PublishParts, QoS, Version};
 use crate::connection::{BufferPool, Egress};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, TurnSeq};
 use crate::rate::Pace;
 use crate::time::Instant;
 
@@ -60,6 +60,8 @@ pub struct Link {
     pub alias_out_max: u16,
     /// Topic aliases of the broker; `None` until it may set one and has something to send.
     pub aliases_out: Option<Box<OutboundAliases>>,
+    /// Answers that wait until they are durable; `None`: none does.
+    pub held: Option<Box<HeldAnswers>>,
 }
 
 impl Link {
@@ -82,12 +84,32 @@ impl Link {
         count: u32,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
+        if let Some(held) = &mut self.held
+            && held.is_corked()
+        {
+            held.append(count, encode);
+            return;
+        }
         let buffer = self.egress.buffer(pool);
         let before = buffer.len();
         encode(buffer);
         let size = buffer.len() - before;
         if self.egress.grew_by(count, size, &mut pool.unsent) {
             dirty.push(self.conn);
+        }
+    }
+
+    /// Writes one packet now, or holds it back until a turn is done.
+    pub fn write_after(
+        &mut self,
+        turn: Option<TurnSeq>,
+        pool: &mut BufferPool,
+        dirty: &mut Vec<ConnId>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        match turn {
+            None => self.write(pool, dirty, encode),
+            Some(turn) => self.held.get_or_insert_default().push(turn, 1, encode),
         }
     }
 
@@ -100,16 +122,45 @@ impl Link {
         text: &str,
         encode: impl Fn(Option<&str>, &mut Vec<u8>),
     ) {
+        let encode = self.reasoned(text, encode);
+        self.write(pool, dirty, encode);
+    }
+
+    /// What writes a packet with a Reason String if the client wants it and takes its size.
+    pub fn reasoned<'a, E: Fn(Option<&str>, &mut Vec<u8>)>(
+        &self,
+        text: &'a str,
+        encode: E,
+    ) -> impl FnOnce(&mut Vec<u8>) + use<'a, E> {
         let text = Some(text).filter(|_| self.problem_information);
         let size_max = self.packet_size_max as usize;
-        self.write(pool, dirty, |buffer| {
+        move |buffer| {
             let before = buffer.len();
             encode(text, buffer);
             if text.is_some() && buffer.len() - before > size_max {
                 buffer.truncate(before);
                 encode(None, buffer);
             }
-        });
+        }
+    }
+
+    /// Holds an answer back until a turn is done. True if the client is to be read no more.
+    #[must_use]
+    pub fn hold(&mut self, turn: TurnSeq, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let held = self.held.get_or_insert_default();
+        held.push(turn, 1, encode);
+        held.is_too_much()
+    }
+
+    /// Everything that is written from here on waits behind a CONNACK.
+    pub fn is_corked(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_corked())
+    }
+
+    /// Bytes that have not left: the socket has not taken them, or they wait for the log.
+    pub fn unsent_bytes(&self) -> u32 {
+        let held = self.held.as_ref().map_or(0, |held| held.bytes());
+        self.egress.unsent_bytes().saturating_add(held as u32)
     }
 
     /// Puts a topic alias into the parts of a PUBLISH if that is of use. `None` if the client does
@@ -164,7 +215,7 @@ impl Link {
         }
         self.pauses.remove(why);
         if self.pauses.is_empty() {
-            // It may have said something all the while: its silence counts from here.
+            // It may have been sending all the while: its silence counts from here.
             self.last_packet_at = now;
         }
         self.pauses.is_empty()
@@ -214,6 +265,8 @@ pub enum Pause {
     Unsent = 1,
     /// The client sends more than it may.
     Pace = 2,
+    /// Too many answers wait for the log.
+    Log = 4,
 }
 
 /// Reasons not to read a connection.

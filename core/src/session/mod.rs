@@ -1,12 +1,16 @@
 //! Sessions: what the broker keeps for a client, connected or not.
 
 mod alias;
+mod delivery;
 pub(crate) mod gather;
+mod held;
 mod link;
 mod queue;
 mod receipts;
+mod restore;
 mod standing;
 mod table;
+mod unsettled;
 mod will;
 mod window;
 
@@ -17,19 +21,23 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
+pub use delivery::{Delivery, KeptMatch};
 pub use gather::Feed;
+pub use held::HeldAnswers;
 pub use link::{Link, Pause, Pauses, Reauth};
-pub use queue::{Delivery, KeptMatch, Queue};
+pub use queue::Queue;
 pub use receipts::Receipts;
+pub use restore::{restore, unsettled};
 pub use standing::Standing;
 pub use table::Sessions;
+pub use unsettled::Unsettled;
 pub use will::Will;
-pub use window::{AckError, Resend, Window, WindowRooms};
+pub use window::{AckError, GivenUp, LogProgress, PubrelDue, Resend, Window, WindowRooms};
 
 use crate::auth::Identity;
 use crate::codec::Version;
 use crate::ids::ClientKey;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, SessionNo, TurnSeq};
 use crate::message::Author;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -43,6 +51,10 @@ use crate::topic::TopicFilter;
 pub struct Session {
     /// Identifies the session among all shards [MQTT-3.1.3-2].
     pub client_id: Box<str>,
+    /// What it is called in the log; `None`: it ends with its connection, or nothing is recorded.
+    pub no: Option<SessionNo>,
+    /// The last turn in which something was recorded or posted for it: its answers wait for that.
+    pub turn: TurnSeq,
     /// Keyed hash of `client_id`.
     pub key: ClientKey,
     /// Whom the session belongs to: nobody else may resume it.
@@ -115,5 +127,34 @@ impl Session {
     /// Messages are kept for a next connection.
     pub fn outlives_connection(&self) -> bool {
         self.expiry != Expiry::WithConnection
+    }
+
+    /// Panics if an invariant does not hold. Walks all that the session holds: for tests and the simulator.
+    pub fn assert_invariants(&self) {
+        self.window.assert_invariants(self.queue.next_to_send());
+        self.queue.assert_invariants();
+        self.receipts.assert_invariants();
+        if let Some(feed) = &self.feed {
+            feed.assert_invariants();
+        }
+        if self.link.is_some() {
+            let is_timed = self.expires_at.is_some() || self.will_at.is_some();
+            assert!(!is_timed, "a session does not end under its client");
+        } else {
+            assert!(self.outlives_connection(), "it ends with its connection");
+            let open = (self.window.open(), self.receipts.open());
+            assert_eq!(open, (0, 0), "an exchange is open on a connection");
+            assert!(
+                self.window.is_empty() || self.window.has_resends(),
+                "what is open goes again on the next connection"
+            );
+        }
+        assert!(
+            self.will_at.is_none() || self.will.is_some(),
+            "a will that is due has not been published"
+        );
+        if self.outlives_connection() {
+            self.window.assert_kept();
+        }
     }
 }

@@ -1,85 +1,44 @@
 //! Messages queued for one client: it is offline, its window is full, or its socket is slow.
 //!
+//! It also counts: each QoS 1 or 2 message that the session takes has a number, whether it waits here or is
+//! sent at once. A message that is refused has none, and QoS 0 never waits.
+//!
 //! Invariants:
+//! - numbers ascend along `places`, and all are below `next`.
 //! - `bytes` is the sum of the sizes of the messages in it.
 //! - `expiries` names exactly the messages that expire.
-//! - `holes` counts the places in `waiting` without a message; the first is never one.
+//! - `holes` counts the places without a message; the first is never one.
+//! - an empty queue holds no memory.
 
-use std::collections::{BTreeSet, VecDeque, vec_deque};
-use std::iter::Flatten;
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
+use super::{Delivery, Unsettled};
 use crate::codec::QoS;
-use crate::message::Message;
+use crate::ids::DeliveryNo;
 use crate::time::Instant;
-use crate::topic::TopicFilter;
-
-/// A message on its way to one client: what its subscriptions made of it.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The message.
-    pub message: Arc<Message>,
-    /// The smaller of the message's and the subscription's QoS [MQTT-3.8.4-8].
-    pub qos: QoS,
-    /// RETAIN flag to send.
-    pub retain: bool,
-    /// `None`: subscriptions without identifier, none of them shared.
-    pub matched: Option<Arc<KeptMatch>>,
-    /// The generation of the rules by which the client may have it.
-    pub rules: u32,
-}
-
-/// Which subscriptions a client gets a message by, where it matters later.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeptMatch {
-    /// Subscription identifiers to send.
-    pub subscription_ids: Box<[NonZeroU32]>,
-    /// The shared subscription that chose the client; the message goes to another member if the
-    /// session ends before it was delivered.
-    pub share: Option<Arc<TopicFilter>>,
-}
-
-impl Delivery {
-    /// Subscription identifiers to send.
-    pub fn subscription_ids(&self) -> &[NonZeroU32] {
-        self.matched
-            .as_deref()
-            .map_or(&[], |matched| &matched.subscription_ids)
-    }
-
-    /// The shared subscription that chose the client.
-    pub fn share(&self) -> Option<&Arc<TopicFilter>> {
-        self.matched.as_deref()?.share.as_ref()
-    }
-}
-
-impl PartialEq for Delivery {
-    fn eq(&self, other: &Delivery) -> bool {
-        self.message.parts().payload == other.message.parts().payload
-            && self.message.topic() == other.message.topic()
-            && (self.qos, self.retain) == (other.qos, other.retain)
-            && self.matched == other.matched
-    }
-}
-
-impl Eq for Delivery {}
 
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// `None`: has expired, and was taken.
-    waiting: VecDeque<Option<Delivery>>,
-    /// Messages that came before the first one of `waiting`.
-    first: u64,
+    places: VecDeque<Place>,
+    /// Number of the next message that the session takes.
+    next: DeliveryNo,
     holes: u32,
     bytes: u64,
     /// `None`: none expires.
     expiries: Option<Box<Expiries>>,
 }
 
-/// When messages expire, and how many came before them.
-type Expiries = BTreeSet<(Instant, u64)>;
+/// Of one message.
+#[derive(Debug)]
+struct Place {
+    no: DeliveryNo,
+    /// `None`: has expired, and was taken.
+    delivery: Option<Delivery>,
+}
+
+/// When messages expire, and which.
+type Expiries = BTreeSet<(Instant, DeliveryNo)>;
 
 impl Queue {
     /// Whether one more message of this size keeps it within `count_max` messages and `bytes_max`
@@ -89,44 +48,63 @@ impl Queue {
         !is_over || (self.is_empty() && count_max > 0)
     }
 
-    /// Appends a message.
-    pub fn push(&mut self, delivery: Delivery) {
-        self.bytes += delivery.message.size() as u64;
-        if let Some(at) = delivery.message.expires_at {
-            let number = self.first + self.waiting.len() as u64;
-            self.expiries.get_or_insert_default().insert((at, number));
-        }
-        self.waiting.push_back(Some(delivery));
+    /// Appends a message, and gives its number.
+    pub fn push(&mut self, delivery: Delivery) -> DeliveryNo {
+        let no = self.next;
+        self.push_as(no, delivery);
+        no
+    }
+
+    /// The number of a message that is sent at once: nothing waits that would go before it.
+    pub fn take_number(&mut self) -> DeliveryNo {
+        assert!(
+            self.places.is_empty(),
+            "messages are sent in the order of their numbers"
+        );
+        let no = self.next;
+        self.next.0 += 1;
+        no
+    }
+
+    /// Number of the next message that the session takes.
+    pub fn next_number(&self) -> DeliveryNo {
+        self.next
+    }
+
+    /// Number of the next message to be sent: of the oldest one, or of the next one that comes.
+    pub fn next_to_send(&self) -> DeliveryNo {
+        self.places.front().map_or(self.next, |place| place.no)
     }
 
     /// Takes the oldest message.
-    pub fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.waiting.pop_front()?.expect("no hole is first");
+    pub fn pop(&mut self) -> Option<(DeliveryNo, Delivery)> {
+        let Place { no, delivery } = self.places.pop_front()?;
+        let delivery = delivery.expect("no hole is first");
         self.bytes -= delivery.message.size() as u64;
         if let Some(at) = delivery.message.expires_at {
             let expiries = self.expiries.as_mut().expect("this one expires");
-            expiries.remove(&(at, self.first));
+            expiries.remove(&(at, no));
         }
-        self.first += 1;
         self.drop_holes();
-        Some(delivery)
+        Some((no, delivery))
     }
 
     /// Takes what has expired, wherever it stands [MQTT-3.3.2-5]. Costs nothing for what has not.
-    pub fn take_expired(&mut self, now: Instant) -> Vec<Delivery> {
+    pub fn take_expired(&mut self, now: Instant) -> Vec<(DeliveryNo, Delivery)> {
         let mut expired = Vec::new();
         let Some(expiries) = &mut self.expiries else {
             return expired;
         };
-        while let Some(&(at, number)) = expiries.first()
+        while let Some(&(at, no)) = expiries.first()
             && at <= now
         {
             expiries.pop_first();
-            let delivery = self.waiting[(number - self.first) as usize].take();
-            let delivery = delivery.expect("what expires waits");
+            let index = self.places.binary_search_by_key(&no, |place| place.no);
+            let place = &mut self.places[index.expect("what expires has a place")];
+            let delivery = place.delivery.take().expect("what expires waits");
             self.bytes -= delivery.message.size() as u64;
             self.holes += 1;
-            expired.push(delivery);
+            expired.push((no, delivery));
         }
         self.drop_holes();
         expired
@@ -134,7 +112,7 @@ impl Queue {
 
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        self.waiting.len() - self.holes as usize
+        self.places.len() - self.holes as usize
     }
 
     /// Nothing waits.
@@ -147,31 +125,106 @@ impl Queue {
         self.bytes
     }
 
+    /// What waits, of a session that ends.
+    pub fn into_waiting(self) -> impl Iterator<Item = Delivery> {
+        self.places.into_iter().filter_map(|place| place.delivery)
+    }
+
+    /// What waits, beginning with `from`.
+    pub(super) fn unsettled(
+        &self,
+        from: DeliveryNo,
+    ) -> impl Iterator<Item = (DeliveryNo, Unsettled)> {
+        let begin = self.places.partition_point(|place| place.no < from);
+        self.places.range(begin..).filter_map(|place| {
+            let delivery = place.delivery.clone()?;
+            Some((place.no, Unsettled::Unsent(delivery)))
+        })
+    }
+
+    /// Appends a message that has a number: that of the next one, or after a restart a higher one.
+    pub(super) fn push_as(&mut self, no: DeliveryNo, delivery: Delivery) {
+        assert!(
+            delivery.qos > QoS::AtMostOnce,
+            "QoS 0 is sent at once or dropped, and has no number"
+        );
+        self.skip_to(no);
+        self.next.0 += 1;
+        self.bytes += delivery.message.size() as u64;
+        if let Some(at) = delivery.message.expires_at {
+            self.expiries.get_or_insert_default().insert((at, no));
+        }
+        let delivery = Some(delivery);
+        self.places.push_back(Place { no, delivery });
+    }
+
+    /// Numbers below `next` are given no more.
+    pub(super) fn skip_to(&mut self, next: DeliveryNo) {
+        assert!(next >= self.next, "no number is given twice");
+        self.next = next;
+    }
+
     /// Drops the holes at the front, and all once they are more than half; gives memory back with the last
     /// message.
     fn drop_holes(&mut self) {
         if self.is_empty() {
             assert!(self.bytes == 0, "an empty queue holds no bytes");
-            *self = Queue::default();
+            *self = Queue {
+                next: self.next,
+                ..Queue::default()
+            };
             return;
         }
-        while self.waiting.front().is_some_and(Option::is_none) {
-            self.waiting.pop_front();
-            self.first += 1;
+        while self.places.front().is_some_and(Place::is_hole) {
+            self.places.pop_front();
             self.holes -= 1;
         }
-        if self.holes as usize > HOLES_KEPT_MAX.max(self.waiting.len() / 2) {
-            std::mem::take(self).into_iter().for_each(|d| self.push(d));
+        if self.holes as usize > HOLES_KEPT_MAX.max(self.places.len() / 2) {
+            self.places.retain(|place| !place.is_hole());
+            self.places.shrink_to_fit();
+            self.holes = 0;
+        }
+    }
+
+    /// Panics if an invariant does not hold. Walks the queue: for tests and the simulator.
+    pub fn assert_invariants(&self) {
+        let mut bytes = 0;
+        let mut expiries = Expiries::new();
+        for Place { no, delivery } in &self.places {
+            let Some(delivery) = delivery else { continue };
+            bytes += delivery.message.size() as u64;
+            expiries.extend(delivery.message.expires_at.map(|at| (at, *no)));
+        }
+        assert_eq!(self.bytes, bytes, "bytes are counted as they change");
+        let listed = self.expiries.as_deref();
+        assert!(
+            listed.unwrap_or(&Expiries::new()) == &expiries,
+            "exactly what expires is listed"
+        );
+        let holes = self.places.iter().filter(|place| place.is_hole()).count();
+        assert_eq!(self.holes as usize, holes, "holes are counted as they come");
+        assert!(
+            !self.places.front().is_some_and(Place::is_hole),
+            "no hole is first"
+        );
+        assert!(
+            self.places.iter().is_sorted_by(|a, b| a.no < b.no),
+            "numbers ascend"
+        );
+        assert!(
+            self.places.back().is_none_or(|last| last.no < self.next),
+            "what waits was given its number before"
+        );
+        if self.places.is_empty() {
+            assert_eq!(self.places.capacity(), 0, "an empty queue holds no memory");
+            assert!(self.expiries.is_none(), "an empty queue holds no memory");
         }
     }
 }
 
-impl IntoIterator for Queue {
-    type Item = Delivery;
-    type IntoIter = Flatten<vec_deque::IntoIter<Option<Delivery>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.waiting.into_iter().flatten()
+impl Place {
+    fn is_hole(&self) -> bool {
+        self.delivery.is_none()
     }
 }
 
@@ -182,8 +235,11 @@ const HOLES_KEPT_MAX: usize = 32;
 mod tests {
     use std::time::Duration;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::ids::ClientKey;
+    use crate::message::Message;
     use crate::message::MessageParts;
 
     fn delivery(payload_size: usize) -> Delivery {
@@ -241,26 +297,38 @@ mod tests {
         for step in 0..20_000_u64 {
             let random = step.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
             let expires_at = (random % 3 > 0).then(|| at(step + 1 + random % 50));
-            queue.push(expiring(step as usize % 100, expires_at));
-            model.push_back((step as usize % 100, expires_at));
+            let no = queue.push(expiring(step as usize % 100, expires_at));
+            assert_eq!(no, DeliveryNo(step), "each message has its number");
+            model.push_back((no, step as usize % 100, expires_at));
             if random % 4 == 0 {
-                let popped = queue.pop().map(|d| d.message.parts().payload.len());
-                assert_eq!(popped, model.pop_front().map(|(size, _)| size));
+                let popped = queue
+                    .pop()
+                    .map(|(no, d)| (no, d.message.parts().payload.len()));
+                assert_eq!(popped, model.pop_front().map(|(no, size, _)| (no, size)));
             }
-            let expired = queue.take_expired(at(step)).len();
-            let before = model.len();
-            model.retain(|(_, expires_at)| {
-                expires_at.is_none_or(|expires_at| expires_at > at(step))
-            });
-            assert_eq!((expired, queue.len()), (before - model.len(), model.len()));
+            let expired = queue.take_expired(at(step)).into_iter();
+            let expired: BTreeSet<DeliveryNo> = expired.map(|(no, _)| no).collect();
+            let is_due = |expires_at: &Option<Instant>| expires_at.is_some_and(|on| on <= at(step));
+            let due = model.iter().filter(|(_, _, expires_at)| is_due(expires_at));
+            assert_eq!(expired, due.map(|(no, _, _)| *no).collect());
+            model.retain(|(_, _, expires_at)| !is_due(expires_at));
+            assert_eq!(queue.len(), model.len());
+            assert_eq!(queue.next_number(), DeliveryNo(step + 1));
+            let first = model.front().map_or(DeliveryNo(step + 1), |(no, _, _)| *no);
+            assert_eq!(queue.next_to_send(), first);
             if model.len() > 200 {
                 model.pop_front();
                 queue.pop();
             }
-            places_max = places_max.max(queue.waiting.len());
+            places_max = places_max.max(queue.places.len());
+            if step % 64 == 0 {
+                queue.assert_invariants();
+            }
         }
-        let rest = queue.into_iter().map(|d| d.message.parts().payload.len());
-        assert!(rest.eq(model.into_iter().map(|(size, _)| size)));
+        let rest = queue
+            .into_waiting()
+            .map(|d| d.message.parts().payload.len());
+        assert!(rest.eq(model.into_iter().map(|(_, size, _)| size)));
         assert!(places_max <= 2 * 201 + HOLES_KEPT_MAX, "{places_max}");
     }
 
@@ -277,16 +345,52 @@ mod tests {
         ] {
             queue.push(expiring(size, expires_at.map(at)));
         }
-        let sizes = |taken: &[Delivery]| -> Vec<usize> {
-            let payloads = taken.iter().map(|d| d.message.parts().payload.len());
+        let sizes = |taken: &[(DeliveryNo, Delivery)]| -> Vec<usize> {
+            // Each has the payload of its number, and one byte more.
+            for (no, delivery) in taken {
+                assert_eq!(delivery.message.parts().payload.len() as u64, no.0 + 1);
+            }
+            let payloads = taken.iter().map(|(_, d)| d.message.parts().payload.len());
             payloads.collect()
         };
         assert_eq!(sizes(&queue.take_expired(at(4))), []);
         assert_eq!(sizes(&queue.take_expired(at(5))), [2, 5]);
         assert_eq!(sizes(&queue.take_expired(at(8))), []);
         assert_eq!(sizes(&queue.take_expired(at(9))), [3]);
-        let rest: Vec<Delivery> = std::iter::from_fn(|| queue.pop()).collect();
+        let rest: Vec<(DeliveryNo, Delivery)> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(sizes(&rest), [1, 4]);
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_number_is_given_once_whether_its_message_waits_or_not() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.take_number(), DeliveryNo(0));
+        assert_eq!(queue.push(delivery(1)), DeliveryNo(1));
+        assert_eq!(queue.push(delivery(1)), DeliveryNo(2));
+        assert_eq!(queue.next_to_send(), DeliveryNo(1));
+        assert_eq!(queue.pop().map(|(no, _)| no), Some(DeliveryNo(1)));
+        assert_eq!(queue.next_to_send(), DeliveryNo(2));
+        assert_eq!(queue.pop().map(|(no, _)| no), Some(DeliveryNo(2)));
+        assert_eq!(queue.pop(), None);
+        assert_eq!(queue.next_to_send(), DeliveryNo(3));
+        assert_eq!(queue.take_number(), DeliveryNo(3));
+        assert_eq!(queue.next_number(), DeliveryNo(4));
+        queue.assert_invariants();
+    }
+
+    #[test]
+    #[should_panic(expected = "in the order of their numbers")]
+    fn nothing_overtakes_what_waits() {
+        let mut queue = Queue::default();
+        queue.push(delivery(1));
+        queue.take_number();
+    }
+
+    #[test]
+    fn a_place_in_the_queue_is_as_large_as_one_in_the_window() {
+        assert_eq!(size_of::<Delivery>(), 24);
+        assert_eq!(size_of::<Place>(), 32);
+        assert_eq!(size_of::<Queue>(), 64);
     }
 }

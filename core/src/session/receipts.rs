@@ -19,11 +19,16 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// Notes an identifier, or that it came again on this connection.
-    pub fn insert(&mut self, id: PacketId) {
-        if self.ids.insert(id.get(), true) != Some(true) {
-            self.open += 1;
-        }
+    /// Notes an identifier, or that it came again on this connection. True if it is new.
+    pub fn insert(&mut self, id: PacketId) -> bool {
+        let before = self.ids.insert(id.get(), true);
+        self.open += u16::from(before != Some(true));
+        before.is_none()
+    }
+
+    /// The identifiers, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = PacketId> {
+        self.ids.keys().filter_map(|&id| PacketId::new(id))
     }
 
     /// Whether the identifier is noted.
@@ -60,6 +65,17 @@ impl Receipts {
     /// None is noted.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// Panics if an invariant does not hold. Walks the identifiers: for tests and the simulator.
+    pub fn assert_invariants(&self) {
+        let open = self.ids.values().filter(|is_open| **is_open).count();
+        assert_eq!(self.open(), open, "what was received here is counted");
+        assert!(!self.ids.contains_key(&0), "no packet has the identifier 0");
+        assert!(
+            !self.is_empty() || self.ids.capacity() <= KEPT_CAPACITY_MAX,
+            "an empty set holds little memory"
+        );
     }
 }
 

@@ -150,6 +150,33 @@ impl Sessions {
         (id, (index as usize + 1) < self.slots.len())
     }
 
+    /// Panics if an invariant does not hold, of the table or of a session. Walks all: for tests and the
+    /// simulator.
+    pub fn assert_invariants(&self) {
+        let mut listed = vec![0_u32; self.slots.len()];
+        let free = self.free.iter();
+        for &index in free.chain(self.by_client_id.iter()) {
+            listed[index as usize] += 1;
+        }
+        assert!(
+            listed.iter().all(|&count| count == 1),
+            "a slot is free, or listed once"
+        );
+        for &index in &self.free {
+            let slot = &self.slots[index as usize];
+            assert!(slot.session.is_none(), "a free slot holds no session");
+        }
+        for (id, session) in self.iter() {
+            assert_eq!(
+                self.find(&session.client_id),
+                Some(id),
+                "a session is found by its client"
+            );
+            assert_eq!(session.key, self.home.client_key(&session.client_id));
+            session.assert_invariants();
+        }
+    }
+
     /// All of them, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

@@ -1,6 +1,7 @@
 //! What holds between two events, beyond what each type asserts of itself.
 
 use super::Shard;
+use super::delivery::dispatch::Held;
 use super::retained::pages::BUDGET;
 use super::timers::Timer;
 use crate::connection::Connection;
@@ -34,15 +35,21 @@ impl Shard {
         }
     }
 
-    /// Panics if what is counted as it changes is not what a walk over everything finds. For tests
-    /// and the simulator, which come by with [`Shard::gauges`].
-    pub(super) fn check_invariants(&self) {
+    /// Panics if what is counted as it changes is not what a walk over everything finds, or if the
+    /// parts of the shard contradict each other. For tests and the simulator, between two events.
+    pub fn assert_invariants(&self) {
+        self.assert_state();
         let mut owed = Owed {
             timers: usize::from(self.review.is_some())
                 + usize::from(self.retained_purge_at.is_some()),
             ..Owed::default()
         };
+        self.dispatch.sessions.assert_invariants();
+        let mut held = Held::default();
         for (_, session) in self.dispatch.sessions.iter() {
+            held.queued_messages += session.queue.len() as u64;
+            held.queued_bytes += session.queue.bytes();
+            held.inflight_bytes += session.window.bytes();
             let more = owed_to(session);
             owed.connected += more.connected;
             owed.partial_bytes += more.partial_bytes;
@@ -79,6 +86,39 @@ impl Shard {
             }
         }
         assert_eq!(counted, owed, "what is owed is counted as it changes");
+        assert_eq!(self.dispatch.held, held, "what is kept is counted as well");
+    }
+
+    /// What each type promises, and what they promise each other.
+    fn assert_state(&self) {
+        self.connections.assert_invariants();
+        self.index.assert_invariants();
+        let filters_count = self.index.filter_count();
+        self.interest
+            .assert_invariants(&self.config.interest, filters_count);
+        self.retained.assert_invariants(self.pages.placed_count());
+        self.routes.assert_invariants();
+        self.sys.assert_invariants();
+        let dispatch = &self.dispatch;
+        dispatch.shares.assert_invariants();
+        let sessions = || dispatch.sessions.iter();
+        let feeds = sessions().filter_map(|(_, session)| session.feed.as_deref());
+        dispatch.gathers.assert_invariants(feeds);
+        let mut subscriptions_count = 0;
+        for (id, session) in sessions() {
+            subscriptions_count += session.subscriptions.len();
+            if let Some(link) = &session.link {
+                link.egress.assert_invariants();
+                let connection = self.connections.get(link.conn);
+                let is_its = matches!(connection, Some(Connection::Open(of)) if *of == id);
+                assert!(is_its, "a link is of an open connection");
+            }
+        }
+        let indexed_count = self.index.len() + dispatch.shares.local_count();
+        assert_eq!(
+            subscriptions_count, indexed_count,
+            "sessions and index agree on subscriptions"
+        );
     }
 
     /// What a timer is set for, by what it is about.
@@ -112,20 +152,12 @@ impl Shard {
 
 fn owed_to(session: &Session) -> Owed {
     let Some(link) = &session.link else {
-        assert!(
-            session.outlives_connection(),
-            "a session without expiry ends with its connection"
-        );
         let timers = [session.expires_at, session.will_at];
         return Owed {
             timers: timers.iter().flatten().count(),
             ..Owed::default()
         };
     };
-    assert!(
-        session.expires_at.is_none() && session.will_at.is_none(),
-        "only a session whose client is away ends by itself"
-    );
     let timers = [
         link.keep_alive_at,
         link.paced_until,

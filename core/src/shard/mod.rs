@@ -4,7 +4,10 @@
 //! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
+mod checkpoint;
+mod checkpoints;
 mod delivery;
+mod durable;
 mod entry;
 mod invariants;
 mod mail;
@@ -16,11 +19,14 @@ mod on_subscribe;
 mod output;
 mod pace;
 mod partials;
+mod remains;
+mod restore;
 mod retained;
 mod share;
 mod sys;
 mod timers;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +39,11 @@ pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
+pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
 pub use sys::report::Report;
 
-use crate::store::Ack;
+use checkpoints::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
 use delivery::routes::RouteCache;
 use mail::turn::Turn;
@@ -49,16 +56,16 @@ use timers::{Timer, Timers};
 use crate::auth::{Access, Identity, ScramServer};
 use crate::connection::{Connection, Connections, Unsent};
 use crate::home::Home;
-use crate::ids::{ConnId, SessionId, ShardId};
+use crate::ids::{ConnId, SessionId, SessionNo, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::Gate;
+use crate::store::{Journal, LogConfig, OwedWill};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
 /// What a shard is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ShardConfig {
     /// Which shard it is.
     pub id: ShardId,
@@ -75,6 +82,8 @@ pub struct ShardConfig {
     pub sys_interval: Duration,
     /// Who may connect, until `Event::AccessReplaced`.
     pub access: Arc<Access>,
+    /// The log; `None`: nothing outlives the process.
+    pub log: Option<LogConfig>,
 }
 
 /// One shard.
@@ -92,7 +101,6 @@ pub struct Shard {
     /// When the `Retained` timer is set for.
     retained_purge_at: Option<Instant>,
     timers: Timers,
-    gate: Gate<Ack>,
     /// SUBACK packets that wait for other shards: one turn of theirs, and while it takes longer, no
     /// socket is read for more.
     subacks: HashMap<JoinId, PendingSuback, FixedState>,
@@ -112,6 +120,9 @@ pub struct Shard {
     anonymous: Arc<Identity>,
     /// Where the review of sessions goes on, and when; see `review.rs`.
     review: Option<(u32, Instant)>,
+    /// Of sessions that ended before the start: published in the first turn.
+    owed_wills: Vec<(SessionNo, OwedWill)>,
+    checkpoints: Checkpoints,
 }
 
 impl Shard {
@@ -140,6 +151,10 @@ impl Shard {
                 Sessions::new(home),
                 shares,
                 config.access.clone(),
+                match &config.log {
+                    Some(log) => Journal::on(*log, config.shards),
+                    None => Journal::default(),
+                },
                 config.shards - 1,
                 seed,
             ),
@@ -150,7 +165,6 @@ impl Shard {
             pages: Pages::default(),
             retained_purge_at: None,
             timers,
-            gate: Gate::new(),
             subacks: HashMap::default(),
             last_join: 0,
             random: fastrand::Rng::with_seed(seed ^ (config.id.index() as u64) << 56),
@@ -162,6 +176,8 @@ impl Shard {
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             anonymous: Arc::default(),
             review: None,
+            owed_wills: Vec::new(),
+            checkpoints: Checkpoints::default(),
             config,
         }
     }
@@ -174,6 +190,7 @@ impl Shard {
     /// Takes in one event and puts the effects into `out`. Never blocks, never fails.
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         let turn = &mut Turn { now, out };
+        self.dispatch.journal.begin();
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, turn.out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),
@@ -188,12 +205,13 @@ impl Shard {
                 verdict,
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
-            Event::Persisted { upto } => self.on_persisted(upto, turn.out),
+            Event::DiskDone(done) => self.dispatch.journal.on_disk_done(done),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),
         }
         self.feed_gathers(turn);
+        self.dispatch.journal.end_event();
         if cfg!(debug_assertions) {
             self.assert_settled();
         }
@@ -202,9 +220,12 @@ impl Shard {
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     pub fn deadlines(&self) -> Deadlines {
         let deadlines = self.timers.next();
-        let pages = self.pages.are_due().then_some(Instant::ZERO); // In the next turn.
+        let is_due = self.pages.are_due() || !self.owed_wills.is_empty();
+        let pages = is_due.then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
-        let of_clock = [deadlines.of_clock, pages, records];
+        let log = self.dispatch.journal.deadline();
+        let slice = self.checkpoints.deadline();
+        let of_clock = [deadlines.of_clock, pages, records, log, slice];
         Deadlines {
             of_clock: of_clock.into_iter().flatten().min(),
             ..deadlines
@@ -230,7 +251,7 @@ impl Shard {
     /// What the shard holds. Walks all sessions: for tests and slow reports.
     pub fn gauges(&self) -> Gauges {
         if cfg!(debug_assertions) {
-            self.check_invariants();
+            self.assert_invariants();
         }
         let mut gauges = Gauges {
             connections: self.connections.len(),
@@ -252,9 +273,6 @@ impl Shard {
             gauges.inflight_bytes += session.window.bytes();
             gauges.receipts += session.receipts.len();
             gauges.wills += usize::from(session.will.is_some());
-            if let Some(feed) = &session.feed {
-                feed.assert_invariants();
-            }
         }
         let mut unsent = Unsent::default();
         for conn in self.connections.ids() {
@@ -340,6 +358,7 @@ impl Shard {
         );
         self.dispatch.records.flush(turn);
         self.make_pages(turn);
+        self.publish_owed_wills(turn);
         while let Some(timer) = self.timers.pop_due(turn.now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(conn, turn),
@@ -376,6 +395,16 @@ impl Shard {
             self.timers.set(at, Timer::Retained);
             self.retained_purge_at = Some(at);
         }
+    }
+}
+
+impl fmt::Debug for ShardConfig {
+    /// Short: tests compare whole shards by their text, hundreds of thousands of times.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardConfig")
+            .field("id", &self.id)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
     }
 }
 

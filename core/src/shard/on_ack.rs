@@ -4,58 +4,43 @@ use super::Shard;
 use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
-use crate::ids::{LogPosition, PacketId, SessionId};
-use crate::refusal::Violation;
+use crate::ids::{PacketId, SessionId};
+use crate::refusal::{Refusal, Violation};
 use crate::session::AckError;
-use crate::store::Ack;
+use crate::store::Record;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
 
 impl Shard {
-    pub(super) fn on_persisted(&mut self, upto: LogPosition, out: &mut Outbox) {
-        self.gate.persisted(upto);
-        while let Some(ack) = self.gate.release() {
-            self.send_ack(ack, out);
-        }
-    }
-
-    /// Sends an answer, if its client is still connected: after a reconnect the client repeats the
-    /// PUBLISH and is answered then.
-    pub(super) fn send_ack(&mut self, ack: Ack, out: &mut Outbox) {
-        let Some(session) = self.dispatch.sessions.get_mut(ack.session) else {
-            return;
-        };
-        let Some(link) = &mut session.link else {
-            return;
-        };
-        let kind = ack.kind;
-        self.dispatch.metrics.controls_sent += 1;
-        let pool = &mut self.dispatch.pool;
-        let version = session.version;
-        match ack.outcome {
+    /// Sends PUBACK or PUBREC: a reason code without error, or what was refused.
+    pub(super) fn send_ack(
+        &mut self,
+        id: SessionId,
+        kind: AckKind,
+        packet_id: PacketId,
+        outcome: Result<ReasonCode, Refusal>,
+        out: &mut Outbox,
+    ) {
+        let version = self.session(id).version;
+        match outcome {
             Err(refusal) if version == Version::V5 => {
-                link.write_reasoned(
-                    pool,
-                    &mut out.dirty,
-                    refusal.text(),
-                    |reason_string, buffer| {
-                        let ack = codec::Ack {
-                            packet_id: ack.packet_id,
-                            reason: refusal.code(),
-                            properties: ReasonProperties {
-                                reason_string,
-                                ..ReasonProperties::EMPTY
-                            },
-                        };
-                        ack.encode(kind, version, buffer);
-                    },
-                );
+                self.answer_reasoned(id, out, refusal.text(), |reason_string, buffer| {
+                    let ack = codec::Ack {
+                        packet_id,
+                        reason: refusal.code(),
+                        properties: ReasonProperties {
+                            reason_string,
+                            ..ReasonProperties::EMPTY
+                        },
+                    };
+                    ack.encode(kind, version, buffer);
+                });
             }
             // MQTT 3.1.1 has no negative acknowledgement [MQTT-3.3.5-2]: the message was dropped.
-            Ok(_) | Err(_) => link.write(pool, &mut out.dirty, |buffer| {
-                let reason = ack.outcome.unwrap_or(ReasonCode::Success);
-                codec::Ack::with_reason(ack.packet_id, reason).encode(kind, version, buffer);
+            Ok(_) | Err(_) => self.dispatch.answer(id, out, |buffer| {
+                let reason = outcome.unwrap_or(ReasonCode::Success);
+                codec::Ack::with_reason(packet_id, reason).encode(kind, version, buffer);
             }),
         }
     }
@@ -70,7 +55,10 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_puback(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(id, turn),
+            Ok(no) => {
+                self.dispatch.note_settled(id, no);
+                self.dispatch.pump(id, turn);
+            }
             // A leftover of an earlier connection.
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
@@ -90,7 +78,10 @@ impl Shard {
                 .dispatch
                 .settle(id, |window| window.on_pubrec_refused(packet_id))
             {
-                Ok(()) => self.dispatch.pump(id, turn),
+                Ok(no) => {
+                    self.dispatch.note_settled(id, no);
+                    self.dispatch.pump(id, turn);
+                }
                 Err(AckError::NotFound) => {}
                 Err(AckError::WrongKind) => return Err(WRONG_KIND),
             }
@@ -102,9 +93,14 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(()) => self.write(id, turn.out, |buffer| {
-                codec::encode_pubrel(buffer, packet_id)
-            }),
+            Ok(due) => {
+                let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, packet_id);
+                if due.is_repeated || self.dispatch.note_released(id, due.no) {
+                    self.dispatch.answer(id, turn.out, encode);
+                } else {
+                    self.write(id, turn.out, encode);
+                }
+            }
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
             Err(AckError::NotFound) => {
                 self.answer_unknown(id, AckKind::Pubrel, packet_id, version, turn.out);
@@ -124,7 +120,10 @@ impl Shard {
             .dispatch
             .settle(id, |window| window.on_pubcomp(ack.packet_id))
         {
-            Ok(()) => self.dispatch.pump(id, turn),
+            Ok(no) => {
+                self.dispatch.note_settled(id, no);
+                self.dispatch.pump(id, turn);
+            }
             Err(AckError::NotFound) => {}
             Err(AckError::WrongKind) => return Err(WRONG_KIND),
         }
@@ -135,9 +134,15 @@ impl Shard {
     pub(super) fn on_pubrel(&mut self, id: SessionId, ack: &codec::Ack<'_>, out: &mut Outbox) {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
-        let version = session.version;
+        let (version, no) = (session.version, session.no);
         if was_open {
-            self.write(id, out, |buffer| {
+            if let Some(no) = no {
+                self.dispatch.journal.record(&Record::Released {
+                    no,
+                    id: ack.packet_id,
+                });
+            }
+            self.dispatch.answer(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);
             })
         } else {
@@ -155,7 +160,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let text = "no message in flight has this packet identifier";
-        self.write_reasoned(id, out, text, |reason_string, buffer| {
+        self.answer_reasoned(id, out, text, |reason_string, buffer| {
             let ack = codec::Ack {
                 packet_id,
                 reason: ReasonCode::PacketIdentifierNotFound,

@@ -18,6 +18,7 @@ use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::refusal::{Refusal, Violation};
 use crate::session::{Expiry, Will};
+use crate::store::Record;
 use crate::time::Instant;
 
 impl Shard {
@@ -61,7 +62,7 @@ impl Shard {
             }
         }
         if end == End::Disconnected {
-            self.session(id).will = None; // [MQTT-3.14.4-3]
+            self.forget_will(id); // [MQTT-3.14.4-3]
         }
         self.leave_session(id, turn);
     }
@@ -95,6 +96,7 @@ impl Shard {
             Expiry::After(span) => span,
         };
         let will_delay = session.will.as_ref().map(|will| will.delay);
+        self.record_away(id, turn.now);
         if expiry != Duration::MAX {
             let at = turn.now + expiry;
             self.session(id).expires_at = Some(at);
@@ -124,6 +126,9 @@ impl Shard {
             session.link.is_none(),
             "a session ends after its connection"
         );
+        if let Some(no) = session.no {
+            self.dispatch.journal.record(&Record::Ended(no));
+        }
         if let Some(at) = session.expires_at {
             self.timers.cancel(at, Timer::Expiry(id));
         }
@@ -146,10 +151,12 @@ impl Shard {
         let session = self.session(id);
         let will_at = session.will_at.take();
         let will = session.will.take();
+        let no = session.no;
         if let Some(at) = will_at {
             self.timers.cancel(at, Timer::Will(id));
         }
         let Some(will) = will else { return };
+        self.record_will_published(no);
         let message = with_expiry(&will, turn.now);
         let hash = self.routes.hash(message.topic());
         let mut outgoing = Outgoing::of(&message);
@@ -249,7 +256,7 @@ impl Shard {
 }
 
 /// The message of a will: its expiry starts now.
-fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
+pub(super) fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
     let Some(expiry_s) = will.expiry_s else {
         return will.message.clone();
     };

@@ -68,7 +68,7 @@ impl Shard {
                 Err(error) => Err(error.into()),
             };
             match flow {
-                Ok(Flow::Continue) => {}
+                Ok(Flow::Continue) => self.dispatch.note_turn(id),
                 Ok(Flow::Ended) => return,
                 Err(violation) => {
                     self.dispatch.metrics.violations += 1;
@@ -109,6 +109,7 @@ impl Shard {
         // Each kind is decoded on its own: `Packet` is as large as its largest kind, and moving it
         // would cost an acknowledgement more than everything else.
         const FROM: Direction = Direction::FromClient;
+        self.dispatch.journal.begin();
         self.dispatch.metrics.packets_received += 1;
         match frame.kind {
             PacketKind::Publish => {
@@ -164,6 +165,7 @@ impl Shard {
                 ));
             }
             self.session(id).expiry = Expiry::from_seconds(expiry_s, expiry_max_s);
+            self.record_terms(id);
         }
         let end = match disconnect.reason {
             ReasonCode::Success => End::Disconnected, // [MQTT-3.14.4-3]

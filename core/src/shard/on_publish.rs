@@ -13,10 +13,10 @@ use super::mail::parcel::Parcel;
 use super::mail::turn::Turn;
 use super::sys::metrics::DropReason;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
-use crate::ids::{ClientKey, LogPosition, SessionId};
+use crate::ids::{ClientKey, PacketId, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::refusal::{Refusal, Violation};
-use crate::store::Ack;
+use crate::store::Record;
 use crate::topic::TopicError;
 
 /// What became of a message.
@@ -237,6 +237,9 @@ impl Shard {
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;
+                if outgoing.parts.qos > QoS::AtMostOnce {
+                    self.dispatch.journal.note_posted(shard);
+                }
                 if Parcel::suits(&outgoing.parts) {
                     turn.out.forward(shard, &outgoing.parts);
                 } else {
@@ -258,6 +261,7 @@ impl Shard {
         let owner = self.home.of_topic(outgoing.parts.topic);
         let message = outgoing.share().clone();
         if owner != self.config.id {
+            self.dispatch.journal.note_posted(owner);
             turn.out.post(owner, ShardMsg::Retain(message));
             return true;
         }
@@ -271,7 +275,11 @@ impl Shard {
             self.retained.store_own(message.clone());
             true
         } else {
-            self.retained.store(message.clone()).is_ok()
+            let is_stored = self.retained.store(message.clone()).is_ok();
+            if is_stored {
+                self.record_retained(&message);
+            }
+            is_stored
         };
         if !is_stored {
             self.dispatch
@@ -281,7 +289,28 @@ impl Shard {
         is_stored
     }
 
-    /// PUBACK or PUBREC, now or when the gate lets it pass [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+    fn record_retained(&mut self, message: &Message) {
+        let parts = message.parts();
+        let record = if parts.payload.is_empty() {
+            Record::Unretained { topic: parts.topic }
+        } else {
+            Record::Retained(parts.into())
+        };
+        self.dispatch.journal.record(&record);
+    }
+
+    /// Notes the identifier of a QoS 2 PUBLISH until PUBREL.
+    fn note_receipt(&mut self, id: SessionId, packet_id: PacketId) {
+        let session = self.session(id);
+        let is_new = session.receipts.insert(packet_id);
+        if let Some(no) = session.no
+            && is_new
+        {
+            self.dispatch.journal.record_receipt(no, packet_id);
+        }
+    }
+
+    /// PUBACK or PUBREC, as soon as what it promises is durable [MQTT-4.3.2-4] [MQTT-4.3.3-8].
     fn acknowledge(
         &mut self,
         id: SessionId,
@@ -304,18 +333,9 @@ impl Shard {
             outcome => outcome,
         };
         if kind == AckKind::Pubrec && outcome.is_ok() {
-            self.session(id).receipts.insert(packet_id);
+            self.note_receipt(id, packet_id);
         }
-        let ack = Ack {
-            session: id,
-            kind,
-            packet_id,
-            outcome,
-        };
-        // Nothing is logged yet: every acknowledgement needs the start of the log only.
-        if let Some(ack) = self.gate.ack(LogPosition::default(), ack) {
-            self.send_ack(ack, out);
-        }
+        self.send_ack(id, kind, packet_id, outcome, out);
     }
 }
 

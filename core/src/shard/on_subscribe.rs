@@ -10,13 +10,14 @@ use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
 use super::share::on_share::Joins;
 use crate::codec::{
-    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
-    Unsubscribe, Version,
+    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, SubscribeOptions,
+    Subscription, Unsuback, Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
 use crate::refusal::{Refusal, Violation};
 use crate::session::gather::{Ended, Wanted};
+use crate::store::{Record, SubscribedRecord};
 use crate::time::Instant;
 use crate::topic::{ShardSet, SubscriptionOptions, TopicFilter, TopicLimits};
 
@@ -104,6 +105,7 @@ impl Shard {
         if is_new {
             session.subscriptions.insert(filter.clone());
         }
+        self.record_subscribed(id, &filter, item, options);
         let granted = match options.qos {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQos1,
@@ -136,6 +138,30 @@ impl Shard {
             feed.renew(&filter, options, no_local_key);
         }
         Ok(granted)
+    }
+
+    fn record_subscribed(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        item: &Subscription<'_>,
+        options: SubscriptionOptions,
+    ) {
+        let Some(no) = self.session(id).no else {
+            return;
+        };
+        let record = Record::Subscribed(SubscribedRecord {
+            no,
+            filter: filter.clone(),
+            options: SubscribeOptions {
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling: item.options.retain_handling,
+            },
+            subscription_id: options.subscription_id,
+        });
+        self.dispatch.journal.record(&record);
     }
 
     /// Starts to collect the retained messages of new subscriptions; see `gather.rs`.
@@ -220,13 +246,13 @@ impl Shard {
     ) {
         let version = outcomes.version;
         let Some(refusal) = outcomes.refused else {
-            self.write(id, out, |buffer| {
+            self.dispatch.answer(id, out, |buffer| {
                 let reasons = Reasons::listed(&outcomes.reasons);
                 encode(reasons, ReasonProperties::EMPTY, version, buffer);
             });
             return;
         };
-        self.write_reasoned(id, out, refusal.text(), |reason_string, buffer| {
+        self.answer_reasoned(id, out, refusal.text(), |reason_string, buffer| {
             let properties = ReasonProperties {
                 reason_string,
                 ..ReasonProperties::EMPTY
@@ -263,6 +289,12 @@ impl Shard {
             .expect("the subscriber is connected");
         if !session.subscriptions.remove(filter) {
             return false;
+        }
+        if let Some(no) = session.no {
+            let filter = filter.clone();
+            dispatch
+                .journal
+                .record(&Record::Unsubscribed { no, filter });
         }
         if session.subscriptions.is_empty() {
             session.subscriptions.shrink_to_fit();

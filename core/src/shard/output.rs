@@ -33,6 +33,19 @@ impl Shard {
         link.write(&mut self.dispatch.pool, &mut out.dirty, encode);
     }
 
+    /// Answers a client, as soon as what the answer promises is durable; with a Reason String if that is
+    /// welcome and fits.
+    pub(super) fn answer_reasoned(
+        &mut self,
+        id: SessionId,
+        out: &mut Outbox,
+        text: &str,
+        encode: impl Fn(Option<&str>, &mut Vec<u8>),
+    ) {
+        let encode = self.link(id).reasoned(text, encode);
+        self.dispatch.answer(id, out, encode);
+    }
+
     /// Everything that `conn` has to send. Ask for connections that were reported dirty and have no
     /// output in flight, and again when an output has been sent.
     pub fn take_output(&mut self, conn: ConnId) -> Option<Output> {

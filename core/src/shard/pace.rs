@@ -90,7 +90,7 @@ impl Shard {
 }
 
 /// Has the shell stop reading a connection, for one more reason.
-fn pause(link: &mut Link, why: Pause, out: &mut Outbox) {
+pub(super) fn pause(link: &mut Link, why: Pause, out: &mut Outbox) {
     if link.pause(why) {
         let (conn, paused) = (link.conn, true);
         out.readings.push(Reading { conn, paused });

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_could_avert_fires_when_everything_it_sent_in_time_was_heard() {
+    fn a_timer_that_a_client_could_avert_fires_once_everything_sent_in_time_was_heard() {
         let at = Instant::from_nanos;
         let mut timers = Timers::default();
         timers.set(at(10), Timer::Will(SESSION));

@@ -1,63 +1,279 @@
-//! Holds acknowledgements back until the log is durable up to the record they stand for.
+//! Which turns of a shard are durable, here and on the shards that they posted to; and who waits for them.
 //!
-//! Acknowledgements leave in the order in which they came [MQTT-4.6.0-2] [MQTT-4.6.0-3]: one that
-//! needs nothing waits behind one that does.
+//! The unit is the turn. A turn needs the log of its own shard if it recorded something, and of each other shard to
+//! which it posted what may be recorded there. Behind such posts goes a mark; the other shard answers it, with a
+//! watermark, as soon as what it recorded and passed on for this source is durable: never for its whole turn, or
+//! two busy shards would wait for each other without end.
 //!
-//! Invariant: `waiting` is empty or its first acknowledgement needs more than `persisted`.
+//! Invariants:
+//! - the last of `turns` is the present one; the first is not done, or is the present one.
+//! - marks of one source are answered in order: a watermark vouches for all before it.
+//!
+//! Not here: what waits (`session/held.rs`), the log itself (`log.rs`).
 
 use std::collections::VecDeque;
 
-use crate::ids::LogPosition;
+use super::record::Record;
+use crate::ids::{PacketId, SessionId, SessionNo, ShardId, TurnSeq};
+use crate::topic::ShardSet;
 
 /// The gate of one shard.
 #[derive(Debug)]
-pub struct Gate<A> {
-    persisted: LogPosition,
-    waiting: VecDeque<(LogPosition, A)>,
+pub struct Gate {
+    /// Number of `turns[0]`.
+    first: TurnSeq,
+    turns: VecDeque<OpenTurn>,
+    /// The log of this shard is durable up to this turn.
+    own: TurnSeq,
+    /// What each shard has vouched for, and what it is owed.
+    peers: Vec<Peer>,
 }
 
-impl<A> Gate<A> {
-    /// A gate with nothing waiting. With persistence off no record is written and every
-    /// acknowledgement needs position 0, which is safe from the start.
-    pub fn new() -> Gate<A> {
+/// A turn that is not done, or the present one.
+#[derive(Debug, Default)]
+struct OpenTurn {
+    is_recorded: bool,
+    /// It recorded something that nobody waits for.
+    is_lazy: bool,
+    posted: ShardSet,
+    waiting: Vec<SessionId>,
+    after: Vec<After>,
+}
+
+/// What is recorded once a turn is durable everywhere: until then it is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The will of this session was published.
+    WillGone(SessionNo),
+    /// A QoS 2 message of this session that other shards got. Were it recorded before they have it durably, its
+    /// repetition after a crash would be taken for one, and the message would be lost to them.
+    Received(SessionNo, PacketId),
+}
+
+impl After {
+    /// What to record.
+    pub fn record(self) -> Record<'static> {
+        match self {
+            After::WillGone(no) => Record::WillGone(no),
+            After::Received(no, id) => Record::Received { no, id },
+        }
+    }
+}
+
+/// Another shard.
+#[derive(Debug, Default)]
+struct Peer {
+    /// It is durable for everything that was posted to it in turns up to this one.
+    heard: TurnSeq,
+    /// What was done for it since its last mark.
+    since_mark: Needs,
+    /// Its marks that are not answered.
+    marks: VecDeque<Mark>,
+}
+
+/// What has to be durable before a mark is answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    /// The log of this shard, up to here.
+    own: TurnSeq,
+    /// These shards, up to what was posted to them in this turn.
+    others: ShardSet,
+    posted_in: TurnSeq,
+}
+
+#[derive(Debug)]
+struct Mark {
+    upto: TurnSeq,
+    needs: Needs,
+}
+
+/// What has become possible.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Sessions whose held answers are to be looked at.
+    pub sessions: Vec<SessionId>,
+    /// What is to be recorded now.
+    pub after: Vec<After>,
+    /// Watermarks to post.
+    pub durable: Vec<(ShardId, TurnSeq)>,
+}
+
+impl Gate {
+    /// A gate among `shards` shards, before the first turn.
+    pub fn new(shards: usize) -> Gate {
         Gate {
-            persisted: LogPosition::default(),
-            waiting: VecDeque::new(),
+            first: TurnSeq(1),
+            turns: VecDeque::from([OpenTurn::default()]),
+            own: TurnSeq(0),
+            peers: (0..shards).map(|_| Peer::default()).collect(),
         }
     }
 
-    /// Gives the acknowledgement back if it may be sent now; otherwise keeps it.
-    pub fn ack(&mut self, needs: LogPosition, ack: A) -> Option<A> {
-        if self.waiting.is_empty() && needs <= self.persisted {
-            return Some(ack);
+    /// The present turn.
+    pub fn turn(&self) -> TurnSeq {
+        TurnSeq(self.first.0 + self.turns.len() as u64 - 1)
+    }
+
+    /// The present turn has recorded something.
+    pub fn note_recorded(&mut self) {
+        self.present().is_recorded = true;
+    }
+
+    /// The present turn has recorded something that nobody waits for.
+    pub fn note_lazy(&mut self) {
+        self.present().is_lazy = true;
+    }
+
+    /// The present turn has posted something that `shard` may record.
+    pub fn note_posted(&mut self, shard: ShardId) {
+        let present = self.present();
+        present.posted = present.posted.with(shard);
+    }
+
+    /// The present turn has recorded something for `source`, or passed something on to `passed_on`.
+    pub fn note_done_for(&mut self, source: ShardId, is_recorded: bool, passed_on: ShardSet) {
+        let turn = self.turn();
+        let needs = &mut self.peers[source.index()].since_mark;
+        if is_recorded {
+            needs.own = turn;
         }
-        self.waiting.push_back((needs, ack));
-        None
+        if !passed_on.is_empty() {
+            needs.others = passed_on.iter().fold(needs.others, ShardSet::with);
+            needs.posted_in = turn;
+        }
     }
 
-    /// Notes that the log is durable up to `upto`. Call [`Gate::release`] until it is empty.
-    pub fn persisted(&mut self, upto: LogPosition) {
-        self.persisted = self.persisted.max(upto);
+    /// Whether everything of a turn is durable. The present one is if it did nothing durable so far.
+    pub fn is_done(&self, turn: TurnSeq) -> bool {
+        match self.turns.get(self.index(turn)) {
+            Some(open) => {
+                turn < self.first
+                    || ((!open.is_recorded || self.own >= turn)
+                        && self.have_heard(open.posted, turn))
+            }
+            None => unreachable!("{turn:?} is still to come"),
+        }
     }
 
-    /// The next acknowledgement that may be sent.
-    pub fn release(&mut self) -> Option<A> {
-        let &(needs, _) = self.waiting.front()?;
-        if needs > self.persisted {
+    /// An answer to a session waits for a turn that is not done.
+    pub fn wait(&mut self, turn: TurnSeq, session: SessionId) {
+        assert!(!self.is_done(turn), "nobody waits for what is done");
+        let index = self.index(turn);
+        let waiting = &mut self.turns[index].waiting;
+        if waiting.last() != Some(&session) {
+            waiting.push(session);
+        }
+    }
+
+    /// Has something recorded once the present turn is done.
+    pub fn then(&mut self, after: After) {
+        self.present().after.push(after);
+    }
+
+    /// Closes the present turn if it did something durable, or has something recorded afterwards. Gives its number and the shards that are to
+    /// get a mark.
+    pub fn end_turn(&mut self) -> Option<(TurnSeq, ShardSet)> {
+        let turn = self.turn();
+        let present = self.present();
+        let posted = present.posted;
+        let has_recorded = present.is_recorded || present.is_lazy;
+        if !has_recorded && posted.is_empty() && present.after.is_empty() {
             return None;
         }
-        self.waiting.pop_front().map(|(_, ack)| ack)
+        self.turns.push_back(OpenTurn::default());
+        Some((turn, posted))
     }
 
-    /// Acknowledgements that wait.
-    pub fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    /// The log of this shard is durable up to a turn.
+    pub fn on_own_durable(&mut self, upto: TurnSeq, released: &mut Released) {
+        let before = self.own;
+        self.own = before.max(upto);
+        self.release(before, upto, released);
     }
-}
 
-impl<A> Default for Gate<A> {
-    fn default() -> Gate<A> {
-        Gate::new()
+    /// Another shard is durable for what was posted to it up to a turn.
+    pub fn on_peer_durable(&mut self, peer: ShardId, upto: TurnSeq, released: &mut Released) {
+        let heard = &mut self.peers[peer.index()].heard;
+        assert!(*heard <= upto, "watermarks ascend");
+        let before = std::mem::replace(heard, upto);
+        self.release(before, upto, released);
+    }
+
+    /// A mark of another shard.
+    pub fn on_mark(&mut self, from: ShardId, upto: TurnSeq, released: &mut Released) {
+        let peer = &mut self.peers[from.index()];
+        let needs = std::mem::take(&mut peer.since_mark);
+        peer.marks.push_back(Mark { upto, needs });
+        self.answer_marks(from, released);
+    }
+
+    /// The last turn that has recorded something.
+    pub fn last_recorded(&self) -> TurnSeq {
+        let present = self.turns.back().expect("there is always one");
+        let is_idle = !present.is_recorded && !present.is_lazy;
+        TurnSeq(self.turn().0 - u64::from(is_idle))
+    }
+
+    /// The first turn that is not done, or the present one.
+    pub fn oldest_open(&self) -> TurnSeq {
+        self.first
+    }
+
+    /// Turns that are not done, the present one not counted.
+    pub fn open_count(&self) -> usize {
+        self.turns.len() - 1
+    }
+
+    /// Looks at the turns behind `before` up to `upto`, of which some may be done now.
+    fn release(&mut self, before: TurnSeq, upto: TurnSeq, released: &mut Released) {
+        let present = self.turn();
+        let from = TurnSeq(before.0 + 1).max(self.first);
+        for turn in (from.0..=upto.0.min(present.0)).map(TurnSeq) {
+            if turn < present && self.is_done(turn) {
+                let index = self.index(turn);
+                let open = &mut self.turns[index];
+                released.sessions.append(&mut open.waiting);
+                released.after.append(&mut open.after);
+            }
+        }
+        while self.turns.len() > 1 && self.is_done(self.first) {
+            let done = self.turns.pop_front().expect("there is more than one");
+            // A turn that needed nobody was never looked at.
+            released.sessions.extend(done.waiting);
+            released.after.extend(done.after);
+            self.first.0 += 1;
+        }
+        for shard in (0..self.peers.len()).map(ShardId::new) {
+            self.answer_marks(shard, released);
+        }
+    }
+
+    fn answer_marks(&mut self, from: ShardId, released: &mut Released) {
+        let mut watermark = None;
+        while let Some(mark) = self.peers[from.index()].marks.front() {
+            let needs = mark.needs;
+            if needs.own > self.own || !self.have_heard(needs.others, needs.posted_in) {
+                break;
+            }
+            watermark = Some(mark.upto);
+            self.peers[from.index()].marks.pop_front();
+        }
+        released.durable.extend(watermark.map(|upto| (from, upto)));
+    }
+
+    fn have_heard(&self, shards: ShardSet, turn: TurnSeq) -> bool {
+        shards
+            .iter()
+            .all(|shard| self.peers[shard.index()].heard >= turn)
+    }
+
+    fn present(&mut self) -> &mut OpenTurn {
+        self.turns.back_mut().expect("there is always one")
+    }
+
+    /// Where a turn stands in `turns`; 0 for those that are done.
+    fn index(&self, turn: TurnSeq) -> usize {
+        turn.0.saturating_sub(self.first.0) as usize
     }
 }
 
@@ -65,33 +281,89 @@ impl<A> Default for Gate<A> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn without_records_every_ack_passes_at_once() {
-        let mut gate = Gate::new();
-        assert_eq!(gate.ack(LogPosition(0), 1), Some(1));
-        assert_eq!(gate.ack(LogPosition(0), 2), Some(2));
-        assert_eq!(gate.waiting_count(), 0);
+    fn session(index: u32) -> SessionId {
+        SessionId {
+            index,
+            generation: 0,
+        }
     }
 
     #[test]
-    fn acks_wait_for_their_record_and_keep_their_order() {
-        let mut gate = Gate::new();
-        assert_eq!(gate.ack(LogPosition(5), "a"), None);
+    fn an_answer_waits_for_the_log_of_its_own_turn_only() {
+        let mut gate = Gate::new(1);
+        assert!(gate.is_done(gate.turn()), "nothing was recorded");
+        assert_eq!(gate.end_turn(), None);
+        gate.note_recorded();
+        let first = gate.turn();
+        gate.wait(first, session(1));
+        gate.wait(first, session(1));
+        assert_eq!(gate.end_turn(), Some((TurnSeq(1), ShardSet::EMPTY)));
+        assert!(gate.is_done(gate.turn()));
+        gate.note_recorded();
+        gate.wait(gate.turn(), session(2));
+        gate.end_turn();
+        let mut released = Released::default();
+        gate.on_own_durable(first, &mut released);
+        assert_eq!(released.sessions, [session(1)]);
+        assert!(gate.is_done(first) && !gate.is_done(TurnSeq(2)));
+        gate.on_own_durable(TurnSeq(2), &mut released);
+        assert_eq!(released.sessions, [session(1), session(2)]);
+        assert_eq!(gate.open_count(), 0);
+    }
+
+    #[test]
+    fn a_slow_shard_delays_only_the_turns_that_need_it() {
+        let (own, slow) = (TurnSeq(2), ShardId::new(1));
+        let mut gate = Gate::new(3);
+        gate.note_posted(slow);
+        gate.wait(gate.turn(), session(1));
+        gate.then(After::WillGone(SessionNo(7)));
+        gate.end_turn();
+        gate.note_recorded();
+        gate.wait(gate.turn(), session(2));
+        gate.end_turn();
+        let mut released = Released::default();
+        gate.on_own_durable(own, &mut released);
+        assert_eq!(released.sessions, [session(2)]);
+        assert!(released.after.is_empty());
+        assert_eq!(gate.open_count(), 2, "the first is not done");
+        gate.on_peer_durable(slow, TurnSeq(1), &mut released);
+        assert_eq!(released.sessions, [session(2), session(1)]);
+        assert_eq!(released.after, [After::WillGone(SessionNo(7))]);
+        assert_eq!(gate.open_count(), 0);
+    }
+
+    #[test]
+    fn a_mark_is_answered_when_what_was_done_for_its_source_is_durable() {
+        let (a, b) = (ShardId::new(1), ShardId::new(2));
+        let mut gate = Gate::new(3);
+        let mut released = Released::default();
+        gate.on_mark(a, TurnSeq(5), &mut released);
         assert_eq!(
-            gate.ack(LogPosition(0), "b"),
-            None,
-            "not before the one ahead of it"
+            released.durable,
+            [(a, TurnSeq(5))],
+            "nothing was done for it"
         );
-        assert_eq!(gate.ack(LogPosition(7), "c"), None);
-        gate.persisted(LogPosition(4));
-        assert_eq!(gate.release(), None);
-        gate.persisted(LogPosition(6));
-        assert_eq!(gate.release(), Some("a"));
-        assert_eq!(gate.release(), Some("b"));
-        assert_eq!(gate.release(), None);
-        gate.persisted(LogPosition(3));
-        gate.persisted(LogPosition(7));
-        assert_eq!(gate.release(), Some("c"));
-        assert_eq!(gate.waiting_count(), 0);
+        released.durable.clear();
+
+        gate.note_recorded();
+        gate.note_done_for(a, true, ShardSet::EMPTY);
+        gate.note_done_for(b, false, ShardSet::EMPTY.with(a));
+        gate.note_posted(a);
+        gate.on_mark(a, TurnSeq(6), &mut released);
+        gate.on_mark(b, TurnSeq(9), &mut released);
+        gate.end_turn();
+        // A later one that needs nothing does not overtake: it would vouch for the one before.
+        gate.on_mark(a, TurnSeq(7), &mut released);
+        assert!(released.durable.is_empty());
+        gate.on_own_durable(TurnSeq(1), &mut released);
+        assert_eq!(
+            released.durable,
+            [(a, TurnSeq(7))],
+            "for a, not for its whole turn"
+        );
+        released.durable.clear();
+        gate.on_peer_durable(a, TurnSeq(1), &mut released);
+        assert_eq!(released.durable, [(b, TurnSeq(9))]);
     }
 }

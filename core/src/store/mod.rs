@@ -1,7 +1,43 @@
-//! Durability: acknowledgements that wait until what they promise is safe.
+//! Durability: what is recorded, the log it is written to, and what is read at a start.
+//!
+//! - `record`: what happened, as bytes; `batch`: what is written and checked as a whole.
+//! - `log`: what is written where, and how far it is durable; `disk`, `block`: what it asks of the disk.
+//! - `replay`: from bytes to records again; `recovered`: what they add up to.
+//! - `journal`: what a shard calls; `gate`: which turns are durable, and who waits for them.
 
-mod ack;
+mod batch;
+mod block;
+mod checkpoint;
+mod disk;
 mod gate;
+mod journal;
+mod log;
+mod part;
+mod record;
+mod recovered;
+mod replay;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
-pub use ack::Ack;
-pub use gate::Gate;
+pub use batch::{Batch, LogIdentity, Place, Stamp};
+pub use block::Block;
+pub use checkpoint::CheckpointWriter;
+pub use disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Policy};
+pub use gate::{After, Gate, Released};
+pub use journal::{Journal, TurnEnd};
+pub use log::{Log, LogConfig};
+pub use part::{RecoveredMember, RecoveredPart};
+pub use record::{
+    AuthorRecord, BodyNo, Changed, DeliveryRange, DeliveryRanges, Footer, MessageRecord, Opened,
+    Receiver, ReceiverTerms, Receivers, Record, RecordError, SessionTerms, StoredMessage,
+    SubscribedRecord, WillRecord,
+};
+pub use recovered::{
+    Away, OwedWill, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
+    RecoveredSubscription, Shift, Source, TwoSessions,
+};
+pub use replay::{
+    CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig, last_clocks,
+};

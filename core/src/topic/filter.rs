@@ -85,7 +85,7 @@ impl TopicFilter {
         }
         let mut levels = topic.split(|byte| *byte == b'/');
         for wanted in self.pattern().as_bytes().split(|byte| *byte == b'/') {
-            // `#` stands for the parent level too: `a/#` matches `a`.
+            // `#` includes the parent level: `a/#` matches `a`.
             if wanted == b"#" {
                 return true;
             }

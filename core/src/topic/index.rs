@@ -11,24 +11,11 @@ use std::num::NonZeroU32;
 
 use super::filter::TopicFilter;
 use super::name::TopicName;
+use super::options::SubscriptionOptions;
 use super::routes::{Route, merge};
 use super::subscribers::{Subscriber, Subscribers};
 use super::tree::FilterTree;
-use crate::codec::QoS;
 use crate::ids::SessionId;
-
-/// What a client asked for with one subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubscriptionOptions {
-    /// Granted maximum QoS.
-    pub qos: QoS,
-    /// Leave out what the session itself publishes [MQTT-3.8.3-3].
-    pub no_local: bool,
-    /// Keep the RETAIN flag of the PUBLISH [MQTT-3.3.1-13].
-    pub retain_as_published: bool,
-    /// Subscription Identifier, if the client gave one.
-    pub subscription_id: Option<NonZeroU32>,
-}
 
 /// What became of [`SubscriptionIndex::subscribe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +67,16 @@ impl SubscriptionIndex {
         assert!(filter.share_name().is_none(), "{filter} belongs to a group");
         let subscriber = Subscriber { session, options };
         self.generation += 1;
-        let Some(subscribers) = self.filters.get_mut(filter) else {
-            self.filters.insert(filter, Subscribers::One(subscriber));
-            self.count += 1;
-            return Subscribed {
-                replaced: None,
-                first_of_filter: true,
-            };
+        let one = || Subscribers::One(subscriber);
+        let (subscribers, first_of_filter) = self.filters.get_or_insert_with(filter, one);
+        let replaced = match first_of_filter {
+            true => None,
+            false => subscribers.insert(subscriber),
         };
-        let replaced = subscribers.insert(subscriber);
         self.count += usize::from(replaced.is_none());
         Subscribed {
             replaced,
-            first_of_filter: false,
+            first_of_filter,
         }
     }
 
@@ -125,6 +109,11 @@ impl SubscriptionIndex {
         }
     }
 
+    /// The subscription of a session with a filter that has no share name.
+    pub fn options(&self, filter: &TopicFilter, session: SessionId) -> Option<SubscriptionOptions> {
+        self.filters.get(filter)?.find(session)
+    }
+
     /// Finds the sessions that want a topic: one route for each, ordered by session, whatever
     /// order they subscribed in. Replaces what is in `routes` and `ids`; the routes refer to `ids`.
     pub fn routes(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, ids: &mut Vec<NonZeroU32>) {
@@ -134,6 +123,17 @@ impl SubscriptionIndex {
             routes.extend(subscribers.as_slice().iter().map(Route::of));
         });
         merge(routes, ids);
+    }
+
+    /// Panics if an invariant does not hold; walks all subscriptions.
+    pub fn assert_invariants(&self) {
+        self.filters.assert_invariants();
+        let mut count = 0;
+        for subscribers in self.filters.values() {
+            subscribers.assert_invariants();
+            count += subscribers.as_slice().len();
+        }
+        assert_eq!(count, self.count, "subscriptions are counted");
     }
 
     /// Changes whenever a subscription changes.
@@ -169,6 +169,7 @@ mod tests {
     use super::super::routes::Delivery;
     use super::super::testing::{Random, filter, name, session};
     use super::*;
+    use crate::codec::QoS;
 
     type Model = BTreeMap<(String, SessionId), SubscriptionOptions>;
 

@@ -26,9 +26,10 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use self::atomics::{AtomicU64, Ordering, zeroed_words};
+use super::atomics::{AtomicU64, Ordering, zeroed_words};
 use super::filter::TopicFilter;
 use super::name::TopicName;
+use super::shard_set::ShardSet;
 use super::share_hints::ShareHints;
 use super::table::{Hashed, Table};
 use crate::ids::ShardId;
@@ -100,13 +101,13 @@ impl InterestTable {
             .take(PREFIX_LEVELS_MAX)
             .enumerate()
         {
-            // The slash belongs to the level behind it, as in `a`, `a/b`.
+            // The slash belongs to the level after it: `a`, then `/b`.
             let to = from + level.len() + usize::from(depth > 0);
             prefix.write(&text[from..to]);
             from = to;
             set |= self.probe(prefix.finish());
         }
-        ShardSet(set)
+        ShardSet::of_bits(set)
     }
 
     /// Changes after every change of a bit. An answer made at one generation holds for it.
@@ -135,7 +136,7 @@ impl InterestTable {
 
     fn bits(&self, bucket: u32) -> u64 {
         let (word, shift) = self.layout.place(bucket);
-        // Relaxed: what orders it is the way the subscription became known (see above).
+        // Relaxed: the order comes from how the subscription became known (see above).
         self.words[word].load(Ordering::Relaxed) >> shift & self.layout.mask()
     }
 
@@ -236,13 +237,13 @@ impl Interest {
     pub fn add(&mut self, table: &InterestTable, filter: &TopicFilter) {
         let mut is_changed = false;
         for bucket in table.layout.buckets(table.key_of(filter)) {
-            match self.count_of(bucket) {
-                Some(count) => count.keys += 1,
-                None => {
-                    self.counts.insert_unique(Count { bucket, keys: 1 });
-                    table.change(bucket, self.shard, true);
-                    is_changed = true;
-                }
+            let is_it = |count: &Count| count.bucket == bucket;
+            let none = || Count { bucket, keys: 0 };
+            let (count, is_new) = self.counts.find_or_insert(bucket_hash(bucket), is_it, none);
+            count.keys += 1;
+            if is_new {
+                table.change(bucket, self.shard, true);
+                is_changed = true;
             }
         }
         if is_changed {
@@ -268,6 +269,23 @@ impl Interest {
         if is_changed {
             table.bump();
         }
+    }
+
+    /// Panics if an invariant does not hold, for a shard that has subscribers for so many filters;
+    /// walks all buckets in use.
+    pub fn assert_invariants(&self, table: &InterestTable, filters_count: usize) {
+        self.counts.assert_invariants();
+        let mut keys = 0;
+        for count in self.counts.iter() {
+            assert!(count.keys > 0, "a bucket without keys is not kept");
+            let shards = ShardSet::of_bits(table.bits(count.bucket));
+            assert!(
+                shards.contains(self.shard),
+                "a bucket with keys has its bit"
+            );
+            keys += count.keys as usize;
+        }
+        assert_eq!(keys, 2 * filters_count, "a filter has a key in two buckets");
     }
 
     fn count_of(&mut self, bucket: u32) -> Option<&mut Count> {
@@ -303,85 +321,9 @@ fn bucket_hash(bucket: u32) -> u64 {
     mixed ^ (mixed >> 32)
 }
 
-/// A set of shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardSet(u64);
-
-impl ShardSet {
-    /// No shard.
-    pub const EMPTY: ShardSet = ShardSet(0);
-
-    /// One bit per shard.
-    pub(super) fn of_bits(bits: u64) -> ShardSet {
-        ShardSet(bits)
-    }
-
-    /// Tells whether a shard is in the set.
-    pub fn contains(self, shard: ShardId) -> bool {
-        self.0 >> shard.index() & 1 == 1
-    }
-
-    /// The set and one more shard.
-    #[must_use]
-    pub fn with(self, shard: ShardId) -> ShardSet {
-        ShardSet(self.0 | 1 << shard.index())
-    }
-
-    /// The set but for one shard.
-    #[must_use]
-    pub fn without(self, shard: ShardId) -> ShardSet {
-        ShardSet(self.0 & !(1 << shard.index()))
-    }
-
-    /// The shards that are in both sets.
-    #[must_use]
-    pub fn and(self, other: ShardSet) -> ShardSet {
-        ShardSet(self.0 & other.0)
-    }
-
-    /// There is no shard in it.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Shards in it.
-    pub fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// The shards, ascending.
-    pub fn iter(self) -> impl Iterator<Item = ShardId> {
-        let mut bits = self.0;
-        std::iter::from_fn(move || {
-            let index = bits.trailing_zeros();
-            bits &= bits.wrapping_sub(1);
-            (index < u64::BITS).then(|| ShardId::new(index as usize))
-        })
-    }
-}
-
 /// Literal levels that make a key; deeper ones are cut off, which bounds the probes of one topic
 /// to `2 * (PREFIX_LEVELS_MAX + 2)` and only costs filters that deep some precision.
 const PREFIX_LEVELS_MAX: usize = 16;
-
-#[cfg(not(all(test, loom)))]
-pub(super) mod atomics {
-    pub(in crate::topic) use std::sync::atomic::{AtomicU64, Ordering};
-
-    /// Zeroed by the system: pages that nobody writes cost no memory.
-    pub(in crate::topic) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
-        bytemuck::zeroed_slice_box(count)
-    }
-}
-
-#[cfg(all(test, loom))]
-pub(super) mod atomics {
-    pub(in crate::topic) use loom::sync::atomic::{AtomicU64, Ordering};
-
-    pub(in crate::topic) fn zeroed_words(count: usize) -> Box<[AtomicU64]> {
-        (0..count).map(|_| AtomicU64::new(0)).collect()
-    }
-}
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::codec::utf8;
 use crate::limits::Limits;
-use crate::message::Message;
 
 /// A valid topic name: well-formed UTF-8 of 1 to `size_max` bytes [MQTT-4.7.3-1], [MQTT-4.7.3-3]
 /// in at most `levels_max` levels, without U+0000 [MQTT-4.7.3-2], control characters and wildcards
@@ -72,11 +71,6 @@ impl<'a> TopicName<'a> {
             return Err(TopicError::MisplacedWildcard);
         }
         Ok(TopicName(bytes))
-    }
-
-    /// The topic of a message, which was checked before the message was made.
-    pub fn of(message: &'a Message) -> TopicName<'a> {
-        TopicName(message.topic())
     }
 
     /// The name as it stands in packets.

@@ -3,8 +3,9 @@
 //! A tree of levels whose nodes also link their children in a list, so that `+` and `#` go through
 //! children without knowing their names. All walks use these links: none needs a stack.
 //!
-//! What a filter matches is gone through page by page, by cursors that stay valid while topics come and
-//! go between two pages: the node at which a cursor stands is pinned, so that it is not removed.
+//! What a filter matches is gone through page by page, by cursors that stay valid while topics come
+//! and go between two pages: the node at which a cursor stands is pinned, so that it is not
+//! removed.
 //!
 //! Invariants:
 //! - a node without children has a message or is pinned.
@@ -118,11 +119,16 @@ impl RetainedStore {
         self.store_within(message, self.count_max, self.bytes_max)
     }
 
-    /// The same for the broker's own messages, which are few: clients that fill the store do not keep
-    /// `$SYS` from those who want to know why.
+    /// The same for the broker's own messages, which are few: clients that fill the store do not
+    /// keep `$SYS` from those who want to know why.
     pub fn store_own(&mut self, message: Arc<Message>) -> Replaced {
         self.store_within(message, u32::MAX, u64::MAX)
             .expect("there is no bound")
+    }
+
+    /// The same for what was stored before the broker was started again.
+    pub fn restore(&mut self, message: Arc<Message>) {
+        self.store_own(message);
     }
 
     fn store_within(
@@ -168,12 +174,12 @@ impl RetainedStore {
         }
     }
 
-    /// Appends messages whose topics match the filter of a cursor and that have not expired, in an order
-    /// that depends on the history of the store alone. Gives the place to go on from, unless that was
-    /// all, and how many nodes were looked at.
+    /// Appends messages whose topics match the filter of a cursor and that have not expired, in an
+    /// order that depends on the history of the store alone. Gives the place to go on from, unless
+    /// that was all, and how many nodes were looked at.
     ///
-    /// The whole costs as much as the part of the tree that the filter reaches: an exact filter is one
-    /// path, `a/b/#` is what lies below `a/b`.
+    /// The whole costs as much as the part of the tree that the filter reaches: an exact filter is
+    /// one path, `a/b/#` is what lies below `a/b`.
     pub fn page(
         &mut self,
         cursor: Cursor,
@@ -182,8 +188,18 @@ impl RetainedStore {
         now: Instant,
         out: &mut Vec<Arc<Message>>,
     ) -> (Option<Cursor>, u32) {
+        self.page_of(cursor, &Pattern::of(filter), size, now, out)
+    }
+
+    fn page_of(
+        &mut self,
+        cursor: Cursor,
+        pattern: &Pattern<'_>,
+        size: PageSize,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> (Option<Cursor>, u32) {
         let messages_max = out.len().saturating_add(size.messages);
-        let pattern = Pattern::of(filter);
         let (mut nodes, mut bytes) = (0, 0);
         let mut place = Some((cursor.at, cursor.depth));
         while let Some((at, depth)) = place {
@@ -195,7 +211,7 @@ impl RetainedStore {
             if pattern.is_met(depth) {
                 bytes += self.collect(at, cursor.upto, now, out);
             }
-            place = self.next_place(&pattern, at, depth);
+            place = self.next_place(pattern, at, depth);
         }
         let rest = place.map(|(at, depth)| Cursor {
             at,
@@ -209,10 +225,26 @@ impl RetainedStore {
         (rest, nodes)
     }
 
+    /// Appends messages of all topics, those that no wildcard sees included.
+    pub fn page_of_all(
+        &mut self,
+        cursor: Cursor,
+        size: PageSize,
+        now: Instant,
+        out: &mut Vec<Arc<Message>>,
+    ) -> Option<Cursor> {
+        let all = Pattern {
+            levels: Vec::new(),
+            is_open: true,
+            sees_hidden: true,
+        };
+        self.page_of(cursor, &all, size, now, out).0
+    }
+
     /// Gives a cursor up.
     pub fn close(&mut self, cursor: Cursor) {
         if cursor.at == ROOT {
-            return; // It stands nowhere yet.
+            return; // It has no place yet.
         }
         let pins = self.pins.get_mut(&cursor.at);
         let pins = pins.expect("the node of a cursor is pinned");
@@ -272,6 +304,51 @@ impl RetainedStore {
         self.bytes
     }
 
+    /// Panics if an invariant does not hold, for a store on which so many cursors stand; walks all
+    /// nodes.
+    pub fn assert_invariants(&self, cursors_count: usize) {
+        self.tree.assert_invariants();
+        let (mut count, mut bytes, mut expiries) = (0, 0, 0);
+        for node in self.tree.live_nodes() {
+            let is_pinned = self.pins.contains_key(&node);
+            let Level { message, .. } = self.tree.value(node);
+            let is_needed = node == ROOT || !self.tree.is_leaf(node);
+            assert!(
+                is_needed || message.is_some() || is_pinned,
+                "nobody needs it"
+            );
+            bytes += if node == ROOT { 0 } else { NODE_SIZE };
+            if let Some(message) = message {
+                count += 1;
+                bytes += message.size() as u64;
+                if let Some(expires_at) = message.expires_at {
+                    expiries += 1;
+                    let is_listed = self.expiries.contains(&(expires_at, node));
+                    assert!(is_listed, "a message that expires is listed");
+                }
+            }
+            self.assert_linked(node);
+        }
+        assert_eq!((count, bytes), (self.count, self.bytes), "both are counted");
+        assert_eq!(expiries, self.expiries.len(), "only what expires is listed");
+        let pins: u32 = self.pins.values().sum();
+        assert_eq!(pins as usize, cursors_count, "a cursor pins one node");
+    }
+
+    /// The children of a node are linked, and know it.
+    fn assert_linked(&self, parent: NodeIndex) {
+        let (mut before, mut child) = (NONE, self.tree.value(parent).first_child);
+        let mut count = 0;
+        while child != NONE {
+            let Level { next, previous, .. } = *self.tree.value(child);
+            assert_eq!(previous, before, "siblings know each other");
+            assert_eq!(self.tree.parent(child), parent, "a child knows its parent");
+            (before, child) = (child, next);
+            count += 1;
+        }
+        assert_eq!(count, self.tree.literals(parent), "all children are linked");
+    }
+
     /// The node of a topic, if every level of it is there.
     fn find(&self, topic: &[u8]) -> Option<NodeIndex> {
         levels_of(topic).try_fold(ROOT, |at, level| self.tree.literal(at, level))
@@ -304,7 +381,7 @@ impl RetainedStore {
             .extend(message.expires_at.map(|expires_at| (expires_at, node)));
         let previous = self.tree.value_mut(node).message.replace(message)?;
         self.unaccount(node, &previous);
-        // The same instant may have been entered again just before.
+        // The same instant may just have been entered for this node.
         let current = self.tree.value(node).message.as_ref();
         self.expiries
             .extend(current.and_then(|message| Some((message.expires_at?, node))));
@@ -365,9 +442,18 @@ impl RetainedStore {
 
     /// `child` or the first sibling after it that a wildcard may see: [MQTT-4.7.2-1] in the first
     /// level it does not see `$` topics.
-    fn first_visible(&self, parent: NodeIndex, child: NodeIndex) -> NodeIndex {
+    fn first_visible(
+        &self,
+        pattern: &Pattern<'_>,
+        parent: NodeIndex,
+        child: NodeIndex,
+    ) -> NodeIndex {
         let mut child = child;
-        while parent == ROOT && child != NONE && self.tree.level(child).starts_with(b"$") {
+        while !pattern.sees_hidden
+            && parent == ROOT
+            && child != NONE
+            && self.tree.level(child).starts_with(b"$")
+        {
             child = self.tree.value(child).next;
         }
         child
@@ -382,18 +468,18 @@ impl RetainedStore {
     ) -> Option<(NodeIndex, usize)> {
         let child = match pattern.level(depth) {
             PatternLevel::End => NONE,
-            PatternLevel::Any => self.first_visible(at, self.tree.value(at).first_child),
+            PatternLevel::Any => self.first_visible(pattern, at, self.tree.value(at).first_child),
             PatternLevel::Literal(level) => self.tree.literal(at, level).unwrap_or(NONE),
         };
         if child != NONE {
             return Some((child, depth + 1));
         }
-        // After the branch of `at`: a sibling, here or higher up.
+        // After the subtree of `at`: a sibling, here or further up.
         let mut at = at;
         for depth in (1..=depth).rev() {
             let parent = self.tree.parent(at);
             if pattern.level(depth - 1) == PatternLevel::Any {
-                let sibling = self.first_visible(parent, self.tree.value(at).next);
+                let sibling = self.first_visible(pattern, parent, self.tree.value(at).next);
                 if sibling != NONE {
                     return Some((sibling, depth));
                 }
@@ -431,6 +517,8 @@ struct Pattern<'a> {
     levels: Vec<&'a [u8]>,
     /// It ends in `#`: whatever comes after `levels` matches, nothing included.
     is_open: bool,
+    /// It matches topics that begin with `$`, too [MQTT-4.7.2-1].
+    sees_hidden: bool,
 }
 
 /// What has to stand in one level of a topic.
@@ -446,7 +534,11 @@ impl<'a> Pattern<'a> {
     fn of(filter: &'a TopicFilter) -> Pattern<'a> {
         let mut levels: Vec<&[u8]> = levels_of(filter.pattern().as_bytes()).collect();
         let is_open = levels.pop_if(|last| *last == b"#").is_some();
-        Pattern { levels, is_open }
+        Pattern {
+            levels,
+            is_open,
+            sees_hidden: false,
+        }
     }
 
     fn level(&self, depth: usize) -> PatternLevel<'a> {
@@ -543,8 +635,8 @@ mod tests {
         }
     }
 
-    /// A store that changes between the pages of several cursors. Each has to give, once, what it would
-    /// have given at once when it was opened, but for what has changed since.
+    /// A store that changes between the pages of several cursors. Each has to give, once, what it
+    /// would have given at once when it was opened, but for what has changed since.
     #[test]
     fn pages_give_what_was_there_when_the_cursor_was_opened() {
         for seed in 0..300 {
@@ -612,7 +704,7 @@ mod tests {
                 "{name} is not what was there"
             );
         }
-        // What has not changed was given.
+        // Unchanged messages were all given.
         for (topic, message) in start {
             let is_same = end.get(topic).is_some_and(|now| Arc::ptr_eq(now, message));
             if is_same && filter.matches(topic.as_bytes()) {
@@ -630,7 +722,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_refuses_what_is_more_and_keeps_what_is_there() {
+    fn a_full_store_refuses_new_messages_and_keeps_its_own() {
         // THREATS 35, T18
         let limits = Limits {
             retained_messages_max: 2,
@@ -645,7 +737,7 @@ mod tests {
         assert!(store.store(message("a", "", None)).is_ok());
         assert!(store.store(message("c", "1", None)).is_ok());
         assert_eq!(store.len(), 2);
-        // What the broker itself says is kept all the same, and counts.
+        // The broker's own messages are stored nevertheless, and count.
         store.store_own(message("$SYS/x", "1", None));
         store.store_own(message("$SYS/x", "2", None));
         assert_eq!(store.len(), 3);
@@ -671,14 +763,14 @@ mod tests {
         }
         assert_eq!(store.len(), 1);
         store.store(message("a", &large[..3000], None)).unwrap();
-        // At the bound there is still a way down.
+        // At the bound, messages can still be deleted or replaced by smaller ones.
         store.store(message("a", &large[..2999], None)).unwrap();
         store.store(message("a", "", None)).unwrap();
         assert_no_memory(&store);
     }
 
     #[test]
-    fn expired_messages_go_a_bounded_number_at_a_time() {
+    fn expired_messages_are_purged_a_bounded_number_at_a_time() {
         let mut store = RetainedStore::new(&Limits::default(), 1);
         let count = RetainedStore::PURGED_MAX + 10;
         for n in 0..count {

@@ -2,19 +2,19 @@
 //! without locks.
 //!
 //! Membership is told by message, because it has to be exact; how busy members are changes with
-//! every message, and only helps to choose. So a shard keeps three bits per group: one of its members
-//! takes messages at once, one is connected, for one more may wait. Groups whose hash is the same share
-//! their bits. A wrong hint costs a message between shards, never a message.
+//! every message, and only helps to choose. So a shard keeps three bits per group: one of its
+//! members takes messages at once, one is connected, for one more may wait. Groups whose hash is
+//! the same share their bits. A wrong hint costs a message between shards, never a message.
 //!
-//! Invariant: bit `s` is written by shard `s` only, and is set exactly while shard `s` counts a group
-//! there.
+//! Invariant: bit `s` is written by shard `s` only, and is set exactly while shard `s` counts a
+//! group there.
 
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
 
+use super::atomics::{AtomicU64, Ordering, zeroed_words};
 use super::filter::TopicFilter;
-use super::interest::ShardSet;
-use super::interest::atomics::{AtomicU64, Ordering, zeroed_words};
+use super::shard_set::ShardSet;
 use crate::ids::ShardId;
 
 /// The hints of a broker.
@@ -87,6 +87,24 @@ impl OwnHints {
         OwnHints {
             shard,
             counts: HashMap::default(),
+        }
+    }
+
+    /// Panics if an invariant does not hold, for a shard whose groups say `said`.
+    pub fn assert_invariants(
+        &self,
+        hints: &ShareHints,
+        said: impl Iterator<Item = (HintBucket, Hint)>,
+    ) {
+        let mut counts = self.counts.clone();
+        for place in said {
+            let count = counts.get_mut(&place);
+            *count.expect("what a group says is counted") -= 1;
+        }
+        assert!(counts.values().all(|&left| left == 0), "no group says so");
+        for &(bucket, hint) in self.counts.keys() {
+            let is_set = hints.shards(bucket, hint).contains(self.shard);
+            assert!(is_set, "what is counted is set");
         }
     }
 

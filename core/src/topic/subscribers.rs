@@ -3,7 +3,7 @@
 
 use hashbrown::HashTable;
 
-use super::index::SubscriptionOptions;
+use super::options::SubscriptionOptions;
 use super::table::shrink;
 use crate::ids::SessionId;
 
@@ -47,7 +47,24 @@ impl Subscribers {
         }
     }
 
+    /// Panics if an invariant does not hold; walks all subscribers.
+    pub(super) fn assert_invariants(&self) {
+        match self {
+            Subscribers::One(_) => {}
+            Subscribers::Many(many) => many.assert_invariants(),
+        }
+    }
+
     /// Adds a subscriber, or replaces the options of its session and returns the former ones.
+    /// The options of a session.
+    pub(super) fn find(&self, session: SessionId) -> Option<SubscriptionOptions> {
+        let subscriber = match self {
+            Subscribers::One(only) => Some(only).filter(|only| only.session == session),
+            Subscribers::Many(many) => many.position(session).map(|at| &many.list[at]),
+        };
+        subscriber.map(|subscriber| subscriber.options)
+    }
+
     pub(super) fn insert(&mut self, subscriber: Subscriber) -> Option<SubscriptionOptions> {
         match self {
             Subscribers::One(only) if only.session == subscriber.session => {
@@ -111,6 +128,16 @@ impl Many {
             self.list.shrink_to(self.list.len() * 2);
         }
         Some(removed.options)
+    }
+
+    fn assert_invariants(&self) {
+        assert!(self.list.len() > 1, "a single subscriber needs no list");
+        let is_listed = self.positions.is_empty() || self.positions.len() == self.list.len();
+        assert!(is_listed, "all positions are noted, or none");
+        for (position, subscriber) in self.list.iter().enumerate() {
+            let found = self.position(subscriber.session);
+            assert_eq!(found, Some(position), "a session stands here once");
+        }
     }
 
     fn position(&self, session: SessionId) -> Option<usize> {

@@ -4,6 +4,7 @@
 //! one is cut into parts that grow one at a time, so that the worst call moves a 64th of it.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// What can stand in a [`Table`]: an entry that knows its hash without being hashed again.
 pub(super) trait Hashed {
@@ -37,6 +38,22 @@ impl<E: Hashed> Table<E> {
         self.parts[part(hash)].find_mut(hash, is_it)
     }
 
+    /// The entry of a hash, made first if it is not there; and whether it was made.
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&E) -> bool,
+        make: impl FnOnce() -> E,
+    ) -> (&mut E, bool) {
+        match self.parts[part(hash)].entry(hash, is_it, E::hash) {
+            Entry::Occupied(present) => (present.into_mut(), false),
+            Entry::Vacant(place) => {
+                self.count += 1;
+                (place.insert(make()).into_mut(), true)
+            }
+        }
+    }
+
     /// Adds an entry that is not there yet.
     pub(super) fn insert_unique(&mut self, entry: E) {
         let hash = entry.hash();
@@ -52,6 +69,21 @@ impl<E: Hashed> Table<E> {
         Some(entry)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &E> {
+        self.parts.iter().flatten()
+    }
+
+    /// Panics if an invariant does not hold; walks all entries.
+    pub(super) fn assert_invariants(&self) {
+        let mut count = 0;
+        for (index, entries) in self.parts.iter().enumerate() {
+            count += entries.len();
+            let is_here = |entry: &E| part(entry.hash()) == index;
+            assert!(entries.iter().all(is_here), "an entry is in its part");
+        }
+        assert_eq!(count, self.count, "entries are counted as they come and go");
+    }
+
     /// Entries that there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
@@ -59,7 +91,8 @@ impl<E: Hashed> Table<E> {
     }
 }
 
-/// Gives memory back when an eighth or less is in use, so that it costs a constant time per removal.
+/// Gives memory back when an eighth or less is in use, so that it costs a constant time per
+/// removal.
 pub(super) fn shrink<E>(table: &mut HashTable<E>, hash: impl Fn(&E) -> u64) {
     if table.is_empty() {
         *table = HashTable::new();

@@ -92,20 +92,27 @@ impl<V> FilterTree<V> {
         self.wild.value_mut(node).slot_mut(is_below).as_mut()
     }
 
-    /// Puts a value in place of the one before it, if there was one.
-    pub fn insert(&mut self, filter: &TopicFilter, value: V) -> Option<V> {
+    /// The value of a filter, made first if there is none; and whether it was made.
+    pub fn get_or_insert_with(
+        &mut self,
+        filter: &TopicFilter,
+        make: impl FnOnce() -> V,
+    ) -> (&mut V, bool) {
         if filter.is_exact() {
-            if let Some(slot) = self.get_mut(filter) {
-                return Some(std::mem::replace(slot, value));
-            }
             let digest = self.exact_key.digest(filter.pattern().as_bytes());
-            self.exact.insert_unique(Exact { digest, value });
-            return None;
+            let is_it = |entry: &Exact<V>| entry.digest == digest;
+            let new = || Exact {
+                digest,
+                value: make(),
+            };
+            let (entry, is_new) = self.exact.find_or_insert(digest.hash(), is_it, new);
+            return (&mut entry.value, is_new);
         }
         let (node, is_below) = self.grow(filter);
-        let replaced = self.wild.value_mut(node).slot_mut(is_below).replace(value);
-        self.wild_count += usize::from(replaced.is_none());
-        replaced
+        let slot = self.wild.value_mut(node).slot_mut(is_below);
+        let is_new = slot.is_none();
+        self.wild_count += usize::from(is_new);
+        (slot.get_or_insert_with(make), is_new)
     }
 
     /// Takes a filter out.
@@ -131,6 +138,26 @@ impl<V> FilterTree<V> {
         }
         if self.wild_count > 0 {
             self.walk(topic, found);
+        }
+    }
+
+    /// All values, in no particular order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        let wild = self.wild.live_nodes().flat_map(|node| {
+            let Wild { here, below } = self.wild.value(node);
+            here.iter().chain(below)
+        });
+        self.exact.iter().map(|entry| &entry.value).chain(wild)
+    }
+
+    /// Panics if an invariant does not hold; walks all filters.
+    pub fn assert_invariants(&self) {
+        self.exact.assert_invariants();
+        self.wild.assert_invariants();
+        assert_eq!(self.values().count(), self.len(), "filters are counted");
+        for node in self.wild.live_nodes().filter(|&node| node != ROOT) {
+            let is_needed = !self.wild.is_leaf(node) || !self.wild.value(node).is_empty();
+            assert!(is_needed, "a node without children carries a value");
         }
     }
 
@@ -312,8 +339,8 @@ mod tests {
     #[test]
     fn a_filter_at_the_root_outlives_the_last_node_below_it() {
         let mut tree = FilterTree::new(1);
-        tree.insert(&filter("#"), 1);
-        tree.insert(&filter("a/+"), 2);
+        tree.get_or_insert_with(&filter("#"), || 1);
+        tree.get_or_insert_with(&filter("a/+"), || 2);
         tree.remove(&filter("a/+"));
         assert_eq!(tree.get(&filter("#")), Some(&1));
         assert_eq!(tree.remove(&filter("#")), Some(1));
@@ -325,15 +352,17 @@ mod tests {
             let mut random = Random::new(seed);
             let mut tree = FilterTree::new(seed);
             let mut model: HashMap<TopicFilter, u64> = HashMap::new();
-            // Growing, and then shrinking to nothing.
+            // First growing, then shrinking to nothing.
             for step in 0..400 {
                 let filter = random.filter();
                 if random.below(400) >= step {
                     let value = random.next();
-                    assert_eq!(
-                        tree.insert(&filter, value),
-                        model.insert(filter.clone(), value)
-                    );
+                    let is_known = model.contains_key(&filter);
+                    let (found, is_new) = tree.get_or_insert_with(&filter, || value);
+                    assert_eq!(is_new, !is_known);
+                    assert_eq!(found, model.entry(filter.clone()).or_insert(value));
+                    *found = value;
+                    model.insert(filter.clone(), value);
                 } else {
                     assert_eq!(tree.remove(&filter), model.remove(&filter), "seed {seed}");
                 }
@@ -365,14 +394,14 @@ mod tests {
 
     #[test]
     fn the_walk_of_a_hostile_set_of_filters_ends_within_its_bounds() {
-        // THREATS 9, T15: every way through ten levels of `a` and `+`, and no filter that matches.
+        // THREATS 9, T15: every path through ten levels of `a` and `+`, and no filter that matches.
         let mut tree = FilterTree::new(1);
         for ways in 0_u32..1 << 10 {
             let level = |bit: u32| if (ways >> bit) & 1 == 1 { "+/" } else { "a/" };
             let text: String = (0..10).map(level).collect();
-            tree.insert(&filter(&format!("{text}z")), ways);
+            tree.get_or_insert_with(&filter(&format!("{text}z")), || ways);
         }
-        // The way without any `+` is an exact filter, and takes its last two nodes with it.
+        // The path without any `+` is an exact filter, which needs no nodes.
         assert_eq!(tree.node_count(), (1 << 11) - 2 + (1 << 10) - 2);
         let topic = "a/".repeat(10);
         tree.visit(name(&format!("{topic}y")), |_| unreachable!());
@@ -382,10 +411,10 @@ mod tests {
         // The most branches that can wait: 16 `+` beside 16 literal levels.
         let mut tree = FilterTree::new(1);
         let deep = filter(&format!("{}#", "+/".repeat(16)));
-        tree.insert(&deep, 0);
+        tree.get_or_insert_with(&deep, || 0);
         for depth in 1..=16 {
             let beside = format!("{}a/z", "+/".repeat(depth - 1));
-            tree.insert(&filter(&beside), depth as u32);
+            tree.get_or_insert_with(&filter(&beside), || depth as u32);
         }
         let mut found = Vec::new();
         tree.visit(name(&"a/".repeat(127)), |value| found.push(*value));
@@ -400,7 +429,7 @@ mod tests {
             .map(|n| filter(&format!("{n}{}#", "/".repeat(127))))
             .collect();
         for filter in &filters {
-            tree.insert(filter, ());
+            tree.get_or_insert_with(filter, || ());
         }
         assert_eq!(tree.node_count(), 127 * 1000);
         for filter in &filters {

@@ -1,9 +1,11 @@
-//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats, `$SYS`, rules,
-//! runs, and the exploration of QoS 1 and 2.
+//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats,
+//! `$SYS`, rules, runs, crashes, the exploration of QoS 1 and 2, and models of what crashes do.
 
 mod conversations;
 mod dice;
+mod durable;
 mod explore;
+mod models;
 mod resources;
 mod rules;
 mod runs;

@@ -39,7 +39,8 @@ fn cut_all(world: &mut World) {
 fn a_declared_length_costs_nothing_before_its_bytes_come() {
     let mut world = world(Limits::default());
     for _ in 0..1000 {
-        // How the refusal is told depends on the version: only the bytes up to it are waited for, and kept.
+        // How the refusal is told depends on the version: only the bytes up to it are waited for,
+        // and kept.
         let refused = world.open();
         world.send(refused, &[0x10, 0xFF, 0xFF, 0xFF, 0x7F]);
         assert!(!world.is_closed(refused));
@@ -56,7 +57,7 @@ fn a_declared_length_costs_nothing_before_its_bytes_come() {
 
 // (threat 33)
 #[test]
-fn packets_that_never_become_whole_hold_a_bounded_amount_of_memory() {
+fn incomplete_packets_hold_a_bounded_amount_of_memory() {
     const BUDGET: u64 = 1024 * 1024;
     let mut world = world(Limits {
         partial_bytes_max: BUDGET,
@@ -151,7 +152,7 @@ fn sessions_that_outlive_their_clients_are_bounded() {
 
 // (threat 35)
 #[test]
-fn retained_messages_are_bounded_by_bytes_and_the_present_ones_stay() {
+fn retained_messages_are_bounded_by_bytes_and_existing_ones_stay() {
     let mut world = world(Limits {
         retained_bytes_max: 1024 * 1024,
         ..Limits::default()
@@ -232,7 +233,7 @@ fn a_subscription_to_everything_gets_a_hundred_thousand_retained_messages_in_pag
 
 // (threat 42): who asks for everything and takes nothing is sent no more than it may pile up.
 #[test]
-fn clients_that_ask_for_everything_and_take_nothing_hold_a_page_each() {
+fn clients_that_subscribe_to_everything_and_read_nothing_hold_a_page_each() {
     let mut world = world(Limits {
         unsent_bytes_max: 64 * 1024,
         ..Limits::default()
@@ -316,7 +317,7 @@ fn live_messages_are_not_lost_to_retained_or_queued_ones() {
 
 // (threat 42): filters of one client have a bound, and those above it are refused one by one.
 #[test]
-fn a_client_has_so_many_subscriptions_and_no_more() {
+fn the_subscriptions_of_a_client_are_bounded() {
     let mut world = world(Limits::default());
     let hog = connect(&mut world, "hog");
     for packet in 0..100_u32 {

@@ -1,5 +1,6 @@
-//! For random rules, filters, topics and reloads: what is delivered is readable by the rules that hold by
-//! then, what is readable is delivered, and nothing that was refused to its publisher arrives.
+//! For random rules, filters, topics and reloads: what is delivered is readable by the rules that
+//! hold by then, what is readable is delivered, and nothing that was refused to its publisher
+//! arrives.
 //!
 //! The rules are judged here by a matcher that shares nothing with that of the broker.
 
@@ -49,7 +50,7 @@ struct Play {
 }
 
 #[test]
-fn what_is_delivered_is_readable_and_what_is_readable_is_delivered() {
+fn clients_get_exactly_what_they_may_read() {
     let mut checked = 0;
     for seed in 0..1000 {
         let mut play = Play::new(seed);

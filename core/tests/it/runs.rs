@@ -1,6 +1,6 @@
-//! Packets that arrive together are handled together (`run.rs`), without a visible difference: two brokers get
-//! the same packets, one many at a time, the other one by one, and clients must get the same bytes from both, with
-//! the same counts.
+//! Packets that arrive together are handled together (`run.rs`), without a visible difference: two
+//! brokers get the same packets, one many at a time, the other one by one, and clients must get the
+//! same bytes from both, with the same counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use ringmq_core::limits::Limits;
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 const TOPICS: [&str; 6] = ["t", "t/u", "denied", "$SYS/x", "elsewhere", ""];
 const FILTERS: [&str; 5] = ["t", "t/#", "+", "#", "denied"];
-/// In brokers of one shard: from another shard what is shared may come later than what is not, by way of a member
-/// that had no room.
+/// In brokers of one shard: from another shard what is shared may come later than what is not, by
+/// way of a member that had no room.
 const SHARED_FILTERS: [&str; 2] = ["$share/g/t", "$share/g/elsewhere"];
 const ACL: &str = "topic readwrite #\ntopic deny denied\n";
 
@@ -39,8 +39,9 @@ struct Style {
     packet_size_max: u32,
     unsent_bytes_max: u32,
     total_unsent_bytes_max: u64,
-    /// A client that does not take what it is sent is not read, and what it says later is dropped or not by
-    /// what others have taken meanwhile. So where little may wait, who publishes gets nothing.
+    /// A client that does not take what it is sent is not read, and what it says later is dropped
+    /// or not by what others have taken meanwhile. So where little may wait, who publishes gets
+    /// nothing.
     is_tight: bool,
 }
 
@@ -123,8 +124,8 @@ impl Twins {
         first
     }
 
-    /// To the first as one piece, or cut anywhere, to the second packet by packet. Meanwhile nobody takes
-    /// anything, so that as much waits for each socket in both.
+    /// To the first as one piece, or cut anywhere, to the second packet by packet. Meanwhile nobody
+    /// takes anything, so that as much waits for each socket in both.
     fn send(&mut self, dice: &mut Dice, socket: SocketId, packets: &[Vec<u8>]) {
         self.each(|world| world.sockets().for_each(|socket| world.stall(socket, true)));
         let [whole, single] = &mut self.worlds;
@@ -282,7 +283,7 @@ fn publishes(dice: &mut Dice, version: Version, style: &Style) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn packets_that_come_together_are_delivered_as_if_they_came_one_by_one() {
+fn packets_that_arrive_together_are_delivered_as_if_they_had_arrived_one_by_one() {
     let mut runs_passed = 0;
     for seed in 0..600 {
         let mut dice = Dice::new(seed);
@@ -336,7 +337,7 @@ fn packets_that_come_together_are_delivered_as_if_they_came_one_by_one() {
 }
 
 #[test]
-fn a_payload_that_looks_like_packets_is_a_payload_however_it_is_cut() {
+fn a_payload_that_looks_like_packets_stays_a_payload_however_it_is_split() {
     let looks = b"\x30\x03\0\x01t\x30\x03\0\x01t".repeat(3);
     let publish = [&b"\x30\x22\0\x02in"[..], &looks].concat();
     for cut in 0..publish.len() {

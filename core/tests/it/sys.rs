@@ -150,7 +150,7 @@ fn sums_over_all_shards_come_at_each_interval_and_only_when_they_changed() {
 }
 
 #[test]
-fn wildcards_at_the_front_do_not_reach_it_and_clients_cannot_write_it() {
+fn leading_wildcards_do_not_reach_it_and_clients_cannot_write_it() {
     let mut world = started(2);
     let curious = connect(&mut world, "curious");
     subscribe(&mut world, curious, "#");
@@ -167,7 +167,7 @@ fn wildcards_at_the_front_do_not_reach_it_and_clients_cannot_write_it() {
 }
 
 #[test]
-fn it_is_silent_without_an_interval_and_after_the_end() {
+fn it_is_silent_without_an_interval_and_after_shutdown() {
     let mut world = World::new(2, &Arc::new(Limits::default()), Feed::Whole);
     let watcher = connect(&mut world, "watcher");
     subscribe(&mut world, watcher, "$SYS/#");
@@ -256,10 +256,10 @@ fn the_topics_are_those_of_mosquitto_and_those_of_shards_and_no_others() {
     assert_eq!(last(&seen, "reloads/failed"), "3");
 }
 
-/// Exporters make a metric of each topic and take the first number of its text for the value. A name
-/// that two topics share ends the exporter.
+/// Exporters make a metric of each topic and take the first number of its text for the value. A
+/// name that two topics share ends the exporter.
 #[test]
-fn every_topic_makes_a_metric_of_its_own_with_a_number_for_a_value() {
+fn every_topic_maps_to_its_own_metric_with_a_numeric_value() {
     let mut world = started(3);
     let watcher = connect(&mut world, "watcher");
     subscribe(&mut world, watcher, "$SYS/#");
@@ -285,7 +285,7 @@ fn every_topic_makes_a_metric_of_its_own_with_a_number_for_a_value() {
 }
 
 #[test]
-fn what_is_dropped_or_refused_is_told_by_its_reason_and_shard() {
+fn drops_and_refusals_are_reported_by_reason_and_shard() {
     let mut world = started(2);
     let client = connect(&mut world, "client");
     // A reserved topic, twice; a third client that takes over.
@@ -310,7 +310,7 @@ fn what_is_dropped_or_refused_is_told_by_its_reason_and_shard() {
 }
 
 #[test]
-fn what_waits_for_sockets_is_told() {
+fn unsent_output_is_reported() {
     let mut world = started(1);
     let slow = connect(&mut world, "slow");
     subscribe(&mut world, slow, "t");

@@ -1,16 +1,21 @@
 //! A broker without sockets: some shards, and the far ends of their connections.
 //!
 //! It does what the shell does, at once and in a fixed order: passes the messages between shards
-//! class by class until none is left, hands output to the far ends, moves connections to their home,
-//! closes what is to be closed.
+//! class by class until none is left, hands output to the far ends, moves connections to their
+//! home, closes what is to be closed.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::durable::disk::{Disk, SECRET};
+use foldhash::quality::{FixedState, FoldHasher};
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
 use ringmq_core::connection::Output;
+use ringmq_core::home::Home;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::refusal::Refusal;
@@ -18,6 +23,7 @@ use ringmq_core::shard::{
     CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts, Record,
     Shard, ShardConfig, ShardMsg,
 };
+use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
@@ -89,6 +95,28 @@ pub struct Leases {
     pub judge: fn(&str, Instant) -> Lease,
 }
 
+/// Hashes a text as it is written, without keeping it.
+pub struct StateHash(FoldHasher<'static>);
+
+impl Default for StateHash {
+    fn default() -> StateHash {
+        StateHash(FixedState::with_seed(0).build_hasher())
+    }
+}
+
+impl StateHash {
+    pub fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+impl fmt::Write for StateHash {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.0.write(piece.as_bytes());
+        Ok(())
+    }
+}
+
 pub struct World {
     feed: Feed,
     now: Instant,
@@ -107,6 +135,8 @@ pub struct World {
     pub deadlines_met: u64,
     /// Runs that went to another shard.
     pub runs_passed: usize,
+    /// Where the shards record; `None`: nowhere.
+    pub disk: Option<Disk>,
 }
 
 impl World {
@@ -145,9 +175,45 @@ impl World {
         sys_interval: Duration,
         access: Arc<Access>,
     ) -> World {
-        let secret = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
+        World::begin(shards, limits, feed, sys_interval, access, None)
+    }
+
+    /// A broker that goes on with what is on a disk, at this time.
+    pub fn with_disk(shards: usize, limits: &Arc<Limits>, mut disk: Disk, now: Instant) -> World {
+        let clocks = clocks(now);
+        let recovered = disk.start(shards, clocks);
+        let parts = recovered.split(&Home::new(SECRET, shards), shards);
+        let (access, sys_interval) = (Arc::default(), Duration::ZERO);
+        let mut world = World::begin(
+            shards,
+            limits,
+            Feed::Whole,
+            sys_interval,
+            access,
+            Some(disk),
+        );
+        world.now = now;
+        for (shard, part) in world.shards.iter_mut().zip(parts) {
+            shard.set_checkpoint_bytes_min(32 * 1024);
+            shard.restore(now, part);
+        }
+        world.settle();
+        world
+    }
+
+    fn begin(
+        shards: usize,
+        limits: &Arc<Limits>,
+        feed: Feed,
+        sys_interval: Duration,
+        access: Arc<Access>,
+        disk: Option<Disk>,
+    ) -> World {
+        let secret = SECRET;
         let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
+        let log = |index| Some(disk.as_ref()?.log_config(ShardId::new(index)));
         let config = |index| ShardConfig {
+            log: log(index),
             id: ShardId::new(index),
             shards,
             secret,
@@ -170,6 +236,7 @@ impl World {
             asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
+            disk,
         }
     }
 
@@ -258,8 +325,8 @@ impl World {
         self.now = until;
     }
 
-    /// Time passes as it does for a process that was stopped: what comes until `wait` had come meanwhile, and is heard
-    /// before anybody is judged.
+    /// Time passes as it does for a process that was stopped: what comes until `wait` had come
+    /// meanwhile, and is heard before anybody is judged.
     pub fn oversleep(&mut self, span: Duration) {
         self.asleep_since.get_or_insert(self.now);
         self.now = self.now + span;
@@ -312,17 +379,9 @@ impl World {
         self.shards.iter().map(Shard::gauges).collect()
     }
 
-    /// Everything in the shards but what only counts the past.
-    pub fn state(&self) -> String {
-        let mut text = String::new();
-        for shard in &self.shards {
-            let all = format!("{shard:?}");
-            let (before, counted) = all.split_once("metrics: Metrics {").expect("a field of it");
-            let (_, after) = counted.split_once('}').expect("the end of the metrics");
-            text.push_str(before);
-            text.push_str(after);
-        }
-        text
+    /// Shows everything in the shards but what only counts the past.
+    pub fn state(&self) -> impl fmt::Debug {
+        &self.shards
     }
 
     pub fn metrics(&self) -> impl Iterator<Item = &Metrics> {
@@ -398,10 +457,53 @@ impl World {
             }
             is_quiet &= !self.read_on();
             is_quiet &= !self.meet_deadlines();
+            is_quiet &= !self.end_turns();
             if is_quiet {
                 return;
             }
         }
+    }
+
+    /// Each shard ends a turn, and the disk does what it was asked unless it is held.
+    fn end_turns(&mut self) -> bool {
+        let Some(disk) = &mut self.disk else {
+            return false;
+        };
+        let mut ended = Vec::new();
+        let mut has_effects = false;
+        for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
+            self.shards[shard].end_turn(clocks(self.now), outbox);
+            assert_eq!(outbox.disk_failure, None, "this disk does not fail");
+            has_effects |= !outbox.dirty.is_empty() || outbox.posted_count() > 0;
+            for op in outbox.disk.drain(..) {
+                disk.submit(shard, op);
+            }
+            while !disk.held[shard]
+                && let Some(done) = disk.end_one(shard, 0)
+            {
+                ended.push((shard, done));
+            }
+        }
+        has_effects |= !ended.is_empty();
+        for (shard, done) in ended {
+            self.handle(shard, Event::DiskDone(done));
+        }
+        has_effects
+    }
+
+    /// The disk of a shard ends one operation of those that it was asked for.
+    pub fn end_disk_op(&mut self, shard: usize, at: usize) {
+        let disk = self.disk.as_mut().expect("there is a disk");
+        if let Some(done) = disk.end_one(shard, at) {
+            self.handle(shard, Event::DiskDone(done));
+            self.settle();
+        }
+    }
+
+    /// The disk of a shard does nothing from now on, or everything again.
+    pub fn hold_disk(&mut self, shard: usize, is_held: bool) {
+        self.disk.as_mut().expect("there is a disk").held[shard] = is_held;
+        self.settle();
     }
 
     fn pass_messages(&mut self) -> bool {
@@ -580,6 +682,13 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn clocks(now: Instant) -> Clocks {
+    Clocks {
+        boot: now,
+        wall_ns: now.as_nanos(),
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "target",
         "[SCHEME://]HOST[:PORT]",
-        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. mqtts:// turns TLS on for every group. All addresses of a name are tried",
+        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. mqtts:// turns TLS on \
+         for every group. All addresses of a name are tried",
     ),
     flag(
         "duration",
@@ -70,7 +71,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "tls",
         "FILE|insecure",
-        "TLS for every group: with a file of certificates that vouch for the broker, or with any certificate",
+        "TLS for every group: with a file of certificates that vouch for the broker, or with any \
+         certificate",
     ),
     flag(
         "group",
@@ -91,7 +93,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "source",
         "LIST",
-        "Local addresses for the clients, such as 127.0.0.2-127.0.0.9; default: chosen by the kernel, with more loopback addresses if ports would run out",
+        "Local addresses for the clients, such as 127.0.0.2-127.0.0.9; default: chosen by the \
+         kernel, with more loopback addresses if ports would run out",
     ),
     flag(
         "pid",
@@ -111,7 +114,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "histograms",
         "FILE",
-        "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log format",
+        "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log \
+         format",
     ),
     flag("run-id", "HEX", "Id of the run, 0 to ffff; default random"),
     flag(
@@ -132,7 +136,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "strict",
         "",
-        "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of order, corrupt or misrouted",
+        "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of \
+         order, corrupt or misrouted",
     ),
     flag(
         "quiet",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringmq_problem::Complaint;
 
-/// What `--target` says.
+/// The value of `--target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Whether the scheme asks for TLS; `None` without a scheme.
@@ -94,7 +94,8 @@ pub(super) fn resolve(target: &str, sources: &[IpAddr]) -> Result<Vec<SocketAddr
         if all.is_empty() {
             let (ours, theirs) = if source.is_ipv4() { (4, 6) } else { (6, 4) };
             let what = format!(
-                "is `{target}`, which has IPv{theirs} addresses only, and --source has those of IPv{ours}"
+                "is `{target}`, which has IPv{theirs} addresses only, and --source has those of \
+                 IPv{ours}"
             );
             return Err(Complaint::new(
                 what,
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_are_taken_or_named() {
+    fn schemes_are_accepted_or_named() {
         for (text, expected) in [
             ("mqtt://h", Ok((Some(false), "h:1"))),
             ("MQTTS://h:7/", Ok((Some(true), "h:7"))),

@@ -39,7 +39,7 @@ pub(super) struct Control<'a> {
     /// Clients were connected once, and since when there are none.
     empty_since: Option<u64>,
     hearing: Hearing,
-    /// What there is to say of a broker that stopped to answer.
+    /// The report about a broker that stopped responding.
     silence: Option<String>,
 }
 
@@ -268,8 +268,8 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// The broker's own counters come every so often: those that cover the whole run are worth a
-    /// wait.
+    /// The broker's own counters are published at intervals: those that cover the whole run are
+    /// worth a wait.
     fn waits_for_sys(&self, now: u64) -> bool {
         let wait = self.options.sys_wait.as_nanos() as u64;
         let settled_at = self.arrived_at().max(self.drain_at) + SYS_SETTLED_NS;
@@ -367,7 +367,7 @@ impl<'a> Control<'a> {
         late && self.is_limited()
     }
 
-    /// Nobody is connected any more, and nobody comes back.
+    /// Nobody is connected, and nobody will reconnect.
     fn is_deserted(&mut self, now: u64) -> bool {
         if self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) > 0 {
             self.empty_since = None;
@@ -485,13 +485,13 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
 const LEAD_NS: u64 = 20_000_000;
 /// The main thread looks around this often.
 const LOOK_NS: u64 = 50_000_000;
-/// Clients that come back are waited for so long.
+/// How long to wait for clients that reconnect.
 const DESERTED_NS: u64 = 5_000_000_000;
 /// Who pressed Ctrl-C wants an end.
 const INTERRUPTED_NS: u64 = 500_000_000;
-/// Threads say goodbye for four seconds at most, and end sessions for ten.
+/// Threads spend at most four seconds on disconnecting, and ten on ending sessions.
 const END_NS: u64 = 20_000_000_000;
 /// A report of the broker so long after the last message covers all of them.
 const SYS_SETTLED_NS: u64 = 100_000_000;
-/// A report is many messages: it is whole when none has come for so long.
+/// A report is many messages: it is complete when none has arrived for so long.
 const SYS_WHOLE_NS: u64 = 100_000_000;

@@ -28,8 +28,8 @@ impl Hearing {
         }
     }
 
-    /// After the drain: what there is to say of a broker that had stopped to answer while messages
-    /// were still being published. Single messages that it lost are a matter of the ledger.
+    /// After the drain: the report about a broker that had stopped responding while messages were
+    /// still being published. Single messages that it lost are a matter of the ledger.
     pub(super) fn silence(&self, shared: &Shared) -> Option<String> {
         let asked = shared.sum(|board| board.asked.load(Ordering::Relaxed));
         let unacknowledged = shared.sum(|board| board.unacknowledged.load(Ordering::Relaxed));
@@ -70,16 +70,19 @@ impl Facts {
                 "no delivery and no acknowledgement arrived, {waiting} were due"
             ));
         }
-        // In a closed loop nothing is asked while nothing comes.
+        // In a closed loop nothing is sent while nothing arrives.
         let many = self.asked_since >= MANY || (self.is_closed_loop && waiting >= MANY);
         let seconds = self.silent_ns as f64 / 1e9;
         (self.silent_ns >= SILENCE_NS && many).then(|| {
-            format!("nothing arrived in the last {seconds:.1} s of the window or after it, {waiting} deliveries and acknowledgements were due")
+            format!(
+                "nothing arrived in the last {seconds:.1} s of the window or after it, \
+                 {waiting} deliveries and acknowledgements were due"
+            )
         })
     }
 }
 
-/// A broker may pause; one that pauses for so long and does not come back in the drain is gone.
+/// A broker may pause; one that pauses for so long and does not recover in the drain is gone.
 const SILENCE_NS: u64 = 1_000_000_000;
 /// With fewer messages it may only have lost them.
 const MANY: u64 = 10;

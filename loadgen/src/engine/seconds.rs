@@ -121,7 +121,7 @@ impl Seconds {
         let number = self.closed.len() as u64;
         let begin = self.publish_at.saturating_add(number * 1_000_000_000);
         let span_s = open.at_ns.saturating_sub(begin).min(1_000_000_000) as f64 / 1e9;
-        let (flow, corrected) = (open.sum.flow, open.sum.corrected());
+        let (volume, corrected) = (open.sum.volume, open.sum.corrected());
         for (&(group, qos), delays) in &open.sum.window {
             let name = &self.groups[usize::from(group)];
             histograms::append(
@@ -136,11 +136,11 @@ impl Seconds {
         self.closed.push(Second {
             at_s: number as f64,
             span_s,
-            sent: flow.sent,
-            received: flow.received,
-            received_bytes: flow.received_bytes,
-            connects: flow.connects,
-            errors: flow.errors,
+            sent: volume.sent,
+            received: volume.received,
+            received_bytes: volume.received_bytes,
+            connects: volume.connects,
+            errors: volume.errors,
             p50_us: corrected.quantile(0.5),
             p99_us: corrected.quantile(0.99),
             max_us: corrected.quantile(1.0),

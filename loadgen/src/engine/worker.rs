@@ -14,10 +14,10 @@ use crate::shared::{Shared, Stage, UNKNOWN, now_ns};
 use crate::sources::Sources;
 use crate::tls::Terms;
 
-/// What a thread tells the main thread.
+/// Messages of a thread to the main thread.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// It makes no sense to go on.
+    /// Continuing makes no sense.
     Fatal(String),
     /// A second is over.
     Interval(Box<Interval>),
@@ -96,9 +96,13 @@ impl Worker {
             pin_to(core).map_err(|error| format!("cannot run on core {core}: {error}"))?;
         }
         let fleet = Fleet::new(setup.shared.clone(), setup.thread);
-        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup).map_err(|error| {
-            format!("cannot set up io_uring: {error}; it needs Linux 6.1, and kernel.io_uring_disabled = 0")
-        })?;
+        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup)
+            .map_err(|error| {
+                format!(
+                    "cannot set up io_uring: {error}; it needs Linux 6.1, and \
+                     kernel.io_uring_disabled = 0"
+                )
+            })?;
         Ok(Worker {
             shared: setup.shared,
             thread: setup.thread,
@@ -131,7 +135,7 @@ impl Worker {
         }
     }
 
-    /// Says goodbye and closes everything, as long as that does not take for ever.
+    /// Disconnects and closes everything, within bounds of time.
     fn part(&mut self) {
         let board = &self.shared.boards[self.thread];
         let begin = now_ns();

@@ -93,5 +93,5 @@ impl Fleet {
     }
 }
 
-/// A window that is full of what nobody gets stands still for so long.
+/// How long a window full of messages that nobody receives stands still.
 const EXCUSED_EVERY_NS: u64 = 50_000_000;

@@ -15,7 +15,7 @@ pub(super) struct Client {
     /// Index in its group.
     pub(super) index: u32,
     pub(super) phase: Phase,
-    /// Stands in `Outbox::dirty`.
+    /// Is in `Outbox::dirty`.
     pub(super) dirty: bool,
     /// Was connected and subscribed before.
     pub(super) settled: bool,
@@ -29,7 +29,7 @@ pub(super) struct Client {
     pub(super) framer: Framer,
     /// What is to be sent.
     pub(super) out: Vec<u8>,
-    /// Bytes that the socket was given and has not taken.
+    /// Bytes given to the socket that it has not accepted yet.
     pub(super) flying: u32,
     /// Counts connections, so that a late deadline is known as such.
     pub(super) attempt: u32,
@@ -46,7 +46,7 @@ pub(super) struct Client {
 pub(super) enum Phase {
     /// Not connected; waits for its turn, if it has one.
     Away,
-    /// The TCP handshake goes on.
+    /// The TCP handshake is in progress.
     Dialing,
     /// CONNECT is sent.
     Greeting,
@@ -56,7 +56,7 @@ pub(super) enum Phase {
     Ready,
     /// The socket is being closed; dials again at that time, if there is one.
     Closing(Option<u64>),
-    /// Will not come back.
+    /// Will not reconnect.
     Gone,
 }
 
@@ -102,7 +102,7 @@ pub(super) enum Removal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Alias {
     pub(super) number: u16,
-    /// It stands for the topic.
+    /// The broker knows it, so it replaces the topic.
     pub(super) is_known: bool,
 }
 
@@ -169,8 +169,7 @@ impl Client {
 }
 
 impl Publisher {
-    /// The alias of a topic, and whether the broker knows it from now on: then it stands for the
-    /// topic.
+    /// The alias of a topic, and whether the broker already knows it: then it replaces the topic.
     pub(super) fn alias(&mut self, topic: u32) -> Option<Alias> {
         let introduced = self.introduced.get_mut(topic as usize)?;
         Some(Alias {
@@ -193,8 +192,8 @@ impl Publisher {
         }
     }
 
-    /// The broker takes so many messages at a time; a new connection forgets what an earlier one
-    /// was told. [MQTT-3.3.4-9]
+    /// The Receive Maximum of the broker for this connection; that of an earlier one does not
+    /// count. [MQTT-3.3.4-9]
     pub(super) fn limit_inflight(&mut self, wanted: u16, receive_maximum: Option<u16>) {
         self.inflight_max = wanted
             .min(INFLIGHT_MAX)
@@ -205,7 +204,7 @@ impl Publisher {
         );
     }
 
-    /// Where the message with this identifier stands.
+    /// The position of the message with this identifier.
     pub(super) fn position(&self, id: u16) -> Option<usize> {
         self.inflight.iter().position(|entry| entry.id == id)
     }

@@ -13,7 +13,7 @@ use super::{Client, Fleet};
 use crate::scenario::Start;
 
 impl Fleet {
-    /// The TCP connection stands.
+    /// The TCP connection is established.
     pub fn on_connected(&mut self, index: u32, now: u64) {
         if self.clients[index as usize].phase != Phase::Dialing {
             return;
@@ -204,7 +204,7 @@ impl Fleet {
             self.ledger.set_gone(own, false);
             self.excuse(index);
         }
-        // A shared subscription is owed what comes from its first member on.
+        // A shared subscription is owed messages from its first member on.
         if let Some(share) = share
             && self.ledger.is_gone(share)
         {

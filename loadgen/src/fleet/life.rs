@@ -85,7 +85,7 @@ impl Squad {
         waits.then_some(self.next_dial_at as u64)
     }
 
-    /// So many arrivals are no news.
+    /// So many arrivals have been seen.
     pub(super) fn has_seen(&self, arrived: u64) -> bool {
         match &self.pacer {
             Some(Pacer::Window(window)) => window.has_seen(arrived),
@@ -323,7 +323,7 @@ impl Fleet {
         if !keeps_session {
             if let Some(reader) = &mut client.reader {
                 reader.receipts.clear();
-                // Whom we send away at the end was there for all that was sent.
+                // Clients that we disconnect at the end were there for everything that was sent.
                 if let (Some(own), true) = (reader.own, self.stage < Stage::End) {
                     self.ledger.set_gone(own, true);
                     self.excuse(index);
@@ -450,8 +450,8 @@ impl Fleet {
         }
     }
 
-    /// Anything that comes is an answer: PINGRESP may stand behind messages. Who reads slowly would
-    /// blame itself.
+    /// Anything that arrives is an answer: PINGRESP may be queued behind messages. A client that
+    /// reads slowly would blame itself.
     fn await_pong(&mut self, index: u32, now: u64) {
         if self.receive_rate(index).is_some() {
             return;
@@ -480,8 +480,9 @@ impl Fleet {
     }
 }
 
-/// Ports for something else end connections like that, and brokers those that they do not want.
-const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one for MQTT, else see the broker's log";
+/// Servers of other protocols close such connections, and so do brokers that reject them.
+const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one \
+                         for MQTT, else see the broker's log";
 /// What a port for plain MQTT does with a handshake.
 const NOT_TLS: &str = "; if the port is not for TLS leave out --tls";
 /// Trouble: the connection could not be made.

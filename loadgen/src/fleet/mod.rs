@@ -19,6 +19,7 @@
 mod absent;
 mod client;
 mod greet;
+mod invariants;
 mod life;
 mod pace;
 mod part;
@@ -69,23 +70,23 @@ pub struct Fleet {
     /// Messages that the broker refused or never acknowledged.
     pub uncertain: Vec<(u32, u32)>,
     stage: Stage,
-    /// Clients that dial again at a time.
+    /// Clients that reconnect, each with its time.
     delayed: BinaryHeap<Reverse<(u64, u32)>>,
     /// Clients that have to be answered by a time, with their attempt. All get the same span.
     deadlines: VecDeque<(u64, u32, u32)>,
-    /// When which client has to be looked at for its keep alive, with its attempt.
+    /// When the keep alive of a client is due, with its attempt.
     pings: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// Clients that have to hear something after a ping by a time, with their attempt.
     pongs: VecDeque<(u64, u32, u32)>,
     /// Messages that are due and wait, of all clients.
     pending_count: u64,
-    /// Seconds that are over, and that nobody has taken yet.
+    /// Seconds that are over and not collected yet.
     pub intervals: Vec<Interval>,
     /// Counters at the beginning and the end of the window.
     pub marks: [Option<Vec<Counts>>; 2],
     /// When the subscribers that are away were last excused.
     excused_at: u64,
-    /// Arrivals by slot that the other threads were not told yet.
+    /// Arrivals by slot that the other threads do not know yet.
     credits: Vec<u64>,
     credited: Vec<u16>,
     /// Buffers that are not in use.
@@ -135,7 +136,7 @@ impl Troubles {
         }
     }
 
-    /// Takes in those of another thread.
+    /// Adds those of another thread.
     pub fn merge(&mut self, other: Troubles) {
         for (kind, (count, first)) in other.0 {
             self.0.entry(kind).or_insert((0, first)).0 += count;
@@ -272,15 +273,16 @@ impl Fleet {
         usize::from(self.clients[client as usize].group)
     }
 
-    /// What makes it senseless to go on, once.
+    /// The reason why continuing makes no sense, once.
     pub fn take_fatal(&mut self) -> Option<String> {
         self.fatal.take()
     }
 
-    /// Everything that is due; once per turn, after what happened was told.
+    /// Does everything that is due; once per turn, after all events.
     pub fn tick(&mut self, now: u64) {
         let stage = self.shared.stage();
-        if stage != self.stage {
+        let is_new = stage != self.stage;
+        if is_new {
             self.stage = stage;
             self.on_stage(now);
         }
@@ -299,6 +301,9 @@ impl Fleet {
             Stage::End => {}
         }
         self.flush_credits();
+        if cfg!(test) || cfg!(debug_assertions) && is_new {
+            self.check_invariants();
+        }
     }
 
     /// Reads the counters when the window begins and when it ends, and ends seconds: call before
@@ -364,7 +369,7 @@ impl Fleet {
         board.heard_at.store(self.heard_at, Ordering::Relaxed);
         board.errors.store(self.meter.errors, Ordering::Relaxed);
         board.arrived_at.store(self.arrived_at, Ordering::Relaxed);
-        // Counting what is missing takes a look at every cell: only when nothing arrives any more.
+        // Counting what is missing visits every cell: only when nothing more arrives.
         let question = self.shared.question();
         let quiet = now.saturating_sub(self.arrived_at) > QUIET_NS;
         let is_new = board.answered.load(Ordering::Relaxed) != question;
@@ -455,7 +460,7 @@ impl Fleet {
         self.stage
     }
 
-    /// Another thread has told something since the last tick.
+    /// Another thread has reported something since the last tick.
     pub fn has_news(&self) -> bool {
         let arrived = |squad: &Squad| {
             let slot = squad.group * self.shared.plan.threads + self.thread;
@@ -518,9 +523,9 @@ impl Fleet {
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// Somebody looks at the board this often.
+/// The board is read this often.
 const HOUSEKEEPING_NS: u64 = 50_000_000;
-/// Nothing arrived for this long: perhaps nothing is to come.
+/// Nothing arrived for this long: perhaps nothing more will.
 const QUIET_NS: u64 = 20_000_000;
 const POOLED_SIZE_MAX: usize = 256 * 1024;
 const POOLED_COUNT_MAX: usize = 1024;

@@ -73,7 +73,7 @@ impl Schedule {
         due as u64
     }
 
-    /// Takes the next message: whose it is.
+    /// Takes the next message; returns its client.
     pub(super) fn take(&mut self) -> u32 {
         let client = self.at;
         self.at += 1;
@@ -103,7 +103,7 @@ impl Window {
         if arrived != self.seen.0 || underway == 0 {
             self.seen = (arrived, now);
         } else if now.saturating_sub(self.seen.1) > patience.as_nanos() as u64 {
-            // The broker lost them, or it is gone: waiting for ever helps nobody.
+            // The broker lost them, or it is gone: waiting for ever is of no use.
             self.written_off += underway;
             self.seen.1 = now;
             return self.size;
@@ -111,7 +111,7 @@ impl Window {
         self.size.saturating_sub(underway.div_ceil(copies.max(1)))
     }
 
-    /// So many arrivals are no news.
+    /// So many arrivals have been seen.
     pub(super) fn has_seen(&self, arrived: u64) -> bool {
         self.seen.0 == arrived
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_opens_with_arrivals_and_when_nothing_comes_any_more() {
+    fn a_window_opens_with_arrivals_and_when_nothing_more_arrives() {
         let mut window = Window::new(10, 2);
         let patience = Duration::from_nanos(100);
         assert_eq!(window.room(0, 0, 3, patience), 20);

@@ -42,16 +42,16 @@ impl Fleet {
         self.mark_dirty(index);
     }
 
-    /// Retained messages may still be there: the broker has not closed after their removal. It
-    /// closes on DISCONNECT, which stands behind, and need not: to be asked for only so long.
+    /// Retained messages may still be there: the broker has not closed the connection after their
+    /// removal. It should on the DISCONNECT that follows, but need not: wait for a bounded time
+    /// only.
     pub fn is_removing(&self) -> bool {
         self.removing_count > 0
     }
 
-    /// Clients that left without a word come back: to remove their retained messages, and to end
-    /// their sessions. MQTT 3.1.1 has no other way to end one than to start a clean one; in MQTT
-    /// 5.0 DISCONNECT did it, if it was said. Call when everybody is gone; false if there is nobody
-    /// who has to.
+    /// Clients that left without DISCONNECT reconnect to remove their retained messages and to end
+    /// their sessions. In MQTT 3.1.1 the only way to end one is to start a clean one; in MQTT 5.0
+    /// DISCONNECT did it, if it was sent. Call when everybody is gone; false if no client has to.
     pub fn start_purge(&mut self, now: u64) -> bool {
         for at in 0..self.squads.len() {
             let spec = &self.shared.plan.specs[self.squads[at].group];
@@ -94,7 +94,7 @@ impl Fleet {
             .all(|client| client.phase == Phase::Gone)
     }
 
-    /// The very end: retained messages whose removal nobody confirmed are a trouble.
+    /// The very end: retained messages whose removal was not confirmed are a trouble.
     pub fn note_left_behind(&mut self) {
         for index in 0..self.clients.len() as u32 {
             if !self.retains(index) {
@@ -159,7 +159,7 @@ impl Fleet {
     }
 }
 
-/// A session that was kept for the run goes with it: in MQTT 5.0 DISCONNECT can say so.
+/// A session that was kept for the run ends with it: in MQTT 5.0 DISCONNECT can do that.
 fn goodbye(clean: bool, version: Version) -> Disconnect<'static> {
     let mut disconnect = Disconnect::new(ReasonCode::NormalDisconnection);
     if version == Version::V5 && !clean {

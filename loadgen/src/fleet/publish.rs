@@ -306,7 +306,7 @@ impl Fleet {
         elapsed_us(&self.shared, now, stamp_us)
     }
 
-    /// A session goes on: what was not acknowledged goes out again, in order [MQTT-4.4.0-1],
+    /// A session continues: what was not acknowledged is sent again, in order [MQTT-4.4.0-1],
     /// [MQTT-4.6.0-1].
     pub(super) fn repeat_inflight(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
@@ -327,7 +327,7 @@ impl Fleet {
         }
     }
 
-    /// Nobody will ever know what became of these.
+    /// The outcome of these will never be known.
     pub(super) fn give_up_inflight(&mut self, index: u32) {
         let group = self.group_of(index);
         let streams = &self.shared.plan.streams;
@@ -359,7 +359,7 @@ impl Fleet {
         self.finish_if_done(index);
     }
 
-    /// The client will not come back.
+    /// The client will not reconnect.
     pub(super) fn finish(&mut self, index: u32) {
         self.give_up_pending(index);
         let is_early = self.stage < Stage::Drain;

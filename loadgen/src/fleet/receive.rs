@@ -15,7 +15,7 @@ use crate::payload::{Content, Header};
 use crate::shared::{Shared, Stage};
 
 impl Fleet {
-    /// Takes in what a socket brought.
+    /// Processes what a socket received.
     pub fn on_bytes(&mut self, index: u32, now: u64, mut bytes: &[u8]) {
         self.mark(now);
         let start = bytes;
@@ -157,7 +157,10 @@ impl Fleet {
             self.meter.errors += 1;
             let name = self.name_of(index);
             self.troubles.add(BROKEN_RULE, || {
-                format!("client {name}: {underway} messages at a time, with a Receive Maximum of {maximum}")
+                format!(
+                    "client {name}: {underway} messages at a time, with a Receive Maximum of \
+                     {maximum}"
+                )
             });
         }
     }
@@ -264,7 +267,7 @@ impl Fleet {
         self.meter.record(group, qos as u8, in_window, times);
     }
 
-    /// A payload that does not say which message it is: too small, damaged, or not ours.
+    /// A payload that does not identify its message: too small, damaged, or not ours.
     #[cold]
     fn on_nameless(&mut self, index: u32, group: usize, publish: BarePublish<'_>) {
         let shared = self.shared.clone();
@@ -406,5 +409,5 @@ fn arrive(
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// Of an answer that is not MQTT, so much is shown.
 const SHOWN_SIZE_MAX: usize = 40;
-/// Trouble: the broker does what MQTT forbids, and the client can go on all the same.
+/// Trouble: the broker does what MQTT forbids, and the client can continue.
 pub const BROKEN_RULE: &str = "rule of MQTT broken";

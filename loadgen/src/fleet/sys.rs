@@ -10,7 +10,7 @@ use ringmq_problem::printable;
 pub struct SysUpdate {
     /// When it came.
     pub at_ns: u64,
-    /// It is the one that the broker kept for new subscribers: from before, nobody knows when.
+    /// It is a retained one, of unknown age.
     pub retained: bool,
     /// `$SYS/broker/uptime`.
     pub topic: String,
@@ -37,7 +37,7 @@ impl Fleet {
     }
 }
 
-/// The driver takes them away in every turn: a broker does not publish more at a time.
+/// The driver collects them in every turn: a broker does not publish more at once.
 const UPDATES_MAX: usize = 10_000;
 /// Counters are short.
 const TEXT_SIZE_MAX: usize = 256;

@@ -9,7 +9,7 @@ use crate::scenario::Group;
 use ringmq_problem::printable;
 
 impl Fleet {
-    /// Takes on the terms of a CONNACK that let the client in.
+    /// Applies the terms of a successful CONNACK.
     pub(super) fn agree(&mut self, index: u32, connack: &Connack<'_>) -> Result<(), Loss> {
         let group = self.group_of(index);
         let spec = &self.shared.plan.specs[group];
@@ -47,7 +47,8 @@ impl Fleet {
             let size = publish_size(spec, topic_size);
             if size > u64::from(maximum) {
                 return Err(format!(
-                    "the broker takes packets of {maximum} bytes at most, and PUBLISH has up to {size} here; lower `payload`"
+                    "the broker takes packets of {maximum} bytes at most, and PUBLISH has up to \
+                     {size} here; lower `payload`"
                 ));
             }
         }
@@ -59,7 +60,8 @@ impl Fleet {
         let size = framed(3 + filters.sum::<u64>());
         if size > u64::from(maximum) && !spec.subscribe.is_empty() {
             Err(format!(
-                "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} here; use fewer filters in `subscribe`"
+                "the broker takes packets of {maximum} bytes at most, and SUBSCRIBE has {size} \
+                 here; use fewer filters in `subscribe`"
             ))
         } else {
             Ok(())
@@ -70,7 +72,7 @@ impl Fleet {
 /// What no broker may answer to this CONNECT.
 fn check_answer(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
     let properties = &connack.properties;
-    // [MQTT-3.2.2-4] there is no session that the broker could go on with.
+    // [MQTT-3.2.2-4] there is no session that the broker could resume.
     if spec.clean && connack.session_present {
         return Err("CONNACK with a session after a clean start".to_owned());
     }
@@ -95,7 +97,7 @@ fn check_answer(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
     }
 }
 
-/// What the broker says that it cannot, although the scenario needs it.
+/// A feature that the scenario needs and the broker does not offer.
 fn check_abilities(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
     let properties = &connack.properties;
     // [MQTT-3.2.2-11]
@@ -121,13 +123,14 @@ fn check_abilities(spec: &Group, connack: &Connack<'_>) -> Result<(), String> {
             "the broker has no wildcard subscriptions; subscribe without + and #".to_owned(),
         );
     }
-    // [MQTT-3.2.2.3.2]: what the broker says counts in place of what CONNECT asked for.
+    // [MQTT-3.2.2.3.2]: the broker's value replaces the one in CONNECT.
     if let Some(expiry_s) = properties.session_expiry_s
         && !spec.clean
         && (expiry_s == 0 || u64::from(expiry_s) < spec.cut_for.as_secs())
     {
         return Err(format!(
-            "the broker keeps sessions for {expiry_s} s only; use clean = true, or a shorter `cut_for`"
+            "the broker keeps sessions for {expiry_s} s only; use clean = true, or a shorter \
+             `cut_for`"
         ));
     }
     Ok(())

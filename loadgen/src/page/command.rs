@@ -8,7 +8,7 @@ use lexopt::{Arg, ValueExt};
 
 use super::{Request, write};
 
-/// What `ringload report --help` says.
+/// The text of `ringload report --help`.
 pub const HELP: &str = "\
 Usage: ringload report [OPTIONS] FILE|FOLDER...
 

@@ -252,7 +252,7 @@ fn draw_panel(
     }
 }
 
-/// Returns the rows it takes.
+/// Returns the number of rows.
 fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> u32 {
     if lines.len() < 2 {
         return 0;

@@ -78,7 +78,7 @@ pub(super) fn of(scenario: &Scenario) -> Vec<Named> {
     named.collect()
 }
 
-/// A number of a run, and how it is written; absent where it says nothing.
+/// A number of a run, and how it is written; absent where it is meaningless.
 type Measure = (fn(&ResultFile) -> Option<f64>, fn(f64) -> String);
 
 const CPU: Measure = (cpu_ns, text::nanos);
@@ -253,7 +253,7 @@ fn curve(name: &str, color: usize, latency: &Latency) -> Option<Line> {
     } else {
         &latency.curve[..]
     };
-    // The largest of n values stands where one in n is.
+    // The largest of n values is plotted where one in n is.
     let end = (latency.count as f64).log10();
     let mut line: Vec<(f64, f64)> = Vec::new();
     for (percentile, us) in points {
@@ -331,7 +331,7 @@ const RSS: Course = Course {
 
 fn over_time(subjects: &[Subject], course: &Course) -> Option<Plot> {
     let line = |subject: &Subject| {
-        // The last second is often so short that its rate says nothing.
+        // The last second is often so short that its rate is meaningless.
         let seconds = subject
             .typical()
             .timeline

@@ -50,7 +50,7 @@ pub(super) fn of(scenario: &Scenario) -> Table {
         columns: Vec::new(),
         rows: scenario.subjects.iter().map(row).collect(),
     };
-    // What was lost comes first: the rest is worth nothing without it.
+    // Losses come first: the rest is worth nothing without them.
     for fault in &FAULTS {
         let counts = scenario
             .subjects
@@ -184,7 +184,7 @@ const NUMBERS: [Number; 12] = [
         name: "CPU",
         hint: "cores that the broker used, user and system",
         better: Better::Less,
-        // In a closed loop, more work in less time is no fault.
+        // In a closed loop, more work in less time is not a fault.
         of: |file| {
             let broker = file.broker.as_ref().filter(|_| is_open_loop(file))?;
             Some(broker.user_cores? + broker.system_cores?)
@@ -301,7 +301,8 @@ const FAULTS: [Fault; 5] = [
     },
     Fault {
         name: "misrouted",
-        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or RETAIN flag",
+        hint: "deliveries to a client that had not subscribed to them, or with a wrong QoS or \
+               RETAIN flag",
         is_always_shown: false,
         of: |ledger| ledger.misrouted + ledger.wrong_qos + ledger.wrong_retain,
     },

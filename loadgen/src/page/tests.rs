@@ -272,7 +272,7 @@ fn a_page_has_the_numbers_and_needs_nothing_from_elsewhere() {
 }
 
 #[test]
-fn doubts_come_before_numbers() {
+fn warnings_precede_numbers() {
     let page = page_of(vec![invalid(run("ringmq", 0, 1.0))]);
     let doubt = page.find("the generator had no CPU left").unwrap();
     assert!(doubt < page.find("800 k/s").unwrap());

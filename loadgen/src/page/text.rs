@@ -34,7 +34,7 @@ pub(super) fn bytes(size: f64) -> String {
     }
 }
 
-/// A text of somebody else's in a sentence: what it does to the direction of writing ends with it.
+/// A foreign text in a sentence: its effect on the writing direction ends with it.
 pub(super) fn isolated(text: &str) -> String {
     format!("\u{2068}{text}\u{2069}")
 }

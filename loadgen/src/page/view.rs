@@ -129,7 +129,8 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
             @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
             div.card { (table(&table::of(scenario))) }
             @if !is_open_loop(first) && first.totals.latency.is_some() {
-                p { "A closed loop waits for the broker: these latencies are those of a queue that is always full, and they hide stalls of the broker." }
+                p { "A closed loop waits for the broker: these latencies are those of a queue that \
+                     is always full, and they hide stalls of the broker." }
             }
             (figures(plots))
             @for subject in &scenario.subjects { (particulars(subject)) }
@@ -377,8 +378,10 @@ fn sys(file: &ResultFile) -> Markup {
 fn legend() -> Markup {
     html! {
         p { "Latency is the time from when a message was due to its arrival at the subscriber. "
-            "Numbers are medians of the valid rounds, with minimum and maximum below; curves show a median round. "
-            "Counts of lost and other messages are sums over all rounds. Bold: the best of the brokers that lost nothing." }
+            "Numbers are medians of the valid rounds, with minimum and maximum below; curves show \
+             a median round. "
+            "Counts of lost and other messages are sums over all rounds. Bold: the best of the \
+             brokers that lost nothing." }
         p { "Made by ringload " (env!("CARGO_PKG_VERSION")) "." }
     }
 }

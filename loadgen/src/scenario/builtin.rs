@@ -51,7 +51,9 @@ pub fn load(name: &str) -> Result<Scenario, Vec<Problem>> {
         None => {
             let fix = match nearest(name, ALL.iter().map(|(known, _)| *known)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "`ringload list` shows those that are built in; a file needs its path, such as ./NAME.toml".to_owned(),
+                None => "`ringload list` shows those that are built in; a file needs its path, \
+                         such as ./NAME.toml"
+                    .to_owned(),
             };
             let complaint = Complaint::new("is not a scenario", fix);
             Err(vec![complaint.at(Place::CommandLine, format!("`{name}`"))])

@@ -327,7 +327,8 @@ mod tests {
                 "see the rules of topic filters",
             ),
             (
-                "+subscribe = [\"t/#\", \"t/+\"]\n[[group]]\nname = \"q\"\npublish = \"t/a\"\nrate = 1",
+                "+subscribe = [\"t/#\", \"t/+\"]\n[[group]]\nname = \"q\"\npublish = \"t/a\"\n\
+                 rate = 1",
                 "f.toml:3:13: p.subscribe has overlapping filters for one client",
                 "make them disjoint",
             ),

@@ -17,13 +17,13 @@ use ringmq_problem::Complaint;
 pub struct Key<T> {
     /// Its name.
     pub name: &'static str,
-    /// What stands for its value.
+    /// The placeholder of its value.
     pub placeholder: &'static str,
     /// What it does, for people; without a full stop at the end.
     pub about: &'static str,
     /// How a value is written in TOML.
     pub form: Form,
-    /// Takes a value in.
+    /// Sets a value.
     pub set: fn(&mut T, &[&str]) -> Result<(), Complaint>,
     /// The value, if it is not the default.
     pub show: fn(&T) -> Vec<String>,
@@ -84,15 +84,18 @@ pub static SCENARIO: &[Key<Scenario>] = &[
         |s, t| {
             s.duration = value::span(only(t))?;
             if s.duration < Duration::from_millis(10) {
-                return Err(Complaint::new(format!("is {}, which is too short", only(t)), "write 10ms or more"));
+                let what = format!("is {}, which is too short", only(t));
+                return Err(Complaint::new(what, "write 10ms or more"));
             }
             Ok(())
         },
         |s| vec![value::show_span(s.duration)]),
-    key!(Text "drain" "TIME" "After the last publication: once nothing has arrived for this long, the rest counts as lost; default 2s",
+    key!(Text "drain" "TIME" "After the last publication: once nothing has arrived for this long, \
+                              the rest counts as lost; default 2s",
         |s, t| { s.drain = value::span(only(t))?; Ok(()) },
         |s| shown(&s.drain, &Scenario::default().drain, |d| value::show_span(*d))),
-    key!(Text "answer_timeout" "TIME" "Longest time the broker may take to answer CONNECT, SUBSCRIBE or PINGREQ; default 10s",
+    key!(Text "answer_timeout" "TIME" "Longest time the broker may take to answer CONNECT, \
+                                       SUBSCRIBE or PINGREQ; default 10s",
         |s, t| { s.answer_timeout = value::span(only(t))?; Ok(()) },
         |s| shown(&s.answer_timeout, &Scenario::default().answer_timeout, |d| value::show_span(*d))),
 ];
@@ -102,7 +105,8 @@ pub static WHO: &[Key<Group>] = &[
     key!(Text "name" "NAME" "Name of the group, for reports",
         |g, t| {
             let name = only(t);
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            let is_fit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            if name.is_empty() || !name.bytes().all(is_fit) {
                 return Err(Complaint::new(format!("is `{name}`"), "use letters, digits, - and _"));
             }
             g.name = name.to_owned();
@@ -133,10 +137,12 @@ pub static WHO: &[Key<Group>] = &[
     key!(Bare "clean" "true|false" "Start with a clean session, and keep none; default true",
         |g, t| { g.clean = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.clean, &true, bool::to_string)),
-    key!(Text "session_expiry" "TIME" "With clean = false and MQTT 5.0: how long the session outlives a connection; default 1h",
+    key!(Text "session_expiry" "TIME" "With clean = false and MQTT 5.0: how long the session \
+                                       outlives a connection; default 1h",
         |g, t| { g.session_expiry = value::span(only(t))?; Ok(()) },
         |g| shown(&g.session_expiry, &Group::default().session_expiry, |d| value::show_span(*d))),
-    key!(Text "keep_alive" "TIME" "Keep alive, whole seconds; 0 turns it off; default 60s. The broker may set another one (MQTT 5.0)",
+    key!(Text "keep_alive" "TIME" "Keep alive, whole seconds; 0 turns it off; default 60s. The \
+                                   broker may set another one (MQTT 5.0)",
         |g, t| {
             let span = value::span(only(t))?;
             let seconds = u16::try_from(span.as_secs()).ok().filter(|_| span.subsec_nanos() == 0);
@@ -156,7 +162,8 @@ pub static WHO: &[Key<Group>] = &[
     key!(Bare "tls_insecure" "true|false" "Accept any certificate; default false",
         |g, t| { g.tls_insecure = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls_insecure, &false, bool::to_string)),
-    key!(Text "tls_name" "NAME" "Name expected in the broker's certificate, sent as SNI; default: the host of the target",
+    key!(Text "tls_name" "NAME" "Name expected in the broker's certificate, sent as SNI; default: \
+                                 the host of the target",
         |g, t| { g.tls_name = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_name, Clone::clone)),
     key!(Text "tls_cert" "FILE" "Client certificate (PEM), the same for all clients; default none",
@@ -165,37 +172,46 @@ pub static WHO: &[Key<Group>] = &[
     key!(Text "tls_key" "FILE" "Its private key (PEM)",
         |g, t| { g.tls_key = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_key, Clone::clone)),
-    key!(Bare "tls_resume" "true|false" "Resume TLS sessions instead of a full handshake for each connection; default false",
+    key!(Bare "tls_resume" "true|false" "Resume TLS sessions instead of a full handshake for each \
+                                         connection; default false",
         |g, t| { g.tls_resume = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls_resume, &false, bool::to_string)),
 ];
 
 /// Keys of a group: how its clients connect.
 pub static CONNECT: &[Key<Group>] = &[
-    key!(Bare "connect_rate" "RATE" "Connections per second of the whole group; default: as fast as the broker answers",
+    key!(Bare "connect_rate" "RATE" "Connections per second of the whole group; default: as fast \
+                                     as the broker answers",
         |g, t| { g.connect_rate = Some(value::rate(only(t))?); Ok(()) },
         |g| shown_some(&g.connect_rate, |r| value::show_rate(*r))),
-    key!(Bare "connecting_max" "N" "Connections that may wait for CONNACK at the same time; default 100",
+    key!(Bare "connecting_max" "N" "Connections that may wait for CONNACK at the same time; \
+                                    default 100",
         |g, t| { g.connecting_max = value::count(only(t), 1, 4096)? as u32; Ok(()) },
         |g| shown(&g.connecting_max, &100, u32::to_string)),
-    key!(Text "start" "first|window" "When the group connects: before anything is published, or when the window begins; default first",
+    key!(Text "start" "first|window" "When the group connects: before anything is published, or \
+                                      when the window begins; default first",
         |g, t| {
             g.start = match only(t) {
                 "first" => Start::First,
                 "window" => Start::Window,
-                other => return Err(Complaint::new(format!("is `{other}`"), "write first or window")),
+                other => {
+                    return Err(Complaint::new(format!("is `{other}`"), "write first or window"));
+                }
             };
             Ok(())
         },
         |g| shown(&g.start, &Start::First, |_| "window".to_owned())),
-    key!(Bare "reconnect" "true|false" "Reconnect after the broker closed the connection; messages due meanwhile are sent late; default false",
+    key!(Bare "reconnect" "true|false" "Reconnect after the broker closed the connection; messages \
+                                        due meanwhile are sent late; default false",
         |g, t| { g.reconnect = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.reconnect, &false, bool::to_string)),
-    key!(Text "cut_every" "TIME" "Cut all connections of the group at once, without DISCONNECT, at this interval in the window",
+    key!(Text "cut_every" "TIME" "Cut all connections of the group at once, without DISCONNECT, at \
+                                  this interval in the window",
         |g, t| {
             g.cut_every = Some(value::span(only(t))?);
             if g.cut_every < Some(Duration::from_millis(100)) {
-                return Err(Complaint::new(format!("is {}, which is too often", only(t)), "write 100ms or more"));
+                let what = format!("is {}, which is too often", only(t));
+                return Err(Complaint::new(what, "write 100ms or more"));
             }
             Ok(())
         },
@@ -210,53 +226,66 @@ pub static PUBLISH: &[Key<Group>] = &[
     key!(Text "publish" "PATTERN" "Topics to publish on",
         |g, t| { g.publish = Some(Pattern::parse(only(t))?); Ok(()) },
         |g| shown_some(&g.publish, |p| p.as_str().to_owned())),
-    key!(Bare "qos" "0|1|2" "QoS of what the group publishes and of what it subscribes to; default 0",
+    key!(Bare "qos" "0|1|2" "QoS of what the group publishes and of what it subscribes to; default \
+                             0",
         |g, t| { g.qos = value::qos(only(t))?; Ok(()) },
         |g| vec![(g.qos as u8).to_string()]),
-    key!(Bare "payload" "SIZES" "Payload sizes: 64, or 16..1024 (all equally often), or 64:90,4KiB:10 (with weights); default 64",
+    key!(Bare "payload" "SIZES" "Payload sizes: 64, or 16..1024 (all equally often), or \
+                                 64:90,4KiB:10 (with weights); default 64",
         |g, t| { g.payload = Sizes::parse(only(t))?; Ok(()) },
         |g| shown(&g.payload, &Sizes::Fixed(64), Sizes::show)),
-    key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever the broker does",
+    key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever \
+                             the broker does",
         |g, t| { g.rate = Some(value::rate(only(t))?); Ok(()) },
         |g| shown_some(&g.rate, |r| value::show_rate(*r))),
-    key!(Bare "window" "N" "Closed loop: messages in flight per client, counted over the whole group",
+    key!(Bare "window" "N" "Closed loop: messages in flight per client, counted over the whole \
+                            group",
         |g, t| { g.window = Some(value::count(only(t), 1, 1_000_000)? as u32); Ok(()) },
         |g| shown_some(&g.window, u32::to_string)),
     key!(Text "ramp" "TIME" "Raise the rate from 0 over this time; default 0s",
         |g, t| { g.ramp = value::span(only(t))?; Ok(()) },
         |g| shown(&g.ramp, &Duration::ZERO, |d| value::show_span(*d))),
-    key!(Bare "messages" "N" "Stop each client after this many messages. With every publishing group limited there is no warm-up, and the run ends when all have arrived",
+    key!(Bare "messages" "N" "Stop each client after this many messages. With every publishing \
+                              group limited there is no warm-up, and the run ends when all have \
+                              arrived",
         |g, t| { g.messages = Some(value::count(only(t), 1, u64::from(u32::MAX))?); Ok(()) },
         |g| shown_some(&g.messages, u64::to_string)),
-    key!(Bare "inflight_max" "N" "Unacknowledged QoS 1 and 2 messages per client; default 1000. The broker's Receive Maximum may lower it (MQTT 5.0)",
+    key!(Bare "inflight_max" "N" "Unacknowledged QoS 1 and 2 messages per client; default 1000. \
+                                  The broker's Receive Maximum may lower it (MQTT 5.0)",
         |g, t| { g.inflight_max = value::count(only(t), 1, 65_535)? as u16; Ok(()) },
         |g| shown(&g.inflight_max, &1000, u16::to_string)),
     key!(Bare "retain" "true|false" "Publish with RETAIN; removed again at the end; default false",
         |g, t| { g.retain = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.retain, &false, bool::to_string)),
-    key!(Bare "topic_aliases" "N" "MQTT 5.0: number of topics per client to send by topic alias, up to the broker's Topic Alias Maximum; default 0",
+    key!(Bare "topic_aliases" "N" "MQTT 5.0: number of topics per client to send by topic alias, \
+                                   up to the broker's Topic Alias Maximum; default 0",
         |g, t| { g.topic_aliases = value::count(only(t), 0, 65_535)? as u16; Ok(()) },
         |g| shown(&g.topic_aliases, &0, u16::to_string)),
 ];
 
 /// Keys of a group that subscribes.
 pub static SUBSCRIBE: &[Key<Group>] = &[
-    key!(List "subscribe" "PATTERN" "Topic filters to subscribe to, in a list if there are several. Filters of one client must not overlap",
+    key!(List "subscribe" "PATTERN" "Topic filters to subscribe to, in a list if there are \
+                                     several. Filters of one client must not overlap",
         |g, t| {
             g.subscribe = t.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         |g| g.subscribe.iter().map(|p| p.as_str().to_owned()).collect()),
-    key!(Bare "receive_maximum" "N" "MQTT 5.0: QoS 1 and 2 messages that the broker may have in flight to each client; default 65535",
+    key!(Bare "receive_maximum" "N" "MQTT 5.0: QoS 1 and 2 messages that the broker may have in \
+                                     flight to each client; default 65535",
         |g, t| { g.receive_maximum = Some(value::count(only(t), 1, 65_535)? as u16); Ok(()) },
         |g| shown_some(&g.receive_maximum, u16::to_string)),
-    key!(Text "receive_rate" "SIZE" "Read at most this many bytes per second; 0 reads nothing until the drain; default: no limit",
+    key!(Text "receive_rate" "SIZE" "Read at most this many bytes per second; 0 reads nothing \
+                                     until the drain; default: no limit",
         |g, t| { g.receive_rate = Some(value::size(only(t), 1 << 40)?); Ok(()) },
         |g| shown_some(&g.receive_rate, u64::to_string)),
-    key!(Text "receive_buffer" "SIZE" "Receive buffer of the sockets (SO_RCVBUF); default: the kernel's",
+    key!(Text "receive_buffer" "SIZE" "Receive buffer of the sockets (SO_RCVBUF); default: the \
+                                       kernel's",
         |g, t| { g.receive_buffer = Some(value::size(only(t), 1 << 30)? as u32); Ok(()) },
         |g| shown_some(&g.receive_buffer, u32::to_string)),
-    key!(Bare "may_lose" "true|false" "Losses in this group are expected and not counted in the totals; default false",
+    key!(Bare "may_lose" "true|false" "Losses in this group are expected and not counted in the \
+                                       totals; default false",
         |g, t| { g.may_lose = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.may_lose, &false, bool::to_string)),
 ];

@@ -39,7 +39,7 @@ pub struct Scenario {
     pub warmup: Duration,
     /// The window.
     pub duration: Duration,
-    /// How long nothing may come before the rest counts as lost.
+    /// How long nothing may arrive before the rest counts as lost.
     pub drain: Duration,
     /// How long an answer may take.
     pub answer_timeout: Duration,
@@ -84,11 +84,11 @@ pub struct Group {
     pub tls_cert: Option<String>,
     /// File of its key.
     pub tls_key: Option<String>,
-    /// Go on with earlier sessions of TLS.
+    /// Resume TLS sessions.
     pub tls_resume: bool,
     /// Connections per second; `None`: as fast as the broker answers.
     pub connect_rate: Option<f64>,
-    /// Connections underway at a time.
+    /// Maximum number of connections being made at the same time.
     pub connecting_max: u32,
     /// When it connects.
     pub start: Start,

@@ -52,7 +52,8 @@ impl Sizes {
             return Err(Complaint::new(
                 format!("is `{text}`, which mixes payloads below and from {HEADER_SIZE} bytes"),
                 format!(
-                    "keep to one side: only {HEADER_SIZE} bytes and more carry publisher, sequence and checksum"
+                    "keep to one side: only {HEADER_SIZE} bytes and more carry publisher, sequence \
+                     and checksum"
                 ),
             ));
         }

@@ -1,5 +1,5 @@
-//! What the broker's CONNACK demands is done, what the broker may not do is counted, and whatever was due and did not
-//! happen is told.
+//! What the broker's CONNACK demands is done, what the broker may not do is counted, and whatever
+//! was due and did not happen is told.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -52,7 +52,7 @@ fn script(change: impl FnOnce(&mut Script)) -> Scripted {
 }
 
 #[test]
-fn messages_that_are_never_acknowledged_and_those_that_wait_for_them_are_told() {
+fn messages_without_acknowledgement_and_those_queued_behind_them_are_reported() {
     for (limit, underway) in [("inflight_max", 2), ("the broker's", 3)] {
         let broker = script(|s| {
             s.no_acknowledgements = true;
@@ -93,7 +93,7 @@ fn a_broker_that_refuses_every_publication_is_an_error() {
 }
 
 #[test]
-fn the_brokers_keep_alive_takes_the_place_of_the_clients() {
+fn the_brokers_keep_alive_replaces_the_clients() {
     let broker = script(|s| s.terms = Some(|terms| terms.server_keep_alive = Some(1)));
     let args = [
         "connect",
@@ -107,12 +107,13 @@ fn the_brokers_keep_alive_takes_the_place_of_the_clients() {
     ];
     let done = run(broker.port, &args);
     assert_eq!(done.code, Some(0), "{done:#?}");
-    // Each after three quarters of a second, however late: two in 2.5 s at least, and none with their own 60 s.
+    // Each after three quarters of a second, however late: two in 2.5 s at least, and none with
+    // their own 60 s.
     assert!(broker.counted().pings >= 6, "{:?}", broker.counted());
 }
 
 #[test]
-fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
+fn limits_of_the_broker_that_a_scenario_exceeds_are_named() {
     let cases: [(Change, &[&str], &str); 9] = [
         (
             |s| s.terms = Some(|t| t.maximum_qos = Some(QoS::AtMostOnce)),
@@ -127,7 +128,8 @@ fn limits_of_the_broker_that_a_scenario_cannot_do_with_are_named() {
         (
             |s| s.terms = Some(|t| t.maximum_packet_size = Some(100)),
             &["--payload", "90"],
-            "the broker takes packets of 100 bytes at most, and PUBLISH has up to 116 here; lower `payload`",
+            "the broker takes packets of 100 bytes at most, and PUBLISH has up to 116 here; lower \
+             `payload`",
         ),
         (
             |s| s.terms = Some(|t| t.maximum_packet_size = Some(20)),
@@ -265,7 +267,7 @@ fn a_broker_that_sends_more_at_a_time_than_the_client_takes_is_counted() {
 }
 
 #[test]
-fn retained_messages_of_a_client_that_was_thrown_out_are_removed_too() {
+fn retained_messages_of_a_disconnected_client_are_removed_too() {
     let group = "name=g clients=2 publish=r/{index}/{message%5} rate=100 retain=true messages=20";
     let broker = script(|s| s.throw_out = Some(11));
     let done = run(
@@ -285,13 +287,14 @@ fn retained_messages_of_a_client_that_was_thrown_out_are_removed_too() {
         !kinds.contains(&"retained message left behind"),
         "{kinds:?}"
     );
-    // The stand-in counts retained messages up and removals down: both clients removed all five topics.
+    // The stand-in counts retained messages up and removals down: both clients removed all five
+    // topics.
     let stored = broker.counted().published;
     assert_eq!(broker.retained.load(Ordering::SeqCst), stored - 10);
 }
 
 #[test]
-fn retained_messages_that_cannot_be_removed_are_told() {
+fn retained_messages_that_cannot_be_removed_are_reported() {
     let broker = script(|s| s.close_all = Some(30));
     let args = [
         "--group",
@@ -373,7 +376,7 @@ fn a_report_of_unknown_age_is_not_compared_and_the_others_agree_with_the_broker(
 }
 
 #[test]
-fn of_a_broker_that_died_nothing_is_shown() {
+fn a_broker_that_died_has_no_figures() {
     let broker = script(|_| {});
     let mut victim = Command::new("sleep").arg("60").spawn().unwrap();
     let pid = victim.id().to_string();

@@ -230,7 +230,8 @@ fn a_run_does_not_end_before_its_retained_messages_are_removed() {
         removal: Duration::from_millis(2),
         ..Script::default()
     });
-    let group = "name=keepers clients=2 publish=r/{run}/{index}/{message%100} rate=2000 messages=100 retain=true";
+    let group = "name=keepers clients=2 publish=r/{run}/{index}/{message%100} rate=2000 \
+                 messages=100 retain=true";
     let args = ["--group", group, "--no-sys"];
     let done = run(broker.port, &args);
     assert_eq!(done.result().run.ended, Ended::Planned);
@@ -334,7 +335,8 @@ fn a_pause_of_the_broker_shows_in_the_open_loop_and_hides_in_the_closed_one() {
     let closed = run(&["--window", "1"]);
     assert!(closed.corrected.max_us > 900_000, "{closed:#?}");
     assert!(closed.corrected.p90_us < 300_000, "{closed:#?}");
-    // The schedule goes on, but the clients wait for acknowledgements: the time at the socket hides it.
+    // The schedule goes on, but the clients wait for acknowledgements: the time at the socket hides
+    // it.
     let held = run(&[
         "--rate",
         "200",
@@ -382,8 +384,8 @@ fn a_delay_of_single_messages_shows_in_the_latencies_of_just_so_many() {
         let result = done.result();
         let all = expected(|l| (l.owed, l.delivered) = (100, 100));
         assert_eq!(ledger(&done, qos.parse().unwrap()), all, "QoS {qos}");
-        // By size: 88 without a delay, ten with a second, one with two and one with three. A busy machine adds
-        // to each, and takes from none.
+        // By size: 88 without a delay, ten with a second, one with two and one with three. A busy
+        // machine adds to each, and takes from none.
         let latency = &result.totals.latency.as_ref().unwrap().corrected;
         assert!((98..=100).contains(&latency.count), "QoS {qos}");
         assert!(latency.p50_us < 1_000_000, "QoS {qos}: {latency:#?}");
@@ -529,7 +531,7 @@ fn a_broker_that_goes_away_ends_the_run_with_what_there_is() {
 }
 
 #[test]
-fn a_broker_that_answers_no_more_is_named() {
+fn a_broker_that_stopped_responding_is_reported() {
     let args = [
         "pairs",
         "--publishers",
@@ -589,7 +591,7 @@ fn a_broker_that_sends_nonsense_in_the_middle_is_an_error() {
 }
 
 #[test]
-fn a_broker_that_answers_no_ping_is_gone() {
+fn a_broker_that_does_not_answer_a_ping_is_gone() {
     let args = [
         "connect",
         "--set",
@@ -706,7 +708,7 @@ fn every_step_of_a_run_can_be_interrupted() {
 }
 
 #[test]
-fn what_the_broker_counts_stands_beside_what_ringload_counts() {
+fn the_brokers_counts_are_shown_beside_ringloads() {
     let broker = Scripted::start(Script {
         sys: Some(100),
         ..Script::default()
@@ -718,7 +720,8 @@ fn what_the_broker_counts_stands_beside_what_ringload_counts() {
     assert_eq!(sys.version.as_deref(), Some("scripted version 1"));
     let counter = &sys.counters[0];
     assert_eq!(counter.topic, "$SYS/broker/publish/messages/received");
-    // The last report came with delivery 400, when the broker had received all but what was on its way.
+    // The last report came with delivery 400, when the broker had received all but what was on its
+    // way.
     assert!((300.0..=400.0).contains(&counter.broker), "{counter:?}");
     assert!(
         counter.ours >= counter.broker && counter.ours <= 400.0,
@@ -742,7 +745,10 @@ fn more_clients_than_files_are_refused_before_the_run() {
     let stderr = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(
-        stderr.contains("200 clients need 272 open files, and this process may have 120; raise the limit (ulimit -n 272)"),
+        stderr.contains(
+            "200 clients need 272 open files, and this process may have 120; raise the \
+             limit (ulimit -n 272)"
+        ),
         "{stderr}"
     );
 }

@@ -1,4 +1,5 @@
-//! Every scenario that is built in, at a size that a test can afford, against Ringmq with two shards.
+//! Every scenario that is built in, at a size that a test can afford, against Ringmq with two
+//! shards.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -161,7 +162,8 @@ fn topics_by_alias_arrive_like_others() {
                 "--group",
                 "name=s clients=3 protocol=5.0 subscribe=a/{index}/+",
                 "--group",
-                "name=p clients=3 protocol=5.0 publish=a/{index}/{message%5} topic_aliases=4 messages=100 window=5",
+                "name=p clients=3 protocol=5.0 publish=a/{index}/{message%5} topic_aliases=4 \
+                 messages=100 window=5",
                 "--qos",
                 qos,
                 "--no-sys",
@@ -366,7 +368,7 @@ fn every_scenario_that_is_built_in_has_a_test_here() {
 }
 
 #[test]
-fn what_the_broker_says_of_itself_agrees_and_what_it_costs_is_measured() {
+fn the_brokers_own_figures_agree_and_its_costs_are_measured() {
     let me = std::process::id().to_string();
     let args = [
         "pairs",

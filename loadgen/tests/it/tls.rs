@@ -1,5 +1,5 @@
-//! Over TLS, against Ringmq: with a CA, with any certificate, with certificates of clients; and what is
-//! said if it does not come about.
+//! Over TLS, against Ringmq: with a CA, with any certificate, with certificates of clients; and
+//! what is said if it does not come about.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -181,7 +181,7 @@ fn a_broker_that_asks_for_certificates_gets_them() {
 }
 
 #[test]
-fn tls_that_does_not_come_about_is_an_error_with_a_reason() {
+fn a_failed_tls_handshake_is_an_error_with_a_reason() {
     let authority = Authority::new("refused");
     let broker = authority.broker(Demand::None);
     let port = broker.local_addresses()[0].port();

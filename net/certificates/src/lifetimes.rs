@@ -23,8 +23,8 @@ pub struct Lifetime {
     pub ends: Option<Duration>,
 }
 
-/// Those of all certificates and revocation lists of a file in PEM. What cannot be read has none: whoever uses it
-/// will say so.
+/// Those of all certificates and revocation lists of a file in PEM. What cannot be read has none:
+/// whoever uses it will say so.
 pub fn lifetimes(file: &Path) -> Result<Vec<Lifetime>, TlsProblem> {
     let text = read(file)?;
     let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(&text).filter_map(Result::ok);

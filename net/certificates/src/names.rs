@@ -11,11 +11,12 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// Where the identity of a client stands in its certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Identity {
+pub enum IdentityField {
     /// Nowhere: a certificate lets a client in, but does not say who it is.
     #[default]
     None,
-    /// The first common name of the subject, in the order in which they stand; Mosquitto and HAProxy take it, too.
+    /// The first common name of the subject, in the order in which they stand; Mosquitto and
+    /// HAProxy take it, too.
     CommonName,
     /// The first DNS name among the alternative names.
     SanDns,
@@ -25,22 +26,23 @@ pub enum Identity {
     SanUri,
 }
 
-impl Identity {
-    /// Who the client is; `None` if its certificate does not say so. Of several names of that kind the first counts,
-    /// and if it cannot stand for a user, none does: a second one is not looked for.
+impl IdentityField {
+    /// Who the client is; `None` if its certificate does not say so. Of several names of that kind
+    /// the first counts, and if it cannot stand for a user, none does: a second one is not looked
+    /// for.
     pub fn of(self, certificate: &CertificateDer<'_>) -> Option<String> {
         let name = match self {
-            Identity::None => return None,
-            Identity::CommonName => common_name(certificate),
-            Identity::SanDns => find_alternative(certificate, |name| match name {
+            IdentityField::None => return None,
+            IdentityField::CommonName => common_name(certificate),
+            IdentityField::SanDns => find_alternative(certificate, |name| match name {
                 GeneralName::DnsName(name) => Some(name.to_string()),
                 _ => None,
             }),
-            Identity::SanEmail => find_alternative(certificate, |name| match name {
+            IdentityField::SanEmail => find_alternative(certificate, |name| match name {
                 GeneralName::Rfc822Name(name) => Some(name.to_string()),
                 _ => None,
             }),
-            Identity::SanUri => find_alternative(certificate, |name| match name {
+            IdentityField::SanUri => find_alternative(certificate, |name| match name {
                 GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
                 _ => None,
             }),
@@ -70,8 +72,8 @@ pub fn host_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     names
 }
 
-/// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the end of either
-/// only says that nothing is left out.
+/// Whether a name of a certificate, which may begin with `*.`, is that of the host. A dot at the
+/// end of either only says that nothing is left out.
 pub fn is_for(name: &str, host: &str) -> bool {
     let (name, host) = (without_dot(name), without_dot(host));
     match name.strip_prefix("*.") {
@@ -149,11 +151,11 @@ mod tests {
         let full = certificate(&["dev-7 \u{fc}"], san);
         let bare = certificate(&[], Vec::new());
         for (identity, expected) in [
-            (Identity::None, None),
-            (Identity::CommonName, Some("dev-7 \u{fc}")),
-            (Identity::SanDns, Some("dev-7.example")),
-            (Identity::SanEmail, Some("dev@example")),
-            (Identity::SanUri, Some("urn:dev:7")),
+            (IdentityField::None, None),
+            (IdentityField::CommonName, Some("dev-7 \u{fc}")),
+            (IdentityField::SanDns, Some("dev-7.example")),
+            (IdentityField::SanEmail, Some("dev@example")),
+            (IdentityField::SanUri, Some("urn:dev:7")),
         ] {
             assert_eq!(identity.of(&full).as_deref(), expected, "{identity:?}");
             assert_eq!(identity.of(&bare), None, "{identity:?}");
@@ -181,17 +183,17 @@ mod tests {
         let made = |params: CertificateParams| params.self_signed(&key).unwrap().der().clone();
         let several = made(params.clone());
         for (identity, expected) in [
-            (Identity::CommonName, "first"),
-            (Identity::SanDns, "a.example"),
-            (Identity::SanEmail, "a@example"),
-            (Identity::SanUri, "urn:a"),
+            (IdentityField::CommonName, "first"),
+            (IdentityField::SanDns, "a.example"),
+            (IdentityField::SanEmail, "a@example"),
+            (IdentityField::SanUri, "urn:a"),
         ] {
             assert_eq!(identity.of(&several).as_deref(), Some(expected));
         }
         params
             .distinguished_name
             .push(DnType::CommonName, "fir\0st");
-        assert_eq!(Identity::CommonName.of(&made(params)), None);
+        assert_eq!(IdentityField::CommonName.of(&made(params)), None);
     }
 
     #[test]
@@ -200,9 +202,9 @@ mod tests {
             assert!(!is_usable(name), "{name:?}");
         }
         let certificate = certificate(&["dev\0"], Vec::new());
-        assert_eq!(Identity::CommonName.of(&certificate), None);
+        assert_eq!(IdentityField::CommonName.of(&certificate), None);
         assert_eq!(
-            Identity::CommonName.of(&CertificateDer::from(vec![1, 2])),
+            IdentityField::CommonName.of(&CertificateDer::from(vec![1, 2])),
             None
         );
     }

@@ -1,6 +1,7 @@
 //! Reading certificates, revocation lists and keys from files in PEM.
 //!
-//! An empty, missing or unreadable file, and one with a section that would be passed over, is an error that names it.
+//! An empty, missing or unreadable file, and one with a section that would be passed over, is an
+//! error that names it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -89,8 +90,8 @@ pub fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
     Ok(bytes)
 }
 
-/// A section that does not begin its line would be passed over without a word: a certificate would miss in its chain,
-/// a CA or a revocation list among the others.
+/// A section that does not begin its line would be passed over without a word: a certificate would
+/// miss in its chain, a CA or a revocation list among the others.
 fn check_pem_lines(file: &Path, bytes: &[u8]) -> Result<(), TlsProblem> {
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let begin = line.windows(PEM_BEGIN.len()).position(|w| w == PEM_BEGIN);
@@ -100,7 +101,8 @@ fn check_pem_lines(file: &Path, bytes: &[u8]) -> Result<(), TlsProblem> {
             return Err(problem(
                 Some(file),
                 format!("has something in front of `-----BEGIN` on line {number}"),
-                "let the line begin with it: blanks, and marks that editors do not show, hide the section",
+                "let the line begin with it: blanks, and marks that editors do not show, hide the \
+                 section",
             ));
         }
     }

@@ -1,12 +1,15 @@
-//! Whom to trust: clients with certificates at a listener, brokers under test, servers called over HTTP.
+//! Whom to trust: clients with certificates at a listener, brokers under test, servers called over
+//! HTTP.
 //!
-//! rustls judges chains of X.509 version 3 certificates. It refuses these, which are trusted here as by OpenSSL:
+//! rustls judges chains of X.509 version 3 certificates. It refuses these, which are trusted here
+//! as by OpenSSL:
 //! - a certificate that is itself in the file, byte for byte, even one that is its own CA;
 //! - one of version 1, as Mosquitto's manual makes them, that a CA in the file signed directly;
 //! - a server certificate with a common name and no alternative names: then the common name counts.
 //!
 //! Invariants:
-//! - only a CA vouches for others: a device certificate in the file, with CA:FALSE, is trusted only itself.
+//! - only a CA vouches for others: a device certificate in the file, with CA:FALSE, is trusted only
+//!   itself.
 //! - with revocation lists, everything that a CA has issued is looked up in them, or refused.
 //!
 //! Not here: which files (`pem.rs`), how certificates are laid out (`outline.rs`).
@@ -94,7 +97,8 @@ impl Trust {
             let mut builder =
                 WebPkiClientVerifier::builder_with_provider(cas, provider).with_crls(demand.lists);
             if has_lists {
-                // Lists of the CAs above are rarely at hand; the client's own has to be known and valid.
+                // Lists of the CAs above are rarely at hand; the client's own has to be known and
+                // valid.
                 builder = builder
                     .only_check_end_entity_revocation()
                     .enforce_revocation_expiration();
@@ -131,7 +135,8 @@ impl Trust {
         by_chain: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let outline = Outline::read(own)?;
-        // A CA may have revoked what it has issued; what has no CA is revoked by leaving it out of the file.
+        // A CA may have revoked what it has issued; what has no CA is revoked by leaving it out of
+        // the file.
         let is_listable = terms.has_lists && !outline.is_self_issued();
         if !is_listable && self.exact.iter().any(|exact| exact == own) {
             outline.check_dates(terms.now)?;
@@ -186,6 +191,34 @@ struct Terms {
     now: UnixTime,
 }
 
+/// The methods of a verifier that check signatures, with the algorithms of its provider.
+macro_rules! signatures_by {
+    ($($provider:tt).+) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12(&self.$($provider).+, message, certificate, signature)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13(&self.$($provider).+, message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            let algorithms = self.$($provider).+.signature_verification_algorithms;
+            algorithms.supported_schemes()
+        }
+    };
+}
+
 #[derive(Debug)]
 struct Clients {
     trust: Trust,
@@ -226,28 +259,7 @@ impl ClientCertVerifier for Clients {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12(&self.trust.provider, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13(&self.trust.provider, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.trust.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_by!(trust.provider);
 }
 
 #[derive(Debug)]
@@ -290,28 +302,7 @@ impl ServerCertVerifier for Servers {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12(&self.trust.provider, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13(&self.trust.provider, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.trust.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_by!(trust.provider);
 }
 
 /// Whether a server has this name. Alternative names win; without any it is the common name.
@@ -351,28 +342,7 @@ impl ServerCertVerifier for Anybody {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12(&self.0, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13(&self.0, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.0.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    signatures_by!(0);
 }
 
 fn verify_tls12(
@@ -452,13 +422,16 @@ impl Unusual {
     pub const fn text(self) -> &'static str {
         match self {
             Unusual::Version1 => {
-                "is of X.509 version 1, and none of the trusted CAs has signed it itself: trust that CA, or issue one of version 3 (openssl x509 -req -extfile)"
+                "is of X.509 version 1, and none of the trusted CAs has signed it itself: trust \
+                 that CA, or issue one of version 3 (openssl x509 -req -extfile)"
             }
             Unusual::Version1WithLists => {
-                "is of X.509 version 1, for which revocation lists are not looked up: issue one of version 3 (openssl x509 -req -extfile)"
+                "is of X.509 version 1, for which revocation lists are not looked up: issue one of \
+                 version 3 (openssl x509 -req -extfile)"
             }
             Unusual::Ca => {
-                "is that of a CA (CA:TRUE), and is not itself among the trusted ones: trust it as it is, or issue one with CA:FALSE"
+                "is that of a CA (CA:TRUE), and is not itself among the trusted ones: trust it as \
+                 it is, or issue one with CA:FALSE"
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Reading whole files named in settings: one way for all of them, whatever they contain.
 //!
-//! Editors put a byte-order mark in front of UTF-8. It is not part of the text: kept, it would change the names,
-//! secrets and keys in the file. UTF-16 is reported as such.
+//! Editors put a byte-order mark in front of UTF-8. It is not part of the text: kept, it would
+//! change the names, secrets and keys in the file. UTF-16 is reported as such.
 //!
 //! Not here: what the contents mean, and how a problem is reported (the callers).
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_in_front_is_no_part_of_a_text_and_bytes_stay_as_they_are() {
+    fn a_byte_order_mark_is_not_part_of_a_text_and_bytes_stay_as_they_are() {
         let path = std::env::temp_dir().join(format!("ringmq-file-{}", std::process::id()));
         let wrong = |offset, line| Err(FileFault::NotUtf8 { offset, line });
         for (bytes, text, raw) in [

@@ -135,7 +135,8 @@ pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, word)| word)
 }
 
-/// Like the edit distance, but the same parts in another order, or an ending left out, count as one.
+/// Like the edit distance, but the same parts in another order, or an ending left out, count as
+/// one.
 fn word_distance(text: &str, word: &str) -> usize {
     let parts = |name: &str| {
         let mut parts: Vec<String> = name.split(['_', '-']).map(str::to_owned).collect();

@@ -3,8 +3,8 @@
 //! An idle connection owns no receive buffer: bytes land in one of `count` shared buffers, the
 //! reactor reads them, and the buffer goes back.
 //!
-//! The kernel takes the buffers in turn, all that it has: so it has few, which stay in the cache of the
-//! core, until a receive found none. Memory that was never lent is never touched.
+//! The kernel takes the buffers in turn, all that it has: so it has few, which stay in the cache of
+//! the core, until a receive found none. Memory that was never lent is never touched.
 //!
 //! Invariants:
 //! - buffers from `given` on have never been with the kernel; they count as lent.
@@ -80,8 +80,8 @@ impl Buffers {
     /// Registers the entries as buffer group [`GROUP`] and gives the first buffers to the kernel.
     pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.as_ptr() as u64;
-        // SAFETY: `entries` has room for `count` entries, page-aligned, and is freed only by `drop`,
-        // which the ring calls after it was closed (see `KernelRing`).
+        // SAFETY: `entries` has room for `count` entries, page-aligned, and is freed only by
+        // `drop`, which the ring calls after it was closed (see `KernelRing`).
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
         self.give_more();
         Ok(())
@@ -140,6 +140,25 @@ impl Buffers {
         }
     }
 
+    /// Panics if an invariant is broken.
+    #[cfg(test)]
+    pub(crate) fn invariants(&self) {
+        let (given, never) = self.lent.split_at(usize::from(self.given));
+        assert!(
+            never.iter().all(|lent| *lent),
+            "what was never given is lent"
+        );
+        let with_kernel = given.iter().filter(|lent| !**lent).count() as u16;
+        let mut listed = vec![false; usize::from(self.count)];
+        for back in 1..=with_kernel {
+            let index = usize::from(self.tail.wrapping_sub(back) & (self.count - 1));
+            // SAFETY: `index < count`, every bit pattern is a valid entry, and only we write them.
+            let id = usize::from(unsafe { (*self.entries.as_ptr().add(index)).bid() });
+            assert!(!self.lent[id], "what the kernel may write to is not lent");
+            assert!(!std::mem::replace(&mut listed[id], true), "each once");
+        }
+    }
+
     fn address(&self, id: u16) -> *mut u8 {
         // SAFETY: `id < count` (checked by the callers' index into `lent`), so the offset stays
         // within the allocation of `count * size` bytes.
@@ -161,11 +180,11 @@ impl Drop for Buffers {
     }
 }
 
-/// Zeroed memory on a page boundary, straight from the kernel: an allocator would write the zeros, and so
-/// touch every page of buffers that may never be lent.
+/// Zeroed memory on a page boundary, straight from the kernel: an allocator would write the zeros,
+/// and so touch every page of buffers that may never be lent.
 fn allocate(size: usize) -> NonNull<u8> {
-    // SAFETY: a fresh private mapping of no file, at an address of the kernel's choice, affects nothing
-    // that exists.
+    // SAFETY: a fresh private mapping of no file, at an address of the kernel's choice, affects
+    // nothing that exists.
     let memory = unsafe {
         libc::mmap(
             std::ptr::null_mut(),

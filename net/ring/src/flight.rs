@@ -51,6 +51,19 @@ impl Flight {
         }
     }
 
+    /// Panics if an invariant is broken.
+    #[cfg(test)]
+    pub(crate) fn invariants(&self) {
+        assert!(self.sent <= self.size, "more was sent than there is");
+        assert_eq!(self.size, self.output.size(), "output changes in flight");
+        let left: usize = self.pieces(usize::MAX, usize::MAX).map(<[u8]>::len).sum();
+        assert_eq!(
+            self.sent + left,
+            self.size,
+            "what is left is what was not sent"
+        );
+    }
+
     /// The socket has taken everything.
     pub fn is_landed(&self) -> bool {
         self.sent == self.size
@@ -69,7 +82,8 @@ impl Flight {
         }
     }
 
-    /// What is left to send, piece by piece, none of them empty; at most `count_max` pieces of `size_max` bytes together.
+    /// What is left to send, piece by piece, none of them empty; at most `count_max` pieces of
+    /// `size_max` bytes together.
     pub fn pieces(&self, count_max: usize, size_max: usize) -> impl Iterator<Item = &[u8]> {
         let (one, many) = match &self.output {
             Output::One(bytes) => (Some(bytes.as_slice()), &[][..]),
@@ -124,6 +138,7 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|e| e.as_bytes()).collect();
             assert_eq!(pieces, expected, "{sent} sent");
             assert_eq!(flight.is_landed(), sent == 6);
+            flight.invariants();
         }
     }
 }

@@ -2,26 +2,32 @@
 //!
 //! Invariants:
 //! - what the kernel reads or writes belongs to the ring from the submission until the completion:
-//!   outputs sit in `Sends`, receive buffers in `Buffers`. Nobody else can free them.
-//! - an operation has one last completion (without `F_MORE`); `inflight` counts those outstanding.
-//! - a push never fails: what the submission queue has no room for waits in `backlog`, in order.
+//!   outputs sit in `Sends`, blocks of files in `Files`, receive buffers in `Buffers`. Nobody else can free them.
+//! - an operation (a write of a file with its sync is one) has one last completion (without `F_MORE`); `inflight` counts those outstanding.
+//! - a push never fails: what the submission queue has no room for waits in `backlog`, in order; entries that
+//!   belong together stay together.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use ringmq_core::ids::ConnId;
+use ringmq_core::store::OpId;
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 
 use crate::buffers::{Buffers, GROUP, Lease};
+use crate::files::{Files, Landed};
 use crate::flight::Flight;
-use crate::ring::{Completion, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
+use crate::ring::{
+    Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait,
+};
 use crate::sends::Sends;
 use crate::tag::{Tag, pack, unpack};
 
@@ -37,7 +43,7 @@ pub struct KernelRing {
     /// Leaked if the ring is dropped with operations in flight.
     memory: ManuallyDrop<Memory>,
     reaped: VecDeque<cqueue::Entry>,
-    backlog: VecDeque<squeue::Entry>,
+    backlog: VecDeque<Vec<squeue::Entry>>,
     /// Operations whose last completion is outstanding.
     inflight: usize,
     timer_set: bool,
@@ -48,6 +54,7 @@ pub struct KernelRing {
 struct Memory {
     buffers: Buffers,
     sends: Sends,
+    files: Files,
     /// The kernel copies it when it takes the submission.
     timer: Box<Timespec>,
     /// The count read from the wake-up descriptor; of no interest.
@@ -67,8 +74,9 @@ impl std::fmt::Debug for KernelRing {
 
 impl KernelRing {
     /// Sets a ring up on the calling thread, which has to be the one that uses it. `wakeup` is an
-    /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read; one
-    /// that waits in the executor reads it there, and completions signal it while that is armed.
+    /// eventfd in blocking mode. A reactor that waits in the ring is woken by it through a read;
+    /// one that waits in the executor reads it there, and completions signal it while that is
+    /// armed.
     pub fn new(config: RingConfig, wakeup: OwnedFd) -> io::Result<KernelRing> {
         // The completion queue takes a burst of one completion per connection without overflow; an
         // overflow costs speed, but loses nothing.
@@ -91,6 +99,7 @@ impl KernelRing {
             memory: ManuallyDrop::new(Memory {
                 buffers,
                 sends: Sends::default(),
+                files: Files::default(),
                 timer: Box::new(Timespec::new()),
                 signals: Box::new(0),
                 targets: Vec::new(),
@@ -118,8 +127,8 @@ impl KernelRing {
         Target(self.memory.targets.len() - 1)
     }
 
-    /// Connects the socket of a connection. For clients: a broker connects to nobody, so that this is
-    /// not part of what a reactor needs.
+    /// Connects the socket of a connection. For clients: a broker connects to nobody, so that this
+    /// is not part of what a reactor needs.
     pub fn connect(&mut self, conn: ConnId, socket: BorrowedFd<'_>, target: Target) {
         let address = &self.memory.targets[target.0];
         let socket = Fd(socket.as_raw_fd());
@@ -132,7 +141,8 @@ impl KernelRing {
         self.cancel(conn, Tag::Connect);
     }
 
-    /// Ends the operation of this kind of a connection. The kernel finds it in a hash table of 256 lists.
+    /// Ends the operation of this kind of a connection. The kernel finds it in a hash table of 256
+    /// lists.
     fn cancel(&mut self, conn: ConnId, kind: Tag) {
         let entry = opcode::AsyncCancel::new(kind.with(pack(conn))).build();
         self.push(entry.user_data(Tag::Cancel.with(pack(conn))));
@@ -147,29 +157,35 @@ impl KernelRing {
     }
 
     fn push(&mut self, entry: squeue::Entry) {
+        self.push_chain(&[entry]);
+    }
+
+    /// Pushes the entries of one operation, which the kernel has to get in one submission.
+    fn push_chain(&mut self, entries: &[squeue::Entry]) {
         self.inflight += 1;
-        if !self.backlog.is_empty() || !self.try_push(&entry) {
+        if !self.backlog.is_empty() || !self.try_push(entries) {
             // The queue is full: more operations in one turn than it has entries.
-            if self.submit() == Submission::Again || !self.try_push(&entry) {
-                self.backlog.push_back(entry);
+            if self.submit() == Submission::Again || !self.try_push(entries) {
+                self.backlog.push_back(entries.to_vec());
             }
         }
     }
 
-    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+    fn try_push(&mut self, entries: &[squeue::Entry]) -> bool {
         // SAFETY: every entry is built in this module and refers to nothing but file descriptors,
         // which the kernel resolves at submission, and to `self.memory`, which stays allocated and in
-        // place until the operation's last completion: sends are removed only by `land`, gathers,
-        // targets and the timer are boxed, and `drop` leaks all of it if anything is in flight.
-        unsafe { self.ring.submission().push(entry).is_ok() }
+        // place until the operation's last completion: sends and blocks are removed only by `land`, and the
+        // bytes of both are on the heap; gathers, targets and the timer are boxed, and `drop` leaks all of it if
+        // anything is in flight.
+        unsafe { self.ring.submission().push_multiple(entries).is_ok() }
     }
 
     /// Submits, and returns when at least `wanted` completions are there.
     fn enter(&mut self, wanted: u32) -> Submission {
         loop {
-            while let Some(entry) = self.backlog.pop_front() {
-                if !self.try_push(&entry) {
-                    self.backlog.push_front(entry);
+            while let Some(entries) = self.backlog.pop_front() {
+                if !self.try_push(&entries) {
+                    self.backlog.push_front(entries);
                     break;
                 }
             }
@@ -188,8 +204,11 @@ impl KernelRing {
                 Ok(taken) if taken == pushed as usize && self.backlog.is_empty() => {
                     return Submission::Done;
                 }
-                // Part of it: the rest, once the kernel has memory again.
+                // The rest, once the kernel has memory again.
                 Ok(0) if pushed > 0 => return Submission::Again,
+                Ok(taken) if taken < pushed as usize => {
+                    self.inflight += self.memory.files.distrust_chains();
+                }
                 Ok(_) => {}
                 // A signal ended the wait: the turn that follows finds nothing, and waits again.
                 Err(Errno::INTR) if wanted > 0 => return Submission::Done,
@@ -286,6 +305,11 @@ impl KernelRing {
                 assert!(is_fine, "the timer cannot be set: {result:?}");
                 None
             }
+            Tag::Write | Tag::Sync => {
+                let landed = self.memory.files.land(tag, rest as usize, result);
+                let Landed { op, result, block } = landed?;
+                Some(Completion::Stored { op, result, block })
+            }
             Tag::Quiet => None,
         }
     }
@@ -337,6 +361,18 @@ impl Ring for KernelRing {
     fn close(&mut self, conn: ConnId, socket: OwnedFd) {
         let entry = opcode::Close::new(Fd(socket.into_raw_fd())).build();
         self.push(entry.user_data(Tag::Close.with(pack(conn))));
+    }
+
+    fn write(&mut self, op: OpId, file: &Arc<OwnedFd>, write: FileWrite) {
+        let entries = self.memory.files.launch_write(op, file, write);
+        let room = self.ring.params().sq_entries() as usize;
+        assert!(entries.len() <= room, "a chain fits the queue");
+        self.push_chain(&entries);
+    }
+
+    fn sync(&mut self, op: OpId, file: &Arc<OwnedFd>) {
+        let entries = self.memory.files.launch_sync(op, file);
+        self.push_chain(&entries);
     }
 
     fn set_timer(&mut self, at: Instant) {
@@ -398,18 +434,18 @@ impl Ring for KernelRing {
         self.enter(0)
     }
 
-    // No wake-up is lost: the kernel waits only while the queue has fewer completions than asked for,
-    // and looks again after it announced the waiter to itself.
+    // No wake-up is lost: the kernel waits only while the queue has fewer completions than asked
+    // for, and looks again after it announced the waiter to itself.
     fn submit_and_wait(&mut self) -> Submission {
         self.enter(1)
     }
 
     // No notice is lost: the kernel signals only when it adds work to an empty list, and only if
-    // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties the
-    // list with an atomic exchange, and runs what was on it. Work added before the exchange is thus
-    // posted when `enter` returns, where the caller looks; work added after it finds an empty list
-    // and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag would
-    // save the call, but is not ordered with the disabled flag on every architecture.
+    // the disabled flag is clear at that moment. The flag is cleared first; then `enter` empties
+    // the list with an atomic exchange, and runs what was on it. Work added before the exchange is
+    // thus posted when `enter` returns, where the caller looks; work added after it finds an empty
+    // list and, the exchange being a full barrier, the cleared flag: it signals. The taskrun flag
+    // would save the call, but is not ordered with the disabled flag on every architecture.
     fn arm_notice(&mut self) -> Submission {
         self.ring.completion().enable_eventfd();
         self.enter(0)

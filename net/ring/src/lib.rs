@@ -1,12 +1,13 @@
 //! The io_uring of a thread: sockets, receive buffers, sends on their way, and the clock.
 //!
-//! All unsafe code of Ringmq is in this package: in `kernel` (submissions and completions), `buffers`, `sends` (memory
-//! that is shared with the kernel) and `socket` (calls that have no safe interface). Every other package forbids it.
-//! Start reading at `ring`.
+//! All unsafe code of Ringmq is in this package: in `kernel` (submissions and completions),
+//! `buffers`, `sends` (memory that is shared with the kernel) and `socket` (calls that have no safe
+//! interface). Every other package forbids it. Start reading at `ring`.
 
 #[allow(unsafe_code)]
 mod buffers;
 mod clock;
+mod files;
 mod flight;
 #[allow(unsafe_code)]
 mod kernel;
@@ -18,8 +19,10 @@ mod socket;
 mod tag;
 
 pub use buffers::Lease;
-pub use clock::clock;
+pub use clock::{clock, wall_clock};
 pub use flight::Flight;
 pub use kernel::{KernelRing, Target};
-pub use ring::{Completion, Input, Receive, Received, Ring, RingConfig, Submission, Wait};
+pub use ring::{
+    Completion, FileWrite, Input, Receive, Received, Ring, RingConfig, Submission, Wait,
+};
 pub use socket::{bind_source, wakeup_file};

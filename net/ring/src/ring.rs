@@ -1,12 +1,14 @@
-//! What a reactor needs of its ring: [`Ring`]. `KernelRing` is io_uring; tests drive the same reactor with a ring
-//! that only pretends, and the load generator uses the same ring as a client.
+//! What a reactor needs of its ring: [`Ring`]. `KernelRing` is io_uring; tests drive the same
+//! reactor with a ring that only pretends, and the load generator uses the same ring as a client.
 //!
 //! Not here: what to do with a completion (`reactor` in `ringmq`).
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::ids::ConnId;
+use ringmq_core::store::{Block, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
@@ -40,9 +42,10 @@ pub enum Wait {
 }
 
 impl Default for RingConfig {
-    /// 128 buffers of 16 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight. A receive brings
-    /// 16 messages of 1 KiB, and a large one in few pieces; with 64 KiB, 64 KiB messages come in bursts that slow
-    /// sockets do not keep up with (results/2026-11-29-receives.md).
+    /// 128 buffers of 16 KiB: an idle shard touches little memory, a busy one has 2 MiB in flight.
+    /// A receive brings 16 messages of 1 KiB, and a large one in few pieces; with 64 KiB, 64 KiB
+    /// messages come in bursts that slow sockets do not keep up with
+    /// (results/2026-11-29-receives.md).
     fn default() -> RingConfig {
         RingConfig {
             entries: 4096,
@@ -103,8 +106,29 @@ pub enum Completion {
         /// The socket is connected, or why it is not.
         result: Result<(), Errno>,
     },
+    /// A write or a sync of a file ended. A write counts as failed if it was short, or if the sync that was
+    /// asked for with it failed.
+    Stored {
+        /// Which one.
+        op: OpId,
+        /// What became of it.
+        result: Result<(), Errno>,
+        /// What was written; `None` if the kernel may still read from it.
+        block: Option<Block>,
+    },
     /// The timer fired and has to be set again.
     TimerFired,
+}
+
+/// A write of a file.
+#[derive(Debug)]
+pub struct FileWrite {
+    /// Offset in the file; without the cache of the kernel (O_DIRECT) a multiple of the size of its blocks.
+    pub at: u64,
+    /// What to write.
+    pub block: Block,
+    /// Make it durable, with everything that was written to the file before.
+    pub sync: bool,
 }
 
 /// One completion of a receive.
@@ -151,11 +175,16 @@ pub trait Ring {
     fn send(&mut self, conn: ConnId, socket: BorrowedFd<'_>, flight: Flight);
     /// Ends the receive of a connection early.
     fn cancel_receive(&mut self, conn: ConnId);
-    /// Ends the stream of a connection in both directions: what is in flight on its socket completes
-    /// soon, each operation on its own, and nothing is sent after it. The hang-up itself has no completion.
+    /// Ends the stream of a connection in both directions: what is in flight on its socket
+    /// completes soon, each operation on its own, and nothing is sent after it. The hang-up itself
+    /// has no completion.
     fn hang_up(&mut self, socket: BorrowedFd<'_>);
     /// Closes the socket.
     fn close(&mut self, conn: ConnId, socket: OwnedFd);
+    /// Writes to a file. Several writes of one file may be under way, and end in any order.
+    fn write(&mut self, op: OpId, file: &Arc<OwnedFd>, write: FileWrite);
+    /// Makes durable what was written to a file by writes that have completed.
+    fn sync(&mut self, op: OpId, file: &Arc<OwnedFd>);
     /// Sets the timer, in place of what it was set to.
     fn set_timer(&mut self, at: Instant);
 

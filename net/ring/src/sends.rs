@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - a place is either free or holds a flight; `free` lists each free one once.
-//! - what the kernel was pointed to stays where it is from `launch` to `land`, however many others there are: the
-//!   bytes are on the heap, and so is the header of a send of several pieces.
+//! - what the kernel was pointed to stays where it is from `launch` to `land`, however many others
+//!   there are: the bytes are on the heap, and so is the header of a send of several pieces.
 
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
@@ -33,7 +33,8 @@ struct Gather {
 }
 
 impl Sends {
-    /// Stores the flight for the kernel, and makes the entry that sends it, for the user data with its place.
+    /// Stores the flight for the kernel, and makes the entry that sends it, for the user data with
+    /// its place.
     pub(crate) fn launch(
         &mut self,
         conn: ConnId,
@@ -87,6 +88,11 @@ impl Sends {
             empty.eq(free.iter().map(|&index| index as usize)),
             "each free place is listed once"
         );
+        for in_flight in self.places.iter().flatten() {
+            in_flight.flight.invariants();
+            let is_gathered = in_flight.flight.contiguous().is_none();
+            assert_eq!(is_gathered, in_flight.gather.is_some());
+        }
     }
 }
 
@@ -110,10 +116,12 @@ impl Gather {
     }
 }
 
-/// No SIGPIPE; and the kernel goes on by itself until all is sent, so that a short send is an error.
+/// No SIGPIPE; and the kernel goes on by itself until all is sent, so that a short send is an
+/// error.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// IOV_MAX: what one gathering send may consist of. The rest follows when it completed.
 const PIECES_MAX: usize = 1024;
-/// Bytes of one send. What the socket took of it is told at its end only: until then a client that reads
-/// all the time looks as if it had not read any of it, and `unsent_bytes_max` (2 MiB) is judged by that.
+/// Bytes of one send. What the socket took of it is told at its end only: until then a client that
+/// reads all the time looks as if it had not read any of it, and `unsent_bytes_max` (2 MiB) is
+/// judged by that.
 pub(crate) const SEND_SIZE_MAX: usize = 64 * 1024;

@@ -7,13 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use glommio::io::BufferedFile;
 use rustix::io::Errno;
 
-/// Binds a socket that is about to connect to a local address and leaves its port to the connect: then
-/// one address has as many ports for each target as there are, instead of so many for all.
+/// Binds a socket that is about to connect to a local address and leaves its port to the connect:
+/// then one address has as many ports for each target as there are, instead of so many for all.
 pub fn bind_source(socket: BorrowedFd<'_>, address: IpAddr) -> Result<(), Errno> {
     let on: libc::c_int = 1;
     let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the descriptor is open while it is borrowed, and the option is an integer of this size,
-    // which the kernel copies.
+    // SAFETY: the descriptor is open while it is borrowed, and the option is an integer of this
+    // size, which the kernel copies.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -19,6 +19,8 @@ pub(crate) enum Tag {
     /// The completion says nothing.
     Quiet,
     Connect,
+    Write,
+    Sync,
 }
 
 impl Tag {
@@ -41,6 +43,8 @@ impl Tag {
             8 => Tag::Signal,
             9 => Tag::Quiet,
             10 => Tag::Connect,
+            11 => Tag::Write,
+            12 => Tag::Sync,
             other => panic!("a completion of an unknown kind: {other}"),
         };
         (tag, user_data & ((1 << TAG_SHIFT) - 1))
@@ -66,12 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_data_comes_apart_as_it_was_put_together() {
+    fn user_data_decodes_to_what_was_encoded() {
         let conn = ConnId {
             index: (1 << 24) - 1,
             generation: u32::MAX,
         };
-        for number in 1..=10 {
+        for number in 1..=12 {
             let (tag, rest) = Tag::split(number << TAG_SHIFT | pack(conn));
             assert_eq!((tag as u64, unpack(rest)), (number, conn));
             assert_eq!(tag.with(rest), number << TAG_SHIFT | pack(conn));

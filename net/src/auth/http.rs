@@ -1,7 +1,7 @@
 //! An HTTP client for threads that may block.
 //!
-//! Nothing is followed and nothing is taken from the environment: no redirects, no proxies, no cookies. A
-//! response that is too long or too late is an error.
+//! Nothing is followed and nothing is taken from the environment: no redirects, no proxies, no
+//! cookies. A response that is too long or too late is an error.
 //!
 //! Not here: the requests, and what the responses mean (`auth`).
 
@@ -84,8 +84,8 @@ pub struct HttpAnswer {
 }
 
 impl HttpClient {
-    /// Trusts these CAs, which `ca_setting` names, or those of the machine if there are none. The headers are
-    /// for every question; they are names and values that [`parse_headers`] has read.
+    /// Trusts these CAs, which `ca_setting` names, or those of the machine if there are none. The
+    /// headers are for every question; they are names and values that [`parse_headers`] has read.
     pub fn new(
         cas: &[PathBuf],
         ca_setting: &'static str,
@@ -275,8 +275,8 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Whom to trust: the CAs that are named, or those of the machine. These are for `https` only, so it is no fault if
-/// there are none, and they are judged as browsers do.
+/// Whom to trust: the configured CAs, or those of the machine. The latter are for `https` only, so
+/// having none is no error, and they are judged as browsers judge them.
 fn read_terms(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsProblem> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

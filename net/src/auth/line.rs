@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Line<S, T> {
     state: Mutex<State<S, T>>,
-    /// Somebody came, or nobody comes any more.
+    /// A request arrived, or the line was closed.
     changed: Condvar,
     count_max: usize,
 }
@@ -23,10 +23,10 @@ pub(super) struct Line<S, T> {
 #[derive(Debug)]
 struct State<S, T> {
     waiting: HashMap<S, VecDeque<T>>,
-    /// Whose turn it is, and whose it will be.
+    /// The sources in the order of their turns.
     turns: VecDeque<S>,
     count: usize,
-    /// Threads that wait for somebody.
+    /// Threads that wait for a request.
     idle_count: usize,
     is_closed: bool,
 }
@@ -46,7 +46,8 @@ impl<S: Clone + Eq + Hash, T> Line<S, T> {
         }
     }
 
-    /// Takes one in; gives back the one for whom there is no place, which may be another.
+    /// Adds a request; if the line is full, returns the one that is pushed out, which may be
+    /// another.
     pub(super) fn push(&self, source: S, item: T) -> Option<T> {
         let mut state = self.lock();
         if state.is_closed {
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_has_its_turn_and_in_it_the_first_comes_first() {
+    fn sources_take_turns_and_each_is_first_in_first_out() {
         let line = Line::new(100);
         for (source, item) in [('a', 1), ('a', 2), ('a', 3), ('b', 4), ('c', 5), ('b', 6)] {
             assert_eq!(line.push(source, item), None);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_full_line_the_last_of_the_source_with_the_most_has_to_go() {
+    fn a_full_line_drops_the_last_request_of_the_source_with_the_most() {
         let line = Line::new(5);
         for item in 1..=5 {
             assert_eq!(line.push('a', item), None);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_somebody_to_come_hears_of_the_end() {
+    fn threads_waiting_for_a_request_are_woken_at_the_end() {
         let line = Line::new(4);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| (line.pop(), line.pop()));

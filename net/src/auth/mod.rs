@@ -1,8 +1,9 @@
 //! Authenticating clients: everything that is too slow for a shard, or has to wait.
 //!
-//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`], whose
-//! threads ask one [`Authenticator`] after the other; the verdict returns through the inbox of the shard.
-//! Each further way to authenticate (tokens, a network service) is another `Authenticator`.
+//! A shard puts an [`AuthRequest`] into its outbox. Its reactor hands that to the [`AuthService`],
+//! whose threads ask one [`Authenticator`] after the other; the verdict returns through the inbox
+//! of the shard. Each further way to authenticate (tokens, a network service) is another
+//! `Authenticator`.
 //!
 //! Not here: SCRAM, which is fast and lives in the core; rules, which the core keeps.
 
@@ -10,6 +11,7 @@ mod hook;
 pub mod http;
 pub mod jwt;
 mod line;
+mod office;
 mod password;
 mod service;
 
@@ -39,21 +41,21 @@ pub trait Authenticator: Debug + Send + Sync {
     }
 }
 
-/// All that are asked. Never changed, only replaced.
+/// All authenticators. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Authenticators {
-    /// Who clients are, in this order.
+    /// Asked in this order who a client is.
     pub all: Vec<Arc<dyn Authenticator>>,
-    /// What those may do who are let in.
+    /// Asked what an authenticated client may do.
     pub authorization: Option<Arc<AuthorizationHook>>,
 }
 
-/// How far a request is.
+/// How far a request has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
-    /// The authenticator of this index is to be asked who it is.
+    /// The authenticator of this index is next.
     Authenticate(usize),
-    /// It is known who it is.
+    /// The client is authenticated.
     Authorize(Identity),
 }
 
@@ -68,8 +70,9 @@ impl Stage {
 }
 
 impl Authenticators {
-    /// Goes on from a stage to the verdict, or, if that may not be, to the stage that waits. The first who
-    /// knows the client decides; whom nobody knows is not let in.
+    /// Continues from a stage to the verdict or, if the thread may not wait, to the stage that has
+    /// to. The first authenticator that knows the client decides; a client that none knows is
+    /// denied.
     pub(crate) fn judge(
         &self,
         request: &AuthRequest,

@@ -1,8 +1,9 @@
 //! The password file as an authenticator.
 //!
-//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was correct is
-//! remembered as a keyed hash that is fast to compute, with a random key of this process: the second login of
-//! a client takes a microsecond. A wrong password, or an unknown user, always takes the slow way.
+//! Hashes are slow on purpose, and after a restart all clients come at once. So a password that was
+//! correct is remembered as a keyed hash that is fast to compute, with a random key of this
+//! process: the second login of a client takes a microsecond. A wrong password, or an unknown user,
+//! always takes the slow way.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,7 +73,8 @@ impl Authenticator for PasswordFile {
         // Nobody has an empty password: no hash of one stands in a file that `passwd` wrote.
         let password = request.password.as_deref().unwrap_or_default();
         let is_right = self.check(user, password) & request.password.is_some();
-        // Of a user who is not in the file somebody else may know; finding that out took as long.
+        // Another authenticator may know a user that is not in the file; finding out took as long
+        // as a check.
         let stored = self.passwords.find(user)?;
         Some(if is_right {
             Verdict::Granted(Identity {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_of_a_user_is_right_also_the_second_time() {
+    fn only_the_right_password_is_accepted_the_second_time_too() {
         let file = file();
         for _ in 0..2 {
             for (user, password, expected) in [
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_user_is_for_somebody_else_to_judge() {
+    fn a_client_without_a_user_name_is_left_to_other_authenticators() {
         let password: Option<&[u8]> = Some(b"secret");
         assert_eq!(file().judge(&request(None, password)), None);
         let all = super::super::Authenticators {

@@ -1,42 +1,40 @@
 //! The threads that run the authenticators.
 //!
-//! Some threads compute: they check passwords. Others wait for services on the network, so that a slow or
-//! failing service delays only clients that need it. A request moves from the first kind to the second when it
-//! reaches such an authenticator.
+//! Some threads compute: they check passwords. Others wait for services on the network, so that a
+//! slow or failing service delays only clients that need it. A request moves from the first kind to
+//! the second when it reaches such an authenticator.
 //!
 //! Invariants:
-//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it, "unavailable".
-//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max` for the
-//!   other; the verdict on any beyond that is "unavailable".
+//! - every accepted request gets one verdict; if its deadline passed before anybody looked at it,
+//!   "unavailable".
+//! - at most `queue_max` requests wait for the one kind of thread, and at most `waiting_queue_max`
+//!   for the other; the verdict on any beyond that is "unavailable".
 //! - addresses take turns (`line.rs`): a flood of logins from one does not delay those of others.
-//! - a request is judged by the same authenticators from beginning to end; the verdict says by which, and it is
-//!   discarded if they have been replaced meanwhile (`Reactor::on_decided`).
+//! - a request is judged by the same authenticators from beginning to end; the verdict says by
+//!   which, and it is discarded if they have been replaced meanwhile (`Reactor::on_decided`).
 //!
-//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the porter, queues them.
+//! A shard never waits for a lock: it puts requests into a channel, and a separate thread, the
+//! porter, queues them.
 //!
-//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their priority is
-//! lowered: where they share cores with the shards, connected clients come first.
+//! Threads start on demand, so a broker has as many as its clients have needed at one time. Their
+//! priority is lowered: where they share cores with the shards, connected clients come first.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use ringmq_core::auth::{AuthRequest, Verdict};
-use ringmq_core::ids::{ConnId, ShardId};
-use tracing::{error, warn};
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use ringmq_core::auth::AuthRequest;
+use ringmq_core::ids::ShardId;
+use tracing::error;
 
-use super::line::Line;
-use super::{Authenticators, Stage};
-use crate::admission::Network;
-use crate::counters::{Tallies, Tally};
-use crate::error::{StartError, system_error};
-use crate::inbox::{Decision, Inbox};
-use ringmq_ring::clock;
+use super::Authenticators;
+use super::office::{Answers, Crew, Job, Judges, Office, Porter, spawn};
+use crate::counters::Tallies;
+use crate::error::StartError;
+use crate::inbox::Inbox;
 
-/// How much of the machine authentication may take.
+/// Resources for authentication.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthServiceConfig {
     /// Most threads, each for one request at a time.
@@ -60,47 +58,16 @@ impl Default for AuthServiceConfig {
     }
 }
 
-/// Takes requests of all shards.
+/// Accepts the requests of all shards.
 #[derive(Debug)]
 pub(crate) struct AuthService {
     queue: Sender<Job>,
     judges: Arc<ArcSwap<Judges>>,
-    /// That of `judges`, set after them: a verdict is of this generation, or it is stale.
+    /// That of `judges`, set after them: a verdict of another generation is stale.
     generation: AtomicU64,
-    /// Until there is somebody to ask: a broker that lets everybody in has no threads for it.
+    /// Until the first authenticator is configured: a broker that admits everybody needs no
+    /// threads.
     porter: Mutex<Option<Porter>>,
-}
-
-/// Authenticators between two reloads.
-#[derive(Debug, Default)]
-struct Judges {
-    generation: u64,
-    authenticators: Authenticators,
-}
-
-#[derive(Debug)]
-struct Job {
-    shard: ShardId,
-    request: AuthRequest,
-    /// Once somebody has looked at it: by whom it is judged, and how far it is.
-    progress: Option<(Arc<Judges>, Stage)>,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    Network(Network),
-    /// Nobody knows the address: a client of a Unix socket, or one that is in and proves itself anew.
-    Connection(ShardId, ConnId),
-}
-
-impl Job {
-    fn source(&self) -> Source {
-        match self.request.peer.address {
-            Some(address) => Source::Network(Network::of(address.ip())),
-            None => Source::Connection(self.shard, self.request.conn),
-        }
-    }
 }
 
 impl AuthService {
@@ -154,7 +121,7 @@ impl AuthService {
         }
     }
 
-    /// Takes a request in, or gives it back if there is no room.
+    /// Accepts a request, or returns it if the queue is full.
     pub(crate) fn ask(&self, shard: ShardId, request: AuthRequest) -> Result<(), Box<AuthRequest>> {
         let job = Job {
             shard,
@@ -166,8 +133,8 @@ impl AuthService {
         })
     }
 
-    /// From here on others are asked. Requests that are being judged go on with those before, and if these let
-    /// somebody in, nobody believes it.
+    /// Replaces the authenticators. Requests in progress continue with the previous ones, and are
+    /// asked again if those grant access.
     pub(crate) fn replace(&self, authenticators: Authenticators) {
         let is_needed = !authenticators.is_empty();
         authenticators.begin();
@@ -197,197 +164,26 @@ impl AuthService {
     }
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-    let spawned = thread::Builder::new().name(name).spawn(run);
-    spawned
-        .map(drop)
-        .map_err(|error| system_error("start a thread", error))
-}
-
-/// Stands requests in line as they come, and sends everybody home at the end.
-#[derive(Debug)]
-struct Porter {
-    arriving: Receiver<Job>,
-    office: Arc<Office>,
-}
-
-impl Porter {
-    fn run(self) {
-        for job in &self.arriving {
-            self.office.stand_in_line(Role::Computes, job);
-        }
-        self.office.computing.line.close();
-        self.office.waiting.line.close();
-    }
-}
-
-/// What a thread is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// It hands on what has to wait.
-    Computes,
-    Waits,
-}
-
-/// The threads of one role, and those who wait for them. A thread starts when more wait than threads are
-/// without work, and stays.
-#[derive(Debug)]
-struct Crew {
-    line: Line<Source, Job>,
-    name: &'static str,
-    /// `count <= count_max`.
-    count: AtomicUsize,
-    count_max: usize,
-}
-
-impl Crew {
-    fn new(name: &'static str, count_max: usize, queue_max: usize) -> Crew {
-        Crew {
-            line: Line::new(queue_max),
-            name,
-            count: AtomicUsize::new(0),
-            count_max: count_max.max(1),
-        }
-    }
-
-    /// The number of one more thread, if one is needed and may be.
-    fn hire(&self) -> Option<usize> {
-        if !self.line.is_short_handed() {
-            return None;
-        }
-        let more = |count| (count < self.count_max).then_some(count + 1);
-        let hired = self
-            .count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        hired.ok()
-    }
-
-    /// A thread that was hired could not start.
-    fn dismiss(&self) {
-        let before = self.count.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "only who was hired is dismissed");
-    }
-}
-
-/// What the threads share.
-#[derive(Debug)]
-struct Office {
-    computing: Crew,
-    waiting: Crew,
-    judges: Arc<ArcSwap<Judges>>,
-    answers: Answers,
-}
-
-impl Office {
-    fn crew(&self, role: Role) -> (&Crew, Tally) {
-        match role {
-            Role::Computes => (&self.computing, Tally::LoginOverflows),
-            Role::Waits => (&self.waiting, Tally::HookOverflows),
-        }
-    }
-
-    /// Stands a request in line, and sees to it that there is a thread for it.
-    fn stand_in_line(self: &Arc<Office>, role: Role, job: Job) {
-        let (crew, overflows) = self.crew(role);
-        if let Some(displaced) = crew.line.push(job.source(), job) {
-            self.answers.turn_away(displaced, overflows);
-        }
-        if let Some(number) = crew.hire() {
-            let office = Arc::clone(self);
-            let spawned = spawn(format!("{}-{number}", crew.name), move || office.work(role));
-            if let Err(error) = spawned {
-                crew.dismiss();
-                warn!(%error, "cannot start a login thread, so logins wait; raise the limit of threads (ulimit -u, TasksMax)");
-            }
-        }
-    }
-
-    fn work(self: &Arc<Office>, role: Role) {
-        // On Linux this is a property of the thread.
-        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-            warn!(%error, "cannot lower the priority of a login thread");
-        }
-        while let Some(job) = self.crew(role).0.line.pop() {
-            self.work_on(role, job);
-        }
-    }
-
-    fn work_on(self: &Arc<Office>, role: Role, mut job: Job) {
-        if clock() >= job.request.deadline {
-            // Hashing for nobody would delay the others. The shard has closed it, unless it is that of
-            // a client which was let in long ago.
-            return self.answers.give(job, Verdict::Unavailable, 0);
-        }
-        let progress = job.progress.take();
-        let (judges, stage) =
-            progress.unwrap_or_else(|| (self.judges.load_full(), Stage::first(&job.request)));
-        let judged = judges
-            .authenticators
-            .judge(&job.request, stage, role == Role::Waits);
-        match (judged, role) {
-            (Ok(verdict), _) => self.answers.give(job, verdict, judges.generation),
-            (Err(stage), Role::Computes) => {
-                job.progress = Some((judges, stage));
-                self.stand_in_line(Role::Waits, job);
-            }
-            (Err(_), Role::Waits) => unreachable!("nothing waits for who may wait"),
-        }
-    }
-}
-
-/// The way back to the shards.
-#[derive(Debug)]
-struct Answers {
-    inboxes: Arc<[Inbox]>,
-    tallies: Arc<Tallies>,
-}
-
-impl Answers {
-    /// Too many wait.
-    fn turn_away(&self, job: Job, tally: Tally) {
-        self.tallies.add(tally);
-        self.give(job, Verdict::Unavailable, 0);
-    }
-
-    /// An inbox is full for moments only; an answer whose time is up serves nobody. The generation counts for those
-    /// only who are let in.
-    fn give(&self, job: Job, verdict: Verdict, generation: u64) {
-        let Job { shard, request, .. } = job;
-        let deadline = request.deadline;
-        let mut decision = Box::new(Decision {
-            request,
-            verdict,
-            generation,
-        });
-        while let Err(refused) = self.inboxes[shard.index()].decide(decision) {
-            if clock() >= deadline {
-                return;
-            }
-            decision = refused;
-            thread::sleep(RETRY_PAUSE);
-        }
-    }
-}
-
-/// Halfway between normal and lowest priority.
-const NICENESS: i32 = 10;
 /// Requests on their way to the porter, which takes a microsecond for each. Any beyond that are
 /// answered "unavailable".
 pub(crate) const ARRIVING_MAX: usize = 4096;
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::thread;
+    use std::time::Duration;
 
-    use ringmq_core::auth::Identity;
+    use ringmq_core::auth::{Identity, Verdict};
     use ringmq_core::codec::Version;
     use ringmq_core::ids::ConnId;
     use ringmq_core::refusal::Refusal;
     use ringmq_core::time::Instant;
+    use ringmq_ring::clock;
 
     use super::super::Authenticator;
     use super::*;
+    use crate::counters::Tally;
     use crate::inbox::Mail;
 
     /// Judges when the test lets it.
@@ -480,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_answered_in_order_and_those_that_find_no_place_come_back() {
+    fn requests_are_answered_in_order_and_returned_if_the_queue_is_full() {
         let (begun, begins) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let inboxes: Arc<[Inbox]> = [Inbox::new(4).unwrap(), Inbox::new(4).unwrap()].into();

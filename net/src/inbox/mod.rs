@@ -3,8 +3,8 @@
 //! Invariants:
 //! - mail of one sender is read in the order it was sent, and mail is read in one order for all
 //!   senders: a message sent after another was seen is read after it.
-//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it. A parcel
-//!   is accepted whole if there is any room: it takes what there is.
+//! - `0 <= messages_free <= messages_max`; a batch is in the queue only if it got its share of it.
+//!   A parcel is accepted whole if there is any room: it takes what there is.
 //! - a full inbox refuses instead of waiting; a refused sender gets a wake-up once there is room.
 //!
 //! Not here: what a sender does meanwhile (`reactor/post.rs`).
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use ringmq_core::auth::{Access, AuthRequest, Verdict};
 use ringmq_core::ids::ShardId;
@@ -27,10 +27,11 @@ use crate::atomics::{
     self, {AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
 use crate::reactor::slot::Newcomer;
+use crate::store::keeper::Kept;
 use crate::transport::Transport;
 use park::Park;
 
-/// What can lie in an inbox.
+/// What an inbox can hold.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// Messages of one class from one shard, at most [`BATCH_MESSAGES_MAX`].
@@ -57,7 +58,7 @@ pub(crate) struct Decision {
     pub(crate) generation: u64,
 }
 
-/// A connection between two shards.
+/// A connection on its way to another shard.
 #[derive(Debug)]
 pub(crate) struct Moved {
     pub(crate) socket: OwnedFd,
@@ -71,33 +72,39 @@ pub(crate) struct Moved {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     mail: ArrayQueue<Mail>,
+    messages_max: usize,
     /// Messages that still fit.
     messages_free: CachePadded<AtomicUsize>,
     park: Park,
     /// One bit for each shard that was refused.
     refused: AtomicU64,
-    /// Somebody made room for the reader elsewhere. Kept until the reader looks, because it may be
-    /// awake and just about to announce that it sleeps.
+    /// An inbox that refused the reader has room again. Kept until the reader looks, because it may
+    /// be awake and just about to announce that it sleeps.
     nudged: AtomicBool,
     shutdown: AtomicBool,
     /// Set while `access` holds something.
     has_access: AtomicBool,
     access: Mutex<Option<Arc<Access>>>,
+    /// Answers of the keeper: at most one for each errand that the reader has given it.
+    kept: SegQueue<Kept>,
     wakeup: OwnedFd,
 }
 
 impl Inbox {
     /// An inbox for up to `messages_max` messages.
     pub(crate) fn new(messages_max: usize) -> io::Result<Inbox> {
+        let messages_max = messages_max.max(1);
         Ok(Inbox {
-            mail: ArrayQueue::new(messages_max.clamp(1, MAIL_COUNT_MAX)),
-            messages_free: CachePadded::new(AtomicUsize::new(messages_max.max(1))),
+            mail: ArrayQueue::new(messages_max.min(MAIL_COUNT_MAX)),
+            messages_max,
+            messages_free: CachePadded::new(AtomicUsize::new(messages_max)),
             park: Park::new(),
             refused: AtomicU64::new(0),
             nudged: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             has_access: AtomicBool::new(false),
             access: Mutex::default(),
+            kept: SegQueue::new(),
             wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
     }
@@ -158,6 +165,17 @@ impl Inbox {
             .take()
     }
 
+    /// Delivers an answer of the keeper, however full the inbox is.
+    pub(crate) fn put_kept(&self, kept: Kept) {
+        self.kept.push(kept);
+        self.nudge();
+    }
+
+    /// Reader: the next answer of the keeper.
+    pub(crate) fn take_kept(&self) -> Option<Kept> {
+        self.kept.pop()
+    }
+
     fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
         while !messages.is_empty() {
             let (_, wanted) = prefix(&messages, BATCH_MESSAGES_MAX);
@@ -199,7 +217,21 @@ impl Inbox {
 
     fn give_room(&self, room: usize) {
         if room > 0 {
-            self.messages_free.fetch_add(room, Ordering::Relaxed);
+            let before = self.messages_free.fetch_add(room, Ordering::Relaxed);
+            debug_assert!(
+                before + room <= self.messages_max,
+                "room is given back by whom it was taken"
+            );
+        }
+    }
+
+    /// Panics if room is missing while nobody sends.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let free = self.messages_free.load(Ordering::SeqCst);
+        assert!(free <= self.messages_max);
+        if self.mail.is_empty() {
+            assert_eq!(free, self.messages_max, "an empty inbox has all its room");
         }
     }
 
@@ -222,7 +254,7 @@ impl Inbox {
         self.signal();
     }
 
-    /// Reader: somebody asked for a shutdown.
+    /// Reader: a shutdown was requested.
     pub(crate) fn shutdown_requested(&self) -> bool {
         self.shutdown.load(Ordering::Acquire)
     }
@@ -307,8 +339,8 @@ fn prefix(messages: &[ShardMsg], max: usize) -> (usize, usize) {
 
 /// Most messages of one batch: bounds the work between two looks at the clock of the reader.
 const BATCH_MESSAGES_MAX: usize = 1024;
-/// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader. The
-/// queue takes up its memory at once, 48 bytes for each.
+/// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader.
+/// The queue takes up its memory at once, 48 bytes for each.
 const MAIL_COUNT_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
@@ -367,6 +399,8 @@ mod tests {
         assert_eq!(inbox.take_refused().collect::<Vec<_>>(), [me]);
         assert_eq!(inbox.take_refused().count(), 0);
         inbox.post(me, refused).unwrap();
+        while inbox.take().is_some() {}
+        inbox.check_invariants();
     }
 
     #[test]
@@ -426,6 +460,7 @@ mod tests {
             while inbox.take().is_some() {}
             inbox.post(me, vec![large.clone()]).unwrap();
             while inbox.take().is_some() {}
+            inbox.check_invariants();
         }
     }
 
@@ -478,5 +513,6 @@ mod tests {
         for writer in writers {
             writer.join().unwrap();
         }
+        inboxes.iter().for_each(Inbox::check_invariants);
     }
 }

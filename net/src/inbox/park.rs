@@ -1,9 +1,9 @@
 //! The handshake between a reactor that goes to sleep and threads with mail for it.
 //!
-//! The sleeper announces itself, then checks for mail once more; a sender delivers, then checks whether the
-//! sleeper has announced itself. With a sequentially consistent fence between the two steps on either side,
-//! at least one of them sees the other: no mail waits for a sleeper. Modelled with loom in
-//! `tests/it/reactor_park.rs`, which is why the atomics come from `super::atomics`.
+//! The sleeper announces itself, then checks for mail once more; a sender delivers, then checks
+//! whether the sleeper has announced itself. With a sequentially consistent fence between the two
+//! steps on either side, at least one of them sees the other: no mail waits for a sleeper. Modelled
+//! with loom in `tests/it/reactor_park.rs`, which is why the atomics come from `super::atomics`.
 
 use super::atomics::{AtomicBool, Ordering, fence};
 
@@ -23,6 +23,10 @@ impl Park {
 
     /// The sleeper's first step. It has to look for mail afterwards, before it sleeps.
     pub(crate) fn announce(&self) {
+        debug_assert!(
+            !self.parked.load(Ordering::Relaxed),
+            "who announces sleep is awake"
+        );
         self.parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }

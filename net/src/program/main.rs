@@ -1,7 +1,7 @@
 //! The broker as a program: settings, start-up checks, the broker, signals.
 //!
-//! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 128 + n cut
-//! short by a second signal n.
+//! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 74 what is to be kept
+//! could not be stored any more, 128 + n cut short by a second signal n.
 //!
 //! A closed stdout or stderr never ends the broker: Rust ignores SIGPIPE, and nothing here prints
 //! with macros that panic when they cannot write.
@@ -20,6 +20,7 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use probe::Finding;
 use settings::cli::{Action, CommandLine};
 use settings::file::{Configuration, Problem, count};
 use start::Failure;
@@ -53,10 +54,7 @@ fn main() -> ExitCode {
         Err(problems) => return refuse(&problems),
     };
     match line.action {
-        Action::CheckConfig => match access::check(&configuration.settings) {
-            Ok(()) => say(&check_report(&line, &configuration)),
-            Err(problems) => refuse(&problems),
-        },
+        Action::CheckConfig => check(&line, &configuration),
         Action::PrintConfig => say(&configuration.to_toml()),
         Action::Run | Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => {
             match start::run(line, &configuration) {
@@ -64,14 +62,39 @@ fn main() -> ExitCode {
                 Err(Failure::Settings(problems)) => refuse(&problems),
                 Err(failure) => {
                     complain(&failure);
-                    ExitCode::FAILURE
+                    match failure {
+                        Failure::Log(_) => ExitCode::from(start::EXIT_LOG_FAILED),
+                        Failure::Settings(_)
+                        | Failure::Machine(_)
+                        | Failure::Setup(..)
+                        | Failure::Start(_) => ExitCode::FAILURE,
+                    }
                 }
             }
         }
     }
 }
 
-/// "FILE: ok", and every setting that somebody changed.
+/// What a start would find, without one.
+fn check(line: &CommandLine, configuration: &Configuration) -> ExitCode {
+    if let Err(problems) = access::check(&configuration.settings) {
+        return refuse(&problems);
+    }
+    let (refusals, doubts) = probe::store::look(&configuration.settings);
+    for Finding { what, fix } in &refusals {
+        complain(&format_args!("{what}\n  fix: {fix}"));
+    }
+    if !refusals.is_empty() {
+        return ExitCode::from(EXIT_WRONG_SETTINGS);
+    }
+    let mut report = check_report(line, configuration);
+    for Finding { what, fix } in &doubts {
+        report += &format!("warning: {what}\n  fix: {fix}\n");
+    }
+    say(&report)
+}
+
+/// "FILE: ok", and every setting that differs from its default.
 fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
     let name = match &line.file {
         Some(path) => path.display().to_string(),

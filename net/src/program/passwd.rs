@@ -1,7 +1,8 @@
 //! `ringmq passwd`: adds users to a file, changes their passwords, removes them.
 //!
 //! Invariants:
-//! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can read a new one.
+//! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can
+//!   read a new one.
 //! - a file that the broker would reject is not touched.
 //! - a password is on the command line only with `--batch`.
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use lexopt::Arg;
 use ringmq_core::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MIN, Method, Password, PasswordFault, Passwords,
-    ScramCredential, check_user_name, trim_blanks, user_lines,
+    ScramCredential, check_user_name, file_lines, trim_blanks,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -177,7 +178,7 @@ impl Order {
                 }
             },
             Hash::Scram { .. } => {
-                for (number, line) in user_lines(text) {
+                for (number, line) in file_lines(text) {
                     if let Err(error) = ScramCredential::parse_line(line) {
                         let what = format!("has a wrong line, number {number}: {error}");
                         return Err(self.problem(&what, "mend or remove the line first"));
@@ -249,7 +250,7 @@ impl Order {
 
 /// The names in a file, of either kind.
 fn users(text: &str) -> impl Iterator<Item = &str> {
-    let split = user_lines(text).filter_map(|(_, line)| line.split_once(':'));
+    let split = file_lines(text).filter_map(|(_, line)| line.split_once(':'));
     split.map(|(user, _)| trim_blanks(user))
 }
 
@@ -453,7 +454,7 @@ mod tests {
 
     /// As editors of Windows and people leave files behind.
     #[test]
-    fn marks_and_blanks_in_a_file_are_no_part_of_its_names() {
+    fn byte_order_marks_and_blanks_in_a_file_are_not_part_of_names() {
         let path = std::env::temp_dir().join(format!("ringmq-passwd-bom-{}", std::process::id()));
         let file = path.display();
         for kind in ["--pbkdf2", "--scram"] {
@@ -484,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_scram_are_written_to_a_file_of_their_own() {
+    fn scram_credentials_are_written_to_a_file_of_their_own() {
         let path = std::env::temp_dir().join(format!("ringmq-scram-{}", std::process::id()));
         let file = path.display();
         passwd(&format!("--scram --iterations 4096 -bc {file} alice one")).unwrap();
@@ -503,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_command_is_said() {
+    fn mistakes_in_a_command_are_reported() {
         for (line, expected) in [
             ("", "FILE and USER are needed"),
             ("file", "FILE and USER are needed"),

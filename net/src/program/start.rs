@@ -4,10 +4,12 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use ringmq::store::{LogFailure, StoreConfig};
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
+use ringmq_core::shard::Remains;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -35,6 +37,8 @@ pub enum Failure {
     Setup(&'static str, io::Error),
     /// A shard could not start.
     Start(StartError),
+    /// What is to be kept cannot be stored any more.
+    Log(LogFailure),
 }
 
 /// Runs the broker until a signal ends it.
@@ -46,10 +50,12 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let access = access.map_err(Failure::Settings)?;
     let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
     // Before the first thread, so that all of them leave the signals to the one that waits.
-    let requests = watch_signals().map_err(|error| Failure::Setup("signals", error))?;
+    let (sender, requests) = channel();
+    watch_signals(sender.clone()).map_err(|error| Failure::Setup("signals", error))?;
     log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
-    let ended = serve(settings, access, reload, tallies, &requests);
+    let channel = (sender, &requests);
+    let ended = serve(settings, access, reload, tallies, channel);
     log::finish();
     ended
 }
@@ -59,13 +65,13 @@ fn serve(
     access: Loaded,
     mut reload: Reload,
     tallies: Arc<Tallies>,
-    requests: &Receiver<Request>,
+    (sender, requests): (Sender<Request>, &Receiver<Request>),
 ) -> Result<(), Failure> {
     raise_limits();
     let tcp = settings
         .all_listeners()
         .filter_map(|(listen, _)| listen.endpoint.address());
-    let facts = Facts::gather(&tcp.collect::<Vec<_>>());
+    let facts = Facts::gather(&tcp.collect::<Vec<_>>(), settings.data_dir.as_deref());
     let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
@@ -87,37 +93,92 @@ fn serve(
         cores = %plan.pinning,
         "started"
     );
-    // Nobody has to read it: a closed stdout is no failure.
+    // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
-    loop {
-        match requests.recv_timeout(LOOK_INTERVAL) {
-            Ok(Request::Reload) => reload.run(&broker, "SIGHUP"),
-            Err(RecvTimeoutError::Timeout) => reload.look(&broker),
-            Ok(Request::Stop(signal)) => {
-                info!(signal, "stopping");
-                break;
-            }
-            // The watching thread outlives this one, so the channel does not close before.
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
+    watch_logs(&broker, sender);
+    let failure = run_until_stopped(&broker, &mut reload, requests);
     broker.shutdown();
-    broker.join();
+    let remains = broker.join();
+    if let Some(failure) = failure {
+        return Err(Failure::Log(failure));
+    }
+    if let (None, Some(text)) = (&settings.data_dir, shown_remains(remains)) {
+        info!("{text} end here; --data-dir keeps them");
+    }
     info!("stopped");
     Ok(())
 }
 
-/// What a signal asks for.
+/// Gives the reason, if nobody asked for the stop.
+fn run_until_stopped(
+    broker: &Broker,
+    reload: &mut Reload,
+    requests: &Receiver<Request>,
+) -> Option<LogFailure> {
+    loop {
+        match requests.recv_timeout(LOOK_INTERVAL) {
+            Ok(Request::Reload) => reload.run(broker, "SIGHUP"),
+            Err(RecvTimeoutError::Timeout) => reload.look(broker),
+            Ok(Request::Stop(signal)) => {
+                info!(signal, "stopping");
+                return None;
+            }
+            Ok(Request::GiveUp(failure)) => {
+                // Clients are told; those that do not listen are not waited for.
+                start_deadline(GIVE_UP_TIME_MAX, EXIT_LOG_FAILED.into());
+                return Some(failure);
+            }
+            // The watching thread outlives this one, so the channel does not close before.
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// "1 retained message, 4 queued messages and 2 sessions"; `None`: nothing.
+fn shown_remains(remains: Remains) -> Option<String> {
+    let parts = [
+        (remains.retained, "retained message"),
+        (remains.messages, "queued message"),
+        (remains.sessions, "session"),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0);
+    let mut parts: Vec<String> = parts.map(|(number, noun)| count(*number, noun)).collect();
+    let last = parts.pop()?;
+    Some(match parts.is_empty() {
+        true => last,
+        false => format!("{} and {last}", parts.join(", ")),
+    })
+}
+
+/// What is asked of the thread that started the broker.
 enum Request {
     Stop(&'static str),
     Reload,
+    /// Nobody asks for it: a log has failed.
+    GiveUp(LogFailure),
+}
+
+/// Asks for the end when a log has failed. The thread ends with the process.
+fn watch_logs(broker: &Broker, sender: Sender<Request>) {
+    let failures = broker.log_failures().clone();
+    let watch = move || {
+        if let Ok(failure) = failures.recv() {
+            // The other end is gone only when the process ends anyway.
+            let _ = sender.send(Request::GiveUp(failure));
+        }
+    };
+    let started = std::thread::Builder::new()
+        .name("logs".to_owned())
+        .spawn(watch);
+    if let Err(error) = started {
+        warn!(%error, "if a log fails, the broker acknowledges nothing more, but does not end");
+    }
 }
 
 /// Yields what signals ask for. A second one to stop ends the process at once, and so does an end that
 /// takes too long.
-fn watch_signals() -> io::Result<Receiver<Request>> {
+fn watch_signals(sender: Sender<Request>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (sender, requests) = channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -132,7 +193,7 @@ fn watch_signals() -> io::Result<Receiver<Request>> {
                     }
                     _ => {
                         stopping = true;
-                        start_deadline();
+                        start_deadline(STOP_TIME_MAX, 1);
                         let name = if signal == SIGINT {
                             "SIGINT"
                         } else {
@@ -143,22 +204,22 @@ fn watch_signals() -> io::Result<Receiver<Request>> {
                 }
             }
         })?;
-    Ok(requests)
+    Ok(())
 }
 
 /// Without this thread a stuck shard would keep the process; without the thread it still ends.
-fn start_deadline() {
+fn start_deadline(most: Duration, code: i32) {
     let _ = std::thread::Builder::new()
         .name("deadline".to_owned())
-        .spawn(|| {
-            std::thread::sleep(STOP_TIME_MAX);
+        .spawn(move || {
+            std::thread::sleep(most);
             log::finish();
             let _ = writeln!(
                 io::stderr(),
                 "ringmq: the shards did not stop within {} s: cut short",
-                STOP_TIME_MAX.as_secs_f32()
+                most.as_secs_f32()
             );
-            std::process::exit(1);
+            std::process::exit(code);
         });
 }
 
@@ -195,6 +256,10 @@ fn broker_config(
             ..settings.admission
         },
         tallies,
+        store: settings
+            .data_dir
+            .clone()
+            .map(|data_dir| StoreConfig { data_dir }),
     }
 }
 
@@ -209,7 +274,7 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
         "ringmq {} listens on {} for MQTT 3.1.1 and 5.0, {}\n\
          {}, {}; room for {} connections\n\
          limits: packets of {}; per client {} messages or {} queued, {} subscriptions; \
-         sessions kept {}\n",
+         sessions kept {}{}\n",
         env!("CARGO_PKG_VERSION"),
         shown.join(", "),
         shown_credentials(settings, listens),
@@ -221,6 +286,10 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
         limit("queued-bytes-max"),
         limit("subscriptions-max"),
         limit("session-expiry-max"),
+        match &settings.data_dir {
+            Some(path) => format!(", in {}", path.display()),
+            None => ", in memory".to_owned(),
+        },
     );
     let plain = listens
         .iter()
@@ -290,10 +359,19 @@ impl fmt::Display for Failure {
             }
             Failure::Setup(what, error) => write!(f, "cannot set up {what}: {error}"),
             Failure::Start(error) => write!(f, "cannot start: {error}"),
+            Failure::Log(failure) => write!(
+                f,
+                "{failure}; what was acknowledged is stored, and nothing else was promised: look \
+                 at the disk, then start again"
+            ),
         }
     }
 }
 
+/// EX_IOERR of `sysexits.h`: what is to be kept cannot be stored any more.
+pub const EXIT_LOG_FAILED: u8 = 74;
+/// From a log that failed to the end of the process.
+const GIVE_UP_TIME_MAX: Duration = Duration::from_millis(900);
 /// The clients are told and the sockets closed well within it; service managers allow more.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 
@@ -303,7 +381,27 @@ mod tests {
     use crate::settings::file::Source;
 
     #[test]
-    fn it_is_said_who_may_come_in() {
+    fn what_ends_with_the_process_is_counted() {
+        let remains = |retained, messages, sessions| Remains {
+            sessions,
+            messages,
+            retained,
+        };
+        for (remains, expected) in [
+            (remains(0, 0, 0), None),
+            (remains(0, 0, 1), Some("1 session")),
+            (remains(2, 0, 1), Some("2 retained messages and 1 session")),
+            (
+                remains(1, 4, 2),
+                Some("1 retained message, 4 queued messages and 2 sessions"),
+            ),
+        ] {
+            assert_eq!(shown_remains(remains).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn the_banner_says_who_may_connect() {
         let tls = "certificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n";
         let (local, secure) = ("127.0.0.1:1", "mqtts://127.0.0.1:2");
         let rules = "[auth]\nacl_file = \"r\"\n";

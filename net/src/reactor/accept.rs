@@ -17,7 +17,7 @@ use tracing::warn;
 use super::listener::Accepting;
 use super::slot::Newcomer;
 use super::{Core, Reactor};
-use crate::admission::{Cells, Place};
+use crate::admission::{Cells, Permit};
 use crate::counters::count;
 use crate::transport::Transport;
 use ringmq_ring::{Receive, Ring};
@@ -46,9 +46,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
             // The connection was gone before it was accepted.
             Err(Errno::CONNABORTED | Errno::INTR | Errno::AGAIN | Errno::PROTO) => {}
-            // By a shutdown, or because clients come too fast.
+            // By a shutdown, or because clients connect too fast.
             Err(Errno::CANCELED) => {}
-            // Out of descriptors or memory, or something else that does not pass by trying at once.
+            // Out of descriptors or memory, or another failure that trying again at once does not
+            // cure.
             Err(errno) => self.pause_accept(now, listener, errno),
         }
     }
@@ -62,13 +63,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             self.log_failure(now, Some(&stack), address, &failure);
             return; // Drops the socket, which closes it.
         }
-        // Who is behind a proxy is not known yet.
+        // The client behind a proxy is not known yet.
         let counted = address.filter(|_| !stack.has_proxy());
-        let place = match self.ending {
-            None => self.place_for(now, counted.map(|address| address.ip())),
+        let permit = match self.ending {
+            None => self.permit_for(now, counted.map(|address| address.ip())),
             Some(_) => None,
         };
-        let Some((place, refusal)) = place else {
+        let Some((permit, refusal)) = permit else {
             count!(self.counts, refused);
             return; // Drops the socket, which closes it.
         };
@@ -79,56 +80,60 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 is_unproven: stack.asks_for_proof(),
             },
             since: now,
-            place,
+            permit,
         };
         self.admit(now, socket, newcomer, refusal, stack.transport(), &[]);
     }
 
-    /// A place for one more connection; or one for as long as it takes to say why it may not stay.
-    /// `None` if there is not even that.
-    fn place_for(&mut self, now: Instant, ip: Option<IpAddr>) -> Option<(Place, Option<Refusal>)> {
-        let places = Arc::clone(&self.shared.places);
-        let given = places.take().and_then(|()| {
+    /// A permit for one more connection; or a temporary one, to tell the client why it may not
+    /// stay. `None` if there is not even that.
+    fn permit_for(
+        &mut self,
+        now: Instant,
+        ip: Option<IpAddr>,
+    ) -> Option<(Permit, Option<Refusal>)> {
+        let permits = Arc::clone(&self.shared.permits);
+        let given = permits.take().and_then(|()| {
             let cells = match ip {
-                Some(ip) => self.place_of_address(now, ip),
+                Some(ip) => self.permit_of_address(now, ip),
                 None => Ok(None),
             };
-            cells.inspect_err(|_| places.give_back(Place::Regular(None)))
+            cells.inspect_err(|_| permits.give_back(Permit::Regular(None)))
         });
         match given {
-            Ok(cells) => Some((Place::Regular(cells), None)),
-            Err(refusal) => places
+            Ok(cells) => Some((Permit::Regular(cells), None)),
+            Err(refusal) => permits
                 .take_unwelcome()
-                .then_some((Place::Unwelcome, Some(refusal))),
+                .then_some((Permit::Unwelcome, Some(refusal))),
         }
     }
 
-    /// A place among the connections of an address.
-    fn place_of_address(&mut self, now: Instant, ip: IpAddr) -> Result<Option<Cells>, Refusal> {
-        let places = &self.shared.places;
-        let bounds = places.bounds();
+    /// A permit among the connections of an address.
+    fn permit_of_address(&mut self, now: Instant, ip: IpAddr) -> Result<Option<Cells>, Refusal> {
+        let permits = &self.shared.permits;
+        let bounds = permits.bounds();
         let rate = bounds.connect_rate_per_address_max;
         if rate == 0 && bounds.connections_per_address_max == 0 {
             return Ok(None);
         }
-        let cells = places.cells(ip);
+        let cells = permits.cells(ip);
         self.address_rates.admit(now, cells, rate)?;
-        places.take_of_address(cells)
+        permits.take_of_address(cells)
     }
 
-    /// A proxy has told the address of a connection: it counts from here on.
+    /// A proxy has announced the address of a connection: it counts from here on.
     pub(super) fn count_address(&mut self, now: Instant, conn: ConnId, ip: IpAddr) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
-        if slot.place != Place::Regular(None) {
+        if slot.permit != Permit::Regular(None) {
             return; // It has been counted, or may not stay.
         }
-        let place = self.place_of_address(now, ip);
+        let permit = self.permit_of_address(now, ip);
         let slot = self.slots.get(conn).expect("just seen");
-        match place {
-            Ok(cells) => slot.place = Place::Regular(cells),
-            Err(refusal) if self.shared.places.take_unwelcome() => {
-                let before = std::mem::replace(&mut slot.place, Place::Unwelcome);
-                self.shared.places.give_back(before);
+        match permit {
+            Ok(cells) => slot.permit = Permit::Regular(cells),
+            Err(refusal) if self.shared.permits.take_unwelcome() => {
+                let before = std::mem::replace(&mut slot.permit, Permit::Unwelcome);
+                self.shared.permits.give_back(before);
                 let event = Event::Unwelcome { conn, refusal };
                 self.core.handle(now, event, &mut self.outbox);
             }
@@ -139,9 +144,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Stops accepting for a while if clients come faster than they may: they wait in the kernel.
+    /// Stops accepting for a while if clients exceed their rate: they wait in the kernel.
     fn keep_pace(&mut self, now: Instant, index: usize) {
-        let rate = self.shared.places.bounds().connect_rate_max;
+        let rate = self.shared.permits.bounds().connect_rate_max;
         if rate == 0 {
             return;
         }
@@ -162,7 +167,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 count!(self.counts, accepts_throttled);
                 listener.accepting = Accepting::Throttled { until, ended: true };
             }
-            // Accepted before the kernel was told.
+            // Accepted before the kernel knew.
             Accepting::Throttled { until: at, .. } => *at = until,
             Accepting::Paused { .. } | Accepting::Stopped => {}
         }
@@ -178,7 +183,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         transport: Option<Box<Transport>>,
         bytes: &[u8],
     ) -> Option<ConnId> {
-        let place = newcomer.place;
+        let permit = newcomer.permit;
         let since = newcomer.since;
         let peer = newcomer.peer.clone();
         let has_layers = transport.is_some();
@@ -186,7 +191,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Ok(conn) => conn,
             Err(_socket) => {
                 count!(self.counts, refused);
-                self.shared.places.give_back(place);
+                self.shared.permits.give_back(permit);
                 return None;
             }
         };
@@ -207,8 +212,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         Some(conn)
     }
 
-    /// Descriptors and memory come back when connections close, or with time; until then an accept
-    /// would fail again and again. Clients that are connected are not affected.
+    /// Descriptors and memory become free when connections close, or with time; until then an
+    /// accept would fail again and again. Connected clients are not affected.
     fn pause_accept(&mut self, now: Instant, listener: usize, errno: Errno) {
         count!(self.counts, accept_pauses);
         self.listeners[listener].accepting = Accepting::Paused {
@@ -261,11 +266,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
 fn peer_of(socket: &OwnedFd) -> Option<SocketAddr> {
     let peer: SocketAddr = getpeername(socket).ok().flatten()?.try_into().ok()?;
-    // Clients of IPv4 on a socket for both families are who they are.
+    // IPv4 clients on a socket for both families keep their IPv4 address.
     Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
 /// How long accepting pauses unless a connection closes.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Trouble with accepting is logged this often.
+/// Failures to accept are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

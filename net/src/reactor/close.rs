@@ -14,8 +14,8 @@ use crate::counters::count;
 use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Carries out what the core asked for. Thousands of clients may end at one time, and a close takes the
-    /// kernel some 10 us: what is above the bound of a turn waits for the next ones.
+    /// Carries out the closes that the core asked for. Thousands of clients may end at once, and a
+    /// close takes the kernel some 10 us: closes beyond the bound of a turn wait for the next ones.
     pub(super) fn close_requested(&mut self, now: Instant) {
         self.closes.extend(self.outbox.closes.drain(..));
         for _ in 0..CLOSES_MAX {
@@ -50,7 +50,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// All is sent: the FIN follows, and the connection waits for that of the peer.
+    /// Everything is sent: our FIN follows, and the connection waits for that of the peer.
     pub(super) fn finish_flush(&mut self, now: Instant, conn: ConnId) {
         let Some(slot) = self.slots.get(conn) else {
             return;
@@ -119,7 +119,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             panic!("a close without a reason");
         };
         count!(self.counts, closed);
-        self.shared.places.give_back(slot.place);
+        self.shared.permits.give_back(slot.permit);
         self.closed_some = true;
         self.forget(now, conn, why);
     }
@@ -135,14 +135,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.core.handle(now, event, &mut self.outbox);
     }
 
-    /// Peers that do not take what is left, or do not close their side, are cut; those above the bound of a
-    /// turn in the next ones, since the timer is set for them. As silence counts only while the shard
-    /// listens, so does this.
+    /// Cuts peers that do not read what is left, or do not close their side; those beyond the bound
+    /// of a turn in the next ones, for which the timer is set. Like silence, this counts only while
+    /// the shard listens.
     pub(super) fn cut_overdue_flushes(&mut self, now: Instant) {
         let heard = self.hearing.heard().here;
         let mut cut_count = 0;
         while let Some(&(at, conn)) = self.flushes.front() {
-            // Those that ended in time are only forgotten here.
+            // Those that ended in time are only removed.
             let is_live = self.slots.get(conn).is_some();
             if is_live && (at > heard || cut_count == CLOSES_MAX) {
                 break;

@@ -1,7 +1,8 @@
 //! Handover: a connection moves to its home shard, once, after its CONNECT was read.
 //!
-//! The socket moves with its layers and everything received from it. The kernel may hold nothing of it at that
-//! time; since a connection that is not at home uses single-shot receives, that is usually the case at once.
+//! The socket moves with its layers and everything received from it. The kernel may hold nothing of
+//! it at that time; since a connection that is not at home uses single-shot receives, that is
+//! usually the case at once.
 
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::ids::ConnId;
@@ -15,7 +16,7 @@ use crate::inbox::Moved;
 use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Starts what the core asked for, and sends those on that are ready.
+    /// Starts the handovers that the core asked for, and sends connections that are ready.
     pub(super) fn move_departures(&mut self, now: Instant) {
         let mut handovers = std::mem::take(&mut self.outbox.handovers);
         for handover in handovers.drain(..) {
@@ -68,12 +69,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Newcomer {
                 peer: PeerIdentity::default(),
                 since: now,
-                place: slot.place,
+                permit: slot.permit,
             },
             |newcomer| *newcomer,
         );
         let newcomer = Newcomer {
-            place: slot.place,
+            permit: slot.permit,
             ..newcomer
         };
         let transport = slot.transport.take();
@@ -91,11 +92,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.forget(now, conn, CloseCause::HandedOver);
     }
 
-    /// Takes a connection in whose home is here.
+    /// Adopts a connection whose home is here.
     pub(super) fn adopt(&mut self, now: Instant, moved: Moved) {
         if self.ending.is_some() {
             count!(self.counts, refused);
-            self.shared.places.give_back(moved.newcomer.place);
+            self.shared.permits.give_back(moved.newcomer.permit);
             return; // Drops the socket, which closes it.
         }
         let Moved {
@@ -106,10 +107,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         } = moved;
         // The turn that accepted it may have begun after this one.
         newcomer.since = newcomer.since.min(now);
-        if let Some(transport) = &mut transport {
-            self.partial_bytes += transport.counted_size;
-        }
-        // Nobody looks at connections on their way: the terms of TLS may be others by now.
+        let counted_size = transport.as_ref().map_or(0, |t| t.counted_size);
+        self.partial_bytes += counted_size;
+        // Nobody checks connections on their way: the terms of TLS may have changed.
         let rechecked = match &mut transport {
             Some(transport) => transport.recheck_arrived(),
             None => Ok(()),
@@ -118,8 +118,11 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Ok(()) => &bytes[..],
             Err(_) => &[],
         };
-        let conn = self.admit(now, socket, newcomer, None, transport, bytes);
-        if let (Some(conn), Err(failure)) = (conn, rechecked) {
+        let Some(conn) = self.admit(now, socket, newcomer, None, transport, bytes) else {
+            self.partial_bytes -= counted_size;
+            return;
+        };
+        if let Err(failure) = rechecked {
             self.end_revoked(now, conn, &failure);
         }
     }

@@ -1,14 +1,14 @@
 //! How far a shard has listened, so that no client is judged by what is still unread in a socket.
 //!
-//! A shard has heard everything up to a moment once it has taken all that its sockets and its inbox held then. Mostly
-//! a turn takes all there is. A turn that leaves something behind sets a mark, and has heard everything up to it
-//! when as much was taken as can have been there: that bounds how late deadlines are under constant load. A
-//! stalled shard does not read, and hears nothing.
+//! A shard has heard everything up to a moment once it has taken all that its sockets and its inbox
+//! held then. Mostly a turn takes all there is. A turn that leaves something behind sets a mark,
+//! and has heard everything up to it when as much was taken as can have been there: that bounds how
+//! late deadlines are under constant load. A stalled shard does not read, and hears nothing.
 //!
 //! Invariants:
 //! - `heard` only grows, and is never later than the turn that sets it.
-//! - what a shard publishes in the table, it has also handed over: the connections that leave it are in the inboxes of
-//!   their homes.
+//! - what a shard publishes in the table, it has also handed over: the connections that leave it
+//!   are in the inboxes of their homes.
 //!
 //! Not here: which deadlines wait for what (`ringmq_core::shard::Deadlines`).
 
@@ -23,7 +23,7 @@ use ringmq_core::time::Instant;
 use super::{Core, Reactor};
 use ringmq_ring::Ring;
 
-/// How far each shard has listened and handed on what it heard.
+/// How far each shard has listened and passed on what it heard.
 #[derive(Debug)]
 pub(crate) struct HeardTable(Box<[CachePadded<AtomicU64>]>);
 
@@ -33,7 +33,8 @@ impl HeardTable {
         HeardTable((0..shards).map(|_| CachePadded::default()).collect())
     }
 
-    /// Only for the shard itself. Released: whoever reads it finds in its inbox what was handed over before.
+    /// Only for the shard itself. Released: a reader finds in its inbox what was handed over
+    /// before.
     pub(super) fn publish(&self, shard: ShardId, heard: Instant) {
         self.0[shard.index()].store(heard.as_nanos(), Ordering::Release);
     }
@@ -57,7 +58,7 @@ impl HeardTable {
 /// What a reactor knows of its own hearing.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    /// Everything that had come by then was taken.
+    /// Everything that had arrived by then was taken.
     heard: Heard,
     /// The kernel was asked in this turn and had nothing more.
     pub(super) is_dry: bool,
@@ -70,7 +71,8 @@ pub(super) struct Hearing {
 #[derive(Debug)]
 struct Mark {
     at: Instant,
-    /// How far the others had listened, if they were asked. What they handed over by then is in the mail.
+    /// How far the others had listened, if they were asked. What they handed over by then is in the
+    /// mail.
     others: Option<Instant>,
     completions_left: usize,
     mails_left: usize,
@@ -109,8 +111,8 @@ impl Hearing {
 }
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// After the turn has taken what it takes: finds out how far the shard has listened. `others` is what
-    /// `ask_others` found at the beginning of the turn.
+    /// After the turn has taken what it takes: finds out how far the shard has listened. `others`
+    /// is what `ask_others` found at the beginning of the turn.
     pub(super) fn note_heard(&mut self, now: Instant, others: Option<Instant>) {
         if self.stalled || !self.held.is_empty() {
             return;
@@ -150,8 +152,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
     }
 
-    /// How far the other shards have listened, if that matters now. To be asked before the inbox is emptied: what
-    /// they have handed over by then is in it.
+    /// How far the other shards have listened, if that matters now. To be asked before the inbox is
+    /// emptied: what they have handed over by then is in it.
     pub(super) fn ask_others(&mut self, now: Instant) -> Option<Instant> {
         let deadline = self.core.deadlines().of_absence;
         let deadline = deadline.filter(|at| *at <= now)?;
@@ -169,8 +171,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         Some(heard)
     }
 
-    /// When the core is to be called next, as far as time alone decides. A stalled shard hears nothing; it is woken
-    /// when it may go on.
+    /// When the core is to be called next, as far as time alone decides. A stalled shard hears
+    /// nothing; it is woken when it may go on.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let deadlines = self.core.deadlines();
         let of_clients = if self.stalled {
@@ -188,7 +190,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         all.flatten().min()
     }
 
-    /// At the end of a turn: tells the others, once everything that leaves this shard is with its home.
+    /// At the end of a turn: tells the others, once everything that leaves this shard is with its
+    /// home.
     pub(super) fn publish_heard(&self) {
         if self.leaving_count == 0 && self.departures.is_empty() {
             self.shared.heard.publish(self.id, self.hearing.heard.here);
@@ -201,8 +204,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
-/// More completions than a socket can have under way: the kernel takes 32 chunks at a time from one that has so much,
-/// and then asks the others.
+/// More completions than a socket can have under way: the kernel takes up to 32 chunks from one
+/// socket before it turns to the others.
 const COMPLETIONS_PER_SOCKET: usize = 64;
-/// Shards that are asked how far they have listened are awake within some microseconds, if they get a core.
+/// Shards that are asked how far they have listened wake up within some microseconds, if they get a
+/// core.
 const ASK_INTERVAL: Duration = Duration::from_millis(1);

@@ -1,9 +1,9 @@
 //! Connections with layers below MQTT: PROXY, TLS, WebSocket.
 //!
-//! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are sent.
-//! A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn works on at most
-//! [`HANDSHAKES_MAX`] of them, and the rest wait without being read, so that a storm of handshakes does not
-//! slow down connected clients.
+//! Bytes are decoded before they become `Event::Received`, outputs are encoded before they are
+//! sent. A TLS handshake takes some hundred microseconds, as much as some hundred messages: a turn
+//! works on at most [`HANDSHAKES_MAX`] of them, and the rest wait without being read, so that a
+//! storm of handshakes does not slow down connected clients.
 //!
 //! Not here: what the layers do (`transport`).
 
@@ -28,7 +28,7 @@ use ringmq_ring::Lease;
 use ringmq_ring::Ring;
 
 impl<R: Ring, C: Core> Reactor<R, C> {
-    /// Takes a chunk in. Returns its size.
+    /// Decodes a chunk. Returns its size.
     pub(super) fn take_in_layers(&mut self, now: Instant, conn: ConnId, lease: Lease) -> usize {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         let transport = slot.transport.as_deref_mut();
@@ -41,7 +41,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         size
     }
 
-    /// Goes on with some of the handshakes that wait.
+    /// Continues some of the waiting handshakes.
     pub(super) fn advance_handshakes(&mut self, now: Instant) {
         if self.stalled && self.ending.is_none() {
             return; // What follows a handshake may have messages to other shards in it.
@@ -73,7 +73,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Hands on what was decoded, and carries out what came of it.
+    /// Passes on what was decoded, and acts on the outcome.
     fn on_decoded(&mut self, now: Instant, conn: ConnId, outcome: Result<Decoded, Failure>) {
         if let Ok(decoded) = &outcome {
             self.note_handshake(decoded.handshake);
@@ -131,7 +131,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// A layer has told who is there.
+    /// A layer has identified the peer.
     fn identify(&mut self, now: Instant, conn: ConnId, news: PeerNews) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         let Some(newcomer) = &mut slot.newcomer else {
@@ -166,7 +166,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Counts what the layers of a connection hold of what has come in part.
+    /// Counts the incomplete input that the layers of a connection hold.
     ///
     /// # Errors
     /// The connections of the shard hold too much, and this one is not among the small ones.
@@ -205,7 +205,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.flush_layers(now, conn);
     }
 
-    /// Whoever can connect can fail: the log is not theirs to fill.
+    /// Anyone who can connect can fail, and must not be able to fill the log.
     pub(super) fn log_failure(
         &mut self,
         now: Instant,
@@ -222,7 +222,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Sends the last words of the layers, and closes. The core hears of it when all is over.
+    /// Sends the last bytes of the layers, and closes. The core hears of it in the end.
     fn flush_layers(&mut self, now: Instant, conn: ConnId) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         match slot.phase {
@@ -270,7 +270,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.launch(conn, flight);
     }
 
-    /// Gives the buffers of a flight back to where they came from.
+    /// Returns the buffers of a flight to where they came from.
     pub(super) fn recycle(&mut self, flight: Flight) {
         if !flight.is_encoded() {
             self.core.recycle(flight.into_output());
@@ -327,7 +327,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
-/// The layers of all connections hold too much of what has come in part.
+/// The layers of all connections hold too much incomplete input.
 struct PartialsFull;
 
 /// How often failures are logged.
@@ -358,7 +358,7 @@ impl LogSpan {
 pub(crate) const HANDSHAKES_MAX: usize = 4;
 /// Certificates looked at again in one turn: some hundred microseconds each.
 const RECHECKS_MAX: usize = 8;
-/// A connection that holds no more than this is never closed for what others hold.
+/// A connection that holds no more than this is never closed because of others.
 const PARTIAL_SIZE_SMALL: usize = 4096;
 /// Failures that are logged in one [`LOG_SPAN`].
 const LOGGED_MAX: u64 = 5;

@@ -32,7 +32,7 @@ pub(crate) struct Listener {
     pub(crate) accepting: Accepting,
     /// The layers of its connections.
     pub(crate) stack: Arc<Stack>,
-    /// How far its clients are ahead of the rate at which they may come.
+    /// How far its clients are ahead of their permitted rate.
     pub(crate) pace: Pace,
 }
 
@@ -43,12 +43,12 @@ pub(crate) enum Accepting {
     Armed,
     /// It ended, and has to be armed again in this turn.
     Ended,
-    /// It failed for want of a resource. Armed again when a connection is closed, or then.
+    /// It failed for lack of a resource. Armed again when a connection closes, or then.
     Paused {
         /// Try again at the latest.
         until: Instant,
     },
-    /// Clients come faster than they may; others wait in the kernel until then.
+    /// Clients exceed their rate; further ones wait in the kernel until then.
     Throttled {
         /// Go on then.
         until: Instant,
@@ -111,7 +111,7 @@ fn open_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, Errno> {
     Ok(sockets)
 }
 
-/// A socket that an earlier run left behind: nobody answers at it.
+/// A socket that an earlier run left behind, which nobody listens on.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -124,8 +124,8 @@ fn open_tcp(
     ipv6_only: bool,
     count: usize,
 ) -> Result<(Vec<OwnedFd>, SocketAddr), Errno> {
-    // Sockets that share a port would share it with any other process of this user as well, which
-    // would take half of the connections. A plain bind first finds out if somebody is there.
+    // Sockets that share a port would also share it with any other process of this user, which
+    // would take half of the connections. A plain bind first finds out whether the port is in use.
     let probe = socket(address, ipv6_only)?;
     bind(&probe, &address)?;
     let local = local_address(&probe).unwrap_or(address);
@@ -143,8 +143,9 @@ fn open_tcp(
     Ok((sockets.collect::<Result<_, Errno>>()?, local))
 }
 
-/// A peer that is gone without a word is found out about by MQTT's keep alive, if the client asked for
-/// one. For the others, and for data that nobody acknowledges, the kernel gives up after a while.
+/// A peer that is gone without a word is found out about by MQTT's keep alive, if the client asked
+/// for one. For the others, and for data that nobody acknowledges, the kernel gives up after a
+/// while.
 fn notice_dead_peers(socket: &OwnedFd) -> Result<(), Errno> {
     set_socket_keepalive(socket, true)?;
     set_tcp_keepidle(socket, SILENCE)?;
@@ -175,8 +176,8 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     getsockname(socket).ok()?.try_into().ok()
 }
 
-/// Silence after which the kernel asks whether the peer is there. Clients with a usual keep alive say
-/// something before.
+/// Silence after which the kernel asks whether the peer is there. Clients with a usual keep alive
+/// say something before.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Between two such questions without an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_that_nobody_answers_at_is_taken_over_and_nothing_else_is() {
+    fn a_stale_unix_socket_is_replaced_and_nothing_else_is() {
         let folder = std::env::temp_dir().join(format!("ringmq-listener-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("socket");

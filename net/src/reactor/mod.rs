@@ -1,9 +1,9 @@
 //! The reactor of a shard: the loop around [`Shard::handle`].
 //!
-//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the inbox,
-//! checks the deadline, and then carries out the effects: messages to other shards, output of connections
-//! that have some, closes, handovers. One system call then submits all operations of the turn, and waits
-//! for completions if there is nothing left to do.
+//! Work is done in turns. A turn takes completions, hands them to the core as events, drains the
+//! inbox, checks the deadline, and then carries out the effects: messages to other shards, output
+//! of connections that have some, closes, handovers. One system call then submits all operations of
+//! the turn, and waits for completions if there is nothing left to do.
 //!
 //! Invariants:
 //! - one send per connection is in flight; newer output collects in the core.
@@ -13,13 +13,15 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
-//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `records`,
-//! `shutdown`.
+//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `disk`,
+//! `records`, `shutdown`.
 
 mod accept;
 mod close;
+mod disk;
 mod handover;
 mod hearing;
+mod invariants;
 mod layers;
 pub(crate) mod listener;
 mod memory;
@@ -33,8 +35,10 @@ pub(crate) mod slot;
 mod tests;
 mod transmit;
 
+pub(crate) use disk::DiskShared;
 pub(crate) use hearing::HeardTable;
 pub(crate) use layers::HANDSHAKES_MAX;
+pub(crate) use shutdown::Settled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,14 +48,16 @@ use std::time::Duration;
 use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Shard};
+use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Remains, Shard};
+use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 
+use disk::Disk;
 use hearing::Hearing;
 
 use receive::Held;
 
-use crate::admission::{AddressRates, Places};
+use crate::admission::{AddressRates, Permits};
 use crate::auth::AuthService;
 use crate::counters::{Counters, Counts, Tallies, count};
 use crate::inbox::{Decision, Inbox, Mail, Moved};
@@ -64,6 +70,16 @@ use slot::Slots;
 pub trait Core {
     /// Takes in one event.
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox);
+    /// The end of a turn, before its effects are carried out. A core without a log has nothing to do then.
+    fn end_turn(&mut self, _clocks: Clocks, _out: &mut Outbox) {}
+    /// Everything that was recorded is durable, here and on the other shards.
+    fn is_durable(&self) -> bool {
+        true
+    }
+    /// What is left when all connections are closed.
+    fn remains(&mut self, _now: Instant) -> Remains {
+        Remains::default()
+    }
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     fn deadlines(&self) -> Deadlines;
     /// Everything that the connection has to send.
@@ -77,6 +93,18 @@ pub trait Core {
 impl Core for Shard {
     fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         Shard::handle(self, now, event, out);
+    }
+
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        Shard::end_turn(self, clocks, out);
+    }
+
+    fn is_durable(&self) -> bool {
+        Shard::is_durable(self)
+    }
+
+    fn remains(&mut self, now: Instant) -> Remains {
+        Shard::remains(self, now)
     }
 
     fn deadlines(&self) -> Deadlines {
@@ -101,8 +129,8 @@ impl Core for Shard {
 pub(crate) struct Shared {
     /// One inbox per shard.
     pub(crate) inboxes: Arc<[Inbox]>,
-    /// Places for connections.
-    pub(crate) places: Arc<Places>,
+    /// Permits for connections.
+    pub(crate) permits: Arc<Permits>,
     /// Most bytes that the layers of a shard's connections hold of what has come in part.
     pub(crate) partial_bytes_max: u64,
     /// Grows when listeners have new terms of TLS.
@@ -115,6 +143,10 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// What is counted outside of the shards.
     pub(crate) tallies: Arc<Tallies>,
+    /// Where the logs are; `None`: nothing outlives the process.
+    pub(crate) disk: Option<DiskShared>,
+    /// Which shards have nothing left to do, in a shutdown.
+    pub(crate) settled: Arc<Settled>,
 }
 
 /// What a turn left behind.
@@ -141,8 +173,8 @@ pub(crate) struct Reactor<R, C> {
     sent: Vec<ConnId>,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
-    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one end, one move and
-    /// one verdict per connection.
+    /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one
+    /// end, one move and one verdict per connection.
     held: VecDeque<Held>,
     /// Input of connections that may be about to send CONNECT. Bounded by one per connection.
     first: Vec<Received>,
@@ -180,6 +212,7 @@ pub(crate) struct Reactor<R, C> {
     accept_logged_at: Option<Instant>,
     /// Set during a shutdown: when what is left is cut, and when the reactor ends in any case.
     ending: Option<shutdown::Ending>,
+    disk: Option<Disk>,
     counts: Counts,
     /// When the core is told the counts again, at the earliest.
     tell_counts_at: Instant,
@@ -198,6 +231,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             id,
             ring,
             core,
+            disk: shared.disk.clone().map(Disk::new),
             outbox: Outbox::new(shared.inboxes.len()),
             slots: Slots::new(),
             listeners,
@@ -229,18 +263,25 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
+    /// What is left of the core, after [`Progress::Ended`].
+    pub(crate) fn remains(mut self, now: Instant) -> Remains {
+        self.core.remains(now)
+    }
+
     /// One turn, up to the submission. `now` is the only clock reading of it.
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
         self.inbox().take_nudge();
         let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
+        self.take_kept(now);
         self.take_mail(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
         self.note_heard(now, others_heard);
         self.check_deadlines(now);
         self.ask_who_they_are(now);
+        self.end_turn(now);
         self.flush_posts();
         self.transmit_all(now);
         self.close_requested(now);
@@ -251,6 +292,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.arm_accepts(now);
         self.log_records();
         self.publish();
+        if cfg!(debug_assertions) {
+            self.assert_settled();
+            if cfg!(test) || self.counts.turns.is_multiple_of(TURNS_PER_WALK) {
+                self.check_invariants();
+            }
+        }
         if self.has_ended(now) {
             self.retire_heard();
             Progress::Ended
@@ -324,8 +371,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since 6.13), so that it is
-    /// asked again, up to `calls_max` times.
+    /// Takes what the kernel has. It hands over some twenty completions per call (Linux, since
+    /// 6.13), so that it is asked again, up to `calls_max` times.
     fn take_completions(&mut self, now: Instant, calls_max: usize) {
         self.hearing.is_dry = false;
         let mut bytes = self.release_held(now);
@@ -366,6 +413,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 Completion::Cancelled { conn } => self.on_cancelled(now, conn),
                 Completion::Closed { conn } => self.on_closed(now, conn),
                 Completion::Connected { .. } => unreachable!("a broker connects to nobody"),
+                Completion::Stored { op, result, block } => {
+                    self.on_stored(now, op, result, block);
+                }
                 Completion::TimerFired => self.timer = None,
             }
         }
@@ -375,8 +425,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     ///
     /// A CONNECT may take over a connection of the same client. Whatever reached that connection
     /// before it, a DISCONNECT above all, has to be handled before it, although the kernel posts
-    /// completions of different sockets in no such order: so all that the kernel has by then is taken between
-    /// taking the one and handling it.
+    /// completions of different sockets in no such order: so all that the kernel has by then is
+    /// taken between taking the one and handling it.
     fn take_mail(&mut self, now: Instant) {
         if let Some(access) = self.inbox().take_access() {
             let event = Event::AccessReplaced { access };
@@ -455,8 +505,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Lets a verdict take effect. Whom authenticators have let in that are no more, those of now are asked about:
-    /// what a reload takes away lets nobody in who was on the way.
+    /// Lets a verdict take effect. If the authenticators that granted access have been replaced,
+    /// the current ones are asked: a reload also applies to clients that are just logging in.
     fn on_decided(&mut self, now: Instant, decision: Decision) {
         let Decision {
             request,
@@ -544,14 +594,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
+/// A walk over 15,000 connections takes a millisecond or two, where assertions are on.
+const TURNS_PER_WALK: u64 = 4096;
 /// Deadlines of clients may come in every turn; `$SYS` is published once in a second at most.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// Completions taken at once: a burst of this many takes some 100 us.
 const COMPLETIONS_MAX: usize = 1024;
-/// Calls for more completions in one turn: with more input in a turn, more of what a client gets goes out in one
-/// send. Two of them gain most of what there is to gain (results/2026-11-29-receives.md).
+/// Calls for more completions in one turn: with more input in a turn, more of what a client gets
+/// goes out in one send. Two of them gain most of what there is to gain
+/// (results/2026-11-29-receives.md).
 const CALLS_MAX: usize = 2;
-/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by twenty.
+/// Calls that find out what came before a CONNECT: as much as [`COMPLETIONS_MAX`], twenty by
+/// twenty.
 const CALLS_BEFORE_CONNECT_MAX: usize = 50;
 /// Bytes received in one turn: what a gigabit link brings in 4 ms.
 const BYTES_MAX: usize = 512 * 1024;

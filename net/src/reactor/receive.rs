@@ -13,8 +13,8 @@ use crate::counters::count;
 use crate::inbox::{Decision, Moved};
 use ringmq_ring::{Input, Received, Ring};
 
-/// What waits until the shard is no longer stalled, in the order of its coming: a CONNECT must not overtake what
-/// reached an earlier connection of the same client before it.
+/// What waits until the shard is no longer stalled, in the order of its coming: a CONNECT must not
+/// overtake what reached an earlier connection of the same client before it.
 #[derive(Debug)]
 pub(super) enum Held {
     /// Of a connection of this shard.

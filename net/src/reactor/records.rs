@@ -18,8 +18,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     }
 }
 
-/// What a message missed is a warning: somebody may look for it. What was refused was said to the
-/// client, which may do so as often as it likes.
+/// A lost message is a warning: somebody may look for it. A refusal was reported to the client,
+/// which can provoke it as often as it likes.
 fn log(shard: usize, record: &Record) {
     let (reason, count) = (record.loss.name(), record.count);
     // What is not known has no field.

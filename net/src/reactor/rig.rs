@@ -1,5 +1,5 @@
-//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: the cost of a
-//! whole turn in the broker itself. Not part of the public interface of this library.
+//! The inbox and the reactor without sockets and without a kernel, for the suites in `bench`: the
+//! cost of a whole turn in the broker itself. Not part of the public interface of this library.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,18 +9,19 @@ use std::sync::Arc;
 
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::ShardMsg;
+use ringmq_core::store::OpId;
 use ringmq_core::time::Instant;
 
 use super::listener::Listener;
-use super::{Core, HeardTable, Reactor, Shared};
-use crate::admission::{Admission, Places};
+use super::{Core, HeardTable, Reactor, Settled, Shared};
+use crate::admission::{Admission, Permits};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
 use crate::transport::{Stack, Transport};
 use ringmq_ring::Flight;
 use ringmq_ring::Lease;
-use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
+use ringmq_ring::{Completion, FileWrite, Input, Receive, Received, Ring, Submission};
 
 /// The reactor of the only shard of a broker, on a ring that completes every operation at once.
 pub struct Rig<C> {
@@ -34,7 +35,7 @@ impl<C: Core> Rig<C> {
     pub fn new(core: C, count: usize) -> io::Result<Rig<C>> {
         let shared = Shared {
             inboxes: [Inbox::new(1024)?].into(),
-            places: Arc::new(Places::new(Admission {
+            permits: Arc::new(Permits::new(Admission {
                 connections_max: count,
                 ..Admission::default()
             })),
@@ -44,6 +45,8 @@ impl<C: Core> Rig<C> {
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
+            disk: None,
+            settled: Arc::new(Settled::new(1)),
         };
         let listeners = vec![Listener::new(socket()?, Arc::new(Stack::plain()))];
         let ring = EchoRing::default();
@@ -66,8 +69,8 @@ impl<C: Core> Rig<C> {
         Ok(rig)
     }
 
-    /// Bytes that arrived from a client; the next turn takes them in. `is_first`: its CONNECT, which
-    /// comes in a single shot.
+    /// Bytes that arrived from a client; the next turn takes them in. `is_first`: its CONNECT,
+    /// which comes in a single shot.
     pub fn receive(&mut self, client: usize, bytes: &[u8], is_first: bool) {
         let conn = self.clients[client];
         self.reactor.ring.post_bytes(conn, bytes, !is_first);
@@ -79,7 +82,8 @@ impl<C: Core> Rig<C> {
         self.reactor.submit();
     }
 
-    /// What the turns before sent and no turn has seen the completion of: the client, and the bytes.
+    /// What the turns before sent and no turn has seen the completion of: the client, and the
+    /// bytes.
     pub fn sent(&self) -> impl Iterator<Item = (usize, Vec<u8>)> {
         let posted = self.reactor.ring.posted.iter();
         posted.filter_map(|completion| match completion {
@@ -183,6 +187,22 @@ impl Ring for EchoRing {
 
     fn close(&mut self, conn: ConnId, _socket: OwnedFd) {
         self.pushed.push(Completion::Closed { conn });
+    }
+
+    fn write(&mut self, op: OpId, _file: &Arc<OwnedFd>, write: FileWrite) {
+        self.pushed.push(Completion::Stored {
+            op,
+            result: Ok(()),
+            block: Some(write.block),
+        });
+    }
+
+    fn sync(&mut self, op: OpId, _file: &Arc<OwnedFd>) {
+        self.pushed.push(Completion::Stored {
+            op,
+            result: Ok(()),
+            block: None,
+        });
     }
 
     fn set_timer(&mut self, _at: Instant) {}

@@ -1,12 +1,15 @@
 //! Graceful shutdown: no new connections, the core disconnects its clients, the rest is cut off.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::time::Instant;
 
 use super::listener::Accepting;
 use super::{Core, Reactor};
+use crate::inbox::Inbox;
 use ringmq_ring::Ring;
 
 /// The end of a shard.
@@ -73,7 +76,63 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let is_done = self.slots.live_count() == 0
             && self.outbox.posted_count() == 0
             && self.departures.is_empty();
-        is_done || now >= ending.end_at
+        let has_ended = match &self.disk {
+            None => is_done,
+            Some(disk) => {
+                let is_settled = is_done && disk.is_idle() && self.core.is_durable();
+                self.note_settled(is_settled);
+                let settled = &self.shared.settled;
+                settled.are_all() || (is_done && settled.is_hopeless())
+            }
+        };
+        has_ended || now >= ending.end_at
+    }
+
+    /// The last one to settle wakes the others.
+    fn note_settled(&self, is_settled: bool) {
+        let has_changed = self.shared.settled.note(self.id, is_settled);
+        if has_changed && is_settled {
+            self.shared.inboxes.iter().for_each(Inbox::nudge);
+        }
+    }
+}
+
+/// Which shards have nothing left to do. Those with a log end together: what one of them posts is durable only when
+/// the others say so, and as long as it waits for their word it is not settled.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    shards: Box<[AtomicBool]>,
+    /// A log has failed: what waits for it waits in vain.
+    is_hopeless: AtomicBool,
+}
+
+impl Settled {
+    /// None is.
+    pub(crate) fn new(shards: usize) -> Settled {
+        Settled {
+            shards: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            is_hopeless: AtomicBool::new(false),
+        }
+    }
+
+    /// Only for the shard itself; gives whether that is news.
+    pub(super) fn note(&self, shard: ShardId, is_settled: bool) -> bool {
+        self.shards[shard.index()].swap(is_settled, Ordering::AcqRel) != is_settled
+    }
+
+    /// A log has failed: nobody waits for what cannot come.
+    pub(super) fn give_up(&self) {
+        self.is_hopeless.store(true, Ordering::Release);
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.is_hopeless.load(Ordering::Acquire)
+    }
+
+    fn are_all(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|settled| settled.load(Ordering::Acquire))
     }
 }
 

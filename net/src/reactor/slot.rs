@@ -1,8 +1,8 @@
 //! The slot table: one slot per socket of a shard.
 //!
 //! Invariants:
-//! - a slot is freed only when none of its operations is in flight, and only after the kernel closed
-//!   or another shard took its socket; a completion of another generation is ignored.
+//! - a slot is freed only when none of its operations is in flight, and only after the kernel
+//!   closed or another shard took its socket; a completion of another generation is ignored.
 //! - `ops` counts `receiving`, `sending`, cancel and the close: at most [`Slot::OPS_MAX`].
 //! - an idle connection costs its slot and nothing else here: at most 64 bytes.
 //!
@@ -15,7 +15,7 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::CloseCause;
 use ringmq_core::time::Instant;
 
-use crate::admission::Place;
+use crate::admission::Permit;
 use crate::transport::Transport;
 
 /// One socket.
@@ -32,7 +32,7 @@ pub(crate) struct Slot {
     /// The layers between the socket and MQTT; `None`: there are none.
     pub(crate) transport: Option<Box<Transport>>,
     /// What the connection takes up.
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
     /// Operations in flight.
     ops: u8,
     /// A receive is in flight, one-shot or multishot.
@@ -58,8 +58,8 @@ pub(crate) enum Phase {
     Open,
     /// The core asked to close it once what is pending was sent. Input is dropped.
     Draining,
-    /// All is sent and our FIN too. Waits for the FIN of the peer: closing a socket with unread input
-    /// resets the connection, and the peer could lose what was sent last.
+    /// All is sent and our FIN too. Waits for the FIN of the peer: closing a socket with unread
+    /// input resets the connection, and the peer could lose what was sent last.
     Lingering,
     /// On its way to another shard, as soon as no operation is in flight.
     Leaving(Box<Leaving>),
@@ -75,7 +75,7 @@ pub(crate) struct Newcomer {
     /// When the listener accepted the connection.
     pub(crate) since: Instant,
     /// What it takes up.
-    pub(crate) place: Place,
+    pub(crate) permit: Permit,
 }
 
 /// Where a connection goes.
@@ -88,8 +88,9 @@ pub(crate) struct Leaving {
 }
 
 impl Slot {
-    /// Receive, send, and the cancel of the receive; the close of the socket starts when all of these are
-    /// done. Only a connection that is home is paused, and only one that is not home departs.
+    /// Receive, send, and the cancel of the receive; the close of the socket starts when all of
+    /// these are done. Only a connection that is home is paused, and only one that is not home
+    /// departs.
     const OPS_MAX: u8 = 3;
 
     /// Counts an operation handed to the kernel.
@@ -102,6 +103,34 @@ impl Slot {
     pub(crate) fn op_ended(&mut self) {
         assert!(self.ops > 0, "a completion without an operation");
         self.ops -= 1;
+    }
+
+    /// Panics if the operations in flight are not those that the flags tell of.
+    fn check_invariants(&self) {
+        let told = u8::from(self.receiving) + u8::from(self.pausing) + u8::from(self.sending);
+        let has_socket = self.socket.is_some();
+        match &self.phase {
+            Phase::Free => {
+                assert_eq!((self.ops, told), (0, 0), "the kernel works for nobody");
+                let is_empty = self.newcomer.is_none() && self.transport.is_none();
+                assert!(!has_socket && is_empty, "a free slot holds nothing");
+            }
+            Phase::Open | Phase::Draining | Phase::Lingering => {
+                assert!(has_socket, "a live phase has a socket");
+                assert_eq!(self.ops, told, "an operation that nobody waits for");
+            }
+            Phase::Leaving(_) => {
+                assert!(has_socket, "the socket leaves with the slot's end");
+                // The cancel of the receive.
+                assert!(told <= self.ops && self.ops <= told + 1);
+            }
+            Phase::Closing(_) if has_socket => {
+                assert!(self.ops > 0, "nothing keeps the socket from being closed");
+                // The cancel of the receive, if it was about to leave.
+                assert!(told <= self.ops && self.ops <= told + 1);
+            }
+            Phase::Closing(_) => assert_eq!((self.ops, told), (1, 0), "only the close is left"),
+        }
     }
 
     /// Nothing of this slot is with the kernel.
@@ -143,7 +172,7 @@ impl Slots {
                     phase: Phase::Free,
                     newcomer: None,
                     transport: None,
-                    place: Place::Unwelcome,
+                    permit: Permit::Unwelcome,
                     ops: 0,
                     receiving: false,
                     paused: false,
@@ -158,7 +187,7 @@ impl Slots {
         let slot = &mut self.slots[index as usize];
         slot.socket = Some(socket);
         slot.phase = Phase::Open;
-        slot.place = newcomer.place;
+        slot.permit = newcomer.permit;
         slot.newcomer = Some(Box::new(newcomer));
         slot.transport = transport;
         slot.ended = false;
@@ -197,13 +226,33 @@ impl Slots {
 
     /// Every connection in use; for the rare work that concerns all of them.
     pub(crate) fn live(&self) -> Vec<ConnId> {
+        self.iter_live().map(|(conn, _)| conn).collect()
+    }
+
+    /// Every slot in use.
+    pub(super) fn iter_live(&self) -> impl Iterator<Item = (ConnId, &Slot)> {
         let live = self.slots.iter().enumerate();
         live.filter(|(_, slot)| slot.phase != Phase::Free)
-            .map(|(index, slot)| ConnId {
-                index: index as u32,
-                generation: slot.generation,
+            .map(|(index, slot)| {
+                let conn = ConnId {
+                    index: index as u32,
+                    generation: slot.generation,
+                };
+                (conn, slot)
             })
-            .collect()
+    }
+
+    /// Panics if a slot is not what its flags say, or the list of free ones is not that.
+    pub(super) fn check_invariants(&self) {
+        self.slots.iter().for_each(Slot::check_invariants);
+        let mut free = self.free.clone();
+        free.sort_unstable();
+        let all = (0..self.slots.len() as u32).zip(&self.slots);
+        let found = all.filter(|(_, slot)| slot.phase == Phase::Free);
+        assert!(
+            free.into_iter().eq(found.map(|(index, _)| index)),
+            "each free slot is listed once"
+        );
     }
 }
 
@@ -219,7 +268,7 @@ mod tests {
         Newcomer {
             peer: PeerIdentity::default(),
             since: Instant::ZERO,
-            place: Place::Regular(None),
+            permit: Permit::Regular(None),
         }
     }
 

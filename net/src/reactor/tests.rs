@@ -3,6 +3,7 @@
 mod accepting;
 mod arrivals;
 mod closing;
+mod disk;
 mod hearing;
 mod layers;
 
@@ -16,19 +17,20 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::BarrierId;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
+use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 
 use super::listener::Listener;
-use super::{Core, HeardTable, Progress, Reactor, Shared};
-use crate::admission::{Admission, Place, Places, UNWELCOME_MAX};
+use super::{Core, DiskShared, HeardTable, Progress, Reactor, Settled, Shared};
+use crate::admission::{Admission, Permit, Permits, UNWELCOME_MAX};
 use crate::auth::AuthService;
 use crate::counters::Counters;
 use crate::inbox::{Inbox, Mail};
 use crate::transport::Stack;
 use ringmq_ring::Flight;
 use ringmq_ring::Lease;
-use ringmq_ring::{Completion, Input, Receive, Received, Ring, Submission};
+use ringmq_ring::{Completion, FileWrite, Input, Receive, Received, Ring, Submission};
 
 /// What the reactor asked of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ enum Op {
     CancelReceive(u32),
     HangUp,
     Close(u32),
+    Write(u64, u64, bool),
+    Sync(u64),
     Timer(u64),
 }
 
@@ -55,6 +59,7 @@ struct FakeRing {
     lent: usize,
     submission: Option<Submission>,
     closing: Vec<(ConnId, OwnedFd)>,
+    blocks: Vec<(OpId, Block)>,
 }
 
 impl Ring for FakeRing {
@@ -81,6 +86,13 @@ impl Ring for FakeRing {
     fn close(&mut self, conn: ConnId, socket: OwnedFd) {
         self.ops.push(Op::Close(conn.index));
         self.closing.push((conn, socket));
+    }
+    fn write(&mut self, op: OpId, _file: &Arc<OwnedFd>, write: FileWrite) {
+        self.ops.push(Op::Write(op.0, write.at, write.sync));
+        self.blocks.push((op, write.block));
+    }
+    fn sync(&mut self, op: OpId, _file: &Arc<OwnedFd>) {
+        self.ops.push(Op::Sync(op.0));
     }
     fn set_timer(&mut self, at: Instant) {
         self.ops.push(Op::Timer(at.as_nanos()));
@@ -124,6 +136,12 @@ struct FakeCore {
     recycled: usize,
     deadlines: Deadlines,
     on_shutdown: Vec<Close>,
+    /// Asked of the disk at the end of the next turn.
+    disk: Vec<DiskOp>,
+    disk_failure: Option<DiskError>,
+    is_recording: bool,
+    /// At the end of the last turn.
+    clocks: Clocks,
 }
 
 impl Core for FakeCore {
@@ -148,7 +166,10 @@ impl Core for FakeCore {
                 out.closes.append(&mut self.on_shutdown);
                 "shutdown".to_owned()
             }
-            Event::Persisted { .. } => "persisted".to_owned(),
+            Event::DiskDone(DiskDone { op, result, block }) => {
+                let size = block.map_or(0, |block| block.size());
+                format!("done {} {result:?} {size}", op.0)
+            }
             Event::AuthDecided { conn, verdict, .. } => {
                 format!("decided {} {verdict:?}", conn.index)
             }
@@ -156,6 +177,14 @@ impl Core for FakeCore {
             Event::ShellCounted { .. } => return,
         };
         self.events.push(text);
+    }
+    fn end_turn(&mut self, clocks: Clocks, out: &mut Outbox) {
+        self.clocks = clocks;
+        out.disk.append(&mut self.disk);
+        out.disk_failure = self.disk_failure.take();
+    }
+    fn is_durable(&self) -> bool {
+        !self.is_recording
     }
     fn deadlines(&self) -> Deadlines {
         self.deadlines
@@ -192,16 +221,22 @@ impl Bench {
 
     /// With a listener that has these layers.
     fn with_stack(admission: Admission, stack: Stack) -> Bench {
+        Bench::with_disk(admission, stack, None)
+    }
+
+    fn with_disk(admission: Admission, stack: Stack, disk: Option<DiskShared>) -> Bench {
         let inboxes = (0..2).map(|_| Inbox::new(2).unwrap()).collect();
         let shared = Shared {
             inboxes,
-            places: Arc::new(Places::new(admission)),
+            permits: Arc::new(Permits::new(admission)),
             partial_bytes_max: 64 * 1024,
             terms_generation: Arc::default(),
             heard: Arc::new(HeardTable::new(2)),
             auth: Arc::new(AuthService::closed()),
             counters: Arc::new(Counters::default()),
             tallies: Arc::default(),
+            disk,
+            settled: Arc::new(Settled::new(2)),
         };
         let listeners = vec![Listener::new(socket(), Arc::new(stack))];
         let id = ShardId::new(0);
@@ -348,7 +383,7 @@ fn a_newcomer_receives_in_single_shots_until_it_is_home() {
 }
 
 #[test]
-fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
+fn input_that_arrived_before_a_connect_on_other_sockets_is_handled_first() {
     let mut bench = Bench::new();
     let open = bench.open();
     bench.reactor.core.home = false;
@@ -357,8 +392,8 @@ fn what_came_before_a_connect_on_other_sockets_is_handled_before_it() {
     bench.events();
     let live = bench.reactor.slots.live();
     let newcomer = live.into_iter().find(|conn| *conn != open).unwrap();
-    // The kernel completed the receive of the newcomer first, although its bytes came last, and hands over the
-    // others one by one.
+    // The kernel completed the receive of the newcomer first, although its bytes came last, and
+    // hands over the others one by one.
     for _ in 0..30 {
         bench.received_later(open, "PUBLISH");
     }
@@ -472,7 +507,7 @@ fn after_a_send_error_the_connection_is_read_to_its_end() {
             ["received 0 DISCONNECT", "closed 0 PeerClosed"]
         );
         assert_eq!(bench.live_count(), 0);
-        assert_eq!(bench.reactor.shared.places.connections(), 0);
+        assert_eq!(bench.reactor.shared.permits.connections(), 0);
     }
 }
 
@@ -613,7 +648,7 @@ fn a_handover_takes_along_what_arrives_until_the_receive_ended() {
     assert_eq!(moved.bytes, b"CONNECT+more");
     assert!(moved.socket.as_raw_fd() >= 0);
     // It is still one connection of the broker.
-    assert_eq!(bench.reactor.shared.places.connections(), 1);
+    assert_eq!(bench.reactor.shared.permits.connections(), 1);
 }
 
 #[test]
@@ -622,7 +657,7 @@ fn a_connection_that_moves_in_is_presented_with_its_bytes() {
     let newcomer = super::slot::Newcomer {
         peer: PeerIdentity::default(),
         since: Instant::ZERO,
-        place: Place::Regular(None),
+        permit: Permit::Regular(None),
     };
     let moved = Box::new(crate::inbox::Moved {
         transport: None,

@@ -109,9 +109,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.proceed(now, conn);
     }
 
-    /// The peer takes nothing more, but may have said something before that has not been read yet: a DISCONNECT, after
-    /// which it closed its socket, makes the send fail before the receive tells of it. So the connection lasts until
-    /// it is read to the end, whatever the core thinks of reading it.
+    /// The peer takes nothing more, but may have said something before that has not been read yet:
+    /// a DISCONNECT, after which it closed its socket, makes the send fail before the receive tells
+    /// of it. So the connection lasts until it is read to the end, whatever the core thinks of
+    /// reading it.
     fn on_send_failed(&mut self, now: Instant, conn: ConnId, errno: Errno) {
         let slot = self.slots.get(conn).expect("the caller looked it up");
         if slot.phase != Phase::Open || slot.ended {

@@ -1,7 +1,7 @@
 //! The layers between a socket and MQTT: `TCP -> [PROXY] -> [TLS] -> [WebSocket] -> MQTT`.
 //!
-//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with its input
-//! cut anywhere. A plain connection has no [`Transport`] at all.
+//! Each layer is bytes in, bytes out, with neither socket nor clock, so that it can be tested with
+//! its input cut anywhere. A plain connection has no [`Transport`] at all.
 //!
 //! Invariants:
 //! - `pending` goes out before anything that is encoded later, and holds at most
@@ -10,6 +10,7 @@
 //!
 //! Not here: when to decode and encode (`reactor`).
 
+mod output;
 mod proxy;
 mod stack;
 mod tls;
@@ -17,21 +18,20 @@ mod websocket;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::connection::Output;
 use ringmq_core::time::Instant;
 
+use output::{FRAME_SIZE_MAX, encrypt, frame, parts};
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
-pub use ringmq_certificates::{Identity, Lifetime, TlsProblem, lifetimes};
+pub use ringmq_certificates::{IdentityField, Lifetime, TlsProblem, lifetimes};
 pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack, is_ipv6_only};
 use tls::Tls;
 pub use tls::{Demand, RecordSize, TlsError, TlsFiles, TlsTerms};
-pub use websocket::{Breach, Origin, OriginFault, Origins, Refusal, Status, WebSocket};
+pub use websocket::{Breach, Origin, OriginFault, Origins, Status, UpgradeError, WebSocket};
 
-/// Bounds of the layers, for the table of all.
+/// Bounds of the layers, for the table of all bounds.
 pub(crate) mod bounds {
     pub(crate) use super::proxy::{
         HEADER_SIZE_MAX as PROXY_SIZE_MAX, V1_SIZE_MAX as PROXY_V1_SIZE_MAX,
@@ -47,43 +47,43 @@ pub(crate) mod bounds {
 /// The layers of one connection.
 #[derive(Debug)]
 pub struct Transport {
-    /// Where the rules of the layers stand.
+    /// The rules of the layers.
     stack: Arc<Stack>,
-    /// Until the header has come.
+    /// Until the header has arrived.
     proxy: Option<ProxyHeader>,
     tls: Option<Tls>,
     websocket: Option<WebSocket>,
-    /// Bytes of the layers' own for the socket.
+    /// Bytes for the socket that the layers themselves produced.
     pending: Vec<u8>,
     stage: Stage,
-    /// What `Scratch` owner has counted of [`Transport::partial_size`].
+    /// The part of [`Transport::partial_size`] that the reactor has counted.
     pub(crate) counted_size: usize,
-    /// Stands in the queue of handshakes.
+    /// Is in the queue of handshakes.
     pub(crate) is_queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Bytes go both ways, or will when the layers have begun.
+    /// Bytes go both ways, or will once the layers are open.
     Live,
-    /// What ends the layers is in `pending`, or was sent.
+    /// The end of the layers is in `pending`, or was sent.
     Over,
 }
 
 /// Buffers that decoding and encoding overwrite; one set per shard.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Bytes of MQTT that were decoded.
+    /// Decoded bytes of MQTT.
     pub plain: Vec<u8>,
     records: Vec<u8>,
     middle: Vec<u8>,
     answer: Vec<u8>,
 }
 
-/// What came of bytes.
+/// The outcome of decoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// A layer has told who is there.
+    /// A layer has identified the peer.
     pub peer: Option<PeerNews>,
     /// A TLS handshake ended.
     pub handshake: Option<Handshake>,
@@ -91,23 +91,23 @@ pub struct Decoded {
     pub ended: bool,
 }
 
-/// How a handshake went.
+/// The kind of handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// From the beginning.
+    /// A full one.
     Full,
-    /// On from an earlier session.
+    /// One that resumed a session.
     Resumed,
 }
 
-/// Who is at the other end, as a layer told. What is `None` stays as it was.
+/// What a layer has learned about the peer. `None` leaves the value as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNews {
     /// Address of the client.
     pub address: Option<SocketAddr>,
-    /// Its verified name.
+    /// Its verified user name.
     pub name: Option<String>,
-    /// The listener has clients prove themselves by a certificate, and whether this one has.
+    /// If the listener asks for client certificates: whether this client has none.
     pub is_unproven: Option<bool>,
 }
 
@@ -120,7 +120,7 @@ pub enum Failure {
     Tls(TlsError),
     /// WebSocket.
     WebSocket(Breach),
-    /// The peer does not take the answers of the layers.
+    /// The peer does not read the responses of the layers.
     PendingFull,
 }
 
@@ -144,8 +144,8 @@ impl Transport {
         }
     }
 
-    /// Takes bytes of the socket in. What they hold of MQTT is in `scratch.plain` afterwards, also
-    /// if the bytes after it fail. A TLS handshake does not go on before [`Transport::advance`].
+    /// Decodes bytes from the socket. Afterwards `scratch.plain` has the MQTT bytes in them, even
+    /// if later bytes are invalid. A TLS handshake continues only in [`Transport::advance`].
     pub fn decode(
         &mut self,
         now: Instant,
@@ -192,12 +192,12 @@ impl Transport {
         }
     }
 
-    /// A TLS handshake waits to go on.
+    /// A TLS handshake waits to be continued.
     pub fn is_due(&self) -> bool {
         self.stage == Stage::Live && self.tls.as_ref().is_some_and(Tls::is_due)
     }
 
-    /// Goes on with the TLS handshake, which may take some hundred microseconds; otherwise as
+    /// Continues the TLS handshake, which may take some hundred microseconds; otherwise like
     /// [`Transport::decode`].
     pub fn advance(&mut self, now: Instant, scratch: &mut Scratch) -> Result<Decoded, Failure> {
         scratch.plain.clear();
@@ -209,8 +209,8 @@ impl Transport {
             .inspect_err(|_| self.stage = Stage::Over)
     }
 
-    /// Decrypts bytes, or goes on with the handshake, and decodes what lies within. What was
-    /// decrypted before a failure still counts.
+    /// Decrypts bytes, or continues the handshake, and decodes the content. What was decrypted
+    /// before a failure still counts.
     fn decode_tls(
         &mut self,
         now: Instant,
@@ -288,7 +288,7 @@ impl Transport {
         }
     }
 
-    /// MQTT may be encoded: the layers have begun, and have not ended.
+    /// MQTT may be encoded: the layers are established, and have not ended.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Live
             && self.proxy.is_none()
@@ -296,7 +296,7 @@ impl Transport {
             && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
-    /// Nothing is decoded any more, and nothing but what is pending goes out.
+    /// Nothing more is decoded, and nothing but pending bytes is sent.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
@@ -319,8 +319,8 @@ impl Transport {
         std::mem::take(&mut self.pending)
     }
 
-    /// Encodes output behind what is pending; only while [`Transport::is_open`]. `buffer` is empty
-    /// and has room. Gives the bytes for the socket, and the output back if they do not need it.
+    /// Encodes output after the pending bytes; only while [`Transport::is_open`]. `buffer` is empty
+    /// and has room. Returns the bytes for the socket, and the output if they no longer need it.
     pub fn encode(
         &mut self,
         output: Output,
@@ -353,7 +353,7 @@ impl Transport {
         }
     }
 
-    /// Ends the layers from our side. What says so is pending afterwards.
+    /// Ends the layers from our side; the bytes that tell the peer are pending afterwards.
     pub fn finish(&mut self) {
         if self.stage == Stage::Over {
             return;
@@ -375,7 +375,7 @@ impl Transport {
         self.stage = Stage::Over;
     }
 
-    /// The client would be let in under the terms that its listener has by now.
+    /// Checks the client against the current terms of its listener.
     pub(crate) fn recheck(&mut self) -> Result<(), Failure> {
         match (&mut self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) => tls.recheck(&listener.terms()).map_err(Failure::Tls),
@@ -383,7 +383,8 @@ impl Transport {
         }
     }
 
-    /// As `recheck`, for a connection that was on its way between two shards, where nobody looked at it.
+    /// Like `recheck`, for a connection that has just moved to this shard and may have missed a
+    /// change.
     pub(crate) fn recheck_arrived(&mut self) -> Result<(), Failure> {
         match (&self.tls, &self.stack.tls) {
             (Some(tls), Some(listener)) if !tls.is_under(&listener.terms()) => self.recheck(),
@@ -391,112 +392,12 @@ impl Transport {
         }
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         self.proxy.as_ref().map_or(0, ProxyHeader::partial_size)
             + self.tls.as_ref().map_or(0, Tls::partial_size)
             + self.websocket.as_ref().map_or(0, WebSocket::partial_size)
     }
-}
-
-/// A piece of output that lies within one frame.
-struct Part<'a> {
-    /// The first one of a frame: how many bytes the frame has.
-    frame_size: Option<usize>,
-    chunk: PartOf<'a>,
-    range: Range<usize>,
-}
-
-/// Where the bytes of a part are.
-#[derive(Clone, Copy)]
-enum PartOf<'a> {
-    Own(&'a [u8]),
-    Shared(&'a Bytes),
-}
-
-impl Part<'_> {
-    fn bytes(&self) -> &[u8] {
-        let range = self.range.clone();
-        match self.chunk {
-            PartOf::Own(bytes) => &bytes[range],
-            PartOf::Shared(bytes) => &bytes[range],
-        }
-    }
-}
-
-/// The output, cut at the ends of its chunks and of frames of `frame_size_max` bytes; all but the last are
-/// of that size.
-fn parts(output: &Output, frame_size_max: usize) -> impl Iterator<Item = Part<'_>> {
-    let (one, many) = match output {
-        Output::One(bytes) => (Some(PartOf::Own(bytes)), &[][..]),
-        Output::Many(chunks) => (None, chunks.as_slice()),
-    };
-    let many = many.iter().map(|chunk| match chunk {
-        Chunk::Own(bytes) => PartOf::Own(bytes),
-        Chunk::Shared(bytes) => PartOf::Shared(bytes),
-    });
-    // `frame_left <= left`: what is still to come of the frame, and of the output.
-    let (mut left, mut frame_left) = (output.size(), 0);
-    one.into_iter().chain(many).flat_map(move |chunk| {
-        let size = match chunk {
-            PartOf::Own(bytes) => bytes.len(),
-            PartOf::Shared(bytes) => bytes.len(),
-        };
-        let mut cuts = Vec::with_capacity(size / frame_size_max + 1);
-        let mut start = 0;
-        while start < size {
-            let frame_size = (frame_left == 0).then(|| left.min(frame_size_max));
-            frame_left = frame_size.unwrap_or(frame_left);
-            let end = start + frame_left.min(size - start);
-            cuts.push(Part {
-                frame_size,
-                chunk,
-                range: start..end,
-            });
-            frame_left -= end - start;
-            left -= end - start;
-            start = end;
-        }
-        cuts
-    })
-}
-
-/// Puts output into frames, behind what is in `wire`. Large payloads go out from where they are.
-fn frame(websocket: &WebSocket, output: &Output, wire: Vec<u8>) -> Output {
-    let mut pieces = Vec::new();
-    let mut open = wire;
-    for part in parts(output, FRAME_SIZE_MAX) {
-        if let Some(size) = part.frame_size {
-            websocket.push_header(size, &mut open);
-        }
-        match part.chunk {
-            PartOf::Own(_) => open.extend_from_slice(part.bytes()),
-            PartOf::Shared(bytes) => {
-                // Empty between two parts of one frame, or of two payloads.
-                if pieces.is_empty() || !open.is_empty() {
-                    pieces.push(Chunk::Own(std::mem::take(&mut open)));
-                }
-                pieces.push(Chunk::Shared(bytes.slice(part.range.clone())));
-            }
-        }
-    }
-    if pieces.is_empty() {
-        return Output::One(open);
-    }
-    if !open.is_empty() {
-        pieces.push(Chunk::Own(open));
-    }
-    Output::Many(pieces)
-}
-
-/// Encrypts `middle` and the bytes behind it. Small pieces go into one record with the next.
-fn encrypt(tls: &mut Tls, bytes: &[u8], middle: &mut Vec<u8>, wire: &mut Vec<u8>) {
-    if middle.is_empty() {
-        return tls.encode(bytes, wire);
-    }
-    middle.extend_from_slice(bytes);
-    tls.encode(middle, wire);
-    middle.clear();
 }
 
 impl fmt::Display for Failure {
@@ -513,102 +414,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Payload of a WebSocket frame: with its header, 16 KiB. Clients gather a frame before they read it, and
-/// many have a bound on it; and it fits one record of TLS.
-const FRAME_SIZE_MAX: usize = 16 * 1024 - 4;
-/// The flight of a TLS handshake takes some KiB; all else is smaller. What is above waits for a peer
-/// that asks and does not read.
+/// A flight of a TLS handshake takes some KiB; everything else is smaller. More than this
+/// accumulates only if a peer makes requests and does not read.
 const PENDING_SIZE_MAX: usize = 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The sizes of the frames in bytes of ours, and what they carry.
-    fn unframe(mut bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
-        let (mut sizes, mut payload) = (Vec::new(), Vec::new());
-        while let [first, length, rest @ ..] = bytes {
-            assert_eq!(*first, 0x82, "a whole binary message");
-            let (size, rest) = match length {
-                126 => (
-                    usize::from(u16::from_be_bytes([rest[0], rest[1]])),
-                    &rest[2..],
-                ),
-                0..126 => (usize::from(*length), rest),
-                _ => panic!("a frame of more than 64 KiB"),
-            };
-            sizes.push(size);
-            payload.extend_from_slice(&rest[..size]);
-            bytes = &rest[size..];
-        }
-        (sizes, payload)
-    }
-
-    #[test]
-    fn output_goes_into_frames_of_bounded_size_whatever_it_is_made_of() {
-        const MAX: usize = FRAME_SIZE_MAX;
-        for (chunks, sizes) in [
-            (vec![("own", 1)], vec![1]),
-            (vec![("own", MAX)], vec![MAX]),
-            (vec![("own", MAX + 1)], vec![MAX, 1]),
-            (
-                vec![("own", 2_000_000)],
-                [vec![MAX; 122], vec![2_000_000 - 122 * MAX]].concat(),
-            ),
-            (
-                vec![("own", 5), ("shared", 20_000)],
-                vec![MAX, 20_005 - MAX],
-            ),
-            (
-                vec![
-                    ("own", 5),
-                    ("shared", MAX - 5),
-                    ("own", 7),
-                    ("shared", 2 * MAX),
-                ],
-                vec![MAX, MAX, MAX, 7],
-            ),
-            (
-                vec![("own", 5), ("shared", 3 * MAX), ("own", 2)],
-                vec![MAX, MAX, MAX, 7],
-            ),
-        ] {
-            let mut byte = 0;
-            let mut fill = |size: usize| -> Vec<u8> {
-                let next = || {
-                    byte = (byte + 1) % 251;
-                    byte as u8
-                };
-                std::iter::repeat_with(next).take(size).collect()
-            };
-            let chunks = chunks.into_iter().map(|(kind, size)| match kind {
-                "own" => Chunk::Own(fill(size)),
-                _ => Chunk::Shared(fill(size).into()),
-            });
-            let mut chunks: Vec<Chunk> = chunks.collect();
-            let plain: Vec<u8> = chunks.iter().flat_map(|c| c.as_slice().to_vec()).collect();
-            let shared = |chunks: &[Chunk]| -> usize {
-                let sizes = chunks.iter().map(|chunk| match chunk {
-                    Chunk::Own(_) => 0,
-                    Chunk::Shared(bytes) => bytes.len(),
-                });
-                sizes.sum()
-            };
-            let shared_before = shared(&chunks);
-            let output = match (chunks.pop(), chunks.is_empty()) {
-                (Some(Chunk::Own(bytes)), true) => Output::One(bytes),
-                (last, _) => Output::Many(chunks.into_iter().chain(last).collect()),
-            };
-            let framed = frame(&WebSocket::new(), &output, b"pending".to_vec());
-            let pieces = match framed {
-                Output::One(bytes) => vec![Chunk::Own(bytes)],
-                Output::Many(pieces) => pieces,
-            };
-            assert_eq!(shared(&pieces), shared_before, "payloads are not copied");
-            assert!(pieces.iter().all(|piece| !piece.as_slice().is_empty()));
-            let wire: Vec<u8> = pieces.iter().flat_map(|p| p.as_slice().to_vec()).collect();
-            assert_eq!(&wire[..7], b"pending");
-            assert_eq!(unframe(&wire[7..]), (sizes, plain));
-        }
-    }
-}

@@ -1,7 +1,7 @@
 //! The PROXY protocol header, versions 1 and 2, in which a proxy names the client of a connection.
 //!
-//! A header is believed only if the proxy's own address is trusted; untrusted peers never get this far. The
-//! header is mandatory: guessing would let clients forge one.
+//! A header is believed only if the proxy's own address is trusted; untrusted peers never get this
+//! far. The header is mandatory: guessing would let clients forge one.
 //!
 //! Invariant: at most [`HEADER_SIZE_MAX`] bytes are buffered.
 //!
@@ -13,14 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Reads the header of one connection.
 #[derive(Debug, Default)]
 pub struct ProxyHeader {
-    /// What has come of it.
+    /// The part that has arrived.
     part: Vec<u8>,
 }
 
 /// What a header says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
-    /// The client; `None`: the proxy speaks for itself, or does not know.
+    /// The client; `None`: the proxy itself connects, or does not know.
     pub address: Option<SocketAddr>,
     /// Common name of a client certificate that the proxy has verified.
     pub common_name: Option<String>,
@@ -29,9 +29,9 @@ pub struct Announced {
 /// What is wrong with a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyError {
-    /// The connection does not begin with one.
+    /// The connection does not begin with a header.
     Missing,
-    /// It breaks the rules.
+    /// It is malformed.
     Malformed,
     /// It is longer than [`HEADER_SIZE_MAX`].
     TooLong,
@@ -40,7 +40,7 @@ pub enum ProxyError {
 }
 
 impl ProxyHeader {
-    /// Takes the bytes of the header off `bytes`; `None`: it has not come whole.
+    /// Takes the bytes of the header from `bytes`; `None`: it is incomplete.
     pub fn take_in(&mut self, bytes: &mut &[u8]) -> Result<Option<Announced>, ProxyError> {
         let seen = self.part.len();
         let size = bytes.len().min(HEADER_SIZE_MAX - seen);
@@ -60,7 +60,7 @@ impl ProxyHeader {
         }
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         self.part.capacity()
     }
@@ -92,7 +92,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
     let line = line.strip_suffix('\r').ok_or(ProxyError::Malformed)?;
     let words: Vec<&str> = line.split(' ').collect();
     let address = match words[..] {
-        // Whatever stands behind it is to be ignored.
+        // Whatever follows is to be ignored.
         ["PROXY", "UNKNOWN", ..] => None,
         [
             "PROXY",
@@ -143,7 +143,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
         return Ok(None);
     };
     let (address, fields) = match (version_command & 0x0F, family) {
-        // LOCAL: a health check of the proxy itself. What the body holds is to be ignored.
+        // LOCAL: a health check of the proxy itself. The body is to be ignored.
         (0, _) => return Ok(Some((V2_HEAD_SIZE + size, Announced::default()))),
         (1, 0x11) => {
             let (block, fields) = split::<12>(body)?;
@@ -158,8 +158,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(usize, Announced)>, ProxyError> {
             (Some((Ipv6Addr::from(*ip), port).into()), fields)
         }
         (1, 0x31) => (None, split::<216>(body)?.1),
-        // UNSPEC, and whatever is not a stream: a client that the proxy cannot name. A datagram that a proxy
-        // has put on a stream (QUIC) is one of these. What the body holds is to be ignored.
+        // UNSPEC, and everything that is not a stream, such as QUIC, whose datagrams a proxy puts
+        // on a stream: a client that the proxy cannot name. The body is to be ignored.
         (1, family) if family >> 4 <= 3 && family & 0x0F <= 2 => (None, &[][..]),
         _ => return Err(ProxyError::Malformed),
     };
@@ -272,7 +272,8 @@ impl Network {
 impl std::str::FromStr for Network {
     type Err = ();
 
-    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they are looked up.
+    /// `ADDRESS/BITS`, or an address alone. IPv4 written as IPv6 is IPv4, as peers are when they
+    /// are looked up.
     fn from_str(text: &str) -> Result<Network, ()> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -292,7 +293,7 @@ impl std::str::FromStr for Network {
         }
         let (address, prefix_size) = match address.to_canonical() {
             canonical if canonical.is_ipv4() && address.is_ipv6() => {
-                // Fewer bits than those that say that it is IPv4 would match nothing.
+                // A prefix shorter than the one that marks IPv4 would match nothing.
                 (
                     canonical,
                     prefix_size.checked_sub(MAPPED_PREFIX_SIZE).ok_or(())?,
@@ -387,7 +388,7 @@ mod tests {
 
     // Threat 89.
     #[test]
-    fn headers_tell_the_address_of_the_client() {
+    fn headers_announce_the_address_of_the_client() {
         let mut v6 = vec![0; 36];
         v6[15] = 1;
         v6[32..34].copy_from_slice(&4660u16.to_be_bytes());

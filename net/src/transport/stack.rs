@@ -13,7 +13,7 @@ use ringmq_certificates::is_usable;
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// TCP; port 0 takes a free one.
+    /// TCP; port 0 means any free one.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
@@ -32,12 +32,12 @@ pub struct ListenerConfig {
     pub websocket: Option<Origins>,
 }
 
-/// What is believed of proxies.
+/// What proxies are trusted with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyRules {
-    /// Addresses of the proxies. Others are not let in; peers on a Unix socket are.
+    /// Addresses of the proxies. Nobody else may connect, except on a Unix socket.
     pub trusted: Vec<Network>,
-    /// The common name of a client certificate that the proxy has verified is who the client is.
+    /// Use the common name of the client certificate that the proxy has verified as user name.
     pub takes_common_name: bool,
 }
 
@@ -78,8 +78,8 @@ impl Endpoint {
     }
 }
 
-/// Whether the socket of an address is for IPv6 alone. `[::]` serves IPv4 as well, as it does with other servers,
-/// unless another of the listeners has an IPv4 address of the same port.
+/// Whether the socket of an address is for IPv6 alone. `[::]` serves IPv4 as well, as it does with
+/// other servers, unless another of the listeners has an IPv4 address of the same port.
 pub fn is_ipv6_only(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
     let is_beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
     let has_own_port = address.port() != 0;
@@ -90,7 +90,7 @@ pub fn is_ipv6_only(address: SocketAddr, all: impl IntoIterator<Item = SocketAdd
 /// The layers of a listener.
 #[derive(Debug)]
 pub struct Stack {
-    /// What messages call the listener.
+    /// Name of the listener in messages.
     name: String,
     pub(super) proxy: Option<ProxyRules>,
     pub(super) tls: Option<TlsListener>,
@@ -98,7 +98,7 @@ pub struct Stack {
 }
 
 /// The terms of a listener with TLS. Connections keep those that they began with, until a change
-/// of them makes the shard look at each.
+/// makes the shard recheck each.
 #[derive(Debug)]
 pub(super) struct TlsListener(ArcSwap<TlsTerms>);
 
@@ -148,7 +148,7 @@ impl Stack {
             .transpose()
     }
 
-    /// Replaces the terms of TLS, for connections to come.
+    /// Replaces the terms of TLS for new connections.
     pub(crate) fn replace_terms(&self, terms: TlsTerms) {
         if let Some(listener) = &self.tls
             && !listener.terms().is_like(&terms)
@@ -170,7 +170,7 @@ impl Stack {
         }
     }
 
-    /// Clients are to prove themselves here, by a certificate that the broker or a proxy has checked.
+    /// Clients are asked for a certificate, which the broker or a proxy verifies.
     pub(crate) fn asks_for_proof(&self) -> bool {
         let by_proxy = self.proxy.as_ref();
         by_proxy.is_some_and(|rules| rules.takes_common_name)
@@ -180,7 +180,7 @@ impl Stack {
                 .is_some_and(|tls| tls.terms().asks_clients())
     }
 
-    /// Its connections come through a proxy, which tells from where.
+    /// Its connections come through a proxy, which announces the client.
     pub(crate) fn has_proxy(&self) -> bool {
         self.proxy.is_some()
     }
@@ -191,7 +191,7 @@ impl Stack {
         has_layers.then(|| Box::new(Transport::new(self)))
     }
 
-    /// What is believed of a PROXY header; `None`: nothing that was not known.
+    /// What is taken from a PROXY header; `None`: nothing new.
     pub(super) fn believe(&self, announced: Announced) -> Option<PeerNews> {
         let takes_name = self
             .proxy

@@ -1,4 +1,5 @@
-//! Slow subscribers on real sockets: they cost a bounded amount of memory, and nobody else anything.
+//! Slow subscribers on real sockets: they cost a bounded amount of memory, and nobody else
+//! anything.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -98,7 +99,7 @@ fn private_bytes() -> usize {
 }
 
 #[test]
-fn stalled_subscribers_cost_a_bounded_amount_and_slow_nobody_down() {
+fn stalled_subscribers_cost_bounded_memory_and_slow_nobody_down() {
     const STALLED: usize = 8;
     let _process = alone();
     let broker = start();

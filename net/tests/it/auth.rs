@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use sha2::Sha256;
 
 #[test]
-fn users_get_in_by_their_password_and_do_what_the_rules_say() {
+fn users_log_in_with_their_password_and_may_do_what_the_rules_say() {
     let folder = Folder::new();
     folder.passwd("users", "alice", "secret");
     let users = folder.passwd("users", "bob", "hidden");
@@ -48,7 +48,7 @@ fn users_get_in_by_their_password_and_do_what_the_rules_say() {
 
 /// Threat 91.
 #[test]
-fn a_reload_takes_on_all_files_or_none() {
+fn a_reload_applies_all_files_or_none() {
     let folder = Folder::new();
     let users = folder.passwd("users", "alice", "secret");
     let acl = folder.write("acl", "pattern readwrite a\n");
@@ -117,7 +117,8 @@ fn a_reload_takes_on_all_files_or_none() {
     folder.write("acl", "pattern readwrite b\n");
     broker.hang_up();
     broker.wait_for("reloaded");
-    // The shards take it on with their next turn: this client's first packet may meet the old rules.
+    // The shards take it on with their next turn: this client's first packet may meet the old
+    // rules.
     while subscribe(&mut alice, "b") != 0 {}
     assert_eq!(subscribe(&mut alice, "a"), 0x80);
     let _ = acl;
@@ -166,7 +167,7 @@ fn token(secret: &str, ends_at: u64) -> String {
 
 /// Threats 78 and 80.
 #[test]
-fn tokens_let_in_as_long_as_they_and_their_key_are_good() {
+fn tokens_admit_while_they_and_their_key_are_valid() {
     let (one, other) = (
         "one secret of at least 32 bytes..",
         "another secret, not shorter either",
@@ -310,7 +311,7 @@ fn files_that_cannot_be_used_and_open_doors_refuse_the_start() {
 
 /// The clients of Mosquitto, with its own tools for files.
 #[test]
-fn mosquitto_s_tools_write_files_that_are_read() {
+fn files_written_by_mosquitto_passwd_are_accepted() {
     let folder = Folder::new();
     let users = folder.path("users");
     let Ok(made) = Command::new("mosquitto_passwd")
@@ -387,7 +388,8 @@ fn a_file_without_permission_refuses_the_start_and_a_reload() {
     let users = folder.passwd("users", "alice", "secret");
     let acl = folder.write("acl", "pattern readwrite a\n");
     let set = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    // Root reads everything, so the broker runs as somebody else then, from where that one can reach it.
+    // Root reads everything, so the broker runs as somebody else then, from where that one can
+    // reach it.
     let is_root = geteuid().is_root();
     let program = folder.path("ringmq");
     fs::copy(RINGMQ, &program).unwrap();

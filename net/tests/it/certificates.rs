@@ -10,7 +10,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
     SanType, SerialNumber, date_time_ymd,
 };
-use ringmq::transport::{Demand, Identity, TlsFiles};
+use ringmq::transport::{Demand, IdentityField, TlsFiles};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -131,7 +131,7 @@ impl Authority {
         TlsFiles {
             client_cas: vec![self.ca()],
             client_certificate: Demand::Required,
-            identity: Identity::CommonName,
+            identity: IdentityField::CommonName,
             ..self.files()
         }
     }

@@ -234,7 +234,7 @@ fn count(tallies: &Tallies, name: &str) -> u64 {
 }
 
 #[test]
-fn a_server_says_who_clients_are_and_is_told_all_that_is_known() {
+fn a_server_authenticates_clients_and_is_sent_everything_that_is_known() {
     let server = Server::start();
     let config = HookConfig {
         authentication: server.url("/auth"),
@@ -296,7 +296,7 @@ fn a_server_says_who_clients_are_and_is_told_all_that_is_known() {
 }
 
 #[test]
-fn an_answer_brings_a_name_and_rules_and_an_end() {
+fn an_answer_may_hold_a_name_rules_and_an_expiry() {
     let server = Server::start();
     let config = HookConfig {
         authentication: server.url("/auth"),
@@ -320,7 +320,7 @@ fn an_answer_brings_a_name_and_rules_and_an_end() {
 
 // (threat 80)
 #[test]
-fn without_an_answer_that_is_understood_nobody_gets_in() {
+fn without_a_valid_answer_nobody_is_admitted() {
     let server = Server::start();
     let config = |timeout| HookConfig {
         authentication: server.url("/auth"),
@@ -370,7 +370,7 @@ fn without_an_answer_that_is_understood_nobody_gets_in() {
 }
 
 #[test]
-fn who_fails_too_often_is_left_alone_and_tried_again() {
+fn a_hook_that_fails_too_often_is_skipped_and_tried_again() {
     let server = Server::start();
     let (broker, tallies) = start(setup(HookConfig {
         authentication: server.url("/auth"),
@@ -393,9 +393,10 @@ fn who_fails_too_often_is_left_alone_and_tried_again() {
     stop(broker);
 }
 
-/// A storm of logins: their own time is up before that of the server, which says nothing of the server.
+/// A storm of logins: their own time is up before that of the server, which says nothing of the
+/// server.
 #[test]
-fn clients_whose_time_is_up_do_not_cut_a_server_off() {
+fn clients_that_run_out_of_time_do_not_open_the_breaker() {
     let server = Server::start();
     let (_go, gate) = mpsc::channel();
     server.says("/auth", Reply::Hangs(Arc::new(Mutex::new(gate))));
@@ -426,7 +427,7 @@ fn clients_whose_time_is_up_do_not_cut_a_server_off() {
 }
 
 #[test]
-fn a_server_that_hangs_keeps_only_those_waiting_who_need_it_and_not_too_many() {
+fn a_hanging_server_delays_only_clients_that_need_it_and_a_bounded_number() {
     let server = Server::start();
     let (go, gate) = mpsc::channel();
     server.says("/auth", Reply::Hangs(Arc::new(Mutex::new(gate))));
@@ -531,7 +532,7 @@ fn rules_come_from_a_server_and_are_renewed() {
 }
 
 #[test]
-fn a_reload_takes_hooks_away_and_brings_others() {
+fn a_reload_removes_hooks_and_adds_others() {
     let server = Server::start();
     server.says(
         "/rules",

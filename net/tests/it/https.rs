@@ -1,4 +1,5 @@
-//! Hooks and keys of tokens over https, with the program as it runs: whom it believes to be the server.
+//! Hooks and keys of tokens over https, with the program as it runs: whom it believes to be the
+//! server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -136,7 +137,8 @@ fn start(folder: &Folder, server: &Server, cas: &str) -> Broker {
     start_with(folder, server, cas, "60s")
 }
 
-/// The time for an answer is far above what one takes, however busy the machine; who never answers has less.
+/// The time for an answer is far above what one takes, however busy the machine; who never answers
+/// has less.
 fn start_with(folder: &Folder, server: &Server, cas: &str, timeout: &str) -> Broker {
     let address = server.address;
     let config = format!(
@@ -163,7 +165,7 @@ fn server_params(params: &mut CertificateParams) {
 }
 
 #[test]
-fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
+fn a_server_of_a_configured_ca_is_trusted_and_a_changed_ca_takes_effect() {
     let (authority, other) = (Authority::new(), Authority::new());
     let folder = Folder::new();
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());
@@ -172,7 +174,8 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
     broker.wait_for("fetched token keys");
     assert_eq!(codes(&broker, &server), (0, 0));
     assert_eq!(broker.code(Some(("bob", &server.token()))), 5);
-    // The server shows a certificate of another CA, which the settings name from the next reload on.
+    // The server shows a certificate of another CA, which the settings name from the next reload
+    // on.
     server.becomes(with_certificate(&other.server("localhost")));
     assert_eq!(codes(&broker, &server), (3, 0), "the keys are there");
     broker.wait_for("is not issued by a CA in hooks.ca");
@@ -184,7 +187,7 @@ fn a_server_of_a_ca_in_the_settings_is_believed_and_another_ca_is_taken_on() {
 
 /// Threat 80: nobody is let in by a server that is not who it should be, and the log says why.
 #[test]
-fn whoever_is_not_the_server_lets_nobody_in() {
+fn an_impostor_of_the_server_admits_nobody() {
     let (authority, other) = (Authority::new(), Authority::new());
     let folder = Folder::new();
     folder.write("ca.pem", &fs::read_to_string(authority.ca()).unwrap());

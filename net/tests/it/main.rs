@@ -1,7 +1,7 @@
 //! The broker as a library and as a program, on real sockets.
 //!
-//! One binary for all, because each one is linked by itself. What looks at the memory or the limits of the whole
-//! process is in `tests/alone`.
+//! One binary for all, because each one is linked by itself. What looks at the memory or the limits
+//! of the whole process is in `tests/alone`.
 
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -9,6 +9,7 @@
 mod auth;
 mod certificates;
 mod cli;
+mod durable;
 mod hooks;
 mod hostile;
 mod https;

@@ -79,8 +79,13 @@ impl Broker {
 
     /// On the one address that the command or its file names.
     pub fn start_on(mut command: Command) -> Broker {
+        command.args(["--shards", "2"]);
+        Broker::start_as(command)
+    }
+
+    /// With nothing but what the command says.
+    pub fn start_as(mut command: Command) -> Broker {
         let mut process = command
-            .args(["--shards", "2"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -129,6 +134,20 @@ impl Broker {
     pub fn hang_up(&self) {
         let pid = Pid::from_child(&self.process);
         kill_process(pid, Signal::HUP).unwrap();
+    }
+
+    /// As power does, as far as the process is concerned.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Asks it to stop, and waits. Gives the exit code and the rest of the log.
+    pub fn stop(mut self) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.process.wait().unwrap().code(), rest)
     }
 
     pub fn socket(&self) -> TcpStream {

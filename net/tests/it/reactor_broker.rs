@@ -161,7 +161,7 @@ impl Core for Puppet {
             }
             Event::Unwelcome { conn, .. } => out.closes.push(Close { conn, flush: false }),
             Event::Identified { .. }
-            | Event::Persisted { .. }
+            | Event::DiskDone(_)
             | Event::ShellCounted { .. }
             | Event::AuthDecided { .. }
             | Event::AccessReplaced { .. } => {}

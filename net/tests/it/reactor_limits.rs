@@ -175,7 +175,7 @@ fn one_address_cannot_take_every_place() {
 }
 
 #[test]
-fn an_address_that_comes_too_often_is_told_so_and_others_are_not() {
+fn an_address_that_connects_too_often_is_told_so_and_others_are_not() {
     let admission = Admission {
         connect_rate_per_address_max: 5,
         ..Admission::default()

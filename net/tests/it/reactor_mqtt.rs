@@ -69,7 +69,7 @@ fn a_message_reaches_subscribers_of_all_shards_and_a_shutdown_says_goodbye() {
 
 // THREATS 34: what a client is owed stays bounded, and nobody else notices.
 #[test]
-fn a_client_that_never_takes_its_acknowledgements_is_read_no_more_until_it_does() {
+fn a_client_that_does_not_read_its_acknowledgements_is_not_read_until_it_does() {
     const MESSAGES_MAX: usize = 40_000_000;
     let broker = start(2);
     let mut canary = client(&broker, "canary");

@@ -32,7 +32,8 @@ fn connect_tls(
     Some(stream)
 }
 
-/// Threat 91: listeners run until a restart, with whatever guards them; the file is good with others.
+/// Threat 91: listeners run until a restart, with whatever guards them; the file is good with
+/// others.
 #[test]
 fn a_reload_opens_no_listener_that_runs_until_a_restart() {
     let folder = Folder::new();
@@ -147,7 +148,7 @@ fn a_reload_goes_on_to_demand_certificates_where_the_listener_stays() {
 
 /// Threat 91.
 #[test]
-fn a_reload_takes_on_what_it_can_beside_what_needs_a_restart() {
+fn a_reload_applies_what_needs_no_restart() {
     let folder = Folder::new();
     folder.passwd("users", "alice", "secret");
     folder.write("acl", "pattern readwrite a\n");
@@ -173,7 +174,7 @@ fn a_reload_takes_on_what_it_can_beside_what_needs_a_restart() {
 
 /// At the start and at a reload; nothing is refused for it.
 #[test]
-fn secrets_that_everybody_may_read_and_certificates_that_end_are_told() {
+fn readable_secrets_and_expiring_certificates_are_warnings() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let authority = Authority::new();

@@ -1,8 +1,8 @@
 //! The topics of a rule: a topic filter in which `%u` and `%c` may stand for the user name and the
 //! client identifier.
 //!
-//! No strings are concatenated: the name is compared with its part of the topic, so it can neither act
-//! as a wildcard nor be expanded again.
+//! No strings are concatenated: the name is compared with its part of the topic, so it can neither
+//! act as a wildcard nor be expanded again.
 
 use std::fmt;
 
@@ -44,7 +44,8 @@ pub enum PatternFault {
     Malformed,
     /// `#` not at the end, or a wildcard beside other characters of its level.
     Wildcard,
-    /// It begins with `$share/`: rules are asked about the filter behind that, so it could never match.
+    /// It begins with `$share/`: rules are asked about the filter behind that, so it could never
+    /// match.
     Shared,
 }
 
@@ -102,8 +103,8 @@ impl Pattern {
         }
     }
 
-    /// Whether the rule is about every topic that the filter matches. May say no where several levels
-    /// of thought would say yes.
+    /// Whether the rule is about every topic that the filter matches. May say no where several
+    /// levels of thought would say yes.
     pub fn covers(&self, filter: &str, who: Who<'_>, effect: Effect) -> bool {
         let Some(names) = self.names(who, effect) else {
             return false;
@@ -148,8 +149,8 @@ impl Pattern {
         }
     }
 
-    /// What stands for the names. `None`: the rule says nothing about this client. A rule that denies
-    /// always does: where a name cannot stand, anything may.
+    /// What stands for the names. `None`: the rule says nothing about this client. A rule that
+    /// denies always does: where a name cannot stand, anything may.
     fn names<'a>(&self, who: Who<'a>, effect: Effect) -> Option<Names<'a>> {
         let names = Names {
             user: who.user.filter(|user| can_stand(user)),
@@ -173,7 +174,7 @@ impl Pattern {
     fn begins_with_wildcard(&self) -> bool {
         match &self.levels[0] {
             Level::One | Level::Rest => true,
-            // No name that can stand begins with a dollar sign.
+            // A name that may be substituted does not begin with a dollar sign.
             Level::Template(pieces) => !matches!(pieces[0], Piece::Text(_)),
             Level::Literal(_) => false,
         }
@@ -213,7 +214,7 @@ impl Level {
                         Piece::Client => names.client_id,
                     };
                     let Some(piece) = piece else {
-                        return true; // A rule that denies, and a name that cannot stand.
+                        return true; // A deny rule, and a name that must not be substituted.
                     };
                     match rest.strip_prefix(piece.as_bytes()) {
                         Some(behind) => rest = behind,
@@ -239,8 +240,8 @@ impl Level {
     }
 }
 
-/// A name with one of these in it could be more than one level, a wildcard, or a template itself; one
-/// that begins with a dollar sign could reach what is the broker's.
+/// A name with one of these in it could be more than one level, a wildcard, or a template itself;
+/// one that begins with a dollar sign could reach what is the broker's.
 fn can_stand(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('$')

@@ -36,7 +36,7 @@ fn filter(text: &str) -> TopicFilter {
 
 /// Threats 64 and 65.
 #[test]
-fn names_are_compared_and_stand_for_nothing_if_they_could_be_more_than_a_name() {
+fn client_names_are_substituted_only_if_they_cannot_act_as_patterns() {
     for (pattern, user, client_id, topic, expected) in [
         ("dev/%c/#", None, "c1", "dev/c1/x", true),
         ("dev/%c/#", None, "c1", "dev/c1", true),
@@ -77,7 +77,7 @@ fn names_are_compared_and_stand_for_nothing_if_they_could_be_more_than_a_name() 
 }
 
 #[test]
-fn a_rule_that_denies_holds_for_names_that_cannot_stand() {
+fn deny_rules_match_widely_for_names_that_cannot_be_substituted() {
     for (pattern, user, client_id, topic, expected) in [
         ("dev/%c/cmd", None, "c1", "dev/c1/cmd", false),
         ("dev/%c/cmd", None, "c1", "dev/c2/cmd", true),
@@ -96,7 +96,7 @@ fn a_rule_that_denies_holds_for_names_that_cannot_stand() {
 }
 
 #[test]
-fn denying_wins_and_silence_denies() {
+fn deny_wins_and_no_rule_means_deny() {
     let acl = acl(&[
         (Effect::Allow, "a/#"),
         (Effect::Deny, "a/b/#"),
@@ -118,7 +118,7 @@ fn denying_wins_and_silence_denies() {
 
 /// Threats 71 and 72.
 #[test]
-fn a_filter_is_granted_as_far_as_its_topics_are() {
+fn a_filter_is_granted_to_the_extent_that_its_topics_are() {
     use Extent::{All, Nothing, Part};
     let allow = Effect::Allow;
     let deny = Effect::Deny;
@@ -161,7 +161,7 @@ fn a_filter_is_granted_as_far_as_its_topics_are() {
 }
 
 #[test]
-fn what_is_said_of_filters_holds_for_each_of_their_topics() {
+fn a_verdict_on_a_filter_holds_for_each_of_its_topics() {
     let mut seed = 7u64;
     let mut below = |end: usize| {
         // Knuth's MMIX generator.

@@ -109,7 +109,7 @@ fn whole_packets_are_not_copied() {
 }
 
 #[test]
-fn a_packet_that_is_no_part_of_the_handover_is_not_in_it() {
+fn packets_behind_a_connect_are_not_handed_over_with_it() {
     let stream = bytes("10 0E  00 04 'MQTT 04 02 00 3C  00 02 'ab 30 05 00");
     let rules = FrameRules {
         version: None,
@@ -146,7 +146,7 @@ fn first_byte_is_legal(byte: u8, version: Version, direction: Direction) -> bool
 
 // [MQTT-2.1.3-1], in 3.1.1 [MQTT3-2.2.2-2]. Row 23 of the threat list.
 #[test]
-fn every_first_byte_is_judged_without_its_packet() {
+fn every_first_byte_is_judged_before_the_rest_arrives() {
     for direction in DIRECTIONS {
         for version in VERSIONS {
             for byte in 0..=255u8 {
@@ -255,7 +255,7 @@ fn a_bad_length_smuggles_nothing() {
 }
 
 #[test]
-fn a_buffer_is_used_again_within_an_input_and_freed_at_its_end() {
+fn a_buffer_is_reused_within_an_input_and_freed_at_its_end() {
     let mut framer = Framer::default();
     let rules = rules(V311, FromClient);
     let packet = bytes("30 05 00 03 'a/b");
@@ -275,7 +275,7 @@ fn a_buffer_is_used_again_within_an_input_and_freed_at_its_end() {
 }
 
 #[test]
-fn rules_that_become_stricter_hold_for_the_packet_under_way() {
+fn stricter_rules_apply_to_the_packet_that_is_arriving() {
     let mut framer = Framer::default();
     let stream = bytes("30 05 00 03 'a/b 30 05 00 03 'a/b");
     let strict = FrameRules {

@@ -361,7 +361,7 @@ fn properties_travel_on_in_the_order_received() {
 }
 
 #[test]
-fn a_publish_from_parts_can_be_patched() {
+fn an_encoded_publish_can_be_patched() {
     let parts = PublishParts {
         topic: b"a/b",
         properties: &bytes("01 01"),
@@ -411,7 +411,7 @@ fn a_publish_from_parts_can_be_patched() {
 }
 
 #[test]
-fn sizes_are_those_of_the_encoding_at_every_edge() {
+fn computed_sizes_match_the_encoding_at_every_boundary() {
     let payload = vec![0; 2_097_160];
     let mut out = Vec::new();
     for payload_size in [0, 100, 120, 130, 16_370, 16_390, 2_097_140, 2_097_160] {

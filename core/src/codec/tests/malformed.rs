@@ -116,7 +116,7 @@ fn connect() {
 }
 
 #[test]
-fn an_unsupported_level_is_answered_in_the_version_that_it_is_nearest_to() {
+fn an_unsupported_level_is_answered_in_the_nearest_version() {
     for (text, expected) in [
         ("00 04 'MQTT 03 02 00 3C 00 00", Some(V311)),
         ("00 06 'MQIsdp 04 02 00 3C 00 00", Some(V311)),
@@ -193,7 +193,7 @@ const VALID_PROPERTIES: [(u8, &str); 27] = [
 /// The table of properties of the standard: which packet takes which. The third column is what the
 /// packet takes twice, the fourth what goes before it (authentication data needs a method).
 #[test]
-fn each_packet_takes_the_properties_of_its_list_and_each_once() {
+fn each_packet_takes_only_its_own_properties_and_each_once() {
     let ack: &[u8] = &[0x1F, 0x26];
     let connect: &[u8] = &[0x11, 0x15, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27];
     let will: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26];
@@ -374,7 +374,7 @@ fn values_of_properties() {
 
 // Row 27 (the bug class: a limit read as a signed number).
 #[test]
-fn the_edges_of_integers_arrive_unchanged() {
+fn the_limits_of_integers_arrive_unchanged() {
     for value in [1, 32_767, 32_768, 65_535] {
         let connect = Connect {
             is_bridge: false,
@@ -500,7 +500,7 @@ fn publish() {
 
 // The flags are checked on decode as well: frames may come from elsewhere than a framer.
 #[test]
-fn a_frame_made_by_hand_is_checked_too() {
+fn a_hand_made_frame_is_checked_too() {
     let body = bytes("00 03 'a/b 00 01 00");
     for (kind, flags) in [
         (PacketKind::Publish, 0b0110),
@@ -722,7 +722,7 @@ fn disconnect_auth_and_ping() {
 
 // Row 6 (CVE-2021-28166) and its kind: packets of the other side.
 #[test]
-fn packets_of_the_other_side_are_refused() {
+fn packets_that_only_the_other_side_sends_are_refused() {
     for kind in PacketKind::ALL {
         for direction in DIRECTIONS {
             if !kind.sent_by(direction) {
@@ -738,7 +738,7 @@ fn packets_of_the_other_side_are_refused() {
 
 // Streams that broke other brokers, from CONNECT on: packets before the error, and the error.
 #[test]
-fn streams_that_broke_others() {
+fn streams_that_broke_other_brokers() {
     for (row, text, expected_count, expected) in [
         (
             6,
@@ -798,7 +798,7 @@ fn streams_that_broke_others() {
 
 // Row 8 (CVE-2017-7653): each string of each packet. [MQTT-1.5.4-1], [MQTT-1.5.4-2]
 #[test]
-fn strings_are_checked_wherever_they_stand() {
+fn strings_are_checked_in_every_field() {
     for bad in [
         "C0 80",
         "ED A0 80",

@@ -438,7 +438,7 @@ impl Random {
 }
 
 #[test]
-fn what_is_encoded_decodes_to_the_same() {
+fn decoding_an_encoded_packet_gives_the_same_packet() {
     let mut random = Random::new(0x5EED);
     let mut seen = std::collections::BTreeSet::new();
     for round in 0..30_000 {

@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //! - `by_filter` names exactly the gathers in `gathers`; each filter has one at most.
-//! - a gather stands in `sendable` or in `blocked`, and not in both, exactly while its `backlog` holds
-//!   something; in `blocked` only if the first message there needs room in the window.
-//! - `backlog_len` is the sum over the backlogs, `answered` the number of gathers in `Phase::Later`,
-//!   `asking_more` the number of those with a question under way.
+//! - a gather stands in `sendable` or in `blocked`, and not in both, exactly while its `backlog`
+//!   holds something; in `blocked` only if the first message there needs room in the window.
+//! - `backlog_len` is the sum over the backlogs, `answered` the number of gathers in
+//!   `Phase::Later`, `asking_more` the number of those with a question under way.
 //! - a gather in `Phase::First` is of the cohort, which is in `Stage::Asked`.
 //! - `live` is empty while `answered` is 0, and `early` while nobody waits.
 
@@ -115,7 +115,8 @@ enum Stage {
 /// Live messages from before the first pages were here.
 #[derive(Debug)]
 struct Past {
-    /// From before the first barrier was passed: if the snapshot holds the same one, the client has it.
+    /// From before the first barrier was passed: if the snapshot holds the same one, the client has
+    /// it.
     early: Early,
     /// Topics with a live message after that.
     overlap: HashSet<Box<[u8]>, FixedState>,
@@ -228,7 +229,8 @@ impl Feed {
         }
     }
 
-    /// A live retained message is on its way to the session. What waits does not matter to its cost.
+    /// A live retained message is on its way to the session. What waits does not matter to its
+    /// cost.
     pub fn note_live(&mut self, message: &Arc<Message>, shard: &mut Gathers) {
         let (topic, clock) = (message.topic(), self.clock);
         if !self.waiting.is_empty() {
@@ -402,7 +404,7 @@ impl Feed {
         for id in members {
             shard.look();
             let Some(gather) = self.gathers.get_mut(&id) else {
-                continue; // It was through with its first pages, or has ended.
+                continue; // Its first pages were all, or it has ended.
             };
             gather.phase = Phase::Later {
                 answered_at,
@@ -433,8 +435,8 @@ impl Feed {
         }
     }
 
-    /// Starts to forget topics when there are many: a sweep goes through all backlogs, and is to pay for
-    /// as many live messages.
+    /// Starts to forget topics when there are many: a sweep goes through all backlogs, and is to
+    /// pay for as many live messages.
     fn clear_if_due(&mut self, shard: &mut Gathers) {
         let topics_max = TOPICS_MAX.max(2 * self.backlog_len);
         if self.clearing.is_some() || self.live.len() <= topics_max {
@@ -442,7 +444,7 @@ impl Feed {
         }
         let began_at = self.tick();
         match shard.others {
-            // What this shard itself has published is stored before it is asked again.
+            // What this shard published is stored before it is asked again.
             0 => self.on_clear_passed(began_at, shard),
             _ => {
                 let id = shard.begin_barrier(self.session);
@@ -550,7 +552,7 @@ impl Feed {
             Phase::Later { asked, .. } if asked.is_empty() && gather.backlog.is_empty() => {
                 shard.steps.push(GatherStep::Ask(id));
             }
-            // `on_answered` and `on_page_last` come by.
+            // `on_answered` and `on_page_last` go on.
             Phase::First { .. } | Phase::Later { .. } => {}
             Phase::Before => unreachable!("a gather that asked nobody has taken nothing"),
         }
@@ -567,8 +569,8 @@ impl Feed {
         }
     }
 
-    /// The subscription was replaced and is due no further retained messages: those that the earlier
-    /// one is still owed are sent on the new terms.
+    /// The subscription was replaced and is due no further retained messages: those that the
+    /// earlier one is still owed are sent on the new terms.
     pub fn renew(
         &mut self,
         filter: &TopicFilter,
@@ -614,7 +616,8 @@ impl Feed {
                 owners: of.owners(),
             })
             .collect();
-        ended.sort_unstable_by_key(|ended| ended.gather); // Runs repeat themselves to the byte.
+        // A run of the simulator repeats to the byte.
+        ended.sort_unstable_by_key(|ended| ended.gather);
         ended
     }
 
@@ -638,6 +641,32 @@ impl Feed {
     fn tick(&mut self) -> Tick {
         self.clock.0 += 1;
         self.clock
+    }
+
+    /// Whose gathers they are.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Gathers under way.
+    pub(super) fn len(&self) -> usize {
+        self.gathers.len()
+    }
+
+    /// The barriers that other shards have to answer.
+    pub(super) fn barriers(&self) -> impl Iterator<Item = BarrierId> {
+        let of_cohort = match &self.cohort {
+            Some(Cohort {
+                stage: Stage::Barrier { id, .. },
+                ..
+            }) => Some(*id),
+            Some(_) | None => None,
+        };
+        let of_clearing = match self.clearing {
+            Some(Clearing::Barrier { id, .. }) => Some(id),
+            Some(Clearing::Pages { .. }) | None => None,
+        };
+        of_cohort.into_iter().chain(of_clearing)
     }
 
     /// Topics that are remembered.
@@ -755,5 +784,6 @@ fn note<V>(topics: &mut HashMap<Box<[u8]>, V, FixedState>, topic: &[u8], value: 
     }
 }
 
-/// Topics that a feed remembers before it passes a barrier to forget them, if it holds fewer messages.
+/// Topics that a feed remembers before it passes a barrier to forget them, if it holds fewer
+/// messages.
 const TOPICS_MAX: usize = 1024;

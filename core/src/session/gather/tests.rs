@@ -254,7 +254,7 @@ fn topics_are_forgotten_behind_a_barrier_and_what_is_void_is_gone_by_then() {
 }
 
 #[test]
-fn topics_that_are_remembered_are_bounded_and_sweeps_are_paid_for() {
+fn remembered_topics_are_bounded_and_sweeps_are_amortised() {
     let mut bench = blocked(5000);
     let looks = bench.looks(|bench| {
         for n in 0..100_000 {
@@ -273,7 +273,7 @@ fn topics_that_are_remembered_are_bounded_and_sweeps_are_paid_for() {
 }
 
 #[test]
-fn who_subscribes_meanwhile_waits_for_the_next_cohort() {
+fn subscriptions_made_meanwhile_wait_for_the_next_cohort() {
     let mut bench = Bench::new();
     assert_eq!(bench.start(0), None);
     bench.step();

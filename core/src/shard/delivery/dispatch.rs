@@ -11,12 +11,13 @@ use crate::session::{Delivery, KeptMatch, Link, Session, Sessions, WindowRooms};
 use crate::shard::share::groups::Shares;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
+use crate::store::Journal;
 use foldhash::fast::FixedState;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The sessions of a shard and what it takes to send to them.
-#[derive(Debug)]
 pub struct Dispatch {
     pub limits: Arc<Limits>,
     pub sessions: Sessions,
@@ -25,6 +26,8 @@ pub struct Dispatch {
     pub metrics: Metrics,
     pub records: Records,
     pub shares: Shares,
+    /// What has to outlive the process.
+    pub journal: Journal,
     pub held: Held,
     pub(in crate::shard) window_rooms: WindowRooms,
     /// Who may connect, and what they may do.
@@ -35,6 +38,43 @@ pub struct Dispatch {
     pub(in crate::shard) runs: RunScratch,
     /// Keys tables whose keys clients choose.
     pub hasher: FixedState,
+}
+
+impl fmt::Debug for Dispatch {
+    /// What the shard does next depends on; neither bounds and rules, which are given, nor what only
+    /// counts the past. Tests compare whole shards by their text, hundreds of thousands of times.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Dispatch {
+            limits: _,
+            sessions,
+            gathers,
+            pool,
+            metrics: _,
+            records,
+            shares,
+            journal,
+            held,
+            window_rooms,
+            access: _,
+            rules,
+            encodings,
+            runs,
+            hasher: _,
+        } = self;
+        f.debug_struct("Dispatch")
+            .field("sessions", sessions)
+            .field("gathers", gathers)
+            .field("pool", pool)
+            .field("records", records)
+            .field("shares", shares)
+            .field("journal", journal)
+            .field("held", held)
+            .field("window_rooms", window_rooms)
+            .field("rules", rules)
+            .field("encodings", encodings)
+            .field("runs", runs)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the sessions of a shard keep for their clients.
@@ -133,7 +173,7 @@ impl Matched<'_> {
     }
 
     /// To keep beside the message.
-    fn kept(&self) -> Option<Arc<KeptMatch>> {
+    pub(in crate::shard) fn kept(&self) -> Option<Arc<KeptMatch>> {
         match *self {
             Matched::Own([]) => None,
             Matched::Own(ids) => Some(Arc::new(KeptMatch {
@@ -154,9 +194,11 @@ pub(in crate::shard) fn is_ready(
 ) -> bool {
     session.queue.is_empty()
         && !session.window.has_resends()
-        && session
-            .window
-            .has_room(link.receive_maximum, limits.inflight_bytes_max)
+        && session.window.has_room(
+            session.queue.next_number(),
+            link.receive_maximum,
+            limits.inflight_bytes_max,
+        )
         && !is_busy(link, pool, limits)
 }
 
@@ -164,7 +206,7 @@ pub(in crate::shard) fn is_ready(
 /// together, that the rest of what may is left to messages that cannot wait. A client that keeps up with
 /// these loses none of them while it is given retained or queued ones.
 pub(in crate::shard) fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes();
+    let bytes = link.unsent_bytes();
     bytes > limits.unsent_bytes_max / UNSENT_SHARE_OF_WAITING
         || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max / 2)
 }
@@ -172,7 +214,7 @@ pub(in crate::shard) fn is_busy(link: &Link, pool: &BufferPool, limits: &Limits)
 /// Whether a client takes its messages too slowly: so much waits for its socket, or a good deal while
 /// too much waits for those of the shard together.
 pub(in crate::shard) fn is_slow(link: &Link, pool: &BufferPool, limits: &Limits) -> bool {
-    let bytes = link.egress.unsent_bytes();
+    let bytes = link.unsent_bytes();
     bytes > limits.unsent_bytes_max
         || (bytes > UNSENT_SIZE_SMALL && pool.unsent.bytes > limits.total_unsent_bytes_max)
 }
@@ -191,6 +233,7 @@ impl Dispatch {
         sessions: Sessions,
         shares: Shares,
         access: Arc<Access>,
+        journal: Journal,
         others: usize,
         seed: u64,
     ) -> Dispatch {
@@ -204,6 +247,7 @@ impl Dispatch {
             metrics: Metrics::default(),
             records: Records::default(),
             shares,
+            journal,
             held: Held::default(),
             window_rooms: WindowRooms::default(),
             encodings: Encodings::default(),

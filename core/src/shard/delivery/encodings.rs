@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
+use crate::ids::PacketId;
 use crate::message::MessageParts;
 use crate::time::Instant;
 
@@ -20,7 +21,25 @@ pub(in crate::shard) struct Encodings {
 pub(in crate::shard) struct Encoded {
     /// Empty: not encoded yet.
     pub(in crate::shard) bytes: Vec<u8>,
-    pub(in crate::shard) packet_id_at: usize,
+    packet_id_at: usize,
+}
+
+impl Encoded {
+    /// Appends the packet, with what differs from one subscriber to the next.
+    pub(in crate::shard) fn write(
+        &self,
+        head: PublishHead,
+        id: Option<PacketId>,
+        buffer: &mut Vec<u8>,
+    ) {
+        let at = buffer.len();
+        buffer.extend_from_slice(&self.bytes);
+        buffer[at] = head.first_byte();
+        if let Some(id) = id {
+            let id_at = at + self.packet_id_at;
+            buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
+        }
+    }
 }
 
 impl Encodings {

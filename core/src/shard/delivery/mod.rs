@@ -4,6 +4,7 @@
 //! queueing and dropping; `send` writes, `pump` sends queued messages, `run` does all of it once for many
 //! similar messages.
 
+pub(in crate::shard) mod answer;
 pub(in crate::shard) mod dispatch;
 pub(in crate::shard) mod encodings;
 pub(in crate::shard) mod guard;

@@ -13,6 +13,7 @@
 //!
 //! Not here: who gets a message (`routes.rs`), retained snapshots (`retained/gather.rs`).
 
+use super::answer::note_taken;
 use super::dispatch::DeliveryOptions;
 use super::dispatch::Dispatch;
 use super::dispatch::Matched;
@@ -27,7 +28,7 @@ use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::refusal::Refusal;
-use crate::session::{Delivery, Session, Window};
+use crate::session::{Delivery, GivenUp, Session, Window};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
@@ -87,6 +88,7 @@ impl Dispatch {
         for route in routes {
             self.offer(outgoing, route, ids, turn);
         }
+        self.journal.end_message(&outgoing.parts);
     }
 
     /// Before the first delivery of another message.
@@ -186,7 +188,14 @@ impl Dispatch {
             return;
         }
         let session = self.sessions.get_mut(to).expect("offer looked it up");
-        session.queue.push(options.delivery(outgoing));
+        let no = session.queue.push(options.delivery(outgoing));
+        note_taken(
+            &mut self.journal,
+            (session.no, &mut session.turn),
+            no,
+            (options.qos, options.retain),
+            || options.matched.kept(),
+        );
         self.held.queued_messages += 1;
         self.held.queued_bytes += size;
     }
@@ -207,7 +216,8 @@ impl Dispatch {
     /// Drops what has expired in the queue of a session.
     fn drop_expired(&mut self, of: SessionId, turn: &mut Turn<'_>) {
         let session = self.sessions.get_mut(of).expect("offer looked it up");
-        for delivery in session.queue.take_expired(turn.now) {
+        for (no, delivery) in session.queue.take_expired(turn.now) {
+            self.note_settled(of, no);
             self.held.dequeue(&delivery.message);
             let topic = delivery.message.topic();
             self.drop_for(of, DropReason::Expired, topic, turn);
@@ -241,8 +251,15 @@ impl Dispatch {
         why: DropReason,
         turn: &mut Turn<'_>,
     ) {
-        if self.settle(to, |window| window.give_up(id)) {
-            self.send_pubrel(to, id, turn.out);
+        match self.settle(to, |window| window.give_up(id)) {
+            GivenUp::Settled(no) => self.note_settled(to, no),
+            GivenUp::Released(no) => {
+                if self.note_released(to, no) {
+                    self.answer(to, turn.out, |buffer| codec::encode_pubrel(buffer, id));
+                } else {
+                    self.send_pubrel(to, id, turn.out);
+                }
+            }
         }
         self.drop_for(to, why, delivery.message.topic(), turn);
     }

@@ -38,19 +38,29 @@ impl Dispatch {
             if session.window.has_resends() {
                 return;
             }
-            let has_room = session
-                .window
-                .has_room(link.receive_maximum, self.limits.inflight_bytes_max);
+            if !session.window.has_identifier(session.queue.next_to_send()) {
+                self.free_identifiers(to);
+            }
+            let session = self.sessions.get_mut(to).expect("just seen");
+            let link = session.link.as_ref().expect("just seen");
+            let has_room = session.window.has_room(
+                session.queue.next_to_send(),
+                link.receive_maximum,
+                self.limits.inflight_bytes_max,
+            );
             // The queue goes before retained messages: what waits there on a topic is not later than
             // the snapshot, or else it has voided it.
-            if has_room && let Some(delivery) = session.queue.pop() {
+            if has_room && let Some((no, delivery)) = session.queue.pop() {
                 self.held.dequeue(&delivery.message);
                 if delivery.message.expires_at.is_some_and(|at| at <= turn.now) {
                     // [MQTT-3.3.2-5]
                     let topic = delivery.message.topic();
                     self.drop_for(to, DropReason::Expired, topic, turn);
+                    self.note_settled(to, no);
                 } else if self.may_still_have(to, &delivery, turn) {
-                    self.send_delivery(to, delivery, turn);
+                    self.send_delivery(to, Some(no), delivery, turn);
+                } else {
+                    self.note_settled(to, no);
                 }
                 continue;
             }
@@ -61,7 +71,9 @@ impl Dispatch {
             // Nothing is missed that was never to be had: no drop.
             if self.may_have_retained(to, &delivery.message) {
                 delivery.rules = self.rules;
-                self.send_delivery(to, delivery, turn);
+                let message = delivery.message.clone();
+                self.send_delivery(to, None, delivery, turn);
+                self.journal.end_message(&message.parts());
             }
         }
     }

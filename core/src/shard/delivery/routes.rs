@@ -140,6 +140,18 @@ impl RouteCache {
         self.routes_count = 0;
     }
 
+    /// Panics if an invariant does not hold; walks all slots. Nobody has routes taken out.
+    pub fn assert_invariants(&self) {
+        let mut routes_count = 0;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(entry) = slot else { continue };
+            routes_count += entry.routes.len();
+            let place = self.hash(&entry.topic) as usize % SLOTS;
+            assert_eq!(place, index, "a topic stands where its hash leads");
+        }
+        assert_eq!(routes_count, self.routes_count, "routes are counted");
+    }
+
     /// Gives routes back to the cache.
     pub fn put(&mut self, hash: u64, entry: Box<CachedRoutes>) {
         if self.routes_count > ROUTES_MAX {

@@ -124,7 +124,7 @@ impl Dispatch {
         let packet_size_max = run.packet_size_max + PublishRun::GROWTH_MAX;
         if link.alias_out_max > 0
             || packet_size_max > link.packet_size_max as usize
-            || link.egress.unsent_bytes() + size_max(run) > self.limits.unsent_bytes_max
+            || link.unsent_bytes() + size_max(run) > self.limits.unsent_bytes_max
         {
             return false;
         }

@@ -1,11 +1,12 @@
 //! One message to one connection, as bytes.
 
+use super::answer::{durable_first, note_taken};
 use super::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing};
 use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
-use crate::ids::{PacketId, SessionId};
+use crate::ids::{DeliveryNo, PacketId, SessionId, TurnSeq};
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session};
 use crate::shard::mail::outbox::Outbox;
@@ -34,13 +35,16 @@ impl Dispatch {
             && parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN
             && link.alias_out_max == 0;
         if !is_plain {
-            self.send_delivery(to, options.delivery(outgoing), turn);
+            self.send_delivery(to, None, options.delivery(outgoing), turn);
             return;
         }
         let Session {
             link,
             window,
+            queue,
             expiry,
+            no: session_no,
+            turn: session_turn,
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
@@ -58,28 +62,37 @@ impl Dispatch {
                 self.held.inflight_bytes += Message::size_of(&parts) as u64;
             }
             self.window_rooms.lend(window);
-            window.push(options.qos, kept)
+            let no = queue.take_number();
+            note_taken(
+                &mut self.journal,
+                (*session_no, session_turn),
+                no,
+                (options.qos, options.retain),
+                || options.matched.kept(),
+            );
+            window.push(no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
-        link.write(&mut self.pool, &mut turn.out.dirty, |buffer| {
-            let at = buffer.len();
-            buffer.extend_from_slice(&encoded.bytes);
-            buffer[at] = PublishHead {
-                dup: false,
-                qos: options.qos,
-                retain: options.retain,
-            }
-            .first_byte();
-            if let Some(id) = id {
-                let id_at = at + encoded.packet_id_at;
-                buffer[id_at..id_at + 2].copy_from_slice(&id.get().to_be_bytes());
-            }
-        });
+        let wait = durable_first(&self.journal, *session_no, *session_turn, link, options.qos);
+        let head = PublishHead {
+            dup: false,
+            qos: options.qos,
+            retain: options.retain,
+        };
+        let encode = |buffer: &mut Vec<u8>| encoded.write(head, id, buffer);
+        link.write_after(wait, &mut self.pool, &mut turn.out.dirty, encode);
+        self.wait(to, wait);
     }
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
-    /// if the client does not take packets of its size.
-    pub fn send_delivery(&mut self, to: SessionId, delivery: Delivery, turn: &mut Turn<'_>) {
+    /// if the client does not take packets of its size. `waited`: its number, if it was queued.
+    pub fn send_delivery(
+        &mut self,
+        to: SessionId,
+        waited: Option<DeliveryNo>,
+        delivery: Delivery,
+        turn: &mut Turn<'_>,
+    ) {
         let session = self.sessions.get_mut(to).expect("the caller looked it up");
         let is_kept = session.outlives_connection() || delivery.share().is_some();
         let version = session.version;
@@ -90,6 +103,9 @@ impl Dispatch {
         let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
             let topic = delivery.message.topic();
             self.drop_for(to, DropReason::PacketTooLarge, topic, turn);
+            if let Some(no) = waited {
+                self.note_settled(to, no);
+            }
             return;
         };
         let mut id = None;
@@ -98,22 +114,33 @@ impl Dispatch {
                 self.held.inflight_bytes += delivery.message.size() as u64;
             }
             self.window_rooms.lend(&mut session.window);
-            id = Some(
-                session
-                    .window
-                    .push(delivery.qos, is_kept.then(|| delivery.clone())),
-            );
+            let no = waited.unwrap_or_else(|| {
+                let no = session.queue.take_number();
+                note_taken(
+                    &mut self.journal,
+                    (session.no, &mut session.turn),
+                    no,
+                    (delivery.qos, delivery.retain),
+                    || delivery.matched.clone(),
+                );
+                no
+            });
+            let kept = is_kept.then(|| delivery.clone());
+            id = Some(session.window.push(no, delivery.qos, kept));
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
+        let wait = durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
         let writer = PublishWriter {
             version,
             delivery: &delivery,
             parts,
             id,
             dup: false,
+            wait,
         };
         writer.write(link, &mut self.pool, turn.out);
+        self.wait(to, wait);
     }
 
     pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {
@@ -137,14 +164,18 @@ impl Dispatch {
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
+                let wait =
+                    durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
                 let writer = PublishWriter {
                     version,
                     delivery: &delivery,
                     parts,
                     id: Some(id),
                     dup: true,
+                    wait,
                 };
                 writer.write(link, &mut self.pool, turn.out);
+                self.wait(to, wait);
             }
         }
     }
@@ -158,6 +189,8 @@ struct PublishWriter<'a> {
     parts: PublishParts<'a>,
     id: Option<PacketId>,
     dup: bool,
+    /// The turn that has to be durable first.
+    wait: Option<TurnSeq>,
 }
 
 impl PublishWriter<'_> {
@@ -168,8 +201,9 @@ impl PublishWriter<'_> {
             retain: self.delivery.retain,
         };
         let id = self.id.map_or(0, PacketId::get);
-        if self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN {
-            link.write(pool, &mut out.dirty, |buffer| {
+        let is_small = self.parts.payload.len() < SHARED_PAYLOAD_SIZE_MIN;
+        if is_small || self.wait.is_some() || link.is_corked() {
+            link.write_after(self.wait, pool, &mut out.dirty, |buffer| {
                 codec::encode_publish(self.version, head, id, &self.parts, buffer);
             });
             return;

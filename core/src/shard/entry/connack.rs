@@ -45,12 +45,11 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let connack = self.connack(connect, grant);
-        let session = self.dispatch.sessions.get_mut(id).expect("just linked");
-        let link = session.link.as_mut().expect("just linked");
-        self.dispatch.metrics.controls_sent += 1;
-        link.write(&mut self.dispatch.pool, &mut out.dirty, |buffer| {
-            connack.encode(connect.version, buffer)
-        });
+        self.dispatch
+            .answer(id, out, |buffer| connack.encode(connect.version, buffer));
+        if let Some(held) = &mut self.link(id).held {
+            held.cork(); // [MQTT-3.2.0-1]
+        }
     }
 
     pub(super) fn connack<'a>(&self, connect: &Connect<'_>, grant: &'a Grant) -> Connack<'a> {

@@ -8,6 +8,7 @@ pub(in crate::shard) mod on_accepted;
 pub(in crate::shard) mod on_auth;
 pub(in crate::shard) mod on_connect;
 pub(in crate::shard) mod on_lease;
+pub(in crate::shard) mod recorded;
 pub(in crate::shard) mod refuse;
 pub(in crate::shard) mod review;
 pub(in crate::shard) mod terms;

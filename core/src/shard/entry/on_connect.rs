@@ -16,7 +16,7 @@ use crate::shard::mail::turn::Turn;
 
 use crate::codec::{Connect, Framer, Version};
 use crate::connection::Connection;
-use crate::ids::{ConnId, SessionId};
+use crate::ids::{ConnId, SessionId, TurnSeq};
 use crate::rate::Pace;
 use crate::refusal::Refusal;
 use crate::session::{Expiry, Link, Pauses, Queue, Reauth, Receipts, Session, Will, Window};
@@ -54,7 +54,9 @@ impl Shard {
         let id = self.session_for(connect, client_id, &mut grant, turn)?;
         // The same user, perhaps with another password or other rights.
         self.renew_identity(id, grant.proven.identity.clone(), turn.out);
+        let had_will = self.session(id).will.is_some();
         self.link_session(turn.now, conn, id, connect, will, &grant);
+        self.record_connect(id, had_will);
         self.dispatch.metrics.connects += 1;
         self.send_connack(id, connect, &grant, turn.out);
         self.dispatch.pump(id, turn);
@@ -131,6 +133,8 @@ impl Shard {
         let key = self.home.client_key(&client_id);
         Ok(self.dispatch.sessions.insert(Session {
             client_id,
+            no: None,
+            turn: TurnSeq::default(),
             key,
             identity,
             author: None,
@@ -213,6 +217,7 @@ impl Shard {
                 .unwrap_or(0)
                 .min(limits.topic_alias_outbound_max),
             aliases_out: None,
+            held: None,
         });
         self.set_ends_of(id, &grant.proven.identity);
     }

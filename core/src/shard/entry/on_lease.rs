@@ -77,7 +77,7 @@ impl Shard {
                 self.replace_lease(id, renewed, turn.out);
             }
             Verdict::Denied(_) => {
-                self.session(id).will = None;
+                self.forget_will(id);
                 let none = Lease {
                     rules: Some(Arc::default()),
                     ..lease

@@ -65,10 +65,10 @@ impl Shard {
         // of everybody, nothing is left, not even the will (threat 73).
         let is_known = access.knows(&session.identity);
         if !is_known {
-            session.will = None;
             if let Some(at) = session.will_at.take() {
                 self.timers.cancel(at, Timer::Will(id));
             }
+            self.forget_will(id);
         }
         if self.session(id).link.is_some() {
             self.end_link(id, End::Refused(Refusal::Revoked.into()), turn);

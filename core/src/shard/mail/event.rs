@@ -5,8 +5,9 @@ use crate::auth::PeerIdentity;
 use std::sync::Arc;
 
 use crate::auth::{Access, Verdict};
-use crate::ids::{ConnId, LogPosition, ShardId};
+use crate::ids::{ConnId, ShardId};
 use crate::refusal::Refusal;
+use crate::store::DiskDone;
 use crate::time::Instant;
 
 /// Everything that can happen to a shard.
@@ -80,11 +81,8 @@ pub enum Event<'a> {
         /// The same for all shards.
         access: Arc<Access>,
     },
-    /// The log is durable up to there.
-    Persisted {
-        /// Records at or before it are safe.
-        upto: LogPosition,
-    },
+    /// The answer to an operation of `Outbox::disk`.
+    DiskDone(DiskDone),
     /// What the shell itself has counted since its start, for `$SYS`: names that are topic levels, and
     /// values. Worth telling before each `DeadlineReached`.
     ShellCounted {

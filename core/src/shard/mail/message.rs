@@ -1,7 +1,7 @@
 //! Messages between shards.
 
 use super::parcel::Parcel;
-use crate::ids::{BarrierId, GatherId, JoinId, SessionId};
+use crate::ids::{BarrierId, GatherId, JoinId, SessionId, TurnSeq};
 use crate::message::Message;
 use crate::shard::sys::report::Report;
 use crate::time::Instant;
@@ -61,6 +61,17 @@ pub enum ShardMsg {
         /// The former member.
         session: SessionId,
     },
+    /// "Tell me once everything that I posted before this is durable": at the end of each turn that posted what
+    /// the receiving shard may record. Posts nothing by itself but `Durable`.
+    Mark {
+        /// The turn that ends.
+        turn: TurnSeq,
+    },
+    /// Everything that was posted in turns up to this one is durable.
+    Durable {
+        /// A turn of the shard that asked.
+        upto: TurnSeq,
+    },
     /// What a shard has counted and holds, for the sums of `$SYS`.
     Report(Box<Report>),
 }
@@ -79,6 +90,8 @@ impl ShardMsg {
             | ShardMsg::Join { .. }
             | ShardMsg::JoinAck { .. }
             | ShardMsg::Leave { .. }
+            | ShardMsg::Mark { .. }
+            | ShardMsg::Durable { .. }
             | ShardMsg::Report(_) => MsgClass::Answer,
         }
     }

@@ -1,6 +1,6 @@
 //! Handles messages from other shards.
 
-use super::message::ShardMsg;
+use super::message::{MsgClass, ShardMsg};
 use super::parcel::Piece;
 use super::turn::Turn;
 use crate::ids::ShardId;
@@ -18,6 +18,14 @@ impl Shard {
         message: ShardMsg,
         turn: &mut Turn<'_>,
     ) {
+        let may_record = message.class() < MsgClass::Answer;
+        self.handle_message(from, message, turn);
+        if may_record {
+            self.dispatch.journal.note_done_for(from);
+        }
+    }
+
+    fn handle_message(&mut self, from: ShardId, message: ShardMsg, turn: &mut Turn<'_>) {
         match message {
             ShardMsg::Forwards(parcel) => {
                 self.dispatch.metrics.forwards_received += parcel.len() as u64;
@@ -73,6 +81,8 @@ impl Shard {
                     self.dispatch.shares.leave_remote(filter, member);
                 }
             }
+            ShardMsg::Mark { turn: upto } => self.on_mark(from, upto, turn),
+            ShardMsg::Durable { upto } => self.on_durable(from, upto, turn),
             ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }
     }

@@ -8,6 +8,7 @@ use crate::auth::AuthRequest;
 use crate::codec::PublishRun;
 use crate::ids::{ClientKey, ConnId, ShardId};
 use crate::message::MessageParts;
+use crate::store::{DiskError, DiskOp};
 
 /// Effects of one or more calls of [`Shard::handle`](crate::shard::Shard::handle). The shell empties it at
 /// the end of its turn, in this order: messages of all targets class by class, then output of the
@@ -27,6 +28,10 @@ pub struct Outbox {
     pub auth_requests: Vec<AuthRequest>,
     /// What is worth a line in the log; at most one per second and reason.
     pub records: Vec<Record>,
+    /// What the disk is asked for. Each is answered with `Event::DiskDone`.
+    pub disk: Vec<DiskOp>,
+    /// The disk has failed: no answer leaves any more, and the process has to end.
+    pub disk_failure: Option<DiskError>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
@@ -74,6 +79,8 @@ impl Outbox {
             handovers: Vec::new(),
             auth_requests: Vec::new(),
             records: Vec::new(),
+            disk: Vec::new(),
+            disk_failure: None,
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
             parcels: Vec::new(),

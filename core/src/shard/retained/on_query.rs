@@ -1,8 +1,9 @@
-//! Retained messages for new subscriptions, page by page: the side of the shard that owns the topics.
+//! Retained messages for new subscriptions, page by page: the side of the shard that owns the
+//! topics.
 //!
-//! Building a page visits a bounded number of topics, and so does a shard between two `DeadlineReached`, of
-//! which the shell sends one per turn; further queries wait in line for the next one. So a `#` over a million
-//! retained messages, or a thousand of them, slow nobody down.
+//! Building a page visits a bounded number of topics, and so does a shard between two
+//! `DeadlineReached`, of which the shell sends one per turn; further queries wait in line for the
+//! next one. So a `#` over a million retained messages, or a thousand of them, slow nobody down.
 //!
 //! Invariants:
 //! - a cursor is here from its query until its last page or `RetainedStop`.
@@ -45,7 +46,7 @@ impl Shard {
             let asker = (from, gather);
             let can_be_made = self.pages.budget > 0 && self.pages.waiting.is_empty();
             match (filter, can_be_made) {
-                // The snapshot is of this moment.
+                // The snapshot is taken now.
                 (Some(filter), true) => {
                     let cursor = self.retained.open();
                     made.push(self.make_page(turn.now, asker, filter, cursor));

@@ -38,6 +38,12 @@ impl Pages {
         !self.waiting.is_empty()
     }
 
+    /// Cursors that stand at a topic: not only asked for.
+    pub fn placed_count(&self) -> usize {
+        let is_placed = |(_, cursor): &&(_, Cursor)| !cursor.is_at_start();
+        self.cursors.values().filter(is_placed).count()
+    }
+
     /// Cursors that are open.
     pub fn len(&self) -> usize {
         self.cursors.len()

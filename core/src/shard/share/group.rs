@@ -12,7 +12,6 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::groups::Wish;
 use super::locals::{Local, Locals};
 use crate::ids::{SessionId, ShardId};
 use crate::limits::ShareStrategy;
@@ -58,6 +57,15 @@ struct Member {
 /// Ordered by age; of the same age by shard and slot, so that all shards agree.
 type Elder = (Instant, ShardId, SessionId);
 
+/// The member that a message is meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Its home.
+    pub shard: ShardId,
+    /// Its session there.
+    pub session: SessionId,
+}
+
 /// What a strategy may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
@@ -70,7 +78,8 @@ pub struct Marks {
 }
 
 impl Group {
-    /// Without members, the first group of its filter. It is asked for its eldest only if it `has_elders`.
+    /// Without members, the first group of its filter. It is asked for its eldest only if it
+    /// `has_elders`.
     pub fn new(
         filter: Arc<TopicFilter>,
         bucket: HintBucket,
@@ -162,7 +171,7 @@ impl Group {
             ShareStrategy::HashClient => marks.publisher,
             ShareStrategy::HashTopic => marks.topic,
         };
-        // Whoever is passed over keeps its share of the hashes: only these go elsewhere.
+        // A member that is passed over keeps its share of the hashes: only that goes elsewhere.
         let everywhere = self.shards();
         let all_count = self.count(everywhere);
         let first = self.member((steady % all_count as u64) as usize, everywhere);
@@ -190,6 +199,35 @@ impl Group {
     /// A member of this shard stands that well, or better.
     pub fn has(&self, least: Standing) -> bool {
         !self.locals.at_least(least).is_empty()
+    }
+
+    /// Panics if an invariant does not hold, on this shard; walks all members.
+    pub fn assert_invariants(&self, own: ShardId) {
+        self.locals.assert_invariants();
+        assert!(self.rosters.is_sorted_by_key(|roster| roster.shard));
+        let mut members_count = 0;
+        for roster in &self.rosters {
+            assert!(!roster.members.is_empty(), "an empty roster is not kept");
+            assert_eq!(roster.positions.len(), roster.members.len());
+            for (position, member) in roster.members.iter().enumerate() {
+                let noted = roster.positions.get(&member.session);
+                assert_eq!(noted, Some(&(position as u32)), "a member knows its place");
+                if let Some(elders) = &self.elders {
+                    let elder = (member.since, roster.shard, member.session);
+                    assert!(elders.contains(&elder), "every member has an age");
+                }
+            }
+            members_count += roster.members.len();
+        }
+        if let Some(elders) = &self.elders {
+            assert_eq!(elders.len(), members_count, "only members have an age");
+        }
+        let own_count = self.count(ShardSet::EMPTY.with(own));
+        assert_eq!(
+            own_count,
+            self.locals.len(),
+            "own members are in the roster"
+        );
     }
 
     fn count(&self, among: ShardSet) -> usize {

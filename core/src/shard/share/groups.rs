@@ -3,9 +3,9 @@
 //! Every shard knows all groups and their members: a member's home tells the others with `Join` and
 //! `Leave`, and SUBACK waits until all have confirmed. The publisher's shard chooses the member, so
 //! exactly one place decides and no group has a bottleneck. What it knows about other shards may be
-//! out of date: the home of the chosen member gives the message to another member if that one is gone,
-//! and skips a member that is out of quota, slow, offline or full as long as there is a better one, here
-//! or, according to the hints, elsewhere.
+//! out of date: the home of the chosen member gives the message to another member if that one is
+//! gone, and skips a member that is out of quota, slow, offline or full as long as there is a
+//! better one, here or, according to the hints, elsewhere.
 //!
 //! Invariants:
 //! - a group is here exactly while it has a member on some shard.
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+pub use super::group::Wish;
 pub use super::locals::Local;
 pub use crate::session::Standing;
 
@@ -31,24 +32,18 @@ use super::group::{Group, Marks};
 use crate::ids::{ClientKey, SessionId, ShardId};
 use crate::limits::ShareStrategy;
 use crate::time::Instant;
-use crate::topic::{FilterTree, Hint, InterestTable, OwnHints, ShardSet, TopicFilter, TopicName};
-
-/// The member that a message is meant for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// Its home.
-    pub shard: ShardId,
-    /// Its session there.
-    pub session: SessionId,
-}
+use crate::topic::{
+    FilterTree, Hint, InterestTable, OwnHints, ShardSet, SubscriptionOptions, TopicFilter,
+    TopicName,
+};
 
 /// Where a message of a group goes.
 #[derive(Clone, Debug)]
 pub enum ShareTarget {
     /// To a member of this shard, whose client is there.
     Here(Local),
-    /// To a member of this shard whose client is away, or for which no more may wait: there is nobody
-    /// better on any shard.
+    /// To a member of this shard whose client is away, or for which no more may wait: there is
+    /// nobody better on any shard.
     Away(Local),
     /// To a member of another shard.
     There(Wish),
@@ -122,6 +117,18 @@ impl Shares {
         self.local_count -= 1;
         self.drop_if_empty(id);
         Some(id)
+    }
+
+    /// The terms of a member of this shard.
+    pub fn options(&self, filter: &TopicFilter, session: SessionId) -> Option<SubscriptionOptions> {
+        let group = self.groups[self.find(filter)?.0 as usize].as_deref()?;
+        let (local, _) = group.locals.get(session)?;
+        Some(SubscriptionOptions {
+            qos: local.qos,
+            no_local: false, // [MQTT-3.8.3-4]
+            retain_as_published: local.retain_as_published,
+            subscription_id: local.matched.subscription_ids.first().copied(),
+        })
     }
 
     /// Another shard has a member.
@@ -198,8 +205,8 @@ impl Shares {
         wish.shard == self.own
     }
 
-    /// Where a message goes that has come to this shard, through `hops` others. `inflight` tells how
-    /// many messages a session of this shard has in flight.
+    /// Where a message goes that has come to this shard, through `hops` others. `inflight` tells
+    /// how many messages a session of this shard has in flight.
     pub fn place(
         &mut self,
         id: GroupId,
@@ -267,6 +274,39 @@ impl Shares {
         self.by_filter.len()
     }
 
+    /// Panics if an invariant does not hold; walks all members.
+    pub fn assert_invariants(&self) {
+        self.by_pattern.assert_invariants();
+        let (mut groups_count, mut local_count) = (0, 0);
+        let mut said = Vec::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            let Some(group) = group else { continue };
+            groups_count += 1;
+            local_count += group.locals.len();
+            assert!(!group.is_empty(), "a group has a member on some shard");
+            group.assert_invariants(self.own);
+            let id = GroupId(index as u32);
+            assert_eq!(self.find(&group.filter), Some(id), "a filter has one group");
+            let same = self.by_pattern.get(&group.filter);
+            let named = same.and_then(|groups| groups.get(group.place));
+            assert_eq!(named, Some(&id), "a group knows its place");
+            let says = BETTER.into_iter().filter(|&(least, _)| group.has(least));
+            said.extend(says.map(|(_, hint)| (group.bucket, hint)));
+        }
+        assert_eq!(
+            self.by_filter.len(),
+            groups_count,
+            "filters name live groups"
+        );
+        let named_count: usize = self.by_pattern.values().map(Vec::len).sum();
+        assert_eq!(named_count, groups_count, "the tree names live groups");
+        let free_count = self.groups.len() - groups_count;
+        assert_eq!(self.free.len(), free_count, "what is not live is free");
+        assert_eq!(self.local_count, local_count, "memberships are counted");
+        let hints = self.interest.share_hints();
+        self.hints.assert_invariants(hints, said.into_iter());
+    }
+
     /// The shards among which to choose: those with a member that is ready, or else connected, or
     /// else one for which more may wait, or else any.
     fn best_shards(&self, id: GroupId) -> ShardSet {
@@ -328,13 +368,11 @@ impl Shares {
                 GroupId(u32::try_from(self.groups.len() - 1).expect("fewer than 2^32 groups"))
             }
         };
-        match self.by_pattern.get_mut(filter) {
-            Some(groups) => {
-                group.place = groups.len();
-                groups.push(id);
-            }
-            None => _ = self.by_pattern.insert(filter, vec![id]),
-        }
+        let (groups, _) = self
+            .by_pattern
+            .get_or_insert_with(filter, || Vec::with_capacity(1));
+        group.place = groups.len();
+        groups.push(id);
         self.groups[id.0 as usize] = Some(group);
         self.by_filter.insert(filter.clone(), id);
         self.generation += 1;
@@ -382,7 +420,8 @@ fn least_loaded(group: &mut Group, inflight: impl Fn(SessionId) -> usize) -> Opt
         .cloned()
 }
 
-/// What is better than a member for which no more may wait, the best first, and the hint that says so.
+/// What is better than a member for which no more may wait, the best first, and the hint that says
+/// so.
 const BETTER: [(Standing, Hint); 3] = [
     (Standing::Ready, Hint::Ready),
     (Standing::Online, Hint::Online),

@@ -40,7 +40,8 @@ pub struct Locals {
 const BORDERS: [Standing; 3] = [Standing::Ready, Standing::Online, Standing::Away];
 
 impl Locals {
-    /// Adds a member; it is full until `set` says otherwise. Replaces the terms of one that is here.
+    /// Adds a member; it is full until `set` says otherwise. Replaces the terms of one that is
+    /// here.
     pub fn insert(&mut self, local: Local) {
         if let Some(position) = self.position(local.session) {
             self.members[position] = local;
@@ -73,7 +74,7 @@ impl Locals {
             .expect("only members have a standing");
         let (former, part) = (self.part_at(position), standing.part());
         let mut at = position;
-        // One step at a time: each is one exchange at a border between two parts.
+        // One step at a time: each is a swap at the border between two parts.
         for border in former..part {
             self.ends[border] -= 1;
             at = self.exchange(at, self.ends[border]);
@@ -98,6 +99,22 @@ impl Locals {
             .get(least.part())
             .copied()
             .unwrap_or(self.members.len())]
+    }
+
+    /// Members of this shard.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Panics if an invariant does not hold; walks all members.
+    pub fn assert_invariants(&self) {
+        assert!(self.ends.is_sorted(), "the better ones come first");
+        assert!(self.ends.iter().all(|&end| end <= self.members.len()));
+        assert_eq!(self.positions.len(), self.members.len());
+        for (position, member) in self.members.iter().enumerate() {
+            let found = self.position(member.session);
+            assert_eq!(found, Some(position), "a session is a member once");
+        }
     }
 
     fn position(&self, session: SessionId) -> Option<usize> {
@@ -128,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_are_those_of_a_list_of_members_and_standings() {
+    fn members_are_partitioned_as_in_a_list_of_standings() {
         for seed in 0..100 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut below = |end: u64| random.u64(..end);

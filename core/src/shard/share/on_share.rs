@@ -1,4 +1,5 @@
-//! Shared subscriptions: joining and leaving a group, and the path of a message to one of its members.
+//! Shared subscriptions: joining and leaving a group, and the path of a message to one of its
+//! members.
 //!
 //! Not here: who is chosen (`groups.rs`).
 
@@ -140,7 +141,8 @@ impl Shard {
         });
     }
 
-    /// Ends the membership of a session, which may have ended itself. Other shards are still to hear of it.
+    /// Ends the membership of a session, which may have ended itself. Other shards are still to
+    /// hear of it.
     pub(in crate::shard) fn leave(&mut self, id: SessionId, filter: &TopicFilter) {
         let dispatch = &mut self.dispatch;
         let group = dispatch.shares.leave_local(filter, id);
@@ -178,7 +180,7 @@ impl Shard {
             return; // Every member leaves.
         }
         let Session { window, queue, .. } = ended;
-        for delivery in window.into_unacknowledged().chain(queue) {
+        for delivery in window.into_unacknowledged().chain(queue.into_waiting()) {
             self.pass_on_one(&delivery, turn);
         }
     }
@@ -264,6 +266,7 @@ impl Dispatch {
             matched: Matched::Shared(&local.matched),
         };
         self.offer_on(outgoing, local.session, options, turn);
+        self.journal.end_message(&outgoing.parts);
         self.note_standing(local.session);
     }
 
@@ -276,6 +279,9 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.forwards_sent += 1;
+        if outgoing.parts.qos > QoS::AtMostOnce {
+            self.journal.note_posted(wish.shard);
+        }
         let share = Share {
             message: outgoing.share().clone(),
             filter: self.shares.filter(group).clone(),

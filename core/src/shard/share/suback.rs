@@ -38,7 +38,7 @@ impl Outcomes {
         self.refused = self.refused.or(outcome.err());
         self.reasons.push(match (outcome, self.version) {
             (Ok(reason), _) => reason,
-            // MQTT 3.1.1 knows one failure only [MQTT-3.9.3-2].
+            // MQTT 3.1.1 has a single failure code [MQTT-3.9.3-2].
             (Err(_), Version::V31 | Version::V311) => ReasonCode::UnspecifiedError,
             (Err(refusal), Version::V5) => refusal.code(),
         });

@@ -17,8 +17,8 @@ pub enum DropReason {
     Expired,
     /// The retained store is full (`retained_messages_max`, `retained_bytes_max`).
     RetainedFull,
-    /// Every member of a shared subscription was away (`share_queued_while_away`), or left while the
-    /// message went from shard to shard.
+    /// Every member of a shared subscription was away (`share_queued_while_away`), or left while
+    /// the message went from shard to shard.
     NoMember,
     /// QoS 1 or 2, and all clients of the shard together keep as much as they may
     /// (`total_queued_messages_max`, `total_queued_bytes_max`).

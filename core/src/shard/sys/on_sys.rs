@@ -1,8 +1,9 @@
 //! `$SYS`: the broker's own counters, as retained messages.
 //!
-//! Once per `sys_interval` every shard publishes its counters below `$SYS/broker/shards/N` and reports to
-//! the first shard, which shortly afterwards publishes the sums under Mosquitto's names, so that existing
-//! dashboards work. The messages take the normal path: any shard may own a topic and have its subscribers.
+//! Once per `sys_interval` every shard publishes its counters below `$SYS/broker/shards/N` and
+//! reports to the first shard, which shortly afterwards publishes the sums under Mosquitto's names,
+//! so that existing dashboards work. The messages take the normal path: any shard may own a topic
+//! and have its subscribers.
 //!
 //! Invariants:
 //! - handling a report posts nothing (kinds of messages form a DAG): sums are published by a timer.
@@ -65,7 +66,7 @@ impl Shard {
             total.add(report);
         }
         self.sys.clients_max = self.sys.clients_max.max(total.holdings.sessions);
-        // Reports of different moments may count a connection that moves twice, for a moment.
+        // Reports are from different moments: a connection that moves may briefly count twice.
         let opened = total.metrics.sockets_opened();
         self.sys.sockets_opened = self.sys.sockets_opened.max(opened);
         self.sys.loads.update(turn.now, &total.metrics);
@@ -164,7 +165,7 @@ impl Shard {
             }));
             let hash = self.routes.hash(message.topic());
             let routes = self.find_routes(message.topic(), hash);
-            // A `topic_levels_max` below four, say, leaves no room for the longer names.
+            // With a `topic_levels_max` below four, say, longer names are not valid.
             let Ok(routes) = routes else { continue };
             self.publish_along(hash, routes, &mut Outgoing::of(&message), turn);
         }

@@ -1,8 +1,9 @@
 //! Samples of drops and refusals: which client, which topic, why.
 //!
-//! Counters tell how often; a record names one case. For each reason the first case makes a record at once,
-//! and while there are more, each following second makes one more, with the last case and a count. So "why
-//! did my message go missing" has an answer, and a flood of drops costs a comparison and two short copies each.
+//! Counters tell how often; a record names one case. For each reason the first case makes a record
+//! at once, and while there are more, each following second makes one more, with the last case and
+//! a count. So "why did my message go missing" has an answer, and a flood of drops costs a
+//! comparison and two short copies each.
 //!
 //! Not here: counting (`metrics.rs`), writing the log (the shell).
 
@@ -79,7 +80,7 @@ impl Records {
             return;
         }
         slot.quiet_until = turn.now + QUIET_SPAN;
-        // What was left out before has been said: `flush` is called at its time.
+        // What was left out before has been reported: `flush` is called in time.
         turn.out.records.push(Record {
             loss,
             client: subject.client.into(),
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_case_is_told_at_once_and_then_one_a_second_with_a_count() {
+    fn the_first_case_is_logged_at_once_and_then_one_a_second_with_a_count() {
         let loss = Loss::Dropped(DropReason::QueueFull);
         let (mut records, mut out) = (Records::default(), Outbox::new(1));
         note(&mut records, SECOND, loss, "a", &mut out);
@@ -165,7 +166,7 @@ mod tests {
         }
         note(&mut records, SECOND + 9, loss, "c", &mut out);
         assert_eq!(taken(&mut out), []);
-        // Another reason has a second of its own.
+        // Each reason has its own second.
         let other = Loss::Refused(Refusal::KeepAlive);
         note(&mut records, SECOND + 10, other, "d", &mut out);
         assert_eq!(taken(&mut out), [("d".into(), 1)]);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_cut() {
+    fn long_topics_are_shortened() {
         let (mut records, mut out) = (Records::default(), Outbox::new(1));
         let subject = Subject {
             topic: &[b'x'; 1000],

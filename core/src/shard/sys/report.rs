@@ -85,7 +85,7 @@ impl Loads {
             metrics.connects,
         ];
         for (index, &count) in counts.iter().enumerate() {
-            // Reports of different moments may make the sum of sockets go back.
+            // Reports are from different moments: the sum of sockets may go down.
             let grown = count.saturating_sub(self.counts[index]);
             let per_minute = grown as f64 * 60.0 / elapsed_s;
             for (minutes, average) in Loads::MINUTES.iter().zip(&mut self.averages[index]) {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loads_approach_the_rate_per_minute_each_at_its_own_pace() {
+    fn load_averages_approach_the_rate_per_minute_each_at_its_own_pace() {
         let mut loads = Loads::default();
         let mut metrics = Metrics::default();
         for step in 1..=90 {

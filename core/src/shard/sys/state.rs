@@ -51,6 +51,16 @@ impl Sys {
         }
     }
 
+    /// Panics if an invariant does not hold.
+    pub fn assert_invariants(&self) {
+        let is_idle = self.last.is_empty() && self.reports.is_empty();
+        assert!(
+            self.is_on() || is_idle,
+            "who publishes nothing keeps nothing"
+        );
+        assert!(self.heap <= self.heap_max, "the maximum is one");
+    }
+
     /// Something is published at all.
     pub fn is_on(&self) -> bool {
         self.interval > Duration::ZERO

@@ -1,4 +1,5 @@
-//! Users of a conversation, and the client's side of SCRAM-SHA-256 (RFC 5802), made from its primitives.
+//! Users of a conversation, and the client's side of SCRAM-SHA-256 (RFC 5802), made from its
+//! primitives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,7 +81,8 @@ pub fn parse(
     Ok((access, users))
 }
 
-/// What the shell says to `USER:SECONDS:RULES`, where the rules are `publish=FILTER,deny=FILTER`, or none.
+/// What the shell says to `USER:SECONDS:RULES`, where the rules are `publish=FILTER,deny=FILTER`,
+/// or none.
 fn judge_token(token: &str, issuer: u64, now: Instant) -> Verdict {
     let mut parts = token.splitn(3, ':');
     let (Some(user), Some(seconds)) = (parts.next(), parts.next()) else {

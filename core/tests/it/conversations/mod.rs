@@ -1,10 +1,10 @@
 //! Protocol behaviour, told as conversations between clients and the broker.
 //!
-//! Each `*.conv` file beside this one holds conversations in the language that `README.md` explains.
-//! Every conversation is played with one, two and three shards, each time with the clients' bytes
-//! fed packet by packet and once more byte by byte: all plays have to satisfy the script, and the
-//! two ways of feeding have to give the same bytes back. After the last line all clients go, all
-//! sessions run out, and nothing may be left in the memory of any shard.
+//! Each `*.conv` file beside this one holds conversations in the language that `README.md`
+//! explains. Every conversation is played with one, two and three shards, each time with the
+//! clients' bytes fed packet by packet and once more byte by byte: all plays have to satisfy the
+//! script, and the two ways of feeding have to give the same bytes back. After the last line all
+//! clients go, all sessions run out, and nothing may be left in the memory of any shard.
 //!
 //! The bytes are made and read by `wire.rs`, which shares nothing with the codec of the broker.
 //!
@@ -44,7 +44,7 @@ conversations! {
 }
 
 #[test]
-fn every_file_is_played() {
+fn every_script_passes() {
     let mut found: Vec<String> = std::fs::read_dir(directory())
         .expect("the directory is there")
         .map(|entry| entry.expect("the entry can be read").path())
@@ -65,10 +65,10 @@ fn every_file_is_played() {
     assert_eq!(found, listed, "mod.rs lists the files");
 }
 
-/// A reason that nothing shows is one that nobody has seen work: each has a conversation that counts it and one that
-/// has its record, by its name in a line or in a cell of a table.
+/// A reason that nothing shows is one that nobody has seen work: each has a conversation that
+/// counts it and one that has its record, by its name in a line or in a cell of a table.
 #[test]
-fn every_reason_has_a_conversation() {
+fn every_reason_code_has_a_conversation() {
     let texts = FILES.iter().map(|name| {
         let path = directory().join(format!("{name}.conv"));
         std::fs::read_to_string(path).expect("the file can be read")
@@ -106,8 +106,9 @@ fn every_reason_has_a_conversation() {
     );
 }
 
-/// Refusals that the core only passes on, which `net/tests/it` has (and what is wrong with a token, which
-/// `net/src/auth` finds); and one that is not counted, because a broker that ends shows nobody its counters.
+/// Refusals that the core only passes on, which `net/tests/it` has (and what is wrong with a token,
+/// which `net/src/auth` finds); and one that is not counted, because a broker that ends shows
+/// nobody its counters.
 const NOT_COUNTED_HERE: [&str; 4] = [
     "connections_full",
     "address_full",

@@ -123,8 +123,8 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
     }
 }
 
-/// `auth_data=proof:user:password:@first` and `auth_data=verifier:user:password:@first`: what the two
-/// sides say last in SCRAM, if `@first` is what the broker said first.
+/// `auth_data=proof:user:password:@first` and `auth_data=verifier:user:password:@first`: what the
+/// two sides say last in SCRAM, if `@first` is what the broker said first.
 fn compute(stage: &Stage, word: &str) -> Result<Word, String> {
     let Some(("auth_data", value)) = lexer::key_value(word) else {
         return Ok(word.into());

@@ -2,21 +2,21 @@
 //!
 //! One publisher and one subscriber with durable sessions, a few messages, and a network that may
 //! lose either connection between any two packets, with everything that is on its way. A client
-//! comes back at any later moment, or takes its session over before the loss is noticed. Some cases have
-//! a Receive Maximum of 1 both ways, or both QoS at once, or speak 3.1.1. Every order
-//! of the packets and every place of the losses is tried: a state (of the shards, of both clients
-//! and of what is on its way) is expanded once. One of its steps is taken there and then, for the others the steps that
-//! lead to it are played again.
+//! comes back at any later moment, or takes its session over before the loss is noticed. Some cases
+//! have a Receive Maximum of 1 both ways, or both QoS at once, or speak 3.1.1. Every order of the
+//! packets and every place of the losses is tried: a state (of the shards, of both clients and of
+//! what is on its way) is expanded once. One of its steps is taken there and then, for the others
+//! the steps that lead to it are played again.
 //!
 //! What holds in every state: QoS 2 is delivered once and in order, QoS 1 in order but for
-//! repetitions, and no side has more open than the other one takes. What holds where nothing is left to do: everything was delivered, and no shard holds
-//! an exchange [MQTT-4.3.2-4] [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.4.0-1]
-//! [MQTT-4.6.0-6] [MQTT-4.9.0-1] [MQTT-4.9.0-2].
+//! repetitions, and no side has more open than the other one takes. What holds where nothing is
+//! left to do: everything was delivered, and no shard holds an exchange [MQTT-4.3.2-4]
+//! [MQTT-4.3.3-10] [MQTT-4.3.3-12] [MQTT-4.4.0-1] [MQTT-4.6.0-6] [MQTT-4.9.0-1] [MQTT-4.9.0-2].
 
 mod client;
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use ringmq_core::codec::{QoS, Version};
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::CloseCause;
 
-use crate::world::{Feed, World};
+use crate::world::{Feed, StateHash, World};
 use client::{Client, Role, Terms};
 
 /// What may happen next.
@@ -40,7 +40,8 @@ enum Step {
     Lose(Role),
     /// A client that has none connects again.
     Return(Role),
-    /// A client connects anew while the broker still has its connection: what is on its way is lost.
+    /// A client connects anew while the broker still has its connection: what is on its way is
+    /// lost.
     TakeOver(Role),
 }
 
@@ -207,14 +208,14 @@ impl Play {
         }
     }
 
-    /// Two plays of one fingerprint go on alike. A case has some ten thousand states: that two have one hash of 64
-    /// bits is less likely than one in a billion.
+    /// Two plays of one fingerprint go on alike. A case has some ten thousand states: that two have
+    /// one hash of 64 bits is less likely than one in a billion.
     fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.losses.hash(&mut hasher);
-        format!("{:?} {:?}", self.publisher, self.subscriber).hash(&mut hasher);
-        self.world.state().hash(&mut hasher);
-        hasher.finish()
+        let mut hash = StateHash::default();
+        let clients = (&self.publisher, &self.subscriber);
+        let state = (self.losses, clients, self.world.state());
+        write!(hash, "{state:?}").expect("a hash takes everything");
+        hash.finish()
     }
 }
 
@@ -250,7 +251,8 @@ fn explore(case: Case) -> usize {
     while let Some(mut path) = paths.pop() {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut play = replay(case, &path);
-            // A play goes on for as long as it comes to what is new: nobody has to replay the way there.
+            // A play goes on for as long as it comes to what is new: nobody has to replay the way
+            // there.
             while seen.insert(play.fingerprint()) {
                 let mut steps = play.steps();
                 let Some(next) = steps.pop() else {

@@ -1,7 +1,7 @@
 //! A small broker that follows a script: which deliveries to lose, repeat, delay, damage.
 //!
-//! Deliveries are counted from 1 over all subscribers; a script names them by number. Everything goes
-//! through one lock, so that the numbers mean something.
+//! Deliveries are counted from 1 over all subscribers; a script names them by number. Everything
+//! goes through one lock, so that the numbers mean something.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};

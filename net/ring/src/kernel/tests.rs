@@ -5,7 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::store::Block;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::OFlags;
 
 use super::*;
 use crate::sends::SEND_SIZE_MAX;
@@ -37,6 +39,8 @@ fn completions(ring: &mut KernelRing) -> Vec<Completion> {
         let before = all.len();
         all.extend(std::iter::from_fn(|| ring.pop()));
         ring.memory.sends.invariants();
+        ring.memory.files.invariants();
+        ring.memory.buffers.invariants();
         if all.len() == before {
             return all;
         }
@@ -313,4 +317,143 @@ fn a_send_to_a_closed_peer_is_an_error_and_no_signal() {
         panic!("{ended:?}")
     };
     assert_eq!(*result, Err(Errno::PIPE));
+}
+
+/// A file of zeros that is gone when it is closed, for writing with or without the cache of the kernel. `None`: this
+/// file system has no O_DIRECT.
+fn zeroed(direct: bool) -> Option<(Arc<OwnedFd>, std::fs::File)> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("ringmq-ring-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, [0; 8 * 4096]).unwrap();
+    let mut flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECT, direct);
+    let opened = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
+    let reader = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    match opened {
+        Ok(file) => Some((Arc::new(file), reader)),
+        Err(Errno::INVAL) if direct => None,
+        Err(errno) => panic!("{errno}"),
+    }
+}
+
+fn block_of(byte: u8, size: usize) -> Block {
+    let mut block = Block::default();
+    block.extend(&vec![byte; size]);
+    block
+}
+
+fn write_of(at: u64, block: Block, sync: bool) -> FileWrite {
+    FileWrite { at, block, sync }
+}
+
+/// Waits for so many completions of files: `(number, result, first byte of the block)`.
+fn stored(ring: &mut KernelRing, count: usize) -> Vec<(u64, Result<(), Errno>, Option<u8>)> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        ring.submit_and_wait();
+        for completion in completions(ring) {
+            let Completion::Stored { op, result, block } = completion else {
+                panic!("{completion:?}")
+            };
+            let first = block.and_then(|block| block.bytes().first().copied());
+            all.push((op.0, result, first));
+        }
+    }
+    all.sort_by_key(|(op, _, _)| *op);
+    all
+}
+
+#[test]
+fn writes_reach_the_file_and_their_blocks_come_back() {
+    for direct in [false, true] {
+        let Some((file, mut reader)) = zeroed(direct) else {
+            continue;
+        };
+        let mut ring = ring(8, 1);
+        ring.write(OpId(1), &file, write_of(4096, block_of(1, 4096), true));
+        ring.write(
+            OpId(2),
+            &file,
+            write_of(2 * 4096, block_of(2, 2 * 4096), true),
+        );
+        ring.write(OpId(3), &file, write_of(6 * 4096, block_of(3, 4096), false));
+        ring.sync(OpId(4), &file);
+        let expected = [
+            (1, Ok(()), Some(1)),
+            (2, Ok(()), Some(2)),
+            (3, Ok(()), Some(3)),
+            (4, Ok(()), None),
+        ];
+        assert_eq!(stored(&mut ring, 4), expected, "direct: {direct}");
+        assert_eq!(ring.inflight, 1, "the wake-up");
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+        let firsts: Vec<u8> = bytes.chunks(4096).map(|block| block[4095]).collect();
+        assert_eq!(firsts, [0, 1, 2, 2, 0, 0, 3, 0]);
+    }
+}
+
+#[test]
+fn chains_beyond_the_queue_are_not_cut() {
+    let Some((file, _)) = zeroed(false) else {
+        panic!("every file system has a cache")
+    };
+    // Room for one chain, or for a wake-up and nothing else.
+    let mut ring = ring(2, 1);
+    for op in 0..20 {
+        ring.write(
+            OpId(op),
+            &file,
+            write_of(4096 * (op % 8), block_of(9, 4096), true),
+        );
+    }
+    let ended = stored(&mut ring, 20);
+    assert!(
+        ended.iter().all(|(_, result, _)| result.is_ok()),
+        "{ended:?}"
+    );
+    assert!(ended.iter().map(|(op, _, _)| *op).eq(0..20));
+}
+
+#[test]
+fn a_write_that_fails_or_is_short_has_one_outcome_and_no_sync() {
+    let full = Arc::new(OwnedFd::from(
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
+    ));
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let pipe = Arc::new(OwnedFd::from(writer));
+    let mut ring = ring(8, 1);
+    for sync in [true, false] {
+        ring.write(OpId(1), &full, write_of(0, block_of(1, 4096), sync));
+        // More than a pipe holds.
+        ring.write(OpId(2), &pipe, write_of(0, block_of(2, 1 << 20), sync));
+        let expected = [
+            (1, Err(Errno::NOSPC), Some(1)),
+            (2, Err(Errno::IO), Some(2)),
+        ];
+        assert_eq!(stored(&mut ring, 2), expected, "sync: {sync}");
+        assert_eq!(ring.inflight, 1, "the wake-up");
+        let mut drained = vec![0; 1 << 20];
+        std::io::Read::read(&mut reader, &mut drained).unwrap();
+    }
+    // A pipe cannot be synced.
+    ring.sync(OpId(3), &pipe);
+    assert_eq!(stored(&mut ring, 1), [(3, Err(Errno::INVAL), None)]);
+}
+
+#[test]
+fn a_ring_dropped_in_the_middle_of_a_write_leaves_the_block_to_the_kernel() {
+    let (file, _reader) = zeroed(true).or_else(|| zeroed(false)).unwrap();
+    let mut ring = ring(8, 1);
+    ring.write(OpId(1), &file, write_of(0, block_of(1, 4096), true));
+    ring.submit();
+    drop(ring);
 }

@@ -25,7 +25,7 @@ pub(super) struct Answer {
 pub(super) enum Decision {
     Allow,
     Deny,
-    /// This client is for somebody else to judge.
+    /// Another authenticator decides about this client.
     Ignore,
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_as_they_are_meant() {
+    fn answers_are_parsed_as_intended() {
         let answer = Answer::parse(
             br#"{"result": "allow", "user": "alice", "expires_in": 60,
                 "rules": {"publish": ["a/%c/#"], "deny": ["a/b"]}}"#,
@@ -160,9 +160,9 @@ mod tests {
         );
     }
 
-    // What is not understood is no permission (threat 82).
+    // An answer that is not understood permits nothing (threat 82).
     #[test]
-    fn what_is_not_understood_is_no_answer() {
+    fn an_answer_that_is_not_understood_is_rejected() {
         for body in [
             &b""[..],
             b"ok",

@@ -50,7 +50,7 @@ impl Breaker {
         }
     }
 
-    /// Whether one may go through; whoever does, has to say what came of it.
+    /// Whether a request may be made; who makes one has to report its outcome.
     pub(super) fn admits(&self, now: Instant) -> bool {
         self.change(|state| match *state {
             State::Closed { .. } => true,
@@ -96,8 +96,8 @@ impl Breaker {
         })
     }
 
-    /// Nothing is known of the service: whoever asked had no time left to hear its answer. The next one may
-    /// try it in place of one that was let through to see.
+    /// The client's time ran out before the service answered, which says nothing about the service.
+    /// If this was the trial request, the next one takes its place.
     pub(super) fn abandoned(&self, now: Instant) {
         self.change(|state| match state {
             State::Probing => *state = State::Open { until: now },
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_lets_one_through_after_each_pause() {
+    fn it_opens_after_consecutive_failures_and_admits_one_attempt_per_pause() {
         let breaker = Breaker::new(3, Duration::from_secs(10));
         assert!(breaker.admits(at(0)));
         assert_eq!(breaker.failed(at(0)), Turn::First);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_no_time_to_hear_an_answer_says_nothing_of_the_service() {
+    fn a_client_out_of_time_says_nothing_about_the_service() {
         let breaker = Breaker::new(2, Duration::from_secs(10));
         assert_eq!(breaker.failed(at(0)), Turn::First);
         for _ in 0..10 {

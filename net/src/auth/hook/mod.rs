@@ -1,13 +1,14 @@
 //! HTTP services that authenticate clients and supply their rules.
 //!
-//! The *authentication* hook judges a client by its credentials; its response may include rules. The
-//! *authorization* hook supplies the rules of a client that has been authenticated, in whatever way. Rules
-//! are fetched as a whole, at login and again before they expire, so that no message waits for a service: with
-//! them the core decides about each topic itself, including wildcards, retained and queued messages.
+//! The *authentication* hook judges a client by its credentials; its response may include rules.
+//! The *authorization* hook supplies the rules of a client that has been authenticated, in whatever
+//! way. Rules are fetched as a whole, at login and again before they expire, so that no message
+//! waits for a service: with them the core decides about each topic itself, including wildcards,
+//! retained and queued messages.
 //!
 //! Invariants:
-//! - a response that is late, broken, or of an unknown form or status counts as none; without a response no
-//!   client gets in and no rules are renewed (threat 82).
+//! - a response that is late, broken, or of an unknown form or status counts as none; without a
+//!   response no client gets in and no rules are renewed (threat 82).
 //! - no response is cached here, good or bad.
 //!
 //! Not here: who waits for the responses, and for how long (`service.rs`, the core).
@@ -154,7 +155,7 @@ impl Authenticator for AuthenticationHook {
 }
 
 impl AuthorizationHook {
-    /// What somebody who is known may do.
+    /// What an authenticated client may do.
     pub(super) fn rules_for(&self, request: &AuthRequest, mut identity: Identity) -> Verdict {
         let question = Question::of_known(request, &identity);
         let Ok(answer) = self.hook.ask(&question, request.deadline) else {
@@ -245,10 +246,12 @@ impl Hook {
                 Ok(answer)
             }
             Err(Fault::ClientOutOfTime) => {
-                // It waited elsewhere, in a line of logins: a service that is healthy and busy is not to be cut off.
+                // It waited elsewhere, in a line of logins: a service that is healthy and busy is
+                // not to be cut off.
                 self.tallies.add(self.counted.out_of_time);
                 self.breaker.abandoned(clock());
-                debug!(setting, url = %self.url, "the client's time ran out while it waited for the hook");
+                let url = &self.url;
+                debug!(setting, %url, "the client's time ran out while it waited for the hook");
                 Err(NoAnswer)
             }
             Err(Fault::Service(fault)) => {
@@ -258,8 +261,8 @@ impl Hook {
                     Turn::Opened => warn!(
                         setting,
                         url = %self.url,
-                        "hook failing; next attempt after hooks.pause, and until then clients that need it are refused: \
-                         {fault}"
+                        "hook failing; next attempt after hooks.pause, and until then clients that \
+                         need it are refused: {fault}"
                     ),
                     Turn::None | Turn::Closed => {
                         debug!(setting, url = %self.url, "hook failed: {fault}");
@@ -325,7 +328,8 @@ const AUTHORIZATION: Counted = Counted {
     out_of_time: Tally::AuthorizationOutOfTime,
     cut_off: Tally::AuthorizationCutOff,
 };
-/// Of 1024 parts of the time that rules hold: they are asked for again after half of it, to three quarters.
+/// Of 1024 parts of the time that rules hold: they are asked for again after half of it, to three
+/// quarters.
 const RENEWED_MIN: u32 = 512;
 
 /// What a service is told; absent fields are left out.

@@ -86,7 +86,7 @@ impl Algorithm {
         }
     }
 
-    /// Whoever has its key can sign.
+    /// The key that verifies can also sign.
     pub fn is_secret(self) -> bool {
         matches!(self.family(), Family::Hmac(_))
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_letter_by_letter_and_none_is_none() {
+    fn names_are_compared_exactly_and_a_missing_one_matches_nothing() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::named(algorithm.name()), Some(algorithm));
         }

@@ -13,16 +13,16 @@ use super::Fault;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Claim(pub String);
 
-/// Which tokens are taken, and what is taken from them.
+/// Which tokens are accepted, and what is read from them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Demands {
-    /// Whose tokens; empty: whoever has the key.
+    /// Accepted issuers; empty: anyone with the key.
     pub issuers: Vec<String>,
-    /// Who the broker is among those that a token may be for; empty: it is for tokens that name nobody.
+    /// The audiences that the broker belongs to; empty: only tokens without an audience.
     pub audiences: Vec<String>,
     /// By how much clocks may differ.
     pub leeway: Duration,
-    /// Tokens that never end are none.
+    /// Tokens that never expire are rejected.
     pub expiry_required: bool,
     /// Who the client is.
     pub user: Claim,
@@ -30,15 +30,15 @@ pub struct Demands {
     pub user_name_checked: bool,
     /// The client identifier that CONNECT has to have; empty: any.
     pub client_id: Claim,
-    /// Filters of topics that the client may publish on.
+    /// Topic filters that the client may publish to.
     pub publish: Claim,
-    /// Filters of topics that the client may receive.
+    /// Topic filters that the client may subscribe to.
     pub subscribe: Claim,
-    /// Filters of topics that it may do neither with.
+    /// Topic filters that it may do neither with.
     pub deny: Claim,
-    /// Filters of topics that it may not publish on.
+    /// Topic filters that it may not publish to.
     pub deny_publish: Claim,
-    /// Filters of topics that it may not receive.
+    /// Topic filters that it may not subscribe to.
     pub deny_subscribe: Claim,
 }
 
@@ -146,7 +146,7 @@ impl Demands {
                 .is_some_and(|n| self.audiences.iter().any(|a| a == n))
         };
         match claims.get("aud") {
-            // Whoever is not named must not take it (RFC 7519, 4.1.3).
+            // A token for others must be rejected (RFC 7519, 4.1.3).
             None if self.audiences.is_empty() => Ok(()),
             Some(Value::Array(names)) if names.iter().any(is_ours) => Ok(()),
             Some(name @ Value::String(_)) if is_ours(name) => Ok(()),
@@ -154,8 +154,8 @@ impl Demands {
         }
     }
 
-    /// All filters of all lists. What cannot be read makes the token none: it might have denied something. An object
-    /// that is there for rules and has none allows nothing.
+    /// All filters of all lists. What cannot be read makes the token none: it might have denied
+    /// something. An object that is there for rules and has none allows nothing.
     fn rules(&self, claims: &Map<String, Value>) -> Result<Option<Arc<[Rule]>>, Fault> {
         let mut rules = self.check_form(claims)?.then(Vec::new);
         for (claim, effect, publish, receive) in [
@@ -212,9 +212,9 @@ impl Demands {
         ]
     }
 
-    /// Whether there is an object that claims of rules stand in, such as `acl`. It has to be one, and to hold nothing
-    /// but what is looked at: rules in the form of another broker, or with a slip of the pen, are none that could be
-    /// left out.
+    /// Whether there is an object that claims of rules stand in, such as `acl`. It has to be one,
+    /// and to hold nothing but what is looked at: rules in the form of another broker, or with a
+    /// slip of the pen, are none that could be left out.
     fn check_form(&self, claims: &Map<String, Value>) -> Result<bool, Fault> {
         let mut is_there = false;
         for claim in self.claims_of_rules() {
@@ -278,8 +278,8 @@ impl Claim {
     }
 }
 
-/// A NumericDate: seconds, perhaps with a fraction (RFC 7519, 2). What is not one makes the token none, rather than
-/// one without a date (threat 81).
+/// A NumericDate: seconds, perhaps with a fraction (RFC 7519, 2). What is not one makes the token
+/// none, rather than one without a date (threat 81).
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Fault> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
@@ -296,7 +296,8 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Fau
     }
 }
 
-/// What a user name of CONNECT could be: no more than that fits, and nothing that MQTT forbids in text.
+/// What a user name of CONNECT could be: no more than that fits, and nothing that MQTT forbids in
+/// text.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.contains('\0')
 }

@@ -1,7 +1,7 @@
 //! Strict JSON: an object with a duplicate member name is invalid.
 //!
-//! Some parsers take the first of two members and some the last: a token could mean one thing to its signer
-//! and another to the broker (RFC 7519, 4).
+//! Some parsers take the first of two members and some the last: a token could mean one thing to
+//! its signer and another to the broker (RFC 7519, 4).
 
 use std::fmt;
 

@@ -35,7 +35,7 @@ enum Material {
     Secret(Box<hmac::Key>),
 }
 
-/// Why something is no key for that.
+/// Why something cannot be a key for an algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
     /// There is nothing in it.
@@ -61,8 +61,8 @@ pub enum KeyFault {
 }
 
 impl Key {
-    /// From the content of a file: PEM of a public key or a certificate, or a secret. Of a secret, a line
-    /// break at the end is no part.
+    /// From the content of a file: a public key or a certificate in PEM, or a secret. A line break
+    /// at the end does not belong to the secret.
     pub fn read(algorithm: Algorithm, kid: Option<&str>, content: &[u8]) -> Result<Key, KeyFault> {
         let material = match algorithm.family() {
             Family::Hmac(_) => {
@@ -101,9 +101,9 @@ impl Key {
     }
 }
 
-/// Reads a JWK Set. Keys that are for something else, or that cannot be read, are passed over
-/// (RFC 7517, 5); secrets have no place in a set that anybody can read (`allow_secrets`). Each key comes with
-/// the bytes that it was made of.
+/// Reads a JWK Set. Keys that are for something else, or that cannot be read, are passed over (RFC
+/// 7517, 5); secrets have no place in a set that anybody can read (`allow_secrets`). Each key comes
+/// with the bytes that it was made of.
 pub fn read_set(text: &[u8], allow_secrets: bool) -> Result<Vec<(Key, Vec<u8>)>, KeyFault> {
     let set = json::read_object(text).ok_or(KeyFault::NoSet)?;
     let Some(Value::Array(jwks)) = set.get("keys") else {

@@ -1,13 +1,14 @@
 //! JSON Web Tokens (RFC 7519) as an authenticator.
 //!
-//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication method
-//! [`METHOD`], which also lets it present the next one while it is connected.
+//! A client presents its token as its password or user name, or with the MQTT 5.0 authentication
+//! method [`METHOD`], which also lets it present the next one while it is connected.
 //!
-//! The signature is verified first, with a key that has the token's algorithm; only then are the claims read.
-//! What is wrong with a token is counted and logged, but not told to the client.
+//! The signature is verified first, with a key that has the token's algorithm; only then are the
+//! claims read. What is wrong with a token is counted and logged, but not told to the client.
 //!
-//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here (duplicate names,
-//! numbers as strings, keys not checked before use, several algorithms per key): ARCHITECTURE.md has the details.
+//! aws-lc-rs verifies the signatures, as it does for TLS. JWT libraries are laxer than needed here
+//! (duplicate names, numbers as strings, keys not checked before use, several algorithms per key):
+//! ARCHITECTURE.md has the details.
 //!
 //! Not here: when a token expires (the shard has a timer), its rules (`ringmq_core::auth`).
 
@@ -43,7 +44,7 @@ pub const METHOD: &str = "JWT";
 
 /// Where a CONNECT without that method has its token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum TokenField {
     /// As the password.
     #[default]
     Password,
@@ -51,11 +52,11 @@ pub enum Place {
     UserName,
 }
 
-/// Which tokens are taken.
+/// Which tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JwtConfig {
     /// Where they are.
-    pub place: Place,
+    pub field: TokenField,
     /// Bytes of one.
     pub size_max: usize,
     /// What they have to say.
@@ -65,14 +66,15 @@ pub struct JwtConfig {
 impl Default for JwtConfig {
     fn default() -> JwtConfig {
         JwtConfig {
-            place: Place::default(),
+            field: TokenField::default(),
             size_max: 8 * 1024,
             demands: Demands::default(),
         }
     }
 }
 
-/// A key, and what stands for it in [`Access::token_issuers`](ringmq_core::auth::Access::token_issuers).
+/// A key, and what stands for it in
+/// [`Access::token_issuers`](ringmq_core::auth::Access::token_issuers).
 #[derive(Clone, Debug)]
 pub struct LocalKey {
     /// The key.
@@ -90,7 +92,7 @@ pub struct RemoteSource {
     pub fingerprint: u64,
 }
 
-/// Judges everybody who shows what looks like a token.
+/// Judges every client that presents what looks like a token.
 #[derive(Debug)]
 pub struct Jwt {
     config: JwtConfig,
@@ -98,7 +100,7 @@ pub struct Jwt {
     remotes: Vec<RemoteSource>,
 }
 
-/// What is wrong with a token: what it is counted as, and a word for who looks for the reason.
+/// What is wrong with a token: how it is counted, and the reason for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What is counted.
@@ -108,7 +110,7 @@ pub struct Fault {
 }
 
 impl Jwt {
-    /// With keys that do not change, and such as come from the network.
+    /// With keys from files, and with key sets from the network.
     pub fn new(config: JwtConfig, keys: Vec<LocalKey>, remotes: Vec<RemoteSource>) -> Jwt {
         Jwt {
             config,
@@ -117,7 +119,7 @@ impl Jwt {
         }
     }
 
-    /// What tokens can be proven by here.
+    /// Fingerprints of everything that tokens can be verified with.
     pub fn issuers(&self) -> impl Iterator<Item = u64> {
         let local = self.keys.iter().map(|local| local.fingerprint);
         local.chain(self.remotes.iter().map(|remote| remote.fingerprint))
@@ -172,8 +174,9 @@ impl Jwt {
         }
     }
 
-    /// Whether a key that nobody has yet may come from the network. Each address that may have another one is
-    /// asked, whatever the others say: one that is down, or was asked a moment ago, stands for itself only.
+    /// Whether a key that nobody has yet may come from the network. Each address that may have
+    /// another one is asked, whatever the others say: one that is down, or was asked a moment ago,
+    /// stands for itself only.
     fn may_come(&self, kid: Option<&str>, fetched: &[Option<Arc<Fetched>>], now: Instant) -> bool {
         let mut may_come = false;
         for (remote, fetched) in self.remotes.iter().zip(fetched) {
@@ -191,7 +194,8 @@ impl Jwt {
         self.decide_at(clock(), time.unwrap_or_default(), text, shower)
     }
 
-    /// Both clocks at one moment: a token ends by the time of day, and the shard counts from the boot on.
+    /// Both clocks at one moment: a token ends by the time of day, and the shard counts from the
+    /// boot on.
     fn decide_at(&self, now: Instant, time: Duration, text: &[u8], shower: Shower<'_>) -> Verdict {
         match self.check(text, shower, time) {
             Ok((grant, issuer)) => Verdict::Granted(Identity {
@@ -224,13 +228,13 @@ impl Authenticator for Jwt {
 
     fn judge(&self, request: &AuthRequest) -> Option<Verdict> {
         let user_name = request.user_name.as_deref();
-        let (token, user_name) = match (&request.exchange, self.config.place) {
+        let (token, user_name) = match (&request.exchange, self.config.field) {
             (Some(exchange), _) if *exchange.method == *METHOD => {
                 (Some(&*exchange.data), user_name)
             }
             (Some(_), _) => return None,
-            (None, Place::Password) => (request.password.as_deref(), user_name),
-            (None, Place::UserName) => (user_name.map(str::as_bytes), None),
+            (None, TokenField::Password) => (request.password.as_deref(), user_name),
+            (None, TokenField::UserName) => (user_name.map(str::as_bytes), None),
         };
         let is_meant = request.exchange.is_some() || token.is_some_and(is_like_a_token);
         let shower = Shower {
@@ -241,8 +245,8 @@ impl Authenticator for Jwt {
     }
 }
 
-/// Stands for a key, or for where keys come from, together with what is asked of the tokens: whoever came in by
-/// other terms is not let in again.
+/// Identifies a key, or the source of keys, together with the requirements for tokens: a client
+/// admitted under other requirements has to authenticate again.
 pub fn fingerprint(config: &JwtConfig, origin: &[u8]) -> u64 {
     let mut hash = Sha256::new();
     hash.update(format!("{config:?}"));

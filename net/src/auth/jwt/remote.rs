@@ -1,10 +1,11 @@
 //! Keys that an issuer publishes on the network, as a JWK Set.
 //!
-//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads that check tokens
-//! never wait for it.
+//! A thread fetches them: at start, periodically, and when a token names an unknown key. Threads
+//! that check tokens never wait for it.
 //!
 //! Invariants:
-//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable" (threat 80).
+//! - while there are no keys, or only ones that are too old, tokens get the verdict "unavailable"
+//!   (threat 80).
 //! - a set that cannot be fetched or parsed leaves the current keys in place.
 //! - tokens of strangers cause at most one fetch in [`MISS_PAUSE`].
 
@@ -91,7 +92,7 @@ static LIVE: Mutex<Vec<Weak<RemoteKeys>>> = Mutex::new(Vec::new());
 impl RemoteKeys {
     /// Those of this address, by these terms. Nothing is fetched before [`RemoteKeys::begin`].
     pub fn of(config: &RemoteConfig) -> Result<Arc<RemoteKeys>, TlsProblem> {
-        // Made anew each time: the files of the CAs may be others.
+        // A new client each time: the CA files may have changed.
         let client = HttpClient::new(&config.cas, CA_SETTING, Vec::new())?;
         let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|one| one.strong_count() > 0);
@@ -129,12 +130,14 @@ impl RemoteKeys {
         };
         let url = &self.shared.config.url;
         if !url.is_private() {
-            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace them and let anybody in; use https");
+            warn!(%url, "token keys are fetched over plain HTTP: anyone on the path can replace \
+                         them and let anybody in; use https");
         }
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("jwks".to_owned());
         if let Err(error) = thread.spawn(move || shared.run(&woken)) {
-            error!(%error, "cannot start the thread that fetches token keys; tokens signed with them are refused");
+            error!(%error, "cannot start the thread that fetches token keys; tokens signed with \
+                            them are refused");
         }
     }
 

@@ -54,7 +54,7 @@ fn good_claims() -> Value {
 
 /// The vectors of the RFCs: RFC 7515 A.1 to A.3, RFC 8037 A.4.
 #[test]
-fn tokens_of_the_rfcs_are_signed_as_they_say() {
+fn the_example_tokens_of_the_rfcs_verify() {
     let payload = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     for (jwk, header, payload, signature) in [
         (
@@ -95,7 +95,7 @@ fn tokens_of_the_rfcs_are_signed_as_they_say() {
 }
 
 #[test]
-fn every_algorithm_proves_its_own_tokens_and_no_others() {
+fn every_algorithm_verifies_its_own_tokens_and_no_others() {
     let signers: Vec<Signer> = Algorithm::ALL.into_iter().map(Signer::new).collect();
     for signer in &signers {
         let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
@@ -122,7 +122,7 @@ fn every_algorithm_proves_its_own_tokens_and_no_others() {
 
 /// RFC 8725, 2.1: the public key is no secret, and `none` is no signature.
 #[test]
-fn a_token_does_not_choose_how_it_is_looked_at() {
+fn a_token_does_not_choose_how_it_is_verified() {
     for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
         let signer = Signer::new(algorithm);
         let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
@@ -159,7 +159,7 @@ fn a_token_does_not_choose_how_it_is_looked_at() {
 
 /// Rules of RFC 7515, and more than one way to write the same.
 #[test]
-fn what_is_not_exactly_a_token_is_none() {
+fn anything_but_an_exact_token_is_rejected() {
     let signer = Signer::new(Algorithm::Es256);
     let jwt = jwt(JwtConfig::default(), vec![signer.key(Some("k1"))]);
     let good = signer.sign(&good_claims());
@@ -220,7 +220,7 @@ fn what_is_not_exactly_a_token_is_none() {
 }
 
 #[test]
-fn headers_that_are_odd_are_refused() {
+fn malformed_headers_are_refused() {
     let signer = Signer::new(Algorithm::EdDsa);
     let jwt = jwt(JwtConfig::default(), vec![signer.key(Some("k1"))]);
     for (header, expected) in [

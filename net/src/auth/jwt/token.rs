@@ -21,8 +21,8 @@ pub struct Token<'a> {
     payload: &'a [u8],
 }
 
-/// Whether something is meant to be a token: three parts, the first of which begins an object. What is none is
-/// a password, perhaps.
+/// Whether something is meant to be a token: three parts, the first of which begins an object. What
+/// is none is a password, perhaps.
 pub fn is_like_a_token(text: &[u8]) -> bool {
     // The Base64 of `{` and whatever follows.
     let begins = matches!(text, [b'e', b'w'..=b'z' | b'0'..=b'9' | b'-' | b'_', ..]);
@@ -73,8 +73,8 @@ impl Token<'_> {
     }
 }
 
-/// Base64 as RFC 7515 has it: without padding, and with nothing in the bits that are left over, so that there
-/// is one way only to write a token.
+/// Base64 as RFC 7515 has it: without padding, and with nothing in the bits that are left over, so
+/// that there is one way only to write a token.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -1,5 +1,6 @@
-//! Warnings about what works but is unwise: secrets that other users of the machine can read, certificates and
-//! revocation lists that have expired or soon will, a hook whose timeout no client can wait for.
+//! Warnings about what works but is unwise: secrets that other users of the machine can read,
+//! certificates and revocation lists that have expired or soon will, a hook whose timeout no client
+//! can wait for.
 //!
 //! Issued at start, at reload and by `--check-config`; nothing is refused for it.
 
@@ -12,7 +13,7 @@ use ringmq::transport::{Lifetime, lifetimes};
 use crate::settings::Settings;
 use crate::settings::file::{Place, Problem};
 
-/// Everything that somebody should look at.
+/// All warnings.
 pub fn advice(settings: &Settings) -> Vec<Problem> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
@@ -51,7 +52,7 @@ fn distinct(mut files: Vec<&PathBuf>) -> Vec<&PathBuf> {
     files
 }
 
-/// Files that help whoever reads them to come in, or to be taken for the broker.
+/// Files whose readers could log in, or impersonate the broker.
 fn secrets(settings: &Settings) -> Vec<&PathBuf> {
     let auth = &settings.auth;
     let users = auth.password_files.iter().chain(&auth.scram_files);
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_may_do_with_secrets_is_told() {
+    fn permissions_of_secrets_are_reported() {
         let path = std::env::temp_dir().join(format!("ringmq-advice-{}", std::process::id()));
         std::fs::write(&path, "secret").unwrap();
         let mut settings = Settings::default();
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_nobody_can_wait_for_long_enough_is_told() {
+    fn a_hook_timeout_that_no_client_can_wait_for_is_a_warning() {
         let mut settings = Settings::default();
         settings.limits.connect_deadline = Duration::from_secs(3);
         settings.auth.hooks.config.timeout = Duration::from_secs(3);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_or_soon_will_is_told() {
+    fn expired_and_soon_expiring_files_are_reported() {
         let now = Duration::from_secs(1000 * DAY_S);
         let days = |days: u64| Duration::from_secs(days * DAY_S);
         for (is_crl, begins, ends, expected) in [

@@ -1,12 +1,12 @@
 //! Reading the files named in settings, and what can be wrong with them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringmq_problem::file::{self, FileFault};
 
 use crate::settings::file::{Place, Problem};
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Settings.
@@ -32,7 +32,8 @@ impl What {
         let fix = match &fault {
             FileFault::Missing => self.how_to_make(path),
             FileFault::Forbidden if self.is_secret() => format!(
-                "make the user of the broker its owner, and nobody else a reader: chown USER {0} && chmod 600 {0}",
+                "make the user of the broker its owner, and nobody else a reader: chown USER {0} \
+                 && chmod 600 {0}",
                 path.display()
             ),
             FileFault::Forbidden => format!(
@@ -55,7 +56,7 @@ impl What {
         }
     }
 
-    /// Who reads it learns what helps to come in, or what is none of their business.
+    /// Its content helps an attacker to log in, or is private.
     fn is_secret(self) -> bool {
         match self {
             What::Configuration => false,
@@ -82,7 +83,7 @@ impl What {
         }
     }
 
-    /// Keeps `--config /dev/sda` from filling the memory.
+    /// So that `--config /dev/sda` does not fill the memory.
     fn size_max(self) -> u64 {
         match self {
             What::Configuration | What::HookHeaders | What::KeyFile | What::KeySet => 1 << 20,
@@ -114,4 +115,39 @@ pub fn read(path: &Path, what: What) -> Result<String, Problem> {
 /// Reads a whole file, whatever is in it.
 pub fn read_bytes(path: &Path, what: What) -> Result<Vec<u8>, Problem> {
     file::read_bytes(path, what.size_max()).map_err(|fault| what.explain(path, fault))
+}
+
+/// Reads one text file after the other; those that cannot be read are named.
+pub fn read_each(
+    paths: &[PathBuf],
+    what: What,
+    problems: &mut Vec<Problem>,
+    mut take: impl FnMut(&Path, &str, &mut Vec<Problem>),
+) {
+    for path in paths {
+        match read(path, what) {
+            Ok(text) => take(path, &text, problems),
+            Err(problem) => problems.push(problem),
+        }
+    }
+}
+
+/// Something is wrong with the file as a whole.
+pub fn wrong_file(path: &Path, what: String, fix: String) -> Problem {
+    Problem {
+        place: Place::File(path.display().to_string()),
+        subject: "the file".to_owned(),
+        what,
+        fix,
+    }
+}
+
+/// Something is wrong with a line, which is never shown: it may hold a secret.
+pub fn wrong_line(path: &Path, line: usize, what: String, fix: String) -> Problem {
+    Problem {
+        place: Place::File(format!("{}:{line}", path.display())),
+        subject: "the line".to_owned(),
+        what,
+        fix,
+    }
 }

@@ -6,30 +6,27 @@ pub mod advice;
 pub mod files;
 mod rules;
 mod tokens;
+mod users;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ringmq::Tallies;
 use ringmq::auth::http::parse_headers;
 use ringmq::auth::{Authenticator, Authenticators, Hooks, PasswordFile, hooks, jwt};
-use ringmq_core::auth::{
-    Access, Acl, AclFault, PasswordFault, Passwords, ScramCredential, ScramUsers, read_acl_file,
-    user_lines,
-};
-
-use crate::settings::file::{Place, Problem};
-use files::What;
+use ringmq_core::auth::{Access, Acl, AclFault, read_acl_file};
 
 use crate::settings::Settings;
 use crate::settings::auth::{AccessDefault, AuthSettings};
+use crate::settings::file::Problem;
+use files::What;
+use users::{read_passwords, read_scram};
 
-/// What the broker is told of users.
+/// Users and rules, as the broker takes them.
 #[derive(Debug)]
 pub struct Loaded {
     /// For the shards.
     pub access: Access,
-    /// For the threads beside them.
+    /// For the threads that authenticate.
     pub authenticators: Authenticators,
 }
 
@@ -52,7 +49,7 @@ pub fn load(
     let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
     let (mut methods, mut token_issuers) = (Vec::new(), Vec::new());
     if let Some(tokens) = tokens {
-        // First: what looks like a token is no password.
+        // First, so that a token is not checked as a password.
         methods.push(jwt::METHOD.into());
         token_issuers.extend(tokens.issuers());
         authenticators.push(Arc::new(tokens));
@@ -90,7 +87,7 @@ pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
     load(settings, [0; 32], &Arc::default()).map(|_| ())
 }
 
-/// Whoever is in may do everything: there are no rules, and nothing asks for any.
+/// Every client that is admitted may do everything: there are no rules, and nothing requires any.
 pub fn allows_everything(settings: &Settings) -> bool {
     let is_open = match settings.auth.default {
         AccessDefault::Allow => true,
@@ -107,66 +104,52 @@ fn read_rules(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Acl> {
     }
     let settings = &settings.auth;
     let mut acl = Acl::new(settings.default == AccessDefault::Allow);
-    for path in &settings.acl_files {
-        let text = match files::read(path, What::AclFile) {
-            Ok(text) => text,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
+    let (paths, what) = (&settings.acl_files, What::AclFile);
+    files::read_each(paths, what, problems, |path, text, problems| {
+        let Err(error) = read_acl_file(text, &mut acl) else {
+            return;
         };
-        if let Err(error) = read_acl_file(&text, &mut acl) {
-            let (place, subject) = match error.line {
-                0 => (Place::File(path.display().to_string()), "the file"),
-                line => (line_of(path, line), "the line"),
-            };
-            problems.push(Problem {
-                place,
-                subject: subject.to_owned(),
-                what: error.fault.to_string(),
-                fix: acl_fix(error.fault).to_owned(),
-            });
-        }
-    }
-    for path in &settings.rules_files {
-        match files::read(path, What::RulesFile) {
-            Ok(text) => rules::read(path, &text, &mut acl, problems),
-            Err(problem) => problems.push(problem),
-        }
-    }
+        let (what, fix) = (error.fault.to_string(), acl_fix(error.fault).to_owned());
+        problems.push(match error.line {
+            0 => files::wrong_file(path, what, fix),
+            line => files::wrong_line(path, line, what, fix),
+        });
+    });
+    let (paths, what) = (&settings.rules_files, What::RulesFile);
+    files::read_each(paths, what, problems, |path, text, problems| {
+        rules::read(path, text, &mut acl, problems);
+    });
     Some(acl)
 }
 
-/// The hooks. Nothing is asked yet: whether somebody answers, the first client finds out.
+/// The hooks. They are not called yet: the first client finds out whether they respond.
 fn make_hooks(
     settings: &AuthSettings,
     tallies: &Arc<Tallies>,
     problems: &mut Vec<Problem>,
 ) -> Hooks {
     let mut headers = Vec::new();
-    for path in &settings.hooks.headers {
-        match files::read(path, What::HookHeaders) {
-            Ok(text) => match parse_headers(&text) {
-                Ok(read) => headers.extend(read),
-                Err(line) => problems.push(Problem {
-                    place: line_of(path, line),
-                    // Never the line itself: what stands there may be a secret.
-                    subject: "the line".to_owned(),
-                    what: "is no header".to_owned(),
-                    fix: "write NAME: VALUE, such as `Authorization: Bearer SECRET`".to_owned(),
-                }),
-            },
-            Err(problem) => problems.push(problem),
-        }
-    }
+    let (paths, what) = (&settings.hooks.headers, What::HookHeaders);
+    files::read_each(
+        paths,
+        what,
+        problems,
+        |path, text, problems| match parse_headers(text) {
+            Ok(read) => headers.extend(read),
+            Err(line) => {
+                let fix = "write NAME: VALUE, such as `Authorization: Bearer SECRET`".to_owned();
+                problems.push(files::wrong_line(
+                    path,
+                    line,
+                    "is no header".to_owned(),
+                    fix,
+                ));
+            }
+        },
+    );
     hooks(&settings.hooks.config(), headers, tallies).unwrap_or_else(|problem| {
         let file = problem.file.unwrap_or_default();
-        problems.push(Problem {
-            place: Place::File(file.display().to_string()),
-            subject: "the file".to_owned(),
-            what: problem.what,
-            fix: problem.fix,
-        });
+        problems.push(files::wrong_file(&file, problem.what, problem.fix));
         (None, None)
     })
 }
@@ -176,113 +159,8 @@ fn acl_fix(fault: AclFault) -> &'static str {
         AclFault::Empty => "write rules, such as `topic read news/#`, or name no file",
         AclFault::UserName => "write the name again, and the space in front of it",
         AclFault::Keyword | AclFault::NoUser | AclFault::Access | AclFault::Topic(_) => {
-            "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the same \
-             with %u and %c in it"
+            "write `user NAME`, `topic [read|write|readwrite|deny] FILTER`, or `pattern` and the \
+             same with %u and %c in it"
         }
-    }
-}
-
-fn read_passwords(settings: &AuthSettings, problems: &mut Vec<Problem>) -> Passwords {
-    let mut all = Passwords::default();
-    for path in &settings.password_files {
-        let text = match files::read(path, What::PasswordFile) {
-            Ok(text) => text,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        match Passwords::parse(&text) {
-            Ok(some) => {
-                if let Err(user) = all.extend(some) {
-                    problems.push(twice(path, &user));
-                }
-            }
-            Err(error) if error.line == 0 => problems.push(empty(path)),
-            Err(error) => problems.push(Problem {
-                place: line_of(path, error.line),
-                // Never the line itself: what stands there may be a password.
-                subject: "the line".to_owned(),
-                what: error.fault.to_string(),
-                fix: password_fix(error.fault, path),
-            }),
-        }
-    }
-    all
-}
-
-fn password_fix(fault: PasswordFault, path: &Path) -> String {
-    match fault {
-        PasswordFault::Repeated => "remove one of the two lines".to_owned(),
-        PasswordFault::Empty
-        | PasswordFault::NoColon
-        | PasswordFault::UserName
-        | PasswordFault::NotHashed
-        | PasswordFault::Method
-        | PasswordFault::Fields
-        | PasswordFault::Parameters
-        | PasswordFault::Salt
-        | PasswordFault::Hash => format!(
-            "remove it, and enter the user with `ringmq passwd {} USER`",
-            path.display()
-        ),
-    }
-}
-
-fn read_scram(settings: &AuthSettings, problems: &mut Vec<Problem>) -> ScramUsers {
-    let mut all = ScramUsers::default();
-    for path in &settings.scram_files {
-        let text = match files::read(path, What::ScramFile) {
-            Ok(text) => text,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let before = all.len();
-        for (number, line) in user_lines(&text) {
-            match ScramCredential::parse_line(line) {
-                Ok((user, credential)) => {
-                    if !all.insert(user, credential) {
-                        problems.push(twice(path, user));
-                    }
-                }
-                Err(error) => problems.push(Problem {
-                    place: line_of(path, number),
-                    subject: "the line is wrong:".to_owned(),
-                    what: error.to_string(),
-                    fix: format!(
-                        "remove it, and enter the user with `ringmq passwd --scram {} USER`",
-                        path.display()
-                    ),
-                }),
-            }
-        }
-        if all.len() == before && problems.is_empty() {
-            problems.push(empty(path));
-        }
-    }
-    all
-}
-
-fn line_of(path: &Path, line: usize) -> Place {
-    Place::File(format!("{}:{line}", path.display()))
-}
-
-fn empty(path: &Path) -> Problem {
-    Problem {
-        place: Place::File(path.display().to_string()),
-        subject: "the file".to_owned(),
-        what: "has no user in it: nobody could connect".to_owned(),
-        fix: format!("enter one with `ringmq passwd {} USER`", path.display()),
-    }
-}
-
-fn twice(path: &Path, user: &str) -> Problem {
-    Problem {
-        place: Place::File(path.display().to_string()),
-        subject: format!("the user `{}`", user.escape_debug()),
-        what: "is entered twice".to_owned(),
-        fix: "remove one of the two lines".to_owned(),
     }
 }

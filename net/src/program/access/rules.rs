@@ -22,7 +22,8 @@ use ringmq_core::auth::{Acl, Effect, Pattern, Rule, Rules, Subject, is_deceptive
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::settings::file::{Place, Problem};
+use super::files::{wrong_file, wrong_line};
+use crate::settings::file::Problem;
 use crate::settings::value::nearest;
 
 /// Reads a file and adds its rules. A role is for the users of the same file.
@@ -63,12 +64,9 @@ pub fn read(path: &Path, text: &str, acl: &mut Acl, problems: &mut Vec<Problem>)
         add(acl.rules_mut(subject), rules);
     }
     if acl.is_empty() && problems.len() == before {
-        problems.push(Problem {
-            place: Place::File(path.display().to_string()),
-            subject: "the file".to_owned(),
-            what: "has no rule in it: nobody could do anything".to_owned(),
-            fix: "write rules, such as [everyone] and subscribe = [\"news/#\"]".to_owned(),
-        });
+        let what = "has no rule in it: nobody could do anything".to_owned();
+        let fix = "write rules, such as [everyone] and subscribe = [\"news/#\"]".to_owned();
+        problems.push(wrong_file(path, what, fix));
     }
 }
 
@@ -169,49 +167,27 @@ impl Reader<'_> {
         &'t Spanned<std::borrow::Cow<'i, str>>,
         &'t Spanned<DeValue<'i>>,
     )> {
-        match value.get_ref() {
-            DeValue::Table(table) => table.iter().collect(),
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_) => {
-                self.complain(
-                    value.span(),
-                    "this",
-                    "is no table",
-                    "write it in [brackets]",
-                );
-                Vec::new()
-            }
-        }
+        let DeValue::Table(table) = value.get_ref() else {
+            let fix = "write it in [brackets]";
+            self.complain(value.span(), "this", "is no table", fix);
+            return Vec::new();
+        };
+        table.iter().collect()
     }
 
     /// A list of texts, with their places.
     fn texts(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<(String, Range<usize>)> {
         let mut texts = Vec::new();
-        let items = match value.get_ref() {
-            DeValue::Array(items) => items.iter().collect(),
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Table(_) => vec![value],
+        let items = match value.get_ref().as_array() {
+            Some(items) => items.iter().collect(),
+            None => vec![value],
         };
         for item in items {
-            match item.get_ref() {
-                DeValue::String(text) => texts.push((text.to_string(), item.span())),
-                DeValue::Integer(_)
-                | DeValue::Float(_)
-                | DeValue::Boolean(_)
-                | DeValue::Datetime(_)
-                | DeValue::Array(_)
-                | DeValue::Table(_) => {
-                    let fix = "write a list of texts, such as [\"a/#\"]";
-                    self.complain(item.span(), "this", "is no text", fix);
-                }
+            if let DeValue::String(text) = item.get_ref() {
+                texts.push((text.to_string(), item.span()));
+            } else {
+                let fix = "write a list of texts, such as [\"a/#\"]";
+                self.complain(item.span(), "this", "is no text", fix);
             }
         }
         texts
@@ -221,10 +197,8 @@ impl Reader<'_> {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         self.problems.push(Problem {
-            place: Place::File(format!("{}:{line}", self.path.display())),
             subject: format!("`{}`", subject.escape_debug()),
-            what: what.to_owned(),
-            fix: fix.to_owned(),
+            ..wrong_line(self.path, line, what.to_owned(), fix.to_owned())
         });
     }
 }
@@ -298,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_line() {
+    fn every_mistake_is_reported_with_its_line() {
         for (text, expected) in [
             ("", "r.toml: the file has no rule in it"),
             ("[users.a]\n", "has no rule in it"),

@@ -6,7 +6,7 @@ use ringmq::auth::jwt::{self, Jwt, Key, KeyFault, LocalKey, RemoteKeys, RemoteSo
 
 use super::files;
 use super::files::What;
-use crate::settings::file::{Place, Problem};
+use crate::settings::file::Problem;
 use crate::settings::jwt::JwtSettings;
 
 /// `None`: there are no tokens.
@@ -44,12 +44,8 @@ pub fn read(settings: &JwtSettings, problems: &mut Vec<Problem>) -> Option<Jwt> 
             Some(RemoteSource { keys, fingerprint })
         }
         Err(problem) => {
-            problems.push(Problem {
-                place: Place::File(problem.file.unwrap_or_default().display().to_string()),
-                subject: "the file".to_owned(),
-                what: problem.what,
-                fix: problem.fix,
-            });
+            let file = problem.file.unwrap_or_default();
+            problems.push(files::wrong_file(&file, problem.what, problem.fix));
             None
         }
     });
@@ -61,25 +57,31 @@ pub fn read(settings: &JwtSettings, problems: &mut Vec<Problem>) -> Option<Jwt> 
 
 fn key_problem(path: &Path, fault: KeyFault) -> Problem {
     let shown = path.display();
-    Problem {
-        place: Place::File(shown.to_string()),
-        subject: "the file".to_owned(),
-        what: fault.to_string(),
-        fix: match fault {
-            KeyFault::Private => format!("give the broker the other half: openssl pkey -in {shown} -pubout"),
-            KeyFault::NoSecret => "name an algorithm of public keys, such as RS256, or a file with a secret".to_owned(),
-            KeyFault::Short | KeyFault::Empty => {
-                "write a secret of 32 bytes or more into it (HS384: 48, HS512: 64): openssl rand -base64 64".to_owned()
-            }
-            KeyFault::SeveralPem => "give each key a file and an entry of its own".to_owned(),
-            KeyFault::NoPem => "write the key between -----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY-----".to_owned(),
-            KeyFault::Mismatch => {
-                "name the algorithm of the key: RS or PS for RSA, ES256 for P-256, ES384 for P-384, EdDSA for Ed25519"
-                    .to_owned()
-            }
-            KeyFault::NoSet | KeyFault::NothingUsable | KeyFault::TooMany => {
-                "write {\"keys\": [...]} as of RFC 7517, with keys for signatures".to_owned()
-            }
-        },
-    }
+    let fix = match fault {
+        KeyFault::Private => {
+            format!("give the broker the other half: openssl pkey -in {shown} -pubout")
+        }
+        KeyFault::NoSecret => {
+            "name an algorithm of public keys, such as RS256, or a file with a secret".to_owned()
+        }
+        KeyFault::Short | KeyFault::Empty => {
+            "write a secret of 32 bytes or more into it (HS384: 48, HS512: 64): openssl rand \
+             -base64 64"
+                .to_owned()
+        }
+        KeyFault::SeveralPem => "give each key a file and an entry of its own".to_owned(),
+        KeyFault::NoPem => {
+            "write the key between -----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY-----"
+                .to_owned()
+        }
+        KeyFault::Mismatch => {
+            "name the algorithm of the key: RS or PS for RSA, ES256 for P-256, ES384 for \
+             P-384, EdDSA for Ed25519"
+                .to_owned()
+        }
+        KeyFault::NoSet | KeyFault::NothingUsable | KeyFault::TooMany => {
+            "write {\"keys\": [...]} as of RFC 7517, with keys for signatures".to_owned()
+        }
+    };
+    files::wrong_file(path, fault.to_string(), fix)
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use io_uring::{IoUring, Probe, opcode};
+use ringmq::store::DirectoryFacts;
 use ringmq::transport::is_ipv6_only;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -32,10 +34,12 @@ pub struct Facts {
     pub unprivileged_port_start: u16,
     /// The cores that this process may run on, ascending.
     pub cores: Vec<usize>,
-    /// The machine has more: somebody has set these aside, by a cpuset or an affinity mask.
+    /// The machine has more: a cpuset or an affinity mask confines the process to these.
     pub is_confined: bool,
     /// One per address to listen on.
     pub binds: Vec<Bind>,
+    /// The data directory, if there is to be one.
+    pub data_dir: Option<DirectoryFacts>,
 }
 
 /// A resource limit.
@@ -96,7 +100,7 @@ pub struct Holder {
 
 impl Facts {
     /// Reads them. Raise the limits first.
-    pub fn gather(listen: &[SocketAddr]) -> Facts {
+    pub fn gather(listen: &[SocketAddr], data_dir: Option<&Path>) -> Facts {
         let cores = allowed_cores();
         Facts {
             kernel_release: rustix::system::uname()
@@ -117,6 +121,7 @@ impl Facts {
                 .iter()
                 .map(|&address| try_bind(address, is_ipv6_only(address, listen.iter().copied())))
                 .collect(),
+            data_dir: data_dir.map(DirectoryFacts::gather),
         }
     }
 }
@@ -165,6 +170,8 @@ fn try_ring() -> Result<(), RingRefusal> {
         opcode::SendMsg::CODE,
         opcode::Close::CODE,
         opcode::Timeout::CODE,
+        opcode::Write::CODE,
+        opcode::Fsync::CODE,
     ];
     if needed.iter().all(|&code| probe.is_supported(code)) {
         Ok(())
@@ -209,7 +216,8 @@ fn online_cores() -> Option<usize> {
     parse_cores(text.trim()).ok().map(|cores| cores.len())
 }
 
-fn allowed_cores() -> Vec<usize> {
+/// The cores that this process may run on, ascending.
+pub(super) fn allowed_cores() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
             .filter(|&core| set.is_set(core))
@@ -393,7 +401,7 @@ mod tests {
 
     #[test]
     fn the_facts_of_this_machine_are_plausible() {
-        let facts = Facts::gather(&[]);
+        let facts = Facts::gather(&[], None);
         assert!(!facts.kernel_release.is_empty());
         assert!(!facts.cores.is_empty());
         assert!(facts.open_files.soft > 0);

@@ -4,12 +4,14 @@
 //! that every refusal can be tested without a machine that refuses.
 
 pub mod facts;
+pub mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::settings::Settings;
 use crate::settings::file::count;
-use crate::settings::{Cores, Settings};
+use crate::settings::runtime::Cores;
 use facts::{Bind, BindRefusal, Facts, Holder, RingRefusal, RingStep};
 
 /// What the broker is going to use of this machine.
@@ -96,6 +98,12 @@ impl Plan {
             }
         };
         warnings.extend(check_backlog(facts));
+        if let Some(data_dir) = &facts.data_dir {
+            let needed_bytes = ringmq::store::space_needed(&settings.limits, shards);
+            let (refusals, doubts) = store::judge(data_dir, needed_bytes);
+            errors.extend(refusals);
+            warnings.extend(doubts);
+        }
         if errors.is_empty() {
             let plan = Plan {
                 shards,
@@ -212,7 +220,8 @@ fn check_bind(bind: &Bind, facts: &Facts) -> Option<Finding> {
             ),
             format!(
                 "choose a higher port, or allow it: setcap cap_net_bind_service=+ep on the binary, \
-                 or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit (MQTT has {MQTT_PORT})"
+                 or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit (MQTT has \
+                 {MQTT_PORT})"
             ),
         ),
         EADDRNOTAVAIL => finding(
@@ -237,12 +246,14 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
             is_listener: false, ..
         }) => finding(
             format!(
-                "port {port} is in use{by}: not by a server, but by a connection that was made from it"
+                "port {port} is in use{by}: not by a server, but by a connection that was made \
+                 from it"
             ),
             format!(
-                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or choose a port outside \
-                 of net.ipv4.ip_local_port_range, from which the kernel takes ports for connections, such as {MQTT_PORT}; \
-                 or keep this one free: sysctl -w net.ipv4.ip_local_reserved_ports={port}"
+                "see it with `ss -atnp 'sport = :{port}'`, and wait until it ends or end it; or \
+                 choose a port outside of net.ipv4.ip_local_port_range, from which the kernel \
+                 takes ports for connections, such as {MQTT_PORT}; or keep this one free: sysctl \
+                 -w net.ipv4.ip_local_reserved_ports={port}"
             ),
         ),
         Some(_) | None => finding(
@@ -250,7 +261,8 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
             match process {
                 Some(_) => format!("stop it, or choose another port: {other}"),
                 None => format!(
-                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another port: {other}"
+                    "find who has it with `ss -atnp 'sport = :{port}'` as root, or choose another \
+                     port: {other}"
                 ),
             },
         ),
@@ -259,8 +271,9 @@ fn check_holder(address: SocketAddr, holder: Option<&Holder>) -> Finding {
 
 /// How many shards, and the core of each.
 ///
-/// A pinned shard stands still for as long as something else holds its core, and one that is not moves away.
-/// So shards are pinned where somebody has set cores aside for this process, and not where all may use them.
+/// A pinned shard stands still while something else holds its core; one that is not pinned moves
+/// away. So shards are pinned if cores are reserved for this process, and not if all programs may
+/// use them.
 fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Pinning), Finding> {
     let allowed = &facts.cores;
     let shards = settings.shards.unwrap_or(allowed.len().min(SHARDS_MAX));
@@ -453,6 +466,7 @@ mod tests {
             cores: vec![0, 1, 2, 3],
             is_confined: false,
             binds: Vec::new(),
+            data_dir: None,
         }
     }
 
@@ -555,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_is_named_with_its_fix() {
+    fn obstacles_are_named_with_their_fix() {
         type Row = (fn(&mut Facts), &'static str, &'static str);
         let rows: [Row; 19] = [
             (

@@ -1,13 +1,13 @@
 //! Reload: what a running broker can change without a restart, all of it or nothing.
 //!
-//! On SIGHUP, or when one of the files has changed, everything is read again: the configuration, users,
-//! certificates. It takes effect only if there is no problem in any of it; otherwise everything stays as it was,
-//! and every problem is logged. Settings that need a restart keep their value and are named; the rest has to fit
-//! them (`step.rs`).
+//! On SIGHUP, or when one of the files has changed, everything is read again: the configuration,
+//! users, certificates. It takes effect only if there is no problem in any of it; otherwise
+//! everything stays as it was, and every problem is logged. Settings that need a restart keep their
+//! value and are named; the rest has to fit them (`step.rs`).
 //!
-//! Files are checked by name once a second. That needs no descriptors, and works for files that are replaced,
-//! symbolic links that change, and network file systems. A file is read when it has not changed between two
-//! checks, so that it is not read half-written.
+//! Files are checked by name once a second. That needs no descriptors, and works for files that are
+//! replaced, symbolic links that change, and network file systems. A file is read when it has not
+//! changed between two checks, so that it is not read half-written.
 
 mod step;
 

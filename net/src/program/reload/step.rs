@@ -1,34 +1,34 @@
 //! From the settings in force to those after a reload.
 //!
-//! Settings that need a restart keep their value, above all listeners: those in the file are not running yet. So a
-//! valid file does not mean that the result is valid, and the mixture is checked like the settings at start. In
-//! addition, a running listener that differs from the file is not opened up by settings meant for others.
+//! Settings that need a restart keep their value, above all listeners: those in the file are not
+//! running yet. So a valid file does not mean that the result is valid, and the mixture is checked
+//! like the settings at start. In addition, a running listener that differs from the file is not
+//! opened up by settings meant for others.
 
 use crate::access;
 use crate::settings::file::{Place, Problem};
 use crate::settings::listen::{Layers, Listen};
 use crate::settings::listeners;
 use crate::settings::value::Complaint;
-use crate::settings::{LAYER_SECTIONS, Settings, TABLE};
+use crate::settings::{Settings, TABLE, layers};
 
-/// What a reload makes of a configuration.
+/// What a reload changes.
 #[derive(Debug)]
 pub struct Step {
-    /// The settings that ran, with everything of the next that needs no restart.
+    /// The running settings, with all new values that need no restart.
     pub settings: Settings,
-    /// Names of what changes.
+    /// Names of settings that take effect.
     pub taken_on: Vec<String>,
-    /// Names of what has changed in the file and waits for a restart.
+    /// Names of settings that have changed in the file and need a restart.
     pub left: Vec<String>,
-    /// A listener asks for certificates that did not.
+    /// A listener now asks for client certificates.
     pub demands_certificates: bool,
 }
 
 impl Step {
     /// From `running` towards `next`.
     ///
-    /// # Errors
-    /// If listeners that run would be less guarded than the file wants any to be.
+    /// # Errors If a running listener would be more open than any listener of the file.
     pub fn new(running: &Settings, next: &Settings) -> Result<Step, Vec<Problem>> {
         let keeps_listeners = addresses(running).eq(addresses(next));
         let mut step = Step {
@@ -42,7 +42,7 @@ impl Step {
             if (row.get)(running) == new {
                 continue;
             }
-            // TLS is that of its listeners: it waits with them.
+            // TLS belongs to its listeners: it waits with them.
             if row.needs_restart() || row.section == "tls" && !keeps_listeners {
                 step.left.push(row.name());
             } else {
@@ -69,7 +69,8 @@ impl Step {
         }
     }
 
-    /// TLS of the `[[listener]]` tables. What they have from the sections of the file is named already.
+    /// TLS of the `[[listener]]` tables. What they have from the sections of the file is named
+    /// already.
     fn take_on_tables(&mut self, running: &Settings, next: &Settings) {
         let with = |layers: &Layers| Settings {
             layers: layers.clone(),
@@ -77,7 +78,10 @@ impl Step {
         };
         for (index, table) in running.listeners.iter().enumerate() {
             let (old, new) = (with(&table.layers), with(&next.listeners[index].layers));
-            for row in TABLE.iter().filter(|r| LAYER_SECTIONS.contains(&r.section)) {
+            for row in TABLE
+                .iter()
+                .filter(|r| layers::SECTIONS.contains(&r.section))
+            {
                 let list = if row.needs_restart() {
                     &mut self.left
                 } else {
@@ -93,7 +97,7 @@ impl Step {
         }
     }
 
-    /// What is wrong with the mixture.
+    /// Problems of the mixture.
     fn problems(&self, running: &Settings, next: &Settings) -> Vec<Problem> {
         let mut complaints = listeners::complaints(&self.settings);
         let before = running.all_listeners().zip(self.settings.all_listeners());
@@ -148,14 +152,14 @@ fn addresses(settings: &Settings) -> impl Iterator<Item = &[Listen]> {
     std::iter::once(&settings.listen[..]).chain(tables)
 }
 
-/// What a client may do at a listener that shows nothing.
+/// What a client without credentials may do at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Openness {
-    /// It is not let in.
+    /// It may not connect.
     Closed,
     /// What the rules say.
     Rules,
-    /// What it likes.
+    /// Everything.
     Everything,
 }
 
@@ -184,7 +188,7 @@ mod tests {
     const DEMAND: &str = "client_ca = \"a\"\nclient_certificate = \"required\"\n";
 
     #[test]
-    fn what_needs_no_restart_is_taken_on() {
+    fn settings_that_need_no_restart_take_effect() {
         let tls = |listen: &str, rest: &str| {
             format!("[network]\nlisten = \"{listen}\"\n{CERTIFICATE}{rest}")
         };

@@ -1,5 +1,5 @@
-//! `docs/limits.md`: every bound in one table, generated from the settings and the names of refusals. Run the tests
-//! with `UPDATE_DOCS=1` after a change.
+//! `docs/limits.md`: every bound in one table, generated from the settings and the names of
+//! refusals. Run the tests with `UPDATE_DOCS=1` after a change.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,7 +33,8 @@ const fn bound(
     }
 }
 
-/// In the order of a client's life. The settings of these sections that are no bounds are in `OTHERS`.
+/// In the order of a client's life. The settings of these sections that are no bounds are in
+/// `OTHERS`.
 const BOUNDS: &[Bound] = &[
     bound(
         "connections_max",
@@ -190,26 +191,30 @@ const BOUNDS: &[Bound] = &[
     ),
     bound(
         "unsent_bytes_max",
-        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a quarter of it on; at twice as much the client is not read any more",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from a \
+         quarter of it on; at twice as much the client is not read any more",
         &[],
         &[DropReason::SlowSocket],
     ),
     bound(
         "total_unsent_bytes_max",
-        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from half of it on",
+        "QoS 0 is dropped; QoS 1 and 2 wait in the queue, and retained messages wait, from half of \
+         it on",
         &[],
         &[DropReason::SlowSocket],
     ),
     bound("retained_page_max", "sent later", &[], &[]),
     bound(
         "retained_messages_max",
-        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get \
+         the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),
     bound(
         "retained_bytes_max",
-        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get the message",
+        "PUBACK {} with QoS 1, if the topic belongs to the shard of the publisher; subscribers get \
+         the message",
         &[Refusal::RetainedFull],
         &[DropReason::RetainedFull],
     ),
@@ -284,10 +289,10 @@ fn the_page_of_limits_is_up_to_date() {
     assert_eq!(written, page(), "docs/limits.md is out of date: {update}");
 }
 
-/// Every constant of the sources that is named as a bound has a row in the manual, or is listed as one that nobody
-/// outside meets.
+/// Every constant of the sources that is named as a bound has a row in the manual, or is listed as
+/// one that nobody outside meets.
 #[test]
-fn every_fixed_bound_stands_in_the_manual() {
+fn every_fixed_bound_is_in_the_manual() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
     for folder in [
@@ -308,7 +313,8 @@ fn every_fixed_bound_stands_in_the_manual() {
             .any(|inner| inner == name || *inner == constant);
         assert!(
             is_fixed != is_inner,
-            "{name}: give it a row in net/src/bounds.rs if a client can meet it, or list it in INNER here"
+            "{name}: give it a row in net/src/bounds.rs if a client can meet it, or list it in \
+             INNER here"
         );
     }
     for bound in FIXED_BOUNDS {
@@ -347,8 +353,9 @@ fn find_bounds(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Constants that bound what nobody outside can tell: batches and turns, what is kept for reuse, what is logged, what
-/// settings may be set to. By name, or with the module where others have the same one.
+/// Constants that bound what nobody outside can tell: batches and turns, what is kept for reuse,
+/// what is logged, what settings may be set to. By name, or with the module where others have the
+/// same one.
 const INNER: &[&str] = &[
     "BATCH_MESSAGES_MAX",
     "BYTES_MAX",
@@ -362,10 +369,12 @@ const INNER: &[&str] = &[
     "COUNT_MAX",
     "DATE_MAX",
     "DEBT_MAX",
+    "EPOCHS_MAX",
     "FILE_SIZE_MAX",
     "FIRST_PAGE_MAX",
     "FLUSH_TIME_MAX",
     "FRAME_SIZE_MAX",
+    "GIVE_UP_TIME_MAX",
     "GROWTH_MAX",
     "HOLES_KEPT_MAX",
     "HOPS_FOR_BETTER_MAX",
@@ -376,6 +385,7 @@ const INNER: &[&str] = &[
     "KEPT_SIZE_MAX",
     "LAG_MAX",
     "LANES_MAX",
+    "LAZY_MAX",
     "LOGGED_MAX",
     "MAIL_COUNT_MAX",
     "MAIL_MAX",
@@ -386,6 +396,7 @@ const INNER: &[&str] = &[
     "PACKET_SIZE_MAX",
     "PARCELS_MAX",
     "PASSES_MAX",
+    "PER_SHARD_MAX",
     "PIECES_MAX",
     "PLACES_MAX",
     "PREFIX_LEVELS_MAX",
@@ -405,16 +416,22 @@ const INNER: &[&str] = &[
     "SHORT_MAX",
     "SINGLY_KEPT_MAX",
     "SIZE_MAX",
+    "SLICE_SIZE_MAX",
+    "SPARE_COUNT_MAX",
+    "SPARE_SIZE_MAX",
     "STOP_TIME_MAX",
     "TEXT_SIZE_MAX",
     "TOPIC_SIZE_MAX",
     "U16_MAX",
     "U32_MAX",
+    "UNDER_WAY_MAX",
     "VALUE_CHARS_MAX",
     "VARINT_MAX",
+    "VARINT_SIZE_MAX",
     "WRITERS_MAX",
     "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
+    "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
 ];
 

@@ -213,7 +213,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::List(_)
         | Kind::Cores
         | Kind::LogFilter
-        | Kind::Text => format!(" {}", row.kind.placeholder()),
+        | Kind::Text
+        | Kind::Directory => format!(" {}", row.kind.placeholder()),
     };
     let again = match row.kind {
         Kind::Addresses | Kind::List(_) => "...",
@@ -226,7 +227,8 @@ fn help_row(text: &mut String, row: &Setting) {
         | Kind::Cores
         | Kind::Choice(_)
         | Kind::LogFilter
-        | Kind::Text => "",
+        | Kind::Text
+        | Kind::Directory => "",
     };
     let _ = writeln!(text, "      --{}{placeholder}{again}", row.flag);
     for line in wrap(&row.about(), HELP_COLUMNS - HELP_INDENT) {
@@ -251,7 +253,8 @@ fn read_value(row: &'static Setting, parser: &mut lexopt::Parser) -> Result<Valu
         | Kind::Cores
         | Kind::Choice(_)
         | Kind::LogFilter
-        | Kind::Text => parser
+        | Kind::Text
+        | Kind::Directory => parser
             .value()
             .map_err(|_| no_value(row.flag, row.kind.placeholder()))?,
     };
@@ -298,7 +301,8 @@ fn given_twice(flag: &str) -> Problem {
     problem(&format!("--{flag}"), "is given more than once", fix)
 }
 
-/// The parser fails only at a value for an option that takes none, and at text that is no option.
+/// The parser fails only on a value for an option that takes none, and on text that is not an
+/// option.
 fn not_an_option(error: &lexopt::Error) -> Problem {
     match error {
         lexopt::Error::UnexpectedValue { option, .. } => problem(
@@ -398,19 +402,23 @@ mod tests {
             ),
             (
                 "ringmq.toml",
-                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you mean --config ringmq.toml?",
+                "`ringmq.toml` is not an option, and there are no other arguments\n  fix: did you \
+                 mean --config ringmq.toml?",
             ),
             (
                 "start",
-                "`start` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`start` is not an option, and there are no other arguments\n  fix: `ringmq \
+                 --help` lists every option",
             ),
             (
                 "help me",
-                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or ringmq --help",
+                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or \
+                 ringmq --help",
             ),
             (
                 "--shards 1 help",
-                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` lists every option",
+                "`help` is not an option, and there are no other arguments\n  fix: `ringmq --help` \
+                 lists every option",
             ),
             (
                 "--check-config=x",
@@ -418,11 +426,13 @@ mod tests {
             ),
             (
                 "--listen localhost:1883",
-                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean 127.0.0.1:1883? Host names are not resolved",
+                "--listen holds `localhost:1883`, which is not IP:PORT\n  fix: did you mean \
+                 127.0.0.1:1883? Host names are not resolved",
             ),
             (
                 "--allow-anonymous=yes",
-                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or false",
+                "--allow-anonymous is `yes`, which is neither true nor false\n  fix: write true or \
+                 false",
             ),
         ] {
             assert_eq!(

@@ -7,20 +7,17 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use ringmq::auth::http::HttpUrl;
 use ringmq_problem::{LinePlace, printable};
 pub use ringmq_problem::{Place, Problem};
-use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::listeners::Table;
-
-use super::auth::{AccessDefault, AuthSettings};
 use super::cli::{CommandLine, wrap};
 use super::jwt::KeyFile;
+use super::listeners::Table;
+use super::read::read_toml;
 use super::value;
 use super::value::{Complaint, Items, Kind, Value};
-use super::{Cores, SECTIONS, Setting, Settings, TABLE};
+use super::{SECTIONS, Setting, Settings, TABLE};
 use crate::access::files;
 use crate::access::files::What;
 use crate::settings;
@@ -28,9 +25,9 @@ use crate::settings;
 /// Settings, and where each came from.
 #[derive(Debug, Default)]
 pub struct Configuration {
-    /// What holds.
+    /// The settings in force.
     pub settings: Settings,
-    /// By option name: the place of every setting that somebody set.
+    /// By option name: where each given setting was set.
     places: HashMap<&'static str, Place>,
     /// The `[[listener]]` tables of the file.
     pub tables: Vec<Table>,
@@ -56,7 +53,7 @@ impl Configuration {
         }
     }
 
-    /// The same without touching the file system.
+    /// As [`Configuration::load`], without touching the file system.
     pub fn resolve(
         source: Option<Source<'_>>,
         given: &[(&'static Setting, Value)],
@@ -104,8 +101,7 @@ impl Configuration {
         text + &self.tables.iter().map(Table::to_toml).collect::<String>()
     }
 
-    /// Lays the tables of the listeners over the rest. Whoever wrote one wants it, and not the
-    /// address that is listened on if nobody says anything.
+    /// Applies the `[[listener]]` tables. If there are any, the default address is not listened on.
     fn resolve_listeners(&mut self) {
         if !self.tables.is_empty() && !self.places.contains_key("listen") {
             self.settings.listen.clear();
@@ -115,7 +111,7 @@ impl Configuration {
         self.settings.listeners = resolved.collect();
     }
 
-    fn place(&self, row: &Setting) -> Place {
+    pub(super) fn place(&self, row: &Setting) -> Place {
         self.places.get(row.flag).cloned().unwrap_or(Place::Default)
     }
 
@@ -127,7 +123,7 @@ impl Configuration {
     fn apply_file(&mut self, source: Source<'_>) -> Vec<Problem> {
         let (root, errors) = DeTable::parse_recoverable(source.text);
         if !errors.is_empty() {
-            // After a syntax error the rest of the table is a guess: no second-hand complaints.
+            // After a syntax error the rest of the table is a guess: no consequential errors.
             let syntax = |error: &toml::de::Error| source.syntax_problem(error);
             return errors.iter().take(PROBLEMS_MAX).map(syntax).collect();
         }
@@ -172,87 +168,6 @@ impl Configuration {
         problems.truncate(PROBLEMS_MAX);
         problems
     }
-
-    /// What no value shows alone.
-    fn check_together(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut complain = |flag: &str, complaint: Complaint| {
-            let row = settings::by_flag(flag).expect("a setting of the table");
-            let place = self.place(row);
-            let subject = match &place {
-                Place::CommandLine => format!("--{flag}"),
-                Place::Default | Place::File(_) | Place::Line(_) => row.name(),
-            };
-            problems.push(complaint.at(place, subject));
-        };
-        let settings = &self.settings;
-        if let (Some(shards), Cores::Listed(cores)) = (settings.shards, &settings.cores)
-            && shards != cores.len()
-        {
-            let what = format!(
-                "names {}, but `shards` asks for {shards}",
-                count(cores.len(), "core")
-            );
-            complain(
-                "cores",
-                Complaint::new(what, "name one core per shard, or leave out `shards`"),
-            );
-        }
-        if let (None, Cores::Listed(cores)) = (settings.shards, &settings.cores)
-            && cores.len() > SHARDS_MAX
-        {
-            let what = format!(
-                "names {}, but shards end at {SHARDS_MAX}",
-                count(cores.len(), "core")
-            );
-            complain(
-                "cores",
-                Complaint::new(what, format!("name at most {SHARDS_MAX}")),
-            );
-        }
-        let limits = &settings.limits;
-        if limits.connect_size_max > limits.packet_size_max {
-            let shown = |flag: &str| {
-                let row = settings::by_flag(flag).expect("a setting of the table");
-                row.show(&(row.get)(settings))
-            };
-            let what = format!(
-                "is {}, which is more than packet_size_max, {}",
-                shown("connect-size-max"),
-                shown("packet-size-max")
-            );
-            let fix = "lower connect_size_max or raise packet_size_max";
-            complain("connect-size-max", Complaint::new(what, fix));
-        }
-        let auth = &settings.auth;
-        if let Some((flag, complaint)) = check_users(auth) {
-            complain(flag, complaint);
-        }
-        for (flag, url) in auth.hooks.urls() {
-            if let (false, Err(what)) = (url.is_empty(), HttpUrl::parse(url)) {
-                let what = format!("is `{url}`, which {what}");
-                let fix = "write http://HOST:PORT/PATH or https://HOST/PATH; secrets belong in hook headers";
-                complain(flag, Complaint::new(what, fix));
-            }
-        }
-        problems.extend(self.check_listeners());
-        problems
-    }
-
-    fn check_listeners(&self) -> Vec<Problem> {
-        let own = self.place(settings::by_flag("listen").expect("a setting of the table"));
-        let complaints = super::listeners::check(&self.settings, &self.tables, &own);
-        let problem = |(place, complaint): (Place, Complaint)| {
-            let subject = match &place {
-                Place::CommandLine => "--listen",
-                Place::Default | Place::File(_) => "network.listen",
-                Place::Line(_) if place == own => "network.listen",
-                Place::Line(_) => "listener.listen",
-            };
-            complaint.at(place, subject)
-        };
-        complaints.into_iter().map(problem).collect()
-    }
 }
 
 /// A configuration file that was read.
@@ -262,21 +177,6 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// What it says.
     pub text: &'a str,
-}
-
-/// Users whom nothing allows anything. Tokens and hooks may bring rules along.
-fn check_users(auth: &AuthSettings) -> Option<(&'static str, Complaint)> {
-    let has_rules = auth.has_rules() || auth.jwt.is_on();
-    if !auth.has_users() || has_rules || auth.default != AccessDefault::Auto {
-        return None;
-    }
-    let flag = if auth.password_files.is_empty() {
-        "scram-file"
-    } else {
-        "password-file"
-    };
-    let what = "admits users, but there are no rules: they could do nothing";
-    Some((flag, Complaint::new(what, NAME_RULES)))
 }
 
 impl Source<'_> {
@@ -297,6 +197,9 @@ impl Source<'_> {
                     Err(_) => text,
                 };
                 Value::List(keys.into_iter().map(locate).collect())
+            }
+            (Kind::Directory, Value::Text(path), Some(folder)) if !path.is_empty() => {
+                Value::Text(folder.join(path).display().to_string())
             }
             (_, value, _) => value,
         }
@@ -366,93 +269,6 @@ impl Source<'_> {
     }
 }
 
-/// Reads a value of the file; a complaint comes with the place of what it is about.
-pub(crate) fn read_toml(row: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Value, Misplaced> {
-    let wrong_type = |what: &str| {
-        Complaint::new(
-            format!("is {what}, but has to be {}", row.kind.noun()),
-            format!("write {}", row.kind.hint()),
-        )
-    };
-    let read = match value.get_ref() {
-        DeValue::String(text) => match row.kind {
-            Kind::Count(_) if row.auto.is_none() || text.as_ref() != "auto" => {
-                Err(wrong_type("text in quotes"))
-            }
-            Kind::PowerOfTwo(_) | Kind::Switch => Err(wrong_type("text in quotes")),
-            Kind::Count(_)
-            | Kind::Size(_)
-            | Kind::Seconds(_)
-            | Kind::Millis(_)
-            | Kind::Addresses
-            | Kind::List(_)
-            | Kind::Cores
-            | Kind::Choice(_)
-            | Kind::LogFilter
-            | Kind::Text => row.parse(text),
-        },
-        DeValue::Integer(integer) => {
-            let digits = integer.as_str();
-            match u64::from_str_radix(digits, integer.radix()) {
-                Ok(number) => row.kind.take_number(number),
-                Err(_) => Err(Complaint::new(
-                    format!("is {digits}, which is out of range"),
-                    format!("write {}", row.kind.hint()),
-                )),
-            }
-        }
-        DeValue::Boolean(on) if row.kind == Kind::Switch => Ok(Value::Switch(*on)),
-        DeValue::Boolean(_) => Err(wrong_type("true or false")),
-        DeValue::Array(items)
-            if matches!(row.kind, Kind::Addresses | Kind::List(_) | Kind::Cores) =>
-        {
-            return read_list(row, items, value.span());
-        }
-        DeValue::Array(_) => Err(wrong_type("a list")),
-        DeValue::Float(_) => Err(wrong_type("a number with a point")),
-        DeValue::Datetime(_) => Err(wrong_type("a date or time")),
-        DeValue::Table(_) => Err(wrong_type("a table")),
-    };
-    read.map_err(|complaint| (value.span(), complaint))
-}
-
-/// Each item is read as if it stood alone; the lists are then joined.
-fn read_list(row: &Setting, items: &DeArray<'_>, span: Range<usize>) -> Result<Value, Misplaced> {
-    let write = || format!("write {}", row.kind.hint());
-    let mut list: Option<Value> = None;
-    for item in items {
-        if item.get_ref().is_array() {
-            return Err((
-                item.span(),
-                Complaint::new("holds a list in a list", write()),
-            ));
-        }
-        let read = read_toml(row, item)?;
-        match (&mut list, read) {
-            (Some(Value::Addresses(all)), Value::Addresses(more)) => all.extend(more),
-            (Some(Value::List(all)), Value::List(more)) => all.extend(more),
-            (Some(Value::Cores(all)), Value::Cores(more)) => {
-                if let Some(core) = more.iter().find(|core| all.contains(core)) {
-                    let what = format!("names core {core} twice");
-                    return Err((item.span(), Complaint::new(what, "name each core once")));
-                }
-                all.extend(more);
-            }
-            (None, Value::Auto) | (Some(_), _) => {
-                return Err((item.span(), Complaint::new("holds auto in a list", write())));
-            }
-            (None, first) => list = Some(first),
-        }
-    }
-    match row.kind {
-        Kind::Addresses => Ok(list.unwrap_or(Value::Addresses(Vec::new()))),
-        Kind::List(_) => Ok(list.unwrap_or(Value::List(Vec::new()))),
-        _ => list.ok_or_else(|| (span, Complaint::new("is an empty list", write()))),
-    }
-}
-
-type Misplaced = (Range<usize>, Complaint);
-
 /// "1 core", "2 cores".
 pub fn count(number: usize, noun: &str) -> String {
     match number {
@@ -463,17 +279,12 @@ pub fn count(number: usize, noun: &str) -> String {
 
 const COMMENT_COLUMNS: usize = 90;
 
-/// What to do where clients are known and nothing says what they may do.
-pub(crate) const NAME_RULES: &str = "name rules: --acl-file FILE or --rules-file FILE, or acl_file or rules_file under [auth]; or let \
-                          them do everything: --access-default allow, or default = \"allow\" under [auth]";
-
 /// More problems than these are one problem: the wrong file.
 const PROBLEMS_MAX: usize = 10;
 
-const SHARDS_MAX: usize = ringmq_core::ids::ShardId::COUNT_MAX;
-
 #[cfg(test)]
 mod tests {
+    use super::super::check::NAME_RULES;
     use super::*;
 
     fn resolve(text: &str) -> Result<Configuration, Vec<Problem>> {
@@ -525,16 +336,19 @@ mod tests {
     fn a_wrong_value_is_shown_in_its_line() {
         assert_eq!(
             only_problem("[network]\n\nlisten = [\"[::1]:1\", \"localhost:1883\"]\n"),
-            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\x20   |                      ^^^^^^^^^^^^^^^^\n\x20 fix: did you mean 127.0.0.1:1883? Host names are not resolved"
+            "f.toml:3:22: network.listen holds `localhost:1883`, which is not IP:PORT\n\
+             \x20 3 | listen = [\"[::1]:1\", \"localhost:1883\"]\n\
+             \x20   |                      ^^^^^^^^^^^^^^^^\n\
+             \x20 fix: did you mean 127.0.0.1:1883? Host names are not resolved"
         );
     }
 
     #[test]
     fn listeners_have_layers_of_their_own_on_top_of_the_sections() {
         let text = "[tls]\ncertificate = [\"a.pem\"]\nkey = [\"a.key\"]\n\
-             [[listener]]\nlisten = [\"mqtts://127.0.0.1:1\"]\n\
-             [[listener]]\nlisten = \"wss://127.0.0.1:2\"\ntls.certificate = \"b.pem\"\n\
-             [listener.websocket]\norigins = [\"*\"]\n";
+                    [[listener]]\nlisten = [\"mqtts://127.0.0.1:1\"]\n\
+                    [[listener]]\nlisten = \"wss://127.0.0.1:2\"\ntls.certificate = \"b.pem\"\n\
+                    [listener.websocket]\norigins = [\"*\"]\n";
         let configuration = resolve(text).unwrap();
         let settings = &configuration.settings;
         let shown: Vec<String> = settings
@@ -602,7 +416,8 @@ mod tests {
             (
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
-                "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, log, limits, mqtt, shared",
+                "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, store, \
+                 log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",
@@ -695,19 +510,22 @@ mod tests {
             ),
             (
                 "[network]\nlisten = [\"mqtts://127.0.0.1:1\"]",
-                "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 certificates and 0 keys",
-                "name a certificate and its key: --certificate FILE --key FILE, or certificate and key under [tls]",
+                "2:10: network.listen names mqtts://127.0.0.1:1, for which there are 0 \
+                 certificates and 0 keys",
+                "name a certificate and its key: --certificate FILE --key FILE, or certificate and \
+                 key under [tls]",
             ),
             (
                 "[auth]\npassword_file = \"p\"",
-                "2:17: auth.password_file admits users, but there are no rules: they could do nothing",
+                "2:17: auth.password_file admits users, but there are no rules: they could do \
+                 nothing",
                 NAME_RULES,
             ),
             (
                 "[[listener]]\nlisten = \"mqtts://0.0.0.0:1\"\n[listener.tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"required\"\nclient_ca = \"a\"",
-                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients present certificates, \
-                 but there are no rules: they could do nothing",
+                "2:10: listener.listen names mqtts://0.0.0.0:1, whose clients present \
+                 certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
@@ -718,31 +536,35 @@ mod tests {
                 NAME_RULES,
             ),
             (
-                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\ncommon_name = true",
+                "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"\n\
+                 common_name = true",
                 "2:10: network.listen names 127.0.0.1:1, whose clients present certificates, but \
                  there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
                 "[network]\nlisten = \"127.0.0.1:1\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other machines, but clients need not authenticate",
-                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
-                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: network.listen names 127.0.0.1:1, to which a proxy brings clients of other \
+                 machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file \
+                 FILE), a token (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) \
+                 or, over TLS, a client certificate (--client-certificate required); or admit \
+                 everybody: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = \"unix:/x\"\n[proxy]\ntrusted = \"127.0.0.1\"",
-                "2:10: network.listen names unix:/x, to which a proxy brings clients of other machines, but clients need not authenticate",
-                "remove the proxy (--trusted-proxies); or require a password (--password-file FILE), a token (--jwt-key or \
-                 --jwks-url), a hook (--hook-authentication-url URL) or, over TLS, a client certificate \
-                 (--client-certificate required); or admit everybody: --allow-anonymous, or allow_anonymous = true \
-                 under [network]",
+                "2:10: network.listen names unix:/x, to which a proxy brings clients of other \
+                 machines, but clients need not authenticate",
+                "remove the proxy (--trusted-proxies); or require a password (--password-file \
+                 FILE), a token (--jwt-key or --jwks-url), a hook (--hook-authentication-url URL) \
+                 or, over TLS, a client certificate (--client-certificate required); or admit \
+                 everybody: --allow-anonymous, or allow_anonymous = true under [network]",
             ),
             (
                 "[network]\nlisten = \"mqtts://127.0.0.1:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
                  client_certificate = \"optional\"\nclient_ca = \"a\"",
-                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present certificates, but there are no rules: they could do nothing",
+                "2:10: network.listen names mqtts://127.0.0.1:1, whose clients present \
+                 certificates, but there are no rules: they could do nothing",
                 NAME_RULES,
             ),
             (
@@ -757,17 +579,20 @@ mod tests {
             ),
             (
                 "[network]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]\nallow_anonymous = true",
-                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the other",
+                "2:10: network.listen names 127.0.0.1:1 and 0.0.0.0:1, one of which is part of the \
+                 other",
                 "name one of them, or give them different ports",
             ),
             (
                 "[websocket]\norigins = [\"https://*.app.example\"]",
-                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in it, which would never match",
+                "2:12: websocket.origins holds `https://*.app.example`, which has a wildcard in \
+                 it, which would never match",
                 "list each origin in full; \"*\" alone admits every page",
             ),
             (
                 "[websocket]\norigins = [\"https://app.example/\"]",
-                "2:12: websocket.origins holds `https://app.example/`, which has a path, which browsers do not send",
+                "2:12: websocket.origins holds `https://app.example/`, which has a path, which \
+                 browsers do not send",
                 "did you mean https://app.example?",
             ),
             (
@@ -801,7 +626,8 @@ mod tests {
             ),
             (
                 "[proxy]\ntrusted = [\"10.0.0.0/8\", \"proxy.example\"]",
-                "2:26: proxy.trusted holds `proxy.example`, which is neither an address nor a network",
+                "2:26: proxy.trusted holds `proxy.example`, which is neither an address nor a \
+                 network",
                 "write a list such as [\"10.0.0.0/8\", \"::1\"]",
             ),
             (

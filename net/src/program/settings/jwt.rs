@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ringmq::auth::http::HttpUrl;
-use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, Place, RemoteConfig};
+use ringmq::auth::jwt::{Algorithm, Claim, JwtConfig, RemoteConfig, TokenField};
 
 use super::value::{Items, Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};
@@ -195,8 +195,8 @@ macro_rules! seconds {
     };
 }
 
-/// The words of [`Place`], in its order.
-const PLACES: &[&str] = &["password", "user_name"];
+/// The words of [`TokenField`], in its order.
+const TOKEN_FIELDS: &[&str] = &["password", "user_name"];
 
 /// The rows.
 pub const ROWS: &[Setting] = &[
@@ -208,8 +208,8 @@ pub const ROWS: &[Setting] = &[
         auto: None,
         help: "Keys of issuers, each for one algorithm: `ALGORITHM:FILE`, or `ALGORITHM@KID:FILE` \
                for tokens with that key ID. The file holds a public key or certificate in PEM \
-               (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA), or a secret (HS256, \
-               HS384, HS512) on a single line.",
+               (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA), or a secret \
+               (HS256, HS384, HS512) on a single line.",
         get: |settings| {
             let keys = settings.auth.jwt.keys.iter();
             Value::List(keys.map(ToString::to_string).collect())
@@ -251,8 +251,8 @@ pub const ROWS: &[Setting] = &[
         "jwks-refresh",
         refresh,
         range(10, 7 * 24 * 3600),
-        "How often keys are fetched from `jwks_url`. A token with an unknown key ID also triggers a \
-         fetch, at most every 10 s."
+        "How often keys are fetched from `jwks_url`. A token with an unknown key ID also triggers \
+         a fetch, at most every 10 s."
     ),
     Setting {
         section: "jwt",
@@ -280,16 +280,18 @@ pub const ROWS: &[Setting] = &[
         section: "jwt",
         key: "token_in",
         flag: "jwt-in",
-        kind: Kind::Choice(PLACES),
+        kind: Kind::Choice(TOKEN_FIELDS),
         auto: None,
         help: "Which field of CONNECT holds the token. Anything else in it is treated as a \
                password. MQTT 5.0 clients can also use the authentication method JWT, and send the \
                next token by AUTH.",
-        get: |settings| Value::Text(PLACES[settings.auth.jwt.config.place as usize].to_owned()),
+        get: |settings| {
+            Value::Text(TOKEN_FIELDS[settings.auth.jwt.config.field as usize].to_owned())
+        },
         set: |settings, value| {
-            settings.auth.jwt.config.place = match value.text().as_str() {
-                "user_name" => Place::UserName,
-                _ => Place::Password,
+            settings.auth.jwt.config.field = match value.text().as_str() {
+                "user_name" => TokenField::UserName,
+                _ => TokenField::Password,
             };
         },
     },
@@ -359,9 +361,9 @@ pub const ROWS: &[Setting] = &[
         "publish_claim",
         "jwt-publish-claim",
         publish,
-        "The claim with a list of topic filters that the client may publish to; %u and %c stand for \
-         user name and client identifier. If a token has one of these five claims, whatever neither \
-         they nor the rule files allow is denied; denials win."
+        "The claim with a list of topic filters that the client may publish to; %u and %c stand \
+         for user name and client identifier. If a token has one of these five claims, whatever \
+         neither they nor the rule files allow is denied; denials win."
     ),
     claim!(
         "subscribe_claim",

@@ -1,4 +1,5 @@
-//! The settings of what the broker offers and of its bounds: fields of `ringmq_core::limits::Limits`.
+//! The settings of what the broker offers and of its bounds: fields of
+//! `ringmq_core::limits::Limits`.
 
 use super::value::{Kind, Value};
 use super::{IN_RANGE, MINUTE_MS, PACKET_SIZE_MAX, Setting, TIB, U16_MAX, U32_MAX, range};
@@ -82,8 +83,8 @@ pub const ROWS: &[Setting] = &[
         connect_size_max as "connect_size_max",
         "connect-size-max",
         Kind::Size(range(128, PACKET_SIZE_MAX)),
-        "Maximum size of a CONNECT packet, which limits the memory that a client can take before it \
-         is admitted."
+        "Maximum size of a CONNECT packet, which limits the memory that a client can take before \
+         it is admitted."
     ),
     limit!(
         packet_size_max as "packet_size_max",
@@ -172,8 +173,8 @@ pub const ROWS: &[Setting] = &[
         inflight_bytes_max as "inflight_bytes_max",
         "inflight-bytes-max",
         Kind::Size(range(0, 2 << 30)),
-        "Maximum size of the messages in flight to a client with a persistent session; further ones \
-         wait in its queue."
+        "Maximum size of the messages in flight to a client with a persistent session; further \
+         ones wait in its queue."
     ),
     limit!(
         receive_maximum as "receive_maximum",
@@ -235,8 +236,8 @@ pub const ROWS: &[Setting] = &[
         partial_bytes_max as "partial_bytes_max",
         "partial-bytes-max",
         Kind::Size(range(64 << 10, 1 << 40)),
-        "Maximum size of incomplete packets in a shard, all connections together; a connection that \
-         exceeds it is closed."
+        "Maximum size of incomplete packets in a shard, all connections together; a connection \
+         that exceeds it is closed."
     ),
     limit!(
         topic_alias_max as "topic_alias_max",
@@ -248,9 +249,9 @@ pub const ROWS: &[Setting] = &[
         topic_alias_outbound_max as "topic_alias_outbound_max",
         "topic-alias-outbound-max",
         Kind::Count(range(0, 1024)),
-        "Maximum number of topic aliases that the broker uses towards a client that allows as many; \
-         0 turns them off. Half are for the first topics, half for the first topics that come \
-         twice."
+        "Maximum number of topic aliases that the broker uses towards a client that allows as \
+         many; 0 turns them off. Half are for the first topics, half for the first topics that \
+         come twice."
     ),
     Setting {
         section: "limits",
@@ -278,8 +279,8 @@ pub const ROWS: &[Setting] = &[
         retained_page_max as "retained_page_max",
         "retained-page-max",
         Kind::Count(range(1, 65_536)),
-        "Retained messages that a shard prepares at a time for a new subscription; more follow when \
-         the client has received them."
+        "Retained messages that a shard prepares at a time for a new subscription; more follow \
+         when the client has received them."
     ),
     limit!(
         sessions_max as "sessions_max",

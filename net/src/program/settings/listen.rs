@@ -1,7 +1,7 @@
 //! Listeners as a user writes them: an address with a scheme, and the layers between TCP and MQTT.
 //!
-//! The sections `[tls]`, `[websocket]` and `[proxy]` hold for every listener; a `[[listener]]` table
-//! of the file has addresses of its own, and may set any key of these sections for them:
+//! The sections `[tls]`, `[websocket]` and `[proxy]` hold for every listener; a `[[listener]]`
+//! table of the file has addresses of its own, and may set any key of these sections for them:
 //!
 //! ```toml
 //! [[listener]]
@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
-use ringmq::transport::{Demand, Identity, Network, Origins, ProxyRules, TlsFiles};
+use ringmq::transport::{Demand, IdentityField, Network, Origins, ProxyRules, TlsFiles};
 use ringmq::{Endpoint, ListenerConfig};
 use rustix::net::{self, AddressFamily, SocketType};
 
@@ -107,8 +107,8 @@ impl Listen {
         }
     }
 
-    /// Only this machine reaches it: not so if a proxy brings clients there. Also for the loopback addresses of IPv4
-    /// written as IPv6.
+    /// Only this machine reaches it: not so if a proxy brings clients there. Also for the loopback
+    /// addresses of IPv4 written as IPv6.
     pub fn is_local(&self, layers: &Layers) -> bool {
         let is_near = match &self.endpoint {
             Endpoint::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -142,8 +142,8 @@ impl Listen {
         }
     }
 
-    /// Its clients show certificates, which say who they are, or at least that they belong here. Those that show
-    /// none get in only by a password or the like, or where everybody is welcome.
+    /// Its clients show certificates, which say who they are, or at least that they belong here.
+    /// Those that show none get in only by a password or the like, or where everybody is welcome.
     pub fn proves_clients(&self, layers: &Layers) -> bool {
         let by_proxy = !layers.proxies.is_empty() && layers.proxy_common_name;
         by_proxy || self.scheme.has_tls() && layers.tls.client_certificate != Demand::None
@@ -223,24 +223,24 @@ pub fn demand_of(word: &str) -> Demand {
 pub const IDENTITIES: &[&str] = &["none", "cn", "san-dns", "san-email", "san-uri"];
 
 /// The word for it, out of [`IDENTITIES`].
-pub fn identity_word(identity: Identity) -> &'static str {
+pub fn identity_word(identity: IdentityField) -> &'static str {
     match identity {
-        Identity::None => "none",
-        Identity::CommonName => "cn",
-        Identity::SanDns => "san-dns",
-        Identity::SanEmail => "san-email",
-        Identity::SanUri => "san-uri",
+        IdentityField::None => "none",
+        IdentityField::CommonName => "cn",
+        IdentityField::SanDns => "san-dns",
+        IdentityField::SanEmail => "san-email",
+        IdentityField::SanUri => "san-uri",
     }
 }
 
 /// The identity of a word out of [`IDENTITIES`].
-pub fn identity_of(word: &str) -> Identity {
+pub fn identity_of(word: &str) -> IdentityField {
     match word {
-        "none" => Identity::None,
-        "cn" => Identity::CommonName,
-        "san-dns" => Identity::SanDns,
-        "san-email" => Identity::SanEmail,
-        "san-uri" => Identity::SanUri,
+        "none" => IdentityField::None,
+        "cn" => IdentityField::CommonName,
+        "san-dns" => IdentityField::SanDns,
+        "san-email" => IdentityField::SanEmail,
+        "san-uri" => IdentityField::SanUri,
         other => unreachable!("{other} is not one of the choices"),
     }
 }

@@ -8,11 +8,13 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::auth::AccessDefault;
-use super::file::{NAME_RULES, Place, Problem, Source, read_toml};
+use super::check::NAME_RULES;
+use super::file::{Place, Problem, Source};
 use super::listen::{Layers, Listen, ListenerTable};
+use super::read::read_toml;
 use super::value;
 use super::value::{Complaint, Value};
-use super::{LAYER_SECTIONS, Setting, Settings, TABLE};
+use super::{Setting, Settings, TABLE, layers};
 use crate::settings;
 
 /// A table as it was written.
@@ -93,7 +95,7 @@ fn read_table(
     for (key, value) in table {
         let name = key.get_ref().as_ref();
         match value.get_ref() {
-            DeValue::Table(layer) if LAYER_SECTIONS.contains(&name) => {
+            DeValue::Table(layer) if layers::SECTIONS.contains(&name) => {
                 for (key, value) in layer {
                     let Some(row) = settings::by_key(name, key.get_ref()) else {
                         problems.push(source.unknown_key(name, key.get_ref(), key.span()));
@@ -144,7 +146,7 @@ fn read_table(
 fn unknown_key(source: Source<'_>, name: &str, span: std::ops::Range<usize>) -> Problem {
     let of_layers = TABLE
         .iter()
-        .filter(|row| LAYER_SECTIONS.contains(&row.section));
+        .filter(|row| layers::SECTIONS.contains(&row.section));
     let mut exact = of_layers.clone();
     let fix = match exact.find(|row| row.key == name) {
         Some(row) => format!("did you mean {}?", row.name()),
@@ -200,8 +202,8 @@ pub fn complaints(settings: &Settings) -> Vec<(usize, Complaint)> {
     complaints
 }
 
-/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4 alone if IPv4 has
-/// a listener of its own on that port.
+/// Both cannot be listened on. IPv4 and IPv6 never stand in each other's way: `[::]` leaves IPv4
+/// alone if IPv4 has a listener of its own on that port.
 fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
     match (one, other) {
         (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
@@ -250,8 +252,8 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
     ))
 }
 
-/// Clients that are known by their certificates, and that nothing allows anything. Where others log in
-/// besides, the same is said of these.
+/// Clients that are known by their certificates, and that nothing allows anything. Where others log
+/// in besides, the same is said of these.
 fn check_rules(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<Complaint> {
     let auth = &settings.auth;
     let is_said = auth.has_users() || auth.has_rules() || auth.default != AccessDefault::Auto;

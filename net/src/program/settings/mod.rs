@@ -2,8 +2,9 @@
 //!
 //! From [`TABLE`] come the options of the command line, the keys of the configuration file,
 //! `--help`, `docs/settings.md` and the error messages; the defaults are those of
-//! [`Settings::default`], and the limits have theirs in `ringmq_core::limits`. The rows of the core's
-//! limits stand in `limits.rs`.
+//! [`Settings::default`], and the limits have theirs in `ringmq_core::limits`. The rows stand with
+//! the subject of their sections: `network.rs`, `auth.rs`, `layers.rs`, `runtime.rs`, `hooks.rs`,
+//! `jwt.rs`, `limits.rs`.
 //!
 //! Invariants:
 //! - every field of [`Settings`] has exactly one row (a test takes the struct apart to see it).
@@ -14,15 +15,21 @@
 pub mod auth;
 #[cfg(test)]
 mod bounds;
+mod check;
 pub mod cli;
 pub mod file;
 pub mod hooks;
 pub mod jwt;
+pub mod layers;
 mod limits;
 pub mod listen;
 pub mod listeners;
+mod network;
 #[cfg(test)]
 mod page;
+mod read;
+pub mod runtime;
+mod store;
 pub mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,10 +38,9 @@ use std::time::Duration;
 
 use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
-use ringmq::transport::RecordSize;
-use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig, Wait};
-use ringmq_core::ids::ShardId;
+use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig};
 use ringmq_core::limits::Limits;
+use runtime::Cores;
 use value::{Items, Kind, Range, Value};
 
 /// A row for paths of files.
@@ -55,23 +61,23 @@ macro_rules! files {
 
 use files;
 
-/// What the broker is told to do.
+/// All settings of the broker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
-    /// What lies between TCP and MQTT at them.
+    /// The layers between TCP and MQTT there.
     pub layers: Layers,
     /// Listeners with layers of their own.
     pub listeners: Vec<ListenerTable>,
-    /// Lets clients in that show no credentials, from other machines too.
+    /// Admits clients without credentials, from other machines too.
     pub allow_anonymous: bool,
     /// Who may connect, and what they may do.
     pub auth: AuthSettings,
-    /// Most connections of all shards together; `None`: as many as the open-file limit leaves.
+    /// Maximum number of connections, all shards together; `None`: as many as the open-file limit
+    /// allows.
     pub connections_max: Option<u32>,
-    /// How many may be connected from one address, and how often clients may come;
-    /// `connections_max` of it is not used.
+    /// Limits per address, and of the rate of connections; its `connections_max` is not used.
     pub admission: Admission,
     /// Shards; `None`: one per core.
     pub shards: Option<usize>,
@@ -79,15 +85,17 @@ pub struct Settings {
     pub cores: Cores,
     /// The ring of each shard.
     pub ring: RingConfig,
-    /// Messages of other shards that may wait for one shard.
+    /// Maximum number of messages from other shards that wait for one shard.
     pub inbox_messages_max: usize,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
+    /// Where sessions and messages are kept; `None`: they end with the process.
+    pub data_dir: Option<PathBuf>,
     /// What to log.
     pub log_filter: String,
     /// `text` or `json`.
     pub log_format: String,
-    /// The bounds of one shard.
+    /// The limits of one shard.
     pub limits: Limits,
 }
 
@@ -107,22 +115,12 @@ impl Default for Settings {
             ring: broker.ring,
             inbox_messages_max: broker.inbox_messages_max,
             sys_interval: broker.sys_interval,
+            data_dir: None,
             log_filter: "info".to_owned(),
             log_format: "text".to_owned(),
             limits: Limits::default(),
         }
     }
-}
-
-/// What the shards are pinned to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// To cores that the process has for itself.
-    Auto,
-    /// To nothing.
-    None,
-    /// To one of these each; never empty.
-    Listed(Vec<usize>),
 }
 
 /// One row of the table.
@@ -152,7 +150,7 @@ impl Setting {
         format!("{}.{}", self.section, self.key)
     }
 
-    /// The value that holds when nobody says anything.
+    /// The default value.
     pub fn default_value(&self) -> Value {
         (self.get)(&Settings::default())
     }
@@ -181,7 +179,7 @@ impl Setting {
         }
     }
 
-    /// A running broker does not take a new value on.
+    /// A new value needs a restart.
     pub fn needs_restart(&self) -> bool {
         let is_reloaded = match self.section {
             "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
@@ -214,6 +212,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("websocket", "WebSocket, for addresses with ws:// or wss://"),
     ("proxy", "PROXY protocol, if clients come through proxies"),
     ("runtime", "How the machine is used"),
+    ("store", "What outlives the process"),
     ("log", "What the broker says about itself, on stderr"),
     ("limits", "Bounds per packet, per client and per shard"),
     ("mqtt", "What clients are offered"),
@@ -227,7 +226,16 @@ pub const SECTIONS: &[(&str, &str)] = &[
 pub static TABLE: &[Setting] = &JOINED;
 
 /// Where rows stand.
-const PARTS: &[&[Setting]] = &[BASE, hooks::ROWS, jwt::ROWS, limits::ROWS];
+const PARTS: &[&[Setting]] = &[
+    network::ROWS,
+    auth::ROWS,
+    layers::ROWS,
+    runtime::ROWS,
+    store::ROWS,
+    hooks::ROWS,
+    jwt::ROWS,
+    limits::ROWS,
+];
 
 const ROWS_COUNT: usize = {
     let (mut count, mut part) = (0, 0);
@@ -239,7 +247,7 @@ const ROWS_COUNT: usize = {
 };
 
 static JOINED: [Setting; ROWS_COUNT] = {
-    let mut joined = [BASE[0]; ROWS_COUNT];
+    let mut joined = [network::ROWS[0]; ROWS_COUNT];
     let (mut count, mut part) = (0, 0);
     while part < PARTS.len() {
         let mut index = 0;
@@ -253,405 +261,6 @@ static JOINED: [Setting; ROWS_COUNT] = {
     joined
 };
 
-/// The rows that have no file of their own.
-const BASE: &[Setting] = &[
-    Setting {
-        section: "network",
-        key: "listen",
-        flag: "listen",
-        kind: Kind::Addresses,
-        auto: None,
-        help: "Addresses to listen on: IP:PORT for MQTT over TCP, mqtts://IP:PORT with TLS, \
-               ws://IP:PORT and wss://IP:PORT for WebSocket, unix:PATH for a Unix socket. Port 0 \
-               takes a free port.",
-        get: |settings| Value::Addresses(settings.listen.clone()),
-        set: |settings, value| settings.listen = value.addresses(),
-    },
-    Setting {
-        section: "network",
-        key: "allow_anonymous",
-        flag: "allow-anonymous",
-        kind: Kind::Switch,
-        auto: None,
-        help: "Admit clients without credentials. Needed to listen on an address that other \
-               machines can reach if there is no authentication.",
-        get: |settings| Value::Switch(settings.allow_anonymous),
-        set: |settings, value| settings.allow_anonymous = value.switch(),
-    },
-    Setting {
-        section: "network",
-        key: "connections_max",
-        flag: "connections-max",
-        kind: Kind::Count(range(1, 50_000_000)),
-        auto: Some("as many as the limit of open files leaves room for"),
-        help: "Maximum number of connections, all shards together. Further clients are refused.",
-        get: |settings| {
-            settings
-                .connections_max
-                .map_or(Value::Auto, |n| Value::Number(n.into()))
-        },
-        set: |settings, value| {
-            let number = value.number_or_auto();
-            settings.connections_max = number.map(|n| n.try_into().expect(IN_RANGE));
-        },
-    },
-    files!(
-        "auth",
-        "password_file",
-        "password-file",
-        auth.password_files,
-        "Users and password hashes, in Mosquitto's format; `ringmq passwd` writes such files. \
-         Clients then need a user name and password. A relative path in the configuration file is \
-         relative to its folder."
-    ),
-    files!(
-        "auth",
-        "scram_file",
-        "scram-file",
-        auth.scram_files,
-        "Users who may log in with SCRAM-SHA-256 (MQTT 5.0 enhanced authentication), which sends no \
-         password over the network; `ringmq passwd --scram` writes such files."
-    ),
-    files!(
-        "auth",
-        "acl_file",
-        "acl-file",
-        auth.acl_files,
-        "Topic rules in Mosquitto's format: who may publish and receive what."
-    ),
-    files!(
-        "auth",
-        "rules_file",
-        "rules-file",
-        auth.rules_files,
-        "Topic rules in TOML, with roles."
-    ),
-    Setting {
-        section: "auth",
-        key: "default",
-        flag: "access-default",
-        kind: Kind::Choice(auth::DEFAULTS),
-        auto: None,
-        help: "Whether to allow or deny what no rule covers. auto denies it as soon as there are \
-               users, client certificates or rules.",
-        get: |settings| Value::Text(settings.auth.default.word().to_owned()),
-        set: |settings, value| {
-            settings.auth.default = auth::AccessDefault::named(&value.text());
-        },
-    },
-    Setting {
-        section: "auth",
-        key: "threads",
-        flag: "auth-threads",
-        kind: Kind::Count(range(1, 64)),
-        auto: None,
-        help: "Threads that check passwords, besides those of the shards.",
-        get: |settings| Value::Number(settings.auth.service.threads as u64),
-        set: |settings, value| {
-            settings.auth.service.threads = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    Setting {
-        section: "auth",
-        key: "waiting_max",
-        flag: "auth-waiting-max",
-        kind: Kind::Count(range(1, 1_000_000)),
-        auto: None,
-        help: "Maximum number of clients that wait for these threads. Further clients get \"server \
-               unavailable\".",
-        get: |settings| Value::Number(settings.auth.service.queue_max as u64),
-        set: |settings, value| {
-            settings.auth.service.queue_max = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    files!(
-        "tls",
-        "certificate",
-        "certificate",
-        layers.tls.certificates,
-        "Certificate of the broker (PEM), followed by those of intermediate CAs. With several \
-         files, a client gets the one for the host name that it asks for (SNI), or the first."
-    ),
-    files!(
-        "tls",
-        "key",
-        "key",
-        layers.tls.keys,
-        "Private key of the certificate (PEM), without a passphrase; with several, in the order of \
-         the certificates."
-    ),
-    Setting {
-        section: "tls",
-        key: "client_certificate",
-        flag: "client-certificate",
-        kind: Kind::Choice(listen::DEMANDS),
-        auto: None,
-        help: "Whether clients are asked for a certificate: never, optionally, or always.",
-        get: |settings| {
-            let demand = settings.layers.tls.client_certificate;
-            Value::Text(listen::demand_word(demand).to_owned())
-        },
-        set: |settings, value| {
-            settings.layers.tls.client_certificate = listen::demand_of(&value.text());
-        },
-    },
-    files!(
-        "tls",
-        "client_ca",
-        "client-ca",
-        layers.tls.client_cas,
-        "CA certificates (PEM) trusted for clients, or the clients' own certificates."
-    ),
-    files!(
-        "tls",
-        "client_crl",
-        "client-crl",
-        layers.tls.client_crls,
-        "Certificate revocation lists (PEM) of these CAs. If there are any, each client's CA needs \
-         a valid one."
-    ),
-    Setting {
-        section: "tls",
-        key: "identity",
-        flag: "identity",
-        kind: Kind::Choice(listen::IDENTITIES),
-        auto: None,
-        help: "Which field of a client certificate is the user name: none, the common name, or the \
-               first alternative name of that kind. Clients whose certificate lacks it are refused.",
-        get: |settings| {
-            let identity = settings.layers.tls.identity;
-            Value::Text(listen::identity_word(identity).to_owned())
-        },
-        set: |settings, value| {
-            settings.layers.tls.identity = listen::identity_of(&value.text());
-        },
-    },
-    Setting {
-        section: "tls",
-        key: "version_min",
-        flag: "tls-version-min",
-        kind: Kind::Choice(&["1.2", "1.3"]),
-        auto: None,
-        help: "Minimum version of TLS.",
-        get: |settings| {
-            let is_13 = settings.layers.tls.only_tls13;
-            Value::Text(if is_13 { "1.3" } else { "1.2" }.to_owned())
-        },
-        set: |settings, value| settings.layers.tls.only_tls13 = value.text() == "1.3",
-    },
-    Setting {
-        section: "tls",
-        key: "record_size_max",
-        flag: "tls-record-size-max",
-        kind: Kind::Size(range(RecordSize::MIN.0 as u64, RecordSize::MAX.0 as u64)),
-        auto: None,
-        help: "Maximum content of a TLS record that the broker sends. For devices with small \
-               buffers: set it to their Maximum Fragment Length (512, 1024, 2048 or 4096), which is \
-               not negotiated.",
-        get: |settings| Value::Number(settings.layers.tls.record_size.0.into()),
-        set: |settings, value| {
-            let size = value.number().try_into().expect(IN_RANGE);
-            settings.layers.tls.record_size = RecordSize(size);
-        },
-    },
-    Setting {
-        section: "websocket",
-        key: "origins",
-        flag: "origins",
-        kind: Kind::List(Items::Origins),
-        auto: None,
-        help: "Origins of web pages that may connect: `https://example.com`, or `*` for all. Pages \
-               from the broker's own host and port may anyway, if loaded over https or if that host \
-               is an IP address or localhost. Clients other than browsers are not checked.",
-        get: |settings| Value::List(settings.layers.origins.clone()),
-        set: |settings, value| settings.layers.origins = value.list(),
-    },
-    Setting {
-        section: "proxy",
-        key: "trusted",
-        flag: "trusted-proxies",
-        kind: Kind::List(Items::Networks),
-        auto: None,
-        help: "Addresses of proxies that send a PROXY header, version 1 or 2. If set, nobody else \
-               can connect; on Unix sockets, every peer is trusted.",
-        get: |settings| {
-            let proxies = settings.layers.proxies.iter();
-            Value::List(proxies.map(ToString::to_string).collect())
-        },
-        set: |settings, value| {
-            let parse = |text: String| text.parse().expect("a list of networks was checked");
-            settings.layers.proxies = value.list().into_iter().map(parse).collect();
-        },
-    },
-    Setting {
-        section: "proxy",
-        key: "common_name",
-        flag: "proxy-common-name",
-        kind: Kind::Switch,
-        auto: None,
-        help: "Use the common name of the client certificate that the proxy has verified as user \
-               name (version 2 only).",
-        get: |settings| Value::Switch(settings.layers.proxy_common_name),
-        set: |settings, value| settings.layers.proxy_common_name = value.switch(),
-    },
-    Setting {
-        section: "runtime",
-        key: "shards",
-        flag: "shards",
-        kind: Kind::Count(range(1, ShardId::COUNT_MAX as u64)),
-        auto: Some("one per core in `cores`, or per core that the process may use"),
-        help: "Number of shards: threads, each on a core of its own, that share the clients.",
-        get: |settings| {
-            settings
-                .shards
-                .map_or(Value::Auto, |n| Value::Number(n as u64))
-        },
-        set: |settings, value| {
-            let number = value.number_or_auto();
-            settings.shards = number.map(|n| n.try_into().expect(IN_RANGE));
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "cores",
-        flag: "cores",
-        kind: Kind::Cores,
-        auto: Some(
-            "the cores that the process is confined to, by a cpuset or an affinity mask; none if it is not",
-        ),
-        help: "Cores that the shards are pinned to, such as 0-3,6: one for each shard. none: the kernel moves \
-               shards about, away from cores on which other programs run.",
-        get: |settings| match &settings.cores {
-            Cores::Auto => Value::Auto,
-            Cores::None => Value::Cores(Vec::new()),
-            Cores::Listed(cores) => Value::Cores(cores.clone()),
-        },
-        set: |settings, value| {
-            settings.cores = match value.cores_or_auto() {
-                None => Cores::Auto,
-                Some(cores) if cores.is_empty() => Cores::None,
-                Some(cores) => Cores::Listed(cores),
-            };
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "inbox_messages_max",
-        flag: "inbox-messages-max",
-        kind: Kind::Count(range(64, 16_777_216)),
-        auto: None,
-        help: "Maximum number of messages from other shards that wait for one shard. Shards that \
-               find it full stop reading from their clients until there is room.",
-        get: |settings| Value::Number(settings.inbox_messages_max as u64),
-        set: |settings, value| {
-            settings.inbox_messages_max = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "ring_entries",
-        flag: "ring-entries",
-        kind: Kind::Count(range(64, 32_768)),
-        auto: None,
-        help: "Socket operations that a shard submits to the kernel in one system call.",
-        get: |settings| Value::Number(settings.ring.entries.into()),
-        set: |settings, value| {
-            settings.ring.entries = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "receive_buffers",
-        flag: "receive-buffers",
-        kind: Kind::PowerOfTwo(range(16, 32_768)),
-        auto: None,
-        help: "Receive buffers of a shard, shared by its connections. Memory is allocated on first \
-               use.",
-        get: |settings| Value::Number(settings.ring.buffers_count.into()),
-        set: |settings, value| {
-            settings.ring.buffers_count = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "receive_buffer_size",
-        flag: "receive-buffer-size",
-        kind: Kind::Size(range(512, 1 << 20)),
-        auto: None,
-        help: "Size of a receive buffer.",
-        get: |settings| Value::Number(settings.ring.buffer_size.into()),
-        set: |settings, value| {
-            settings.ring.buffer_size = value.number().try_into().expect(IN_RANGE);
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "ring_wait",
-        flag: "ring-wait",
-        kind: Kind::Choice(&["ring", "executor"]),
-        auto: None,
-        help: "Where an idle shard sleeps: in its own ring, which takes the fewest system calls, or \
-               in the executor, which can then run other tasks. For measurements.",
-        get: |settings| {
-            let word = match settings.ring.wait {
-                Wait::Ring => "ring",
-                Wait::Executor => "executor",
-            };
-            Value::Text(word.to_owned())
-        },
-        set: |settings, value| {
-            settings.ring.wait = match value.text().as_str() {
-                "ring" => Wait::Ring,
-                "executor" => Wait::Executor,
-                other => unreachable!("{other} is not one of the choices"),
-            };
-        },
-    },
-    Setting {
-        section: "runtime",
-        key: "busy_poll_us",
-        flag: "busy-poll-us",
-        kind: Kind::Count(range(0, 1000)),
-        auto: None,
-        help: "Microseconds that an idle shard polls for work before it sleeps. Saves the wake-up, \
-               and takes up to a whole core above some 10,000 messages per second; 0: none. Not \
-               with `ring_wait = \"executor\"`.",
-        get: |settings| Value::Number(settings.ring.busy_poll.as_micros() as u64),
-        set: |settings, value| settings.ring.busy_poll = Duration::from_micros(value.number()),
-    },
-    Setting {
-        section: "runtime",
-        key: "sys_interval",
-        flag: "sys-interval",
-        kind: Kind::Seconds(range(0, 24 * 3600)),
-        auto: None,
-        help: "How often counters that have changed are published below `$SYS`; 0 turns it off.",
-        get: |settings| Value::Number(settings.sys_interval.as_secs()),
-        set: |settings, value| settings.sys_interval = Duration::from_secs(value.number()),
-    },
-    Setting {
-        section: "log",
-        key: "filter",
-        flag: "log",
-        kind: Kind::LogFilter,
-        auto: None,
-        help: "Log level: off, error, warn, info, debug or trace; or by module, such as \
-               info,ringmq::probe=debug. Messages are logged one by one at debug and trace only.",
-        get: |settings| Value::Text(settings.log_filter.clone()),
-        set: |settings, value| settings.log_filter = value.text(),
-    },
-    Setting {
-        section: "log",
-        key: "format",
-        flag: "log-format",
-        kind: Kind::Choice(&["text", "json"]),
-        auto: None,
-        help: "Format of log lines: plain text, or one JSON object per line.",
-        get: |settings| Value::Text(settings.log_format.clone()),
-        set: |settings, value| settings.log_format = value.text(),
-    },
-];
-
 fn paths(paths: &[PathBuf]) -> Value {
     Value::List(paths.iter().map(|p| p.display().to_string()).collect())
 }
@@ -659,9 +268,6 @@ fn paths(paths: &[PathBuf]) -> Value {
 fn to_paths(value: Value) -> Vec<PathBuf> {
     value.list().into_iter().map(PathBuf::from).collect()
 }
-
-/// Sections whose keys a `[[listener]]` table may set.
-pub const LAYER_SECTIONS: [&str; 3] = ["tls", "websocket", "proxy"];
 
 impl Settings {
     /// Every address to listen on, with its layers.
@@ -671,25 +277,25 @@ impl Settings {
         own.chain(tables.flat_map(|t| t.listen.iter().map(|listen| (listen, &t.layers))))
     }
 
-    /// Clients have something to prove who they are with: then what no rule speaks of is denied.
+    /// Clients can authenticate: then whatever no rule covers is denied.
     pub fn has_authentication(&self) -> bool {
         let mut listeners = self.all_listeners();
         self.auth.is_on() || listeners.any(|(listen, layers)| listen.proves_clients(layers))
     }
 
-    /// Clients need not show who they are, where no certificate is demanded. Without users there is
-    /// nothing to show: then the listeners are local, or everybody is welcome.
+    /// Clients need no credentials, except where certificates are required. Without any
+    /// authentication the listeners are local, or `allow_anonymous` is set.
     pub fn lets_strangers_in(&self) -> bool {
         self.allow_anonymous || !self.auth.is_on()
     }
 
-    /// A client gets in there that shows nothing at all.
+    /// A client without any credentials is admitted there.
     pub fn lets_in_nameless(&self, listen: &Listen, layers: &Layers) -> bool {
         let is_asked = listen.proves_clients(layers) && !self.allow_anonymous;
         self.lets_strangers_in() && !is_asked && !listen.has_certificates(layers)
     }
 
-    /// What the broker is told of its listeners.
+    /// The listeners, as the broker takes them.
     pub fn listener_configs(&self) -> Vec<ListenerConfig> {
         let all = self.all_listeners();
         all.map(|(listen, layers)| listen.config(layers)).collect()
@@ -777,7 +383,7 @@ mod tests {
                                 },
                             config:
                                 JwtConfig {
-                                    place: _,
+                                    field: _,
                                     size_max: _,
                                     demands:
                                         Demands {
@@ -841,6 +447,7 @@ mod tests {
                 },
             inbox_messages_max: _,
             sys_interval: _,
+            data_dir: _,
             log_filter: _,
             log_format: _,
             limits,
@@ -887,7 +494,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 35 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 36 + 10 + 21 + 40);
     }
 
     #[test]
@@ -931,7 +538,7 @@ mod tests {
                 Kind::List(Items::Urls) => Value::List(vec!["https://a/b".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),
-                Kind::LogFilter | Kind::Text => Value::Text("off".to_owned()),
+                Kind::LogFilter | Kind::Text | Kind::Directory => Value::Text("off".to_owned()),
             };
             let mut settings = Settings::default();
             (row.set)(&mut settings, changed.clone());

@@ -22,9 +22,9 @@ fn connections_above_the_limit_are_told_so_and_still_more_of_them_are_closed() {
     bench.turn();
     assert_eq!(bench.live_count(), 3 + UNWELCOME_MAX);
     assert_eq!(bench.reactor.counts.refused, 1);
-    assert_eq!(bench.reactor.shared.places.connections(), 3);
+    assert_eq!(bench.reactor.shared.permits.connections(), 3);
     bench.events();
-    // A place that becomes free goes to the next one, however many of the others are still there.
+    // A permit that becomes free goes to the next one, however many of the others are still there.
     let conn = bench.reactor.slots.live()[1];
     bench.input(conn, Input::End, false).turn();
     bench.closed().turn();
@@ -42,8 +42,8 @@ fn connections_above_the_limit_are_told_so_and_still_more_of_them_are_closed() {
         bench.closed().turn();
     }
     assert_eq!(bench.live_count(), 0);
-    assert_eq!(bench.reactor.shared.places.connections(), 0);
-    assert!((0..UNWELCOME_MAX).all(|_| bench.reactor.shared.places.take_unwelcome()));
+    assert_eq!(bench.reactor.shared.permits.connections(), 0);
+    assert!((0..UNWELCOME_MAX).all(|_| bench.reactor.shared.permits.take_unwelcome()));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn out_of_descriptors_pauses_the_accept_and_leaves_clients_alone() {
 }
 
 #[test]
-fn trouble_with_accepting_is_logged_once_in_ten_seconds() {
+fn failures_to_accept_are_logged_once_in_ten_seconds() {
     let mut bench = Bench::new();
     let mut logged = Vec::new();
     for second in 0..25u64 {

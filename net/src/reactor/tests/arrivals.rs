@@ -1,4 +1,5 @@
-//! What arrives after a reload that it has not seen: connections over TLS from another shard, verdicts.
+//! What arrives after a reload that it has not seen: connections over TLS from another shard,
+//! verdicts.
 
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use crate::auth::Authenticators;
 use crate::inbox::{Decision, Moved};
 use crate::reactor::slot::Newcomer;
 use crate::transport::{
-    Demand, Endpoint, Identity as IdentityOf, ListenerConfig, Scratch, TlsFiles, Transport,
+    Demand, Endpoint, IdentityField, ListenerConfig, Scratch, TlsFiles, Transport,
 };
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -66,7 +67,7 @@ impl Files {
                 keys: vec![self.folder.join("server.key")],
                 client_cas: vec![self.write("ca.pem", &ca.pem())],
                 client_certificate: Demand::Required,
-                identity: IdentityOf::CommonName,
+                identity: IdentityField::CommonName,
                 ..TlsFiles::default()
             }),
             ..ListenerConfig::plain(Endpoint::Unix("x".into()))
@@ -119,7 +120,7 @@ fn established(stack: &Arc<Stack>, mut client: ClientConnection) -> Box<Transpor
 
 /// Nobody looks at a connection on its way.
 #[test]
-fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_then() {
+fn a_connection_that_arrives_is_judged_by_the_current_terms_of_its_listener() {
     let files = Files::new();
     for (ca_by_then, expected) in [
         (&files.own, &["accepted 0", "received 0 CONNECT"][..]),
@@ -135,7 +136,7 @@ fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_the
             newcomer: Newcomer {
                 peer: PeerIdentity::default(),
                 since: Instant::ZERO,
-                place: Place::Regular(None),
+                permit: Permit::Regular(None),
             },
             transport: Some(transport),
             bytes: b"CONNECT".to_vec(),
@@ -152,7 +153,7 @@ fn a_connection_that_arrives_is_judged_by_the_terms_that_its_listener_has_by_the
 
 /// Of authenticators that a reload has replaced while they judged.
 #[test]
-fn a_verdict_of_who_judges_no_more_lets_nobody_in() {
+fn a_verdict_of_replaced_authenticators_admits_nobody() {
     let mut bench = Bench::new();
     let decide = |bench: &mut Bench, index, verdict| {
         let request = AuthRequest {

@@ -5,8 +5,8 @@ use ringmq_core::shard::Reading;
 use super::super::close::CLOSES_MAX;
 use super::*;
 
-// Each of these costs the kernel the same among however many connections: nothing looks for the operations of
-// one socket among those of all.
+// Each of these costs the kernel the same among however many connections: nothing looks for the
+// operations of one socket among those of all.
 #[test]
 fn a_cut_hangs_up_once_and_closes_once_whatever_is_in_flight() {
     for (is_sending, is_pausing) in [(false, false), (true, false), (false, true), (true, true)] {

@@ -20,7 +20,7 @@ fn due(bench: &mut Bench, of_connections: bool) {
 }
 
 #[test]
-fn a_client_is_judged_once_all_that_came_was_read() {
+fn a_client_is_judged_only_after_everything_it_sent_was_read() {
     let mut bench = Bench::new();
     let conn = bench.open();
     due(&mut bench, true);
@@ -48,7 +48,7 @@ fn a_deadline_of_the_clock_waits_for_nobody() {
 }
 
 #[test]
-fn under_a_load_that_never_ends_clients_are_judged_all_the_same() {
+fn clients_are_judged_under_constant_load_too() {
     let mut bench = Bench::new();
     let conn = bench.open();
     due(&mut bench, true);
@@ -92,7 +92,7 @@ fn a_shard_that_stalls_hears_nothing_and_judges_nobody() {
 }
 
 #[test]
-fn who_stays_away_is_judged_once_every_shard_has_listened() {
+fn absence_is_judged_only_after_every_shard_has_listened() {
     let mut bench = Bench::new();
     due(&mut bench, false);
     bench.turn();
@@ -113,7 +113,7 @@ fn who_stays_away_is_judged_once_every_shard_has_listened() {
 }
 
 #[test]
-fn a_shard_tells_how_far_it_has_listened_once_who_leaves_it_is_at_home() {
+fn a_shard_publishes_how_far_it_has_listened_after_its_departures_have_arrived() {
     let mut bench = Bench::new();
     bench.accepted(Ok(socket()), true);
     bench.turn();
@@ -156,7 +156,7 @@ fn a_stalled_shard_takes_a_connect_after_what_came_before_it() {
         newcomer: crate::reactor::slot::Newcomer {
             peer: PeerIdentity::default(),
             since: bench.now,
-            place: Place::Unwelcome,
+            permit: Permit::Unwelcome,
         },
         transport: None,
         bytes: b"CONNECT".to_vec(),

@@ -101,10 +101,10 @@ fn receives(ops: &[Op]) -> Vec<u32> {
     received.collect()
 }
 
-// Fault T13: a storm of handshakes takes its share of each turn and no more. Those that wait hold no
-// receive buffer, and are not read from.
+// Fault T13: a storm of handshakes takes its share of each turn and no more. Those that wait hold
+// no receive buffer, and are not read from.
 #[test]
-fn handshakes_are_taken_up_some_per_turn_and_keep_nobody_waiting() {
+fn handshakes_are_spread_over_turns_and_delay_nobody() {
     let (stack, hellos) = tls(10);
     let mut bench = Bench::with_stack(many(), stack);
     let conns: Vec<_> = hellos.iter().map(|_| accept(&mut bench)).collect();
@@ -128,7 +128,7 @@ fn handshakes_are_taken_up_some_per_turn_and_keep_nobody_waiting() {
 }
 
 #[test]
-fn what_a_layer_has_begun_to_say_is_said_before_the_connection_leaves() {
+fn pending_output_of_a_layer_is_sent_before_the_connection_leaves() {
     let mut bench = websockets();
     let conn = accept(&mut bench);
     receive(&mut bench, conn, REQUEST);
@@ -243,7 +243,7 @@ fn a_breach_is_answered_and_the_core_hears_no_more() {
 
 // Threat 33, for what comes before MQTT. The bound of this bench is 64 KiB.
 #[test]
-fn what_has_come_in_part_is_bounded_over_all_connections() {
+fn incomplete_input_is_bounded_over_all_connections() {
     let mut bench = websockets();
     let request = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'y'; 6000]].concat();
     let conns: Vec<_> = (0..20).map(|_| accept(&mut bench)).collect();

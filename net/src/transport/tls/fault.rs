@@ -58,7 +58,8 @@ fn meaning(error: &Error) -> Option<&'static str> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA,
         ) => {
-            "the client does not accept the broker's certificate: it needs the CA, or another host name"
+            "the client does not accept the broker's certificate: it needs the CA, or another host \
+             name"
         }
         _ => return None,
     })
@@ -71,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tls_says_is_told_with_what_it_means() {
+    fn tls_errors_are_reported_with_their_meaning() {
         for (error, expected) in [
             (
                 Error::NoCertificatesPresented,
-                "the client presents no certificate, but client_certificate requires one (peer sent \
-                 no certificates)",
+                "the client presents no certificate, but client_certificate requires one (peer \
+                 sent no certificates)",
             ),
             (
                 Error::InvalidCertificate(CertificateError::UnknownIssuer),
@@ -95,8 +96,8 @@ mod tests {
             ),
             (
                 Unusual::Version1WithLists.into(),
-                "the client's certificate is of X.509 version 1, for which revocation lists are not \
-                 looked up: issue one of version 3 (openssl x509 -req -extfile)",
+                "the client's certificate is of X.509 version 1, for which revocation lists are \
+                 not looked up: issue one of version 3 (openssl x509 -req -extfile)",
             ),
             (Error::DecryptError, "cannot decrypt peer's message"),
         ] {

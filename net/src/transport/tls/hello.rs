@@ -1,9 +1,10 @@
-//! The server name in a ClientHello (RFC 8446, section 4.1.2; RFC 6066, section 3), for the message about an
-//! invalid one.
+//! The server name in a ClientHello (RFC 8446, section 4.1.2; RFC 6066, section 3), for the message
+//! about an invalid one.
 //!
 //! rustls has refused the hello by then, and does not report the name.
 
-/// What the client calls the broker, cut where it is longer than any name; empty if there is nothing to be found.
+/// What the client calls the broker, cut where it is longer than any name; empty if there is
+/// nothing to be found.
 pub(super) fn server_name(records: &[u8]) -> Box<[u8]> {
     let mut hello = Vec::new();
     let mut rest = records;

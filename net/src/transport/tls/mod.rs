@@ -4,8 +4,8 @@
 //! - an idle connection holds no buffer: `part` has no memory unless a record is incomplete.
 //! - `part` holds at most [`PART_SIZE_MAX`] bytes once the handshake is done, and at most
 //!   [`HANDSHAKE_SIZE_MAX`] before.
-//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those, `part`,
-//!   each time, also to write. Anything else makes it panic on a fragmented message.
+//! - rustls keeps positions in the bytes that it has not consumed: it is called with exactly those,
+//!   `part`, each time, also to write. Anything else makes it panic on a fragmented message.
 //! - the expensive steps happen in [`Tls::advance`] alone, so that their pace can be controlled.
 //!
 //! Not here: files (`terms.rs`), certificates and the names in them (`ringmq-certificates`).
@@ -18,7 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use ringmq_certificates::Identity;
+use ringmq_certificates::IdentityField;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
@@ -33,16 +33,16 @@ pub use terms::{Demand, RecordSize, TlsFiles, TlsTerms};
 /// TLS of one connection.
 pub struct Tls {
     terms: Arc<TlsTerms>,
-    /// `None` until the client has said something, so that whoever only connects costs no more than
-    /// TCP; and when it is over.
+    /// `None` until the client has sent something, so that one that only connects costs no more
+    /// than TCP; and after the end.
     session: Option<Box<UnbufferedServerConnection>>,
-    /// What has come of a record, or of a message in several records.
+    /// The part of a record, or of a message in several records, that has arrived.
     part: Vec<u8>,
-    /// Bytes of `part` that rustls has seen, and keeps for the rest of their message. Of use during
-    /// the handshake.
+    /// Bytes of `part` that rustls has seen, and needs again with the rest of their message. Used
+    /// during the handshake.
     seen: usize,
     is_established: bool,
-    /// It has failed, or was finished: nothing is read or written any more.
+    /// It has failed, or was finished: nothing more is read or written.
     is_over: bool,
 }
 
@@ -51,33 +51,33 @@ pub struct Tls {
 pub enum TlsError {
     /// The handshake failed, or a record is wrong. The client was told by an alert.
     Protocol(rustls::Error),
-    /// The handshake takes more bytes than any honest one.
+    /// The handshake is longer than any legitimate one.
     HandshakeTooLong,
-    /// So does a message after it.
+    /// A message after the handshake is.
     MessageTooLong,
     /// The certificate does not say who the client is.
     NoIdentity,
-    /// The client calls the broker by a name that is none (SNI).
+    /// The server name that the client sent (SNI) is invalid.
     ServerName(Box<[u8]>),
 }
 
-/// A handshake that has just ended.
+/// A handshake that has just completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Established {
-    /// Who the client is, if its certificate has to say so.
+    /// The user name, if it comes from the certificate.
     pub identity: Option<String>,
-    /// It showed a certificate, which is good.
+    /// It presented a valid certificate.
     pub has_certificate: bool,
-    /// It went on with an earlier session: no signature was made.
+    /// It resumed a session: no signature was made.
     pub resumed: bool,
 }
 
-/// What the layer has made of its input.
+/// The outcome of decoding.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// The handshake ended with it.
+    /// The handshake completed.
     pub established: Option<Established>,
-    /// The peer has said that nothing follows.
+    /// The peer has closed TLS: nothing follows.
     pub closed: bool,
 }
 
@@ -94,7 +94,7 @@ impl Tls {
         }
     }
 
-    /// Gathers bytes of a handshake; true when there is something to do about them.
+    /// Collects bytes of a handshake; true if they can be processed.
     pub fn gather(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
         if self.part.len() + bytes.len() > HANDSHAKE_SIZE_MAX {
             return Err(TlsError::HandshakeTooLong);
@@ -103,7 +103,7 @@ impl Tls {
         Ok(self.is_due())
     }
 
-    /// A record of the handshake is there, or what cannot be one.
+    /// A whole record of the handshake has arrived, or something that cannot be one.
     pub fn is_due(&self) -> bool {
         if self.is_established || self.is_over {
             return false;
@@ -114,9 +114,9 @@ impl Tls {
         }
     }
 
-    /// Goes on with the handshake. Answers are appended to `wire`; bytes that follow the handshake
-    /// are decrypted and appended to `plain`. `current` are the terms that the listener has by now: whoever
-    /// began under others is judged by these at the end.
+    /// Continues the handshake. Responses are appended to `wire`; bytes that follow the handshake
+    /// are decrypted and appended to `plain`. `current` are the current terms of the listener: a
+    /// client that began under others is judged by these at the end.
     pub fn advance(
         &mut self,
         current: &Arc<TlsTerms>,
@@ -147,7 +147,7 @@ impl Tls {
         match outcome {
             Ok((taken, used)) => {
                 self.seen = seen.saturating_sub(used);
-                // rustls waits for the whole head of a record, of which there may never be more.
+                // rustls waits for a whole record header, and no more of it may ever arrive.
                 let next = next_record(&self.part[self.seen..]);
                 if !self.is_established && matches!(next, Record::Wrong) {
                     self.end();
@@ -157,7 +157,7 @@ impl Tls {
                 Ok(taken)
             }
             Err(error) => {
-                // Whoever is not let in has said nothing.
+                // Nothing that a rejected client sent counts.
                 plain.truncate(before);
                 self.end();
                 Err(error)
@@ -234,7 +234,7 @@ impl Tls {
                     false
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => true,
-                // Nothing else is to be expected: early data is not accepted.
+                // Nothing else can happen: early data is not accepted.
                 Ok(_) => true,
                 Err(error) => {
                     push_alert(session, wire);
@@ -254,7 +254,7 @@ impl Tls {
         Ok((taken, used))
     }
 
-    /// If the handshake has ended: who is there?
+    /// If the handshake has completed: who is the client?
     fn establish(
         &mut self,
         current: &Arc<TlsTerms>,
@@ -271,14 +271,14 @@ impl Tls {
         self.terms = Arc::clone(current);
         let mut admitted = Ok(());
         if resumed || !is_current {
-            // The certificate was judged when the session began, or by other terms: it may have expired, or been
-            // revoked, since.
+            // The certificate was judged when the session began, or under other terms: it may have
+            // expired or been revoked since.
             admitted = self.terms.admit(chain).map_err(TlsError::Protocol);
         }
         let has_certificate = !chain.is_empty();
         let mut identity = None;
         if let (Ok(()), [own, ..]) = (&admitted, chain)
-            && self.terms.identity != Identity::None
+            && self.terms.identity != IdentityField::None
         {
             identity = self.terms.identity.of(own);
             if identity.is_none() {
@@ -313,7 +313,7 @@ impl Tls {
         );
     }
 
-    /// Appends what says that nothing follows.
+    /// Appends the alert that closes TLS.
     pub fn finish(&mut self, wire: &mut Vec<u8>) {
         self.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
         self.end();
@@ -343,7 +343,7 @@ impl Tls {
                     append(wire, size + HANDSHAKE_ROOM, |room| {
                         write(&mut traffic, room).map_err(|e| match e {
                             EncryptError::InsufficientSize(e) => Some(e.required_size),
-                            // 2^64 records: not in the life of a machine.
+                            // 2^64 records: not in the lifetime of a machine.
                             EncryptError::EncryptExhausted => None,
                         })
                     });
@@ -369,8 +369,8 @@ impl Tls {
         }
     }
 
-    /// Whether a client that was let in would be let in under other terms; those hold for it from
-    /// here on. A handshake that goes on is judged at its end.
+    /// Whether an admitted client would be admitted under other terms, which apply to it from here
+    /// on. A handshake in progress is judged at its end.
     pub fn recheck(&mut self, terms: &Arc<TlsTerms>) -> Result<(), TlsError> {
         let Some(session) = self.session.as_ref().filter(|_| self.is_established) else {
             return Ok(());
@@ -385,12 +385,12 @@ impl Tls {
         Arc::ptr_eq(&self.terms, terms)
     }
 
-    /// The version that was agreed on.
+    /// The negotiated version.
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.session.as_ref()?.protocol_version()
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         self.part.capacity()
     }
@@ -398,13 +398,13 @@ impl Tls {
 
 type Traffic<'a> = WriteTraffic<'a, ServerConnectionData>;
 
-/// What bytes begin with.
+/// What the input begins with.
 enum Record {
     /// A record of this size.
     Whole(usize),
     /// Less than a record.
     Partial,
-    /// What cannot be one. Other protocols are told at their first byte.
+    /// Something that cannot be one. Other protocols are recognized by their first byte.
     Wrong,
 }
 
@@ -434,8 +434,7 @@ fn push_data(data: &mut EncodeTlsData<'_, ServerConnectionData>, wire: &mut Vec<
     });
 }
 
-/// Appends the alert that a failure has left. While there is something to send, rustls does not look
-/// at its input.
+/// Appends the alert of a failure. While there is something to send, rustls does not process input.
 fn push_alert(session: &mut UnbufferedServerConnection, wire: &mut Vec<u8>) {
     while session.wants_write() {
         match session.process_tls_records(&mut []).state {
@@ -483,8 +482,9 @@ impl std::fmt::Display for TlsError {
             }
             TlsError::ServerName(name) => write!(
                 f,
-                "TLS: the client calls the broker `{}` (SNI), which is not a host name: let it connect to a DNS name \
-                 (letters, digits, hyphens, dots) or to an address, or turn SNI off",
+                "TLS: the client calls the broker `{}` (SNI), which is not a host name: let it \
+                 connect to a DNS name (letters, digits, hyphens, dots) or to an address, or turn \
+                 SNI off",
                 name.escape_ascii()
             ),
         }

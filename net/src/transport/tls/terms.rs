@@ -1,5 +1,5 @@
-//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked as a whole, and
-//! replaced as a whole while connections continue.
+//! The TLS configuration of a listener: certificates, keys, trusted CAs. Read from files, checked
+//! as a whole, and replaced as a whole while connections continue.
 //!
 //! Invariant: terms that exist are usable. An empty, missing, unreadable or contradictory file is
 //! an error that names it, never less security than asked for.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringmq_certificates::{
-    ClientDemand, Identity, Outline, TlsProblem, host_names, is_for, problem, read,
+    ClientDemand, IdentityField, Outline, TlsProblem, host_names, is_for, problem, read,
     read_certificates, read_pem, read_trust,
 };
 use rustls::ServerConfig;
@@ -30,28 +30,28 @@ pub struct TlsFiles {
     pub certificates: Vec<PathBuf>,
     /// The private key of each certificate, in the same order.
     pub keys: Vec<PathBuf>,
-    /// CA certificates that client certificates have to come from.
+    /// CA certificates that clients are verified against.
     pub client_cas: Vec<PathBuf>,
     /// Revocation lists of these CAs.
     pub client_crls: Vec<PathBuf>,
-    /// What is asked of clients.
+    /// Whether clients are asked for a certificate.
     pub client_certificate: Demand,
-    /// Where a client certificate says who the client is.
-    pub identity: Identity,
+    /// The field of a client certificate that is the user name.
+    pub identity: IdentityField,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
-    /// Most bytes of content in a record that is sent.
+    /// Maximum content of a record that is sent, in bytes.
     pub record_size: RecordSize,
 }
 
-/// Most bytes of content in a record.
+/// Maximum content of a record, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordSize(pub u16);
 
 impl RecordSize {
-    /// The smallest that RFC 6066, section 4, knows.
+    /// The smallest in RFC 6066, section 4.
     pub const MIN: RecordSize = RecordSize(512);
-    /// What every implementation takes in.
+    /// The largest that every implementation accepts.
     pub const MAX: RecordSize = RecordSize(1 << 14);
 }
 
@@ -61,25 +61,25 @@ impl Default for RecordSize {
     }
 }
 
-/// What a listener asks of its clients.
+/// Whether a listener asks its clients for a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Demand {
     /// No certificate.
     #[default]
     None,
-    /// A certificate of the CA, from those that have one.
+    /// Optional: a certificate is verified if there is one.
     Optional,
-    /// A certificate of the CA.
+    /// Required.
     Required,
 }
 
-/// What a listener speaks TLS with.
+/// The configuration of TLS of a listener.
 #[derive(Debug)]
 pub struct TlsTerms {
     pub(super) config: Arc<ServerConfig>,
     /// Judges client certificates, in a handshake and again when the terms have changed.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    pub(super) identity: Identity,
+    pub(super) identity: IdentityField,
     /// Most bytes of content in a record.
     pub(super) record_size: usize,
     /// Of the rules and of what the files held.
@@ -94,7 +94,7 @@ impl TlsTerms {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates = Certificates::load(files, &provider)?;
         let verifier = load_verifier(files, &provider)?;
-        if files.identity != Identity::None && verifier.is_none() {
+        if files.identity != IdentityField::None && verifier.is_none() {
             return Err(problem(
                 None,
                 "identity is set, but no client certificates are requested",
@@ -143,7 +143,7 @@ impl TlsTerms {
         self.verifier.is_some()
     }
 
-    /// Whether clients with these certificates would be let in.
+    /// Whether clients with these certificates are admitted.
     pub(super) fn admit(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         let Some(verifier) = &self.verifier else {
             return Ok(());
@@ -281,7 +281,8 @@ fn load_verifier(
 }
 
 fn fingerprint(files: &TlsFiles) -> Result<u64, TlsProblem> {
-    // Of this process, and not against anybody: whoever may write these files needs no collision.
+    // Compared within this process only, and no defence: an attacker who can write these files
+    // needs no collision.
     let mut hasher = DefaultHasher::new();
     format!("{files:?}").hash(&mut hasher);
     let lists = [
@@ -308,7 +309,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     })
 }
 
-/// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need none.
+/// Sessions of TLS 1.2 clients that ask to resume by number: some 200 bytes each. Tickets need
+/// none.
 pub(crate) const SESSIONS_MAX: usize = 16 * 1024;
 /// Two, so that a client that connects twice at once can resume both times.
 const TICKETS: usize = 2;

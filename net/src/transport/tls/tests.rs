@@ -286,8 +286,8 @@ fn a_message_in_several_records_is_not_due_before_more_of_it_came() {
     assert!(!server.wire.is_empty(), "the hello was answered");
 }
 
-/// rustls waits for the head of a record, whatever its first byte: a peer that sends no more must not be
-/// looked at again and again.
+/// rustls waits for the head of a record, whatever its first byte: a peer that sends no more must
+/// not be looked at again and again.
 #[test]
 fn what_cannot_be_a_record_ends_the_handshake_at_once() {
     let world = World::new();
@@ -342,7 +342,7 @@ fn a_handshake_is_due_when_a_record_is_whole_or_cannot_be_one() {
 
 /// A hello with a name that rustls refuses.
 #[test]
-fn a_name_that_is_none_is_told_as_it_is() {
+fn an_invalid_server_name_is_reported_as_it_was_sent() {
     let world = World::new();
     let mut client = world.client(&TLS13);
     let mut hello = flight(&mut client);

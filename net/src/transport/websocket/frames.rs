@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455, section 5): from a client's frames to the bytes of MQTT.
 //!
-//! Nothing is buffered: the payload of a data frame is passed on as it arrives, whatever length the frame
-//! claims, so a frame costs no memory. Packet limits are enforced by the MQTT decoder.
+//! Nothing is buffered: the payload of a data frame is passed on as it arrives, whatever length the
+//! frame claims, so a frame costs no memory. Packet limits are enforced by the MQTT decoder.
 //!
 //! Invariants:
 //! - `header_size <= HEADER_SIZE_MAX`; `control` holds at most [`CONTROL_SIZE_MAX`] bytes and no
@@ -10,6 +10,7 @@
 //!
 //! Not here: the HTTP request that comes first (`handshake.rs`).
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ringmq_core::time::Instant;
@@ -50,14 +51,6 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u16);
 
-/// Whether the client goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    Open,
-    /// It sent a close frame, which was answered.
-    Closed,
-}
-
 impl Frames {
     pub(super) fn new(now: Instant) -> Frames {
         Frames {
@@ -80,13 +73,13 @@ impl Frames {
         mut bytes: &[u8],
         plain: &mut Vec<u8>,
         answer: &mut Vec<u8>,
-    ) -> Result<Flow, Status> {
+    ) -> Result<ControlFlow<()>, Status> {
         loop {
             let frame = match self.frame {
                 Some(frame) => frame,
                 None => match self.read_header(&mut bytes)? {
                     Some(frame) => frame,
-                    None => return Ok(Flow::Open),
+                    None => return Ok(ControlFlow::Continue(())),
                 },
             };
             let size = bytes
@@ -104,7 +97,7 @@ impl Frames {
                 frame.rest -= size as u64;
                 frame.mask.rotate_left(size % 4);
                 self.frame = Some(frame);
-                return Ok(Flow::Open);
+                return Ok(ControlFlow::Continue(()));
             }
             self.frame = None;
             match frame.kind {
@@ -204,7 +197,7 @@ impl Frames {
         })
     }
 
-    fn on_close(&mut self, answer: &mut Vec<u8>) -> Result<Flow, Status> {
+    fn on_close(&mut self, answer: &mut Vec<u8>) -> Result<ControlFlow<()>, Status> {
         let payload = std::mem::take(&mut self.control);
         match payload.as_slice() {
             [] => push_close(answer, None),
@@ -220,7 +213,7 @@ impl Frames {
                 push_close(answer, Some(Status(code)));
             }
         }
-        Ok(Flow::Closed)
+        Ok(ControlFlow::Break(()))
     }
 
     fn on_ping(&mut self, now: Instant, answer: &mut Vec<u8>) -> Result<(), Status> {
@@ -343,18 +336,18 @@ mod tests {
         bytes
     }
 
-    type Outcome = (Vec<u8>, Vec<u8>, Result<Flow, Status>);
+    type Outcome = (Vec<u8>, Vec<u8>, Result<ControlFlow<()>, Status>);
 
     fn decode_in(chunk_size: usize, bytes: &[u8]) -> Outcome {
         let mut frames = Frames::new(Instant::ZERO);
         let (mut plain, mut answer) = (Vec::new(), Vec::new());
         for chunk in bytes.chunks(chunk_size) {
             match frames.decode(Instant::ZERO, chunk, &mut plain, &mut answer) {
-                Ok(Flow::Open) => {}
+                Ok(ControlFlow::Continue(())) => {}
                 end => return (plain, answer, end),
             }
         }
-        (plain, answer, Ok(Flow::Open))
+        (plain, answer, Ok(ControlFlow::Continue(())))
     }
 
     /// Whole and in any cut: the same.
@@ -368,7 +361,7 @@ mod tests {
 
     // Threat 85: the ends of frames are not the ends of packets. [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
     #[test]
-    fn payload_goes_on_as_it_comes_whatever_the_frames() {
+    fn payload_is_passed_on_as_it_arrives_however_it_is_framed() {
         let mut stream = frame(FIN_BIT | BINARY, b"one");
         stream.extend(frame(BINARY, b"tw"));
         stream.extend(frame(FIN_BIT | PING, b"between"));
@@ -381,7 +374,7 @@ mod tests {
         let expected = [b"onetwo".as_slice(), &[7; 126], &[8; 0x1_0000]].concat();
         assert_eq!(plain, expected);
         assert_eq!(answer, b"\x8A\x07between");
-        assert_eq!(end, Ok(Flow::Open));
+        assert_eq!(end, Ok(ControlFlow::Continue(())));
     }
 
     // Threats 86 and 87, and what RFC 6455 forbids besides. [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
@@ -449,7 +442,7 @@ mod tests {
             bytes.extend(frame(FIN_BIT | BINARY, b"late"));
             assert_eq!(
                 decode(&bytes),
-                (Vec::new(), answer.to_vec(), Ok(Flow::Closed))
+                (Vec::new(), answer.to_vec(), Ok(ControlFlow::Break(())))
             );
         }
     }
@@ -464,7 +457,7 @@ mod tests {
         for _ in 0..100 {
             now = now + Duration::from_millis(100);
             let end = frames.decode(now, &ping, &mut plain, &mut answer);
-            assert_eq!(end, Ok(Flow::Open));
+            assert_eq!(end, Ok(ControlFlow::Continue(())));
         }
         let flood = ping.repeat(usize::from(PINGS_MAX) + 1);
         now = now + Duration::from_secs(2);
@@ -481,7 +474,7 @@ mod tests {
         let mut take = |bytes: &[u8]| {
             plain.clear();
             let end = frames.decode(Instant::ZERO, bytes, &mut plain, &mut answer);
-            assert_eq!(end, Ok(Flow::Open));
+            assert_eq!(end, Ok(ControlFlow::Continue(())));
             assert!(plain.len() <= bytes.len());
         };
         take(header);

@@ -10,18 +10,18 @@ use super::Origins;
 
 /// Why a request opens no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It is no HTTP/1.1 GET.
+pub enum UpgradeError {
+    /// It is not an HTTP/1.1 GET.
     NotHttp,
     /// It does not name the host, or names it more than once.
     Host,
     /// Its header is longer than [`HEADER_SIZE_MAX`], or has more than [`FIELDS_MAX`] fields.
     TooLong,
-    /// It asks for something else than a WebSocket.
+    /// It does not ask for a WebSocket.
     NoUpgrade,
-    /// It asks for a version that nobody speaks.
+    /// It asks for an unsupported version.
     Version,
-    /// Its key is missing, repeated, or no 16 bytes.
+    /// Its key is missing, repeated, or not 16 bytes.
     Key,
     /// It does not offer MQTT.
     Subprotocol,
@@ -29,29 +29,29 @@ pub enum Refusal {
     Origin,
 }
 
-impl Refusal {
-    /// What the client is told, and whoever looks at it with a browser.
+impl UpgradeError {
+    /// The response, which may be shown in a browser.
     pub(super) fn answer(self) -> String {
         let status = match self {
-            Refusal::Version => "426 Upgrade Required",
-            Refusal::Origin => "403 Forbidden",
+            UpgradeError::Version => "426 Upgrade Required",
+            UpgradeError::Origin => "403 Forbidden",
             // RFC 6585, section 5.
-            Refusal::TooLong => "431 Request Header Fields Too Large",
-            Refusal::NotHttp
-            | Refusal::Host
-            | Refusal::NoUpgrade
-            | Refusal::Key
-            | Refusal::Subprotocol => "400 Bad Request",
+            UpgradeError::TooLong => "431 Request Header Fields Too Large",
+            UpgradeError::NotHttp
+            | UpgradeError::Host
+            | UpgradeError::NoUpgrade
+            | UpgradeError::Key
+            | UpgradeError::Subprotocol => "400 Bad Request",
         };
         let extra = match self {
-            Refusal::Version => "Sec-WebSocket-Version: 13\r\n",
-            Refusal::NotHttp
-            | Refusal::Host
-            | Refusal::TooLong
-            | Refusal::NoUpgrade
-            | Refusal::Key
-            | Refusal::Subprotocol
-            | Refusal::Origin => "",
+            UpgradeError::Version => "Sec-WebSocket-Version: 13\r\n",
+            UpgradeError::NotHttp
+            | UpgradeError::Host
+            | UpgradeError::TooLong
+            | UpgradeError::NoUpgrade
+            | UpgradeError::Key
+            | UpgradeError::Subprotocol
+            | UpgradeError::Origin => "",
         };
         let text = self.to_string();
         format!(
@@ -62,27 +62,28 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refusal::NotHttp => {
-                f.write_str("This port serves MQTT over WebSocket: the request has to be an HTTP/1.1 GET.")
-            }
-            Refusal::Host => f.write_str("The request needs one Host header field."),
-            Refusal::TooLong => write!(
+            UpgradeError::NotHttp => f.write_str(
+                "This port serves MQTT over WebSocket: the request has to be an HTTP/1.1 GET.",
+            ),
+            UpgradeError::Host => f.write_str("The request needs one Host header field."),
+            UpgradeError::TooLong => write!(
                 f,
                 "The request header is larger than {} KiB, or has more than {FIELDS_MAX} fields.",
                 HEADER_SIZE_MAX / 1024
             ),
-            Refusal::NoUpgrade => f.write_str(
-                "This port serves MQTT over WebSocket: the request lacks Upgrade: websocket and Connection: Upgrade.",
+            UpgradeError::NoUpgrade => f.write_str(
+                "This port serves MQTT over WebSocket: the request lacks Upgrade: websocket and \
+                 Connection: Upgrade.",
             ),
-            Refusal::Version => f.write_str("Sec-WebSocket-Version has to be 13."),
-            Refusal::Key => f.write_str("Sec-WebSocket-Key is not 16 bytes in base64."),
-            Refusal::Subprotocol => {
+            UpgradeError::Version => f.write_str("Sec-WebSocket-Version has to be 13."),
+            UpgradeError::Key => f.write_str("Sec-WebSocket-Key is not 16 bytes in base64."),
+            UpgradeError::Subprotocol => {
                 f.write_str("Sec-WebSocket-Protocol offers neither mqtt nor mqttv3.1.")
             }
-            Refusal::Origin => {
+            UpgradeError::Origin => {
                 f.write_str("Pages of this origin may not connect: see websocket.origins.")
             }
         }
@@ -90,32 +91,32 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Judges a whole request, up to its empty line; the answer that opens the WebSocket.
-pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusal> {
+pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, UpgradeError> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(request) {
         Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLong),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Refusal::NotHttp),
+        Err(httparse::Error::TooManyHeaders) => return Err(UpgradeError::TooLong),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(UpgradeError::NotHttp),
     }
     if parsed.method != Some("GET") || parsed.version != Some(1) {
-        return Err(Refusal::NotHttp);
+        return Err(UpgradeError::NotHttp);
     }
     let fields = Fields(parsed.headers);
-    let host = fields.only("Host").ok_or(Refusal::Host)?;
+    let host = fields.only("Host").ok_or(UpgradeError::Host)?;
     if !fields.lists("Upgrade", "websocket") || !fields.lists("Connection", "upgrade") {
-        return Err(Refusal::NoUpgrade);
+        return Err(UpgradeError::NoUpgrade);
     }
     if fields.only("Sec-WebSocket-Version") != Some("13") {
-        return Err(Refusal::Version);
+        return Err(UpgradeError::Version);
     }
-    let key = fields.only("Sec-WebSocket-Key").ok_or(Refusal::Key)?;
+    let key = fields.only("Sec-WebSocket-Key").ok_or(UpgradeError::Key)?;
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
-        return Err(Refusal::Key);
+        return Err(UpgradeError::Key);
     }
     let subprotocol = choose(fields.values("Sec-WebSocket-Protocol").flat_map(tokens))
-        .ok_or(Refusal::Subprotocol)?;
-    // What is there and no text is no page that anybody has listed.
+        .ok_or(UpgradeError::Subprotocol)?;
+    // An origin that is not text cannot be a listed one.
     let is_admitted = match fields.count("Origin") {
         0 => true,
         1 => fields
@@ -124,7 +125,7 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
         _ => false,
     };
     if !is_admitted {
-        return Err(Refusal::Origin);
+        return Err(UpgradeError::Origin);
     }
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -133,8 +134,9 @@ pub(super) fn accept(request: &[u8], origins: &Origins) -> Result<String, Refusa
     ))
 }
 
-/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] The client offers "mqtt", and that is selected; names of subprotocols are compared
-/// as they are. Clients of MQTT 3.1 offer the name of before the standard, and are answered with it.
+/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] The client offers "mqtt", and that is selected; names of
+/// subprotocols are compared as they are. Clients of MQTT 3.1 offer the name of before the
+/// standard, and are answered with it.
 fn choose<'a>(offers: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     let rank = |offer| SUBPROTOCOLS.iter().position(|name| *name == offer);
     offers.filter_map(rank).min().map(|rank| SUBPROTOCOLS[rank])
@@ -147,7 +149,7 @@ fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// The fields of a request. Values that are no text count as absent.
+/// The fields of a request. Values that are not text count as absent.
 struct Fields<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Fields<'a> {
@@ -156,7 +158,7 @@ impl<'a> Fields<'a> {
         fields.filter(move |field| field.name.eq_ignore_ascii_case(name))
     }
 
-    /// How often a field stands there, whatever its value.
+    /// How often a field occurs, whatever its value.
     fn count(&self, name: &'static str) -> usize {
         self.named(name).count()
     }
@@ -166,7 +168,7 @@ impl<'a> Fields<'a> {
             .filter_map(|f| std::str::from_utf8(f.value).ok().map(str::trim))
     }
 
-    /// The value of a field that stands there once.
+    /// The value of a field that occurs once.
     fn only(&self, name: &'static str) -> Option<&'a str> {
         let mut values = self.values(name);
         let first = values.next()?;
@@ -185,10 +187,10 @@ fn tokens(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim)
 }
 
-/// The first of them that a client offers is selected.
+/// The first of these that a client offers is selected.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What HAProxy lets through. A browser with the cookies of a large site sends some 8 KiB.
+/// What HAProxy accepts. A browser with the cookies of a large site sends some 8 KiB.
 pub(crate) const HEADER_SIZE_MAX: usize = 16 * 1024;
 /// Browsers send some twenty, and proxies add their own.
 pub(crate) const FIELDS_MAX: usize = 100;
@@ -257,38 +259,56 @@ mod tests {
             })
         };
         for (text, refusal) in [
-            (replaced("GET ", "POST "), Refusal::NotHttp),
-            (replaced("HTTP/1.1", "HTTP/1.0"), Refusal::NotHttp),
-            (replaced("HTTP/1.1", "HTTP/2.0"), Refusal::NotHttp),
-            (replaced("Host: b.example:8083\r\n", ""), Refusal::Host),
-            (replaced("Host: b", "Host: a\r\nHost: b"), Refusal::Host),
-            (replaced("Upgrade: WebSocket\r\n", ""), Refusal::NoUpgrade),
-            (replaced("WebSocket\r\n", "h2c\r\n"), Refusal::NoUpgrade),
-            (replaced("keep-alive, Upgrade", "close"), Refusal::NoUpgrade),
-            (replaced("Version: 13", "Version: 8"), Refusal::Version),
+            (replaced("GET ", "POST "), UpgradeError::NotHttp),
+            (replaced("HTTP/1.1", "HTTP/1.0"), UpgradeError::NotHttp),
+            (replaced("HTTP/1.1", "HTTP/2.0"), UpgradeError::NotHttp),
+            (replaced("Host: b.example:8083\r\n", ""), UpgradeError::Host),
+            (
+                replaced("Host: b", "Host: a\r\nHost: b"),
+                UpgradeError::Host,
+            ),
+            (
+                replaced("Upgrade: WebSocket\r\n", ""),
+                UpgradeError::NoUpgrade,
+            ),
+            (
+                replaced("WebSocket\r\n", "h2c\r\n"),
+                UpgradeError::NoUpgrade,
+            ),
+            (
+                replaced("keep-alive, Upgrade", "close"),
+                UpgradeError::NoUpgrade,
+            ),
+            (replaced("Version: 13", "Version: 8"), UpgradeError::Version),
             (
                 replaced("Sec-WebSocket-Version: 13\r\n", ""),
-                Refusal::Version,
+                UpgradeError::Version,
             ),
-            (replaced("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"), Refusal::Key),
-            (replaced("dGhlIHNhbXBsZSBub25jZQ==", "%%%"), Refusal::Key),
+            (
+                replaced("dGhlIHNhbXBsZSBub25jZQ==", "dGhl"),
+                UpgradeError::Key,
+            ),
+            (
+                replaced("dGhlIHNhbXBsZSBub25jZQ==", "%%%"),
+                UpgradeError::Key,
+            ),
             (
                 replaced("chat, mqtt", "chat, mqttv3.11"),
-                Refusal::Subprotocol,
+                UpgradeError::Subprotocol,
             ),
-            (replaced("chat, mqtt", "MQTT"), Refusal::Subprotocol),
+            (replaced("chat, mqtt", "MQTT"), UpgradeError::Subprotocol),
             (
                 replaced("Sec-WebSocket-Protocol: chat, mqtt\r\n", ""),
-                Refusal::Subprotocol,
+                UpgradeError::Subprotocol,
             ),
-            ("GET \0 HTTP/1.1\r\n\r\n".to_owned(), Refusal::NotHttp),
-            ("GET\r\n\r\n".to_owned(), Refusal::NotHttp),
+            ("GET \0 HTTP/1.1\r\n\r\n".to_owned(), UpgradeError::NotHttp),
+            ("GET\r\n\r\n".to_owned(), UpgradeError::NotHttp),
             (
                 replaced(
                     "\r\n\r\n",
                     &"\r\nX: y".repeat(FIELDS_MAX)[..].to_owned().leak()[..],
                 ) + "\r\n\r\n",
-                Refusal::TooLong,
+                UpgradeError::TooLong,
             ),
         ] {
             let found = accept(text.as_bytes(), &Origins::default());
@@ -304,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_connect_from_where_they_may() {
+    fn pages_connect_from_permitted_origins_only() {
         let same = Origins::default();
         let listed = Origins::parse(["https://app.example", "null"]).unwrap();
         let any = Origins::parse(["*"]).unwrap();
@@ -350,6 +370,6 @@ mod tests {
         let mut no_text =
             request(|text| text.replace("\r\n\r\n", "\r\nOrigin: ?\r\n\r\n")).into_bytes();
         *no_text.iter_mut().rfind(|byte| **byte == b'?').unwrap() = 0xFF;
-        assert_eq!(accept(&no_text, &any), Err(Refusal::Origin));
+        assert_eq!(accept(&no_text, &any), Err(UpgradeError::Origin));
     }
 }

@@ -1,17 +1,20 @@
 //! The WebSocket layer: an HTTP request, then frames that carry MQTT.
 //!
-//! Invariant: at most [`HEADER_SIZE_MAX`] bytes of a request are buffered, and nothing of a data frame.
+//! Invariant: at most [`HEADER_SIZE_MAX`] bytes of a request are buffered, and nothing of a data
+//! frame.
 
 mod frames;
 mod handshake;
 mod origin;
 
+use std::ops::ControlFlow;
+
 use ringmq_core::time::Instant;
 
 pub use frames::Status;
 pub(crate) use frames::{CONTROL_SIZE_MAX, PINGS_MAX};
-use frames::{Flow, Frames, push_close, push_header};
-pub use handshake::Refusal;
+use frames::{Frames, push_close, push_header};
+pub use handshake::UpgradeError;
 pub(crate) use handshake::{FIELDS_MAX, HEADER_SIZE_MAX};
 pub use origin::{Origin, OriginFault, Origins};
 
@@ -23,19 +26,19 @@ pub struct WebSocket {
 
 #[derive(Debug)]
 enum State {
-    /// The request has not come whole.
+    /// The request is incomplete.
     Upgrading(Vec<u8>),
     Open(Box<Frames>),
-    /// A close frame or a refusal was sent: nothing follows it, and what comes is not looked at.
+    /// A close frame or a refusal was sent: nothing follows it, and input is ignored.
     Closed,
 }
 
-/// Why a WebSocket ends before its client said so. The client was told.
+/// Why the broker ends a WebSocket. The client was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     /// The request was refused.
-    Refused(Refusal),
-    /// A frame broke the rules.
+    Refused(UpgradeError),
+    /// A frame was invalid.
     Frame(Status),
 }
 
@@ -47,8 +50,8 @@ impl WebSocket {
         }
     }
 
-    /// Takes bytes in: what they carry of MQTT is appended to `plain`, answers to `answer`. False
-    /// when the client has closed the WebSocket.
+    /// Decodes bytes: MQTT bytes are appended to `plain`, responses to `answer`. False if the
+    /// client has closed the WebSocket.
     pub fn decode(
         &mut self,
         now: Instant,
@@ -78,8 +81,8 @@ impl WebSocket {
             return Ok(false);
         };
         match frames.decode(now, bytes, plain, answer) {
-            Ok(Flow::Open) => Ok(true),
-            Ok(Flow::Closed) => {
+            Ok(ControlFlow::Continue(())) => Ok(true),
+            Ok(ControlFlow::Break(())) => {
                 self.state = State::Closed;
                 Ok(false)
             }
@@ -96,12 +99,12 @@ impl WebSocket {
         matches!(self.state, State::Open(_))
     }
 
-    /// Appends what goes before `size` bytes of MQTT. Only while [`WebSocket::is_open`].
+    /// Appends the header for `size` bytes of MQTT. Only while [`WebSocket::is_open`].
     pub fn push_header(&self, size: usize, wire: &mut Vec<u8>) {
         push_header(wire, size);
     }
 
-    /// Appends what ends the WebSocket, if that has not been done.
+    /// Appends a close frame, unless the WebSocket has ended.
     pub fn finish(&mut self, wire: &mut Vec<u8>) {
         if self.is_open() {
             push_close(wire, Some(Status::NORMAL));
@@ -109,7 +112,7 @@ impl WebSocket {
         self.state = State::Closed;
     }
 
-    /// Memory held of what has come in part.
+    /// Memory held for incomplete input.
     pub fn partial_size(&self) -> usize {
         match &self.state {
             State::Upgrading(request) => request.capacity(),
@@ -124,15 +127,15 @@ impl Default for WebSocket {
     }
 }
 
-/// Moves bytes up to the empty line into `request`, and takes it once that has come.
-fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+/// Moves bytes up to the empty line into `request`, and returns it once that has arrived.
+fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, UpgradeError> {
     let seen = request.len();
     let size = bytes.len().min(HEADER_SIZE_MAX + 1 - seen);
     request.extend_from_slice(&bytes[..size]);
-    // Other protocols are told at their first byte; they might never send an empty line.
+    // Other protocols are recognized by their first byte; they might never send an empty line.
     let start = &request[..request.len().min(METHOD.len())];
     if !METHOD.starts_with(start) {
-        return Err(Refusal::NotHttp);
+        return Err(UpgradeError::NotHttp);
     }
     // Only what is new is searched, so a request in small pieces costs no more than a whole one.
     let from = seen.saturating_sub(END.len() - 1);
@@ -144,7 +147,7 @@ fn take_request(request: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<Option<Vec<u
             request.truncate(end);
             Ok(Some(std::mem::take(request)))
         }
-        None if request.len() > HEADER_SIZE_MAX => Err(Refusal::TooLong),
+        None if request.len() > HEADER_SIZE_MAX => Err(UpgradeError::TooLong),
         None => Ok(None),
     }
 }
@@ -191,24 +194,24 @@ mod tests {
 
     // Threat 88: garbage is refused at its first byte, a long header at its bound.
     #[test]
-    fn what_is_no_request_is_refused_early() {
+    fn what_is_not_a_request_is_refused_early() {
         let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(1 << 20));
         for (bytes, refusal) in [
             (
                 b"\x10\x0C\0\x04MQTT\x04\x02\0\0".as_slice(),
-                Refusal::NotHttp,
+                UpgradeError::NotHttp,
             ),
-            (b"\x16\x03\x01\x02\0", Refusal::NotHttp),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::NotHttp),
-            (b"\r\n\r\n", Refusal::NotHttp),
-            (b"get / HTTP/1.1\r\n\r\n", Refusal::NotHttp),
-            (long.as_bytes(), Refusal::TooLong),
+            (b"\x16\x03\x01\x02\0", UpgradeError::NotHttp),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", UpgradeError::NotHttp),
+            (b"\r\n\r\n", UpgradeError::NotHttp),
+            (b"get / HTTP/1.1\r\n\r\n", UpgradeError::NotHttp),
+            (long.as_bytes(), UpgradeError::TooLong),
         ] {
             for chunk_size in [1, 7, 4096, usize::MAX] {
                 let (plain, answer, end) = decode_in(chunk_size, bytes);
                 assert_eq!(end, Err(Breach::Refused(refusal)), "{bytes:?}");
                 let status = match refusal {
-                    Refusal::TooLong => "HTTP/1.1 431 ",
+                    UpgradeError::TooLong => "HTTP/1.1 431 ",
                     _ => "HTTP/1.1 400 ",
                 };
                 assert!(plain.is_empty() && answer.starts_with(status));

@@ -1,7 +1,8 @@
 //! Origins of web pages (RFC 6454), and which pages may connect.
 //!
-//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case, and the port is always present if the
-//! scheme has a default, so that configured and received origins can be compared directly.
+//! Invariant: an [`Origin`] has one form. Scheme and host are in lower case, and the port is always
+//! present if the scheme has a default, so that configured and received origins can be compared
+//! directly.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,18 +21,18 @@ struct Authority {
     port: Option<u16>,
 }
 
-/// Why a text is no origin that a browser could send.
+/// Why no browser could send this origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginFault {
     /// It does not begin with `SCHEME://`.
     NoScheme,
     /// Something follows the host and the port: the origin without it.
     Path(String),
-    /// It holds `*`, and is not `*` alone.
+    /// It contains `*`, and is not `*` alone.
     Wildcard,
     /// Browsers send such names in ASCII.
     NotAscii,
-    /// The host or the port cannot be one.
+    /// The host or the port is invalid.
     Authority,
 }
 
@@ -67,14 +68,16 @@ impl Origin {
         Ok(Origin { scheme, authority })
     }
 
-    /// A page of this origin comes from the host that it connects to, and from nowhere else.
+    /// A page of this origin certainly comes from the host that it connects to.
     ///
-    /// Whoever has a name on the Web can let it point to this machine, and his page then has the host that it
-    /// connects to (DNS rebinding). So a name alone is no proof: a page that came by TLS has shown the
-    /// certificate of that name, and an address or `localhost` points nowhere else.
+    /// Anyone with a domain name can make it point to this machine, and a page of theirs then has
+    /// the host that it connects to (DNS rebinding). So a name alone proves nothing. A page loaded
+    /// over TLS comes from a server with the certificate of that name, and an address or
+    /// `localhost` points nowhere else.
     fn is_of(&self, host: &str) -> bool {
         let is_proven = self.scheme == "https" || self.authority.is_no_name();
-        // The scheme of the connection is left out: a proxy before the broker may end TLS.
+        // The scheme of the connection does not matter: a proxy in front of the broker may
+        // terminate TLS.
         is_proven && Authority::parse(host, &self.scheme).is_some_and(|host| host == self.authority)
     }
 }
@@ -105,7 +108,7 @@ impl Authority {
         })
     }
 
-    /// It is an address, or this machine's own name for itself.
+    /// It is an address or `localhost`.
     fn is_no_name(&self) -> bool {
         let address = self.host.trim_matches(['[', ']']);
         self.host == "localhost" || address.parse::<IpAddr>().is_ok()
@@ -117,8 +120,8 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// Pages of which origins may connect. Browsers name the origin of the page; other clients name
-/// none, or what they like.
+/// The origins whose pages may connect. Browsers send the origin of the page; other clients send
+/// none, or any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
     listed: Vec<Origin>,
@@ -129,7 +132,8 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Besides pages of the host and port that they connect to, those listed; `*`: any.
+    /// Pages of the listed origins, besides those of the host and port that they connect to; `*`:
+    /// any.
     pub fn parse<'a>(
         listed: impl IntoIterator<Item = &'a str>,
     ) -> Result<Origins, (&'a str, OriginFault)> {

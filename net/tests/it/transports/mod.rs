@@ -1,5 +1,5 @@
-//! Listeners with layers below MQTT, on real sockets: TLS, WebSocket, PROXY, Unix sockets. What each
-//! layer makes of its bytes is tested beside it; here they meet the reactor and the shards.
+//! Listeners with layers below MQTT, on real sockets: TLS, WebSocket, PROXY, Unix sockets. What
+//! each layer makes of its bytes is tested beside it; here they meet the reactor and the shards.
 
 mod proxy;
 mod tls;

@@ -134,7 +134,7 @@ fn a_trusted_proxy_tells_who_the_client_is() {
 
 // A proxy that names nobody: UNKNOWN, LOCAL, UNSPEC, or no name in the TLV.
 #[test]
-fn clients_that_a_proxy_does_not_name_are_nobody_where_it_is_to_name_them() {
+fn clients_without_a_name_are_refused_where_the_proxy_has_to_name_them() {
     let v2 = |head: &[u8], rest: &[u8]| {
         let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
         header.extend(head);
@@ -174,7 +174,7 @@ fn clients_that_a_proxy_does_not_name_are_nobody_where_it_is_to_name_them() {
 }
 
 #[test]
-fn whoever_is_no_proxy_is_not_let_in_where_proxies_are_expected() {
+fn only_proxies_may_connect_where_proxies_are_expected() {
     let (broker, witnessed) = witness(vec![proxied("192.0.2.0/24", local()), local()]);
     let mut stream = tcp(address(&broker, 0));
     let _ = stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 4660 1883\r\nhello");

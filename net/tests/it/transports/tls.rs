@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{DistinguishedName, DnType};
-use ringmq::transport::{Demand, Identity, Origins, TlsFiles};
+use ringmq::transport::{Demand, IdentityField, Origins, TlsFiles};
 use ringmq::{Broker, ListenerConfig, StartError};
 use ringmq_core::auth::{Acl, read_acl_file};
 use rustls::pki_types::ServerName;
@@ -97,7 +97,7 @@ fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
 }
 
 #[test]
-fn a_client_that_comes_again_resumes_its_session() {
+fn a_client_that_reconnects_resumes_its_tls_session() {
     let authority = Authority::new();
     let listen = vec![with_tls(authority.mutual_files())];
     let broker = start(listen.clone());
@@ -215,7 +215,7 @@ fn only_clients_with_a_good_certificate_get_in() {
 
 // Threat 64, fault T28: a name in a certificate is compared, never read.
 #[test]
-fn a_name_in_a_certificate_that_could_be_more_stands_for_nothing() {
+fn an_ambiguous_name_in_a_certificate_identifies_nobody() {
     let authority = Authority::new();
     let mut acl = Acl::new(false);
     read_acl_file("pattern readwrite u/%u/x\n", &mut acl).unwrap();
@@ -272,7 +272,7 @@ fn a_listener_whose_files_cannot_be_used_does_not_start() {
     let missing = authority.path("missing.pem");
     let other = authority.server("other");
     let no_identity = TlsFiles {
-        identity: Identity::CommonName,
+        identity: IdentityField::CommonName,
         ..authority.files()
     };
     let mut cases = vec![("an identity without certificates", no_identity, None)];
@@ -318,7 +318,7 @@ fn a_listener_whose_files_cannot_be_used_does_not_start() {
 }
 
 #[test]
-fn new_files_hold_for_new_connections_and_nobody_is_dropped() {
+fn new_files_apply_to_new_connections_and_nobody_is_dropped() {
     let authority = Authority::new();
     let listen = vec![with_tls(authority.files()), local()];
     let broker = start(listen.clone());
@@ -384,11 +384,11 @@ fn a_client_revoked_during_its_handshake_does_not_get_in() {
 
 // Certificates are optional, and nobody is welcome without one.
 #[test]
-fn who_shows_no_certificate_is_nobody_where_clients_are_to_prove_themselves() {
+fn clients_without_a_certificate_are_refused_where_one_is_asked_for() {
     let authority = Authority::new();
     let optional = with_tls(TlsFiles {
         client_certificate: Demand::Optional,
-        identity: Identity::None,
+        identity: IdentityField::None,
         ..authority.mutual_files()
     });
     let own = authority.client("own", 1);

@@ -38,7 +38,7 @@ fn hello(authority: &Authority) -> Vec<u8> {
 
 // Fault T22. Garbage, a truncated record, a record that is too long: an alert, and the end.
 #[test]
-fn what_is_no_tls_is_answered_with_an_alert_and_closed() {
+fn what_is_not_tls_is_answered_with_an_alert_and_closed() {
     let authority = Authority::new();
     let broker = start(vec![with_tls(authority.files()), local()]);
     let mut canary = Client::open(tcp(address(&broker, 1)), "canary");
@@ -125,7 +125,7 @@ fn a_flood_of_key_updates_ends_the_connection() {
 
 // Fault T11: the deadline of CONNECT is that of the layers too, however slowly bytes come.
 #[test]
-fn whoever_does_not_come_to_the_point_is_closed_at_the_deadline() {
+fn a_client_that_sends_no_connect_is_closed_at_the_deadline() {
     let authority = Authority::new();
     let websocket = ListenerConfig {
         websocket: Some(Origins::default()),

@@ -8,7 +8,7 @@ use super::{address, config, local, start, stop, tcp};
 use crate::mqtt::{Client, exchange};
 
 #[test]
-fn clients_of_a_unix_socket_meet_the_others_and_the_file_goes_with_the_broker() {
+fn clients_of_a_unix_socket_reach_the_others_and_the_file_is_removed_at_the_end() {
     let name = format!("ringmq-transports-{}.sock", std::process::id());
     let path = std::env::temp_dir().join(name);
     let unix = ListenerConfig::plain(Endpoint::Unix(path.clone()));

@@ -240,7 +240,7 @@ fn both_sides_close_with_a_frame() {
 
 // Threat 88.
 #[test]
-fn what_asks_for_no_websocket_is_told_so() {
+fn a_request_for_no_websocket_is_told_so() {
     let broker = start(vec![websocket(), local()]);
     let mut canary = Client::open(tcp(address(&broker, 1)), "canary");
     let long = [

@@ -148,7 +148,7 @@ impl Model {
 }
 
 #[test]
-fn groups_are_a_list_of_members_and_every_message_finds_one() {
+fn groups_agree_with_a_list_of_members_and_every_message_finds_one() {
     for seed in 0..120 {
         let shards = 1 + seed as usize % 4;
         let strategy = ShareStrategy::ALL[seed as usize % ShareStrategy::ALL.len()];

@@ -30,7 +30,7 @@ fn check_rows(rows: &[(&str, Value, Result<(), Refusal>)]) {
 
 /// What is no date is not a date that is missing (threat 78) (threat 81).
 #[test]
-fn dates_are_what_they_have_to_be() {
+fn dates_are_formatted_correctly() {
     let (claims, expired) = (Err(Refusal::TokenClaims), Err(Refusal::TokenExpired));
     check_rows(&[
         ("exp", json!(NOW + 1), Ok(())),
@@ -66,7 +66,7 @@ fn dates_are_what_they_have_to_be() {
 }
 
 #[test]
-fn names_are_what_they_have_to_be() {
+fn user_names_are_checked() {
     let claims = Err(Refusal::TokenClaims);
     check_rows(&[
         ("iss", json!("two"), Ok(())),
@@ -96,7 +96,7 @@ fn names_are_what_they_have_to_be() {
 }
 
 #[test]
-fn claims_that_are_missing_or_stand_twice_make_a_token_none() {
+fn missing_or_duplicate_claims_invalidate_a_token() {
     let (jwt, signer, good) = strict();
     for name in ["sub", "exp", "iss", "aud"] {
         let mut some = good.clone();
@@ -125,7 +125,7 @@ fn claims_that_are_missing_or_stand_twice_make_a_token_none() {
 }
 
 #[test]
-fn a_token_for_others_is_taken_by_nobody_and_one_without_end_only_if_that_is_said() {
+fn a_token_for_others_is_rejected_and_one_without_expiry_accepted_only_if_configured() {
     let signer = Signer::new(Algorithm::Hs256);
     let check_with = |demands: Demands, claims: &Value| {
         let config = JwtConfig {
@@ -214,7 +214,7 @@ fn a_token_is_for_its_user_and_client() {
 }
 
 #[test]
-fn rules_are_read_whole_or_the_token_is_none() {
+fn rules_are_valid_as_a_whole_or_the_token_is_rejected() {
     let signer = Signer::new(Algorithm::Hs256);
     let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
     for (acl, expected) in [
@@ -224,7 +224,8 @@ fn rules_are_read_whole_or_the_token_is_none() {
             json!({"publish": ["a/#", "b/%c"], "subscribe": "c/+", "deny": ["d"], "deny_publish": ["e"], "deny_subscribe": ["f"]}),
             Some(Some(6)),
         ),
-        // What another broker reads, slips of the pen, nothing at all: meant to bound somebody, and not understood.
+        // What another broker reads, slips of the pen, nothing at all: meant to bound somebody, and
+        // not understood.
         (json!({"other": ["#"]}), None),
         (json!({"pub": ["a"], "sub": ["a"]}), None),
         (json!({"Publish": ["a"]}), None),
@@ -256,7 +257,7 @@ fn rules_are_read_whole_or_the_token_is_none() {
 }
 
 #[test]
-fn an_object_around_rules_holds_nothing_that_is_not_looked_at() {
+fn an_object_of_rules_has_no_unknown_members() {
     let signer = Signer::new(Algorithm::Hs256);
     let config = JwtConfig {
         demands: Demands {

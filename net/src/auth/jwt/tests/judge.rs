@@ -27,11 +27,11 @@ fn request(
 }
 
 #[test]
-fn what_does_not_look_like_a_token_is_for_somebody_else_to_judge() {
+fn what_does_not_look_like_a_token_is_left_to_other_authenticators() {
     let signer = Signer::new(Algorithm::Hs256);
     let by_password = jwt(JwtConfig::default(), vec![signer.key(None)]);
     let by_name = JwtConfig {
-        place: Place::UserName,
+        field: TokenField::UserName,
         ..JwtConfig::default()
     };
     let by_name = jwt(by_name, vec![signer.key(None)]);
@@ -104,7 +104,7 @@ fn what_does_not_look_like_a_token_is_for_somebody_else_to_judge() {
 }
 
 #[test]
-fn secrets_and_tokens_stand_in_no_log() {
+fn secrets_and_tokens_are_never_logged() {
     let signer = Signer::of_secret(Algorithm::Hs256, b"a secret of thirty-two bytes, ok!");
     let jwt = jwt(JwtConfig::default(), vec![signer.key(None)]);
     assert!(!format!("{jwt:?}").contains("secret"));
@@ -112,8 +112,9 @@ fn secrets_and_tokens_stand_in_no_log() {
     assert!(!format!("{shown:?} {:?}", shown.exchange).contains("secret"));
 }
 
-/// Fault T21: the end of a connection is a span from the moment when its token was judged, by a clock that nobody sets.
-/// What the time of day does later concerns only tokens that are shown then.
+/// Fault T21: the end of a connection is a span from the moment when its token was judged, by a
+/// clock that nobody sets. What the time of day does later concerns only tokens that are shown
+/// then.
 #[test]
 fn the_time_of_day_counts_while_a_token_is_judged_and_not_after() {
     let signer = Signer::new(Algorithm::Hs256);

@@ -32,7 +32,7 @@ fn a_key_is_found_by_its_name_and_its_algorithm() {
 }
 
 #[test]
-fn keys_are_read_or_it_is_said_why_not() {
+fn keys_are_read_or_the_reason_is_given() {
     let (rsa, ec, ed) = (
         Signer::new(Algorithm::Rs256),
         Signer::new(Algorithm::Es256),
@@ -110,7 +110,7 @@ fn keys_are_read_or_it_is_said_why_not() {
 
 /// What cannot be used is not used in another way (threat 80).
 #[test]
-fn keys_of_a_set_are_used_or_passed_over() {
+fn keys_of_a_set_are_used_or_skipped() {
     let ec = Signer::new(Algorithm::Es256);
     let good = ec.jwk();
     let count = |jwks: Value, allow_secrets| {
@@ -198,7 +198,7 @@ fn keys_of_a_set_are_used_or_passed_over() {
 }
 
 #[test]
-fn a_fingerprint_stands_for_the_key_and_the_demands() {
+fn a_fingerprint_identifies_the_key_and_the_requirements() {
     let config = JwtConfig::default();
     let mut other = config.clone();
     other.demands.audiences.push("mqtt".to_owned());

@@ -101,7 +101,7 @@ fn token_of(signer: &Signer, kid: &str) -> String {
 
 /// Threat 80.
 #[test]
-fn without_keys_nobody_is_let_in_and_what_cannot_be_read_leaves_the_keys_that_are_there() {
+fn without_keys_nobody_is_admitted_and_an_unreadable_set_leaves_the_current_keys() {
     let (server, signer) = (Server::start(), Signer::new(Algorithm::Es256));
     let remote = Arc::new(RemoteKeys::alone(server.config()));
     let (jwt, token) = (by(&remote), token_of(&signer, "k"));
@@ -151,7 +151,7 @@ fn without_keys_nobody_is_let_in_and_what_cannot_be_read_leaves_the_keys_that_ar
 }
 
 #[test]
-fn keys_are_fetched_again_when_a_token_names_one_that_is_not_there_and_not_for_each() {
+fn keys_are_fetched_again_for_an_unknown_key_but_not_for_each_token() {
     let (server, old, new) = (
         Server::start(),
         Signer::new(Algorithm::EdDsa),
@@ -281,7 +281,7 @@ fn many_keys_of_one_address_do_not_hide_those_of_another() {
 }
 
 #[test]
-fn a_reload_goes_on_with_the_keys_of_the_same_address() {
+fn a_reload_keeps_the_keys_of_an_unchanged_address() {
     let server = Server::start();
     let config = server.config();
     let first = RemoteKeys::of(&config).unwrap();

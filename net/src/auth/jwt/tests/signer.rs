@@ -129,7 +129,8 @@ impl Signer {
                 json!({"kty": "oct", "alg": self.algorithm.name(), "k": encode(secret)})
             }
             Half::Rsa(pair) => {
-                // SEQUENCE { INTEGER, INTEGER }: headers of 4 bytes, and a zero in front of the modulus.
+                // SEQUENCE { INTEGER, INTEGER }: headers of 4 bytes, and a zero in front of the
+                // modulus.
                 let n = &pair.public_key().as_ref()[9..][..256];
                 let e = &[1, 0, 1];
                 json!({"kty": "RSA", "alg": self.algorithm.name(), "n": encode(n), "e": encode(e)})

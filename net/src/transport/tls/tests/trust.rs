@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SigningKey as _,
 };
-use ringmq_certificates::{ClientDemand, Identity, Trust, Unusual, anybody};
+use ringmq_certificates::{ClientDemand, IdentityField, Trust, Unusual, anybody};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -129,7 +129,7 @@ fn unusual(result: Result<(), Error>) -> Option<Unusual> {
 }
 
 #[test]
-fn what_stands_in_the_file_itself_is_trusted() {
+fn a_certificate_in_the_file_itself_is_trusted() {
     for is_ca in [CA, IsCa::NoCa, IsCa::ExplicitNoCa] {
         let (own, key) = alone("device-1", is_ca, |_| {});
         assert_eq!(judge_client(&[&own], &own), Ok(()), "{is_ca:?}");
@@ -147,7 +147,7 @@ fn what_stands_in_the_file_itself_is_trusted() {
 }
 
 #[test]
-fn what_stands_in_the_file_still_has_a_time_a_purpose_and_a_name() {
+fn a_trusted_certificate_still_has_a_validity_a_purpose_and_a_name() {
     let now = std::time::SystemTime::now();
     let (expired, _) = alone("a", CA, |params| {
         params.not_after = (now - Duration::from_secs(60)).into()
@@ -302,7 +302,7 @@ fn a_broker_and_a_client_of_version_1_shake_hands() {
         keys: vec![folder.write("server.key", server_key.serialize_pem())],
         client_cas: vec![folder.certificate("ca.pem", ca.der())],
         client_certificate: Demand::Required,
-        identity: Identity::CommonName,
+        identity: IdentityField::CommonName,
         ..TlsFiles::default()
     };
     let terms = Arc::new(TlsTerms::load(&files, &[b"mqtt"]).unwrap());

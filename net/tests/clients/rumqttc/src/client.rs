@@ -1,7 +1,7 @@
 //! One rumqttc connection whose events can be awaited, the same for both protocol versions.
 //!
-//! A task polls the library's event loop and hands on what it saw; it ends with the connection, because polling
-//! once more would connect again.
+//! A task polls the library's event loop and hands on what it saw; it ends with the connection,
+//! because polling once more would connect again.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,7 +32,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// Where one run of a scenario happens: the broker, the version, and client ids and topics of its own.
+/// Where one run of a scenario happens: the broker, the version, and client ids and topics of its
+/// own.
 pub struct Place {
     pub host: String,
     pub port: u16,

@@ -2,9 +2,9 @@
 //!
 //! Usage: `ringmq-rumqttc-check HOST PORT [SCENARIO...]`
 //!
-//! Prints one line per scenario, `ok NAME` or `FAIL NAME: why`, and exits with 1 if one failed. Every scenario runs
-//! with [`PAIRS`] pairs of client ids at once, so that publishers and subscribers meet on every shard of a broker
-//! that places clients by a hash of their id.
+//! Prints one line per scenario, `ok NAME` or `FAIL NAME: why`, and exits with 1 if one failed.
+//! Every scenario runs with [`PAIRS`] pairs of client ids at once, so that publishers and
+//! subscribers meet on every shard of a broker that places clients by a hash of their id.
 
 #![forbid(unsafe_code)]
 
@@ -89,5 +89,6 @@ async fn run_pairs(
 }
 
 const PAIRS: usize = 8;
-/// Far above the sum of what a scenario waits for; each wait inside has a shorter deadline of its own.
+/// Far above the sum of what a scenario waits for; each wait inside has a shorter deadline of its
+/// own.
 const SCENARIO_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,51 @@
+//! The promises about duplicates.
+
+use ringmq_core::codec::QoS;
+
+use super::Oracle;
+use crate::broken::Broken;
+use crate::message::MessageIndex;
+use crate::wire::Delivery;
+
+impl Oracle {
+    pub(super) fn check_copies(
+        &mut self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &mut self.views[client]);
+        let copies = view.copies.entry(index).or_default();
+        let known = copies.all > 0;
+        copies.all += 1;
+        copies.fresh += u32::from(!got.dup);
+        copies.exactly_once += u32::from(got.qos == QoS::ExactlyOnce);
+        let fresh_max = match message.qos {
+            QoS::AtMostOnce | QoS::ExactlyOnce => 1,
+            QoS::AtLeastOnce => message.sends,
+        };
+        let again = got.dup
+            && message.sends == 1
+            && if known {
+                copies.link == view.link
+            } else {
+                view.session_link == view.link
+            };
+        copies.link = view.link;
+        // A retained value comes once more with every subscription that asks for it.
+        let once = message.version.is_none();
+        let promise = if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 {
+            "QoS 2 arrives exactly once"
+        } else if once && copies.fresh > fresh_max {
+            "no duplicates without DUP"
+        } else if once && again {
+            "nothing is sent again on one connection"
+        } else {
+            return Ok(());
+        };
+        Err(Broken::new(
+            promise,
+            format!("client {client} got message {index} {message:?} as {got:?} ({copies:?})"),
+        ))
+    }
+}

@@ -1,0 +1,85 @@
+//! The promises about the order in which messages arrive.
+
+use ringmq_core::codec::QoS;
+
+use super::Oracle;
+use crate::broken::Broken;
+use crate::message::MessageIndex;
+use crate::subscription::Subscription;
+use crate::wire::Delivery;
+
+impl Oracle {
+    pub(super) fn check_order(
+        &mut self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        match self.messages[index].version {
+            Some(version) => self.check_value_order(client, version, got),
+            None => self.check_message_order(client, index, got),
+        }
+    }
+
+    fn check_value_order(
+        &mut self,
+        client: usize,
+        version: u32,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let view = &mut self.views[client];
+        if got.payload.is_empty() {
+            view.deletions.insert(got.topic.clone(), self.tick);
+        }
+        let latest = view.values.entry(got.topic.clone()).or_insert((0, 0));
+        if version >= latest.0 {
+            *latest = (version, self.tick);
+            return Ok(());
+        }
+        if got.dup {
+            return Ok(());
+        }
+        let topic = &got.topic;
+        let detail = format!("client {client} got value {version} of {topic} after {latest:?}");
+        Err(Broken::new("no old value after a later one", detail))
+    }
+
+    fn check_message_order(
+        &mut self,
+        client: usize,
+        index: MessageIndex,
+        got: &Delivery,
+    ) -> Result<(), Broken> {
+        let (message, view) = (&self.messages[index], &mut self.views[client]);
+        let key = (message.publisher, got.topic.clone(), message.qos, got.qos);
+        let first = view.copies[&index].all == 1;
+        // The first copy may have come too early for this subscriber, or expired: then it sees only
+        // the repetition. Or it waits with a higher QoS, of a subscription that has gone since.
+        let sure = |s: &Subscription| {
+            let early = s.sure_from.is_some_and(|from| from <= message.begun);
+            s.is_undisturbed() && early && s.options.qos >= got.qos
+        };
+        let subscribed = view
+            .subscriptions
+            .iter()
+            .any(|s| sure(s) && s.matches(client, message));
+        let connected = view.link_open.is_some_and(|open| open <= message.begun);
+        let offline = got.qos == QoS::AtMostOnce && !connected;
+        let is_higher = |s: &Subscription| s.options.qos > got.qos && s.matches(client, message);
+        let waits = got.qos < message.qos && view.subscriptions.iter().any(is_higher);
+        let missed = !subscribed || offline || waits || message.expiry_s.is_some() || self.lossy;
+        let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
+        let any_order = repeated || self.stormy && message.is_will;
+        let latest = view.latest.entry(key).or_insert(message.seq);
+        if message.seq < *latest && first && !any_order {
+            return Err(Broken::new(
+                "messages of one publisher, topic and QoS keep their order",
+                format!(
+                    "client {client} got message {index} {message:?} as {got:?} after seq {latest}"
+                ),
+            ));
+        }
+        *latest = message.seq.max(*latest);
+        Ok(())
+    }
+}

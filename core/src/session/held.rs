@@ -1,0 +1,141 @@
+//! Answers of a connection that wait until what they promise is durable: as bytes, in order.
+//!
+//! Behind a CONNACK that waits everything waits [MQTT-3.2.0-1]; behind any other answer only answers do.
+//!
+//! Invariant: `bytes` and `packets` are the sums over `answers`; none of those is empty.
+
+use std::collections::VecDeque;
+
+use crate::ids::TurnSeq;
+
+/// The answers; a connection has this only while one waits.
+#[derive(Debug, Default)]
+pub struct HeldAnswers {
+    answers: VecDeque<HeldAnswer>,
+    bytes: usize,
+    packets: u32,
+    is_corked: bool,
+}
+
+#[derive(Debug)]
+struct HeldAnswer {
+    /// What they wait for.
+    turn: TurnSeq,
+    packets: u32,
+    bytes: Vec<u8>,
+}
+
+impl HeldAnswers {
+    /// A connection with this much waiting is not read until most of it has left.
+    const BYTES_MAX: usize = 256 * 1024;
+    /// The same, in packets.
+    pub const PACKETS_MAX: u32 = 1024;
+
+    /// Appends an answer that waits for a turn.
+    pub fn push(&mut self, turn: TurnSeq, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let fits = self.answers.back().is_some_and(|last| last.turn == turn);
+        if !fits {
+            self.answers.push_back(HeldAnswer {
+                turn,
+                packets: 0,
+                bytes: Vec::new(),
+            });
+        }
+        self.append(packets, encode);
+    }
+
+    /// Appends packets that leave with the last answer.
+    pub fn append(&mut self, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let last = self.answers.back_mut().expect("an answer waits");
+        let before = last.bytes.len();
+        encode(&mut last.bytes);
+        last.packets += packets;
+        self.packets += packets;
+        self.bytes += last.bytes.len() - before;
+    }
+
+    /// Nothing may leave before the answers that wait now.
+    pub fn cork(&mut self) {
+        assert!(!self.answers.is_empty(), "a CONNACK waits");
+        self.is_corked = true;
+    }
+
+    /// Everything waits behind a CONNACK.
+    pub fn is_corked(&self) -> bool {
+        self.is_corked
+    }
+
+    /// Takes the first answers out if the turn that they wait for is done: how many packets, and their bytes.
+    pub fn take(&mut self, is_done: impl Fn(TurnSeq) -> bool) -> Option<(u32, Vec<u8>)> {
+        self.answers.front().filter(|first| is_done(first.turn))?;
+        let first = self.answers.pop_front().expect("just seen");
+        self.is_corked = false;
+        self.packets -= first.packets;
+        self.bytes -= first.bytes.len();
+        Some((first.packets, first.bytes))
+    }
+
+    /// None waits.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So much waits that the client is not to ask for more.
+    pub fn is_too_much(&self) -> bool {
+        self.bytes > HeldAnswers::BYTES_MAX || self.packets > HeldAnswers::PACKETS_MAX
+    }
+
+    /// So little waits that the client may ask for more again.
+    pub fn is_little(&self) -> bool {
+        self.bytes <= HeldAnswers::BYTES_MAX / 4 && self.packets <= HeldAnswers::PACKETS_MAX / 4
+    }
+
+    /// Checks the invariants.
+    pub fn assert_invariants(&self) {
+        let sum = |of: fn(&HeldAnswer) -> usize| self.answers.iter().map(of).sum::<usize>();
+        assert_eq!(self.bytes, sum(|answer| answer.bytes.len()));
+        assert_eq!(self.packets as usize, sum(|answer| answer.packets as usize));
+        assert!(self.answers.iter().all(|answer| !answer.bytes.is_empty()));
+        assert!(!self.is_corked || !self.answers.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(text: &'static [u8]) -> impl FnOnce(&mut Vec<u8>) {
+        |buffer| buffer.extend_from_slice(text)
+    }
+
+    #[test]
+    fn answers_leave_in_order_each_with_its_turn() {
+        let mut held = HeldAnswers::default();
+        held.push(TurnSeq(2), 1, put(b"connack"));
+        held.cork();
+        held.append(1, put(b"-publish"));
+        held.push(TurnSeq(2), 1, put(b"-suback"));
+        held.push(TurnSeq(3), 1, put(b"puback"));
+        held.push(TurnSeq(1), 1, put(b"late"));
+        held.assert_invariants();
+        assert_eq!(held.take(|turn| turn < TurnSeq(2)), None);
+        assert!(held.is_corked());
+        let (packets, bytes) = held.take(|turn| turn <= TurnSeq(2)).expect("durable");
+        assert_eq!((packets, &*bytes), (3, &b"connack-publish-suback"[..]));
+        assert!(!held.is_corked());
+        assert_eq!(
+            held.take(|turn| turn <= TurnSeq(2)),
+            None,
+            "puback is first"
+        );
+        held.assert_invariants();
+        assert_eq!(held.take(|_| true), Some((1, b"puback".to_vec())));
+        assert_eq!(held.take(|_| true), Some((1, b"late".to_vec())));
+        assert!(held.is_empty() && held.bytes() == 0);
+    }
+}

@@ -1,0 +1,205 @@
+//! A start: a shard takes over what was recovered from the disk.
+//!
+//! Invariant: nobody is accepted before every shard has restored its part, so no publish misses a subscription.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashSet;
+
+use super::Shard;
+use super::delivery::dispatch::Outgoing;
+use super::mail::turn::Turn;
+use super::share::groups::Wish;
+use super::share::on_share::Joins;
+use super::timers::Timer;
+use crate::auth::{Identity, Proof};
+use crate::ids::{SessionId, SessionNo, TurnSeq};
+use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, restore};
+use crate::store::{
+    OwedWill, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
+};
+use crate::time::Instant;
+use crate::topic::{SubscriptionOptions, TopicFilter};
+
+impl Shard {
+    /// Takes over what was recovered; before the first event. No bound refuses anything: it was accepted once.
+    pub fn restore(&mut self, now: Instant, part: RecoveredPart) {
+        for message in part.retained {
+            self.retained.restore(message);
+        }
+        self.set_retained_timer(now);
+        for (index, (no, session)) in part.sessions.into_iter().enumerate() {
+            let id = self.restore_session(now, no, session);
+            assert_eq!(
+                id,
+                RecoveredPart::session_id(index),
+                "the other shards count on it"
+            );
+        }
+        for member in part.members {
+            let wish = Wish {
+                shard: member.shard,
+                session: member.session,
+            };
+            let shares = &mut self.dispatch.shares;
+            shares.join_remote(&member.filter, wish, now);
+        }
+        self.owed_wills = part.owed;
+        // It is all that older epochs are needed for.
+        self.checkpoints.want();
+    }
+
+    fn restore_session(
+        &mut self,
+        now: Instant,
+        no: SessionNo,
+        recovered: RecoveredSession,
+    ) -> SessionId {
+        let (expires_at, will_at) = ends_of(&recovered, now);
+        let is_lost = recovered.away.is_none();
+        let rules = self.dispatch.rules.wrapping_sub(1); // Whoever may have it is asked again.
+        let next = recovered.next_delivery;
+        let sent_below = recovered.sent_below;
+        let deliveries = recovered.deliveries.into_iter().map(|(no, delivery)| {
+            let delivery = unsettled(delivery, no < sent_below, rules);
+            (no, delivery)
+        });
+        let (window, queue) = restore(deliveries, next);
+        let mut receipts = Receipts::default();
+        for id in recovered.receipts {
+            receipts.insert(id);
+        }
+        receipts.rewind();
+        let key = self.home.client_key(&recovered.client_id);
+        let held = &mut self.dispatch.held;
+        held.queued_messages += queue.len() as u64;
+        held.queued_bytes += queue.bytes();
+        held.inflight_bytes += window.bytes();
+        let id = self.dispatch.sessions.insert(Session {
+            client_id: recovered.client_id,
+            no: Some(no),
+            turn: TurnSeq::default(),
+            key,
+            identity: Arc::new(Identity {
+                user: recovered.user,
+                proof: Proof::Recorded,
+                ..Identity::default()
+            }),
+            author: None,
+            version: recovered.version,
+            expiry: Expiry::from_seconds(recovered.expiry_s, u32::MAX),
+            link: None,
+            subscriptions: HashSet::with_hasher(self.dispatch.hasher.clone()),
+            window,
+            queue,
+            receipts,
+            will: recovered.will.map(Box::new),
+            expires_at,
+            will_at,
+            feed: None,
+            memberships: None,
+        });
+        if let Some(at) = expires_at {
+            self.timers.set(at, Timer::Expiry(id));
+        }
+        if let Some(at) = will_at {
+            self.timers.set(at, Timer::Will(id));
+        }
+        if is_lost {
+            self.record_away(id, now);
+        }
+        for (filter, subscription) in recovered.subscriptions {
+            self.restore_subscription(now, id, filter, subscription);
+        }
+        id
+    }
+
+    fn restore_subscription(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        filter: TopicFilter,
+        subscription: RecoveredSubscription,
+    ) {
+        let options = SubscriptionOptions {
+            qos: subscription.options.qos,
+            no_local: subscription.options.no_local,
+            retain_as_published: subscription.options.retain_as_published,
+            subscription_id: subscription.subscription_id,
+        };
+        self.session(id).subscriptions.insert(filter.clone());
+        if filter.share_name().is_some() {
+            // The other shards restore it themselves.
+            self.join(now, id, filter, options, &mut Joins::default());
+            return;
+        }
+        if self.index.subscribe(&filter, id, options).first_of_filter {
+            self.interest.add(&self.config.interest, &filter);
+        }
+    }
+
+    /// Publishes the wills of sessions that ended before the start.
+    pub(super) fn publish_owed_wills(&mut self, turn: &mut Turn<'_>) {
+        for (no, owed) in std::mem::take(&mut self.owed_wills) {
+            self.publish_owed(no, &owed, turn);
+        }
+    }
+
+    fn publish_owed(&mut self, no: SessionNo, owed: &OwedWill, turn: &mut Turn<'_>) {
+        let message = super::on_close::with_expiry(&owed.will, turn.now);
+        let identity = Identity {
+            user: owed.user.clone(),
+            proof: Proof::Recorded,
+            ..Identity::default()
+        };
+        self.record_will_published(Some(no));
+        if !self.may_publish_as(&identity, &owed.client_id, message.topic()) {
+            return; // Other rules than at CONNECT (threat 69).
+        }
+        let hash = self.routes.hash(message.topic());
+        let Ok(routes) = self.find_routes(message.topic(), hash) else {
+            return; // Its topic is too long or too deep by now.
+        };
+        self.publish_along(hash, routes, &mut Outgoing::of(&message), turn);
+        self.dispatch.metrics.wills_published += 1;
+    }
+}
+
+/// When a session ends and when its will is due; a client that was connected counts as lost at the start.
+fn ends_of(recovered: &RecoveredSession, now: Instant) -> (Option<Instant>, Option<Instant>) {
+    let mut expires_at = recovered.expires_at();
+    let mut will_at = recovered.will_at();
+    if recovered.away.is_none() {
+        let seconds = |count: u32| Duration::from_secs(u64::from(count));
+        expires_at = (recovered.expiry_s != u32::MAX).then(|| now + seconds(recovered.expiry_s));
+        will_at = recovered.will.as_ref().map(|will| now + will.delay);
+    }
+    (expires_at, will_at)
+}
+
+fn unsettled(delivery: RecoveredDelivery, is_sent: bool, rules: u32) -> Unsettled {
+    match delivery {
+        RecoveredDelivery::Pubrel => Unsettled::Released,
+        RecoveredDelivery::Message {
+            message,
+            qos,
+            retain,
+            matched,
+            may_have_been_sent,
+        } => {
+            let delivery = Delivery {
+                message,
+                qos,
+                retain,
+                matched,
+                rules,
+            };
+            if is_sent || may_have_been_sent {
+                Unsettled::MaybeSent(delivery)
+            } else {
+                Unsettled::Unsent(delivery)
+            }
+        }
+    }
+}

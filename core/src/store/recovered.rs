@@ -1,0 +1,566 @@
+//! What records add up to: sessions, retained messages, and wills that are owed.
+//!
+//! Records of a checkpoint and of the log behind it overlap: the log tells again what the checkpoint says
+//! already, and the checkpoint may know more than the log at the same place. So whatever a record says is set,
+//! not counted; what names something that is not there changes nothing; and a delivery that the checkpoint
+//! covers is not taken again.
+//!
+//! Not here: reading (`replay.rs`), bounds (all that was accepted is restored), homes of another number of
+//! shards (the shell splits what is here).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::Hasher;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet, HashTable};
+use siphasher::sip::SipHasher13;
+
+use super::disk::Clocks;
+use super::record::{
+    AuthorRecord, BodyNo, MessageRecord, Opened, ReceiverTerms, Receivers, Record, SessionTerms,
+    StoredMessage, SubscribedRecord, WillRecord,
+};
+use crate::codec::{QoS, SubscribeOptions, Version};
+use crate::home::Home;
+use crate::ids::{DeliveryNo, PacketId, SessionNo, ShardId};
+use crate::message::{Author, Message, MessageParts};
+use crate::session::{KeptMatch, Will};
+use crate::time::Instant;
+use crate::topic::TopicFilter;
+
+/// What was recorded, by any number of shards and starts.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The sessions.
+    // No secret seed: the broker numbers them.
+    pub sessions: HashMap<SessionNo, RecoveredSession, FixedState>,
+    /// Wills of sessions that ended, which nobody knows to be published.
+    pub owed: BTreeMap<SessionNo, OwedWill>,
+    /// The retained messages.
+    pub retained: RecoveredRetained,
+    /// Of the present checkpoint.
+    bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
+    authors: Authors,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct RecoveredSession {
+    /// Whose.
+    pub client_id: Box<str>,
+    /// The name that the client had proven.
+    pub user: Option<Box<str>>,
+    /// The version it spoke.
+    pub version: Version,
+    /// Seconds that the session outlives its connection; `u32::MAX`: for ever.
+    pub expiry_s: u32,
+    /// `None`: it was connected when the log ends.
+    pub away: Option<Away>,
+    /// Its subscriptions.
+    pub subscriptions: HashMap<TopicFilter, RecoveredSubscription, FixedState>,
+    /// What it took and has not settled, in the order in which it took it.
+    pub deliveries: BTreeMap<DeliveryNo, RecoveredDelivery>,
+    /// The number of the next message it takes.
+    pub next_delivery: DeliveryNo,
+    /// Deliveries below this may have been sent: the client was connected later.
+    pub sent_below: DeliveryNo,
+    /// QoS 2 messages of the client that it has not released.
+    pub receipts: BTreeSet<PacketId>,
+    /// Published when the client is lost.
+    pub will: Option<Will>,
+}
+
+/// Since when a client is away, on the clock of that time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// On the clock of the log.
+    pub at: Instant,
+    /// From there to the present one.
+    pub shift: Shift,
+}
+
+/// A subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveredSubscription {
+    /// What was granted.
+    pub options: SubscribeOptions,
+    /// Subscription Identifier, if the client gave one.
+    pub subscription_id: Option<NonZeroU32>,
+}
+
+/// A message on its way to a session.
+#[derive(Clone, Debug)]
+pub enum RecoveredDelivery {
+    /// To be sent, perhaps again.
+    Message {
+        /// What; one for all its receivers.
+        message: Arc<Message>,
+        /// QoS to send with.
+        qos: QoS,
+        /// RETAIN flag to send.
+        retain: bool,
+        /// As in [`Delivery`](crate::session::Delivery).
+        matched: Option<Arc<KeptMatch>>,
+        /// A checkpoint says that it may have been sent; see also [`RecoveredSession::sent_below`].
+        may_have_been_sent: bool,
+    },
+    /// What is left is PUBREL.
+    Pubrel,
+}
+
+/// A will of a session that ended.
+#[derive(Debug)]
+pub struct OwedWill {
+    /// Whose it was.
+    pub client_id: Box<str>,
+    /// The name that the client had proven.
+    pub user: Option<Box<str>>,
+    /// To be published at once.
+    pub will: Will,
+}
+
+/// Retained messages by topic.
+pub struct RecoveredRetained {
+    // Clients choose topics: a keyed hash.
+    key: [u64; 2],
+    table: HashTable<Arc<Message>>,
+}
+
+/// From the boot clock of an earlier start of the machine to the present one, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift(i64);
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// A checkpoint, or the log.
+    pub is_checkpoint: bool,
+    /// Of the clock that its instants are on.
+    pub shift: Shift,
+}
+
+/// Two sessions of one client: no log of Ringmq says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwoSessions {
+    /// Which client.
+    pub client_id: Box<str>,
+}
+
+impl Recovered {
+    /// Nothing yet. `secret`: no client knows it.
+    pub fn new(secret: [u64; 2]) -> Recovered {
+        Recovered {
+            sessions: HashMap::default(),
+            owed: BTreeMap::new(),
+            retained: RecoveredRetained {
+                key: secret,
+                table: HashTable::new(),
+            },
+            bodies: HashMap::default(),
+            authors: Authors::default(),
+        }
+    }
+
+    /// A checkpoint of this shard comes next. It holds all that was taken over from earlier epochs, so that
+    /// is forgotten: sessions and topics that have their home there.
+    pub fn begin_checkpoint(&mut self, home: &Home, shard: ShardId) {
+        self.sessions
+            .retain(|_, session| home.of_client(&session.client_id) != shard);
+        self.owed
+            .retain(|_, owed| home.of_client(&owed.client_id) != shard);
+        self.retained
+            .table
+            .retain(|message| home.of_topic(message.topic()) != shard);
+    }
+
+    /// The checkpoint was read.
+    pub fn end_checkpoint(&mut self) {
+        self.bodies = HashMap::default();
+    }
+
+    /// Takes in what a record says. Within a shard the order counts.
+    #[inline]
+    pub fn apply(&mut self, record: Record<'_>, source: Source) {
+        match record {
+            Record::Message(record) => self.take_message(&record, source),
+            Record::MoreReceivers { body, receivers } => {
+                if let Some(message) = self.bodies.get(&body) {
+                    let message = || Arc::clone(message);
+                    deliver(&mut self.sessions, &receivers, source, message);
+                }
+            }
+            Record::Retained(message) => {
+                let message = self.authors.message(&message, source.shift);
+                self.retained.set(message);
+            }
+            Record::Unretained { topic } => self.retained.remove(topic),
+            Record::Opened(opened) => self.open(&opened),
+            Record::Ended(no) => self.end(no),
+            Record::WillGone(no) => {
+                self.owed.remove(&no);
+                self.change(no, |session| session.will = None);
+            }
+            Record::Will(will) => self.set_will(&will, source.shift),
+            Record::Changed(changed) => self.change(changed.no, |session| {
+                session.away = None;
+                session.sent_below = session.next_delivery;
+                session.set_terms(&changed.terms);
+            }),
+            Record::Away { no, at } => self.change(no, |session| {
+                let shift = source.shift;
+                session.away = Some(Away { at, shift });
+            }),
+            Record::Subscribed(subscribed) => self.subscribe(subscribed),
+            Record::Unsubscribed { no, filter } => {
+                self.change(no, |session| _ = session.subscriptions.remove(&filter));
+            }
+            Record::Received { no, id } => {
+                self.change(no, |session| _ = session.receipts.insert(id));
+            }
+            Record::Released { no, id } => {
+                self.change(no, |session| _ = session.receipts.remove(&id));
+            }
+            Record::Phase2 { no, delivery } => self.change(no, |session| {
+                let pubrel = RecoveredDelivery::Pubrel;
+                session.deliveries.insert(delivery, pubrel);
+            }),
+            Record::Settled { no, ranges } => self.change(no, |session| {
+                ranges
+                    .iter()
+                    .for_each(|range| session.settle(range.first, range.last));
+            }),
+            Record::Numbers { no, next_delivery } => self.change(no, |session| {
+                session.next_delivery = session.next_delivery.max(next_delivery);
+            }),
+            Record::Footer(_) => {}
+        }
+    }
+
+    #[inline]
+    fn change(&mut self, no: SessionNo, change: impl FnOnce(&mut RecoveredSession)) {
+        if let Some(session) = self.sessions.get_mut(&no) {
+            change(session);
+        }
+    }
+
+    fn open(&mut self, opened: &Opened<'_>) {
+        self.sessions.entry(opened.no).or_insert_with(|| {
+            let mut session = RecoveredSession {
+                client_id: opened.client_id.into(),
+                user: None,
+                version: opened.terms.version,
+                expiry_s: opened.terms.expiry_s,
+                away: None,
+                subscriptions: HashMap::default(),
+                deliveries: BTreeMap::new(),
+                next_delivery: DeliveryNo(0),
+                sent_below: DeliveryNo(0),
+                receipts: BTreeSet::new(),
+                will: None,
+            };
+            session.set_terms(&opened.terms);
+            session
+        });
+    }
+
+    fn end(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.remove(&no) else {
+            return;
+        };
+        if let Some(will) = session.will {
+            let owed = OwedWill {
+                client_id: session.client_id,
+                user: session.user,
+                will,
+            };
+            self.owed.insert(no, owed);
+        }
+    }
+
+    fn set_will(&mut self, record: &WillRecord<'_>, shift: Shift) {
+        if !self.sessions.contains_key(&record.no) {
+            return;
+        }
+        let will = Will {
+            message: self.authors.message(&record.message, shift),
+            expiry_s: record.expiry_s,
+            delay: seconds(record.delay_s),
+        };
+        self.change(record.no, |session| session.will = Some(will));
+    }
+
+    fn subscribe(&mut self, record: SubscribedRecord) {
+        let subscription = RecoveredSubscription {
+            options: record.options,
+            subscription_id: record.subscription_id,
+        };
+        self.change(record.no, |session| {
+            session.subscriptions.insert(record.filter, subscription);
+        });
+    }
+
+    /// The body is copied once, and only if somebody takes it.
+    #[inline]
+    fn take_message(&mut self, record: &MessageRecord<'_>, source: Source) {
+        let authors = &mut self.authors;
+        let mut message = || authors.message(&record.message, source.shift);
+        let mut shared = record.body.map(|body| {
+            let message = message();
+            self.bodies.insert(body, Arc::clone(&message));
+            message
+        });
+        deliver(&mut self.sessions, &record.receivers, source, || {
+            Arc::clone(shared.get_or_insert_with(&mut message))
+        });
+    }
+
+    /// What has to hold when everything was read: a client has one session.
+    pub fn check(&self) -> Result<(), TwoSessions> {
+        let mut clients: HashSet<&str, FixedState> = HashSet::default();
+        for session in self.sessions.values() {
+            if !clients.insert(&session.client_id) {
+                return Err(TwoSessions {
+                    client_id: session.client_id.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn deliver(
+    sessions: &mut HashMap<SessionNo, RecoveredSession, FixedState>,
+    receivers: &Receivers<'_>,
+    source: Source,
+    mut message: impl FnMut() -> Arc<Message>,
+) {
+    for receiver in receivers.iter() {
+        if let Some(session) = sessions.get_mut(&receiver.no)
+            && session.takes(receiver.delivery, source)
+        {
+            session.take(message(), receiver.delivery, receiver.terms, source);
+        }
+    }
+}
+
+/// The last author: one that retains a message often retains the next one too.
+#[derive(Debug, Default)]
+struct Authors {
+    last: Option<Arc<Author>>,
+}
+
+impl Authors {
+    fn message(&mut self, stored: &StoredMessage<'_>, shift: Shift) -> Arc<Message> {
+        let author = stored.author.map(|author| self.share(&author));
+        Arc::new(Message::new(MessageParts {
+            topic: stored.topic,
+            properties: stored.properties,
+            payload: stored.payload,
+            qos: stored.qos,
+            retain: stored.retain,
+            expires_at: stored.expires_at.map(|at| shift.apply(at)),
+            publisher: stored.publisher,
+            author: author.as_ref(),
+        }))
+    }
+
+    fn share(&mut self, author: &AuthorRecord<'_>) -> Arc<Author> {
+        let last = self.last.as_ref().filter(|last| {
+            last.user.as_deref() == author.user
+                && *last.client_id == *author.client_id
+                && last.rules.is_some() == author.had_rules
+        });
+        let shared = last.cloned().unwrap_or_else(|| {
+            Arc::new(Author {
+                user: author.user.map(Box::from),
+                client_id: author.client_id.into(),
+                // None that allow anything, and so no default either.
+                rules: author.had_rules.then(|| Arc::from([])),
+            })
+        });
+        self.last = Some(Arc::clone(&shared));
+        shared
+    }
+}
+
+impl RecoveredSession {
+    fn set_terms(&mut self, terms: &SessionTerms<'_>) {
+        self.user = terms.user.map(Box::from);
+        self.version = terms.version;
+        self.expiry_s = terms.expiry_s;
+    }
+
+    /// The log repeats what a checkpoint has covered; a checkpoint repeats nothing.
+    #[inline]
+    fn takes(&self, delivery: DeliveryNo, source: Source) -> bool {
+        source.is_checkpoint || delivery >= self.next_delivery
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        message: Arc<Message>,
+        no: DeliveryNo,
+        terms: ReceiverTerms,
+        source: Source,
+    ) {
+        let delivery = RecoveredDelivery::Message {
+            message,
+            qos: terms.qos,
+            retain: terms.retain,
+            matched: terms.matched,
+            may_have_been_sent: terms.may_have_been_sent,
+        };
+        self.deliveries.insert(no, delivery);
+        // In a checkpoint `Numbers` says how far it goes.
+        if !source.is_checkpoint {
+            self.next_delivery = DeliveryNo(no.0.saturating_add(1));
+            if self.away.is_none() {
+                self.sent_below = self.next_delivery;
+            }
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self, first: DeliveryNo, last: DeliveryNo) {
+        if first == last {
+            self.deliveries.remove(&first);
+            return;
+        }
+        while let Some((&no, _)) = self.deliveries.range(first..=last).next() {
+            self.deliveries.remove(&no);
+        }
+    }
+
+    /// When the session of a client that is away ends; `None`: never, or the client was connected.
+    pub fn expires_at(&self) -> Option<Instant> {
+        match self.expiry_s {
+            u32::MAX => None,
+            expiry_s => self.away.map(|away| away.after(seconds(expiry_s))),
+        }
+    }
+
+    /// When the will of a client that is away is due; `None`: there is none, or the client was connected.
+    pub fn will_at(&self) -> Option<Instant> {
+        let (away, will) = (self.away?, self.will.as_ref()?);
+        Some(away.after(will.delay))
+    }
+}
+
+impl Away {
+    /// Later than the client went away, on the present clock. The clock may have begun since then.
+    fn after(self, span: Duration) -> Instant {
+        self.shift.apply(self.at + span)
+    }
+}
+
+impl RecoveredRetained {
+    /// The messages, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.table.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The message of a topic.
+    pub fn find(&self, topic: &[u8]) -> Option<&Arc<Message>> {
+        self.table
+            .find(hash(self.key, topic), |message| message.topic() == topic)
+    }
+
+    fn set(&mut self, message: Arc<Message>) {
+        let key = self.key;
+        let hash_of = |message: &Arc<Message>| hash(key, message.topic());
+        let is_it = |other: &Arc<Message>| other.topic() == message.topic();
+        match self.table.find_mut(hash_of(&message), is_it) {
+            Some(previous) => *previous = message,
+            None => {
+                _ = self
+                    .table
+                    .insert_unique(hash_of(&message), message, hash_of)
+            }
+        }
+    }
+
+    fn remove(&mut self, topic: &[u8]) {
+        let is_it = |message: &Arc<Message>| message.topic() == topic;
+        if let Ok(entry) = self.table.find_entry(hash(self.key, topic), is_it) {
+            entry.remove();
+        }
+    }
+}
+
+impl IntoIterator for RecoveredRetained {
+    type Item = Arc<Message>;
+    type IntoIter = hashbrown::hash_table::IntoIter<Arc<Message>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.table.into_iter()
+    }
+}
+
+impl fmt::Debug for RecoveredRetained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+fn hash(key: [u64; 2], topic: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key[0], key[1]);
+    hasher.write(topic);
+    hasher.finish()
+}
+
+impl Shift {
+    /// The clocks are one.
+    pub const NONE: Shift = Shift(0);
+
+    /// From the clock of a log to the present one. `last`: the latest pair of clocks in that log. What has
+    /// passed since counts by the wall clock, but never as less than nothing: a machine without a clock
+    /// begins in 1970.
+    pub fn since(last: Clocks, now: Clocks, is_same_boot: bool) -> Shift {
+        if is_same_boot {
+            return Shift::NONE;
+        }
+        let passed = i128::from(now.wall_ns.saturating_sub(last.wall_ns));
+        let shift = i128::from(now.boot.as_nanos()) - i128::from(last.boot.as_nanos()) - passed;
+        Shift(shift.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+    }
+
+    /// The same moment on the present clock: its beginning if it was before that. Never stays never.
+    pub fn apply(self, at: Instant) -> Instant {
+        match at.as_nanos() {
+            u64::MAX => at,
+            nanos => Instant::from_nanos(nanos.saturating_add_signed(self.0)),
+        }
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
+}
+
+impl fmt::Display for TwoSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the client {:?} has two sessions in the log",
+            self.client_id
+        )
+    }
+}
+
+impl std::error::Error for TwoSessions {}

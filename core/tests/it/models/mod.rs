@@ -1,0 +1,5 @@
+//! Models of the rules that durability rests on: with all of them no schedule breaks the promise, without any
+//! one of them some schedule does.
+
+mod delivery_ids;
+mod log_tail;

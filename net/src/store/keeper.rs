@@ -1,0 +1,467 @@
+//! The keeper: a thread that does for all shards what takes long or has no place in a ring: making, naming and
+//! removing files.
+//!
+//! It also drops epochs from the manifest once nobody needs them: when every shard has a checkpoint in the present
+//! one. It has the lock of the data directory, and ends, and gives it back, when the last shard has ended.
+//!
+//! Invariants:
+//! - every errand is answered once, into the inbox of the shard.
+//! - an answer without an error promises that content and name are durable.
+//! - a directory has at most [`SPARES_MAX`] spares.
+//!
+//! Not here: writes and syncs of open files (`reactor/disk.rs`).
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use ringmq_core::ids::ShardId;
+use ringmq_core::store::{DiskDone, DiskError, FileKind, FileName, OpId};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tracing::warn;
+
+use super::data_dir::{DataDir, UNFINISHED, sync_directory};
+use super::manifest::Manifest;
+use crate::error::{StartError, system_error};
+use crate::inbox::Inbox;
+
+/// What a shard has the keeper do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// Make a file of zeros; a segment that was removed may serve as well.
+    Create { file: FileName, size: u64 },
+    /// Give a finished checkpoint its name.
+    Publish { file: FileName },
+    /// The file is not needed any more.
+    Remove { file: FileName },
+}
+
+/// What became of an errand.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) done: DiskDone,
+    /// A file that was made, open for writing.
+    pub(crate) opened: Option<(FileName, Arc<OwnedFd>)>,
+}
+
+/// Where shards leave their errands. The keeper ends when all of these are gone.
+#[derive(Clone, Debug)]
+pub(crate) struct KeeperLink(Sender<(ShardId, OpId, Errand)>);
+
+/// Errands, in the order in which they were left.
+pub(crate) type Errands = Receiver<(ShardId, OpId, Errand)>;
+
+impl KeeperLink {
+    /// A link, and its other end.
+    pub(crate) fn new() -> (KeeperLink, Errands) {
+        // Shards have few errands under way at a time: bounded by what their logs ask for.
+        let (sender, errands) = unbounded();
+        (KeeperLink(sender), errands)
+    }
+
+    /// The answer comes with [`Inbox::take_kept`].
+    pub(crate) fn ask(&self, shard: ShardId, op: OpId, errand: Errand) {
+        let sent = self.0.send((shard, op, errand));
+        sent.expect("the keeper outlives the shards");
+    }
+}
+
+/// What the keeper is made with.
+#[derive(Debug)]
+pub(crate) struct KeeperConfig {
+    pub(crate) directory: DataDir,
+    /// As it was written last.
+    pub(crate) manifest: Manifest,
+    /// Files are written past the cache of the kernel.
+    pub(crate) direct: bool,
+    /// One per shard of the present epoch.
+    pub(crate) inboxes: Arc<[Inbox]>,
+}
+
+/// Starts the keeper.
+pub(crate) fn start(config: KeeperConfig) -> Result<(KeeperLink, JoinHandle<()>), StartError> {
+    let (link, errands) = KeeperLink::new();
+    let keeper = Keeper::new(config);
+    let thread = thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || keeper.run(&errands))
+        .map_err(|e| system_error("start a thread", e))?;
+    Ok((link, thread))
+}
+
+struct Keeper {
+    config: KeeperConfig,
+    /// By shard: it has a checkpoint in the present epoch.
+    has_checkpoint: Vec<bool>,
+}
+
+impl Keeper {
+    fn new(config: KeeperConfig) -> Keeper {
+        let shards = config.inboxes.len();
+        assert_eq!(
+            config.manifest.last().shards,
+            shards,
+            "of the present epoch"
+        );
+        Keeper {
+            config,
+            has_checkpoint: vec![false; shards],
+        }
+    }
+
+    fn run(mut self, errands: &Errands) {
+        for (shard, op, errand) in errands {
+            let kept = self.carry_out(shard, op, errand);
+            self.config.inboxes[shard.index()].put_kept(kept);
+        }
+    }
+
+    fn carry_out(&mut self, shard: ShardId, op: OpId, errand: Errand) -> Kept {
+        let epoch = self.config.manifest.last().number;
+        let directory = self.config.directory.shard_path(epoch, shard.index());
+        let outcome = match errand {
+            Errand::Create { file, size } => create(&directory, file, size)
+                .and_then(|path| open_for_writing(&path, self.config.direct))
+                .map(|opened| Some((file, opened))),
+            Errand::Publish { file } => publish(&directory, file).map(|()| {
+                self.note_checkpoint(shard);
+                None
+            }),
+            Errand::Remove { file } => remove(&directory, file).map(|()| None),
+        };
+        let (result, opened) = match outcome {
+            Ok(opened) => (Ok(()), opened),
+            Err(error) => {
+                warn!(directory = %directory.display(), ?errand, %error, "the keeper failed");
+                (Err(disk_error(&error)), None)
+            }
+        };
+        let done = DiskDone {
+            op,
+            result,
+            block: None,
+        };
+        Kept { done, opened }
+    }
+
+    /// What older epochs hold stands in the checkpoints, too, once there is one of each shard.
+    fn note_checkpoint(&mut self, shard: ShardId) {
+        self.has_checkpoint[shard.index()] = true;
+        let KeeperConfig {
+            directory,
+            manifest,
+            ..
+        } = &mut self.config;
+        if manifest.epochs.len() == 1 || self.has_checkpoint.contains(&false) {
+            return;
+        }
+        let mut shorter = manifest.clone();
+        shorter.epochs.drain(..manifest.epochs.len() - 1);
+        if let Err(error) = directory.write_manifest(&shorter) {
+            // The next checkpoint tries again. Until then a start has more to read.
+            warn!(%error, "old epochs are kept");
+            return;
+        }
+        *manifest = shorter;
+        if let Err(error) = directory.remove_other_epochs(manifest) {
+            let path = directory.path().display();
+            warn!(directory = %path, %error, "old epochs are not needed, but could not be removed");
+        }
+    }
+}
+
+/// Makes a file of zeros, durably. A checkpoint gets its name later.
+fn create(directory: &Path, file: FileName, size: u64) -> io::Result<PathBuf> {
+    let path = directory.join(file.to_string());
+    match file.kind {
+        FileKind::Log => {
+            let aside = directory.join(format!("new.log{UNFINISHED}"));
+            match find_spare(directory, size) {
+                Some(spare) => fs::rename(spare, &path)?,
+                None => {
+                    zero_fill(&aside, size)?;
+                    fs::rename(&aside, &path)?;
+                }
+            }
+            sync_directory(directory)?;
+            Ok(path)
+        }
+        FileKind::Checkpoint => {
+            let path = unfinished(&path);
+            zero_fill(&path, size)?;
+            sync_directory(directory)?;
+            Ok(path)
+        }
+    }
+}
+
+/// Not by `fallocate`: the first write to each of its blocks would change the metadata of the file, which the
+/// sync would then have to write as well.
+fn zero_fill(path: &Path, size: u64) -> io::Result<()> {
+    let filled = (|| {
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        let zeros = vec![0; CHUNK_SIZE];
+        let mut left = size;
+        while left > 0 {
+            let chunk = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.write_all(&zeros[..chunk])?;
+            left -= chunk as u64;
+        }
+        file.sync_all()
+    })();
+    if filled.is_err() {
+        // What there was of it takes up the space that is missing.
+        let _ = fs::remove_file(path);
+    }
+    filled
+}
+
+fn publish(directory: &Path, file: FileName) -> io::Result<()> {
+    let path = directory.join(file.to_string());
+    let aside = unfinished(&path);
+    File::open(&aside)?.sync_all()?;
+    fs::rename(&aside, &path)?;
+    sync_directory(directory)
+}
+
+/// A segment becomes a spare, if there are not enough: whoever writes to it next need not fill it with zeros.
+fn remove(directory: &Path, file: FileName) -> io::Result<()> {
+    let path = directory.join(file.to_string());
+    match file.kind {
+        FileKind::Log => match spares(directory).find(|spare| !spare.exists()) {
+            Some(spare) => fs::rename(path, spare),
+            None => fs::remove_file(path),
+        },
+        FileKind::Checkpoint => {
+            remove_if_there(&unfinished(&path))?;
+            remove_if_there(&path)
+        }
+    }
+}
+
+fn find_spare(directory: &Path, size: u64) -> Option<PathBuf> {
+    spares(directory).find(|spare| fs::metadata(spare).is_ok_and(|found| found.len() == size))
+}
+
+fn spares(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..=SPARES_MAX).map(move |number| directory.join(format!("spare-{number}.log")))
+}
+
+/// The name of a checkpoint until it is finished.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn open_for_writing(path: &Path, direct: bool) -> io::Result<Arc<OwnedFd>> {
+    let mut flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+fn disk_error(error: &io::Error) -> DiskError {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => DiskError::Full,
+        errno => DiskError::Failed(errno.unwrap_or(Errno::IO).raw_os_error()),
+    }
+}
+
+/// Segments that are kept to be used again: one for the log, while another is on its way to it.
+const SPARES_MAX: usize = 2;
+/// Zeros that are written at once.
+const CHUNK_SIZE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use ringmq_core::ids::LogPosition;
+
+    use super::super::folder::Folder;
+    use super::super::manifest::Epoch;
+    use super::*;
+
+    fn log(position: u64) -> FileName {
+        FileName {
+            kind: FileKind::Log,
+            position: LogPosition(position),
+        }
+    }
+
+    fn checkpoint(position: u64) -> FileName {
+        FileName {
+            kind: FileKind::Checkpoint,
+            position: LogPosition(position),
+        }
+    }
+
+    /// A keeper of two shards in epoch 2, whose errands are carried out at once.
+    fn keeper(folder: &Folder) -> (Keeper, PathBuf) {
+        let (directory, _) = DataDir::open(folder.path()).unwrap();
+        let epoch = |number, cut: Option<Vec<LogPosition>>| Epoch {
+            number,
+            shards: 2,
+            boot_id: "b".to_owned(),
+            cut,
+        };
+        let manifest = Manifest {
+            log_id: 5,
+            secret: [1, 2],
+            block_size: 4096,
+            epochs: vec![epoch(1, Some(vec![LogPosition(0); 2])), epoch(2, None)],
+        };
+        for number in [1, 2] {
+            directory.make_epoch(number, 2).unwrap();
+        }
+        directory.write_manifest(&manifest).unwrap();
+        let path = directory.shard_path(2, 0);
+        let keeper = Keeper::new(KeeperConfig {
+            directory,
+            manifest,
+            direct: false,
+            inboxes: (0..2).map(|_| Inbox::new(1).unwrap()).collect(),
+        });
+        (keeper, path)
+    }
+
+    fn carry_out(keeper: &mut Keeper, errand: Errand) -> Result<(), DiskError> {
+        let kept = keeper.carry_out(ShardId::new(0), OpId(7), errand);
+        let is_file = matches!(errand, Errand::Create { .. }) && kept.done.result.is_ok();
+        assert_eq!((kept.done.op, kept.opened.is_some()), (OpId(7), is_file));
+        kept.done.result
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<String> = entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_segment_is_made_of_zeros_and_used_again_under_another_name() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        const SIZE: u64 = (5 * CHUNK_SIZE / 2) as u64;
+        for position in [0, 1, 2, 3] {
+            let file = log(position);
+            carry_out(&mut keeper, Errand::Create { file, size: SIZE }).unwrap();
+            let made = path.join(file.to_string());
+            assert_eq!(fs::read(&made).unwrap(), vec![0; SIZE as usize]);
+            let found = fs::metadata(&made).unwrap();
+            assert_eq!(found.mode() & 0o777, 0o600);
+            assert!(found.blocks() * 512 >= SIZE, "no holes");
+        }
+        fs::write(path.join(log(0).to_string()), "old").unwrap();
+        for position in [0, 1, 2] {
+            let file = log(position);
+            carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        }
+        let last = log(3).to_string();
+        assert_eq!(names(&path), [last.as_str(), "spare-1.log", "spare-2.log"]);
+        // The first one has another size than wanted.
+        let (file, size) = (log(4), SIZE);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        let newest = log(4).to_string();
+        assert_eq!(names(&path), [last.as_str(), &newest, "spare-1.log"]);
+    }
+
+    #[test]
+    fn a_checkpoint_has_its_name_once_it_is_published() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let (file, size) = (checkpoint(16), 0);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        assert_eq!(names(&path), [format!("{file}.tmp")]);
+        carry_out(&mut keeper, Errand::Publish { file }).unwrap();
+        assert_eq!(names(&path), [file.to_string()]);
+        carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        assert_eq!(names(&path), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_answered_with_the_error() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let missing = DiskError::Failed(Errno::NOENT.raw_os_error());
+        for errand in [
+            Errand::Publish {
+                file: checkpoint(1),
+            },
+            Errand::Remove { file: log(1) },
+        ] {
+            assert_eq!(carry_out(&mut keeper, errand), Err(missing));
+        }
+        fs::create_dir(path.join("new.log.tmp")).unwrap();
+        let (file, size) = (log(1), 1);
+        let is_directory = DiskError::Failed(Errno::ISDIR.raw_os_error());
+        let created = carry_out(&mut keeper, Errand::Create { file, size });
+        assert_eq!(created, Err(is_directory));
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(disk_error(&errno.into()), DiskError::Full);
+        }
+    }
+
+    #[test]
+    fn old_epochs_go_when_every_shard_has_a_checkpoint() {
+        let folder = Folder::new();
+        let (mut keeper, _) = keeper(&folder);
+        let old = folder.path().join("e0001");
+        for (index, is_kept) in [(0, true), (0, true), (1, false), (1, false)] {
+            let (shard, file) = (ShardId::new(index), checkpoint(index as u64));
+            let create = Errand::Create { file, size: 0 };
+            for errand in [create, Errand::Publish { file }] {
+                let kept = keeper.carry_out(shard, OpId(0), errand);
+                assert_eq!(kept.done.result, Ok(()));
+            }
+            assert_eq!(old.exists(), is_kept);
+        }
+        drop(keeper);
+        let (_, manifest) = DataDir::open(folder.path()).unwrap();
+        let numbers = manifest.unwrap().epochs;
+        assert!(numbers.iter().map(|epoch| epoch.number).eq([2]));
+    }
+
+    #[test]
+    fn answers_come_into_the_inbox_and_the_keeper_ends_with_the_shards() {
+        let folder = Folder::new();
+        let (keeper, _) = keeper(&folder);
+        let inboxes = Arc::clone(&keeper.config.inboxes);
+        let (link, thread) = start(keeper.config).unwrap();
+        for number in 0..100 {
+            let (file, size) = (log(number), 0);
+            let errand = Errand::Create { file, size };
+            link.ask(ShardId::new(1), OpId(number), errand);
+        }
+        drop(link);
+        thread.join().unwrap();
+        assert!(inboxes[1].has_news() && !inboxes[0].has_news());
+        let kept = std::iter::from_fn(|| inboxes[1].take_kept());
+        assert!(kept.map(|kept| kept.done.op.0).eq(0..100));
+        DataDir::open(folder.path()).expect("the lock is free again");
+    }
+}

@@ -1,0 +1,451 @@
+//! The start: from what the data directory holds to what each shard begins with.
+//!
+//! All epochs are read in order, each with all its shards, into one state. What the newest log says is made durable
+//! before anybody is told of it: a process that was killed may have left it in the cache. Then the manifest seals it,
+//! and names the epoch that the shards are going to write.
+//!
+//! Not here: what records mean (`ringmq_core::store`).
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringmq_core::home::Home;
+use ringmq_core::ids::{LogPosition, ShardId};
+use ringmq_core::limits::Limits;
+use ringmq_core::store::{
+    CheckpointReader, Clocks, Damage, DamageKind, FileName, LogConfig, LogEnd, LogIdentity,
+    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, RecoveredPart, Shift,
+    Source,
+};
+use ringmq_core::time::Instant;
+use ringmq_ring::{clock, wall_clock};
+use tracing::{info, warn};
+
+use super::data_dir::{DataDir, Listing, sync_directory};
+use super::error::{StoreError, StoreFault};
+use super::examine::{BLOCK_SIZE, Direct, try_direct};
+use super::keeper::{self, KeeperConfig, KeeperLink};
+use super::manifest::{Epoch, Manifest};
+use super::{StoreConfig, seal, segment_size};
+use crate::error::StartError;
+use crate::inbox::Inbox;
+use crate::random::random_words;
+
+/// A data directory that was read, and is ready to be written.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    directory: DataDir,
+    manifest: Manifest,
+    direct: bool,
+    recovered: Recovered,
+}
+
+/// What a shard is started with.
+#[derive(Debug)]
+pub(crate) struct ShardStart {
+    /// Where it records.
+    pub(crate) log: LogConfig,
+    /// What it begins with.
+    pub(crate) part: RecoveredPart,
+}
+
+/// Reads a data directory, and begins an epoch of so many shards in it.
+pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreError> {
+    let (directory, found) = DataDir::open(&config.data_dir)?;
+    let path = directory.path();
+    let direct = try_direct(path).map_err(StoreError::system(path, "write to it"))?;
+    let boot_id = boot_id();
+    let (manifest, recovered) = match found {
+        None => {
+            let manifest = first_manifest(&directory)?;
+            let recovered = Recovered::new(manifest.secret);
+            (manifest, recovered)
+        }
+        Some(mut manifest) => {
+            let began = clock();
+            let mut reading = Reading::new(&directory, &manifest, &boot_id)?;
+            let ends = reading.read_all()?;
+            let recovered = reading.recovered;
+            let checked = recovered.check();
+            checked.map_err(|error| damaged(path, error.to_string()))?;
+            report(&recovered, clock().saturating_since(began), path);
+            let last = manifest.epochs.last_mut();
+            last.expect("a manifest has an epoch").cut = Some(ends);
+            (manifest, recovered)
+        }
+    };
+    let manifest = begin_epoch(&directory, manifest, shards, boot_id)?;
+    Ok(Opened {
+        direct: direct == Direct::Yes,
+        directory,
+        manifest,
+        recovered,
+    })
+}
+
+impl Opened {
+    /// The secret of `Home`, the same from one start to the next.
+    pub(crate) fn secret(&self) -> [u64; 2] {
+        self.manifest.secret
+    }
+
+    /// What each shard is started with. What was recovered is gone then.
+    pub(crate) fn take_starts(&mut self, limits: &Limits) -> Vec<ShardStart> {
+        let shards = self.manifest.last().shards;
+        let secret = self.secret();
+        let recovered = std::mem::replace(&mut self.recovered, Recovered::new(secret));
+        let parts = recovered.split(&Home::new(secret, shards), shards);
+        let parts = parts.into_iter().enumerate();
+        parts
+            .map(|(index, part)| ShardStart {
+                log: self.log_config(ShardId::new(index), limits),
+                part,
+            })
+            .collect()
+    }
+
+    fn log_config(&self, shard: ShardId, limits: &Limits) -> LogConfig {
+        LogConfig {
+            shard,
+            epoch: self.manifest.last().number,
+            log_id: self.manifest.log_id,
+            segment_size: segment_size(limits),
+            block_size: self.manifest.block_size,
+            policy: Policy::Always,
+        }
+    }
+
+    /// Hands the directory to its keeper.
+    pub(crate) fn keep(
+        self,
+        inboxes: &Arc<[Inbox]>,
+    ) -> Result<(KeeperLink, JoinHandle<()>), StartError> {
+        keeper::start(KeeperConfig {
+            directory: self.directory,
+            manifest: self.manifest,
+            direct: self.direct,
+            inboxes: Arc::clone(inboxes),
+        })
+    }
+}
+
+/// Of a directory that holds nothing. It has no epoch yet.
+fn first_manifest(directory: &DataDir) -> Result<Manifest, StoreError> {
+    let words: Result<[u64; 4], _> = random_words();
+    let random = StoreError::system(directory.path(), "draw random numbers for it");
+    let [high, low, first, second] = words.map_err(|errno| random(errno.into()))?;
+    Ok(Manifest {
+        log_id: u128::from(high) << 64 | u128::from(low),
+        secret: [first, second],
+        block_size: BLOCK_SIZE,
+        epochs: Vec::new(),
+    })
+}
+
+/// Seals what was read, and makes a place for what comes.
+fn begin_epoch(
+    directory: &DataDir,
+    mut manifest: Manifest,
+    shards: usize,
+    boot_id: String,
+) -> Result<Manifest, StoreError> {
+    let number = manifest.epochs.last().map_or(1, |last| last.number + 1);
+    // Starts that came to nothing leave nothing.
+    let holds_something = |end: &LogPosition| end.0 > 0;
+    (manifest.epochs).retain(|epoch| epoch.cut.iter().flatten().any(holds_something));
+    manifest.epochs.push(Epoch {
+        number,
+        shards,
+        boot_id,
+        cut: None,
+    });
+    directory.make_epoch(number, shards)?;
+    directory.write_manifest(&manifest)?;
+    clean(directory, &manifest);
+    Ok(manifest)
+}
+
+/// Gives back the space of what is not needed. What cannot be removed is in nobody's way.
+fn clean(directory: &DataDir, manifest: &Manifest) {
+    let mut cleaned = directory.remove_other_epochs(manifest);
+    for epoch in &manifest.epochs {
+        for (shard, &end) in epoch.cut.iter().flatten().enumerate() {
+            let path = directory.shard_path(epoch.number, shard);
+            cleaned = cleaned.and(seal::cut_off(&path, end));
+        }
+    }
+    if let Err(error) = cleaned {
+        let path = directory.path().display();
+        warn!(directory = %path, %error, "old logs take up more space than they need");
+    }
+}
+
+/// One line for the log.
+fn report(recovered: &Recovered, took: Duration, path: &Path) {
+    let is_message = |delivery: &&RecoveredDelivery| match delivery {
+        RecoveredDelivery::Message { .. } => true,
+        RecoveredDelivery::Pubrel => false,
+    };
+    let sessions = recovered.sessions.values();
+    let queued = sessions.map(|session| session.deliveries.values().filter(is_message).count());
+    info!(
+        "recovered {}, {}, {} in {:.1} s from {}",
+        counted(recovered.sessions.len(), "session"),
+        counted(queued.sum(), "queued message"),
+        counted(recovered.retained.len(), "retained message"),
+        took.as_secs_f64(),
+        path.display()
+    );
+}
+
+/// "1,000 sessions".
+fn counted(number: usize, noun: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    let plural = if number == 1 { "" } else { "s" };
+    let _ = write!(text, " {noun}{plural}");
+    text
+}
+
+/// A data directory that is being read.
+struct Reading<'a> {
+    directory: &'a DataDir,
+    manifest: &'a Manifest,
+    boot_id: &'a str,
+    now: Clocks,
+    recovered: Recovered,
+    progress: Progress,
+}
+
+/// The files of one shard in one epoch.
+struct ShardFiles {
+    path: PathBuf,
+    identity: LogIdentity,
+    block_size: u32,
+    cut: Option<LogPosition>,
+    checkpoint: Option<FileName>,
+    /// From the checkpoint on.
+    segments: Vec<FileName>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(
+        directory: &'a DataDir,
+        manifest: &'a Manifest,
+        boot_id: &'a str,
+    ) -> Result<Reading<'a>, StoreError> {
+        Ok(Reading {
+            directory,
+            manifest,
+            boot_id,
+            now: Clocks {
+                boot: clock(),
+                wall_ns: wall_clock(),
+            },
+            recovered: Recovered::new(manifest.secret),
+            progress: Progress::new(directory.path()),
+        })
+    }
+
+    /// Reads all epochs. Gives where the logs of the last one end.
+    fn read_all(&mut self) -> Result<Vec<LogPosition>, StoreError> {
+        let mut ends = Vec::new();
+        for epoch in &self.manifest.epochs {
+            ends = (0..epoch.shards)
+                .map(|shard| self.read_shard(epoch, ShardId::new(shard)))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(ends)
+    }
+
+    fn read_shard(&mut self, epoch: &Epoch, shard: ShardId) -> Result<LogPosition, StoreError> {
+        let files = self.find_files(epoch, shard)?;
+        let shift = self.shift_of(epoch, &files)?;
+        let (recovered, progress) = (&mut self.recovered, &mut self.progress);
+        if files.checkpoint.is_some() {
+            recovered.begin_checkpoint(&Home::new(self.manifest.secret, epoch.shards), shard);
+            let source = Source {
+                is_checkpoint: true,
+                shift,
+            };
+            files.read_checkpoint(progress, &mut |record| recovered.apply(record, source))?;
+            recovered.end_checkpoint();
+        }
+        let source = Source {
+            is_checkpoint: false,
+            shift,
+        };
+        let end = files.read_log(progress, &mut |record| recovered.apply(record, source))?;
+        if epoch.cut.is_none() {
+            files.sync()?;
+        }
+        Ok(end.end)
+    }
+
+    fn find_files(&self, epoch: &Epoch, shard: ShardId) -> Result<ShardFiles, StoreError> {
+        let path = self.directory.shard_path(epoch.number, shard.index());
+        let listing = Listing::of(&path)?;
+        for stray in &listing.strays {
+            warn!(directory = %path.display(), name = stray, "a file that is not of ringmq is ignored");
+        }
+        let checkpoint = listing.checkpoints.last().copied();
+        let from = checkpoint.map_or(LogPosition(0), |file| file.position);
+        let mut segments = listing.logs;
+        segments.retain(|file| file.position >= from);
+        let identity = LogIdentity {
+            log_id: self.manifest.log_id,
+            epoch: epoch.number,
+            shard,
+        };
+        Ok(ShardFiles {
+            path,
+            identity,
+            block_size: self.manifest.block_size,
+            cut: epoch.cut.as_ref().map(|cut| cut[shard.index()]),
+            checkpoint,
+            segments,
+        })
+    }
+
+    /// From the clock of an epoch to the present one. After another boot the last reading of both clocks in the log
+    /// has to be known before its records are, so it is read twice.
+    fn shift_of(&mut self, epoch: &Epoch, files: &ShardFiles) -> Result<Shift, StoreError> {
+        if epoch.boot_id == self.boot_id {
+            return Ok(Shift::default());
+        }
+        let progress = &mut self.progress;
+        let mut last = files.read_log(progress, &mut |_| {})?.clocks;
+        if last.is_none() {
+            last = files.read_checkpoint(progress, &mut |_| {})?;
+        }
+        Ok(last.map_or_else(Shift::default, |last| Shift::since(last, self.now, false)))
+    }
+}
+
+impl ShardFiles {
+    /// Reads the checkpoint, if there is one. Gives the clocks when it was finished.
+    fn read_checkpoint(
+        &self,
+        progress: &mut Progress,
+        to: &mut dyn FnMut(Record<'_>),
+    ) -> Result<Option<Clocks>, StoreError> {
+        let Some(file) = self.checkpoint else {
+            return Ok(None);
+        };
+        let path = self.path.join(file.to_string());
+        let failed = || StoreError::system(&path, "read it");
+        let mut reader = CheckpointReader::new(self.identity, self.block_size, file);
+        let mut content = File::open(&path).map_err(failed())?;
+        let mut piece = vec![0; PIECE_SIZE];
+        loop {
+            let size = content.read(&mut piece).map_err(failed())?;
+            if size == 0 {
+                break;
+            }
+            let fed = reader.feed(&piece[..size], to);
+            fed.map_err(|damage| self.damaged(damage))?;
+            progress.note(size);
+        }
+        let end = reader.finish().map_err(|damage| self.damaged(damage))?;
+        Ok(end.clocks)
+    }
+
+    fn read_log(
+        &self,
+        progress: &mut Progress,
+        to: &mut dyn FnMut(Record<'_>),
+    ) -> Result<LogEnd, StoreError> {
+        let mut reader = LogReader::new(ReadConfig {
+            identity: self.identity,
+            block_size: self.block_size,
+            from: self.checkpoint.map_or(LogPosition(0), |file| file.position),
+            cut: self.cut,
+        });
+        for &file in &self.segments {
+            let path = self.path.join(file.to_string());
+            let bytes = fs::read(&path).map_err(StoreError::system(&path, "read it"))?;
+            let fed = reader.feed(file, &bytes, to);
+            fed.map_err(|damage| self.damaged(damage))?;
+            progress.note(bytes.len());
+        }
+        reader.finish().map_err(|damage| self.damaged(damage))
+    }
+
+    /// Makes durable what was read.
+    fn sync(&self) -> Result<(), StoreError> {
+        for file in self.checkpoint.iter().chain(&self.segments) {
+            let path = self.path.join(file.to_string());
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(StoreError::system(&path, "sync it"))?;
+        }
+        sync_directory(&self.path).map_err(StoreError::system(&self.path, "sync it"))
+    }
+
+    fn damaged(&self, damage: Damage) -> StoreError {
+        let what = damage.to_string();
+        match damage.kind {
+            DamageKind::Newer => StoreError::new(&self.path, StoreFault::NewerLog { what }),
+            DamageKind::Lost | DamageKind::Malformed | DamageKind::Unfinished => {
+                damaged(&self.path, what)
+            }
+        }
+    }
+}
+
+fn damaged(path: &Path, what: String) -> StoreError {
+    StoreError::new(path, StoreFault::Damaged { what })
+}
+
+/// Says how far it is, once in a second.
+struct Progress {
+    path: PathBuf,
+    read_bytes: u64,
+    say_at: Instant,
+}
+
+impl Progress {
+    fn new(path: &Path) -> Progress {
+        Progress {
+            path: path.to_owned(),
+            read_bytes: 0,
+            say_at: clock() + SAY_INTERVAL,
+        }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.read_bytes += bytes as u64;
+        let now = clock();
+        if now >= self.say_at {
+            self.say_at = now + SAY_INTERVAL;
+            let (read, path) = (self.read_bytes >> 20, self.path.display());
+            info!("recovering from {path}: {read} MiB read");
+        }
+    }
+}
+
+/// Another one after each start of the machine.
+fn boot_id() -> String {
+    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => text.trim().to_owned(),
+        // As if the machine were started each time: then the wall clock counts.
+        Err(_) => format!("unknown at {}", wall_clock()),
+    }
+}
+
+const SAY_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a checkpoint that are read at once.
+const PIECE_SIZE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

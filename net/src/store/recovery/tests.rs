@@ -1,0 +1,226 @@
+//! Starts, one after the other, on a directory of this machine. The shards are played by their logs alone.
+
+use ringmq_core::codec::Version;
+use ringmq_core::ids::{SessionNo, TurnSeq};
+use ringmq_core::store::{Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms};
+
+use super::super::folder::Folder;
+use super::*;
+
+const CLIENTS: [&str; 6] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
+
+fn start(folder: &Folder, shards: usize) -> Result<Opened, StoreError> {
+    let data_dir = folder.path().to_owned();
+    open(&StoreConfig { data_dir }, shards)
+}
+
+fn clients(opened: &Opened) -> Vec<&str> {
+    let sessions = opened.recovered.sessions.values();
+    let mut clients: Vec<&str> = sessions.map(|session| &*session.client_id).collect();
+    clients.sort_unstable();
+    clients
+}
+
+/// A shard that records that these clients have sessions; each in a turn of its own.
+fn record(opened: &Opened, shard: usize, clients: &[&str]) {
+    let limits = Limits::default();
+    let config = LogConfig {
+        segment_size: 16 * 4096,
+        ..opened.log_config(ShardId::new(shard), &limits)
+    };
+    let mut ops = Vec::new();
+    let mut log = Log::new(config, &mut ops);
+    let path = opened.directory.shard_path(config.epoch, shard);
+    let clocks = Clocks {
+        boot: clock(),
+        wall_ns: wall_clock(),
+    };
+    carry_out(&mut log, &mut ops, &path, clocks);
+    for (index, client_id) in clients.iter().enumerate() {
+        let no = SessionNo::new(config.epoch, config.shard, index as u64);
+        log.push(&Record::Opened(OpenedRecord {
+            no,
+            client_id,
+            terms: SessionTerms {
+                user: None,
+                version: Version::V5,
+                expiry_s: u32::MAX,
+            },
+        }));
+        log.end_turn(TurnSeq(index as u64 + 1), clocks, &mut ops);
+        carry_out(&mut log, &mut ops, &path, clocks);
+    }
+    assert_eq!(log.durable(), TurnSeq(clients.len() as u64));
+}
+
+/// Everything that the log asks for, at once.
+fn carry_out(log: &mut Log, ops: &mut Vec<DiskOp>, directory: &Path, clocks: Clocks) {
+    while !ops.is_empty() {
+        for op in std::mem::take(ops) {
+            let (op, block) = do_op(op, directory);
+            let result = Ok(());
+            let done = DiskDone { op, result, block };
+            log.on_done(done, clocks, ops).unwrap();
+        }
+    }
+}
+
+fn do_op(op: DiskOp, directory: &Path) -> (ringmq_core::store::OpId, Option<Block>) {
+    use std::os::unix::fs::FileExt as _;
+    let path_of = |file: FileName| directory.join(file.to_string());
+    match op {
+        DiskOp::Create { op, file, size } => {
+            fs::write(path_of(file), vec![0; size as usize]).unwrap();
+            (op, None)
+        }
+        DiskOp::Write {
+            op,
+            file,
+            at,
+            block,
+            ..
+        } => {
+            let file = File::options().write(true).open(path_of(file)).unwrap();
+            file.write_all_at(block.bytes(), at).unwrap();
+            (op, Some(block))
+        }
+        DiskOp::Sync { op, .. } | DiskOp::Publish { op, .. } => (op, None),
+        DiskOp::Remove { op, file } => {
+            fs::remove_file(path_of(file)).unwrap();
+            (op, None)
+        }
+    }
+}
+
+fn numbers(opened: &Opened) -> Vec<u32> {
+    let epochs = opened.manifest.epochs.iter();
+    epochs.map(|epoch| epoch.number).collect()
+}
+
+#[test]
+fn what_was_recorded_is_there_after_any_number_of_starts_and_with_any_number_of_shards() {
+    let folder = Folder::new();
+    let opened = start(&folder, 2).unwrap();
+    let secret = opened.secret();
+    record(&opened, 0, &CLIENTS[..2]);
+    record(&opened, 1, &CLIENTS[2..4]);
+    drop(opened);
+    let opened = start(&folder, 3).unwrap();
+    assert_eq!(clients(&opened), CLIENTS[..4]);
+    record(&opened, 2, &CLIENTS[4..]);
+    drop(opened);
+    for shards in [1, 2, 4] {
+        let mut opened = start(&folder, shards).unwrap();
+        assert_eq!(
+            (opened.secret(), clients(&opened)),
+            (secret, CLIENTS.to_vec())
+        );
+        let home = Home::new(secret, shards);
+        let starts = opened.take_starts(&Limits::default());
+        assert_eq!(starts.len(), shards);
+        for (index, start) in starts.iter().enumerate() {
+            assert_eq!(start.log.shard.index(), index);
+            let mut sessions = start.part.sessions.iter();
+            assert!(
+                sessions.all(|(_, session)| home.of_client(&session.client_id).index() == index)
+            );
+        }
+        let counts = starts.iter().map(|start| start.part.sessions.len());
+        assert_eq!(counts.sum::<usize>(), CLIENTS.len());
+    }
+}
+
+#[test]
+fn starts_that_recorded_nothing_leave_nothing_and_ends_are_cut_off() {
+    let folder = Folder::new();
+    for number in 1..=3 {
+        assert_eq!(numbers(&start(&folder, 1).unwrap()), [number]);
+    }
+    let opened = start(&folder, 1).unwrap();
+    record(&opened, 0, &CLIENTS[..3]);
+    let path = opened.directory.shard_path(4, 0);
+    drop(opened);
+    let opened = start(&folder, 1).unwrap();
+    assert_eq!(numbers(&opened), [4, 5]);
+    // Three batches of a block each.
+    let sizes = fs::read_dir(&path).unwrap();
+    let sizes: Vec<u64> = sizes
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [3 * 4096]);
+    drop(opened);
+    assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS[..3]);
+}
+
+#[test]
+fn damage_in_what_was_durable_is_named_with_its_place() {
+    for (byte, is_damage) in [(4096 + 70, true), (2 * 4096 + 70, false)] {
+        let folder = Folder::new();
+        let opened = start(&folder, 1).unwrap();
+        record(&opened, 0, &CLIENTS[..3]);
+        let path = opened.directory.shard_path(1, 0);
+        drop(opened);
+        let log = path.join("0000000000000000.log");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[byte] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        match start(&folder, 1) {
+            Ok(opened) => {
+                assert!(!is_damage);
+                assert_eq!(clients(&opened), CLIENTS[..2], "the torn end of the log");
+            }
+            Err(error) => {
+                assert!(is_damage, "{error}");
+                let text = error.to_string();
+                let shown = path.display().to_string();
+                for part in [
+                    &shown[..],
+                    "0000000000000000.log",
+                    "4096",
+                    "restore a backup",
+                ] {
+                    assert!(text.contains(part), "{text} has no {part}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sealed_log_that_is_damaged_or_gone_is_an_error() {
+    let folder = Folder::new();
+    let opened = start(&folder, 1).unwrap();
+    record(&opened, 0, &CLIENTS[..3]);
+    let path = opened.directory.shard_path(1, 0);
+    drop(opened);
+    drop(start(&folder, 1).unwrap());
+    let log = path.join("0000000000000000.log");
+    let bytes = fs::read(&log).unwrap();
+    // The last batch, which was not vouched for while the log was open.
+    let mut damaged = bytes.clone();
+    damaged[2 * 4096 + 70] ^= 1;
+    fs::write(&log, damaged).unwrap();
+    let error = start(&folder, 1).unwrap_err();
+    assert!(matches!(error.fault, StoreFault::Damaged { .. }), "{error}");
+    fs::remove_file(&log).unwrap();
+    let error = start(&folder, 1).unwrap_err();
+    assert!(matches!(error.fault, StoreFault::Damaged { .. }), "{error}");
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(start(&folder, 1).unwrap_err().fault, StoreFault::Incomplete);
+    fs::create_dir(&path).unwrap();
+    fs::write(&log, &bytes).unwrap();
+    assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS[..3]);
+}
+
+#[test]
+fn numbers_are_written_as_people_read_them() {
+    for (number, expected) in [
+        (0, "0 sessions"),
+        (1, "1 session"),
+        (999, "999 sessions"),
+        (1000, "1,000 sessions"),
+        (12_345_678, "12,345,678 sessions"),
+    ] {
+        assert_eq!(counted(number, "session"), expected);
+    }
+}
