@@ -49,7 +49,10 @@ impl Shard {
         };
         self.write_slice(&mut current, position, clocks, ops);
         if let Step::Log(turn) = current.step
-            && self.dispatch.journal.is_through(turn)
+            && self
+                .dispatch
+                .journal
+                .is_through(turn, current.writer.file().position)
             && current.writer.is_ready()
         {
             current.writer.close(clocks, ops);
@@ -63,7 +66,7 @@ impl Shard {
 
     fn begin_checkpoint(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) {
         let (identity, block_size) = self.dispatch.journal.format().expect("there is a log");
-        let position = self.dispatch.journal.begin_segment();
+        let position = self.dispatch.journal.begin_segment(clocks, ops);
         let checkpoints = &mut self.checkpoints;
         let first_op = checkpoints.next_op;
         let writer = CheckpointWriter::new(identity, block_size, position, first_op, ops);

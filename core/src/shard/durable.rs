@@ -65,28 +65,29 @@ impl Shard {
         }
     }
 
-    /// Sends the answers of a session that need not wait any longer; it may be gone.
+    /// Sends the answers of a session that need not wait any longer, and messages that waited for packet
+    /// identifiers; it may be gone.
     fn release_answers(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let session = dispatch.sessions.get_mut(id);
         let Some(link) = session.and_then(|session| session.link.as_mut()) else {
             return;
         };
-        let Some(mut held) = link.held.take() else {
-            // It waited for packet identifiers.
-            return dispatch.pump(id, turn);
-        };
-        let journal = &dispatch.journal;
-        while let Some((packets, bytes)) = held.take(|turn| journal.is_done(turn)) {
-            link.write_packets(&mut dispatch.pool, &mut turn.out.dirty, packets, |buffer| {
-                buffer.extend_from_slice(&bytes)
-            });
+        if let Some(mut held) = link.held.take() {
+            let journal = &dispatch.journal;
+            while let Some((packets, bytes)) = held.take(|turn| journal.is_done(turn)) {
+                link.write_packets(&mut dispatch.pool, &mut turn.out.dirty, packets, |buffer| {
+                    buffer.extend_from_slice(&bytes)
+                });
+            }
+            if held.is_little() {
+                pace::resume(link, Pause::Log, turn);
+            }
+            if !held.is_empty() {
+                link.held = Some(held);
+            }
         }
-        if held.is_little() {
-            pace::resume(link, Pause::Log, turn);
-        }
-        if !held.is_empty() {
-            link.held = Some(held);
-        }
+        dispatch.free_identifiers(id);
+        dispatch.pump(id, turn);
     }
 }

@@ -325,17 +325,20 @@ impl Journal {
         self.0.as_ref().map_or(0, |on| on.gate.open_count())
     }
 
-    /// Everything up to a turn is durable, everywhere and whatever nobody waited for included.
-    pub fn is_through(&self, turn: TurnSeq) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|on| on.log.durable_with_lazy() >= turn && on.gate.oldest_open() > turn)
+    /// Everything up to a turn is durable, everywhere and whatever nobody waited for included; and so is
+    /// the log before this position.
+    pub fn is_through(&self, turn: TurnSeq, position: LogPosition) -> bool {
+        self.0.as_ref().is_none_or(|on| {
+            on.log.durable_with_lazy() >= turn
+                && on.log.synced() >= position
+                && on.gate.oldest_open() > turn
+        })
     }
 
     /// Begins a segment, from which on a checkpoint needs the log.
-    pub fn begin_segment(&mut self) -> LogPosition {
+    pub fn begin_segment(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) -> LogPosition {
         let recording = self.0.as_mut().expect("there is a log");
-        recording.log.begin_segment()
+        recording.log.begin_segment(clocks, ops)
     }
 
     /// A checkpoint is durable: segments before this are not needed any more.

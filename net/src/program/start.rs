@@ -95,7 +95,9 @@ fn serve(
     );
     // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
-    watch_logs(&broker, sender);
+    if settings.data_dir.is_some() {
+        watch_logs(&broker, sender);
+    }
     let failure = run_until_stopped(&broker, &mut reload, requests);
     broker.shutdown();
     let remains = broker.join();

@@ -58,6 +58,7 @@ impl Dispatch {
         let session = self.sessions.get(of).expect("the caller looked it up");
         if let Some(session_no) = session.no {
             self.journal.settle(session_no, no);
+            self.free_identifiers(of);
         }
     }
 

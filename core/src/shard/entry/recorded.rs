@@ -20,6 +20,9 @@ impl Shard {
                     return;
                 };
                 session.no = Some(no);
+                // Packet identifiers are free again when the log says so.
+                let floor = session.queue.next_to_send();
+                session.window.hold_for_log(floor);
                 journal.record(&Record::Opened(Opened {
                     no,
                     client_id: &session.client_id,

@@ -467,14 +467,16 @@ impl Log {
     }
 
     /// Begins a new segment, for a checkpoint: what was recorded so far is before the position, all else
-    /// from there on. What has to be written for it goes with the end of the turn.
-    pub fn begin_segment(&mut self) -> LogPosition {
+    /// from there on.
+    pub fn begin_segment(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) -> LogPosition {
         if !self.open.is_empty() {
             self.seal_open();
         }
         if !self.next.0.is_multiple_of(self.config.segment_size) {
             self.end_segment();
         }
+        // Nothing else may be recorded for a long time, and the checkpoint waits for this.
+        self.submit(clocks, ops);
         self.next
     }
 

@@ -69,6 +69,13 @@ impl World {
         self.pushed.push((self.turn + 1, is_lazy, topic));
     }
 
+    fn begin_segment(&mut self) -> LogPosition {
+        let clocks = self.clocks();
+        let begin = self.log.begin_segment(clocks, &mut self.ops);
+        self.take_ops();
+        begin
+    }
+
     fn end_turn(&mut self) {
         self.turn += 1;
         let clocks = self.clocks();
@@ -148,7 +155,7 @@ fn what_is_called_durable_can_be_read_whatever_the_disk_does_when() {
                 4 => world.log.end_event(),
                 5..=6 => world.end_turn(),
                 7 => world.pass_time(Duration::from_millis(rng.u64(..15))),
-                8 if rng.u8(..8) == 0 => _ = world.log.begin_segment(),
+                8 if rng.u8(..8) == 0 => _ = world.begin_segment(),
                 _ if world.disk.waiting.is_empty() => {}
                 _ => {
                     let index = rng.usize(..world.disk.waiting.len());
@@ -325,9 +332,9 @@ fn a_checkpoint_begins_a_segment_and_frees_those_before_it() {
         world.answer_all();
     }
     world.push(10, false);
-    let begin = world.log.begin_segment();
+    let begin = world.begin_segment();
     assert_eq!(begin.0 % SEGMENT, 0);
-    assert_eq!(world.log.begin_segment(), begin, "nothing is in it");
+    assert_eq!(world.begin_segment(), begin, "nothing is in it");
     let before = world.pushed.len();
     world.push(10, false);
     world.end_turn();

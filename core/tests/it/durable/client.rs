@@ -82,7 +82,7 @@ impl Client {
         self.send_publish(world, id, number, qos, false);
     }
 
-    fn send_publish(&mut self, world: &mut World, id: u16, number: u32, qos: u8, dup: bool) {
+    pub fn send_publish(&mut self, world: &mut World, id: u16, number: u32, qos: u8, dup: bool) {
         let mut bytes = vec![0x30 | qos << 1 | u8::from(dup) << 3, 9, 0, 1, b't'];
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.extend_from_slice(&number.to_be_bytes());

@@ -136,6 +136,60 @@ fn sessions_queues_and_retained_messages_are_there_after_a_crash() {
     }
 }
 
+#[test]
+fn the_checkpoint_of_a_start_is_finished_though_nothing_happens() {
+    for shards in [1, 3] {
+        let mut world = world(shards);
+        let mut client = connected(&mut world, "c");
+        client.cut(&mut world);
+        let mut world = restart(world, shards, &mut Dice::new(1));
+        world.wait(Duration::from_secs(1));
+        let disk = world.disk.as_ref().expect("there is a disk");
+        assert_eq!(disk.published, 2 * shards, "one of each start");
+        let mut world = restart(world, shards, &mut Dice::new(1));
+        client.connect(&mut world);
+        read_all(&mut world, &mut [&mut client]);
+        assert_eq!(client.last_session_present, Some(true));
+    }
+}
+
+#[test]
+fn packet_identifiers_go_round_as_the_log_frees_them() {
+    let limits = Arc::new(Limits {
+        queued_messages_max: 100_000,
+        queued_bytes_max: 100_000_000,
+        ..Limits::default()
+    });
+    let mut world = World::with_disk(1, &limits, Disk::default(), START);
+    let mut subscriber = connected(&mut world, "s");
+    subscriber.subscribe(&mut world, "t", 1);
+    read_all(&mut world, &mut [&mut subscriber]);
+    let mut publishers: Vec<Client> = (0..80)
+        .map(|n| connected(&mut world, &format!("p{n}")))
+        .collect();
+    for round in 0..3 {
+        // Nothing that is settled is durable: identifiers run out, and messages wait.
+        world.hold_disk(0, true);
+        for (at, publisher) in publishers.iter_mut().enumerate() {
+            for n in 0..1_000 {
+                let number = (round * 80 + at as u32) * 1_000 + n;
+                publisher.send_publish(&mut world, n as u16 + 1, number, 1, false);
+                subscriber.read(&mut world);
+            }
+        }
+        read_all(&mut world, &mut [&mut subscriber]);
+        let got = subscriber.got.len() - round as usize * 80_000;
+        assert!((20_000..=65_535).contains(&got), "{got}");
+        world.hold_disk(0, false);
+        for _ in 0..10 {
+            world.wait(Duration::from_millis(50));
+            read_all(&mut world, &mut [&mut subscriber]);
+        }
+        assert_eq!(subscriber.got.len(), (round as usize + 1) * 80_000);
+    }
+    assert!(subscriber.got.values().all(|&times| times == 1));
+}
+
 // (threat 59)
 #[test]
 fn a_session_that_expired_while_the_broker_was_down_is_gone() {
