@@ -4,6 +4,8 @@
 //! Nanoseconds of CPU time per operation (wall time for the slowest subscribe), averaged over random topics, so that every match goes to memory that
 //! the ones before it did not touch. A quick look; the `bench` package has the suites.
 
+mod timing;
+
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use ringmq_core::topic::{
     Interest, InterestTable, Route, SubscriptionIndex, SubscriptionOptions, TopicFilter,
     TopicLimits, TopicName,
 };
+use timing::cpu_nanos;
 
 fn main() {
     println!(
@@ -103,16 +106,6 @@ fn nanos_each(count: usize, mut operation: impl FnMut(usize)) -> f64 {
         operation(n);
     }
     (cpu_nanos() - start) as f64 / count as f64
-}
-
-/// Time that the thread ran, so that a busy machine does not count.
-fn cpu_nanos() -> u64 {
-    let schedstat =
-        std::fs::read_to_string("/proc/thread-self/schedstat").expect("this runs on Linux");
-    let first = schedstat.split_whitespace().next();
-    first
-        .and_then(|nanos| nanos.parse().ok())
-        .expect("schedstat starts with a number")
 }
 
 fn scatter(n: usize) -> usize {

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p ringmq-core --example replay_speed [messages]`
 
+mod timing;
+
 use ringmq_core::codec::{QoS, Version};
 use ringmq_core::ids::{ClientKey, DeliveryNo, LogPosition, SessionNo, ShardId, TurnSeq};
 use ringmq_core::store::{
@@ -10,6 +12,7 @@ use ringmq_core::store::{
     MessageRecord, Opened, Policy, ReadConfig, Receiver, ReceiverTerms, Receivers, Record,
     Recovered, SessionTerms, Shift, Source, StoredMessage,
 };
+use timing::cpu_nanos;
 
 const SESSIONS: u64 = 1_000;
 const GROUP: u64 = 128;
@@ -99,16 +102,6 @@ fn measure(count: u64, is_settled: bool) {
         reading / count,
         written.log.position().0 >> 20,
     );
-}
-
-/// CPU time of this thread.
-fn cpu_nanos() -> u64 {
-    let schedstat =
-        std::fs::read_to_string("/proc/thread-self/schedstat").expect("this runs on Linux");
-    let first = schedstat.split_whitespace().next();
-    first
-        .and_then(|nanos| nanos.parse().ok())
-        .expect("schedstat starts with a number")
 }
 
 fn session(no: u64) -> SessionNo {

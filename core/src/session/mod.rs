@@ -10,6 +10,8 @@ mod receipts;
 mod restore;
 mod standing;
 mod table;
+#[cfg(test)]
+mod testing;
 mod unsettled;
 mod will;
 mod window;

@@ -235,35 +235,15 @@ const HOLES_KEPT_MAX: usize = 32;
 mod tests {
     use std::time::Duration;
 
-    use std::sync::Arc;
-
     use super::*;
-    use crate::ids::ClientKey;
-    use crate::message::Message;
-    use crate::message::MessageParts;
+    use crate::session::testing;
 
     fn delivery(payload_size: usize) -> Delivery {
         expiring(payload_size, None)
     }
 
     fn expiring(payload_size: usize, expires_at: Option<Instant>) -> Delivery {
-        let message = Message::new(MessageParts {
-            topic: b"t",
-            properties: b"",
-            payload: &vec![0; payload_size],
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            expires_at,
-            publisher: ClientKey(0),
-            author: None,
-        });
-        Delivery {
-            message: Arc::new(message),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            matched: None,
-            rules: 0,
-        }
+        testing::delivery(&vec![0; payload_size], QoS::AtLeastOnce, expires_at)
     }
 
     #[test]

@@ -46,32 +46,14 @@ pub fn restore(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::codec::QoS;
-    use crate::ids::ClientKey;
-    use crate::message::{Message, MessageParts};
+    use crate::session::testing;
     use crate::session::{Delivery, Resend};
 
     fn delivery(qos: QoS) -> Delivery {
-        let message = Message::new(MessageParts {
-            topic: b"t",
-            properties: b"",
-            payload: b"payload",
-            qos,
-            retain: false,
-            expires_at: None,
-            publisher: ClientKey(0),
-            author: None,
-        });
-        Delivery {
-            message: Arc::new(message),
-            qos,
-            retain: false,
-            matched: None,
-            rules: 0,
-        }
+        testing::delivery(b"payload", qos, None)
     }
 
     fn check(window: &Window, queue: &Queue) {

@@ -601,31 +601,12 @@ const KEPT_COUNT_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::testing;
     use std::collections::BTreeMap;
     use std::ops::{Deref, DerefMut};
-    use std::sync::Arc;
-
-    use crate::ids::ClientKey;
-    use crate::message::{Message, MessageParts};
 
     fn delivery(text: &str, qos: QoS) -> Delivery {
-        let message = Message::new(MessageParts {
-            topic: b"t",
-            properties: b"",
-            payload: text.as_bytes(),
-            qos,
-            retain: false,
-            expires_at: None,
-            publisher: ClientKey(0),
-            author: None,
-        });
-        Delivery {
-            message: Arc::new(message),
-            qos,
-            retain: false,
-            matched: None,
-            rules: 0,
-        }
+        testing::delivery(text.as_bytes(), qos, None)
     }
 
     /// A window, and the numbers of what goes into it.
