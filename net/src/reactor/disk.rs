@@ -106,16 +106,16 @@ impl Disk {
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Closes the turn of the core, before its effects become visible, and starts what it asks of the disk.
     pub(super) fn end_turn(&mut self, now: Instant) {
-        let clocks = Clocks {
-            boot: now,
-            wall_ns: wall_clock(),
-        };
-        self.core.end_turn(clocks, &mut self.outbox);
         let Some(disk) = &mut self.disk else {
             let is_asked = !self.outbox.disk.is_empty();
             assert!(!is_asked, "a core without a log asks nothing of the disk");
             return;
         };
+        let clocks = Clocks {
+            boot: now,
+            wall_ns: wall_clock(),
+        };
+        self.core.end_turn(clocks, &mut self.outbox);
         for op in self.outbox.disk.drain(..) {
             disk.carry_out(self.id, op, &mut self.ring);
         }
