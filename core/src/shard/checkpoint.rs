@@ -18,8 +18,8 @@ use hashbrown::HashMap;
 use super::Shard;
 use super::checkpoints::{Current, Step};
 use super::entry::recorded::{terms_of, will_record};
-use crate::codec::{RetainHandling, SubscribeOptions};
-use crate::ids::{DeliveryNo, LogPosition, SessionId, SessionNo, TurnSeq};
+use crate::codec::RetainHandling;
+use crate::ids::{ClientKey, DeliveryNo, LogPosition, SessionId, SessionNo, TurnSeq};
 use crate::message::MessageParts;
 use crate::session::{Delivery, Expiry, Session, Unsettled, unsettled};
 use crate::store::{
@@ -191,17 +191,10 @@ impl Shard {
         }
         for filter in &session.subscriptions {
             let options = self.options_of(id, filter);
-            writer.push(&Record::Subscribed(SubscribedRecord {
-                no,
-                filter: filter.clone(),
-                options: SubscribeOptions {
-                    qos: options.qos,
-                    no_local: options.no_local,
-                    retain_as_published: options.retain_as_published,
-                    retain_handling: RetainHandling::default(), // Has had its effect.
-                },
-                subscription_id: options.subscription_id,
-            }));
+            // Its retained messages were sent when it was made.
+            let handling = RetainHandling::default();
+            let record = SubscribedRecord::new(no, filter, options, handling);
+            writer.push(&Record::Subscribed(record));
         }
         for id in session.receipts.iter() {
             writer.push(&Record::Received { no, id });
@@ -224,7 +217,7 @@ impl Shard {
             .page_of_all(cursor, RETAINED_PAGE, now, &mut messages);
         for message in messages {
             let parts = message.parts();
-            if parts.publisher != crate::ids::ClientKey::BROKER {
+            if parts.publisher != ClientKey::BROKER {
                 current.writer.push(&Record::Retained(parts.into()));
             }
         }

@@ -10,8 +10,8 @@ use super::mail::message::ShardMsg;
 use super::mail::outbox::Outbox;
 use super::share::on_share::Joins;
 use crate::codec::{
-    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, SubscribeOptions,
-    Subscription, Unsuback, Unsubscribe, Version,
+    QoS, ReasonCode, ReasonProperties, Reasons, RetainHandling, Subscribe, Subscription, Unsuback,
+    Unsubscribe, Version,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::limits::Limits;
@@ -150,17 +150,9 @@ impl Shard {
         let Some(no) = self.session(id).no else {
             return;
         };
-        let record = Record::Subscribed(SubscribedRecord {
-            no,
-            filter: filter.clone(),
-            options: SubscribeOptions {
-                qos: options.qos,
-                no_local: options.no_local,
-                retain_as_published: options.retain_as_published,
-                retain_handling: item.options.retain_handling,
-            },
-            subscription_id: options.subscription_id,
-        });
+        let handling = item.options.retain_handling;
+        let record = SubscribedRecord::new(no, filter, options, handling);
+        let record = Record::Subscribed(record);
         self.dispatch.journal.record(&record);
     }
 

@@ -22,11 +22,11 @@ use std::num::NonZeroU32;
 
 pub use receivers::{DeliveryRange, DeliveryRanges, Receiver, ReceiverTerms, Receivers};
 
-use crate::codec::{QoS, SubscribeOptions, Version};
+use crate::codec::{QoS, RetainHandling, SubscribeOptions, Version};
 use crate::ids::{ClientKey, DeliveryNo, PacketId, SessionNo};
 use crate::message::MessageParts;
 use crate::time::Instant;
-use crate::topic::TopicFilter;
+use crate::topic::{SubscriptionOptions, TopicFilter};
 
 /// One thing that happened and has to be known after a start.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,6 +235,28 @@ pub enum RecordError {
 pub struct Footer {
     /// Records before this one.
     pub records: u64,
+}
+
+impl SubscribedRecord {
+    /// Of what a session was granted with a filter.
+    pub fn new(
+        no: SessionNo,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        retain_handling: RetainHandling,
+    ) -> SubscribedRecord {
+        SubscribedRecord {
+            no,
+            filter: filter.clone(),
+            options: SubscribeOptions {
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling,
+            },
+            subscription_id: options.subscription_id,
+        }
+    }
 }
 
 impl<'a> From<MessageParts<'a>> for StoredMessage<'a> {
