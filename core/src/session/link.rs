@@ -109,7 +109,8 @@ impl Link {
     ) {
         match turn {
             None => self.write(pool, dirty, encode),
-            Some(turn) => self.held.get_or_insert_default().push(turn, 1, encode),
+            // What is held for a subscriber does not keep it from publishing.
+            Some(turn) => _ = self.hold(turn, encode),
         }
     }
 

@@ -9,7 +9,7 @@ use super::mail::turn::Turn;
 use super::pace;
 use crate::ids::{SessionId, ShardId, TurnSeq};
 use crate::session::Pause;
-use crate::store::{Clocks, Released};
+use crate::store::{Clocks, DiskDone, Released};
 
 impl Shard {
     /// Ends a turn of the shell: call it after the last event of the turn, before the outbox is flushed.
@@ -21,11 +21,6 @@ impl Shard {
             now: clocks.boot,
             out,
         };
-        for done in self.dispatch.journal.take_done() {
-            if let Some(done) = self.checkpoints.on_done(done, &mut turn.out.disk) {
-                self.dispatch.journal.on_disk_done(done);
-            }
-        }
         match self.dispatch.journal.end_turn(clocks, &mut turn.out.disk) {
             Ok(end) => {
                 if let Some((ended, shards)) = end.marks {
@@ -37,6 +32,13 @@ impl Shard {
                 self.checkpoint(clocks, &mut turn.out.disk);
             }
             Err(error) => turn.out.disk_failure = Some(error),
+        }
+    }
+
+    /// The disk has answered a checkpoint, or the log.
+    pub(super) fn on_disk_done(&mut self, done: DiskDone, out: &mut Outbox) {
+        if let Some(done) = self.checkpoints.on_done(done, &mut out.disk) {
+            self.dispatch.journal.on_disk_done(done);
         }
     }
 

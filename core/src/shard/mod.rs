@@ -205,7 +205,7 @@ impl Shard {
                 verdict,
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
-            Event::DiskDone(done) => self.dispatch.journal.on_disk_done(done),
+            Event::DiskDone(done) => self.on_disk_done(done, turn.out),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),

@@ -4,7 +4,7 @@ use super::Shard;
 use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
-use crate::ids::{PacketId, SessionId};
+use crate::ids::{DeliveryNo, PacketId, SessionId};
 use crate::refusal::{Refusal, Violation};
 use crate::session::AckError;
 use crate::store::Record;
@@ -51,19 +51,29 @@ impl Shard {
         ack: &codec::Ack<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
-        match self
+        let outcome = self
             .dispatch
-            .settle(id, |window| window.on_puback(ack.packet_id))
-        {
+            .settle(id, |window| window.on_puback(ack.packet_id));
+        self.on_settled(id, outcome, turn)
+    }
+
+    /// An exchange is complete: what waits for its place can go.
+    fn on_settled(
+        &mut self,
+        id: SessionId,
+        outcome: Result<DeliveryNo, AckError>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Violation> {
+        match outcome {
             Ok(no) => {
                 self.dispatch.note_settled(id, no);
                 self.dispatch.pump(id, turn);
+                Ok(())
             }
             // A leftover of an earlier connection.
-            Err(AckError::NotFound) => {}
-            Err(AckError::WrongKind) => return Err(WRONG_KIND),
+            Err(AckError::NotFound) => Ok(()),
+            Err(AckError::WrongKind) => Err(WRONG_KIND),
         }
-        Ok(())
     }
 
     pub(super) fn on_pubrec(
@@ -74,18 +84,10 @@ impl Shard {
     ) -> Result<(), Violation> {
         let packet_id = ack.packet_id;
         if ack.reason.is_error() {
-            match self
+            let outcome = self
                 .dispatch
-                .settle(id, |window| window.on_pubrec_refused(packet_id))
-            {
-                Ok(no) => {
-                    self.dispatch.note_settled(id, no);
-                    self.dispatch.pump(id, turn);
-                }
-                Err(AckError::NotFound) => {}
-                Err(AckError::WrongKind) => return Err(WRONG_KIND),
-            }
-            return Ok(());
+                .settle(id, |window| window.on_pubrec_refused(packet_id));
+            return self.on_settled(id, outcome, turn);
         }
         let version = self.session(id).version;
         match self
@@ -93,14 +95,7 @@ impl Shard {
             .settle(id, |window| window.on_pubrec(packet_id))
         {
             // [MQTT-4.3.3-4]
-            Ok(due) => {
-                let encode = |buffer: &mut Vec<u8>| codec::encode_pubrel(buffer, packet_id);
-                if due.is_repeated || self.dispatch.note_released(id, due.no) {
-                    self.dispatch.answer(id, turn.out, encode);
-                } else {
-                    self.write(id, turn.out, encode);
-                }
-            }
+            Ok(due) => self.dispatch.release_delivery(id, packet_id, due, turn.out),
             // MQTT 3.1.1 cannot say so: the PUBREL goes without a reason and frees the identifier.
             Err(AckError::NotFound) => {
                 self.answer_unknown(id, AckKind::Pubrel, packet_id, version, turn.out);
@@ -116,18 +111,10 @@ impl Shard {
         ack: &codec::Ack<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
-        match self
+        let outcome = self
             .dispatch
-            .settle(id, |window| window.on_pubcomp(ack.packet_id))
-        {
-            Ok(no) => {
-                self.dispatch.note_settled(id, no);
-                self.dispatch.pump(id, turn);
-            }
-            Err(AckError::NotFound) => {}
-            Err(AckError::WrongKind) => return Err(WRONG_KIND),
-        }
-        Ok(())
+            .settle(id, |window| window.on_pubcomp(ack.packet_id));
+        self.on_settled(id, outcome, turn)
     }
 
     /// [MQTT-4.3.3-11] A PUBREL is always answered.

@@ -30,9 +30,6 @@ struct Recording {
     /// Make the first segments; the disk gets them at the end of the first turn.
     first_ops: Vec<DiskOp>,
     gate: Gate,
-    shard: ShardId,
-    epoch: u32,
-    block_size: u32,
     /// Sessions numbered so far in this epoch.
     sessions: u64,
     /// What the packet or message at hand has led to.
@@ -68,9 +65,6 @@ impl Journal {
     pub fn on(config: LogConfig, shards: usize) -> Journal {
         let mut first_ops = Vec::new();
         Journal(Some(Box::new(Recording {
-            shard: config.shard,
-            epoch: config.epoch,
-            block_size: config.block_size,
             log: Log::new(config, &mut first_ops),
             first_ops,
             gate: Gate::new(shards),
@@ -141,9 +135,10 @@ impl Journal {
     /// The number of a new session that outlives its connection; `None`: nothing is recorded.
     pub fn number_session(&mut self) -> Option<SessionNo> {
         let recording = self.0.as_mut()?;
+        let LogIdentity { epoch, shard, .. } = recording.log.identity();
         let counter = recording.sessions;
         recording.sessions += 1;
-        Some(SessionNo::new(recording.epoch, recording.shard, counter))
+        Some(SessionNo::new(epoch, shard, counter))
     }
 
     /// A session took the message at hand.
@@ -258,13 +253,6 @@ impl Journal {
         }
     }
 
-    /// The answers of the disk that came in this turn.
-    pub fn take_done(&mut self) -> Vec<DiskDone> {
-        self.0
-            .as_mut()
-            .map_or_else(Vec::new, |on| std::mem::take(&mut on.done))
-    }
-
     /// The disk has answered; heeded at the end of the turn.
     pub fn on_disk_done(&mut self, done: DiskDone) {
         let recording = self.0.as_mut().expect("the disk was asked");
@@ -351,7 +339,7 @@ impl Journal {
     /// Whose batches the log consists of, and the size of its blocks.
     pub fn format(&self) -> Option<(LogIdentity, u32)> {
         let recording = self.0.as_ref()?;
-        Some((recording.log.identity(), recording.block_size))
+        Some((recording.log.identity(), recording.log.block_size()))
     }
 
     /// Where the log goes on; `None`: there is none.

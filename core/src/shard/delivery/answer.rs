@@ -3,9 +3,9 @@
 use super::dispatch::Dispatch;
 use std::sync::Arc;
 
-use crate::codec::QoS;
-use crate::ids::{DeliveryNo, SessionId, SessionNo, TurnSeq};
-use crate::session::{KeptMatch, Link, Pause};
+use crate::codec::{self, QoS};
+use crate::ids::{DeliveryNo, PacketId, SessionId, SessionNo, TurnSeq};
+use crate::session::{KeptMatch, Link, Pause, PubrelDue};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::pace;
 use crate::store::{Journal, Receiver, ReceiverTerms, Record};
@@ -62,13 +62,23 @@ impl Dispatch {
         }
     }
 
-    /// What is left of a delivery is PUBREL, which goes when that is durable. True if that is recorded.
-    pub(in crate::shard) fn note_released(&mut self, of: SessionId, delivery: DeliveryNo) -> bool {
-        let session = self.sessions.get(of).expect("the caller looked it up");
-        if let Some(no) = session.no {
+    /// What is left of a delivery is PUBREL; where that is recorded, it goes when it is durable.
+    pub(in crate::shard) fn release_delivery(
+        &mut self,
+        to: SessionId,
+        id: PacketId,
+        due: PubrelDue,
+        out: &mut Outbox,
+    ) {
+        let session = self.sessions.get(to).expect("the caller looked it up");
+        let Some(no) = session.no else {
+            return self.send_pubrel(to, id, out);
+        };
+        if !due.is_repeated {
+            let delivery = due.no;
             self.journal.record(&Record::Phase2 { no, delivery });
         }
-        session.no.is_some()
+        self.answer(to, out, |buffer| codec::encode_pubrel(buffer, id));
     }
 
     /// Frees packet identifiers of a session that outlives its connection, as far as the log allows.

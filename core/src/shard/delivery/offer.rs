@@ -28,7 +28,7 @@ use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
 use crate::refusal::Refusal;
-use crate::session::{Delivery, GivenUp, Session, Window};
+use crate::session::{Delivery, GivenUp, PubrelDue, Session, Window};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
@@ -254,11 +254,9 @@ impl Dispatch {
         match self.settle(to, |window| window.give_up(id)) {
             GivenUp::Settled(no) => self.note_settled(to, no),
             GivenUp::Released(no) => {
-                if self.note_released(to, no) {
-                    self.answer(to, turn.out, |buffer| codec::encode_pubrel(buffer, id));
-                } else {
-                    self.send_pubrel(to, id, turn.out);
-                }
+                let is_repeated = false;
+                let due = PubrelDue { no, is_repeated };
+                self.release_delivery(to, id, due, turn.out);
             }
         }
         self.drop_for(to, why, delivery.message.topic(), turn);

@@ -38,14 +38,16 @@ impl Dispatch {
             if session.window.has_resends() {
                 return;
             }
-            if !session.window.has_identifier(session.queue.next_to_send()) {
+            let receive_maximum = link.receive_maximum;
+            let session = if session.window.has_identifier(session.queue.next_to_send()) {
+                session
+            } else {
                 self.free_identifiers(to);
-            }
-            let session = self.sessions.get_mut(to).expect("just seen");
-            let link = session.link.as_ref().expect("just seen");
+                self.sessions.get_mut(to).expect("just seen")
+            };
             let has_room = session.window.has_room(
                 session.queue.next_to_send(),
-                link.receive_maximum,
+                receive_maximum,
                 self.limits.inflight_bytes_max,
             );
             // The queue goes before retained messages: what waits there on a topic is not later than

@@ -521,6 +521,11 @@ impl Log {
         self.segments.retry_at().is_some()
     }
 
+    /// What the disk writes as a whole, in bytes.
+    pub fn block_size(&self) -> u32 {
+        self.config.block_size
+    }
+
     /// What every batch of it says; those of its checkpoints too.
     pub fn identity(&self) -> LogIdentity {
         LogIdentity {
