@@ -1,6 +1,7 @@
 """Processes that end: brokers and load generators, pinned to cores, gone whatever happens to the script."""
 
 import os
+import random
 import resource
 import shlex
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 START_MAX_S = 60
 STOP_MAX_S = 10
@@ -104,9 +106,18 @@ def pinned(cores, command):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that no connection gets by itself: whoever asks again and again whether somebody listens on an ephemeral port
+    may be connected to itself, and then nobody can listen there."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def end_like_ctrl_c():
