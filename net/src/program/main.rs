@@ -27,6 +27,7 @@ use start::Failure;
 
 /// Gives the memory of a peak back to the kernel, a few seconds later and by a thread of its own; glibc's keeps what lies below
 /// anything that is still in use.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
