@@ -532,47 +532,43 @@ fn a_broker_that_goes_away_ends_the_run_with_what_there_is() {
 
 #[test]
 fn a_broker_that_stopped_responding_is_reported() {
-    let args = [
-        "pairs",
-        "--publishers",
-        "5",
-        "--subscribers",
-        "5",
-        "--warmup",
-        "0",
-        "--duration",
-        "4s",
-        "--set",
-        "drain=500ms",
-        "--no-sys",
-    ];
     // By schedule, 500 messages per second; in a closed loop, all that may be underway.
-    for pace in [["--rate", "100"], ["--window", "20"]] {
-        for qos in ["0", "1", "2"] {
-            for (from, expected) in [
-                (1, "no delivery and no acknowledgement arrived, "),
-                (500, "nothing arrived in the last "),
-            ] {
-                let broker = Scripted::start(Script {
-                    mute: Some(from),
-                    ..Script::default()
-                });
-                let mut all = args.to_vec();
-                all.extend_from_slice(&pace);
-                all.extend_from_slice(&["--qos", qos]);
-                let done = run(broker.port, &all);
-                let case = format!("{pace:?} QoS {qos} from {from}: {done:#?}");
-                assert_eq!(done.code, Some(1), "{case}");
-                let result = done.result();
-                assert_eq!(result.run.ended, Ended::Planned, "{case}");
-                let silent = |trouble: &&Trouble| trouble.kind == "broker fell silent";
-                let trouble = result.troubles.iter().find(silent);
-                let trouble = trouble.unwrap_or_else(|| panic!("{case}"));
-                assert!(trouble.first.contains(expected), "{case}");
-                assert!(done.stdout.contains("broker fell silent"), "{case}");
+    let paces = [["--rate", "100"], ["--window", "20"]];
+    let falls = [
+        (1, "no delivery and no acknowledgement arrived, "),
+        (500, "nothing arrived in the last "),
+    ];
+    // Each of them does little but wait.
+    std::thread::scope(|scope| {
+        for pace in paces {
+            for qos in ["0", "1", "2"] {
+                for (from, expected) in falls {
+                    scope.spawn(move || silence_is_reported(pace, qos, from, expected));
+                }
             }
         }
-    }
+    });
+}
+
+fn silence_is_reported(pace: [&str; 2], qos: &str, from: u64, expected: &str) {
+    let broker = Scripted::start(Script {
+        mute: Some(from),
+        ..Script::default()
+    });
+    let mut args = vec!["pairs", "--publishers", "5", "--subscribers", "5"];
+    args.extend(["--warmup", "0", "--duration", "4s", "--qos", qos]);
+    args.extend(["--set", "drain=500ms", "--no-sys"]);
+    args.extend(pace);
+    let done = run(broker.port, &args);
+    let case = format!("{pace:?} QoS {qos} from {from}: {done:#?}");
+    assert_eq!(done.code, Some(1), "{case}");
+    let result = done.result();
+    assert_eq!(result.run.ended, Ended::Planned, "{case}");
+    let silent = |trouble: &&Trouble| trouble.kind == "broker fell silent";
+    let trouble = result.troubles.iter().find(silent);
+    let trouble = trouble.unwrap_or_else(|| panic!("{case}"));
+    assert!(trouble.first.contains(expected), "{case}");
+    assert!(done.stdout.contains("broker fell silent"), "{case}");
 }
 
 #[test]
