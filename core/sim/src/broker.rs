@@ -56,7 +56,11 @@ impl Broker {
         let disk = |_| Disk::new(secret, SEGMENT_SIZE).with_sabotage(sabotage);
         let mut broker = Broker {
             shells: Vec::new(),
-            interest: Arc::new(InterestTable::new(mix.shards, INTEREST_BUCKETS_LOG2, secret[0])),
+            interest: Arc::new(InterestTable::new(
+                mix.shards,
+                INTEREST_BUCKETS_LOG2,
+                secret[0],
+            )),
             secret,
             limits: Arc::new(mix.limits()),
             disk: mix.disk.as_ref().map(disk),
@@ -101,7 +105,9 @@ impl Broker {
             .collect();
         for (shell, part) in self.shells.iter_mut().zip(parts) {
             if let Some(part) = part {
-                shell.shard.set_checkpoint_bytes_min(self.checkpoint_bytes_min);
+                shell
+                    .shard
+                    .set_checkpoint_bytes_min(self.checkpoint_bytes_min);
                 shell.shard.restore(now, part);
             }
         }
@@ -109,7 +115,10 @@ impl Broker {
 
     /// The process ends without warning, and starts again with so many shards at some later time.
     pub fn crash(&mut self, how: Crash, shards: usize, rng: &mut Rng, restart_at: Instant) {
-        let disk = self.disk.as_mut().expect("only a broker with a disk crashes");
+        let disk = self
+            .disk
+            .as_mut()
+            .expect("only a broker with a disk crashes");
         disk.crash(how, &mut || rng.one_in(2));
         self.start(shards, restart_at);
     }

@@ -39,7 +39,11 @@ impl World {
 
     /// The broker ends without warning and is started again.
     pub fn crash(&mut self, how: Crash) {
-        let disk = self.mix.disk.as_ref().expect("only a broker with a disk crashes");
+        let disk = self
+            .mix
+            .disk
+            .as_ref()
+            .expect("only a broker with a disk crashes");
         let shards = match disk.is_resharded {
             true => 1 + self.rng.index(SHARDS_MAX),
             false => self.mix.shards,
@@ -63,7 +67,8 @@ impl World {
         let down = Duration::from_millis(self.rng.below(DOWN_MS_MAX));
         self.pass_until(now + down);
         self.started_at = self.oracle.now;
-        self.broker.crash(how, shards, &mut self.rng, self.started_at);
+        self.broker
+            .crash(how, shards, &mut self.rng, self.started_at);
         let values = [how as u64, shards as u64, 200];
         let text = format_args!("crash: {how:?}; a start with {shards} shards");
         self.trace.log(What::Network, values, text);

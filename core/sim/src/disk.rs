@@ -254,7 +254,8 @@ impl Disk {
                 self.files.entry(path).or_insert(file);
             }
         }
-        self.files.retain(|_, file| !file.is_name_unsynced || coin());
+        self.files
+            .retain(|_, file| !file.is_name_unsynced || coin());
         for file in self.files.values_mut() {
             file.is_name_unsynced = false;
             for (sector, synced) in std::mem::take(&mut file.unsynced) {

@@ -35,19 +35,21 @@ impl Oracle {
         copies.link = view.link;
         // A crash may lose the message after a subscriber got it with QoS 0 or 1.
         let is_repeated = spans_crash && got.qos != QoS::ExactlyOnce;
-        // Not built yet for messages that cross shards, nor promised for wills.
-        let is_doubled = spans_crash && (self.crosses_shards || message.is_will);
+        // A will may be published again. Exactly once is not built yet for messages that cross shards.
+        let is_will_again = spans_crash && message.is_will;
+        let is_doubled = is_will_again || spans_crash && self.crosses_shards;
         // A retained value comes once more with every subscription that asks for it.
         let once = message.version.is_none();
-        let promise = if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 && !is_doubled {
-            "QoS 2 arrives exactly once"
-        } else if once && copies.fresh > fresh_max && !is_repeated && !is_doubled {
-            "no duplicates without DUP"
-        } else if once && again {
-            "nothing is sent again on one connection"
-        } else {
-            return Ok(());
-        };
+        let promise =
+            if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 && !is_doubled {
+                "QoS 2 arrives exactly once"
+            } else if once && copies.fresh > fresh_max && !is_repeated && !is_doubled {
+                "no duplicates without DUP"
+            } else if once && again && !is_will_again {
+                "nothing is sent again on one connection"
+            } else {
+                return Ok(());
+            };
         Err(Broken::new(
             promise,
             format!("client {client} got message {index} {message:?} as {got:?} ({copies:?})"),

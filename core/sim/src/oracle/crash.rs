@@ -1,9 +1,11 @@
 //! What a crash of the broker changes: what was not acknowledged may be lost, and what was under way may be
 //! there. All other promises hold on.
 
-use super::Oracle;
-use crate::message::{Fate, Message};
 use ringmq_core::codec::QoS;
+
+use super::Oracle;
+use super::groups::CrashView;
+use crate::message::{Fate, Message};
 
 impl Oracle {
     /// The broker has crashed, and every connection with it.
@@ -39,5 +41,12 @@ impl Oracle {
     /// Whether a crash came after the message was published first.
     pub(super) fn spans_crash(&self, message: &Message) -> bool {
         self.crashed_at.is_some_and(|at| at >= message.begun)
+    }
+
+    pub(super) fn crash_view(&self, message: &Message) -> CrashView {
+        CrashView {
+            is_spanned: self.spans_crash(message),
+            crosses_shards: self.crosses_shards,
+        }
     }
 }

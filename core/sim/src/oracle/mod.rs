@@ -71,7 +71,8 @@ impl Oracle {
             groups: Groups::new(v5.len()),
             quiet_at: 0,
             crashed_at: None,
-            crosses_shards: mix.shards > 1 || mix.disk.as_ref().is_some_and(|disk| disk.is_resharded),
+            crosses_shards: mix.shards > 1
+                || mix.disk.as_ref().is_some_and(|disk| disk.is_resharded),
             delivered_count: 0,
             lossy: mix.bounds.tight.is_some(),
             stormy: mix.weights.storm > 0,
@@ -215,8 +216,9 @@ impl Oracle {
         self.check_copies(client, index, got)?;
         let message = &self.messages[index];
         if subscription::is_for_groups(&message.topic) {
+            let crash = self.crash_view(message);
             // Nothing promises an order between the members of a group [MQTT-4.6.0-6].
-            self.groups.delivered(client, index, message, got)?;
+            self.groups.delivered(client, index, message, got, crash)?;
         } else {
             self.check_order(client, index, got)?;
         }
