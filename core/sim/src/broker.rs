@@ -72,19 +72,22 @@ impl Broker {
             unsent_bytes_max: mix.bounds.tight.map(|_| unsent_bytes_max(mix)),
             sabotage,
         };
-        broker.start(mix.shards, Instant::ZERO);
+        let started = broker.start(mix.shards, Instant::ZERO);
+        started.expect("an empty disk is not damaged");
         broker
     }
 
     /// Starts with what is on the disk.
-    fn start(&mut self, shards: usize, now: Instant) {
+    fn start(&mut self, shards: usize, now: Instant) -> Result<(), Broken> {
         let (secret, limits) = (self.secret, self.limits.clone());
         let buckets = INTEREST_BUCKETS_LOG2;
         self.interest = Arc::new(InterestTable::new(shards, buckets, secret[0]));
         self.has_failed = false;
         let mut parts: Vec<Option<RecoveredPart>> = (0..shards).map(|_| None).collect();
         if let Some(disk) = &mut self.disk {
-            let recovered = disk.start(shards, clocks(now));
+            let recovered = disk.start(shards, clocks(now)).map_err(|damage| {
+                Broken::new("what was durable can be read", damage.to_string())
+            })?;
             let split = recovered.split(&Home::new(secret, shards), shards);
             parts = split.into_iter().map(Some).collect();
         }
@@ -111,16 +114,23 @@ impl Broker {
                 shell.shard.restore(now, part);
             }
         }
+        Ok(())
     }
 
     /// The process ends without warning, and starts again with so many shards at some later time.
-    pub fn crash(&mut self, how: Crash, shards: usize, rng: &mut Rng, restart_at: Instant) {
+    pub fn crash(
+        &mut self,
+        how: Crash,
+        shards: usize,
+        rng: &mut Rng,
+        restart_at: Instant,
+    ) -> Result<(), Broken> {
         let disk = self
             .disk
             .as_mut()
             .expect("only a broker with a disk crashes");
         disk.crash(how, &mut || rng.one_in(2));
-        self.start(shards, restart_at);
+        self.start(shards, restart_at)
     }
 
     /// The disk of a shard does nothing for a while, or goes on.

@@ -16,14 +16,15 @@ impl World {
     }
 
     /// One of them happens.
-    pub fn strike(&mut self) {
+    pub fn strike(&mut self) -> Result<(), Broken> {
         let disk = self.mix.disk.clone().expect("only a disk has disasters");
         self.begin_tick();
         let drawn = self.rng.below(self.disaster_weight());
         if drawn < disk.crash {
             let is_power = self.rng.percent(disk.power_percent);
-            self.crash(if is_power { Crash::Power } else { Crash::Kill });
-        } else if drawn < disk.crash + disk.hold {
+            return self.crash(if is_power { Crash::Power } else { Crash::Kill });
+        }
+        if drawn < disk.crash + disk.hold {
             self.broker.hold_disk(&mut self.rng);
         } else {
             let mut around = Surroundings {
@@ -35,10 +36,11 @@ impl World {
             };
             self.broker.fail_disk(&mut around);
         }
+        Ok(())
     }
 
     /// The broker ends without warning and is started again.
-    pub fn crash(&mut self, how: Crash) {
+    pub fn crash(&mut self, how: Crash) -> Result<(), Broken> {
         let disk = self
             .mix
             .disk
@@ -67,11 +69,11 @@ impl World {
         let down = Duration::from_millis(self.rng.below(DOWN_MS_MAX));
         self.pass_until(now + down);
         self.started_at = self.oracle.now;
-        self.broker
-            .crash(how, shards, &mut self.rng, self.started_at);
         let values = [how as u64, shards as u64, 200];
         let text = format_args!("crash: {how:?}; a start with {shards} shards");
         self.trace.log(What::Network, values, text);
+        let at = self.started_at;
+        self.broker.crash(how, shards, &mut self.rng, at)
     }
 
     /// Everything was deleted and every session ended, durably: a start finds nothing.
@@ -84,7 +86,7 @@ impl World {
         for _ in 0..CONVERGE_STEPS_MAX {
             self.step_broker()?;
             if self.is_silent() && self.broker.is_durable() {
-                self.crash(Crash::Power);
+                self.crash(Crash::Power)?;
                 return self.broker.check_empty();
             }
         }

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use ringmq_core::home::Home;
 use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::store::{
-    CheckpointReader, Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig, LogEnd,
-    LogIdentity, LogReader, Policy, ReadConfig, Record, Recovered, Shift, Source,
+    CheckpointReader, Clocks, Damage, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig,
+    LogEnd, LogIdentity, LogReader, Policy, ReadConfig, Record, Recovered, Shift, Source,
 };
 
 use crate::tamper::Sabotage;
@@ -94,8 +94,11 @@ impl Disk {
     }
 
     /// Reads all there is, and begins an epoch.
-    pub fn start(&mut self, shards: usize, now: Clocks) -> Recovered {
-        let recovered = self.recover(now);
+    ///
+    /// # Errors
+    /// What was durable is damaged, which an honest disk never is.
+    pub fn start(&mut self, shards: usize, now: Clocks) -> Result<Recovered, Damage> {
+        let recovered = self.recover(now)?;
         let number = self.epochs.last().map_or(1, |last| last.number + 1);
         self.epochs.push(Epoch {
             number,
@@ -104,7 +107,7 @@ impl Disk {
         });
         self.queues = (0..shards).map(|_| VecDeque::new()).collect();
         self.held = vec![false; shards];
-        recovered
+        Ok(recovered)
     }
 
     /// What a shard of the present epoch writes its log with.
@@ -333,14 +336,15 @@ impl Disk {
         }
     }
 
-    fn recover(&mut self, now: Clocks) -> Recovered {
+    fn recover(&mut self, now: Clocks) -> Result<Recovered, Damage> {
         let mut recovered = Recovered::new(self.secret);
         for index in 0..self.epochs.len() {
             let epoch = self.epochs[index].clone();
             let home = Home::new(self.secret, epoch.shards);
-            let ends: Vec<LogPosition> = (0..epoch.shards)
+            let ends: Result<Vec<LogPosition>, Damage> = (0..epoch.shards)
                 .map(|shard| self.read_shard(&epoch, shard, &home, now, &mut recovered))
                 .collect();
+            let ends = ends?;
             self.epochs[index].cut = Some(ends);
         }
         recovered.check().expect("a client has one session");
@@ -352,7 +356,7 @@ impl Disk {
             }
         }
         self.forget_epochs();
-        recovered
+        Ok(recovered)
     }
 
     /// An epoch whose shards all have a checkpoint needs none of those before it.
@@ -379,7 +383,7 @@ impl Disk {
         home: &Home,
         now: Clocks,
         recovered: &mut Recovered,
-    ) -> LogPosition {
+    ) -> Result<LogPosition, Damage> {
         let identity = LogIdentity {
             log_id: LOG_ID,
             epoch: epoch.number,
@@ -399,9 +403,8 @@ impl Disk {
             recovered.begin_checkpoint(home, ShardId::new(shard));
             let mut reader = CheckpointReader::new(identity, SECTOR as u32, *name);
             let mut apply = |record: Record<'_>| recovered.apply(record, source(true));
-            let whole = "a checkpoint with a name is whole";
-            reader.feed(&file.bytes, &mut apply).expect(whole);
-            from = reader.finish().expect(whole).end;
+            reader.feed(&file.bytes, &mut apply)?;
+            from = reader.finish()?.end;
             recovered.end_checkpoint();
         }
         let mut reader = LogReader::new(ReadConfig {
@@ -410,15 +413,14 @@ impl Disk {
             from,
             cut: epoch.cut.as_ref().map(|ends| ends[shard]),
         });
-        let honest = "an honest disk is not rotten";
         for ((.., name), file) in of_shard(FileKind::Log) {
             if name.position >= from {
                 let mut apply = |record: Record<'_>| recovered.apply(record, source(false));
-                reader.feed(*name, &file.bytes, &mut apply).expect(honest);
+                reader.feed(*name, &file.bytes, &mut apply)?;
             }
         }
-        let LogEnd { end, .. } = reader.finish().expect(honest);
-        end
+        let LogEnd { end, .. } = reader.finish()?;
+        Ok(end)
     }
 }
 

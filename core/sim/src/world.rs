@@ -138,8 +138,7 @@ impl World {
             self.jump();
             Ok(())
         } else if is(self.disaster_weight()) {
-            self.strike();
-            Ok(())
+            self.strike()
         } else {
             let client = self.rng.index(self.clients.len());
             self.begin_tick();
@@ -172,8 +171,7 @@ impl World {
         self.broker.step(&mut around)?;
         if self.broker.has_failed {
             // The process ends by itself, which is like being killed.
-            self.crash(Crash::Kill);
-            return Ok(());
+            return self.crash(Crash::Kill);
         }
         for note in std::mem::take(&mut self.notes) {
             match note {
