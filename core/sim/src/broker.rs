@@ -12,12 +12,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq_core::home::Home;
 use ringmq_core::ids::ShardId;
+use ringmq_core::limits::Limits;
 use ringmq_core::shard::{DropReason, Event, Gauges, Heard, MsgClass, ShardConfig, ShardMsg};
+use ringmq_core::store::{Clocks, RecoveredPart};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
 use crate::broken::Broken;
+use crate::disk::{Crash, Disk};
 use crate::link::{Link, LinkIndex};
 use crate::mix::Mix;
 use crate::rng::Rng;
@@ -31,6 +35,13 @@ use crate::trace::What;
 pub struct Broker {
     shells: Vec<Shell>,
     interest: Arc<InterestTable>,
+    secret: [u64; 2],
+    limits: Arc<Limits>,
+    /// Where it records; `None`: nowhere.
+    disk: Option<Disk>,
+    checkpoint_bytes_min: u64,
+    /// The disk has failed: the process ends.
+    pub has_failed: bool,
     inbox_messages_max: usize,
     /// Largest piece in which bytes travel.
     pub chunk_size_max: usize,
@@ -42,35 +53,125 @@ pub struct Broker {
 
 impl Broker {
     pub fn new(mix: &Mix, secret: [u64; 2], sabotage: Option<Sabotage>) -> Broker {
-        let limits = Arc::new(mix.limits());
-        let interest = Arc::new(InterestTable::new(
-            mix.shards,
-            INTEREST_BUCKETS_LOG2,
-            secret[0],
-        ));
-        let shells = (0..mix.shards)
-            .map(|index| {
-                Shell::new(ShardConfig {
-                    id: ShardId::new(index),
-                    shards: mix.shards,
-                    secret,
-                    limits: Arc::clone(&limits),
-                    interest: Arc::clone(&interest),
-                    sys_interval: Duration::ZERO,
-                    access: Arc::default(),
-                    log: None,
-                })
-            })
-            .collect();
-        Broker {
-            shells,
-            interest,
+        let disk = |_| Disk::new(secret, SEGMENT_SIZE).with_sabotage(sabotage);
+        let mut broker = Broker {
+            shells: Vec::new(),
+            interest: Arc::new(InterestTable::new(
+                mix.shards,
+                INTEREST_BUCKETS_LOG2,
+                secret[0],
+            )),
+            secret,
+            limits: Arc::new(mix.limits()),
+            disk: mix.disk.as_ref().map(disk),
+            checkpoint_bytes_min: mix.disk.as_ref().map_or(0, |d| d.checkpoint_bytes_min),
+            has_failed: false,
             inbox_messages_max: mix.inbox_messages_max,
             chunk_size_max: mix.chunk_size_max,
             turn_events_max: mix.turn_events_max,
             unsent_bytes_max: mix.bounds.tight.map(|_| unsent_bytes_max(mix)),
             sabotage,
+        };
+        let started = broker.start(mix.shards, Instant::ZERO);
+        started.expect("an empty disk is not damaged");
+        broker
+    }
+
+    /// Starts with what is on the disk.
+    fn start(&mut self, shards: usize, now: Instant) -> Result<(), Broken> {
+        let (secret, limits) = (self.secret, self.limits.clone());
+        let buckets = INTEREST_BUCKETS_LOG2;
+        self.interest = Arc::new(InterestTable::new(shards, buckets, secret[0]));
+        self.has_failed = false;
+        let mut parts: Vec<Option<RecoveredPart>> = (0..shards).map(|_| None).collect();
+        if let Some(disk) = &mut self.disk {
+            let recovered = disk.start(shards, clocks(now)).map_err(|damage| {
+                Broken::new("what was durable can be read", damage.to_string())
+            })?;
+            let split = recovered.split(&Home::new(secret, shards), shards);
+            parts = split.into_iter().map(Some).collect();
         }
+        self.shells = (0..shards)
+            .map(|index| {
+                let id = ShardId::new(index);
+                Shell::new(ShardConfig {
+                    id,
+                    shards,
+                    secret,
+                    limits: Arc::clone(&limits),
+                    interest: Arc::clone(&self.interest),
+                    sys_interval: Duration::ZERO,
+                    access: Arc::default(),
+                    log: self.disk.as_ref().map(|disk| disk.log_config(id)),
+                })
+            })
+            .collect();
+        for (shell, part) in self.shells.iter_mut().zip(parts) {
+            if let Some(part) = part {
+                shell
+                    .shard
+                    .set_checkpoint_bytes_min(self.checkpoint_bytes_min);
+                shell.shard.restore(now, part);
+            }
+        }
+        Ok(())
+    }
+
+    /// The process ends without warning, and starts again with so many shards at some later time.
+    pub fn crash(
+        &mut self,
+        how: Crash,
+        shards: usize,
+        rng: &mut Rng,
+        restart_at: Instant,
+    ) -> Result<(), Broken> {
+        let disk = self
+            .disk
+            .as_mut()
+            .expect("only a broker with a disk crashes");
+        disk.crash(how, &mut || rng.one_in(2));
+        self.start(shards, restart_at)
+    }
+
+    /// The disk of a shard does nothing for a while, or goes on.
+    pub fn hold_disk(&mut self, rng: &mut Rng) {
+        let at = rng.index(self.shells.len());
+        let disk = self.disk.as_mut().expect("there is a disk");
+        disk.held[at] = !disk.held[at];
+    }
+
+    /// One operation of the disk fails, if one is under way.
+    pub fn fail_disk(&mut self, around: &mut Surroundings<'_>) {
+        let at = around.rng.index(self.shells.len());
+        let disk = self.disk.as_mut().expect("there is a disk");
+        let waiting = disk.waiting(at);
+        if waiting > 0 {
+            let place = around.rng.index(waiting);
+            let done = disk.fail_one(at, place, &mut || around.rng.one_in(2));
+            let done = done.expect("one is under way");
+            self.shells[at].handle(around, Event::DiskDone(done));
+        }
+    }
+
+    /// Everything that was recorded is durable.
+    pub fn is_durable(&self) -> bool {
+        self.shells.iter().all(|shell| shell.shard.is_durable())
+    }
+
+    /// Operations of the disk that may end on this shard.
+    fn waiting(&self, at: usize) -> usize {
+        match &self.disk {
+            Some(disk) if !disk.held[at] => disk.waiting(at),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// What a shard could take in next.
+    fn inputs(&self, at: usize, now: Instant, links: &[Link]) -> Vec<Input> {
+        let heard = self.heard(at, now, links);
+        let mut inputs = self.shells[at].inputs(now, heard, links);
+        inputs.extend((0..self.waiting(at)).map(Input::Disk));
+        inputs
     }
 
     /// A client connects: some listener accepts it.
@@ -126,19 +227,20 @@ impl Broker {
         }
     }
 
-    /// Every shard runs.
+    /// Every shard and every disk runs.
     pub fn thaw(&mut self) {
         for shell in &mut self.shells {
             shell.frozen = false;
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.held.fill(false);
         }
     }
 
     /// Whether nothing is left to do before time passes or a client does something.
     pub fn is_idle(&self, now: Instant, links: &[Link]) -> bool {
         self.shells.iter().enumerate().all(|(at, shell)| {
-            shell
-                .inputs(now, self.heard(at, now, links), links)
-                .is_empty()
+            self.inputs(at, now, links).is_empty()
                 && shell.outbox.posted_count() == 0
                 && shell.outbox.dirty.is_empty()
                 && shell.outbox.closes.is_empty()
@@ -178,7 +280,7 @@ impl Broker {
         let describe = |(at, shell): (usize, &Shell)| {
             format!(
                 "inputs {:?}, posted {}, inbox {}, stalled {}, phase {:?}",
-                shell.inputs(now, self.heard(at, now, links), links),
+                self.inputs(at, now, links),
                 shell.outbox.posted_count(),
                 shell.inbox.len(),
                 shell.stalled,
@@ -203,7 +305,7 @@ impl Broker {
             return Ok(());
         }
         match &mut self.shells[at].phase {
-            Phase::Work(0) => self.begin_flush(at, 0),
+            Phase::Work(0) => self.end_turn(at, around),
             Phase::Work(left) => {
                 *left -= 1;
                 self.take_in(at, around);
@@ -224,12 +326,12 @@ impl Broker {
 
     fn take_in(&mut self, at: usize, around: &mut Surroundings<'_>) {
         let heard = self.heard(at, around.now, around.links);
-        let shell = &mut self.shells[at];
-        let inputs = shell.inputs(around.now, heard, around.links);
+        let inputs = self.inputs(at, around.now, around.links);
         if inputs.is_empty() {
-            self.begin_flush(at, 0);
+            self.end_turn(at, around);
             return;
         }
+        let shell = &mut self.shells[at];
         match *around.rng.pick(&inputs) {
             Input::Message => {
                 let swapped = self.sabotage == Some(Sabotage::SwapMessages);
@@ -250,7 +352,25 @@ impl Broker {
                 shell.note_overdue(heard, around);
             }
             Input::Ended(slot, why) => shell.end(slot, why, around),
+            Input::Disk(place) => {
+                let disk = self.disk.as_mut().expect("listed as an input");
+                let done = disk.end_one(at, place).expect("listed as an input");
+                shell.handle(around, Event::DiskDone(done));
+            }
         }
+    }
+
+    /// What the turn recorded goes to the disk; then its messages become visible.
+    fn end_turn(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        if let Some(disk) = &mut self.disk {
+            let shell = &mut self.shells[at];
+            shell.end_turn(clocks(around.now), around);
+            for op in shell.outbox.disk.drain(..) {
+                disk.submit(at, op);
+            }
+            self.has_failed |= shell.outbox.disk_failure.is_some();
+        }
+        self.begin_flush(at, 0);
     }
 
     /// Shows one message of the class that is being flushed, or goes on to the next class.
@@ -332,6 +452,9 @@ impl Broker {
         for target in (0..count).map(ShardId::new) {
             let taken = shell.outbox.take_posts(class, target);
             posts.extend(taken.into_iter().map(|message| (target, message)));
+            if self.sabotage == Some(Sabotage::HastyMark) && position == 0 {
+                shell.take_marks(target, &mut posts);
+            }
         }
         shell.phase = Phase::Flush {
             class: position,
@@ -377,6 +500,13 @@ impl Broker {
     }
 }
 
+fn clocks(now: Instant) -> Clocks {
+    Clocks {
+        boot: now,
+        wall_ns: now.as_nanos(),
+    }
+}
+
 /// What may wait for one connection: messages up to the bound and one beyond it, or answers up to
 /// twice the bound.
 fn unsent_bytes_max(mix: &Mix) -> u32 {
@@ -389,5 +519,7 @@ fn unsent_bytes_max(mix: &Mix) -> u32 {
 const ANSWER_RATIO_MAX: u32 = 16;
 /// More than a PUBLISH of this workload has beside its payload.
 const PACKET_HEAD_MAX: u32 = 100;
+/// Small, so that a log soon begins another one.
+const SEGMENT_SIZE: u64 = 64 * 1024;
 /// Few buckets, so that filters collide.
 const INTEREST_BUCKETS_LOG2: u32 = 6;

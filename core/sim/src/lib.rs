@@ -12,6 +12,8 @@
 mod broken;
 mod broker;
 mod client;
+mod crash;
+mod disk;
 mod link;
 mod message;
 mod mix;
@@ -31,6 +33,7 @@ mod workload;
 mod world;
 
 pub use broken::Broken;
+pub use disk::{Crash, Disk};
 pub use rng::Rng;
 pub use tamper::Sabotage;
 

@@ -57,6 +57,23 @@ pub struct Mix {
     pub turn_events_max: u64,
     /// Weights of what the scheduler does next.
     pub weights: Weights,
+    /// The broker records what it promises, and crashes.
+    pub disk: Option<DiskMix>,
+}
+
+/// What happens to a broker with a disk.
+#[derive(Clone, Debug)]
+pub struct DiskMix {
+    /// Weights of crashes, of a disk that stands still or goes on, and of an operation that fails.
+    pub crash: u64,
+    pub hold: u64,
+    pub fail: u64,
+    /// Of the crashes, those that take the power.
+    pub power_percent: u64,
+    /// A start may have another number of shards.
+    pub is_resharded: bool,
+    /// Log between two checkpoints.
+    pub checkpoint_bytes_min: u64,
 }
 
 /// Bounds of the broker that clients have to keep to, or notice.
@@ -141,6 +158,7 @@ impl Mix {
             shared_percent: *rng.pick(&[0, 0, 30, 80]),
             share_strategy: *rng.pick(&ShareStrategy::ALL),
             retained_page_max: *rng.pick(&[1, 1, 2, 256]),
+            disk: None,
         };
         if mix.bounds.tight.is_some() {
             // While a shard stands still, so much is dropped that an uncounted loss would not show.
@@ -150,6 +168,11 @@ impl Mix {
             mix.be_chatty();
         } else if rng.one_in(8) {
             mix.be_retentive();
+        }
+        // What a crash takes is not counted, so with tight bounds nothing could be checked.
+        let mut rng = Rng::new(seed, DISK_SALT);
+        if mix.bounds.tight.is_none() && rng.percent(DISK_PERCENT) {
+            mix.disk = Some(DiskMix::draw(&mut rng));
         }
         mix
     }
@@ -227,6 +250,19 @@ impl Bounds {
     }
 }
 
+impl DiskMix {
+    fn draw(rng: &mut Rng) -> DiskMix {
+        DiskMix {
+            crash: *rng.pick(&[1, 2, 4]),
+            hold: *rng.pick(&[0, 4, 10]),
+            fail: *rng.pick(&[0, 0, 1]),
+            power_percent: *rng.pick(&[0, 50, 100]),
+            is_resharded: rng.one_in(2),
+            checkpoint_bytes_min: *rng.pick(&[4 * 1024, 32 * 1024, 256 * 1024]),
+        }
+    }
+}
+
 impl Weights {
     fn draw(rng: &mut Rng) -> Weights {
         // Rare events are off in many runs, so that long undisturbed stretches exist too.
@@ -252,3 +288,6 @@ impl Weights {
 }
 
 const MIX_SALT: u64 = 1;
+const DISK_SALT: u64 = 3;
+/// Seeds that run with a disk, of those whose bounds are not tight.
+const DISK_PERCENT: u64 = 30;

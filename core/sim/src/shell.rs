@@ -10,7 +10,10 @@ use std::time::Duration;
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::connection::Output;
 use ringmq_core::ids::{ConnId, ShardId};
-use ringmq_core::shard::{CloseCause, Event, Heard, Outbox, Shard, ShardConfig, ShardMsg};
+use ringmq_core::shard::{
+    CloseCause, Event, Heard, MsgClass, Outbox, Shard, ShardConfig, ShardMsg,
+};
+use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 
 use crate::broken::Broken;
@@ -106,6 +109,8 @@ pub enum Input {
     Progress(u32),
     Deadline,
     Ended(u32, CloseCause),
+    /// The disk has done what stands in this place of its queue.
+    Disk(usize),
 }
 
 impl Shell {
@@ -167,14 +172,25 @@ impl Shell {
             [shard as u64, around.now.as_nanos(), 0],
             format_args!("shard {shard} at {:?}: {event:?}", around.now),
         );
-        let (closes, handovers) = (self.outbox.closes.len(), self.outbox.handovers.len());
-        let dirty = self.outbox.dirty.len();
+        let before = Effects::of(&self.outbox);
         self.shard.handle(around.now, event, &mut self.outbox);
         self.events_count += 1;
         if cfg!(debug_assertions) && self.events_count.is_multiple_of(CHECKED_EVERY) {
             self.shard.assert_invariants();
         }
-        for position in dirty..self.outbox.dirty.len() {
+        self.heed(&before, around);
+    }
+
+    /// Lets the shard end a turn.
+    pub fn end_turn(&mut self, clocks: Clocks, around: &mut Surroundings<'_>) {
+        let before = Effects::of(&self.outbox);
+        self.shard.end_turn(clocks, &mut self.outbox);
+        self.heed(&before, around);
+    }
+
+    /// Heeds what is new in the outbox and concerns connections.
+    fn heed(&mut self, before: &Effects, around: &mut Surroundings<'_>) {
+        for position in before.dirty..self.outbox.dirty.len() {
             let id = self.outbox.dirty[position];
             if let Some(conn) = self.live(id) {
                 conn.written_at.get_or_insert(around.now);
@@ -189,7 +205,7 @@ impl Shell {
                 }
             }
         }
-        for position in closes..self.outbox.closes.len() {
+        for position in before.closes..self.outbox.closes.len() {
             let close = self.outbox.closes[position];
             let conn = self
                 .live(close.conn)
@@ -198,7 +214,7 @@ impl Shell {
             around.links[link].closed_at.get_or_insert(around.now);
             around.notes.push(Note::Closed(link));
         }
-        for position in handovers..self.outbox.handovers.len() {
+        for position in before.handovers..self.outbox.handovers.len() {
             let id = self.outbox.handovers[position].conn;
             self.live(id)
                 .expect("a handover names a live connection")
@@ -220,6 +236,19 @@ impl Shell {
             if link.keep_alive_s > 0 && link.confirmed && link.closed_at.is_none() && overdue {
                 around.notes.push(Note::Overdue(conn.link));
             }
+        }
+    }
+
+    /// Takes the marks for a shard out, before their time.
+    pub fn take_marks(&mut self, target: ShardId, posts: &mut VecDeque<(ShardId, ShardMsg)>) {
+        let (marks, others): (Vec<_>, Vec<_>) = self
+            .outbox
+            .take_posts(MsgClass::Answer, target)
+            .into_iter()
+            .partition(|message| matches!(message, ShardMsg::Mark { .. }));
+        self.outbox.untake_posts(MsgClass::Answer, target, others);
+        for mark in marks {
+            posts.push_front((target, mark));
         }
     }
 
@@ -407,6 +436,23 @@ impl Shell {
         ConnId {
             index,
             generation: self.slots[index as usize].generation,
+        }
+    }
+}
+
+/// How much is in an outbox.
+struct Effects {
+    dirty: usize,
+    closes: usize,
+    handovers: usize,
+}
+
+impl Effects {
+    fn of(outbox: &Outbox) -> Effects {
+        Effects {
+            dirty: outbox.dirty.len(),
+            closes: outbox.closes.len(),
+            handovers: outbox.handovers.len(),
         }
     }
 }

@@ -51,6 +51,16 @@ pub enum Sabotage {
     HastyKeepAlive,
     /// Deadlines are enforced before input that came in time is read.
     JudgeUnheard,
+    /// The disk says that a write is durable when it is only written.
+    AnswerBeforeSync,
+    /// Names of files are not synced.
+    NamesUnsynced,
+    /// Segments go when the checkpoint that frees them is begun.
+    HastyRemoval,
+    /// What a start has read is not synced before it counts.
+    ReadUnsynced,
+    /// A mark becomes visible before what it speaks of.
+    HastyMark,
 }
 
 impl Sabotage {

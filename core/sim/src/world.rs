@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::broken::Broken;
 use crate::broker::Broker;
 use crate::client::{Client, Outcome, State};
+use crate::disk::Crash;
 use crate::link::{Goodbye, Link, LinkIndex};
 use crate::mix::Mix;
 use crate::oracle::Oracle;
@@ -35,8 +36,10 @@ pub struct World {
     /// SUBSCRIBEs so far.
     pub request_count: u64,
     pub sabotage: Option<Sabotage>,
-    broker: Broker,
-    notes: Vec<Note>,
+    /// When the broker was started.
+    pub started_at: Instant,
+    pub broker: Broker,
+    pub notes: Vec<Note>,
 }
 
 impl World {
@@ -56,6 +59,7 @@ impl World {
             left_wills: Vec::new(),
             request_count: 0,
             sabotage,
+            started_at: Instant::ZERO,
             notes: Vec::new(),
             rng,
             mix,
@@ -81,7 +85,8 @@ impl World {
         }
         self.phase("leave", self.mix.rounds);
         self.leave()?;
-        self.broker.check_empty()
+        self.broker.check_empty()?;
+        self.check_empty_after_crash()
     }
 
     fn phase(&mut self, name: &str, round: u32) {
@@ -103,6 +108,7 @@ impl World {
             + weights.stall
             + weights.freeze
             + weights.time_jump
+            + self.disaster_weight()
             + self.workload_weight();
         let mut drawn = self.rng.below(total);
         let mut is = |weight: u64| {
@@ -131,6 +137,8 @@ impl World {
         } else if is(weights.time_jump) {
             self.jump();
             Ok(())
+        } else if is(self.disaster_weight()) {
+            self.strike()
         } else {
             let client = self.rng.index(self.clients.len());
             self.begin_tick();
@@ -145,7 +153,7 @@ impl World {
         self.broker.judged_until(self.oracle.now, &self.links)
     }
 
-    fn begin_tick(&mut self) {
+    pub fn begin_tick(&mut self) {
         self.oracle.tick += 1;
         let span = Duration::from_nanos(self.rng.below(STEP_NANOS_MAX));
         self.oracle.now = self.oracle.now + span;
@@ -161,6 +169,10 @@ impl World {
             notes: &mut self.notes,
         };
         self.broker.step(&mut around)?;
+        if self.broker.has_failed {
+            // The process ends by itself, which is like being killed.
+            return self.crash(Crash::Kill);
+        }
         for note in std::mem::take(&mut self.notes) {
             match note {
                 Note::Closed(link) => self.on_closed(link)?,
@@ -268,7 +280,7 @@ impl World {
             .iter()
             .filter(|link| link.client == index)
             .collect();
-        client.check_session_present(session_present, connecting, &earlier)?;
+        client.check_session_present(session_present, connecting, &earlier, self.started_at)?;
         // [MQTT-3.1.4-3]
         let is_open = |link: &&Link| link.confirmed && link.closed_at.or(link.ended_at).is_none();
         if earlier.iter().any(is_open) {
@@ -368,7 +380,7 @@ impl World {
     }
 
     /// A link ended, for whatever reason: its will may be published from here on.
-    fn release_will(&mut self, at: LinkIndex) {
+    pub fn release_will(&mut self, at: LinkIndex) {
         let link = &mut self.links[at];
         let Some(will) = link.will.take() else { return };
         let client = &self.clients[link.client];
@@ -576,5 +588,5 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Pieces and socket buffers once the network is healed.
 const HEALED_SIZE: usize = 64 * 1024;
 /// Many times what the slowest mix needs.
-const CONVERGE_STEPS_MAX: u32 = 200_000;
+pub const CONVERGE_STEPS_MAX: u32 = 200_000;
 const SHELL_STEPS_PER_CONVERGE_STEP: u32 = 20;

@@ -46,17 +46,29 @@ impl HeldAnswers {
 
     /// Appends packets that leave with the last answer.
     pub fn append(&mut self, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
-        let last = self.answers.back_mut().expect("an answer waits");
-        let before = last.bytes.len();
-        encode(&mut last.bytes);
-        last.packets += packets;
+        let last = self.answers.len().checked_sub(1);
+        self.append_to(last.expect("an answer waits"), packets, encode);
+    }
+
+    /// Appends packets that wait for CONNACK only. They leave with it: those that are written then must not
+    /// overtake them.
+    pub fn append_to_connack(&mut self, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        assert!(self.is_corked, "CONNACK has left");
+        self.append_to(0, packets, encode);
+    }
+
+    fn append_to(&mut self, index: usize, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let answer = &mut self.answers[index];
+        let before = answer.bytes.len();
+        encode(&mut answer.bytes);
+        answer.packets += packets;
         self.packets += packets;
-        self.bytes += last.bytes.len() - before;
+        self.bytes += answer.bytes.len() - before;
     }
 
     /// Nothing may leave before the answers that wait now.
     pub fn cork(&mut self) {
-        assert!(!self.answers.is_empty(), "a CONNACK waits");
+        assert_eq!(self.answers.len(), 1, "CONNACK comes first");
         self.is_corked = true;
     }
 
@@ -121,12 +133,16 @@ mod tests {
         held.append(1, put(b"-publish"));
         held.push(TurnSeq(2), 1, put(b"-suback"));
         held.push(TurnSeq(3), 1, put(b"puback"));
+        held.append_to_connack(1, put(b"-publish"));
         held.push(TurnSeq(1), 1, put(b"late"));
         held.assert_invariants();
         assert_eq!(held.take(|turn| turn < TurnSeq(2)), None);
         assert!(held.is_corked());
         let (packets, bytes) = held.take(|turn| turn <= TurnSeq(2)).expect("durable");
-        assert_eq!((packets, &*bytes), (3, &b"connack-publish-suback"[..]));
+        assert_eq!(
+            (packets, &*bytes),
+            (4, &b"connack-publish-suback-publish"[..])
+        );
         assert!(!held.is_corked());
         assert_eq!(
             held.take(|turn| turn <= TurnSeq(2)),

@@ -87,7 +87,7 @@ impl Link {
         if let Some(held) = &mut self.held
             && held.is_corked()
         {
-            held.append(count, encode);
+            held.append_to_connack(count, encode);
             return;
         }
         let buffer = self.egress.buffer(pool);
@@ -164,12 +164,13 @@ impl Link {
         self.egress.unsent_bytes().saturating_add(held as u32)
     }
 
-    /// Puts a topic alias into the parts of a PUBLISH if that is of use. `None` if the client does
-    /// not take a packet of its size.
+    /// Puts a topic alias into the parts of a PUBLISH if that is of use. `may_wait`: others may overtake it,
+    /// so it introduces none. `None` if the client does not take a packet of its size.
     pub fn admit<'a>(
         &mut self,
         version: Version,
         qos: QoS,
+        may_wait: bool,
         mut parts: PublishParts<'a>,
         hasher: &FixedState,
     ) -> Option<PublishParts<'a>> {
@@ -184,6 +185,7 @@ impl Link {
                     parts.topic = b"";
                     parts.topic_alias = Some(alias);
                 }
+                AliasUse::Introduce(_) if may_wait => {}
                 AliasUse::Introduce(alias) => {
                     let with_alias = PublishParts {
                         topic_alias: Some(alias),

@@ -47,8 +47,8 @@ impl Shard {
         self.heed_released(released, turn);
     }
 
-    pub(super) fn on_durable(&mut self, from: ShardId, upto: TurnSeq, turn: &mut Turn<'_>) {
-        let released = self.dispatch.journal.on_peer_durable(from, upto);
+    pub(super) fn on_durable(&mut self, from: ShardId, turns: [TurnSeq; 2], turn: &mut Turn<'_>) {
+        let released = self.dispatch.journal.on_peer_durable(from, turns);
         self.heed_released(released, turn);
     }
 
@@ -59,8 +59,8 @@ impl Shard {
     }
 
     fn heed_released(&mut self, released: Released, turn: &mut Turn<'_>) {
-        for (shard, upto) in released.durable {
-            turn.out.post(shard, ShardMsg::Durable { upto });
+        for (shard, turns) in released.durable {
+            turn.out.post(shard, ShardMsg::Durable { turns });
         }
         for id in released.sessions {
             self.release_answers(id, turn);

@@ -1,13 +1,12 @@
 //! Which turns of a shard are durable, here and on the shards that they posted to; and who waits for them.
 //!
 //! The unit is the turn. A turn needs the log of its own shard if it recorded something, and of each other shard to
-//! which it posted what may be recorded there. Behind such posts goes a mark; the other shard answers it, with a
-//! watermark, as soon as what it recorded and passed on for this source is durable: never for its whole turn, or
-//! two busy shards would wait for each other without end.
+//! which it posted what may be recorded there. Behind such posts goes a mark; the other shard answers it as soon
+//! as what it recorded and passed on for this source is durable: never for its whole turn, or two busy shards would
+//! wait for each other without end. Nor does a mark wait for those before it: two shards that pass messages on to
+//! each other would do the same. So what a mark waits for was always posted after it.
 //!
-//! Invariants:
-//! - the last of `turns` is the present one; the first is not done, or is the present one.
-//! - marks of one source are answered in order: a watermark vouches for all before it.
+//! Invariant: the last of `turns` is the present one; the first is not done, or is the present one.
 //!
 //! Not here: what waits (`session/held.rs`), the log itself (`log.rs`).
 
@@ -35,6 +34,7 @@ struct OpenTurn {
     is_recorded: bool,
     /// It recorded something that nobody waits for.
     is_lazy: bool,
+    /// Shards that it posted to, and that have not answered its mark.
     posted: ShardSet,
     waiting: Vec<SessionId>,
     after: Vec<After>,
@@ -63,8 +63,6 @@ impl After {
 /// Another shard.
 #[derive(Debug, Default)]
 struct Peer {
-    /// It is durable for everything that was posted to it in turns up to this one.
-    heard: TurnSeq,
     /// What was done for it since its last mark.
     since_mark: Needs,
     /// Its marks that are not answered.
@@ -72,13 +70,12 @@ struct Peer {
 }
 
 /// What has to be durable before a mark is answered.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Needs {
     /// The log of this shard, up to here.
     own: TurnSeq,
-    /// These shards, up to what was posted to them in this turn.
-    others: ShardSet,
-    posted_in: TurnSeq,
+    /// What was passed on, by turn: to which shards.
+    passed_on: Vec<(TurnSeq, ShardSet)>,
 }
 
 #[derive(Debug)]
@@ -94,8 +91,8 @@ pub struct Released {
     pub sessions: Vec<SessionId>,
     /// What is to be recorded now.
     pub after: Vec<After>,
-    /// Watermarks to post.
-    pub durable: Vec<(ShardId, TurnSeq)>,
+    /// Answers to marks: to whom, and the first and last of the turns with marks in a row that are answered.
+    pub durable: Vec<(ShardId, [TurnSeq; 2])>,
 }
 
 impl Gate {
@@ -137,9 +134,12 @@ impl Gate {
         if is_recorded {
             needs.own = turn;
         }
-        if !passed_on.is_empty() {
-            needs.others = passed_on.iter().fold(needs.others, ShardSet::with);
-            needs.posted_in = turn;
+        match needs.passed_on.last_mut() {
+            _ if passed_on.is_empty() => {}
+            Some((last, shards)) if *last == turn => {
+                *shards = passed_on.iter().fold(*shards, ShardSet::with);
+            }
+            Some(_) | None => needs.passed_on.push((turn, passed_on)),
         }
     }
 
@@ -148,8 +148,7 @@ impl Gate {
         match self.turns.get(self.index(turn)) {
             Some(open) => {
                 turn < self.first
-                    || ((!open.is_recorded || self.own >= turn)
-                        && self.have_heard(open.posted, turn))
+                    || ((!open.is_recorded || self.own >= turn) && open.posted.is_empty())
             }
             None => unreachable!("{turn:?} is still to come"),
         }
@@ -186,17 +185,25 @@ impl Gate {
 
     /// The log of this shard is durable up to a turn.
     pub fn on_own_durable(&mut self, upto: TurnSeq, released: &mut Released) {
-        let before = self.own;
-        self.own = before.max(upto);
-        self.release(before, upto, released);
+        let first = TurnSeq(self.own.0 + 1);
+        self.own = self.own.max(upto);
+        self.release([first, upto], released);
     }
 
-    /// Another shard is durable for what was posted to it up to a turn.
-    pub fn on_peer_durable(&mut self, peer: ShardId, upto: TurnSeq, released: &mut Released) {
-        let heard = &mut self.peers[peer.index()].heard;
-        assert!(*heard <= upto, "watermarks ascend");
-        let before = std::mem::replace(heard, upto);
-        self.release(before, upto, released);
+    /// Another shard is durable for what was posted to it in these turns.
+    pub fn on_peer_durable(
+        &mut self,
+        peer: ShardId,
+        [first, last]: [TurnSeq; 2],
+        released: &mut Released,
+    ) {
+        assert!(last < self.turn(), "a mark is posted when its turn ends");
+        for turn in (first.max(self.first).0..=last.0).map(TurnSeq) {
+            let index = self.index(turn);
+            let open = &mut self.turns[index];
+            open.posted = open.posted.without(peer);
+        }
+        self.release([first, last], released);
     }
 
     /// A mark of another shard.
@@ -224,11 +231,10 @@ impl Gate {
         self.turns.len() - 1
     }
 
-    /// Looks at the turns behind `before` up to `upto`, of which some may be done now.
-    fn release(&mut self, before: TurnSeq, upto: TurnSeq, released: &mut Released) {
+    /// Looks at these turns, of which some may be done now.
+    fn release(&mut self, [first, last]: [TurnSeq; 2], released: &mut Released) {
         let present = self.turn();
-        let from = TurnSeq(before.0 + 1).max(self.first);
-        for turn in (from.0..=upto.0.min(present.0)).map(TurnSeq) {
+        for turn in (first.max(self.first).0..=last.0.min(present.0)).map(TurnSeq) {
             if turn < present && self.is_done(turn) {
                 let index = self.index(turn);
                 let open = &mut self.turns[index];
@@ -249,22 +255,32 @@ impl Gate {
     }
 
     fn answer_marks(&mut self, from: ShardId, released: &mut Released) {
-        let mut watermark = None;
-        while let Some(mark) = self.peers[from.index()].marks.front() {
-            let needs = mark.needs;
-            if needs.own > self.own || !self.have_heard(needs.others, needs.posted_in) {
+        // Those before it wait for what they passed on; none of them stays long.
+        let mut index = 0;
+        let mut is_in_row = false;
+        while let Some(mark) = self.peers[from.index()].marks.get(index) {
+            if mark.needs.own > self.own {
                 break;
             }
-            watermark = Some(mark.upto);
-            self.peers[from.index()].marks.pop_front();
+            if !self.have_heard(&mark.needs.passed_on) {
+                index += 1;
+                is_in_row = false;
+                continue;
+            }
+            let upto = mark.upto;
+            self.peers[from.index()].marks.remove(index);
+            match released.durable.last_mut() {
+                Some((_, [_, last])) if is_in_row => *last = upto,
+                Some(_) | None => released.durable.push((from, [upto, upto])),
+            }
+            is_in_row = true;
         }
-        released.durable.extend(watermark.map(|upto| (from, upto)));
     }
 
-    fn have_heard(&self, shards: ShardSet, turn: TurnSeq) -> bool {
-        shards
-            .iter()
-            .all(|shard| self.peers[shard.index()].heard >= turn)
+    fn have_heard(&self, passed_on: &[(TurnSeq, ShardSet)]) -> bool {
+        passed_on.iter().all(|&(turn, shards)| {
+            turn < self.first || self.turns[self.index(turn)].posted.and(shards).is_empty()
+        })
     }
 
     fn present(&mut self) -> &mut OpenTurn {
@@ -327,7 +343,7 @@ mod tests {
         assert_eq!(released.sessions, [session(2)]);
         assert!(released.after.is_empty());
         assert_eq!(gate.open_count(), 2, "the first is not done");
-        gate.on_peer_durable(slow, TurnSeq(1), &mut released);
+        gate.on_peer_durable(slow, [TurnSeq(1); 2], &mut released);
         assert_eq!(released.sessions, [session(2), session(1)]);
         assert_eq!(released.after, [After::WillGone(SessionNo(7))]);
         assert_eq!(gate.open_count(), 0);
@@ -341,7 +357,7 @@ mod tests {
         gate.on_mark(a, TurnSeq(5), &mut released);
         assert_eq!(
             released.durable,
-            [(a, TurnSeq(5))],
+            [(a, [TurnSeq(5); 2])],
             "nothing was done for it"
         );
         released.durable.clear();
@@ -353,17 +369,41 @@ mod tests {
         gate.on_mark(a, TurnSeq(6), &mut released);
         gate.on_mark(b, TurnSeq(9), &mut released);
         gate.end_turn();
-        // A later one that needs nothing does not overtake: it would vouch for the one before.
         gate.on_mark(a, TurnSeq(7), &mut released);
         assert!(released.durable.is_empty());
         gate.on_own_durable(TurnSeq(1), &mut released);
         assert_eq!(
             released.durable,
-            [(a, TurnSeq(7))],
+            [(a, [TurnSeq(6), TurnSeq(7)])],
             "for a, not for its whole turn"
         );
         released.durable.clear();
-        gate.on_peer_durable(a, TurnSeq(1), &mut released);
-        assert_eq!(released.durable, [(b, TurnSeq(9))]);
+        gate.on_peer_durable(a, [TurnSeq(1); 2], &mut released);
+        assert_eq!(released.durable, [(b, [TurnSeq(9); 2])]);
+    }
+
+    // (seed 0x26dd of the simulator)
+    #[test]
+    fn two_shards_that_pass_on_to_each_other_do_not_wait_for_each_other() {
+        let peer = ShardId::new(1);
+        let mut gate = Gate::new(2);
+        let mut released = Released::default();
+        // The other one does the same at the same time, with what this one posted in turn 1.
+        gate.note_posted(peer);
+        gate.end_turn();
+        gate.note_posted(peer);
+        gate.note_done_for(peer, false, ShardSet::EMPTY.with(peer));
+        gate.on_mark(peer, TurnSeq(1), &mut released);
+        gate.end_turn();
+        gate.note_recorded();
+        gate.note_done_for(peer, true, ShardSet::EMPTY);
+        gate.on_mark(peer, TurnSeq(2), &mut released);
+        gate.end_turn();
+        assert!(released.durable.is_empty());
+        gate.on_own_durable(TurnSeq(3), &mut released);
+        assert_eq!(released.durable, [(peer, [TurnSeq(2); 2])], "it overtakes");
+        released.durable.clear();
+        gate.on_peer_durable(peer, [TurnSeq(2); 2], &mut released);
+        assert_eq!(released.durable, [(peer, [TurnSeq(1); 2])]);
     }
 }

@@ -271,13 +271,13 @@ impl Journal {
         released
     }
 
-    /// A watermark of another shard.
-    pub fn on_peer_durable(&mut self, peer: ShardId, upto: TurnSeq) -> Released {
+    /// Another shard is durable for what was posted to it in these turns, the first and the last.
+    pub fn on_peer_durable(&mut self, peer: ShardId, turns: [TurnSeq; 2]) -> Released {
         let mut released = Released::default();
         if let Some(recording) = &mut self.0
             && !recording.has_failed
         {
-            recording.gate.on_peer_durable(peer, upto, &mut released);
+            recording.gate.on_peer_durable(peer, turns, &mut released);
             recording.record_after(&mut released);
         }
         released

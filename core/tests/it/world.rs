@@ -10,7 +10,6 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::durable::disk::{Disk, SECRET};
 use foldhash::quality::{FixedState, FoldHasher};
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::auth::{Access, AuthRequest, Identity, Lease, Passwords, Proof, Verdict};
@@ -26,6 +25,10 @@ use ringmq_core::shard::{
 use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
+use ringmq_sim::Disk;
+
+/// The secret of every world.
+pub const SECRET: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
 
 /// How the bytes of clients come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +184,7 @@ impl World {
     /// A broker that goes on with what is on a disk, at this time.
     pub fn with_disk(shards: usize, limits: &Arc<Limits>, mut disk: Disk, now: Instant) -> World {
         let clocks = clocks(now);
-        let recovered = disk.start(shards, clocks);
+        let recovered = disk.start(shards, clocks).expect("this disk is honest");
         let parts = recovered.split(&Home::new(SECRET, shards), shards);
         let (access, sys_interval) = (Arc::default(), Duration::ZERO);
         let mut world = World::begin(

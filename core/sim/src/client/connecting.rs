@@ -71,6 +71,20 @@ impl Client {
         self.forget_connection();
     }
 
+    /// The broker has crashed. A session that was about to end, or had ended a moment ago, may be there again
+    /// with gaps: the client does not go on with it.
+    pub fn broker_crashed(&mut self, now: Instant) {
+        let expiry = self.session_expiry();
+        let may_have_ended = match self.session.past {
+            Past::Doubt => true,
+            Past::Known { lost_at } => lost_at + expiry <= now,
+            Past::None | Past::CleanDoubt => false,
+        };
+        if self.state == State::Off && may_have_ended {
+            self.session.past = Past::CleanDoubt;
+        }
+    }
+
     pub fn session_expiry(&self) -> Duration {
         Duration::from_secs(self.traits.session_expiry_s.into())
     }
@@ -133,12 +147,14 @@ impl Client {
     }
 
     /// Judges `session_present` of the CONNACK that just came. `earlier`: this client's links
-    /// before, oldest first.
+    /// before, oldest first. `started_at`: when the broker was started, since when absences count that it
+    /// had not recorded.
     pub fn check_session_present(
         &self,
         session_present: bool,
         connecting: State,
         earlier: &[&Link],
+        started_at: Instant,
     ) -> Result<(), Broken> {
         let State::Connecting {
             clean_start,
@@ -168,7 +184,7 @@ impl Client {
                 Past::None | Past::Doubt | Past::CleanDoubt => None,
                 Past::Known { lost_at } if asked_at < alive_until(lost_at) => Some(true),
                 Past::Known { .. } => ended_at
-                    .filter(|&at| judged_until > at + expiry + SESSION_SLACK)
+                    .filter(|&at| judged_until > at.max(started_at) + expiry + SESSION_SLACK)
                     .map(|_| false),
             }
         };

@@ -17,7 +17,9 @@ impl Oracle {
                 let views = self.views.iter().enumerate();
                 let members = views
                     .flat_map(|(client, view)| view.subscriptions.iter().map(move |s| (client, s)));
-                missing.extend(self.groups.check_arrived(index, message, members).err());
+                let crash = self.crash_view(message);
+                let arrived = self.groups.check_arrived(index, message, members, crash);
+                missing.extend(arrived.err());
             } else {
                 let clients = 0..self.views.len();
                 missing

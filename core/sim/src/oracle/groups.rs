@@ -24,6 +24,15 @@ pub struct Groups {
     contacts: Vec<Contact>,
 }
 
+/// What a crash excuses about a message.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashView {
+    /// One came after it was published first.
+    pub is_spanned: bool,
+    /// It may have crossed shards, whose logs end at different moments.
+    pub crosses_shards: bool,
+}
+
 /// One member's copy of a message.
 #[derive(Clone, Copy, Debug)]
 struct Copy {
@@ -77,6 +86,7 @@ impl Groups {
         index: MessageIndex,
         message: &Message,
         got: &Delivery,
+        crash: CrashView,
     ) -> Result<(), Broken> {
         let copies = self.copies.entry(index).or_default();
         copies.push(Copy {
@@ -92,11 +102,14 @@ impl Groups {
         let exactly_once = copies
             .iter()
             .filter(|copy| copy.qos == QoS::ExactlyOnce && !copy.dup);
-        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 {
+        let is_doubled = crash.is_spanned && crash.crosses_shards;
+        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 && !is_doubled {
             return broken("a QoS 2 message goes to one member exactly once");
         }
         let published = match message.qos {
             QoS::AtLeastOnce => message.sends,
+            // The crash may have lost what a member got with QoS 1 before it was durable.
+            QoS::ExactlyOnce if crash.is_spanned => message.sends,
             QoS::AtMostOnce | QoS::ExactlyOnce => 1,
         };
         let may_be_lost = |copy: &&Copy| {
@@ -118,6 +131,7 @@ impl Groups {
         index: MessageIndex,
         message: &Message,
         members: impl IntoIterator<Item = (usize, &'a Subscription)>,
+        crash: CrashView,
     ) -> Result<(), Broken> {
         let Fate::Settled(_) = message.fate else {
             return Ok(());
@@ -135,7 +149,8 @@ impl Groups {
         // All members of a group have the same QoS.
         let may_be_gone = match steady.options.qos.min(message.qos) {
             QoS::AtMostOnce => true,
-            QoS::AtLeastOnce => false,
+            // What a session leaves to others is on its way to them without a record.
+            QoS::AtLeastOnce => crash.is_spanned && self.contacts.iter().any(ended_since),
             QoS::ExactlyOnce => self.contacts.iter().any(ended_since),
         };
         if may_be_gone {

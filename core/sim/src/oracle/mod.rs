@@ -16,6 +16,7 @@
 mod arrival;
 mod content;
 mod copies;
+mod crash;
 mod expiry;
 mod groups;
 mod identity;
@@ -47,6 +48,10 @@ pub struct Oracle {
     pub groups: Groups,
     /// When everything under way was last known to have arrived.
     quiet_at: Tick,
+    /// When the broker crashed last.
+    crashed_at: Option<Tick>,
+    /// Messages that cross shards may come twice after a crash.
+    crosses_shards: bool,
     delivered_count: u64,
     /// Messages may be missing, as long as the broker counts them.
     lossy: bool,
@@ -65,6 +70,9 @@ impl Oracle {
             versions: BTreeMap::new(),
             groups: Groups::new(v5.len()),
             quiet_at: 0,
+            crashed_at: None,
+            crosses_shards: mix.shards > 1
+                || mix.disk.as_ref().is_some_and(|disk| disk.is_resharded),
             delivered_count: 0,
             lossy: mix.bounds.tight.is_some(),
             stormy: mix.weights.storm > 0,
@@ -208,8 +216,9 @@ impl Oracle {
         self.check_copies(client, index, got)?;
         let message = &self.messages[index];
         if subscription::is_for_groups(&message.topic) {
+            let crash = self.crash_view(message);
             // Nothing promises an order between the members of a group [MQTT-4.6.0-6].
-            self.groups.delivered(client, index, message, got)?;
+            self.groups.delivered(client, index, message, got, crash)?;
         } else {
             self.check_order(client, index, got)?;
         }

@@ -103,8 +103,12 @@ pub(in crate::shard) fn durable_first(
     link: &Link,
     qos: QoS,
 ) -> Option<TurnSeq> {
-    let may_wait = qos == QoS::ExactlyOnce && no.is_some();
-    (may_wait && (link.held.is_some() || !journal.is_done(turn))).then_some(turn)
+    (may_wait(no, qos) && (link.held.is_some() || !journal.is_done(turn))).then_some(turn)
+}
+
+/// Whether a message may have to wait for the log before it is sent.
+pub(in crate::shard) fn may_wait(no: Option<SessionNo>, qos: QoS) -> bool {
+    qos == QoS::ExactlyOnce && no.is_some()
 }
 
 /// Notes that a session, whose last turn is `turn`, took the message at hand as this delivery; `end_message` of

@@ -1,6 +1,6 @@
 //! One message to one connection, as bytes.
 
-use super::answer::{durable_first, note_taken};
+use super::answer::{durable_first, may_wait, note_taken};
 use super::dispatch::{DeliveryOptions, Dispatch, Matched, Outgoing};
 use super::encodings::publish_parts;
 use crate::codec;
@@ -99,8 +99,9 @@ impl Dispatch {
         let link = session.link.as_mut().expect("the caller saw a link");
         let message_parts = delivery.message.parts();
         let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
+        let may_wait = may_wait(session.no, delivery.qos);
         // [MQTT-3.1.2-25] Dropped as if it had been sent.
-        let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
+        let Some(parts) = link.admit(version, delivery.qos, may_wait, parts, &self.hasher) else {
             let topic = delivery.message.topic();
             self.drop_for(to, DropReason::PacketTooLarge, topic, turn);
             if let Some(no) = waited {
@@ -158,7 +159,9 @@ impl Dispatch {
                 let link = session.link.as_mut().expect("pump saw a link");
                 let message_parts = delivery.message.parts();
                 let parts = publish_parts(turn.now, &message_parts, delivery.subscription_ids());
-                let Some(parts) = link.admit(version, delivery.qos, parts, &self.hasher) else {
+                let may_wait = may_wait(session.no, delivery.qos);
+                let Some(parts) = link.admit(version, delivery.qos, may_wait, parts, &self.hasher)
+                else {
                     self.give_up(to, id, &delivery, DropReason::PacketTooLarge, turn);
                     return;
                 };

@@ -67,10 +67,10 @@ pub enum ShardMsg {
         /// The turn that ends.
         turn: TurnSeq,
     },
-    /// Everything that was posted in turns up to this one is durable.
+    /// Everything that was posted in these turns is durable.
     Durable {
-        /// A turn of the shard that asked.
-        upto: TurnSeq,
+        /// The first and the last of them, turns of the shard that asked.
+        turns: [TurnSeq; 2],
     },
     /// What a shard has counted and holds, for the sums of `$SYS`.
     Report(Box<Report>),

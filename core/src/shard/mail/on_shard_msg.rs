@@ -82,7 +82,7 @@ impl Shard {
                 }
             }
             ShardMsg::Mark { turn: upto } => self.on_mark(from, upto, turn),
-            ShardMsg::Durable { upto } => self.on_durable(from, upto, turn),
+            ShardMsg::Durable { turns } => self.on_durable(from, turns, turn),
             ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }
     }

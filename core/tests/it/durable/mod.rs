@@ -1,29 +1,37 @@
 //! What was acknowledged survives: shards with a log on a disk that loses what it was not asked to keep.
 
 mod client;
-pub mod disk;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dice::Dice;
-use crate::world::World;
+use crate::world::{SECRET, World};
 use client::Client;
-use disk::Disk;
 use ringmq_core::limits::Limits;
 use ringmq_core::time::Instant;
+use ringmq_sim::{Crash, Disk};
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 
+fn disk() -> Disk {
+    Disk::new(SECRET, 16 * 1024)
+}
+
+fn crash(disk: &mut Disk, dice: &mut Dice) {
+    let how = dice.pick(&[Crash::Kill, Crash::Power]);
+    disk.crash(how, &mut || dice.one_in(2));
+}
+
 fn world(shards: usize) -> World {
-    World::with_disk(shards, &Arc::new(Limits::default()), Disk::default(), START)
+    World::with_disk(shards, &Arc::new(Limits::default()), disk(), START)
 }
 
 /// The process is killed, and started again with so many shards.
 fn restart(mut world: World, shards: usize, dice: &mut Dice) -> World {
     let now = world.now() + Duration::from_millis(10);
     let mut disk = world.disk.take().expect("there is a disk");
-    disk.crash(dice);
+    crash(&mut disk, dice);
     World::with_disk(shards, &Arc::new(Limits::default()), disk, now)
 }
 
@@ -160,7 +168,7 @@ fn packet_identifiers_go_round_as_the_log_frees_them() {
         queued_bytes_max: 100_000_000,
         ..Limits::default()
     });
-    let mut world = World::with_disk(1, &limits, Disk::default(), START);
+    let mut world = World::with_disk(1, &limits, disk(), START);
     let mut subscriber = connected(&mut world, "s");
     subscriber.subscribe(&mut world, "t", 1);
     read_all(&mut world, &mut [&mut subscriber]);
@@ -199,13 +207,13 @@ fn a_session_that_expired_while_the_broker_was_down_is_gone() {
     };
     let limits = Arc::new(limits);
     for (down_s, is_there) in [(9, true), (11, false)] {
-        let mut world = World::with_disk(1, &limits, Disk::default(), START);
+        let mut world = World::with_disk(1, &limits, disk(), START);
         let mut client = connected(&mut world, "c");
         client.cut(&mut world);
         world.wait(Duration::from_millis(20));
         let now = world.now() + Duration::from_secs(down_s);
         let mut disk = world.disk.take().expect("there is a disk");
-        disk.crash(&mut Dice::new(1));
+        crash(&mut disk, &mut Dice::new(1));
         let mut world = World::with_disk(1, &limits, disk, now);
         world.wait(Duration::from_millis(1));
         client.connect(&mut world);

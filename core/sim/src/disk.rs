@@ -1,0 +1,447 @@
+//! A disk that loses what it was not asked to keep: operations end when the scheduler says so, and a crash does any part
+//! of those that have not ended, sector by sector.
+//!
+//! Invariants:
+//! - a process that is killed loses nothing that was written, the loss of power only what was not synced;
+//! - a name is durable when its directory was synced, which `Create` and `Publish` do before they end, and `Remove`
+//!   does not.
+//!
+//! Not here: when operations end, and when the broker crashes (`broker.rs`, `world.rs`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringmq_core::home::Home;
+use ringmq_core::ids::{LogPosition, ShardId};
+use ringmq_core::store::{
+    CheckpointReader, Clocks, Damage, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig,
+    LogEnd, LogIdentity, LogReader, Policy, ReadConfig, Record, Recovered, Shift, Source,
+};
+
+use crate::tamper::Sabotage;
+
+/// What is left of the files of a broker.
+#[derive(Debug)]
+pub struct Disk {
+    secret: [u64; 2],
+    segment_size: u64,
+    sabotage: Option<Sabotage>,
+    epochs: Vec<Epoch>,
+    files: BTreeMap<Path, File>,
+    /// Checkpoints without a name.
+    unnamed: BTreeMap<Path, File>,
+    /// Removed, and the directory was not synced since.
+    removed: BTreeMap<Path, File>,
+    /// What was asked and has not ended, by shard.
+    queues: Vec<VecDeque<DiskOp>>,
+    /// Nothing ends on these shards.
+    pub held: Vec<bool>,
+    /// Checkpoints that got their names.
+    pub published: usize,
+    /// Bytes written to a checkpoint at once, at most.
+    pub largest_slice: usize,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// It is killed: what was written is there.
+    Kill,
+    /// The power is lost: of what was not synced any sector may be there.
+    Power,
+}
+
+/// A start: its number and shards, and where each log ended if it has.
+#[derive(Clone, Debug)]
+struct Epoch {
+    number: u32,
+    shards: usize,
+    cut: Option<Vec<LogPosition>>,
+}
+
+type Path = (u32, usize, FileName);
+
+#[derive(Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// What the loss of power brings back: sectors as they were when they were synced last.
+    unsynced: BTreeMap<usize, [u8; SECTOR]>,
+    /// The directory was not synced since it got its name.
+    is_name_unsynced: bool,
+}
+
+impl Disk {
+    /// An empty disk of a broker with this secret, whose logs have segments of this size in bytes.
+    pub fn new(secret: [u64; 2], segment_size: u64) -> Disk {
+        Disk {
+            secret,
+            segment_size,
+            sabotage: None,
+            epochs: Vec::new(),
+            files: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            queues: Vec::new(),
+            held: Vec::new(),
+            published: 0,
+            largest_slice: 0,
+        }
+    }
+
+    /// Breaks a rule from now on.
+    pub(crate) fn with_sabotage(mut self, sabotage: Option<Sabotage>) -> Disk {
+        self.sabotage = sabotage;
+        self
+    }
+
+    /// Reads all there is, and begins an epoch.
+    ///
+    /// # Errors
+    /// What was durable is damaged, which an honest disk never is.
+    pub fn start(&mut self, shards: usize, now: Clocks) -> Result<Recovered, Damage> {
+        let recovered = self.recover(now)?;
+        let number = self.epochs.last().map_or(1, |last| last.number + 1);
+        self.epochs.push(Epoch {
+            number,
+            shards,
+            cut: None,
+        });
+        self.queues = (0..shards).map(|_| VecDeque::new()).collect();
+        self.held = vec![false; shards];
+        Ok(recovered)
+    }
+
+    /// What a shard of the present epoch writes its log with.
+    pub fn log_config(&self, shard: ShardId) -> LogConfig {
+        LogConfig {
+            shard,
+            epoch: self.number(),
+            log_id: LOG_ID,
+            segment_size: self.segment_size,
+            block_size: SECTOR as u32,
+            policy: Policy::Always,
+        }
+    }
+
+    /// A shard asks for something.
+    pub fn submit(&mut self, shard: usize, op: DiskOp) {
+        if let DiskOp::Write { file, block, .. } = &op
+            && file.kind == FileKind::Checkpoint
+        {
+            self.largest_slice = self.largest_slice.max(block.size());
+        }
+        self.queues[shard].push_back(op);
+    }
+
+    /// Operations of a shard that have not ended.
+    pub fn waiting(&self, shard: usize) -> usize {
+        self.queues[shard].len()
+    }
+
+    /// Ends the operation of this place in the queue of a shard.
+    pub fn end_one(&mut self, shard: usize, at: usize) -> Option<DiskDone> {
+        let op = self.queues[shard].remove(at)?;
+        let number = self.number();
+        let result = Ok(());
+        let (op, block) = match op {
+            DiskOp::Create { op, file, size } => {
+                self.create((number, shard, file), size as usize);
+                (op, None)
+            }
+            DiskOp::Write {
+                op,
+                file,
+                at,
+                block,
+                sync,
+            } => {
+                let lies = self.sabotage == Some(Sabotage::AnswerBeforeSync);
+                if let Some(file) = self.file((number, shard, file)) {
+                    file.write(at as usize, block.bytes());
+                    if sync && !lies {
+                        file.unsynced.clear();
+                    }
+                }
+                (op, Some(block))
+            }
+            DiskOp::Sync { op, file } => {
+                if let Some(file) = self.file((number, shard, file)) {
+                    file.unsynced.clear();
+                }
+                (op, None)
+            }
+            DiskOp::Publish { op, file } => {
+                self.publish((number, shard, file));
+                self.sync_names(number, shard);
+                self.published += 1;
+                (op, None)
+            }
+            DiskOp::Remove { op, file } => {
+                self.remove((number, shard, file));
+                (op, None)
+            }
+        };
+        Some(DiskDone { op, result, block })
+    }
+
+    /// Fails the operation of this place in the queue of a shard: any part of it was done.
+    pub fn fail_one(
+        &mut self,
+        shard: usize,
+        at: usize,
+        coin: &mut dyn FnMut() -> bool,
+    ) -> Option<DiskDone> {
+        let op = self.queues[shard].remove(at)?;
+        let (DiskOp::Create { op: id, .. }
+        | DiskOp::Write { op: id, .. }
+        | DiskOp::Sync { op: id, .. }
+        | DiskOp::Publish { op: id, .. }
+        | DiskOp::Remove { op: id, .. }) = op;
+        self.do_partly(shard, op, coin);
+        Some(DiskDone {
+            op: id,
+            result: Err(DiskError::Failed(EIO)),
+            block: None,
+        })
+    }
+
+    /// The process ends, or the power does: of what has not ended any part may be there.
+    pub fn crash(&mut self, how: Crash, coin: &mut dyn FnMut() -> bool) {
+        for shard in 0..self.queues.len() {
+            for op in std::mem::take(&mut self.queues[shard]) {
+                self.do_partly(shard, op, coin);
+            }
+        }
+        if how == Crash::Power {
+            self.lose_power(coin);
+        }
+        // A start removes them.
+        self.unnamed.clear();
+    }
+
+    fn do_partly(&mut self, shard: usize, op: DiskOp, coin: &mut dyn FnMut() -> bool) {
+        let number = self.number();
+        match op {
+            DiskOp::Create { file, size, .. } if coin() => {
+                let path = (number, shard, file);
+                self.create(path, size as usize);
+                self.note_name_unsynced(path);
+            }
+            DiskOp::Write {
+                file, at, block, ..
+            } => {
+                let Some(file) = self.file((number, shard, file)) else {
+                    return;
+                };
+                for (index, sector) in block.bytes().chunks(SECTOR).enumerate() {
+                    if coin() {
+                        file.write(at as usize + index * SECTOR, sector);
+                    }
+                }
+            }
+            DiskOp::Publish { file, .. } if coin() => {
+                let path = (number, shard, file);
+                self.publish(path);
+                self.note_name_unsynced(path);
+            }
+            DiskOp::Remove { file, .. } if coin() => self.remove((number, shard, file)),
+            DiskOp::Create { .. }
+            | DiskOp::Publish { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Sync { .. } => {}
+        }
+    }
+
+    fn lose_power(&mut self, coin: &mut dyn FnMut() -> bool) {
+        for (path, file) in std::mem::take(&mut self.removed) {
+            if coin() {
+                self.files.entry(path).or_insert(file);
+            }
+        }
+        self.files
+            .retain(|_, file| !file.is_name_unsynced || coin());
+        for file in self.files.values_mut() {
+            file.is_name_unsynced = false;
+            for (sector, synced) in std::mem::take(&mut file.unsynced) {
+                if coin() {
+                    file.bytes[sector * SECTOR..][..SECTOR].copy_from_slice(&synced);
+                }
+            }
+        }
+    }
+
+    fn create(&mut self, path: Path, size: usize) {
+        let (number, shard, name) = path;
+        let bytes = vec![0; size];
+        let file = File {
+            bytes,
+            ..File::default()
+        };
+        match name.kind {
+            FileKind::Log => self.files.insert(path, file),
+            FileKind::Checkpoint => self.unnamed.insert(path, file),
+        };
+        if self.sabotage == Some(Sabotage::NamesUnsynced) {
+            self.note_name_unsynced(path);
+        } else {
+            self.sync_names(number, shard);
+        }
+        if self.sabotage == Some(Sabotage::HastyRemoval) && name.kind == FileKind::Checkpoint {
+            self.files.retain(|&(n, s, file), _| {
+                let is_its_own = (n, s, file.kind) == (number, shard, FileKind::Log);
+                !is_its_own || file.position >= name.position
+            });
+        }
+    }
+
+    /// Syncs the content, and gives it its name.
+    fn publish(&mut self, path: Path) {
+        if let Some(mut file) = self.unnamed.remove(&path) {
+            file.unsynced.clear();
+            self.files.insert(path, file);
+        }
+    }
+
+    fn remove(&mut self, path: Path) {
+        self.unnamed.remove(&path);
+        if let Some(file) = self.files.remove(&path) {
+            self.removed.insert(path, file);
+        }
+    }
+
+    fn note_name_unsynced(&mut self, path: Path) {
+        if let Some(file) = self.files.get_mut(&path) {
+            file.is_name_unsynced = true;
+        }
+    }
+
+    fn sync_names(&mut self, number: u32, shard: usize) {
+        let is_there = |path: &Path| (path.0, path.1) == (number, shard);
+        self.removed.retain(|path, _| !is_there(path));
+        if self.sabotage != Some(Sabotage::NamesUnsynced) {
+            for (path, file) in &mut self.files {
+                file.is_name_unsynced &= !is_there(path);
+            }
+        }
+    }
+
+    fn number(&self) -> u32 {
+        self.epochs.last().expect("it was started").number
+    }
+
+    /// A file that is written; it may have been removed meanwhile.
+    fn file(&mut self, path: Path) -> Option<&mut File> {
+        match path.2.kind {
+            FileKind::Log => self.files.get_mut(&path),
+            FileKind::Checkpoint => self.unnamed.get_mut(&path),
+        }
+    }
+
+    fn recover(&mut self, now: Clocks) -> Result<Recovered, Damage> {
+        let mut recovered = Recovered::new(self.secret);
+        for index in 0..self.epochs.len() {
+            let epoch = self.epochs[index].clone();
+            let home = Home::new(self.secret, epoch.shards);
+            let ends: Result<Vec<LogPosition>, Damage> = (0..epoch.shards)
+                .map(|shard| self.read_shard(&epoch, shard, &home, now, &mut recovered))
+                .collect();
+            let ends = ends?;
+            self.epochs[index].cut = Some(ends);
+        }
+        recovered.check().expect("a client has one session");
+        if self.sabotage != Some(Sabotage::ReadUnsynced) {
+            // What counts from now on must not be lost any more.
+            for file in self.files.values_mut() {
+                file.unsynced.clear();
+                file.is_name_unsynced = false;
+            }
+        }
+        self.forget_epochs();
+        Ok(recovered)
+    }
+
+    /// An epoch whose shards all have a checkpoint needs none of those before it.
+    fn forget_epochs(&mut self) {
+        let is_whole = |epoch: &Epoch| {
+            (0..epoch.shards).all(|shard| {
+                let mut paths = self.files.keys();
+                paths.any(|(e, s, file)| {
+                    (*e, *s, file.kind) == (epoch.number, shard, FileKind::Checkpoint)
+                })
+            })
+        };
+        if let Some(at) = self.epochs.iter().rposition(is_whole) {
+            let gone: Vec<u32> = self.epochs.drain(..at).map(|epoch| epoch.number).collect();
+            self.files.retain(|(epoch, ..), _| !gone.contains(epoch));
+            self.removed.retain(|(epoch, ..), _| !gone.contains(epoch));
+        }
+    }
+
+    fn read_shard(
+        &self,
+        epoch: &Epoch,
+        shard: usize,
+        home: &Home,
+        now: Clocks,
+        recovered: &mut Recovered,
+    ) -> Result<LogPosition, Damage> {
+        let identity = LogIdentity {
+            log_id: LOG_ID,
+            epoch: epoch.number,
+            shard: ShardId::new(shard),
+        };
+        let of_shard = |kind| {
+            let files = self.files.iter();
+            files
+                .filter(move |((e, s, file), _)| (*e, *s, file.kind) == (epoch.number, shard, kind))
+        };
+        let source = |is_checkpoint| Source {
+            is_checkpoint,
+            shift: Shift::since(now, now, true),
+        };
+        let mut from = LogPosition(0);
+        if let Some(((.., name), file)) = of_shard(FileKind::Checkpoint).next_back() {
+            recovered.begin_checkpoint(home, ShardId::new(shard));
+            let mut reader = CheckpointReader::new(identity, SECTOR as u32, *name);
+            let mut apply = |record: Record<'_>| recovered.apply(record, source(true));
+            reader.feed(&file.bytes, &mut apply)?;
+            from = reader.finish()?.end;
+            recovered.end_checkpoint();
+        }
+        let mut reader = LogReader::new(ReadConfig {
+            identity,
+            block_size: SECTOR as u32,
+            from,
+            cut: epoch.cut.as_ref().map(|ends| ends[shard]),
+        });
+        for ((.., name), file) in of_shard(FileKind::Log) {
+            if name.position >= from {
+                let mut apply = |record: Record<'_>| recovered.apply(record, source(false));
+                reader.feed(*name, &file.bytes, &mut apply)?;
+            }
+        }
+        let LogEnd { end, .. } = reader.finish()?;
+        Ok(end)
+    }
+}
+
+impl File {
+    /// Writes, beyond the end too.
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at.is_multiple_of(SECTOR), "blocks begin with a sector");
+        if self.bytes.len() < at + bytes.len() {
+            self.bytes.resize(at + bytes.len(), 0);
+        }
+        for (index, sector) in bytes.chunks(SECTOR).enumerate() {
+            let at = at + index * SECTOR;
+            let there = &mut self.bytes[at..at + SECTOR];
+            let synced = there.try_into().expect("it is as long as a sector");
+            self.unsynced.entry(at / SECTOR).or_insert(synced);
+            there.copy_from_slice(sector);
+        }
+    }
+}
+
+const LOG_ID: u128 = 0x5EED;
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+const EIO: i32 = 5;

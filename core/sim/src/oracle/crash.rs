@@ -1,0 +1,52 @@
+//! What a crash of the broker changes: what was not acknowledged may be lost, and what was under way may be
+//! there. All other promises hold on.
+
+use ringmq_core::codec::QoS;
+
+use super::Oracle;
+use super::groups::CrashView;
+use crate::message::{Fate, Message};
+
+impl Oracle {
+    /// The broker has crashed, and every connection with it.
+    pub fn broker_crashed(&mut self) {
+        self.crashed_at = Some(self.tick);
+        for client in 0..self.views.len() {
+            self.groups.contact_broken(client);
+        }
+        for message in &mut self.messages {
+            // Nobody promised to keep it: a will may have been published or not, and may be again.
+            let is_lost = message.is_will || message.qos == QoS::AtMostOnce;
+            if is_lost && matches!(message.fate, Fate::Settled(_)) {
+                message.fate = Fate::Open;
+            }
+        }
+        self.forget_unsettled_values();
+    }
+
+    /// Subscribers may have seen values that were not durable.
+    fn forget_unsettled_values(&mut self) {
+        for (topic, versions) in &self.versions {
+            let is_settled = |index: &usize| matches!(self.messages[*index].fate, Fate::Settled(_));
+            let durable = versions.iter().rposition(is_settled);
+            let durable = durable.map_or(0, |place| place as u32 + 1);
+            for view in &mut self.views {
+                if let Some(latest) = view.values.get_mut(topic) {
+                    latest.0 = latest.0.min(durable);
+                }
+            }
+        }
+    }
+
+    /// Whether a crash came after the message was published first.
+    pub(super) fn spans_crash(&self, message: &Message) -> bool {
+        self.crashed_at.is_some_and(|at| at >= message.begun)
+    }
+
+    pub(super) fn crash_view(&self, message: &Message) -> CrashView {
+        CrashView {
+            is_spanned: self.spans_crash(message),
+            crosses_shards: self.crosses_shards,
+        }
+    }
+}
