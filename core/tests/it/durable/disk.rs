@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use ringmq_core::home::Home;
 use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::store::{
-    CheckpointReader, Clocks, DiskDone, DiskOp, FileKind, FileName, LogConfig, LogEnd, LogIdentity,
-    LogReader, Policy, ReadConfig, Recovered, Shift, Source,
+    CheckpointReader, Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig, LogEnd,
+    LogIdentity, LogReader, OpId, Policy, ReadConfig, Recovered, Shift, Source,
 };
 
 use crate::dice::Dice;
@@ -25,6 +25,15 @@ struct Epoch {
     cut: Option<Vec<LogPosition>>,
 }
 
+/// A write that is not durable.
+#[derive(Debug)]
+struct Unsynced {
+    number: u64,
+    path: Path,
+    at: u64,
+    before: Vec<u8>,
+}
+
 type Path = (u32, usize, FileName);
 
 #[derive(Debug, Default)]
@@ -37,6 +46,15 @@ pub struct Disk {
     /// Nothing ends on these shards.
     pub held: Vec<bool>,
     pub published: usize,
+    /// When answers may leave; `None`: always.
+    pub policy: Option<Policy>,
+    /// Bytes that files may take up; `None`: any number.
+    pub room: Option<usize>,
+    /// Writes that a loss of power may take.
+    unsynced: Vec<Unsynced>,
+    /// What each sync under way makes durable: writes that had ended before it was asked for.
+    syncs: BTreeMap<OpId, u64>,
+    writes: u64,
     /// Bytes written to a checkpoint at once, at most.
     pub largest_slice: usize,
 }
@@ -63,7 +81,7 @@ impl Disk {
             log_id: LOG_ID,
             segment_size: SEGMENT_SIZE,
             block_size: BLOCK_SIZE,
-            policy: Policy::Always,
+            policy: self.policy.unwrap_or(Policy::Always),
         }
     }
 
@@ -73,6 +91,9 @@ impl Disk {
         {
             self.largest_slice = self.largest_slice.max(block.size());
         }
+        if let DiskOp::Sync { op, .. } = &op {
+            self.syncs.insert(*op, self.writes);
+        }
         self.queues[shard].push_back(op);
     }
 
@@ -80,6 +101,9 @@ impl Disk {
     pub fn end_one(&mut self, shard: usize, at: usize) -> Option<DiskDone> {
         let op = self.queues[shard].remove(at)?;
         let number = self.epochs.last().expect("it was started").number;
+        if !self.has_room_for(number, shard, &op) {
+            return Some(refused(op));
+        }
         let result = Ok(());
         let (op, block) = match op {
             DiskOp::Create { op, file, size } => {
@@ -91,14 +115,25 @@ impl Disk {
                 file,
                 at,
                 block,
-                ..
+                sync,
             } => {
-                write(self.file(number, shard, file), at, block.bytes());
+                let content = self.file(number, shard, file);
+                let end = content.len().min(at as usize + block.size());
+                let before = content[end.min(at as usize)..end].to_vec();
+                write(content, at, block.bytes());
+                if !sync {
+                    self.note_unsynced((number, shard, file), at, before);
+                }
                 (op, Some(block))
             }
-            DiskOp::Sync { op, .. } => (op, None),
+            DiskOp::Sync { op, file } => {
+                let upto = self.syncs.remove(&op).expect("it was asked for");
+                self.note_synced((number, shard, file), upto);
+                (op, None)
+            }
             DiskOp::Publish { op, file } => {
                 let path = (number, shard, file);
+                self.note_synced(path, self.writes);
                 let bytes = self.unnamed.remove(&path).expect("it was written");
                 self.files.insert(path, bytes);
                 self.published += 1;
@@ -110,6 +145,56 @@ impl Disk {
             }
         };
         Some(DiskDone { op, result, block })
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> usize {
+        let files = self.files.values().chain(self.unnamed.values());
+        files.map(Vec::len).sum()
+    }
+
+    fn has_room_for(&mut self, epoch: u32, shard: usize, op: &DiskOp) -> bool {
+        let (file, end) = match op {
+            DiskOp::Create { file, size, .. } => (*file, *size as usize),
+            DiskOp::Write {
+                file, at, block, ..
+            } => (*file, *at as usize + block.size()),
+            DiskOp::Sync { .. } | DiskOp::Publish { .. } | DiskOp::Remove { .. } => return true,
+        };
+        let grows = end.saturating_sub(self.file(epoch, shard, file).len());
+        grows == 0 || self.room.is_none_or(|room| self.used() + grows <= room)
+    }
+
+    fn note_unsynced(&mut self, path: Path, at: u64, before: Vec<u8>) {
+        let number = self.writes;
+        self.writes += 1;
+        self.unsynced.push(Unsynced {
+            number,
+            path,
+            at,
+            before,
+        });
+    }
+
+    fn note_synced(&mut self, path: Path, upto: u64) {
+        let is_kept = |write: &Unsynced| write.path != path || write.number >= upto;
+        self.unsynced.retain(is_kept);
+    }
+
+    /// The power ends: of what is not synced any sector may be gone.
+    pub fn lose_power(&mut self, dice: &mut Dice) {
+        for write in std::mem::take(&mut self.unsynced) {
+            let Some(file) = self.files.get_mut(&write.path) else {
+                continue; // It was removed.
+            };
+            for (index, sector) in write.before.chunks(512).enumerate() {
+                if dice.one_in(2) {
+                    let at = write.at as usize + index * 512;
+                    file[at..at + sector.len()].copy_from_slice(sector);
+                }
+            }
+        }
+        self.crash(dice);
     }
 
     pub fn waiting(&self, shard: usize) -> usize {
@@ -157,6 +242,8 @@ impl Disk {
             }
         }
         self.unnamed.clear();
+        self.unsynced.clear();
+        self.syncs.clear();
     }
 
     fn recover(&mut self, now: Clocks) -> Recovered {
@@ -246,6 +333,22 @@ impl Disk {
         }
         let LogEnd { end, .. } = reader.finish().expect("an honest disk is not rotten");
         end
+    }
+}
+
+/// The disk has no room for it.
+fn refused(op: DiskOp) -> DiskDone {
+    let (op, block) = match op {
+        DiskOp::Write { op, block, .. } => (op, Some(block)),
+        DiskOp::Create { op, .. }
+        | DiskOp::Sync { op, .. }
+        | DiskOp::Publish { op, .. }
+        | DiskOp::Remove { op, .. } => (op, None),
+    };
+    DiskDone {
+        op,
+        result: Err(DiskError::Full),
+        block,
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod client;
 pub mod disk;
+mod policies;
+mod scarce;
 
 use std::sync::Arc;
 use std::time::Duration;
