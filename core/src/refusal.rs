@@ -104,6 +104,8 @@ refusals! {
     WillDenied, "will_denied", NotAuthorized, "the access rules deny publishing to the will topic";
     /// `sessions_max` reached.
     SessionsFull, "sessions_full", QuotaExceeded, "session limit reached";
+    /// The disk of the data directory is almost full: a session or a message that would be stored.
+    DiskFull, "disk_full", QuotaExceeded, "the disk of the broker is almost full";
 
     // Connections that are closed.
     /// Bytes that are not a packet.
@@ -180,7 +182,10 @@ refusals! {
 impl Refusal {
     /// Another broker may have the capacity that this one lacks.
     pub const fn is_for_want_of_room(self) -> bool {
-        matches!(self, Refusal::ConnectionsFull | Refusal::SessionsFull)
+        matches!(
+            self,
+            Refusal::ConnectionsFull | Refusal::SessionsFull | Refusal::DiskFull
+        )
     }
 }
 

@@ -116,6 +116,9 @@ impl Broker {
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
         let interest = Arc::new(interest);
         let limits = Arc::new(config.limits.clone());
+        if let Some(opened) = &opened {
+            opened.prepare(&limits).map_err(StartError::Store)?;
+        }
         let starts = opened.as_mut().map(|opened| opened.take_starts(&limits));
         // Each is taken once, by the thread of its shard.
         let starts: Vec<_> = starts.into_iter().flatten().map(Some).collect();
@@ -180,7 +183,9 @@ impl Broker {
             &config.tallies,
         )?;
         let (failures, log_failures) = channel::unbounded();
-        let kept = opened.map(|opened| opened.keep(&inboxes)).transpose()?;
+        let kept = opened
+            .map(|opened| opened.keep(&inboxes, &config.limits))
+            .transpose()?;
         let (keeper, thread) = kept.unzip();
         let disk = keeper.map(|keeper| DiskShared { keeper, failures });
         let mut broker = Broker {

@@ -14,7 +14,7 @@ use ringmq_core::home::Home;
 use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::store::{
     CheckpointReader, Clocks, Damage, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig,
-    LogEnd, LogIdentity, LogReader, Policy, ReadConfig, Record, Recovered, Shift, Source,
+    LogEnd, LogIdentity, LogReader, OpId, Policy, ReadConfig, Record, Recovered, Shift, Source,
 };
 
 use crate::tamper::Sabotage;
@@ -35,6 +35,14 @@ pub struct Disk {
     queues: Vec<VecDeque<DiskOp>>,
     /// Nothing ends on these shards.
     pub held: Vec<bool>,
+    /// When answers may leave.
+    pub policy: Policy,
+    /// Bytes that files may take up; `None`: any number.
+    pub room: Option<usize>,
+    /// Writes that have ended.
+    writes: u64,
+    /// What each sync under way makes durable: writes that had ended before it was asked for.
+    syncs: BTreeMap<OpId, u64>,
     /// Checkpoints that got their names.
     pub published: usize,
     /// Bytes written to a checkpoint at once, at most.
@@ -63,8 +71,8 @@ type Path = (u32, usize, FileName);
 #[derive(Debug, Default)]
 struct File {
     bytes: Vec<u8>,
-    /// What the loss of power brings back: sectors as they were when they were synced last.
-    unsynced: BTreeMap<usize, [u8; SECTOR]>,
+    /// What the loss of power brings back: sectors as they were before each write that is not synced, with its number.
+    unsynced: BTreeMap<usize, Vec<(u64, [u8; SECTOR])>>,
     /// The directory was not synced since it got its name.
     is_name_unsynced: bool,
 }
@@ -82,6 +90,10 @@ impl Disk {
             removed: BTreeMap::new(),
             queues: Vec::new(),
             held: Vec::new(),
+            policy: Policy::Always,
+            room: None,
+            writes: 0,
+            syncs: BTreeMap::new(),
             published: 0,
             largest_slice: 0,
         }
@@ -118,7 +130,7 @@ impl Disk {
             log_id: LOG_ID,
             segment_size: self.segment_size,
             block_size: SECTOR as u32,
-            policy: Policy::Always,
+            policy: self.policy,
         }
     }
 
@@ -129,7 +141,29 @@ impl Disk {
         {
             self.largest_slice = self.largest_slice.max(block.size());
         }
+        if let DiskOp::Sync { op, .. } = &op {
+            self.syncs.insert(*op, self.writes);
+        }
         self.queues[shard].push_back(op);
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> usize {
+        let files = self.files.values().chain(self.unnamed.values());
+        files.map(|file| file.bytes.len()).sum()
+    }
+
+    fn has_room_for(&mut self, shard: usize, op: &DiskOp) -> bool {
+        let (file, end) = match op {
+            DiskOp::Create { file, size, .. } => (*file, *size as usize),
+            DiskOp::Write {
+                file, at, block, ..
+            } => (*file, *at as usize + block.size()),
+            DiskOp::Sync { .. } | DiskOp::Publish { .. } | DiskOp::Remove { .. } => return true,
+        };
+        let there = self.file((self.number(), shard, file));
+        let grows = end.saturating_sub(there.map_or(0, |file| file.bytes.len()));
+        grows == 0 || self.room.is_none_or(|room| self.used() + grows <= room)
     }
 
     /// Operations of a shard that have not ended.
@@ -140,6 +174,9 @@ impl Disk {
     /// Ends the operation of this place in the queue of a shard.
     pub fn end_one(&mut self, shard: usize, at: usize) -> Option<DiskDone> {
         let op = self.queues[shard].remove(at)?;
+        if !self.has_room_for(shard, &op) {
+            return Some(refused(op));
+        }
         let number = self.number();
         let result = Ok(());
         let (op, block) = match op {
@@ -155,18 +192,15 @@ impl Disk {
                 sync,
             } => {
                 let lies = self.sabotage == Some(Sabotage::AnswerBeforeSync);
-                if let Some(file) = self.file((number, shard, file)) {
-                    file.write(at as usize, block.bytes());
-                    if sync && !lies {
-                        file.unsynced.clear();
-                    }
+                self.write((number, shard, file), at as usize, block.bytes());
+                if sync && !lies {
+                    self.sync((number, shard, file), u64::MAX);
                 }
                 (op, Some(block))
             }
             DiskOp::Sync { op, file } => {
-                if let Some(file) = self.file((number, shard, file)) {
-                    file.unsynced.clear();
-                }
+                let upto = self.syncs.remove(&op).expect("it was asked for");
+                self.sync((number, shard, file), upto);
                 (op, None)
             }
             DiskOp::Publish { op, file } => {
@@ -216,6 +250,7 @@ impl Disk {
         }
         // A start removes them.
         self.unnamed.clear();
+        self.syncs.clear();
     }
 
     fn do_partly(&mut self, shard: usize, op: DiskOp, coin: &mut dyn FnMut() -> bool) {
@@ -229,12 +264,10 @@ impl Disk {
             DiskOp::Write {
                 file, at, block, ..
             } => {
-                let Some(file) = self.file((number, shard, file)) else {
-                    return;
-                };
                 for (index, sector) in block.bytes().chunks(SECTOR).enumerate() {
                     if coin() {
-                        file.write(at as usize + index * SECTOR, sector);
+                        let at = at as usize + index * SECTOR;
+                        self.write((number, shard, file), at, sector);
                     }
                 }
             }
@@ -261,11 +294,29 @@ impl Disk {
             .retain(|_, file| !file.is_name_unsynced || coin());
         for file in self.files.values_mut() {
             file.is_name_unsynced = false;
-            for (sector, synced) in std::mem::take(&mut file.unsynced) {
+            for (sector, before) in std::mem::take(&mut file.unsynced) {
                 if coin() {
-                    file.bytes[sector * SECTOR..][..SECTOR].copy_from_slice(&synced);
+                    file.bytes[sector * SECTOR..][..SECTOR].copy_from_slice(&before[0].1);
                 }
             }
+        }
+    }
+
+    fn write(&mut self, path: Path, at: usize, bytes: &[u8]) {
+        let number = self.writes;
+        if let Some(file) = self.file(path) {
+            file.write(number, at, bytes);
+            self.writes += 1;
+        }
+    }
+
+    /// Makes the writes before this one durable.
+    fn sync(&mut self, path: Path, upto: u64) {
+        if let Some(file) = self.file(path) {
+            file.unsynced.retain(|_, writes| {
+                writes.retain(|(number, _)| *number >= upto);
+                !writes.is_empty()
+            });
         }
     }
 
@@ -426,7 +477,7 @@ impl Disk {
 
 impl File {
     /// Writes, beyond the end too.
-    fn write(&mut self, at: usize, bytes: &[u8]) {
+    fn write(&mut self, number: u64, at: usize, bytes: &[u8]) {
         assert!(at.is_multiple_of(SECTOR), "blocks begin with a sector");
         if self.bytes.len() < at + bytes.len() {
             self.bytes.resize(at + bytes.len(), 0);
@@ -434,10 +485,27 @@ impl File {
         for (index, sector) in bytes.chunks(SECTOR).enumerate() {
             let at = at + index * SECTOR;
             let there = &mut self.bytes[at..at + SECTOR];
-            let synced = there.try_into().expect("it is as long as a sector");
-            self.unsynced.entry(at / SECTOR).or_insert(synced);
+            let before = (&*there).try_into().expect("it is as long as a sector");
+            let writes = self.unsynced.entry(at / SECTOR).or_default();
+            writes.push((number, before));
             there.copy_from_slice(sector);
         }
+    }
+}
+
+/// The disk has no room for it.
+fn refused(op: DiskOp) -> DiskDone {
+    let (op, block) = match op {
+        DiskOp::Write { op, block, .. } => (op, Some(block)),
+        DiskOp::Create { op, .. }
+        | DiskOp::Sync { op, .. }
+        | DiskOp::Publish { op, .. }
+        | DiskOp::Remove { op, .. } => (op, None),
+    };
+    DiskDone {
+        op,
+        result: Err(DiskError::Full),
+        block,
     }
 }
 

@@ -17,10 +17,19 @@ pub struct HeldAnswers {
     is_corked: bool,
 }
 
+/// What has to be safe before something leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Until {
+    /// What was recorded and posted up to it.
+    pub turn: TurnSeq,
+    /// It has to survive the loss of power, whatever the policy.
+    pub is_synced: bool,
+}
+
 #[derive(Debug)]
 struct HeldAnswer {
     /// What they wait for.
-    turn: TurnSeq,
+    until: Until,
     packets: u32,
     bytes: Vec<u8>,
 }
@@ -31,12 +40,12 @@ impl HeldAnswers {
     /// The same, in packets.
     pub const PACKETS_MAX: u32 = 1024;
 
-    /// Appends an answer that waits for a turn.
-    pub fn push(&mut self, turn: TurnSeq, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
-        let fits = self.answers.back().is_some_and(|last| last.turn == turn);
+    /// Appends an answer that waits.
+    pub fn push(&mut self, until: Until, packets: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let fits = self.answers.back().is_some_and(|last| last.until == until);
         if !fits {
             self.answers.push_back(HeldAnswer {
-                turn,
+                until,
                 packets: 0,
                 bytes: Vec::new(),
             });
@@ -77,9 +86,14 @@ impl HeldAnswers {
         self.is_corked
     }
 
-    /// Takes the first answers out if the turn that they wait for is done: how many packets, and their bytes.
-    pub fn take(&mut self, is_done: impl Fn(TurnSeq) -> bool) -> Option<(u32, Vec<u8>)> {
-        self.answers.front().filter(|first| is_done(first.turn))?;
+    /// What the first answers wait for.
+    pub fn until(&self) -> Option<Until> {
+        Some(self.answers.front()?.until)
+    }
+
+    /// Takes the first answers out if what they wait for is done: how many packets, and their bytes.
+    pub fn take(&mut self, is_done: impl Fn(Until) -> bool) -> Option<(u32, Vec<u8>)> {
+        self.until().filter(|until| is_done(*until))?;
         let first = self.answers.pop_front().expect("just seen");
         self.is_corked = false;
         self.packets -= first.packets;
@@ -128,27 +142,33 @@ mod tests {
     #[test]
     fn answers_leave_in_order_each_with_its_turn() {
         let mut held = HeldAnswers::default();
-        held.push(TurnSeq(2), 1, put(b"connack"));
+        let until = |turn, is_synced| Until { turn, is_synced };
+        let push = |held: &mut HeldAnswers, turn, is_synced, text| {
+            held.push(until(TurnSeq(turn), is_synced), 1, put(text));
+        };
+        push(&mut held, 2, false, b"connack");
         held.cork();
         held.append(1, put(b"-publish"));
-        held.push(TurnSeq(2), 1, put(b"-suback"));
-        held.push(TurnSeq(3), 1, put(b"puback"));
+        push(&mut held, 2, false, b"-suback");
+        push(&mut held, 2, true, b"publish");
+        push(&mut held, 3, false, b"puback");
         held.append_to_connack(1, put(b"-publish"));
-        held.push(TurnSeq(1), 1, put(b"late"));
+        push(&mut held, 1, false, b"late");
         held.assert_invariants();
-        assert_eq!(held.take(|turn| turn < TurnSeq(2)), None);
+        assert_eq!(held.take(|until| until.turn < TurnSeq(2)), None);
         assert!(held.is_corked());
-        let (packets, bytes) = held.take(|turn| turn <= TurnSeq(2)).expect("durable");
+        let is_written = |until: Until| until.turn <= TurnSeq(2) && !until.is_synced;
+        let (packets, bytes) = held.take(is_written).expect("durable");
         assert_eq!(
             (packets, &*bytes),
             (4, &b"connack-publish-suback-publish"[..])
         );
         assert!(!held.is_corked());
-        assert_eq!(
-            held.take(|turn| turn <= TurnSeq(2)),
-            None,
-            "puback is first"
-        );
+        assert_eq!(held.take(is_written), None, "it has to be synced");
+        assert_eq!(held.until(), Some(until(TurnSeq(2), true)));
+        let is_synced = |until: Until| until.turn <= TurnSeq(2);
+        assert_eq!(held.take(is_synced), Some((1, b"publish".to_vec())));
+        assert_eq!(held.take(is_synced), None, "puback is first");
         held.assert_invariants();
         assert_eq!(held.take(|_| true), Some((1, b"puback".to_vec())));
         assert_eq!(held.take(|_| true), Some((1, b"late".to_vec())));

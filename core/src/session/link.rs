@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::{AliasUse, HeldAnswers, InboundAliases, OutboundAliases};
+use super::{AliasUse, HeldAnswers, InboundAliases, OutboundAliases, Until};
 use crate::auth::{METHOD, ScramStep};
 use crate::codec::{self, Framer, PublishParts, QoS, Version};
 use crate::connection::{BufferPool, Egress};
-use crate::ids::{ConnId, TurnSeq};
+use crate::ids::ConnId;
 use crate::rate::Pace;
 use crate::time::Instant;
 
@@ -99,18 +99,18 @@ impl Link {
         }
     }
 
-    /// Writes one packet now, or holds it back until a turn is done.
+    /// Writes one packet now, or holds it back.
     pub fn write_after(
         &mut self,
-        turn: Option<TurnSeq>,
+        until: Option<Until>,
         pool: &mut BufferPool,
         dirty: &mut Vec<ConnId>,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        match turn {
+        match until {
             None => self.write(pool, dirty, encode),
             // What is held for a subscriber does not keep it from publishing.
-            Some(turn) => _ = self.hold(turn, encode),
+            Some(until) => _ = self.hold(until, encode),
         }
     }
 
@@ -145,11 +145,11 @@ impl Link {
         }
     }
 
-    /// Holds an answer back until a turn is done. True if the client is to be read no more.
+    /// Holds an answer back. True if the client is to be read no more.
     #[must_use]
-    pub fn hold(&mut self, turn: TurnSeq, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub fn hold(&mut self, until: Until, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
         let held = self.held.get_or_insert_default();
-        held.push(turn, 1, encode);
+        held.push(until, 1, encode);
         held.is_too_much()
     }
 

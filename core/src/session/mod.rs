@@ -25,7 +25,7 @@ use hashbrown::HashSet;
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
 pub use delivery::{Delivery, KeptMatch};
 pub use gather::Feed;
-pub use held::HeldAnswers;
+pub use held::{HeldAnswers, Until};
 pub use link::{Link, Pause, Pauses, Reauth};
 pub use queue::Queue;
 pub use receipts::Receipts;

@@ -36,6 +36,11 @@ impl Receipts {
         self.ids.contains_key(&id.get())
     }
 
+    /// Whether the identifier was received on this connection.
+    pub fn is_open(&self, id: PacketId) -> bool {
+        self.ids.get(&id.get()) == Some(&true)
+    }
+
     /// Forgets an identifier at PUBREL. False if it was not there.
     pub fn remove(&mut self, id: PacketId) -> bool {
         let removed = self.ids.remove(&id.get());

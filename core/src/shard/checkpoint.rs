@@ -41,7 +41,11 @@ impl Shard {
         let Some(position) = self.dispatch.journal.position() else {
             return;
         };
-        if self.checkpoints.are_due(position) {
+        let is_scarce = self.dispatch.journal.is_scarce();
+        self.checkpoints.note_scarce(is_scarce, clocks.boot);
+        if self.checkpoints.are_due(position, clocks.boot)
+            && self.dispatch.journal.can_begin_segment()
+        {
             self.begin_checkpoint(clocks, ops);
         }
         let Some(mut current) = self.checkpoints.current.take() else {
@@ -60,7 +64,7 @@ impl Shard {
         }
         match current.writer.outcome() {
             None => self.checkpoints.current = Some(current),
-            Some(result) => self.end_checkpoint(*current, result.is_ok(), ops),
+            Some(result) => self.end_checkpoint(*current, result.is_ok(), clocks.boot, ops),
         }
     }
 
@@ -81,13 +85,20 @@ impl Shard {
         }));
     }
 
-    fn end_checkpoint(&mut self, current: Current, is_ok: bool, ops: &mut Vec<DiskOp>) {
+    fn end_checkpoint(
+        &mut self,
+        current: Current,
+        is_ok: bool,
+        now: Instant,
+        ops: &mut Vec<DiskOp>,
+    ) {
         if let Step::Retained(cursor) = current.step {
             self.retained.close(cursor);
         }
         let file = current.writer.file();
         let checkpoints = &mut self.checkpoints;
         checkpoints.next_op = current.writer.last_op();
+        checkpoints.wait_if_scarce(now);
         let unneeded = if is_ok {
             checkpoints.last_size = current.writer.size();
             self.dispatch.journal.free_before(file.position, ops);

@@ -1,6 +1,7 @@
 //! When checkpoints are made, and how far the one at hand is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -22,6 +23,8 @@ pub struct Checkpoints {
     pub(in crate::shard) last_size: u64,
     /// One is due, whatever the log's size.
     pub(in crate::shard) is_wanted: bool,
+    /// While the disk is almost full: when the next one may begin.
+    scarce_at: Option<Instant>,
     pub(in crate::shard) current: Option<Box<Current>>,
     /// The last one that was finished.
     pub(in crate::shard) previous: Option<FileName>,
@@ -64,6 +67,7 @@ impl Default for Checkpoints {
             last_at: LogPosition(0),
             last_size: 0,
             is_wanted: false,
+            scarce_at: None,
             current: None,
             previous: None,
             removals: Vec::new(),
@@ -80,7 +84,9 @@ impl Checkpoints {
 
     /// When the next slice is due.
     pub fn deadline(&self) -> Option<Instant> {
-        let current = self.current.as_ref()?;
+        let Some(current) = &self.current else {
+            return self.scarce_at;
+        };
         // The disk and the log say when to go on with the others.
         let is_slice = matches!(current.step, Step::Sessions(..) | Step::Retained(_));
         (is_slice && current.writer.is_ready()).then_some(current.due_at)
@@ -98,12 +104,37 @@ impl Checkpoints {
         }
     }
 
+    /// Whether the disk is almost full: then one is made at once, and again and again, for what clients have taken
+    /// goes only with it.
+    pub fn note_scarce(&mut self, is_scarce: bool, now: Instant) {
+        if is_scarce != self.scarce_at.is_some() {
+            self.scarce_at = is_scarce.then_some(now);
+        }
+    }
+
+    /// While the disk is almost full, the next one is to wait a while.
+    pub fn wait_if_scarce(&mut self, now: Instant) {
+        if self.scarce_at.is_some() {
+            self.scarce_at = Some(now + SCARCE_PAUSE);
+        }
+    }
+
     /// Another one is to begin.
-    pub fn are_due(&self, position: LogPosition) -> bool {
+    pub fn are_due(&mut self, position: LogPosition, now: Instant) -> bool {
+        if self.current.is_some() {
+            return false;
+        }
         let logged = position.0 - self.last_at.0;
-        self.current.is_none() && (self.is_wanted || logged >= self.bytes_min.max(self.last_size))
+        let is_scarce = self.scarce_at.is_some_and(|at| at <= now);
+        if is_scarce {
+            self.wait_if_scarce(now);
+        }
+        // Without anything new it would be the same one.
+        self.is_wanted || logged >= self.bytes_min.max(self.last_size) || (is_scarce && logged > 0)
     }
 }
 
+/// While the disk is almost full, checkpoints free what clients have taken: so often.
+const SCARCE_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of log between two checkpoints, at least: what a start may have to read besides a checkpoint.
 const BYTES_MIN: u64 = 256 * 1024 * 1024;

@@ -77,7 +77,7 @@ impl Shard {
         };
         if let Some(mut held) = link.held.take() {
             let journal = &dispatch.journal;
-            while let Some((packets, bytes)) = held.take(|turn| journal.is_done(turn)) {
+            while let Some((packets, bytes)) = held.take(|until| journal.is_safe(until)) {
                 link.write_packets(&mut dispatch.pool, &mut turn.out.dirty, packets, |buffer| {
                     buffer.extend_from_slice(&bytes)
                 });
@@ -85,7 +85,10 @@ impl Shard {
             if held.is_little() {
                 pace::resume(link, Pause::Log, turn);
             }
-            if !held.is_empty() {
+            if let Some(until) = held.until() {
+                if dispatch.journal.is_done(until.turn) {
+                    dispatch.journal.wait_for_sync(id);
+                }
                 link.held = Some(held);
             }
         }

@@ -22,6 +22,7 @@ mod partials;
 mod remains;
 mod restore;
 mod retained;
+mod scarce;
 mod share;
 mod sys;
 mod timers;
@@ -206,6 +207,7 @@ impl Shard {
             } => self.on_auth_decided(conn, was_known, verdict, turn),
             Event::AccessReplaced { access } => self.on_access_replaced(access, turn),
             Event::DiskDone(done) => self.on_disk_done(done, turn.out),
+            Event::SpaceChanged { is_scarce } => self.on_space_changed(is_scarce),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),

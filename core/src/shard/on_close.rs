@@ -168,7 +168,7 @@ impl Shard {
                 self.dispatch.metrics.wills_published += 1;
             }
             // Other rules than at CONNECT (threat 69).
-            Published::Reserved | Published::Denied => {
+            Published::Reserved | Published::Denied | Published::DiskFull => {
                 let refusal = Refusal::WillDenied;
                 let topic = message.topic();
                 self.dispatch.note_refusal(id, refusal, topic, turn);

@@ -32,6 +32,8 @@ pub enum Published {
     Denied,
     /// The retained store is full; subscribers got the message.
     RetainedFull,
+    /// The disk is almost full.
+    DiskFull,
 }
 
 impl Shard {
@@ -74,7 +76,13 @@ impl Shard {
                 (&*topic.name, topic.hash)
             }
         };
-        let author = self.author_of(id, publish.retain);
+        let lacks_space = self.lacks_space_for(id, hash, publish, topic);
+        if lacks_space && self.session(id).version < Version::V5 {
+            // It has no negative acknowledgement, and a positive one would lie [MQTT-3.3.5-2].
+            return Err(Refusal::DiskFull.into());
+        }
+        let retain = self.retains(id, publish, topic, turn);
+        let author = self.author_of(id, retain);
         let mut properties = std::mem::take(&mut self.properties);
         properties.clear();
         publish.properties.write_forwarded(&mut properties);
@@ -84,12 +92,16 @@ impl Shard {
             properties: &properties,
             payload: publish.payload,
             qos: publish.qos,
-            retain: publish.retain,
+            retain,
             expires_at: lifetime_s.map(|s| turn.now + Duration::from_secs(u64::from(s))),
             publisher,
             author: author.as_ref(),
         });
-        let published = self.publish(hash, id, &mut outgoing, turn);
+        let published = if lacks_space {
+            Ok(Published::DiskFull)
+        } else {
+            self.publish(hash, id, &mut outgoing, turn)
+        };
         let published = published.map(outcome_of);
         if let Ok(Err(refusal)) = published {
             self.dispatch.note_refusal(id, refusal, topic, turn);
@@ -136,8 +148,11 @@ impl Shard {
         let packet_id = publish
             .packet_id
             .expect("the codec gives QoS 2 an identifier");
+        let may_forget = self.dispatch.journal.may_forget();
         let session = self.session(id);
-        if session.receipts.contains(packet_id) {
+        // PUBREL may be what was lost: this is a new message then, or it would be marked as a repetition.
+        let is_doubtful = may_forget && !publish.dup && !session.receipts.is_open(packet_id);
+        if session.receipts.contains(packet_id) && !is_doubtful {
             return Ok(true);
         }
         // [MQTT-3.3.4-7] MQTT 3.1.1 clients have not been told a maximum.
@@ -346,6 +361,7 @@ fn outcome_of(published: Published) -> Result<ReasonCode, Refusal> {
         Published::Reserved => Err(Refusal::ReservedTopic),
         Published::Denied => Err(Refusal::PublishDenied),
         Published::RetainedFull => Err(Refusal::RetainedFull),
+        Published::DiskFull => Err(Refusal::DiskFull),
     }
 }
 

@@ -16,7 +16,7 @@ use super::record::{
 };
 use crate::ids::{DeliveryNo, LogPosition, PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
-use crate::session::LogProgress;
+use crate::session::{LogProgress, Until};
 use crate::time::Instant;
 use crate::topic::ShardSet;
 
@@ -42,6 +42,12 @@ struct Recording {
     without_identifiers: Vec<SessionId>,
     /// Answers of the disk that came in this turn.
     done: Vec<DiskDone>,
+    /// The shell has said that the disk is almost full.
+    is_scarce: bool,
+    /// Sessions for which something waits until it survives the loss of power.
+    without_sync: Vec<SessionId>,
+    /// As of this position they have been looked at.
+    looked_at: LogPosition,
     has_failed: bool,
 }
 
@@ -74,6 +80,9 @@ impl Journal {
             settled: Vec::new(),
             without_identifiers: Vec::new(),
             done: Vec::new(),
+            is_scarce: false,
+            without_sync: Vec::new(),
+            looked_at: LogPosition(0),
             has_failed: false,
         })))
     }
@@ -222,6 +231,47 @@ impl Journal {
         self.0.as_ref().is_none_or(|on| on.gate.is_done(turn))
     }
 
+    /// What something waits for is done.
+    pub fn is_safe(&self, until: Until) -> bool {
+        let Until { turn, is_synced } = until;
+        self.0
+            .as_ref()
+            .is_none_or(|on| on.gate.is_done(turn) && (!is_synced || on.log.is_synced(turn)))
+    }
+
+    /// Something for a session waits until a turn that is done survives the loss of power.
+    pub fn wait_for_sync(&mut self, session: SessionId) {
+        if let Some(recording) = &mut self.0
+            && recording.without_sync.last() != Some(&session)
+        {
+            recording.without_sync.push(session);
+        }
+    }
+
+    /// A loss of power may take what was answered.
+    pub fn may_forget(&self) -> bool {
+        self.0.as_ref().is_some_and(|on| on.log.may_forget())
+    }
+
+    /// The disk is almost full: what would grow on it is to be refused.
+    pub fn is_scarce(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|on| on.is_scarce || on.log.is_scarce())
+    }
+
+    /// The shell has looked at the free space.
+    pub fn set_scarce(&mut self, is_scarce: bool) {
+        if let Some(recording) = &mut self.0 {
+            recording.is_scarce = is_scarce;
+        }
+    }
+
+    /// A new segment can be begun without waiting for the disk.
+    pub fn can_begin_segment(&self) -> bool {
+        self.0.as_ref().is_some_and(|on| on.log.can_begin_segment())
+    }
+
     /// An answer to a session waits for a turn that is not done.
     pub fn wait(&mut self, turn: TurnSeq, session: SessionId) {
         let recording = self
@@ -235,7 +285,7 @@ impl Journal {
     pub fn progress(&self) -> Option<LogProgress> {
         let recording = self.0.as_ref()?;
         Some(LogProgress {
-            durable: recording.log.durable_with_lazy(),
+            durable: recording.log.synced_with_lazy(),
             recorded: if recording.settled.is_empty() {
                 recording.gate.last_recorded()
             } else {
@@ -317,7 +367,7 @@ impl Journal {
     /// the log before this position.
     pub fn is_through(&self, turn: TurnSeq, position: LogPosition) -> bool {
         self.0.as_ref().is_none_or(|on| {
-            on.log.durable_with_lazy() >= turn
+            on.log.synced_with_lazy() >= turn
                 && on.log.synced() >= position
                 && on.gate.oldest_open() > turn
         })
@@ -366,9 +416,17 @@ impl Recording {
         if self.log.deadline().is_some_and(|at| at <= clocks.boot) {
             self.log.on_deadline(clocks, ops);
         }
+        if let Some(error) = self.log.fault() {
+            self.has_failed = true;
+            return Err(error);
+        }
         let mut released = Released::default();
         self.gate.on_own_durable(self.log.durable(), &mut released);
         released.sessions.append(&mut self.without_identifiers);
+        if self.looked_at < self.log.synced() {
+            self.looked_at = self.log.synced();
+            released.sessions.append(&mut self.without_sync);
+        }
         self.record_after(&mut released);
         self.record_settled();
         let ended = self.gate.end_turn();

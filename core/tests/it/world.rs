@@ -22,7 +22,7 @@ use ringmq_core::shard::{
     CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts, Record,
     Shard, ShardConfig, ShardMsg,
 };
-use ringmq_core::store::Clocks;
+use ringmq_core::store::{Clocks, DiskError};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 use ringmq_sim::Disk;
@@ -140,6 +140,8 @@ pub struct World {
     pub runs_passed: usize,
     /// Where the shards record; `None`: nowhere.
     pub disk: Option<Disk>,
+    /// The log of some shard has failed.
+    pub failure: Option<DiskError>,
 }
 
 impl World {
@@ -158,6 +160,18 @@ impl World {
         let mut world = World::with_all(shards, limits, feed, Duration::ZERO, Arc::new(access));
         world.users = users;
         world
+    }
+
+    /// Begins a log on this disk, which is empty; before the first connection.
+    pub fn keep_on(&mut self, mut disk: Disk, limits: &Arc<Limits>, access: Access) {
+        disk.start(self.shards.len(), clocks(self.now))
+            .expect("there is nothing on it");
+        let users = self.users.clone();
+        let (shards, feed) = (self.shards.len(), self.feed);
+        let (access, disk) = (Arc::new(access), Some(disk));
+        *self = World::begin(shards, limits, feed, Duration::ZERO, access, disk);
+        self.users = users;
+        self.settle();
     }
 
     /// A broker that publishes `$SYS`.
@@ -240,6 +254,7 @@ impl World {
             deadlines_met: 0,
             runs_passed: 0,
             disk,
+            failure: None,
         }
     }
 
@@ -476,7 +491,10 @@ impl World {
         let mut has_effects = false;
         for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
             self.shards[shard].end_turn(clocks(self.now), outbox);
-            assert_eq!(outbox.disk_failure, None, "this disk does not fail");
+            if let Some(error) = outbox.disk_failure.take() {
+                assert!(disk.room.is_some(), "this disk does not fail: {error}");
+                self.failure = Some(error);
+            }
             has_effects |= !outbox.dirty.is_empty() || outbox.posted_count() > 0;
             for op in outbox.disk.drain(..) {
                 disk.submit(shard, op);
@@ -501,6 +519,14 @@ impl World {
             self.handle(shard, Event::DiskDone(done));
             self.settle();
         }
+    }
+
+    /// The shell has looked at the free space.
+    pub fn tell_space(&mut self, is_scarce: bool) {
+        for shard in 0..self.shards.len() {
+            self.handle(shard, Event::SpaceChanged { is_scarce });
+        }
+        self.settle();
     }
 
     /// The disk of a shard does nothing from now on, or everything again.

@@ -87,6 +87,8 @@ pub(crate) struct Inbox {
     access: Mutex<Option<Arc<Access>>>,
     /// Answers of the keeper: at most one for each errand that the reader has given it.
     kept: SegQueue<Kept>,
+    /// The keeper has found that the disk is almost full.
+    is_scarce: AtomicBool,
     wakeup: OwnedFd,
 }
 
@@ -105,6 +107,7 @@ impl Inbox {
             has_access: AtomicBool::new(false),
             access: Mutex::default(),
             kept: SegQueue::new(),
+            is_scarce: AtomicBool::new(false),
             wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
     }
@@ -169,6 +172,17 @@ impl Inbox {
     pub(crate) fn put_kept(&self, kept: Kept) {
         self.kept.push(kept);
         self.nudge();
+    }
+
+    /// Tells the reader whether the disk is almost full.
+    pub(crate) fn set_scarce(&self, is_scarce: bool) {
+        self.is_scarce.store(is_scarce, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Reader: whether the disk is almost full.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.is_scarce.load(Ordering::Relaxed)
     }
 
     /// Reader: the next answer of the keeper.

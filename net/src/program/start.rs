@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ringmq::store::{LogFailure, StoreConfig};
+use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use ringmq_core::shard::Remains;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -71,7 +71,7 @@ fn serve(
     let tcp = settings
         .all_listeners()
         .filter_map(|(listen, _)| listen.endpoint.address());
-    let facts = Facts::gather(&tcp.collect::<Vec<_>>(), settings.data_dir.as_deref());
+    let facts = Facts::gather(&tcp.collect::<Vec<_>>(), settings.store.place());
     let (plan, warnings) = Plan::make(&facts, settings).map_err(Failure::Machine)?;
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
@@ -95,7 +95,7 @@ fn serve(
     );
     // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
-    if settings.data_dir.is_some() {
+    if settings.store.place().is_some() {
         watch_logs(&broker, sender);
     }
     let failure = run_until_stopped(&broker, &mut reload, requests);
@@ -104,7 +104,7 @@ fn serve(
     if let Some(failure) = failure {
         return Err(Failure::Log(failure));
     }
-    if let (None, Some(text)) = (&settings.data_dir, shown_remains(remains)) {
+    if let (None, Some(text)) = (settings.store.place(), shown_remains(remains)) {
         info!("{text} end here; --data-dir keeps them");
     }
     info!("stopped");
@@ -258,10 +258,7 @@ fn broker_config(
             ..settings.admission
         },
         tallies,
-        store: settings
-            .data_dir
-            .clone()
-            .map(|data_dir| StoreConfig { data_dir }),
+        store: settings.store.config(),
     }
 }
 
@@ -288,7 +285,7 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
         limit("queued-bytes-max"),
         limit("subscriptions-max"),
         limit("session-expiry-max"),
-        match &settings.data_dir {
+        match settings.store.place() {
             Some(path) => format!(", in {}", path.display()),
             None => ", in memory".to_owned(),
         },

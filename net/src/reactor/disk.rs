@@ -38,6 +38,8 @@ pub(super) struct Disk {
     shared: DiskShared,
     files: HashMap<FileName, Arc<OwnedFd>>,
     pending: HashMap<OpId, FileName>,
+    /// The core knows that the disk is almost full.
+    is_scarce: bool,
 }
 
 impl Disk {
@@ -46,6 +48,7 @@ impl Disk {
             shared,
             files: HashMap::new(),
             pending: HashMap::new(),
+            is_scarce: false,
         }
     }
 
@@ -128,8 +131,16 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
     }
 
-    /// Takes what the keeper has done.
+    /// Takes what the keeper has done and found.
     pub(super) fn take_kept(&mut self, now: Instant) {
+        let is_scarce = self.inbox().is_scarce();
+        if let Some(disk) = &mut self.disk
+            && disk.is_scarce != is_scarce
+        {
+            disk.is_scarce = is_scarce;
+            let event = Event::SpaceChanged { is_scarce };
+            self.core.handle(now, event, &mut self.outbox);
+        }
         while let Some(Kept { done, opened }) = self.inbox().take_kept() {
             if let (Some((name, file)), Some(disk)) = (opened, &mut self.disk) {
                 disk.files.insert(name, file);

@@ -170,6 +170,7 @@ impl Core for FakeCore {
                 let size = block.map_or(0, |block| block.size());
                 format!("done {} {result:?} {size}", op.0)
             }
+            Event::SpaceChanged { is_scarce } => format!("scarce {is_scarce}"),
             Event::AuthDecided { conn, verdict, .. } => {
                 format!("decided {} {verdict:?}", conn.index)
             }

@@ -1,6 +1,10 @@
 //! The keeper: a thread that does for all shards what takes long or has no place in a ring: making, naming and
 //! removing files.
 //!
+//! It keeps a spare segment ahead for each shard, so that a log need not wait for its next one, and looks at the free
+//! space: if that would not do for a checkpoint and the spares any more, shards are told to refuse what would be stored.
+//! From then on the spares are what is kept back: acknowledgements and whatever ends something are recorded in them.
+//!
 //! It also drops epochs from the manifest once nobody needs them: when every shard has a checkpoint in the present
 //! one. It has the lock of the data directory, and ends, and gives it back, when the last shard has ended.
 //!
@@ -18,13 +22,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ringmq_core::ids::ShardId;
 use ringmq_core::store::{DiskDone, DiskError, FileKind, FileName, OpId};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, statvfs};
 use rustix::io::Errno;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::data_dir::{DataDir, UNFINISHED, sync_directory};
 use super::manifest::Manifest;
@@ -80,6 +85,10 @@ pub(crate) struct KeeperConfig {
     pub(crate) manifest: Manifest,
     /// Files are written past the cache of the kernel.
     pub(crate) direct: bool,
+    /// Bytes of each segment.
+    pub(crate) segment_size: u64,
+    /// With less space, in bytes, what would be stored is refused.
+    pub(crate) free_bytes_min: u64,
     /// One per shard of the present epoch.
     pub(crate) inboxes: Arc<[Inbox]>,
 }
@@ -99,6 +108,9 @@ struct Keeper {
     config: KeeperConfig,
     /// By shard: it has a checkpoint in the present epoch.
     has_checkpoint: Vec<bool>,
+    /// By shard: size of its last checkpoint.
+    checkpoint_bytes: Vec<u64>,
+    is_scarce: bool,
 }
 
 impl Keeper {
@@ -112,13 +124,84 @@ impl Keeper {
         Keeper {
             config,
             has_checkpoint: vec![false; shards],
+            checkpoint_bytes: vec![0; shards],
+            is_scarce: false,
         }
     }
 
     fn run(mut self, errands: &Errands) {
-        for (shard, op, errand) in errands {
-            let kept = self.carry_out(shard, op, errand);
-            self.config.inboxes[shard.index()].put_kept(kept);
+        loop {
+            match errands.recv_timeout(LOOK_INTERVAL) {
+                Ok((shard, op, errand)) => {
+                    let kept = self.carry_out(shard, op, errand);
+                    self.config.inboxes[shard.index()].put_kept(kept);
+                    if !errands.is_empty() {
+                        continue; // Somebody waits.
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match free_bytes(self.config.directory.path()) {
+                Ok(free) => self.keep_ahead(free),
+                Err(error) => warn!(%error, "the free space is not known"),
+            }
+        }
+    }
+
+    /// Makes a spare for each shard that has none, if so much free space is left that this leaves enough.
+    fn keep_ahead(&mut self, free_bytes: u64) {
+        let KeeperConfig {
+            directory,
+            manifest,
+            segment_size,
+            ..
+        } = &self.config;
+        let present = manifest.last();
+        let size = *segment_size;
+        let paths = (0..present.shards).map(|shard| directory.shard_path(present.number, shard));
+        let without: Vec<_> = paths
+            .filter(|path| find_spare(path, size).is_none())
+            .collect();
+        let wanted = self.bytes_wanted() + size * without.len() as u64;
+        // A little more ends it than begins it: it is not to come and go with every segment.
+        let margin = if self.is_scarce { wanted / 8 } else { 0 };
+        let mut is_scarce = free_bytes < wanted + margin;
+        for path in without {
+            if is_scarce {
+                break;
+            }
+            if let Err(error) = make_spare(&path, size) {
+                warn!(directory = %path.display(), %error, "no segment could be made ahead");
+                is_scarce = disk_error(&error) == DiskError::Full;
+            }
+        }
+        self.tell(is_scarce, free_bytes, wanted);
+    }
+
+    /// Nothing is ever freed without a checkpoint, which has to fit.
+    fn bytes_wanted(&self) -> u64 {
+        let live: u64 = self.checkpoint_bytes.iter().sum();
+        self.config.free_bytes_min.max(live + live / 4)
+    }
+
+    fn tell(&mut self, is_scarce: bool, free_bytes: u64, wanted: u64) {
+        if is_scarce == self.is_scarce {
+            return;
+        }
+        self.is_scarce = is_scarce;
+        let path = self.config.directory.path().display();
+        let (free, wanted) = (free_bytes >> 20, wanted >> 20);
+        if is_scarce {
+            warn!(
+                "the disk of {path} is almost full, with {free} MiB free where {wanted} MiB are needed: messages \
+                 that would be stored, retained messages and new sessions are refused (0x97) until there is room"
+            );
+        } else {
+            info!("the disk of {path} has room again: {free} MiB free");
+        }
+        for inbox in self.config.inboxes.iter() {
+            inbox.set_scarce(is_scarce);
         }
     }
 
@@ -129,7 +212,8 @@ impl Keeper {
             Errand::Create { file, size } => create(&directory, file, size)
                 .and_then(|path| open_for_writing(&path, self.config.direct))
                 .map(|opened| Some((file, opened))),
-            Errand::Publish { file } => publish(&directory, file).map(|()| {
+            Errand::Publish { file } => publish(&directory, file).map(|size| {
+                self.checkpoint_bytes[shard.index()] = size;
                 self.note_checkpoint(shard);
                 None
             }),
@@ -181,7 +265,7 @@ fn create(directory: &Path, file: FileName, size: u64) -> io::Result<PathBuf> {
     let path = directory.join(file.to_string());
     match file.kind {
         FileKind::Log => {
-            let aside = directory.join(format!("new.log{UNFINISHED}"));
+            let aside = directory.join(NEW_LOG);
             match find_spare(directory, size) {
                 Some(spare) => fs::rename(spare, &path)?,
                 None => {
@@ -227,12 +311,15 @@ fn zero_fill(path: &Path, size: u64) -> io::Result<()> {
     filled
 }
 
-fn publish(directory: &Path, file: FileName) -> io::Result<()> {
+/// Gives its size, in bytes.
+fn publish(directory: &Path, file: FileName) -> io::Result<u64> {
     let path = directory.join(file.to_string());
     let aside = unfinished(&path);
-    File::open(&aside)?.sync_all()?;
+    let content = File::open(&aside)?;
+    content.sync_all()?;
     fs::rename(&aside, &path)?;
-    sync_directory(directory)
+    sync_directory(directory)?;
+    Ok(content.metadata()?.len())
 }
 
 /// A segment becomes a spare, if there are not enough: whoever writes to it next need not fill it with zeros.
@@ -248,6 +335,24 @@ fn remove(directory: &Path, file: FileName) -> io::Result<()> {
             remove_if_there(&path)
         }
     }
+}
+
+/// Makes a segment that a log may have later.
+pub(super) fn make_spare(directory: &Path, size: u64) -> io::Result<()> {
+    let aside = directory.join(NEW_LOG);
+    zero_fill(&aside, size)?;
+    // One of another size is of no use, and in the way.
+    let is_free = |spare: &PathBuf| fs::metadata(spare).map_or(true, |found| found.len() != size);
+    match spares(directory).find(is_free) {
+        Some(spare) => fs::rename(aside, spare),
+        None => fs::remove_file(aside),
+    }
+}
+
+/// Bytes that this process may still write there.
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn find_spare(directory: &Path, size: u64) -> Option<PathBuf> {
@@ -285,6 +390,10 @@ fn disk_error(error: &io::Error) -> DiskError {
     }
 }
 
+/// How often the free space is looked at, besides each time that something was done.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A segment that is being made.
+const NEW_LOG: &str = "new.log.tmp";
 /// Segments that are kept to be used again: one for the log, while another is on its way to it.
 const SPARES_MAX: usize = 2;
 /// Zeros that are written at once.
@@ -338,6 +447,8 @@ mod tests {
             directory,
             manifest,
             direct: false,
+            segment_size: 4096,
+            free_bytes_min: 1 << 20,
             inboxes: (0..2).map(|_| Inbox::new(1).unwrap()).collect(),
         });
         (keeper, path)
@@ -444,6 +555,56 @@ mod tests {
         let (_, manifest) = DataDir::open(folder.path()).unwrap();
         let numbers = manifest.unwrap().epochs;
         assert!(numbers.iter().map(|epoch| epoch.number).eq([2]));
+    }
+
+    #[test]
+    fn a_spare_is_made_ahead_while_there_is_space() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let inboxes = Arc::clone(&keeper.config.inboxes);
+        let is_scarce = || inboxes.iter().map(Inbox::is_scarce).collect::<Vec<_>>();
+        let other = keeper.config.directory.shard_path(2, 1);
+        let enough = (1 << 20) + 2 * 4096;
+        // Not with the last bytes: a checkpoint has to fit.
+        keeper.keep_ahead(enough - 1);
+        assert_eq!((names(&path).len(), is_scarce()), (0, vec![true; 2]));
+        keeper.keep_ahead(enough);
+        assert_eq!(is_scarce(), [true; 2], "it does not come and go");
+        keeper.keep_ahead(enough + enough / 8);
+        assert_eq!(is_scarce(), [false; 2]);
+        assert_eq!(
+            (names(&path), names(&other)),
+            (
+                vec!["spare-1.log".to_owned()],
+                vec!["spare-1.log".to_owned()]
+            )
+        );
+        // Only what is missing is made, and needs space.
+        keeper.keep_ahead(1 << 20);
+        assert_eq!((names(&path).len(), is_scarce()), (1, vec![false; 2]));
+        let (file, size) = (log(0), 4096);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        assert_eq!(names(&path), [log(0).to_string()]);
+        keeper.keep_ahead(1 << 20);
+        assert_eq!(is_scarce(), [true; 2]);
+        // What was kept back is still used.
+        let file = log(4096);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        carry_out(&mut keeper, Errand::Remove { file: log(0) }).unwrap();
+        keeper.keep_ahead(2 << 20);
+        assert_eq!((names(&path).len(), is_scarce()), (2, vec![false; 2]));
+    }
+
+    #[test]
+    fn the_next_checkpoint_has_to_fit() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let (file, size) = (checkpoint(0), 0);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        fs::write(path.join(format!("{file}.tmp")), vec![0; 2 << 20]).unwrap();
+        assert_eq!(keeper.bytes_wanted(), 1 << 20);
+        carry_out(&mut keeper, Errand::Publish { file }).unwrap();
+        assert_eq!(keeper.bytes_wanted(), (2 << 20) + (1 << 19));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
-use ringmq_core::store::DiskError;
+use ringmq_core::store::{DiskError, Policy};
 
 pub use error::{StoreError, StoreFault};
 pub use examine::{BLOCK_SIZE, Direct, DirectoryFacts, FileSystem, Presence};
@@ -34,6 +34,10 @@ pub(crate) use recovery::{Opened, open};
 pub struct StoreConfig {
     /// The data directory. It is made, if the directory above it exists.
     pub data_dir: PathBuf,
+    /// When acknowledgements may leave.
+    pub policy: Policy,
+    /// With less space on the file system, in bytes, what would be stored is refused.
+    pub free_bytes_min: u64,
 }
 
 /// Bytes of a segment of a log: the largest packet has room in one, with all who receive it.
@@ -44,10 +48,10 @@ pub fn segment_size(limits: &Limits) -> u64 {
         .next_multiple_of(BLOCK_SIZE.into())
 }
 
-/// Bytes that the logs of so many shards take up as soon as they are begun: the segments that are written, and the
-/// next ones.
+/// Bytes that the logs of so many shards take up as soon as they are begun: the segments that are written, the next
+/// ones, and those that are kept back.
 pub fn space_needed(limits: &Limits, shards: usize) -> u64 {
-    2 * segment_size(limits).saturating_mul(shards as u64)
+    3 * segment_size(limits).saturating_mul(shards as u64)
 }
 
 /// The log of a shard cannot be written any more.

@@ -42,6 +42,8 @@ pub(crate) struct Opened {
     directory: DataDir,
     manifest: Manifest,
     direct: bool,
+    policy: Policy,
+    free_bytes_min: u64,
     recovered: Recovered,
 }
 
@@ -82,6 +84,8 @@ pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreE
     let manifest = begin_epoch(&directory, manifest, shards, boot_id)?;
     Ok(Opened {
         direct: direct == Direct::Yes,
+        policy: config.policy,
+        free_bytes_min: config.free_bytes_min,
         directory,
         manifest,
         recovered,
@@ -116,19 +120,33 @@ impl Opened {
             log_id: self.manifest.log_id,
             segment_size: segment_size(limits),
             block_size: self.manifest.block_size,
-            policy: Policy::Always,
+            policy: self.policy,
         }
+    }
+
+    /// Makes the segments that the logs begin with. What a client does first would wait for them otherwise.
+    pub(crate) fn prepare(&self, limits: &Limits) -> Result<(), StoreError> {
+        let present = self.manifest.last();
+        for shard in 0..present.shards {
+            let path = self.directory.shard_path(present.number, shard);
+            let made = keeper::make_spare(&path, segment_size(limits));
+            made.map_err(StoreError::system(&path, "make a segment of the log"))?;
+        }
+        Ok(())
     }
 
     /// Hands the directory to its keeper.
     pub(crate) fn keep(
         self,
         inboxes: &Arc<[Inbox]>,
+        limits: &Limits,
     ) -> Result<(KeeperLink, JoinHandle<()>), StartError> {
         keeper::start(KeeperConfig {
             directory: self.directory,
             manifest: self.manifest,
             direct: self.direct,
+            segment_size: segment_size(limits),
+            free_bytes_min: self.free_bytes_min,
             inboxes: Arc::clone(inboxes),
         })
     }

@@ -162,6 +162,7 @@ impl Core for Puppet {
             Event::Unwelcome { conn, .. } => out.closes.push(Close { conn, flush: false }),
             Event::Identified { .. }
             | Event::DiskDone(_)
+            | Event::SpaceChanged { .. }
             | Event::ShellCounted { .. }
             | Event::AuthDecided { .. }
             | Event::AccessReplaced { .. } => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::{self, QoS};
 use crate::ids::{DeliveryNo, PacketId, SessionId, SessionNo, TurnSeq};
-use crate::session::{KeptMatch, Link, Pause, PubrelDue};
+use crate::session::{KeptMatch, Link, Pause, PubrelDue, Until};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::pace;
 use crate::store::{Journal, Receiver, ReceiverTerms, Record};
@@ -28,7 +28,11 @@ impl Dispatch {
             (None, Some(held)) => held.append(1, encode),
             (Some(turn), _) => {
                 session.turn = turn;
-                if link.hold(turn, encode) {
+                let until = Until {
+                    turn,
+                    is_synced: false,
+                };
+                if link.hold(until, encode) {
                     pace::pause(link, Pause::Log, out);
                 }
                 self.journal.wait(turn, id);
@@ -44,12 +48,14 @@ impl Dispatch {
         }
     }
 
-    /// Something that was held back for a client leaves when this turn is done.
-    pub(super) fn wait(&mut self, id: SessionId, turn: Option<TurnSeq>) {
-        if let Some(turn) = turn
-            && !self.journal.is_done(turn)
-        {
-            self.journal.wait(turn, id);
+    /// Something that was held back for a client leaves when this is done.
+    pub(super) fn wait(&mut self, id: SessionId, until: Option<Until>) {
+        if let Some(until) = until {
+            if !self.journal.is_done(until.turn) {
+                self.journal.wait(until.turn, id);
+            } else if !self.journal.is_safe(until) {
+                self.journal.wait_for_sync(id);
+            }
         }
     }
 
@@ -95,15 +101,20 @@ impl Dispatch {
     }
 }
 
-/// The turn that has to be durable before a message is sent to a client, if one has.
+/// What has to be durable before a message is sent to a client, if anything has.
 pub(in crate::shard) fn durable_first(
     journal: &Journal,
     no: Option<SessionNo>,
     turn: TurnSeq,
     link: &Link,
     qos: QoS,
-) -> Option<TurnSeq> {
-    (may_wait(no, qos) && (link.held.is_some() || !journal.is_done(turn))).then_some(turn)
+) -> Option<Until> {
+    let until = Until {
+        turn,
+        is_synced: true,
+    };
+    let waits = may_wait(no, qos) && (link.held.is_some() || !journal.is_safe(until));
+    waits.then_some(until)
 }
 
 /// Whether a message may have to wait for the log before it is sent.

@@ -26,6 +26,8 @@ pub struct RouteCache {
     limits: TopicLimits,
     /// Routes in all slots, to bound the memory.
     routes_count: usize,
+    /// The slot that `sweep` looks at next.
+    swept: usize,
 }
 
 /// Where messages on one topic go.
@@ -68,6 +70,7 @@ impl RouteCache {
             state: FixedState::with_seed(seed),
             limits,
             routes_count: 0,
+            swept: 0,
         }
     }
 
@@ -113,6 +116,7 @@ impl RouteCache {
         };
         let mut entry = cached.unwrap_or_default();
         self.routes_count -= entry.routes.len();
+        self.sweep(generation, interest_generation);
         if *entry.topic != *topic {
             entry.topic = topic.into();
         }
@@ -132,6 +136,21 @@ impl RouteCache {
         entry.interest_generation = interest_generation;
         self.routes_count += entry.routes.len();
         Ok(entry)
+    }
+
+    /// Frees some of what is void: topics that nobody publishes any more would stay for ever. Twice as much as a
+    /// miss may add.
+    fn sweep(&mut self, generation: u64, interest_generation: u64) {
+        for _ in 0..2 {
+            let slot = &mut self.slots[self.swept];
+            self.swept = (self.swept + 1) % SLOTS;
+            let is_void = |entry: &mut Box<CachedRoutes>| {
+                (entry.generation, entry.interest_generation) != (generation, interest_generation)
+            };
+            if let Some(entry) = slot.take_if(is_void) {
+                self.routes_count -= entry.routes.len();
+            }
+        }
     }
 
     /// Forgets everything: other rules hold.
@@ -179,4 +198,48 @@ pub fn is_reserved(topic: &[u8]) -> bool {
     }
     let level = topic.split(|&byte| byte == b'/').next().unwrap_or_default();
     matches!(level, b"$SYS" | b"$share" | b"$CONTROL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::codec::QoS;
+    use crate::ids::ShardId;
+    use crate::limits::ShareStrategy;
+    use crate::topic::{SubscriptionOptions, TopicFilter};
+
+    #[test]
+    fn topics_that_nobody_publishes_any_more_are_forgotten() {
+        let limits = TopicLimits::default();
+        let interest = Arc::new(InterestTable::new(1, 6, 1));
+        let own = ShardId::new(0);
+        let shares = Shares::new(own, ShareStrategy::Random, interest.clone(), 1);
+        let mut index = SubscriptionIndex::new(1);
+        let mut cache = RouteCache::new(1, limits);
+        let session = SessionId {
+            index: 0,
+            generation: 0,
+        };
+        let options = SubscriptionOptions {
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            subscription_id: None,
+        };
+        for round in 0..20 {
+            let filter = TopicFilter::parse(&format!("t/{round}/+"), &limits).unwrap();
+            index.subscribe(&filter, session, options);
+            for number in 0..1000 {
+                let topic = format!("t/{round}/{number}");
+                let hash = cache.hash(topic.as_bytes());
+                let taken = cache.take(topic.as_bytes(), hash, &index, &interest, &shares, None);
+                cache.put(hash, taken.unwrap());
+            }
+            cache.assert_invariants();
+            let kept = cache.slots.iter().flatten().count();
+            assert!(kept <= 3000, "{kept} topics are kept in round {round}");
+        }
+    }
 }

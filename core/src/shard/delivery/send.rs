@@ -6,9 +6,9 @@ use super::encodings::publish_parts;
 use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
-use crate::ids::{DeliveryNo, PacketId, SessionId, TurnSeq};
+use crate::ids::{DeliveryNo, PacketId, SessionId};
 use crate::message::Message;
-use crate::session::{Delivery, Link, Resend, Session};
+use crate::session::{Delivery, Link, Resend, Session, Until};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
@@ -192,8 +192,8 @@ struct PublishWriter<'a> {
     parts: PublishParts<'a>,
     id: Option<PacketId>,
     dup: bool,
-    /// The turn that has to be durable first.
-    wait: Option<TurnSeq>,
+    /// What has to be durable first.
+    wait: Option<Until>,
 }
 
 impl PublishWriter<'_> {

@@ -106,6 +106,7 @@ impl Shard {
         turn: &mut Turn<'_>,
     ) -> Result<SessionId, Refusal> {
         let identity = grant.proven.identity.clone();
+        self.check_space_for(connect, &client_id, grant.session_expiry_s)?;
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
             let session = self.dispatch.sessions.get(id).expect("just found");
             if session.identity.user != identity.user {

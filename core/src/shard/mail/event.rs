@@ -83,6 +83,11 @@ pub enum Event<'a> {
     },
     /// The answer to an operation of `Outbox::disk`.
     DiskDone(DiskDone),
+    /// The disk is almost full, or is not any more. At first it is not.
+    SpaceChanged {
+        /// What would grow on it is to be refused.
+        is_scarce: bool,
+    },
     /// What the shell itself has counted since its start, for `$SYS`: names that are topic levels, and
     /// values. Worth telling before each `DeadlineReached`.
     ShellCounted {

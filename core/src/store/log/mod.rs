@@ -66,8 +66,8 @@ pub struct Log {
     /// The last turn that has ended.
     turn: TurnSeq,
     written: Reach,
-    /// Durable are all batches before it.
-    synced: LogPosition,
+    /// What survives the loss of power.
+    synced: Reach,
     sync: Sync,
     vouching: Vouching,
     /// In `sealed` and `under_way`.
@@ -75,6 +75,8 @@ pub struct Log {
     next_op: u64,
     /// To be used again.
     spare: Vec<Block>,
+    /// A batch waits for a segment that the disk has no room for: when that is over.
+    starved_at: Option<Instant>,
     fault: Option<DiskError>,
 }
 
@@ -114,7 +116,7 @@ struct Sync {
     /// Under way.
     ops: Vec<OpId>,
     /// What is durable when they are done.
-    target: LogPosition,
+    target: Reach,
 }
 
 /// The last batch before a pause could not be told from a torn one, if it rots: an empty batch behind it
@@ -153,12 +155,13 @@ impl Log {
             next: LogPosition(0),
             turn: TurnSeq(0),
             written: Reach::default(),
-            synced: LogPosition(0),
+            synced: Reach::default(),
             sync: Sync::default(),
             vouching: Vouching::default(),
             pending_bytes: 0,
             next_op: 0,
             spare: Vec::new(),
+            starved_at: None,
             fault: None,
         };
         log.segments.ask(log.next, &mut log.next_op, ops);
@@ -283,13 +286,13 @@ impl Log {
             self.pending_bytes -= write.size;
         }
         match self.config.policy {
-            Policy::Always => self.note_synced(self.written.position, clocks),
+            Policy::Always => self.note_synced(self.written, clocks),
             Policy::Interval(span) => self.plan_sync(span, clocks),
         }
     }
 
-    fn note_synced(&mut self, upto: LogPosition, clocks: Clocks) {
-        if upto > self.synced {
+    fn note_synced(&mut self, upto: Reach, clocks: Clocks) {
+        if upto.position > self.synced.position {
             self.synced = upto;
             self.vouching.at = Some(clocks.boot + IDLE_MIN);
         }
@@ -299,7 +302,7 @@ impl Log {
     }
 
     fn plan_sync(&mut self, span: Duration, clocks: Clocks) {
-        if self.sync.ops.is_empty() && self.written.position > self.synced {
+        if self.sync.ops.is_empty() && self.written.position > self.synced.position {
             self.sync.at.get_or_insert(clocks.boot + span);
         }
     }
@@ -310,14 +313,15 @@ impl Log {
             return None;
         }
         let idle = self.vouching.at.filter(|_| self.has_to_vouch());
-        let deadlines = [self.lazy_at, self.sync.at, self.segments.retry_at(), idle];
-        deadlines.into_iter().flatten().min()
+        let room = [self.segments.retry_at(), self.starved_at];
+        let deadlines = [self.lazy_at, self.sync.at, idle].into_iter().chain(room);
+        deadlines.flatten().min()
     }
 
     /// Nothing else is going on, and the last batch with records has nobody to vouch for it.
     fn has_to_vouch(&self) -> bool {
         self.vouching.needed > self.vouching.given
-            && self.synced >= self.vouching.needed
+            && self.synced.position >= self.vouching.needed
             && self.under_way.is_empty()
             && self.sealed.is_empty()
     }
@@ -331,6 +335,11 @@ impl Log {
         if is_due(self.sync.at) {
             self.sync.at = None;
             self.submit_syncs(ops);
+        }
+        if is_due(self.starved_at) {
+            // What clients do in the meantime, acknowledgements above all, would pile up without end.
+            self.fault = Some(DiskError::Full);
+            return;
         }
         if is_due(self.segments.retry_at()) {
             self.segments.retry(&mut self.next_op, ops);
@@ -346,8 +355,9 @@ impl Log {
     }
 
     fn submit_syncs(&mut self, ops: &mut Vec<DiskOp>) {
-        self.sync.target = self.written.position;
-        for file in self.segments.between(self.synced, self.sync.target) {
+        self.sync.target = self.written;
+        let (from, to) = (self.synced.position, self.sync.target.position);
+        for file in self.segments.between(from, to) {
             let op = next_op(&mut self.next_op);
             self.sync.ops.push(op);
             ops.push(DiskOp::Sync { op, file });
@@ -429,10 +439,16 @@ impl Log {
                 self.seal_open();
             }
             self.segments.ask(self.next, &mut self.next_op, ops);
-            let first = self.sealed.front().map(|batch| batch.position);
-            if first.is_none_or(|position| !self.segments.is_ready(position)) {
+            let Some(position) = self.sealed.front().map(|batch| batch.position) else {
+                return;
+            };
+            if !self.segments.is_ready(position) {
+                if self.segments.is_scarce() {
+                    self.starved_at.get_or_insert(clocks.boot + STARVED_MAX);
+                }
                 return;
             }
+            self.starved_at = None;
             let batch = self.sealed.pop_front().expect("there is a first one");
             ops.push(self.write(batch, clocks));
         }
@@ -443,11 +459,11 @@ impl Log {
         let stamp = Stamp {
             identity: self.identity(),
             position: sealed.position,
-            durable_upto: self.synced,
+            durable_upto: self.synced.position,
             clocks,
             place: sealed.place,
         };
-        self.vouching.given = self.synced;
+        self.vouching.given = self.synced.position;
         let block = sealed.batch.finish(&stamp, self.config.block_size);
         let op = next_op(&mut self.next_op);
         self.under_way.push_back(UnderWay {
@@ -483,7 +499,7 @@ impl Log {
     /// A checkpoint is durable from where on the log is needed: removes the segments before it.
     pub fn free_before(&mut self, position: LogPosition, ops: &mut Vec<DiskOp>) {
         assert!(
-            position <= self.synced,
+            position <= self.synced.position,
             "the checkpoint came before its log"
         );
         self.segments.free_before(position, &mut self.next_op, ops);
@@ -507,7 +523,41 @@ impl Log {
 
     /// Everything before it survives the loss of power.
     pub fn synced(&self) -> LogPosition {
-        self.synced
+        self.synced.position
+    }
+
+    /// What was recorded up to a turn survives the loss of power, if it is as safe as the policy says.
+    pub fn is_synced(&self, turn: TurnSeq) -> bool {
+        !self.may_forget() || self.synced_reach().turn >= turn
+    }
+
+    /// A loss of power may take what is as safe as the policy says.
+    pub fn may_forget(&self) -> bool {
+        self.config.policy != Policy::Always
+    }
+
+    /// As [`Log::durable_with_lazy`], for what survives the loss of power.
+    pub fn synced_with_lazy(&self) -> TurnSeq {
+        self.synced_reach().whole_turn
+    }
+
+    fn synced_reach(&self) -> Reach {
+        if self.synced.position == self.written.position {
+            self.written // With turns that needed nothing written.
+        } else {
+            self.synced
+        }
+    }
+
+    /// Why nothing is durable any more.
+    pub fn fault(&self) -> Option<DiskError> {
+        self.fault
+    }
+
+    /// A new segment can be begun: it is there.
+    pub fn can_begin_segment(&self) -> bool {
+        let left = self.left_of_segment();
+        left == self.config.segment_size || self.segments.is_ready(LogPosition(self.next.0 + left))
     }
 
     /// Bytes recorded and not yet as safe as the policy says.
@@ -518,7 +568,7 @@ impl Log {
 
     /// The disk had no room for the next segment; it is asked again each second.
     pub fn is_scarce(&self) -> bool {
-        self.segments.retry_at().is_some()
+        self.segments.is_scarce()
     }
 
     /// What the disk writes as a whole, in bytes.
@@ -547,6 +597,8 @@ const UNDER_WAY_MAX: usize = 2;
 const BATCH_SIZE_ENOUGH: usize = 1 << 20;
 /// What nobody waits for is written after so long.
 const LAZY_MAX: Duration = Duration::from_millis(10);
+/// A batch waits so long for a segment that there is no room for.
+const STARVED_MAX: Duration = Duration::from_secs(10);
 /// A pause of so long is not a gap between two batches of a busy log.
 const IDLE_MIN: Duration = Duration::from_millis(10);
 /// What a turn of a busy shard records fits.

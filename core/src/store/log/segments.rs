@@ -21,6 +21,8 @@ pub(super) struct Segments {
     removals: Vec<OpId>,
     /// When the disk is asked again for what it had no room for.
     retry_at: Option<Instant>,
+    /// It had no room the last time.
+    is_scarce: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl Segments {
             list: VecDeque::new(),
             removals: Vec::new(),
             retry_at: None,
+            is_scarce: false,
         }
     }
 
@@ -78,7 +81,8 @@ impl Segments {
             .expect("the present one is never freed")
             .position;
         let index = (position.0 - first.0) / self.size;
-        self.list[index as usize].state == State::Ready
+        let segment = self.list.get(index as usize);
+        segment.is_some_and(|segment| segment.state == State::Ready)
     }
 
     /// An answer of the disk.
@@ -96,15 +100,24 @@ impl Segments {
         let segment = self.list.iter_mut().rev().find(|one| one.state == asked);
         let segment = segment.expect("the disk answers what it was asked");
         match result {
-            Ok(()) => segment.state = State::Ready,
+            Ok(()) => {
+                segment.state = State::Ready;
+                self.is_scarce = false;
+            }
             // Nothing that was promised is touched: it may wait.
             Err(DiskError::Full) => {
                 segment.state = State::Refused;
                 self.retry_at = Some(now + RETRY_AFTER);
+                self.is_scarce = true;
             }
             Err(DiskError::Failed(_)) => return result,
         }
         Ok(())
+    }
+
+    /// The disk had no room for the last segment that it was asked for.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.is_scarce
     }
 
     /// When [`Segments::retry`] is due.

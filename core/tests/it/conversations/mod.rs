@@ -40,7 +40,7 @@ macro_rules! conversations {
 
 conversations! {
     connect malformed session will publish qos retained subscribe shared properties offer rates topics threats
-    auth rules tokens leases refusals odd bridge
+    auth rules tokens leases refusals odd bridge scarce
 }
 
 #[test]

@@ -81,6 +81,8 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
         ["shell", "answers"] => stage.answer(None),
         ["shell", "denies"] => stage.answer(Some(Verdict::Denied(Refusal::BadPassword))),
         ["shell", "fails"] => stage.answer(Some(Verdict::Unavailable)),
+        ["disk", "fills"] => stage.tell_space(true),
+        ["disk", "empties"] => stage.tell_space(false),
         ["count", ref counts @ ..] => counts.iter().try_for_each(|count| {
             let (name, value) = lexer::key_value(count).ok_or("a count is name=value")?;
             stage.expect_count(name, lexer::number(value)?)

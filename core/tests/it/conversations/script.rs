@@ -14,6 +14,8 @@ pub struct Conversation {
     limits: Vec<(String, String)>,
     /// Who may connect; none: everybody.
     pub access: Vec<(String, String)>,
+    /// Sessions are recorded.
+    pub has_disk: bool,
     /// Files of rules, by name.
     pub acls: BTreeMap<String, String>,
     /// Names of the table's columns.
@@ -124,6 +126,7 @@ pub fn parse(text: &str) -> Result<Vec<Conversation>, String> {
                 versions: vec![Version::V5],
                 limits: Vec::new(),
                 access: Vec::new(),
+                has_disk: false,
                 acls: BTreeMap::new(),
                 columns: Vec::new(),
                 rows: Vec::new(),
@@ -168,6 +171,8 @@ impl Conversation {
                 let (name, value) = limit.split_once('=').unwrap_or((limit, ""));
                 self.limits.push((name.into(), value.into()));
             }
+        } else if line == "disk" {
+            self.has_disk = true;
         } else if let Some(access) = line.strip_prefix("access ") {
             self.access.extend(parse_access(access)?);
         } else if let Some((name @ ("acl" | "acl2"), rule)) = line.split_once(' ') {

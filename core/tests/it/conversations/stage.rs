@@ -20,6 +20,7 @@ use super::matching::{self, Variables};
 use super::properties::{Value, fit};
 use super::script::{Casting, Conversation};
 use super::wire::{self, Packet, Version};
+use crate::durable::disk;
 use crate::world::{Feed, SocketId, World};
 
 pub struct Stage {
@@ -81,7 +82,10 @@ impl Stage {
         }
         let (access, users) = access::parse(&items, &conversation.acls)?;
         let shared = Arc::new(limits.clone());
-        let world = World::with_access(casting.shards, &shared, feed, access, users);
+        let mut world = World::with_access(casting.shards, &shared, feed, access.clone(), users);
+        if conversation.has_disk {
+            world.keep_on(disk(), &shared, access);
+        }
         Ok(Stage {
             start: world.now(),
             world,
@@ -143,6 +147,12 @@ impl Stage {
     /// The shell answers all that it was asked; `None`: as it knows it.
     pub fn answer(&mut self, verdict: Option<Verdict>) -> Result<(), String> {
         self.world.answer(verdict.as_ref());
+        self.listen()
+    }
+
+    /// The shell has looked at the free space of the disk.
+    pub fn tell_space(&mut self, is_scarce: bool) -> Result<(), String> {
+        self.world.tell_space(is_scarce);
         self.listen()
     }
 

@@ -1,6 +1,8 @@
 //! What was acknowledged survives: shards with a log on a disk that loses what it was not asked to keep.
 
 mod client;
+mod policies;
+mod scarce;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use ringmq_sim::{Crash, Disk};
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 
-fn disk() -> Disk {
+pub fn disk() -> Disk {
     Disk::new(SECRET, 16 * 1024)
 }
 

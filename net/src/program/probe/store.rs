@@ -9,18 +9,23 @@ use crate::settings::runtime::Cores;
 
 /// Looks at the data directory that the settings name, and judges it.
 pub fn look(settings: &Settings) -> (Vec<Finding>, Vec<Finding>) {
-    let Some(path) = &settings.data_dir else {
+    let Some(path) = settings.store.place() else {
         return (Vec::new(), Vec::new());
     };
     let shards = settings.shards.unwrap_or_else(|| match &settings.cores {
         Cores::Listed(cores) => cores.len(),
         Cores::Auto | Cores::None => allowed_cores().len(),
     });
-    let needed_bytes = store::space_needed(&settings.limits, shards);
+    let needed_bytes = needed_bytes(settings, shards);
     judge(&DirectoryFacts::gather(path), needed_bytes)
 }
 
-/// Reasons not to start, and warnings. `needed_bytes`: what the logs take up at once.
+/// What the logs take up at once, and what is to be left then.
+pub fn needed_bytes(settings: &Settings, shards: usize) -> u64 {
+    store::space_needed(&settings.limits, shards) + settings.store.free_bytes_min
+}
+
+/// Reasons not to start, and warnings. `needed_bytes`: what has to be free.
 pub fn judge(facts: &DirectoryFacts, needed_bytes: u64) -> (Vec<Finding>, Vec<Finding>) {
     let errors = [refuse_place(facts), refuse_space(facts, needed_bytes)];
     let errors: Vec<Finding> = errors.into_iter().flatten().collect();
@@ -72,7 +77,7 @@ fn refuse_space(facts: &DirectoryFacts, needed_bytes: u64) -> Option<Finding> {
     (is_there && facts.free_bytes < needed_bytes).then(|| {
         finding(
             format!(
-                "the file system of the data directory {} has {} free, but the logs take up {}",
+                "the file system of the data directory {} has {} free, but the broker needs {}",
                 facts.path.display(),
                 mebibytes(facts.free_bytes),
                 mebibytes(needed_bytes)
@@ -186,7 +191,7 @@ mod tests {
             (|f| f.file_system = FileSystem::Memory, "tmpfs", "on a disk"),
             (
                 |f| f.free_bytes = 100 << 20,
-                "has 100 MiB free, but the logs take up 1024 MiB",
+                "has 100 MiB free, but the broker needs 1024 MiB",
                 "fewer shards",
             ),
             (

@@ -41,6 +41,7 @@ use listen::{Layers, Listen, ListenerTable};
 use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig};
 use ringmq_core::limits::Limits;
 use runtime::Cores;
+use store::StoreSettings;
 use value::{Items, Kind, Range, Value};
 
 /// A row for paths of files.
@@ -89,8 +90,8 @@ pub struct Settings {
     pub inbox_messages_max: usize,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,
-    /// Where sessions and messages are kept; `None`: they end with the process.
-    pub data_dir: Option<PathBuf>,
+    /// Where and how sessions and messages are kept.
+    pub store: StoreSettings,
     /// What to log.
     pub log_filter: String,
     /// `text` or `json`.
@@ -115,7 +116,7 @@ impl Default for Settings {
             ring: broker.ring,
             inbox_messages_max: broker.inbox_messages_max,
             sys_interval: broker.sys_interval,
-            data_dir: None,
+            store: StoreSettings::default(),
             log_filter: "info".to_owned(),
             log_format: "text".to_owned(),
             limits: Limits::default(),
@@ -447,7 +448,13 @@ mod tests {
                 },
             inbox_messages_max: _,
             sys_interval: _,
-            data_dir: _,
+            store:
+                StoreSettings {
+                    data_dir: _,
+                    policy: _,
+                    sync_interval: _,
+                    free_bytes_min: _,
+                },
             log_filter: _,
             log_format: _,
             limits,

@@ -11,7 +11,12 @@ const CLIENTS: [&str; 6] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
 
 fn start(folder: &Folder, shards: usize) -> Result<Opened, StoreError> {
     let data_dir = folder.path().to_owned();
-    open(&StoreConfig { data_dir }, shards)
+    let config = StoreConfig {
+        data_dir,
+        policy: Policy::Always,
+        free_bytes_min: 0,
+    };
+    open(&config, shards)
 }
 
 fn clients(opened: &Opened) -> Vec<&str> {
