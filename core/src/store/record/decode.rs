@@ -39,12 +39,7 @@ fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordE
                 ranges: DeliveryRanges::decode(reader.rest())?,
             });
         }
-        Kind::Reached => {
-            return Ok(Record::Reached {
-                origin: read_origin(&mut reader)?,
-                receivers: Receivers::decode(reader.rest())?,
-            });
-        }
+        Kind::Reached => return read_reached(reader),
         Kind::Spread => Record::Spread(read_origin(&mut reader)?),
         Kind::Tickets => Record::Tickets {
             no: read_no(&mut reader)?,
@@ -119,6 +114,13 @@ fn read_message_record(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError
         body,
         receivers: Receivers::decode(reader.rest())?,
     }))
+}
+
+fn read_reached(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
+    Ok(Record::Reached {
+        origin: read_origin(&mut reader)?,
+        receivers: Receivers::decode(reader.rest())?,
+    })
 }
 
 #[inline]
