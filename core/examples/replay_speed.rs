@@ -132,6 +132,7 @@ fn push_message(log: &mut Log, index: u64, is_settled: bool) {
             publisher: ClientKey(0x0123_4567_89AB_CDEF),
             author: None,
         },
+        origin: None,
         body: None,
         receivers: Receivers::listed(&receivers),
     }));

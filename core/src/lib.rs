@@ -28,6 +28,7 @@ pub mod home;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod origin;
 pub mod rate;
 pub mod refusal;
 pub mod session;

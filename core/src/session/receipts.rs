@@ -5,10 +5,13 @@
 //! - `open` of them were received on this connection: each holds a unit of the broker's Receive
 //!   Maximum, which begins afresh with each connection [MQTT-4.9.0-1].
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::ids::PacketId;
+use crate::origin::Partial;
 
 /// The identifiers.
 #[derive(Debug, Default)]
@@ -16,9 +19,55 @@ pub struct Receipts {
     // No secret seed: at most 65,535 keys of two bytes cannot be made to collide usefully.
     ids: HashMap<u16, bool, FixedState>,
     open: u16,
+    next_ticket: u64,
+    /// What was under way in a crash, and has not been repeated.
+    partials: Option<Box<BTreeMap<PacketId, Partial>>>,
 }
 
 impl Receipts {
+    /// None is noted. `next_ticket`: above all that were used before.
+    pub fn restored(next_ticket: u64, partials: BTreeMap<PacketId, Partial>) -> Receipts {
+        Receipts {
+            next_ticket,
+            partials: (!partials.is_empty()).then(|| Box::new(partials)),
+            ..Receipts::default()
+        }
+    }
+
+    /// A ticket for a message that goes to other shards.
+    pub fn take_ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket - 1
+    }
+
+    /// The one that comes next.
+    pub fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// Messages that not all have.
+    pub fn partials(&self) -> impl Iterator<Item = (PacketId, &Partial)> {
+        self.partials
+            .iter()
+            .flat_map(|all| all.iter())
+            .map(|(id, partial)| (*id, partial))
+    }
+
+    /// What is known of a message with this identifier that not all have.
+    pub fn partial(&self, id: PacketId) -> Option<&Partial> {
+        self.partials.as_ref()?.get(&id)
+    }
+
+    /// All have it, or its client has forgotten it.
+    pub fn end_partial(&mut self, id: PacketId) {
+        if let Some(partials) = &mut self.partials {
+            partials.remove(&id);
+            if partials.is_empty() {
+                self.partials = None;
+            }
+        }
+    }
+
     /// Notes an identifier, or that it came again on this connection. True if it is new.
     pub fn insert(&mut self, id: PacketId) -> bool {
         let before = self.ids.insert(id.get(), true);

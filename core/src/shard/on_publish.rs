@@ -15,6 +15,7 @@ use super::sys::metrics::DropReason;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{ClientKey, PacketId, SessionId};
 use crate::message::{Message, MessageParts};
+use crate::origin::{Exchange, Origin, Reached};
 use crate::refusal::{Refusal, Violation};
 use crate::store::Record;
 use crate::topic::TopicError;
@@ -52,7 +53,7 @@ impl Shard {
         }
         if publish.qos == QoS::ExactlyOnce && self.is_repetition(id, publish)? {
             // [MQTT-4.3.3-10] Acknowledged again, not published again.
-            self.acknowledge(id, publish, Ok(ReasonCode::Success), turn.out);
+            self.acknowledge(id, publish, None, Ok(ReasonCode::Success), turn.out);
             return Ok(());
         }
         if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
@@ -62,7 +63,7 @@ impl Shard {
             }
             let refusal = Refusal::PayloadFormat;
             self.dispatch.note_refusal(id, refusal, publish.topic, turn);
-            self.acknowledge(id, publish, Err(refusal), turn.out);
+            self.acknowledge(id, publish, None, Err(refusal), turn.out);
             return Ok(());
         }
         // Out of the link while the message borrows its topic.
@@ -100,8 +101,10 @@ impl Shard {
         let published = if lacks_space {
             Ok(Published::DiskFull)
         } else {
+            outgoing.exchange = self.exchange_of(id, publish);
             self.publish(hash, id, &mut outgoing, turn)
         };
+        let origin = outgoing.origin();
         let published = published.map(outcome_of);
         if let Ok(Err(refusal)) = published {
             self.dispatch.note_refusal(id, refusal, topic, turn);
@@ -112,7 +115,7 @@ impl Shard {
         }
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
         let outcome = published.map_err(topic_violation)?;
-        self.acknowledge(id, publish, outcome, turn.out);
+        self.acknowledge(id, publish, origin, outcome, turn.out);
         Ok(())
     }
 
@@ -160,6 +163,47 @@ impl Shard {
             return Err(Refusal::ReceiveMaximum.into());
         }
         Ok(false)
+    }
+
+    /// What makes a QoS 2 message come once over any crash: if it goes to other shards, or was under way in one.
+    fn exchange_of(&mut self, id: SessionId, publish: &Publish<'_>) -> Option<Arc<Exchange>> {
+        if publish.qos != QoS::ExactlyOnce {
+            return None;
+        }
+        let has_others = self.config.shards > 1;
+        let packet_id = publish.packet_id?;
+        let session = self.session(id);
+        let no = session.no?;
+        let mut reached = None;
+        let ticket = match session.receipts.partial(packet_id) {
+            Some(partial) if publish.dup => {
+                reached = Some(partial.reached.clone());
+                partial.ticket
+            }
+            Some(partial) => {
+                // Its client has forgotten the exchange, so nothing is left to be repeated.
+                let ticket = partial.ticket;
+                session.receipts.end_partial(packet_id);
+                let next = session.receipts.take_ticket();
+                let origin = Origin {
+                    no,
+                    id: packet_id,
+                    ticket,
+                };
+                let journal = &mut self.dispatch.journal;
+                journal.record(&Record::Spread(origin));
+                journal.record(&Record::Released { no, id: packet_id });
+                next
+            }
+            None if has_others => session.receipts.take_ticket(),
+            None => return None,
+        };
+        let origin = Origin {
+            no,
+            id: packet_id,
+            ticket,
+        };
+        Some(Arc::new(Exchange { origin, reached }))
     }
 
     /// Sets the alias of a PUBLISH that names its topic [MQTT-3.3.2-8] [MQTT-3.3.2-12].
@@ -246,7 +290,15 @@ impl Shard {
         } else {
             self.dispatch
                 .deliver_local(outgoing, &routes.routes, &routes.ids, turn);
+            let reached = outgoing.reached();
             for &group in &routes.groups {
+                let has_it = |reached: &Arc<Reached>| {
+                    let filter = self.dispatch.shares.filter(group);
+                    reached.groups.contains(filter)
+                };
+                if reached.as_ref().is_some_and(has_it) {
+                    continue;
+                }
                 self.dispatch.share_out(outgoing, group, hash, turn);
             }
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
@@ -255,7 +307,12 @@ impl Shard {
                 if outgoing.parts.qos > QoS::AtMostOnce {
                     self.dispatch.journal.note_posted(shard);
                 }
-                if Parcel::suits(&outgoing.parts) {
+                if let Some(exchange) = &outgoing.exchange {
+                    let exchange = exchange.clone();
+                    let message = outgoing.share().clone();
+                    turn.out
+                        .post(shard, ShardMsg::ForwardOnce(message, exchange));
+                } else if Parcel::suits(&outgoing.parts) {
                     turn.out.forward(shard, &outgoing.parts);
                 } else {
                     turn.out
@@ -315,13 +372,14 @@ impl Shard {
     }
 
     /// Notes the identifier of a QoS 2 PUBLISH until PUBREL.
-    fn note_receipt(&mut self, id: SessionId, packet_id: PacketId) {
+    fn note_receipt(&mut self, id: SessionId, packet_id: PacketId, origin: Option<Origin>) {
         let session = self.session(id);
         let is_new = session.receipts.insert(packet_id);
+        session.receipts.end_partial(packet_id);
         if let Some(no) = session.no
             && is_new
         {
-            self.dispatch.journal.record_receipt(no, packet_id);
+            self.dispatch.journal.record_receipt(no, packet_id, origin);
         }
     }
 
@@ -330,6 +388,7 @@ impl Shard {
         &mut self,
         id: SessionId,
         publish: &Publish<'_>,
+        origin: Option<Origin>,
         outcome: Result<ReasonCode, Refusal>,
         out: &mut Outbox,
     ) {
@@ -348,7 +407,7 @@ impl Shard {
             outcome => outcome,
         };
         if kind == AckKind::Pubrec && outcome.is_ok() {
-            self.note_receipt(id, packet_id);
+            self.note_receipt(id, packet_id, origin);
         }
         self.send_ack(id, kind, packet_id, outcome, out);
     }

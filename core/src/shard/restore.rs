@@ -66,7 +66,7 @@ impl Shard {
             (no, delivery)
         });
         let (window, queue) = restore(deliveries, next);
-        let mut receipts = Receipts::default();
+        let mut receipts = Receipts::restored(recovered.next_ticket, recovered.partials);
         for id in recovered.receipts {
             receipts.insert(id);
         }

@@ -13,7 +13,8 @@
 use std::collections::VecDeque;
 
 use super::record::Record;
-use crate::ids::{PacketId, SessionId, SessionNo, ShardId, TurnSeq};
+use crate::ids::{SessionId, SessionNo, ShardId, TurnSeq};
+use crate::origin::Origin;
 use crate::topic::ShardSet;
 
 /// The gate of one shard.
@@ -47,7 +48,7 @@ pub enum After {
     WillGone(SessionNo),
     /// A QoS 2 message of this session that other shards got. Were it recorded before they have it durably, its
     /// repetition after a crash would be taken for one, and the message would be lost to them.
-    Received(SessionNo, PacketId),
+    Spread(Origin),
 }
 
 impl After {
@@ -55,7 +56,7 @@ impl After {
     pub fn record(self) -> Record<'static> {
         match self {
             After::WillGone(no) => Record::WillGone(no),
-            After::Received(no, id) => Record::Received { no, id },
+            After::Spread(origin) => Record::Spread(origin),
         }
     }
 }

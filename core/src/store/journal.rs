@@ -16,6 +16,7 @@ use super::record::{
 };
 use crate::ids::{DeliveryNo, LogPosition, PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
+use crate::origin::Origin;
 use crate::session::{LogProgress, Until};
 use crate::time::Instant;
 use crate::topic::ShardSet;
@@ -159,7 +160,7 @@ impl Journal {
     }
 
     /// Records the message at hand, if sessions that outlive their connections took it.
-    pub fn end_message(&mut self, parts: &MessageParts<'_>) {
+    pub fn end_message(&mut self, parts: &MessageParts<'_>, origin: Option<Origin>) {
         let Some(recording) = &mut self.0 else { return };
         if recording.receivers.is_empty() {
             return;
@@ -171,6 +172,7 @@ impl Journal {
         };
         let record = Record::Message(MessageRecord {
             message: StoredMessage::from(message),
+            origin,
             body: None,
             receivers: Receivers::listed(&recording.receivers),
         });
@@ -186,15 +188,14 @@ impl Journal {
     }
 
     /// Records the identifier of a QoS 2 message, at once or when all shards that got it have it durably.
-    pub fn record_receipt(&mut self, no: SessionNo, id: PacketId) {
-        let has_posted = self
-            .0
-            .as_ref()
-            .is_some_and(|on| !on.effects.posted.is_empty());
-        if has_posted {
-            self.then(After::Received(no, id));
-        } else {
-            self.record(&Record::Received { no, id });
+    pub fn record_receipt(&mut self, no: SessionNo, id: PacketId, origin: Option<Origin>) {
+        let Some(recording) = &self.0 else { return };
+        match origin {
+            Some(origin) if !recording.effects.posted.is_empty() => {
+                self.then(After::Spread(origin));
+            }
+            Some(origin) => self.record(&Record::Spread(origin)),
+            None => self.record(&Record::Received { no, id }),
         }
     }
 

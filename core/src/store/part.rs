@@ -45,7 +45,8 @@ impl RecoveredPart {
 
 impl Recovered {
     /// Splits what was recovered among `shards` shards.
-    pub fn split(self, home: &Home, shards: usize) -> Vec<RecoveredPart> {
+    pub fn split(mut self, home: &Home, shards: usize) -> Vec<RecoveredPart> {
+        self.tell_partials();
         let mut parts: Vec<_> = (0..shards).map(|_| RecoveredPart::default()).collect();
         for (no, session) in self.sessions {
             let shard = home.of_client(&session.client_id);

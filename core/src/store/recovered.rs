@@ -28,6 +28,7 @@ use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
 use crate::ids::{DeliveryNo, PacketId, SessionNo, ShardId};
 use crate::message::{Author, Message, MessageParts};
+use crate::origin::{Origin, Partial, Reached};
 use crate::session::{KeptMatch, Will};
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -42,6 +43,8 @@ pub struct Recovered {
     pub owed: BTreeMap<SessionNo, OwedWill>,
     /// The retained messages.
     pub retained: RecoveredRetained,
+    /// QoS 2 messages that went to several shards: the newest of each session and identifier.
+    origins: HashMap<(SessionNo, PacketId), Traced, FixedState>,
     /// Of the present checkpoint.
     bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
     authors: Authors,
@@ -70,8 +73,25 @@ pub struct RecoveredSession {
     pub sent_below: DeliveryNo,
     /// QoS 2 messages of the client that it has not released.
     pub receipts: BTreeSet<PacketId>,
+    /// QoS 2 messages of the client that not all have; known when everything was read.
+    pub partials: BTreeMap<PacketId, Partial>,
+    /// The next QoS 2 message of the client gets this ticket, or a higher one.
+    pub next_ticket: u64,
+    /// Messages with lower tickets are not partial, but those that the checkpoint names.
+    complete_below: u64,
+    /// The last message of each identifier that all have.
+    spread: BTreeMap<PacketId, u64>,
     /// Published when the client is lost.
     pub will: Option<Will>,
+}
+
+/// What the logs say of a QoS 2 message.
+#[derive(Debug, Default)]
+struct Traced {
+    ticket: u64,
+    reached: Reached,
+    /// The checkpoint of its publisher's shard says that it is partial.
+    is_listed: bool,
 }
 
 /// Since when a client is away, on the clock of that time.
@@ -160,6 +180,7 @@ impl Recovered {
                 key: secret,
                 table: HashTable::new(),
             },
+            origins: HashMap::default(),
             bodies: HashMap::default(),
             authors: Authors::default(),
         }
@@ -168,6 +189,12 @@ impl Recovered {
     /// A checkpoint of this shard comes next. It holds all that was taken over from earlier epochs, so that
     /// is forgotten: sessions and topics that have their home there.
     pub fn begin_checkpoint(&mut self, home: &Home, shard: ShardId) {
+        for ((no, _), traced) in &mut self.origins {
+            let publisher = self.sessions.get(no);
+            let is_elsewhere =
+                publisher.is_some_and(|publisher| home.of_client(&publisher.client_id) != shard);
+            traced.is_listed &= is_elsewhere;
+        }
         self.sessions
             .retain(|_, session| home.of_client(&session.client_id) != shard);
         self.owed
@@ -221,6 +248,17 @@ impl Recovered {
             Record::Received { no, id } => {
                 self.change(no, |session| _ = session.receipts.insert(id));
             }
+            Record::Spread(Origin { no, id, ticket }) => self.change(no, |session| {
+                session.receipts.insert(id);
+                let spread = session.spread.entry(id).or_default();
+                *spread = ticket.max(*spread);
+                session.next_ticket = session.next_ticket.max(ticket + 1);
+            }),
+            Record::Reached { origin, receivers } => self.trace(origin, &receivers, true),
+            Record::Tickets { no, next } => self.change(no, |session| {
+                session.complete_below = session.complete_below.max(next);
+                session.next_ticket = session.next_ticket.max(next);
+            }),
             Record::Released { no, id } => {
                 self.change(no, |session| _ = session.receipts.remove(&id));
             }
@@ -260,6 +298,10 @@ impl Recovered {
                 next_delivery: DeliveryNo(0),
                 sent_below: DeliveryNo(0),
                 receipts: BTreeSet::new(),
+                partials: BTreeMap::new(),
+                next_ticket: 0,
+                complete_below: 0,
+                spread: BTreeMap::new(),
                 will: None,
             };
             session.set_terms(&opened.terms);
@@ -306,6 +348,9 @@ impl Recovered {
     /// The body is copied once, and only if somebody takes it.
     #[inline]
     fn take_message(&mut self, record: &MessageRecord<'_>, source: Source) {
+        if let Some(origin) = record.origin {
+            self.trace(origin, &record.receivers, false);
+        }
         let authors = &mut self.authors;
         let mut message = || authors.message(&record.message, source.shift);
         let mut shared = record.body.map(|body| {
@@ -316,6 +361,55 @@ impl Recovered {
         deliver(&mut self.sessions, &record.receivers, source, || {
             Arc::clone(shared.get_or_insert_with(&mut message))
         });
+    }
+
+    /// Notes who has a message. Of each identifier only the newest one can be partial.
+    fn trace(&mut self, origin: Origin, receivers: &Receivers<'_>, is_listed: bool) {
+        let Origin { no, id, ticket } = origin;
+        let traced = self.origins.entry((no, id)).or_default();
+        if traced.ticket > ticket {
+            return;
+        }
+        if traced.ticket < ticket {
+            *traced = Traced {
+                ticket,
+                ..Traced::default()
+            };
+        }
+        traced.is_listed |= is_listed;
+        for receiver in receivers.iter() {
+            match receiver
+                .terms
+                .matched
+                .as_ref()
+                .and_then(|m| m.share.clone())
+            {
+                Some(group) => traced.reached.groups.push(group),
+                None => _ = traced.reached.sessions.insert(receiver.no),
+            }
+        }
+    }
+
+    /// Everything was read: tells sessions which of their messages not all have.
+    pub(super) fn tell_partials(&mut self) {
+        for ((no, id), traced) in std::mem::take(&mut self.origins) {
+            let Some(session) = self.sessions.get_mut(&no) else {
+                continue;
+            };
+            let Traced {
+                ticket,
+                reached,
+                is_listed,
+            } = traced;
+            session.next_ticket = session.next_ticket.max(ticket + 1);
+            let spread = session.spread.get(&id);
+            let is_complete = spread.is_some_and(|spread| *spread >= ticket)
+                || (ticket < session.complete_below && !is_listed);
+            if !is_complete {
+                let reached = Arc::new(reached);
+                session.partials.insert(id, Partial { ticket, reached });
+            }
+        }
     }
 
     /// What has to hold when everything was read: a client has one session.

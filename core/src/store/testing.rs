@@ -9,6 +9,7 @@ use fastrand::Rng;
 use super::*;
 use crate::codec::{QoS, RetainHandling, SubscribeOptions, Version};
 use crate::ids::{ClientKey, DeliveryNo, LogPosition, PacketId, SessionNo};
+use crate::origin::Origin;
 use crate::session::KeptMatch;
 use crate::time::Instant;
 use crate::topic::{TopicFilter, TopicLimits};
@@ -26,9 +27,16 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
     let (delivery, next_delivery) = (DeliveryNo(number(rng)), DeliveryNo(number(rng)));
     let body = BodyNo(number(rng));
     let topic = message.topic;
-    use_it(match rng.u8(..18) {
+    let origin = Origin {
+        no,
+        id,
+        ticket: number(rng),
+    };
+    let next = number(rng);
+    use_it(match rng.u8(..21) {
         0 => Record::Message(MessageRecord {
             message,
+            origin: rng.bool().then_some(origin),
             body: rng.bool().then_some(body),
             receivers,
         }),
@@ -43,6 +51,9 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
         9 => Record::Footer(Footer {
             records: number(rng),
         }),
+        10 => Record::Spread(origin),
+        11 => Record::Reached { origin, receivers },
+        12 => Record::Tickets { no, next },
         _ => session_record(rng, no, message, &texts[0]),
     })
 }

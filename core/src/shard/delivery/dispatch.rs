@@ -6,6 +6,7 @@ use crate::codec::QoS;
 use crate::connection::BufferPool;
 use crate::limits::Limits;
 use crate::message::{Message, MessageParts};
+use crate::origin::{Exchange, Origin, Reached};
 use crate::session::gather::Gathers;
 use crate::session::{Delivery, KeptMatch, Link, Session, Sessions, WindowRooms};
 use crate::shard::share::groups::Shares;
@@ -106,6 +107,8 @@ impl Held {
 #[derive(Debug)]
 pub struct Outgoing<'a> {
     pub parts: MessageParts<'a>,
+    /// If it is to come once over any crash, and goes to other shards.
+    pub exchange: Option<Arc<Exchange>>,
     shared: Option<Arc<Message>>,
 }
 
@@ -114,6 +117,7 @@ impl<'a> Outgoing<'a> {
     pub fn new(parts: MessageParts<'a>) -> Outgoing<'a> {
         Outgoing {
             parts,
+            exchange: None,
             shared: None,
         }
     }
@@ -122,8 +126,19 @@ impl<'a> Outgoing<'a> {
     pub fn of(message: &'a Arc<Message>) -> Outgoing<'a> {
         Outgoing {
             parts: message.parts(),
+            exchange: None,
             shared: Some(message.clone()),
         }
+    }
+
+    /// What is recorded with it.
+    pub(in crate::shard) fn origin(&self) -> Option<Origin> {
+        Some(self.exchange.as_ref()?.origin)
+    }
+
+    /// Who has it since before a crash.
+    pub(in crate::shard) fn reached(&self) -> Option<Arc<Reached>> {
+        self.exchange.as_ref()?.reached.clone()
     }
 
     /// The message to keep; the first call makes the one copy.

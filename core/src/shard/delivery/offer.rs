@@ -27,6 +27,7 @@ use crate::codec;
 use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
 use crate::message::Message;
+use crate::origin::Reached;
 use crate::refusal::Refusal;
 use crate::session::{Delivery, GivenUp, PubrelDue, Session, Window};
 use crate::shard::mail::outbox::Outbox;
@@ -85,10 +86,21 @@ impl Dispatch {
         turn: &mut Turn<'_>,
     ) {
         self.begin();
+        let reached = outgoing.reached();
         for route in routes {
+            if let Some(reached) = &reached
+                && self.has_reached(reached, route.session())
+            {
+                continue;
+            }
             self.offer(outgoing, route, ids, turn);
         }
-        self.journal.end_message(&outgoing.parts);
+        self.journal.end_message(&outgoing.parts, outgoing.origin());
+    }
+
+    fn has_reached(&self, reached: &Reached, session: SessionId) -> bool {
+        let no = self.sessions.get(session).and_then(|session| session.no);
+        no.is_some_and(|no| reached.sessions.contains(&no))
     }
 
     /// Before the first delivery of another message.

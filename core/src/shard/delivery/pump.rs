@@ -75,7 +75,7 @@ impl Dispatch {
                 delivery.rules = self.rules;
                 let message = delivery.message.clone();
                 self.send_delivery(to, None, delivery, turn);
-                self.journal.end_message(&message.parts());
+                self.journal.end_message(&message.parts(), None);
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::parcel::Parcel;
 use crate::ids::{BarrierId, GatherId, JoinId, SessionId, TurnSeq};
 use crate::message::Message;
+use crate::origin::Exchange;
 use crate::shard::sys::report::Report;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
@@ -18,6 +19,8 @@ pub enum ShardMsg {
     Forwards(Parcel),
     /// One that suits no parcel.
     Forward(Arc<Message>),
+    /// One of QoS 2 that is to come once over any crash.
+    ForwardOnce(Arc<Message>, Arc<Exchange>),
     /// A retained publish (or its deletion) for the shard that the topic belongs to.
     Retain(Arc<Message>),
     /// "Tell me once everything that you handled before this is on its way."
@@ -80,7 +83,10 @@ impl ShardMsg {
     /// The class that decides when the message may become visible.
     pub fn class(&self) -> MsgClass {
         match self {
-            ShardMsg::Forwards(_) | ShardMsg::Forward(_) | ShardMsg::Share(_) => MsgClass::Forward,
+            ShardMsg::Forwards(_)
+            | ShardMsg::Forward(_)
+            | ShardMsg::ForwardOnce(..)
+            | ShardMsg::Share(_) => MsgClass::Forward,
             ShardMsg::Retain(_) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
@@ -110,6 +116,8 @@ impl ShardMsg {
 pub struct Share {
     /// The message.
     pub message: Arc<Message>,
+    /// If it is to come once over any crash.
+    pub exchange: Option<Arc<Exchange>>,
     /// The group.
     pub filter: Arc<TopicFilter>,
     /// The member that was chosen; the receiving shard may know better.

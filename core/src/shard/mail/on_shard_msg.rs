@@ -45,6 +45,12 @@ impl Shard {
                 self.dispatch.metrics.forwards_received += 1;
                 self.on_forward(&mut Outgoing::of(&message), turn);
             }
+            ShardMsg::ForwardOnce(message, exchange) => {
+                self.dispatch.metrics.forwards_received += 1;
+                let mut outgoing = Outgoing::of(&message);
+                outgoing.exchange = Some(exchange);
+                self.on_forward(&mut outgoing, turn);
+            }
             ShardMsg::Retain(message) => {
                 self.keep_retained(message, turn);
             }

@@ -169,6 +169,7 @@ impl Shard {
             return;
         };
         let mut outgoing = Outgoing::of(&share.message);
+        outgoing.exchange = share.exchange;
         dispatch.begin();
         dispatch.share_here(&mut outgoing, group, Some(share.wish), share.hops, turn);
     }
@@ -266,7 +267,7 @@ impl Dispatch {
             matched: Matched::Shared(&local.matched),
         };
         self.offer_on(outgoing, local.session, options, turn);
-        self.journal.end_message(&outgoing.parts);
+        self.journal.end_message(&outgoing.parts, outgoing.origin());
         self.note_standing(local.session);
     }
 
@@ -284,6 +285,7 @@ impl Dispatch {
         }
         let share = Share {
             message: outgoing.share().clone(),
+            exchange: outgoing.exchange.clone(),
             filter: self.shares.filter(group).clone(),
             wish: wish.session,
             hops,

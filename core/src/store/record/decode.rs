@@ -4,10 +4,11 @@ use super::fields::{ANY_SIZE, Reader};
 use super::receivers::read_subscription_id;
 use super::{
     AuthorRecord, BodyNo, Changed, DeliveryRanges, Footer, Kind, MessageRecord, Opened, Receivers,
-    Record, RecordError, SessionTerms, StoredMessage, SubscribedRecord, WillRecord, flags,
+    Record, RecordError, SessionTerms, StoredMessage, SubscribedRecord, WillRecord, flags, parts,
 };
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::ids::{ClientKey, DeliveryNo, PacketId, SessionNo};
+use crate::origin::Origin;
 use crate::time::Instant;
 use crate::topic::TopicName;
 
@@ -38,6 +39,12 @@ fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordE
                 ranges: DeliveryRanges::decode(reader.rest())?,
             });
         }
+        Kind::Reached => return read_reached(reader),
+        Kind::Spread => Record::Spread(read_origin(&mut reader)?),
+        Kind::Tickets => Record::Tickets {
+            no: read_no(&mut reader)?,
+            next: reader.varint()?,
+        },
         Kind::Opened => Record::Opened(Opened {
             no: read_no(&mut reader)?,
             client_id: reader.text()?,
@@ -89,15 +96,31 @@ fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordE
 
 fn read_message_record(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
     let message = read_message(&mut reader)?;
-    let body = match reader.flag()? {
-        true => Some(BodyNo(reader.varint()?)),
-        false => None,
+    let present = reader.u8()?;
+    if present & !(parts::BODY | parts::ORIGIN) != 0 {
+        return Err(RecordError::Malformed);
+    }
+    let body = match present & parts::BODY {
+        0 => None,
+        _ => Some(BodyNo(reader.varint()?)),
+    };
+    let origin = match present & parts::ORIGIN {
+        0 => None,
+        _ => Some(read_origin(&mut reader)?),
     };
     Ok(Record::Message(MessageRecord {
         message,
+        origin,
         body,
         receivers: Receivers::decode(reader.rest())?,
     }))
+}
+
+fn read_reached(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
+    Ok(Record::Reached {
+        origin: read_origin(&mut reader)?,
+        receivers: Receivers::decode(reader.rest())?,
+    })
 }
 
 #[inline]
@@ -191,6 +214,14 @@ fn read_terms<'a>(reader: &mut Reader<'a>) -> Result<SessionTerms<'a>, RecordErr
         user: read_optional_text(reader)?,
         version,
         expiry_s,
+    })
+}
+
+fn read_origin(reader: &mut Reader<'_>) -> Result<Origin, RecordError> {
+    Ok(Origin {
+        no: read_no(reader)?,
+        id: read_packet_id(reader)?,
+        ticket: reader.varint()?,
     })
 }
 

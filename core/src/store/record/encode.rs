@@ -3,10 +3,11 @@
 use super::fields::{put_bytes, put_sized, put_varint};
 use super::{
     AuthorRecord, Footer, Kind, MessageRecord, Opened, Record, SessionTerms, StoredMessage,
-    SubscribedRecord, WillRecord, flags,
+    SubscribedRecord, WillRecord, flags, parts,
 };
 use crate::codec::Version;
 use crate::ids::SessionNo;
+use crate::origin::Origin;
 
 impl Record<'_> {
     /// Appends the record.
@@ -50,6 +51,7 @@ impl Record<'_> {
                 put_no(out, *no);
                 put_varint(out, u64::from(id.get()));
             }
+            Record::Spread(origin) => put_origin(out, origin),
             Record::Phase2 { no, delivery } => {
                 put_no(out, *no);
                 put_varint(out, delivery.0);
@@ -63,6 +65,14 @@ impl Record<'_> {
             Record::Numbers { no, next_delivery } => {
                 put_no(out, *no);
                 put_varint(out, next_delivery.0);
+            }
+            Record::Reached { origin, receivers } => {
+                put_origin(out, origin);
+                receivers.put(out);
+            }
+            Record::Tickets { no, next } => {
+                put_no(out, *no);
+                put_varint(out, *next);
             }
             Record::Footer(Footer { records }) => put_varint(out, *records),
         }
@@ -87,6 +97,9 @@ impl Record<'_> {
             Record::Retained(_) => Kind::Retained,
             Record::Unretained { .. } => Kind::Unretained,
             Record::Numbers { .. } => Kind::Numbers,
+            Record::Spread(_) => Kind::Spread,
+            Record::Reached { .. } => Kind::Reached,
+            Record::Tickets { .. } => Kind::Tickets,
             Record::Footer(_) => Kind::Footer,
         }
     }
@@ -107,6 +120,9 @@ impl Record<'_> {
             | Record::MoreReceivers { .. }
             | Record::Received { .. }
             | Record::Released { .. }
+            | Record::Spread(_)
+            | Record::Reached { .. }
+            | Record::Tickets { .. }
             | Record::Phase2 { .. }
             | Record::Settled { .. }
             | Record::Unretained { .. }
@@ -124,6 +140,12 @@ impl StoredMessage<'_> {
 
 fn put_no(out: &mut Vec<u8>, no: SessionNo) {
     put_varint(out, no.0);
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
+    put_no(out, origin.no);
+    put_varint(out, u64::from(origin.id.get()));
+    put_varint(out, origin.ticket);
 }
 
 fn put_terms(out: &mut Vec<u8>, terms: &SessionTerms<'_>) {
@@ -161,9 +183,19 @@ fn put_subscribed(out: &mut Vec<u8>, subscribed: &SubscribedRecord) {
 
 fn put_message_record(out: &mut Vec<u8>, record: &MessageRecord<'_>) {
     put_message(out, &record.message);
-    out.push(u8::from(record.body.is_some()));
+    let mut present = 0;
+    for (is_set, part) in [
+        (record.body.is_some(), parts::BODY),
+        (record.origin.is_some(), parts::ORIGIN),
+    ] {
+        present |= if is_set { part } else { 0 };
+    }
+    out.push(present);
     if let Some(body) = record.body {
         put_varint(out, body.0);
+    }
+    if let Some(origin) = &record.origin {
+        put_origin(out, origin);
     }
     record.receivers.put(out);
 }

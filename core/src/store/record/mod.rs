@@ -25,6 +25,7 @@ pub use receivers::{DeliveryRange, DeliveryRanges, Receiver, ReceiverTerms, Rece
 use crate::codec::{QoS, RetainHandling, SubscribeOptions, Version};
 use crate::ids::{ClientKey, DeliveryNo, PacketId, SessionNo};
 use crate::message::MessageParts;
+use crate::origin::Origin;
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
 
@@ -75,6 +76,8 @@ pub enum Record<'a> {
         /// As what.
         id: PacketId,
     },
+    /// A QoS 2 message came that went to other shards, and all who were to get it have it; as `Received` otherwise.
+    Spread(Origin),
     /// PUBREL came for it.
     Released {
         /// From whom.
@@ -111,6 +114,21 @@ pub enum Record<'a> {
         no: SessionNo,
         /// The next one that it takes.
         next_delivery: DeliveryNo,
+    },
+    /// In a checkpoint: not all have a message of the session, but these.
+    Reached {
+        /// Which.
+        origin: Origin,
+        /// Who has it; their deliveries do not matter.
+        receivers: Receivers<'a>,
+    },
+    /// In a checkpoint: all messages of the session with lower tickets have reached everybody, but those that
+    /// have a `Reached`.
+    Tickets {
+        /// Whose.
+        no: SessionNo,
+        /// The next one.
+        next: u64,
     },
     /// The last record of a checkpoint.
     Footer(Footer),
@@ -178,6 +196,8 @@ pub struct SubscribedRecord {
 pub struct MessageRecord<'a> {
     /// What they took.
     pub message: StoredMessage<'a>,
+    /// If it is of QoS 2 and went to other shards too.
+    pub origin: Option<Origin>,
     /// A number for the body, if more is said of it later in the same checkpoint.
     pub body: Option<BodyNo>,
     /// Who took it.
@@ -297,10 +317,13 @@ enum Kind {
     Settled = 13,
     Retained = 14,
     Unretained = 15,
-    // 16 to 31 are kept for the log: QoS 2 across shards, shared messages, gathers.
+    Spread = 16,
+    // 17 to 31 are kept for the log: shared messages, gathers.
     Numbers = 32,
     MoreReceivers = 33,
     Footer = 34,
+    Reached = 35,
+    Tickets = 36,
 }
 
 impl Kind {
@@ -321,12 +344,21 @@ impl Kind {
             13 => Kind::Settled,
             14 => Kind::Retained,
             15 => Kind::Unretained,
+            16 => Kind::Spread,
             32 => Kind::Numbers,
             33 => Kind::MoreReceivers,
             34 => Kind::Footer,
+            35 => Kind::Reached,
+            36 => Kind::Tickets,
             _ => return Err(RecordError::UnknownKind(byte)),
         })
     }
+}
+
+/// What follows the message of a record.
+mod parts {
+    pub(super) const BODY: u8 = 1;
+    pub(super) const ORIGIN: u8 = 1 << 1;
 }
 
 /// The first byte of a message.

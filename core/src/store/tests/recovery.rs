@@ -86,6 +86,7 @@ fn told(recovered: &Recovered) -> Vec<String> {
             sent_below: _,
             receipts,
             will,
+            ..
         } = session;
         format!(
             "{no:?} {client_id} {user:?} {version:?} {expiry_s} {away:?} {subscriptions:?} \
@@ -220,6 +221,7 @@ impl Shard {
         }
         self.record(Record::Message(MessageRecord {
             message: message(body.as_bytes()),
+            origin: None,
             body: None,
             receivers: Receivers::listed(&receivers),
         }));
@@ -332,6 +334,7 @@ impl Checkpoint {
         if self.bodies.insert(name.to_vec()) {
             self.push(&Record::Message(MessageRecord {
                 message: message.parts().into(),
+                origin: None,
                 body: Some(body),
                 receivers,
             }));
@@ -412,6 +415,7 @@ fn a_message_for_many_is_in_memory_once() {
     let receivers: Vec<Receiver> = numbers.iter().map(|no| receiver(*no, 0)).collect();
     let record = Record::Message(MessageRecord {
         message: message(b"x"),
+        origin: None,
         body: None,
         receivers: Receivers::listed(&receivers),
     });
@@ -438,6 +442,7 @@ fn a_delivery_that_the_checkpoint_covers_is_not_taken_again() {
         let receivers = [receiver(no, delivery)];
         let record = Record::Message(MessageRecord {
             message: message(b"x"),
+            origin: None,
             body: None,
             receivers: Receivers::listed(&receivers),
         });

@@ -367,8 +367,7 @@ impl Trial {
                     times > 0 || !acked(*number),
                     "message {number} is lost for {at}"
                 );
-                // Across shards a repetition after a crash may come twice: that is not built yet.
-                let is_exactly_once = *qos == 2 && at % 2 == 1 && self.is_one_shard;
+                let is_exactly_once = *qos == 2 && at % 2 == 1;
                 assert!(
                     times <= 1 || !is_exactly_once,
                     "message {number} {times} times for {at}"

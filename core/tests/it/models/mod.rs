@@ -3,3 +3,4 @@
 
 mod delivery_ids;
 mod log_tail;
+mod origins;
