@@ -156,8 +156,13 @@ fn begin_epoch(
 ) -> Result<Manifest, StoreError> {
     let number = manifest.epochs.last().map_or(1, |last| last.number + 1);
     // Starts that came to nothing leave nothing.
-    let holds_something = |end: &LogPosition| end.0 > 0;
-    (manifest.epochs).retain(|epoch| epoch.cut.iter().flatten().any(holds_something));
+    let mut kept = Vec::new();
+    for epoch in manifest.epochs {
+        if holds_something(directory, &epoch)? {
+            kept.push(epoch);
+        }
+    }
+    manifest.epochs = kept;
     manifest.epochs.push(Epoch {
         number,
         shards,
@@ -168,6 +173,20 @@ fn begin_epoch(
     directory.write_manifest(&manifest)?;
     clean(directory, &manifest);
     Ok(manifest)
+}
+
+/// Something was logged, or the whole state stands in a checkpoint, behind which nothing needs to be.
+fn holds_something(directory: &DataDir, epoch: &Epoch) -> Result<bool, StoreError> {
+    if epoch.cut.iter().flatten().any(|end| end.0 > 0) {
+        return Ok(true);
+    }
+    for shard in 0..epoch.shards {
+        let listing = Listing::of(&directory.shard_path(epoch.number, shard))?;
+        if !listing.checkpoints.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Gives back the space of what is not needed. What cannot be removed is in nobody's way.
