@@ -43,8 +43,8 @@ pub struct Recovered {
     /// The retained messages.
     pub retained: RecoveredRetained,
     /// Of the present checkpoint.
-    bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
-    authors: Authors,
+    pub(super) bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
+    pub(super) authors: Authors,
 }
 
 /// A session.
@@ -350,7 +350,7 @@ fn deliver(
 
 /// The last author: one that retains a message often retains the next one too.
 #[derive(Debug, Default)]
-struct Authors {
+pub(super) struct Authors {
     last: Option<Arc<Author>>,
 }
 
