@@ -62,7 +62,7 @@ pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreE
     let boot_id = boot_id();
     let (manifest, recovered) = match found {
         None => {
-            let manifest = first_manifest(&directory)?;
+            let manifest = first_manifest(path)?;
             let recovered = Recovered::new(manifest.secret);
             (manifest, recovered)
         }
@@ -135,9 +135,9 @@ impl Opened {
 }
 
 /// Of a directory that holds nothing. It has no epoch yet.
-fn first_manifest(directory: &DataDir) -> Result<Manifest, StoreError> {
+pub(super) fn first_manifest(path: &Path) -> Result<Manifest, StoreError> {
     let words: Result<[u64; 4], _> = random_words();
-    let random = StoreError::system(directory.path(), "draw random numbers for it");
+    let random = StoreError::system(path, "draw random numbers for it");
     let [high, low, first, second] = words.map_err(|errno| random(errno.into()))?;
     Ok(Manifest {
         log_id: u128::from(high) << 64 | u128::from(low),
