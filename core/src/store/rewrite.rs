@@ -21,7 +21,8 @@ use crate::message::Message;
 use crate::session::Will;
 use crate::time::Instant;
 
-/// What had to be changed in what was recovered from damaged files before a shard can go on with it.
+/// What had to be changed in what was recovered from damaged files before a shard can go on with
+/// it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Mended {
     /// Clients with two sessions: the older one is gone.
@@ -31,8 +32,8 @@ pub struct Mended {
 }
 
 impl Recovered {
-    /// Gives records that add up to this, on the present clock: wills that are owed, sessions by their
-    /// numbers, retained messages by topic.
+    /// Gives records that add up to this, on the present clock: wills that are owed, sessions by
+    /// their numbers, retained messages by topic.
     pub fn records(&self, to: &mut dyn FnMut(&Record<'_>)) {
         let Recovered {
             sessions,

@@ -1,4 +1,5 @@
-//! What can still be read of a damaged file: whole batches, wherever they stand, and hints of the others.
+//! What can still be read of a damaged file: whole batches, wherever they stand, and hints of the
+//! others.
 //!
 //! Not here: what counts as damage (`replay.rs`), and what becomes of it (the shell).
 
@@ -50,8 +51,8 @@ impl<'a> Salvage<'a> {
         at + header.size(self.block_size)
     }
 
-    /// Gives what looks like records in the batch at `at`, up to `end`, though it is damaged: hints of what it
-    /// held, and nothing to build on.
+    /// Gives what looks like records in the batch at `at`, up to `end`, though it is damaged: hints
+    /// of what it held, and nothing to build on.
     pub fn guess(&self, at: u64, end: u64, to: &mut dyn FnMut(Record<'_>)) {
         let rest = self.rest(at);
         let size = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);

@@ -242,7 +242,8 @@ fn remove(directory: &Path, file: FileName) -> io::Result<()> {
         FileKind::Log => match spares(directory).find(|spare| !spare.exists()) {
             Some(spare) => {
                 fs::rename(path, &spare)?;
-                // A backup holds it by a link, and would be overwritten. No link is made by the old name any more.
+                // A backup that holds it by a link would be overwritten. By the old name no link
+                // is made any more.
                 match fs::metadata(&spare)?.nlink() {
                     1 => Ok(()),
                     _ => fs::remove_file(spare),

@@ -1,9 +1,9 @@
-//! Backup of a directory that a broker may be using: a consistent copy, with everything that was acknowledged
-//! before it began.
+//! Backup of a directory that a broker may be using: a consistent copy, with everything that was
+//! acknowledged before it began.
 //!
-//! Links hold the files, so that the broker cannot remove or reuse them meanwhile. Then the end of each log is
-//! looked for: what stands before it was written once and does not change any more. The copy is sealed there, so
-//! that any damage to it shows.
+//! Links hold the files, so that the broker cannot remove or reuse them meanwhile. Then the end of
+//! each log is looked for: what stands before it was written once and does not change any more. The
+//! copy is sealed there, so that any damage to it shows.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
@@ -47,24 +47,34 @@ pub fn backup(path: &Path, target: &Path) -> Result<Backup, ToolError> {
         fs::set_permissions(target, fs::Permissions::from_mode(0o700))
     });
     made.map_err(failed)?;
-    let copy = DataDir::unlocked(target);
-    let copied_bytes = copy_logs(&manifest, &held, &copy, failed)?;
+    let copied = copy_logs(&manifest, &held, &DataDir::unlocked(target), failed);
     drop(pins);
-    let survey = survey(target)?;
-    if let Some(flaw) = survey.flaws.first() {
-        return Err(ToolError::new(
-            ToolErrorKind::Damaged,
-            format!("{}: {}", flaw.path.display(), flaw.what),
-            format!(
-                "{} is damaged: stop the broker, and ringmq log verify it",
-                path.display()
-            ),
-        ));
+    let checked = copied.and_then(|copied_bytes| {
+        let survey = check(path, target)?;
+        Ok(Backup {
+            survey,
+            copied_bytes,
+        })
+    });
+    if checked.is_err() {
+        // It was empty before, and what is in it is of no use.
+        let _ = fs::remove_dir_all(target);
     }
-    Ok(Backup {
-        survey,
-        copied_bytes,
-    })
+    checked
+}
+
+/// Reads the copy again.
+fn check(path: &Path, target: &Path) -> Result<Survey, ToolError> {
+    let survey = survey(target)?;
+    let Some(flaw) = survey.flaws.first() else {
+        return Ok(survey);
+    };
+    let path = path.display();
+    Err(ToolError::new(
+        ToolErrorKind::Damaged,
+        format!("{}: {}", flaw.path.display(), flaw.what),
+        format!("{path} may be damaged: stop the broker, and ringmq log verify {path}"),
+    ))
 }
 
 fn refuse_target(target: &Path) -> Result<(), ToolError> {
@@ -228,8 +238,9 @@ fn copy_logs(
 }
 
 impl Held {
-    /// Where the log ends now. The broker goes on writing while it is read, so what is missing at one place and
-    /// vouched for at a later one may just have been written: it is damaged if it is missing once more.
+    /// Where the log ends now. The broker goes on writing while it is read, so what is missing at
+    /// one place and vouched for at a later one may just have been written: it is damaged if it is
+    /// missing once more.
     fn end(&self) -> Result<LogPosition, ToolError> {
         if let Some(cut) = self.cut {
             return Ok(cut);

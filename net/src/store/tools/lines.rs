@@ -1,6 +1,7 @@
 //! The lines of an export: records in JSON. `docs/durability.md` describes them.
 //!
-//! Every kind of record is named in [`Exporter::line`]: a new one needs a line, or a reason why a state has none.
+//! Every kind of record is named in [`Exporter::line`]: a new one needs a line, or a reason why a
+//! state has none.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

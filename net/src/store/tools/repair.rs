@@ -1,7 +1,7 @@
 //! Repair: what can be read of a damaged directory becomes one that a start takes.
 //!
-//! Damaged batches are left out, all others are kept. The files as they were stay in the directory, as links
-//! below `before-repair-N`, made durable before anything else is changed.
+//! Damaged batches are left out, all others are kept. The files as they were stay in the directory,
+//! as links below `before-repair-N`, made durable before anything else is changed.
 
 use std::fs;
 use std::io;

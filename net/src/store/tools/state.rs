@@ -1,4 +1,5 @@
-//! Writes what was recovered as the checkpoint of an epoch with one shard: a start splits it among its own.
+//! Writes what was recovered as the checkpoint of an epoch with one shard: a start splits it among
+//! its own.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -16,7 +17,8 @@ use super::super::keeper;
 use super::super::manifest::{Epoch, Manifest};
 use super::ToolError;
 
-/// Makes an epoch of this, and a manifest that names it alone. Before that is written, what was there holds.
+/// Makes an epoch of this, and a manifest that names it alone. Before that is written, what was
+/// there holds.
 pub(super) fn write(
     directory: &DataDir,
     manifest: &Manifest,
@@ -128,5 +130,5 @@ impl Disk<'_> {
     }
 }
 
-/// Bytes that are written at once.
-const BATCH_SIZE: usize = 1 << 20;
+/// Bytes that are written, and lost by damage, as a whole.
+const BATCH_SIZE: usize = 1 << 16;
