@@ -18,14 +18,13 @@ use hashbrown::HashMap;
 use super::Shard;
 use super::checkpoints::{Current, Step};
 use super::entry::recorded::{terms_of, will_record};
-use crate::codec::{QoS, RetainHandling};
+use crate::codec::RetainHandling;
 use crate::ids::{ClientKey, DeliveryNo, LogPosition, SessionId, SessionNo, TurnSeq};
 use crate::message::MessageParts;
-use crate::origin::{Origin, Partial};
-use crate::session::{Delivery, Expiry, KeptMatch, Receipts, Session, Unsettled, unsettled};
+use crate::session::{Delivery, Expiry, Session, Unsettled, unsettled};
 use crate::store::{
     BodyNo, CheckpointWriter, Clocks, DiskOp, MessageRecord, OpId, Opened, Receiver, ReceiverTerms,
-    Receivers, Record, SubscribedRecord,
+    Receivers, Record, SubscribedRecord, ticket_records,
 };
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, SubscriptionOptions, TopicFilter};
@@ -211,7 +210,16 @@ impl Shard {
         for id in session.receipts.iter() {
             writer.push(&Record::Received { no, id });
         }
-        write_origins(writer, no, &session.receipts);
+        let receipts = &session.receipts;
+        // What is not in here is complete by the time of the footer.
+        ticket_records(
+            no,
+            receipts.next_ticket(),
+            receipts.partials(),
+            &mut |record| {
+                writer.push(record);
+            },
+        );
     }
 
     fn options_of(&self, id: SessionId, filter: &TopicFilter) -> SubscriptionOptions {
@@ -239,42 +247,6 @@ impl Shard {
             // What the present turn does is still to come.
             None => Step::Log(TurnSeq(self.dispatch.journal.turn().0 - 1)),
         }
-    }
-}
-
-/// What is not in here is complete by the time of the footer.
-fn write_origins(writer: &mut CheckpointWriter, no: SessionNo, receipts: &Receipts) {
-    if receipts.next_ticket() == 0 {
-        return;
-    }
-    let next = receipts.next_ticket();
-    writer.push(&Record::Tickets { no, next });
-    for (id, partial) in receipts.partials() {
-        let Partial { ticket, reached } = partial;
-        let receiver = |no, share| Receiver {
-            no,
-            delivery: DeliveryNo(0),
-            terms: ReceiverTerms {
-                qos: QoS::ExactlyOnce,
-                retain: false,
-                matched: share,
-                may_have_been_sent: false,
-            },
-        };
-        let sessions = reached.sessions.iter().map(|no| receiver(*no, None));
-        let groups = reached.groups.iter().map(|filter| {
-            let matched = KeptMatch {
-                subscription_ids: [].into(),
-                share: Some(Arc::clone(filter)),
-            };
-            receiver(no, Some(Arc::new(matched)))
-        });
-        let receivers: Vec<Receiver> = sessions.chain(groups).collect();
-        let ticket = *ticket;
-        writer.push(&Record::Reached {
-            origin: Origin { no, id, ticket },
-            receivers: Receivers::listed(&receivers),
-        });
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - `record`: what happened, as bytes; `batch`: what is written and checked as a whole.
 //! - `log`: what is written where, and how far it is durable; `disk`, `block`: what it asks of the disk.
-//! - `replay`: from bytes to records again; `recovered`: what they add up to.
+//! - `replay`: from bytes to records again; `recovered`: what they add up to; `rewrite`: records of that again.
+//! - `salvage`: what can be read of damaged files.
 //! - `journal`: what a shard calls; `gate`: which turns are durable, and who waits for them.
 
 mod batch;
@@ -16,6 +17,8 @@ mod part;
 mod record;
 mod recovered;
 mod replay;
+mod rewrite;
+mod salvage;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -41,3 +44,6 @@ pub use recovered::{
 pub use replay::{
     CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig, last_clocks,
 };
+pub use rewrite::Mended;
+pub(crate) use rewrite::ticket_records;
+pub use salvage::Salvage;

@@ -46,8 +46,8 @@ pub struct Recovered {
     /// QoS 2 messages that went to several shards: the newest of each session and identifier.
     origins: HashMap<(SessionNo, PacketId), Traced, FixedState>,
     /// Of the present checkpoint.
-    bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
-    authors: Authors,
+    pub(super) bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
+    pub(super) authors: Authors,
 }
 
 /// A session.
@@ -78,9 +78,9 @@ pub struct RecoveredSession {
     /// The next QoS 2 message of the client gets this ticket, or a higher one.
     pub next_ticket: u64,
     /// Messages with lower tickets are not partial, but those that the checkpoint names.
-    complete_below: u64,
+    pub(super) complete_below: u64,
     /// The last message of each identifier that all have.
-    spread: BTreeMap<PacketId, u64>,
+    pub(super) spread: BTreeMap<PacketId, u64>,
     /// Published when the client is lost.
     pub will: Option<Will>,
 }
@@ -391,7 +391,7 @@ impl Recovered {
     }
 
     /// Everything was read: tells sessions which of their messages not all have.
-    pub(super) fn tell_partials(&mut self) {
+    pub fn tell_partials(&mut self) {
         for ((no, id), traced) in std::mem::take(&mut self.origins) {
             let Some(session) = self.sessions.get_mut(&no) else {
                 continue;
@@ -444,7 +444,7 @@ fn deliver(
 
 /// The last author: one that retains a message often retains the next one too.
 #[derive(Debug, Default)]
-struct Authors {
+pub(super) struct Authors {
     last: Option<Arc<Author>>,
 }
 

@@ -58,6 +58,65 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
     })
 }
 
+/// The same record, about another session.
+pub(super) fn about(record: Record<'_>, no: SessionNo) -> Record<'_> {
+    match record {
+        Record::Opened(opened) => Record::Opened(Opened { no, ..opened }),
+        Record::Changed(changed) => Record::Changed(Changed { no, ..changed }),
+        Record::Ended(_) => Record::Ended(no),
+        Record::Away { at, .. } => Record::Away { no, at },
+        Record::Will(will) => Record::Will(WillRecord { no, ..will }),
+        Record::WillGone(_) => Record::WillGone(no),
+        Record::Subscribed(subscribed) => Record::Subscribed(SubscribedRecord { no, ..subscribed }),
+        Record::Unsubscribed { filter, .. } => Record::Unsubscribed { no, filter },
+        Record::Received { id, .. } => Record::Received { no, id },
+        Record::Released { id, .. } => Record::Released { no, id },
+        Record::Phase2 { delivery, .. } => Record::Phase2 { no, delivery },
+        Record::Settled { ranges, .. } => Record::Settled { no, ranges },
+        Record::Numbers { next_delivery, .. } => Record::Numbers { no, next_delivery },
+        Record::Spread(origin) => Record::Spread(Origin { no, ..origin }),
+        Record::Reached { origin, receivers } => {
+            let origin = Origin { no, ..origin };
+            Record::Reached { origin, receivers }
+        }
+        Record::Tickets { next, .. } => Record::Tickets { no, next },
+        Record::Message(_)
+        | Record::MoreReceivers { .. }
+        | Record::Retained(_)
+        | Record::Unretained { .. }
+        | Record::Footer(_) => record,
+    }
+}
+
+/// A message that these sessions take.
+pub(super) fn with_message<T>(
+    rng: &mut Rng,
+    receivers: Receivers<'_>,
+    use_it: impl FnOnce(Record<'_>) -> T,
+) -> T {
+    let texts = [text(rng), text(rng), text(rng)];
+    let payload = vec![rng.u8(..); size(rng, 300)];
+    let message = StoredMessage {
+        author: None,
+        ..message(rng, &texts, &payload)
+    };
+    use_it(Record::Message(MessageRecord {
+        message,
+        body: None,
+        receivers,
+    }))
+}
+
+/// Some of the sessions below `sessions`, each with a delivery below `deliveries`.
+pub(super) fn receivers_of(rng: &mut Rng, sessions: u64, deliveries: u64) -> Vec<Receiver> {
+    let mut list = receivers(rng);
+    for receiver in &mut list {
+        receiver.no = SessionNo(rng.u64(..sessions));
+        receiver.delivery = DeliveryNo(rng.u64(..deliveries));
+    }
+    list
+}
+
 fn message<'a>(rng: &mut Rng, texts: &'a [String; 3], payload: &'a [u8]) -> StoredMessage<'a> {
     StoredMessage {
         topic: texts[1].as_bytes(),

@@ -1,7 +1,7 @@
 //! The broker as a program: settings, start-up checks, the broker, signals.
 //!
 //! Exit codes: 0 stopped as requested, 1 could not run or not stop in time, 2 wrong settings, 74 what is to be kept
-//! could not be stored any more, 128 + n cut short by a second signal n.
+//! could not be stored any more, 75 (`ringmq log`) a broker has the data directory, 128 + n cut short by a second signal n.
 //!
 //! A closed stdout or stderr never ends the broker: Rust ignores SIGPIPE, and nothing here prints
 //! with macros that panic when they cannot write.
@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod data;
 mod log;
 mod passwd;
 mod probe;
@@ -16,6 +17,7 @@ mod reload;
 mod settings;
 mod start;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
             Err(problem) => refuse(&[problem]),
         };
     }
+    if args.next_if(|arg| arg == "log").is_some() {
+        return log_tool(args);
+    }
     let line = match CommandLine::parse(args) {
         Ok(line) => line,
         Err(problem) => return refuse(&[problem]),
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Action::ShortHelp => return say(&settings::cli::short_help()),
         Action::Help => return say(&settings::cli::help()),
         Action::PasswdHelp => return say(passwd::HELP),
+        Action::LogHelp => return say(data::HELP),
         Action::Version => return say(&format!("ringmq {}\n", env!("CARGO_PKG_VERSION"))),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
@@ -57,22 +63,37 @@ fn main() -> ExitCode {
     match line.action {
         Action::CheckConfig => check(&line, &configuration),
         Action::PrintConfig => say(&configuration.to_toml()),
-        Action::Run | Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => {
-            match start::run(line, &configuration) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(Failure::Settings(problems)) => refuse(&problems),
-                Err(failure) => {
-                    complain(&failure);
-                    match failure {
-                        Failure::Log(_) => ExitCode::from(start::EXIT_LOG_FAILED),
-                        Failure::Settings(_)
-                        | Failure::Machine(_)
-                        | Failure::Setup(..)
-                        | Failure::Start(_) => ExitCode::FAILURE,
-                    }
+        Action::Run
+        | Action::ShortHelp
+        | Action::Help
+        | Action::PasswdHelp
+        | Action::LogHelp
+        | Action::Version => match start::run(line, &configuration) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Settings(problems)) => refuse(&problems),
+            Err(failure) => {
+                complain(&failure);
+                match failure {
+                    Failure::Log(_) => ExitCode::from(start::EXIT_LOG_FAILED),
+                    Failure::Settings(_)
+                    | Failure::Machine(_)
+                    | Failure::Setup(..)
+                    | Failure::Start(_) => ExitCode::FAILURE,
                 }
             }
-        }
+        },
+    }
+}
+
+/// A tool for data directories.
+fn log_tool(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let ended = data::run(args);
+    if let Some(complaint) = &ended.complaint {
+        complain(complaint);
+    }
+    match say(&ended.said) {
+        ExitCode::SUCCESS => ExitCode::from(ended.code),
+        failed => failed,
     }
 }
 

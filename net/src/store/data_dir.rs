@@ -34,7 +34,7 @@ use super::manifest::Manifest;
 pub(crate) struct DataDir {
     path: PathBuf,
     /// Locked until it is closed.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl DataDir {
@@ -44,13 +44,43 @@ impl DataDir {
         let has_epochs = look_around(path)?;
         let directory = DataDir {
             path: path.to_owned(),
-            _lock: lock(path)?,
+            _lock: Some(lock(path)?),
         };
         let manifest = directory.read_manifest()?;
         if manifest.is_none() && has_epochs {
             return Err(StoreError::new(path, StoreFault::NoManifest));
         }
         Ok((directory, manifest))
+    }
+
+    /// Opens and locks a directory that is there, for a tool. One that no broker has used has no lock, and
+    /// gets none: a tool that another user runs would leave it as his.
+    pub(crate) fn open_existing(path: &Path) -> Result<DataDir, StoreError> {
+        look_around(path)?;
+        let lock = match path.join(LOCK).exists() {
+            true => Some(lock(path)?),
+            false => None,
+        };
+        Ok(DataDir {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory as it stands, though a broker may have it.
+    pub(crate) fn unlocked(path: &Path) -> DataDir {
+        DataDir {
+            path: path.to_owned(),
+            _lock: None,
+        }
+    }
+
+    /// Fails if there are logs, for which there has to be a manifest.
+    pub(crate) fn refuse_logs(&self) -> Result<(), StoreError> {
+        match look_around(&self.path)? {
+            true => Err(StoreError::new(&self.path, StoreFault::NoManifest)),
+            false => Ok(()),
+        }
     }
 
     /// Where it is.
@@ -63,11 +93,11 @@ impl DataDir {
         self.epoch_path(epoch).join(format!("s{shard:02}"))
     }
 
-    fn epoch_path(&self, epoch: u32) -> PathBuf {
+    pub(crate) fn epoch_path(&self, epoch: u32) -> PathBuf {
         self.path.join(format!("e{epoch:04}"))
     }
 
-    fn read_manifest(&self) -> Result<Option<Manifest>, StoreError> {
+    pub(crate) fn read_manifest(&self) -> Result<Option<Manifest>, StoreError> {
         let path = self.path.join(MANIFEST);
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -252,13 +282,13 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 }
 
 /// A file that nobody else may read, made if need be.
-fn private_file() -> fs::OpenOptions {
+pub(super) fn private_file() -> fs::OpenOptions {
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600);
     options
 }
 
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
@@ -286,7 +316,7 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 /// What a file ends with that has not got its name yet.
 pub(super) const UNFINISHED: &str = ".tmp";
 const LOCK: &str = "LOCK";
-const MANIFEST: &str = "MANIFEST";
+pub(super) const MANIFEST: &str = "MANIFEST";
 const MANIFEST_ASIDE: &str = "MANIFEST.tmp";
 
 #[cfg(test)]

@@ -138,8 +138,8 @@ impl fmt::Display for StoreError {
             ),
             StoreFault::Damaged { what } => write!(
                 f,
-                "{path}: {what}; restore a backup of the data directory, or move it away (mv) to \
-                 begin without what it held"
+                "{path}: {what}; see what is lost with `ringmq log verify`, then restore a backup of the \
+                 data directory, or leave out what is damaged with `ringmq log repair`"
             ),
             StoreFault::NewerLog { what } => {
                 write!(

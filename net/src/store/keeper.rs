@@ -18,7 +18,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -261,7 +261,7 @@ impl Keeper {
 }
 
 /// Makes a file of zeros, durably. A checkpoint gets its name later.
-fn create(directory: &Path, file: FileName, size: u64) -> io::Result<PathBuf> {
+pub(super) fn create(directory: &Path, file: FileName, size: u64) -> io::Result<PathBuf> {
     let path = directory.join(file.to_string());
     match file.kind {
         FileKind::Log => {
@@ -312,7 +312,7 @@ fn zero_fill(path: &Path, size: u64) -> io::Result<()> {
 }
 
 /// Gives its size, in bytes.
-fn publish(directory: &Path, file: FileName) -> io::Result<u64> {
+pub(super) fn publish(directory: &Path, file: FileName) -> io::Result<u64> {
     let path = directory.join(file.to_string());
     let aside = unfinished(&path);
     let content = File::open(&aside)?;
@@ -327,7 +327,15 @@ fn remove(directory: &Path, file: FileName) -> io::Result<()> {
     let path = directory.join(file.to_string());
     match file.kind {
         FileKind::Log => match spares(directory).find(|spare| !spare.exists()) {
-            Some(spare) => fs::rename(path, spare),
+            Some(spare) => {
+                fs::rename(path, &spare)?;
+                // A backup that holds it by a link would be overwritten. By the old name no link
+                // is made any more.
+                match fs::metadata(&spare)?.nlink() {
+                    1 => Ok(()),
+                    _ => fs::remove_file(spare),
+                }
+            }
             None => fs::remove_file(path),
         },
         FileKind::Checkpoint => {
@@ -401,8 +409,6 @@ const CHUNK_SIZE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use ringmq_core::ids::LogPosition;
 
     use super::super::folder::Folder;
@@ -497,6 +503,19 @@ mod tests {
         carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
         let newest = log(4).to_string();
         assert_eq!(names(&path), [last.as_str(), &newest, "spare-1.log"]);
+    }
+
+    #[test]
+    fn a_segment_that_a_backup_holds_is_not_used_again() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let (file, size) = (log(1), 4096);
+        carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        let held = folder.path().join("held");
+        fs::hard_link(path.join(file.to_string()), &held).unwrap();
+        carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        assert_eq!(names(&path), [""; 0]);
+        assert_eq!(fs::metadata(held).unwrap().nlink(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - `examine`: a look before the start.
 //! - `data_dir`, `manifest`: what a data directory holds, and who may use it.
 //! - `recovery`: from logs and checkpoints to what each shard begins with; `seal`: what is left of the files then.
+//! - `tools`: looking at a data directory, repairing, copying and moving it.
 //! - `keeper`: making, naming and removing files, for all shards.
 //!
 //! Not here: what is written, and in which format (`ringmq_core::store`); writes and syncs (`reactor/disk.rs`).
@@ -17,6 +18,7 @@ pub(crate) mod keeper;
 mod manifest;
 mod recovery;
 mod seal;
+pub mod tools;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -64,7 +64,7 @@ pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreE
     let boot_id = boot_id();
     let (manifest, recovered) = match found {
         None => {
-            let manifest = first_manifest(&directory)?;
+            let manifest = first_manifest(path)?;
             let recovered = Recovered::new(manifest.secret);
             (manifest, recovered)
         }
@@ -153,9 +153,9 @@ impl Opened {
 }
 
 /// Of a directory that holds nothing. It has no epoch yet.
-fn first_manifest(directory: &DataDir) -> Result<Manifest, StoreError> {
+pub(super) fn first_manifest(path: &Path) -> Result<Manifest, StoreError> {
     let words: Result<[u64; 4], _> = random_words();
-    let random = StoreError::system(directory.path(), "draw random numbers for it");
+    let random = StoreError::system(path, "draw random numbers for it");
     let [high, low, first, second] = words.map_err(|errno| random(errno.into()))?;
     Ok(Manifest {
         log_id: u128::from(high) << 64 | u128::from(low),
@@ -174,8 +174,13 @@ fn begin_epoch(
 ) -> Result<Manifest, StoreError> {
     let number = manifest.epochs.last().map_or(1, |last| last.number + 1);
     // Starts that came to nothing leave nothing.
-    let holds_something = |end: &LogPosition| end.0 > 0;
-    (manifest.epochs).retain(|epoch| epoch.cut.iter().flatten().any(holds_something));
+    let mut kept = Vec::new();
+    for epoch in manifest.epochs {
+        if holds_something(directory, &epoch)? {
+            kept.push(epoch);
+        }
+    }
+    manifest.epochs = kept;
     manifest.epochs.push(Epoch {
         number,
         shards,
@@ -186,6 +191,20 @@ fn begin_epoch(
     directory.write_manifest(&manifest)?;
     clean(directory, &manifest);
     Ok(manifest)
+}
+
+/// Something was logged, or the whole state stands in a checkpoint, behind which nothing needs to be.
+fn holds_something(directory: &DataDir, epoch: &Epoch) -> Result<bool, StoreError> {
+    if epoch.cut.iter().flatten().any(|end| end.0 > 0) {
+        return Ok(true);
+    }
+    for shard in 0..epoch.shards {
+        let listing = Listing::of(&directory.shard_path(epoch.number, shard))?;
+        if !listing.checkpoints.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Gives back the space of what is not needed. What cannot be removed is in nobody's way.

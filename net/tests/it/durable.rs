@@ -391,6 +391,7 @@ fn a_directory_that_cannot_be_used_is_refused_with_the_reason() {
     for part in [
         "0000000000000000.log is damaged at byte 0",
         "restore a backup",
+        "ringmq log repair",
     ] {
         assert!(text.contains(part), "{text}");
     }

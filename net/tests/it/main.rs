@@ -20,4 +20,5 @@ mod reactor_limits;
 mod reactor_mqtt;
 mod reactor_park;
 mod reload;
+mod tools;
 mod transports;

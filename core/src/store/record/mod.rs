@@ -15,6 +15,7 @@ mod decode;
 mod encode;
 mod fields;
 mod receivers;
+mod subject;
 #[cfg(test)]
 mod tests;
 

@@ -40,6 +40,8 @@ pub enum Action {
     Help,
     /// Print the help of `ringmq passwd`.
     PasswdHelp,
+    /// Print the help of `ringmq log`.
+    LogHelp,
     /// Print the version.
     Version,
 }
@@ -81,7 +83,11 @@ impl CommandLine {
                 Arg::Value(text) => return Err(stray_argument(&text)),
             }
             match line.action {
-                Action::ShortHelp | Action::Help | Action::PasswdHelp | Action::Version => break,
+                Action::ShortHelp
+                | Action::Help
+                | Action::PasswdHelp
+                | Action::LogHelp
+                | Action::Version => break,
                 Action::Run | Action::CheckConfig | Action::PrintConfig => {}
             }
         }
@@ -108,14 +114,16 @@ impl CommandLine {
     }
 }
 
-/// `ringmq help [passwd]`.
+/// `ringmq help [passwd|log]`.
 fn help_of(parser: &mut lexopt::Parser) -> Result<Action, Problem> {
     match parser.next().map_err(|error| not_an_option(&error))? {
         None => Ok(Action::ShortHelp),
         Some(Arg::Value(word)) if word == "passwd" => Ok(Action::PasswdHelp),
+        Some(Arg::Value(word)) if word == "log" => Ok(Action::LogHelp),
         Some(Arg::Value(word)) => {
             let subject = format!("help: `{}`", word.to_string_lossy());
-            let fix = "write ringmq help, ringmq help passwd, or ringmq --help".to_owned();
+            let fix = "write ringmq help, ringmq help passwd, ringmq help log, or ringmq --help"
+                .to_owned();
             Err(problem(&subject, "is not a command", fix))
         }
         Some(Arg::Long(_) | Arg::Short(_)) => {
@@ -130,7 +138,8 @@ pub fn short_help() -> String {
         "{}\n\n\
          Usage: ringmq [--config FILE] [SETTING]...\n\
          \x20      ringmq passwd [OPTION]... FILE USER   Edit a password file\n\
-         \x20      ringmq help [passwd]                  Print a help text\n\n\
+         \x20      ringmq log COMMAND DIR ...            Inspect, repair, back up a data directory\n\
+         \x20      ringmq help [passwd|log]              Print a help text\n\n\
          \x20 -c, --config FILE     Read settings from a TOML file\n\
          \x20     --check-config    Check the settings, and stop\n\
          \x20     --print-config    Print all settings as a file, and stop\n\
@@ -152,7 +161,8 @@ pub fn help() -> String {
         "{}\n\n\
          Usage: ringmq [--config FILE] [SETTING]...\n\
          \x20      ringmq passwd [OPTION]... FILE USER\n\
-         \x20      ringmq help [passwd]\n\n\
+         \x20      ringmq log inspect|verify|repair|backup|export|import DIR ...\n\
+         \x20      ringmq help [passwd|log]\n\n\
          \x20 -c, --config FILE\n\
          \x20         Read settings from this TOML file. The command line overrides the file, the\n\
          \x20         file the defaults\n\
@@ -412,8 +422,8 @@ mod tests {
             ),
             (
                 "help me",
-                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, or \
-                 ringmq --help",
+                "help: `me` is not a command\n  fix: write ringmq help, ringmq help passwd, \
+                 ringmq help log, or ringmq --help",
             ),
             (
                 "--shards 1 help",
@@ -454,6 +464,7 @@ mod tests {
             ("-h", Action::ShortHelp),
             ("help", Action::ShortHelp),
             ("help passwd", Action::PasswdHelp),
+            ("help log", Action::LogHelp),
         ] {
             assert_eq!(parse(line).unwrap().action, expected, "{line}");
         }

@@ -2,7 +2,9 @@
 
 use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
-use ringmq_core::store::{Block, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms};
+use ringmq_core::store::{
+    Block, CheckpointWriter, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms,
+};
 
 use super::super::folder::Folder;
 use super::*;
@@ -43,19 +45,23 @@ fn record(opened: &Opened, shard: usize, clients: &[&str]) {
     carry_out(&mut log, &mut ops, &path, clocks);
     for (index, client_id) in clients.iter().enumerate() {
         let no = SessionNo::new(config.epoch, config.shard, index as u64);
-        log.push(&Record::Opened(OpenedRecord {
-            no,
-            client_id,
-            terms: SessionTerms {
-                user: None,
-                version: Version::V5,
-                expiry_s: u32::MAX,
-            },
-        }));
+        log.push(&opened_record(no, client_id));
         log.end_turn(TurnSeq(index as u64 + 1), clocks, &mut ops);
         carry_out(&mut log, &mut ops, &path, clocks);
     }
     assert_eq!(log.durable(), TurnSeq(clients.len() as u64));
+}
+
+fn opened_record(no: SessionNo, client_id: &str) -> Record<'_> {
+    Record::Opened(OpenedRecord {
+        no,
+        client_id,
+        terms: SessionTerms {
+            user: None,
+            version: Version::V5,
+            expiry_s: u32::MAX,
+        },
+    })
 }
 
 /// Everything that the log asks for, at once.
@@ -155,6 +161,41 @@ fn starts_that_recorded_nothing_leave_nothing_and_ends_are_cut_off() {
     assert_eq!(sizes, [3 * 4096]);
     drop(opened);
     assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS[..3]);
+}
+
+/// A shard that writes what there is into a checkpoint and logs nothing.
+fn checkpoint(opened: &Opened, clients: &[&str]) {
+    let config = opened.log_config(ShardId::new(0), &Limits::default());
+    let identity = LogIdentity {
+        log_id: config.log_id,
+        epoch: config.epoch,
+        shard: config.shard,
+    };
+    let path = opened.directory.shard_path(config.epoch, 0);
+    let (mut ops, clocks, at) = (Vec::new(), Clocks::default(), LogPosition(0));
+    let mut writer = CheckpointWriter::new(identity, config.block_size, at, 0, &mut ops);
+    for (index, client_id) in clients.iter().enumerate() {
+        let no = SessionNo::new(config.epoch, config.shard, index as u64);
+        writer.push(&opened_record(no, client_id));
+    }
+    writer.close(clocks, &mut ops);
+    while writer.outcome().is_none() {
+        for op in std::mem::take(&mut ops) {
+            let (op, block) = do_op(op, &path);
+            let result = Ok(());
+            writer.on_done(DiskDone { op, result, block }, &mut ops);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_with_no_log_behind_it_is_kept_until_there_is_another() {
+    let folder = Folder::new();
+    checkpoint(&start(&folder, 1).unwrap(), &CLIENTS);
+    // Starts that end before they have written anything.
+    for _ in 0..3 {
+        assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS);
+    }
 }
 
 #[test]

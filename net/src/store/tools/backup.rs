@@ -1,0 +1,314 @@
+//! Backup of a directory that a broker may be using: a consistent copy, with everything that was
+//! acknowledged before it began.
+//!
+//! Links hold the files, so that the broker cannot remove or reuse them meanwhile. Then the end of
+//! each log is looked for: what stands before it was written once and does not change any more. The
+//! copy is sealed there, so that any damage to it shows.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ringmq_core::ids::{LogPosition, ShardId};
+use ringmq_core::store::{FileName, LogIdentity, LogReader, ReadConfig};
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+
+use super::super::data_dir::{DataDir, Listing, private_directory, sync_directory};
+use super::super::error::{StoreError, StoreFault};
+use super::super::manifest::{Epoch, Manifest};
+use super::survey::Survey;
+use super::{ToolError, ToolErrorKind, survey};
+
+/// What a backup holds.
+#[derive(Debug, Serialize)]
+pub struct Backup {
+    /// What was found in the copy when it was read again.
+    pub survey: Survey,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+}
+
+/// Copies a data directory to `target`, which must not exist or be empty.
+pub fn backup(path: &Path, target: &Path) -> Result<Backup, ToolError> {
+    let source = DataDir::unlocked(path);
+    if !path.is_dir() || source.read_manifest()?.is_none() {
+        let what = format!("{} is not a data directory with logs", path.display());
+        let fix = "name the broker's --data-dir";
+        return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
+    }
+    refuse_target(target)?;
+    let failed = |error: io::Error| ToolError::failed("back up to", target, &error);
+    let pins = Pins::new(path).map_err(|error| ToolError::failed("link in", path, &error))?;
+    let (manifest, held) = pin(&source, &pins)?;
+    let made = fs::create_dir_all(target).and_then(|()| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(target, fs::Permissions::from_mode(0o700))
+    });
+    made.map_err(failed)?;
+    let copied = copy_logs(&manifest, &held, &DataDir::unlocked(target), failed);
+    drop(pins);
+    let checked = copied.and_then(|copied_bytes| {
+        let survey = check(path, target)?;
+        Ok(Backup {
+            survey,
+            copied_bytes,
+        })
+    });
+    if checked.is_err() {
+        // It was empty before, and what is in it is of no use.
+        let _ = fs::remove_dir_all(target);
+    }
+    checked
+}
+
+/// Reads the copy again.
+fn check(path: &Path, target: &Path) -> Result<Survey, ToolError> {
+    let survey = survey(target)?;
+    let Some(flaw) = survey.flaws.first() else {
+        return Ok(survey);
+    };
+    let path = path.display();
+    Err(ToolError::new(
+        ToolErrorKind::Damaged,
+        format!("{}: {}", flaw.path.display(), flaw.what),
+        format!("{path} may be damaged: stop the broker, and ringmq log verify {path}"),
+    ))
+}
+
+fn refuse_target(target: &Path) -> Result<(), ToolError> {
+    let what = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(false) => format!("{} is not empty", target.display()),
+        Err(error) => format!("{} cannot be used: {error}", target.display()),
+    };
+    let fix = "name a directory that does not exist yet";
+    Err(ToolError::new(ToolErrorKind::Wrong, what, fix))
+}
+
+/// Links to the files of a backup, in the directory that is backed up; gone at the end.
+struct Pins {
+    path: PathBuf,
+    /// Locked: others see that they are needed.
+    _lock: File,
+}
+
+impl Pins {
+    fn new(directory: &Path) -> io::Result<Pins> {
+        remove_stale(directory)?;
+        let path = directory.join(format!("backup-{}.tmp", std::process::id()));
+        private_directory(&path)?;
+        let lock = File::open(&path)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Pins { path, _lock: lock })
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            fs::remove_dir_all(entry?.path())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // What is left takes up space until the next backup.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Links of a backup that was killed.
+fn remove_stale(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_pins = name.starts_with("backup-") && name.ends_with(".tmp");
+        if is_pins
+            && let Ok(pins) = File::open(entry.path())
+            && flock(&pins, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of one shard in one epoch, held by links.
+struct Held {
+    path: PathBuf,
+    identity: LogIdentity,
+    block_size: u32,
+    cut: Option<LogPosition>,
+    checkpoint: Option<FileName>,
+    segments: Vec<FileName>,
+}
+
+/// Holds all files that the manifest of this moment needs.
+fn pin(source: &DataDir, pins: &Pins) -> Result<(Manifest, Vec<Held>), ToolError> {
+    for _ in 0..TRIES_MAX {
+        let Some(manifest) = source.read_manifest()? else {
+            break;
+        };
+        match try_pin(source, &manifest, pins) {
+            Ok(held) => return Ok((manifest, held)),
+            // The broker has removed something meanwhile, since a checkpoint took its place.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(ToolError::failed("link in", source.path(), &error)),
+        }
+        let cleared = pins.clear();
+        cleared.map_err(|error| ToolError::failed("clear", &pins.path, &error))?;
+    }
+    Err(StoreError::new(source.path(), StoreFault::Incomplete).into())
+}
+
+fn try_pin(source: &DataDir, manifest: &Manifest, pins: &Pins) -> io::Result<Vec<Held>> {
+    let links = DataDir::unlocked(&pins.path);
+    let mut all = Vec::new();
+    for epoch in &manifest.epochs {
+        private_directory(&links.epoch_path(epoch.number))?;
+        for shard in 0..epoch.shards {
+            let from = source.shard_path(epoch.number, shard);
+            let path = links.shard_path(epoch.number, shard);
+            private_directory(&path)?;
+            let missing = |_| io::Error::from(ErrorKind::NotFound);
+            let listing = Listing::of(&from).map_err(missing)?;
+            let checkpoint = listing.checkpoints.last().copied();
+            let begin = checkpoint.map_or(LogPosition(0), |file| file.position);
+            let mut segments = listing.logs;
+            segments.retain(|file| file.position >= begin);
+            for file in checkpoint.iter().chain(&segments) {
+                let name = file.to_string();
+                fs::hard_link(from.join(&name), path.join(&name))?;
+            }
+            all.push(Held {
+                path,
+                identity: LogIdentity {
+                    log_id: manifest.log_id,
+                    epoch: epoch.number,
+                    shard: ShardId::new(shard),
+                },
+                block_size: manifest.block_size,
+                cut: epoch.cut.as_ref().map(|cut| cut[shard]),
+                checkpoint,
+                segments,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Copies what is held, and writes the manifest last: without it the copy is known to be none.
+fn copy_logs(
+    manifest: &Manifest,
+    held: &[Held],
+    copy: &DataDir,
+    failed: impl Fn(io::Error) -> ToolError + Copy,
+) -> Result<u64, ToolError> {
+    let mut sealed = manifest.clone();
+    let last = sealed.epochs.last_mut().expect("a manifest has an epoch");
+    let (number, boot_id) = (last.number + 1, last.boot_id.clone());
+    let mut cut = Vec::new();
+    let mut bytes = 0;
+    for epoch in &manifest.epochs {
+        copy.make_epoch(epoch.number, epoch.shards)?;
+    }
+    for shard in held {
+        let end = shard.end()?;
+        if shard.cut.is_none() {
+            cut.push(end);
+        }
+        let epoch = shard.identity.epoch;
+        let target = copy.shard_path(epoch, shard.identity.shard.index());
+        bytes += shard.copy(&target, end).map_err(failed)?;
+    }
+    last.cut = Some(cut);
+    copy.make_epoch(number, 1)?;
+    sealed.epochs.push(Epoch {
+        number,
+        shards: 1,
+        boot_id,
+        cut: None,
+    });
+    copy.write_manifest(&sealed)?;
+    Ok(bytes)
+}
+
+impl Held {
+    /// Where the log ends now. The broker goes on writing while it is read, so what is missing at
+    /// one place and vouched for at a later one may just have been written: it is damaged if it is
+    /// missing once more.
+    fn end(&self) -> Result<LogPosition, ToolError> {
+        if let Some(cut) = self.cut {
+            return Ok(cut);
+        }
+        let mut from = self.checkpoint.map_or(LogPosition(0), |file| file.position);
+        let mut missed = None;
+        loop {
+            let mut reader = LogReader::new(ReadConfig {
+                identity: self.identity,
+                block_size: self.block_size,
+                from,
+                cut: None,
+            });
+            let mut result = Ok(());
+            for &file in &self.segments {
+                let path = self.path.join(file.to_string());
+                let bytes = fs::read(&path);
+                let bytes = bytes.map_err(|error| ToolError::failed("read", &path, &error))?;
+                if file.position.0 + bytes.len() as u64 <= from.0 {
+                    continue;
+                }
+                result = reader.feed(file, &bytes, &mut |_| {});
+                if result.is_err() {
+                    break;
+                }
+            }
+            let damage = match result.and_then(|()| reader.finish()) {
+                Ok(end) => return Ok(end.end),
+                Err(damage) => damage,
+            };
+            from = LogPosition(damage.file.position.0 + damage.at);
+            if missed.replace(from) == Some(from) {
+                return Err(ToolError::new(
+                    ToolErrorKind::Damaged,
+                    format!("{damage}"),
+                    "stop the broker, and look at the directory with ringmq log verify",
+                ));
+            }
+        }
+    }
+
+    /// Gives how many bytes were copied.
+    fn copy(&self, target: &Path, end: LogPosition) -> io::Result<u64> {
+        let mut bytes = 0;
+        if let Some(file) = self.checkpoint {
+            bytes += self.copy_file(target, file, u64::MAX)?;
+        }
+        for &file in &self.segments {
+            let size = end.0.saturating_sub(file.position.0);
+            if size > 0 {
+                bytes += self.copy_file(target, file, size)?;
+            }
+        }
+        sync_directory(target)?;
+        Ok(bytes)
+    }
+
+    fn copy_file(&self, target: &Path, file: FileName, size_max: u64) -> io::Result<u64> {
+        let name = file.to_string();
+        let mut from = File::open(self.path.join(&name))?.take(size_max);
+        let mut options = File::options();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut to = options.open(target.join(&name))?;
+        let bytes = io::copy(&mut from, &mut to)?;
+        to.sync_all()?;
+        Ok(bytes)
+    }
+}
+
+/// A checkpoint ends meanwhile at most now and then.
+const TRIES_MAX: usize = 100;

@@ -1,0 +1,132 @@
+//! Tools for data directories: what is in one, whether it is sound, and another one made of it.
+//!
+//! - `survey`: reads everything, damage included; `inspect` and `verify` show it.
+//! - `repair`, `backup`: a directory that a start takes, of a damaged or a running one.
+//! - `lines`, `transfer`: export and import, as lines of JSON.
+//! - `state`: writes what was read as a checkpoint.
+//!
+//! Not here: the command line and how results are shown (the program).
+
+mod backup;
+mod lines;
+mod repair;
+mod state;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::fmt;
+use std::path::Path;
+
+use super::data_dir::DataDir;
+use super::error::{StoreError, StoreFault};
+
+pub use backup::{Backup, backup};
+pub use repair::{Repair, repair};
+pub use survey::{Epoch, File, Flaw, Hints, LargeSession, Shard, Survey, Totals};
+pub use transfer::{Transfer, export, import};
+
+/// Reads everything in a data directory, and changes nothing.
+pub fn survey(path: &Path) -> Result<Survey, ToolError> {
+    let directory = open(path)?;
+    Ok(survey::read(&directory)?.0)
+}
+
+/// Why a tool could not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolError {
+    /// Of which kind.
+    pub kind: ToolErrorKind,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Kinds of errors; each has an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolErrorKind {
+    /// The directory is damaged, and the tool needs a sound one.
+    Damaged,
+    /// The tool was asked for something that it does not do.
+    Wrong,
+    /// Reading or writing failed.
+    Failed,
+    /// A broker has the directory.
+    InUse,
+}
+
+impl ToolError {
+    fn new(kind: ToolErrorKind, what: impl Into<String>, fix: impl Into<String>) -> ToolError {
+        ToolError {
+            kind,
+            what: what.into(),
+            fix: fix.into(),
+        }
+    }
+
+    fn failed(action: &str, path: &Path, error: &dyn fmt::Display) -> ToolError {
+        let what = format!("cannot {action} {}: {error}", path.display());
+        let fix = "check its owner, its mode, and the space on its file system";
+        ToolError::new(ToolErrorKind::Failed, what, fix)
+    }
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  fix: {}", self.what, self.fix)
+    }
+}
+
+impl std::error::Error for ToolError {}
+
+impl From<StoreError> for ToolError {
+    fn from(error: StoreError) -> ToolError {
+        let path = error.path.display();
+        match &error.fault {
+            StoreFault::Locked { pid } => {
+                let who = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+                ToolError::new(
+                    ToolErrorKind::InUse,
+                    format!("{path} is in use by a running broker or tool{who}"),
+                    format!(
+                        "stop it first, or look at a copy: ringmq log backup {path} TARGET works \
+                         beside a running broker"
+                    ),
+                )
+            }
+            StoreFault::System { action, message } => {
+                ToolError::failed(action, &error.path, message)
+            }
+            StoreFault::NoParent | StoreFault::NotADirectory | StoreFault::Foreign { .. } => {
+                let what = format!("{path} is not a data directory of ringmq");
+                ToolError::new(ToolErrorKind::Wrong, what, "name the broker's --data-dir")
+            }
+            StoreFault::Newer { .. } | StoreFault::NewerLog { .. } => ToolError::new(
+                ToolErrorKind::Wrong,
+                format!("{path} was written by a newer version of ringmq"),
+                "use the tools of that version",
+            ),
+            StoreFault::NoManifest
+            | StoreFault::Incomplete
+            | StoreFault::DamagedManifest { .. }
+            | StoreFault::Damaged { .. } => ToolError::new(
+                ToolErrorKind::Damaged,
+                format!("{path}: without a sound MANIFEST the logs cannot be read"),
+                "restore the directory from a backup, or its MANIFEST from one made since the last \
+                 start; or move it away (mv) to begin without what it held",
+            ),
+        }
+    }
+}
+
+/// Opens a directory that is there already.
+fn open(path: &Path) -> Result<DataDir, ToolError> {
+    if !path.is_dir() {
+        let what = format!("{} is not a directory", path.display());
+        let fix = "name the broker's --data-dir";
+        return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
+    }
+    Ok(DataDir::open_existing(path)?)
+}
