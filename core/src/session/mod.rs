@@ -57,6 +57,8 @@ pub struct Session {
     pub no: Option<SessionNo>,
     /// The last turn in which something was recorded or posted for it: its answers wait for that.
     pub turn: TurnSeq,
+    /// The last turn in which it took a message of QoS 2, which is sent when that is durable.
+    pub taken_in: TurnSeq,
     /// Keyed hash of `client_id`.
     pub key: ClientKey,
     /// Whom the session belongs to: nobody else may resume it.

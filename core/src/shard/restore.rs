@@ -80,6 +80,7 @@ impl Shard {
             client_id: recovered.client_id,
             no: Some(no),
             turn: TurnSeq::default(),
+            taken_in: TurnSeq::default(),
             key,
             identity: Arc::new(Identity {
                 user: recovered.user,

@@ -35,6 +35,8 @@ struct OpenTurn {
     is_recorded: bool,
     /// It recorded something that nobody waits for.
     is_lazy: bool,
+    /// It is done only when all turns before it are.
+    is_behind_all: bool,
     /// Shards that it posted to, and that have not answered its mark.
     posted: ShardSet,
     waiting: Vec<SessionId>,
@@ -149,7 +151,9 @@ impl Gate {
         match self.turns.get(self.index(turn)) {
             Some(open) => {
                 turn < self.first
-                    || ((!open.is_recorded || self.own >= turn) && open.posted.is_empty())
+                    || ((!open.is_recorded || self.own >= turn)
+                        && open.posted.is_empty()
+                        && (!open.is_behind_all || turn == self.first))
             }
             None => unreachable!("{turn:?} is still to come"),
         }
@@ -170,6 +174,15 @@ impl Gate {
         self.present().after.push(after);
     }
 
+    /// The turn to wait for by whoever waits for all turns up to `last`, if they are not done.
+    pub fn behind_all(&mut self, last: TurnSeq) -> TurnSeq {
+        if last < self.first {
+            return last;
+        }
+        self.present().is_behind_all = true;
+        self.turn()
+    }
+
     /// Closes the present turn if it did something durable, or has something recorded afterwards. Gives its number and the shards that are to
     /// get a mark.
     pub fn end_turn(&mut self) -> Option<(TurnSeq, ShardSet)> {
@@ -177,7 +190,8 @@ impl Gate {
         let present = self.present();
         let posted = present.posted;
         let has_recorded = present.is_recorded || present.is_lazy;
-        if !has_recorded && posted.is_empty() && present.after.is_empty() {
+        let has_any = has_recorded || present.is_behind_all || !present.after.is_empty();
+        if !has_any && posted.is_empty() {
             return None;
         }
         self.turns.push_back(OpenTurn::default());
@@ -381,6 +395,28 @@ mod tests {
         released.durable.clear();
         gate.on_peer_durable(a, [TurnSeq(1); 2], &mut released);
         assert_eq!(released.durable, [(b, [TurnSeq(9); 2])]);
+    }
+
+    // (seed 0x79c0 of the simulator)
+    #[test]
+    fn who_comes_back_waits_for_all_turns_of_its_session() {
+        let slow = ShardId::new(1);
+        let mut gate = Gate::new(3);
+        gate.note_posted(slow);
+        gate.end_turn();
+        gate.note_recorded();
+        gate.end_turn();
+        let mut released = Released::default();
+        gate.on_own_durable(TurnSeq(2), &mut released);
+        assert!(gate.is_done(TurnSeq(2)) && !gate.is_done(TurnSeq(1)));
+        let turn = gate.behind_all(TurnSeq(2));
+        assert!(!gate.is_done(turn));
+        gate.wait(turn, session(1));
+        assert_eq!(gate.end_turn(), Some((turn, ShardSet::EMPTY)));
+        gate.on_peer_durable(slow, [TurnSeq(1); 2], &mut released);
+        assert_eq!(released.sessions, [session(1)]);
+        assert_eq!(gate.behind_all(turn), turn, "nothing is open");
+        assert_eq!(gate.end_turn(), None);
     }
 
     // (seed 0x26dd of the simulator)

@@ -273,6 +273,11 @@ impl Journal {
         self.0.as_ref().is_some_and(|on| on.log.can_begin_segment())
     }
 
+    /// The turn to wait for by whoever waits for all turns up to `last`, and not only for that one.
+    pub fn behind_all(&mut self, last: TurnSeq) -> TurnSeq {
+        self.0.as_mut().map_or(last, |on| on.gate.behind_all(last))
+    }
+
     /// An answer to a session waits for a turn that is not done.
     pub fn wait(&mut self, turn: TurnSeq, session: SessionId) {
         let recording = self

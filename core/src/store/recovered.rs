@@ -44,7 +44,7 @@ pub struct Recovered {
     /// The retained messages.
     pub retained: RecoveredRetained,
     /// QoS 2 messages that went to several shards: the newest of each session and identifier.
-    origins: HashMap<(SessionNo, PacketId), Traced, FixedState>,
+    pub(super) origins: HashMap<(SessionNo, PacketId), Traced, FixedState>,
     /// Of the present checkpoint.
     pub(super) bodies: HashMap<BodyNo, Arc<Message>, FixedState>,
     pub(super) authors: Authors,
@@ -87,7 +87,7 @@ pub struct RecoveredSession {
 
 /// What the logs say of a QoS 2 message.
 #[derive(Debug, Default)]
-struct Traced {
+pub(super) struct Traced {
     ticket: u64,
     reached: Reached,
     /// The checkpoint of its publisher's shard says that it is partial.

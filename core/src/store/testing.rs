@@ -103,6 +103,7 @@ pub(super) fn with_message<T>(
     use_it(Record::Message(MessageRecord {
         message,
         body: None,
+        origin: None,
         receivers,
     }))
 }

@@ -105,12 +105,12 @@ impl Dispatch {
 pub(in crate::shard) fn durable_first(
     journal: &Journal,
     no: Option<SessionNo>,
-    turn: TurnSeq,
+    taken_in: TurnSeq,
     link: &Link,
     qos: QoS,
 ) -> Option<Until> {
     let until = Until {
-        turn,
+        turn: taken_in,
         is_synced: true,
     };
     let waits = may_wait(no, qos) && (link.held.is_some() || !journal.is_safe(until));
@@ -122,7 +122,7 @@ pub(in crate::shard) fn may_wait(no: Option<SessionNo>, qos: QoS) -> bool {
     qos == QoS::ExactlyOnce && no.is_some()
 }
 
-/// Notes that a session, whose last turn is `turn`, took the message at hand as this delivery; `end_message` of
+/// Notes that a session, which took one of QoS 2 in `taken_in` last, took the message at hand as this delivery; `end_message` of
 /// the journal records it.
 pub(in crate::shard) fn note_taken(
     journal: &mut Journal,
@@ -131,7 +131,9 @@ pub(in crate::shard) fn note_taken(
     (qos, retain): (QoS, bool),
     matched: impl FnOnce() -> Option<Arc<KeptMatch>>,
 ) {
-    let (Some(no), turn) = session else { return };
+    let (Some(no), taken_in) = session else {
+        return;
+    };
     journal.receive(Receiver {
         no,
         delivery,
@@ -144,6 +146,6 @@ pub(in crate::shard) fn note_taken(
     });
     if qos == QoS::ExactlyOnce {
         // Another message could get its identifier after a crash: it is sent when this one is durable.
-        *turn = journal.turn();
+        *taken_in = journal.turn();
     }
 }

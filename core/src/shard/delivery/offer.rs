@@ -203,7 +203,7 @@ impl Dispatch {
         let no = session.queue.push(options.delivery(outgoing));
         note_taken(
             &mut self.journal,
-            (session.no, &mut session.turn),
+            (session.no, &mut session.taken_in),
             no,
             (options.qos, options.retain),
             || options.matched.kept(),

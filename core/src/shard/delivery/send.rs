@@ -44,7 +44,7 @@ impl Dispatch {
             queue,
             expiry,
             no: session_no,
-            turn: session_turn,
+            taken_in,
             ..
         } = session;
         let link = link.as_mut().expect("offer saw a link");
@@ -65,7 +65,7 @@ impl Dispatch {
             let no = queue.take_number();
             note_taken(
                 &mut self.journal,
-                (*session_no, session_turn),
+                (*session_no, taken_in),
                 no,
                 (options.qos, options.retain),
                 || options.matched.kept(),
@@ -73,7 +73,7 @@ impl Dispatch {
             window.push(no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
-        let wait = durable_first(&self.journal, *session_no, *session_turn, link, options.qos);
+        let wait = durable_first(&self.journal, *session_no, *taken_in, link, options.qos);
         let head = PublishHead {
             dup: false,
             qos: options.qos,
@@ -119,7 +119,7 @@ impl Dispatch {
                 let no = session.queue.take_number();
                 note_taken(
                     &mut self.journal,
-                    (session.no, &mut session.turn),
+                    (session.no, &mut session.taken_in),
                     no,
                     (delivery.qos, delivery.retain),
                     || delivery.matched.clone(),
@@ -131,7 +131,13 @@ impl Dispatch {
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
-        let wait = durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
+        let wait = durable_first(
+            &self.journal,
+            session.no,
+            session.taken_in,
+            link,
+            delivery.qos,
+        );
         let writer = PublishWriter {
             version,
             delivery: &delivery,
@@ -167,8 +173,13 @@ impl Dispatch {
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
-                let wait =
-                    durable_first(&self.journal, session.no, session.turn, link, delivery.qos);
+                let wait = durable_first(
+                    &self.journal,
+                    session.no,
+                    session.taken_in,
+                    link,
+                    delivery.qos,
+                );
                 let writer = PublishWriter {
                     version,
                     delivery: &delivery,

@@ -124,6 +124,10 @@ impl Shard {
             // back in time [MQTT-4.1.0-2] [MQTT-3.1.3-9].
             if !connect.clean_start {
                 grant.session_present = true;
+                // What it repeats is answered when all that it ever led to is durable.
+                let dispatch = &mut self.dispatch;
+                let session = dispatch.sessions.get_mut(id).expect("just found");
+                session.turn = dispatch.journal.behind_all(session.turn);
                 return Ok(id); // [MQTT-3.1.2-5]
             }
             self.end_session(id, turn); // [MQTT-3.1.2-4]
@@ -136,6 +140,7 @@ impl Shard {
             client_id,
             no: None,
             turn: TurnSeq::default(),
+            taken_in: TurnSeq::default(),
             key,
             identity,
             author: None,

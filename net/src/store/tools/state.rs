@@ -122,7 +122,7 @@ impl Disk<'_> {
                 let file = File::options().write(true).open(unfinished(file))?;
                 file.write_all_at(block.bytes(), *at)
             }
-            DiskOp::Publish { file, .. } => keeper::publish(self.directory, *file),
+            DiskOp::Publish { file, .. } => keeper::publish(self.directory, *file).map(drop),
             DiskOp::Sync { .. } | DiskOp::Remove { .. } => {
                 unreachable!("a checkpoint asks for neither")
             }

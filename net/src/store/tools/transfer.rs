@@ -323,6 +323,7 @@ impl Importer {
                 self.apply(Record::Message(MessageRecord {
                     message,
                     body,
+                    origin: None,
                     receivers,
                 }));
             }
