@@ -21,6 +21,7 @@ pub struct Receipts {
     open: u16,
     next_ticket: u64,
     /// What was under way in a crash, and has not been repeated.
+    #[expect(clippy::box_collection, reason = "hardly any session has this")]
     partials: Option<Box<BTreeMap<PacketId, Partial>>>,
 }
 

@@ -44,8 +44,7 @@ impl Shard {
         publish: &Publish<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
-        self.dispatch.metrics.publishes_received[publish.qos as usize] += 1;
-        self.dispatch.metrics.payload_bytes_received += publish.payload.len() as u64;
+        self.count_publish(publish);
         self.check_offer(publish)?;
         let publisher = self.session(id).key;
         if let Some(alias) = publish.properties.topic_alias {
@@ -57,14 +56,7 @@ impl Shard {
             return Ok(());
         }
         if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
-            // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
-            if publish.qos == QoS::AtMostOnce {
-                return Err(Refusal::PayloadFormat.into());
-            }
-            let refusal = Refusal::PayloadFormat;
-            self.dispatch.note_refusal(id, refusal, publish.topic, turn);
-            self.acknowledge(id, publish, None, Err(refusal), turn.out);
-            return Ok(());
+            return self.refuse_payload(id, publish, turn);
         }
         // Out of the link while the message borrows its topic.
         let mut aliases = None;
@@ -84,9 +76,7 @@ impl Shard {
         }
         let retain = self.retains(id, publish, topic, turn);
         let author = self.author_of(id, retain);
-        let mut properties = std::mem::take(&mut self.properties);
-        properties.clear();
-        publish.properties.write_forwarded(&mut properties);
+        let properties = self.forwarded_properties(publish);
         let lifetime_s = publish.properties.message_expiry_s;
         let mut outgoing = Outgoing::new(MessageParts {
             topic,
@@ -116,6 +106,37 @@ impl Shard {
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
         let outcome = published.map_err(topic_violation)?;
         self.acknowledge(id, publish, origin, outcome, turn.out);
+        Ok(())
+    }
+
+    /// The properties that subscribers get, in the buffer that `self.properties` keeps; it goes back there after use.
+    fn forwarded_properties(&mut self, publish: &Publish<'_>) -> Vec<u8> {
+        let mut properties = std::mem::take(&mut self.properties);
+        properties.clear();
+        publish.properties.write_forwarded(&mut properties);
+        properties
+    }
+
+    fn count_publish(&mut self, publish: &Publish<'_>) {
+        let metrics = &mut self.dispatch.metrics;
+        metrics.publishes_received[publish.qos as usize] += 1;
+        metrics.payload_bytes_received += publish.payload.len() as u64;
+    }
+
+    /// Refuses a payload that is not what its Payload Format Indicator says.
+    fn refuse_payload(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Violation> {
+        let refusal = Refusal::PayloadFormat;
+        // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
+        if publish.qos == QoS::AtMostOnce {
+            return Err(refusal.into());
+        }
+        self.dispatch.note_refusal(id, refusal, publish.topic, turn);
+        self.acknowledge(id, publish, None, Err(refusal), turn.out);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::super::folder::Folder;
 use super::super::recovery;
 use super::*;
 use crate::store::StoreConfig;
+use ringmq_core::store::Policy;
 
 /// Lines of an export of a random state.
 fn some_export(rng: &mut Rng) -> String {
@@ -116,6 +117,8 @@ fn imported(folder: &Folder, name: &str, text: &str) -> PathBuf {
 fn start(path: &Path) -> Result<usize, String> {
     let config = StoreConfig {
         data_dir: path.to_owned(),
+        policy: Policy::Always,
+        free_bytes_min: 0,
     };
     let opened = recovery::open(&config, 2);
     let mut opened = opened.map_err(|error| error.to_string())?;
