@@ -56,14 +56,7 @@ impl Shard {
             return Ok(());
         }
         if !self.accepts_payload(publish.properties.payload_format, publish.payload) {
-            // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
-            if publish.qos == QoS::AtMostOnce {
-                return Err(Refusal::PayloadFormat.into());
-            }
-            let refusal = Refusal::PayloadFormat;
-            self.dispatch.note_refusal(id, refusal, publish.topic, turn);
-            self.acknowledge(id, publish, Err(refusal), turn.out);
-            return Ok(());
+            return self.refuse_payload(id, publish, turn);
         }
         // Out of the link while the message borrows its topic.
         let mut aliases = None;
@@ -77,10 +70,7 @@ impl Shard {
             }
         };
         let lacks_space = self.lacks_space_for(id, hash, publish, topic);
-        if lacks_space && self.session(id).version < Version::V5 {
-            // It has no negative acknowledgement, and a positive one would lie [MQTT-3.3.5-2].
-            return Err(Refusal::DiskFull.into());
-        }
+        self.check_can_be_told(id, lacks_space)?;
         let retain = self.retains(id, publish, topic, turn);
         let author = self.author_of(id, retain);
         let mut properties = std::mem::take(&mut self.properties);
@@ -113,6 +103,23 @@ impl Shard {
         // [MQTT-3.3.2-2] [MQTT-1.5.4-1]
         let outcome = published.map_err(topic_violation)?;
         self.acknowledge(id, publish, outcome, turn.out);
+        Ok(())
+    }
+
+    /// The payload is not what the packet says of it.
+    fn refuse_payload(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Violation> {
+        let refusal = Refusal::PayloadFormat;
+        // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
+        if publish.qos == QoS::AtMostOnce {
+            return Err(refusal.into());
+        }
+        self.dispatch.note_refusal(id, refusal, publish.topic, turn);
+        self.acknowledge(id, publish, Err(refusal), turn.out);
         Ok(())
     }
 
