@@ -70,10 +70,7 @@ impl Shard {
             }
         };
         let lacks_space = self.lacks_space_for(id, hash, publish, topic);
-        if lacks_space && self.session(id).version < Version::V5 {
-            // It has no negative acknowledgement, and a positive one would lie [MQTT-3.3.5-2].
-            return Err(Refusal::DiskFull.into());
-        }
+        self.check_can_be_told(id, lacks_space)?;
         let retain = self.retains(id, publish, topic, turn);
         let author = self.author_of(id, retain);
         let properties = self.forwarded_properties(publish);
@@ -137,6 +134,23 @@ impl Shard {
         }
         self.dispatch.note_refusal(id, refusal, publish.topic, turn);
         self.acknowledge(id, publish, None, Err(refusal), turn.out);
+        Ok(())
+    }
+
+    /// The payload is not what the packet says of it.
+    fn refuse_payload(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Violation> {
+        let refusal = Refusal::PayloadFormat;
+        // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
+        if publish.qos == QoS::AtMostOnce {
+            return Err(refusal.into());
+        }
+        self.dispatch.note_refusal(id, refusal, publish.topic, turn);
+        self.acknowledge(id, publish, Err(refusal), turn.out);
         Ok(())
     }
 

@@ -7,9 +7,9 @@
 
 use super::Shard;
 use super::mail::turn::Turn;
-use crate::codec::{Connect, Publish, QoS};
+use crate::codec::{Connect, Publish, QoS, Version};
 use crate::ids::SessionId;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Violation};
 
 impl Shard {
     /// The disk is almost full, or is not any more.
@@ -46,6 +46,18 @@ impl Shard {
         let is_shared = !routes.groups.is_empty();
         self.routes.put(hash, routes);
         is_receipt_kept || is_kept || goes_elsewhere || is_shared
+    }
+
+    /// MQTT 3.1.1 has no negative acknowledgement, and a positive one would lie: the connection ends.
+    pub(super) fn check_can_be_told(
+        &mut self,
+        id: SessionId,
+        lacks_space: bool,
+    ) -> Result<(), Violation> {
+        if lacks_space && self.session(id).version < Version::V5 {
+            return Err(Refusal::DiskFull.into());
+        }
+        Ok(())
     }
 
     /// Whether a message is to be retained: one of QoS 0 has no answer, so it is delivered and nothing else.

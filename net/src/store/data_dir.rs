@@ -353,6 +353,7 @@ mod tests {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
+    // (threat 92)
     #[test]
     fn a_directory_is_made_private_and_found_again() {
         let folder = Folder::new();

@@ -348,15 +348,151 @@ fn a_stop_keeps_everything_and_what_no_directory_keeps_is_told() {
 #[test]
 fn a_log_that_cannot_be_written_ends_the_broker() {
     let folder = Folder::new();
-    // Files of a mebibyte at most: too little for a segment.
-    let script = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
-    let mut limited = Command::new("bash");
     let data = folder.path("data");
-    limited.args(["-c", script, RINGMQ, "--listen", "127.0.0.1:0"]);
-    let output = limited.args(["--data-dir", &data]).output().unwrap();
-    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    let limited = |script: &str| {
+        let mut limited = Command::new("bash");
+        let script = format!("trap '' XFSZ; {script} exec \"$0\" \"$@\"");
+        limited.args(["-c", &script, RINGMQ, "--listen", "127.0.0.1:0"]);
+        limited.args(["--shards", "1", "--data-dir", &data]);
+        limited
+    };
+    // Files of a mebibyte at most: too little for a segment.
+    let output = limited("ulimit -f 1024;").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("ringmq: the log of shard"), "{text}");
+    assert!(text.contains("cannot make a segment of the log"), "{text}");
+
+    let broker = Broker::start_as(limited(""));
+    let (mut client, _) = resume(&broker, "a");
+    subscribe(&mut client, "t", 1);
+    // From here on every write to the log fails.
+    let pid = broker.process.id().to_string();
+    let limit = Command::new("prlimit")
+        .args(["--pid", &pid, "--fsize=4096"])
+        .status();
+    assert!(limit.unwrap().success());
+    let mut publisher = connect_clean(&broker, "publisher");
+    publisher.send(&publish_packet("t", "lost", 0x32, 9));
+    // No PUBACK: MQTT 3.1.1 is told by the end of the connection.
+    publisher.expect_end(b"");
+    let (code, log) = broker.wait();
+    assert_eq!(code, Some(74), "{log}");
+    let told = "the log failed: no acknowledgement leaves any more";
+    assert!(log.contains(told), "{log}");
+    // What was acknowledged is there, and the rest was not.
+    let broker = start(&folder, 1);
+    let (_, was_there) = resume(&broker, "a");
+    assert!(was_there);
+}
+
+#[test]
+fn a_policy_says_what_outlives_the_process() {
+    for (policy, is_kept) in [("always", true), ("interval", true), ("none", false)] {
+        let folder = Folder::new();
+        let data = folder.path("data");
+        let start = || {
+            let mut command = command(&data, 2);
+            command.args(["--store-policy", policy, "--store-sync-interval", "60s"]);
+            Broker::start_as(command)
+        };
+        let broker = start();
+        let (mut client, _) = resume(&broker, "a");
+        subscribe(&mut client, "t", 1);
+        drop(client);
+        let mut publisher = connect_clean(&broker, "publisher");
+        publish(&mut publisher, "t", "one", 1);
+        broker.kill();
+        assert_eq!(Path::new(&data).exists(), is_kept, "{policy}");
+        let broker = start();
+        let (mut client, was_there) = resume(&broker, "a");
+        assert_eq!(was_there, is_kept, "{policy}");
+        if is_kept {
+            assert_eq!(take(&mut client), "one", "{policy}");
+        }
+    }
+}
+
+/// Needs a file system of its own, so root; without, it says so and shows nothing. (threat T5)
+#[test]
+fn a_full_disk_refuses_messages_until_clients_have_taken_what_is_there() {
+    let folder = Folder::new();
+    let (image, place) = (folder.path("image"), folder.path("disk"));
+    fs::create_dir(&place).unwrap();
+    // The file system is there for the broker alone, and goes with it.
+    let script = "truncate -s 420M \"$IMAGE\" && mkfs.ext4 -q -m 0 \"$IMAGE\" && \
+                  mount -o loop \"$IMAGE\" \"$PLACE\" || exit 99; exec \"$0\" \"$@\"";
+    let run = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "-m",
+            "--propagation",
+            "private",
+            "bash",
+            "-c",
+            script,
+            program,
+        ]);
+        command.env("IMAGE", &image).env("PLACE", &place);
+        command
+    };
+    if !run("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    }
+    let mut command = run(RINGMQ);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+        "--store-free-bytes-min",
+        "64MiB",
+    ]);
+    command.args([
+        "--queued-bytes-max",
+        "1GiB",
+        "--data-dir",
+        &format!("{place}/data"),
+    ]);
+    let mut broker = Broker::start_as(command);
+    let (mut client, _) = resume(&broker, "subscriber");
+    subscribe(&mut client, "t", 1);
+    disconnect(client);
+    let mut publisher = Client {
+        stream: broker.socket(),
+    };
+    publisher.send(&packet(0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\x01p"));
+    assert_eq!(publisher.packet().0, 0x20, "CONNACK");
+    let mut message = b"\0\x01t\0\x09\0".to_vec();
+    message.resize(200_000, b'x');
+    let mut store = || {
+        publisher.send(&packet(0x32, &message));
+        let (first, body) = publisher.packet();
+        assert_eq!((first, &body[..2]), (0x40, &[0, 9][..]), "PUBACK");
+        body.get(2).copied().unwrap_or(0)
+    };
+    let mut kept = 0;
+    let refusal = loop {
+        match store() {
+            0 => kept += 1,
+            code => break code,
+        }
+        assert!(kept < 2_000, "the disk is not as large as that");
+    };
+    assert_eq!(refusal, 0x97, "Quota exceeded");
+    broker.wait_for("is almost full");
+    assert!(kept > 100, "{kept}");
+    let mut clean = connect_clean(&broker, "clean");
+    subscribe(&mut clean, "c", 1);
+    publish(&mut connect_clean(&broker, "other"), "c", "goes on", 1);
+    assert_eq!(take(&mut clean), "goes on");
+    let (mut client, was_there) = resume(&broker, "subscriber");
+    assert!(was_there);
+    assert_eq!(take_all(&mut client, kept).len(), kept);
+    broker.wait_for("has room again");
+    assert_eq!(store(), 0);
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 /// What a start says that fails for what is in the directory.

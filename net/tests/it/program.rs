@@ -143,8 +143,13 @@ impl Broker {
     }
 
     /// Asks it to stop, and waits. Gives the exit code and the rest of the log.
-    pub fn stop(mut self) -> (Option<i32>, String) {
+    pub fn stop(self) -> (Option<i32>, String) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.wait()
+    }
+
+    /// Waits for its end. Gives the exit code and the rest of the log.
+    pub fn wait(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
         (self.process.wait().unwrap().code(), rest)

@@ -282,6 +282,7 @@ fn a_pause_is_used_to_vouch_for_the_last_batch_once() {
     );
 }
 
+// (threat T6)
 #[test]
 fn after_a_failed_operation_nothing_is_durable_any_more() {
     for fault in [DiskError::Full, DiskError::Failed(5)] {

@@ -134,6 +134,7 @@ impl History {
     }
 }
 
+// (threat T3)
 #[test]
 fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing() {
     let history = history();
@@ -187,6 +188,7 @@ fn after_a_crash_the_log_ends_with_a_whole_batch_and_nothing_durable_is_missing(
     assert!(subsets > 40, "{subsets}");
 }
 
+// (threat T3) (threat T4) (threat 92)
 #[test]
 fn a_flipped_bit_is_found_unless_nobody_reads_it() {
     let history = history();

@@ -84,6 +84,7 @@ fn qos_2_is_delivered_when_it_is_durable() {
     assert!(publisher.acked.contains(&7) && publisher.is_idle());
 }
 
+// (threat T7)
 #[test]
 fn the_answer_waits_for_the_disk_of_another_shard() {
     for (slow, other) in [(0, 1), (1, 0)] {
