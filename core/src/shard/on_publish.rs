@@ -137,23 +137,6 @@ impl Shard {
         Ok(())
     }
 
-    /// The payload is not what the packet says of it.
-    fn refuse_payload(
-        &mut self,
-        id: SessionId,
-        publish: &Publish<'_>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Violation> {
-        let refusal = Refusal::PayloadFormat;
-        // QoS 0 has no other answer, and a message that vanishes tells its sender nothing.
-        if publish.qos == QoS::AtMostOnce {
-            return Err(refusal.into());
-        }
-        self.dispatch.note_refusal(id, refusal, publish.topic, turn);
-        self.acknowledge(id, publish, Err(refusal), turn.out);
-        Ok(())
-    }
-
     /// Refuses what CONNACK did not offer: the client was told, so it breaks the protocol.
     fn check_offer(&self, publish: &Publish<'_>) -> Result<(), Violation> {
         let limits = &self.config.limits;

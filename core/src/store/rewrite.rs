@@ -378,6 +378,7 @@ mod tests {
                 again.apply(Record::decode(&mut bytes).unwrap(), CHECKPOINT);
             }
             again.end_checkpoint();
+            again.tell_partials();
             assert!(encoded(&again) == records);
             assert_eq!(again.mend(), Mended::default(), "it holds together");
             sessions += again.sessions.len();

@@ -419,6 +419,7 @@ const INNER: &[&str] = &[
     "SLICE_SIZE_MAX",
     "SPARE_COUNT_MAX",
     "SPARE_SIZE_MAX",
+    "STARVED_MAX",
     "STOP_TIME_MAX",
     "TEXT_SIZE_MAX",
     "TOPIC_SIZE_MAX",
