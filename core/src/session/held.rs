@@ -86,11 +86,6 @@ impl HeldAnswers {
         self.is_corked
     }
 
-    /// Nothing waits but CONNACK, and what leaves with it.
-    pub fn is_connack_alone(&self) -> bool {
-        self.is_corked && self.answers.len() == 1
-    }
-
     /// What the first answers wait for.
     pub fn until(&self) -> Option<Until> {
         Some(self.answers.front()?.until)

@@ -60,6 +60,8 @@ fn backups_of_a_running_broker_hold_all_that_was_acknowledged_before() {
     leave_session(&broker, "one");
     leave_session(&broker, "two");
     let acknowledged = Arc::new(AtomicU64::new(0));
+    // So that queues have room for all.
+    let allowed = Arc::new(AtomicU64::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..2)
         .map(|index| {
@@ -68,10 +70,15 @@ fn backups_of_a_running_broker_hold_all_that_was_acknowledged_before() {
                 &Connect::old(&format!("publisher{index}")).packet(),
             );
             let (count, is_over) = (Arc::clone(&acknowledged), Arc::clone(&is_over));
+            let allowed = Arc::clone(&allowed);
             std::thread::spawn(move || {
                 let mut number = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    let filler = "x".repeat(number % 3_000);
+                    if number as u64 >= allowed.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                        continue;
+                    }
+                    let filler = "x".repeat(number % 1_000);
                     publish(&mut client, 0x32, &format!("m{index}-{number};{filler}"));
                     number += 1;
                     if index == 0 {
@@ -82,7 +89,8 @@ fn backups_of_a_running_broker_hold_all_that_was_acknowledged_before() {
         })
         .collect();
     for round in 0..6 {
-        while acknowledged.load(Ordering::SeqCst) < 50 * (round + 1) {
+        allowed.store(400 * (round + 1), Ordering::Relaxed);
+        while acknowledged.load(Ordering::SeqCst) < 400 * round + 50 {
             std::thread::yield_now();
         }
         let before = acknowledged.load(Ordering::SeqCst);

@@ -113,12 +113,7 @@ pub(in crate::shard) fn durable_first(
         turn: taken_in,
         is_synced: true,
     };
-    // What leaves with CONNACK overtakes none that waits: it is still alone.
-    let is_behind = link
-        .held
-        .as_ref()
-        .is_some_and(|held| !held.is_connack_alone());
-    let waits = may_wait(no, qos) && (is_behind || !journal.is_safe(until));
+    let waits = may_wait(no, qos) && (link.held.is_some() || !journal.is_safe(until));
     waits.then_some(until)
 }
 

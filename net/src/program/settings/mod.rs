@@ -501,7 +501,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 36 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 39 + 10 + 21 + 40);
     }
 
     #[test]
