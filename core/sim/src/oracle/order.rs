@@ -36,7 +36,9 @@ impl Oracle {
             *latest = (version, self.tick);
             return Ok(());
         }
-        if got.dup {
+        // What a crash kept from being noted as taken is sent again, the later value after it.
+        let is_repeated = self.crashed_at.is_some_and(|at| at >= latest.1);
+        if got.dup || is_repeated {
             return Ok(());
         }
         let topic = &got.topic;
