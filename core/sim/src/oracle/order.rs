@@ -36,9 +36,7 @@ impl Oracle {
             *latest = (version, self.tick);
             return Ok(());
         }
-        // What a crash kept from being noted as taken is sent again, the later value after it.
-        let is_repeated = self.crashed_at.is_some_and(|at| at >= latest.1);
-        if got.dup || is_repeated {
+        if got.dup {
             return Ok(());
         }
         let topic = &got.topic;
