@@ -175,7 +175,7 @@ impl Disk {
     pub fn end_one(&mut self, shard: usize, at: usize) -> Option<DiskDone> {
         let op = self.queues[shard].remove(at)?;
         if !self.has_room_for(shard, &op) {
-            return Some(refused(op));
+            return Some(op.answered(Err(DiskError::Full)));
         }
         let number = self.number();
         let result = Ok(());
@@ -490,22 +490,6 @@ impl File {
             writes.push((number, before));
             there.copy_from_slice(sector);
         }
-    }
-}
-
-/// The disk has no room for it.
-fn refused(op: DiskOp) -> DiskDone {
-    let (op, block) = match op {
-        DiskOp::Write { op, block, .. } => (op, Some(block)),
-        DiskOp::Create { op, .. }
-        | DiskOp::Sync { op, .. }
-        | DiskOp::Publish { op, .. }
-        | DiskOp::Remove { op, .. } => (op, None),
-    };
-    DiskDone {
-        op,
-        result: Err(DiskError::Full),
-        block,
     }
 }
 

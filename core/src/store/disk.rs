@@ -127,6 +127,20 @@ pub enum Policy {
     Interval(Duration),
 }
 
+impl DiskOp {
+    /// The answer to it; the block of a write comes back.
+    pub fn answered(self, result: Result<(), DiskError>) -> DiskDone {
+        let (op, block) = match self {
+            DiskOp::Write { op, block, .. } => (op, Some(block)),
+            DiskOp::Create { op, .. }
+            | DiskOp::Sync { op, .. }
+            | DiskOp::Publish { op, .. }
+            | DiskOp::Remove { op, .. } => (op, None),
+        };
+        DiskDone { op, result, block }
+    }
+}
+
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let extension = match self.kind {

@@ -319,26 +319,20 @@ const IDENTIFIERS: u64 = 65_535;
 #[cfg(test)]
 mod tests {
     use super::super::record::{DeliveryRange, DeliveryRanges};
-    use super::super::recovered::{Shift, Source};
-    use super::super::testing;
+    use super::super::testing::{self, IN_CHECKPOINT, IN_LOG};
     use super::*;
     use crate::ids::PacketId;
     use crate::session;
-
-    const LOG: Source = Source {
-        is_checkpoint: false,
-        shift: Shift::NONE,
-    };
-    const CHECKPOINT: Source = Source {
-        is_checkpoint: true,
-        shift: Shift::NONE,
-    };
 
     /// Adds up random records about few sessions, as damage may leave them.
     fn some(rng: &mut fastrand::Rng) -> Recovered {
         let mut recovered = Recovered::new([1, 2]);
         for _ in 0..rng.usize(..200) {
-            let source = if rng.u8(..4) == 0 { CHECKPOINT } else { LOG };
+            let source = if rng.u8(..4) == 0 {
+                IN_CHECKPOINT
+            } else {
+                IN_LOG
+            };
             let no = SessionNo(rng.u64(..5));
             testing::with_record(rng, |record| {
                 recovered.apply(testing::about(record, no), source);
@@ -375,7 +369,7 @@ mod tests {
             let records = encoded(&recovered);
             let mut again = Recovered::new([1, 2]);
             for mut bytes in records.iter().map(Vec::as_slice) {
-                again.apply(Record::decode(&mut bytes).unwrap(), CHECKPOINT);
+                again.apply(Record::decode(&mut bytes).unwrap(), IN_CHECKPOINT);
             }
             again.end_checkpoint();
             again.tell_partials();
@@ -403,7 +397,7 @@ mod tests {
                 client_id,
                 terms,
             };
-            recovered.apply(Record::Opened(opened), LOG);
+            recovered.apply(Record::Opened(opened), IN_LOG);
         }
         assert_eq!(*recovered.mend().doubled, [Box::from("a")]);
         assert!(recovered.sessions.contains_key(&SessionNo(7)));
@@ -423,7 +417,7 @@ mod tests {
                         2 => Record::Received { no, id },
                         _ => Record::Changed(super::super::record::Changed { no, terms }),
                     },
-                    LOG,
+                    IN_LOG,
                 );
             }
             recovered.mend();

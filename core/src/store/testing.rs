@@ -257,6 +257,17 @@ pub(super) const LIMITS: TopicLimits = TopicLimits {
     levels_max: u16::MAX,
 };
 
+/// A record of a log of this boot.
+pub(super) const IN_LOG: Source = Source {
+    is_checkpoint: false,
+    shift: Shift::NONE,
+};
+/// The same, of a checkpoint.
+pub(super) const IN_CHECKPOINT: Source = Source {
+    is_checkpoint: true,
+    shift: Shift::NONE,
+};
+
 /// A disk that does what it is asked when the test says so, in any order.
 #[derive(Debug, Default)]
 pub(super) struct ScriptedDisk {
@@ -273,14 +284,7 @@ impl ScriptedDisk {
         if result.is_ok() {
             self.carry_out(&op);
         }
-        let (op, block) = match op {
-            DiskOp::Write { op, block, .. } => (op, Some(block)),
-            DiskOp::Create { op, .. }
-            | DiskOp::Sync { op, .. }
-            | DiskOp::Publish { op, .. }
-            | DiskOp::Remove { op, .. } => (op, None),
-        };
-        DiskDone { op, result, block }
+        op.answered(result)
     }
 
     fn carry_out(&mut self, op: &DiskOp) {

@@ -9,19 +9,11 @@ use fastrand::Rng;
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
 use crate::ids::{ClientKey, DeliveryNo, PacketId, SessionNo, ShardId};
-use crate::store::testing::LIMITS;
+use crate::store::testing::{IN_CHECKPOINT, IN_LOG, LIMITS};
 use crate::store::*;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
-const LOG: Source = Source {
-    is_checkpoint: false,
-    shift: Shift::NONE,
-};
-const IN_CHECKPOINT: Source = Source {
-    is_checkpoint: true,
-    shift: Shift::NONE,
-};
 const TERMS: SessionTerms<'_> = SessionTerms {
     user: Some("u"),
     version: Version::V5,
@@ -114,7 +106,7 @@ struct Shard {
 impl Shard {
     fn record(&mut self, record: Record<'_>) {
         self.log.push(encoded(&record));
-        self.live.apply(record, LOG);
+        self.live.apply(record, IN_LOG);
     }
 
     fn any_session(&self, rng: &mut Rng) -> Option<SessionNo> {
@@ -351,7 +343,7 @@ fn recover(checkpoint: &[Vec<u8>], log: &[Vec<u8>]) -> Recovered {
     }
     recovered.end_checkpoint();
     for bytes in log {
-        recovered.apply(Record::decode(&mut &bytes[..]).unwrap(), LOG);
+        recovered.apply(Record::decode(&mut &bytes[..]).unwrap(), IN_LOG);
     }
     recovered
 }
@@ -410,7 +402,7 @@ fn a_message_for_many_is_in_memory_once() {
     let numbers: Vec<SessionNo> = (0..100).map(SessionNo).collect();
     let clients: Vec<String> = (0..100).map(|index| format!("c{index}")).collect();
     for (no, client_id) in numbers.iter().zip(&clients) {
-        recovered.apply(opened(*no, client_id), LOG);
+        recovered.apply(opened(*no, client_id), IN_LOG);
     }
     let receivers: Vec<Receiver> = numbers.iter().map(|no| receiver(*no, 0)).collect();
     let record = Record::Message(MessageRecord {
@@ -419,7 +411,7 @@ fn a_message_for_many_is_in_memory_once() {
         body: None,
         receivers: Receivers::listed(&receivers),
     });
-    recovered.apply(record, LOG);
+    recovered.apply(record, IN_LOG);
     let mut messages =
         recovered
             .sessions
@@ -446,7 +438,7 @@ fn a_delivery_that_the_checkpoint_covers_is_not_taken_again() {
             body: None,
             receivers: Receivers::listed(&receivers),
         });
-        recovered.apply(record, LOG);
+        recovered.apply(record, IN_LOG);
     };
     recovered.apply(opened(no, "c"), IN_CHECKPOINT);
     let next_delivery = DeliveryNo(5);
@@ -470,7 +462,7 @@ fn what_names_something_that_is_not_there_changes_nothing() {
                 recovered.apply(
                     record,
                     if sessions % 2 == 0 {
-                        LOG
+                        IN_LOG
                     } else {
                         IN_CHECKPOINT
                     },
@@ -488,22 +480,22 @@ fn the_will_of_a_session_that_ended_is_owed_until_it_is_gone() {
     let mut recovered = Recovered::new([1, 2]);
     let (one, two) = (SessionNo(1), SessionNo(2));
     for (no, client_id) in [(one, "one"), (two, "two")] {
-        recovered.apply(opened(no, client_id), LOG);
+        recovered.apply(opened(no, client_id), IN_LOG);
         let will = WillRecord {
             no,
             message: message(b"w"),
             expiry_s: Some(4),
             delay_s: 3,
         };
-        recovered.apply(Record::Will(will), LOG);
+        recovered.apply(Record::Will(will), IN_LOG);
     }
-    recovered.apply(Record::WillGone(one), LOG);
-    recovered.apply(Record::Ended(one), LOG);
-    recovered.apply(Record::Ended(two), LOG);
+    recovered.apply(Record::WillGone(one), IN_LOG);
+    recovered.apply(Record::Ended(one), IN_LOG);
+    recovered.apply(Record::Ended(two), IN_LOG);
     assert_eq!(recovered.owed.keys().copied().collect::<Vec<_>>(), [two]);
     let owed = &recovered.owed[&two];
     assert_eq!((&*owed.client_id, owed.will.expiry_s), ("two", Some(4)));
-    recovered.apply(Record::WillGone(two), LOG);
+    recovered.apply(Record::WillGone(two), IN_LOG);
     assert!(recovered.owed.is_empty());
 }
 
@@ -596,12 +588,12 @@ fn a_checkpoint_takes_the_place_of_what_its_shard_had_from_earlier_epochs() {
     let mut recovered = Recovered::new([1, 2]);
     let names: Vec<String> = (0..50).map(|index| format!("n{index}")).collect();
     for (index, name) in names.iter().enumerate() {
-        recovered.apply(opened(SessionNo(index as u64), name), LOG);
+        recovered.apply(opened(SessionNo(index as u64), name), IN_LOG);
         let retained = StoredMessage {
             topic: name.as_bytes(),
             ..message(b"r")
         };
-        recovered.apply(Record::Retained(retained), LOG);
+        recovered.apply(Record::Retained(retained), IN_LOG);
     }
     let (shard, other) = (ShardId::new(1), ShardId::new(0));
     recovered.begin_checkpoint(&home, shard);
@@ -639,16 +631,16 @@ fn retained_messages_are_replaced_and_removed_and_know_their_author() {
             author,
             ..message(b"1")
         };
-        recovered.apply(Record::Retained(retained), LOG);
+        recovered.apply(Record::Retained(retained), IN_LOG);
     }
     let again = StoredMessage {
         topic: b"a",
         author: Some(author("d", false)),
         ..message(b"2")
     };
-    recovered.apply(Record::Retained(again), LOG);
-    recovered.apply(Record::Unretained { topic: b"c" }, LOG);
-    recovered.apply(Record::Unretained { topic: b"x" }, LOG);
+    recovered.apply(Record::Retained(again), IN_LOG);
+    recovered.apply(Record::Unretained { topic: b"c" }, IN_LOG);
+    recovered.apply(Record::Unretained { topic: b"x" }, IN_LOG);
     assert_eq!(recovered.retained.len(), 2);
     assert!(recovered.retained.find(b"c").is_none());
     let a = recovered.retained.find(b"a").unwrap();
@@ -670,9 +662,9 @@ fn retained_messages_are_replaced_and_removed_and_know_their_author() {
 #[test]
 fn two_sessions_of_one_client_are_no_state() {
     let mut recovered = Recovered::new([1, 2]);
-    recovered.apply(opened(SessionNo(1), "c"), LOG);
+    recovered.apply(opened(SessionNo(1), "c"), IN_LOG);
     assert_eq!(recovered.check(), Ok(()));
-    recovered.apply(opened(SessionNo(2), "c"), LOG);
+    recovered.apply(opened(SessionNo(2), "c"), IN_LOG);
     let error = recovered.check().unwrap_err();
     assert_eq!(
         error.to_string(),

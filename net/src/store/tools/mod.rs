@@ -19,6 +19,10 @@ mod transfer;
 use std::fmt;
 use std::path::Path;
 
+use ringmq_core::store::Clocks;
+use ringmq_core::time::Instant;
+use ringmq_ring::wall_clock;
+
 use super::data_dir::DataDir;
 use super::error::{StoreError, StoreFault};
 
@@ -118,6 +122,15 @@ impl From<StoreError> for ToolError {
                  start; or move it away (mv) to begin without what it held",
             ),
         }
+    }
+}
+
+/// Now, where times are those of the wall clock.
+fn wall_clocks() -> Clocks {
+    let wall_ns = wall_clock();
+    Clocks {
+        boot: Instant::from_nanos(wall_ns),
+        wall_ns,
     }
 }
 

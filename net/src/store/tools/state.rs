@@ -6,16 +6,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use ringmq_core::ids::{LogPosition, ShardId};
-use ringmq_core::store::{
-    CheckpointWriter, Clocks, DiskDone, DiskOp, FileName, LogIdentity, Recovered,
-};
-use ringmq_core::time::Instant;
-use ringmq_ring::wall_clock;
+use ringmq_core::store::{CheckpointWriter, DiskOp, FileName, LogIdentity, Recovered};
 
 use super::super::data_dir::DataDir;
 use super::super::keeper;
 use super::super::manifest::{Epoch, Manifest};
-use super::ToolError;
+use super::{ToolError, wall_clocks};
 
 /// Makes an epoch of this, and a manifest that names it alone. Before that is written, what was
 /// there holds.
@@ -55,11 +51,7 @@ fn write_checkpoint(
     block_size: u32,
     recovered: &Recovered,
 ) -> std::io::Result<()> {
-    let wall_ns = wall_clock();
-    let clocks = Clocks {
-        boot: Instant::from_nanos(wall_ns),
-        wall_ns,
-    };
+    let clocks = wall_clocks();
     let mut disk = Disk {
         directory,
         ops: Vec::new(),
@@ -96,15 +88,7 @@ impl Disk<'_> {
                 if self.result.is_ok() {
                     self.result = self.do_op(&op);
                 }
-                let (op, block) = match op {
-                    DiskOp::Write { op, block, .. } => (op, Some(block)),
-                    DiskOp::Create { op, .. }
-                    | DiskOp::Sync { op, .. }
-                    | DiskOp::Publish { op, .. }
-                    | DiskOp::Remove { op, .. } => (op, None),
-                };
-                let result = Ok(());
-                let left = writer.on_done(DiskDone { op, result, block }, &mut self.ops);
+                let left = writer.on_done(op.answered(Ok(())), &mut self.ops);
                 assert!(left.is_none(), "only the writer asks");
             }
         }

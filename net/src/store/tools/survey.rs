@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File as OsFile};
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use ringmq_core::home::Home;
@@ -13,13 +14,11 @@ use ringmq_core::store::{
     CheckpointReader, Clocks, Damage, DamageKind, FileKind, FileName, LogIdentity, LogReader,
     ReadConfig, Record, Recovered, RecoveredDelivery, Salvage, Shift, Source, last_clocks,
 };
-use ringmq_core::time::Instant;
-use ringmq_ring::wall_clock;
 use serde::Serialize;
 
 use super::super::data_dir::{DataDir, Listing};
 use super::super::manifest::{self, Manifest};
-use super::{ToolError, ToolErrorKind};
+use super::{ToolError, ToolErrorKind, wall_clocks};
 
 /// What a data directory holds.
 #[derive(Debug, Serialize)]
@@ -135,6 +134,18 @@ pub struct LargeSession {
     pub queued_bytes: u64,
 }
 
+impl Flaw {
+    fn new(path: PathBuf, at: u64, size: u64, what: String) -> Flaw {
+        Flaw {
+            path,
+            at,
+            size,
+            what,
+            hints: Hints::default(),
+        }
+    }
+}
+
 /// Reads everything. The manifest has to be sound; `None`: there is none, and nothing else.
 pub(super) fn read(
     directory: &DataDir,
@@ -166,13 +177,8 @@ pub(super) fn read(
     }
     recovered.tell_partials();
     if let Err(error) = recovered.check() {
-        survey.flaws.push(Flaw {
-            path: directory.path().to_owned(),
-            at: 0,
-            size: 0,
-            what: error.to_string(),
-            hints: Hints::default(),
-        });
+        let path = directory.path().to_owned();
+        survey.flaws.push(Flaw::new(path, 0, 0, error.to_string()));
     }
     survey.totals = totals(&recovered);
     Ok((survey, Some((manifest, recovered))))
@@ -253,7 +259,7 @@ impl Reading {
     ) -> Result<Shard, ToolError> {
         if !self.path.is_dir() {
             let what = "is missing, though the manifest names it".to_owned();
-            flaws.push(self.flaw(self.path.clone(), 0, 0, what));
+            flaws.push(Flaw::new(self.path.clone(), 0, 0, what));
             return Ok(std::mem::take(&mut self.report));
         }
         let listing = Listing::of(&self.path)?;
@@ -323,12 +329,9 @@ impl Reading {
             last = last_clocks(self.identity, self.block_size, begin, &first);
         }
         self.report.written_ms = last.map(|last: Clocks| last.wall_ns / 1_000_000);
-        let wall_ns = wall_clock();
-        let now = Clocks {
-            boot: Instant::from_nanos(wall_ns),
-            wall_ns,
-        };
-        Ok(last.map_or_else(Shift::default, |last| Shift::since(last, now, false)))
+        Ok(last.map_or_else(Shift::default, |last| {
+            Shift::since(last, wall_clocks(), false)
+        }))
     }
 
     fn read_checkpoint(
@@ -364,7 +367,7 @@ impl Reading {
             let next = salvage.next(at);
             if next != Some(at) {
                 let end = next.unwrap_or(bytes.len() as u64);
-                let mut flaw = self.flaw(path.clone(), at, end.saturating_sub(at), what.clone());
+                let mut flaw = Flaw::new(path.clone(), at, end.saturating_sub(at), what.clone());
                 salvage.guess(at, end, &mut |record| {
                     hint(&mut flaw.hints, recovered, &record)
                 });
@@ -411,7 +414,7 @@ impl Reading {
             } else {
                 format!("{} is missing", damage.file)
             };
-            let mut flaw = self.flaw(path, damage.at, end.saturating_sub(position), what);
+            let mut flaw = Flaw::new(path, damage.at, end.saturating_sub(position), what);
             if let Ok(bytes) = self.content(damage.file) {
                 let salvage = Salvage::new(self.identity, self.block_size, damage.file, &bytes);
                 salvage.guess(damage.at, damage.at + flaw.size, &mut |record| {
@@ -443,10 +446,10 @@ impl Reading {
             cut: self.cut,
         });
         for &file in segments {
-            let bytes = self.content(file)?;
-            if file.position.0 + bytes.len() as u64 <= from.0 {
+            if self.ends_before(file, from)? {
                 continue;
             }
+            let bytes = self.content(file)?;
             let counts = &mut self.report.records;
             let mut apply = |record: Record<'_>| take(counts, recovered, record, source);
             if let Err(damage) = reader.feed(file, &bytes, &mut apply) {
@@ -463,6 +466,9 @@ impl Reading {
         segments: &[FileName],
     ) -> Result<Option<LogPosition>, ToolError> {
         for &file in segments {
+            if self.ends_before(file, LogPosition(from))? {
+                continue;
+            }
             let bytes = self.content(file)?;
             let begin = file.position.0;
             let salvage = Salvage::new(self.identity, self.block_size, file, &bytes);
@@ -480,26 +486,26 @@ impl Reading {
         let Some(&file) = segments.iter().rfind(|file| file.position <= end) else {
             return Ok(false);
         };
-        let bytes = self.content(file)?;
-        let at = usize::try_from(end.0 - file.position.0).unwrap_or(usize::MAX);
-        let rest = bytes.get(at..).unwrap_or_default();
-        let block = &rest[..rest.len().min(self.block_size as usize)];
-        Ok(self.cut.is_none() && block.iter().any(|byte| *byte != 0))
+        if self.cut.is_some() {
+            return Ok(false);
+        }
+        let path = self.path.join(file.to_string());
+        let mut block = vec![0; self.block_size as usize];
+        let opened = OsFile::open(&path);
+        let read = opened.and_then(|content| content.read_at(&mut block, end.0 - file.position.0));
+        let size = read.map_err(|error| ToolError::failed("read", &path, &error))?;
+        Ok(block[..size].iter().any(|byte| *byte != 0))
+    }
+
+    /// There is nothing in it at or behind a position.
+    fn ends_before(&self, file: FileName, position: LogPosition) -> Result<bool, ToolError> {
+        let size = self.describe(file)?.size;
+        Ok(file.position.0 + size <= position.0)
     }
 
     fn content(&self, file: FileName) -> Result<Vec<u8>, ToolError> {
         let path = self.path.join(file.to_string());
         fs::read(&path).map_err(|error| ToolError::failed("read", &path, &error))
-    }
-
-    fn flaw(&self, path: PathBuf, at: u64, size: u64, what: String) -> Flaw {
-        Flaw {
-            path,
-            at,
-            size,
-            what,
-            hints: Hints::default(),
-        }
     }
 
     fn refuse_newer(&self, damage: &Damage) -> Result<(), ToolError> {
