@@ -392,10 +392,8 @@ impl Broker {
             format_args!("shard {at} -> {target}: {message:?}"),
         );
         let from = ShardId::new(at);
-        let forward = matches!(
-            message,
-            ShardMsg::Forwards(_) | ShardMsg::Forward(_) | ShardMsg::ForwardOnce(..)
-        ) && around.rng.one_in(50);
+        let forward = matches!(message, ShardMsg::Forwards(_) | ShardMsg::Forward(..))
+            && around.rng.one_in(50);
         let share = matches!(message, ShardMsg::Share(_)) && around.rng.one_in(50);
         let inbox = &mut self.shells[target.index()].inbox;
         match self.sabotage {

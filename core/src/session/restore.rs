@@ -46,7 +46,6 @@ pub fn restore(
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::codec::QoS;
     use crate::session::testing;

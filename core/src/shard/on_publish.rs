@@ -192,35 +192,27 @@ impl Shard {
         let packet_id = publish.packet_id?;
         let session = self.session(id);
         let no = session.no?;
-        let mut reached = None;
-        let ticket = match session.receipts.partial(packet_id) {
-            Some(partial) if publish.dup => {
-                reached = Some(partial.reached.clone());
-                partial.ticket
-            }
-            Some(partial) => {
-                // Its client has forgotten the exchange, so nothing is left to be repeated.
-                let ticket = partial.ticket;
-                session.receipts.end_partial(packet_id);
-                let next = session.receipts.take_ticket();
-                let origin = Origin {
-                    no,
-                    id: packet_id,
-                    ticket,
-                };
-                let journal = &mut self.dispatch.journal;
-                journal.record(&Record::Spread(origin));
-                journal.record(&Record::Released { no, id: packet_id });
-                next
-            }
-            None if has_others => session.receipts.take_ticket(),
-            None => return None,
-        };
-        let origin = Origin {
+        let origin = |ticket| Origin {
             no,
             id: packet_id,
             ticket,
         };
+        let (ticket, reached) = match session.receipts.partial(packet_id) {
+            Some(partial) if publish.dup => (partial.ticket, Some(partial.reached.clone())),
+            Some(partial) => {
+                // Its client has forgotten the exchange, so nothing is left to be repeated.
+                let ended = origin(partial.ticket);
+                session.receipts.end_partial(packet_id);
+                let next = session.receipts.take_ticket();
+                let journal = &mut self.dispatch.journal;
+                journal.record(&Record::Spread(ended));
+                journal.record(&Record::Released { no, id: packet_id });
+                (next, None)
+            }
+            None if has_others => (session.receipts.take_ticket(), None),
+            None => return None,
+        };
+        let origin = origin(ticket);
         Some(Arc::new(Exchange { origin, reached }))
     }
 
@@ -325,16 +317,12 @@ impl Shard {
                 if outgoing.parts.qos > QoS::AtMostOnce {
                     self.dispatch.journal.note_posted(shard);
                 }
-                if let Some(exchange) = &outgoing.exchange {
-                    let exchange = exchange.clone();
-                    let message = outgoing.share().clone();
-                    turn.out
-                        .post(shard, ShardMsg::ForwardOnce(message, exchange));
-                } else if Parcel::suits(&outgoing.parts) {
+                if outgoing.exchange.is_none() && Parcel::suits(&outgoing.parts) {
                     turn.out.forward(shard, &outgoing.parts);
                 } else {
-                    turn.out
-                        .post(shard, ShardMsg::Forward(outgoing.share().clone()));
+                    let exchange = outgoing.exchange.clone();
+                    let message = outgoing.share().clone();
+                    turn.out.post(shard, ShardMsg::Forward(message, exchange));
                 }
             }
         }

@@ -721,7 +721,7 @@ fn a_later_class_waits_until_every_earlier_message_is_delivered() {
     });
     let message = Arc::new(message);
     for _ in 0..3 {
-        let forward = ShardMsg::Forward(Arc::clone(&message));
+        let forward = ShardMsg::Forward(Arc::clone(&message), None);
         bench.reactor.outbox.post(ShardId::new(1), forward);
     }
     bench.post(0..1, 0);

@@ -101,7 +101,7 @@ impl Puppet {
 
 /// 10 bytes of topic: the shard and the connection that asked.
 fn message(topic: &[u8], byte: u8) -> ShardMsg {
-    ShardMsg::Forward(Arc::new(Message::new(MessageParts {
+    let message = Message::new(MessageParts {
         topic,
         properties: &[],
         payload: &[byte],
@@ -110,7 +110,8 @@ fn message(topic: &[u8], byte: u8) -> ShardMsg {
         expires_at: None,
         publisher: ringmq_core::ids::ClientKey(0),
         author: None,
-    })))
+    });
+    ShardMsg::Forward(Arc::new(message), None)
 }
 
 impl Core for Puppet {
@@ -132,7 +133,7 @@ impl Core for Puppet {
                 let _ = self.report.send(Report::Closed(self.id, why));
             }
             Event::FromShard { from, message } => {
-                let ShardMsg::Forward(message) = message else {
+                let ShardMsg::Forward(message, _) = message else {
                     panic!("only forwards here")
                 };
                 let asker = ShardId::new(usize::from(message.topic()[0]));
@@ -146,7 +147,7 @@ impl Core for Puppet {
                     };
                     self.say(conn, Chunk::Own(message.payload().to_vec()), out);
                 } else {
-                    out.post(from, ShardMsg::Forward(message));
+                    out.post(from, ShardMsg::Forward(message, None));
                 }
             }
             Event::DeadlineReached { .. } => {

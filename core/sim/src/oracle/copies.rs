@@ -35,7 +35,7 @@ impl Oracle {
         copies.link = view.link;
         // A crash may lose the message after a subscriber got it with QoS 0 or 1.
         let is_repeated = spans_crash && got.qos != QoS::ExactlyOnce;
-        // A will may be published again. Exactly once is not built yet for messages that cross shards.
+        // A will may be published again. Across shards a checkpoint that ends at the wrong moment may double a message.
         let is_will_again = spans_crash && message.is_will;
         let is_doubled = is_will_again || spans_crash && self.crosses_shards;
         // A retained value comes once more with every subscription that asks for it.

@@ -122,8 +122,8 @@ pub(in crate::shard) fn may_wait(no: Option<SessionNo>, qos: QoS) -> bool {
     qos == QoS::ExactlyOnce && no.is_some()
 }
 
-/// Notes that a session, which took one of QoS 2 in `taken_in` last, took the message at hand as this delivery; `end_message` of
-/// the journal records it.
+/// Notes that a session, which took one of QoS 2 in `taken_in` last, took the message at hand as this
+/// delivery; `end_message` of the journal records it.
 pub(in crate::shard) fn note_taken(
     journal: &mut Journal,
     session: (Option<SessionNo>, &mut TurnSeq),

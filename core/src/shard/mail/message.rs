@@ -17,10 +17,8 @@ use std::sync::Arc;
 pub enum ShardMsg {
     /// Publishes that the receiving shard may have subscribers for.
     Forwards(Parcel),
-    /// One that suits no parcel.
-    Forward(Arc<Message>),
-    /// One of QoS 2 that is to come once over any crash.
-    ForwardOnce(Arc<Message>, Arc<Exchange>),
+    /// One that suits no parcel; with its exchange, if it is to come once over any crash.
+    Forward(Arc<Message>, Option<Arc<Exchange>>),
     /// A retained publish (or its deletion) for the shard that the topic belongs to.
     Retain(Arc<Message>),
     /// "Tell me once everything that you handled before this is on its way."
@@ -83,10 +81,7 @@ impl ShardMsg {
     /// The class that decides when the message may become visible.
     pub fn class(&self) -> MsgClass {
         match self {
-            ShardMsg::Forwards(_)
-            | ShardMsg::Forward(_)
-            | ShardMsg::ForwardOnce(..)
-            | ShardMsg::Share(_) => MsgClass::Forward,
+            ShardMsg::Forwards(_) | ShardMsg::Forward(..) | ShardMsg::Share(_) => MsgClass::Forward,
             ShardMsg::Retain(_) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }

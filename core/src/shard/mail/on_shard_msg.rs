@@ -41,14 +41,10 @@ impl Shard {
                 }
                 turn.out.recycle(parcel);
             }
-            ShardMsg::Forward(message) => {
-                self.dispatch.metrics.forwards_received += 1;
-                self.on_forward(&mut Outgoing::of(&message), turn);
-            }
-            ShardMsg::ForwardOnce(message, exchange) => {
+            ShardMsg::Forward(message, exchange) => {
                 self.dispatch.metrics.forwards_received += 1;
                 let mut outgoing = Outgoing::of(&message);
-                outgoing.exchange = Some(exchange);
+                outgoing.exchange = exchange;
                 self.on_forward(&mut outgoing, turn);
             }
             ShardMsg::Retain(message) => {
