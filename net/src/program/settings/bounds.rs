@@ -421,7 +421,6 @@ const INNER: &[&str] = &[
     "SINGLY_KEPT_MAX",
     "SIZE_MAX",
     "SLICE_SIZE_MAX",
-    "SPARES_MAX",
     "SPARE_COUNT_MAX",
     "SPARE_SIZE_MAX",
     "STARVED_MAX",
@@ -435,11 +434,11 @@ const INNER: &[&str] = &[
     "VARINT_MAX",
     "VARINT_SIZE_MAX",
     "WRITERS_MAX",
+    "backup::TRIES_MAX",
     "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
     "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
-    "backup::TRIES_MAX",
 ];
 
 #[test]
