@@ -15,12 +15,14 @@ use ringmq_core::limits::Limits;
 use ringmq_core::shard::{Remains, Shard, ShardConfig};
 use ringmq_core::topic::InterestTable;
 use rustix::thread::sched_getaffinity;
+use tracing::warn;
 
 use crate::admission::{Admission, Permits};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
-use crate::error::{StartError, bind_error, ring_error, system_error};
+use crate::error::{StartError, ring_error, system_error};
 use crate::inbox::Inbox;
+use crate::passed::Passed;
 use crate::random::random_words;
 use crate::reactor::listener;
 use crate::reactor::listener::Listener;
@@ -277,7 +279,7 @@ impl Broker {
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.endpoints.iter().filter_map(|endpoint| match endpoint {
             Endpoint::Tcp(address) => Some(*address),
-            Endpoint::Unix(_) => None,
+            Endpoint::Unix(_) | Endpoint::Passed(_) => None,
         });
         addresses.collect()
     }
@@ -313,9 +315,7 @@ impl Broker {
             }
         }
         self.terms_generation.fetch_add(1, Ordering::Release);
-        for inbox in self.inboxes.iter() {
-            inbox.nudge();
-        }
+        self.wake();
     }
 
     /// Replaces users and rules. Connected clients that are no longer permitted are told so and
@@ -325,6 +325,13 @@ impl Broker {
         self.auth.replace(authenticators);
         for inbox in self.inboxes.iter() {
             inbox.replace_access(Arc::clone(&access));
+        }
+    }
+
+    /// Wakes every shard: each makes at least one more turn.
+    pub fn wake(&self) {
+        for inbox in self.inboxes.iter() {
+            inbox.nudge();
         }
     }
 
@@ -543,7 +550,7 @@ fn tls_error(listener: &ListenerConfig, problem: TlsProblem) -> StartError {
     }
 }
 
-/// Unix sockets outlive the process that made them.
+/// Unix sockets outlive the process that made them; those that were passed belong to who made them.
 fn remove_sockets(endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         if let Endpoint::Unix(path) = endpoint {
@@ -559,16 +566,28 @@ fn open_listeners(config: &BrokerConfig) -> Result<(Vec<Vec<OwnedFd>>, Vec<Endpo
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let addresses = config.listen.iter().filter_map(|l| l.endpoint.address());
     let addresses: Vec<_> = addresses.collect();
+    let takes_passed = |l: &ListenerConfig| matches!(l.endpoint, Endpoint::Passed(_));
+    let mut passed = match config.listen.iter().any(takes_passed) {
+        true => Passed::take(),
+        false => Passed::default(),
+    };
     for ListenerConfig { endpoint, .. } in &config.listen {
-        let opened = listener::open(endpoint, config.shards, &addresses);
-        let (sockets, local) = opened.map_err(|errno| {
+        let opened = listener::open(endpoint, config.shards, &addresses, &mut passed);
+        let (sockets, local) = opened.map_err(|problem| {
             remove_sockets(&endpoints);
-            bind_error(endpoint.clone(), errno)
+            let endpoint = endpoint.clone();
+            StartError::Listen { endpoint, problem }
         })?;
         endpoints.push(local);
         for (shard, socket) in by_shard.iter_mut().zip(sockets) {
             shard.push(socket);
         }
+    }
+    for name in passed.names() {
+        warn!(
+            name,
+            "a socket was passed that no listener takes: it is closed"
+        );
     }
     Ok((by_shard, endpoints))
 }

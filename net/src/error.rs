@@ -77,6 +77,12 @@ pub enum ListenProblem {
     NoFamily,
     /// Out of file descriptors.
     Descriptors,
+    /// The service manager passed no socket of this name, or not to this process.
+    NotPassed,
+    /// It passed several of this name.
+    PassedTwice,
+    /// What it passed does not listen for streams.
+    NoListener,
     /// Something else: the errno.
     Other(i32),
 }
@@ -176,6 +182,21 @@ impl fmt::Display for ListenProblem {
                 f,
                 "too many open files; raise the limit (ulimit -n, LimitNOFILE)"
             ),
+            ListenProblem::NotPassed => write!(
+                f,
+                "the service manager passed no socket of this name; start ringmq from a service whose \
+                 .socket unit has it as FileDescriptorName="
+            ),
+            ListenProblem::PassedTwice => write!(
+                f,
+                "several sockets of this name were passed; give each a .socket unit with a \
+                 FileDescriptorName= of its own"
+            ),
+            ListenProblem::NoListener => write!(
+                f,
+                "the socket that was passed does not listen for streams; use ListenStream= with \
+                 Accept=no in the .socket unit"
+            ),
             ListenProblem::Other(errno) => write!(f, "{}", Errno::from_raw_os_error(*errno)),
         }
     }
@@ -218,17 +239,17 @@ impl fmt::Display for RingProblem {
     }
 }
 
-/// Names what is wrong with a listening address.
-pub(crate) fn bind_error(endpoint: Endpoint, errno: Errno) -> StartError {
-    let problem = match errno {
-        Errno::ADDRINUSE => ListenProblem::InUse,
-        Errno::ACCESS | Errno::PERM => ListenProblem::Forbidden,
-        Errno::ADDRNOTAVAIL => ListenProblem::NotLocal,
-        Errno::AFNOSUPPORT => ListenProblem::NoFamily,
-        Errno::MFILE | Errno::NFILE => ListenProblem::Descriptors,
-        other => ListenProblem::Other(other.raw_os_error()),
-    };
-    StartError::Listen { endpoint, problem }
+impl From<Errno> for ListenProblem {
+    fn from(errno: Errno) -> ListenProblem {
+        match errno {
+            Errno::ADDRINUSE => ListenProblem::InUse,
+            Errno::ACCESS | Errno::PERM => ListenProblem::Forbidden,
+            Errno::ADDRNOTAVAIL => ListenProblem::NotLocal,
+            Errno::AFNOSUPPORT => ListenProblem::NoFamily,
+            Errno::MFILE | Errno::NFILE => ListenProblem::Descriptors,
+            other => ListenProblem::Other(other.raw_os_error()),
+        }
+    }
 }
 
 /// Names what is wrong with io_uring, from the error of its setup.
@@ -299,7 +320,8 @@ mod tests {
             (Errno::AFNOSUPPORT, "disable_ipv6"),
             (Errno::MFILE, "ulimit -n"),
         ] {
-            let text = bind_error(address.clone(), errno).to_string();
+            let (endpoint, problem) = (address.clone(), errno.into());
+            let text = StartError::Listen { endpoint, problem }.to_string();
             assert!(text.contains("[::1]:80") && text.contains(fix), "{text}");
         }
     }

@@ -11,6 +11,7 @@ mod broker;
 mod counters;
 mod error;
 mod inbox;
+mod passed;
 mod random;
 mod reactor;
 pub mod store;

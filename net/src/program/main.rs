@@ -11,6 +11,7 @@
 mod access;
 mod data;
 mod log;
+mod notify;
 mod passwd;
 mod probe;
 mod reload;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         Action::Help => return say(&settings::cli::help()),
         Action::PasswdHelp => return say(passwd::HELP),
         Action::LogHelp => return say(data::HELP),
-        Action::Version => return say(&format!("ringmq {}\n", env!("CARGO_PKG_VERSION"))),
+        Action::Version => return say(&format!("ringmq {VERSION}\n")),
         Action::Run | Action::CheckConfig | Action::PrintConfig => {}
     }
     let configuration = match Configuration::load(&line) {
@@ -177,3 +178,5 @@ fn say(text: &str) -> ExitCode {
 }
 
 const EXIT_WRONG_SETTINGS: u8 = 2;
+/// With the commit, if it is known: "0.1.0 (0123456789)".
+const VERSION: &str = env!("RINGMQ_VERSION");

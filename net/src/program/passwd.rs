@@ -2,14 +2,14 @@
 //!
 //! Invariants:
 //! - a file is replaced as a whole or not at all, and keeps its owner and mode; only its owner can
-//!   read a new one.
+//!   read a new one, and its group where the folder passes its own group on (`chmod g+s`).
 //! - a file that the broker would reject is not touched.
 //! - a password is on the command line only with `--batch`.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
@@ -298,7 +298,11 @@ fn write_aside(aside: &Path, path: &Path, text: &str, is_new: bool) -> io::Resul
         .create_new(true)
         .mode(0o600)
         .open(aside)?;
-    if !is_new {
+    if is_new {
+        if fs::metadata(folder_of(path))?.mode() & SET_GROUP != 0 {
+            file.set_permissions(Permissions::from_mode(0o640))?;
+        }
+    } else {
         let old = fs::metadata(path)?;
         file.set_permissions(old.permissions())?;
         let own = file.metadata()?;
@@ -314,10 +318,13 @@ fn write_aside(aside: &Path, path: &Path, text: &str, is_new: bool) -> io::Resul
     } else {
         fs::rename(aside, path)?
     }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let named = folder.filter(|folder| !folder.as_os_str().is_empty());
+    named.unwrap_or(Path::new("."))
 }
 
 /// Asks at the terminal, which does not show what is typed.
@@ -382,7 +389,8 @@ Usage: ringmq passwd [OPTION]... FILE USER
 Enters USER into the password file FILE, or gives it another password. The password is asked for at the
 terminal, or read from the first line of stdin. The format is that of Mosquitto.
 
-  -c, --create        Make FILE, which must not be there
+  -c, --create        Make FILE, which must not be there; only its owner can read it, and its group if
+                      its folder has the set-group-ID bit, as /etc/ringmq has
   -D, --delete        Remove USER
       --scram         FILE holds credentials for SCRAM-SHA-256 (setting scram_file)
       --pbkdf2        Hash with PBKDF2, which Mosquitto 2.0 reads too, and not with Argon2id
@@ -393,6 +401,8 @@ terminal, or read from the first line of stdin. The format is that of Mosquitto.
 A running broker takes on a changed file by itself.
 ";
 
+/// S_ISGID: the files of a folder get its group.
+const SET_GROUP: u32 = 0o2000;
 const SALT_SIZE: usize = 16;
 /// Mosquitto 2.0 takes no other.
 const MOSQUITTO_SALT_SIZE: usize = 12;
@@ -449,6 +459,24 @@ mod tests {
         let refused = passwd(&format!("{fast} {file} bob two")).unwrap_err();
         assert!(refused.contains("wrong line, number 1") && !refused.contains("secret"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "alice:secret\n");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_for_a_group_makes_files_for_the_group() {
+        let folder =
+            std::env::temp_dir().join(format!("ringmq-passwd-group-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o2750)).unwrap();
+        let path = folder.join("users");
+        passwd(&format!(
+            "--pbkdf2 --iterations 4096 -b -c {} alice one",
+            path.display()
+        ))
+        .unwrap();
+        let (file, folder_meta) = (fs::metadata(&path).unwrap(), fs::metadata(&folder).unwrap());
+        assert_eq!(file.mode() & 0o777, 0o640);
+        assert_eq!(file.gid(), folder_meta.gid());
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::access::advice::{advice, on_one_line};
 use crate::access::{self, Loaded};
 use crate::log;
+use crate::notify::{self, Watchdog};
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan};
 use crate::reload::{LOOK_INTERVAL, Reload};
@@ -87,7 +88,7 @@ fn serve(
         .map(|((listen, _), endpoint)| listen.at(endpoint))
         .collect();
     info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = crate::VERSION,
         kernel = facts.kernel_release,
         shards = plan.shards,
         cores = %plan.pinning,
@@ -98,6 +99,7 @@ fn serve(
     if settings.store.place().is_some() {
         watch_logs(&broker, sender);
     }
+    notify::ready();
     let failure = run_until_stopped(&broker, &mut reload, requests);
     broker.shutdown();
     let remains = broker.join();
@@ -117,15 +119,25 @@ fn run_until_stopped(
     reload: &mut Reload,
     requests: &Receiver<Request>,
 ) -> Option<LogFailure> {
+    let mut watchdog = Watchdog::asked_for(Instant::now());
     loop {
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.look(Instant::now(), broker);
+        }
         match requests.recv_timeout(LOOK_INTERVAL) {
-            Ok(Request::Reload) => reload.run(broker, "SIGHUP"),
+            Ok(Request::Reload) => {
+                notify::reloading();
+                reload.run(broker, "SIGHUP");
+                notify::ready();
+            }
             Err(RecvTimeoutError::Timeout) => reload.look(broker),
             Ok(Request::Stop(signal)) => {
                 info!(signal, "stopping");
+                notify::stopping();
                 return None;
             }
             Ok(Request::GiveUp(failure)) => {
+                notify::stopping();
                 // Clients are told; those that do not listen are not waited for.
                 start_deadline(GIVE_UP_TIME_MAX, EXIT_LOG_FAILED.into());
                 return Some(failure);
@@ -274,7 +286,7 @@ fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
          {}, {}; room for {} connections\n\
          limits: packets of {}; per client {} messages or {} queued, {} subscriptions; \
          sessions kept {}{}\n",
-        env!("CARGO_PKG_VERSION"),
+        crate::VERSION,
         shown.join(", "),
         shown_credentials(settings, listens),
         count(plan.shards, "shard"),

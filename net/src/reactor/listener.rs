@@ -1,5 +1,5 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
-//! shards. A Unix socket exists once, and all shards accept from it.
+//! shards. A Unix socket, or one that was passed, exists once, and all shards accept from it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -21,6 +21,8 @@ use rustix::net::{
     listen, socket_with,
 };
 
+use crate::error::ListenProblem;
+use crate::passed::Passed;
 use crate::transport::{Endpoint, Stack, is_ipv6_only};
 
 /// A listening socket of one shard, and what its accept does.
@@ -73,12 +75,13 @@ impl Listener {
 
 /// Opens listening sockets for `count` shards, and says where they listen: port 0 takes a free one,
 /// the same for all.
-/// `all` are the addresses of all listeners.
+/// `all` are the addresses of all listeners, `passed` the sockets that were passed.
 pub(crate) fn open(
     endpoint: &Endpoint,
     count: usize,
     all: &[SocketAddr],
-) -> Result<(Vec<OwnedFd>, Endpoint), Errno> {
+    passed: &mut Passed,
+) -> Result<(Vec<OwnedFd>, Endpoint), ListenProblem> {
     match endpoint {
         Endpoint::Tcp(address) => {
             let ipv6_only = is_ipv6_only(*address, all.iter().copied());
@@ -86,6 +89,15 @@ pub(crate) fn open(
             Ok((sockets, Endpoint::Tcp(local)))
         }
         Endpoint::Unix(path) => Ok((open_unix(path, count)?, endpoint.clone())),
+        Endpoint::Passed(name) => {
+            let socket = passed.remove(name)?;
+            // It may be a Unix socket, which knows none of this; whoever has made it has chosen the rest.
+            if local_address(&socket).is_some() {
+                set_tcp_nodelay(&socket, true)?;
+                notice_dead_peers(&socket)?;
+            }
+            Ok((shared(socket, count)?, endpoint.clone()))
+        }
     }
 }
 
@@ -105,6 +117,11 @@ fn open_unix(path: &Path, count: usize) -> Result<Vec<OwnedFd>, Errno> {
         bind(&socket, &address)?;
     }
     listen(&socket, BACKLOG)?;
+    shared(socket, count)
+}
+
+/// One socket for `count` shards.
+fn shared(socket: OwnedFd, count: usize) -> Result<Vec<OwnedFd>, Errno> {
     let others = (1..count).map(|_| fcntl_dupfd_cloexec(&socket, 0));
     let mut sockets = others.collect::<Result<Vec<_>, _>>()?;
     sockets.push(socket);
@@ -212,7 +229,7 @@ mod tests {
         use std::net::TcpStream;
         let open = |text: &str, all: &[SocketAddr]| {
             let endpoint = Endpoint::Tcp(text.parse().unwrap());
-            let (sockets, local) = open(&endpoint, 2, all).unwrap();
+            let (sockets, local) = open(&endpoint, 2, all, &mut Passed::default()).unwrap();
             (sockets, local.address().unwrap().port())
         };
         let (_sockets, port) = open("[::]:0", &[]);

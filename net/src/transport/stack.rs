@@ -17,6 +17,8 @@ pub enum Endpoint {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// A listening socket that the service manager opened and passed under this name (`sd_listen_fds(3)`).
+    Passed(String),
 }
 
 /// A listener as configured.
@@ -64,6 +66,7 @@ impl fmt::Display for Endpoint {
         match self {
             Endpoint::Tcp(address) => address.fmt(f),
             Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Passed(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -73,7 +76,7 @@ impl Endpoint {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Endpoint::Tcp(address) => Some(*address),
-            Endpoint::Unix(_) => None,
+            Endpoint::Unix(_) | Endpoint::Passed(_) => None,
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct ListenerTable {
 }
 
 impl Listen {
-    /// Reads `IP:PORT`, `SCHEME://IP:PORT` or `unix:PATH`.
+    /// Reads `IP:PORT`, `SCHEME://IP:PORT`, `unix:PATH`, `systemd:NAME` or `SCHEME://systemd:NAME`.
     pub fn parse(text: &str) -> Result<Listen, Complaint> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -95,7 +95,10 @@ impl Listen {
                 }
             },
         };
-        let endpoint = Endpoint::Tcp(parse_address(text, address, scheme)?);
+        let endpoint = match address.strip_prefix("systemd:") {
+            Some(name) => Endpoint::Passed(check_socket_name(text, name)?),
+            None => Endpoint::Tcp(parse_address(text, address, scheme)?),
+        };
         Ok(Listen { scheme, endpoint })
     }
 
@@ -113,6 +116,8 @@ impl Listen {
         let is_near = match &self.endpoint {
             Endpoint::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Endpoint::Unix(_) => true,
+            // Its address is known to who made it.
+            Endpoint::Passed(_) => false,
         };
         is_near && layers.proxies.is_empty()
     }
@@ -243,6 +248,17 @@ pub fn identity_of(word: &str) -> IdentityField {
         "san-uri" => IdentityField::SanUri,
         other => unreachable!("{other} is not one of the choices"),
     }
+}
+
+/// What `FileDescriptorName=` takes.
+fn check_socket_name(text: &str, name: &str) -> Result<String, Complaint> {
+    let is_plain = name.chars().all(|c| c.is_ascii_graphic() && c != ':');
+    if is_plain && (1..=255).contains(&name.len()) {
+        return Ok(name.to_owned());
+    }
+    let what = format!("holds `{text}`, whose name no socket of systemd can have");
+    let fix = "write systemd:mqtt, with FileDescriptorName=mqtt in the .socket unit";
+    Err(Complaint::new(what, fix))
 }
 
 /// `text` is `address` with its scheme, as the user wrote it.
@@ -377,6 +393,8 @@ mod tests {
             "ws://127.0.0.1:8083",
             "wss://[::]:8084",
             "unix:/run/ringmq.sock",
+            "systemd:mqtt",
+            "mqtts://systemd:secure.socket",
         ] {
             assert_eq!(Listen::parse(text).unwrap().to_string(), text);
         }
@@ -398,6 +416,10 @@ mod tests {
             ),
             ("/run/ringmq.sock", "did you mean unix:/run/ringmq.sock?"),
             ("unix:", "write unix:/run/ringmq.sock"),
+            (
+                "systemd:",
+                "write systemd:mqtt, with FileDescriptorName=mqtt in the .socket unit",
+            ),
             ("mqtts://::1", "did you mean mqtts://[::1]:8883?"),
         ] {
             assert_eq!(Listen::parse(text).unwrap_err().fix, fix, "{text}");

@@ -212,7 +212,8 @@ fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
             one.port() != 0 && (one == other || has_all && is_same)
         }
         (Endpoint::Unix(one), Endpoint::Unix(other)) => one == other,
-        (Endpoint::Tcp(_), Endpoint::Unix(_)) | (Endpoint::Unix(_), Endpoint::Tcp(_)) => false,
+        (Endpoint::Passed(one), Endpoint::Passed(other)) => one == other,
+        (Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::Passed(_), _) => false,
     }
 }
 
@@ -236,7 +237,11 @@ fn check_open(settings: &Settings, listen: &Listen, layers: &Layers) -> Option<C
             "which other machines can reach",
             format!("listen on 127.0.0.1:{}", address.port()),
         ),
-        Endpoint::Tcp(_) | Endpoint::Unix(_) => (
+        Endpoint::Passed(_) if layers.proxies.is_empty() => (
+            "whose address may be one that other machines can reach",
+            "listen on 127.0.0.1:1883".to_owned(),
+        ),
+        Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::Passed(_) => (
             "to which a proxy brings clients of other machines",
             "remove the proxy (--trusted-proxies)".to_owned(),
         ),

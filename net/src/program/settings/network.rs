@@ -12,7 +12,8 @@ pub(super) const ROWS: &[Setting] = &[
         kind: Kind::Addresses,
         auto: None,
         help: "Addresses to listen on: IP:PORT for MQTT over TCP, mqtts://IP:PORT with TLS, \
-               ws://IP:PORT and wss://IP:PORT for WebSocket, unix:PATH for a Unix socket. Port 0 \
+               ws://IP:PORT and wss://IP:PORT for WebSocket, unix:PATH for a Unix socket, systemd:NAME \
+               for a socket that the service manager passes. Port 0 \
                takes a free port.",
         get: |settings| Value::Addresses(settings.listen.clone()),
         set: |settings, value| settings.listen = value.addresses(),
