@@ -113,8 +113,8 @@ impl Oracle {
                 continue;
             }
             let value = view.values.get(&message.topic);
-            if !value.is_some_and(|&(version, at)| {
-                Some(version) >= message.version && at >= subscription.begun
+            if !value.is_some_and(|seen| {
+                Some(seen.version) >= message.version && seen.at >= subscription.begun
             }) {
                 return Err(Broken::new(
                     "a subscriber sees the last value",
