@@ -17,8 +17,10 @@ impl Oracle {
                 let views = self.views.iter().enumerate();
                 let members = views
                     .flat_map(|(client, view)| view.subscriptions.iter().map(move |s| (client, s)));
-                let crash = self.crash_view(message);
-                let arrived = self.groups.check_arrived(index, message, members, crash);
+                let spans_crash = self.spans_crash(message);
+                let arrived = self
+                    .groups
+                    .check_arrived(index, message, members, spans_crash);
                 missing.extend(arrived.err());
             } else {
                 let clients = 0..self.views.len();

@@ -4,7 +4,6 @@
 use ringmq_core::codec::QoS;
 
 use super::Oracle;
-use super::groups::CrashView;
 use crate::message::{Fate, Message, MessageIndex};
 
 impl Oracle {
@@ -47,12 +46,5 @@ impl Oracle {
     /// Whether a crash came after the message was published first.
     pub(super) fn spans_crash(&self, message: &Message) -> bool {
         self.crashed_at.is_some_and(|at| at >= message.begun)
-    }
-
-    pub(super) fn crash_view(&self, message: &Message) -> CrashView {
-        CrashView {
-            is_spanned: self.spans_crash(message),
-            crosses_shards: self.crosses_shards,
-        }
     }
 }

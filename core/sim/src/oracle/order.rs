@@ -77,10 +77,14 @@ impl Oracle {
         let is_higher = |s: &Subscription| s.options.qos > got.qos && s.matches(client, message);
         let waits = got.qos < message.qos && view.subscriptions.iter().any(is_higher);
         let missed = !subscribed || offline || waits || message.expiry_s.is_some() || self.lossy;
-        let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
-        // After a crash a shard that got it may have lost its place, as long as messages have no origin.
-        let is_resettled = self.crosses_shards && message.sends > 1 && spans_crash;
-        let any_order = repeated || is_resettled || self.stormy && message.is_will;
+        // A crash may come between a message and its receipt: then the repetition goes to all who lack it.
+        let may_repeat = match message.qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => true,
+            QoS::ExactlyOnce => spans_crash,
+        };
+        let repeated = may_repeat && message.sends > 1 && missed;
+        let any_order = repeated || self.stormy && message.is_will;
         let latest = view.latest.entry(key).or_insert(message.seq);
         if message.seq < *latest && first && !any_order {
             return Err(Broken::new(
