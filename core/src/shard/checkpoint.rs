@@ -7,6 +7,7 @@
 //!    as long as its number.
 //! 3. The file is closed only when the log is durable up to the last slice, and when what sessions that
 //!    ended had owed is durable elsewhere.
+//! 4. It says nothing of origins: so the receipts of all messages before its position are durable, too.
 //!
 //! Not here: the file (`store/checkpoint.rs`).
 
@@ -18,6 +19,8 @@ use hashbrown::HashMap;
 use super::Shard;
 use super::checkpoints::{Current, Step};
 use super::entry::recorded::{terms_of, will_record};
+use super::mail::message::ShardMsg;
+use super::mail::outbox::Outbox;
 use crate::codec::RetainHandling;
 use crate::ids::{ClientKey, DeliveryNo, LogPosition, SessionId, SessionNo, TurnSeq};
 use crate::message::MessageParts;
@@ -37,7 +40,7 @@ impl Shard {
     }
 
     /// Goes on with a checkpoint, or begins one; at the end of a turn, when the log has got what the turn recorded.
-    pub(super) fn checkpoint(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) {
+    pub(super) fn checkpoint(&mut self, clocks: Clocks, out: &mut Outbox) {
         let Some(position) = self.dispatch.journal.position() else {
             return;
         };
@@ -46,13 +49,15 @@ impl Shard {
         if self.checkpoints.are_due(position, clocks.boot)
             && self.dispatch.journal.can_begin_segment()
         {
-            self.begin_checkpoint(clocks, ops);
+            self.begin_checkpoint(clocks, out);
         }
+        let ops = &mut out.disk;
         let Some(mut current) = self.checkpoints.current.take() else {
             return;
         };
         self.write_slice(&mut current, position, clocks, ops);
         if let Step::Log(turn) = current.step
+            && current.receipts_missing == 0
             && self
                 .dispatch
                 .journal
@@ -68,7 +73,8 @@ impl Shard {
         }
     }
 
-    fn begin_checkpoint(&mut self, clocks: Clocks, ops: &mut Vec<DiskOp>) {
+    fn begin_checkpoint(&mut self, clocks: Clocks, out: &mut Outbox) {
+        let ops = &mut out.disk;
         let (identity, block_size) = self.dispatch.journal.format().expect("there is a log");
         let position = self.dispatch.journal.begin_segment(clocks, ops);
         let checkpoints = &mut self.checkpoints;
@@ -82,7 +88,12 @@ impl Shard {
             bodies: HashMap::default(),
             paced_at: position,
             due_at: clocks.boot,
+            receipts_missing: self.config.shards - 1,
         }));
+        for shard in self.other_shards() {
+            let checkpoint = position;
+            out.post(shard, ShardMsg::ReceiptsWanted { checkpoint });
+        }
     }
 
     fn end_checkpoint(
@@ -283,7 +294,7 @@ fn write_delivery(current: &mut Current, no: SessionNo, delivery: DeliveryNo, le
     };
     current.writer.push(&Record::Message(MessageRecord {
         message: parts.into(),
-        origin: None, // Its publisher knows that all have it, by the time of the footer.
+        origin: None, // The log from its position on says so, or the receipt is durable.
         body,
         receivers,
     }));

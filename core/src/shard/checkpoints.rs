@@ -44,6 +44,8 @@ pub struct Current {
     pub(in crate::shard) paced_at: LogPosition,
     /// When the next slice is due.
     pub(in crate::shard) due_at: Instant,
+    /// Shards whose receipts of what it lets go of may not be durable.
+    pub(in crate::shard) receipts_missing: usize,
 }
 
 /// How far it is.
@@ -53,7 +55,7 @@ pub enum Step {
     Sessions(u32, Option<(SessionId, DeliveryNo)>),
     /// Retained messages from there on.
     Retained(Cursor),
-    /// Everything is written; the log has to be durable up to this turn.
+    /// Everything is written; the log has to be durable up to this turn, and receipts on other shards.
     Log(TurnSeq),
     /// The footer is written.
     Closed,
@@ -101,6 +103,16 @@ impl Checkpoints {
         match &mut self.current {
             Some(current) => current.writer.on_done(done, ops),
             None => Some(done),
+        }
+    }
+
+    /// Another shard has all receipts durable that this checkpoint waits for; it may have been given up since.
+    pub fn on_receipts_durable(&mut self, checkpoint: LogPosition) {
+        if let Some(current) = &mut self.current
+            && current.writer.file().position == checkpoint
+        {
+            assert!(current.receipts_missing > 0, "a shard answers once");
+            current.receipts_missing -= 1;
         }
     }
 

@@ -28,8 +28,12 @@ impl Shard {
                         turn.out.post(shard, ShardMsg::Mark { turn: ended });
                     }
                 }
+                for (shard, checkpoint) in end.receipts_durable {
+                    turn.out
+                        .post(shard, ShardMsg::ReceiptsDurable { checkpoint });
+                }
                 self.heed_released(end.released, turn);
-                self.checkpoint(clocks, &mut turn.out.disk);
+                self.checkpoint(clocks, turn.out);
             }
             Err(error) => turn.out.disk_failure = Some(error),
         }

@@ -49,7 +49,24 @@ struct Recording {
     without_sync: Vec<SessionId>,
     /// As of this position they have been looked at.
     looked_at: LogPosition,
+    receipts_wanted: Vec<ReceiptsWanted>,
     has_failed: bool,
+}
+
+/// A checkpoint of another shard waits for receipts.
+#[derive(Debug)]
+struct ReceiptsWanted {
+    shard: ShardId,
+    checkpoint: LogPosition,
+    until: ReceiptsAre,
+}
+
+#[derive(Debug)]
+enum ReceiptsAre {
+    /// Recorded, when all turns before this one are done.
+    Recorded(TurnSeq),
+    /// Durable, when all turns up to this one are.
+    Durable(TurnSeq),
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +82,8 @@ pub struct TurnEnd {
     pub released: Released,
     /// The turn that ended, and the shards that are to get a mark behind what it posted to them.
     pub marks: Option<(TurnSeq, ShardSet)>,
+    /// Checkpoints of other shards that need not wait for receipts of this one any longer.
+    pub receipts_durable: Vec<(ShardId, LogPosition)>,
 }
 
 impl Journal {
@@ -84,6 +103,7 @@ impl Journal {
             is_scarce: false,
             without_sync: Vec::new(),
             looked_at: LogPosition(0),
+            receipts_wanted: Vec::new(),
             has_failed: false,
         })))
     }
@@ -339,6 +359,18 @@ impl Journal {
         released
     }
 
+    /// A checkpoint of another shard waits for the receipts of what that shard has had from this one: it was posted
+    /// in earlier turns.
+    pub fn on_receipts_wanted(&mut self, shard: ShardId, checkpoint: LogPosition) {
+        let recording = self.0.as_mut().expect("all shards have a log, or none");
+        let until = ReceiptsAre::Recorded(recording.gate.turn());
+        recording.receipts_wanted.push(ReceiptsWanted {
+            shard,
+            checkpoint,
+            until,
+        });
+    }
+
     /// Ends the turn: what it recorded is written as soon as the disk is free.
     ///
     /// # Errors
@@ -435,6 +467,7 @@ impl Recording {
         }
         self.record_after(&mut released);
         self.record_settled();
+        let receipts_durable = self.find_receipts();
         let ended = self.gate.end_turn();
         if let Some((turn, _)) = ended {
             self.log.end_turn(turn, clocks, ops);
@@ -442,7 +475,28 @@ impl Recording {
         Ok(TurnEnd {
             released,
             marks: ended.filter(|(_, posted)| !posted.is_empty()),
+            receipts_durable,
         })
+    }
+
+    /// Finds the checkpoints of other shards whose receipts are durable by now.
+    fn find_receipts(&mut self) -> Vec<(ShardId, LogPosition)> {
+        let Recording { gate, log, .. } = self;
+        let mut durable = Vec::new();
+        self.receipts_wanted.retain_mut(|wanted| {
+            if let ReceiptsAre::Recorded(turn) = wanted.until
+                && gate.oldest_open() >= turn
+            {
+                wanted.until = ReceiptsAre::Durable(gate.last_recorded());
+            }
+            let is_durable = matches!(wanted.until, ReceiptsAre::Durable(turn)
+                if log.synced_with_lazy() >= turn);
+            if is_durable {
+                durable.push((wanted.shard, wanted.checkpoint));
+            }
+            !is_durable
+        });
+        durable
     }
 
     /// Records what waited for turns that are done.

@@ -17,8 +17,10 @@ impl Oracle {
                 let views = self.views.iter().enumerate();
                 let members = views
                     .flat_map(|(client, view)| view.subscriptions.iter().map(move |s| (client, s)));
-                let crash = self.crash_view(message);
-                let arrived = self.groups.check_arrived(index, message, members, crash);
+                let spans_crash = self.spans_crash(message);
+                let arrived = self
+                    .groups
+                    .check_arrived(index, message, members, spans_crash);
                 missing.extend(arrived.err());
             } else {
                 let clients = 0..self.views.len();
@@ -113,8 +115,8 @@ impl Oracle {
                 continue;
             }
             let value = view.values.get(&message.topic);
-            if !value.is_some_and(|&(version, at)| {
-                Some(version) >= message.version && at >= subscription.begun
+            if !value.is_some_and(|seen| {
+                Some(seen.version) >= message.version && seen.at >= subscription.begun
             }) {
                 return Err(Broken::new(
                     "a subscriber sees the last value",

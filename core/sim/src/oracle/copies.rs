@@ -35,15 +35,15 @@ impl Oracle {
         copies.link = view.link;
         // A crash may lose the message after a subscriber got it with QoS 0 or 1.
         let is_repeated = spans_crash && got.qos != QoS::ExactlyOnce;
-        // A will may be published again. Across shards a checkpoint that ends at the wrong moment may double a message.
+        // Whether a will was published may not be known any more.
         let is_will_again = spans_crash && message.is_will;
-        let is_doubled = is_will_again || spans_crash && self.crosses_shards;
         // A retained value comes once more with every subscription that asks for it.
         let once = message.version.is_none();
         let promise =
-            if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 && !is_doubled {
+            if once && message.qos == QoS::ExactlyOnce && copies.exactly_once > 1 && !is_will_again
+            {
                 "QoS 2 arrives exactly once"
-            } else if once && copies.fresh > fresh_max && !is_repeated && !is_doubled {
+            } else if once && copies.fresh > fresh_max && !is_repeated && !is_will_again {
                 "no duplicates without DUP"
             } else if once && again && !is_will_again {
                 "nothing is sent again on one connection"

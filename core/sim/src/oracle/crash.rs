@@ -4,8 +4,7 @@
 use ringmq_core::codec::QoS;
 
 use super::Oracle;
-use super::groups::CrashView;
-use crate::message::{Fate, Message};
+use crate::message::{Fate, Message, MessageIndex};
 
 impl Oracle {
     /// The broker has crashed, and every connection with it.
@@ -27,26 +26,25 @@ impl Oracle {
     /// Subscribers may have seen values that were not durable.
     fn forget_unsettled_values(&mut self) {
         for (topic, versions) in &self.versions {
-            let is_settled = |index: &usize| matches!(self.messages[*index].fate, Fate::Settled(_));
-            let durable = versions.iter().rposition(is_settled);
-            let durable = durable.map_or(0, |place| place as u32 + 1);
+            let durable = self.last_settled(versions);
             for view in &mut self.views {
-                if let Some(latest) = view.values.get_mut(topic) {
-                    latest.0 = latest.0.min(durable);
+                if let Some(seen) = view.values.get_mut(topic) {
+                    seen.version = seen.version.min(durable);
+                    seen.surely = seen.surely.min(durable);
                 }
             }
         }
     }
 
+    /// The latest value of a topic that its publisher knows to be taken.
+    pub(super) fn last_settled(&self, versions: &[MessageIndex]) -> u32 {
+        let is_settled = |index: &usize| matches!(self.messages[*index].fate, Fate::Settled(_));
+        let last = versions.iter().rposition(is_settled);
+        last.map_or(0, |place| place as u32 + 1)
+    }
+
     /// Whether a crash came after the message was published first.
     pub(super) fn spans_crash(&self, message: &Message) -> bool {
         self.crashed_at.is_some_and(|at| at >= message.begun)
-    }
-
-    pub(super) fn crash_view(&self, message: &Message) -> CrashView {
-        CrashView {
-            is_spanned: self.spans_crash(message),
-            crosses_shards: self.crosses_shards,
-        }
     }
 }

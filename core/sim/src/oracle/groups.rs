@@ -24,15 +24,6 @@ pub struct Groups {
     contacts: Vec<Contact>,
 }
 
-/// What a crash excuses about a message.
-#[derive(Clone, Copy, Debug)]
-pub struct CrashView {
-    /// One came after it was published first.
-    pub is_spanned: bool,
-    /// It may have crossed shards, whose logs end at different moments.
-    pub crosses_shards: bool,
-}
-
 /// One member's copy of a message.
 #[derive(Clone, Copy, Debug)]
 struct Copy {
@@ -79,14 +70,14 @@ impl Groups {
         self.contacts[client].session_ended = tick;
     }
 
-    /// A member got a message of its group.
+    /// A member got a message of its group. `spans_crash`: a crash came after it was published first.
     pub fn delivered(
         &mut self,
         client: usize,
         index: MessageIndex,
         message: &Message,
         got: &Delivery,
-        crash: CrashView,
+        spans_crash: bool,
     ) -> Result<(), Broken> {
         let copies = self.copies.entry(index).or_default();
         copies.push(Copy {
@@ -102,14 +93,13 @@ impl Groups {
         let exactly_once = copies
             .iter()
             .filter(|copy| copy.qos == QoS::ExactlyOnce && !copy.dup);
-        let is_doubled = crash.is_spanned && crash.crosses_shards;
-        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 && !is_doubled {
+        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 {
             return broken("a QoS 2 message goes to one member exactly once");
         }
         let published = match message.qos {
             QoS::AtLeastOnce => message.sends,
             // The crash may have lost what a member got with QoS 1 before it was durable.
-            QoS::ExactlyOnce if crash.is_spanned => message.sends,
+            QoS::ExactlyOnce if spans_crash => message.sends,
             QoS::AtMostOnce | QoS::ExactlyOnce => 1,
         };
         let may_be_lost = |copy: &&Copy| {
@@ -120,7 +110,7 @@ impl Groups {
         let excused = copies.iter().filter(may_be_lost).count() as u32;
         let fresh = copies.iter().filter(|copy| !copy.dup).count() as u32;
         // What a session that ended had left to others is given again if that was not durable.
-        if fresh > published + excused && !crash.is_spanned {
+        if fresh > published + excused && !spans_crash {
             return broken("a message goes to one member of a group");
         }
         Ok(())
@@ -132,7 +122,7 @@ impl Groups {
         index: MessageIndex,
         message: &Message,
         members: impl IntoIterator<Item = (usize, &'a Subscription)>,
-        crash: CrashView,
+        spans_crash: bool,
     ) -> Result<(), Broken> {
         let Fate::Settled(_) = message.fate else {
             return Ok(());
@@ -151,7 +141,7 @@ impl Groups {
         let may_be_gone = match steady.options.qos.min(message.qos) {
             QoS::AtMostOnce => true,
             // What a session leaves to others is on its way to them without a record.
-            QoS::AtLeastOnce => crash.is_spanned && self.contacts.iter().any(ended_since),
+            QoS::AtLeastOnce => spans_crash && self.contacts.iter().any(ended_since),
             QoS::ExactlyOnce => self.contacts.iter().any(ended_since),
         };
         if may_be_gone {

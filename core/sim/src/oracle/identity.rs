@@ -16,7 +16,10 @@ impl Oracle {
             )
         };
         if got.payload.is_empty() {
-            let seen = self.views[client].values.get(&got.topic).map_or(0, |v| v.0);
+            let seen = self.views[client]
+                .values
+                .get(&got.topic)
+                .map_or(0, |seen| seen.version);
             let deletions = self.versions.get(&got.topic).ok_or_else(unknown)?;
             let mut deletions = deletions
                 .iter()

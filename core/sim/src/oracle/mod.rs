@@ -50,8 +50,6 @@ pub struct Oracle {
     quiet_at: Tick,
     /// When the broker crashed last.
     crashed_at: Option<Tick>,
-    /// Messages that cross shards may come twice after a crash.
-    crosses_shards: bool,
     delivered_count: u64,
     /// Messages may be missing, as long as the broker counts them.
     lossy: bool,
@@ -71,8 +69,6 @@ impl Oracle {
             groups: Groups::new(v5.len()),
             quiet_at: 0,
             crashed_at: None,
-            crosses_shards: mix.shards > 1
-                || mix.disk.as_ref().is_some_and(|disk| disk.is_resharded),
             delivered_count: 0,
             lossy: mix.bounds.tight.is_some(),
             stormy: mix.weights.storm > 0,
@@ -216,9 +212,10 @@ impl Oracle {
         self.check_copies(client, index, got)?;
         let message = &self.messages[index];
         if subscription::is_for_groups(&message.topic) {
-            let crash = self.crash_view(message);
+            let spans_crash = self.spans_crash(message);
             // Nothing promises an order between the members of a group [MQTT-4.6.0-6].
-            self.groups.delivered(client, index, message, got, crash)?;
+            self.groups
+                .delivered(client, index, message, got, spans_crash)?;
         } else {
             self.check_order(client, index, got)?;
         }

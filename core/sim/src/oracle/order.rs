@@ -16,7 +16,7 @@ impl Oracle {
         got: &Delivery,
     ) -> Result<(), Broken> {
         match self.messages[index].version {
-            Some(version) => self.check_value_order(client, version, got),
+            Some(version) => self.check_value_order(client, index, version, got),
             None => self.check_message_order(client, index, got),
         }
     }
@@ -24,23 +24,31 @@ impl Oracle {
     fn check_value_order(
         &mut self,
         client: usize,
+        index: MessageIndex,
         version: u32,
         got: &Delivery,
     ) -> Result<(), Broken> {
+        let topic = &got.topic;
+        let durable = match self.spans_crash(&self.messages[index]) {
+            // Of what was under way in the crash, this subscriber may have got its part and the retained store not.
+            true => self.last_settled(&self.versions[topic]),
+            false => version,
+        };
         let view = &mut self.views[client];
         if got.payload.is_empty() {
-            view.deletions.insert(got.topic.clone(), self.tick);
+            view.deletions.insert(topic.clone(), self.tick);
         }
-        let latest = view.values.entry(got.topic.clone()).or_insert((0, 0));
-        if version >= latest.0 {
-            *latest = (version, self.tick);
+        let seen = view.values.entry(topic.clone()).or_default();
+        if got.dup && version < seen.version {
             return Ok(());
         }
-        if got.dup {
+        if version >= seen.surely {
+            seen.version = version;
+            seen.at = self.tick;
+            seen.surely = seen.surely.max(version.min(durable));
             return Ok(());
         }
-        let topic = &got.topic;
-        let detail = format!("client {client} got value {version} of {topic} after {latest:?}");
+        let detail = format!("client {client} got value {version} of {topic} after {seen:?}");
         Err(Broken::new("no old value after a later one", detail))
     }
 
@@ -69,10 +77,14 @@ impl Oracle {
         let is_higher = |s: &Subscription| s.options.qos > got.qos && s.matches(client, message);
         let waits = got.qos < message.qos && view.subscriptions.iter().any(is_higher);
         let missed = !subscribed || offline || waits || message.expiry_s.is_some() || self.lossy;
-        let repeated = message.qos == QoS::AtLeastOnce && message.sends > 1 && missed;
-        // After a crash a shard that got it may have lost its place, as long as messages have no origin.
-        let is_resettled = self.crosses_shards && message.sends > 1 && spans_crash;
-        let any_order = repeated || is_resettled || self.stormy && message.is_will;
+        // A crash may come between a message and its receipt: then the repetition goes to all who lack it.
+        let may_repeat = match message.qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => true,
+            QoS::ExactlyOnce => spans_crash,
+        };
+        let repeated = may_repeat && message.sends > 1 && missed;
+        let any_order = repeated || self.stormy && message.is_will;
         let latest = view.latest.entry(key).or_insert(message.seq);
         if message.seq < *latest && first && !any_order {
             return Err(Broken::new(

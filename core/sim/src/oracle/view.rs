@@ -20,10 +20,22 @@ pub struct View {
     pub copies: BTreeMap<MessageIndex, Copies>,
     /// Latest sequence number by publisher, topic, QoS of the message and QoS of the delivery.
     pub latest: BTreeMap<(usize, String, QoS, QoS), u32>,
-    /// Latest value of a retained topic, and when it came.
-    pub values: BTreeMap<String, (u32, Tick)>,
+    /// By retained topic.
+    pub values: BTreeMap<String, Seen>,
     /// When the last deletion of a retained topic came.
     pub deletions: BTreeMap<String, Tick>,
+}
+
+/// What a client saw of a retained topic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The latest value.
+    pub version: u32,
+    /// When it came.
+    pub at: Tick,
+    /// No value before this may come any more. The latest may be lost in a crash, as long as its publisher has no
+    /// answer.
+    pub surely: u32,
 }
 
 /// How often a client got a message.

@@ -1,7 +1,7 @@
 //! Messages between shards.
 
 use super::parcel::Parcel;
-use crate::ids::{BarrierId, GatherId, JoinId, SessionId, TurnSeq};
+use crate::ids::{BarrierId, GatherId, JoinId, LogPosition, SessionId, TurnSeq};
 use crate::message::Message;
 use crate::origin::Exchange;
 use crate::shard::sys::report::Report;
@@ -73,6 +73,17 @@ pub enum ShardMsg {
         /// The first and the last of them, turns of the shard that asked.
         turns: [TurnSeq; 2],
     },
+    /// "Tell me once the receipts of what I have had from you are durable": a checkpoint is about to let go of the
+    /// origins of that.
+    ReceiptsWanted {
+        /// Names the checkpoint at the asking shard.
+        checkpoint: LogPosition,
+    },
+    /// Answer to `ReceiptsWanted`.
+    ReceiptsDurable {
+        /// As asked.
+        checkpoint: LogPosition,
+    },
     /// What a shard has counted and holds, for the sums of `$SYS`.
     Report(Box<Report>),
 }
@@ -93,6 +104,8 @@ impl ShardMsg {
             | ShardMsg::Leave { .. }
             | ShardMsg::Mark { .. }
             | ShardMsg::Durable { .. }
+            | ShardMsg::ReceiptsWanted { .. }
+            | ShardMsg::ReceiptsDurable { .. }
             | ShardMsg::Report(_) => MsgClass::Answer,
         }
     }

@@ -85,6 +85,12 @@ impl Shard {
             }
             ShardMsg::Mark { turn: upto } => self.on_mark(from, upto, turn),
             ShardMsg::Durable { turns } => self.on_durable(from, turns, turn),
+            ShardMsg::ReceiptsWanted { checkpoint } => {
+                self.dispatch.journal.on_receipts_wanted(from, checkpoint);
+            }
+            ShardMsg::ReceiptsDurable { checkpoint } => {
+                self.checkpoints.on_receipts_durable(checkpoint);
+            }
             ShardMsg::Report(report) => self.sys.note_report(from, *report),
         }
     }
