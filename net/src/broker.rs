@@ -116,7 +116,11 @@ impl Broker {
             .map_or([first, second], store::Opened::secret);
         let interest =
             InterestTable::new(config.shards, InterestTable::BUCKETS_LOG2, interest_seed);
-        let interest = Arc::new(interest);
+        let interest = Arc::new(if opened.is_some() {
+            interest.with_durable()
+        } else {
+            interest
+        });
         let limits = Arc::new(config.limits.clone());
         if let Some(opened) = &opened {
             opened.prepare(&limits).map_err(StartError::Store)?;

@@ -56,11 +56,7 @@ impl Broker {
         let disk = |_| Disk::new(secret, SEGMENT_SIZE).with_sabotage(sabotage);
         let mut broker = Broker {
             shells: Vec::new(),
-            interest: Arc::new(InterestTable::new(
-                mix.shards,
-                INTEREST_BUCKETS_LOG2,
-                secret[0],
-            )),
+            interest: interest_table(mix.shards, secret, false),
             secret,
             limits: Arc::new(mix.limits()),
             disk: mix.disk.as_ref().map(disk),
@@ -80,8 +76,7 @@ impl Broker {
     /// Starts with what is on the disk.
     fn start(&mut self, shards: usize, now: Instant) -> Result<(), Broken> {
         let (secret, limits) = (self.secret, self.limits.clone());
-        let buckets = INTEREST_BUCKETS_LOG2;
-        self.interest = Arc::new(InterestTable::new(shards, buckets, secret[0]));
+        self.interest = interest_table(shards, secret, self.disk.is_some());
         self.has_failed = false;
         let mut parts: Vec<Option<RecoveredPart>> = (0..shards).map(|_| None).collect();
         if let Some(disk) = &mut self.disk {
@@ -523,3 +518,9 @@ const PACKET_HEAD_MAX: u32 = 100;
 const SEGMENT_SIZE: u64 = 64 * 1024;
 /// Few buckets, so that filters collide.
 const INTEREST_BUCKETS_LOG2: u32 = 6;
+
+/// The table of so many shards; with logs it tells durable interest apart.
+fn interest_table(shards: usize, secret: [u64; 2], has_logs: bool) -> Arc<InterestTable> {
+    let table = InterestTable::new(shards, INTEREST_BUCKETS_LOG2, secret[0]);
+    Arc::new(if has_logs { table.with_durable() } else { table })
+}

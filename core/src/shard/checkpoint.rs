@@ -30,7 +30,7 @@ use crate::store::{
     Receivers, Record, SubscribedRecord, ticket_records,
 };
 use crate::time::Instant;
-use crate::topic::{Cursor, PageSize, SubscriptionOptions, TopicFilter};
+use crate::topic::{Cursor, PageSize};
 
 impl Shard {
     /// Has checkpoints made whenever the log has grown by so many bytes; for tests and the simulator, whose logs are
@@ -231,15 +231,6 @@ impl Shard {
                 writer.push(record);
             },
         );
-    }
-
-    fn options_of(&self, id: SessionId, filter: &TopicFilter) -> SubscriptionOptions {
-        let options = if filter.share_name().is_some() {
-            self.dispatch.shares.options(filter, id)
-        } else {
-            self.index.options(filter, id)
-        };
-        options.expect("sessions and index agree on subscriptions")
     }
 
     fn write_retained(&mut self, current: &mut Current, cursor: Cursor, now: Instant) -> Step {

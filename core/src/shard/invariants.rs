@@ -93,9 +93,6 @@ impl Shard {
     fn assert_state(&self) {
         self.connections.assert_invariants();
         self.index.assert_invariants();
-        let filters_count = self.index.filter_count();
-        self.interest
-            .assert_invariants(&self.config.interest, filters_count);
         self.retained.assert_invariants(self.pages.placed_count());
         self.routes.assert_invariants();
         self.sys.assert_invariants();
@@ -104,9 +101,12 @@ impl Shard {
         let sessions = || dispatch.sessions.iter();
         let feeds = sessions().filter_map(|(_, session)| session.feed.as_deref());
         dispatch.gathers.assert_invariants(feeds);
-        let mut subscriptions_count = 0;
+        let (mut subscriptions_count, mut durable_count) = (0, 0);
         for (id, session) in sessions() {
             subscriptions_count += session.subscriptions.len();
+            if session.no.is_some() {
+                durable_count += self.recorded_filters(id).len();
+            }
             if let Some(link) = &session.link {
                 link.egress.assert_invariants();
                 let connection = self.connections.get(link.conn);
@@ -114,6 +114,11 @@ impl Shard {
                 assert!(is_its, "a link is of an open connection");
             }
         }
+        self.interest.assert_invariants(
+            &self.config.interest,
+            self.index.filter_count(),
+            durable_count,
+        );
         let indexed_count = self.index.len() + dispatch.shares.local_count();
         assert_eq!(
             subscriptions_count, indexed_count,

@@ -9,6 +9,7 @@ mod checkpoints;
 mod delivery;
 mod durable;
 mod entry;
+mod interest;
 mod invariants;
 mod mail;
 mod on_ack;
@@ -77,7 +78,7 @@ pub struct ShardConfig {
     pub secret: [u64; 2],
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// The table that all shards share.
+    /// The table that all shards share; it tells durable interest apart if there are logs.
     pub interest: Arc<InterestTable>,
     /// How often `$SYS` is published; zero: never.
     pub sys_interval: Duration,

@@ -138,7 +138,7 @@ impl Shard {
             ..Dropped::default()
         };
         for filter in &session.subscriptions {
-            self.forget_subscription(id, filter, &mut dropped);
+            self.forget_subscription((id, session.no), filter, &mut dropped);
         }
         self.tell_dropped(id, dropped, turn.out);
         if session.memberships.is_some() {

@@ -301,6 +301,8 @@ impl Shard {
             self.dispatch
                 .deliver_local(outgoing, &routes.routes, &routes.ids, turn);
             let reached = outgoing.reached();
+            // A member may live anywhere, and may give the message to another one.
+            outgoing.may_be_recorded = !routes.durable.is_empty();
             for &group in &routes.groups {
                 let has_it = |reached: &Arc<Reached>| {
                     let filter = self.dispatch.shares.filter(group);
@@ -314,7 +316,7 @@ impl Shard {
             for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
                 published = Published::Delivered;
                 self.dispatch.metrics.forwards_sent += 1;
-                if outgoing.parts.qos > QoS::AtMostOnce {
+                if outgoing.parts.qos > QoS::AtMostOnce && routes.durable.contains(shard) {
                     self.dispatch.journal.note_posted(shard);
                 }
                 if outgoing.exchange.is_none() && Parcel::suits(&outgoing.parts) {

@@ -117,10 +117,7 @@ impl Shard {
             return Ok(granted);
         }
         // [MQTT-3.8.4-3] Replaced in place: no message is missed in between.
-        let subscribed = self.index.subscribe(&filter, id, options);
-        if subscribed.first_of_filter {
-            self.interest.add(&self.config.interest, &filter);
-        }
+        self.index_subscription(id, &filter, options);
         let wants_retained = match item.options.retain_handling {
             RetainHandling::Send => true,        // [MQTT-3.3.1-9]
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
@@ -293,31 +290,9 @@ impl Shard {
         }
         let ended = dispatch.gathers.end(&mut session.feed, filter);
         dropped.gathers.extend(ended);
-        self.forget_subscription(id, filter, dropped);
+        let no = session.no;
+        self.forget_subscription((id, no), filter, dropped);
         true
-    }
-
-    /// Takes a subscription out of its group or of the index, and its interest back if it was the
-    /// last.
-    pub(super) fn forget_subscription(
-        &mut self,
-        id: SessionId,
-        filter: &TopicFilter,
-        dropped: &mut Dropped,
-    ) {
-        if filter.share_name().is_some() {
-            self.leave(id, filter);
-            dropped.groups.push(filter.clone());
-            return;
-        }
-        let unsubscribed = self.index.unsubscribe(filter, id);
-        assert!(
-            unsubscribed.removed.is_some(),
-            "sessions and index agree on subscriptions: {filter:?}"
-        );
-        if unsubscribed.last_of_filter {
-            self.interest.remove(&self.config.interest, filter);
-        }
     }
 
     /// Tells other shards what has ended, all of it at once.

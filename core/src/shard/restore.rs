@@ -135,9 +135,7 @@ impl Shard {
             self.join(now, id, filter, options, &mut Joins::default());
             return;
         }
-        if self.index.subscribe(&filter, id, options).first_of_filter {
-            self.interest.add(&self.config.interest, &filter);
-        }
+        self.index_subscription(id, &filter, options);
     }
 
     /// Publishes the wills of sessions that ended before the start.

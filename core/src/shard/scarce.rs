@@ -42,10 +42,11 @@ impl Shard {
             let outlives = session.is_some_and(|session| session.no.is_some());
             outlives && route.delivery(&routes.ids).qos > QoS::AtMostOnce
         });
-        let goes_elsewhere = routes.shards.iter().any(|shard| shard != self.config.id);
-        let is_shared = !routes.groups.is_empty();
+        let is_kept_elsewhere = routes.durable.iter().any(|shard| shard != self.config.id);
+        // Any member may get it.
+        let is_kept_by_group = !routes.groups.is_empty() && !routes.durable.is_empty();
         self.routes.put(hash, routes);
-        is_receipt_kept || is_kept || goes_elsewhere || is_shared
+        is_receipt_kept || is_kept || is_kept_elsewhere || is_kept_by_group
     }
 
     /// MQTT 3.1.1 has no negative acknowledgement, and a positive one would lie: the connection ends.

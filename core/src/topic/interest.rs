@@ -17,6 +17,12 @@
 //!   (Acquire) before the cached probes from a bump (Release, and a chain of read-modify-writes
 //!   keeps the release sequence), so those probes saw the bits. If not, the cache is void.
 //!
+//! A broker with a data directory has a second set of buckets, of the same keys: what durable
+//! sessions want with QoS 1 or 2, shared subscriptions included. Only there is something recorded,
+//! so only for these shards does an acknowledgement wait. A filter gets its bits there before, and
+//! loses them after, those of the first set, and a publish reads there last: whoever sees a shard
+//! because of a durable session, sees that it is one. Generations cover both.
+//!
 //! Invariants:
 //! - bit `s` of a bucket is set exactly while shard `s` counts at least one key there.
 //! - after the last filter is removed every word is zero.
@@ -26,7 +32,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::atomics::{AtomicU64, Ordering, zeroed_words};
+use super::atomics::{AtomicU64, Ordering, fence, zeroed_words};
 use super::filter::TopicFilter;
 use super::name::TopicName;
 use super::shard_set::ShardSet;
@@ -38,6 +44,8 @@ use crate::ids::ShardId;
 pub struct InterestTable {
     generation: Generation,
     words: Box<[AtomicU64]>,
+    /// Of durable sessions; `None`: there are none.
+    durable_words: Option<Box<[AtomicU64]>>,
     layout: Layout,
     key: [u64; 2],
     share_hints: ShareHints,
@@ -78,21 +86,44 @@ impl InterestTable {
         InterestTable {
             generation: Generation(AtomicU64::new(0)),
             words: zeroed_words(layout.words()),
+            durable_words: None,
             layout,
             key: [seed, !seed.rotate_left(32)],
             share_hints: ShareHints::new(seed),
         }
     }
 
+    /// The same table, for shards that record: what durable sessions want is told apart.
+    #[must_use]
+    pub fn with_durable(mut self) -> InterestTable {
+        self.durable_words = Some(zeroed_words(self.layout.words()));
+        self
+    }
+
     /// The shards that may have a subscriber for a topic.
     ///
     /// To cache the answer, read [`generation`](InterestTable::generation) first.
     pub fn shards_for(&self, topic: TopicName<'_>) -> ShardSet {
+        self.probe_all(&self.words, topic)
+    }
+
+    /// The shards that may record a message of QoS 1 or 2 on a topic, for a subscriber or a member
+    /// of a shared subscription. To be read after [`shards_for`](InterestTable::shards_for).
+    pub fn durable_shards_for(&self, topic: TopicName<'_>) -> ShardSet {
+        let Some(words) = &self.durable_words else {
+            return ShardSet::EMPTY;
+        };
+        // Pairs with the changes of `words`: this is read after them, and was written before.
+        fence(Ordering::Acquire);
+        self.probe_all(words, topic)
+    }
+
+    fn probe_all(&self, words: &[AtomicU64], topic: TopicName<'_>) -> ShardSet {
         let text = topic.as_bytes();
-        let mut set = self.probe(self.exact_key(text));
+        let mut set = self.probe(words, self.exact_key(text));
         // [MQTT-4.7.2-1] filters that start with a wildcard do not see `$` topics.
         if !topic.is_system() {
-            set |= self.probe(self.root_key());
+            set |= self.probe(words, self.root_key());
         }
         let mut prefix = self.prefix_hasher();
         let mut from = 0;
@@ -105,7 +136,7 @@ impl InterestTable {
             let to = from + level.len() + usize::from(depth > 0);
             prefix.write(&text[from..to]);
             from = to;
-            set |= self.probe(prefix.finish());
+            set |= self.probe(words, prefix.finish());
         }
         ShardSet::of_bits(set)
     }
@@ -122,34 +153,18 @@ impl InterestTable {
 
     /// No shard has a subscriber. Looks at the whole table: for tests and shutdown checks.
     pub fn is_clear(&self) -> bool {
+        let durable = self.durable_words.iter().flatten();
         self.words
             .iter()
+            .chain(durable)
             .all(|word| word.load(Ordering::Relaxed) == 0)
             && self.share_hints.is_clear()
     }
 
     /// The shards that have a bit in both buckets of a key.
-    fn probe(&self, key: u64) -> u64 {
+    fn probe(&self, words: &[AtomicU64], key: u64) -> u64 {
         let [one, two] = self.layout.buckets(key);
-        self.bits(one) & self.bits(two)
-    }
-
-    fn bits(&self, bucket: u32) -> u64 {
-        let (word, shift) = self.layout.place(bucket);
-        // Relaxed: the order comes from how the subscription became known (see above).
-        self.words[word].load(Ordering::Relaxed) >> shift & self.layout.mask()
-    }
-
-    fn change(&self, bucket: u32, shard: ShardId, is_set: bool) {
-        let is_known = shard.index() < self.layout.shards as usize;
-        assert!(is_known, "shard {shard} has no lane in this table");
-        let (word, shift) = self.layout.place(bucket);
-        let bit = 1_u64 << (shift + shard.index() as u32);
-        if is_set {
-            self.words[word].fetch_or(bit, Ordering::SeqCst)
-        } else {
-            self.words[word].fetch_and(!bit, Ordering::SeqCst)
-        };
+        self.layout.bits(words, one) & self.layout.bits(words, two)
     }
 
     fn bump(&self) {
@@ -215,54 +230,108 @@ impl Layout {
     fn mask(self) -> u64 {
         u64::MAX >> (64 - self.shards)
     }
+
+    /// The shards that have a bit in a bucket.
+    fn bits(self, words: &[AtomicU64], bucket: u32) -> u64 {
+        let (word, shift) = self.place(bucket);
+        // Relaxed: the order comes from how the subscription became known (see above).
+        words[word].load(Ordering::Relaxed) >> shift & self.mask()
+    }
+
+    fn change(self, words: &[AtomicU64], bucket: u32, shard: ShardId, is_set: bool) {
+        let is_known = shard.index() < self.shards as usize;
+        assert!(is_known, "shard {shard} has no lane in this table");
+        let (word, shift) = self.place(bucket);
+        let bit = 1_u64 << (shift + shard.index() as u32);
+        if is_set {
+            words[word].fetch_or(bit, Ordering::SeqCst)
+        } else {
+            words[word].fetch_and(!bit, Ordering::SeqCst)
+        };
+    }
 }
 
 /// The interest of one shard: the only writer of its bit.
+#[derive(Debug)]
 pub struct Interest {
-    shard: ShardId,
-    counts: Table<Count>,
+    counts: Counts,
+    durable: Counts,
 }
 
 impl Interest {
     /// The interest of a shard without subscribers.
     pub fn new(shard: ShardId) -> Interest {
-        Interest {
+        let counts = || Counts {
             shard,
-            counts: Table::new(),
+            of_buckets: Table::new(),
+        };
+        Interest {
+            counts: counts(),
+            durable: counts(),
         }
     }
 
     /// The shard has a subscriber for a filter; once per different filter. When it returns, every
     /// later publish finds the shard.
     pub fn add(&mut self, table: &InterestTable, filter: &TopicFilter) {
-        let mut is_changed = false;
-        for bucket in table.layout.buckets(table.key_of(filter)) {
-            let is_it = |count: &Count| count.bucket == bucket;
-            let none = || Count { bucket, keys: 0 };
-            let (count, is_new) = self.counts.find_or_insert(bucket_hash(bucket), is_it, none);
-            count.keys += 1;
-            if is_new {
-                table.change(bucket, self.shard, true);
-                is_changed = true;
-            }
-        }
-        if is_changed {
-            table.bump();
-        }
+        self.counts.add(table, &table.words, filter);
     }
 
     /// The last subscriber for a filter is gone; once for each `add`.
     pub fn remove(&mut self, table: &InterestTable, filter: &TopicFilter) {
+        self.counts.remove(table, &table.words, filter);
+    }
+
+    /// The shard has a durable session that takes messages on a filter with QoS 1 or 2; once per
+    /// subscription, and before `add`.
+    pub fn add_durable(&mut self, table: &InterestTable, filter: &TopicFilter) {
+        if let Some(words) = &table.durable_words {
+            self.durable.add(table, words, filter);
+        }
+    }
+
+    /// Such a subscription is gone; once for each `add_durable`, and after `remove`.
+    pub fn remove_durable(&mut self, table: &InterestTable, filter: &TopicFilter) {
+        if let Some(words) = &table.durable_words {
+            self.durable.remove(table, words, filter);
+        }
+    }
+
+    /// Panics if an invariant does not hold, for a shard that has subscribers for `filters_count`
+    /// filters, and so many durable subscriptions; walks all buckets in use.
+    pub fn assert_invariants(
+        &self,
+        table: &InterestTable,
+        filters_count: usize,
+        durable_count: usize,
+    ) {
+        let layout = table.layout;
+        self.counts
+            .assert_invariants(layout, &table.words, filters_count);
+        match &table.durable_words {
+            Some(words) => self.durable.assert_invariants(layout, words, durable_count),
+            None => assert_eq!(durable_count, 0, "without a log no session is durable"),
+        }
+    }
+}
+
+/// What one shard keeps in one set of buckets.
+struct Counts {
+    shard: ShardId,
+    of_buckets: Table<Count>,
+}
+
+impl Counts {
+    fn add(&mut self, table: &InterestTable, words: &[AtomicU64], filter: &TopicFilter) {
         let mut is_changed = false;
         for bucket in table.layout.buckets(table.key_of(filter)) {
-            let count = self
-                .count_of(bucket)
-                .expect("a filter is removed once for each time it was added");
-            count.keys -= 1;
-            if count.keys == 0 {
-                self.counts
-                    .remove(bucket_hash(bucket), |count| count.bucket == bucket);
-                table.change(bucket, self.shard, false);
+            let is_it = |count: &Count| count.bucket == bucket;
+            let none = || Count { bucket, keys: 0 };
+            let hash = bucket_hash(bucket);
+            let (count, is_new) = self.of_buckets.find_or_insert(hash, is_it, none);
+            count.keys += 1;
+            if is_new {
+                table.layout.change(words, bucket, self.shard, true);
                 is_changed = true;
             }
         }
@@ -271,34 +340,47 @@ impl Interest {
         }
     }
 
-    /// Panics if an invariant does not hold, for a shard that has subscribers for so many filters;
-    /// walks all buckets in use.
-    pub fn assert_invariants(&self, table: &InterestTable, filters_count: usize) {
-        self.counts.assert_invariants();
+    fn remove(&mut self, table: &InterestTable, words: &[AtomicU64], filter: &TopicFilter) {
+        let mut is_changed = false;
+        for bucket in table.layout.buckets(table.key_of(filter)) {
+            let is_it = |count: &Count| count.bucket == bucket;
+            let count = self
+                .of_buckets
+                .find_mut(bucket_hash(bucket), is_it)
+                .expect("a filter is removed once for each time it was added");
+            count.keys -= 1;
+            if count.keys == 0 {
+                self.of_buckets.remove(bucket_hash(bucket), is_it);
+                table.layout.change(words, bucket, self.shard, false);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            table.bump();
+        }
+    }
+
+    fn assert_invariants(&self, layout: Layout, words: &[AtomicU64], keys_count: usize) {
+        self.of_buckets.assert_invariants();
         let mut keys = 0;
-        for count in self.counts.iter() {
+        for count in self.of_buckets.iter() {
             assert!(count.keys > 0, "a bucket without keys is not kept");
-            let shards = ShardSet::of_bits(table.bits(count.bucket));
+            let shards = ShardSet::of_bits(layout.bits(words, count.bucket));
             assert!(
                 shards.contains(self.shard),
                 "a bucket with keys has its bit"
             );
             keys += count.keys as usize;
         }
-        assert_eq!(keys, 2 * filters_count, "a filter has a key in two buckets");
-    }
-
-    fn count_of(&mut self, bucket: u32) -> Option<&mut Count> {
-        self.counts
-            .find_mut(bucket_hash(bucket), |count| count.bucket == bucket)
+        assert_eq!(keys, 2 * keys_count, "a filter has a key in two buckets");
     }
 }
 
-impl fmt::Debug for Interest {
+impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interest")
+        f.debug_struct("Counts")
             .field("shard", &self.shard)
-            .field("buckets", &self.counts.len())
+            .field("buckets", &self.of_buckets.len())
             .finish()
     }
 }
@@ -376,7 +458,7 @@ mod tests {
             assert!(
                 interests
                     .iter()
-                    .all(|interest| interest.counts.capacity() == 0)
+                    .all(|interest| interest.counts.of_buckets.capacity() == 0)
             );
         }
     }

@@ -227,7 +227,12 @@ impl World {
         disk: Option<Disk>,
     ) -> World {
         let secret = SECRET;
-        let interest = Arc::new(InterestTable::new(shards, 12, secret[0]));
+        let interest = InterestTable::new(shards, 12, secret[0]);
+        let interest = Arc::new(if disk.is_some() {
+            interest.with_durable()
+        } else {
+            interest
+        });
         let log = |index| Some(disk.as_ref()?.log_config(ShardId::new(index)));
         let config = |index| ShardConfig {
             log: log(index),

@@ -109,6 +109,8 @@ pub struct Outgoing<'a> {
     pub parts: MessageParts<'a>,
     /// If it is to come once over any crash, and goes to other shards.
     pub exchange: Option<Arc<Exchange>>,
+    /// A member of a shared subscription may keep it in the log.
+    pub may_be_recorded: bool,
     shared: Option<Arc<Message>>,
 }
 
@@ -118,6 +120,7 @@ impl<'a> Outgoing<'a> {
         Outgoing {
             parts,
             exchange: None,
+            may_be_recorded: true,
             shared: None,
         }
     }
@@ -127,6 +130,7 @@ impl<'a> Outgoing<'a> {
         Outgoing {
             parts: message.parts(),
             exchange: None,
+            may_be_recorded: true,
             shared: Some(message.clone()),
         }
     }

@@ -42,6 +42,8 @@ pub struct CachedRoutes {
     pub ids: Vec<NonZeroU32>,
     /// Shards with an interest, this one perhaps among them.
     pub shards: ShardSet,
+    /// Shards that may record a message of QoS 1 or 2.
+    pub durable: ShardSet,
     /// Shared subscriptions of all shards.
     pub groups: Vec<GroupId>,
     /// Clients may not publish here, but for their own state.
@@ -130,6 +132,7 @@ impl RouteCache {
         entry.writers.clear();
         entry.routes.shrink_to(2 * entry.routes.len() + 8);
         entry.shards = interest.shards_for(name);
+        entry.durable = interest.durable_shards_for(name);
         shares.groups_for(name, &mut entry.groups);
         entry.reserved = is_reserved(topic);
         entry.generation = generation;

@@ -19,6 +19,8 @@ impl Shard {
                 let Some(no) = journal.number_session() else {
                     return;
                 };
+                // Without a number it would have ended with its last connection.
+                assert!(session.subscriptions.is_empty(), "the session is new");
                 session.no = Some(no);
                 // Packet identifiers are free again when the log says so.
                 let floor = session.queue.next_to_send();
@@ -40,6 +42,7 @@ impl Shard {
                 // It is not owed any more: this connection has another one, or none.
                 journal.record(&Record::WillGone(no));
                 journal.record(&Record::Ended(no));
+                self.end_durable_interest(id);
                 return;
             }
         };

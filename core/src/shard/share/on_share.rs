@@ -44,6 +44,8 @@ impl Shard {
         joins: &mut Joins,
     ) {
         let filter = Arc::new(filter);
+        let replaced = self.dispatch.shares.options(&filter, id);
+        self.add_durable_interest(id, &filter, replaced, options);
         let matched = KeptMatch {
             subscription_ids: options.subscription_id.into_iter().collect(),
             share: Some(filter.clone()),
@@ -280,7 +282,7 @@ impl Dispatch {
         out: &mut Outbox,
     ) {
         self.metrics.forwards_sent += 1;
-        if outgoing.parts.qos > QoS::AtMostOnce {
+        if outgoing.parts.qos > QoS::AtMostOnce && outgoing.may_be_recorded {
             self.journal.note_posted(wish.shard);
         }
         let share = Share {
