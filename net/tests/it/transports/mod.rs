@@ -52,7 +52,7 @@ fn with_tls(files: TlsFiles) -> ListenerConfig {
 fn address(broker: &Broker, index: usize) -> SocketAddr {
     match broker.endpoints()[index] {
         Endpoint::Tcp(address) => address,
-        Endpoint::Unix(_) => panic!("not a TCP listener"),
+        Endpoint::Unix(_) | Endpoint::Passed(_) => panic!("not a TCP listener"),
     }
 }
 
