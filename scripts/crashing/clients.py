@@ -54,6 +54,7 @@ class Client:
         except OSError as error:
             raise Gone from error
         self.socket.settimeout(ANSWER_MAX_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         flags = bytes([2 if self.clean else 0])
         self.send(CONNECT, b"\0\4MQTT\4" + flags + struct.pack(">H", keep_alive_s) + text(self.name))
         kind, body = self.read()
@@ -115,21 +116,22 @@ class Client:
 class Publisher(Client):
     """Publishes numbers as long as it may, and ends each exchange that it began."""
 
-    def __init__(self, name, qos, size_of=lambda number: 0, clock=None):
+    def __init__(self, name, qos, size_of=lambda number: 0, clock=None, window=WINDOW, keep_alive_s=0):
         super().__init__(name, clock=clock)
-        self.qos, self.size_of, self.next, self.next_id = qos, size_of, 0, 1
+        self.qos, self.size_of, self.window, self.keep_alive_s = qos, size_of, window, keep_alive_s
+        self.next, self.next_id = 0, 1
         self.open = collections.OrderedDict()  # packet identifier: (number, retained, is_released)
         self.acked, self.retained_acked = set(), -1
 
     def fresh(self):
-        return Publisher(self.name, self.qos, self.size_of)
+        return Publisher(self.name, self.qos, self.size_of, None, self.window, self.keep_alive_s)
 
     def run(self, port, may_begin):
-        self.connect(port)
+        self.connect(port, self.keep_alive_s)
         for packet_id in list(self.open):
             self.repeat(packet_id)
         while True:
-            while len(self.open) < WINDOW and may_begin():
+            while len(self.open) < self.window and may_begin():
                 self.begin()
             if not self.open:
                 return
@@ -236,6 +238,8 @@ class Crowd:
         self.publishers, self.subscribers = publishers, subscribers
         # What went wrong in threads.
         self.errors, self.threads = [], {}
+        # How many connections were lost in them.
+        self.lost_count = 0
 
     def at(self, time):
         """As it was at this time of the clock of its clients."""
@@ -250,7 +254,7 @@ class Crowd:
         try:
             run(*arguments)
         except Gone:
-            pass
+            self.lost_count += 1
         except Exception as error:  # Whatever it is, it is the outcome of the test.
             self.errors.append(repr(error))
 

@@ -5,7 +5,9 @@ Needs root. Whatever is attached is released when the block ends, in whatever wa
 """
 
 import contextlib
+import json
 import os
+import socket
 import struct
 import subprocess
 import time
@@ -66,12 +68,12 @@ def unmount(folder):
 
 
 @contextlib.contextmanager
-def exported(folder, nodes, top):
-    """The file in `folder` as which the node `top` of qemu-storage-daemon shows itself."""
+def exported(folder, nodes, top, more=()):
+    """The file in `folder` as which the node `top` of qemu-storage-daemon shows itself. `more`: further options."""
     path = folder / "export.img"
     path.touch()
     options = [word for node in nodes for word in ("--blockdev", node)]
-    command = ["qemu-storage-daemon", *options, "--export", f"type=fuse,id=export,node-name={top},mountpoint={path},writable=on"]
+    command = ["qemu-storage-daemon", *more, *options, "--export", f"type=fuse,id=export,node-name={top},mountpoint={path},writable=on"]
     # Not before this script by a Ctrl-C: what is mounted has to be written first.
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -174,6 +176,45 @@ class Recording:
         for start in range(0, size, SECTOR):
             if rng.random() < 0.5:
                 put(image, offset + start, data[start:start + SECTOR])
+
+
+class Changeable:
+    """A device that gets slow, or fails, when it is told to."""
+
+    # Of these, `top` is one at a time.
+    SOUND, SLOW, FAILING = "image", "slow", "failing"
+
+    def __init__(self, folder, file_system, writes_per_s):
+        self.folder, self.image, self.writes_per_s = folder, folder / "changeable.img", writes_per_s
+        make_image(self.image, file_system)
+
+    @contextlib.contextmanager
+    def running(self):
+        nodes = [file_node(self.SOUND, self.image), f"driver=throttle,node-name={self.SLOW},file={self.SOUND},throttle-group=limit",
+                 f"driver=blkdebug,node-name={self.FAILING},image={self.SOUND},"
+                 "inject-error.0.event=none,inject-error.0.iotype=flush,inject-error.0.errno=5",
+                 f"driver=raw,node-name=top,file={self.SOUND}"]
+        path = self.folder / "control"
+        control = ["--chardev", f"socket,id=control,path={path},server=on,wait=off", "--monitor", "chardev=control"]
+        throttle = ["--object", f"throttle-group,id=limit,limits.iops-write={self.writes_per_s}"]
+        with exported(self.folder, nodes, "top", [*throttle, *control]) as image, socket.socket(socket.AF_UNIX) as self.control:
+            self.control.connect(str(path))
+            self.answers = self.control.makefile()
+            self.ask("qmp_capabilities")
+            yield image
+
+    def become(self, node):
+        """From `FAILING` there is no way back, as this flushes."""
+        self.ask("blockdev-reopen", options=[{"driver": "raw", "node-name": "top", "file": node}])
+
+    def ask(self, command, **arguments):
+        self.control.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        for line in self.answers:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return
 
 
 # How often a write that was not flushed is lost, and torn by sectors.
