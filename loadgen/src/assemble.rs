@@ -82,12 +82,12 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         },
         validity: self_check::check(outcome, &sums.lag, facts),
         groups: sums.groups(plan),
+        troubles: troubles(outcome, &sums.qos(plan)),
         qos: sums.qos(plan),
         sys: sys::compare(&outcome.sys),
         totals,
         timeline: outcome.seconds.clone(),
         broker,
-        troubles: troubles(outcome),
     }
 }
 
@@ -361,14 +361,35 @@ fn memory_of_one(before: Memory, connected: Memory, count: f64) -> Option<f64> {
     (is_fresh && each >= CONNECTION_SIZE_MIN).then_some(each)
 }
 
-fn troubles(outcome: &Outcome) -> Vec<Trouble> {
+fn troubles(outcome: &Outcome, qos: &[QosResult]) -> Vec<Trouble> {
     let all = outcome.troubles.0.iter();
-    all.map(|(kind, (count, first))| Trouble {
+    let noted = all.map(|(kind, (count, first))| Trouble {
         kind: kind.clone(),
         count: *count,
         first: first.clone(),
-    })
-    .collect()
+    });
+    let is_kept = outcome.shared.plan.scenario.restarts;
+    let broken = is_kept.then(|| promises_broken(qos));
+    noted.chain(broken.into_iter().flatten()).collect()
+}
+
+/// What a broker that is restarted has promised, and not kept. The ledger has excused what it never
+/// acknowledged.
+fn promises_broken(qos: &[QosResult]) -> impl Iterator<Item = Trouble> {
+    let lost: u64 = qos.iter().map(|line| line.ledger.lost).sum();
+    let exactly_once = qos.iter().filter(|line| line.qos == QoS::ExactlyOnce as u8);
+    let twice: u64 = exactly_once.map(|line| line.ledger.duplicated).sum();
+    let trouble = |kind: &str, count, first: &str| Trouble {
+        kind: kind.to_owned(),
+        count,
+        first: first.to_owned(),
+    };
+    [
+        trouble(LOST, lost, "a message that was acknowledged never arrived"),
+        trouble(TWICE, twice, "a message of QoS 2 arrived again"),
+    ]
+    .into_iter()
+    .filter(|trouble| trouble.count > 0)
 }
 
 /// Cores that a process may use.
@@ -377,6 +398,10 @@ pub fn cores_of(pid: Option<&u32>) -> u32 {
         .unwrap_or(1)
 }
 
+/// Trouble: an acknowledgement that was not true.
+pub const LOST: &str = "acknowledged and lost";
+/// Trouble: more than QoS 2 allows.
+pub const TWICE: &str = "QoS 2 more than once";
 const QOS_ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 /// A broker that uses this share of its cores is at its limit.
 const BUSY_SHARE: f64 = 0.9;

@@ -24,6 +24,15 @@ class Missing(Exception):
     """A broker that cannot be installed, and why."""
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What a broker says with an acknowledgement, if it is set up to keep messages."""
+
+    text: str
+    # Survives a loss of power; only those that say so are compared with each other.
+    is_flushed: bool = False
+
+
 @dataclass
 class Start:
     """What to start in a folder of its own."""
@@ -35,9 +44,12 @@ class Start:
 
 
 class Peer:
-    """A broker. `lacks`: what it does not do, by feature, so that it is not asked to."""
+    """A broker. `lacks`: what it does not do, by feature, so that it is not asked to. `promise`: none if nothing survives
+    its end. `is_durable`: whether it is to be started so that it keeps that promise."""
 
     lacks = {}
+    promise = None
+    is_durable = False
 
     def install(self):
         """Makes sure that it is there, or raises Missing."""
@@ -52,6 +64,7 @@ class Peer:
 
 class Ringmq(Peer):
     name = "ringmq"
+    promise = Promise("written and flushed for each session that is kept, many messages with one flush", is_flushed=True)
 
     def install(self):
         build_release("ringmq")
@@ -61,11 +74,13 @@ class Ringmq(Peer):
 
     def start(self, folder, port, cores, free_port):
         # Nothing but where it listens, and that it has as many shards as cores.
-        return Start([[TARGET / "release/ringmq", "--listen", f"127.0.0.1:{port}", "--shards", str(len(cores))]])
+        kept = ["--data-dir", "data"] * self.is_durable
+        return Start([[TARGET / "release/ringmq", "--listen", f"127.0.0.1:{port}", "--shards", str(len(cores)), *kept]])
 
 
 class Mosquitto(Peer):
     name = "mosquitto"
+    promise = Promise("the broker has it; everything is written to a file each second, which nobody waits for")
 
     def install(self):
         debian("mosquitto")
@@ -87,7 +102,8 @@ class Mosquitto(Peer):
             max_inflight_messages 1000
             max_queued_messages 0
             set_tcp_nodelay true
-            persistence false
+            persistence {str(self.is_durable).lower()}
+            autosave_interval 1
             log_type error
             log_type warning
             """)
@@ -185,12 +201,16 @@ class Rmqttd(Peer):
 
 class Nats(Peer):
     name = "nats"
+    promise = Promise("written and flushed, one message at a time", is_flushed=True)
     lacks = {"mqtt5": "speaks 3.1.1 alone", "shared": "has no shared subscriptions for MQTT"}
 
     def install(self):
-        debian("nats-server")
+        if not which("nats-server"):
+            debian("nats-server")
         if self.number() < (2, 10):
             self.lacks = self.lacks | {"qos2": "has no QoS 2 before 2.10"}
+        if self.is_durable and self.number() < (2, 10):
+            raise Missing("it has no `sync_interval: always` before 2.10: put a newer nats-server into the PATH")
 
     def number(self):
         found = re.search(r"(\d+)\.(\d+)", self.version())
@@ -200,18 +220,20 @@ class Nats(Peer):
         return first_line("nats-server", "--version")
 
     def start(self, folder, port, cores, free_port):
+        # Before 2.10 the key is not known.
+        sync = ', sync_interval: "always"' if self.is_durable else ""
         write(folder / "nats.conf", f"""\
             listen: "127.0.0.1:{free_port()}"
             server_name: compare
             max_connections: 100000
-            # Sessions and QoS 1 messages are in JetStream, in files; it does not wait for the disk.
-            jetstream {{ store_dir: "jetstream" }}
+            # Sessions and QoS 1 messages are in JetStream, in files; it waits for the disk with `always` alone.
+            jetstream {{ store_dir: "jetstream"{sync} }}
             mqtt {{
               listen: "127.0.0.1:{port}"
               # In flight for each subscription, 1,024 by default. All of a client together may have 65,535, and one with
               # a wildcard counts twice.
               max_ack_pending: 16000
-              consumer_memory_storage: true
+              consumer_memory_storage: {str(not self.is_durable).lower()}
             }}
             """)
         return Start([["nats-server", "--config", "nats.conf"]], settings=["nats.conf"])
@@ -219,6 +241,7 @@ class Nats(Peer):
 
 class RabbitMq(Peer):
     name = "rabbitmq"
+    promise = Promise("in the log of a quorum queue with one member, flushed, many messages with one flush", is_flushed=True)
     lacks = {
         "mqtt5": "speaks 3.1.1 alone before 3.13",
         "qos2": "answers QoS 2 with QoS 1",
@@ -240,6 +263,7 @@ class RabbitMq(Peer):
             mqtt.allow_anonymous = true
             # The default is 10 in flight.
             mqtt.prefetch = 65535
+            mqtt.durable_queue_type = {"quorum" if self.is_durable else "classic"}
             mqtt.tcp_listen_options.nodelay = true
             mqtt.tcp_listen_options.backlog = 4096
             log.console.level = warning
@@ -298,6 +322,7 @@ class Aedes(Peer):
 
 class FlashMq(Peer):
     name = "flashmq"
+    promise = Promise("the broker has it; everything is written to files each five minutes, which it allows at the soonest")
 
     def install(self):
         if not which("flashmq"):
@@ -310,6 +335,7 @@ class FlashMq(Peer):
         (folder / "state").mkdir()
         write(folder / "flashmq.conf", f"""\
             storage_dir state
+            save_state_interval {300 if self.is_durable else 3600}
             log_level warning
             allow_anonymous true
             thread_count {len(cores)}

@@ -29,9 +29,7 @@ def flow(family, about, qos, publishers, subscribers, topic, filter=None, needs=
     """Publishers and subscribers, at one QoS."""
     if qos == 2:
         needs += ("qos2",)
-    common = {"qos": qos}
-    if "protocol" in more:
-        common["protocol"] = more.pop("protocol")
+    common = {"qos": qos} | {key: more.pop(key) for key in ("protocol", "clean") if key in more}
     return Scenario(f"{family}-qos{qos}", family, about, (
         {"name": "subscribers", "clients": subscribers, **common, "subscribe": filter or topic},
         {"name": "publishers", "clients": publishers, **common, "publish": topic, **more},
@@ -56,6 +54,14 @@ SUITE = [
       for qos, rate in ((0, 400), (1, 100))),
     Scenario("connect", "connect", "5,000 clients that connect as fast as the broker lets them, and stay",
              ({"name": "idle", "clients": 5000, "keep_alive": "300s"},)),
+]
+
+# With sessions that are kept, so that acknowledgements promise something.
+DURABLE = [
+    *(flow("pairs", f"50 publishers, each with a subscriber of its own, all with sessions, QoS {qos}; {FAST}", qos, 50, 50, PAIR,
+           clean=False, window=10) for qos in (1, 2)),
+    flow("alone", "One publisher that waits for each message, one subscriber, both with sessions, QoS 1", 1, 1, 1, PAIR, clean=False, window=1),
+    flow("rate", "50 pairs with sessions, 1,000 messages per second by schedule, QoS 1", 1, 50, 50, PAIR, clean=False, rate=20),
 ]
 
 # What scripts/demo shows: how much goes through, and how long it takes at a rate far below that.

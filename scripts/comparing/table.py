@@ -78,6 +78,7 @@ def digits(number):
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+WEAKER = "what it acknowledges may be lost when the power or the process ends"
 # Tables of the report: title, the scenarios that have the number, the number, how it is written, and which is best.
 CPU = "CPU of the broker per delivery, user and system"
 P99 = "p99 latency at the given rate"
@@ -95,20 +96,22 @@ MEASURES = [
 ]
 
 
-def tables(cells, scenarios, brokers, absent, titles=None):
-    """All measures, or those with these titles; `cells` by scenario and broker, `absent` says why one is not there."""
+def tables(cells, scenarios, brokers, absent, titles=None, weaker=frozenset()):
+    """All measures, or those with these titles; `cells` by scenario and broker, `absent` says why one is not there, `weaker`
+    are brokers that promise less than the others and are not compared with them."""
     notes = Notes()
     text = []
     for title, is_in, of, show, best in MEASURES:
         if titles and title not in titles:
             continue
-        rows = [row(name, of, show, best, cells, brokers, absent, notes) for name in scenarios if is_in(name)]
+        rows = [row(name, of, show, best, cells, brokers, absent, notes, weaker) for name in scenarios if is_in(name)]
         if any(not cell.startswith("-") for one in rows for cell in one[1:]):
-            text += [f"### {title}", "", markdown(["scenario", *brokers], rows), ""]
+            head = [broker + notes.mark(WEAKER) * (broker in weaker) for broker in brokers]
+            text += [f"### {title}", "", markdown(["scenario", *head], rows), ""]
     return "\n".join(text + notes.lines())
 
 
-def row(name, of, show, best, cells, brokers, absent, notes):
+def row(name, of, show, best, cells, brokers, absent, notes, weaker):
     values = {}
     for broker in brokers:
         cell = cells.get((name, broker))
@@ -116,7 +119,7 @@ def row(name, of, show, best, cells, brokers, absent, notes):
         if value is not None:
             values[broker] = value
     fair = [value for broker, value in values.items()
-            if cells[name, broker].is_valid and not cells[name, broker].lost() and not cells[name, broker].out_of_order()]
+            if broker not in weaker and cells[name, broker].is_valid and not cells[name, broker].lost() and not cells[name, broker].out_of_order()]
     winner = best(fair) if len(fair) > 1 else None
     shown = [name]
     for broker in brokers:

@@ -256,7 +256,8 @@ impl<'a> Control<'a> {
         let silent =
             now.saturating_sub(heard_at.max(self.drain_at)) > scenario.drain.as_nanos() as u64;
         let ready = self.shared.sum(|board| board.ready.load(Ordering::Relaxed));
-        let nobody = ready == 0;
+        // After a restart they come back.
+        let nobody = ready == 0 && !scenario.restarts;
         let in_haste = self.ended == Ended::Interrupted && now - self.drain_at > INTERRUPTED_NS;
         let is_over = is_settled || silent || nobody || in_haste;
         if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
@@ -380,6 +381,11 @@ impl<'a> Control<'a> {
             .iter()
             .any(|group| group.reconnect || group.cut_every.is_some());
         let patience = if comes_back { DESERTED_NS } else { 4 * LOOK_NS };
+        let scenario = &self.shared.plan.scenario;
+        let patience = match scenario.restarts {
+            true => patience.max(scenario.drain.as_nanos() as u64),
+            false => patience,
+        };
         now.saturating_sub(*self.empty_since.get_or_insert(now)) > patience
     }
 

@@ -52,6 +52,16 @@ pub enum Loss {
     Ours,
 }
 
+impl Loss {
+    /// Whether a broker that is restarted looks like this to its clients.
+    fn is_of_restart(&self) -> bool {
+        match self {
+            Loss::Dial(_) | Loss::Closed(_) | Loss::Silent => true,
+            Loss::Refused(_) | Loss::Malformed(_) | Loss::Ours => false,
+        }
+    }
+}
+
 impl Squad {
     pub(super) fn new(spec: &Group, group: usize, first: u32, range: Range<u32>) -> Squad {
         let count = range.len() as u32;
@@ -342,6 +352,10 @@ impl Fleet {
         {
             return;
         }
+        let first_time = !self.clients[index as usize].settled;
+        if !first_time && self.shared.plan.scenario.restarts && loss.is_of_restart() {
+            return;
+        }
         self.meter.errors += 1;
         let step = match phase {
             Phase::Dialing => "while connecting",
@@ -376,7 +390,6 @@ impl Fleet {
             Loss::Ours => return,
         };
         let name = self.name_of(index);
-        let first_time = !self.clients[index as usize].settled;
         if first_time && self.shared.keep_going {
             self.clients[index as usize].settled = true;
             self.settle(group, now);

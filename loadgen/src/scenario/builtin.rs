@@ -27,6 +27,7 @@ builtin![
     "reconnect-storm",
     "slow-subscriber",
     "mixed",
+    "restarts",
     "singlenode-conn-tcp-10K-100",
     "singlenode-conn-tcp-1M-5K",
     "singlenode-fanout-1-1K-1-1K",

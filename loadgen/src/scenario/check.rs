@@ -31,6 +31,9 @@ impl Scenario {
             group.check_publish(self, &mut problems);
             group.check_subscribe(&mut problems);
             group.check_connect(&mut problems);
+            if self.restarts {
+                group.check_restarts(&mut problems);
+            }
         }
         problems
     }
@@ -152,6 +155,24 @@ impl Group {
         }
         if self.receive_maximum.is_some() && self.protocol < Version::V5 {
             complain("receive_maximum", NEEDS_V5, ADD_V5);
+        }
+    }
+
+    /// What has to hold for a message to outlive the broker.
+    fn check_restarts(&self, problems: &mut Vec<Problem>) {
+        for (is_right, key, fix) in [
+            (
+                self.qos > QoS::AtMostOnce,
+                "qos",
+                "write qos = 1 or qos = 2",
+            ),
+            (!self.clean, "clean", "write clean = false"),
+            (self.reconnect, "reconnect", "write reconnect = true"),
+        ] {
+            if !is_right {
+                let what = "does not fit a scenario with `restarts`";
+                problems.push(self.complain(key, what, fix));
+            }
         }
     }
 
@@ -371,6 +392,12 @@ mod tests {
                 "+[[group]]\nname = \"p\"",
                 "f.toml:4:8: p.name is given to two groups",
                 "change one",
+            ),
+            (
+                "restarts = true\n[[group]]\nname = \"p\"\nclean = true\nsubscribe = \"a\"\n\
+                 qos = 1\nreconnect = true",
+                "f.toml:4:9: p.clean does not fit a scenario with `restarts`",
+                "write clean = false",
             ),
             (
                 "+qos = 3",

@@ -98,6 +98,13 @@ pub static SCENARIO: &[Key<Scenario>] = &[
                                        SUBSCRIBE or PINGREQ; default 10s",
         |s, t| { s.answer_timeout = value::span(only(t))?; Ok(()) },
         |s| shown(&s.answer_timeout, &Scenario::default().answer_timeout, |d| value::show_span(*d))),
+    key!(Bare "restarts" "true|false" "The broker may be restarted during the run, and has to keep \
+                                       what it acknowledged: connections that end or fail are no \
+                                       trouble, messages that were acknowledged and lost, or came \
+                                       twice with QoS 2, are. Every group needs QoS 1 or 2, \
+                                       `clean = false` and `reconnect = true`; default false",
+        |s, t| { s.restarts = value::switch(only(t))?; Ok(()) },
+        |s| shown(&s.restarts, &false, bool::to_string)),
 ];
 
 /// Keys of a group: who its clients are.

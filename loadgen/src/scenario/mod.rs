@@ -43,6 +43,8 @@ pub struct Scenario {
     pub drain: Duration,
     /// How long an answer may take.
     pub answer_timeout: Duration,
+    /// The broker may be restarted, and has to keep what it acknowledged.
+    pub restarts: bool,
     /// In the order in which they connect.
     pub groups: Vec<Group>,
     /// Where it was read from.
@@ -152,6 +154,7 @@ impl Default for Scenario {
             duration: Duration::from_secs(10),
             drain: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
+            restarts: false,
             groups: Vec::new(),
             place: Place::CommandLine,
         }

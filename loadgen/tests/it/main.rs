@@ -6,6 +6,7 @@
 mod common;
 mod duties;
 mod faults;
+mod restarts;
 mod result_file;
 mod scenarios;
 mod tls;
