@@ -75,6 +75,8 @@ pub struct Gathers {
     barriers: HashMap<BarrierId, Barrier, FixedState>,
     /// What gathers have come to and the shard has to do, at the end of the event.
     steps: Vec<GatherStep>,
+    /// Gathers of these sessions and filters are through.
+    finished: Vec<(SessionId, Arc<TopicFilter>)>,
     /// Keys tables of topics and filters, which clients choose.
     hasher: FixedState,
     /// Gathers that were looked at: what the work on them is measured by.
@@ -143,6 +145,7 @@ impl Gathers {
             last_barrier: 0,
             barriers: HashMap::default(),
             steps: Vec::new(),
+            finished: Vec::new(),
             hasher: FixedState::with_seed(seed),
             #[cfg(test)]
             looks: 0,
@@ -233,6 +236,11 @@ impl Gathers {
     /// What there is to do.
     pub fn take_steps(&mut self) -> Vec<GatherStep> {
         std::mem::take(&mut self.steps)
+    }
+
+    /// Sessions that have been given all that a subscription was due, and its filter.
+    pub fn take_finished(&mut self) -> Vec<(SessionId, Arc<TopicFilter>)> {
+        std::mem::take(&mut self.finished)
     }
 
     /// Gathers under way.

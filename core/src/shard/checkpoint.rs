@@ -46,7 +46,9 @@ impl Shard {
         };
         let is_scarce = self.dispatch.journal.is_scarce();
         self.checkpoints.note_scarce(is_scarce, clocks.boot);
-        if self.checkpoints.are_due(position, clocks.boot)
+        // What is still owed by sessions of an earlier start is in no slot, and in no turn before it is given.
+        if self.owed.is_empty()
+            && self.checkpoints.are_due(position, clocks.boot)
             && self.dispatch.journal.can_begin_segment()
         {
             self.begin_checkpoint(clocks, out);
@@ -213,10 +215,14 @@ impl Shard {
         }
         for filter in &session.subscriptions {
             let options = self.options_of(id, filter);
-            // Its retained messages were sent when it was made.
+            // It has been sent its retained messages, or has a gather.
             let handling = RetainHandling::default();
             let record = SubscribedRecord::new(no, filter, options, handling);
             writer.push(&Record::Subscribed(record));
+            if session.feed.as_ref().is_some_and(|feed| feed.has(filter)) {
+                let filter = filter.clone();
+                writer.push(&Record::Gather { no, filter });
+            }
         }
         for id in session.receipts.iter() {
             writer.push(&Record::Received { no, id });

@@ -62,7 +62,7 @@ use crate::ids::{ConnId, SessionId, SessionNo, ShardId};
 use crate::limits::Limits;
 use crate::session::Sessions;
 use crate::session::{Link, Pause, Session};
-use crate::store::{Journal, LogConfig, OwedWill};
+use crate::store::{Journal, LogConfig, Owed};
 use crate::time::Instant;
 use crate::topic::{Interest, InterestTable, RetainedStore, SubscriptionIndex, TopicLimits};
 
@@ -122,8 +122,8 @@ pub struct Shard {
     anonymous: Arc<Identity>,
     /// Where the review of sessions goes on, and when; see `review.rs`.
     review: Option<(u32, Instant)>,
-    /// Of sessions that ended before the start: published in the first turn.
-    owed_wills: Vec<(SessionNo, OwedWill)>,
+    /// Of sessions that ended before the start: given to others in the first turn.
+    owed: Vec<(SessionNo, Owed)>,
     checkpoints: Checkpoints,
 }
 
@@ -178,7 +178,7 @@ impl Shard {
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             anonymous: Arc::default(),
             review: None,
-            owed_wills: Vec::new(),
+            owed: Vec::new(),
             checkpoints: Checkpoints::default(),
             config,
         }
@@ -223,7 +223,7 @@ impl Shard {
     /// When to call with `Event::DeadlineReached` at the latest, once what bears on it was heard.
     pub fn deadlines(&self) -> Deadlines {
         let deadlines = self.timers.next();
-        let is_due = self.pages.are_due() || !self.owed_wills.is_empty();
+        let is_due = self.pages.are_due() || self.is_restoring();
         let pages = is_due.then_some(Instant::ZERO); // In the next turn.
         let records = self.dispatch.records.next_deadline();
         let log = self.dispatch.journal.deadline();
@@ -361,7 +361,7 @@ impl Shard {
         );
         self.dispatch.records.flush(turn);
         self.make_pages(turn);
-        self.publish_owed_wills(turn);
+        self.give_owed(turn);
         while let Some(timer) = self.timers.pop_due(turn.now, heard) {
             match timer {
                 Timer::Connect(conn) => self.on_connect_deadline(conn, turn),

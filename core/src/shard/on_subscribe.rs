@@ -125,6 +125,11 @@ impl Shard {
         };
         let no_local_key = options.no_local.then_some(self.session(id).key);
         if wants_retained {
+            if let Some(no) = self.session(id).no {
+                let filter = filter.clone();
+                let gather = Record::Gather { no, filter };
+                self.dispatch.journal.record(&gather);
+            }
             due.gathers.push(Wanted {
                 owners: self.owners_of(&filter),
                 filter: Arc::new(filter),
@@ -170,7 +175,7 @@ impl Shard {
     }
 
     /// The shards that may have retained messages for a filter.
-    fn owners_of(&self, filter: &TopicFilter) -> ShardSet {
+    pub(super) fn owners_of(&self, filter: &TopicFilter) -> ShardSet {
         if filter.is_exact() {
             let owner = self.home.of_topic(filter.pattern().as_bytes());
             ShardSet::EMPTY.with(owner)

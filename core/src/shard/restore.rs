@@ -15,9 +15,10 @@ use super::share::on_share::Joins;
 use super::timers::Timer;
 use crate::auth::{Identity, Proof};
 use crate::ids::{SessionId, SessionNo, TurnSeq};
-use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, restore};
+use crate::session::gather::Wanted;
+use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, Will, restore};
 use crate::store::{
-    OwedWill, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
+    Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
 };
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
@@ -45,7 +46,7 @@ impl Shard {
             let shares = &mut self.dispatch.shares;
             shares.join_remote(&member.filter, wish, now);
         }
-        self.owed_wills = part.owed;
+        self.owed = part.owed;
         // It is all that older epochs are needed for.
         self.checkpoints.want();
     }
@@ -136,17 +137,52 @@ impl Shard {
             return;
         }
         self.index_subscription(id, &filter, options);
-    }
-
-    /// Publishes the wills of sessions that ended before the start.
-    pub(super) fn publish_owed_wills(&mut self, turn: &mut Turn<'_>) {
-        for (no, owed) in std::mem::take(&mut self.owed_wills) {
-            self.publish_owed(no, &owed, turn);
+        if subscription.is_gathering {
+            self.gather_again(id, filter, options);
         }
     }
 
-    fn publish_owed(&mut self, no: SessionNo, owed: &OwedWill, turn: &mut Turn<'_>) {
-        let message = super::on_close::with_expiry(&owed.will, turn.now);
+    /// Starts once more to collect the retained messages of a subscription; the others are asked in the first turn.
+    fn gather_again(&mut self, id: SessionId, filter: TopicFilter, options: SubscriptionOptions) {
+        let owners = self.owners_of(&filter);
+        let dispatch = &mut self.dispatch;
+        let session = dispatch.sessions.get_mut(id).expect("it was just restored");
+        let wanted = Wanted {
+            owners,
+            filter: Arc::new(filter),
+            options,
+            no_local_key: options.no_local.then_some(session.key),
+        };
+        let replaced = dispatch.gathers.start(&mut session.feed, id, wanted);
+        assert_eq!(replaced, None, "a filter is restored once");
+    }
+
+    /// Something of the start is left for the first turn.
+    pub(super) fn is_restoring(&self) -> bool {
+        !self.owed.is_empty() || self.dispatch.gathers.has_steps()
+    }
+
+    /// Gives to others what sessions left them that ended before the start.
+    pub(super) fn give_owed(&mut self, turn: &mut Turn<'_>) {
+        for (no, owed) in std::mem::take(&mut self.owed) {
+            if let Some(will) = &owed.will {
+                self.publish_owed_will(no, &owed, will, turn);
+            }
+            let rules = self.dispatch.rules.wrapping_sub(1); // Whoever may have it is asked.
+            for delivery in owed.shared.into_values() {
+                match unsettled(delivery, false, rules) {
+                    Unsettled::Unsent(delivery) | Unsettled::MaybeSent(delivery) => {
+                        self.pass_on_one(&delivery, turn);
+                    }
+                    Unsettled::Released => unreachable!("its client has it"),
+                }
+            }
+            self.record_passed(Some(no));
+        }
+    }
+
+    fn publish_owed_will(&mut self, no: SessionNo, owed: &Owed, will: &Will, turn: &mut Turn<'_>) {
+        let message = super::on_close::with_expiry(will, turn.now);
         let identity = Identity {
             user: owed.user.clone(),
             proof: Proof::Recorded,

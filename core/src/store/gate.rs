@@ -48,6 +48,8 @@ struct OpenTurn {
 pub enum After {
     /// The will of this session was published.
     WillGone(SessionNo),
+    /// What this session, which has ended, had of its groups was given to other members.
+    Passed(SessionNo),
     /// A QoS 2 message of this session that other shards got. Were it recorded before they have it durably, its
     /// repetition after a crash would be taken for one, and the message would be lost to them.
     Spread(Origin),
@@ -58,6 +60,7 @@ impl After {
     pub fn record(self) -> Record<'static> {
         match self {
             After::WillGone(no) => Record::WillGone(no),
+            After::Passed(no) => Record::Passed(no),
             After::Spread(origin) => Record::Spread(origin),
         }
     }

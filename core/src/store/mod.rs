@@ -38,7 +38,7 @@ pub use record::{
     SubscribedRecord, WillRecord,
 };
 pub use recovered::{
-    Away, OwedWill, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
+    Away, Owed, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
     RecoveredSubscription, Shift, Source, TwoSessions,
 };
 pub use replay::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::recovered::{OwedWill, Recovered, RecoveredSession};
+use super::recovered::{Owed, Recovered, RecoveredSession};
 use crate::home::Home;
 use crate::ids::{SessionId, SessionNo, ShardId};
 use crate::message::Message;
@@ -13,8 +13,8 @@ use crate::topic::TopicFilter;
 pub struct RecoveredPart {
     /// Sessions of clients whose home it is.
     pub sessions: Vec<(SessionNo, RecoveredSession)>,
-    /// Wills that are to be published, of sessions that have ended.
-    pub owed: Vec<(SessionNo, OwedWill)>,
+    /// What sessions that have ended left to others.
+    pub owed: Vec<(SessionNo, Owed)>,
     /// Members of shared subscriptions on other shards.
     pub members: Vec<RecoveredMember>,
     /// Retained messages of its topics.

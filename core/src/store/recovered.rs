@@ -1,4 +1,4 @@
-//! What records add up to: sessions, retained messages, and wills that are owed.
+//! What records add up to: sessions, retained messages, and what ended sessions owe.
 //!
 //! Records of a checkpoint and of the log behind it overlap: the log tells again what the checkpoint says
 //! already, and the checkpoint may know more than the log at the same place. So whatever a record says is set,
@@ -39,8 +39,8 @@ pub struct Recovered {
     /// The sessions.
     // No secret seed: the broker numbers them.
     pub sessions: HashMap<SessionNo, RecoveredSession, FixedState>,
-    /// Wills of sessions that ended, which nobody knows to be published.
-    pub owed: BTreeMap<SessionNo, OwedWill>,
+    /// What sessions that ended have left to others, as far as nobody knows that they have it.
+    pub owed: BTreeMap<SessionNo, Owed>,
     /// The retained messages.
     pub retained: RecoveredRetained,
     /// QoS 2 messages that went to several shards: the newest of each session and identifier.
@@ -110,6 +110,8 @@ pub struct RecoveredSubscription {
     pub options: SubscribeOptions,
     /// Subscription Identifier, if the client gave one.
     pub subscription_id: Option<NonZeroU32>,
+    /// It has not been given all retained messages that it is due.
+    pub is_gathering: bool,
 }
 
 /// A message on its way to a session.
@@ -132,15 +134,17 @@ pub enum RecoveredDelivery {
     Pubrel,
 }
 
-/// A will of a session that ended.
+/// What a session that ended has left to others.
 #[derive(Debug)]
-pub struct OwedWill {
+pub struct Owed {
     /// Whose it was.
     pub client_id: Box<str>,
     /// The name that the client had proven.
     pub user: Option<Box<str>>,
     /// To be published at once.
-    pub will: Will,
+    pub will: Option<Will>,
+    /// For other members of its groups.
+    pub shared: BTreeMap<DeliveryNo, RecoveredDelivery>,
 }
 
 /// Retained messages by topic.
@@ -228,9 +232,10 @@ impl Recovered {
             Record::Opened(opened) => self.open(&opened),
             Record::Ended(no) => self.end(no),
             Record::WillGone(no) => {
-                self.owed.remove(&no);
+                self.change_owed(no, |owed| owed.will = None);
                 self.change(no, |session| session.will = None);
             }
+            Record::Passed(no) => self.change_owed(no, |owed| owed.shared.clear()),
             Record::Will(will) => self.set_will(&will, source.shift),
             Record::Changed(changed) => self.change(changed.no, |session| {
                 session.away = None;
@@ -245,6 +250,8 @@ impl Recovered {
             Record::Unsubscribed { no, filter } => {
                 self.change(no, |session| _ = session.subscriptions.remove(&filter));
             }
+            Record::Gather { no, filter } => self.note_gather(no, &filter, true),
+            Record::GatherDone { no, filter } => self.note_gather(no, &filter, false),
             Record::Received { no, id } => {
                 self.change(no, |session| _ = session.receipts.insert(id));
             }
@@ -313,13 +320,35 @@ impl Recovered {
         let Some(session) = self.sessions.remove(&no) else {
             return;
         };
-        if let Some(will) = session.will {
-            let owed = OwedWill {
-                client_id: session.client_id,
-                user: session.user,
-                will,
-            };
+        let RecoveredSession {
+            client_id,
+            user,
+            will,
+            deliveries,
+            sent_below,
+            ..
+        } = session;
+        let shared = deliveries
+            .into_iter()
+            .filter(|(no, delivery)| delivery.changes_hands(*no < sent_below))
+            .collect();
+        let owed = Owed {
+            client_id,
+            user,
+            will,
+            shared,
+        };
+        if !owed.is_empty() {
             self.owed.insert(no, owed);
+        }
+    }
+
+    fn change_owed(&mut self, no: SessionNo, change: impl FnOnce(&mut Owed)) {
+        if let Some(owed) = self.owed.get_mut(&no) {
+            change(owed);
+            if owed.is_empty() {
+                self.owed.remove(&no);
+            }
         }
     }
 
@@ -336,12 +365,24 @@ impl Recovered {
     }
 
     fn subscribe(&mut self, record: SubscribedRecord) {
-        let subscription = RecoveredSubscription {
+        let mut subscription = RecoveredSubscription {
             options: record.options,
             subscription_id: record.subscription_id,
+            is_gathering: false,
         };
         self.change(record.no, |session| {
+            // What an earlier one was due, it is still due.
+            let earlier = session.subscriptions.get(&record.filter);
+            subscription.is_gathering = earlier.is_some_and(|earlier| earlier.is_gathering);
             session.subscriptions.insert(record.filter, subscription);
+        });
+    }
+
+    fn note_gather(&mut self, no: SessionNo, filter: &TopicFilter, is_gathering: bool) {
+        self.change(no, |session| {
+            if let Some(subscription) = session.subscriptions.get_mut(filter) {
+                subscription.is_gathering = is_gathering;
+            }
         });
     }
 
@@ -479,6 +520,31 @@ impl Authors {
         });
         self.last = Some(Arc::clone(&shared));
         shared
+    }
+}
+
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.will.is_none() && self.shared.is_empty()
+    }
+}
+
+impl RecoveredDelivery {
+    /// Whether another member of a group is to get it when the session ends [MQTT-4.8.2-5].
+    fn changes_hands(&self, is_sent: bool) -> bool {
+        match self {
+            RecoveredDelivery::Message {
+                qos,
+                matched,
+                may_have_been_sent,
+                ..
+            } => {
+                let is_shared = matched.as_ref().is_some_and(|kept| kept.share.is_some());
+                let is_sent = is_sent || *may_have_been_sent;
+                is_shared && (*qos == QoS::AtLeastOnce || !is_sent)
+            }
+            RecoveredDelivery::Pubrel => false,
+        }
     }
 }
 

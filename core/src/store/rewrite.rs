@@ -13,7 +13,7 @@ use super::record::{
     SubscribedRecord, WillRecord,
 };
 use super::recovered::{
-    Away, OwedWill, Recovered, RecoveredDelivery, RecoveredSession, RecoveredSubscription,
+    Away, Owed, Recovered, RecoveredDelivery, RecoveredSession, RecoveredSubscription,
 };
 use crate::codec::{QoS, Version};
 use crate::ids::{DeliveryNo, PacketId, SessionNo};
@@ -33,7 +33,7 @@ pub struct Mended {
 }
 
 impl Recovered {
-    /// Gives records that add up to this, on the present clock: wills that are owed, sessions by
+    /// Gives records that add up to this, on the present clock: what is owed, sessions by
     /// their numbers, retained messages by topic.
     pub fn records(&self, to: &mut dyn FnMut(&Record<'_>)) {
         let Recovered {
@@ -45,12 +45,12 @@ impl Recovered {
             authors: _,
         } = self;
         assert!(origins.is_empty(), "partial messages are known");
+        let mut bodies = Bodies::default();
         for (&no, owed) in owed {
-            owed_records(no, owed, to);
+            owed_records(no, owed, &mut bodies, to);
         }
         let mut numbers: Vec<SessionNo> = sessions.keys().copied().collect();
         numbers.sort_unstable();
-        let mut bodies = Bodies::default();
         for no in numbers {
             session_records(no, &sessions[&no], &mut bodies, to);
         }
@@ -117,11 +117,12 @@ fn mend_session(session: &mut RecoveredSession) -> u64 {
 /// Messages with several owners, by address: all of them live as long as what was recovered.
 type Bodies = HashMap<*const Message, BodyNo, FixedState>;
 
-fn owed_records(no: SessionNo, owed: &OwedWill, to: &mut dyn FnMut(&Record<'_>)) {
-    let OwedWill {
+fn owed_records(no: SessionNo, owed: &Owed, bodies: &mut Bodies, to: &mut dyn FnMut(&Record<'_>)) {
+    let Owed {
         client_id,
         user,
         will,
+        shared,
     } = owed;
     // Of the session nothing else is known, or needed.
     let terms = SessionTerms {
@@ -134,7 +135,13 @@ fn owed_records(no: SessionNo, owed: &OwedWill, to: &mut dyn FnMut(&Record<'_>))
         client_id,
         terms,
     }));
-    to(&will_record(no, will));
+    if let Some(will) = will {
+        to(&will_record(no, will));
+    }
+    for (&delivery, left) in shared {
+        // Had QoS 2 been sent, nobody else would be to get it.
+        delivery_record(no, delivery, left, false, bodies, to);
+    }
     to(&Record::Ended(no));
 }
 
@@ -184,6 +191,7 @@ fn session_records(
         let RecoveredSubscription {
             options,
             subscription_id,
+            is_gathering,
         } = *subscription;
         to(&Record::Subscribed(SubscribedRecord {
             no,
@@ -191,6 +199,10 @@ fn session_records(
             options,
             subscription_id,
         }));
+        if is_gathering {
+            let filter = filter.clone();
+            to(&Record::Gather { no, filter });
+        }
     }
     for &id in receipts {
         to(&Record::Received { no, id });

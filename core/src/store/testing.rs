@@ -69,6 +69,9 @@ pub(super) fn about(record: Record<'_>, no: SessionNo) -> Record<'_> {
         Record::WillGone(_) => Record::WillGone(no),
         Record::Subscribed(subscribed) => Record::Subscribed(SubscribedRecord { no, ..subscribed }),
         Record::Unsubscribed { filter, .. } => Record::Unsubscribed { no, filter },
+        Record::Gather { filter, .. } => Record::Gather { no, filter },
+        Record::GatherDone { filter, .. } => Record::GatherDone { no, filter },
+        Record::Passed(_) => Record::Passed(no),
         Record::Received { id, .. } => Record::Received { no, id },
         Record::Released { id, .. } => Record::Released { no, id },
         Record::Phase2 { delivery, .. } => Record::Phase2 { no, delivery },
@@ -149,7 +152,7 @@ fn session_record<'a>(
     };
     let filter = filter(rng);
     let at = Instant::from_nanos(number(rng));
-    match rng.u8(..8) {
+    match rng.u8(..11) {
         0 => Record::Opened(Opened {
             no,
             client_id,
@@ -166,6 +169,9 @@ fn session_record<'a>(
         }),
         5 => Record::WillGone(no),
         6 => Record::Unsubscribed { no, filter },
+        7 => Record::Gather { no, filter },
+        8 => Record::GatherDone { no, filter },
+        9 => Record::Passed(no),
         _ => Record::Subscribed(SubscribedRecord {
             no,
             filter,

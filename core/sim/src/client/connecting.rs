@@ -20,7 +20,7 @@ impl Client {
         oracle: &mut Oracle,
     ) {
         self.forget_connection();
-        oracle.link_asked(self.index);
+        oracle.link_asked(self.index, self.traits.session_expiry_s > 0);
         if clean_start {
             self.drop_session(oracle);
         }

@@ -105,9 +105,15 @@ impl Oracle {
         {
             return Ok(());
         }
+        // A repetition of QoS 2 after a crash goes to nobody who has it, whatever older value came since.
+        let is_once = message.qos == QoS::ExactlyOnce && self.spans_crash(message);
+        if is_once && view.copies.contains_key(&last) {
+            return Ok(());
+        }
         for subscription in &view.subscriptions {
+            let is_qos_0 = subscription.options.qos.min(message.qos) == QoS::AtMostOnce;
             if !subscription.asks_retained()
-                || subscription.link != view.link
+                || (subscription.link != view.link && is_qos_0)
                 || subscription.sure_from.is_none()
                 || subscription.unsure_from.is_some()
                 || !subscription.matches(client, message)

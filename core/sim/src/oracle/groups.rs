@@ -42,6 +42,10 @@ struct Contact {
     is_broken: bool,
     /// When the last session may have ended.
     session_ended: Tick,
+    /// Its session outlives connections, and crashes.
+    is_kept: bool,
+    /// Since then.
+    kept_since: Tick,
 }
 
 impl Groups {
@@ -59,10 +63,15 @@ impl Groups {
         contact.is_broken = true;
     }
 
-    /// A client asks for another connection, which ends the former one.
-    pub fn link_asked(&mut self, client: usize) {
-        self.contacts[client].breaks += 1;
-        self.contacts[client].is_broken = false;
+    /// A client asks for another connection, which ends the former one. `is_kept`: its session is to outlive it.
+    pub fn link_asked(&mut self, client: usize, is_kept: bool, tick: Tick) {
+        let contact = &mut self.contacts[client];
+        contact.breaks += 1;
+        contact.is_broken = false;
+        if is_kept && !contact.is_kept {
+            contact.kept_since = tick;
+        }
+        contact.is_kept = is_kept;
     }
 
     /// The client has a session without past: the former one has ended by now.
@@ -136,12 +145,14 @@ impl Groups {
         let Some((_, steady)) = members.into_iter().find(is_steady) else {
             return Ok(());
         };
+        let may_be_forgotten =
+            |contact: &Contact| !contact.is_kept || contact.kept_since >= message.begun;
         let ended_since = |contact: &Contact| contact.session_ended >= message.begun;
         // All members of a group have the same QoS.
         let may_be_gone = match steady.options.qos.min(message.qos) {
             QoS::AtMostOnce => true,
-            // What a session leaves to others is on its way to them without a record.
-            QoS::AtLeastOnce => spans_crash && self.contacts.iter().any(ended_since),
+            // What a session that is not kept got goes with it.
+            QoS::AtLeastOnce => spans_crash && self.contacts.iter().any(may_be_forgotten),
             QoS::ExactlyOnce => self.contacts.iter().any(ended_since),
         };
         if may_be_gone {

@@ -154,9 +154,9 @@ impl Oracle {
             .any(|view| view.copies.contains_key(&index))
     }
 
-    /// A client writes CONNECT.
-    pub fn link_asked(&mut self, client: usize) {
-        self.groups.link_asked(client);
+    /// A client writes CONNECT; `is_kept`: for a session that outlives the connection.
+    pub fn link_asked(&mut self, client: usize, is_kept: bool) {
+        self.groups.link_asked(client, is_kept, self.tick);
         let view = &mut self.views[client];
         view.link += 1;
         view.link_open = None;

@@ -565,7 +565,8 @@ impl Feed {
             unreachable!("it has got pages");
         };
         if asked.is_empty() && gather.open.is_empty() && gather.backlog.is_empty() {
-            self.remove(id, shard);
+            let gather = self.remove(id, shard);
+            shard.finished.push((self.session, gather.filter));
         }
     }
 
@@ -641,6 +642,11 @@ impl Feed {
     fn tick(&mut self) -> Tick {
         self.clock.0 += 1;
         self.clock
+    }
+
+    /// Whether a subscription is still due retained messages.
+    pub fn has(&self, filter: &TopicFilter) -> bool {
+        self.by_filter.contains_key(filter)
     }
 
     /// Whose gathers they are.

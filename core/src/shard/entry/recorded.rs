@@ -42,6 +42,8 @@ impl Shard {
                 // It is not owed any more: this connection has another one, or none.
                 journal.record(&Record::WillGone(no));
                 journal.record(&Record::Ended(no));
+                // What its groups gave it stays with it.
+                journal.record(&Record::Passed(no));
                 self.end_durable_interest(id);
                 return;
             }

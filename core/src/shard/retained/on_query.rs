@@ -22,6 +22,7 @@ use crate::shard::mail::message::{Page, Question};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
 use crate::shard::{Shard, ShardMsg};
+use crate::store::Record;
 use crate::time::Instant;
 use crate::topic::{Cursor, PageSize, TopicFilter};
 
@@ -214,6 +215,20 @@ impl Shard {
                 } else {
                     turn.out.post(owner, ShardMsg::RetainedQuery(questions))
                 }
+            }
+        }
+        self.record_gathers_done();
+    }
+
+    fn record_gathers_done(&mut self) {
+        let dispatch = &mut self.dispatch;
+        for (id, filter) in dispatch.gathers.take_finished() {
+            if let Some(session) = dispatch.sessions.get(id)
+                && let Some(no) = session.no
+            {
+                let filter = TopicFilter::clone(&filter);
+                let done = Record::GatherDone { no, filter };
+                dispatch.journal.record_lazily(&done);
             }
         }
     }

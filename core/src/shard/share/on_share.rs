@@ -16,7 +16,7 @@ use crate::codec::{QoS, Suback};
 use crate::connection::BufferPool;
 use crate::ids::GroupId;
 use crate::ids::JoinId;
-use crate::ids::{PacketId, SessionId};
+use crate::ids::{PacketId, SessionId, SessionNo};
 use crate::limits::Limits;
 use crate::session::Standing;
 use crate::session::{Delivery, KeptMatch, Memberships, Session};
@@ -26,6 +26,7 @@ use crate::shard::mail::message::{ShardMsg, Share};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
 use crate::shard::sys::metrics::DropReason;
+use crate::store::After;
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
 
@@ -182,13 +183,23 @@ impl Shard {
         if self.is_shutting_down {
             return; // Every member leaves.
         }
-        let Session { window, queue, .. } = ended;
+        let Session {
+            window, queue, no, ..
+        } = ended;
         for delivery in window.into_unacknowledged().chain(queue.into_waiting()) {
             self.pass_on_one(&delivery, turn);
         }
+        self.record_passed(no);
     }
 
-    fn pass_on_one(&mut self, delivery: &Delivery, turn: &mut Turn<'_>) {
+    /// What a session left to its groups was given to others: it is owed until that is durable everywhere.
+    pub(in crate::shard) fn record_passed(&mut self, no: Option<SessionNo>) {
+        if let Some(no) = no {
+            self.dispatch.journal.then(After::Passed(no));
+        }
+    }
+
+    pub(in crate::shard) fn pass_on_one(&mut self, delivery: &Delivery, turn: &mut Turn<'_>) {
         let dispatch = &mut self.dispatch;
         let group = delivery
             .share()

@@ -66,6 +66,15 @@ fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordE
             no: read_no(&mut reader)?,
             filter: reader.filter()?,
         },
+        Kind::Gather => Record::Gather {
+            no: read_no(&mut reader)?,
+            filter: reader.filter()?,
+        },
+        Kind::GatherDone => Record::GatherDone {
+            no: read_no(&mut reader)?,
+            filter: reader.filter()?,
+        },
+        Kind::Passed => Record::Passed(read_no(&mut reader)?),
         Kind::Received => Record::Received {
             no: read_no(&mut reader)?,
             id: read_packet_id(&mut reader)?,

@@ -31,14 +31,16 @@ impl Record<'_> {
                 put_no(out, changed.no);
                 put_terms(out, &changed.terms);
             }
-            Record::Ended(no) | Record::WillGone(no) => put_no(out, *no),
+            Record::Ended(no) | Record::WillGone(no) | Record::Passed(no) => put_no(out, *no),
             Record::Away { no, at } => {
                 put_no(out, *no);
                 put_varint(out, at.as_nanos());
             }
             Record::Will(will) => put_will(out, will),
             Record::Subscribed(subscribed) => put_subscribed(out, subscribed),
-            Record::Unsubscribed { no, filter } => {
+            Record::Unsubscribed { no, filter }
+            | Record::Gather { no, filter }
+            | Record::GatherDone { no, filter } => {
                 put_no(out, *no);
                 put_bytes(out, filter.as_str().as_bytes());
             }
@@ -88,6 +90,9 @@ impl Record<'_> {
             Record::WillGone(_) => Kind::WillGone,
             Record::Subscribed(_) => Kind::Subscribed,
             Record::Unsubscribed { .. } => Kind::Unsubscribed,
+            Record::Gather { .. } => Kind::Gather,
+            Record::GatherDone { .. } => Kind::GatherDone,
+            Record::Passed(_) => Kind::Passed,
             Record::Message(_) => Kind::Message,
             Record::MoreReceivers { .. } => Kind::MoreReceivers,
             Record::Received { .. } => Kind::Received,
@@ -117,6 +122,9 @@ impl Record<'_> {
             | Record::WillGone(_)
             | Record::Subscribed(_)
             | Record::Unsubscribed { .. }
+            | Record::Gather { .. }
+            | Record::GatherDone { .. }
+            | Record::Passed(_)
             | Record::MoreReceivers { .. }
             | Record::Received { .. }
             | Record::Released { .. }

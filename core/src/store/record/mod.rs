@@ -39,7 +39,8 @@ pub enum Record<'a> {
     /// The client is connected, and its session has these terms: for each CONNECT that changes some, or
     /// ends an `Away`.
     Changed(Changed<'a>),
-    /// The session is no more. Its will, if it has one, is owed until `WillGone`.
+    /// The session is no more. Its will, if it has one, is owed until `WillGone`, and what its groups gave it
+    /// until `Passed`.
     Ended(SessionNo),
     /// The connection is gone: the expiry of the session and the delay of its will count from then.
     Away {
@@ -61,6 +62,22 @@ pub enum Record<'a> {
         /// The filter, share name included.
         filter: TopicFilter,
     },
+    /// The subscription is due its retained messages from now on.
+    Gather {
+        /// Whose.
+        no: SessionNo,
+        /// Its filter.
+        filter: TopicFilter,
+    },
+    /// It has been given them.
+    GatherDone {
+        /// Whose.
+        no: SessionNo,
+        /// Its filter.
+        filter: TopicFilter,
+    },
+    /// What an ended session left to the other members of its groups was passed on, and that is durable.
+    Passed(SessionNo),
     /// Sessions took a message of QoS 1 or 2.
     Message(MessageRecord<'a>),
     /// Further receivers of a body that stands before, in the same checkpoint.
@@ -319,7 +336,10 @@ enum Kind {
     Retained = 14,
     Unretained = 15,
     Spread = 16,
-    // 17 to 31 are kept for the log: shared messages, gathers.
+    Passed = 17,
+    Gather = 18,
+    GatherDone = 19,
+    // 20 to 31 are kept for the log.
     Numbers = 32,
     MoreReceivers = 33,
     Footer = 34,
@@ -346,6 +366,9 @@ impl Kind {
             14 => Kind::Retained,
             15 => Kind::Unretained,
             16 => Kind::Spread,
+            17 => Kind::Passed,
+            18 => Kind::Gather,
+            19 => Kind::GatherDone,
             32 => Kind::Numbers,
             33 => Kind::MoreReceivers,
             34 => Kind::Footer,

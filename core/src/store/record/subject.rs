@@ -15,6 +15,9 @@ impl<'a> Record<'a> {
             Record::WillGone(_) => "will_gone",
             Record::Subscribed(_) => "subscribed",
             Record::Unsubscribed { .. } => "unsubscribed",
+            Record::Gather { .. } => "gather",
+            Record::GatherDone { .. } => "gather_done",
+            Record::Passed(_) => "passed",
             Record::Message(_) => "message",
             Record::MoreReceivers { .. } => "more_receivers",
             Record::Received { .. } => "received",
@@ -45,6 +48,9 @@ impl<'a> Record<'a> {
             | Record::WillGone(_)
             | Record::Subscribed(_)
             | Record::Unsubscribed { .. }
+            | Record::Gather { .. }
+            | Record::GatherDone { .. }
+            | Record::Passed(_)
             | Record::MoreReceivers { .. }
             | Record::Received { .. }
             | Record::Spread(_)
@@ -69,6 +75,9 @@ impl<'a> Record<'a> {
             | Record::WillGone(no)
             | Record::Away { no, .. }
             | Record::Unsubscribed { no, .. }
+            | Record::Gather { no, .. }
+            | Record::GatherDone { no, .. }
+            | Record::Passed(no)
             | Record::Received { no, .. }
             | Record::Released { no, .. }
             | Record::Phase2 { no, .. }

@@ -75,6 +75,10 @@ fn records_of_sessions_stand_on_the_disk_as_they_always_did() {
     };
     let (no, at) = (NO, Instant::from_nanos(1));
     let unsubscribed = subscribed.filter.clone();
+    let filter = subscribed.filter.clone();
+    let gather = Record::Gather { no, filter };
+    let filter = subscribed.filter.clone();
+    let done = Record::GatherDone { no, filter };
     let next_delivery = DeliveryNo(128);
     check(&[
         (Record::Opened(opened), "01 0a ac02 0163 05 901c 01 0175"),
@@ -91,6 +95,9 @@ fn records_of_sessions_stand_on_the_disk_as_they_always_did() {
             },
             "08 06 ac02 03612f2b",
         ),
+        (Record::Passed(no), "11 02 ac02"),
+        (gather, "12 06 ac02 03612f2b"),
+        (done, "13 06 ac02 03612f2b"),
         (Record::Numbers { no, next_delivery }, "20 04 ac02 8001"),
         (Record::Footer(Footer { records: 3 }), "22 01 03"),
     ]);
@@ -223,7 +230,7 @@ fn what_is_cut_or_changed_is_refused_or_is_another_record() {
 
 #[test]
 fn a_kind_that_nobody_knows_is_told_apart() {
-    for kind in [0, 17, 31, 37, 255] {
+    for kind in [0, 20, 31, 37, 255] {
         assert_eq!(
             Record::decode(&mut &[kind, 0][..]),
             Err(RecordError::UnknownKind(kind))

@@ -494,7 +494,8 @@ fn the_will_of_a_session_that_ended_is_owed_until_it_is_gone() {
     recovered.apply(Record::Ended(two), IN_LOG);
     assert_eq!(recovered.owed.keys().copied().collect::<Vec<_>>(), [two]);
     let owed = &recovered.owed[&two];
-    assert_eq!((&*owed.client_id, owed.will.expiry_s), ("two", Some(4)));
+    let will = owed.will.as_ref().expect("it has one");
+    assert_eq!((&*owed.client_id, will.expiry_s), ("two", Some(4)));
     recovered.apply(Record::WillGone(two), IN_LOG);
     assert!(recovered.owed.is_empty());
 }

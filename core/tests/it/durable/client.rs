@@ -39,9 +39,19 @@ impl Client {
     }
 
     pub fn connect(&mut self, world: &mut World) {
+        self.connect_with(world, 0);
+    }
+
+    /// Ends the session, and begins one that ends with the connection.
+    pub fn connect_clean(&mut self, world: &mut World) {
+        self.connect_with(world, 2);
+    }
+
+    fn connect_with(&mut self, world: &mut World, flags: u8) {
         let socket = world.open();
         (self.socket, self.read, self.is_connected) = (Some(socket), 0, false);
         let mut bytes = b"\x10\x00\x00\x04MQTT\x04\x00\x00\x00\x00".to_vec();
+        bytes[9] = flags;
         bytes.push(self.name.len() as u8);
         bytes.extend_from_slice(self.name.as_bytes());
         bytes[1] = bytes.len() as u8 - 2;

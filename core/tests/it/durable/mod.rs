@@ -1,6 +1,7 @@
 //! What was acknowledged survives: shards with a log on a disk that loses what it was not asked to keep.
 
 mod client;
+mod owed;
 mod policies;
 mod scarce;
 

@@ -58,6 +58,10 @@ pub(super) enum Line {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         identifier: Option<NonZeroU32>,
     },
+    /// The subscription with this filter is due its retained messages.
+    Gather {
+        filter: String,
+    },
     Received {
         packet_id: u16,
     },
@@ -154,6 +158,9 @@ impl Exporter {
             },
             Record::Ended(_) => Line::Ended,
             Record::Subscribed(subscribed) => subscription_line(subscribed),
+            Record::Gather { filter, .. } => Line::Gather {
+                filter: filter.as_str().to_owned(),
+            },
             Record::Received { id, .. } => Line::Received {
                 packet_id: id.get(),
             },
@@ -184,6 +191,8 @@ impl Exporter {
             Record::Changed(_)
             | Record::WillGone(_)
             | Record::Unsubscribed { .. }
+            | Record::GatherDone { .. }
+            | Record::Passed(_)
             | Record::Spread(_)
             | Record::Released { .. }
             | Record::Settled { .. }

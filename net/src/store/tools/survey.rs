@@ -188,7 +188,11 @@ pub(super) fn totals(recovered: &Recovered) -> Totals {
     let mut totals = Totals {
         sessions: recovered.sessions.len() as u64,
         retained_messages: recovered.retained.len() as u64,
-        owed_wills: recovered.owed.len() as u64,
+        owed_wills: recovered
+            .owed
+            .values()
+            .filter(|owed| owed.will.is_some())
+            .count() as u64,
         ..Totals::default()
     };
     for session in recovered.sessions.values() {

@@ -235,6 +235,10 @@ impl Importer {
                 options: lines::options(qos, no_local, retain_as_published, retain_handling)?,
                 subscription_id: identifier,
             })),
+            Line::Gather { filter } => self.apply(Record::Gather {
+                no,
+                filter: lines::filter(&filter)?,
+            }),
             Line::Received { packet_id } => self.apply(Record::Received {
                 no,
                 id: lines::packet_id(packet_id)?,
