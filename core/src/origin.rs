@@ -7,6 +7,7 @@
 //! 3. A start takes together what all shards have recorded. What not all have is *partial*: the repetition goes to the
 //!    other sessions, and to groups of which no member has it, under the same ticket.
 //! 4. A ticket is never used for another message, or an old message could be taken for the new one.
+//! 5. A checkpoint, which has no origins, waits until the receipts of what it lets go of are durable.
 //!
 //! Not here: what is recorded (`store`), the start (`store/recovered.rs`).
 

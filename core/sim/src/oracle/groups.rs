@@ -40,6 +40,8 @@ struct Contact {
     breaks: u32,
     /// It may be lost, and no later connection was asked for.
     is_broken: bool,
+    /// It is not known to be there: its session may have ended.
+    is_away: bool,
     /// When the last session may have ended.
     session_ended: Tick,
     /// Its session outlives connections, and crashes.
@@ -61,6 +63,7 @@ impl Groups {
         let contact = &mut self.contacts[client];
         contact.breaks += 1;
         contact.is_broken = true;
+        contact.is_away = true;
     }
 
     /// A client asks for another connection, which ends the former one. `is_kept`: its session is to outlive it.
@@ -68,10 +71,23 @@ impl Groups {
         let contact = &mut self.contacts[client];
         contact.breaks += 1;
         contact.is_broken = false;
+        contact.is_away = true;
         if is_kept && !contact.is_kept {
             contact.kept_since = tick;
         }
         contact.is_kept = is_kept;
+    }
+
+    /// CONNACK came: the session is known to be there, or another one has begun.
+    pub fn link_opened(&mut self, client: usize) {
+        self.contacts[client].is_away = false;
+    }
+
+    /// A session may have ended since then, and left to others what its groups gave it. A crash may have them get
+    /// that twice.
+    pub fn may_have_passed(&self, since: Tick) -> bool {
+        let may_have_ended = |contact: &Contact| contact.is_away || contact.session_ended >= since;
+        self.contacts.iter().any(may_have_ended)
     }
 
     /// The client has a session without past: the former one has ended by now.
@@ -88,6 +104,7 @@ impl Groups {
         got: &Delivery,
         spans_crash: bool,
     ) -> Result<(), Broken> {
+        let is_passed_again = spans_crash && self.may_have_passed(message.begun);
         let copies = self.copies.entry(index).or_default();
         copies.push(Copy {
             client,
@@ -102,7 +119,7 @@ impl Groups {
         let exactly_once = copies
             .iter()
             .filter(|copy| copy.qos == QoS::ExactlyOnce && !copy.dup);
-        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 {
+        if message.qos == QoS::ExactlyOnce && exactly_once.count() > 1 && !is_passed_again {
             return broken("a QoS 2 message goes to one member exactly once");
         }
         let published = match message.qos {

@@ -168,6 +168,7 @@ impl Oracle {
 
     /// A client got CONNACK.
     pub fn link_opened(&mut self, client: usize) {
+        self.groups.link_opened(client);
         let view = &mut self.views[client];
         view.link_open = Some(self.tick);
         if view.session_link == view.link {

@@ -1,6 +1,6 @@
 //! QoS 2 from one publisher to subscribers on several shards, each with a log of its own: every schedule of two messages
 //! with one packet identifier and up to three crashes. A crash leaves any prefix of each log that holds what was synced.
-//! Each message reaches each shard once; without any one of the rules of `core/src/origin.rs`, some schedule breaks that.
+//! The other shards may replace what is synced by a checkpoint at any time, which has no origins. Each message reaches each shard once; without any one of the rules of `core/src/origin.rs`, some schedule breaks that.
 
 use std::collections::HashSet;
 
@@ -22,12 +22,23 @@ enum Rule {
     TicketOfRepetition,
     /// Another message has another ticket.
     TicketOfAnother,
+    /// A checkpoint waits for the receipts of what it replaces.
+    FooterLast,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Record {
-    Message { number: u8, ticket: u8 },
-    Spread { ticket: u8 },
+    Message {
+        number: u8,
+        ticket: u8,
+    },
+    /// In a checkpoint.
+    Kept {
+        number: u8,
+    },
+    Spread {
+        ticket: u8,
+    },
     Released,
 }
 
@@ -117,6 +128,31 @@ impl State {
         state
     }
 
+    /// A checkpoint may replace the log of this shard.
+    fn may_be_replaced(&self, shard: usize, without: Rule) -> bool {
+        let has_receipt = |ticket: u8| {
+            let synced = &self.logs[0][..self.synced[0]];
+            let is_it =
+                |record: &Record| matches!(record, Record::Spread { ticket: of } if *of >= ticket);
+            synced.iter().any(is_it)
+        };
+        let mut tickets = self.logs[shard].iter().filter_map(|record| match record {
+            Record::Message { ticket, .. } => Some(*ticket),
+            Record::Kept { .. } | Record::Spread { .. } | Record::Released => None,
+        });
+        self.synced[shard] == self.logs[shard].len()
+            && tickets.clone().next().is_some()
+            && (without == Rule::FooterLast || tickets.all(has_receipt))
+    }
+
+    fn replace(&mut self, shard: usize) {
+        for record in &mut self.logs[shard] {
+            if let Record::Message { number, .. } = *record {
+                *record = Record::Kept { number };
+            }
+        }
+    }
+
     /// All logs into one state.
     fn recover(&mut self, without: Rule) {
         let mut newest: Option<(u8, [bool; SHARDS])> = None;
@@ -131,7 +167,7 @@ impl State {
                     has[shard] |= known == ticket;
                     newest = Some((known, has));
                 }
-                Record::Message { .. } => {}
+                Record::Message { .. } | Record::Kept { .. } => {}
                 Record::Spread { ticket } => (receipt, spread) = (Some(ticket), Some(ticket)),
                 Record::Released => receipt = None,
             }
@@ -192,6 +228,9 @@ impl State {
             if self.synced[shard] < self.logs[shard].len() {
                 add(&|state| state.synced[shard] = state.logs[shard].len());
             }
+            if shard > 0 && self.may_be_replaced(shard, without) {
+                add(&|state| state.replace(shard));
+            }
         }
         let is_durable = (0..SHARDS)
             .all(|at| self.mail[at].is_empty() && self.synced[at] == self.logs[at].len());
@@ -220,7 +259,10 @@ impl State {
             self.number > number || (self.number == number && self.phase == Phase::Received)
         };
         let times = |shard: usize, number| {
-            let is_it = |record: &&Record| matches!(record, Record::Message { number: of, .. } if *of == number);
+            let is_it = |record: &&Record| match record {
+                Record::Message { number: of, .. } | Record::Kept { number: of } => *of == number,
+                Record::Spread { .. } | Record::Released => false,
+            };
             self.logs[shard].iter().filter(is_it).count()
         };
         (0..SHARDS).all(|shard| {
@@ -265,6 +307,7 @@ fn without_any_one_rule_a_message_is_lost_or_comes_twice() {
         Rule::Partial,
         Rule::TicketOfRepetition,
         Rule::TicketOfAnother,
+        Rule::FooterLast,
     ] {
         assert!(!holds(rule), "{rule:?} is not needed");
     }
