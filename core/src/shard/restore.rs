@@ -13,7 +13,6 @@ use super::mail::turn::Turn;
 use super::share::groups::Wish;
 use super::share::on_share::Joins;
 use super::timers::Timer;
-use crate::auth::{Identity, Proof};
 use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, restore};
 use crate::store::{
@@ -46,6 +45,7 @@ impl Shard {
             shares.join_remote(&member.filter, wish, now);
         }
         self.owed_wills = part.owed;
+        self.review_soon(now);
         // It is all that older epochs are needed for.
         self.checkpoints.want();
     }
@@ -54,8 +54,12 @@ impl Shard {
         &mut self,
         now: Instant,
         no: SessionNo,
-        recovered: RecoveredSession,
+        mut recovered: RecoveredSession,
     ) -> SessionId {
+        let identity = self.dispatch.access.recorded(recovered.user.take());
+        if !self.dispatch.access.knows(&identity) {
+            recovered.will = None; // The review ends the session (threat 73).
+        }
         let (expires_at, will_at) = ends_of(&recovered, now);
         let is_lost = recovered.away.is_none();
         let rules = self.dispatch.rules.wrapping_sub(1); // Whoever may have it is asked again.
@@ -82,11 +86,7 @@ impl Shard {
             turn: TurnSeq::default(),
             taken_in: TurnSeq::default(),
             key,
-            identity: Arc::new(Identity {
-                user: recovered.user,
-                proof: Proof::Recorded,
-                ..Identity::default()
-            }),
+            identity: Arc::new(identity),
             author: None,
             version: recovered.version,
             expiry: Expiry::from_seconds(recovered.expiry_s, u32::MAX),
@@ -147,11 +147,7 @@ impl Shard {
 
     fn publish_owed(&mut self, no: SessionNo, owed: &OwedWill, turn: &mut Turn<'_>) {
         let message = super::on_close::with_expiry(&owed.will, turn.now);
-        let identity = Identity {
-            user: owed.user.clone(),
-            proof: Proof::Recorded,
-            ..Identity::default()
-        };
+        let identity = self.dispatch.access.recorded(owed.user.clone());
         self.record_will_published(Some(no));
         if !self.may_publish_as(&identity, &owed.client_id, message.topic()) {
             return; // Other rules than at CONNECT (threat 69).
