@@ -142,6 +142,8 @@ refusals! {
     TakenOver, "taken_over", SessionTakenOver, "another connection uses this client identifier";
     /// The broker stops.
     ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is shutting down";
+    /// What is to be kept cannot be stored any more: the broker stops.
+    LogFailed, "log_failed", UnspecifiedError, "the broker can store nothing any more";
 
     /// Above `message_rate_max` or `byte_rate_max`: slowed down, or closed.
     MessageRate, "message_rate", MessageRateTooHigh, "message or byte rate limit exceeded";

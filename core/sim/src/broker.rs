@@ -522,5 +522,9 @@ const INTEREST_BUCKETS_LOG2: u32 = 6;
 /// The table of so many shards; with logs it tells durable interest apart.
 fn interest_table(shards: usize, secret: [u64; 2], has_logs: bool) -> Arc<InterestTable> {
     let table = InterestTable::new(shards, INTEREST_BUCKETS_LOG2, secret[0]);
-    Arc::new(if has_logs { table.with_durable() } else { table })
+    Arc::new(if has_logs {
+        table.with_durable()
+    } else {
+        table
+    })
 }

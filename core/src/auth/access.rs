@@ -72,8 +72,10 @@ impl Access {
 
     /// Whether somebody who was let in would be let in again, were it in time.
     pub fn admits(&self, identity: &Identity) -> bool {
-        // Rules from a shell that is no longer asked cannot be renewed, and vice versa.
-        self.proves(identity) && identity.lease.is_some() == self.asks_rules
+        // Rules from a shell that is no longer asked cannot be renewed, and vice versa. Whoever is away since before
+        // the start is asked about when it is back.
+        let is_asked_later = identity.proof == Proof::Recorded;
+        self.proves(identity) && (is_asked_later || identity.lease.is_some() == self.asks_rules)
     }
 
     /// Whether somebody is who it was found to be, whatever it may do.
@@ -112,6 +114,21 @@ impl Access {
             Proof::Token { .. } => !self.token_issuers.is_empty(),
             Proof::Elsewhere => true,
             Proof::Recorded => self.may_know(&identity.user),
+        }
+    }
+
+    /// Whom a session belongs to that has been away since before the start. Rules that its client had of its own are
+    /// not known, if clients have any: so only what others deny is denied to it, and what waits for it is judged when
+    /// it is back, by the rules that it then has.
+    pub fn recorded(&self, user: Option<Box<str>>) -> Identity {
+        let may_have_own =
+            self.asks_rules || self.asks_for_strangers || !self.token_issuers.is_empty();
+        let rules = (may_have_own && self.acl.is_some()).then(|| Arc::from([Rule::everything()]));
+        Identity {
+            user,
+            proof: Proof::Recorded,
+            rules,
+            ..Identity::default()
         }
     }
 

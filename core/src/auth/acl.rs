@@ -206,6 +206,16 @@ impl Rules {
 }
 
 impl Rule {
+    /// Opens all topics.
+    pub fn everything() -> Rule {
+        Rule {
+            effect: Effect::Allow,
+            publish: true,
+            receive: true,
+            pattern: Pattern::parse("#", false).expect("a topic filter"),
+        }
+    }
+
     fn is_about(&self, action: Action) -> bool {
         match action {
             Action::Publish => self.publish,

@@ -82,7 +82,12 @@ impl Shard {
         let session = self.dispatch.sessions.get(id);
         let session = session.expect("the caller knows a live session");
         let is_it = |filter: &&TopicFilter| is_recorded(self.options_of(id, filter));
-        session.subscriptions.iter().filter(is_it).cloned().collect()
+        session
+            .subscriptions
+            .iter()
+            .filter(is_it)
+            .cloned()
+            .collect()
     }
 
     /// The options of a subscription that a session has.

@@ -233,16 +233,21 @@ impl Shard {
         }
     }
 
-    /// Says goodbye to every client [MQTT 5.0, 3.14.2.1: 0x8B]. Wills of sessions that end are
+    /// Says goodbye to every client [MQTT 5.0, 3.14.2.1: 0x8B, or 0x80]. Wills of sessions that end are
     /// published to nobody: their subscribers leave too.
     pub(super) fn on_shutdown(&mut self, turn: &mut Turn<'_>) {
         self.is_shutting_down = true;
+        let refusal = if self.dispatch.journal.has_failed() {
+            Refusal::LogFailed
+        } else {
+            Refusal::ShuttingDown
+        };
         let conns: Vec<ConnId> = self.connections.ids().collect();
         for conn in conns {
             match self.connections.get(conn) {
                 Some(Connection::Open(id)) => {
                     let id = *id;
-                    self.end_link(id, End::Refused(Refusal::ShuttingDown.into()), turn);
+                    self.end_link(id, End::Refused(refusal.into()), turn);
                 }
                 Some(Connection::AwaitConnect(_) | Connection::Authenticating(_)) => {
                     self.leave_await(conn, Connection::Closing(Box::default()));

@@ -13,7 +13,6 @@ use super::mail::turn::Turn;
 use super::share::groups::Wish;
 use super::share::on_share::Joins;
 use super::timers::Timer;
-use crate::auth::{Identity, Proof};
 use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::gather::Wanted;
 use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, Will, restore};
@@ -47,6 +46,7 @@ impl Shard {
             shares.join_remote(&member.filter, wish, now);
         }
         self.owed = part.owed;
+        self.review_soon(now);
         // It is all that older epochs are needed for.
         self.checkpoints.want();
     }
@@ -55,8 +55,12 @@ impl Shard {
         &mut self,
         now: Instant,
         no: SessionNo,
-        recovered: RecoveredSession,
+        mut recovered: RecoveredSession,
     ) -> SessionId {
+        let identity = self.dispatch.access.recorded(recovered.user.take());
+        if !self.dispatch.access.knows(&identity) {
+            recovered.will = None; // The review ends the session (threat 73).
+        }
         let (expires_at, will_at) = ends_of(&recovered, now);
         let is_lost = recovered.away.is_none();
         let rules = self.dispatch.rules.wrapping_sub(1); // Whoever may have it is asked again.
@@ -83,11 +87,7 @@ impl Shard {
             turn: TurnSeq::default(),
             taken_in: TurnSeq::default(),
             key,
-            identity: Arc::new(Identity {
-                user: recovered.user,
-                proof: Proof::Recorded,
-                ..Identity::default()
-            }),
+            identity: Arc::new(identity),
             author: None,
             version: recovered.version,
             expiry: Expiry::from_seconds(recovered.expiry_s, u32::MAX),
@@ -183,11 +183,7 @@ impl Shard {
 
     fn publish_owed_will(&mut self, no: SessionNo, owed: &Owed, will: &Will, turn: &mut Turn<'_>) {
         let message = super::on_close::with_expiry(will, turn.now);
-        let identity = Identity {
-            user: owed.user.clone(),
-            proof: Proof::Recorded,
-            ..Identity::default()
-        };
+        let identity = self.dispatch.access.recorded(owed.user.clone());
         self.record_will_published(Some(no));
         if !self.may_publish_as(&identity, &owed.client_id, message.topic()) {
             return; // Other rules than at CONNECT (threat 69).

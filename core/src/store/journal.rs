@@ -281,6 +281,11 @@ impl Journal {
             .is_some_and(|on| on.is_scarce || on.log.is_scarce())
     }
 
+    /// The log has failed: nothing is released any more.
+    pub fn has_failed(&self) -> bool {
+        self.0.as_ref().is_some_and(|on| on.has_failed)
+    }
+
     /// The shell has looked at the free space.
     pub fn set_scarce(&mut self, is_scarce: bool) {
         if let Some(recording) = &mut self.0 {

@@ -464,6 +464,83 @@ mod tests {
     }
 
     #[test]
+    fn durable_interest_is_that_of_durable_subscriptions_and_nobody_elses() {
+        for (seed, shards, buckets_log2) in [(1, 1, 6), (2, 3, 7), (3, 64, 22)] {
+            let table = InterestTable::new(shards, buckets_log2, seed).with_durable();
+            let mut random = Random::new(seed);
+            let mut interests: Vec<Interest> = (0..shards)
+                .map(|s| Interest::new(ShardId::new(s)))
+                .collect();
+            // Several sessions of a shard may have one filter: it is counted for each.
+            let mut model: Vec<(usize, TopicFilter, bool)> = Vec::new();
+            for step in 0..2000 {
+                if random.below(2000) >= step {
+                    let is_durable = random.below(2) == 0;
+                    let (shard, filter) = (random.below(shards), random.filter());
+                    if is_durable {
+                        interests[shard].add_durable(&table, &filter);
+                    }
+                    interests[shard].add(&table, &filter);
+                    model.push((shard, filter, is_durable));
+                } else if !model.is_empty() {
+                    let (shard, filter, is_durable) = model.swap_remove(random.below(model.len()));
+                    interests[shard].remove(&table, &filter);
+                    if is_durable {
+                        interests[shard].remove_durable(&table, &filter);
+                    }
+                }
+                let topic = random.topic();
+                let all = table.shards_for(name(&topic));
+                let durable = table.durable_shards_for(name(&topic));
+                assert_eq!(all.and(durable), durable, "{topic}: seed {seed}");
+                for (shard, filter, is_durable) in &model {
+                    if *is_durable && filter.matches(topic.as_bytes()) {
+                        assert!(durable.contains(ShardId::new(*shard)), "{filter}: {topic}");
+                    }
+                }
+                let of = |shard: ShardId| {
+                    let all = model.iter();
+                    all.filter(move |one| one.0 == shard.index())
+                };
+                for shard in durable.iter() {
+                    assert!(of(shard).any(|one| one.2), "{topic}: seed {seed}");
+                }
+                if step % 100 == 0 {
+                    for (shard, interest) in interests.iter().enumerate() {
+                        let all = of(ShardId::new(shard));
+                        let durable_count = all.clone().filter(|one| one.2).count();
+                        interest.assert_invariants(&table, all.count(), durable_count);
+                    }
+                }
+            }
+            for (shard, filter, is_durable) in model {
+                assert!(!table.is_clear());
+                interests[shard].remove(&table, &filter);
+                if is_durable {
+                    interests[shard].remove_durable(&table, &filter);
+                }
+            }
+            assert!(table.is_clear());
+        }
+    }
+
+    #[test]
+    fn the_generation_covers_durable_interest() {
+        let table = InterestTable::new(2, 22, 7).with_durable();
+        let mut interest = Interest::new(ShardId::new(0));
+        interest.add(&table, &filter("a/+"));
+        let before = table.generation();
+        interest.add_durable(&table, &filter("a/+"));
+        let added = table.generation();
+        assert_ne!(before, added);
+        interest.add_durable(&table, &filter("a/#"));
+        interest.remove_durable(&table, &filter("a/+"));
+        assert_eq!(table.generation(), added);
+        interest.remove_durable(&table, &filter("a/#"));
+        assert_ne!(table.generation(), added);
+    }
+
+    #[test]
     fn a_topic_asks_for_the_keys_of_every_filter_that_matches_it() {
         for (text, topic, expected) in [
             ("a/b", "a/b", true),
@@ -582,6 +659,25 @@ mod loom_tests {
             };
             Interest::new(ShardId::new(0)).add(&table, &filter("a"));
             suback.store(true, Ordering::Release);
+            publisher.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_who_sees_a_shard_because_of_a_durable_session_sees_that_it_is_one() {
+        loom::model(|| {
+            let table = Arc::new(InterestTable::new(2, 6, 7).with_durable());
+            let publisher = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    let set = table.shards_for(name("a"));
+                    let durable = table.durable_shards_for(name("a"));
+                    assert_eq!(set.and(durable), set);
+                })
+            };
+            let mut interest = Interest::new(ShardId::new(0));
+            interest.add_durable(&table, &filter("a"));
+            interest.add(&table, &filter("a"));
             publisher.join().unwrap();
         });
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::Event;
-use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, FileName, OpId};
+use ringmq_core::store::{Block, Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use tracing::{error, warn};
@@ -78,6 +78,9 @@ impl Disk {
                 block,
                 sync,
             } => {
+                if file.kind == FileKind::Log && at >= HURRY_AT {
+                    keeper.hurry();
+                }
                 ring.write(op, self.open_file(file), FileWrite { at, block, sync });
                 (op, file)
             }
@@ -176,3 +179,6 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.core.handle(now, event, &mut self.outbox);
     }
 }
+
+/// A log that is so far into its segment may soon need the next one, in bytes: a quarter of the smallest segment.
+const HURRY_AT: u64 = 16 << 20;

@@ -574,7 +574,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         });
         let next = accepts
             .chain(self.next_deadline())
-            .chain(self.ending.as_ref().map(shutdown::Ending::next))
+            .chain(self.next_of_shutdown())
             .min();
         if let Some(at) = next
             && self.timer.is_none_or(|set| at < set)

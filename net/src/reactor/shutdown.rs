@@ -15,18 +15,30 @@ use ringmq_ring::Ring;
 /// The end of a shard.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// Connections that are left are cut.
-    cut_at: Instant,
-    /// They have been.
-    cut: bool,
-    /// The reactor ends, whatever is left.
-    end_at: Instant,
+    began: Instant,
+    /// The connections that were left have been cut.
+    is_cut: bool,
 }
 
 impl Ending {
-    /// The next time at which something is due.
-    pub(super) fn next(&self) -> Instant {
-        if self.cut { self.end_at } else { self.cut_at }
+    /// When connections that are left are cut.
+    fn cut_at(&self, is_hopeless: bool) -> Instant {
+        self.began
+            + if is_hopeless {
+                GIVE_UP_CUT_AFTER
+            } else {
+                CUT_AFTER
+            }
+    }
+
+    /// When the reactor ends, whatever is left.
+    fn end_at(&self, is_hopeless: bool) -> Instant {
+        self.began
+            + if is_hopeless {
+                GIVE_UP_END_AFTER
+            } else {
+                END_AFTER
+            }
     }
 }
 
@@ -41,9 +53,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         }
         self.ending = Some(Ending {
-            cut_at: now + CUT_AFTER,
-            cut: false,
-            end_at: now + END_AFTER,
+            began: now,
+            is_cut: false,
         });
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.accepting == Accepting::Armed {
@@ -55,14 +66,26 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             .handle(now, Event::ShutdownRequested, &mut self.outbox);
     }
 
+    /// The next time at which something of a shutdown is due.
+    pub(super) fn next_of_shutdown(&self) -> Option<Instant> {
+        let ending = self.ending.as_ref()?;
+        let is_hopeless = self.shared.settled.is_hopeless();
+        Some(if ending.is_cut {
+            ending.end_at(is_hopeless)
+        } else {
+            ending.cut_at(is_hopeless)
+        })
+    }
+
     pub(super) fn cut_all_if_overdue(&mut self, now: Instant) {
+        let is_hopeless = self.shared.settled.is_hopeless();
         let Some(ending) = &mut self.ending else {
             return;
         };
-        if ending.cut || now < ending.cut_at {
+        if ending.is_cut || now < ending.cut_at(is_hopeless) {
             return;
         }
-        ending.cut = true;
+        ending.is_cut = true;
         for conn in self.slots.live() {
             self.cut(now, conn, CloseCause::Requested);
         }
@@ -85,7 +108,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 settled.are_all() || (is_done && settled.is_hopeless())
             }
         };
-        has_ended || now >= ending.end_at
+        has_ended || now >= ending.end_at(self.shared.settled.is_hopeless())
     }
 
     /// The last one to settle wakes the others.
@@ -140,3 +163,8 @@ impl Settled {
 const CUT_AFTER: Duration = Duration::from_secs(3);
 /// From the request to the end, so that a stop takes less than 5 s.
 const END_AFTER: Duration = Duration::from_secs(4);
+/// The same when a log has failed. What is not acknowledged will come again, and clients find the broker that is started
+/// in place of this one the sooner: they get their DISCONNECT, and need not close their side.
+const GIVE_UP_CUT_AFTER: Duration = Duration::from_millis(300);
+/// Before the program loses its patience, 0.9 s after the failure.
+const GIVE_UP_END_AFTER: Duration = Duration::from_millis(600);

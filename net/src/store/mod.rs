@@ -5,7 +5,7 @@
 //! - `data_dir`, `manifest`: what a data directory holds, and who may use it.
 //! - `recovery`: from logs and checkpoints to what each shard begins with; `seal`: what is left of the files then.
 //! - `tools`: looking at a data directory, repairing, copying and moving it.
-//! - `keeper`: making, naming and removing files, for all shards.
+//! - `keeper`: making, naming and removing files, for all shards; `zeros`: what segments are made of.
 //!
 //! Not here: what is written, and in which format (`ringmq_core::store`); writes and syncs (`reactor/disk.rs`).
 
@@ -19,6 +19,7 @@ mod manifest;
 mod recovery;
 mod seal;
 pub mod tools;
+mod zeros;
 
 use std::fmt;
 use std::path::PathBuf;

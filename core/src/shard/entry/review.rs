@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Access, Extent};
+use crate::auth::{Access, Extent, Proof};
 use crate::ids::SessionId;
 use crate::refusal::Refusal;
 use crate::shard::Shard;
@@ -15,6 +15,7 @@ use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
 use crate::shard::on_subscribe::Dropped;
 use crate::shard::timers::Timer;
+use crate::time::Instant;
 
 impl Shard {
     pub(in crate::shard) fn on_access_replaced(
@@ -30,6 +31,17 @@ impl Shard {
             self.timers.cancel(at, Timer::Review);
         }
         self.review_from(0, turn);
+    }
+
+    /// At a start: users and rules may be others than before.
+    pub(in crate::shard) fn review_soon(&mut self, now: Instant) {
+        let access = &self.dispatch.access;
+        // Nobody and nothing is refused otherwise.
+        let may_refuse = access.acl.is_some() || !access.allow_anonymous;
+        if may_refuse && !self.dispatch.sessions.is_empty() {
+            self.timers.set(now, Timer::Review);
+            self.review = Some((0, now));
+        }
     }
 
     /// The next part of a review is due.
@@ -56,6 +68,12 @@ impl Shard {
 
     fn review_one(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         let access = self.dispatch.access.clone();
+        if self.session(id).identity.proof == Proof::Recorded {
+            // Clients may have rules of their own now, or none any more.
+            let user = self.session(id).identity.user.clone();
+            let identity = Arc::new(access.recorded(user));
+            self.renew_identity(id, identity, turn.out);
+        }
         let session = self.session(id);
         if access.admits(&session.identity) {
             self.review_shares(id, turn.out);

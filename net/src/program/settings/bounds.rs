@@ -437,6 +437,7 @@ const INNER: &[&str] = &[
     "backup::TRIES_MAX",
     "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
+    "keeper::PAUSE_MAX",
     "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
 ];
