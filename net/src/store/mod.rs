@@ -18,6 +18,7 @@ pub(crate) mod keeper;
 mod manifest;
 mod recovery;
 mod seal;
+mod state;
 pub mod tools;
 mod zeros;
 

@@ -31,7 +31,7 @@ use super::error::{StoreError, StoreFault};
 use super::examine::{BLOCK_SIZE, Direct, try_direct};
 use super::keeper::{self, KeeperConfig, KeeperLink};
 use super::manifest::{Epoch, Manifest};
-use super::{StoreConfig, seal, segment_size};
+use super::{StoreConfig, seal, segment_size, state};
 use crate::error::StartError;
 use crate::inbox::Inbox;
 use crate::random::random_words;
@@ -72,12 +72,13 @@ pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreE
             let began = clock();
             let mut reading = Reading::new(&directory, &manifest, &boot_id)?;
             let ends = reading.read_all()?;
-            let recovered = reading.recovered;
+            let (mut recovered, now) = (reading.recovered, reading.now);
             let checked = recovered.check();
             checked.map_err(|error| damaged(path, error.to_string()))?;
             report(&recovered, clock().saturating_since(began), path);
             let last = manifest.epochs.last_mut();
             last.expect("a manifest has an epoch").cut = Some(ends);
+            let manifest = join_epochs(&directory, manifest, &boot_id, now, &mut recovered);
             (manifest, recovered)
         }
     };
@@ -163,6 +164,43 @@ pub(super) fn first_manifest(path: &Path) -> Result<Manifest, StoreError> {
         block_size: BLOCK_SIZE,
         epochs: Vec::new(),
     })
+}
+
+/// An epoch goes when the shards of a later one have checkpoints. A process that is killed again and again, each time
+/// before it is so far, leaves one after the other: before they are too many to be read, one checkpoint replaces them.
+fn join_epochs(
+    directory: &DataDir,
+    manifest: Manifest,
+    boot_id: &str,
+    clocks: Clocks,
+    recovered: &mut Recovered,
+) -> Manifest {
+    if manifest.epochs.len() < EPOCHS_MAX {
+        return manifest;
+    }
+    let when = state::When {
+        number: manifest.last().number + 1,
+        boot_id: boot_id.to_owned(),
+        clocks,
+    };
+    recovered.tell_partials();
+    match state::write_epoch(directory, &manifest, when, recovered) {
+        // It has no log. The manifest that names it names the next epoch as well.
+        Ok(joined) => Manifest {
+            epochs: vec![Epoch {
+                cut: Some(vec![LogPosition(0)]),
+                ..joined
+            }],
+            ..manifest
+        },
+        // What was there holds.
+        Err(error) => {
+            let path = directory.path().display();
+            let count = manifest.epochs.len();
+            warn!(directory = %path, %error, "the logs of {count} starts could not be joined");
+            manifest
+        }
+    }
 }
 
 /// Seals what was read, and makes a place for what comes.
@@ -480,6 +518,9 @@ fn boot_id() -> String {
     }
 }
 
+/// So many starts in a row may be killed before they are joined. Each may have left a segment per shard, which the next start
+/// reads, in some tenths of a second.
+const EPOCHS_MAX: usize = 8;
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a checkpoint that are read at once.
 const PIECE_SIZE: usize = 1 << 20;

@@ -199,6 +199,23 @@ fn a_checkpoint_with_no_log_behind_it_is_kept_until_there_is_another() {
 }
 
 #[test]
+fn starts_that_never_come_to_a_checkpoint_are_joined() {
+    let folder = Folder::new();
+    let mut most = 0;
+    for index in 0..3 * EPOCHS_MAX {
+        let shards = 1 + index % 3;
+        let opened = start(&folder, shards).unwrap();
+        assert_eq!(opened.recovered.sessions.len(), index);
+        most = most.max(opened.manifest.epochs.len());
+        let client = format!("client-{index}");
+        record(&opened, index % shards, &[client.as_str()]);
+        let written = fs::read_dir(folder.path()).unwrap();
+        assert!(written.count() <= EPOCHS_MAX + 2, "with LOCK and MANIFEST");
+    }
+    assert_eq!(most, EPOCHS_MAX);
+}
+
+#[test]
 fn damage_in_what_was_durable_is_named_with_its_place() {
     for (byte, is_damage) in [(4096 + 70, true), (2 * 4096 + 70, false)] {
         let folder = Folder::new();

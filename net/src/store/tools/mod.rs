@@ -10,7 +10,6 @@
 mod backup;
 mod lines;
 mod repair;
-mod state;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -25,6 +24,7 @@ use ringmq_ring::wall_clock;
 
 use super::data_dir::DataDir;
 use super::error::{StoreError, StoreFault};
+use super::state::When;
 
 pub use backup::{Backup, backup};
 pub use repair::{Repair, repair};
@@ -122,6 +122,15 @@ impl From<StoreError> for ToolError {
                  start; or move it away (mv) to begin without what it held",
             ),
         }
+    }
+}
+
+/// An epoch of a tool: of no boot, so that times are those of the wall clock.
+fn epoch_of_tool(number: u32) -> When {
+    When {
+        number,
+        boot_id: "none".to_owned(),
+        clocks: wall_clocks(),
     }
 }
 

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::super::data_dir::{DataDir, MANIFEST, private_directory, sync_directory};
 use super::super::manifest::Manifest;
+use super::super::state;
 use super::survey::{Survey, read, totals};
-use super::{ToolError, ToolErrorKind, state};
+use super::{ToolError, ToolErrorKind, epoch_of_tool};
 
 /// What a repair found and did.
 #[derive(Debug, Serialize)]
@@ -63,7 +64,7 @@ pub fn repair(path: &Path) -> Result<Repair, ToolError> {
     let changed = state::write(
         &directory,
         &manifest,
-        manifest.last().number + 1,
+        epoch_of_tool(manifest.last().number + 1),
         &recovered,
     )?;
     let removed = directory.remove_other_epochs(&changed);

@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use super::super::data_dir::DataDir;
 use super::super::recovery::first_manifest;
+use super::super::state;
 use super::lines::{self, Decoded, Exporter, Line, Terms};
 use super::survey::{Totals, read, totals};
-use super::{ToolError, ToolErrorKind, state};
+use super::{ToolError, ToolErrorKind, epoch_of_tool};
 
 /// What was exported or imported.
 #[derive(Debug, Serialize)]
@@ -96,7 +97,7 @@ pub fn import(path: &Path, input: &mut dyn BufRead) -> Result<Transfer, ToolErro
     importer.recovered.end_checkpoint();
     importer.recovered.mend();
     let (directory, _) = DataDir::open(path)?;
-    let written = state::write(&directory, &manifest, 1, &importer.recovered);
+    let written = state::write(&directory, &manifest, epoch_of_tool(1), &importer.recovered);
     if written.is_err() {
         // It has no manifest: nobody takes it for a whole one.
         let _ = fs::remove_dir_all(directory.epoch_path(1));

@@ -6,21 +6,48 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use ringmq_core::ids::{LogPosition, ShardId};
-use ringmq_core::store::{CheckpointWriter, DiskOp, FileName, LogIdentity, Recovered};
+use ringmq_core::store::{CheckpointWriter, Clocks, DiskOp, FileName, LogIdentity, Recovered};
 
-use super::super::data_dir::DataDir;
-use super::super::keeper;
-use super::super::manifest::{Epoch, Manifest};
-use super::{ToolError, wall_clocks};
+use super::data_dir::DataDir;
+use super::error::StoreError;
+use super::keeper;
+use super::manifest::{Epoch, Manifest};
+
+/// Which epoch is made of what was recovered, and on which clock.
+pub(super) struct When {
+    pub(super) number: u32,
+    pub(super) boot_id: String,
+    pub(super) clocks: Clocks,
+}
 
 /// Makes an epoch of this, and a manifest that names it alone. Before that is written, what was
 /// there holds.
 pub(super) fn write(
     directory: &DataDir,
     manifest: &Manifest,
-    number: u32,
+    when: When,
     recovered: &Recovered,
-) -> Result<Manifest, ToolError> {
+) -> Result<Manifest, StoreError> {
+    let changed = Manifest {
+        epochs: vec![write_epoch(directory, manifest, when, recovered)?],
+        ..manifest.clone()
+    };
+    directory.write_manifest(&changed)?;
+    Ok(changed)
+}
+
+/// Makes an epoch of this, which no manifest names yet.
+pub(super) fn write_epoch(
+    directory: &DataDir,
+    manifest: &Manifest,
+    when: When,
+    recovered: &Recovered,
+) -> Result<Epoch, StoreError> {
+    let When {
+        number,
+        boot_id,
+        clocks,
+    } = when;
     directory.make_epoch(number, 1)?;
     let identity = LogIdentity {
         log_id: manifest.log_id,
@@ -28,49 +55,21 @@ pub(super) fn write(
         shard: ShardId::new(0),
     };
     let path = directory.shard_path(number, 0);
-    let written = write_checkpoint(&path, identity, manifest.block_size, recovered);
-    written.map_err(|error| ToolError::failed("write a checkpoint to", &path, &error))?;
-    let epoch = Epoch {
-        number,
-        shards: 1,
-        // Of no boot: times are those of the wall clock.
-        boot_id: "none".to_owned(),
-        cut: None,
-    };
-    let changed = Manifest {
-        epochs: vec![epoch],
-        ..manifest.clone()
-    };
-    directory.write_manifest(&changed)?;
-    Ok(changed)
-}
-
-fn write_checkpoint(
-    directory: &Path,
-    identity: LogIdentity,
-    block_size: u32,
-    recovered: &Recovered,
-) -> std::io::Result<()> {
-    let clocks = wall_clocks();
     let mut disk = Disk {
-        directory,
+        directory: &path,
         ops: Vec::new(),
         result: Ok(()),
     };
-    let mut writer = CheckpointWriter::new(identity, block_size, LogPosition(0), 0, &mut disk.ops);
-    recovered.records(&mut |record| {
-        writer.push(record);
-        if writer.open_size() >= BATCH_SIZE {
-            writer.write(clocks, &mut disk.ops);
-            disk.carry_out(&mut writer);
-        }
-    });
-    disk.carry_out(&mut writer);
-    disk.result?;
-    writer.close(clocks, &mut disk.ops);
-    disk.result = Ok(());
-    disk.carry_out(&mut writer);
-    disk.result
+    let at = LogPosition(0);
+    let mut writer = CheckpointWriter::new(identity, manifest.block_size, at, 0, &mut disk.ops);
+    let written = disk.write_checkpoint(&mut writer, clocks, recovered);
+    written.map_err(StoreError::system(&path, "write a checkpoint to it"))?;
+    Ok(Epoch {
+        number,
+        shards: 1,
+        boot_id,
+        cut: None,
+    })
 }
 
 /// Does at once what the writer asks for.
@@ -82,6 +81,26 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
+    fn write_checkpoint(
+        mut self,
+        writer: &mut CheckpointWriter,
+        clocks: Clocks,
+        recovered: &Recovered,
+    ) -> std::io::Result<()> {
+        recovered.records(&mut |record| {
+            writer.push(record);
+            if writer.open_size() >= BATCH_SIZE {
+                writer.write(clocks, &mut self.ops);
+                self.carry_out(writer);
+            }
+        });
+        self.carry_out(writer);
+        std::mem::replace(&mut self.result, Ok(()))?;
+        writer.close(clocks, &mut self.ops);
+        self.carry_out(writer);
+        self.result
+    }
+
     fn carry_out(&mut self, writer: &mut CheckpointWriter) {
         while !self.ops.is_empty() {
             for op in std::mem::take(&mut self.ops) {
