@@ -27,18 +27,8 @@ impl<'a> Record<'a> {
 fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
     let record = match kind {
         Kind::Message => return read_message_record(reader),
-        Kind::MoreReceivers => {
-            return Ok(Record::MoreReceivers {
-                body: BodyNo(reader.varint()?),
-                receivers: Receivers::decode(reader.rest())?,
-            });
-        }
-        Kind::Settled => {
-            return Ok(Record::Settled {
-                no: read_no(&mut reader)?,
-                ranges: DeliveryRanges::decode(reader.rest())?,
-            });
-        }
+        Kind::MoreReceivers => return read_more_receivers(reader),
+        Kind::Settled => return read_settled(reader),
         Kind::Reached => return read_reached(reader),
         Kind::Spread => Record::Spread(read_origin(&mut reader)?),
         Kind::Tickets => Record::Tickets {
@@ -123,6 +113,20 @@ fn read_message_record(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError
         body,
         receivers: Receivers::decode(reader.rest())?,
     }))
+}
+
+fn read_more_receivers(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
+    Ok(Record::MoreReceivers {
+        body: BodyNo(reader.varint()?),
+        receivers: Receivers::decode(reader.rest())?,
+    })
+}
+
+fn read_settled(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
+    Ok(Record::Settled {
+        no: read_no(&mut reader)?,
+        ranges: DeliveryRanges::decode(reader.rest())?,
+    })
 }
 
 fn read_reached(mut reader: Reader<'_>) -> Result<Record<'_>, RecordError> {
