@@ -398,7 +398,14 @@ impl Broker {
             Some(Sabotage::RepeatForward) if forward => inbox.push_back((from, message.clone())),
             Some(_) | None => {}
         }
-        inbox.push_back((from, message));
+        match (self.sabotage, &message) {
+            (Some(Sabotage::HastyReceipt), &ShardMsg::Mark { turn }) => {
+                let turns = [turn; 2];
+                let answer = (target, ShardMsg::Durable { turns });
+                self.shells[at].inbox.push_back(answer);
+            }
+            _ => inbox.push_back((from, message)),
+        }
     }
 
     /// The inbox of `target` is full: puts everything for it back, and stalls.

@@ -61,6 +61,8 @@ pub enum Sabotage {
     ReadUnsynced,
     /// A mark becomes visible before what it speaks of.
     HastyMark,
+    /// A mark is answered at once: receipts are recorded before other shards have the message.
+    HastyReceipt,
 }
 
 impl Sabotage {
