@@ -138,6 +138,8 @@ pub struct World {
     pub deadlines_met: u64,
     /// Runs that went to another shard.
     pub runs_passed: usize,
+    /// Marks that went to another shard.
+    pub marks_passed: usize,
     /// Where the shards record; `None`: nowhere.
     pub disk: Option<Disk>,
     /// The log of some shard has failed.
@@ -196,19 +198,31 @@ impl World {
     }
 
     /// A broker that goes on with what is on a disk, at this time.
-    pub fn with_disk(shards: usize, limits: &Arc<Limits>, mut disk: Disk, now: Instant) -> World {
+    pub fn with_disk(shards: usize, limits: &Arc<Limits>, disk: Disk, now: Instant) -> World {
+        let (access, users) = (Access::default(), Users::default());
+        World::with_disk_for(shards, limits, disk, now, (access, users))
+    }
+
+    /// The same, for a broker that knows who may connect.
+    pub fn with_disk_for(
+        shards: usize,
+        limits: &Arc<Limits>,
+        mut disk: Disk,
+        now: Instant,
+        (access, users): (Access, Users),
+    ) -> World {
         let clocks = clocks(now);
         let recovered = disk.start(shards, clocks).expect("this disk is honest");
         let parts = recovered.split(&Home::new(SECRET, shards), shards);
-        let (access, sys_interval) = (Arc::default(), Duration::ZERO);
         let mut world = World::begin(
             shards,
             limits,
             Feed::Whole,
-            sys_interval,
-            access,
+            Duration::ZERO,
+            Arc::new(access),
             Some(disk),
         );
+        world.users = users;
         world.now = now;
         for (shard, part) in world.shards.iter_mut().zip(parts) {
             shard.set_checkpoint_bytes_min(32 * 1024);
@@ -258,6 +272,7 @@ impl World {
             asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
+            marks_passed: 0,
             disk,
             failure: None,
         }
@@ -554,6 +569,8 @@ impl World {
                                 let is_run = |piece: &Piece<'_>| matches!(piece, Piece::Run(..));
                                 self.runs_passed += parcel.iter().filter(is_run).count();
                             }
+                            let is_mark = matches!(message, ShardMsg::Mark { .. });
+                            self.marks_passed += usize::from(is_mark);
                             self.handle(target, Event::FromShard { from, message });
                         }
                     }

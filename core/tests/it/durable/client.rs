@@ -15,6 +15,12 @@ enum Exchange {
 #[derive(Debug, Default)]
 pub struct Client {
     name: String,
+    /// Its session ends with its connection.
+    pub is_clean: bool,
+    /// What it shows, as the user "u".
+    pub password: Option<&'static str>,
+    /// With the next packet it says DISCONNECT, in one segment, and closes.
+    pub is_leaving: bool,
     socket: Option<SocketId>,
     read: usize,
     is_connected: bool,
@@ -39,21 +45,19 @@ impl Client {
     }
 
     pub fn connect(&mut self, world: &mut World) {
-        self.connect_with(world, 0);
-    }
-
-    /// Ends the session, and begins one that ends with the connection.
-    pub fn connect_clean(&mut self, world: &mut World) {
-        self.connect_with(world, 2);
-    }
-
-    fn connect_with(&mut self, world: &mut World, flags: u8) {
         let socket = world.open();
         (self.socket, self.read, self.is_connected) = (Some(socket), 0, false);
         let mut bytes = b"\x10\x00\x00\x04MQTT\x04\x00\x00\x00\x00".to_vec();
-        bytes[9] = flags;
+        bytes[9] = u8::from(self.is_clean) << 1;
         bytes.push(self.name.len() as u8);
         bytes.extend_from_slice(self.name.as_bytes());
+        if let Some(password) = self.password {
+            bytes[9] |= 0xC0;
+            for text in ["u", password] {
+                bytes.extend_from_slice(&[0, text.len() as u8]);
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
         bytes[1] = bytes.len() as u8 - 2;
         world.send(socket, &bytes);
     }
@@ -111,9 +115,20 @@ impl Client {
     }
 
     pub fn send(&mut self, world: &mut World, bytes: &[u8]) {
-        if let Some(socket) = self.socket {
+        let Some(socket) = self.socket else { return };
+        if std::mem::take(&mut self.is_leaving) {
+            world.send(socket, &[bytes, b"\xE0\x00"].concat());
+            self.lose();
+        } else {
             world.send(socket, bytes);
         }
+    }
+
+    pub fn unsubscribe(&mut self, world: &mut World, filter: &str) {
+        let mut bytes = vec![0xA2, 0, 0xFF, 0xFE, 0, filter.len() as u8];
+        bytes.extend_from_slice(filter.as_bytes());
+        bytes[1] = bytes.len() as u8 - 2;
+        self.send(world, &bytes);
     }
 
     /// Reads what has come and answers it. True if there was something.

@@ -1,8 +1,11 @@
 //! What was acknowledged survives: shards with a log on a disk that loses what it was not asked to keep.
 
 mod client;
+mod disconnect;
+mod interest;
 mod owed;
 mod policies;
+mod rights;
 mod scarce;
 
 use std::sync::Arc;

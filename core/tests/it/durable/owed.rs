@@ -97,7 +97,8 @@ fn what_an_ended_session_leaves_to_its_group_is_there_after_a_crash() {
         second.cut(&mut world);
         // The session ends durably, and nobody else has the message durably.
         world.hold_disk(1, true);
-        first.connect_clean(&mut world);
+        first.is_clean = true;
+        first.connect(&mut world);
         read_all(&mut world, &mut [&mut first]);
         assert_eq!(first.last_session_present, Some(false));
         for _ in 0..2 {
