@@ -439,6 +439,7 @@ const INNER: &[&str] = &[
     "frames::HEADER_SIZE_MAX",
     "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
+    "recovery::EPOCHS_MAX",
 ];
 
 #[test]
