@@ -361,7 +361,7 @@ fn a_subscriber_that_does_not_read_costs_the_others_nothing() {
 
 #[test]
 fn every_scenario_that_is_built_in_has_a_test_here() {
-    let source = include_str!("scenarios.rs");
+    let source = concat!(include_str!("scenarios.rs"), include_str!("restarts.rs"));
     for (name, _) in builtin::ALL {
         assert!(source.contains(&format!("\"{name}\"")), "{name}");
     }

@@ -440,6 +440,7 @@ const INNER: &[&str] = &[
     "keeper::PAUSE_MAX",
     "keeper::SPARES_MAX",
     "parcel::BODY_SIZE_MAX",
+    "recovery::EPOCHS_MAX",
 ];
 
 #[test]
