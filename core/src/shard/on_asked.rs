@@ -96,7 +96,8 @@ fn matches(filter: &SessionFilter, session: &Session) -> bool {
 
 fn row(id: SessionId, session: &Session, now: Instant) -> SessionRow {
     let link = session.link.as_ref().map(|link| LinkRow {
-        conn: link.conn,
+        peer: link.peer,
+        connected_for: now.saturating_since(link.since),
         is_bridge: link.is_bridge,
         silent_for: now.saturating_since(link.last_packet_at),
         silence_max: link.silence_max,

@@ -3,12 +3,12 @@
 //! Nobody reads a shard's state from outside: who wants to know something asks, and is answered within the same
 //! event. Every question is bounded, whatever the shard holds; what does not fit comes with the next one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Identity;
 use crate::codec::Version;
-use crate::ids::ConnId;
 use crate::session::Expiry;
 use crate::shard::sys::report::Report;
 
@@ -125,8 +125,10 @@ pub struct SessionRow {
 /// The connection of a session at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkRow {
-    /// Which one.
-    pub conn: ConnId,
+    /// Where the client is; `None`: on this machine, at a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// For so long it has been there.
+    pub connected_for: Duration,
     /// It says that it is a bridge.
     pub is_bridge: bool,
     /// For so long no packet has come.
