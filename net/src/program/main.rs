@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod ctl;
 mod data;
 mod log;
 mod passwd;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
             Ok(said) => say(&said),
             Err(problem) => refuse(&[problem]),
         };
+    }
+    if args.next_if(|arg| arg == "ctl").is_some() {
+        return ctl::run(args);
     }
     if args.next_if(|arg| arg == "log").is_some() {
         return log_tool(args);
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
                     Failure::Settings(_)
                     | Failure::Machine(_)
                     | Failure::Setup(..)
+                    | Failure::Admin(_)
                     | Failure::Start(_) => ExitCode::FAILURE,
                 }
             }
