@@ -138,6 +138,8 @@ refusals! {
     RulesEnded, "rules_ended", NotAuthorized, "access rules expired and could not be renewed";
     /// The user was removed, or has another password.
     Revoked, "revoked", NotAuthorized, "the client is no longer permitted to connect";
+    /// An operator has disconnected the client.
+    Administrative, "administrative", AdministrativeAction, "disconnected by an operator";
     /// Another connection with the same client identifier.
     TakenOver, "taken_over", SessionTakenOver, "another connection uses this client identifier";
     /// The broker stops.

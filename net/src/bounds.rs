@@ -8,6 +8,7 @@ use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::session::HeldAnswers;
 use ringmq_core::topic::TopicFilter;
 
+use crate::admin::{CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX, LIMIT_MAX, LISTINGS_MAX};
 use crate::admission::UNWELCOME_MAX;
 use crate::auth::http::BODY_SIZE_MAX;
 use crate::auth::jwt::KEYS_MAX;
@@ -163,5 +164,35 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         HeldAnswers::PACKETS_MAX as u64,
         "Answers of a connection that wait for the disk, or 256 KiB of them",
         "not read until most of them have left",
+    ),
+    bound(
+        "server::CONNECTIONS_MAX",
+        CONNECTIONS_MAX as u64,
+        "Connections to each address of the control plane",
+        "accepted later",
+    ),
+    bound(
+        "server::HEAD_SIZE_MAX",
+        HEAD_SIZE_MAX as u64,
+        "Bytes of the head of a request to the control plane, and of its body",
+        "status 431 or 413",
+    ),
+    bound(
+        "server::HEAD_TIME_MAX",
+        HEAD_TIME_MAX.as_secs(),
+        "Seconds for the head of a request to the control plane, also between two requests",
+        "closed",
+    ),
+    bound(
+        "asker::LISTINGS_MAX",
+        LISTINGS_MAX as u64,
+        "Lists of clients that the control plane makes at once",
+        "status 503",
+    ),
+    bound(
+        "listing::LIMIT_MAX",
+        LIMIT_MAX as u64,
+        "Clients in one answer of the control plane, unless it streams lines",
+        "the rest comes by cursor",
     ),
 ];

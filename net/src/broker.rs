@@ -10,13 +10,16 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use ringmq_core::auth::Access;
+use ringmq_core::home::Home;
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
 use ringmq_core::shard::{Remains, Shard, ShardConfig};
 use ringmq_core::topic::InterestTable;
-use rustix::thread::sched_getaffinity;
+use rustix::process::Pid;
+use rustix::thread::{gettid, sched_getaffinity};
 use tracing::warn;
 
+use crate::admin::Asker;
 use crate::admission::{Admission, Permits};
 use crate::auth::{AuthService, AuthServiceConfig, Authenticators};
 use crate::counters::{Counters, Counts, Tallies};
@@ -94,6 +97,10 @@ pub struct Broker {
     inboxes: Arc<[Inbox]>,
     auth: Arc<AuthService>,
     counters: Vec<Arc<Counters>>,
+    /// Where the session of a client is.
+    home: Home,
+    /// The threads of the shards, as the kernel knows them.
+    thread_ids: Vec<(ShardId, Pid)>,
     threads: Vec<JoinHandle<Remains>>,
     /// One per shard, until all of them can begin.
     gates: Vec<mpsc::Sender<()>>,
@@ -152,7 +159,7 @@ impl Broker {
             }
             shard
         };
-        Broker::launch(config, core, opened)
+        Broker::launch(config, core, opened, Home::new(secret, shards))
     }
 
     /// Starts a broker whose shards are made by `core`, each on its own thread; otherwise as
@@ -163,13 +170,16 @@ impl Broker {
         F: Fn(ShardId) -> C + Send + Sync + 'static,
     {
         check_shards(config)?;
-        Broker::launch(config, core, None)
+        // Nobody asks such shards for clients.
+        let home = Home::new([0; 2], config.shards);
+        Broker::launch(config, core, None, home)
     }
 
     fn launch<C, F>(
         config: &BrokerConfig,
         core: F,
         opened: Option<store::Opened>,
+        home: Home,
     ) -> Result<Broker, StartError>
     where
         C: Core,
@@ -201,6 +211,8 @@ impl Broker {
             inboxes,
             auth: Arc::new(auth),
             counters: Vec::new(),
+            home,
+            thread_ids: Vec::new(),
             threads: Vec::new(),
             gates: Vec::new(),
             keeper: thread,
@@ -265,7 +277,8 @@ impl Broker {
         for _ in 0..config.shards {
             // A closed channel means that a shard panicked; the panic has been reported.
             let outcome = started.recv().unwrap_or(Err(StartError::Panicked));
-            outcome.map_err(|e| broker.abandon(e))?;
+            let thread_id = outcome.map_err(|e| broker.abandon(e))?;
+            broker.thread_ids.push(thread_id);
         }
         for gate in broker.gates.drain(..) {
             // It waits for this; if it is gone, it has panicked, and `join` tells.
@@ -344,6 +357,16 @@ impl Broker {
         self.counters.iter().map(|c| c.read()).collect()
     }
 
+    /// Asks the shards what they hold, as long as they run.
+    pub fn asker(&self) -> Asker {
+        Asker::new(
+            Arc::clone(&self.inboxes),
+            self.counters.clone(),
+            self.home,
+            self.thread_ids.clone(),
+        )
+    }
+
     /// Asks every shard to say goodbye to its clients and to end, within 5 seconds.
     pub fn shutdown(&self) {
         for inbox in self.inboxes.iter() {
@@ -410,7 +433,7 @@ struct ShardSeed {
 fn run_shard<C: Core>(
     seed: ShardSeed,
     core: &dyn Fn(ShardId) -> C,
-    ready: &mpsc::Sender<Result<(), StartError>>,
+    ready: &mpsc::Sender<Result<(ShardId, Pid), StartError>>,
     opens: &mpsc::Receiver<()>,
 ) -> Remains {
     let made = executor(seed.cpu).and_then(|executor| {
@@ -426,7 +449,7 @@ fn run_shard<C: Core>(
         Ok((executor, ring, wakeup)) => {
             let core = core(seed.id);
             let reactor = Reactor::new(seed.id, ring, core, seed.listeners, seed.shared);
-            let _ = ready.send(Ok(()));
+            let _ = ready.send(Ok((seed.id, gettid())));
             if opens.recv().is_err() {
                 return Remains::default(); // Another shard cannot start.
             }

@@ -12,6 +12,11 @@ macro_rules! counters {
         }
 
         impl Counts {
+            /// Adds what another shard has counted.
+            pub(crate) fn add(&mut self, other: &Counts) {
+                $(self.$name += other.$name;)*
+            }
+
             /// Each with its name.
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]

@@ -4,6 +4,7 @@
 //! and a second io_uring for the sockets (`ringmq-ring`). Start reading at `reactor`.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod admission;
 pub mod auth;
 pub mod bounds;

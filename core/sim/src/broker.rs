@@ -20,6 +20,7 @@ use ringmq_core::store::{Clocks, RecoveredPart};
 use ringmq_core::time::Instant;
 use ringmq_core::topic::InterestTable;
 
+use crate::asker::Asker;
 use crate::broken::Broken;
 use crate::disk::{Crash, Disk};
 use crate::link::{Link, LinkIndex};
@@ -49,6 +50,8 @@ pub struct Broker {
     /// Bytes that may wait for one connection, if that is bounded tightly.
     unsent_bytes_max: Option<u32>,
     sabotage: Option<Sabotage>,
+    /// Asks the shards at random; `None`: nobody does.
+    pub asker: Option<Asker>,
 }
 
 impl Broker {
@@ -67,6 +70,7 @@ impl Broker {
             turn_events_max: mix.turn_events_max,
             unsent_bytes_max: mix.bounds.tight.map(|_| unsent_bytes_max(mix)),
             sabotage,
+            asker: None,
         };
         let started = broker.start(mix.shards, Instant::ZERO);
         started.expect("an empty disk is not damaged");
@@ -303,6 +307,9 @@ impl Broker {
             Phase::Work(0) => self.end_turn(at, around),
             Phase::Work(left) => {
                 *left -= 1;
+                if let Some(asker) = &mut self.asker {
+                    asker.may_ask(&mut self.shells[at].shard, around.now);
+                }
                 self.take_in(at, around);
                 if self.sabotage == Some(Sabotage::IgnorePause) {
                     self.shells[at].forget_pauses();

@@ -9,6 +9,7 @@
 //! `shell.rs` (turns of shards), `oracle` (the promises), `mix.rs` (what seeds choose from),
 //! `tamper.rs` (faults that are planted to see whether the oracle notices).
 
+mod asker;
 mod broken;
 mod broker;
 mod client;
@@ -37,6 +38,7 @@ pub use disk::{Crash, Disk};
 pub use rng::Rng;
 pub use tamper::Sabotage;
 
+use asker::Asker;
 use mix::Mix;
 use trace::Trace;
 use world::World;
@@ -52,11 +54,26 @@ pub struct Summary {
 
 /// Runs one seed. `printed`: the event log goes to standard output.
 pub fn run_seed(seed: u64, sabotage: Option<Sabotage>, printed: bool) -> Result<Summary, Broken> {
+    run(seed, sabotage, printed, Some(Asker::new(seed)))
+}
+
+/// Runs one seed, in which nobody asks the shards anything: the same happens.
+pub fn run_seed_unasked(seed: u64) -> Result<Summary, Broken> {
+    run(seed, None, false, None)
+}
+
+fn run(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    printed: bool,
+    asker: Option<Asker>,
+) -> Result<Summary, Broken> {
     let mix = Mix::draw(seed);
     if printed {
         println!("{mix:#?}");
     }
     let mut world = World::new(seed, mix, sabotage, Trace::new(printed));
+    world.broker.asker = asker;
     world.run()?;
     Ok(Summary {
         trace_hash: world.trace.hash(),

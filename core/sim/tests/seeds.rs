@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use ringmq_sim::{Sabotage, run_seed};
+use ringmq_sim::{Sabotage, run_seed, run_seed_unasked};
 
 #[test]
 fn no_seed_breaks_a_promise() {
@@ -39,6 +39,15 @@ fn the_same_seed_gives_the_same_run() {
     let other = run_seed(21, None, false).expect("no seed breaks a promise");
     let first = run_seed(0, None, false).expect("no seed breaks a promise");
     assert_ne!(first.trace_hash, other.trace_hash);
+}
+
+#[test]
+fn asking_the_shards_changes_no_outcome() {
+    for seed in 0x5EED..0x5EED + 60 {
+        let asked = run_seed(seed, None, false).expect("no seed breaks a promise");
+        let unasked = run_seed_unasked(seed).expect("no seed breaks a promise");
+        assert_eq!(asked, unasked, "seed {seed:#x}");
+    }
 }
 
 /// Each fault is noticed as what it is.

@@ -3,6 +3,8 @@
 //! Invariant: a slot is `Vacant` exactly while the shell has no connection in it: before
 //! `Event::Accepted` and after `Event::Closed`.
 
+use std::net::SocketAddr;
+
 use super::Egress;
 use crate::auth::PeerIdentity;
 use crate::auth::ScramStep;
@@ -103,6 +105,18 @@ struct Slot {
 }
 
 impl Connections {
+    /// Where a client is that is being let in; `None`: not known, or at a Unix socket.
+    pub fn peer_of(&self, conn: ConnId) -> Option<SocketAddr> {
+        match self.get(conn)? {
+            Connection::AwaitConnect(waiting) => waiting.peer.address,
+            Connection::Authenticating(waiting) => waiting.peer.address,
+            Connection::Vacant
+            | Connection::Open(_)
+            | Connection::Closing(_)
+            | Connection::HandedOver => None,
+        }
+    }
+
     /// Notes a new connection. The slot is vacant: that is the shell's promise.
     pub fn insert(&mut self, conn: ConnId, connection: AwaitConnect) {
         let index = conn.index as usize;

@@ -1,5 +1,6 @@
 //! The connection of a session: what it takes, what is on its way to it, and why it is not read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::time::Instant;
 pub struct Link {
     /// Which connection.
     pub conn: ConnId,
+    /// Where the client is; `None`: on this machine, at a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// When its CONNECT took effect.
+    pub since: Instant,
     /// The client is a bridge: its subscriptions are No Local and Retain As Published.
     pub is_bridge: bool,
     /// The packet that has arrived in part.

@@ -13,6 +13,7 @@ mod interest;
 mod invariants;
 mod mail;
 mod on_ack;
+mod on_asked;
 mod on_close;
 mod on_packet;
 mod on_publish;
@@ -36,6 +37,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::ids::JoinId;
+pub use mail::ask::{
+    Answer, Ask, Disconnected, LinkRow, SessionFilter, SessionPage, SessionQuery, SessionRow,
+};
 pub use mail::event::{CloseCause, Deadlines, Event, Heard, ProcessCounts};
 pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
@@ -43,7 +47,7 @@ pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::{Loss, Record};
 pub use remains::Remains;
 pub use sys::metrics::{DropReason, Gauges, Metrics};
-pub use sys::report::Report;
+pub use sys::report::{Holdings, Report};
 
 use checkpoints::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
@@ -211,6 +215,7 @@ impl Shard {
             Event::SpaceChanged { is_scarce } => self.on_space_changed(is_scarce),
             Event::ShellCounted { counts, process } => self.sys.note_shell(counts, process),
             Event::DeadlineReached { heard } => self.on_deadline(heard, turn),
+            Event::Asked { ask } => self.on_asked(ask, turn),
             Event::ShutdownRequested => self.on_shutdown(turn),
         }
         self.feed_gathers(turn);

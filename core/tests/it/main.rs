@@ -1,6 +1,7 @@
-//! The shards of a broker without sockets, in one world of clients: conversations, bounds, threats,
+//! The shards of a broker without sockets, in one world of clients: asks, conversations, bounds, threats,
 //! `$SYS`, rules, runs, crashes, the exploration of QoS 1 and 2, and models of what crashes do.
 
+mod asks;
 mod conversations;
 mod dice;
 mod durable;

@@ -19,8 +19,8 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{
-    CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts, Record,
-    Shard, ShardConfig, ShardMsg,
+    Answer, Ask, CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts,
+    Record, Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::store::{Clocks, DiskError};
 use ringmq_core::time::Instant;
@@ -381,6 +381,14 @@ impl World {
         };
         self.handle(0, event);
         self.settle();
+    }
+
+    /// What a shard says to a question.
+    pub fn ask(&mut self, shard: usize, ask: Ask) -> Answer {
+        self.handle(shard, Event::Asked { ask });
+        let answer = self.outboxes[shard].answers.pop();
+        self.settle();
+        answer.expect("what is asked is answered at once")
     }
 
     /// The broker is told to end.

@@ -20,8 +20,9 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use ringmq_core::auth::{Access, AuthRequest, Verdict};
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::ShardMsg;
+use ringmq_core::shard::{Answer, Ask, ShardMsg};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
 
 use crate::atomics::{
     self, {AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
@@ -58,6 +59,14 @@ pub(crate) struct Decision {
     pub(crate) generation: u64,
 }
 
+/// A question of the control plane.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    /// Who waits for the answer; it may have given up.
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
 /// A connection on its way to another shard.
 #[derive(Debug)]
 pub(crate) struct Moved {
@@ -87,6 +96,10 @@ pub(crate) struct Inbox {
     access: Mutex<Option<Arc<Access>>>,
     /// Answers of the keeper: at most one for each errand that the reader has given it.
     kept: SegQueue<Kept>,
+    /// Questions of the control plane: they wait beside the mail, so that a full inbox can be asked why.
+    asks: ArrayQueue<Asked>,
+    /// How many, so that a turn without any costs one load.
+    asks_waiting: AtomicUsize,
     /// The keeper has found that the disk is almost full.
     is_scarce: AtomicBool,
     wakeup: OwnedFd,
@@ -107,6 +120,8 @@ impl Inbox {
             has_access: AtomicBool::new(false),
             access: Mutex::default(),
             kept: SegQueue::new(),
+            asks: ArrayQueue::new(ASKS_MAX),
+            asks_waiting: AtomicUsize::new(0),
             is_scarce: AtomicBool::new(false),
             wakeup: eventfd(0, EventfdFlags::CLOEXEC)?,
         })
@@ -172,6 +187,29 @@ impl Inbox {
     pub(crate) fn put_kept(&self, kept: Kept) {
         self.kept.push(kept);
         self.nudge();
+    }
+
+    /// Delivers a question, or drops it if too many wait: then nobody answers.
+    pub(crate) fn ask(&self, asked: Asked) {
+        if self.asks.push(asked).is_ok() {
+            self.asks_waiting.fetch_add(1, Ordering::Release);
+            self.nudge();
+        }
+    }
+
+    /// Reader: the next question.
+    pub(crate) fn take_ask(&self) -> Option<Asked> {
+        if self.asks_waiting.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let asked = self.asks.pop()?;
+        self.asks_waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(asked)
+    }
+
+    /// Messages that wait.
+    pub(crate) fn messages_count(&self) -> usize {
+        self.messages_max - self.messages_free.load(Ordering::Relaxed)
     }
 
     /// Tells the reader whether the disk is almost full.
@@ -304,7 +342,8 @@ impl Inbox {
 
     /// Reader: there is something to take, or there may be room where there was none.
     pub(crate) fn has_news(&self) -> bool {
-        !self.mail.is_empty() || self.nudged.load(Ordering::Acquire)
+        let is_asked = self.asks_waiting.load(Ordering::Acquire) > 0;
+        !self.mail.is_empty() || is_asked || self.nudged.load(Ordering::Acquire)
     }
 
     /// Reader: about to try again where it was refused.
@@ -356,6 +395,8 @@ const BATCH_MESSAGES_MAX: usize = 1024;
 /// Most batches and connections that wait, whatever the bound on messages: 64 turns of the reader.
 /// The queue takes up its memory at once, 48 bytes for each.
 const MAIL_COUNT_MAX: usize = 4 * 1024;
+/// Most questions that wait: what the control plane asks at once, see `admin/asker.rs`.
+pub(crate) const ASKS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod ctl;
 mod data;
 mod log;
 mod notify;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
             Ok(said) => say(&said),
             Err(problem) => refuse(&[problem]),
         };
+    }
+    if args.next_if(|arg| arg == "ctl").is_some() {
+        return ctl::run(args);
     }
     if args.next_if(|arg| arg == "log").is_some() {
         return log_tool(args);
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
                     Failure::Settings(_)
                     | Failure::Machine(_)
                     | Failure::Setup(..)
+                    | Failure::Admin(_)
                     | Failure::Start(_) => ExitCode::FAILURE,
                 }
             }

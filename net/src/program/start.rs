@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use ringmq::admin::{Admin, AdminConfig, StartProblem};
 use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use ringmq_core::shard::Remains;
@@ -38,6 +39,8 @@ pub enum Failure {
     Setup(&'static str, io::Error),
     /// A shard could not start.
     Start(StartError),
+    /// The control plane could not start.
+    Admin(StartProblem),
     /// What is to be kept cannot be stored any more.
     Log(LogFailure),
 }
@@ -49,6 +52,7 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let tallies = Arc::default();
     let access = access::load(settings, key, &tallies);
     let access = access.map_err(Failure::Settings)?;
+    let admin = access::control::config(&settings.admin).map_err(Failure::Settings)?;
     let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
     // Before the first thread, so that all of them leave the signals to the one that waits.
     let (sender, requests) = channel();
@@ -56,18 +60,31 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
     let channel = (sender, &requests);
-    let ended = serve(settings, access, reload, tallies, channel);
+    let parts = Parts {
+        access,
+        admin,
+        reload,
+        tallies,
+    };
+    let ended = serve(settings, parts, channel);
     log::finish();
     ended
 }
 
+/// What the settings have led to.
+struct Parts {
+    access: Loaded,
+    admin: AdminConfig,
+    reload: Reload,
+    tallies: Arc<Tallies>,
+}
+
 fn serve(
     settings: &Settings,
-    access: Loaded,
-    mut reload: Reload,
-    tallies: Arc<Tallies>,
+    parts: Parts,
     (sender, requests): (Sender<Request>, &Receiver<Request>),
 ) -> Result<(), Failure> {
+    let mut reload = parts.reload;
     raise_limits();
     let tcp = settings
         .all_listeners()
@@ -80,13 +97,23 @@ fn serve(
     for problem in advice(settings) {
         warn!("{}", on_one_line(&problem));
     }
-    let config = broker_config(settings, access, tallies, &plan);
+    let tallies = Arc::clone(&parts.tallies);
+    let config = broker_config(settings, parts.access, tallies, &plan);
     let broker = Broker::start(&config).map_err(Failure::Start)?;
     let listens: Vec<Listen> = settings
         .all_listeners()
         .zip(broker.endpoints())
         .map(|((listen, _), endpoint)| listen.at(endpoint))
         .collect();
+    let facts_shown = facts_of(settings, &plan, &listens, parts.tallies);
+    let admin = match Admin::start(parts.admin, facts_shown, broker.asker()) {
+        Ok(admin) => admin,
+        Err(problem) => {
+            broker.shutdown();
+            broker.join();
+            return Err(Failure::Admin(problem));
+        }
+    };
     info!(
         version = crate::VERSION,
         kernel = facts.kernel_release,
@@ -94,6 +121,9 @@ fn serve(
         cores = %plan.pinning,
         "started"
     );
+    for address in admin.addresses() {
+        info!(%address, "control plane");
+    }
     // Nobody has to read it: a closed stdout is not an error.
     let _ = io::stdout().write_all(greeting(settings, &plan, &listens).as_bytes());
     if settings.store.place().is_some() {
@@ -101,8 +131,10 @@ fn serve(
     }
     notify::ready();
     let failure = run_until_stopped(&broker, &mut reload, requests);
+    admin.note_stopping();
     broker.shutdown();
     let remains = broker.join();
+    drop(admin);
     if let Some(failure) = failure {
         return Err(Failure::Log(failure));
     }
@@ -274,6 +306,24 @@ fn broker_config(
     }
 }
 
+/// What the control plane tells of the broker without asking it.
+fn facts_of(
+    settings: &Settings,
+    plan: &Plan,
+    listens: &[Listen],
+    tallies: Arc<Tallies>,
+) -> ringmq::admin::Facts {
+    let data_dir = settings.store.place();
+    ringmq::admin::Facts {
+        version: crate::VERSION,
+        started_at: SystemTime::now(),
+        listeners: listens.iter().map(ToString::to_string).collect(),
+        connections_max: plan.connections_max.into(),
+        data_dir: data_dir.map(|path| path.display().to_string()),
+        tallies,
+    }
+}
+
 /// What a user at a terminal wants to know first.
 fn greeting(settings: &Settings, plan: &Plan, listens: &[Listen]) -> String {
     let shown: Vec<String> = listens.iter().map(ToString::to_string).collect();
@@ -370,6 +420,7 @@ impl fmt::Display for Failure {
             }
             Failure::Setup(what, error) => write!(f, "cannot set up {what}: {error}"),
             Failure::Start(error) => write!(f, "cannot start: {error}"),
+            Failure::Admin(problem) => write!(f, "cannot start: {problem}"),
             Failure::Log(failure) => write!(
                 f,
                 "{failure}; what was acknowledged is stored, and nothing else was promised: look \

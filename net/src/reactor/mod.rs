@@ -13,10 +13,11 @@
 //! - messages become visible by class over all targets: forwards, then retains, then answers.
 //! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
-//! The subjects: `accept`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `disk`,
+//! The subjects: `accept`, `ask`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `disk`,
 //! `records`, `shutdown`.
 
 mod accept;
+mod ask;
 mod close;
 mod disk;
 mod handover;
@@ -276,6 +277,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.take_completions(now, CALLS_MAX);
         self.take_kept(now);
         self.take_mail(now);
+        self.answer_ask(now);
         self.advance_handshakes(now);
         self.recheck_terms(now);
         self.note_heard(now, others_heard);

@@ -175,6 +175,8 @@ impl Core for FakeCore {
                 format!("decided {} {verdict:?}", conn.index)
             }
             Event::AccessReplaced { .. } => "other access".to_owned(),
+            // It has no answer.
+            Event::Asked { .. } => "asked".to_owned(),
             Event::ShellCounted { .. } => return,
         };
         self.events.push(text);

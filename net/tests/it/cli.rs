@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::mqtt::Connect;
+use crate::program::Folder;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
 
@@ -408,7 +409,9 @@ fn a_json_log_is_one_object_per_line() {
 
 #[test]
 fn an_idle_broker_has_the_threads_that_it_needs() {
-    let broker = Broker::start(&["--shards", "2"]);
+    let folder = Folder::new();
+    let admin = format!("unix:{}", folder.path("admin.sock"));
+    let broker = Broker::start(&["--shards", "2", "--admin", &admin]);
     let tasks = format!("/proc/{}/task", broker.process.id());
     let mut names: Vec<String> = std::fs::read_dir(tasks)
         .unwrap()
@@ -418,6 +421,7 @@ fn an_idle_broker_has_the_threads_that_it_needs() {
     names.sort();
     // Each executor brings a thread for calls that block; the allocator has one.
     let expected = [
+        "control",
         "jemalloc_bg_thd",
         "log",
         "ringmq",

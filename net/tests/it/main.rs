@@ -6,6 +6,7 @@
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod auth;
 mod certificates;
 mod cli;

@@ -165,6 +165,7 @@ impl Core for Puppet {
             | Event::DiskDone(_)
             | Event::SpaceChanged { .. }
             | Event::ShellCounted { .. }
+            | Event::Asked { .. }
             | Event::AuthDecided { .. }
             | Event::AccessReplaced { .. } => {}
         }

@@ -169,6 +169,7 @@ impl Shard {
         grant: &Grant,
     ) {
         let limits = self.config.limits.clone();
+        let peer = self.connections.peer_of(conn);
         let egress = self.take_early_egress(conn);
         self.leave_await(conn, Connection::Open(id));
         self.connected_count += 1;
@@ -181,11 +182,8 @@ impl Shard {
         if let Some(at) = keep_alive_at {
             self.timers.set(at, Timer::KeepAlive(id));
         }
-        let session = self
-            .dispatch
-            .sessions
-            .get_mut(id)
-            .expect("the session was made or found");
+        let session = self.dispatch.sessions.get_mut(id);
+        let session = session.expect("the session was made or found");
         if let Some(at) = session.expires_at.take() {
             self.timers.cancel(at, Timer::Expiry(id));
         }
@@ -197,6 +195,8 @@ impl Shard {
         session.will = will;
         session.link = Some(Link {
             conn,
+            peer,
+            since: now,
             is_bridge: connect.is_bridge,
             framer: Framer::default(),
             egress,

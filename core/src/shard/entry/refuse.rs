@@ -35,17 +35,7 @@ impl Shard {
         refusal: Refusal,
         turn: &mut Turn<'_>,
     ) {
-        let peer = match self.connections.get(conn) {
-            Some(Connection::AwaitConnect(waiting)) => waiting.peer.address,
-            Some(Connection::Authenticating(waiting)) => waiting.peer.address,
-            Some(
-                Connection::Vacant
-                | Connection::Open(_)
-                | Connection::Closing(_)
-                | Connection::HandedOver,
-            )
-            | None => None,
-        };
+        let peer = self.connections.peer_of(conn);
         let subject = Subject {
             client,
             topic: b"",

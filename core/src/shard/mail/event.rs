@@ -1,5 +1,6 @@
 //! Input of a shard: events of the shell, and messages of other shards.
 
+use super::ask::Ask;
 use super::message::ShardMsg;
 use crate::auth::PeerIdentity;
 use std::sync::Arc;
@@ -100,6 +101,11 @@ pub enum Event<'a> {
     DeadlineReached {
         /// How far the shell has listened.
         heard: Heard,
+    },
+    /// The shell wants to know something: one answer is put into `Outbox::answers`.
+    Asked {
+        /// What.
+        ask: Ask,
     },
     /// The broker ends: say goodbye (0x8B) and close every connection.
     ShutdownRequested,

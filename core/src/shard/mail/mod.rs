@@ -1,5 +1,6 @@
 //! What goes in and out of a shard: events, messages between shards, effects.
 
+pub(in crate::shard) mod ask;
 pub(in crate::shard) mod by_shard;
 pub(in crate::shard) mod end;
 pub(in crate::shard) mod event;

@@ -1,6 +1,7 @@
 //! Output of a shard: effects that must not be lost. Bytes are pulled, not pushed, with
 //! [`Shard::take_output`](crate::shard::Shard::take_output), because sockets set their pace.
 
+use super::ask::Answer;
 use super::message::{MsgClass, ShardMsg};
 use super::parcel::Parcel;
 use super::record::Record;
@@ -32,6 +33,8 @@ pub struct Outbox {
     pub disk: Vec<DiskOp>,
     /// The disk has failed: no answer leaves any more, and the process has to end.
     pub disk_failure: Option<DiskError>,
+    /// One for each `Event::Asked`, in order.
+    pub answers: Vec<Answer>,
     /// Messages by class, then by target.
     posts: [Vec<Vec<ShardMsg>>; MsgClass::COUNT],
     posted_count: usize,
@@ -81,6 +84,7 @@ impl Outbox {
             records: Vec::new(),
             disk: Vec::new(),
             disk_failure: None,
+            answers: Vec::new(),
             posts: std::array::from_fn(|_| (0..shards).map(|_| Vec::new()).collect()),
             posted_count: 0,
             parcels: Vec::new(),

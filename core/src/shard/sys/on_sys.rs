@@ -76,7 +76,8 @@ impl Shard {
         self.publish_texts(texts, turn);
     }
 
-    fn report(&self) -> Report {
+    /// What the shard has counted and holds, without a walk.
+    pub(in crate::shard) fn report(&self) -> Report {
         let held = self.dispatch.held;
         let unsent = self.dispatch.pool.unsent;
         Report {

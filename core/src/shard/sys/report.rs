@@ -3,15 +3,18 @@
 use super::metrics::Metrics;
 use crate::time::Instant;
 
-/// What a shard tells the one that adds up.
+/// What a shard has counted and holds.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    pub(in crate::shard) metrics: Metrics,
-    pub(in crate::shard) holdings: Holdings,
+    /// What it has counted since its start.
+    pub metrics: Metrics,
+    /// What it holds.
+    pub holdings: Holdings,
 }
 
 impl Report {
-    pub(in crate::shard) fn add(&mut self, other: &Report) {
+    /// Adds what another shard tells.
+    pub fn add(&mut self, other: &Report) {
         self.metrics.add(&other.metrics);
         let (sum, more) = (&mut self.holdings, &other.holdings);
         sum.sockets += more.sockets;
@@ -31,19 +34,31 @@ impl Report {
 
 /// What a shard holds, as far as it is known without a walk.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::shard) struct Holdings {
-    pub(in crate::shard) sockets: u64,
-    pub(in crate::shard) sessions: u64,
-    pub(in crate::shard) connected: u64,
-    pub(in crate::shard) subscriptions: u64,
-    pub(in crate::shard) shared_subscriptions: u64,
-    pub(in crate::shard) queued_messages: u64,
-    pub(in crate::shard) queued_bytes: u64,
-    pub(in crate::shard) inflight_bytes: u64,
-    pub(in crate::shard) unsent_packets: u64,
-    pub(in crate::shard) unsent_bytes: u64,
-    pub(in crate::shard) retained_messages: u64,
-    pub(in crate::shard) retained_bytes: u64,
+pub struct Holdings {
+    /// Connections in any state.
+    pub sockets: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Sessions whose client is connected.
+    pub connected: u64,
+    /// Subscriptions that are not shared.
+    pub subscriptions: u64,
+    /// Shared subscriptions.
+    pub shared_subscriptions: u64,
+    /// Messages in queues.
+    pub queued_messages: u64,
+    /// Bytes in queues.
+    pub queued_bytes: u64,
+    /// Bytes of messages that were sent and are kept until they are acknowledged.
+    pub inflight_bytes: u64,
+    /// Packets that wait for sockets.
+    pub unsent_packets: u64,
+    /// Bytes that wait for sockets.
+    pub unsent_bytes: u64,
+    /// Retained messages of topics that belong here.
+    pub retained_messages: u64,
+    /// Bytes of those.
+    pub retained_bytes: u64,
 }
 
 /// Exponential moving averages, per minute.

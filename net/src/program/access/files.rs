@@ -25,6 +25,8 @@ pub enum What {
     KeyFile,
     /// A set of them.
     KeySet,
+    /// Tokens of the control plane.
+    AdminTokens,
 }
 
 impl What {
@@ -66,7 +68,8 @@ impl What {
             | What::RulesFile
             | What::HookHeaders
             | What::KeyFile
-            | What::KeySet => true,
+            | What::KeySet
+            | What::AdminTokens => true,
         }
     }
 
@@ -80,13 +83,18 @@ impl What {
             What::HookHeaders => "the file of headers",
             What::KeyFile => "the key of tokens",
             What::KeySet => "the JWK Set",
+            What::AdminTokens => "the file of tokens",
         }
     }
 
     /// So that `--config /dev/sda` does not fill the memory.
     fn size_max(self) -> u64 {
         match self {
-            What::Configuration | What::HookHeaders | What::KeyFile | What::KeySet => 1 << 20,
+            What::Configuration
+            | What::HookHeaders
+            | What::KeyFile
+            | What::KeySet
+            | What::AdminTokens => 1 << 20,
             // Some million users.
             What::PasswordFile | What::ScramFile | What::AclFile | What::RulesFile => 1 << 30,
         }
@@ -102,6 +110,7 @@ impl What {
             What::AclFile | What::RulesFile | What::HookHeaders | What::KeyFile | What::KeySet => {
                 format!("check the path {path}")
             }
+            What::AdminTokens => format!("make it: `ringmq ctl token NAME ROLE >> {path}`"),
             What::ScramFile => format!("make it: `ringmq passwd --scram --create {path} USER`"),
         }
     }

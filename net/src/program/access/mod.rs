@@ -3,6 +3,7 @@
 //! All problems in all files are found at once, and nothing half-read is ever used.
 
 pub mod advice;
+pub mod control;
 pub mod files;
 mod rules;
 mod tokens;
@@ -84,7 +85,8 @@ pub fn load(
 
 /// Whether the files could be used.
 pub fn check(settings: &Settings) -> Result<(), Vec<Problem>> {
-    load(settings, [0; 32], &Arc::default()).map(|_| ())
+    load(settings, [0; 32], &Arc::default())?;
+    control::config(&settings.admin).map(|_| ())
 }
 
 /// Every client that is admitted may do everything: there are no rules, and nothing requires any.

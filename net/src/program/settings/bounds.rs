@@ -434,13 +434,20 @@ const INNER: &[&str] = &[
     "VARINT_MAX",
     "VARINT_SIZE_MAX",
     "WRITERS_MAX",
+    "ask::ROWS_MAX",
+    "ask::SLOTS_MAX",
+    "asker::ANSWER_TIME_MAX",
+    "asker::SINGLES_MAX",
     "backup::TRIES_MAX",
     "feed::TOPICS_MAX",
     "frames::HEADER_SIZE_MAX",
     "keeper::PAUSE_MAX",
+    "inbox::ASKS_MAX",
     "keeper::SPARES_MAX",
+    "listing::READER_TIME_MAX",
     "parcel::BODY_SIZE_MAX",
     "recovery::EPOCHS_MAX",
+    "socket::SOCKETS_MAX",
 ];
 
 #[test]

@@ -61,6 +61,9 @@ impl Configuration {
             let fix = "lower connect_size_max or raise packet_size_max";
             complain("connect-size-max", Complaint::new(what, fix));
         }
+        if let Some(complaint) = settings.admin.check() {
+            complain("admin", complaint);
+        }
         let auth = &settings.auth;
         if let Some((flag, complaint)) = check_users(auth) {
             complain(flag, complaint);

@@ -139,6 +139,7 @@ pub fn short_help() -> String {
          Usage: ringmq [--config FILE] [SETTING]...\n\
          \x20      ringmq passwd [OPTION]... FILE USER   Edit a password file\n\
          \x20      ringmq log COMMAND DIR ...            Inspect, repair, back up a data directory\n\
+         \x20      ringmq ctl COMMAND                    Show and control a running broker\n\
          \x20      ringmq help [passwd|log]              Print a help text\n\n\
          \x20 -c, --config FILE     Read settings from a TOML file\n\
          \x20     --check-config    Check the settings, and stop\n\
@@ -162,6 +163,7 @@ pub fn help() -> String {
          Usage: ringmq [--config FILE] [SETTING]...\n\
          \x20      ringmq passwd [OPTION]... FILE USER\n\
          \x20      ringmq log inspect|verify|repair|backup|export|import DIR ...\n\
+         \x20      ringmq ctl status|ready|shards|clients|token ...\n\
          \x20      ringmq help [passwd|log]\n\n\
          \x20 -c, --config FILE\n\
          \x20         Read settings from this TOML file. The command line overrides the file, the\n\

@@ -417,7 +417,7 @@ mod tests {
                 "[mesh]\nx = 1",
                 "1:2: [mesh] is not a section",
                 "the sections are network, auth, hooks, jwt, tls, websocket, proxy, runtime, store, \
-                 log, limits, mqtt, shared",
+                 admin, log, limits, mqtt, shared",
             ),
             (
                 "[runtime]\nshards = \"2\"",

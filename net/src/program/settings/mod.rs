@@ -12,6 +12,7 @@
 //!
 //! Not here: where values come from (`cli.rs`, `file.rs`).
 
+pub mod admin;
 pub mod auth;
 #[cfg(test)]
 mod bounds;
@@ -36,6 +37,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use admin::AdminSettings;
 use auth::AuthSettings;
 use listen::{Layers, Listen, ListenerTable};
 use ringmq::{Admission, BrokerConfig, ListenerConfig, RingConfig};
@@ -92,6 +94,8 @@ pub struct Settings {
     pub sys_interval: Duration,
     /// Where and how sessions and messages are kept.
     pub store: StoreSettings,
+    /// The control plane.
+    pub admin: AdminSettings,
     /// What to log.
     pub log_filter: String,
     /// `text` or `json`.
@@ -117,6 +121,7 @@ impl Default for Settings {
             inbox_messages_max: broker.inbox_messages_max,
             sys_interval: broker.sys_interval,
             store: StoreSettings::default(),
+            admin: AdminSettings::default(),
             log_filter: "info".to_owned(),
             log_format: "text".to_owned(),
             limits: Limits::default(),
@@ -214,6 +219,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("proxy", "PROXY protocol, if clients come through proxies"),
     ("runtime", "How the machine is used"),
     ("store", "What outlives the process"),
+    ("admin", "The control plane: for operators, on this machine"),
     ("log", "What the broker says about itself, on stderr"),
     ("limits", "Bounds per packet, per client and per shard"),
     ("mqtt", "What clients are offered"),
@@ -233,6 +239,7 @@ const PARTS: &[&[Setting]] = &[
     layers::ROWS,
     runtime::ROWS,
     store::ROWS,
+    admin::ROWS,
     hooks::ROWS,
     jwt::ROWS,
     limits::ROWS,
@@ -455,6 +462,12 @@ mod tests {
                     sync_interval: _,
                     free_bytes_min: _,
                 },
+            admin:
+                AdminSettings {
+                    listen: _,
+                    token_files: _,
+                    open_metrics: _,
+                },
             log_filter: _,
             log_format: _,
             limits,
@@ -501,7 +514,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 39 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 42 + 10 + 21 + 40);
     }
 
     #[test]
@@ -514,7 +527,8 @@ mod tests {
             );
             for other in &TABLE[..index] {
                 assert_ne!(row.flag, other.flag);
-                assert_ne!(row.key, other.key);
+                let names = |row: &Setting| (row.section, row.key);
+                assert_ne!(names(row), names(other));
             }
         }
     }
@@ -542,6 +556,7 @@ mod tests {
                 Kind::List(Items::Origins) => Value::List(vec!["https://a".to_owned()]),
                 Kind::List(Items::Keys) => Value::List(vec!["ES256@k:/a b".to_owned()]),
                 Kind::List(Items::Texts) => Value::List(vec!["https://a/b c".to_owned()]),
+                Kind::List(Items::AdminAddresses) => Value::List(vec!["unix:/a b".to_owned()]),
                 Kind::List(Items::Urls) => Value::List(vec!["https://a/b".to_owned()]),
                 Kind::Cores => Value::Cores(vec![5]),
                 Kind::Choice(words) => Value::Text(words[1].to_owned()),

@@ -17,6 +17,7 @@ impl Kind {
             Kind::List(Items::Keys) => "ALGORITHM[@KID]:FILE",
             Kind::List(Items::Texts) => "TEXT",
             Kind::List(Items::Urls) => "URL",
+            Kind::List(Items::AdminAddresses) => "unix:PATH|IP:PORT",
             Kind::Cores => "LIST",
             Kind::Choice(_) => "WORD",
             Kind::LogFilter => "FILTER",
@@ -65,6 +66,7 @@ impl Kind {
             Kind::List(Items::Keys) => "a list of keys",
             Kind::List(Items::Texts) => "a list of texts",
             Kind::List(Items::Urls) => "a list of URLs",
+            Kind::List(Items::AdminAddresses) => "a list of addresses",
             Kind::Cores => "a list of cores",
             Kind::Choice(_) => "a word",
             Kind::LogFilter => "a log filter",
@@ -96,6 +98,7 @@ impl Kind {
             }
             Kind::List(Items::Texts) => "a list such as [\"one\", \"two\"]".to_owned(),
             Kind::List(Items::Urls) => "a list such as [\"https://login.example/keys\"]".to_owned(),
+            Kind::List(Items::AdminAddresses) => "a list such as [\"unix:auto\"]".to_owned(),
             Kind::Cores => "a list such as \"0-3,6\", or none".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();

@@ -60,6 +60,8 @@ pub enum Items {
     Texts,
     /// Addresses of HTTP.
     Urls,
+    /// Where the control plane listens.
+    AdminAddresses,
 }
 
 /// Smallest and largest value, both allowed.

@@ -1,5 +1,6 @@
 //! From what a user wrote to a [`Value`], or to what is wrong with it and how to put it right.
 
+use ringmq::admin::AdminAddress;
 use ringmq::auth::http::HttpUrl;
 use ringmq::transport::{Network, Origin};
 
@@ -202,6 +203,13 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
         Items::Networks => text.parse::<Network>().map(|_| ()).map_err(|()| {
             let what = format!("holds `{text}`, which is neither an address nor a network");
             Complaint::new(what, "write a list such as [\"10.0.0.0/8\", \"::1\"]")
+        }),
+        Items::AdminAddresses => text.parse::<AdminAddress>().map(|_| ()).map_err(|what| {
+            let what = format!("holds `{text}`, which {what}");
+            Complaint::new(
+                what,
+                "write unix:auto, unix:/run/ringmq/admin.sock or 127.0.0.1:18830",
+            )
         }),
         Items::Origins if matches!(text, "*" | "null") => Ok(()),
         Items::Origins => Origin::parse(text)

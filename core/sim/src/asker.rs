@@ -1,0 +1,141 @@
+//! Asks shards at random what they hold, as an operator would, and checks what they answer.
+//!
+//! It draws from a stream of its own and leaves no trace: a run with it and one without it are the same.
+
+use std::collections::BTreeSet;
+
+use ringmq_core::shard::{
+    Answer, Ask, Disconnected, Event, Gauges, Outbox, SessionFilter, SessionPage, SessionQuery,
+    SessionRow, Shard,
+};
+use ringmq_core::time::Instant;
+
+use crate::rng::Rng;
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Asker {
+    rng: Rng,
+    /// Takes the answers; nothing else may come into it.
+    outbox: Outbox,
+}
+
+impl Asker {
+    pub fn new(seed: u64) -> Asker {
+        Asker {
+            rng: Rng::new(seed, ASKER_SALT),
+            outbox: Outbox::new(1),
+        }
+    }
+
+    /// Asks a shard now and then, between two of its events.
+    pub fn may_ask(&mut self, shard: &mut Shard, now: Instant) {
+        if !self.rng.one_in(ASKED_EVERY) {
+            return;
+        }
+        let gauges = shard.gauges();
+        match self.rng.below(4) {
+            0 => self.check_report(shard, now, &gauges),
+            1 | 2 => self.check_pages(shard, now, &gauges),
+            _ => self.check_stranger(shard, now),
+        }
+    }
+
+    fn check_report(&mut self, shard: &mut Shard, now: Instant, gauges: &Gauges) {
+        let Answer::Report(report) = self.ask(shard, now, Ask::Report) else {
+            panic!("a report was asked for");
+        };
+        let holdings = report.holdings;
+        assert_eq!(holdings.sessions, gauges.sessions as u64);
+        assert_eq!(holdings.sockets, gauges.connections as u64);
+        assert_eq!(holdings.queued_messages, gauges.queued_messages as u64);
+        assert_eq!(holdings.unsent_bytes, gauges.unsent_bytes);
+        assert_eq!(holdings.retained_messages, gauges.retained as u64);
+        assert_eq!(report.metrics, *shard.metrics());
+    }
+
+    /// All pages together have every session once, and each page no more than was asked for.
+    fn check_pages(&mut self, shard: &mut Shard, now: Instant, gauges: &Gauges) {
+        let rows_max = 1 + self.rng.index(8);
+        let is_connected = [None, Some(true), Some(false)][self.rng.index(3)];
+        let mut rows: Vec<SessionRow> = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let query = SessionQuery {
+                from,
+                rows_max,
+                filter: SessionFilter {
+                    is_connected,
+                    ..SessionFilter::default()
+                },
+            };
+            let Answer::Sessions(page) = self.ask(shard, now, Ask::Sessions(query)) else {
+                panic!("sessions were asked for");
+            };
+            let SessionPage {
+                rows: more,
+                next: after,
+            } = page;
+            assert!(more.len() <= rows_max, "a page is bounded");
+            assert!(after.is_none_or(|after| after > from), "pages go on");
+            assert!(more.iter().all(|row| row.slot >= from), "no page goes back");
+            rows.extend(more);
+            next = after;
+        }
+        let slots: BTreeSet<u32> = rows.iter().map(|row| row.slot).collect();
+        assert_eq!(slots.len(), rows.len(), "a session is listed once");
+        let is_right = |row: &SessionRow| is_connected.is_none_or(|is| is == row.link.is_some());
+        assert!(rows.iter().all(is_right), "the filter holds");
+        if is_connected.is_none() {
+            assert_eq!(rows.len(), gauges.sessions, "every session is listed");
+            let queued: usize = rows.iter().map(|row| row.queued_messages).sum();
+            assert_eq!(queued, gauges.queued_messages);
+        }
+        for row in rows {
+            let client_id = row.client_id.clone();
+            let Answer::Session(Some(one)) = self.ask(shard, now, Ask::Session { client_id })
+            else {
+                panic!("{} is listed", row.client_id);
+            };
+            assert_eq!(one.slot, row.slot);
+        }
+    }
+
+    /// Who is not there is not found, nor disconnected.
+    fn check_stranger(&mut self, shard: &mut Shard, now: Instant) {
+        let client_id: Box<str> = "no client of any workload".into();
+        let ask = Ask::Session {
+            client_id: client_id.clone(),
+        };
+        let answer = self.ask(shard, now, ask);
+        assert!(matches!(answer, Answer::Session(None)), "{answer:?}");
+        let ask = Ask::Disconnect {
+            client_id,
+            with_will: self.rng.one_in(2),
+        };
+        let answer = self.ask(shard, now, ask);
+        let is_unknown = matches!(answer, Answer::Disconnect(Disconnected::Unknown));
+        assert!(is_unknown, "{answer:?}");
+    }
+
+    fn ask(&mut self, shard: &mut Shard, now: Instant, ask: Ask) -> Answer {
+        let out = &mut self.outbox;
+        shard.handle(now, Event::Asked { ask }, out);
+        let answer = out
+            .answers
+            .pop()
+            .expect("what is asked is answered at once");
+        let is_quiet = out.dirty.is_empty() && out.closes.is_empty() && out.readings.is_empty();
+        assert!(
+            is_quiet && out.posted_count() == 0,
+            "asking changes nothing"
+        );
+        assert!(out.answers.is_empty() && out.disk.is_empty() && out.records.is_empty());
+        answer
+    }
+}
+
+/// A stream of its own.
+const ASKER_SALT: u64 = 0xA5C;
+/// Chances to ask, for one question: an answer is compared with a walk over everything.
+const ASKED_EVERY: u64 = 200;

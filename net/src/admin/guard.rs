@@ -1,0 +1,238 @@
+//! Who may do what: looked at before any route.
+//!
+//! A Unix socket lets in its own user and root, who may do everything. Over TCP, a page of a browser and every user of the
+//! machine can connect: there, the name of the host has to be ours (DNS rebinding), and who asks needs a token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::problem::Problem;
+use super::{Control, Role};
+
+/// How somebody came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor {
+    pub(super) door: Door,
+}
+
+/// A listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Door {
+    /// A Unix socket, with the user at its other end.
+    Unix { uid: u32 },
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Who asks, for the log: `uid 1000`, `token ada`.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) String);
+
+/// Lets a request through, or answers it.
+pub(super) async fn guard(
+    State(control): State<Arc<Control>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("other", MatchedPath::as_str).to_owned();
+    let mut response = match admit(&control, &route, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refused) => {
+            if refused.is_wrong_token {
+                tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+            }
+            refused.problem.into_response()
+        }
+    };
+    control.count(&route, response.status().as_u16());
+    for (name, value) in ALWAYS {
+        let headers = response.headers_mut();
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    response
+}
+
+/// Why somebody is not let in.
+struct Refused {
+    problem: Problem,
+    is_wrong_token: bool,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Refused {
+        Refused {
+            problem,
+            is_wrong_token: false,
+        }
+    }
+}
+
+fn admit(control: &Control, route: &str, request: &Request) -> Result<Caller, Refused> {
+    let visitor = request.extensions().get::<Visitor>();
+    let Visitor { door } = visitor.expect("the server says how somebody came");
+    let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
+    let caller = match door {
+        Door::Unix { uid } => Caller(format!("uid {uid}")),
+        Door::Tcp(address) => {
+            check_host(request.headers(), *address)?;
+            check_origin(request.headers(), is_change)?;
+            check_token(control, route, request, is_change)?
+        }
+    };
+    let content = request.headers().get(header::CONTENT_TYPE);
+    let is_json = content.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if is_change && !is_json {
+        // Which a form of a web page cannot send.
+        let fix = "send `Content-Type: application/json`";
+        let what = "what changes something wants JSON";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what, fix).into());
+    }
+    Ok(caller)
+}
+
+/// The address that we listen on, or its name on this machine.
+fn check_host(headers: &HeaderMap, address: SocketAddr) -> Result<(), Problem> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let names = [address.to_string(), format!("localhost:{}", address.port())];
+    if host.is_some_and(|host| names.iter().any(|name| name.eq_ignore_ascii_case(host))) {
+        return Ok(());
+    }
+    let fix = format!("use http://{address}");
+    let what = "the Host header does not name this server";
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, what, fix))
+}
+
+/// A page of another server changes nothing. What it reads, its browser does not show it: there is no CORS.
+fn check_origin(headers: &HeaderMap, is_change: bool) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN).filter(|_| is_change) else {
+        return Ok(());
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let ours = host.map(|host| format!("http://{host}"));
+    if ours.is_some_and(|ours| ours.as_bytes() == origin.as_bytes()) {
+        return Ok(());
+    }
+    let what = "the request comes from a page of another server";
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        what,
+        "use the page of this server",
+    ))
+}
+
+fn check_token(
+    control: &Control,
+    route: &str,
+    request: &Request,
+    is_change: bool,
+) -> Result<Caller, Refused> {
+    let is_metrics = route.starts_with("/metrics");
+    if matches!(route, "/livez" | "/readyz") || is_metrics && control.has_open_metrics {
+        return Ok(Caller("anybody".to_owned()));
+    }
+    let needed = match (is_change, is_metrics) {
+        (true, _) => Role::Operator,
+        (false, true) => Role::Metrics,
+        (false, false) => Role::Viewer,
+    };
+    let presented = request.headers().get(header::AUTHORIZATION);
+    let presented = presented.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let Some(presented) = presented else {
+        let fix = "send `Authorization: Bearer TOKEN`, or use the Unix socket";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());
+    };
+    match control.tokens.find(presented.trim()) {
+        Some((name, role)) if role >= needed => Ok(Caller(format!("token {name}"))),
+        Some((name, _)) => {
+            let what = format!("the role of the token {name} does not permit this");
+            let fix =
+                "use a token of another role: viewer reads everything, operator changes things";
+            Err(Problem::new(StatusCode::FORBIDDEN, what, fix).into())
+        }
+        None => {
+            let fix = "look into the token file; `ringmq ctl token` makes a line for it";
+            Err(Refused {
+                problem: Problem::new(StatusCode::UNAUTHORIZED, "the token is not known", fix),
+                is_wrong_token: true,
+            })
+        }
+    }
+}
+
+/// Of every answer: nothing is kept, nor shown as part of another page.
+const ALWAYS: [(&str, &str); 3] = [
+    ("cache-control", "no-store"),
+    (
+        "content-security-policy",
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+];
+/// For whoever tries tokens, of which there are 2^256.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            let name: HeaderName = name.parse().unwrap();
+            (name, HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn only_our_own_host_is_served() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 18830));
+        for (host, is_ours) in [
+            ("127.0.0.1:18830", true),
+            ("localhost:18830", true),
+            ("LOCALHOST:18830", true),
+            ("127.0.0.1", false),
+            ("127.0.0.1:18831", false),
+            ("evil.example:18830", false),
+            ("localhost.evil.example:18830", false),
+            ("", false),
+        ] {
+            let checked = check_host(&headers(&[("host", host)]), address);
+            assert_eq!(checked.is_ok(), is_ours, "{host}");
+        }
+        assert!(check_host(&HeaderMap::new(), address).is_err());
+    }
+
+    #[test]
+    fn a_page_of_another_server_changes_nothing() {
+        for (origin, is_change, is_right) in [
+            ("http://localhost:1", true, true),
+            ("http://localhost:1", false, true),
+            ("https://localhost:1", true, false),
+            ("http://evil.example", true, false),
+            ("null", true, false),
+            ("http://evil.example", false, true),
+        ] {
+            let headers = headers(&[("host", "localhost:1"), ("origin", origin)]);
+            let checked = check_origin(&headers, is_change);
+            assert_eq!(checked.is_ok(), is_right, "{origin} {is_change}");
+        }
+        assert!(check_origin(&HeaderMap::new(), true).is_ok());
+    }
+}

@@ -1,0 +1,174 @@
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use ringmq_core::shard::Report;
+
+use super::*;
+use crate::admin::Facts;
+use crate::admin::asker::{Schedule, ShardState};
+use crate::admin::process::Process;
+use crate::counters::Counts;
+
+fn scene(shards: usize) -> Scene {
+    let state = ShardState {
+        is_responding: true,
+        report: Some(Report::default()),
+        counts: Counts::default(),
+        inbox_messages: 3,
+        schedule: Some(Schedule::default()),
+    };
+    Scene {
+        facts: Facts {
+            version: "1.2.3",
+            started_at: UNIX_EPOCH,
+            listeners: Vec::new(),
+            connections_max: 7,
+            data_dir: None,
+            tallies: Arc::default(),
+        },
+        shards: vec![state; shards],
+        total: Report::default(),
+        counts: Counts::default(),
+        tallies: crate::Tallies::default().named(),
+        process: Process::look(),
+        requests: vec![(("/metrics".to_owned(), 200), 5)],
+        is_stopping: false,
+    }
+}
+
+/// Lines that hold a number.
+fn series(text: &str) -> usize {
+    text.lines().filter(|line| !line.starts_with('#')).count()
+}
+
+#[test]
+fn the_number_of_series_keeps_its_budget() {
+    for shards in [1, 2, 64] {
+        let scene = scene(shards);
+        let small = series(&render(&scene, Place::Small, Form::Prometheus));
+        assert!(
+            small <= 700 + 5 * shards,
+            "{small} series for {shards} shards"
+        );
+        let large = series(&render(&scene, Place::Shards, Form::Prometheus));
+        assert!(large <= 320 * shards, "{large} series for {shards} shards");
+    }
+}
+
+#[test]
+fn both_formats_have_the_names_of_the_table() {
+    let scene = scene(2);
+    for (form, end) in [(Form::Prometheus, ""), (Form::OpenMetrics, "# EOF\n")] {
+        for place in [Place::Small, Place::Shards] {
+            let text = render(&scene, place, form);
+            assert!(text.ends_with(end), "{form:?}");
+            for metric in TABLE.iter().filter(|metric| metric.place == place) {
+                let name = exported(metric);
+                let is_there = text.lines().any(|line| {
+                    let rest = line.strip_prefix(&name);
+                    rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                });
+                assert!(is_there, "{form:?}: {name}");
+            }
+        }
+    }
+    let text = render(&scene, Place::Small, Form::Prometheus);
+    assert!(
+        text.contains("\nringmq_build_info{version=\"1.2.3\"} 1\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nringmq_shard_inbox_messages{shard=\"1\"} 3\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("# TYPE ringmq_connections_accepted_total counter"),
+        "{text}"
+    );
+}
+
+#[test]
+fn names_are_unique_and_follow_the_rules_of_prometheus() {
+    for (index, metric) in TABLE.iter().enumerate() {
+        let name = metric.name;
+        assert!(
+            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "{name}"
+        );
+        assert!(!name.ends_with("_total"), "{name}: a counter gets it");
+        assert!(
+            metric.help.ends_with('.') && !metric.help.contains('|'),
+            "{name}"
+        );
+        assert!(
+            TABLE[..index].iter().all(|other| other.name != name),
+            "{name}"
+        );
+    }
+}
+
+fn exported(metric: &Metric) -> String {
+    match metric.kind {
+        Kind::Counter => format!("{}_total", metric.name),
+        Kind::Gauge => metric.name.to_owned(),
+    }
+}
+
+fn page() -> String {
+    let mut text = String::from(INTRODUCTION);
+    for (place, title) in [
+        (Place::Small, "/metrics"),
+        (Place::Shards, "/metrics/shards"),
+    ] {
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| metric | type | labels | what it says |\n|---|---|---|---|\n"
+        );
+        for metric in TABLE.iter().filter(|metric| metric.place == place) {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+            };
+            let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+            let (name, labels, help) = (exported(metric), labels.join(", "), metric.help);
+            let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_of_metrics_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    let update = "run: UPDATE_DOCS=1 cargo test -p ringmq the_page_of_metrics";
+    assert_eq!(written, page(), "docs/metrics.md is out of date: {update}");
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Written by a test from the table in net/src/admin/metrics/table.rs: \
+UPDATE_DOCS=1 cargo test -p ringmq the_page_of_metrics -->
+
+The control plane ([operations.md](operations.md)) has two pages for Prometheus: `/metrics`, which every installation should read, and
+`/metrics/shards`, which helps to find out what a shard is doing. Both come as OpenMetrics if the reader asks for that, and otherwise in
+the text format 0.0.4. Labels have values from closed sets, so the number of series does not depend on the clients: below 700 and 5 per
+shard on the first page, below 320 per shard on the second. Counters count from the start of the broker. A shard that does not answer
+within a second shows in `ringmq_shard_responding`; what it counts is then as old as its last answer. What the kernel does not tell has no
+series.
+
+To read them over TCP, give Prometheus a token of the role `metrics` ([operations.md](operations.md#over-tcp)):
+
+```yaml
+scrape_configs:
+  - job_name: ringmq
+    authorization: { credentials_file: /etc/prometheus/ringmq.token }
+    static_configs: [{ targets: [\"127.0.0.1:18830\"] }]
+```
+";

@@ -1,0 +1,195 @@
+//! The control plane: HTTP for operators and for programs, on a thread of its own.
+//!
+//! It reads no state of a shard. It asks ([`Asker`]), within a deadline, and reports a shard that does not answer. A
+//! request costs the shards some integers to copy; the text is made here.
+//!
+//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` and
+//! `listing` (what is answered), `metrics` (what is measured).
+
+mod address;
+mod asker;
+mod guard;
+mod listing;
+mod metrics;
+mod problem;
+mod process;
+mod routes;
+mod scene;
+mod server;
+mod socket;
+mod tokens;
+mod view;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+pub use address::AdminAddress;
+pub use asker::Asker;
+pub(crate) use asker::LISTINGS_MAX;
+pub(crate) use listing::LIMIT_MAX;
+pub(crate) use server::{CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX};
+pub use socket::{AdminError, sockets_of_user};
+pub use tokens::{Role, Tokens, line_of, to_hex};
+
+use crate::counters::Tallies;
+use socket::Socket;
+
+/// How the control plane is to run.
+#[derive(Clone, Debug, Default)]
+pub struct AdminConfig {
+    /// Where it listens; empty: nothing starts.
+    pub listen: Vec<AdminAddress>,
+    /// Metrics are for everybody who reaches a TCP address.
+    pub has_open_metrics: bool,
+    /// Who may do what over TCP.
+    pub tokens: Tokens,
+}
+
+/// What is known of the broker without asking.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Of the program.
+    pub version: &'static str,
+    /// When it started.
+    pub started_at: SystemTime,
+    /// Where clients connect.
+    pub listeners: Vec<String>,
+    /// Most connections, all shards together.
+    pub connections_max: u64,
+    /// Where sessions and messages are kept.
+    pub data_dir: Option<String>,
+    /// What is counted outside of the shards.
+    pub tallies: Arc<Tallies>,
+}
+
+/// A running control plane. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    addresses: Vec<AdminAddress>,
+    control: Arc<Control>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the requests share.
+#[derive(Debug)]
+struct Control {
+    asker: Asker,
+    facts: Facts,
+    has_open_metrics: bool,
+    tokens: Tokens,
+    is_stopping: AtomicBool,
+    /// Requests answered, by route and status. As many as there are routes, times what they answer.
+    requests: Mutex<BTreeMap<(String, u16), u64>>,
+}
+
+impl Control {
+    fn count(&self, route: &str, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route.to_owned(), status)).or_default() += 1;
+    }
+
+    fn requests(&self) -> Vec<((String, u16), u64)> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests
+            .iter()
+            .map(|(key, count)| (key.clone(), *count))
+            .collect()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl Admin {
+    /// Opens the sockets and starts the thread. A socket of the runtime directory that cannot be made is left out, with
+    /// a warning: brokers run without one.
+    ///
+    /// # Errors
+    /// An address that was asked for by name cannot be had, or the thread cannot start.
+    pub fn start(config: AdminConfig, facts: Facts, asker: Asker) -> Result<Admin, StartProblem> {
+        let mut sockets = Vec::new();
+        for address in &config.listen {
+            match (Socket::open(address), address) {
+                (Ok(socket), _) => sockets.push(socket),
+                (Err(error), AdminAddress::Auto) => warn!("{error}"),
+                (Err(error), AdminAddress::Unix(_) | AdminAddress::Tcp(_)) => {
+                    return Err(StartProblem::Socket(error));
+                }
+            }
+        }
+        let control = Arc::new(Control {
+            asker,
+            facts,
+            has_open_metrics: config.has_open_metrics,
+            tokens: config.tokens,
+            is_stopping: AtomicBool::new(false),
+            requests: Mutex::default(),
+        });
+        let mut admin = Admin {
+            addresses: sockets.iter().map(Socket::address).collect(),
+            control: Arc::clone(&control),
+            stop: None,
+            thread: None,
+        };
+        if sockets.is_empty() {
+            return Ok(admin);
+        }
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let thread = thread.spawn(move || server::run(control, sockets, stopped));
+        admin.stop = Some(stop);
+        admin.thread = Some(thread.map_err(StartProblem::Thread)?);
+        Ok(admin)
+    }
+
+    /// Where it listens, with real ports.
+    pub fn addresses(&self) -> &[AdminAddress] {
+        &self.addresses
+    }
+
+    /// The broker is about to stop: it is not ready from here on.
+    pub fn note_stopping(&self) {
+        self.control.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        // The thread waits for this; if it is gone, it has panicked, and that has been reported.
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why the control plane cannot start.
+#[derive(Debug)]
+pub enum StartProblem {
+    /// An address cannot be listened on.
+    Socket(AdminError),
+    /// The thread cannot be started.
+    Thread(io::Error),
+}
+
+impl std::error::Error for StartProblem {}
+
+impl std::fmt::Display for StartProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartProblem::Socket(error) => error.fmt(f),
+            StartProblem::Thread(error) => write!(f, "no thread for the control plane: {error}"),
+        }
+    }
+}

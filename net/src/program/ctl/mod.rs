@@ -1,0 +1,382 @@
+//! `ringmq ctl`: asks a running broker, and tells it what to do, through its control plane.
+//!
+//! Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.
+//!
+//! Not here: the connection (`http`), what is shown (`show`).
+
+mod http;
+mod show;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ringmq::admin::{Role, line_of, to_hex};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::Value;
+
+use crate::complain;
+use http::Server;
+
+/// Shows and controls a running broker.
+#[derive(Debug, Parser)]
+#[command(name = "ringmq ctl", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+struct Line {
+    /// The control plane: unix:PATH or http://IP:PORT. Without it, the socket of the one broker of this user
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    to: Option<String>,
+    /// File with a token, for http
+    #[arg(long, global = true, value_name = "FILE")]
+    token: Option<PathBuf>,
+    /// How to print
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: Form,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How to print an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Table,
+    /// As the control plane answers
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The broker at a glance
+    Status,
+    /// Whether it serves clients: exits with 0 or 1
+    Ready,
+    /// A row for each shard
+    Shards,
+    /// Clients and their sessions
+    #[command(subcommand)]
+    Clients(Clients),
+    /// Make a token: prints it to stderr, and the line for the token file to stdout
+    Token {
+        /// Whose it is, for the log
+        name: String,
+        /// metrics, viewer or operator
+        role: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Clients {
+    /// A row for each session
+    List {
+        /// Only clients that are connected
+        #[arg(long, conflicts_with = "away")]
+        connected: bool,
+        /// Only clients that are not connected
+        #[arg(long)]
+        away: bool,
+        /// Only clients whose identifier begins so
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Only clients of this user
+        #[arg(long)]
+        user: Option<String>,
+        /// Only clients with at least so many queued messages
+        #[arg(long, value_name = "N")]
+        queued_min: Option<usize>,
+        /// At most so many; without it, all
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Go on where an answer with --limit has ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Everything about one client
+    Show {
+        /// Its identifier
+        client: String,
+    },
+    /// Disconnect a client; its session stays, if it outlives its connection
+    Disconnect {
+        /// Its identifier
+        client: String,
+        /// Do not publish its will
+        #[arg(long)]
+        without_will: bool,
+    },
+}
+
+/// Carries out what stands behind `ringmq ctl`.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = std::iter::once(OsString::from("ringmq ctl")).chain(args);
+    let line = match Line::try_parse_from(args) {
+        Ok(line) => line,
+        Err(error) => {
+            // Nobody has to read it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_WRONG_USE));
+        }
+    };
+    match carry_out(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.what);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    /// What is wrong, and the fix.
+    what: String,
+}
+
+impl Failure {
+    fn new(what: impl ToString, fix: &str) -> Failure {
+        Failure {
+            code: EXIT_FAILED,
+            what: format!("{}\n  fix: {fix}", what.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure {
+            code: EXIT_FAILED,
+            what: error.to_string(),
+        }
+    }
+}
+
+fn carry_out(line: &Line) -> Result<(), Failure> {
+    if let Verb::Token { name, role } = &line.verb {
+        return make_token(name, role);
+    }
+    let server = Server::find(line.to.as_deref(), line.token.as_deref())?;
+    let is_json = line.output == Form::Json;
+    let mut out = io::stdout().lock();
+    match &line.verb {
+        Verb::Status => say(
+            &mut out,
+            is_json,
+            &server.get("/api/v1/broker")?,
+            show::status,
+        ),
+        Verb::Ready => {
+            let answer = server.ask("GET", "/readyz", None, "")?;
+            let status = answer.status;
+            out.write_all(answer.body()?.as_bytes())?;
+            match status {
+                200 => Ok(()),
+                _ => Err(Failure::new(
+                    "the broker is not ready",
+                    "`ringmq ctl shards` shows more",
+                )),
+            }
+        }
+        Verb::Shards => say(
+            &mut out,
+            is_json,
+            &server.get("/api/v1/shards")?,
+            show::shards,
+        ),
+        Verb::Clients(Clients::Show { client }) => {
+            let path = format!("/api/v1/clients/{}", encode(client));
+            say(&mut out, is_json, &server.get(&path)?, show::client)
+        }
+        Verb::Clients(Clients::Disconnect {
+            client,
+            without_will,
+        }) => {
+            let path = format!("/api/v1/clients/{}/disconnect", encode(client));
+            let order = serde_json::json!({"will": !without_will});
+            let answer = server.ask("POST", &path, Some(&order), "")?.json()?;
+            say(&mut out, is_json, &answer, |_| {
+                format!("disconnected {client}\n")
+            })
+        }
+        Verb::Clients(list @ Clients::List { .. }) => {
+            list_clients(&server, list, is_json, &mut out)
+        }
+        Verb::Token { .. } => unreachable!("it asks no broker"),
+    }
+}
+
+fn say(
+    out: &mut impl io::Write,
+    is_json: bool,
+    answer: &Value,
+    show: impl Fn(&Value) -> String,
+) -> Result<(), Failure> {
+    let text = match is_json {
+        true => format!("{answer:#}\n"),
+        false => show(answer),
+    };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+/// Lines are shown as they come: a table of a million clients is not kept here.
+fn list_clients(
+    server: &Server,
+    list: &Clients,
+    is_json: bool,
+    out: &mut impl io::Write,
+) -> Result<(), Failure> {
+    let path = format!("/api/v1/clients{}", query_of(list));
+    let answer = server.ask("GET", &path, None, "application/x-ndjson")?;
+    let mut rows = show::Rows::default();
+    answer.lines(|line| {
+        if is_json {
+            return Ok(writeln!(out, "{line}")?);
+        }
+        let value: Value = serde_json::from_str(line).map_err(|error| {
+            Failure::new(
+                format!("the answer is not JSON: {error}"),
+                "use the same version",
+            )
+        })?;
+        Ok(out.write_all(rows.next(&value).as_bytes())?)
+    })
+}
+
+/// `?connected=true&prefix=...`
+fn query_of(list: &Clients) -> String {
+    let Clients::List {
+        connected,
+        away,
+        prefix,
+        user,
+        queued_min,
+        limit,
+        cursor,
+    } = list
+    else {
+        unreachable!("the caller lists clients");
+    };
+    let number = |number: &Option<usize>| number.map(|number| number.to_string());
+    let parts = [
+        (
+            "connected",
+            (*connected || *away).then(|| connected.to_string()),
+        ),
+        ("prefix", prefix.clone()),
+        ("user", user.clone()),
+        ("queued_min", number(queued_min)),
+        ("limit", number(limit)),
+        ("cursor", cursor.clone()),
+    ];
+    let mut query = String::new();
+    for (name, value) in parts {
+        if let Some(value) = value {
+            let sign = if query.is_empty() { '?' } else { '&' };
+            query += &format!("{sign}{name}={}", encode(&value));
+        }
+    }
+    query
+}
+
+/// Percent-encoded: what is not a letter, a digit or one of `-._~`.
+fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+fn make_token(name: &str, role: &str) -> Result<(), Failure> {
+    if Role::by_name(role).is_none() {
+        let fix = "write metrics, viewer or operator";
+        return Err(Failure {
+            code: EXIT_WRONG_USE,
+            ..Failure::new(format!("`{role}` is not a role"), fix)
+        });
+    }
+    if name.is_empty() || name.contains(|c: char| c == ':' || c == '#' || c.is_whitespace()) {
+        let fix = "write a name without colons, # and blanks";
+        return Err(Failure {
+            code: EXIT_WRONG_USE,
+            ..Failure::new(format!("`{name}` cannot be a name"), fix)
+        });
+    }
+    let mut secret = [0; 32];
+    let filled = getrandom(&mut secret, GetRandomFlags::empty()).map_err(io::Error::from)?;
+    assert_eq!(
+        filled,
+        secret.len(),
+        "the kernel gives up to 256 bytes at once"
+    );
+    let token = to_hex(&secret);
+    writeln!(io::stderr(), "{token}")?;
+    writeln!(io::stdout(), "{}", line_of(name, role, &token))?;
+    Ok(())
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringmq ctl status
+  ringmq ctl clients list --away --queued-min 1000
+  ringmq ctl clients disconnect meter-17
+  ringmq ctl token prometheus metrics >> tokens 2> prometheus.token
+
+Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";
+const EXIT_FAILED: u8 = 1;
+const EXIT_WRONG_USE: u8 = 2;
+const EXIT_NOT_FOUND: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn odd_identifiers_are_encoded() {
+        for (text, expected) in [
+            ("meter-17", "meter-17"),
+            ("a/b%2F#?<img>", "a%2Fb%252F%23%3F%3Cimg%3E"),
+            ("ä b", "%C3%A4%20b"),
+            ("..", ".."),
+        ] {
+            assert_eq!(encode(text), expected);
+        }
+    }
+
+    #[test]
+    fn filters_go_into_the_query() {
+        for (args, expected) in [
+            ("clients list", ""),
+            ("clients list --connected", "?connected=true"),
+            (
+                "clients list --away --prefix a&b",
+                "?connected=false&prefix=a%26b",
+            ),
+            ("clients list --limit 5 --cursor 1.7", "?limit=5&cursor=1.7"),
+        ] {
+            let args = std::iter::once("ctl").chain(args.split(' '));
+            let line = Line::try_parse_from(args).unwrap();
+            let Verb::Clients(list) = line.verb else {
+                panic!("{line:?}")
+            };
+            assert_eq!(query_of(&list), expected);
+        }
+    }
+}
