@@ -369,6 +369,10 @@ impl Journal {
     pub fn on_receipts_wanted(&mut self, shard: ShardId, checkpoint: LogPosition) {
         let recording = self.0.as_mut().expect("all shards have a log, or none");
         let until = ReceiptsAre::Recorded(recording.gate.turn());
+        // An earlier checkpoint of it was given up.
+        recording
+            .receipts_wanted
+            .retain(|wanted| wanted.shard != shard);
         recording.receipts_wanted.push(ReceiptsWanted {
             shard,
             checkpoint,
