@@ -368,6 +368,7 @@ fn a_log_that_cannot_be_written_ends_the_broker() {
     let broker = Broker::start_as(limited(""));
     let (mut client, _) = resume(&broker, "a");
     subscribe(&mut client, "t", 1);
+    let mut modern = Client::open(broker.socket(), "modern");
     // From here on every write to the log fails.
     let pid = broker.process.id().to_string();
     let limit = Command::new("prlimit")
@@ -378,8 +379,13 @@ fn a_log_that_cannot_be_written_ends_the_broker() {
     publisher.send(&publish_packet("t", "lost", 0x32, 9));
     // No PUBACK: MQTT 3.1.1 is told by the end of the connection.
     publisher.expect_end(b"");
+    let (first, body) = modern.packet();
+    assert_eq!((first, body[0]), (0xE0, 0x80), "{body:?}");
+    // Two clients do not close their side, and are not waited for.
     let (code, log) = broker.wait();
     assert_eq!(code, Some(74), "{log}");
+    assert!(!log.contains("cut short"), "{log}");
+    drop((client, modern));
     let told = "the log failed: no acknowledgement leaves any more";
     assert!(log.contains(told), "{log}");
     // What was acknowledged is there, and the rest was not.

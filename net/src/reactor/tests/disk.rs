@@ -147,6 +147,22 @@ fn what_fails_is_told_with_its_error() {
 }
 
 #[test]
+fn a_log_that_is_far_into_its_segment_has_the_keeper_hurry() {
+    let (mut bench, _errands, _failed) = bench();
+    bench.create(1, FileKind::Log);
+    const FAR: u64 = 16 << 20;
+    for (op, at, is_urgent) in [(2, 8192, false), (3, FAR - 4096, false), (4, FAR, true)] {
+        let mut asked = write(op, FileKind::Log, true);
+        if let DiskOp::Write { at: place, .. } = &mut asked {
+            *place = at;
+        }
+        bench.ask(asked);
+        let keeper = &bench.reactor.shared.disk.as_ref().unwrap().keeper;
+        assert_eq!(keeper.is_urgent(), is_urgent, "{at}");
+    }
+}
+
+#[test]
 fn a_checkpoint_is_not_written_once_it_is_published() {
     let (mut bench, errands, _failed) = bench();
     bench.create(1, FileKind::Checkpoint);
@@ -200,4 +216,27 @@ fn nobody_waits_for_a_log_that_has_failed() {
     bench.turn();
     bench.reactor.inbox().request_shutdown();
     assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
+}
+
+#[test]
+fn a_client_that_does_not_close_its_side_does_not_keep_a_broker_whose_log_has_failed() {
+    for (is_failed, cut_after_ms) in [(true, 300), (false, 3000)] {
+        let (mut bench, _errands, _failed) = bench();
+        let conn = bench.open();
+        bench.reactor.core.disk_failure = is_failed.then_some(DiskError::Full);
+        bench.turn();
+        bench.reactor.inbox().request_shutdown();
+        bench.turn();
+        let began = bench.now;
+        bench.now = began + Duration::from_millis(cut_after_ms - 1);
+        assert_eq!(bench.turn(), [], "clients get what is on its way to them");
+        bench.now = began + Duration::from_millis(cut_after_ms);
+        assert_eq!(bench.turn(), [Op::HangUp]);
+        bench.input(conn, Input::End, false);
+        assert_eq!(bench.turn(), [Op::Close(0)]);
+        bench.closed();
+        let has_ended = bench.reactor.turn(bench.now) == Progress::Ended;
+        // Otherwise the other shard may still need this one.
+        assert_eq!(has_ended, is_failed);
+    }
 }
