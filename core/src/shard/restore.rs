@@ -17,7 +17,7 @@ use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::gather::Wanted;
 use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, Will, restore};
 use crate::store::{
-    Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
+    After, Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
 };
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
@@ -184,7 +184,7 @@ impl Shard {
     fn publish_owed_will(&mut self, no: SessionNo, owed: &Owed, will: &Will, turn: &mut Turn<'_>) {
         let message = super::on_close::with_expiry(will, turn.now);
         let identity = self.dispatch.access.recorded(owed.user.clone());
-        self.record_will_published(Some(no));
+        self.dispatch.journal.then(After::WillGone(no));
         if !self.may_publish_as(&identity, &owed.client_id, message.topic()) {
             return; // Other rules than at CONNECT (threat 69).
         }

@@ -7,6 +7,9 @@
 //! - `receivers` is empty between two messages, `settled` between two turns.
 //! - once the log has failed, nothing is released any more.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use super::batch::LogIdentity;
 use super::disk::{Clocks, DiskDone, DiskError, DiskOp};
 use super::gate::{After, Gate, Released};
@@ -17,7 +20,7 @@ use super::record::{
 use crate::ids::{DeliveryNo, LogPosition, PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
 use crate::origin::Origin;
-use crate::session::{LogProgress, Until};
+use crate::session::{LogProgress, Until, Will};
 use crate::time::Instant;
 use crate::topic::ShardSet;
 
@@ -50,6 +53,9 @@ struct Recording {
     /// As of this position they have been looked at.
     looked_at: LogPosition,
     receipts_wanted: Vec<ReceiptsWanted>,
+    /// Wills whose `WillGone` is still to come: when they were published, and what is owed until then.
+    // No secret seed: the broker numbers sessions.
+    wills: HashMap<SessionNo, (TurnSeq, Box<Will>), FixedState>,
     has_failed: bool,
 }
 
@@ -104,6 +110,7 @@ impl Journal {
             without_sync: Vec::new(),
             looked_at: LogPosition(0),
             receipts_wanted: Vec::new(),
+            wills: HashMap::default(),
             has_failed: false,
         })))
     }
@@ -224,6 +231,26 @@ impl Journal {
         if let Some(recording) = &mut self.0 {
             recording.gate.then(after);
         }
+    }
+
+    /// The will of a session was published: it is owed until the present turn is durable, everywhere.
+    pub fn note_will_published(&mut self, no: SessionNo, will: Box<Will>) {
+        if let Some(recording) = &mut self.0 {
+            let turn = recording.gate.turn();
+            recording.gate.then(After::WillGone(no));
+            let earlier = recording.wills.insert(no, (turn, will));
+            assert!(earlier.is_none(), "another will took it over");
+        }
+    }
+
+    /// Before a session gets another will: one that was published and is still owed is now the will of a new
+    /// session, for the other one would replace it in the log.
+    pub fn hand_over_will(&mut self, no: SessionNo) -> Option<(SessionNo, Box<Will>)> {
+        let (turn, will) = self.0.as_mut()?.wills.remove(&no)?;
+        let heir = self.number_session()?;
+        let gate = &mut self.0.as_mut()?.gate;
+        gate.replace(turn, After::WillGone(no), After::WillGone(heir));
+        Some((heir, will))
     }
 
     /// The turn for which an answer has to wait that belongs to what is handled now, or to what was
@@ -511,6 +538,9 @@ impl Recording {
     /// Records what waited for turns that are done.
     fn record_after(&mut self, released: &mut Released) {
         for after in released.after.drain(..) {
+            if let After::WillGone(no) = after {
+                self.wills.remove(&no);
+            }
             self.log.push_lazy(&after.record());
             self.gate.note_lazy();
         }

@@ -1,0 +1,68 @@
+//! What comes late does not count: a note that something is given, behind what followed it; a client whose session was over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::Client;
+use super::owed::{connected_on, restart, world};
+use super::read_all;
+use crate::dice::Dice;
+use crate::world::World;
+
+/// A subscriber of `t` on shard 1 that keeps its session.
+fn subscribed(world: &mut World, qos: u8) -> Client {
+    let mut subscriber = connected_on(world, 1, "s");
+    subscriber.subscribe(world, "t", qos);
+    read_all(world, &mut [&mut subscriber]);
+    subscriber
+}
+
+#[test]
+fn the_will_of_a_client_that_takes_over_or_comes_back_at_once_is_kept() {
+    for seed in 0..40 {
+        let (limits, mut dice) = (Arc::default(), Dice::new(seed));
+        let mut world = world(&limits);
+        let mut subscriber = subscribed(&mut world, 1);
+        let mut client = connected_on(&mut world, 0, "c");
+        subscriber.cut(&mut world);
+        // In half of the cases nothing is known of the first wills before the crash.
+        let is_held = dice.one_in(2);
+        world.hold_disk(1, true);
+        for number in 1..=3 {
+            client.will = Some(number);
+            if dice.one_in(2) {
+                client.cut(&mut world);
+            }
+            client.connect(&mut world);
+        }
+        world.hold_disk(1, is_held);
+        if dice.one_in(2) {
+            world.wait(Duration::from_millis(20));
+        }
+        let mut world = restart(world, &limits, &mut dice);
+        world.wait(Duration::from_millis(20));
+        subscriber.connect(&mut world);
+        read_all(&mut world, &mut [&mut subscriber]);
+        let got: Vec<u32> = subscriber.got.keys().copied().collect();
+        assert_eq!(got, [1, 2, 3], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_will_that_is_owed_is_not_forgotten_when_the_session_is_not_kept_any_more() {
+    for seed in 0..20 {
+        let (limits, mut dice) = (Arc::default(), Dice::new(seed));
+        let mut world = world(&limits);
+        let mut subscriber = subscribed(&mut world, 1);
+        let mut client = connected_on(&mut world, 0, "c");
+        subscriber.cut(&mut world);
+        client.will = Some(1);
+        client.connect(&mut world);
+        world.hold_disk(1, true);
+        client.connect_for_the_last_time(&mut world);
+        let mut world = restart(world, &limits, &mut dice);
+        subscriber.connect(&mut world);
+        read_all(&mut world, &mut [&mut subscriber]);
+        assert!(subscriber.got.contains_key(&1), "seed {seed}");
+    }
+}
