@@ -56,6 +56,8 @@ struct Recording {
     /// Wills whose `WillGone` is still to come: when they were published, and what is owed until then.
     // No secret seed: the broker numbers sessions.
     wills: HashMap<SessionNo, (TurnSeq, Box<Will>), FixedState>,
+    /// QoS 2 messages whose `Spread` is still to come: their tickets, until PUBREL.
+    spreading: HashMap<(SessionNo, PacketId), u64, FixedState>,
     has_failed: bool,
 }
 
@@ -111,6 +113,7 @@ impl Journal {
             looked_at: LogPosition(0),
             receipts_wanted: Vec::new(),
             wills: HashMap::default(),
+            spreading: HashMap::default(),
             has_failed: false,
         })))
     }
@@ -216,14 +219,26 @@ impl Journal {
 
     /// Records the identifier of a QoS 2 message, at once or when all shards that got it have it durably.
     pub fn record_receipt(&mut self, no: SessionNo, id: PacketId, origin: Option<Origin>) {
-        let Some(recording) = &self.0 else { return };
+        let Some(recording) = &mut self.0 else { return };
         match origin {
             Some(origin) if !recording.effects.posted.is_empty() => {
+                recording.spreading.insert((no, id), origin.ticket);
                 self.then(After::Spread(origin));
             }
             Some(origin) => self.record(&Record::Spread(origin)),
             None => self.record(&Record::Received { no, id }),
         }
+    }
+
+    /// Records that the identifier of a QoS 2 message is free again.
+    pub fn record_released(&mut self, no: SessionNo, id: PacketId) {
+        let Some(recording) = &mut self.0 else { return };
+        // PUBREL before PUBREC: nothing is left to be repeated, and a receipt behind this record would be one of
+        // the next message.
+        if let Some(ticket) = recording.spreading.remove(&(no, id)) {
+            self.record(&Record::Spread(Origin { no, id, ticket }));
+        }
+        self.record(&Record::Released { no, id });
     }
 
     /// What is recorded once everything of the present turn is durable, everywhere.
@@ -538,8 +553,15 @@ impl Recording {
     /// Records what waited for turns that are done.
     fn record_after(&mut self, released: &mut Released) {
         for after in released.after.drain(..) {
-            if let After::WillGone(no) = after {
-                self.wills.remove(&no);
+            match after {
+                After::WillGone(no) => _ = self.wills.remove(&no),
+                After::Spread(Origin { no, id, ticket }) => {
+                    if self.spreading.get(&(no, id)) != Some(&ticket) {
+                        continue; // PUBREL has come.
+                    }
+                    self.spreading.remove(&(no, id));
+                }
+                After::Passed(_) => {}
             }
             self.log.push_lazy(&after.record());
             self.gate.note_lazy();

@@ -66,3 +66,29 @@ fn a_will_that_is_owed_is_not_forgotten_when_the_session_is_not_kept_any_more() 
         assert!(subscriber.got.contains_key(&1), "seed {seed}");
     }
 }
+
+#[test]
+fn an_identifier_that_was_released_early_is_free_after_a_crash() {
+    for seed in 0..20 {
+        let (limits, mut dice) = (Arc::default(), Dice::new(seed));
+        let mut world = world(&limits);
+        let mut subscriber = subscribed(&mut world, 2);
+        let mut publisher = connected_on(&mut world, 0, "p");
+        // PUBREL does not wait for PUBREC.
+        let early = b"\x34\x09\x00\x01t\x00\x05\x00\x00\x00\x01\x62\x02\x00\x05";
+        publisher.send(&mut world, early);
+        read_all(&mut world, &mut [&mut publisher, &mut subscriber]);
+        if dice.one_in(2) {
+            world.wait(Duration::from_millis(20));
+        }
+        let mut world = restart(world, &limits, &mut dice);
+        for client in [&mut publisher, &mut subscriber] {
+            client.connect(&mut world);
+            read_all(&mut world, &mut [client]);
+        }
+        publisher.send_publish(&mut world, 5, 2, 2, false);
+        read_all(&mut world, &mut [&mut publisher, &mut subscriber]);
+        assert_eq!(subscriber.got.get(&2), Some(&1), "seed {seed}");
+        assert_eq!(subscriber.got.get(&1), Some(&1), "seed {seed}");
+    }
+}
