@@ -46,6 +46,7 @@ impl Shard {
             shares.join_remote(&member.filter, wish, now);
         }
         self.owed = part.owed;
+        self.restored_at = now;
         self.review_soon(now);
         // It is all that older epochs are needed for.
         self.checkpoints.want();
@@ -115,6 +116,18 @@ impl Shard {
             self.restore_subscription(now, id, filter, subscription);
         }
         id
+    }
+
+    /// Ends what was over when the broker started: a client that comes before the timers fire is too late.
+    pub(super) fn end_what_was_over(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let restored_at = self.restored_at;
+        let session = self.session(id);
+        if session.expires_at.is_some_and(|at| at <= restored_at) {
+            self.dispatch.metrics.sessions_expired += 1;
+            self.end_session(id, turn);
+        } else if session.will_at.is_some_and(|at| at <= restored_at) {
+            self.publish_will(id, turn);
+        }
     }
 
     fn restore_subscription(

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::owed::{connected_on, restart, world};
-use super::read_all;
+use super::{START, crash, disk, read_all};
 use crate::dice::Dice;
 use crate::world::World;
+use ringmq_core::limits::Limits;
 
 /// A subscriber of `t` on shard 1 that keeps its session.
 fn subscribed(world: &mut World, qos: u8) -> Client {
@@ -91,4 +92,49 @@ fn an_identifier_that_was_released_early_is_free_after_a_crash() {
         assert_eq!(subscriber.got.get(&2), Some(&1), "seed {seed}");
         assert_eq!(subscriber.got.get(&1), Some(&1), "seed {seed}");
     }
+}
+
+#[test]
+fn a_client_that_comes_at_once_finds_no_session_that_was_over() {
+    let limits = Limits {
+        session_expiry_max_s: 10,
+        ..Limits::default()
+    };
+    let limits = Arc::new(limits);
+    for (down_s, is_there) in [(9, true), (11, false)] {
+        let mut world = World::with_disk(2, &limits, disk(), START);
+        let mut client = connected_on(&mut world, 0, "c");
+        client.cut(&mut world);
+        world.wait(Duration::from_millis(20));
+        let now = world.now() + Duration::from_secs(down_s);
+        let mut disk = world.disk.take().expect("there is a disk");
+        crash(&mut disk, &mut Dice::new(1));
+        let mut world = World::with_disk_unheard(2, &limits, disk, now);
+        client.connect(&mut world);
+        read_all(&mut world, &mut [&mut client]);
+        assert_eq!(client.last_session_present, Some(is_there));
+        world.wait(Duration::from_secs(20));
+        assert!(client.is_up(&world), "no timer is left of it");
+    }
+}
+
+#[test]
+fn a_will_that_was_due_is_published_though_its_client_comes_at_once() {
+    let (limits, mut dice) = (Arc::default(), Dice::new(1));
+    let mut world = world(&limits);
+    let mut subscriber = subscribed(&mut world, 1);
+    let mut client = connected_on(&mut world, 0, "c");
+    client.will = Some(1);
+    client.connect(&mut world);
+    read_all(&mut world, &mut [&mut client]);
+    let now = world.now() + Duration::from_secs(1);
+    let mut disk = world.disk.take().expect("there is a disk");
+    crash(&mut disk, &mut dice);
+    let mut world = World::with_disk_unheard(2, &limits, disk, now);
+    client.will = None;
+    client.connect(&mut world);
+    subscriber.connect(&mut world);
+    read_all(&mut world, &mut [&mut client, &mut subscriber]);
+    assert_eq!(client.last_session_present, Some(true));
+    assert_eq!(subscriber.got.get(&1), Some(&1));
 }
