@@ -128,6 +128,8 @@ pub struct Shard {
     review: Option<(u32, Instant)>,
     /// Of sessions that ended before the start: given to others in the first turn.
     owed: Vec<(SessionNo, Owed)>,
+    /// When it took over what was recovered; zero: nothing was.
+    restored_at: Instant,
     checkpoints: Checkpoints,
 }
 
@@ -183,6 +185,7 @@ impl Shard {
             anonymous: Arc::default(),
             review: None,
             owed: Vec::new(),
+            restored_at: Instant::ZERO,
             checkpoints: Checkpoints::default(),
             config,
         }

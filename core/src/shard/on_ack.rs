@@ -7,7 +7,6 @@ use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{DeliveryNo, PacketId, SessionId};
 use crate::refusal::{Refusal, Violation};
 use crate::session::AckError;
-use crate::store::Record;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
@@ -124,10 +123,7 @@ impl Shard {
         let (version, no) = (session.version, session.no);
         if was_open {
             if let Some(no) = no {
-                self.dispatch.journal.record(&Record::Released {
-                    no,
-                    id: ack.packet_id,
-                });
+                self.dispatch.journal.record_released(no, ack.packet_id);
             }
             self.dispatch.answer(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);

@@ -156,8 +156,10 @@ impl Shard {
             self.timers.cancel(at, Timer::Will(id));
         }
         let Some(will) = will else { return };
-        self.record_will_published(no);
         let message = with_expiry(&will, turn.now);
+        if let Some(no) = no {
+            self.dispatch.journal.note_will_published(no, will);
+        }
         let hash = self.routes.hash(message.topic());
         let mut outgoing = Outgoing::of(&message);
         let published = self

@@ -17,7 +17,7 @@ use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::gather::Wanted;
 use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, Will, restore};
 use crate::store::{
-    Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
+    After, Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
 };
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
@@ -46,6 +46,7 @@ impl Shard {
             shares.join_remote(&member.filter, wish, now);
         }
         self.owed = part.owed;
+        self.restored_at = now;
         self.review_soon(now);
         // It is all that older epochs are needed for.
         self.checkpoints.want();
@@ -117,6 +118,18 @@ impl Shard {
         id
     }
 
+    /// Ends what was over when the broker started: a client that comes before the timers fire is too late.
+    pub(super) fn end_what_was_over(&mut self, id: SessionId, turn: &mut Turn<'_>) {
+        let restored_at = self.restored_at;
+        let session = self.session(id);
+        if session.expires_at.is_some_and(|at| at <= restored_at) {
+            self.dispatch.metrics.sessions_expired += 1;
+            self.end_session(id, turn);
+        } else if session.will_at.is_some_and(|at| at <= restored_at) {
+            self.publish_will(id, turn);
+        }
+    }
+
     fn restore_subscription(
         &mut self,
         now: Instant,
@@ -184,7 +197,7 @@ impl Shard {
     fn publish_owed_will(&mut self, no: SessionNo, owed: &Owed, will: &Will, turn: &mut Turn<'_>) {
         let message = super::on_close::with_expiry(will, turn.now);
         let identity = self.dispatch.access.recorded(owed.user.clone());
-        self.record_will_published(Some(no));
+        self.dispatch.journal.then(After::WillGone(no));
         if !self.may_publish_as(&identity, &owed.client_id, message.topic()) {
             return; // Other rules than at CONNECT (threat 69).
         }

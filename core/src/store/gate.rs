@@ -177,6 +177,15 @@ impl Gate {
         self.present().after.push(after);
     }
 
+    /// Has something else recorded once this turn is done.
+    pub fn replace(&mut self, turn: TurnSeq, former: After, after: After) {
+        assert!(turn >= self.first, "what is done was recorded");
+        let index = self.index(turn);
+        let of_turn = &mut self.turns[index].after;
+        let at = of_turn.iter().position(|other| *other == former);
+        of_turn[at.expect("it is still to come")] = after;
+    }
+
     /// The turn to wait for by whoever waits for all turns up to `last`, if they are not done.
     pub fn behind_all(&mut self, last: TurnSeq) -> TurnSeq {
         if last < self.first {

@@ -7,6 +7,9 @@
 //! - `receivers` is empty between two messages, `settled` between two turns.
 //! - once the log has failed, nothing is released any more.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use super::batch::LogIdentity;
 use super::disk::{Clocks, DiskDone, DiskError, DiskOp};
 use super::gate::{After, Gate, Released};
@@ -17,7 +20,7 @@ use super::record::{
 use crate::ids::{DeliveryNo, LogPosition, PacketId, SessionId, SessionNo, ShardId, TurnSeq};
 use crate::message::MessageParts;
 use crate::origin::Origin;
-use crate::session::{LogProgress, Until};
+use crate::session::{LogProgress, Until, Will};
 use crate::time::Instant;
 use crate::topic::ShardSet;
 
@@ -50,6 +53,11 @@ struct Recording {
     /// As of this position they have been looked at.
     looked_at: LogPosition,
     receipts_wanted: Vec<ReceiptsWanted>,
+    /// Wills whose `WillGone` is still to come: when they were published, and what is owed until then.
+    // No secret seed: the broker numbers sessions.
+    wills: HashMap<SessionNo, (TurnSeq, Box<Will>), FixedState>,
+    /// QoS 2 messages whose `Spread` is still to come: their tickets, until PUBREL.
+    spreading: HashMap<(SessionNo, PacketId), u64, FixedState>,
     has_failed: bool,
 }
 
@@ -104,6 +112,8 @@ impl Journal {
             without_sync: Vec::new(),
             looked_at: LogPosition(0),
             receipts_wanted: Vec::new(),
+            wills: HashMap::default(),
+            spreading: HashMap::default(),
             has_failed: false,
         })))
     }
@@ -209,9 +219,10 @@ impl Journal {
 
     /// Records the identifier of a QoS 2 message, at once or when all shards that got it have it durably.
     pub fn record_receipt(&mut self, no: SessionNo, id: PacketId, origin: Option<Origin>) {
-        let Some(recording) = &self.0 else { return };
+        let Some(recording) = &mut self.0 else { return };
         match origin {
             Some(origin) if !recording.effects.posted.is_empty() => {
+                recording.spreading.insert((no, id), origin.ticket);
                 self.then(After::Spread(origin));
             }
             Some(origin) => self.record(&Record::Spread(origin)),
@@ -219,11 +230,42 @@ impl Journal {
         }
     }
 
+    /// Records that the identifier of a QoS 2 message is free again.
+    pub fn record_released(&mut self, no: SessionNo, id: PacketId) {
+        let Some(recording) = &mut self.0 else { return };
+        // PUBREL before PUBREC: nothing is left to be repeated, and a receipt behind this record would be one of
+        // the next message.
+        if let Some(ticket) = recording.spreading.remove(&(no, id)) {
+            self.record(&Record::Spread(Origin { no, id, ticket }));
+        }
+        self.record(&Record::Released { no, id });
+    }
+
     /// What is recorded once everything of the present turn is durable, everywhere.
     pub fn then(&mut self, after: After) {
         if let Some(recording) = &mut self.0 {
             recording.gate.then(after);
         }
+    }
+
+    /// The will of a session was published: it is owed until the present turn is durable, everywhere.
+    pub fn note_will_published(&mut self, no: SessionNo, will: Box<Will>) {
+        if let Some(recording) = &mut self.0 {
+            let turn = recording.gate.turn();
+            recording.gate.then(After::WillGone(no));
+            let earlier = recording.wills.insert(no, (turn, will));
+            assert!(earlier.is_none(), "another will took it over");
+        }
+    }
+
+    /// Before a session gets another will: one that was published and is still owed is now the will of a new
+    /// session, for the other one would replace it in the log.
+    pub fn hand_over_will(&mut self, no: SessionNo) -> Option<(SessionNo, Box<Will>)> {
+        let (turn, will) = self.0.as_mut()?.wills.remove(&no)?;
+        let heir = self.number_session()?;
+        let gate = &mut self.0.as_mut()?.gate;
+        gate.replace(turn, After::WillGone(no), After::WillGone(heir));
+        Some((heir, will))
     }
 
     /// The turn for which an answer has to wait that belongs to what is handled now, or to what was
@@ -511,6 +553,16 @@ impl Recording {
     /// Records what waited for turns that are done.
     fn record_after(&mut self, released: &mut Released) {
         for after in released.after.drain(..) {
+            match after {
+                After::WillGone(no) => _ = self.wills.remove(&no),
+                After::Spread(Origin { no, id, ticket }) => {
+                    if self.spreading.get(&(no, id)) != Some(&ticket) {
+                        continue; // PUBREL has come.
+                    }
+                    self.spreading.remove(&(no, id));
+                }
+                After::Passed(_) => {}
+            }
             self.log.push_lazy(&after.record());
             self.gate.note_lazy();
         }

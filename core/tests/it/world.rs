@@ -207,9 +207,35 @@ impl World {
     pub fn with_disk_for(
         shards: usize,
         limits: &Arc<Limits>,
-        mut disk: Disk,
+        disk: Disk,
         now: Instant,
         (access, users): (Access, Users),
+    ) -> World {
+        let mut world = World::restored(shards, limits, disk, now, access);
+        world.users = users;
+        world.settle();
+        world
+    }
+
+    /// A broker that goes on with what is on a disk, and until `wait` has heard of no client since before its start.
+    pub fn with_disk_unheard(
+        shards: usize,
+        limits: &Arc<Limits>,
+        disk: Disk,
+        now: Instant,
+    ) -> World {
+        let mut world = World::restored(shards, limits, disk, now, Access::default());
+        world.asleep_since = Some(Instant::ZERO);
+        world.settle();
+        world
+    }
+
+    fn restored(
+        shards: usize,
+        limits: &Arc<Limits>,
+        mut disk: Disk,
+        now: Instant,
+        access: Access,
     ) -> World {
         let clocks = clocks(now);
         let recovered = disk.start(shards, clocks).expect("this disk is honest");
@@ -222,13 +248,11 @@ impl World {
             Arc::new(access),
             Some(disk),
         );
-        world.users = users;
         world.now = now;
         for (shard, part) in world.shards.iter_mut().zip(parts) {
             shard.set_checkpoint_bytes_min(32 * 1024);
             shard.restore(now, part);
         }
-        world.settle();
         world
     }
 

@@ -108,6 +108,9 @@ impl Shard {
         let identity = grant.proven.identity.clone();
         self.check_space_for(connect, &client_id, grant.session_expiry_s)?;
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
+            self.end_what_was_over(id, turn);
+        }
+        if let Some(id) = self.dispatch.sessions.find(&client_id) {
             let session = self.dispatch.sessions.get(id).expect("just found");
             if session.identity.user != identity.user {
                 // Before anything is done to a session of somebody else (threats 61, 70).

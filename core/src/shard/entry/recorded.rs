@@ -4,7 +4,7 @@ use crate::ids::{SessionId, SessionNo};
 use crate::message::Message;
 use crate::session::{Expiry, Session, Will};
 use crate::shard::Shard;
-use crate::store::{After, Changed, Opened, Record, SessionTerms, WillRecord};
+use crate::store::{Changed, Opened, Record, SessionTerms, WillRecord};
 use crate::time::Instant;
 
 impl Shard {
@@ -39,8 +39,10 @@ impl Shard {
             }
             (Some(no), false) => {
                 session.no = None;
-                // It is not owed any more: this connection has another one, or none.
-                journal.record(&Record::WillGone(no));
+                if had_will {
+                    // The client is back in time. A will that was published stays owed.
+                    journal.record(&Record::WillGone(no));
+                }
                 journal.record(&Record::Ended(no));
                 // What its groups gave it stays with it.
                 journal.record(&Record::Passed(no));
@@ -49,7 +51,18 @@ impl Shard {
             }
         };
         match &session.will {
-            Some(will) => journal.record(&Record::Will(will_record(no, will))),
+            Some(will) => {
+                if let Some((heir, owed)) = journal.hand_over_will(no) {
+                    journal.record(&Record::Opened(Opened {
+                        no: heir,
+                        client_id: &session.client_id,
+                        terms: terms_of(session),
+                    }));
+                    journal.record(&Record::Will(will_record(heir, &owed)));
+                    journal.record(&Record::Ended(heir));
+                }
+                journal.record(&Record::Will(will_record(no, will)));
+            }
             None if had_will => journal.record(&Record::WillGone(no)),
             None => {}
         }
@@ -85,13 +98,6 @@ impl Shard {
             && had_will
         {
             self.dispatch.journal.record_lazily(&Record::WillGone(no));
-        }
-    }
-
-    /// The will of a session was published: it is owed until that is durable everywhere.
-    pub(in crate::shard) fn record_will_published(&mut self, no: Option<SessionNo>) {
-        if let Some(no) = no {
-            self.dispatch.journal.then(After::WillGone(no));
         }
     }
 }

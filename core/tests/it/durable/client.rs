@@ -19,6 +19,8 @@ pub struct Client {
     pub is_clean: bool,
     /// What it shows, as the user "u".
     pub password: Option<&'static str>,
+    /// The message of its will, of QoS 1.
+    pub will: Option<u32>,
     /// With the next packet it says DISCONNECT, in one segment, and closes.
     pub is_leaving: bool,
     socket: Option<SocketId>,
@@ -51,6 +53,11 @@ impl Client {
         bytes[9] = u8::from(self.is_clean) << 1;
         bytes.push(self.name.len() as u8);
         bytes.extend_from_slice(self.name.as_bytes());
+        if let Some(number) = self.will {
+            bytes[9] |= 0x0C;
+            bytes.extend_from_slice(b"\x00\x01t\x00\x04");
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
         if let Some(password) = self.password {
             bytes[9] |= 0xC0;
             for text in ["u", password] {
@@ -59,6 +66,17 @@ impl Client {
             }
         }
         bytes[1] = bytes.len() as u8 - 2;
+        world.send(socket, &bytes);
+    }
+
+    /// Connects with MQTT 5.0 to its session, which is to end with this connection.
+    pub fn connect_for_the_last_time(&mut self, world: &mut World) {
+        self.lose();
+        let mut bytes = b"\x10\x00\x00\x04MQTT\x05\x00\x00\x00\x00\x00".to_vec();
+        bytes.push(self.name.len() as u8);
+        bytes.extend_from_slice(self.name.as_bytes());
+        bytes[1] = bytes.len() as u8 - 2;
+        let socket = world.open();
         world.send(socket, &bytes);
     }
 

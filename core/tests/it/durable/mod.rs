@@ -3,6 +3,7 @@
 mod client;
 mod disconnect;
 mod interest;
+mod late;
 mod owed;
 mod policies;
 mod rights;

@@ -11,11 +11,11 @@ use crate::world::{SECRET, World};
 use ringmq_core::home::Home;
 use ringmq_core::limits::Limits;
 
-fn world(limits: &Arc<Limits>) -> World {
+pub fn world(limits: &Arc<Limits>) -> World {
     World::with_disk(2, limits, disk(), START)
 }
 
-fn restart(mut world: World, limits: &Arc<Limits>, dice: &mut Dice) -> World {
+pub fn restart(mut world: World, limits: &Arc<Limits>, dice: &mut Dice) -> World {
     let now = world.now() + Duration::from_millis(10);
     let mut disk = world.disk.take().expect("there is a disk");
     crash(&mut disk, dice);
@@ -23,7 +23,7 @@ fn restart(mut world: World, limits: &Arc<Limits>, dice: &mut Dice) -> World {
 }
 
 /// A client whose home is this shard.
-fn connected_on(world: &mut World, shard: usize, prefix: &str) -> Client {
+pub fn connected_on(world: &mut World, shard: usize, prefix: &str) -> Client {
     let home = Home::new(SECRET, 2);
     let names = (0..).map(|n| format!("{prefix}{n}"));
     let mut on_shard = names.filter(|name| home.of_client(name).index() == shard);
