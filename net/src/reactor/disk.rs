@@ -37,9 +37,17 @@ pub(crate) struct DiskShared {
 pub(super) struct Disk {
     shared: DiskShared,
     files: HashMap<FileName, Arc<OwnedFd>>,
-    pending: HashMap<OpId, FileName>,
+    pending: HashMap<OpId, Pending>,
     /// The core knows that the disk is almost full.
     is_scarce: bool,
+}
+
+/// An operation that has no answer yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    file: FileName,
+    /// The file is being made. Nothing that is recorded is in it.
+    is_create: bool,
 }
 
 impl Disk {
@@ -58,14 +66,15 @@ impl Disk {
         self.files.len()
     }
 
-    /// Nothing is under way.
+    /// Nothing is under way but files that are being made: who ends does not need them, and they take seconds.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.values().all(|pending| pending.is_create)
     }
 
     /// Starts an operation.
     fn carry_out(&mut self, shard: ShardId, op: DiskOp, ring: &mut impl Ring) {
         let keeper = &self.shared.keeper;
+        let is_create = matches!(op, DiskOp::Create { .. });
         let (id, file) = match op {
             DiskOp::Create { op, file, size } => {
                 keeper.ask(shard, op, Errand::Create { file, size });
@@ -99,7 +108,7 @@ impl Disk {
                 (op, file)
             }
         };
-        let before = self.pending.insert(id, file);
+        let before = self.pending.insert(id, Pending { file, is_create });
         assert!(before.is_none(), "an operation has a number of its own");
     }
 
@@ -170,10 +179,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     fn on_disk_done(&mut self, now: Instant, done: DiskDone) {
         let disk = self.disk.as_mut();
         let disk = disk.expect("nobody else asks anything of the disk");
-        let file = disk.pending.remove(&done.op);
-        let file = file.expect("an operation is answered once");
-        if let Err(error) = done.result {
-            warn!(shard = %self.id, %file, %error, "the disk failed");
+        let pending = disk.pending.remove(&done.op);
+        let Pending { file, .. } = pending.expect("an operation is answered once");
+        match done.result {
+            Ok(()) => {}
+            Err(DiskError::Full) => warn!(shard = %self.id, %file, "no room for the file"),
+            Err(error) => warn!(shard = %self.id, %file, %error, "the disk failed"),
         }
         let event = Event::DiskDone(done);
         self.core.handle(now, event, &mut self.outbox);

@@ -404,7 +404,8 @@ impl Keeper {
         let (result, opened) = match outcome {
             Ok(opened) => (Ok(()), opened),
             Err(error) => {
-                warn!(directory = %directory.display(), ?op, %error, "the keeper failed");
+                let directory = directory.display();
+                warn!(%directory, %error, "a file could not be made, named or removed");
                 (Err(disk_error(&error)), None)
             }
         };

@@ -196,6 +196,17 @@ fn a_shard_ends_when_everything_is_durable() {
 }
 
 #[test]
+fn a_shard_that_ends_waits_for_no_segment_that_is_being_made() {
+    let (mut bench, errands, _failed) = bench();
+    let (op, file) = (OpId(1), file(FileKind::Log));
+    bench.ask(DiskOp::Create { op, file, size: 0 });
+    assert_eq!(errands.len(), 1, "the keeper has not begun");
+    bench.reactor.inbox().request_shutdown();
+    bench.reactor.shared.settled.note(ShardId::new(1), true);
+    assert_eq!(bench.reactor.turn(bench.now), Progress::Ended);
+}
+
+#[test]
 fn a_shard_goes_on_as_long_as_another_one_may_need_it() {
     let (mut bench, _errands, _failed) = bench();
     bench.reactor.inbox().request_shutdown();
