@@ -41,16 +41,57 @@ impl DataDir {
     /// Opens and locks a directory; makes it if its parent is there. `None`: nothing was ever stored in it.
     pub(crate) fn open(path: &Path) -> Result<(DataDir, Option<Manifest>), StoreError> {
         make_directory(path)?;
-        let has_epochs = look_around(path)?;
+        look_around(path)?;
         let directory = DataDir {
             path: path.to_owned(),
             _lock: Some(lock(path)?),
         };
-        let manifest = directory.read_manifest()?;
-        if manifest.is_none() && has_epochs {
-            return Err(StoreError::new(path, StoreFault::NoManifest));
-        }
+        let manifest = directory.find_manifest()?;
         Ok((directory, manifest))
+    }
+
+    /// The manifest; `None`: nothing was ever stored. Fails if what is there cannot go with it.
+    pub(crate) fn find_manifest(&self) -> Result<Option<Manifest>, StoreError> {
+        let has_epochs = look_around(&self.path)?;
+        let manifest = self.read_manifest()?;
+        match &manifest {
+            Some(manifest) => self.refuse_newer_epochs(manifest)?,
+            None if has_epochs => return Err(StoreError::new(&self.path, StoreFault::NoManifest)),
+            None => {}
+        }
+        Ok(manifest)
+    }
+
+    /// An epoch gets its logs after a manifest that names it. One that was to be named next may have a
+    /// checkpoint, at position 0, of what the epochs before it hold.
+    fn refuse_newer_epochs(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let list = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::system(&path, "list it")(error)
+        };
+        for entry in fs::read_dir(&self.path).map_err(list(&self.path))? {
+            let name = entry.map_err(list(&self.path))?.file_name();
+            let number = name.to_str().and_then(epoch_number);
+            let Some(epoch) = number.filter(|number| *number > manifest.last().number) else {
+                continue;
+            };
+            let path = self.epoch_path(epoch);
+            for shard in fs::read_dir(&path).map_err(list(&path))? {
+                let shard = shard.map_err(list(&path))?.path();
+                if !shard.is_dir() {
+                    continue;
+                }
+                let listing = Listing::of(&shard)?;
+                let mut checkpoints = listing.checkpoints.iter();
+                if !listing.logs.is_empty() || checkpoints.any(|file| file.position.0 > 0) {
+                    return Err(StoreError::new(
+                        &self.path,
+                        StoreFault::NewerEpoch { epoch },
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens and locks a directory that is there, for a tool. One that no broker has used has no lock, and
@@ -72,14 +113,6 @@ impl DataDir {
         DataDir {
             path: path.to_owned(),
             _lock: None,
-        }
-    }
-
-    /// Fails if there are logs, for which there has to be a manifest.
-    pub(crate) fn refuse_logs(&self) -> Result<(), StoreError> {
-        match look_around(&self.path)? {
-            true => Err(StoreError::new(&self.path, StoreFault::NoManifest)),
-            false => Ok(()),
         }
     }
 

@@ -157,8 +157,7 @@ pub(super) fn read(
         flaws: Vec::new(),
         totals: Totals::default(),
     };
-    let Some(manifest) = directory.read_manifest()? else {
-        directory.refuse_logs()?;
+    let Some(manifest) = directory.find_manifest()? else {
         return Ok((survey, None));
     };
     survey.is_empty = false;
