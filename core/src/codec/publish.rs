@@ -197,9 +197,10 @@ property_list! {
 }
 
 impl<'a> PublishProperties<'a> {
+    /// Decodes a section of properties, which stands behind its size in the packet.
     // Out of line: most messages have no properties.
     #[inline(never)]
-    fn decode(
+    pub fn decode(
         section: &'a [u8],
         direction: Direction,
     ) -> Result<PublishProperties<'a>, DecodeError> {

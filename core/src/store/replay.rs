@@ -1,8 +1,9 @@
 //! Reading the log of one shard and its checkpoint: bytes in, records out.
 //!
 //! A batch that cannot be read is either the torn end of the log, which nobody was told of, or damage to what
-//! was durable. It is damage if a later header says that the log was durable up to behind it; and in a log
-//! that was read before, and cut where its end was then, whatever is before that cut.
+//! was durable. It is damage if a later header says that the log was durable up to behind it, or stands behind a
+//! segment that is missing or short; and in a log that was read before, and cut where its end was then, whatever
+//! is before that cut.
 //!
 //! Not here: what becomes of the records (`recovered.rs`), which files there are (the shell).
 
@@ -34,6 +35,10 @@ pub struct LogReader {
     at: LogPosition,
     /// None stands there. The file, and the offset in it.
     unread: Option<(FileName, u64)>,
+    /// Behind the last segment that was read.
+    fed_upto: LogPosition,
+    /// A segment was missing or cut short.
+    has_gap: bool,
     clocks: Option<Clocks>,
 }
 
@@ -77,6 +82,8 @@ impl LogReader {
             config,
             at: config.from,
             unread: None,
+            fed_upto: config.from,
+            has_gap: false,
             clocks: None,
         }
     }
@@ -91,6 +98,8 @@ impl LogReader {
     ) -> Result<(), Damage> {
         let begin = file.position;
         let end = LogPosition(begin.0.saturating_add(bytes.len() as u64));
+        self.has_gap |= self.fed_upto < begin;
+        self.fed_upto = end;
         if self.at < begin && self.unread.is_none() && !self.has_reached_cut() {
             self.on_unread(missing(self.at), 0)?;
         }
@@ -161,7 +170,8 @@ impl LogReader {
     }
 
     /// Whether a header in this segment says that the place that could not be read was durable. The batch
-    /// behind the header need not be whole for that.
+    /// behind the header need not be whole for that. Segments have their whole size, durably, before anything is
+    /// written to them: if one behind a gap was written, the gap was made later.
     fn look_for_voucher(&self, begin: LogPosition, bytes: &[u8]) -> Result<(), Damage> {
         let Some((file, at)) = self.unread else {
             return Ok(());
@@ -172,7 +182,7 @@ impl LogReader {
                 && let Found::Header(header) = Header::find(place, self.config.identity)
                 && header.stamp.place != Place::Checkpoint
                 && header.stamp.position == position
-                && header.stamp.durable_upto > self.at
+                && (self.has_gap || header.stamp.durable_upto > self.at)
             {
                 return Err(self.lost(file, at));
             }

@@ -23,7 +23,7 @@ use rustix::net::{
 
 use crate::error::ListenProblem;
 use crate::passed::Passed;
-use crate::transport::{Endpoint, Stack, is_ipv6_only};
+use crate::transport::{Endpoint, Patience, Stack, is_ipv6_only};
 
 /// A listening socket of one shard, and what its accept does.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ fn open_tcp(
     // Sockets that share a port would also share it with any other process of this user, which
     // would take half of the connections. A plain bind first finds out whether the port is in use.
     let probe = socket(address, ipv6_only)?;
-    bind(&probe, &address)?;
+    Patience::new().attempt(address, || bind(&probe, &address), || true)?;
     let local = local_address(&probe).unwrap_or(address);
     drop(probe);
     let sockets = (0..count).map(|_| {

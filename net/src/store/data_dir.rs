@@ -4,6 +4,7 @@
 //! DATA/                       0700
 //!   LOCK                      locked while a broker runs, with its process number
 //!   MANIFEST                  0600, see `manifest`
+//!   e0007/BEGUN               each shard of epoch 7 has got its first segment
 //!   e0007/s00/                epoch 7, shard 0
 //!     00000000000a4000.log    named by the position of its first byte
 //!     0000000000084000.ckp    checkpoint of what came before that position
@@ -26,6 +27,7 @@ use ringmq_core::store::{FileKind, FileName};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::SEGMENT_SIZE_MIN;
 use super::error::{StoreError, StoreFault};
 use super::manifest::Manifest;
 
@@ -41,16 +43,57 @@ impl DataDir {
     /// Opens and locks a directory; makes it if its parent is there. `None`: nothing was ever stored in it.
     pub(crate) fn open(path: &Path) -> Result<(DataDir, Option<Manifest>), StoreError> {
         make_directory(path)?;
-        let has_epochs = look_around(path)?;
+        look_around(path)?;
         let directory = DataDir {
             path: path.to_owned(),
             _lock: Some(lock(path)?),
         };
-        let manifest = directory.read_manifest()?;
-        if manifest.is_none() && has_epochs {
-            return Err(StoreError::new(path, StoreFault::NoManifest));
-        }
+        let manifest = directory.find_manifest()?;
         Ok((directory, manifest))
+    }
+
+    /// The manifest; `None`: nothing was ever stored. Fails if what is there cannot go with it.
+    pub(crate) fn find_manifest(&self) -> Result<Option<Manifest>, StoreError> {
+        let has_epochs = look_around(&self.path)?;
+        let manifest = self.read_manifest()?;
+        match &manifest {
+            Some(manifest) => self.refuse_newer_epochs(manifest)?,
+            None if has_epochs => return Err(StoreError::new(&self.path, StoreFault::NoManifest)),
+            None => {}
+        }
+        Ok(manifest)
+    }
+
+    /// An epoch gets its logs after a manifest that names it. One that was to be named next may have a
+    /// checkpoint, at position 0, of what the epochs before it hold.
+    fn refuse_newer_epochs(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let list = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::system(&path, "list it")(error)
+        };
+        for entry in fs::read_dir(&self.path).map_err(list(&self.path))? {
+            let name = entry.map_err(list(&self.path))?.file_name();
+            let number = name.to_str().and_then(epoch_number);
+            let Some(epoch) = number.filter(|number| *number > manifest.last().number) else {
+                continue;
+            };
+            let path = self.epoch_path(epoch);
+            for shard in fs::read_dir(&path).map_err(list(&path))? {
+                let shard = shard.map_err(list(&path))?.path();
+                if !shard.is_dir() {
+                    continue;
+                }
+                let listing = Listing::of(&shard)?;
+                let mut checkpoints = listing.checkpoints.iter();
+                if !listing.logs.is_empty() || checkpoints.any(|file| file.position.0 > 0) {
+                    return Err(StoreError::new(
+                        &self.path,
+                        StoreFault::NewerEpoch { epoch },
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens and locks a directory that is there, for a tool. One that no broker has used has no lock, and
@@ -72,14 +115,6 @@ impl DataDir {
         DataDir {
             path: path.to_owned(),
             _lock: None,
-        }
-    }
-
-    /// Fails if there are logs, for which there has to be a manifest.
-    pub(crate) fn refuse_logs(&self) -> Result<(), StoreError> {
-        match look_around(&self.path)? {
-            true => Err(StoreError::new(&self.path, StoreFault::NoManifest)),
-            false => Ok(()),
         }
     }
 
@@ -137,6 +172,16 @@ impl DataDir {
         made.map_err(StoreError::system(&path, "make a directory"))
     }
 
+    /// Notes, durably, that each shard of the epoch has a segment.
+    pub(crate) fn note_begun(&self, epoch: u32, shards: usize) -> io::Result<()> {
+        for shard in 0..shards {
+            sync_directory(&self.shard_path(epoch, shard))?;
+        }
+        let path = self.epoch_path(epoch);
+        private_file().open(path.join(BEGUN))?.sync_all()?;
+        sync_directory(&path)
+    }
+
     /// Removes the directories of epochs that are not in the manifest.
     pub(crate) fn remove_other_epochs(&self, manifest: &Manifest) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
@@ -189,6 +234,69 @@ impl Listing {
         listing.strays.sort_unstable();
         Ok(listing)
     }
+}
+
+/// A segment that is not as a broker has made it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) file: FileName,
+    /// Bytes that are there.
+    pub(crate) size: u64,
+    /// In words.
+    pub(crate) what: String,
+}
+
+impl Listing {
+    /// Looks for a segment that is missing or short, in an epoch that no start has read to its end: all have
+    /// their whole size, durably, before they get their names, and the first one goes only when there is
+    /// a checkpoint. What stood in such a segment, acknowledged or not, is not known.
+    pub(crate) fn find_cut(&self, directory: &Path) -> Result<Option<Cut>, StoreError> {
+        let first = FileName {
+            kind: FileKind::Log,
+            position: LogPosition(0),
+        };
+        let lost = "what it held is lost, whatever clients were told";
+        let has_first = self.logs.first().map(|file| *file == first);
+        let is_begun = has_begun(directory) && !has_spare(directory)?;
+        if self.checkpoints.is_empty() && !has_first.unwrap_or(!is_begun) {
+            let what = format!("{first} is missing, the first segment of the log: {lost}");
+            return Ok(Some(Cut {
+                file: first,
+                size: 0,
+                what,
+            }));
+        }
+        let mut sizes = Vec::new();
+        for file in &self.logs {
+            let path = directory.join(file.to_string());
+            let found = fs::metadata(&path).map_err(StoreError::system(&path, "look at it"))?;
+            sizes.push(found.len());
+        }
+        let whole = sizes.iter().copied().max().unwrap_or(0);
+        let whole = whole.max(SEGMENT_SIZE_MIN);
+        let short = self.logs.iter().zip(sizes).find(|(_, size)| *size < whole);
+        Ok(short.map(|(&file, size)| Cut {
+            file,
+            size,
+            what: format!("{file} is cut: it has {size} of {whole} bytes; {lost}"),
+        }))
+    }
+}
+
+/// Each shard of the epoch has been given a segment, of which it makes its first one.
+fn has_begun(shard: &Path) -> bool {
+    parent_of(shard).join(BEGUN).exists()
+}
+
+fn has_spare(shard: &Path) -> Result<bool, StoreError> {
+    let list = || StoreError::system(shard, "list it");
+    for entry in fs::read_dir(shard).map_err(list())? {
+        let name = entry.map_err(list())?.file_name();
+        if name.to_string_lossy().starts_with("spare-") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// `00000000000a4000.log`, as [`FileName`] shows it.
@@ -317,6 +425,8 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 pub(super) const UNFINISHED: &str = ".tmp";
 const LOCK: &str = "LOCK";
 pub(super) const MANIFEST: &str = "MANIFEST";
+/// In an epoch.
+const BEGUN: &str = "BEGUN";
 const MANIFEST_ASIDE: &str = "MANIFEST.tmp";
 
 #[cfg(test)]

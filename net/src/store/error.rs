@@ -34,6 +34,11 @@ pub enum StoreFault {
     NoManifest,
     /// The manifest names a directory or a file that is not there.
     Incomplete,
+    /// A broker has written to an epoch that the manifest does not know: the manifest is an older one.
+    NewerEpoch {
+        /// Its number.
+        epoch: u32,
+    },
     /// The manifest is not as it was written.
     DamagedManifest {
         /// What shows it.
@@ -91,67 +96,113 @@ impl std::error::Error for StoreError {}
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what(), self.fix())
+    }
+}
+
+impl StoreError {
+    /// What is wrong, and where.
+    pub fn what(&self) -> String {
         let path = self.path.display();
-        let directory = self.path.parent().unwrap_or(Path::new("/")).display();
+        let root = self.root().display();
         match &self.fault {
-            StoreFault::Locked { pid: Some(pid) } => write!(
-                f,
-                "the data directory {path} is in use by another broker (pid {pid}); stop it \
-                 (kill {pid}), or name another directory"
-            ),
-            StoreFault::Locked { pid: None } => write!(
-                f,
-                "the data directory {path} is in use by another broker; find it with `fuser -v \
-                 {path}/LOCK`, or name another directory"
-            ),
-            StoreFault::NoParent => write!(
-                f,
-                "the data directory {path} does not exist, and neither does the one above it; \
-                 check the path, or make it: mkdir -p {path}"
-            ),
-            StoreFault::NotADirectory => {
-                write!(f, "{path} is not a directory; name a directory")
+            StoreFault::Locked { pid } => {
+                let who = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+                format!("the data directory {path} is in use by another broker{who}")
             }
-            StoreFault::Foreign { entry } => write!(
-                f,
-                "{path} is not a data directory of ringmq: it has `{entry}`; name an empty \
-                 directory, or one that does not exist yet"
+            StoreFault::NoParent => format!(
+                "the data directory {path} does not exist, and neither does the one above it"
             ),
-            StoreFault::NoManifest => write!(
-                f,
-                "{path} has logs, but no MANIFEST: it was copied in part; copy it again, MANIFEST \
-                 included, or name an empty directory to begin without what it held"
-            ),
-            StoreFault::Incomplete => write!(
-                f,
-                "{path} is missing, though {directory} says that it is there; was the data \
-                 directory copied in part? Copy it again, or restore a backup"
-            ),
-            StoreFault::DamagedManifest { what } => write!(
-                f,
-                "{path} is damaged: {what}; restore it from a backup of the data directory"
-            ),
-            StoreFault::Newer { format } => write!(
-                f,
-                "{path} was written by a newer version of ringmq (format {format}); run that \
-                 version, or name an empty directory"
-            ),
-            StoreFault::Damaged { what } => write!(
-                f,
-                "{path}: {what}; see what is lost with `ringmq log verify`, then restore a backup of the \
-                 data directory, or leave out what is damaged with `ringmq log repair`"
-            ),
-            StoreFault::NewerLog { what } => {
-                write!(
-                    f,
-                    "{path}: {what}; run that version, or name an empty directory"
-                )
+            StoreFault::NotADirectory => format!("{path} is not a directory"),
+            StoreFault::Foreign { entry } => {
+                format!("{path} is not a data directory of ringmq: it has `{entry}`")
             }
-            StoreFault::System { action, message } => write!(
-                f,
-                "cannot {action}: {path}: {message}; check its owner, its mode and the space on \
-                 its file system"
+            StoreFault::NoManifest => {
+                format!("{path} has logs, but no MANIFEST: it was copied in part")
+            }
+            StoreFault::Incomplete => {
+                format!("{path} is missing, though {root}/MANIFEST names it")
+            }
+            StoreFault::NewerEpoch { epoch } => format!(
+                "{path}/e{epoch:04} was written after {path}/MANIFEST, which does not name it: that \
+                 MANIFEST is an older one, and without what is newer the directory is not whole"
             ),
+            StoreFault::DamagedManifest { what } => format!("{path} is damaged: {what}"),
+            StoreFault::Newer { format } => {
+                format!("{path} was written by a newer version of ringmq (format {format})")
+            }
+            StoreFault::Damaged { what } | StoreFault::NewerLog { what } => {
+                format!("{path}: {what}")
+            }
+            StoreFault::System { action, message } => {
+                format!("cannot {action}: {path}: {message}")
+            }
         }
     }
+
+    /// What to do about it.
+    pub fn fix(&self) -> String {
+        let path = self.path.display();
+        let root = self.root().display();
+        match &self.fault {
+            StoreFault::Locked { pid: Some(pid) } => {
+                format!("stop it (kill {pid}), or name another directory")
+            }
+            StoreFault::Locked { pid: None } => {
+                format!("find it with `fuser -v {path}/LOCK`, or name another directory")
+            }
+            StoreFault::NoParent => format!("check the path, or make it: mkdir -p {path}"),
+            StoreFault::NotADirectory => "name a directory".to_owned(),
+            StoreFault::Foreign { .. } => {
+                "name an empty directory, or one that does not exist yet".to_owned()
+            }
+            StoreFault::NoManifest => {
+                "copy it again, MANIFEST included, or name an empty directory to \
+                                       begin without what it held"
+                    .to_owned()
+            }
+            StoreFault::Incomplete => format!(
+                "was the data directory copied in part? Copy it again, restore a backup of all of {root}, or \
+                 keep what is left with `ringmq log repair {root}`"
+            ),
+            StoreFault::NewerEpoch { .. } => format!(
+                "put back the MANIFEST that stood there last, or restore a backup of all of {root}"
+            ),
+            StoreFault::DamagedManifest { .. } => format!(
+                "restore a backup of all of {root} (its MANIFEST alone does not fit these logs), or move \
+                 {root} away to begin without what it held"
+            ),
+            StoreFault::Newer { .. } | StoreFault::NewerLog { .. } => {
+                "run that version, or name an empty directory".to_owned()
+            }
+            StoreFault::Damaged { .. } => format!(
+                "see what is lost with `ringmq log verify {root}`, then restore a backup of all of \
+                 {root}, or leave out what is damaged with `ringmq log repair {root}`"
+            ),
+            StoreFault::System { .. } => {
+                "check its owner, its mode and the space on its file system".to_owned()
+            }
+        }
+    }
+
+    /// The data directory, for a path of a file or a shard in it.
+    fn root(&self) -> &Path {
+        let path = &*self.path;
+        let above = || path.parent().unwrap_or(path);
+        match (&self.fault, is_shard(path)) {
+            (_, true) => above().parent().unwrap_or(path),
+            (StoreFault::DamagedManifest { .. } | StoreFault::Newer { .. }, false) => above(),
+            (_, false) => path,
+        }
+    }
+}
+
+/// The path ends with the epoch and the shard: `e0007/s00`.
+fn is_shard(path: &Path) -> bool {
+    let mut names = path.iter().rev().filter_map(|name| name.to_str());
+    let mut is_numbered = |letter| {
+        let number = names.next().and_then(|name| name.strip_prefix(letter));
+        number.is_some_and(|digits| digits.parse::<u32>().is_ok())
+    };
+    is_numbered('s') && is_numbered('e')
 }

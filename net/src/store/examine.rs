@@ -9,7 +9,8 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxFlags, accessat, statf
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::data_dir::parent_of;
+use super::data_dir::{DataDir, parent_of};
+use super::error::StoreError;
 
 /// What there is to know of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct DirectoryFacts {
     pub presence: Presence,
     /// Why nothing can be written to it, or, if it is to be made, to the directory above it; in words.
     pub unwritable: Option<String>,
+    /// Why a start would refuse what is in it, whoever writes.
+    pub unfit: Option<StoreError>,
     /// What it is stored on.
     pub file_system: FileSystem,
     /// Bytes that are free.
@@ -94,6 +97,10 @@ impl DirectoryFacts {
             // There is more in the way than that.
             Presence::NoParent | Presence::Other => None,
         };
+        let unfit = match (&unwritable, presence) {
+            (None, Presence::Directory { .. }) => DataDir::unlocked(path).find_manifest().err(),
+            (_, _) => None,
+        };
         let system = statfs(there).ok();
         let file_system = system.map_or(FileSystem::Local, |found| named(found.f_type as u64));
         let free_bytes = system.map_or(u64::MAX, |found| {
@@ -107,6 +114,7 @@ impl DirectoryFacts {
             path: path.to_owned(),
             presence,
             unwritable,
+            unfit,
             file_system,
             free_bytes,
             direct,
@@ -185,10 +193,12 @@ mod tests {
         let facts = DirectoryFacts::gather(path);
         let mode = 0o750;
         assert_eq!(facts.presence, Presence::Directory { mode, is_own: true });
-        assert_eq!(facts.unwritable, None);
+        assert_eq!((facts.unwritable, facts.unfit), (None, None));
         assert!(facts.free_bytes > 0 && facts.direct != Direct::Unknown);
         assert_eq!(fs::read_dir(path).unwrap().count(), 0);
         fs::write(path.join("file"), "").unwrap();
+        let unfit = DirectoryFacts::gather(path).unfit.unwrap();
+        assert!(unfit.what().contains("it has `file`"), "{unfit}");
         for (name, expected) in [
             ("file", Presence::Other),
             ("new", Presence::Nothing),
@@ -200,6 +210,30 @@ mod tests {
         }
         let facts = DirectoryFacts::gather(Path::new("/proc"));
         assert!(matches!(facts.presence, Presence::Directory { .. }));
+    }
+
+    #[test]
+    fn what_a_start_refuses_is_known_before() {
+        let folder = Folder::new();
+        let manifest = folder.path().join("MANIFEST");
+        for (text, expected) in [
+            ("", "is damaged"),
+            (
+                "{\"format\":2}\nx\n",
+                "by a newer version of ringmq (format 2)",
+            ),
+        ] {
+            fs::write(&manifest, text).unwrap();
+            let unfit = DirectoryFacts::gather(folder.path()).unfit.unwrap();
+            assert!(unfit.what().contains(expected), "{unfit}");
+        }
+        fs::remove_file(&manifest).unwrap();
+        fs::create_dir(folder.path().join("e0001")).unwrap();
+        let unfit = DirectoryFacts::gather(folder.path()).unfit.unwrap();
+        assert!(
+            unfit.what().contains("has logs, but no MANIFEST"),
+            "{unfit}"
+        );
     }
 
     #[test]

@@ -75,4 +75,4 @@ impl fmt::Display for LogFailure {
 }
 
 /// Takes 35 ms to fill with zeros, and a quarter of a second to fill with records at the pace of a good disk.
-const SEGMENT_SIZE_MIN: u64 = 64 << 20;
+pub(crate) const SEGMENT_SIZE_MIN: u64 = 64 << 20;

@@ -133,7 +133,9 @@ impl Opened {
             let made = keeper::make_spare(&path, segment_size(limits));
             made.map_err(StoreError::system(&path, "make a segment of the log"))?;
         }
-        Ok(())
+        let noted = self.directory.note_begun(present.number, present.shards);
+        let path = self.directory.epoch_path(present.number);
+        noted.map_err(StoreError::system(&path, "begin it"))
     }
 
     /// Hands the directory to its keeper.
@@ -373,6 +375,11 @@ impl<'a> Reading<'a> {
         let listing = Listing::of(&path)?;
         for stray in &listing.strays {
             warn!(directory = %path.display(), name = stray, "a file that is not of ringmq is ignored");
+        }
+        if epoch.cut.is_none()
+            && let Some(cut) = listing.find_cut(&path)?
+        {
+            return Err(damaged(&path, cut.what));
         }
         let checkpoint = listing.checkpoints.last().copied();
         let from = checkpoint.map_or(LogPosition(0), |file| file.position);

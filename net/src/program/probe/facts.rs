@@ -6,7 +6,7 @@ use std::path::Path;
 
 use io_uring::{IoUring, Probe, opcode};
 use ringmq::store::DirectoryFacts;
-use ringmq::transport::is_ipv6_only;
+use ringmq::transport::{Patience, is_ipv6_only};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -102,6 +102,7 @@ impl Facts {
     /// Reads them. Raise the limits first.
     pub fn gather(listen: &[SocketAddr], data_dir: Option<&Path>) -> Facts {
         let cores = allowed_cores();
+        let mut patience = Patience::new();
         Facts {
             kernel_release: rustix::system::uname()
                 .release()
@@ -119,7 +120,10 @@ impl Facts {
             cores,
             binds: listen
                 .iter()
-                .map(|&address| try_bind(address, is_ipv6_only(address, listen.iter().copied())))
+                .map(|&address| {
+                    let ipv6_only = is_ipv6_only(address, listen.iter().copied());
+                    try_bind(address, ipv6_only, &mut patience)
+                })
                 .collect(),
             data_dir: data_dir.map(DirectoryFacts::gather),
         }
@@ -185,13 +189,14 @@ fn try_ring() -> Result<(), RingRefusal> {
 
 /// Listens for a moment, without the port sharing that the shards use among themselves: another
 /// broker of this user would share the port with us, and each would get some of the clients.
-fn try_bind(address: SocketAddr, ipv6_only: bool) -> Bind {
-    let refusal = listen_briefly(address, ipv6_only)
-        .err()
-        .map(|errno| BindRefusal {
-            errno: errno.raw_os_error(),
-            holder: find_holder(address),
-        });
+fn try_bind(address: SocketAddr, ipv6_only: bool, patience: &mut Patience) -> Bind {
+    // A process that is seen to have the port is not about to let go of it.
+    let may_pass = || find_holder(address).is_none_or(|holder| holder.process.is_none());
+    let tried = patience.attempt(address, || listen_briefly(address, ipv6_only), may_pass);
+    let refusal = tried.err().map(|errno| BindRefusal {
+        errno: errno.raw_os_error(),
+        holder: find_holder(address),
+    });
     Bind { address, refusal }
 }
 
@@ -342,7 +347,7 @@ mod tests {
     fn the_listener_of_a_port_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let bind = try_bind(address, false);
+        let bind = try_bind(address, false, &mut Patience::new());
         let refusal = bind.refusal.expect("the port is taken");
         assert_eq!(refusal.errno, libc::EADDRINUSE);
         let holder = refusal.holder.expect("we hold it ourselves");
@@ -351,7 +356,7 @@ mod tests {
         let own = format!("(pid {})", std::process::id());
         assert!(process.ends_with(&own), "{process}");
         drop(listener);
-        assert_eq!(try_bind(address, false).refusal, None);
+        assert_eq!(try_bind(address, false, &mut Patience::new()).refusal, None);
     }
 
     #[test]
@@ -359,7 +364,9 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
         let address = client.local_addr().unwrap();
-        let refusal = try_bind(address, false).refusal.expect("the port is taken");
+        let refusal = try_bind(address, false, &mut Patience::new())
+            .refusal
+            .expect("the port is taken");
         let holder = refusal.holder.expect("we hold it ourselves");
         assert!(!holder.is_listener);
         let own = format!("(pid {})", std::process::id());

@@ -27,7 +27,12 @@ pub fn needed_bytes(settings: &Settings, shards: usize) -> u64 {
 
 /// Reasons not to start, and warnings. `needed_bytes`: what has to be free.
 pub fn judge(facts: &DirectoryFacts, needed_bytes: u64) -> (Vec<Finding>, Vec<Finding>) {
-    let errors = [refuse_place(facts), refuse_space(facts, needed_bytes)];
+    let unfit = facts.unfit.as_ref();
+    let errors = [
+        refuse_place(facts),
+        unfit.map(|error| finding(error.what(), error.fix())),
+        refuse_space(facts, needed_bytes),
+    ];
     let errors: Vec<Finding> = errors.into_iter().flatten().collect();
     let warnings = match errors.is_empty() {
         true => warn_of(facts),
@@ -153,6 +158,7 @@ mod tests {
                 is_own: true,
             },
             unwritable: None,
+            unfit: None,
             file_system: FileSystem::Local,
             free_bytes: 1 << 40,
             direct: Direct::Yes,

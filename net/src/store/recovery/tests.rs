@@ -31,10 +31,7 @@ fn clients(opened: &Opened) -> Vec<&str> {
 /// A shard that records that these clients have sessions; each in a turn of its own.
 fn record(opened: &Opened, shard: usize, clients: &[&str]) {
     let limits = Limits::default();
-    let config = LogConfig {
-        segment_size: 16 * 4096,
-        ..opened.log_config(ShardId::new(shard), &limits)
-    };
+    let config = opened.log_config(ShardId::new(shard), &limits);
     let mut ops = Vec::new();
     let mut log = Log::new(config, &mut ops);
     let path = opened.directory.shard_path(config.epoch, shard);
@@ -81,7 +78,8 @@ fn do_op(op: DiskOp, directory: &Path) -> (ringmq_core::store::OpId, Option<Bloc
     let path_of = |file: FileName| directory.join(file.to_string());
     match op {
         DiskOp::Create { op, file, size } => {
-            fs::write(path_of(file), vec![0; size as usize]).unwrap();
+            let file = File::create(path_of(file)).unwrap();
+            file.set_len(size).unwrap();
             (op, None)
         }
         DiskOp::Write {
@@ -247,6 +245,94 @@ fn damage_in_what_was_durable_is_named_with_its_place() {
             }
         }
     }
+}
+
+fn is_refused(folder: &Folder, expected: &str) {
+    let error = start(folder, 1).unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    let found = super::super::tools::survey(folder.path());
+    let text = match found {
+        Ok(survey) => format!("{:?}", survey.flaws),
+        Err(error) => error.to_string(),
+    };
+    assert!(text.contains(expected), "verify agrees: {text}");
+}
+
+#[test]
+fn an_open_log_whose_segments_are_cut_or_gone_is_an_error() {
+    let folder = Folder::new();
+    let opened = start(&folder, 1).unwrap();
+    opened.prepare(&Limits::default()).unwrap();
+    record(&opened, 0, &CLIENTS[..3]);
+    let path = opened.directory.shard_path(1, 0);
+    drop(opened);
+    let first = path.join("0000000000000000.log");
+    let aside = folder.path().join("aside");
+    fs::rename(&first, &aside).unwrap();
+    is_refused(&folder, "0000000000000000.log is missing");
+    for entry in fs::read_dir(&path).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    is_refused(&folder, "0000000000000000.log is missing");
+    for size in [0, 2 * 4096, (64 << 20) - 1] {
+        fs::copy(&aside, &first).unwrap();
+        File::options()
+            .write(true)
+            .open(&first)
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        is_refused(&folder, "0000000000000000.log is cut");
+    }
+    fs::rename(&aside, &first).unwrap();
+    assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS[..3]);
+}
+
+#[test]
+fn a_start_that_was_killed_before_its_log_began_is_no_damage() {
+    let folder = Folder::new();
+    checkpoint(&start(&folder, 1).unwrap(), &CLIENTS);
+    drop(start(&folder, 1).unwrap());
+    let opened = start(&folder, 1).unwrap();
+    opened.prepare(&Limits::default()).unwrap();
+    drop(opened);
+    assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS);
+}
+
+#[test]
+fn an_older_manifest_does_not_remove_what_is_newer() {
+    let folder = Folder::new();
+    let opened = start(&folder, 1).unwrap();
+    record(&opened, 0, &CLIENTS[..2]);
+    drop(opened);
+    let manifest = folder.path().join("MANIFEST");
+    let older = fs::read(&manifest).unwrap();
+    let opened = start(&folder, 1).unwrap();
+    let newer = fs::read(&manifest).unwrap();
+    // All that a start leaves that is killed before its manifest.
+    checkpoint(&opened, &CLIENTS[..2]);
+    fs::write(&manifest, &older).unwrap();
+    let log = opened
+        .directory
+        .shard_path(1, 0)
+        .join("0000000000000000.log");
+    drop(opened);
+    // It was cut off behind the newer manifest.
+    let whole = segment_size(&Limits::default());
+    File::options()
+        .write(true)
+        .open(log)
+        .unwrap()
+        .set_len(whole)
+        .unwrap();
+    let opened = start(&folder, 1).unwrap();
+    assert_eq!(clients(&opened), CLIENTS[..2]);
+    record(&opened, 0, &CLIENTS[2..3]);
+    drop(opened);
+    fs::write(&manifest, &older).unwrap();
+    is_refused(&folder, "e0002 was written after");
+    fs::write(&manifest, &newer).unwrap();
+    assert_eq!(clients(&start(&folder, 1).unwrap()), CLIENTS[..3]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ringmq_core::codec::{QoS, SubscribeOptions, Version};
+use ringmq_core::codec::{Direction, PublishProperties, QoS, SubscribeOptions, Version};
 use ringmq_core::home::Home;
 use ringmq_core::ids::{ClientKey, DeliveryNo, PacketId, SessionNo};
 use ringmq_core::session::KeptMatch;
@@ -283,10 +283,9 @@ impl Decoded {
                 return Err("a message has either payload or payload_base64".to_owned());
             }
         };
-        let properties = body.properties_base64.unwrap_or_default();
         Ok(Decoded {
             payload,
-            properties: decode("properties_base64", &properties)?,
+            properties: properties(&body.properties_base64.unwrap_or_default())?,
             qos: qos(body.qos)?,
             retain: body.retain,
             expires_at: body.expires_at_ms.map(instant),
@@ -383,6 +382,19 @@ pub(super) fn filter(text: &str) -> Result<TopicFilter, String> {
 
 fn qos(bits: u8) -> Result<QoS, String> {
     QoS::from_bits(bits).ok_or_else(|| "qos is 0, 1 or 2".to_owned())
+}
+
+/// Those that travel with a message, checked as if a client had sent them: they leave as they are.
+fn properties(text: &str) -> Result<Vec<u8>, String> {
+    let section = decode("properties_base64", text)?;
+    let decoded = PublishProperties::decode(&section, Direction::FromClient);
+    let decoded = decoded.map_err(|error| format!("properties_base64: {error}"))?;
+    if decoded.forwarded(&mut Vec::new()) != section {
+        return Err(
+            "properties_base64: a topic alias or expiry is not part of a message".to_owned(),
+        );
+    }
+    Ok(section)
 }
 
 fn decode(name: &str, text: &str) -> Result<Vec<u8>, String> {

@@ -109,18 +109,16 @@ impl From<StoreError> for ToolError {
             }
             StoreFault::Newer { .. } | StoreFault::NewerLog { .. } => ToolError::new(
                 ToolErrorKind::Wrong,
-                format!("{path} was written by a newer version of ringmq"),
+                error.what(),
                 "use the tools of that version",
             ),
             StoreFault::NoManifest
             | StoreFault::Incomplete
+            | StoreFault::NewerEpoch { .. }
             | StoreFault::DamagedManifest { .. }
-            | StoreFault::Damaged { .. } => ToolError::new(
-                ToolErrorKind::Damaged,
-                format!("{path}: without a sound MANIFEST the logs cannot be read"),
-                "restore the directory from a backup, or its MANIFEST from one made since the last \
-                 start; or move it away (mv) to begin without what it held",
-            ),
+            | StoreFault::Damaged { .. } => {
+                ToolError::new(ToolErrorKind::Damaged, error.what(), error.fix())
+            }
         }
     }
 }

@@ -157,8 +157,7 @@ pub(super) fn read(
         flaws: Vec::new(),
         totals: Totals::default(),
     };
-    let Some(manifest) = directory.read_manifest()? else {
-        directory.refuse_logs()?;
+    let Some(manifest) = directory.find_manifest()? else {
         return Ok((survey, None));
     };
     survey.is_empty = false;
@@ -262,11 +261,17 @@ impl Reading {
         flaws: &mut Vec<Flaw>,
     ) -> Result<Shard, ToolError> {
         if !self.path.is_dir() {
-            let what = "is missing, though the manifest names it".to_owned();
+            let what = "is missing, though MANIFEST names it".to_owned();
             flaws.push(Flaw::new(self.path.clone(), 0, 0, what));
             return Ok(std::mem::take(&mut self.report));
         }
         let listing = Listing::of(&self.path)?;
+        if self.cut.is_none()
+            && let Some(cut) = listing.find_cut(&self.path)?
+        {
+            let path = self.path.join(cut.file.to_string());
+            flaws.push(Flaw::new(path, cut.size, 0, cut.what));
+        }
         let checkpoint = listing.checkpoints.last().copied();
         let from = checkpoint.map_or(LogPosition(0), |file| file.position);
         let mut segments = listing.logs;

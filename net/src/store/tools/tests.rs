@@ -152,6 +152,42 @@ fn verify_is_ok(path: &Path) -> bool {
 }
 
 #[test]
+fn an_import_takes_only_properties_that_a_message_may_have() {
+    let folder = Folder::new();
+    for (properties, expected) in [
+        // A payload format, alone and with a content type.
+        ("AQE=", None),
+        ("AQEDAAF0", None),
+        ("/w==", Some("properties_base64")),
+        ("AQI=", Some("properties_base64")),
+        ("AQ==", Some("properties_base64")),
+        // Topic alias 1, expiry, subscription identifier.
+        ("IwAB", Some("a topic alias or expiry")),
+        ("AgAAAAk=", Some("a topic alias or expiry")),
+        ("CwE=", Some("properties_base64")),
+    ] {
+        let text = format!(
+            "{}\n{}\n{}\n",
+            r#"{"type":"header","format":1,"ringmq":"0"}"#,
+            format_args!(
+                r#"{{"type":"retained","message":{{"topic":"t","payload":"p","properties_base64":"{properties}","qos":1,"retain":true}}}}"#
+            ),
+            r#"{"type":"end","lines":2}"#
+        );
+        let path = folder.path().join(properties.replace('/', "_"));
+        let result = import(&path, &mut text.as_bytes());
+        match expected {
+            None => drop(result.unwrap()),
+            Some(expected) => {
+                let error = result.unwrap_err();
+                let is_named = error.what.contains("line 2") && error.what.contains(expected);
+                assert!(is_named, "{properties}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_import_that_is_cut_or_wrong_names_its_line_and_makes_nothing() {
     let mut rng = Rng::with_seed(2);
     let text = some_export(&mut rng);
