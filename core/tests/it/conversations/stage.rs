@@ -11,7 +11,9 @@ use ringmq_core::auth::{Access, Verdict};
 use ringmq_core::codec::QoS;
 use ringmq_core::limits::{Limits, RateExceeded, Redirect, ShareStrategy};
 use ringmq_core::refusal::Refusal;
-use ringmq_core::shard::{CloseCause, DropReason, Gauges, Metrics, Record};
+use ringmq_core::shard::{
+    Answer, Ask, CloseCause, Disconnected, DropReason, Gauges, Metrics, Record,
+};
 use ringmq_core::time::Instant;
 
 use super::access;
@@ -160,6 +162,26 @@ impl Stage {
         self.is_shut_down = true;
         self.world.shut_down();
         self.listen()
+    }
+
+    /// An operator disconnects a client, wherever it is.
+    pub fn disconnect(&mut self, client_id: &str, with_will: bool) -> Result<(), String> {
+        let shards = self.world.gauges().len();
+        let done = (0..shards).any(|shard| {
+            let ask = Ask::Disconnect {
+                client_id: client_id.into(),
+                with_will,
+            };
+            let answer = self.world.ask(shard, ask);
+            matches!(answer, Answer::Disconnect(Disconnected::Done))
+        });
+        self.listen()?;
+        match done {
+            true => Ok(()),
+            false => Err(format!(
+                "no shard has a client {client_id} that is connected"
+            )),
+        }
     }
 
     /// A connection without a word on it.
