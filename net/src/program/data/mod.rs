@@ -47,11 +47,21 @@ struct Order {
 
 /// Carries out what stands behind `ringmq log`.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Ended {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let json = args.iter().any(|arg| arg == "--json");
     let order = match parse(args) {
         Ok(Some(order)) => order,
         Ok(None) => {
             return Ended {
                 said: HELP.to_owned(),
+                ..Ended::default()
+            };
+        }
+        Err(problem) if json => {
+            let what = format!("{} {}", problem.subject, problem.what);
+            return Ended {
+                code: 2,
+                said: text::json(&serde_json::json!({"error": what, "fix": problem.fix})),
                 ..Ended::default()
             };
         }
@@ -301,6 +311,10 @@ mod tests {
             assert!(complaint.contains(expected), "{line}: {complaint}");
             assert!(complaint.contains("fix: "), "{line}: {complaint}");
         }
+        let ended = log("verify --json a b");
+        let said: serde_json::Value = serde_json::from_str(&ended.said).unwrap();
+        assert_eq!((ended.code, ended.complaint), (2, None));
+        assert_eq!(said["error"], "log: verify takes no more arguments");
         assert_eq!(log("--help").said, HELP);
     }
 }

@@ -273,10 +273,13 @@ impl Held {
             };
             from = LogPosition(damage.file.position.0 + damage.at);
             if missed.replace(from) == Some(from) {
+                let (epoch, shard) = (self.identity.epoch, self.identity.shard.index());
+                // The links stand in DIR/backup-PID.tmp/e0007/s00.
+                let root = self.path.ancestors().nth(3).unwrap_or(&self.path).display();
                 return Err(ToolError::new(
                     ToolErrorKind::Damaged,
-                    format!("{damage}"),
-                    "stop the broker, and look at the directory with ringmq log verify",
+                    format!("{root}/e{epoch:04}/s{shard:02}: {damage}"),
+                    format!("stop the broker, and ringmq log verify {root}"),
                 ));
             }
         }
