@@ -33,6 +33,9 @@ impl Asker {
         if !self.rng.one_in(ASKED_EVERY) {
             return;
         }
+        if shard.deadlines().earliest() == Some(Instant::ZERO) {
+            return; // The next event does what is due in any turn, and its effects are not the asker's.
+        }
         let gauges = shard.gauges();
         match self.rng.below(4) {
             0 => self.check_report(shard, now, &gauges),
