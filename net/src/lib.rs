@@ -13,6 +13,7 @@ mod counters;
 mod error;
 mod inbox;
 mod passed;
+mod patience;
 mod random;
 mod reactor;
 pub mod store;
@@ -22,6 +23,7 @@ pub use admission::Admission;
 pub use broker::{Broker, BrokerConfig, TlsReload};
 pub use counters::{Counts, Tallies, Tally};
 pub use error::{ListenProblem, RingProblem, StartError};
+pub use patience::Patience;
 pub use reactor::Core;
 #[doc(hidden)]
 pub use reactor::rig;

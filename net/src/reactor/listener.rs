@@ -23,7 +23,8 @@ use rustix::net::{
 
 use crate::error::ListenProblem;
 use crate::passed::Passed;
-use crate::transport::{Endpoint, Patience, Stack, is_ipv6_only};
+use crate::patience::Patience;
+use crate::transport::{Endpoint, Stack, is_ipv6_only};
 
 /// A listening socket of one shard, and what its accept does.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use ringmq_core::time::Instant;
 use output::{FRAME_SIZE_MAX, encrypt, frame, parts};
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
 pub use ringmq_certificates::{IdentityField, Lifetime, TlsProblem, lifetimes};
-pub use stack::{Endpoint, ListenerConfig, Patience, ProxyRules, Stack, is_ipv6_only};
+pub use stack::{Endpoint, ListenerConfig, ProxyRules, Stack, is_ipv6_only};
 use tls::Tls;
 pub use tls::{Demand, RecordSize, TlsError, TlsFiles, TlsTerms};
 pub use websocket::{Breach, Origin, OriginFault, Origins, Status, UpgradeError, WebSocket};

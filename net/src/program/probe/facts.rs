@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use io_uring::{IoUring, Probe, opcode};
+use ringmq::Patience;
 use ringmq::store::DirectoryFacts;
-use ringmq::transport::{Patience, is_ipv6_only};
+use ringmq::transport::is_ipv6_only;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
