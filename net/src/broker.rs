@@ -294,11 +294,10 @@ impl Broker {
 
     /// The TCP addresses of [`Broker::endpoints`].
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        let addresses = self.endpoints.iter().filter_map(|endpoint| match endpoint {
-            Endpoint::Tcp(address) => Some(*address),
-            Endpoint::Unix(_) | Endpoint::Passed(_) => None,
-        });
-        addresses.collect()
+        self.endpoints
+            .iter()
+            .filter_map(Endpoint::address)
+            .collect()
     }
 
     /// Reads the files of TLS again: certificates, keys, CA and CRLs. `listeners` are those that

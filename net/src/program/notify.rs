@@ -58,7 +58,8 @@ impl Watchdog {
             return;
         }
         self.next = now + self.interval;
-        let turns = broker.counts().iter().map(|counts| counts.turns).collect();
+        let counts = broker.counts();
+        let turns: Vec<u64> = counts.iter().map(|counts| counts.turns).collect();
         if let Some(shard) = self.first_stuck(&turns) {
             warn!(
                 shard,
@@ -71,7 +72,7 @@ impl Watchdog {
         broker.wake();
     }
 
-    fn first_stuck(&self, turns: &Vec<u64>) -> Option<usize> {
+    fn first_stuck(&self, turns: &[u64]) -> Option<usize> {
         let mut pairs = self.turns.iter().zip(turns);
         pairs.position(|(then, now)| then == now)
     }
@@ -88,13 +89,9 @@ mod tests {
             next: Instant::now(),
             turns: Vec::new(),
         };
-        assert_eq!(
-            watchdog.first_stuck(&vec![0, 0]),
-            None,
-            "none was woken yet"
-        );
+        assert_eq!(watchdog.first_stuck(&[0, 0]), None, "none was woken yet");
         watchdog.turns = vec![4, 9];
-        assert_eq!(watchdog.first_stuck(&vec![5, 9]), Some(1));
-        assert_eq!(watchdog.first_stuck(&vec![5, 10]), None);
+        assert_eq!(watchdog.first_stuck(&[5, 9]), Some(1));
+        assert_eq!(watchdog.first_stuck(&[5, 10]), None);
     }
 }

@@ -203,6 +203,8 @@ pub(crate) struct Listing {
     pub(crate) logs: Vec<FileName>,
     /// Checkpoints, ascending.
     pub(crate) checkpoints: Vec<FileName>,
+    /// Segments without a name are kept ahead.
+    pub(crate) has_spares: bool,
     /// Names that are not ours.
     pub(crate) strays: Vec<String>,
 }
@@ -225,6 +227,7 @@ impl Listing {
             match parse_name(&name) {
                 Some(file) if file.kind == FileKind::Log => listing.logs.push(file),
                 Some(file) => listing.checkpoints.push(file),
+                None if is_spare(&name) => listing.has_spares = true,
                 None if is_passing(&name) => {}
                 None => listing.strays.push(name.into_owned()),
             }
@@ -257,7 +260,7 @@ impl Listing {
         };
         let lost = "what it held is lost, whatever clients were told";
         let has_first = self.logs.first().map(|file| *file == first);
-        let is_begun = has_begun(directory) && !has_spare(directory)?;
+        let is_begun = has_begun(directory) && !self.has_spares;
         if self.checkpoints.is_empty() && !has_first.unwrap_or(!is_begun) {
             let what = format!("{first} is missing, the first segment of the log: {lost}");
             return Ok(Some(Cut {
@@ -288,17 +291,6 @@ fn has_begun(shard: &Path) -> bool {
     parent_of(shard).join(BEGUN).exists()
 }
 
-fn has_spare(shard: &Path) -> Result<bool, StoreError> {
-    let list = || StoreError::system(shard, "list it");
-    for entry in fs::read_dir(shard).map_err(list())? {
-        let name = entry.map_err(list())?.file_name();
-        if name.to_string_lossy().starts_with("spare-") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// `00000000000a4000.log`, as [`FileName`] shows it.
 pub(super) fn parse_name(name: &str) -> Option<FileName> {
     let (digits, extension) = name.split_once('.')?;
@@ -315,7 +307,12 @@ pub(super) fn parse_name(name: &str) -> Option<FileName> {
 
 /// Files that say nothing: spares, and what was not finished.
 pub(super) fn is_passing(name: &str) -> bool {
-    name.ends_with(UNFINISHED) || (name.starts_with("spare-") && name.ends_with(".log"))
+    name.ends_with(UNFINISHED) || is_spare(name)
+}
+
+/// `spare-1.log`.
+fn is_spare(name: &str) -> bool {
+    name.starts_with("spare-") && name.ends_with(".log")
 }
 
 /// `e0007`.
@@ -599,6 +596,7 @@ mod tests {
         let expected = Listing {
             logs: vec![file(FileKind::Log, 0), file(FileKind::Log, 0xa4000)],
             checkpoints: vec![file(FileKind::Checkpoint, 0x400_0000)],
+            has_spares: true,
             strays: ["00000000000A4000.log", "a4000.log", "notes.txt"]
                 .map(str::to_owned)
                 .to_vec(),

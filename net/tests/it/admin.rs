@@ -333,6 +333,12 @@ fn with_tokens(args: &[&str]) -> (Folder, Broker, SocketAddr) {
     let tokens = folder.write("tokens", &lines.join("\n"));
     let given = ["--admin", "127.0.0.1:0", "--admin-token-file", &tokens];
     let mut broker = Broker::start(&[&given, args].concat());
+    let address = tcp_address(&mut broker);
+    (folder, broker, address)
+}
+
+/// Where the control plane listens, as the log says it.
+fn tcp_address(broker: &mut Broker) -> SocketAddr {
     let line = broker.wait_for("control plane");
     let address = line
         .split("http://")
@@ -341,8 +347,7 @@ fn with_tokens(args: &[&str]) -> (Folder, Broker, SocketAddr) {
         .split_whitespace()
         .next()
         .unwrap();
-    let address = address.trim_matches('"').parse().unwrap();
-    (folder, broker, address)
+    address.trim_matches('"').parse().unwrap()
 }
 
 fn over_tcp(address: SocketAddr, method: &str, path: &str, headers: &str) -> u16 {
@@ -576,15 +581,7 @@ fn a_token_that_ctl_makes_opens_the_door() {
     let tokens = folder.write("tokens", &stdout(&made));
     let token = folder.write("token", &String::from_utf8(made.stderr).unwrap());
     let mut broker = Broker::start(&["--admin", "127.0.0.1:0", "--admin-token-file", &tokens]);
-    let line = broker.wait_for("control plane");
-    let address = line
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
-    let to = format!("http://{}", address.trim_matches('"'));
+    let to = format!("http://{}", tcp_address(&mut broker));
     let ctl = |rest: &[&str]| {
         let mut command = Command::new(RINGMQ);
         command
