@@ -130,7 +130,7 @@ impl Opened {
         let present = self.manifest.last();
         for shard in 0..present.shards {
             let path = self.directory.shard_path(present.number, shard);
-            let made = keeper::make_spare(&path, segment_size(limits));
+            let made = keeper::have_spare(&path, segment_size(limits));
             made.map_err(StoreError::system(&path, "make a segment of the log"))?;
         }
         let noted = self.directory.note_begun(present.number, present.shards);
@@ -229,6 +229,10 @@ fn begin_epoch(
     });
     directory.make_epoch(number, shards)?;
     directory.write_manifest(&manifest)?;
+    if let Err(error) = keeper::take_over_spares(directory, manifest.last()) {
+        let path = directory.path().display();
+        warn!(directory = %path, %error, "segments of the last start are not used again");
+    }
     clean(directory, &manifest);
     Ok(manifest)
 }
