@@ -637,3 +637,57 @@ fn prometheus_has_nothing_to_complain_of() {
         );
     }
 }
+
+/// As above.
+#[test]
+fn alerts_and_board_can_be_used_and_alerts_come_when_they_should() {
+    let folder = Folder::new();
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging");
+    let board = fs::read_to_string(format!("{packaging}/grafana-board.json")).unwrap();
+    let board: Value = serde_json::from_str(&board).unwrap();
+    let mut queries = Vec::new();
+    collect_queries(&board, &mut queries);
+    assert!(queries.len() > 30, "{queries:?}");
+    // What Grafana puts in place of its variables.
+    let rule = |(index, query): (usize, &String)| {
+        let query = query
+            .replace("$__rate_interval", "5m")
+            .replace("$__interval", "1m");
+        serde_json::json!({"record": format!("query:{index}"), "expr": query})
+    };
+    let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
+    let rules = serde_json::json!({"groups": [{"name": "board", "rules": rules}]});
+    let queries = folder.write("board.json", &rules.to_string());
+    for args in [
+        ["check", "rules", &queries],
+        ["check", "rules", &format!("{packaging}/alert-rules.yml")],
+        [
+            "test",
+            "rules",
+            &format!("{packaging}/alert-rules-test.yml"),
+        ],
+    ] {
+        let Ok(output) = Command::new("promtool").args(args).output() else {
+            return eprintln!("no promtool: scripts/install tests installs it");
+        };
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    }
+}
+
+fn collect_queries(value: &Value, queries: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            queries.extend(
+                fields
+                    .get("expr")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
+            );
+            fields
+                .values()
+                .for_each(|field| collect_queries(field, queries));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_queries(item, queries)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

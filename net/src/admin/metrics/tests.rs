@@ -150,6 +150,77 @@ fn the_page_of_metrics_is_up_to_date() {
     assert_eq!(written, page(), "docs/metrics.md is out of date: {update}");
 }
 
+/// Names of metrics, with the labels that their selectors use, in rules and boards.
+fn mentions(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = text.char_indices().filter(|(at, _)| {
+        let is_start = !text[..*at].ends_with(is_name);
+        is_start
+            && ["ringmq_", "process_"]
+                .iter()
+                .any(|p| text[*at..].starts_with(p))
+    });
+    let mention = |(at, _)| {
+        let text: &str = &text[at..];
+        let (name, rest) = text.split_at(text.find(|c| !is_name(c)).unwrap_or(text.len()));
+        let selector = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let selector = selector.map_or("", |(selector, _)| selector);
+        let labels = selector
+            .split(',')
+            .filter_map(|one| one.split_once(['=', '!']));
+        (name, labels.map(|(label, _)| label.trim()).collect())
+    };
+    starts.map(mention).collect()
+}
+
+#[test]
+fn rules_and_board_use_metrics_that_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    for file in [
+        "alert-rules.yml",
+        "alert-rules-test.yml",
+        "grafana-board.json",
+    ] {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        let mentions = mentions(&text);
+        assert!(mentions.len() > 10, "{file}");
+        for (name, labels) in mentions {
+            let metric = TABLE.iter().find(|metric| exported(metric) == name);
+            let metric = metric.unwrap_or_else(|| panic!("{file}: {name} is not in the table"));
+            for label in labels {
+                let is_known = metric.labels.contains(&label) || OF_PROMETHEUS.contains(&label);
+                assert!(is_known, "{file}: {name} has no label {label}");
+            }
+        }
+    }
+}
+
+/// Prometheus adds them to every series.
+const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
+
+#[test]
+fn every_alert_has_its_section_of_the_manual_and_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let named = |text: &str, before: &str| -> Vec<String> {
+        let lines = text.lines();
+        let names = lines.filter_map(|line| line.trim_start().strip_prefix(before));
+        names.map(|name| name.trim().to_owned()).collect()
+    };
+    let rules = read("packaging/alert-rules.yml");
+    let alerts = named(&rules, "- alert: ");
+    assert_eq!(named(&read("../docs/alerts.md"), "## "), alerts);
+    let sections = alerts.iter().map(|alert| alert.to_lowercase());
+    let links: Vec<String> = sections
+        .map(|name| format!("docs/alerts.md#{name}"))
+        .collect();
+    assert_eq!(named(&rules, "manual: "), links);
+    let tests = read("packaging/alert-rules-test.yml");
+    for link in links {
+        assert!(tests.contains(&format!("manual: {link} ")), "{link}");
+    }
+}
+
 const INTRODUCTION: &str = "\
 # Metrics
 
