@@ -120,17 +120,17 @@ pub struct Bound {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     size: u8,
-    bytes: [u8; Cut::SIZE_MAX],
+    bytes: [u8; Cut::CUT_SIZE_MAX],
 }
 
 impl Cut {
     /// Bytes that are kept.
-    pub const SIZE_MAX: usize = 64;
+    pub const CUT_SIZE_MAX: usize = 64;
 
     /// The beginning of a text.
     pub fn of(text: &[u8]) -> Cut {
-        let size = text.len().min(Cut::SIZE_MAX);
-        let mut bytes = [0; Cut::SIZE_MAX];
+        let size = text.len().min(Cut::CUT_SIZE_MAX);
+        let mut bytes = [0; Cut::CUT_SIZE_MAX];
         bytes[..size].copy_from_slice(&text[..size]);
         Cut {
             size: size as u8,
@@ -167,6 +167,6 @@ mod tests {
     #[test]
     fn the_beginning_of_a_text_is_kept() {
         assert_eq!(Cut::of(b"a/b").as_bytes(), b"a/b");
-        assert_eq!(Cut::of(&[b'x'; 1000]).as_bytes(), [b'x'; Cut::SIZE_MAX]);
+        assert_eq!(Cut::of(&[b'x'; 1000]).as_bytes(), [b'x'; Cut::CUT_SIZE_MAX]);
     }
 }

@@ -125,7 +125,7 @@ pub struct Wanted {
     pub packets: bool,
 }
 
-/// The notes of a turn, as far as they are wanted: at most [`Notes::COUNT_MAX`].
+/// The notes of a turn, as far as they are wanted: at most [`Notes::NOTES_MAX`].
 #[derive(Debug, Default)]
 pub struct Notes {
     /// What to note; the shell sets it.
@@ -136,11 +136,11 @@ pub struct Notes {
 
 impl Notes {
     /// Some 500 KiB: more than a log takes in the time of a turn. Further ones are counted.
-    pub const COUNT_MAX: usize = 4096;
+    pub const NOTES_MAX: usize = 4096;
 
     /// Adds one, if there is room.
     pub(in crate::shard) fn push(&mut self, note: Note) {
-        if self.list.len() < Notes::COUNT_MAX {
+        if self.list.len() < Notes::NOTES_MAX {
             self.list.push(note);
         } else {
             self.left_out += 1;

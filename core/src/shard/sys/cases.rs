@@ -1,6 +1,6 @@
 //! The last losses of a shard, one by one: who, what, why, when.
 //!
-//! Invariant: case `n`, counted from the first, stands at `n % COUNT_MAX`, and the last `COUNT_MAX` are there.
+//! Invariant: case `n`, counted from the first, stands at `n % CASES_MAX`, and the last `CASES_MAX` are there.
 
 use std::fmt;
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub struct LossPage {
 pub struct LossRow {
     /// Why.
     pub loss: Loss,
-    /// Who, cut at [`Cut::SIZE_MAX`] bytes; empty: nobody in particular.
+    /// Who, cut at [`Cut::CUT_SIZE_MAX`] bytes; empty: nobody in particular.
     pub client: Cut,
     /// The topic or filter of it.
     pub topic: Cut,
@@ -87,7 +87,7 @@ pub struct LossRow {
 
 impl Cases {
     /// Cases that are kept.
-    pub const COUNT_MAX: usize = 4096;
+    pub const CASES_MAX: usize = 4096;
     /// Cases that are looked at for a page.
     pub const LOOKED_AT_MAX: u64 = 1024;
     /// Most rows of a page.
@@ -168,7 +168,7 @@ impl Cases {
 }
 
 fn place(number: u64) -> usize {
-    (number % Cases::COUNT_MAX as u64) as usize
+    (number % Cases::CASES_MAX as u64) as usize
 }
 
 impl fmt::Debug for Cases {
@@ -201,7 +201,7 @@ mod tests {
         }
 
         fn newest(&self, fits: impl Fn(&(Loss, u64, String, u64)) -> bool) -> Vec<(String, u64)> {
-            let kept = self.0.iter().rev().take(Cases::COUNT_MAX);
+            let kept = self.0.iter().rev().take(Cases::CASES_MAX);
             let fitting = kept.filter(|case| fits(case));
             fitting.map(|case| (case.2.clone(), case.3)).collect()
         }
