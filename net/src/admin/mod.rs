@@ -3,21 +3,29 @@
 //! It reads no state of a shard. It asks ([`Asker`]), within a deadline, and reports a shard that does not answer. A
 //! request costs the shards some integers to copy; the text is made here.
 //!
-//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` and
-//! `listing` (what is answered), `metrics` (what is measured).
+//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
+//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `metrics` (what is measured).
 
 mod address;
 mod asker;
+mod clock;
+mod drain;
+mod explain;
+mod findings;
 mod guard;
 mod listing;
+mod losses;
 mod metrics;
+mod objects;
 mod problem;
 mod process;
 mod routes;
 mod scene;
 mod server;
 mod socket;
+mod subject;
 mod tokens;
+mod top;
 mod view;
 
 use std::collections::BTreeMap;
@@ -39,6 +47,7 @@ pub use socket::{AdminError, sockets_of_user};
 pub use tokens::{Role, Tokens, line_of, to_hex};
 
 use crate::counters::Tallies;
+use drain::Drain;
 use socket::Socket;
 
 /// How the control plane is to run.
@@ -86,6 +95,8 @@ struct Control {
     has_open_metrics: bool,
     tokens: Tokens,
     is_stopping: AtomicBool,
+    /// The drain under way, or done.
+    drain: Mutex<Option<Arc<Drain>>>,
     /// Requests answered, by route and status. As many as there are routes, times what they answer.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
@@ -102,6 +113,11 @@ impl Control {
             .iter()
             .map(|(key, count)| (key.clone(), *count))
             .collect()
+    }
+
+    fn drain(&self) -> Option<Arc<Drain>> {
+        let drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        drain.clone()
     }
 
     fn is_stopping(&self) -> bool {
@@ -132,6 +148,7 @@ impl Admin {
             has_open_metrics: config.has_open_metrics,
             tokens: config.tokens,
             is_stopping: AtomicBool::new(false),
+            drain: Mutex::default(),
             requests: Mutex::default(),
         });
         let mut admin = Admin {
