@@ -484,9 +484,10 @@ impl ShardFiles {
         let what = damage.to_string();
         match damage.kind {
             DamageKind::Newer => StoreError::new(&self.path, StoreFault::NewerLog { what }),
-            DamageKind::Lost | DamageKind::Malformed | DamageKind::Unfinished => {
-                damaged(&self.path, what)
-            }
+            DamageKind::Lost
+            | DamageKind::Malformed
+            | DamageKind::Unfinished
+            | DamageKind::Foreign => damaged(&self.path, what),
         }
     }
 }

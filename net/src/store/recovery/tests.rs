@@ -319,3 +319,20 @@ fn numbers_are_written_as_people_read_them() {
         assert_eq!(counted(number, "session"), expected);
     }
 }
+
+#[test]
+fn a_segment_of_another_data_directory_is_named() {
+    let [ours, theirs] = [Folder::new(), Folder::new()];
+    let paths = [&ours, &theirs].map(|folder| {
+        let opened = start(folder, 1).unwrap();
+        record(&opened, 0, &CLIENTS);
+        opened.shard_path(0).join("0000000000000000.log")
+    });
+    fs::copy(&paths[1], &paths[0]).unwrap();
+    let error = start(&ours, 1).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("0.log") && text.contains("another data directory"),
+        "{text}"
+    );
+}

@@ -524,7 +524,10 @@ impl Reading {
                 format!("{}: {damage}", self.path.display()),
                 "use the tools of that version",
             )),
-            DamageKind::Lost | DamageKind::Malformed | DamageKind::Unfinished => Ok(()),
+            DamageKind::Lost
+            | DamageKind::Malformed
+            | DamageKind::Unfinished
+            | DamageKind::Foreign => Ok(()),
         }
     }
 }
