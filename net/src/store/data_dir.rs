@@ -184,15 +184,24 @@ impl DataDir {
 
     /// Removes the directories of epochs that are not in the manifest.
     pub(crate) fn remove_other_epochs(&self, manifest: &Manifest) -> io::Result<()> {
+        for path in self.other_epochs(manifest)? {
+            fs::remove_dir_all(path)?;
+        }
+        sync_directory(&self.path)
+    }
+
+    /// The directories of epochs that are not in the manifest.
+    pub(crate) fn other_epochs(&self, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
+        let mut others = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(epoch_number);
             let is_known = |number| manifest.epochs.iter().any(|epoch| epoch.number == number);
             if number.is_some_and(|number| !is_known(number)) {
-                fs::remove_dir_all(entry.path())?;
+                others.push(entry.path());
             }
         }
-        sync_directory(&self.path)
+        Ok(others)
     }
 }
 
@@ -311,7 +320,7 @@ pub(super) fn is_passing(name: &str) -> bool {
 }
 
 /// `spare-1.log`.
-fn is_spare(name: &str) -> bool {
+pub(super) fn is_spare(name: &str) -> bool {
     name.starts_with("spare-") && name.ends_with(".log")
 }
 

@@ -495,8 +495,16 @@ fn remove(directory: &Path, file: FileName) -> io::Result<()> {
     }
 }
 
-/// Makes a segment that a log may have later.
+/// Sees to it that a log may have a segment of this size later: one that is there, or a new one.
 pub(super) fn make_spare(directory: &Path, size: u64) -> io::Result<()> {
+    for spare in spares(directory) {
+        if fs::metadata(&spare).is_ok_and(|found| found.len() != size) {
+            fs::remove_file(spare)?; // What it takes up may be missing.
+        }
+    }
+    if find_spare(directory, size).is_some() {
+        return Ok(());
+    }
     Zeros::fill(&directory.join(NEW_LOG), size, false)?;
     keep_spare(directory, size)
 }
@@ -522,8 +530,13 @@ fn find_spare(directory: &Path, size: u64) -> Option<PathBuf> {
     spares(directory).find(|spare| fs::metadata(spare).is_ok_and(|found| found.len() == size))
 }
 
-fn spares(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    (1..=SPARES_MAX).map(move |number| directory.join(format!("spare-{number}.log")))
+pub(super) fn spares(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..=SPARES_MAX).map(move |number| spare(directory, number))
+}
+
+/// Where a spare is, counted from 1.
+pub(super) fn spare(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("spare-{number}.log"))
 }
 
 /// The name of a checkpoint until it is finished.
@@ -558,7 +571,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A segment that is being made.
 const NEW_LOG: &str = "new.log.tmp";
 /// Segments that are kept to be used again: one for the log, while another is on its way to it.
-const SPARES_MAX: usize = 2;
+pub(super) const SPARES_MAX: usize = 2;
 /// The longest pause between two pieces: of a disk that stands still, no more is to be learned from waiting.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 

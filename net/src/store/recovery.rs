@@ -31,6 +31,7 @@ use super::error::{StoreError, StoreFault};
 use super::examine::{BLOCK_SIZE, Direct, try_direct};
 use super::keeper::{self, KeeperConfig, KeeperLink};
 use super::manifest::{Epoch, Manifest};
+use super::seal::Reuse;
 use super::{StoreConfig, seal, segment_size, state};
 use crate::error::StartError;
 use crate::inbox::Inbox;
@@ -233,8 +234,17 @@ fn begin_epoch(
         boot_id,
         cut: None,
     });
-    directory.make_epoch(number, shards)?;
-    directory.write_manifest(&manifest)?;
+    let begun = || {
+        directory.make_epoch(number, shards)?;
+        directory.write_manifest(&manifest)
+    };
+    if let Err(error) = begun() {
+        // The disk may be full, to the last block.
+        if !give_up_spare(directory, &manifest) {
+            return Err(error);
+        }
+        begun()?;
+    }
     clean(directory, &manifest);
     Ok(manifest)
 }
@@ -243,6 +253,22 @@ fn begin_epoch(
 fn holds_something(directory: &DataDir, epoch: &Epoch) -> Result<bool, StoreError> {
     if epoch.cut.iter().flatten().any(|end| end.0 > 0) {
         return Ok(true);
+/// Removes a spare of the last epoch, if there is one that a start does not look for. Gives whether it has.
+fn give_up_spare(directory: &DataDir, manifest: &Manifest) -> bool {
+    let sealed = manifest
+        .epochs
+        .iter()
+        .rev()
+        .filter(|epoch| epoch.cut.is_some());
+    let shards = sealed
+        .flat_map(|epoch| (0..epoch.shards).map(|shard| directory.shard_path(epoch.number, shard)));
+    shards.into_iter().any(|path| {
+        // Without a log, the spare shows that it was not begun.
+        let has_log = Listing::of(&path).is_ok_and(|listing| !listing.logs.is_empty());
+        has_log && keeper::spares(&path).any(|spare| fs::remove_file(spare).is_ok())
+    })
+}
+
     }
     for shard in 0..epoch.shards {
         let listing = Listing::of(&directory.shard_path(epoch.number, shard))?;
@@ -253,19 +279,28 @@ fn holds_something(directory: &DataDir, epoch: &Epoch) -> Result<bool, StoreErro
     Ok(false)
 }
 
-/// Gives back the space of what is not needed. What cannot be removed is in nobody's way.
+/// Gives back the space of what is not needed, to the epoch that begins first of all. What cannot be removed is in
+/// nobody's way.
 fn clean(directory: &DataDir, manifest: &Manifest) {
-    let mut cleaned = directory.remove_other_epochs(manifest);
+    let present = manifest.last();
+    let shards = (0..present.shards).map(|shard| directory.shard_path(present.number, shard));
+    let mut reuse = Reuse::new(&shards.collect::<Vec<_>>());
+    let mut cleaned = Ok(());
     for epoch in &manifest.epochs {
         for (shard, &end) in epoch.cut.iter().flatten().enumerate() {
             let path = directory.shard_path(epoch.number, shard);
-            cleaned = cleaned.and(seal::cut_off(&path, end));
+            cleaned = cleaned.and(seal::cut_off(&path, end, &mut reuse));
         }
     }
     if let Err(error) = cleaned {
         let path = directory.path().display();
         warn!(directory = %path, %error, "old logs take up more space than they need");
     }
+    let others = directory.other_epochs(manifest);
+    cleaned = cleaned
+        .and(others)
+        .and_then(|others| reuse.take_all(&others));
+    cleaned = cleaned.and(directory.remove_other_epochs(manifest));
 }
 
 /// One line for the log.

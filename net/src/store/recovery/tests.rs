@@ -3,6 +3,8 @@
 use ringmq_core::ids::{SessionNo, TurnSeq};
 use ringmq_core::store::{CheckpointWriter, DiskDone, Log};
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::super::folder::Folder;
 use super::super::played::{carry_out, do_op, opened_record};
 use super::*;
@@ -335,4 +337,38 @@ fn a_segment_of_another_data_directory_is_named() {
         text.contains("0.log") && text.contains("another data directory"),
         "{text}"
     );
+}
+
+#[test]
+fn a_start_goes_on_with_the_segments_that_are_there() {
+    let folder = Folder::new();
+    let limits = Limits::default();
+    let spares = |opened: &Opened| {
+        let paths = (0..2).map(|shard| opened.shard_path(shard));
+        let count = |path: PathBuf| keeper::spares(&path).filter(|path| path.exists()).count();
+        paths.map(count).collect::<Vec<_>>()
+    };
+    let opened = start(&folder, 2).unwrap();
+    record(&opened, 1, &CLIENTS);
+    assert_eq!(spares(&opened), [0, 0]);
+    drop(opened);
+    // The segment that the log had ahead.
+    let opened = start(&folder, 2).unwrap();
+    assert_eq!(spares(&opened), [1, 0]);
+    // Nothing was recorded, and nothing gets lost.
+    drop(opened);
+    let opened = start(&folder, 1).unwrap();
+    let path = opened.shard_path(0);
+    assert!(keeper::spare(&path, 1).exists());
+    let made = |size| {
+        keeper::make_spare(&path, size).unwrap();
+        fs::metadata(keeper::spare(&path, 1)).unwrap()
+    };
+    let size = segment_size(&limits);
+    assert_eq!(
+        (made(size).len(), made(size).blocks()),
+        (size, 0),
+        "it is sparse, and the same"
+    );
+    assert_eq!(made(4096).len(), 4096, "one of another size is of no use");
 }
