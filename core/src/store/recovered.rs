@@ -19,11 +19,11 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet, HashTable};
 use siphasher::sip::SipHasher13;
 
-use super::disk::Clocks;
 use super::record::{
     AuthorRecord, BodyNo, MessageRecord, Opened, ReceiverTerms, Receivers, Record, SessionTerms,
     StoredMessage, SubscribedRecord, WillRecord,
 };
+use super::shift::Shift;
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
 use crate::ids::{DeliveryNo, PacketId, SessionNo, ShardId};
@@ -153,10 +153,6 @@ pub struct RecoveredRetained {
     key: [u64; 2],
     table: HashTable<Arc<Message>>,
 }
-
-/// From the boot clock of an earlier start of the machine to the present one, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shift(i64);
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug)]
@@ -682,31 +678,6 @@ fn hash(key: [u64; 2], topic: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(key[0], key[1]);
     hasher.write(topic);
     hasher.finish()
-}
-
-impl Shift {
-    /// The clocks are one.
-    pub const NONE: Shift = Shift(0);
-
-    /// From the clock of a log to the present one. `last`: the latest pair of clocks in that log. What has
-    /// passed since counts by the wall clock, but never as less than nothing: a machine without a clock
-    /// begins in 1970.
-    pub fn since(last: Clocks, now: Clocks, is_same_boot: bool) -> Shift {
-        if is_same_boot {
-            return Shift::NONE;
-        }
-        let passed = i128::from(now.wall_ns.saturating_sub(last.wall_ns));
-        let shift = i128::from(now.boot.as_nanos()) - i128::from(last.boot.as_nanos()) - passed;
-        Shift(shift.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
-    }
-
-    /// The same moment on the present clock: its beginning if it was before that. Never stays never.
-    pub fn apply(self, at: Instant) -> Instant {
-        match at.as_nanos() {
-            u64::MAX => at,
-            nanos => Instant::from_nanos(nanos.saturating_add_signed(self.0)),
-        }
-    }
 }
 
 fn seconds(count: u32) -> Duration {
