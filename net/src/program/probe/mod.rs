@@ -99,7 +99,7 @@ impl Plan {
         };
         warnings.extend(check_backlog(facts));
         if let Some(data_dir) = &facts.data_dir {
-            let needed_bytes = store::needed_bytes(settings, shards);
+            let needed_bytes = store::needed_bytes(data_dir, settings, shards);
             let (refusals, doubts) = store::judge(data_dir, needed_bytes);
             errors.extend(refusals);
             warnings.extend(doubts);

@@ -461,6 +461,7 @@ mod tests {
                     policy: _,
                     sync_interval: _,
                     free_bytes_min: _,
+                    downtime: _,
                 },
             admin:
                 AdminSettings {
