@@ -8,6 +8,7 @@ use super::mail::ask::{
 };
 use super::mail::end::End;
 use super::mail::turn::Turn;
+use super::sys::report::Report;
 use crate::ids::SessionId;
 use crate::refusal::Refusal;
 use crate::session::Session;
@@ -17,7 +18,10 @@ impl Shard {
     /// Puts one answer into the outbox.
     pub(super) fn on_asked(&mut self, ask: Ask, turn: &mut Turn<'_>) {
         let answer = match ask {
-            Ask::Report => Answer::Report(Box::new(self.report())),
+            Ask::Report => Answer::Report(Box::new(Report {
+                stages: Some(self.dispatch.stages.stages()),
+                ..self.report()
+            })),
             Ask::Sessions(query) => Answer::Sessions(self.session_page(&query, turn.now)),
             Ask::Session { client_id } => {
                 let sessions = &self.dispatch.sessions;

@@ -4,10 +4,11 @@
 //! request costs the shards some integers to copy; the text is made here.
 //!
 //! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` and
-//! `listing` (what is answered), `metrics` (what is measured).
+//! `listing` (what is answered), `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
 
 mod address;
 mod asker;
+mod frames;
 mod guard;
 mod listing;
 mod metrics;
@@ -17,6 +18,7 @@ mod routes;
 mod scene;
 mod server;
 mod socket;
+mod stalls;
 mod tokens;
 mod view;
 
@@ -25,7 +27,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -40,6 +42,7 @@ pub use tokens::{Role, Tokens, line_of, to_hex};
 
 use crate::counters::Tallies;
 use socket::Socket;
+use stalls::Stalls;
 
 /// How the control plane is to run.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +53,8 @@ pub struct AdminConfig {
     pub has_open_metrics: bool,
     /// Who may do what over TCP.
     pub tokens: Tokens,
+    /// A turn of a shard that takes longer is reported; zero: none is.
+    pub stall_threshold: Duration,
 }
 
 /// What is known of the broker without asking.
@@ -85,6 +90,7 @@ struct Control {
     facts: Facts,
     has_open_metrics: bool,
     tokens: Tokens,
+    stalls: Arc<Stalls>,
     is_stopping: AtomicBool,
     /// Requests answered, by route and status. As many as there are routes, times what they answer.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
@@ -127,6 +133,7 @@ impl Admin {
             }
         }
         let control = Arc::new(Control {
+            stalls: Arc::new(Stalls::new(asker.shards())),
             asker,
             facts,
             has_open_metrics: config.has_open_metrics,
@@ -145,7 +152,8 @@ impl Admin {
         }
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let thread = thread.spawn(move || server::run(control, sockets, stopped));
+        let thread =
+            thread.spawn(move || server::run(control, sockets, config.stall_threshold, stopped));
         admin.stop = Some(stop);
         admin.thread = Some(thread.map_err(StartProblem::Thread)?);
         Ok(admin)

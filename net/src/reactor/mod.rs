@@ -50,6 +50,7 @@ use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Remains, Shard};
+use ringmq_core::stages::{Recorder, Stage};
 use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 
@@ -215,6 +216,8 @@ pub(crate) struct Reactor<R, C> {
     ending: Option<shutdown::Ending>,
     disk: Option<Disk>,
     counts: Counts,
+    /// How long things take, as far as the core does not know.
+    stages: Box<Recorder>,
     /// When the core is told the counts again, at the earliest.
     tell_counts_at: Instant,
 }
@@ -260,6 +263,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             accept_logged_at: None,
             ending: None,
             counts: Counts::default(),
+            stages: Box::default(),
             tell_counts_at: Instant::ZERO,
         }
     }
@@ -272,6 +276,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// One turn, up to the submission. `now` is the only clock reading of it.
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
+        self.shared.counters.pulse.begin(now);
         self.inbox().take_nudge();
         let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
@@ -284,7 +289,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.check_deadlines(now);
         self.ask_who_they_are(now);
         self.end_turn(now);
-        self.flush_posts();
+        self.flush_posts(now);
         self.transmit_all(now);
         self.close_requested(now);
         self.move_departures(now);
@@ -308,6 +313,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         } else {
             Progress::Idle
         }
+    }
+
+    /// A turn has ended.
+    pub(crate) fn note_turn(&mut self, began: Instant, ended: Instant) {
+        self.shared.counters.pulse.rest();
+        self.stages.record(Stage::Turn, began, ended);
     }
 
     /// Hands the operations of a busy turn to the kernel.
@@ -451,7 +462,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.hearing.took_mails(mails.len());
         for mail in mails {
             match mail {
-                Mail::Messages { from, messages, .. } => {
+                Mail::Messages {
+                    from,
+                    messages,
+                    posted_at,
+                    ..
+                } => {
+                    // The clocks of two cores may differ by a little: then it took no time.
+                    self.stages.record(Stage::Inbox, posted_at, now);
                     for message in messages {
                         count!(self.counts, messages, message.weight() as u64);
                         let event = Event::FromShard { from, message };

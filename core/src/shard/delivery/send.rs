@@ -70,7 +70,7 @@ impl Dispatch {
                 (options.qos, options.retain),
                 || options.matched.kept(),
             );
-            window.push(no, options.qos, kept)
+            window.push(turn.now, no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
         let wait = durable_first(&self.journal, *session_no, *taken_in, link, options.qos);
@@ -127,7 +127,7 @@ impl Dispatch {
                 no
             });
             let kept = is_kept.then(|| delivery.clone());
-            id = Some(session.window.push(no, delivery.qos, kept));
+            id = Some(session.window.push(turn.now, no, delivery.qos, kept));
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
