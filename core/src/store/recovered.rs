@@ -31,6 +31,7 @@ use crate::ids::{DeliveryNo, PacketId, SessionNo, ShardId};
 use crate::message::{Author, Message, MessageParts};
 use crate::origin::{Origin, Partial, Reached};
 use crate::session::{KeptMatch, Will};
+use crate::stages::Stamp;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
@@ -497,16 +498,19 @@ pub(super) struct Authors {
 impl Authors {
     fn message(&mut self, stored: &StoredMessage<'_>, shift: Shift) -> Arc<Message> {
         let author = stored.author.map(|author| self.share(&author));
-        Arc::new(Message::new(MessageParts {
-            topic: stored.topic,
-            properties: stored.properties,
-            payload: stored.payload,
-            qos: stored.qos,
-            retain: stored.retain,
-            expires_at: stored.expires_at.map(|at| shift.apply(at)),
-            publisher: stored.publisher,
-            author: author.as_ref(),
-        }))
+        Arc::new(Message::new(
+            MessageParts {
+                topic: stored.topic,
+                properties: stored.properties,
+                payload: stored.payload,
+                qos: stored.qos,
+                retain: stored.retain,
+                expires_at: stored.expires_at.map(|at| shift.apply(at)),
+                publisher: stored.publisher,
+                author: author.as_ref(),
+            },
+            Stamp::UNKNOWN,
+        ))
     }
 
     fn share(&mut self, author: &AuthorRecord<'_>) -> Arc<Author> {

@@ -4,7 +4,8 @@
 //! request costs the shards some integers to copy; the text is made here.
 //!
 //! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
-//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `metrics` (what is measured).
+//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `metrics` (what is measured), `stalls` and
+//! `frames` (turns that do not end).
 
 mod address;
 mod asker;
@@ -12,6 +13,7 @@ mod clock;
 mod drain;
 mod explain;
 mod findings;
+mod frames;
 mod guard;
 mod listing;
 mod losses;
@@ -23,6 +25,7 @@ mod routes;
 mod scene;
 mod server;
 mod socket;
+mod stalls;
 mod subject;
 mod tokens;
 mod top;
@@ -33,7 +36,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -49,6 +52,7 @@ pub use tokens::{Role, Tokens, line_of, to_hex};
 use crate::counters::Tallies;
 use drain::Drain;
 use socket::Socket;
+use stalls::Stalls;
 
 /// How the control plane is to run.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +63,8 @@ pub struct AdminConfig {
     pub has_open_metrics: bool,
     /// Who may do what over TCP.
     pub tokens: Tokens,
+    /// A turn of a shard that takes longer is reported; zero: none is.
+    pub stall_threshold: Duration,
 }
 
 /// What is known of the broker without asking.
@@ -94,6 +100,7 @@ struct Control {
     facts: Facts,
     has_open_metrics: bool,
     tokens: Tokens,
+    stalls: Arc<Stalls>,
     is_stopping: AtomicBool,
     /// The drain under way, or done.
     drain: Mutex<Option<Arc<Drain>>>,
@@ -143,6 +150,7 @@ impl Admin {
             }
         }
         let control = Arc::new(Control {
+            stalls: Arc::new(Stalls::new(asker.shards())),
             asker,
             facts,
             has_open_metrics: config.has_open_metrics,
@@ -162,7 +170,8 @@ impl Admin {
         }
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let thread = thread.spawn(move || server::run(control, sockets, stopped));
+        let thread =
+            thread.spawn(move || server::run(control, sockets, config.stall_threshold, stopped));
         admin.stop = Some(stop);
         admin.thread = Some(thread.map_err(StartProblem::Thread)?);
         Ok(admin)

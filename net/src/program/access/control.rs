@@ -31,5 +31,6 @@ pub fn config(settings: &AdminSettings) -> Result<AdminConfig, Vec<Problem>> {
         listen: settings.listen.clone(),
         has_open_metrics: settings.open_metrics,
         tokens,
+        stall_threshold: settings.stall_threshold,
     })
 }

@@ -468,6 +468,7 @@ mod tests {
                     listen: _,
                     token_files: _,
                     open_metrics: _,
+                    stall_threshold: _,
                 },
             log_filter: _,
             log_format: _,
@@ -515,7 +516,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 42 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 43 + 10 + 21 + 40);
     }
 
     #[test]
