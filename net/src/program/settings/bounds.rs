@@ -440,6 +440,7 @@ const INNER: &[&str] = &[
     "asker::SINGLES_MAX",
     "backup::TRIES_MAX",
     "feed::TOPICS_MAX",
+    "file::READS_MAX",
     "frames::HEADER_SIZE_MAX",
     "keeper::PAUSE_MAX",
     "inbox::ASKS_MAX",
@@ -447,6 +448,8 @@ const INNER: &[&str] = &[
     "listing::READER_TIME_MAX",
     "parcel::BODY_SIZE_MAX",
     "recovery::EPOCHS_MAX",
+    "shift::AHEAD_MAX",
+    "shift::BEHIND_MAX",
     "socket::SOCKETS_MAX",
 ];
 
