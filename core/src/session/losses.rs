@@ -11,8 +11,12 @@ use crate::time::Instant;
 /// The losses of one session. They end with it, and are not stored.
 #[derive(Default)]
 pub struct Losses {
-    tallies: Vec<LossTally>,
+    /// `None` until the first.
+    tallies: Option<Box<Tallies>>,
 }
+
+#[derive(Default)]
+struct Tallies(Vec<LossTally>);
 
 /// The losses of one session for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +38,15 @@ pub struct LossTally {
 impl Losses {
     /// Counts one.
     pub fn note(&mut self, loss: Loss, topic: &[u8], bound: Option<Bound>, now: Instant) {
-        match self.tallies.iter_mut().find(|tally| tally.loss == loss) {
+        let Tallies(tallies) = &mut **self.tallies.get_or_insert_default();
+        match tallies.iter_mut().find(|tally| tally.loss == loss) {
             Some(tally) => {
                 tally.count += 1;
                 tally.last_at = now;
                 tally.topic = Cut::of(topic);
                 tally.bound = bound;
             }
-            None => self.tallies.push(LossTally {
+            None => tallies.push(LossTally {
                 loss,
                 count: 1,
                 first_at: now,
@@ -54,7 +59,7 @@ impl Losses {
 
     /// By reason, in the order of their first occurrence.
     pub fn tallies(&self) -> &[LossTally] {
-        &self.tallies
+        self.tallies.as_deref().map_or(&[], |Tallies(list)| list)
     }
 }
 

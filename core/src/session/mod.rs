@@ -93,8 +93,8 @@ pub struct Session {
     pub will_at: Option<Instant>,
     /// Subscriptions whose retained messages are still being gathered or sent.
     pub feed: Option<Box<Feed>>,
-    /// What its client has lost; `None`: nothing.
-    pub losses: Option<Box<Losses>>,
+    /// What its client has lost.
+    pub losses: Losses,
     /// `None`: never was in a group of a shared subscription.
     pub memberships: Option<Box<Memberships>>,
 }

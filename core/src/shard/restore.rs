@@ -15,7 +15,7 @@ use super::share::on_share::Joins;
 use super::timers::Timer;
 use crate::ids::{SessionId, SessionNo, TurnSeq};
 use crate::session::gather::Wanted;
-use crate::session::{Delivery, Expiry, Receipts, Session, Unsettled, Will, restore};
+use crate::session::{Delivery, Expiry, Losses, Receipts, Session, Unsettled, Will, restore};
 use crate::store::{
     After, Owed, RecoveredDelivery, RecoveredPart, RecoveredSession, RecoveredSubscription,
 };
@@ -101,7 +101,7 @@ impl Shard {
             expires_at,
             will_at,
             feed: None,
-            losses: None,
+            losses: Losses::default(),
             memberships: None,
         });
         if let Some(at) = expires_at {

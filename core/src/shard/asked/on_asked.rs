@@ -6,7 +6,7 @@
 
 use crate::ids::SessionId;
 use crate::refusal::Refusal;
-use crate::session::{Expiry, LossTally, Losses, Session};
+use crate::session::{Expiry, LossTally, Session};
 use crate::shard::Shard;
 use crate::shard::mail::ask::{
     Answer, Ask, Disconnected, LinkRow, SessionFilter, SessionPage, SessionQuery, SessionRow,
@@ -65,7 +65,7 @@ impl Shard {
     fn losses_of(&self, client_id: &str, now: Instant) -> Option<ClientLosses> {
         let sessions = &self.dispatch.sessions;
         let session = sessions.get(sessions.find(client_id)?)?;
-        let tallies = session.losses.as_deref().map_or(&[][..], Losses::tallies);
+        let tallies = session.losses.tallies();
         let tally = |tally: &LossTally| TallyRow {
             loss: tally.loss,
             count: tally.count,

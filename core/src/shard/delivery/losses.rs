@@ -93,8 +93,7 @@ impl Dispatch {
         turn: &mut Turn<'_>,
     ) {
         let session = self.sessions.get_mut(of).expect("the caller looked it up");
-        let losses = session.losses.get_or_insert_default();
-        losses.note(loss, topic, bound, turn.now);
+        session.losses.note(loss, topic, bound, turn.now);
         let case = LossOf {
             loss,
             client: Some((session.key, &session.client_id)),

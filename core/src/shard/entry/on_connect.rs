@@ -22,7 +22,7 @@ use crate::ids::{ConnId, SessionId, TurnSeq};
 use crate::rate::Pace;
 use crate::refusal::Refusal;
 use crate::session::{
-    Expiry, Link, LinkCounts, Pauses, Queue, Reauth, Receipts, Session, Will, Window,
+    Expiry, Link, LinkCounts, Losses, Pauses, Queue, Reauth, Receipts, Session, Will, Window,
 };
 use crate::shard::Shard;
 use crate::shard::timers::Timer;
@@ -193,7 +193,7 @@ impl Shard {
             expires_at: None,
             will_at: None,
             feed: None,
-            losses: None,
+            losses: Losses::default(),
             memberships: None,
         }))
     }
