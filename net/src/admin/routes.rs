@@ -16,7 +16,9 @@ use tracing::info;
 use super::Control;
 use super::guard::{Caller, guard};
 use super::listing::{self, ClientsQuery};
+use super::live;
 use super::metrics::{self, Form, Place};
+use super::page;
 use super::problem::Problem;
 use super::scene::Scene;
 use super::server::HEAD_SIZE_MAX;
@@ -26,7 +28,7 @@ type Shared = State<Arc<Control>>;
 
 /// Everything that is answered, behind the guard.
 pub(super) fn router(control: Arc<Control>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(small_metrics))
@@ -36,6 +38,12 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/{id}", get(client))
         .route("/api/v1/clients/{id}/disconnect", post(disconnect))
+        .route("/api/v1/config", get(config));
+    let router = match control.has_page {
+        true => page::add_to(router.route("/api/v1/live", get(watch))),
+        false => router,
+    };
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(HEAD_SIZE_MAX))
@@ -87,6 +95,18 @@ async fn shards(State(control): Shared) -> Response {
     let shards = scene.shards.iter().enumerate().map(ShardView::of);
     let shards: Vec<ShardView> = shards.collect();
     Json(json!({"shards": shards})).into_response()
+}
+
+async fn config(State(control): Shared) -> Response {
+    let settings = control.facts.settings.load();
+    Json(json!({"settings": &**settings})).into_response()
+}
+
+async fn watch(
+    State(control): Shared,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    live::stream(&control, &caller)
 }
 
 async fn clients(
@@ -141,7 +161,7 @@ fn yes() -> bool {
 
 async fn disconnect(
     State(control): Shared,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(Caller { name: caller, .. }): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     order: Result<Json<DisconnectOrder>, JsonRejection>,
 ) -> Result<Json<serde_json::Value>, Problem> {

@@ -23,7 +23,7 @@ use tracing::{debug, error, warn};
 
 use super::guard::{Door, Visitor};
 use super::socket::Socket;
-use super::{Control, routes};
+use super::{Control, live, routes};
 
 /// Runs the control plane until it is told to stop, or whoever could tell is gone.
 pub(super) fn run(control: Arc<Control>, sockets: Vec<Socket>, stopped: oneshot::Receiver<()>) {
@@ -41,6 +41,9 @@ pub(super) fn run(control: Arc<Control>, sockets: Vec<Socket>, stopped: oneshot:
             if let Err(error) = listen(&control, socket) {
                 error!(%error, address = %socket.address(), "no control plane here");
             }
+        }
+        if control.has_page {
+            tokio::spawn(live::run(Arc::clone(&control)));
         }
         let _ = stopped.await;
     });

@@ -16,6 +16,8 @@ pub struct AdminSettings {
     pub token_files: Vec<PathBuf>,
     /// Metrics need no token.
     pub open_metrics: bool,
+    /// There is a page for browsers.
+    pub page: bool,
 }
 
 impl Default for AdminSettings {
@@ -24,6 +26,7 @@ impl Default for AdminSettings {
             listen: vec![AdminAddress::Auto],
             token_files: Vec::new(),
             open_metrics: false,
+            page: true,
         }
     }
 }
@@ -83,6 +86,16 @@ pub(super) const ROWS: &[Setting] = &[
         help: "Serve metrics over TCP without a token.",
         get: |settings| Value::Switch(settings.admin.open_metrics),
         set: |settings, value| settings.admin.open_metrics = value.switch(),
+    },
+    Setting {
+        section: "admin",
+        key: "page",
+        flag: "admin-page",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Serve a page for browsers, and keep its figures of the last five minutes.",
+        get: |settings| Value::Switch(settings.admin.page),
+        set: |settings, value| settings.admin.page = value.switch(),
     },
 ];
 

@@ -445,6 +445,8 @@ const INNER: &[&str] = &[
     "inbox::ASKS_MAX",
     "keeper::SPARES_MAX",
     "listing::READER_TIME_MAX",
+    "live::READER_TIME_MAX",
+    "live::SECONDS_MAX",
     "parcel::BODY_SIZE_MAX",
     "recovery::EPOCHS_MAX",
     "socket::SOCKETS_MAX",

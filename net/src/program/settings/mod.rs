@@ -30,6 +30,7 @@ mod network;
 mod page;
 mod read;
 pub mod runtime;
+pub mod shown;
 mod store;
 pub mod value;
 
@@ -467,6 +468,7 @@ mod tests {
                     listen: _,
                     token_files: _,
                     open_metrics: _,
+                    page: _,
                 },
             log_filter: _,
             log_format: _,
