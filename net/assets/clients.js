@@ -109,7 +109,7 @@ async function load(filter, pages) {
 
 const List = ({ clients, cursor, onMore }) =>
   clients.length
-    ? html`<div class="card wide list">
+    ? html`<div class="card list">
         <${Table} label="Clients" head=${HEAD}>
           ${clients.map(
             client => html`<tr key=${client.client_id}>

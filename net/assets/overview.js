@@ -77,7 +77,7 @@ const SHARDS = [
 ];
 
 const Shards = ({ shards }) =>
-  html`<${Card} title="Shards" note=${many(shards.length, 'shard')} wide>
+  html`<${Card} title="Shards" note=${many(shards.length, 'shard')}>
     <${Table} label="Shards" head=${SHARDS}>
       ${shards.map((shard, index) => html`<${Shard} key=${index} shard=${shard} index=${index} />`)}
     <//>
@@ -136,7 +136,7 @@ const LOST = {
 
 function Held() {
   const away = latest('sessions') - latest('sessions_connected');
-  return html`<${Card} title="Held" wide>
+  return html`<${Card} title="Held">
     <${Facts} facts=${[
       ['Sessions', count(latest('sessions')), away ? `${count(away)} away` : 'all connected'],
       [

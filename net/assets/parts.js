@@ -2,8 +2,8 @@
 
 import { html, useEffect, useRef } from './vendor/preact.js';
 
-export const Card = ({ title, note, wide, children }) =>
-  html`<section class=${wide ? 'card wide' : 'card'}>
+export const Card = ({ title, note, kind = '', children }) =>
+  html`<section class=${`card ${kind}`}>
     <header><h2>${title}</h2>${note && html`<span class="note">${note}</span>`}</header>
     ${children}
   </section>`;

@@ -5,7 +5,7 @@ import { read } from './api.js';
 import { useLive } from './live.js';
 import { Card, Empty, Facts, Table, Trouble } from './parts.js';
 
-const HEAD = [['Setting'], ['Value'], ['Default', 'roomy'], ['What it does', 'roomy']];
+const HEAD = [['Setting'], ['Value', 'value'], ['Default', 'value roomy'], ['What it does', 'roomy']];
 
 export function Settings() {
   const { start } = useLive();
@@ -26,7 +26,7 @@ export function Settings() {
     <h1>Settings <small>as they are in force; the configuration file changes them</small></h1>
     ${
       start &&
-      html`<div class="card wide"><${Facts} facts=${[
+      html`<div class="card"><${Facts} facts=${[
         ['Listens on', start.listeners.join(', ')],
         ['Data', start.data_dir ?? 'in memory'],
         ['Process', start.pid],
@@ -39,7 +39,7 @@ export function Settings() {
     <${Trouble} problem=${problem} />
     ${settings && !shown.length && html`<${Empty}>${word ? 'No setting is like that.' : 'Every setting has its default.'}<//>`}
     ${sections.map(
-      section => html`<${Card} key=${section} title=${`[${section}]`} wide>
+      section => html`<${Card} key=${section} title=${`[${section}]`} kind="settings">
         <${Table} label=${section} head=${HEAD}>
           ${shown.filter(row => row.section === section).map(row => html`<${Row} key=${row.key} row=${row} />`)}
         <//>

@@ -82,9 +82,11 @@ class Broker:
             for thread in threads:
                 thread.daemon = True
                 thread.start()
-            yield
-            done.set()
-            threads[0].join()
+            try:
+                yield
+            finally:
+                done.set()
+                threads[0].join()
 
 
 class Client:

@@ -12,7 +12,6 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
 
 use super::problem::Problem;
 use super::{Control, Role, page};
@@ -32,14 +31,9 @@ pub(super) enum Door {
     Tcp(SocketAddr),
 }
 
-/// Who asks.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Caller {
-    /// For the log: `uid 1000`, `token ada`.
-    pub(super) name: String,
-    /// What they may do.
-    role: Role,
-}
+/// Who asks, for the log: `uid 1000`, `token ada`.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) String);
 
 /// Lets a request through, or answers it.
 pub(super) async fn guard(
@@ -50,8 +44,9 @@ pub(super) async fn guard(
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
     let mut response = match admit(&control, &route, &request) {
-        Ok(caller) => {
+        Ok((caller, role)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(role);
             next.run(request).await
         }
         Err(refused) => {
@@ -87,17 +82,14 @@ impl From<Problem> for Refused {
     }
 }
 
-fn admit(control: &Control, route: &str, request: &Request) -> Result<Caller, Refused> {
+fn admit(control: &Control, route: &str, request: &Request) -> Result<(Caller, Role), Refused> {
     let visitor = request.extensions().get::<Visitor>();
     let Visitor { door } = visitor.expect("the server says how somebody came");
     let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
     let caller = match door {
         Door::Unix { uid } => {
             check_host_forwarded(request.headers())?;
-            Caller {
-                name: format!("uid {uid}"),
-                role: Role::Operator,
-            }
+            (Caller(format!("uid {uid}")), Role::Operator)
         }
         Door::Tcp(address) => {
             check_host(request.headers(), *address)?;
@@ -177,14 +169,11 @@ fn check_token(
     route: &str,
     request: &Request,
     is_change: bool,
-) -> Result<Caller, Refused> {
+) -> Result<(Caller, Role), Refused> {
     let is_metrics = route.starts_with("/metrics");
     let is_open = matches!(route, "/livez" | "/readyz") || page::has(route);
     if is_open || is_metrics && control.has_open_metrics {
-        return Ok(Caller {
-            name: "anybody".to_owned(),
-            role: Role::Metrics,
-        });
+        return Ok((Caller("anybody".to_owned()), Role::Metrics));
     }
     let needed = match (is_change, is_metrics) {
         (true, _) => Role::Operator,
@@ -198,10 +187,7 @@ fn check_token(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());
     };
     match control.tokens.find(presented.trim()) {
-        Some((name, role)) if role >= needed => Ok(Caller {
-            name: format!("token {name}"),
-            role,
-        }),
+        Some((name, role)) if role >= needed => Ok((Caller(format!("token {name}")), role)),
         Some((name, _)) => {
             let what = format!("the role of the token {name} does not permit this");
             let fix =

@@ -18,11 +18,10 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::guard::Caller;
 use super::problem::Problem;
 use super::scene::Scene;
 use super::view::ShardView;
-use super::{Control, Facts};
+use super::{Control, Facts, Role};
 
 /// The last minutes, and whoever watches.
 #[derive(Debug)]
@@ -73,11 +72,18 @@ struct Start<'a> {
     listeners: &'a [String],
     data_dir: Option<&'a str>,
     connections_max: u64,
-    caller: &'a Caller,
+    caller: CallerView<'a>,
     /// A column for each series, and `at_ms`; each second is a row.
     history: BTreeMap<&'static str, Vec<u64>>,
     /// The last frame, if there is one.
     now: Option<&'a Frame>,
+}
+
+/// Who watches, and what they may do.
+#[derive(Debug, Serialize)]
+struct CallerView<'a> {
+    name: &'a str,
+    role: Role,
 }
 
 /// Looks at the broker each second, for as long as the control plane runs.
@@ -145,7 +151,10 @@ impl Frame {
 }
 
 /// Answers with server-sent events: `start` once, `frame` each second.
-pub(super) fn stream(control: &Arc<Control>, caller: &Caller) -> Result<Response, Problem> {
+pub(super) fn stream(
+    control: &Arc<Control>,
+    (name, role): (&str, Role),
+) -> Result<Response, Problem> {
     let Ok(leave) = Arc::clone(&control.live.streams).try_acquire_owned() else {
         let what = "too many watch already";
         let fix = "close another page of this broker";
@@ -153,14 +162,14 @@ pub(super) fn stream(control: &Arc<Control>, caller: &Caller) -> Result<Response
     };
     // Before the history is read: no second is missed in between.
     let frames = control.live.newest.subscribe();
-    let start = start(control, caller);
+    let start = start(control, CallerView { name, role });
     let (sender, channel) = Channel::new(FRAMES_AHEAD);
     tokio::spawn(send(start, frames, sender, leave));
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((kind, Body::new(channel)).into_response())
 }
 
-fn start(control: &Control, caller: &Caller) -> Bytes {
+fn start(control: &Control, caller: CallerView<'_>) -> Bytes {
     let newest = control.live.newest.borrow().clone();
     let Facts {
         version,

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
 
-use super::Control;
 use super::guard::{Caller, guard};
 use super::listing::{self, ClientsQuery};
 use super::live;
@@ -23,6 +22,7 @@ use super::problem::Problem;
 use super::scene::Scene;
 use super::server::HEAD_SIZE_MAX;
 use super::view::{BrokerView, ClientView, ShardView};
+use super::{Control, Role};
 
 type Shared = State<Arc<Control>>;
 
@@ -104,9 +104,10 @@ async fn config(State(control): Shared) -> Response {
 
 async fn watch(
     State(control): Shared,
-    Extension(caller): Extension<Caller>,
+    Extension(Caller(caller)): Extension<Caller>,
+    Extension(role): Extension<Role>,
 ) -> Result<Response, Problem> {
-    live::stream(&control, &caller)
+    live::stream(&control, (&caller, role))
 }
 
 async fn clients(
@@ -161,7 +162,7 @@ fn yes() -> bool {
 
 async fn disconnect(
     State(control): Shared,
-    Extension(Caller { name: caller, .. }): Extension<Caller>,
+    Extension(Caller(caller)): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     order: Result<Json<DisconnectOrder>, JsonRejection>,
 ) -> Result<Json<serde_json::Value>, Problem> {
