@@ -27,6 +27,7 @@ pub mod connection;
 pub mod home;
 pub mod ids;
 pub mod limits;
+pub mod loss;
 pub mod message;
 pub mod origin;
 pub mod rate;

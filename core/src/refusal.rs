@@ -53,6 +53,10 @@ refusals! {
     // Connections that are refused.
     /// The first bytes are not a CONNECT, or a malformed one.
     ConnectMalformed, "connect_malformed", MalformedPacket, "malformed CONNECT";
+    /// The first bytes are a TLS ClientHello, and the listener has no TLS.
+    TlsHandshake, "tls_handshake", MalformedPacket, "a TLS handshake at a listener without TLS";
+    /// The first bytes are an HTTP request, and the listener speaks MQTT.
+    HttpRequest, "http_request", MalformedPacket, "an HTTP request at a listener for MQTT";
     /// No complete CONNECT before `connect_deadline`.
     ConnectDeadline, "connect_deadline", MaximumConnectTime, "no CONNECT before the deadline";
     /// For example protocol level 6.
@@ -142,6 +146,10 @@ refusals! {
     Administrative, "administrative", AdministrativeAction, "disconnected by an operator";
     /// Another connection with the same client identifier.
     TakenOver, "taken_over", SessionTakenOver, "another connection uses this client identifier";
+    /// An operator has the clients leave, one after the other.
+    Draining, "draining", ServerShuttingDown, "the broker is about to shut down";
+    /// The same, and there is another server for them.
+    DrainingElsewhere, "draining_elsewhere", UseAnotherServer, "the broker is about to shut down: use another server";
     /// The broker stops.
     ShuttingDown, "shutting_down", ServerShuttingDown, "the broker is shutting down";
     /// What is to be kept cannot be stored any more: the broker stops.

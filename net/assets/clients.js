@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import { change, read } from './api.js';
 import { latest, live, useLive } from './live.js';
-import { Card, Dialog, Empty, Facts, Table, Trouble } from './parts.js';
+import { Card, Dialog, Empty, Facts, Table, Trouble, link, useRepeated } from './parts.js';
 import { bytes, count, many, span } from './text.js';
 
 const LIMIT = 100;
@@ -22,24 +22,6 @@ const HEAD = [
 ];
 
 const path = id => `/api/v1/clients/${encodeURIComponent(id)}`;
-const link = id => `#/clients/${encodeURIComponent(id)}`;
-
-/** Does something at once and again after each `pause`, as long as `what` stays the same; a hidden page waits. */
-function useRepeated(act, pause, what) {
-  useEffect(() => {
-    let timer;
-    const state = { isOver: false };
-    const turn = async () => {
-      if (!document.hidden) await act(state);
-      if (!state.isOver) timer = setTimeout(turn, pause);
-    };
-    turn();
-    return () => {
-      state.isOver = true;
-      clearTimeout(timer);
-    };
-  }, what);
-}
 
 export function Clients() {
   useLive();
@@ -135,6 +117,7 @@ const State = ({ client }) =>
 
 export function Client({ id }) {
   const [client, setClient] = useState(null);
+  const [losses, setLosses] = useState([]);
   const [problem, setProblem] = useState(null);
   const [isAsking, setAsking] = useState(false);
   const [said, setSaid] = useState('');
@@ -142,9 +125,15 @@ export function Client({ id }) {
   const look = async state => {
     try {
       const found = await read(path(id));
-      if (!state.isOver) (setClient(found), setProblem(null));
+      const lost = await read(`${path(id)}/losses`);
+      if (state.isOver) return;
+      setClient(found);
+      setLosses(lost.losses);
+      setProblem(null);
     } catch (error) {
-      if (!state.isOver) (setProblem(error), error.status === 404 && setClient(null));
+      if (state.isOver) return;
+      setProblem(error);
+      if (error.status === 404) setClient(null);
     }
   };
   useRepeated(look, SHOW_AGAIN, [id, said]);
@@ -157,10 +146,31 @@ export function Client({ id }) {
     </h1>
     <p role="status" class="said">${said}</p>
     ${problem?.status === 404 ? html`<${Empty}>This client has no session.<//>` : html`<${Trouble} problem=${problem} />`}
-    ${client && html`<${About} client=${client} />`}
+    ${client && html`<${About} client=${client} /><${Lost} losses=${losses} />`}
     ${isAsking && html`<${Disconnect} id=${id} hasWill=${client?.will} onClose=${done => (setAsking(false), done && setSaid(done))} />`}
   `;
 }
+
+const WHY = [['Lost because of'], ['What to do', 'roomy'], ['The last on'], ['Messages', 'number']];
+
+const Lost = ({ losses }) =>
+  html`<${Card} title="Lost">
+    ${
+      losses.length
+        ? html`<${Table} label="Lost" head=${WHY}>
+          ${losses.map(
+            loss => html`<tr key=${loss.reason}>
+              <th scope="row"><code>${loss.reason}</code>
+                <small>${loss.meaning}${loss.bound && `: ${loss.bound.name} = ${count(loss.bound.max)}`}</small></th>
+              <td class="help roomy">${loss.fix}</td>
+              <td><span class="id">${loss.topic}</span></td>
+              <td class="number">${count(loss.count)}</td>
+            </tr>`,
+          )}
+        <//>`
+        : html`<${Empty}>It has missed nothing.<//>`
+    }
+  <//>`;
 
 const yes = (is, text = 'yes') => (is ? text : 'no');
 

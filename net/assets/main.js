@@ -7,11 +7,13 @@ import { Trouble } from './parts.js';
 import { span } from './text.js';
 import { Overview } from './overview.js';
 import { Client, Clients } from './clients.js';
+import { Losses } from './losses.js';
 import { Settings } from './settings.js';
 
 const VIEWS = [
   ['', 'Overview'],
   ['clients', 'Clients'],
+  ['losses', 'Losses'],
   ['settings', 'Settings'],
 ];
 
@@ -73,6 +75,7 @@ function Page() {
 const View = ({ view, id }) => {
   if (view === 'clients')
     return id === undefined ? html`<${Clients} />` : html`<${Client} key=${id} id=${id} />`;
+  if (view === 'losses') return html`<${Losses} />`;
   return view === 'settings' ? html`<${Settings} />` : html`<${Overview} />`;
 };
 
@@ -87,9 +90,11 @@ function Health() {
           ? ['', 'connecting']
           : frame.stopping
             ? ['bad', 'stopping']
-            : frame.ready
-              ? ['good', 'ready']
-              : ['bad', 'not ready'];
+            : frame.draining
+              ? ['bad', 'draining']
+              : frame.ready
+                ? ['good', 'ready']
+                : ['bad', 'not ready'];
   return html`<span class=${`health ${kind}`}><i></i>${text}${state === 'live' && frame && html`<span class="up"> · up ${span(frame.uptime_s)}</span>`}</span>`;
 }
 

@@ -49,3 +49,23 @@ export function Dialog({ title, children, onClose }) {
     ${children}
   </dialog>`;
 }
+
+/** Does something at once and again after each `pause`, as long as `what` stays the same; a hidden page waits. */
+export function useRepeated(act, pause, what) {
+  useEffect(() => {
+    let timer;
+    const state = { isOver: false };
+    const turn = async () => {
+      if (!document.hidden) await act(state);
+      if (!state.isOver) timer = setTimeout(turn, pause);
+    };
+    turn();
+    return () => {
+      state.isOver = true;
+      clearTimeout(timer);
+    };
+  }, what);
+}
+
+/** Where a client is shown. */
+export const link = id => `#/clients/${encodeURIComponent(id)}`;

@@ -5,7 +5,12 @@ import { read } from './api.js';
 import { useLive } from './live.js';
 import { Card, Empty, Facts, Table, Trouble } from './parts.js';
 
-const HEAD = [['Setting'], ['Value', 'value'], ['Default', 'value roomy'], ['What it does', 'roomy']];
+const HEAD = [
+  ['Setting'],
+  ['Value', 'value'],
+  ['Default', 'value roomy'],
+  ['What it does', 'roomy'],
+];
 
 export function Settings() {
   const { start } = useLive();

@@ -11,7 +11,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use ringmq_core::rate::Pace;
 use ringmq_core::refusal::Refusal;
@@ -45,6 +45,8 @@ impl Default for Admission {
 #[derive(Debug)]
 pub(crate) struct Permits {
     bounds: Admission,
+    /// A drain: nobody is accepted.
+    are_doors_shut: AtomicBool,
     /// Also those between two shards.
     connections: AtomicUsize,
     /// Connections that are only there to be told why they may not stay.
@@ -99,11 +101,22 @@ impl Permits {
         };
         Permits {
             bounds,
+            are_doors_shut: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             unwelcome: AtomicUsize::new(0),
             hasher: RandomState::new(),
             addresses: [(); 2].map(|()| (0..count).map(|_| AtomicU32::new(0)).collect()),
         }
+    }
+
+    /// From here on nobody is accepted, or everybody is again; shards see it in their next turn.
+    pub(crate) fn shut_doors(&self, are_shut: bool) {
+        self.are_doors_shut.store(are_shut, Ordering::Relaxed);
+    }
+
+    /// Nobody is accepted.
+    pub(crate) fn are_doors_shut(&self) -> bool {
+        self.are_doors_shut.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bounds(&self) -> &Admission {

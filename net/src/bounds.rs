@@ -5,7 +5,9 @@
 //! outside.
 
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
+use ringmq_core::loss::Cut;
 use ringmq_core::session::HeldAnswers;
+use ringmq_core::shard::{Cases, Notes};
 use ringmq_core::topic::TopicFilter;
 
 use crate::admin::{
@@ -202,5 +204,23 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         LIMIT_MAX as u64,
         "Clients in one answer of the control plane, unless it streams lines",
         "the rest comes by cursor",
+    ),
+    bound(
+        "cases::CASES_MAX",
+        Cases::CASES_MAX as u64,
+        "Losses that a shard remembers one by one",
+        "the oldest is forgotten",
+    ),
+    bound(
+        "loss::CUT_SIZE_MAX",
+        Cut::CUT_SIZE_MAX as u64,
+        "Bytes of the topic, and of the client identifier, of a loss that is remembered",
+        "cut",
+    ),
+    bound(
+        "note::NOTES_MAX",
+        Notes::NOTES_MAX as u64,
+        "Lines of the connection log in one turn of a shard",
+        "left out, and counted",
     ),
 ];

@@ -95,6 +95,7 @@ pub struct Broker {
     stacks: Vec<Arc<Stack>>,
     terms_generation: Arc<AtomicU64>,
     inboxes: Arc<[Inbox]>,
+    permits: Arc<Permits>,
     auth: Arc<AuthService>,
     counters: Vec<Arc<Counters>>,
     /// Where the session of a client is.
@@ -209,6 +210,7 @@ impl Broker {
             stacks,
             terms_generation: Arc::new(AtomicU64::new(0)),
             inboxes,
+            permits: Arc::new(Permits::new(config.admission)),
             auth: Arc::new(auth),
             counters: Vec::new(),
             home,
@@ -236,7 +238,6 @@ impl Broker {
         F: Fn(ShardId) -> C + Send + Sync + 'static,
     {
         let broker = self;
-        let permits = Arc::new(Permits::new(config.admission));
         let heard = Arc::new(HeardTable::new(config.shards));
         let settled = Arc::new(Settled::new(config.shards));
         let core = Arc::new(core);
@@ -253,7 +254,7 @@ impl Broker {
                     .collect(),
                 shared: Shared {
                     inboxes: Arc::clone(&broker.inboxes),
-                    permits: Arc::clone(&permits),
+                    permits: Arc::clone(&broker.permits),
                     partial_bytes_max: config.limits.partial_bytes_max,
                     terms_generation: Arc::clone(&broker.terms_generation),
                     heard: Arc::clone(&heard),
@@ -363,6 +364,7 @@ impl Broker {
             self.counters.clone(),
             self.home,
             self.thread_ids.clone(),
+            Arc::clone(&self.permits),
         )
     }
 

@@ -4,11 +4,14 @@
 
 use std::collections::BTreeSet;
 
+use ringmq_core::codec::QoS;
 use ringmq_core::shard::{
-    Answer, Ask, Disconnected, Event, Gauges, Outbox, SessionFilter, SessionPage, SessionQuery,
-    SessionRow, Shard,
+    Answer, Ask, ClientQuery, Disconnected, Event, Gauges, LossQuery, MatchPlace, MessageTerms,
+    Outbox, RetainedQuery, SessionFilter, SessionPage, SessionQuery, SessionRow, Shard,
+    SubscriberQuery, SubscriberRow, Whose,
 };
 use ringmq_core::time::Instant;
+use ringmq_core::topic::{TopicFilter, TopicLimits};
 
 use crate::rng::Rng;
 
@@ -37,9 +40,11 @@ impl Asker {
             return; // The next event does what is due in any turn, and its effects are not the asker's.
         }
         let gauges = shard.gauges();
-        match self.rng.below(4) {
+        match self.rng.below(6) {
             0 => self.check_report(shard, now, &gauges),
             1 | 2 => self.check_pages(shard, now, &gauges),
+            3 => self.check_retained(shard, now, &gauges),
+            4 => self.check_losses(shard, now),
             _ => self.check_stranger(shard, now),
         }
     }
@@ -101,7 +106,137 @@ impl Asker {
                 panic!("{} is listed", row.client_id);
             };
             assert_eq!(one.slot, row.slot);
+            self.check_session(shard, now, &one);
         }
+    }
+
+    /// What belongs to a session is as much as its row says, and every subscription has the session among its
+    /// subscribers.
+    fn check_session(&mut self, shard: &mut Shard, now: Instant, row: &SessionRow) {
+        let query = |from| ClientQuery {
+            client_id: row.client_id.clone(),
+            from,
+            rows_max: 7,
+        };
+        let mut filters = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let Answer::SubscriptionsOf(Some(page)) =
+                self.ask(shard, now, Ask::SubscriptionsOf(query(from)))
+            else {
+                panic!("its subscriptions were asked for");
+            };
+            filters.extend(page.rows.into_iter().map(|row| row.filter));
+            next = page.next;
+        }
+        assert_eq!(filters.len(), row.subscriptions);
+        let (mut queued, mut next) = (0, Some(0));
+        while let Some(from) = next {
+            let Answer::QueueOf(Some(page)) = self.ask(shard, now, Ask::QueueOf(query(from)))
+            else {
+                panic!("its queue was asked for");
+            };
+            queued += page.rows.len();
+            next = page.next;
+        }
+        assert_eq!(queued, row.queued_messages);
+        for filter in filters {
+            let filter = TopicFilter::parse(&filter, &TopicLimits::default());
+            let of = Whose::Filter(filter.expect("it was subscribed to"));
+            let rows = self.subscribers(shard, now, &of, None);
+            let own = rows.iter().filter(|other| other.client_id == row.client_id);
+            assert_eq!(own.count(), 1, "a subscriber of its filter");
+        }
+    }
+
+    fn subscribers(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        of: &Whose,
+        message: Option<MessageTerms>,
+    ) -> Vec<SubscriberRow> {
+        let mut rows = Vec::new();
+        let mut next = Some(MatchPlace::default());
+        while let Some(from) = next {
+            let ask = Ask::Subscribers(SubscriberQuery {
+                of: of.clone(),
+                from,
+                rows_max: 5,
+                message: message.clone(),
+            });
+            let Answer::Subscribers(page) = self.ask(shard, now, ask) else {
+                panic!("subscribers were asked for");
+            };
+            assert!(page.next.is_none_or(|after| after > from), "pages go on");
+            rows.extend(page.rows);
+            next = page.next;
+        }
+        rows
+    }
+
+    /// Every retained message is listed once, found by its topic, and has subscribers that can be told.
+    fn check_retained(&mut self, shard: &mut Shard, now: Instant, gauges: &Gauges) {
+        let mut topics = BTreeSet::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let query = RetainedQuery {
+                from,
+                rows_max: 6,
+                filter: None,
+            };
+            let Answer::Retained(page) = self.ask(shard, now, Ask::Retained(query)) else {
+                panic!("retained messages were asked for");
+            };
+            for row in page.rows {
+                let topic = String::from_utf8(row.message.topic().to_vec());
+                let is_new = topics.insert(topic.expect("topics are text"));
+                assert!(is_new, "a message is listed once");
+            }
+            next = page.next;
+        }
+        // Those of the broker, and those that have expired and are still there, are not listed.
+        assert!(topics.len() <= gauges.retained);
+        for topic in topics {
+            let topic: Box<str> = topic.into();
+            let ask = Ask::RetainedOf {
+                topic: topic.clone(),
+            };
+            let answer = self.ask(shard, now, ask);
+            assert!(matches!(answer, Answer::RetainedOf(Some(_))), "{answer:?}");
+            let message = MessageTerms {
+                publisher: None,
+                qos: QoS::AtLeastOnce,
+                payload_size: 9,
+            };
+            let rows = self.subscribers(shard, now, &Whose::Topic(topic), Some(message));
+            assert!(rows.iter().all(|row| row.fate.is_some()));
+        }
+    }
+
+    /// The pages of the losses hold no more than was asked for, and go on.
+    fn check_losses(&mut self, shard: &mut Shard, now: Instant) {
+        let mut before = None;
+        let mut count = 0;
+        loop {
+            let query = LossQuery {
+                before,
+                rows_max: 9,
+                ..LossQuery::default()
+            };
+            let Answer::Losses(page) = self.ask(shard, now, Ask::Losses(query)) else {
+                panic!("losses were asked for");
+            };
+            assert!(page.rows.len() <= 9, "a page is bounded");
+            count += page.rows.iter().map(|row| row.count).sum::<u64>();
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+        let metrics = shard.metrics();
+        let all: u64 = metrics.dropped.iter().chain(&metrics.refused.0).sum();
+        assert!(count <= all, "what is a case is counted");
     }
 
     /// Who is not there is not found, nor disconnected.
@@ -112,6 +247,17 @@ impl Asker {
         };
         let answer = self.ask(shard, now, ask);
         assert!(matches!(answer, Answer::Session(None)), "{answer:?}");
+        let answer = self.ask(
+            shard,
+            now,
+            Ask::EndSession {
+                client_id: client_id.clone(),
+            },
+        );
+        assert!(matches!(answer, Answer::EndSession(false)), "{answer:?}");
+        let topic: Box<str> = "no/topic/of any workload".into();
+        let answer = self.ask(shard, now, Ask::Unretain { topic });
+        assert!(matches!(answer, Answer::Unretain(false)), "{answer:?}");
         let ask = Ask::Disconnect {
             client_id,
             with_will: self.rng.one_in(2),

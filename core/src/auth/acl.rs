@@ -139,6 +139,21 @@ impl Acl {
         is_allowed
     }
 
+    /// Why somebody may not do that on a topic: the rule that denies it, or `None` if no rule allows it.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn check(&self, who: Who<'_>, action: Action, topic: &[u8]) -> Result<(), Option<Rule>> {
+        if self.allows(who, action, topic) {
+            return Ok(());
+        }
+        let mut rules = self.rules_of(who);
+        let denies = |rule: &&Rule| {
+            rule.effect == Effect::Deny && rule.is_about(action) && rule.matches(topic, who)
+        };
+        Err(rules.find(denies).cloned())
+    }
+
     /// How much of what a filter matches somebody may receive. The share name does not count
     /// (threat 72).
     pub fn extent(&self, who: Who<'_>, filter: &TopicFilter) -> Extent {
@@ -202,6 +217,22 @@ impl Acl {
 impl Rules {
     fn len(&self) -> usize {
         self.own.len() + self.roles.iter().map(|role| role.len()).sum::<usize>()
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.effect {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+        })?;
+        f.write_str(match (self.publish, self.receive) {
+            (true, true) => "",
+            (true, false) => " publish",
+            (false, true) => " receive",
+            (false, false) => " nothing",
+        })?;
+        write!(f, " {}", self.pattern)
     }
 }
 

@@ -10,6 +10,8 @@ pub struct PeerIdentity {
     pub address: Option<SocketAddr>,
     /// The verified name in its certificate, if the listener takes one from there.
     pub name: Option<Arc<str>>,
+    /// What the shell calls its listener, for the log.
+    pub listener: Option<Arc<str>>,
     /// Its listener has clients prove themselves by certificates, and this one has shown none.
     pub is_unproven: bool,
 }

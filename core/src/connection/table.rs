@@ -4,6 +4,7 @@
 //! `Event::Accepted` and after `Event::Closed`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Egress;
 use crate::auth::PeerIdentity;
@@ -107,9 +108,18 @@ struct Slot {
 impl Connections {
     /// Where a client is that is being let in; `None`: not known, or at a Unix socket.
     pub fn peer_of(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.newcomer(conn)?.address
+    }
+
+    /// The listener of a client that is being let in, as the shell calls it.
+    pub fn listener_of(&self, conn: ConnId) -> Option<Arc<str>> {
+        self.newcomer(conn)?.listener.clone()
+    }
+
+    fn newcomer(&self, conn: ConnId) -> Option<&PeerIdentity> {
         match self.get(conn)? {
-            Connection::AwaitConnect(waiting) => waiting.peer.address,
-            Connection::Authenticating(waiting) => waiting.peer.address,
+            Connection::AwaitConnect(waiting) => Some(&waiting.peer),
+            Connection::Authenticating(waiting) => Some(&waiting.peer),
             Connection::Vacant
             | Connection::Open(_)
             | Connection::Closing(_)

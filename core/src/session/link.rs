@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::{AliasUse, HeldAnswers, InboundAliases, OutboundAliases, Until};
+use super::{AliasUse, HeldAnswers, InboundAliases, LinkCounts, OutboundAliases, Until};
 use crate::auth::{METHOD, ScramStep};
 use crate::codec::{self, Framer, PublishParts, QoS, Version};
 use crate::connection::{BufferPool, Egress};
@@ -23,6 +23,8 @@ pub struct Link {
     pub peer: Option<SocketAddr>,
     /// When its CONNECT took effect.
     pub since: Instant,
+    /// What went over it.
+    pub counts: LinkCounts,
     /// The client is a bridge: its subscriptions are No Local and Retain As Published.
     pub is_bridge: bool,
     /// The packet that has arrived in part.

@@ -1,10 +1,12 @@
 //! Sessions: what the broker keeps for a client, connected or not.
 
 mod alias;
+mod counts;
 mod delivery;
 pub(crate) mod gather;
 mod held;
 mod link;
+mod losses;
 mod queue;
 mod receipts;
 mod restore;
@@ -23,10 +25,12 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 pub use alias::{AliasUse, InboundAliases, OutboundAliases};
+pub use counts::LinkCounts;
 pub use delivery::{Delivery, KeptMatch};
 pub use gather::Feed;
 pub use held::{HeldAnswers, Until};
 pub use link::{Link, Pause, Pauses, Reauth};
+pub use losses::{LossTally, Losses};
 pub use queue::Queue;
 pub use receipts::Receipts;
 pub use restore::{restore, unsettled};
@@ -87,6 +91,8 @@ pub struct Session {
     pub will_at: Option<Instant>,
     /// Subscriptions whose retained messages are still being gathered or sent.
     pub feed: Option<Box<Feed>>,
+    /// What its client has lost; `None`: nothing.
+    pub losses: Option<Box<Losses>>,
     /// `None`: never was in a group of a shared subscription.
     pub memberships: Option<Box<Memberships>>,
 }

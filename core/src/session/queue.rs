@@ -125,6 +125,13 @@ impl Queue {
         self.bytes
     }
 
+    /// What waits, the oldest first, from a number on.
+    pub fn waiting_from(&self, no: DeliveryNo) -> impl Iterator<Item = (DeliveryNo, &Delivery)> {
+        let begin = self.places.partition_point(|place| place.no < no);
+        let places = self.places.range(begin..);
+        places.filter_map(|place| Some((place.no, place.delivery.as_ref()?)))
+    }
+
     /// What waits, of a session that ends.
     pub fn into_waiting(self) -> impl Iterator<Item = Delivery> {
         self.places.into_iter().filter_map(|place| place.delivery)

@@ -4,6 +4,7 @@
 //! starts in `on_*.rs`; `delivery` is the way out of a message, `session/gather.rs` the one subtle
 //! protocol between shards.
 
+mod asked;
 mod checkpoint;
 mod checkpoints;
 mod delivery;
@@ -13,7 +14,6 @@ mod interest;
 mod invariants;
 mod mail;
 mod on_ack;
-mod on_asked;
 mod on_close;
 mod on_packet;
 mod on_publish;
@@ -37,16 +37,26 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::ids::JoinId;
+pub use crate::loss::{Bound, DropReason, Loss};
 pub use mail::ask::{
     Answer, Ask, Disconnected, LinkRow, SessionFilter, SessionPage, SessionQuery, SessionRow,
 };
+pub use mail::end::End;
 pub use mail::event::{CloseCause, Deadlines, Event, Heard, ProcessCounts};
+pub use mail::findings::{
+    ClientLosses, ClientQuery, Dealt, Fate, LeaveOrder, MatchPlace, MessageTerms, Publishing,
+    QueuedRow, RetainedQuery, RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow,
+    TallyRow, Whose,
+};
 pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
+pub use mail::note::{Arrival, Departure, Note, Notes, Party, Wanted};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
-pub use mail::record::{Loss, Record};
+pub use mail::record::Record;
 pub use remains::Remains;
-pub use sys::metrics::{DropReason, Gauges, Metrics};
+pub use sys::cases::{Cases, LossPage, LossQuery, LossRow};
+pub use sys::metrics::{Gauges, Metrics};
+pub use sys::records::TOPIC_SIZE_MAX;
 pub use sys::report::{Holdings, Report};
 
 use checkpoints::Checkpoints;
@@ -118,6 +128,8 @@ pub struct Shard {
     /// Memory of the packets that have arrived in part, over all connections.
     partial_bytes: u64,
     is_shutting_down: bool,
+    /// The server that clients are sent to in a drain; empty: none.
+    drained_to: Box<str>,
     /// Sessions whose client is connected.
     connected_count: u64,
     sys: Sys,
@@ -126,6 +138,8 @@ pub struct Shard {
     anonymous: Arc<Identity>,
     /// Where the review of sessions goes on, and when; see `review.rs`.
     review: Option<(u32, Instant)>,
+    /// Connections and sessions that it has ended so far.
+    reviewed: (u32, u32),
     /// Of sessions that ended before the start: given to others in the first turn.
     owed: Vec<(SessionNo, Owed)>,
     /// When it took over what was recovered; zero: nothing was.
@@ -179,11 +193,13 @@ impl Shard {
             properties: Vec::new(),
             partial_bytes: 0,
             is_shutting_down: false,
+            drained_to: Box::default(),
             connected_count: 0,
             sys,
             scram: ScramServer::new(config.access.scram.clone(), nonce_key(&config)),
             anonymous: Arc::default(),
             review: None,
+            reviewed: (0, 0),
             owed: Vec::new(),
             restored_at: Instant::ZERO,
             checkpoints: Checkpoints::default(),
@@ -346,6 +362,7 @@ impl Shard {
                     .link
                     .as_mut()
                     .expect("an open connection is its session's link");
+                link.counts.bytes += u64::from(size);
                 link.egress.sent(size, &mut self.dispatch.pool.unsent);
                 if link.egress.unsent_bytes() < self.config.limits.unsent_bytes_max {
                     pace::resume(link, Pause::Unsent, turn);

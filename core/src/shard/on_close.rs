@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::Shard;
 use super::delivery::dispatch::Outgoing;
 use super::mail::event::{CloseCause, Heard};
+use super::mail::note::{Departure, Note, Party};
 use super::mail::outbox::Close;
 use super::on_publish::Published;
 use super::on_subscribe::Dropped;
 use super::timers::Timer;
-use crate::codec::{Disconnect, DisconnectProperties, Version};
+use crate::codec::{Disconnect, DisconnectProperties, ReasonCode, Version};
 use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageParts};
@@ -25,8 +26,8 @@ impl Shard {
     /// Takes the connection from a session: tells the client, closes, and decides about will and
     /// session. The session may be gone afterwards.
     pub(super) fn end_link(&mut self, id: SessionId, end: End, turn: &mut Turn<'_>) {
-        if let End::Refused(violation) = end {
-            self.tell_end(id, violation, turn);
+        if let Some(violation) = end.violation() {
+            self.tell_end(id, violation, end, turn);
         }
         let session = self.session(id);
         let link = session
@@ -35,6 +36,15 @@ impl Shard {
             .expect("only a connected session loses its connection");
         session.window.rewind();
         session.receipts.rewind();
+        if turn.out.notes.wanted.clients {
+            let departure = Departure {
+                party: Party::of(session, link.peer),
+                end,
+                after: turn.now.saturating_since(link.since),
+                counts: link.counts,
+            };
+            turn.out.notes.push(Note::Disconnected(Box::new(departure)));
+        }
         self.connected_count -= 1;
         self.release_partial(&link.framer);
         self.dispatch.note_standing(id);
@@ -51,8 +61,11 @@ impl Shard {
             self.timers.cancel(at, Timer::Pace(id));
         }
         match end {
-            End::Lost => link.egress.abandon(&mut self.dispatch.pool.unsent),
-            End::Disconnected | End::DisconnectedWithWill | End::Refused(_) => {
+            End::Lost(_) => link.egress.abandon(&mut self.dispatch.pool.unsent),
+            End::Disconnected
+            | End::DisconnectedWithWill
+            | End::Refused(_)
+            | End::TakenOver { .. } => {
                 self.connections
                     .replace(link.conn, Connection::Closing(Box::new(link.egress)));
                 turn.out.closes.push(Close {
@@ -68,19 +81,26 @@ impl Shard {
     }
 
     /// Counts why the broker ends a connection, and tells clients that can be told.
-    fn tell_end(&mut self, id: SessionId, violation: Violation, turn: &mut Turn<'_>) {
+    fn tell_end(&mut self, id: SessionId, violation: Violation, end: End, turn: &mut Turn<'_>) {
         if !self.is_shutting_down {
-            self.dispatch
-                .note_refusal(id, violation.refusal(), b"", turn);
+            self.dispatch.note_end(id, violation.refusal(), end, turn);
         }
         if self.session(id).version < Version::V5 {
             return; // [MQTT-3.14.0-1] DISCONNECT is the client's to send.
         }
+        let elsewhere = match violation.code() {
+            ReasonCode::UseAnotherServer => Some(self.drained_to.clone()),
+            _ => None,
+        };
+        // A code and a property around it.
+        let size_max = self.link(id).packet_size_max as usize;
+        let elsewhere = elsewhere.filter(|name| name.len() + 16 <= size_max);
         self.write_reasoned(id, turn.out, &violation.text(), |reason_string, buffer| {
             let disconnect = Disconnect {
                 reason: violation.code(),
                 properties: DisconnectProperties {
                     reason_string,
+                    server_reference: elsewhere.as_deref(),
                     ..DisconnectProperties::default()
                 },
             };
@@ -222,14 +242,13 @@ impl Shard {
         match last {
             Connection::Open(id) => {
                 let id = *id;
-                self.end_link(id, End::Lost, turn);
+                self.end_link(id, End::Lost(why), turn);
             }
             Connection::AwaitConnect(_) | Connection::Authenticating(_) => {
                 self.leave_await(conn, Connection::HandedOver);
             }
             Connection::Closing(_) | Connection::HandedOver | Connection::Vacant => {}
         }
-        let _ = why;
         if let Some(Connection::Closing(egress)) = self.connections.remove(conn) {
             egress.abandon(&mut self.dispatch.pool.unsent);
         }

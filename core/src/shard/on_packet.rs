@@ -35,14 +35,17 @@ impl Shard {
         let size = bytes.len();
         let published_before = self.paced_count();
         self.dispatch.metrics.bytes_received += size as u64;
-        let version = self.session(id).version;
+        let session = self.session(id);
+        let version = session.version;
+        let link = session.link.as_mut().expect("an open connection");
+        link.counts.bytes += size as u64;
+        // Out of the link while packets borrow from it.
+        let mut framer = std::mem::take(&mut link.framer);
         let rules = FrameRules {
             version: Some(version),
             size_max: self.config.limits.packet_size_max,
             direction: Direction::FromClient,
         };
-        // Out of the link while packets borrow from it.
-        let mut framer = std::mem::take(&mut self.link(id).framer);
         self.release_partial(&framer);
         let mut is_whole = false;
         // Of a run that was refused each packet is looked at.

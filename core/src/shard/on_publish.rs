@@ -8,12 +8,14 @@ use super::delivery::dispatch::Outgoing;
 use super::delivery::routes;
 use super::delivery::routes::CachedRoutes;
 use super::mail::message::ShardMsg;
+use super::mail::note::Note;
 use super::mail::outbox::Outbox;
 use super::mail::parcel::Parcel;
 use super::mail::turn::Turn;
-use super::sys::metrics::DropReason;
+use super::sys::records::TOPIC_SIZE_MAX;
 use crate::codec::{AckKind, DecodeError, Publish, QoS, ReasonCode, Version};
 use crate::ids::{ClientKey, PacketId, SessionId};
+use crate::loss::DropReason;
 use crate::message::{Message, MessageParts};
 use crate::origin::{Exchange, Origin, Reached};
 use crate::refusal::{Refusal, Violation};
@@ -37,6 +39,16 @@ pub enum Published {
     DiskFull,
 }
 
+/// What the log says of a PUBLISH, or of a run of them.
+pub(super) struct PublishNote<'a> {
+    pub(super) topic: &'a [u8],
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) payload_size: usize,
+    pub(super) count: u32,
+    pub(super) refused: Option<Refusal>,
+}
+
 impl Shard {
     pub(super) fn on_publish(
         &mut self,
@@ -46,7 +58,11 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.count_publish(publish);
         self.check_offer(publish)?;
-        let publisher = self.session(id).key;
+        let session = self.session(id);
+        let publisher = session.key;
+        if let Some(link) = &mut session.link {
+            link.counts.received += 1;
+        }
         if let Some(alias) = publish.properties.topic_alias {
             self.set_alias(id, alias, publish.topic)?;
         }
@@ -96,6 +112,17 @@ impl Shard {
         if let Ok(Err(refusal)) = published {
             self.dispatch.note_refusal(id, refusal, topic, turn);
         }
+        if let Ok(outcome) = published {
+            let note = PublishNote {
+                topic,
+                qos: publish.qos,
+                retain: publish.retain,
+                payload_size: publish.payload.len(),
+                count: 1,
+                refused: outcome.err(),
+            };
+            self.note_published(id, &note, turn.out);
+        }
         self.properties = properties;
         if aliases.is_some() {
             self.link(id).aliases = aliases;
@@ -104,6 +131,23 @@ impl Shard {
         let outcome = published.map_err(topic_violation)?;
         self.acknowledge(id, publish, origin, outcome, turn.out);
         Ok(())
+    }
+
+    /// For the log.
+    pub(super) fn note_published(&self, id: SessionId, note: &PublishNote<'_>, out: &mut Outbox) {
+        let session = self.dispatch.sessions.get(id);
+        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+            return;
+        };
+        out.notes.push(Note::Published {
+            client_id: session.client_id.clone(),
+            topic: note.topic[..note.topic.len().min(TOPIC_SIZE_MAX)].into(),
+            qos: note.qos,
+            retain: note.retain,
+            payload_size: note.payload_size,
+            count: note.count,
+            refused: note.refused,
+        });
     }
 
     /// The properties that subscribers get, in the buffer that `self.properties` keeps; it goes back there after use.

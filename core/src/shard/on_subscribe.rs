@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::mail::message::ShardMsg;
+use super::mail::note::Note;
 use super::mail::outbox::Outbox;
 use super::share::on_share::Joins;
 use crate::codec::{
@@ -52,11 +53,46 @@ impl Shard {
                 self.dispatch
                     .note_refusal(id, refusal, item.filter.as_bytes(), turn);
             }
+            self.note_subscribed(id, &item, outcome.err(), turn.out);
             outcomes.push(outcome);
         }
         self.suback_after(id, due.joins, subscribe.packet_id, outcomes, turn);
         self.start_gathers(id, due.gathers, turn);
         Ok(())
+    }
+
+    /// For the log.
+    fn note_subscribed(
+        &self,
+        id: SessionId,
+        item: &Subscription<'_>,
+        refused: Option<Refusal>,
+        out: &mut Outbox,
+    ) {
+        let session = self.dispatch.sessions.get(id);
+        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+            return;
+        };
+        out.notes.push(Note::Subscribed {
+            client_id: session.client_id.clone(),
+            filter: item.filter.into(),
+            qos: item.options.qos,
+            refused,
+        });
+    }
+
+    /// For the log.
+    fn note_unsubscribed(&self, id: SessionId, unsubscribe: &Unsubscribe<'_>, out: &mut Outbox) {
+        let session = self.dispatch.sessions.get(id);
+        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+            return;
+        };
+        for filter in unsubscribe.filters.iter() {
+            out.notes.push(Note::Unsubscribed {
+                client_id: session.client_id.clone(),
+                filter: filter.into(),
+            });
+        }
     }
 
     /// Each filter of a SUBSCRIBE or UNSUBSCRIBE, before anything is done about one of them: a
@@ -214,6 +250,7 @@ impl Shard {
             }));
         }
         self.tell_dropped(id, dropped, out);
+        self.note_unsubscribed(id, unsubscribe, out);
         self.write_outcomes(
             id,
             &outcomes,

@@ -101,6 +101,7 @@ impl Shard {
             expires_at,
             will_at,
             feed: None,
+            losses: None,
             memberships: None,
         });
         if let Some(at) = expires_at {

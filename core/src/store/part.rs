@@ -56,15 +56,13 @@ impl Recovered {
             let shard = home.of_client(&owed.client_id);
             parts[shard.index()].owed.push((no, owed));
         }
-        for message in self.retained {
+        for message in self.retained.into_messages() {
             let shard = home.of_topic(message.topic());
             parts[shard.index()].retained.push(message);
         }
         for part in &mut parts {
             // Tables have an order of their own, which is not to be seen.
             part.sessions.sort_unstable_by_key(|(no, _)| *no);
-            part.retained
-                .sort_unstable_by(|a, b| a.topic().cmp(b.topic()));
         }
         tell_members(&mut parts);
         parts

@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
+use indexmap::{Equivalent, IndexSet};
 use siphasher::sip::SipHasher13;
 
 use super::disk::Clocks;
@@ -147,12 +148,21 @@ pub struct Owed {
     pub shared: BTreeMap<DeliveryNo, RecoveredDelivery>,
 }
 
-/// Retained messages by topic.
+/// Retained messages by topic, in an order that follows from the log.
 pub struct RecoveredRetained {
-    // Clients choose topics: a keyed hash.
-    key: [u64; 2],
-    table: HashTable<Arc<Message>>,
+    messages: IndexSet<ByTopic, TopicHash>,
 }
+
+/// A message in the place of its topic.
+struct ByTopic(Arc<Message>);
+
+/// To find a message with.
+#[derive(Hash)]
+struct Topic<'a>(&'a [u8]);
+
+/// Clients choose topics: a keyed hash.
+#[derive(Clone, Copy)]
+struct TopicHash([u64; 2]);
 
 /// From the boot clock of an earlier start of the machine to the present one, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,8 +191,7 @@ impl Recovered {
             sessions: HashMap::default(),
             owed: BTreeMap::new(),
             retained: RecoveredRetained {
-                key: secret,
-                table: HashTable::new(),
+                messages: IndexSet::with_hasher(TopicHash(secret)),
             },
             origins: HashMap::default(),
             bodies: HashMap::default(),
@@ -204,8 +213,8 @@ impl Recovered {
         self.owed
             .retain(|_, owed| home.of_client(&owed.client_id) != shard);
         self.retained
-            .table
-            .retain(|message| home.of_topic(message.topic()) != shard);
+            .messages
+            .retain(|message| home.of_topic(message.0.topic()) != shard);
     }
 
     /// The checkpoint was read.
@@ -622,53 +631,62 @@ impl Away {
 impl RecoveredRetained {
     /// The messages, in any order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.table.iter()
+        self.messages.iter().map(|message| &message.0)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.messages.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.messages.is_empty()
     }
 
     /// The message of a topic.
     pub fn find(&self, topic: &[u8]) -> Option<&Arc<Message>> {
-        self.table
-            .find(hash(self.key, topic), |message| message.topic() == topic)
+        self.messages.get(&Topic(topic)).map(|message| &message.0)
     }
 
     fn set(&mut self, message: Arc<Message>) {
-        let key = self.key;
-        let hash_of = |message: &Arc<Message>| hash(key, message.topic());
-        let is_it = |other: &Arc<Message>| other.topic() == message.topic();
-        match self.table.find_mut(hash_of(&message), is_it) {
-            Some(previous) => *previous = message,
-            None => {
-                _ = self
-                    .table
-                    .insert_unique(hash_of(&message), message, hash_of)
-            }
-        }
+        self.messages.replace(ByTopic(message));
     }
 
     fn remove(&mut self, topic: &[u8]) {
-        let is_it = |message: &Arc<Message>| message.topic() == topic;
-        if let Ok(entry) = self.table.find_entry(hash(self.key, topic), is_it) {
-            entry.remove();
-        }
+        self.messages.swap_remove(&Topic(topic));
+    }
+
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Arc<Message>> {
+        self.messages.into_iter().map(|message| message.0)
     }
 }
 
-impl IntoIterator for RecoveredRetained {
-    type Item = Arc<Message>;
-    type IntoIter = hashbrown::hash_table::IntoIter<Arc<Message>>;
+impl Hash for ByTopic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Topic(self.0.topic()).hash(state);
+    }
+}
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.table.into_iter()
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &ByTopic) -> bool {
+        self.0.topic() == other.0.topic()
+    }
+}
+
+impl Eq for ByTopic {}
+
+impl Equivalent<ByTopic> for Topic<'_> {
+    fn equivalent(&self, other: &ByTopic) -> bool {
+        self.0 == other.0.topic()
+    }
+}
+
+impl BuildHasher for TopicHash {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0[0], self.0[1])
     }
 }
 
@@ -676,12 +694,6 @@ impl fmt::Debug for RecoveredRetained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
-}
-
-fn hash(key: [u64; 2], topic: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(key[0], key[1]);
-    hasher.write(topic);
-    hasher.finish()
 }
 
 impl Shift {

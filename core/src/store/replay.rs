@@ -13,6 +13,7 @@ use super::batch::{Found, Header, LogIdentity, Place};
 use super::disk::{Clocks, FileKind, FileName};
 use super::record::{Record, RecordError};
 use crate::ids::LogPosition;
+use crate::time::Instant;
 
 /// What a log is read with.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct LogReader {
     fed_upto: LogPosition,
     /// A segment was missing or cut short.
     has_gap: bool,
+    /// What was written later than that does not count.
+    until: Option<Instant>,
     clocks: Option<Clocks>,
 }
 
@@ -84,8 +87,15 @@ impl LogReader {
             unread: None,
             fed_upto: config.from,
             has_gap: false,
+            until: None,
             clocks: None,
         }
+    }
+
+    /// Ends the log before the first batch that was written later than that, on the boot clock.
+    pub fn until(mut self, until: Instant) -> LogReader {
+        self.until = Some(until);
+        self
     }
 
     /// Reads a whole segment. They come in ascending order; none behind the beginning is left out, or what
@@ -107,6 +117,7 @@ impl LogReader {
             let at = (self.at.0 - begin.0) as usize;
             match self.batch_at(file, &bytes[at..], end, to)? {
                 Some(next) => self.at = next,
+                None if self.has_reached_cut() => {}
                 None => self.on_unread(file, at as u64)?,
             }
         }
@@ -138,6 +149,13 @@ impl LogReader {
         };
         let is_beyond = self.config.cut.is_some_and(|cut| next > cut);
         if header.stamp.position != self.at || next > end || is_beyond {
+            return Ok(None);
+        }
+        if self
+            .until
+            .is_some_and(|until| header.stamp.clocks.boot > until)
+        {
+            self.config.cut = Some(self.at);
             return Ok(None);
         }
         let Some(body) = header.body(bytes) else {

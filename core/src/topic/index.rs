@@ -10,6 +10,7 @@
 use std::num::NonZeroU32;
 
 use super::filter::TopicFilter;
+use super::matching::Matching;
 use super::name::TopicName;
 use super::options::SubscriptionOptions;
 use super::routes::{Route, merge};
@@ -123,6 +124,18 @@ impl SubscriptionIndex {
             routes.extend(subscribers.as_slice().iter().map(Route::of));
         });
         merge(routes, ids);
+    }
+
+    /// The subscribers of a topic, one by one.
+    pub fn matching(&self, topic: TopicName<'_>) -> Matching<'_> {
+        let mut filters = Vec::new();
+        self.filters.visit(topic, |found| filters.push(found));
+        Matching::new(filters)
+    }
+
+    /// The subscribers of a filter that has no share name.
+    pub fn having(&self, filter: &TopicFilter) -> Matching<'_> {
+        Matching::new(self.filters.get(filter).into_iter().collect())
     }
 
     /// Panics if an invariant does not hold; walks all subscriptions.

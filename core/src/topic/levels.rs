@@ -179,6 +179,13 @@ impl<T: Default> LevelTree<T> {
         self.nodes.live()
     }
 
+    /// What stands at a position, if it was ever in use, and whether there are positions behind it. A node that is
+    /// not in use has the default.
+    pub(super) fn at(&self, index: NodeIndex) -> (Option<&T>, bool) {
+        let is_more = (index as usize + 1) < self.nodes.places();
+        (self.nodes.at(index).map(|node| &node.value), is_more)
+    }
+
     /// Panics if an invariant does not hold; walks all nodes.
     pub(super) fn assert_invariants(&self) {
         self.edges.assert_invariants();
@@ -332,6 +339,12 @@ impl<T: Default> Slab<T> {
     /// Indices below this may be in use.
     fn places(&self) -> usize {
         self.chunks.len() * CHUNK
+    }
+
+    /// A node, in use or not, if there is memory for it.
+    fn at(&self, index: NodeIndex) -> Option<&Node<T>> {
+        let index = index as usize;
+        self.chunks.get(index / CHUNK)?.nodes.get(index % CHUNK)
     }
 
     /// The nodes in use.

@@ -284,6 +284,24 @@ impl RetainedStore {
         purged_count
     }
 
+    /// The message at a place, and whether there are places behind it. A message keeps its place while its topic has
+    /// one.
+    pub fn at(&self, place: u32) -> (Option<&Arc<Message>>, bool) {
+        let (level, is_more) = self.tree.at(place);
+        (level.and_then(|level| level.message.as_ref()), is_more)
+    }
+
+    /// The message of a topic.
+    pub fn get(&self, topic: &[u8]) -> Option<&Arc<Message>> {
+        self.tree.value(self.find(topic)?).message.as_ref()
+    }
+
+    /// Takes the message of a topic out.
+    pub fn remove(&mut self, topic: &[u8]) -> Option<Arc<Message>> {
+        let node = self.find(topic)?;
+        self.delete(node)
+    }
+
     /// When the next message expires.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.expiries.first().map(|(expires_at, _)| *expires_at)

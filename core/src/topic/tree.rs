@@ -132,7 +132,7 @@ impl<V> FilterTree<V> {
     }
 
     /// Shows the value of every filter that matches the topic, in no particular order.
-    pub fn visit(&self, topic: TopicName<'_>, mut found: impl FnMut(&V)) {
+    pub fn visit<'a>(&'a self, topic: TopicName<'_>, mut found: impl FnMut(&'a V)) {
         if let Some(value) = self.exact_of(topic.as_bytes()) {
             found(value);
         }
@@ -161,7 +161,7 @@ impl<V> FilterTree<V> {
         }
     }
 
-    fn walk(&self, topic: TopicName<'_>, mut found: impl FnMut(&V)) {
+    fn walk<'a>(&'a self, topic: TopicName<'_>, mut found: impl FnMut(&'a V)) {
         let mut waiting = Waiting::new();
         let mut at = ROOT;
         let mut rest = Some(topic.as_bytes());

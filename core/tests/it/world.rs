@@ -19,8 +19,8 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{
-    Answer, Ask, CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Outbox, Piece, ProcessCounts,
-    Record, Shard, ShardConfig, ShardMsg,
+    Answer, Ask, CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Note, Outbox, Piece,
+    ProcessCounts, Record, Shard, ShardConfig, ShardMsg, Wanted,
 };
 use ringmq_core::store::{Clocks, DiskError};
 use ringmq_core::time::Instant;
@@ -132,6 +132,8 @@ pub struct World {
     unanswered: Vec<(usize, AuthRequest)>,
     /// What the broker would have logged.
     records: Vec<Record>,
+    /// The same of clients that come and go, if it is wanted.
+    notes: Vec<Note>,
     /// Set while what came to a process that was stopped is read: when it was stopped.
     asleep_since: Option<Instant>,
     /// Deadlines that were due at once.
@@ -293,6 +295,7 @@ impl World {
             users: Users::default(),
             unanswered: Vec::new(),
             records: Vec::new(),
+            notes: Vec::new(),
             asleep_since: None,
             deadlines_met: 0,
             runs_passed: 0,
@@ -405,6 +408,21 @@ impl World {
         };
         self.handle(0, event);
         self.settle();
+    }
+
+    /// From here on there are notes of everything.
+    pub fn want_notes(&mut self) {
+        for outbox in &mut self.outboxes {
+            outbox.notes.wanted = Wanted {
+                clients: true,
+                packets: true,
+            };
+        }
+    }
+
+    /// The notes so far.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// What a shard says to a question.
@@ -616,6 +634,7 @@ impl World {
     fn carry_out(&mut self, shard: usize) -> bool {
         let outbox = &mut self.outboxes[shard];
         self.records.append(&mut outbox.records);
+        self.notes.extend(outbox.notes.take().0);
         let dirty = std::mem::take(&mut outbox.dirty);
         let readings = std::mem::take(&mut outbox.readings);
         let handovers = std::mem::take(&mut outbox.handovers);

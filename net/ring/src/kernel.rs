@@ -15,12 +15,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, squeue};
 use ringmq_core::ids::ConnId;
 use ringmq_core::store::OpId;
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
+use rustix::process::getpid;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::buffers::{Buffers, GROUP, Lease};
 use crate::files::{Files, Landed};
@@ -91,6 +93,7 @@ impl KernelRing {
         if !ring.params().is_feature_nodrop() || !ring.params().is_feature_submit_stable() {
             return Err(Errno::INVAL.into());
         }
+        confine_workers(&ring.submitter())?;
         let mut buffers = Buffers::new(config.buffers_count, config.buffer_size);
         buffers.register(&ring.submitter())?;
         let mut ring = KernelRing {
@@ -458,6 +461,21 @@ impl Ring for KernelRing {
     fn overflow_count(&self) -> u64 {
         self.overflows
     }
+}
+
+/// Keeps the threads of the kernel that carry out what cannot be done at once (writes to files, and their syncs) on the
+/// cores of the process. By themselves they run on any core of its cpuset, whatever its affinity
+/// [io_uring_register(2), IORING_REGISTER_IOWQ_AFF].
+fn confine_workers(submitter: &Submitter<'_>) -> io::Result<()> {
+    // Not those of this thread, which may have a core of its own.
+    let allowed = sched_getaffinity(Some(getpid()))?;
+    // SAFETY: a set of zeros is one without CPUs.
+    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)) {
+        // SAFETY: both kinds of set have room for the same number of CPUs.
+        unsafe { libc::CPU_SET(cpu, &mut cores) };
+    }
+    submitter.register_iowq_aff(&cores)
 }
 
 impl Drop for KernelRing {

@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::admission::Permits;
 use crate::counters::{Counters, Counts};
 use crate::inbox::{ASKS_MAX, Asked, Inbox};
 
@@ -23,6 +24,7 @@ pub struct Asker {
     counters: Vec<Arc<Counters>>,
     home: Home,
     thread_ids: Vec<(ShardId, Pid)>,
+    permits: Arc<Permits>,
     listings: Arc<Semaphore>,
     singles: Semaphore,
     /// What each shard said last.
@@ -59,6 +61,7 @@ impl Asker {
         counters: Vec<Arc<Counters>>,
         home: Home,
         thread_ids: Vec<(ShardId, Pid)>,
+        permits: Arc<Permits>,
     ) -> Asker {
         let last = vec![None; inboxes.len()];
         Asker {
@@ -66,6 +69,7 @@ impl Asker {
             counters,
             home,
             thread_ids,
+            permits,
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             singles: Semaphore::new(SINGLES_MAX),
             last: Mutex::new(last),
@@ -80,6 +84,23 @@ impl Asker {
     /// Where the session of a client is.
     pub(super) fn home_of(&self, client_id: &str) -> ShardId {
         self.home.of_client(client_id)
+    }
+
+    /// The shard that keeps what is retained on a topic.
+    pub(super) fn home_of_topic(&self, topic: &str) -> ShardId {
+        self.home.of_topic(topic.as_bytes())
+    }
+
+    /// From here on, no shard accepts a connection.
+    pub(super) fn shut_doors(&self) {
+        self.permits.shut_doors(true);
+        self.inboxes.iter().for_each(Inbox::nudge);
+    }
+
+    /// Shards accept connections again.
+    pub(super) fn open_doors(&self) {
+        self.permits.shut_doors(false);
+        self.inboxes.iter().for_each(Inbox::nudge);
     }
 
     /// Leave to list sessions, if not too many do.
@@ -171,6 +192,7 @@ const _: () = assert!(LISTINGS_MAX + SINGLES_MAX + 1 == ASKS_MAX);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Admission;
 
     #[test]
     fn a_shard_that_does_not_answer_is_reported_and_the_others_are_not_kept() {
@@ -181,6 +203,7 @@ mod tests {
             counters,
             Home::new([0; 2], 2),
             Vec::new(),
+            Arc::new(Permits::new(Admission::default())),
         );
         // The first shard answers once; nobody reads the inbox of the second.
         let answers = std::thread::spawn(move || {

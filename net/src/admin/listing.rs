@@ -1,4 +1,4 @@
-//! Listing clients: page after page from the shards, streamed at the pace of the reader.
+//! Lists: page after page from the shards, streamed at the pace of the reader.
 //!
 //! What was there from the beginning to the end of a listing is in it once; what came or ended meanwhile, once or not at
 //! all. A cursor is the place of the next row, and there is none behind the last.
@@ -12,47 +12,45 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::channel::{Channel, Sender};
 use ringmq_core::ids::ShardId;
-use ringmq_core::shard::{Answer, Ask, SessionFilter, SessionPage, SessionQuery};
-use serde::Deserialize;
+use ringmq_core::shard::SessionPage;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Control;
 use super::problem::Problem;
-use super::view::ClientView;
+use super::routes::begin_listing;
+use super::subject::{Page, Subject};
 
-/// What a request asks for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ClientsQuery {
-    connected: Option<bool>,
-    prefix: Option<Box<str>>,
-    user: Option<Box<str>>,
-    queued_min: Option<usize>,
-    limit: Option<usize>,
-    cursor: Option<String>,
+/// How much of a list a request asks for.
+#[derive(Debug, Default)]
+pub(super) struct Span {
+    /// Rows; `None`: the usual.
+    pub(super) limit: Option<usize>,
+    /// Of the page before.
+    pub(super) cursor: Option<String>,
 }
 
 /// Where the next row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     shard: usize,
-    slot: u32,
+    /// As the shard calls it.
+    at: u64,
 }
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One object: `clients`, `cursor`, `missing_shards`.
+    /// One object: the rows below the name of the list, `cursor`, `missing_shards`.
     Json,
-    /// A line for each client, and one with `cursor` and `missing_shards`.
+    /// A line for each row, and one with `cursor` and `missing_shards`.
     Lines,
 }
 
 struct Listing {
     control: Arc<Control>,
     leave: OwnedSemaphorePermit,
-    filter: SessionFilter,
+    subject: Subject,
     form: Form,
     /// Rows that may still come; `None`: all.
     left: Option<usize>,
@@ -61,30 +59,24 @@ struct Listing {
     missing: Vec<usize>,
 }
 
-/// Answers with a stream of clients.
+/// Answers with a stream of rows.
 pub(super) fn list(
     control: Arc<Control>,
-    query: ClientsQuery,
+    subject: Subject,
+    span: &Span,
     form: Form,
 ) -> Result<Response, Problem> {
     let shards = control.asker.shards();
-    let from = match &query.cursor {
-        None => Place { shard: 0, slot: 0 },
+    let from = match &span.cursor {
+        None => Place { shard: 0, at: 0 },
         Some(cursor) => Place::parse(cursor, shards).ok_or_else(|| {
             let fix = "use the cursor of the page before, as it is";
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "this is not a cursor of this broker",
-                fix,
-            )
+            let what = "this is not a cursor of this broker";
+            Problem::new(StatusCode::BAD_REQUEST, what, fix)
         })?,
     };
-    let Some(leave) = control.asker.begin_listing() else {
-        let fix = "wait until one of the others is done";
-        let what = "too many listings are under way";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, fix));
-    };
-    let left = match (query.limit, form) {
+    let leave = begin_listing(&control)?;
+    let left = match (span.limit, form) {
         (Some(limit), _) => Some(limit.clamp(1, LIMIT_MAX)),
         (None, Form::Json) => Some(LIMIT),
         (None, Form::Lines) => None,
@@ -92,12 +84,7 @@ pub(super) fn list(
     let listing = Listing {
         control,
         leave,
-        filter: SessionFilter {
-            is_connected: query.connected,
-            prefix: query.prefix.unwrap_or_default(),
-            user: query.user,
-            queued_messages_min: query.queued_min.unwrap_or(0),
-        },
+        subject,
         form,
         left,
         is_first: true,
@@ -136,46 +123,42 @@ impl Listing {
         let wanted = self
             .left
             .map_or(SessionPage::ROWS_MAX, |left| left.saturating_add(1));
-        let ask = Ask::Sessions(SessionQuery {
-            from: place.slot,
-            rows_max: wanted,
-            filter: self.filter.clone(),
-        });
+        let ask = self.subject.ask(place.at, wanted);
         let answer = self.control.asker.ask_page(&self.leave, shard, ask).await;
-        let Some(Answer::Sessions(page)) = answer else {
+        let page = answer.and_then(|answer| self.subject.read(place.shard, answer));
+        let Some(Page { rows, next }) = page else {
             self.missing.push(place.shard);
             return self.go_on(String::new(), place.shard + 1, 0);
         };
         let mut text = String::new();
-        for row in page.rows {
+        for (at, row) in rows {
             if self.left == Some(0) {
-                let slot = row.slot;
-                return self.end(text, Some(Place { slot, ..place }));
+                return self.end(text, Some(Place { at, ..place }));
             }
             self.left = self.left.map(|left| left - 1);
-            self.write(&mut text, &ClientView::of(place.shard, row));
+            self.write(&mut text, &row);
         }
-        match page.next {
-            Some(slot) => self.go_on(text, place.shard, slot),
+        match next {
+            Some(at) => self.go_on(text, place.shard, at),
             None => self.go_on(text, place.shard + 1, 0),
         }
     }
 
-    fn go_on(&mut self, text: String, shard: usize, slot: u32) -> Paged {
+    fn go_on(&mut self, text: String, shard: usize, at: u64) -> Paged {
         match shard < self.control.asker.shards() {
-            true => Paged::More(text, Place { shard, slot }),
+            true => Paged::More(text, Place { shard, at }),
             false => self.end(text, None),
         }
     }
 
-    fn write(&mut self, text: &mut String, client: &ClientView) {
+    fn write(&mut self, text: &mut String, row: &str) {
         let is_first = std::mem::take(&mut self.is_first);
-        *text += match (self.form, is_first) {
-            (Form::Json, true) => "{\"clients\":[\n",
-            (Form::Json, false) => ",\n",
-            (Form::Lines, _) => "",
-        };
-        *text += &serde_json::to_string(client).expect("a view is text and numbers");
+        match (self.form, is_first) {
+            (Form::Json, true) => *text += &format!("{{\"{}\":[\n", self.subject.name()),
+            (Form::Json, false) => *text += ",\n",
+            (Form::Lines, _) => {}
+        }
+        *text += row;
         if self.form == Form::Lines {
             text.push('\n');
         }
@@ -186,7 +169,7 @@ impl Listing {
         let end = serde_json::json!({"cursor": cursor, "missing_shards": self.missing});
         let end = end.to_string();
         text += &match (self.form, self.is_first) {
-            (Form::Json, true) => format!("{{\"clients\":[],{}\n", &end[1..]),
+            (Form::Json, true) => format!("{{\"{}\":[],{}\n", self.subject.name(), &end[1..]),
             (Form::Json, false) => format!("\n],{}\n", &end[1..]),
             (Form::Lines, _) => end + "\n",
         };
@@ -201,14 +184,14 @@ enum Paged {
 
 impl Place {
     fn text(self) -> String {
-        format!("{}.{}", self.shard, self.slot)
+        format!("{}.{}", self.shard, self.at)
     }
 
     fn parse(text: &str, shards: usize) -> Option<Place> {
-        let (shard, slot) = text.split_once('.')?;
+        let (shard, at) = text.split_once('.')?;
         let place = Place {
             shard: shard.parse().ok()?,
-            slot: slot.parse().ok()?,
+            at: at.parse().ok()?,
         };
         (place.shard < shards && place.text() == text).then_some(place)
     }
@@ -228,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let place = Place { shard: 1, slot: 77 };
+        let place = Place { shard: 1, at: 77 };
         assert_eq!(Place::parse(&place.text(), 2), Some(place));
         for wrong in [
             "",
@@ -237,7 +220,7 @@ mod tests {
             "1.x",
             "01.2",
             "+1.2",
-            "1.4294967296",
+            "1.18446744073709551616",
             "1.2.3",
         ] {
             assert_eq!(Place::parse(wrong, 2), None, "{wrong}");

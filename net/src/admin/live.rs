@@ -12,8 +12,8 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::channel::{Channel, Sender};
+use ringmq_core::loss::DropReason;
 use ringmq_core::refusal::Refusal;
-use ringmq_core::shard::DropReason;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -55,6 +55,7 @@ struct Frame {
     at_ms: u64,
     uptime_s: u64,
     ready: bool,
+    draining: bool,
     stopping: bool,
     totals: BTreeMap<&'static str, u64>,
     shards: Vec<ShardView>,
@@ -135,6 +136,7 @@ impl Frame {
             at_ms: second.at_ms,
             uptime_s: scene.uptime().as_secs(),
             ready: scene.is_ready(),
+            draining: scene.is_draining,
             stopping: scene.is_stopping,
             totals: names.zip(second.values).collect(),
             shards: scene.shards.iter().enumerate().map(ShardView::of).collect(),

@@ -3,15 +3,22 @@
 //! It reads no state of a shard. It asks ([`Asker`]), within a deadline, and reports a shard that does not answer. A
 //! request costs the shards some integers to copy; the text is made here.
 //!
-//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` and
-//! `listing` (what is answered), `live` and `page` (for browsers), `metrics` (what is measured).
+//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
+//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
+//! `metrics` (what is measured).
 
 mod address;
 mod asker;
+mod clock;
+mod drain;
+mod explain;
+mod findings;
 mod guard;
 mod listing;
 mod live;
+mod losses;
 mod metrics;
+mod objects;
 mod page;
 mod problem;
 mod process;
@@ -19,7 +26,9 @@ mod routes;
 mod scene;
 mod server;
 mod socket;
+mod subject;
 mod tokens;
+mod top;
 mod view;
 
 use std::collections::BTreeMap;
@@ -44,6 +53,7 @@ pub use socket::{AdminError, sockets_of_user};
 pub use tokens::{Role, Tokens, line_of, to_hex};
 
 use crate::counters::Tallies;
+use drain::Drain;
 use live::Live;
 use socket::Socket;
 
@@ -115,6 +125,8 @@ struct Control {
     live: Live,
     tokens: Tokens,
     is_stopping: AtomicBool,
+    /// The drain under way, or done.
+    drain: Mutex<Option<Arc<Drain>>>,
     /// Requests answered, by route and status. As many as there are routes, times what they answer.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
@@ -131,6 +143,11 @@ impl Control {
             .iter()
             .map(|(key, count)| (key.clone(), *count))
             .collect()
+    }
+
+    fn drain(&self) -> Option<Arc<Drain>> {
+        let drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        drain.clone()
     }
 
     fn is_stopping(&self) -> bool {
@@ -163,6 +180,7 @@ impl Admin {
             live: Live::default(),
             tokens: config.tokens,
             is_stopping: AtomicBool::new(false),
+            drain: Mutex::default(),
             requests: Mutex::default(),
         });
         let mut admin = Admin {

@@ -109,6 +109,7 @@ static ASSETS: &[Asset] = &[
     asset!("/assets/chart.js", "chart.js", SCRIPT),
     asset!("/assets/clients.js", "clients.js", SCRIPT),
     asset!("/assets/live.js", "live.js", SCRIPT),
+    asset!("/assets/losses.js", "losses.js", SCRIPT),
     asset!("/assets/overview.js", "overview.js", SCRIPT),
     asset!("/assets/parts.js", "parts.js", SCRIPT),
     asset!("/assets/settings.js", "settings.js", SCRIPT),

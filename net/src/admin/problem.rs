@@ -12,6 +12,9 @@ pub(super) struct Problem {
     status: u16,
     detail: String,
     fix: String,
+    /// The fix for users of `ringmq ctl`, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ctl: Option<&'static str>,
 }
 
 impl Problem {
@@ -26,6 +29,15 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             fix: fix.into(),
+            ctl: None,
+        }
+    }
+
+    /// What to do about it with `ringmq ctl`.
+    pub(super) fn for_ctl(self, fix: &'static str) -> Problem {
+        Problem {
+            ctl: Some(fix),
+            ..self
         }
     }
 }

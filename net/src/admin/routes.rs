@@ -6,23 +6,26 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router, middleware};
-use ringmq_core::shard::{Answer, Ask, Disconnected};
+use ringmq_core::shard::{Answer, Ask, Disconnected, SessionFilter, Whose};
+use ringmq_core::topic::{TopicFilter, TopicLimits, TopicName};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use super::guard::{Caller, guard};
-use super::listing::{self, ClientsQuery};
+use super::listing::{self, Span};
 use super::live;
 use super::metrics::{self, Form, Place};
 use super::page;
 use super::problem::Problem;
 use super::scene::Scene;
 use super::server::HEAD_SIZE_MAX;
+use super::subject::Subject;
 use super::view::{BrokerView, ClientView, ShardView};
-use super::{Control, Role};
+use super::{Control, Role, drain, explain, losses, objects, top};
 
 type Shared = State<Arc<Control>>;
 
@@ -38,6 +41,26 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/{id}", get(client))
         .route("/api/v1/clients/{id}/disconnect", post(disconnect))
+        .route("/api/v1/clients/{id}/losses", get(losses::losses_of))
+        .route(
+            "/api/v1/clients/{id}/subscriptions",
+            get(objects::subscriptions_of),
+        )
+        .route("/api/v1/clients/{id}/queue", get(objects::queue_of))
+        .route("/api/v1/sessions/{id}", delete(objects::end_session))
+        .route("/api/v1/losses", get(losses::losses))
+        .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/subscriptions", get(subscriptions))
+        .route("/api/v1/retained", get(retained))
+        .route("/api/v1/retained/delete", post(objects::delete_many))
+        .route(
+            "/api/v1/retained/{topic}",
+            get(objects::retained).delete(objects::delete_retained),
+        )
+        .route(
+            "/api/v1/drain",
+            get(drain::status).post(drain::start).delete(drain::cancel),
+        )
         .route("/api/v1/config", get(config));
     let router = match control.has_page {
         true => page::add_to(router.route("/api/v1/live", get(watch))),
@@ -59,6 +82,9 @@ async fn ready(State(control): Shared) -> Response {
     let mut why = String::new();
     if scene.is_stopping {
         why += "not ready: the broker is stopping\n";
+    }
+    if scene.is_draining {
+        why += "not ready: the broker is being drained\n";
     }
     for (index, shard) in scene.shards.iter().enumerate() {
         if !shard.is_responding {
@@ -110,23 +136,106 @@ async fn watch(
     live::stream(&control, (&caller, role))
 }
 
+/// Which sessions a request asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientsQuery {
+    connected: Option<bool>,
+    prefix: Option<Box<str>>,
+    user: Option<Box<str>>,
+    queued_min: Option<usize>,
+    sort: Option<top::Order>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
 async fn clients(
     State(control): Shared,
     query: Result<Query<ClientsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| {
-        let fix = "the parameters are connected, prefix, user, queued_min, limit and cursor";
-        Problem::new(StatusCode::BAD_REQUEST, error.body_text(), fix)
-    })?;
+    let known = "connected, prefix, user, queued_min, sort, limit and cursor";
+    let Query(query) = query.map_err(|error| wrong_query(&error, known))?;
+    let filter = SessionFilter {
+        is_connected: query.connected,
+        prefix: query.prefix.unwrap_or_default(),
+        user: query.user,
+        queued_messages_min: query.queued_min.unwrap_or(0),
+    };
+    let span = Span {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
+    match query.sort {
+        Some(order) => top::top(&control, &filter, order, &span, form_of(&headers)).await,
+        None => listing::list(control, Subject::Clients(filter), &span, form_of(&headers)),
+    }
+}
+
+/// Whose subscribers a request asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscriptionsQuery {
+    topic: Option<String>,
+    filter: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+async fn subscriptions(
+    State(control): Shared,
+    query: Result<Query<SubscriptionsQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Query(query) =
+        query.map_err(|error| wrong_query(&error, "topic or filter, limit and cursor"))?;
+    let of = match (&query.topic, &query.filter) {
+        (Some(topic), None) => Whose::Topic(read_topic(topic)?.into()),
+        (None, Some(filter)) => Whose::Filter(read_filter(filter)?),
+        (Some(_), Some(_)) | (None, None) => {
+            let what = "either a topic or a filter is needed";
+            let fix = "use topic=a/b for those who get a message, filter=a/+ for those who have the filter";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, what, fix));
+        }
+    };
+    let span = Span {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
+    listing::list(control, Subject::Subscribers(of), &span, form_of(&headers))
+}
+
+/// Which retained messages a request asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetainedParameters {
+    filter: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+async fn retained(
+    State(control): Shared,
+    query: Result<Query<RetainedParameters>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| wrong_query(&error, "filter, limit and cursor"))?;
+    let filter = query.filter.as_deref().map(read_filter).transpose()?;
+    let span = Span {
+        limit: query.limit,
+        cursor: query.cursor,
+    };
+    listing::list(control, Subject::Retained(filter), &span, form_of(&headers))
+}
+
+fn form_of(headers: &HeaderMap) -> listing::Form {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
-    let form = match accept.is_some_and(|accept| accept.contains("application/x-ndjson")) {
+    match accept.is_some_and(|accept| accept.contains("application/x-ndjson")) {
         true => listing::Form::Lines,
         false => listing::Form::Json,
-    };
-    listing::list(control, query, form)
+    }
 }
 
 async fn client(
@@ -138,13 +247,11 @@ async fn client(
         client_id: client_id.as_str().into(),
     };
     let shard = control.asker.home_of(&client_id);
-    match control.asker.ask_one(shard, ask).await {
-        Some(Answer::Session(Some(row))) => Ok(Json(ClientView::of(shard.index(), *row))),
-        Some(Answer::Session(None)) => Err(no_such_client(&client_id)),
-        Some(Answer::Report(_) | Answer::Sessions(_) | Answer::Disconnect(_)) | None => {
-            Err(no_answer(shard.index()))
-        }
-    }
+    let Some(Answer::Session(row)) = control.asker.ask_one(shard, ask).await else {
+        return Err(no_answer(shard.index()));
+    };
+    let row = row.ok_or_else(|| no_such_client(&client_id))?;
+    Ok(Json(ClientView::of(shard.index(), *row)))
 }
 
 /// How a client is to be disconnected.
@@ -179,13 +286,9 @@ async fn disconnect(
         with_will: order.will,
     };
     let shard = control.asker.home_of(&client);
-    let answer = control.asker.ask_one(shard, ask).await;
-    let outcome = match answer {
-        Some(Answer::Disconnect(outcome)) => outcome,
-        Some(Answer::Report(_) | Answer::Sessions(_) | Answer::Session(_)) | None => {
-            info!(target: "ringmq::admin", caller, client, "disconnect: the shard does not answer");
-            return Err(no_answer(shard.index()));
-        }
+    let Some(Answer::Disconnect(outcome)) = control.asker.ask_one(shard, ask).await else {
+        info!(target: "ringmq::admin", caller, client, "disconnect: the shard does not answer");
+        return Err(no_answer(shard.index()));
     };
     info!(target: "ringmq::admin", caller, client, with_will = order.will, ?outcome, "disconnect");
     match outcome {
@@ -199,24 +302,62 @@ async fn disconnect(
     }
 }
 
-fn read_id(id: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+/// The last part of a path.
+pub(super) fn read_id(id: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let Path(id) = id.map_err(|error| {
-        let fix = "write the client identifier percent-encoded";
+        let fix = "write it percent-encoded";
         Problem::new(error.status(), error.body_text(), fix)
     })?;
     Ok(id)
 }
 
-fn no_such_client(client: &str) -> Problem {
-    let what = format!("there is no session of {client:?}");
-    let fix = "GET /api/v1/clients lists all; identifiers are percent-encoded in paths";
-    Problem::new(StatusCode::NOT_FOUND, what, fix)
+/// A topic filter, perhaps with a share name.
+pub(super) fn read_filter(text: &str) -> Result<TopicFilter, Problem> {
+    TopicFilter::parse(text, &TopicLimits::default()).map_err(|error| {
+        let what = format!("{text:?} is not a topic filter: {error}");
+        let fix = "write one such as a/+/b or a/#";
+        Problem::new(StatusCode::BAD_REQUEST, what, fix)
+    })
 }
 
-fn no_answer(shard: usize) -> Problem {
+/// A topic, without wildcards.
+pub(super) fn read_topic(text: &str) -> Result<String, Problem> {
+    match TopicName::parse(text.as_bytes(), &TopicLimits::default()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            let what = format!("{text:?} is not a topic: {error}");
+            let fix = "write one without wildcards, such as a/b";
+            Err(Problem::new(StatusCode::BAD_REQUEST, what, fix))
+        }
+    }
+}
+
+/// Leave to list, if not too many do.
+pub(super) fn begin_listing(control: &Control) -> Result<OwnedSemaphorePermit, Problem> {
+    control.asker.begin_listing().ok_or_else(|| {
+        let fix = "wait until one of the others is done";
+        let what = "too many listings are under way";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, fix)
+    })
+}
+
+/// Parameters that are not understood.
+pub(super) fn wrong_query(error: &QueryRejection, known: &str) -> Problem {
+    let fix = format!("the parameters are {known}");
+    Problem::new(StatusCode::BAD_REQUEST, error.body_text(), fix)
+}
+
+pub(super) fn no_such_client(client: &str) -> Problem {
+    let what = format!("there is no session of {client:?}");
+    let fix = "GET /api/v1/clients lists all; identifiers are percent-encoded in paths";
+    Problem::new(StatusCode::NOT_FOUND, what, fix).for_ctl("`ringmq ctl clients list` lists all")
+}
+
+pub(super) fn no_answer(shard: usize) -> Problem {
     let what = format!("shard {shard} does not answer");
     let fix = "try again; GET /readyz says which shards answer";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, fix)
+        .for_ctl("try again; `ringmq ctl shards` says which shards answer")
 }
 
 async fn unknown_route(request: Request) -> Problem {
@@ -227,6 +368,6 @@ async fn unknown_route(request: Request) -> Problem {
 
 async fn wrong_method(request: Request) -> Problem {
     let what = format!("{} does nothing here", request.method());
-    let fix = "GET reads, POST changes something";
+    let fix = "GET reads, POST and DELETE change something";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, what, fix)
 }

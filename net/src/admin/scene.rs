@@ -24,6 +24,7 @@ pub(super) struct Scene {
     /// Requests of the control plane, by route and status.
     pub(super) requests: Vec<((String, u16), u64)>,
     pub(super) is_stopping: bool,
+    pub(super) is_draining: bool,
 }
 
 impl Scene {
@@ -46,12 +47,15 @@ impl Scene {
             process: Process::look(),
             requests: control.requests(),
             is_stopping: control.is_stopping(),
+            is_draining: control.drain().is_some(),
         }
     }
 
     /// The broker serves clients, and every shard answers.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_stopping && self.shards.iter().all(|shard| shard.is_responding)
+        !self.is_stopping
+            && !self.is_draining
+            && self.shards.iter().all(|shard| shard.is_responding)
     }
 
     /// A count that is made outside of the shards.

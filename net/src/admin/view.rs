@@ -130,6 +130,14 @@ pub(super) struct ClientView {
     /// Its connection is not read at the moment.
     paused: bool,
     unsent_bytes: u32,
+    /// Messages from the client, on this connection.
+    r#in: u64,
+    /// Messages to it.
+    out: u64,
+    /// Messages for it that were lost.
+    dropped: u64,
+    /// Both ways.
+    bytes: u64,
     subscriptions: usize,
     queued_messages: usize,
     queued_bytes: u64,
@@ -145,6 +153,7 @@ pub(super) struct ClientView {
 impl ClientView {
     pub(super) fn of(shard: usize, row: SessionRow) -> ClientView {
         let link = row.link.as_ref();
+        let counts = link.map(|link| link.counts).unwrap_or_default();
         ClientView {
             client_id: row.client_id,
             user: row.identity.user.clone(),
@@ -164,6 +173,10 @@ impl ClientView {
             bridge: link.is_some_and(|link| link.is_bridge),
             paused: link.is_some_and(|link| link.is_paused),
             unsent_bytes: link.map_or(0, |link| link.unsent_bytes),
+            r#in: counts.received,
+            out: counts.sent,
+            dropped: counts.dropped,
+            bytes: counts.bytes,
             subscriptions: row.subscriptions,
             queued_messages: row.queued_messages,
             queued_bytes: row.queued_bytes,

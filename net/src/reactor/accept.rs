@@ -34,7 +34,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             let accepting = &mut self.listeners[listener].accepting;
             match accepting {
                 Accepting::Armed => *accepting = Accepting::Ended,
-                Accepting::Throttled { ended, .. } => *ended = true,
+                Accepting::Throttled { ended, .. } | Accepting::Shut { ended } => *ended = true,
                 Accepting::Ended | Accepting::Paused { .. } | Accepting::Stopped => {}
             }
         }
@@ -77,6 +77,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             peer: PeerIdentity {
                 address,
                 name: None,
+                listener: Some(stack.name_shared()),
                 is_unproven: stack.asks_for_proof(),
             },
             since: now,
@@ -169,7 +170,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
             // Accepted before the kernel knew.
             Accepting::Throttled { until: at, .. } => *at = until,
-            Accepting::Paused { .. } | Accepting::Stopped => {}
+            Accepting::Paused { .. } | Accepting::Shut { .. } | Accepting::Stopped => {}
         }
     }
 
@@ -216,9 +217,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// accept would fail again and again. Connected clients are not affected.
     fn pause_accept(&mut self, now: Instant, listener: usize, errno: Errno) {
         count!(self.counts, accept_pauses);
-        self.listeners[listener].accepting = Accepting::Paused {
-            until: now + ACCEPT_PAUSE,
-        };
+        let accepting = &mut self.listeners[listener].accepting;
+        if !matches!(accepting, Accepting::Shut { .. }) {
+            *accepting = Accepting::Paused {
+                until: now + ACCEPT_PAUSE,
+            };
+        }
         let quiet = self
             .accept_logged_at
             .is_some_and(|at| now.saturating_since(at) < LOG_INTERVAL);
@@ -235,9 +239,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
 
     pub(super) fn arm_accepts(&mut self, now: Instant) {
         let closed_some = std::mem::take(&mut self.closed_some);
+        if self.shared.permits.are_doors_shut() {
+            return self.shut_accepts();
+        }
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             let arm = match listener.accepting {
                 Accepting::Armed | Accepting::Stopped => false,
+                Accepting::Shut { ended } => ended,
                 Accepting::Ended => true,
                 Accepting::Paused { until } => closed_some || until <= now,
                 Accepting::Throttled { until, ended } => ended && until <= now,
@@ -246,6 +254,22 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 listener.accepting = Accepting::Armed;
                 self.ring.accept(index, listener.socket.as_fd());
             }
+        }
+    }
+
+    /// Accepts nobody, as long as the broker is being drained.
+    fn shut_accepts(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let ended = match listener.accepting {
+                Accepting::Armed => {
+                    self.ring.cancel_accept(index);
+                    false
+                }
+                Accepting::Ended | Accepting::Paused { .. } => true,
+                Accepting::Throttled { ended, .. } => ended,
+                Accepting::Shut { .. } | Accepting::Stopped => continue,
+            };
+            listener.accepting = Accepting::Shut { ended };
         }
     }
 

@@ -22,7 +22,7 @@ use tracing::{error, warn};
 use super::{Core, Reactor};
 use crate::store::LogFailure;
 use crate::store::keeper::{Errand, KeeperLink, Kept};
-use ringmq_ring::{FileWrite, Ring, wall_clock};
+use ringmq_ring::{FileWrite, Ring, clock, wall_clock};
 
 /// What the reactors share of the disk.
 #[derive(Clone, Debug)]
@@ -126,8 +126,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             assert!(!is_asked, "a core without a log asks nothing of the disk");
             return;
         };
+        // Read anew: a batch must not seem older than what this turn has heard of other shards, for a backup cuts
+        // all logs at one time.
         let clocks = Clocks {
-            boot: now,
+            boot: clock().max(now),
             wall_ns: wall_clock(),
         };
         self.core.end_turn(clocks, &mut self.outbox);

@@ -58,6 +58,11 @@ pub(crate) enum Accepting {
         /// The accept is no longer with the kernel.
         ended: bool,
     },
+    /// The broker is being drained: clients wait in the kernel.
+    Shut {
+        /// The accept is no longer with the kernel.
+        ended: bool,
+    },
     /// The shard shuts down.
     Stopped,
 }

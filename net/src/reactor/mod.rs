@@ -14,7 +14,7 @@
 //! - `partial_bytes` is the memory that the layers below MQTT use for incomplete input.
 //!
 //! The subjects: `accept`, `ask`, `receive`, `hearing`, `transmit`, `layers`, `post`, `close`, `handover`, `disk`,
-//! `records`, `shutdown`.
+//! `records`, `notes`, `shutdown`.
 
 mod accept;
 mod ask;
@@ -26,6 +26,7 @@ mod invariants;
 mod layers;
 pub(crate) mod listener;
 mod memory;
+mod notes;
 mod post;
 mod receive;
 mod records;
@@ -228,12 +229,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         listeners: Vec<Listener>,
         shared: Shared,
     ) -> Reactor<R, C> {
+        let mut outbox = Outbox::new(shared.inboxes.len());
+        outbox.notes.wanted = notes::wanted();
         Reactor {
             id,
             ring,
             core,
             disk: shared.disk.clone().map(Disk::new),
-            outbox: Outbox::new(shared.inboxes.len()),
+            outbox,
             slots: Slots::new(),
             listeners,
             shared,
@@ -293,6 +296,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.rearm_receives();
         self.arm_accepts(now);
         self.log_records();
+        self.log_notes();
         self.publish();
         if cfg!(debug_assertions) {
             self.assert_settled();
@@ -572,7 +576,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             Accepting::Throttled { until, ended: true } => Some(until),
             // Its end is a completion.
             Accepting::Throttled { ended: false, .. } => None,
-            Accepting::Armed | Accepting::Ended | Accepting::Stopped => None,
+            Accepting::Armed | Accepting::Ended | Accepting::Shut { .. } | Accepting::Stopped => {
+                None
+            }
         });
         let next = accepts
             .chain(self.next_deadline())

@@ -1,5 +1,8 @@
 //! Records of the core, as log lines. The core limits their rate to one per second and reason.
 
+use std::borrow::Cow;
+
+use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{Loss, Record};
 use tracing::{info, warn};
 
@@ -24,19 +27,34 @@ fn log(shard: usize, record: &Record) {
     let (reason, count) = (record.loss.name(), record.count);
     // What is not known has no field.
     let client = Some(&*record.client).filter(|client| !client.is_empty());
+    let user = Some(&*record.user).filter(|user| !user.is_empty());
+    let peer = record.peer.map(|peer| peer.to_string());
+    let by = record.by.map(|by| by.to_string());
     let topic = String::from_utf8_lossy(&record.topic);
     let topic = Some(&*topic).filter(|topic| !topic.is_empty());
     match record.loss {
         Loss::Dropped(_) => warn!(
             target: "ringmq::dropped",
-            reason, client, topic, count, shard, "messages dropped"
+            reason, client, user, peer, topic, count, shard, "messages dropped"
         ),
-        Loss::Refused(refusal) => {
-            let peer = record.peer.map(|peer| peer.to_string());
-            info!(
-                target: "ringmq::refused",
-                reason, client, topic, peer, count, shard, "{}", refusal.text()
-            );
+        Loss::Refused(refusal) => info!(
+            target: "ringmq::refused",
+            reason, client, user, peer, by, topic, count, shard, "{}", advice(refusal)
+        ),
+    }
+}
+
+/// The text of a refusal; of those that a setting on the other side explains, what that is.
+fn advice(refusal: Refusal) -> Cow<'static, str> {
+    let text = refusal.text();
+    match refusal {
+        Refusal::TlsHandshake => {
+            format!("{text}: connect without TLS, or to a listener with mqtts://").into()
         }
+        Refusal::HttpRequest => format!(
+            "{text}: a health check wants plain TCP or /livez of the control plane, a browser ws://"
+        )
+        .into(),
+        _ => text.into(),
     }
 }

@@ -184,15 +184,23 @@ impl DataDir {
 
     /// Removes the directories of epochs that are not in the manifest.
     pub(crate) fn remove_other_epochs(&self, manifest: &Manifest) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let number = entry.file_name().to_str().and_then(epoch_number);
-            let is_known = |number| manifest.epochs.iter().any(|epoch| epoch.number == number);
-            if number.is_some_and(|number| !is_known(number)) {
-                fs::remove_dir_all(entry.path())?;
+        let is_known = |number| manifest.epochs.iter().any(|epoch| epoch.number == number);
+        for number in self.epochs()? {
+            if !is_known(number) {
+                fs::remove_dir_all(self.epoch_path(number))?;
             }
         }
         sync_directory(&self.path)
+    }
+
+    /// The epochs that have a directory, whether the manifest knows them or not.
+    pub(crate) fn epochs(&self) -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            numbers.extend(entry?.file_name().to_str().and_then(epoch_number));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 }
 

@@ -14,7 +14,7 @@
 //! Invariants:
 //! - every errand is answered once, into the inbox of the shard.
 //! - an answer without an error promises that content and name are durable.
-//! - a directory has at most [`SPARES_MAX`] spares.
+//! - a directory has at most [`SPARES_MAX`] spares; these are given back before anything is refused for lack of space.
 //!
 //! Not here: writes and syncs of open files (`reactor/disk.rs`).
 
@@ -37,7 +37,7 @@ use rustix::io::Errno;
 use tracing::{info, warn};
 
 use super::data_dir::{DataDir, UNFINISHED, sync_directory};
-use super::manifest::Manifest;
+use super::manifest::{Epoch, Manifest};
 use super::zeros::Zeros;
 use crate::error::{StartError, system_error};
 use crate::inbox::Inbox;
@@ -261,6 +261,10 @@ impl Keeper {
         let margin = if self.is_scarce { wanted / 8 } else { 0 };
         let is_scarce = free_bytes < wanted + margin;
         let lacks_room = self.lacks_room && !without.is_empty();
+        if is_scarce && self.give_back_spares() {
+            self.look_at = Instant::now();
+            return;
+        }
         if !is_scarce && !without.is_empty() && !self.is_busy() {
             self.wanted.push_back(Wanted {
                 directory: without.swap_remove(0),
@@ -270,6 +274,19 @@ impl Keeper {
         }
         // A quota shows only in what failed.
         self.tell(is_scarce || lacks_room, free_bytes, wanted);
+    }
+
+    /// Removes the spares that only save the work of filling the next one. Tells whether there were any.
+    fn give_back_spares(&self) -> bool {
+        let present = self.config.manifest.last();
+        let directory = &self.config.directory;
+        let paths = (0..present.shards).map(|shard| directory.shard_path(present.number, shard));
+        let removed = paths.flat_map(|path| spares(&path).into_iter().skip(SPARES_KEPT));
+        // What cannot be removed is not given back.
+        removed
+            .filter(|spare| fs::remove_file(spare).is_ok())
+            .count()
+            > 0
     }
 
     /// Goes on with the first segment that is to be made; gives the answer to who waits for it once it is.
@@ -388,7 +405,14 @@ impl Keeper {
                 self.note_checkpoint(shard);
                 None
             }),
-            Errand::Remove { file } => remove(&directory, file).map(|()| None),
+            Errand::Remove { file } => {
+                let spares_max = if self.is_scarce {
+                    SPARES_KEPT
+                } else {
+                    SPARES_MAX
+                };
+                remove(&directory, file, spares_max).map(|()| None)
+            }
         };
         Some(self.answer(op, outcome, &directory))
     }
@@ -473,10 +497,11 @@ pub(super) fn publish(directory: &Path, file: FileName) -> io::Result<u64> {
 }
 
 /// A segment becomes a spare, if there are not enough: whoever writes to it next need not fill it with zeros.
-fn remove(directory: &Path, file: FileName) -> io::Result<()> {
+fn remove(directory: &Path, file: FileName, spares_max: usize) -> io::Result<()> {
     let path = directory.join(file.to_string());
+    let mut places = spares(directory).into_iter().take(spares_max);
     match file.kind {
-        FileKind::Log => match spares(directory).find(|spare| !spare.exists()) {
+        FileKind::Log => match places.find(|spare| !spare.exists()) {
             Some(spare) => {
                 fs::rename(path, &spare)?;
                 // A backup that holds it by a link would be overwritten. By the old name no link
@@ -495,10 +520,42 @@ fn remove(directory: &Path, file: FileName) -> io::Result<()> {
     }
 }
 
-/// Makes a segment that a log may have later.
-pub(super) fn make_spare(directory: &Path, size: u64) -> io::Result<()> {
-    Zeros::fill(&directory.join(NEW_LOG), size, false)?;
-    keep_spare(directory, size)
+/// Sees to it that there is a segment that a log may have later. Those of another size are of no use.
+pub(super) fn have_spare(directory: &Path, size: u64) -> io::Result<()> {
+    for spare in spares(directory) {
+        if fs::metadata(&spare).is_ok_and(|found| found.len() != size) {
+            fs::remove_file(spare)?;
+        }
+    }
+    if find_spare(directory, size).is_none() {
+        Zeros::fill(&directory.join(NEW_LOG), size, false)?;
+        keep_spare(directory, size)?;
+    }
+    Ok(())
+}
+
+/// The spares of other epochs become those of the present one, whose logs need not wait for zeros then. What they
+/// hold is no part of any log: every batch names its epoch.
+pub(super) fn take_over_spares(directory: &DataDir, present: &Epoch) -> io::Result<()> {
+    let mut found = Vec::new();
+    for epoch in directory.epochs()? {
+        for shard in (0..).map(|shard| directory.shard_path(epoch, shard)) {
+            if epoch == present.number || !shard.exists() {
+                break;
+            }
+            found.extend(spares(&shard).into_iter().filter(|spare| spare.exists()));
+        }
+    }
+    // Each shard has one before any has two.
+    let own: Vec<PathBuf> = (0..present.shards)
+        .map(|shard| directory.shard_path(present.number, shard))
+        .collect();
+    let places: Vec<_> = own.iter().map(|path| spares(path)).collect();
+    let places = (0..SPARES_MAX).flat_map(|index| places.iter().map(move |of| &of[index]));
+    for (spare, place) in found.into_iter().zip(places) {
+        fs::rename(spare, place)?;
+    }
+    own.iter().try_for_each(|path| sync_directory(path))
 }
 
 /// A segment that was made is a spare from now on.
@@ -506,7 +563,7 @@ fn keep_spare(directory: &Path, size: u64) -> io::Result<()> {
     let aside = directory.join(NEW_LOG);
     // One of another size is of no use, and in the way.
     let is_free = |spare: &PathBuf| fs::metadata(spare).map_or(true, |found| found.len() != size);
-    match spares(directory).find(is_free) {
+    match spares(directory).into_iter().find(is_free) {
         Some(spare) => fs::rename(aside, spare),
         None => fs::remove_file(aside),
     }
@@ -519,11 +576,13 @@ fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 fn find_spare(directory: &Path, size: u64) -> Option<PathBuf> {
-    spares(directory).find(|spare| fs::metadata(spare).is_ok_and(|found| found.len() == size))
+    let mut places = spares(directory).into_iter();
+    places.find(|spare| fs::metadata(spare).is_ok_and(|found| found.len() == size))
 }
 
-fn spares(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    (1..=SPARES_MAX).map(move |number| directory.join(format!("spare-{number}.log")))
+/// The places for spares, in the order in which they are taken.
+fn spares(directory: &Path) -> [PathBuf; SPARES_MAX] {
+    std::array::from_fn(|index| directory.join(format!("spare-{}.log", index + 1)))
 }
 
 /// The name of a checkpoint until it is finished.
@@ -557,8 +616,11 @@ fn disk_error(error: &io::Error) -> DiskError {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A segment that is being made.
 const NEW_LOG: &str = "new.log.tmp";
-/// Segments that are kept to be used again: one for the log, while another is on its way to it.
-const SPARES_MAX: usize = 2;
+/// Segments that are kept to be used again: as many as a checkpoint lets go of at once if little else is stored. A log
+/// that goes round in these never waits for zeros.
+const SPARES_MAX: usize = 5;
+/// Of these, when space is scarce: one for the log, while another is on its way to it.
+const SPARES_KEPT: usize = 2;
 /// The longest pause between two pieces: of a disk that stands still, no more is to be learned from waiting.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -567,7 +629,6 @@ mod tests {
     use ringmq_core::ids::LogPosition;
 
     use super::super::folder::Folder;
-    use super::super::manifest::Epoch;
     use super::super::zeros::PIECE_SIZE;
     use super::*;
 
@@ -668,17 +729,76 @@ mod tests {
             assert!(found.blocks() * 512 >= SIZE, "no holes");
         }
         fs::write(path.join(log(0).to_string()), "old").unwrap();
-        for position in [0, 1, 2] {
+        for position in [0, 1] {
             let file = log(position);
             carry_out(&mut keeper, Errand::Remove { file }).unwrap();
         }
-        let last = log(3).to_string();
-        assert_eq!(names(&path), [last.as_str(), "spare-1.log", "spare-2.log"]);
+        let kept = [2, 3].map(|position| log(position).to_string());
+        assert_eq!(names(&path)[..2], kept);
+        assert_eq!(names(&path)[2..], ["spare-1.log", "spare-2.log"]);
         // The first one has another size than wanted.
         let (file, size) = (log(4), SIZE);
         carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
-        let newest = log(4).to_string();
-        assert_eq!(names(&path), [last.as_str(), &newest, "spare-1.log"]);
+        assert_eq!(
+            names(&path)[2..],
+            [log(4).to_string(), "spare-1.log".to_owned()]
+        );
+    }
+
+    #[test]
+    fn spares_are_given_back_before_anything_is_refused() {
+        let folder = Folder::new();
+        let (mut keeper, path) = keeper(&folder);
+        let files: Vec<_> = (0..7).map(log).collect();
+        for &file in &files {
+            let size = 4096;
+            carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        }
+        for &file in &files {
+            carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        }
+        assert_eq!(names(&path).len(), SPARES_MAX);
+        keeper.keep_ahead((1 << 20) - 1);
+        assert_eq!(names(&path), ["spare-1.log", "spare-2.log"]);
+        assert!(!keeper.is_scarce, "the space is looked at again first");
+        keeper.keep_ahead((1 << 20) - 1);
+        assert!(keeper.is_scarce);
+        for file in [log(7), log(8), log(9)] {
+            let size = 4096;
+            carry_out(&mut keeper, Errand::Create { file, size }).unwrap();
+        }
+        for file in [log(7), log(8), log(9)] {
+            carry_out(&mut keeper, Errand::Remove { file }).unwrap();
+        }
+        assert_eq!(names(&path), ["spare-1.log", "spare-2.log"]);
+    }
+
+    #[test]
+    fn a_start_goes_on_with_the_spares_of_earlier_epochs() {
+        let folder = Folder::new();
+        let (directory, _) = DataDir::open(folder.path()).unwrap();
+        directory.make_epoch(1, 3).unwrap();
+        directory.make_epoch(2, 2).unwrap();
+        for (shard, name) in [(0, "spare-1.log"), (0, "spare-4.log"), (2, "spare-1.log")] {
+            fs::write(directory.shard_path(1, shard).join(name), [7; 10]).unwrap();
+        }
+        let present = Epoch {
+            number: 2,
+            shards: 2,
+            boot_id: "b".to_owned(),
+            cut: None,
+        };
+        take_over_spares(&directory, &present).unwrap();
+        let [first, second] = [0, 1].map(|shard| directory.shard_path(2, shard));
+        assert_eq!(names(&first), ["spare-1.log", "spare-2.log"]);
+        assert_eq!(names(&second), ["spare-1.log"]);
+        assert_eq!(names(&directory.shard_path(1, 0)), [""; 0]);
+        // What they hold does not matter, but their size does.
+        have_spare(&first, 10).unwrap();
+        assert_eq!(fs::read(first.join("spare-1.log")).unwrap(), [7; 10]);
+        have_spare(&first, 20).unwrap();
+        assert_eq!(names(&first), ["spare-1.log"]);
+        assert_eq!(fs::read(first.join("spare-1.log")).unwrap(), [0; 20]);
     }
 
     #[test]

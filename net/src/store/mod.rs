@@ -16,6 +16,8 @@ mod examine;
 mod folder;
 pub(crate) mod keeper;
 mod manifest;
+#[cfg(test)]
+mod played;
 mod recovery;
 mod seal;
 mod state;

@@ -114,7 +114,13 @@ impl Opened {
             .collect()
     }
 
-    fn log_config(&self, shard: ShardId, limits: &Limits) -> LogConfig {
+    /// Where a shard of the present epoch has its files.
+    pub(super) fn shard_path(&self, shard: usize) -> PathBuf {
+        let present = self.manifest.last();
+        self.directory.shard_path(present.number, shard)
+    }
+
+    pub(super) fn log_config(&self, shard: ShardId, limits: &Limits) -> LogConfig {
         LogConfig {
             shard,
             epoch: self.manifest.last().number,
@@ -129,8 +135,8 @@ impl Opened {
     pub(crate) fn prepare(&self, limits: &Limits) -> Result<(), StoreError> {
         let present = self.manifest.last();
         for shard in 0..present.shards {
-            let path = self.directory.shard_path(present.number, shard);
-            let made = keeper::make_spare(&path, segment_size(limits));
+            let path = self.shard_path(shard);
+            let made = keeper::have_spare(&path, segment_size(limits));
             made.map_err(StoreError::system(&path, "make a segment of the log"))?;
         }
         let noted = self.directory.note_begun(present.number, present.shards);
@@ -229,6 +235,10 @@ fn begin_epoch(
     });
     directory.make_epoch(number, shards)?;
     directory.write_manifest(&manifest)?;
+    if let Err(error) = keeper::take_over_spares(directory, manifest.last()) {
+        let path = directory.path().display();
+        warn!(directory = %path, %error, "segments of the last start are not used again");
+    }
     clean(directory, &manifest);
     Ok(manifest)
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use ringmq_core::connection::Output;
 use ringmq_core::time::Instant;
+use rustls::ProtocolVersion;
 
 use output::{FRAME_SIZE_MAX, encrypt, frame, parts};
 pub use proxy::{Announced, Network, ProxyError, ProxyHeader};
@@ -128,6 +129,15 @@ impl Transport {
     /// The layers of its listener.
     pub(crate) fn stack(&self) -> &Arc<Stack> {
         &self.stack
+    }
+
+    /// The version of TLS that was agreed on, if there is TLS.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        match self.tls.as_ref()?.version()? {
+            ProtocolVersion::TLSv1_2 => Some("1.2"),
+            ProtocolVersion::TLSv1_3 => Some("1.3"),
+            _ => Some("other"),
+        }
     }
 
     /// The layers of a connection that has just been accepted.

@@ -94,7 +94,7 @@ pub fn is_ipv6_only(address: SocketAddr, all: impl IntoIterator<Item = SocketAdd
 #[derive(Debug)]
 pub struct Stack {
     /// Name of the listener in messages.
-    name: String,
+    name: Arc<str>,
     pub(super) proxy: Option<ProxyRules>,
     pub(super) tls: Option<TlsListener>,
     pub(super) websocket: Option<Origins>,
@@ -115,7 +115,7 @@ impl Stack {
     /// No layers: MQTT over TCP, or over a Unix socket.
     pub fn plain() -> Stack {
         Stack {
-            name: String::new(),
+            name: Arc::default(),
             proxy: None,
             tls: None,
             websocket: None,
@@ -132,7 +132,7 @@ impl Stack {
             (Some(_), Some(_)) => "wss://",
         };
         Ok(Stack {
-            name: format!("{scheme}{}", config.endpoint),
+            name: format!("{scheme}{}", config.endpoint).into(),
             proxy: config.proxy.clone(),
             tls: terms.map(|terms| TlsListener(ArcSwap::from_pointee(terms))),
             websocket: config.websocket.clone(),
@@ -163,6 +163,11 @@ impl Stack {
     /// What messages call the listener.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, to keep.
+    pub(crate) fn name_shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// Whether a peer may connect at all.

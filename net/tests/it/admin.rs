@@ -1,5 +1,7 @@
 //! The control plane, over its sockets and through `ringmq ctl`.
 
+mod see;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -33,6 +33,29 @@ enum Piece {
     Client,
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, level) in self.levels.iter().enumerate() {
+            if index > 0 {
+                f.write_str("/")?;
+            }
+            match level {
+                Level::Literal(text) => f.write_str(text)?,
+                Level::One => f.write_str("+")?,
+                Level::Rest => f.write_str("#")?,
+                Level::Template(pieces) => pieces.iter().try_for_each(|piece| {
+                    f.write_str(match piece {
+                        Piece::Text(text) => text,
+                        Piece::User => "%u",
+                        Piece::Client => "%c",
+                    })
+                })?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What is wrong with the topic of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternFault {

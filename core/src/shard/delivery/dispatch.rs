@@ -10,6 +10,7 @@ use crate::origin::{Exchange, Origin, Reached};
 use crate::session::gather::Gathers;
 use crate::session::{Delivery, KeptMatch, Link, Session, Sessions, WindowRooms};
 use crate::shard::share::groups::Shares;
+use crate::shard::sys::cases::Cases;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
 use crate::store::Journal;
@@ -26,6 +27,8 @@ pub struct Dispatch {
     pub pool: BufferPool,
     pub metrics: Metrics,
     pub records: Records,
+    /// The last losses.
+    pub cases: Cases,
     pub shares: Shares,
     /// What has to outlive the process.
     pub journal: Journal,
@@ -52,6 +55,7 @@ impl fmt::Debug for Dispatch {
             pool,
             metrics: _,
             records,
+            cases: _,
             shares,
             journal,
             held,
@@ -265,6 +269,7 @@ impl Dispatch {
             pool: BufferPool::new(),
             metrics: Metrics::default(),
             records: Records::default(),
+            cases: Cases::default(),
             shares,
             journal,
             held: Held::default(),

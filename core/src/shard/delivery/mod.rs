@@ -8,6 +8,7 @@ pub(in crate::shard) mod answer;
 pub(in crate::shard) mod dispatch;
 pub(in crate::shard) mod encodings;
 pub(in crate::shard) mod guard;
+pub(in crate::shard) mod losses;
 pub(in crate::shard) mod offer;
 pub(in crate::shard) mod pump;
 pub(in crate::shard) mod routes;

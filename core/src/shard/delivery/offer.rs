@@ -11,7 +11,7 @@
 //! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while less than a quarter of
 //!   that is unsent.
 //!
-//! Not here: who gets a message (`routes.rs`), retained snapshots (`retained/gather.rs`).
+//! Not here: who gets a message (`routes.rs`), what is noted of a loss (`losses.rs`), retained snapshots (`retained/gather.rs`).
 
 use super::answer::note_taken;
 use super::dispatch::DeliveryOptions;
@@ -26,56 +26,15 @@ use std::num::NonZeroU32;
 use crate::codec;
 use crate::codec::QoS;
 use crate::ids::{PacketId, SessionId};
+use crate::loss::DropReason;
 use crate::message::Message;
 use crate::origin::Reached;
-use crate::refusal::Refusal;
 use crate::session::{Delivery, GivenUp, PubrelDue, Session, Window};
 use crate::shard::mail::outbox::Outbox;
-use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
-use crate::shard::sys::metrics::DropReason;
-use crate::shard::sys::records::Subject;
 use crate::topic::Route;
 
 impl Dispatch {
-    /// Counts a message that is lost to subscribers of any shard, and samples it.
-    pub fn note_drop(&mut self, reason: DropReason, topic: &[u8], turn: &mut Turn<'_>) {
-        self.metrics.drop(reason);
-        let subject = Subject::of("", topic);
-        self.records.note(Loss::Dropped(reason), subject, turn);
-    }
-
-    /// Counts a message that a subscriber does not get, and samples it.
-    pub fn drop_for(
-        &mut self,
-        to: SessionId,
-        reason: DropReason,
-        topic: &[u8],
-        turn: &mut Turn<'_>,
-    ) {
-        self.metrics.drop(reason);
-        self.sample(to, Loss::Dropped(reason), topic, turn);
-    }
-
-    /// Counts what a client wanted and did not get, and samples it.
-    pub fn note_refusal(
-        &mut self,
-        id: SessionId,
-        refusal: Refusal,
-        topic: &[u8],
-        turn: &mut Turn<'_>,
-    ) {
-        self.metrics.refuse(refusal);
-        self.sample(id, Loss::Refused(refusal), topic, turn);
-    }
-
-    /// Samples what became of a message, with the name of the client.
-    fn sample(&mut self, of: SessionId, loss: Loss, topic: &[u8], turn: &mut Turn<'_>) {
-        let session = self.sessions.get(of);
-        let client = session.map_or("", |session| &*session.client_id);
-        self.records.note(loss, Subject::of(client, topic), turn);
-    }
-
     /// Hands a message to subscribers of this shard: those that `routes` names, with the list `ids` that was
     /// filled with them.
     pub fn deliver_local(
@@ -213,7 +172,7 @@ impl Dispatch {
     }
 
     /// Why a message of `size` bytes cannot wait for a session.
-    fn lacks_room(&self, of: SessionId, size: u64) -> Option<DropReason> {
+    pub(in crate::shard) fn lacks_room(&self, of: SessionId, size: u64) -> Option<DropReason> {
         let queue = &self.sessions.get(of).expect("offer looked it up").queue;
         let limits = &*self.limits;
         if !queue.has_room(size, limits.queued_messages_max, limits.queued_bytes_max) {

@@ -2,9 +2,9 @@
 
 use super::dispatch::{Dispatch, is_busy};
 use crate::ids::SessionId;
+use crate::loss::DropReason;
 use crate::session::Delivery;
 use crate::shard::mail::turn::Turn;
-use crate::shard::sys::metrics::DropReason;
 
 impl Dispatch {
     /// Sends what a session is owed, as far as its client takes it: first what an earlier

@@ -16,6 +16,7 @@ use crate::message::MessageParts;
 use crate::shard::Shard;
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
+use crate::shard::on_publish::PublishNote;
 use crate::topic::Route;
 
 impl Shard {
@@ -38,7 +39,22 @@ impl Shard {
             return false;
         }
         self.dispatch.metrics.received_run(run);
-        let publisher = self.session(id).key;
+        let session = self.session(id);
+        let publisher = session.key;
+        if let Some(link) = &mut session.link {
+            link.counts.received += u64::from(run.count);
+        }
+        if turn.out.notes.wanted.packets {
+            let note = PublishNote {
+                topic: run.topic,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                payload_size: run.payload_bytes,
+                count: run.count,
+                refused: None,
+            };
+            self.note_published(id, &note, turn.out);
+        }
         self.dispatch.deliver_run(publisher, run, &routes, turn);
         for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);
@@ -139,6 +155,7 @@ impl Dispatch {
         link.write_packets(&mut self.pool, &mut out.dirty, run.count, |buffer| {
             buffer.extend_from_slice(bytes);
         });
+        link.counts.sent += u64::from(run.count);
         self.metrics.sent_run(run);
         true
     }

@@ -7,11 +7,11 @@ use crate::codec;
 use crate::codec::{PublishHead, PublishParts, QoS, Version};
 use crate::connection::BufferPool;
 use crate::ids::{DeliveryNo, PacketId, SessionId};
+use crate::loss::DropReason;
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session, Until};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
-use crate::shard::sys::metrics::DropReason;
 
 /// A payload of this size or more is not copied to each subscriber but sent from where it is: a
 /// gathering send costs more than a plain one, and at 16 KiB the copy costs more than that.
@@ -73,6 +73,7 @@ impl Dispatch {
             window.push(no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
+        link.counts.sent += 1;
         let wait = durable_first(&self.journal, *session_no, *taken_in, link, options.qos);
         let head = PublishHead {
             dup: false,
@@ -131,6 +132,7 @@ impl Dispatch {
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());
+        link.counts.sent += 1;
         let wait = durable_first(
             &self.journal,
             session.no,
@@ -173,6 +175,7 @@ impl Dispatch {
                 };
                 self.metrics
                     .sent(delivery.qos, delivery.message.parts().payload.len());
+                link.counts.sent += 1;
                 let wait = durable_first(
                     &self.journal,
                     session.no,

@@ -543,7 +543,7 @@ impl Shard {
     /// Closes a connection that was let to wait, without a word.
     fn drop_unheard(&mut self, conn: ConnId, turn: &mut Turn<'_>) {
         self.dispatch.metrics.connects_refused += 1;
-        self.note_stranger(conn, "", Refusal::PartialsFull, turn);
+        self.note_stranger(conn, ("", ""), Refusal::PartialsFull, turn);
         // What it holds was not counted.
         let waiting = self.authenticating(conn);
         waiting.connect = Box::default();

@@ -76,6 +76,12 @@ impl Shard {
             unreachable!("the caller saw the state");
         };
         let mut framer = std::mem::take(&mut waiting.framer);
+        // Of the first bytes of all.
+        let first = if framer.partial_size() == 0 {
+            bytes
+        } else {
+            b""
+        };
         let unwelcome = waiting.unwelcome;
         let rules = self.connect_rules();
         self.release_partial(&framer);
@@ -92,7 +98,7 @@ impl Shard {
             Err(_) => {
                 // [MQTT-3.1.0-1] [MQTT-3.1.4-6 (3.1.1: 3.1.4-1)] nothing is said to a stranger.
                 self.dispatch.metrics.violations += 1;
-                self.turn_away(conn, Refusal::ConnectMalformed, turn);
+                self.turn_away(conn, what_it_is(first), turn);
                 return;
             }
         };
@@ -253,6 +259,19 @@ impl Shard {
             )
             | None => Egress::default(),
         }
+    }
+}
+
+/// What begins like this, if it is not a CONNECT.
+fn what_it_is(first: &[u8]) -> Refusal {
+    match first {
+        // The type of a TLS record (RFC 8446, section 5.1).
+        [0x16, ..] => Refusal::TlsHandshake,
+        // GET, HEAD, OPTIONS: no packet begins like these.
+        [b'G' | b'H' | b'O', ..] => Refusal::HttpRequest,
+        // P alone would be PUBREC.
+        [b'P', b'O' | b'R' | b'U', ..] => Refusal::HttpRequest,
+        _ => Refusal::ConnectMalformed,
     }
 }
 

@@ -7,11 +7,13 @@ use super::connack::Grant;
 use super::terms::packet_size_max;
 use super::terms::wanted_expiry_s;
 use super::terms::wants_problem_information;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
 
 use crate::shard::mail::end::End;
+use crate::shard::mail::note::{Arrival, Note, Party};
 use crate::shard::mail::turn::Turn;
 
 use crate::codec::{Connect, Framer, Version};
@@ -19,7 +21,9 @@ use crate::connection::Connection;
 use crate::ids::{ConnId, SessionId, TurnSeq};
 use crate::rate::Pace;
 use crate::refusal::Refusal;
-use crate::session::{Expiry, Link, Pauses, Queue, Reauth, Receipts, Session, Will, Window};
+use crate::session::{
+    Expiry, Link, LinkCounts, Pauses, Queue, Reauth, Receipts, Session, Will, Window,
+};
 use crate::shard::Shard;
 use crate::shard::timers::Timer;
 use crate::time::Instant;
@@ -51,16 +55,45 @@ impl Shard {
             }
         }
         let will = self.will_of(connect, &client_id, &grant.proven.identity)?;
-        let id = self.session_for(connect, client_id, &mut grant, turn)?;
+        let id = self.session_for(conn, connect, client_id, &mut grant, turn)?;
         // The same user, perhaps with another password or other rights.
         self.renew_identity(id, grant.proven.identity.clone(), turn.out);
         let had_will = self.session(id).will.is_some();
+        let listener = self.connections.listener_of(conn);
         self.link_session(turn.now, conn, id, connect, will, &grant);
+        self.note_arrival(conn, id, connect, listener, &grant, turn);
         self.record_connect(id, had_will);
         self.dispatch.metrics.connects += 1;
         self.send_connack(id, connect, &grant, turn.out);
         self.dispatch.pump(id, turn);
         Ok(())
+    }
+
+    /// For the log.
+    fn note_arrival(
+        &self,
+        conn: ConnId,
+        id: SessionId,
+        connect: &Connect<'_>,
+        listener: Option<Arc<str>>,
+        grant: &Grant,
+        turn: &mut Turn<'_>,
+    ) {
+        if !turn.out.notes.wanted.clients {
+            return;
+        }
+        let session = self.dispatch.sessions.get(id).expect("it was just linked");
+        let peer = session.link.as_ref().and_then(|link| link.peer);
+        let arrival = Arrival {
+            conn,
+            party: Party::of(session, peer),
+            listener,
+            version: connect.version,
+            clean: connect.clean_start,
+            session_present: grant.session_present,
+            keep_alive_s: grant.keep_alive_s,
+        };
+        turn.out.notes.push(Note::Connected(Box::new(arrival)));
     }
 
     pub(in crate::shard) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
@@ -100,6 +133,7 @@ impl Shard {
     /// Takes over, resumes, replaces or creates the session of a client.
     fn session_for(
         &mut self,
+        conn: ConnId,
         connect: &Connect<'_>,
         client_id: Box<str>,
         grant: &mut Grant,
@@ -119,7 +153,8 @@ impl Shard {
             if session.link.is_some() {
                 // [MQTT-3.1.4-3] (3.1.1: 3.1.4-2)
                 self.dispatch.metrics.takeovers += 1;
-                self.end_link(id, End::Refused(Refusal::TakenOver.into()), turn);
+                let by = self.connections.peer_of(conn);
+                self.end_link(id, End::TakenOver { by }, turn);
             }
         }
         if let Some(id) = self.dispatch.sessions.find(&client_id) {
@@ -158,6 +193,7 @@ impl Shard {
             expires_at: None,
             will_at: None,
             feed: None,
+            losses: None,
             memberships: None,
         }))
     }
@@ -200,6 +236,7 @@ impl Shard {
             conn,
             peer,
             since: now,
+            counts: LinkCounts::default(),
             is_bridge: connect.is_bridge,
             framer: Framer::default(),
             egress,

@@ -6,10 +6,10 @@ use super::terms::{packet_size_max, wants_problem_information};
 use crate::codec::{Connack, Connect, DecodeError, ReasonCode, Version};
 use crate::connection::Connection;
 use crate::ids::ConnId;
+use crate::loss::Loss;
 use crate::refusal::{Refusal, Violation};
 use crate::shard::Shard;
 use crate::shard::mail::outbox::Close;
-use crate::shard::mail::record::Loss;
 use crate::shard::mail::turn::Turn;
 use crate::shard::sys::records::Subject;
 
@@ -22,24 +22,27 @@ impl Shard {
         refusal: Refusal,
         turn: &mut Turn<'_>,
     ) {
-        self.note_stranger(conn, "", refusal, turn);
+        self.note_stranger(conn, ("", ""), refusal, turn);
         self.leave_await(conn, Connection::Closing(Box::default()));
         turn.out.closes.push(Close { conn, flush: true });
     }
 
-    /// Counts and samples that a connection is not let in. It still waits for its CONNECT.
+    /// Counts and samples that a connection is not let in. It still waits for its CONNECT. `user`: as whom it would
+    /// come in.
     pub(in crate::shard) fn note_stranger(
         &mut self,
         conn: ConnId,
-        client: &str,
+        (client, user): (&str, &str),
         refusal: Refusal,
         turn: &mut Turn<'_>,
     ) {
         let peer = self.connections.peer_of(conn);
         let subject = Subject {
             client,
+            user,
             topic: b"",
             peer,
+            by: None,
         };
         self.dispatch.metrics.refuse(refusal);
         let loss = Loss::Refused(refusal);
@@ -85,7 +88,8 @@ impl Shard {
             Violation::Bytes(error) => counted_as(error),
             Violation::Protocol(_) => Refusal::ConnectMalformed,
         };
-        self.note_stranger(conn, stranger.client_id, counted, turn);
+        let who = (stranger.client_id, stranger.user);
+        self.note_stranger(conn, who, counted, turn);
         let mut egress = Box::new(self.take_early_egress(conn));
         let buffer = egress.buffer(&mut self.dispatch.pool);
         let before = buffer.len();
@@ -113,6 +117,8 @@ fn counted_as(error: DecodeError) -> Refusal {
 /// A client that is refused, as far as it is known.
 pub(in crate::shard) struct Stranger<'a> {
     client_id: &'a str,
+    /// As it says; empty: it names none.
+    user: &'a str,
     version: Version,
     packet_size_max: u32,
     problem_information: bool,
@@ -122,6 +128,7 @@ impl<'a> Stranger<'a> {
     pub(in crate::shard) fn of(connect: &Connect<'a>) -> Stranger<'a> {
         Stranger {
             client_id: connect.client_id,
+            user: connect.user_name.unwrap_or_default(),
             version: connect.version,
             packet_size_max: packet_size_max(connect),
             problem_information: wants_problem_information(connect),
@@ -132,6 +139,7 @@ impl<'a> Stranger<'a> {
     fn unread(version: Version) -> Stranger<'static> {
         Stranger {
             client_id: "",
+            user: "",
             version,
             packet_size_max: u32::MAX,
             problem_information: true,

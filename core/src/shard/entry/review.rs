@@ -11,6 +11,7 @@ use crate::ids::SessionId;
 use crate::refusal::Refusal;
 use crate::shard::Shard;
 use crate::shard::mail::end::End;
+use crate::shard::mail::note::Note;
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
 use crate::shard::on_subscribe::Dropped;
@@ -30,6 +31,7 @@ impl Shard {
         if let Some((_, at)) = self.review.take() {
             self.timers.cancel(at, Timer::Review);
         }
+        self.reviewed = (0, 0);
         self.review_from(0, turn);
     }
 
@@ -58,7 +60,7 @@ impl Shard {
                 self.review_one(id, turn);
             }
             if !is_more {
-                return;
+                return self.note_reviewed(turn);
             }
         }
         let at = turn.now + PAUSE;
@@ -90,9 +92,19 @@ impl Shard {
         }
         if self.session(id).link.is_some() {
             self.end_link(id, End::Refused(Refusal::Revoked.into()), turn);
+            self.reviewed.0 += 1;
         }
         if !is_known && self.dispatch.sessions.get(id).is_some() {
             self.end_session(id, turn);
+            self.reviewed.1 += 1;
+        }
+    }
+
+    /// For the log, if it has ended anything.
+    fn note_reviewed(&mut self, turn: &mut Turn<'_>) {
+        let (cut_off, ended) = std::mem::take(&mut self.reviewed);
+        if turn.out.notes.wanted.clients && cut_off + ended > 0 {
+            turn.out.notes.push(Note::Reviewed { cut_off, ended });
         }
     }
 }

@@ -7,9 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::findings::{
+    ClientLosses, ClientQuery, Dealt, LeaveOrder, MatchPlace, Publishing, QueuedRow, RetainedQuery,
+    RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow,
+};
 use crate::auth::Identity;
 use crate::codec::Version;
-use crate::session::Expiry;
+use crate::session::{Expiry, LinkCounts};
+use crate::shard::sys::cases::{LossPage, LossQuery};
 use crate::shard::sys::report::Report;
 
 /// A question.
@@ -24,7 +29,48 @@ pub enum Ask {
         /// Whose.
         client_id: Box<str>,
     },
-    /// Disconnect a client: the only question that changes anything.
+    /// The last losses.
+    Losses(LossQuery),
+    /// What one client has lost.
+    LossesOf {
+        /// Which.
+        client_id: Box<str>,
+    },
+    /// A page of the subscribers of a topic or a filter.
+    Subscribers(SubscriberQuery),
+    /// Whether a client may publish.
+    MayPublish {
+        /// Which.
+        client_id: Box<str>,
+        /// Where.
+        topic: Box<str>,
+    },
+    /// A page of the subscriptions of a client.
+    SubscriptionsOf(ClientQuery),
+    /// A page of what waits for a client.
+    QueueOf(ClientQuery),
+    /// A page of the retained messages of this shard.
+    Retained(RetainedQuery),
+    /// One retained message.
+    RetainedOf {
+        /// Its topic.
+        topic: Box<str>,
+    },
+    /// Delete a retained message. This and what follows changes something.
+    Unretain {
+        /// Its topic.
+        topic: Box<str>,
+    },
+    /// Delete what such a page would have.
+    UnretainPage(RetainedQuery),
+    /// End a session, and the connection if there is one.
+    EndSession {
+        /// Whose.
+        client_id: Box<str>,
+    },
+    /// Have some clients leave.
+    Leave(LeaveOrder),
+    /// Disconnect a client.
     Disconnect {
         /// Which.
         client_id: Box<str>,
@@ -66,6 +112,30 @@ pub enum Answer {
     Sessions(SessionPage),
     /// The session; `None`: the client has none here.
     Session(Option<Box<SessionRow>>),
+    /// Some of the last losses.
+    Losses(LossPage),
+    /// What the client has lost; `None`: it has no session here.
+    LossesOf(Option<ClientLosses>),
+    /// Some subscribers.
+    Subscribers(Rows<SubscriberRow, MatchPlace>),
+    /// Whether the client may.
+    MayPublish(Publishing),
+    /// Some subscriptions; `None`: it has no session here.
+    SubscriptionsOf(Option<Rows<SubscriptionRow, u64>>),
+    /// Some of what waits; `None`: it has no session here.
+    QueueOf(Option<Rows<QueuedRow, u64>>),
+    /// Some retained messages.
+    Retained(Rows<RetainedRow, u32>),
+    /// The retained message, if there is one.
+    RetainedOf(Option<RetainedRow>),
+    /// There was one.
+    Unretain(bool),
+    /// How many were deleted.
+    UnretainPage(Dealt),
+    /// There was one.
+    EndSession(bool),
+    /// How many have left.
+    Leave(Dealt),
     /// What has become of the client.
     Disconnect(Disconnected),
 }
@@ -137,6 +207,8 @@ pub struct LinkRow {
     pub silence_max: Option<Duration>,
     /// Bytes that have not left.
     pub unsent_bytes: u32,
+    /// What went over it.
+    pub counts: LinkCounts,
     /// It is not read at the moment: it sends too much, or takes too little.
     pub is_paused: bool,
 }

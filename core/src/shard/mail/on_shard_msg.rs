@@ -4,12 +4,12 @@ use super::message::{MsgClass, ShardMsg};
 use super::parcel::Piece;
 use super::turn::Turn;
 use crate::ids::ShardId;
+use crate::loss::DropReason;
 use crate::message::MessageParts;
 use crate::shard::Shard;
 use crate::shard::delivery::dispatch::{Dispatch, Outgoing};
 use crate::shard::delivery::routes::CachedRoutes;
 use crate::shard::share::groups::Wish;
-use crate::shard::sys::metrics::DropReason;
 
 impl Shard {
     pub(in crate::shard) fn on_shard_msg(

@@ -3,6 +3,7 @@
 
 use super::ask::Answer;
 use super::message::{MsgClass, ShardMsg};
+use super::note::Notes;
 use super::parcel::Parcel;
 use super::record::Record;
 use crate::auth::AuthRequest;
@@ -29,6 +30,8 @@ pub struct Outbox {
     pub auth_requests: Vec<AuthRequest>,
     /// What is worth a line in the log; at most one per second and reason.
     pub records: Vec<Record>,
+    /// What happened to clients, as far as the shell wants to know.
+    pub notes: Notes,
     /// What the disk is asked for. Each is answered with `Event::DiskDone`.
     pub disk: Vec<DiskOp>,
     /// The disk has failed: no answer leaves any more, and the process has to end.
@@ -82,6 +85,7 @@ impl Outbox {
             handovers: Vec::new(),
             auth_requests: Vec::new(),
             records: Vec::new(),
+            notes: Notes::default(),
             disk: Vec::new(),
             disk_failure: None,
             answers: Vec::new(),

@@ -230,7 +230,8 @@ impl Group {
         );
     }
 
-    fn count(&self, among: ShardSet) -> usize {
+    /// Members of some shards.
+    pub fn count(&self, among: ShardSet) -> usize {
         self.rosters_of(among)
             .map(|roster| roster.members.len())
             .sum()

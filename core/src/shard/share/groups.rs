@@ -181,6 +181,20 @@ impl Shares {
         &group.expect("routes name live groups").filter
     }
 
+    /// The members of this shard, and how many there are on all of them.
+    pub fn members(&self, id: GroupId) -> (&[Local], usize) {
+        let group = self.groups[id.0 as usize].as_deref();
+        let group = group.expect("routes name live groups");
+        let locals = group.locals.at_least(Standing::Full);
+        (locals, group.count(group.shards()))
+    }
+
+    /// How well a member of this shard can take a message.
+    pub fn standing(&self, id: GroupId, session: SessionId) -> Option<Standing> {
+        let group = self.groups[id.0 as usize].as_deref()?;
+        group.locals.get(session).map(|(_, standing)| standing)
+    }
+
     /// Chooses the member that a message is meant for.
     pub fn choose(&mut self, id: GroupId, topic_hash: u64, publisher: ClientKey) -> Wish {
         let marks = Marks {

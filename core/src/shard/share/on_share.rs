@@ -18,6 +18,7 @@ use crate::ids::GroupId;
 use crate::ids::JoinId;
 use crate::ids::{PacketId, SessionId, SessionNo};
 use crate::limits::Limits;
+use crate::loss::DropReason;
 use crate::session::Standing;
 use crate::session::{Delivery, KeptMatch, Memberships, Session};
 use crate::shard::Shard;
@@ -25,7 +26,6 @@ use crate::shard::delivery::dispatch::{DeliveryOptions, Dispatch, Matched, Outgo
 use crate::shard::mail::message::{ShardMsg, Share};
 use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::turn::Turn;
-use crate::shard::sys::metrics::DropReason;
 use crate::store::After;
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};

@@ -1,61 +1,8 @@
 //! The counters of a shard.
 
 use crate::codec::{PublishRun, QoS};
+use crate::loss::DropReason;
 use crate::refusal::Refusal;
-
-/// Why a message did not reach a client that was subscribed to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum DropReason {
-    /// QoS 0, and the client's socket takes bytes too slowly (`unsent_bytes_max`).
-    SlowSocket,
-    /// QoS 1 or 2, and the client's queue is full (`queued_messages_max`, `queued_bytes_max`).
-    QueueFull,
-    /// Larger than the client's Maximum Packet Size [MQTT-3.1.2-25].
-    PacketTooLarge,
-    /// Its expiry passed before it was sent [MQTT-3.3.2-5].
-    Expired,
-    /// The retained store is full (`retained_messages_max`, `retained_bytes_max`).
-    RetainedFull,
-    /// Every member of a shared subscription was away (`share_queued_while_away`), or left while
-    /// the message went from shard to shard.
-    NoMember,
-    /// QoS 1 or 2, and all clients of the shard together keep as much as they may
-    /// (`total_queued_messages_max`, `total_queued_bytes_max`).
-    ShardFull,
-    /// It waited, and the rules that hold by now do not let the client have it.
-    Denied,
-}
-
-impl DropReason {
-    /// How many reasons there are.
-    pub const COUNT: usize = 8;
-    /// All of them, in the order of [`Metrics::dropped`].
-    pub const ALL: [DropReason; DropReason::COUNT] = [
-        DropReason::SlowSocket,
-        DropReason::QueueFull,
-        DropReason::PacketTooLarge,
-        DropReason::Expired,
-        DropReason::RetainedFull,
-        DropReason::NoMember,
-        DropReason::ShardFull,
-        DropReason::Denied,
-    ];
-
-    /// Its name in topics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            DropReason::SlowSocket => "slow_socket",
-            DropReason::QueueFull => "queue_full",
-            DropReason::PacketTooLarge => "packet_too_large",
-            DropReason::Expired => "expired",
-            DropReason::RetainedFull => "retained_full",
-            DropReason::NoMember => "no_member",
-            DropReason::ShardFull => "shard_full",
-            DropReason::Denied => "denied",
-        }
-    }
-}
 
 /// Counters of one shard since its start. They only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `$SYS`, counters, and samples of drops and refusals.
 
+pub(in crate::shard) mod cases;
 pub(in crate::shard) mod metrics;
 pub(in crate::shard) mod on_sys;
 pub(in crate::shard) mod records;

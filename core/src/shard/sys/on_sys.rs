@@ -17,9 +17,9 @@ use super::state::SUMMING;
 use super::texts::Texts;
 use std::sync::Arc;
 
-use super::metrics::DropReason;
 use crate::codec::QoS;
 use crate::ids::{ClientKey, ShardId};
+use crate::loss::DropReason;
 use crate::message::{Message, MessageParts};
 use crate::refusal::Refusal;
 use crate::shard::Shard;

@@ -3,34 +3,49 @@
 //! Counters tell how often; a record names one case. For each reason the first case makes a record
 //! at once, and while there are more, each following second makes one more, with the last case and
 //! a count. So "why did my message go missing" has an answer, and a flood of drops costs a
-//! comparison and two short copies each.
+//! comparison and three short copies each.
 //!
 //! Not here: counting (`metrics.rs`), writing the log (the shell).
 
-use crate::shard::mail::record::Loss;
+use crate::loss::Loss;
 use crate::shard::mail::record::Record;
 use crate::shard::mail::turn::Turn;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::session::Session;
 use crate::time::Instant;
 
 /// Whom and what a case is about.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subject<'a> {
     pub client: &'a str,
+    /// Empty: none.
+    pub user: &'a str,
     pub topic: &'a [u8],
     pub peer: Option<SocketAddr>,
+    /// Where the connection is from that takes its place.
+    pub by: Option<SocketAddr>,
 }
 
 impl<'a> Subject<'a> {
-    /// A client that is known by name, and a topic.
-    pub fn of(client: &'a str, topic: &'a [u8]) -> Subject<'a> {
+    /// A topic, and nobody in particular.
+    pub fn nobody(topic: &'a [u8]) -> Subject<'a> {
         Subject {
-            client,
             topic,
-            peer: None,
+            ..Subject::default()
+        }
+    }
+
+    /// The client of a session, and a topic.
+    pub fn of(session: &'a Session, topic: &'a [u8]) -> Subject<'a> {
+        Subject {
+            client: &session.client_id,
+            user: session.identity.user.as_deref().unwrap_or_default(),
+            topic,
+            peer: session.link.as_ref().and_then(|link| link.peer),
+            by: None,
         }
     }
 }
@@ -51,8 +66,10 @@ struct Slot {
     /// Cases since the last record, and the last of them.
     left_out: u64,
     client: String,
+    user: String,
     topic: Vec<u8>,
     peer: Option<SocketAddr>,
+    by: Option<SocketAddr>,
 }
 
 /// Bytes of a topic in a record.
@@ -72,9 +89,11 @@ impl Records {
             slot.left_out += 1;
             slot.client.clear();
             slot.client.push_str(subject.client);
+            slot.user.clear();
+            slot.user.push_str(subject.user);
             slot.topic.clear();
             slot.topic.extend_from_slice(topic);
-            slot.peer = subject.peer;
+            (slot.peer, slot.by) = (subject.peer, subject.by);
             let quiet_until = slot.quiet_until;
             self.due_at = Some(self.due_at.map_or(quiet_until, |at| at.min(quiet_until)));
             return;
@@ -84,8 +103,10 @@ impl Records {
         turn.out.records.push(Record {
             loss,
             client: subject.client.into(),
+            user: subject.user.into(),
             topic: topic.into(),
             peer: subject.peer,
+            by: subject.by,
             count: 1 + std::mem::take(&mut slot.left_out),
         });
     }
@@ -114,8 +135,10 @@ impl Records {
             turn.out.records.push(Record {
                 loss,
                 client: std::mem::take(&mut slot.client).into(),
+                user: std::mem::take(&mut slot.user).into(),
                 topic: std::mem::take(&mut slot.topic).into(),
                 peer: slot.peer,
+                by: slot.by,
                 count: std::mem::take(&mut slot.left_out),
             });
         }
@@ -132,9 +155,9 @@ impl fmt::Debug for Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::DropReason;
     use crate::refusal::Refusal;
     use crate::shard::mail::outbox::Outbox;
-    use crate::shard::sys::metrics::DropReason;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -186,14 +209,6 @@ mod tests {
         assert_eq!(taken(&mut out), [("e".into(), 1)]);
         note(&mut records, 9 * SECOND, loss, "f", &mut out);
         assert_eq!(taken(&mut out), [("f".into(), 1)]);
-    }
-
-    #[test]
-    fn every_reason_has_an_index_of_its_own() {
-        assert_eq!(Loss::all().count(), Loss::COUNT);
-        for (index, loss) in Loss::all().enumerate() {
-            assert_eq!(loss.index(), index);
-        }
     }
 
     #[test]

@@ -71,6 +71,14 @@ fn play_line(stage: &mut Stage, line: &str) -> Result<(), String> {
         ["operator", "disconnects", client_id, "without", "will"] => {
             stage.disconnect(client_id, false)
         }
+        ["operator", "ends", "the", "session", "of", client_id] => stage.end_session(client_id),
+        ["operator", "deletes", topic] => stage.unretain(topic),
+        ["operator", "drains"] => stage.drain(None),
+        ["operator", "drains", "to", server] => stage.drain(Some(server)),
+        ["lost", client_id, ref counts @ ..] => counts.iter().try_for_each(|count| {
+            let (reason, value) = lexer::key_value(count).ok_or("a loss is reason=count")?;
+            stage.expect_loss(client_id, reason, lexer::number(value)?)
+        }),
         ["broker", "reloads", ref items @ ..] => {
             stage.replace_access(&script::parse_access(&items.join(" "))?)
         }

@@ -12,7 +12,7 @@ use ringmq_core::codec::QoS;
 use ringmq_core::limits::{Limits, RateExceeded, Redirect, ShareStrategy};
 use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{
-    Answer, Ask, CloseCause, Disconnected, DropReason, Gauges, Metrics, Record,
+    Answer, Ask, CloseCause, Disconnected, DropReason, Gauges, LeaveOrder, Metrics, Record,
 };
 use ringmq_core::time::Instant;
 
@@ -184,6 +184,73 @@ impl Stage {
         }
     }
 
+    /// An operator ends a session.
+    pub fn end_session(&mut self, client_id: &str) -> Result<(), String> {
+        let client_id: Box<str> = client_id.into();
+        let ask = Ask::EndSession { client_id };
+        let answers = self.ask_all(&ask);
+        let is_done = |answer: &Answer| matches!(answer, Answer::EndSession(true));
+        self.listen()?;
+        match answers.iter().any(is_done) {
+            true => Ok(()),
+            false => Err("no shard has such a session".into()),
+        }
+    }
+
+    /// An operator deletes a retained message.
+    pub fn unretain(&mut self, topic: &str) -> Result<(), String> {
+        let topic: Box<str> = topic.into();
+        let answers = self.ask_all(&Ask::Unretain { topic });
+        let is_done = |answer: &Answer| matches!(answer, Answer::Unretain(true));
+        match answers.iter().any(is_done) {
+            true => Ok(()),
+            false => Err("no shard has such a message".into()),
+        }
+    }
+
+    /// An operator has everybody leave.
+    pub fn drain(&mut self, redirect: Option<&str>) -> Result<(), String> {
+        let order = LeaveOrder {
+            from: 0,
+            idle_min: Duration::ZERO,
+            count_max: u32::MAX,
+            redirect: redirect.map(Box::from),
+        };
+        self.ask_all(&Ask::Leave(order));
+        self.listen()
+    }
+
+    fn ask_all(&mut self, ask: &Ask) -> Vec<Answer> {
+        let shards = self.world.gauges().len();
+        (0..shards)
+            .map(|shard| self.world.ask(shard, ask.clone()))
+            .collect()
+    }
+
+    /// What a client has lost for a reason.
+    pub fn expect_loss(
+        &mut self,
+        client_id: &str,
+        reason: &str,
+        expected: u64,
+    ) -> Result<(), String> {
+        let client_id: Box<str> = client_id.into();
+        let answers = self.ask_all(&Ask::LossesOf { client_id });
+        let mut count = 0;
+        for answer in answers {
+            let Answer::LossesOf(losses) = answer else {
+                return Err(format!("{answer:?}"));
+            };
+            let tallies = losses.into_iter().flat_map(|losses| losses.tallies);
+            let of_reason = tallies.filter(|tally| tally.loss.name() == reason);
+            count += of_reason.map(|tally| tally.count).sum::<u64>();
+        }
+        match count == expected {
+            true => Ok(()),
+            false => Err(format!("{count} are lost")),
+        }
+    }
+
     /// A connection without a word on it.
     pub fn open(&mut self, name: &str) -> Result<(), String> {
         if let Some(old) = self.clients.get(name) {
@@ -349,6 +416,7 @@ impl Stage {
         let fits = |record: &Record| {
             let value_of = |field: &str| match field {
                 "client" => record.client.to_string(),
+                "user" => record.user.to_string(),
                 "topic" => String::from_utf8_lossy(&record.topic).into_owned(),
                 "count" => record.count.to_string(),
                 other => format!("there is no {other}"),

@@ -48,8 +48,10 @@ pub(in crate::admin) static TABLE: &[Metric] = &[
     row!(Small Gauge "ringmq_shards" [] "Shards.", |scene, out| {
         out.say(scene.shards.len() as u64);
     }),
-    row!(Small Gauge "ringmq_ready" [] "1 if every shard answers and the broker is not stopping.",
+    row!(Small Gauge "ringmq_ready" [] "1 if every shard answers and the broker is neither stopping nor drained.",
         |scene, out| out.say(u64::from(scene.is_ready()))),
+    row!(Small Gauge "ringmq_draining" [] "1 if an operator has the clients leave.",
+        |scene, out| out.say(u64::from(scene.is_draining))),
     // Connections.
     row!(Small Gauge "ringmq_connections" [] "Connections in any state.", |scene, out| {
         out.say(scene.total.holdings.sockets);

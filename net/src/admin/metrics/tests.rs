@@ -36,6 +36,7 @@ fn scene(shards: usize) -> Scene {
         process: Process::look(),
         requests: vec![(("/metrics".to_owned(), 200), 5)],
         is_stopping: false,
+        is_draining: false,
     }
 }
 

@@ -80,6 +80,11 @@ impl Server {
         self.ask("GET", path, None, "")?.json()
     }
 
+    /// Changes something.
+    pub(super) fn change(&self, method: &str, path: &str, order: &Value) -> Result<Value, Failure> {
+        self.ask(method, path, Some(order), "")?.json()
+    }
+
     /// Sends a request; fails if it cannot be reached.
     pub(super) fn ask(
         &self,
@@ -212,7 +217,8 @@ fn refusal(status: u16, body: &str) -> Failure {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |key: &str| problem[key].as_str().map(str::to_owned);
     let what = text("detail").unwrap_or_else(|| format!("status {status}"));
-    let fix = text("fix").unwrap_or_else(|| "is it a control plane of ringmq?".to_owned());
+    let fix = text("ctl").or_else(|| text("fix"));
+    let fix = fix.unwrap_or_else(|| "is it a control plane of ringmq?".to_owned());
     Failure {
         code: if status == 404 {
             EXIT_NOT_FOUND

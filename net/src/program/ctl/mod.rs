@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.
 //!
-//! Not here: the connection (`http`), what is shown (`show`).
+//! Not here: the connection (`http`), most verbs (`objects`), what is shown (`show`, `tell`).
 
 mod http;
+mod objects;
 mod show;
+mod tell;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -19,6 +21,7 @@ use serde_json::Value;
 
 use crate::complain;
 use http::Server;
+use objects::{Console, Drain, Explain, Losses, Retained, Sessions, Subscriptions};
 
 /// Shows and controls a running broker.
 #[derive(Debug, Parser)]
@@ -63,6 +66,23 @@ enum Verb {
     /// Clients and their sessions
     #[command(subcommand)]
     Clients(Clients),
+    /// Messages that were lost: the last cases, or everything about one client
+    #[command(alias = "why-dropped")]
+    Losses(Losses),
+    /// Who would get a message on a topic, and who would not, and why
+    Explain(Explain),
+    /// Who is subscribed to what
+    #[command(subcommand)]
+    Subscriptions(Subscriptions),
+    /// Retained messages
+    #[command(subcommand)]
+    Retained(Retained),
+    /// Sessions
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Have all clients leave, before the broker is stopped
+    #[command(subcommand)]
+    Drain(Drain),
     /// Make a token: prints it to stderr, and the line for the token file to stdout
     Token {
         /// Whose it is, for the log
@@ -91,7 +111,10 @@ enum Clients {
         /// Only clients with at least so many queued messages
         #[arg(long, value_name = "N")]
         queued_min: Option<usize>,
-        /// At most so many; without it, all
+        /// Those with most: queued, unsent, in, out, dropped, bytes or subscriptions
+        #[arg(long, value_name = "BY", conflicts_with = "cursor")]
+        sort: Option<String>,
+        /// At most so many; without it, all (sorted: 20)
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         /// Go on where an answer with --limit has ended
@@ -100,6 +123,11 @@ enum Clients {
     },
     /// Everything about one client
     Show {
+        /// Its identifier
+        client: String,
+    },
+    /// What waits for one: topics and sizes
+    Queue {
         /// Its identifier
         client: String,
     },
@@ -166,88 +194,94 @@ fn carry_out(line: &Line) -> Result<(), Failure> {
     let server = Server::find(line.to.as_deref(), line.token.as_deref())?;
     let is_json = line.output == Form::Json;
     let mut out = io::stdout().lock();
+    let mut console = Console {
+        server: &server,
+        is_json,
+        out: &mut out,
+    };
     match &line.verb {
-        Verb::Status => say(
-            &mut out,
-            is_json,
-            &server.get("/api/v1/broker")?,
-            show::status,
-        ),
-        Verb::Ready => {
-            let answer = server.ask("GET", "/readyz", None, "")?;
-            let status = answer.status;
-            out.write_all(answer.body()?.as_bytes())?;
-            match status {
-                200 => Ok(()),
-                _ => Err(Failure::new(
-                    "the broker is not ready",
-                    "`ringmq ctl shards` shows more",
-                )),
-            }
-        }
-        Verb::Shards => say(
-            &mut out,
-            is_json,
-            &server.get("/api/v1/shards")?,
-            show::shards,
-        ),
-        Verb::Clients(Clients::Show { client }) => {
-            let path = format!("/api/v1/clients/{}", encode(client));
-            say(&mut out, is_json, &server.get(&path)?, show::client)
-        }
-        Verb::Clients(Clients::Disconnect {
-            client,
-            without_will,
-        }) => {
-            let path = format!("/api/v1/clients/{}/disconnect", encode(client));
-            let order = serde_json::json!({"will": !without_will});
-            let answer = server.ask("POST", &path, Some(&order), "")?.json()?;
-            say(&mut out, is_json, &answer, |_| {
-                format!("disconnected {client}\n")
-            })
-        }
-        Verb::Clients(list @ Clients::List { .. }) => {
-            list_clients(&server, list, is_json, &mut out)
-        }
+        Verb::Status => console.get("/api/v1/broker", show::status),
+        Verb::Ready => console.ready(),
+        Verb::Shards => console.get("/api/v1/shards", show::shards),
+        Verb::Clients(verb) => console.clients(verb),
+        Verb::Losses(args) => console.losses(args),
+        Verb::Explain(args) => console.explain(args),
+        Verb::Subscriptions(verb) => console.subscriptions(verb),
+        Verb::Retained(verb) => console.retained(verb),
+        Verb::Sessions(verb) => console.sessions(verb),
+        Verb::Drain(verb) => console.drain(verb),
         Verb::Token { .. } => unreachable!("it asks no broker"),
     }
 }
 
-fn say(
-    out: &mut impl io::Write,
-    is_json: bool,
-    answer: &Value,
-    show: impl Fn(&Value) -> String,
-) -> Result<(), Failure> {
-    let text = match is_json {
-        true => format!("{answer:#}\n"),
-        false => show(answer),
-    };
-    Ok(out.write_all(text.as_bytes())?)
-}
+impl Console<'_> {
+    /// Shows what there is at a path.
+    fn get(&mut self, path: &str, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
+        let answer = self.server.get(path)?;
+        self.say(&answer, show)
+    }
 
-/// Lines are shown as they come: a table of a million clients is not kept here.
-fn list_clients(
-    server: &Server,
-    list: &Clients,
-    is_json: bool,
-    out: &mut impl io::Write,
-) -> Result<(), Failure> {
-    let path = format!("/api/v1/clients{}", query_of(list));
-    let answer = server.ask("GET", &path, None, "application/x-ndjson")?;
-    let mut rows = show::Rows::default();
-    answer.lines(|line| {
-        if is_json {
-            return Ok(writeln!(out, "{line}")?);
+    fn ready(&mut self) -> Result<(), Failure> {
+        let answer = self.server.ask("GET", "/readyz", None, "")?;
+        let status = answer.status;
+        self.out.write_all(answer.body()?.as_bytes())?;
+        match status {
+            200 => Ok(()),
+            _ => Err(Failure::new(
+                "the broker is not ready",
+                "`ringmq ctl shards` shows more",
+            )),
         }
-        let value: Value = serde_json::from_str(line).map_err(|error| {
-            Failure::new(
-                format!("the answer is not JSON: {error}"),
-                "use the same version",
-            )
-        })?;
-        Ok(out.write_all(rows.next(&value).as_bytes())?)
-    })
+    }
+
+    fn clients(&mut self, verb: &Clients) -> Result<(), Failure> {
+        match verb {
+            list @ Clients::List { .. } => self.list_clients(list),
+            Clients::Show { client } => {
+                let path = format!("/api/v1/clients/{}", encode(client));
+                self.get(&path, show::client)
+            }
+            Clients::Queue { client } => self.queue(client),
+            Clients::Disconnect {
+                client,
+                without_will,
+            } => {
+                let path = format!("/api/v1/clients/{}/disconnect", encode(client));
+                let order = serde_json::json!({"will": !without_will});
+                let answer = self.server.change("POST", &path, &order)?;
+                self.say(&answer, |_| {
+                    format!("disconnected {}\n", tell::plain(client))
+                })
+            }
+        }
+    }
+
+    fn say(&mut self, answer: &Value, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
+        let text = match self.is_json {
+            true => format!("{answer:#}\n"),
+            false => show(answer),
+        };
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    /// Lines are shown as they come: a table of a million clients is not kept here.
+    fn list_clients(&mut self, list: &Clients) -> Result<(), Failure> {
+        let path = format!("/api/v1/clients{}", query_of(list));
+        let answer = self
+            .server
+            .ask("GET", &path, None, "application/x-ndjson")?;
+        let mut rows = show::Rows::default();
+        answer.lines(|line| {
+            if self.is_json {
+                return Ok(writeln!(self.out, "{line}")?);
+            }
+            let value: Value = serde_json::from_str(line).map_err(|error| {
+                let what = format!("the answer is not JSON: {error}");
+                Failure::new(what, "use the same version")
+            })?;
+            Ok(self.out.write_all(rows.next(&value).as_bytes())?)
+        })
+    }
 }
 
 /// `?connected=true&prefix=...`
@@ -258,6 +292,7 @@ fn query_of(list: &Clients) -> String {
         prefix,
         user,
         queued_min,
+        sort,
         limit,
         cursor,
     } = list
@@ -273,9 +308,15 @@ fn query_of(list: &Clients) -> String {
         ("prefix", prefix.clone()),
         ("user", user.clone()),
         ("queued_min", number(queued_min)),
+        ("sort", sort.clone()),
         ("limit", number(limit)),
         ("cursor", cursor.clone()),
     ];
+    query(parts)
+}
+
+/// `?name=value&...` of what is given.
+fn query<const N: usize>(parts: [(&str, Option<String>); N]) -> String {
     let mut query = String::new();
     for (name, value) in parts {
         if let Some(value) = value {
@@ -329,7 +370,12 @@ const EXAMPLES: &str = "\
 Examples:
   ringmq ctl status
   ringmq ctl clients list --away --queued-min 1000
+  ringmq ctl clients list --sort dropped
   ringmq ctl clients disconnect meter-17
+  ringmq ctl losses meter-17
+  ringmq ctl explain site/4/power --from meter-17 --qos 1
+  ringmq ctl retained delete --filter 'old/#'
+  ringmq ctl drain start --over 5m --then-stop
   ringmq ctl token prometheus metrics >> tokens 2> prometheus.token
 
 Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";

@@ -190,14 +190,14 @@ impl Rows {
 }
 
 /// Names and values, one below the other.
-fn pairs(rows: &[(&str, String)]) -> String {
+pub(super) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let row = |(name, value): &(&str, String)| format!("{name:<width$}  {value}\n");
     rows.iter().map(row).collect()
 }
 
 /// Without control characters, which could tell a terminal what to do.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => {
@@ -214,7 +214,7 @@ fn text(value: &Value) -> String {
 }
 
 /// 1234567 as `1,234,567`.
-fn count(value: &Value) -> String {
+pub(super) fn count(value: &Value) -> String {
     let Some(number) = value.as_u64() else {
         return text(value);
     };
@@ -229,7 +229,7 @@ fn count(value: &Value) -> String {
     grouped
 }
 
-fn span(seconds: &Value) -> String {
+pub(super) fn span(seconds: &Value) -> String {
     let seconds = seconds.as_u64().unwrap_or(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -241,7 +241,7 @@ fn span(seconds: &Value) -> String {
 }
 
 /// In four characters.
-fn short_span(seconds: u64) -> String {
+pub(super) fn short_span(seconds: u64) -> String {
     match seconds {
         0..100 => format!("{seconds}s"),
         100..6000 => format!("{}m", seconds / 60),

@@ -23,6 +23,7 @@ pub(super) struct Budgets {
 struct Budget {
     callsite: Identifier,
     place: String,
+    lines_per_second: u32,
     /// In the upper half seconds since the start, in the lower one the lines of that second.
     used: AtomicU64,
     left_out: AtomicU64,
@@ -80,6 +81,10 @@ impl Budget {
         Budget {
             callsite: metadata.callsite(),
             place: format!("{}:{}", metadata.target(), metadata.line().unwrap_or(0)),
+            lines_per_second: match metadata.target() {
+                CLIENTS => CLIENT_LINES_PER_SECOND,
+                _ => LINES_PER_SECOND,
+            },
             used: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
         }
@@ -88,7 +93,7 @@ impl Budget {
     fn take(&self, second: u64) -> bool {
         let one_more = |used: u64| match (used >> 32 == second, used as u32) {
             (false, _) => Some(second << 32 | 1),
-            (true, count) => (count < LINES_PER_SECOND).then_some(used + 1),
+            (true, count) => (count < self.lines_per_second).then_some(used + 1),
         };
         let taken = self
             .used
@@ -102,6 +107,11 @@ impl Budget {
 
 /// More than a burst of events of one kind is worth reading.
 pub(super) const LINES_PER_SECOND: u32 = 20;
+
+/// Where clients come and go, as `ringmq::reactor` has it.
+const CLIENTS: &str = "ringmq::clients";
+/// Clients that come, and as many that go: a fleet that reconnects at an ordinary pace is logged as a whole.
+const CLIENT_LINES_PER_SECOND: u32 = 200;
 
 /// More places in the code than log anything above debug.
 const PLACES_MAX: usize = 256;

@@ -69,7 +69,10 @@ impl Reload {
     /// To be called once in [`LOOK_INTERVAL`].
     pub fn look(&mut self, broker: &Broker) {
         if self.watch.look() {
-            self.run(broker, "a file has changed");
+            let changed = self.watch.take_changed();
+            let names = changed.iter().map(|path| path.display().to_string());
+            let names: Vec<String> = names.collect();
+            self.run(broker, &format!("changed: {}", names.join(" ")));
         }
     }
 
@@ -168,6 +171,8 @@ struct Watch {
     files: Vec<(PathBuf, Stamp)>,
     /// Something has changed since the last reload.
     is_unsettled: bool,
+    /// What.
+    changed: Vec<PathBuf>,
 }
 
 /// What changes with a file; `None`: it is not there.
@@ -178,6 +183,7 @@ impl Watch {
         Watch {
             files: stamp_all(files),
             is_unsettled: false,
+            changed: Vec::new(),
         }
     }
 
@@ -186,12 +192,22 @@ impl Watch {
         let mut changed = false;
         for (path, known) in &mut self.files {
             let stamp = stamp(path);
-            changed |= *known != stamp;
+            if *known != stamp {
+                changed = true;
+                if !self.changed.contains(path) {
+                    self.changed.push(path.clone());
+                }
+            }
             *known = stamp;
         }
         let is_due = self.is_unsettled && !changed;
         self.is_unsettled = changed;
         is_due
+    }
+
+    /// What has changed since this was last asked.
+    fn take_changed(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Other files from here on; those that stay keep what is known of them.
@@ -247,6 +263,7 @@ mod tests {
         std::fs::write(&one, "abc").unwrap();
         assert!(!watch.look());
         assert!(watch.look());
+        assert_eq!(watch.take_changed(), [one.clone()]);
         assert!(!watch.look());
         // Replaced by a file of the same size, as editors do it.
         std::fs::write(&other, "xyz").unwrap();

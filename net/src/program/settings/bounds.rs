@@ -450,6 +450,15 @@ const INNER: &[&str] = &[
     "parcel::BODY_SIZE_MAX",
     "recovery::EPOCHS_MAX",
     "socket::SOCKETS_MAX",
+    "cases::LOOKED_AT_MAX",
+    "cases::ROWS_MAX",
+    "drain::REDIRECT_SIZE_MAX",
+    "explain::LIMIT_MAX",
+    "losses::LIMIT_MAX",
+    "objects::LIMIT_MAX",
+    "subscribers::LOOKS_MAX",
+    "top::LIMIT_MAX",
+    "objects::READER_TIME_MAX",
 ];
 
 #[test]

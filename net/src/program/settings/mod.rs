@@ -516,7 +516,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 42 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 43 + 10 + 21 + 40);
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Starts, one after the other, on a directory of this machine. The shards are played by their logs alone.
 
-use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
-use ringmq_core::store::{
-    Block, CheckpointWriter, DiskDone, DiskOp, Log, Opened as OpenedRecord, SessionTerms,
-};
+use ringmq_core::store::{CheckpointWriter, DiskDone, Log};
 
 use super::super::folder::Folder;
+use super::super::played::{carry_out, do_op, opened_record};
 use super::*;
 
 const CLIENTS: [&str; 6] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
@@ -47,58 +45,6 @@ fn record(opened: &Opened, shard: usize, clients: &[&str]) {
         carry_out(&mut log, &mut ops, &path, clocks);
     }
     assert_eq!(log.durable(), TurnSeq(clients.len() as u64));
-}
-
-fn opened_record(no: SessionNo, client_id: &str) -> Record<'_> {
-    Record::Opened(OpenedRecord {
-        no,
-        client_id,
-        terms: SessionTerms {
-            user: None,
-            version: Version::V5,
-            expiry_s: u32::MAX,
-        },
-    })
-}
-
-/// Everything that the log asks for, at once.
-fn carry_out(log: &mut Log, ops: &mut Vec<DiskOp>, directory: &Path, clocks: Clocks) {
-    while !ops.is_empty() {
-        for op in std::mem::take(ops) {
-            let (op, block) = do_op(op, directory);
-            let result = Ok(());
-            let done = DiskDone { op, result, block };
-            log.on_done(done, clocks, ops).unwrap();
-        }
-    }
-}
-
-fn do_op(op: DiskOp, directory: &Path) -> (ringmq_core::store::OpId, Option<Block>) {
-    use std::os::unix::fs::FileExt as _;
-    let path_of = |file: FileName| directory.join(file.to_string());
-    match op {
-        DiskOp::Create { op, file, size } => {
-            let file = File::create(path_of(file)).unwrap();
-            file.set_len(size).unwrap();
-            (op, None)
-        }
-        DiskOp::Write {
-            op,
-            file,
-            at,
-            block,
-            ..
-        } => {
-            let file = File::options().write(true).open(path_of(file)).unwrap();
-            file.write_all_at(block.bytes(), at).unwrap();
-            (op, Some(block))
-        }
-        DiskOp::Sync { op, .. } | DiskOp::Publish { op, .. } => (op, None),
-        DiskOp::Remove { op, file } => {
-            fs::remove_file(path_of(file)).unwrap();
-            (op, None)
-        }
-    }
 }
 
 fn numbers(opened: &Opened) -> Vec<u32> {

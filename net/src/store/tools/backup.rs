@@ -1,9 +1,13 @@
 //! Backup of a directory that a broker may be using: a consistent copy, with everything that was
 //! acknowledged before it began.
 //!
-//! Links hold the files, so that the broker cannot remove or reuse them meanwhile. Then the end of
-//! each log is looked for: what stands before it was written once and does not change any more. The
-//! copy is sealed there, so that any damage to it shows.
+//! Links hold the files, so that the broker cannot remove or reuse them meanwhile. Then all logs are
+//! cut at one time, that of the newest batch in any of them: what stands before was written once and
+//! does not change any more. The copy is sealed there, so that any damage to it shows.
+//!
+//! Why one time for all: a shard records that something has left it when another one has it
+//! durably. So whoever has the first batch has the second one too, in that order: the clock is the
+//! same for all shards, and a batch bears the time at which its turn ended.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
@@ -11,7 +15,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ringmq_core::ids::{LogPosition, ShardId};
-use ringmq_core::store::{FileName, LogIdentity, LogReader, ReadConfig};
+use ringmq_core::store::{FileName, LogIdentity, LogReader, ReadConfig, last_clocks};
+use ringmq_core::time::Instant;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
@@ -41,13 +46,13 @@ pub fn backup(path: &Path, target: &Path) -> Result<Backup, ToolError> {
     refuse_target(target)?;
     let failed = |error: io::Error| ToolError::failed("back up to", target, &error);
     let pins = Pins::new(path).map_err(|error| ToolError::failed("link in", path, &error))?;
-    let (manifest, held) = pin(&source, &pins)?;
+    let held = hold(&source, &pins)?;
     let made = fs::create_dir_all(target).and_then(|()| {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(target, fs::Permissions::from_mode(0o700))
     });
     made.map_err(failed)?;
-    let copied = copy_logs(&manifest, &held, &DataDir::unlocked(target), failed);
+    let copied = held.copy(&DataDir::unlocked(target), failed);
     drop(pins);
     let checked = copied.and_then(|copied_bytes| {
         let survey = check(path, target)?;
@@ -137,8 +142,18 @@ fn remove_stale(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The files of one shard in one epoch, held by links.
+/// What a backup copies.
 struct Held {
+    manifest: Manifest,
+    shards: Vec<HeldShard>,
+    /// What was written later does not belong to it.
+    until: Instant,
+}
+
+/// The files of one shard in one epoch, held by links.
+struct HeldShard {
+    source: PathBuf,
+    /// Of the links.
     path: PathBuf,
     identity: LogIdentity,
     block_size: u32,
@@ -148,13 +163,13 @@ struct Held {
 }
 
 /// Holds all files that the manifest of this moment needs.
-fn pin(source: &DataDir, pins: &Pins) -> Result<(Manifest, Vec<Held>), ToolError> {
+fn hold(source: &DataDir, pins: &Pins) -> Result<Held, ToolError> {
     for _ in 0..TRIES_MAX {
         let Some(manifest) = source.read_manifest()? else {
             break;
         };
-        match try_pin(source, &manifest, pins) {
-            Ok(held) => return Ok((manifest, held)),
+        match try_hold(source, manifest, pins) {
+            Ok(held) => return Ok(held),
             // The broker has removed something meanwhile, since a checkpoint took its place.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(ToolError::failed("link in", source.path(), &error)),
@@ -165,95 +180,170 @@ fn pin(source: &DataDir, pins: &Pins) -> Result<(Manifest, Vec<Held>), ToolError
     Err(StoreError::new(source.path(), StoreFault::Incomplete).into())
 }
 
-fn try_pin(source: &DataDir, manifest: &Manifest, pins: &Pins) -> io::Result<Vec<Held>> {
+fn try_hold(source: &DataDir, manifest: Manifest, pins: &Pins) -> io::Result<Held> {
     let links = DataDir::unlocked(&pins.path);
-    let mut all = Vec::new();
+    let mut shards = Vec::new();
     for epoch in &manifest.epochs {
         private_directory(&links.epoch_path(epoch.number))?;
         for shard in 0..epoch.shards {
-            let from = source.shard_path(epoch.number, shard);
-            let path = links.shard_path(epoch.number, shard);
-            private_directory(&path)?;
-            let missing = |_| io::Error::from(ErrorKind::NotFound);
-            let listing = Listing::of(&from).map_err(missing)?;
-            let checkpoint = listing.checkpoints.last().copied();
-            let begin = checkpoint.map_or(LogPosition(0), |file| file.position);
-            let mut segments = listing.logs;
-            segments.retain(|file| file.position >= begin);
-            for file in checkpoint.iter().chain(&segments) {
-                let name = file.to_string();
-                fs::hard_link(from.join(&name), path.join(&name))?;
-            }
-            all.push(Held {
-                path,
-                identity: LogIdentity {
-                    log_id: manifest.log_id,
-                    epoch: epoch.number,
-                    shard: ShardId::new(shard),
-                },
+            let identity = LogIdentity {
+                log_id: manifest.log_id,
+                epoch: epoch.number,
+                shard: ShardId::new(shard),
+            };
+            let mut held = HeldShard {
+                source: source.shard_path(epoch.number, shard),
+                path: links.shard_path(epoch.number, shard),
+                identity,
                 block_size: manifest.block_size,
                 cut: epoch.cut.as_ref().map(|cut| cut[shard]),
-                checkpoint,
-                segments,
-            });
+                checkpoint: None,
+                segments: Vec::new(),
+            };
+            held.link_all()?;
+            shards.push(held);
         }
     }
-    Ok(all)
-}
-
-/// Copies what is held, and writes the manifest last: without it the copy is known to be none.
-fn copy_logs(
-    manifest: &Manifest,
-    held: &[Held],
-    copy: &DataDir,
-    failed: impl Fn(io::Error) -> ToolError + Copy,
-) -> Result<u64, ToolError> {
-    let mut sealed = manifest.clone();
-    let last = sealed.epochs.last_mut().expect("a manifest has an epoch");
-    let (number, boot_id) = (last.number + 1, last.boot_id.clone());
-    let mut cut = Vec::new();
-    let mut bytes = 0;
-    for epoch in &manifest.epochs {
-        copy.make_epoch(epoch.number, epoch.shards)?;
+    // What checkpoints hold is older than that, too: a log is durable up to what its checkpoint says.
+    let mut until = Instant::ZERO;
+    for shard in &shards {
+        until = until.max(shard.written_at()?);
     }
-    for shard in held {
-        let end = shard.end()?;
-        if shard.cut.is_none() {
-            cut.push(end);
-        }
-        let epoch = shard.identity.epoch;
-        let target = copy.shard_path(epoch, shard.identity.shard.index());
-        bytes += shard.copy(&target, end).map_err(failed)?;
+    for shard in &mut shards {
+        shard.link_later()?;
     }
-    last.cut = Some(cut);
-    copy.make_epoch(number, 1)?;
-    sealed.epochs.push(Epoch {
-        number,
-        shards: 1,
-        boot_id,
-        cut: None,
-    });
-    copy.write_manifest(&sealed)?;
-    Ok(bytes)
+    Ok(Held {
+        manifest,
+        shards,
+        until,
+    })
 }
 
 impl Held {
-    /// Where the log ends now. The broker goes on writing while it is read, so what is missing at
-    /// one place and vouched for at a later one may just have been written: it is damaged if it is
-    /// missing once more.
-    fn end(&self) -> Result<LogPosition, ToolError> {
-        if let Some(cut) = self.cut {
-            return Ok(cut);
+    /// Copies it, and writes the manifest last: without it the copy is known to be none. Gives how
+    /// many bytes were copied.
+    fn copy(
+        &self,
+        copy: &DataDir,
+        failed: impl Fn(io::Error) -> ToolError + Copy,
+    ) -> Result<u64, ToolError> {
+        let mut sealed = self.manifest.clone();
+        let last = sealed.epochs.last_mut().expect("a manifest has an epoch");
+        let (number, boot_id) = (last.number + 1, last.boot_id.clone());
+        let mut cut = Vec::new();
+        let mut bytes = 0;
+        for epoch in &self.manifest.epochs {
+            copy.make_epoch(epoch.number, epoch.shards)?;
         }
-        let mut from = self.checkpoint.map_or(LogPosition(0), |file| file.position);
+        for shard in &self.shards {
+            let end = match shard.cut {
+                Some(end) => end,
+                None => shard.end(self.until)?,
+            };
+            if shard.cut.is_none() {
+                cut.push(end);
+            }
+            let epoch = shard.identity.epoch;
+            let target = copy.shard_path(epoch, shard.identity.shard.index());
+            bytes += shard.copy(&target, end).map_err(failed)?;
+        }
+        last.cut = Some(cut);
+        copy.make_epoch(number, 1)?;
+        sealed.epochs.push(Epoch {
+            number,
+            shards: 1,
+            boot_id,
+            cut: None,
+        });
+        copy.write_manifest(&sealed)?;
+        Ok(bytes)
+    }
+}
+
+impl HeldShard {
+    fn link_all(&mut self) -> io::Result<()> {
+        private_directory(&self.path)?;
+        let listing = self.list()?;
+        self.checkpoint = listing.checkpoints.last().copied();
+        if let Some(file) = self.checkpoint {
+            self.link(file)?;
+        }
+        let begin = self.begin();
+        for &file in listing.logs.iter().filter(|file| file.position >= begin) {
+            self.link(file)?;
+            self.segments.push(file);
+        }
+        Ok(())
+    }
+
+    /// Links the segments that have been begun since.
+    fn link_later(&mut self) -> io::Result<()> {
+        if self.cut.is_some() {
+            return Ok(());
+        }
+        let mut next = match self.segments.last() {
+            Some(last) => {
+                let found = fs::metadata(self.path.join(last.to_string()))?;
+                last.position.0 + found.len()
+            }
+            None => self.begin().0,
+        };
+        for file in self.list()?.logs {
+            if file.position.0 < next {
+                continue;
+            }
+            if file.position.0 > next {
+                return Err(ErrorKind::NotFound.into()); // It has come and gone.
+            }
+            self.link(file)?;
+            self.segments.push(file);
+            next += fs::metadata(self.path.join(file.to_string()))?.len();
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Listing> {
+        Listing::of(&self.source).map_err(|_| ErrorKind::NotFound.into())
+    }
+
+    fn link(&self, file: FileName) -> io::Result<()> {
+        let name = file.to_string();
+        fs::hard_link(self.source.join(&name), self.path.join(&name))
+    }
+
+    /// From where on the log is needed.
+    fn begin(&self) -> LogPosition {
+        self.checkpoint.map_or(LogPosition(0), |file| file.position)
+    }
+
+    /// When the newest batch of an open log was written; long ago, if there is none.
+    fn written_at(&self) -> io::Result<Instant> {
+        if self.cut.is_some() {
+            return Ok(Instant::ZERO);
+        }
+        for &file in self.segments.iter().rev() {
+            let bytes = fs::read(self.path.join(file.to_string()))?;
+            if let Some(clocks) = last_clocks(self.identity, self.block_size, file, &bytes) {
+                return Ok(clocks.boot);
+            }
+        }
+        Ok(Instant::ZERO)
+    }
+
+    /// Where the log ended at that time. The broker goes on writing while it is read, so what is
+    /// missing at one place and vouched for at a later one may just have been written: it is damaged
+    /// if it is missing once more.
+    fn end(&self, until: Instant) -> Result<LogPosition, ToolError> {
+        let mut from = self.begin();
         let mut missed = None;
         loop {
-            let mut reader = LogReader::new(ReadConfig {
+            let config = ReadConfig {
                 identity: self.identity,
                 block_size: self.block_size,
                 from,
                 cut: None,
-            });
+            };
+            let mut reader = LogReader::new(config).until(until);
             let mut result = Ok(());
             for &file in &self.segments {
                 let path = self.path.join(file.to_string());
@@ -315,3 +405,100 @@ impl Held {
 
 /// A checkpoint ends meanwhile at most now and then.
 const TRIES_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::super::super::folder::Folder;
+    use super::super::super::played::PlayedShard;
+    use super::super::super::recovery;
+    use super::*;
+    use crate::store::StoreConfig;
+    use ringmq_core::limits::Limits;
+    use ringmq_core::store::Policy;
+
+    fn open(path: &Path) -> recovery::Opened {
+        let config = StoreConfig {
+            data_dir: path.to_owned(),
+            policy: Policy::Always,
+            free_bytes_min: 0,
+        };
+        recovery::open(&config, SHARDS).unwrap()
+    }
+
+    /// Whatever moves is recorded by the shard that gets it before the one that had it lets go.
+    struct Moves {
+        shards: Vec<PlayedShard>,
+        /// By thing: its shard, and how often it has moved.
+        things: Vec<(usize, usize)>,
+        now: u64,
+    }
+
+    impl Moves {
+        fn tick(&mut self) -> Instant {
+            self.now += 1;
+            Instant::from_nanos(self.now)
+        }
+
+        fn move_some(&mut self, rng: &mut Rng) {
+            for _ in 0..rng.usize(..100) {
+                let at = rng.usize(..self.things.len());
+                let (shard, moves) = self.things[at];
+                let to = rng.usize(..SHARDS);
+                let now = self.tick();
+                if rng.u8(..4) == 0 {
+                    self.shards[to].begin_segment(now);
+                }
+                self.shards[to].open(&format!("thing {at}, move {}", moves + 1), now);
+                let now = self.tick();
+                self.shards[shard].end(&format!("thing {at}, move {moves}"), now);
+                self.things[at] = (to, moves + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_moves_between_shards_meanwhile_is_in_a_backup() {
+        let mut rng = Rng::with_seed(1);
+        for _ in 0..20 {
+            let folder = Folder::new();
+            let path = folder.path().join("data");
+            let opened = open(&path);
+            let shards = (0..SHARDS).map(|shard| PlayedShard::new(&opened, shard));
+            let mut moves = Moves {
+                shards: shards.collect(),
+                things: vec![(0, 0); 10],
+                now: 0,
+            };
+            for at in 0..moves.things.len() {
+                let now = moves.tick();
+                moves.shards[0].open(&format!("thing {at}, move 0"), now);
+            }
+            moves.move_some(&mut rng);
+            let before = moves.things.clone();
+
+            let pins = Pins::new(&path).unwrap();
+            let held = hold(&DataDir::unlocked(&path), &pins).unwrap();
+            moves.move_some(&mut rng);
+            let target = folder.path().join("backup");
+            private_directory(&target).unwrap();
+            let failed = |error| ToolError::failed("copy to", &target, &error);
+            held.copy(&DataDir::unlocked(&target), failed).unwrap();
+
+            let mut starts = open(&target);
+            let starts = starts.take_starts(&Limits::default());
+            let parts = starts.iter().flat_map(|start| &start.part.sessions);
+            let mut found: Vec<_> = parts.map(|(_, found)| &*found.client_id).collect();
+            found.sort_unstable();
+            let things = before.iter().enumerate();
+            let mut expected: Vec<_> = things
+                .map(|(at, (_, moves))| format!("thing {at}, move {moves}"))
+                .collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+    }
+
+    const SHARDS: usize = 3;
+}

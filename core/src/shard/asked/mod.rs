@@ -1,0 +1,6 @@
+//! Answering the shell.
+
+mod on_asked;
+mod retained;
+mod subscribers;
+mod waiting;

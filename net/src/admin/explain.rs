@@ -1,0 +1,154 @@
+//! Who gets a message on a topic, and who would not, and why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use ringmq_core::codec::QoS;
+use ringmq_core::ids::ShardId;
+use ringmq_core::shard::{
+    Answer, Ask, MatchPlace, MessageTerms, Publishing, SubscriberQuery, SubscriberRow, Whose,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Control;
+use super::findings::SubscriberView;
+use super::problem::Problem;
+use super::routes::{begin_listing, no_answer, read_topic, wrong_query};
+
+/// Which message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    topic: String,
+    /// Who would publish it.
+    from: Option<Box<str>>,
+    qos: Option<u8>,
+    /// Bytes of its payload.
+    size: Option<u32>,
+    limit: Option<usize>,
+}
+
+/// `GET /explain`.
+pub(super) async fn explain(
+    State(control): State<Arc<Control>>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) =
+        query.map_err(|error| wrong_query(&error, "topic, from, qos, size and limit"))?;
+    let topic = read_topic(&query.topic)?;
+    let message = MessageTerms {
+        publisher: query.from.clone(),
+        qos: read_qos(query.qos)?,
+        payload_size: query.size.unwrap_or(0),
+    };
+    let publisher = match &query.from {
+        Some(from) => Some(publishing(&control, from, &topic).await?),
+        None => None,
+    };
+    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let leave = begin_listing(&control)?;
+    let mut views = Vec::new();
+    let (mut missing, mut has_more) = (Vec::new(), false);
+    for shard in 0..control.asker.shards() {
+        let left = limit - views.len();
+        match gather(&control, &leave, shard, (&topic, &message), left).await {
+            Some((rows, more)) => {
+                has_more |= more;
+                let shown = rows.into_iter().map(|row| SubscriberView::of(shard, row));
+                views.extend(shown);
+            }
+            None => missing.push(shard),
+        }
+    }
+    Ok(Json(json!({
+        "topic": topic,
+        "from": query.from,
+        "publisher": publisher,
+        "qos": message.qos as u8,
+        "subscribers": views,
+        "has_more": has_more,
+        "missing_shards": missing,
+    })))
+}
+
+/// Subscribers of one shard, at most so many, and whether there are more. `None`: it does not answer.
+async fn gather(
+    control: &Control,
+    leave: &OwnedSemaphorePermit,
+    shard: usize,
+    (topic, message): (&str, &MessageTerms),
+    limit: usize,
+) -> Option<(Vec<SubscriberRow>, bool)> {
+    let mut rows: Vec<SubscriberRow> = Vec::new();
+    let mut from = MatchPlace::default();
+    loop {
+        // One more tells whether there is another.
+        let ask = Ask::Subscribers(SubscriberQuery {
+            of: Whose::Topic(topic.into()),
+            from,
+            rows_max: limit - rows.len() + 1,
+            message: Some(message.clone()),
+        });
+        let answer = control
+            .asker
+            .ask_page(leave, ShardId::new(shard), ask)
+            .await;
+        let Some(Answer::Subscribers(page)) = answer else {
+            return None;
+        };
+        rows.extend(page.rows);
+        if rows.len() > limit {
+            rows.truncate(limit);
+            return Some((rows, true));
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => return Some((rows, false)),
+        }
+    }
+}
+
+/// What the publisher is told.
+async fn publishing(control: &Control, client: &str, topic: &str) -> Result<Value, Problem> {
+    let ask = Ask::MayPublish {
+        client_id: client.into(),
+        topic: topic.into(),
+    };
+    let shard = control.asker.home_of(client);
+    let Some(Answer::MayPublish(publishing)) = control.asker.ask_one(shard, ask).await else {
+        return Err(no_answer(shard.index()));
+    };
+    let (may, why) = match publishing {
+        Publishing::Unknown => (
+            None,
+            "it has no session: what it may publish is not known".to_owned(),
+        ),
+        Publishing::Allowed => (Some(true), "it may publish there".to_owned()),
+        Publishing::Reserved => (Some(false), "only the broker publishes there".to_owned()),
+        Publishing::Denied { by: Some(rule) } => (Some(false), format!("a rule denies it: {rule}")),
+        Publishing::Denied { by: None } => (Some(false), "no access rule allows it".to_owned()),
+    };
+    Ok(json!({"client_id": client, "may_publish": may, "why": why}))
+}
+
+fn read_qos(qos: Option<u8>) -> Result<QoS, Problem> {
+    match qos {
+        None | Some(0) => Ok(QoS::AtMostOnce),
+        Some(1) => Ok(QoS::AtLeastOnce),
+        Some(2) => Ok(QoS::ExactlyOnce),
+        Some(other) => {
+            let what = format!("{other} is not a QoS");
+            Err(Problem::new(StatusCode::BAD_REQUEST, what, "use 0, 1 or 2"))
+        }
+    }
+}
+
+/// Subscribers if the request does not say.
+const LIMIT: usize = 1000;
+/// Most subscribers of an answer.
+const LIMIT_MAX: usize = 10_000;
