@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::auth::Rule;
 use crate::codec::QoS;
 use crate::ids::ClientKey;
+use crate::stages::Stamp;
 use crate::time::Instant;
 
 /// One published message. Made once per shard and PUBLISH that has to outlive its packet (a queue, a window,
@@ -28,6 +29,8 @@ pub struct Message {
     pub publisher: ClientKey,
     /// Whose rights count when it is given out as a retained message; `None`: nobody's.
     pub author: Option<Arc<Author>>,
+    /// Since when it is kept.
+    pub kept_at: Stamp,
 }
 
 /// Who published a retained message.
@@ -66,7 +69,7 @@ pub struct MessageParts<'a> {
 
 impl Message {
     /// Copies the parts: the one copy that a stored message costs.
-    pub fn new(parts: MessageParts<'_>) -> Message {
+    pub fn new(parts: MessageParts<'_>, kept_at: Stamp) -> Message {
         let topic_size = u16::try_from(parts.topic.len()).expect("topic names fit two bytes");
         let properties_size =
             u32::try_from(parts.properties.len()).expect("properties fit four bytes");
@@ -84,6 +87,7 @@ impl Message {
             expires_at: parts.expires_at,
             publisher: parts.publisher,
             author: parts.author.cloned(),
+            kept_at,
         }
     }
 

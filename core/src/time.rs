@@ -21,6 +21,11 @@ impl Instant {
         self.0
     }
 
+    /// Nanoseconds since `earlier`; zero if `earlier` is later.
+    pub const fn ns_since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Time since `earlier`; zero if `earlier` is later.
     pub const fn saturating_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

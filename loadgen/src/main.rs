@@ -29,11 +29,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help(help)) => say(&help.text()),
-        Ok(Command::Version) => say(&format!("ringload {}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::Say(text)) => say(&text),
+        Ok(Command::ManPages(directory)) => man_pages(&directory),
         Ok(Command::List { json: true }) => say(&cli::list_as_json()),
         Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
-        Ok(Command::Report) => page::command(std::env::args_os().skip(2)),
+        Ok(Command::Report(request)) => page::command(&request),
         Ok(Command::Run(options)) => match run(*options) {
             Ok(code) => ExitCode::from(code),
             Err(Failure::Usage(problems)) => refuse(&problems),
@@ -43,6 +44,19 @@ fn main() -> ExitCode {
             }
         },
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn man_pages(directory: &Path) -> ExitCode {
+    match ringmq_problem::papers::write_man_pages(cli::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let place = directory.display();
+            complain(&format_args!(
+                "cannot write man pages into {place}: {error}\n  fix: name a directory that exists and may be written"
+            ));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -31,13 +31,13 @@ export function Clients() {
   const [pages, setPages] = useState(1);
 
   useRepeated(
-    async state => {
+    async signal => {
       // What is on the screen, as it is by now.
-      const next = await load(filter, Math.max(1, pages)).catch(problem => ({
+      const next = await load(filter, pages, signal).catch(problem => ({
         clients: null,
         problem,
       }));
-      if (!state.isOver) setList(next);
+      if (!signal.aborted) setList(next);
     },
     LIST_AGAIN,
     [filter, pages],
@@ -73,14 +73,14 @@ export function Clients() {
   `;
 }
 
-async function load(filter, pages) {
+async function load(filter, pages, signal) {
   const clients = [];
   const missing = new Set();
   let cursor = null;
   for (let page = 0; page < pages; page += 1) {
     const given = Object.entries({ ...filter, cursor }).filter(([, value]) => value);
     const query = new URLSearchParams([['limit', LIMIT], ...given]);
-    const answer = await read(`/api/v1/clients?${query}`);
+    const answer = await read(`/api/v1/clients?${query}`, { signal });
     clients.push(...answer.clients);
     answer.missing_shards.forEach(shard => missing.add(shard));
     cursor = answer.cursor;
@@ -122,16 +122,16 @@ export function Client({ id }) {
   const [isAsking, setAsking] = useState(false);
   const [said, setSaid] = useState('');
 
-  const look = async state => {
+  const look = async signal => {
     try {
-      const found = await read(path(id));
-      const lost = await read(`${path(id)}/losses`);
-      if (state.isOver) return;
+      const found = await read(path(id), { signal });
+      const lost = await read(`${path(id)}/losses`, { signal });
+      if (signal.aborted) return;
       setClient(found);
       setLosses(lost.losses);
       setProblem(null);
     } catch (error) {
-      if (state.isOver) return;
+      if (signal.aborted) return;
       setProblem(error);
       if (error.status === 404) setClient(null);
     }

@@ -25,10 +25,10 @@ export function Losses() {
   const [filter, setFilter] = useState({ client: '', topic: '', since: '' });
   const [found, setFound] = useState({ losses: null, problem: null });
   useRepeated(
-    async state => {
+    async signal => {
       const query = new URLSearchParams(Object.entries(filter).filter(([, value]) => value));
-      const next = await read(`/api/v1/losses?${query}`).catch(problem => ({ problem }));
-      if (!state.isOver) setFound(next);
+      const next = await read(`/api/v1/losses?${query}`, { signal }).catch(problem => ({ problem }));
+      if (!signal.aborted) setFound(next);
     },
     AGAIN,
     [filter],

@@ -50,18 +50,24 @@ export function Dialog({ title, children, onClose }) {
   </dialog>`;
 }
 
-/** Does something at once and again after each `pause`, as long as `what` stays the same; a hidden page waits. */
+/** Less than this between two keys is typing: it is waited for. */
+const TYPING = 150;
+
+/**
+ * Does something, and again after each `pause`, as long as `what` stays the same; what is under way when it changes is
+ * given up. A hidden page waits.
+ */
 export function useRepeated(act, pause, what) {
   useEffect(() => {
+    const over = new AbortController();
     let timer;
-    const state = { isOver: false };
     const turn = async () => {
-      if (!document.hidden) await act(state);
-      if (!state.isOver) timer = setTimeout(turn, pause);
+      if (!document.hidden) await act(over.signal);
+      if (!over.signal.aborted) timer = setTimeout(turn, pause);
     };
-    turn();
+    timer = setTimeout(turn, TYPING);
     return () => {
-      state.isOver = true;
+      over.abort();
       clearTimeout(timer);
     };
   }, what);

@@ -365,6 +365,7 @@ impl Broker {
             self.home,
             self.thread_ids.clone(),
             Arc::clone(&self.permits),
+            self.stacks.clone(),
         )
     }
 
@@ -471,13 +472,20 @@ fn run_shard<C: Core>(
 /// Turn after turn, on a thread that has nothing else to do.
 fn drive_alone<C: Core>(mut reactor: Reactor<KernelRing, C>, busy_poll: Duration) -> Remains {
     loop {
-        match reactor.turn(clock()) {
+        match timed_turn(&mut reactor) {
             Progress::Busy => reactor.submit(),
             Progress::Idle if finds_work(&mut reactor, busy_poll) => {}
             Progress::Idle => reactor.submit_and_sleep(),
             Progress::Ended => return reactor.remains(clock()),
         }
     }
+}
+
+fn timed_turn<C: Core>(reactor: &mut Reactor<KernelRing, C>) -> Progress {
+    let began = clock();
+    let progress = reactor.turn(began);
+    reactor.note_turn(began, clock());
+    progress
 }
 
 /// Looks for work without sleeping: waking up costs more than it does, in time and, under load, in
@@ -503,7 +511,7 @@ fn finds_work<C: Core>(reactor: &mut Reactor<KernelRing, C>, busy_poll: Duration
 async fn drive<C: Core>(mut reactor: Reactor<KernelRing, C>, wakeup: OwnedFd) -> Remains {
     let wakeup = wakeup_file(wakeup);
     loop {
-        match reactor.turn(clock()) {
+        match timed_turn(&mut reactor) {
             Progress::Busy => {
                 reactor.submit();
                 glommio::executor().yield_if_needed().await;

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ringmq_core::time::Instant;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One reading of the counters. All of them only grow, from the start of the shard.
@@ -26,6 +28,8 @@ macro_rules! counters {
         /// The published counters of one shard.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
+            /// When its turn began.
+            pub(crate) pulse: Pulse,
             $($name: AtomicU64,)*
         }
 
@@ -98,6 +102,28 @@ counters! {
     parks_averted,
 }
 
+/// When the turn of a shard began, for whoever watches whether it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse(AtomicU64);
+
+impl Pulse {
+    /// A turn begins. One writer only.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The shard has nothing to do.
+    pub(crate) fn rest(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// When the turn began that has not ended; `None`: the shard rests.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        let nanos = self.0.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Instant::from_nanos(nanos))
+    }
+}
+
 macro_rules! tallies {
     ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
         /// What is counted for the whole broker, outside of the shards.
@@ -149,17 +175,33 @@ tallies! {
 
 /// What was counted outside of the shards since the start. Any thread may add to it.
 #[derive(Debug, Default)]
-pub struct Tallies([AtomicU64; Tally::NAMES.len()]);
+pub struct Tallies {
+    counts: [AtomicU64; Tally::NAMES.len()],
+    warnings: AtomicU64,
+}
 
 impl Tallies {
     /// Counts one more.
     pub fn add(&self, tally: Tally) {
-        self.0[tally as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[tally as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The settings that have come into force deserve so many warnings.
+    pub fn set_warnings(&self, count: usize) {
+        self.warnings.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many they deserve.
+    pub(crate) fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::Relaxed)
     }
 
     /// Each with its name, which is made of topic levels.
     pub fn named(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
         Tally::NAMES.into_iter().zip(counts).collect()
     }
 }

@@ -41,6 +41,8 @@ pub struct Broker {
     /// Where it records; `None`: nowhere.
     disk: Option<Disk>,
     checkpoint_bytes_min: u64,
+    /// What the wall clock says of the begin of the run, in nanoseconds since 1970.
+    pub wall_begin_ns: u64,
     /// The disk has failed: the process ends.
     pub has_failed: bool,
     inbox_messages_max: usize,
@@ -64,6 +66,7 @@ impl Broker {
             limits: Arc::new(mix.limits()),
             disk: mix.disk.as_ref().map(disk),
             checkpoint_bytes_min: mix.disk.as_ref().map_or(0, |d| d.checkpoint_bytes_min),
+            wall_begin_ns: WALL_BEGIN_NS,
             has_failed: false,
             inbox_messages_max: mix.inbox_messages_max,
             chunk_size_max: mix.chunk_size_max,
@@ -82,9 +85,10 @@ impl Broker {
         let (secret, limits) = (self.secret, self.limits.clone());
         self.interest = interest_table(shards, secret, self.disk.is_some());
         self.has_failed = false;
+        let clocks = self.clocks(now);
         let mut parts: Vec<Option<RecoveredPart>> = (0..shards).map(|_| None).collect();
         if let Some(disk) = &mut self.disk {
-            let recovered = disk.start(shards, clocks(now)).map_err(|damage| {
+            let recovered = disk.start(shards, clocks).map_err(|damage| {
                 Broken::new("what was durable can be read", damage.to_string())
             })?;
             let split = recovered.split(&Home::new(secret, shards), shards);
@@ -130,6 +134,25 @@ impl Broker {
             .expect("only a broker with a disk crashes");
         disk.crash(how, &mut || rng.one_in(2));
         self.start(shards, restart_at)
+    }
+
+    fn clocks(&self, now: Instant) -> Clocks {
+        Clocks {
+            boot: now,
+            wall_ns: self.wall_begin_ns + now.as_nanos(),
+        }
+    }
+
+    /// Checkpoints that got their names so far.
+    pub fn published(&self) -> usize {
+        self.disk.as_ref().map_or(0, |disk| disk.published)
+    }
+
+    /// Time that the last start did not count.
+    pub fn ignored(&self) -> Duration {
+        self.disk
+            .as_ref()
+            .map_or(Duration::ZERO, |disk| disk.ignored)
     }
 
     /// The disk of a shard does nothing for a while, or goes on.
@@ -364,9 +387,10 @@ impl Broker {
 
     /// What the turn recorded goes to the disk; then its messages become visible.
     fn end_turn(&mut self, at: usize, around: &mut Surroundings<'_>) {
+        let clocks = self.clocks(around.now);
         if let Some(disk) = &mut self.disk {
             let shell = &mut self.shells[at];
-            shell.end_turn(clocks(around.now), around);
+            shell.end_turn(clocks, around);
             for op in shell.outbox.disk.drain(..) {
                 disk.submit(at, op);
             }
@@ -409,6 +433,10 @@ impl Broker {
             (Some(Sabotage::HastyReceipt), &ShardMsg::Mark { turn }) => {
                 let turns = [turn; 2];
                 let answer = (target, ShardMsg::Durable { turns });
+                self.shells[at].inbox.push_back(answer);
+            }
+            (Some(Sabotage::HastyFooter), &ShardMsg::ReceiptsWanted { checkpoint }) => {
+                let answer = (target, ShardMsg::ReceiptsDurable { checkpoint });
                 self.shells[at].inbox.push_back(answer);
             }
             _ => inbox.push_back((from, message)),
@@ -509,13 +537,6 @@ impl Broker {
     }
 }
 
-fn clocks(now: Instant) -> Clocks {
-    Clocks {
-        boot: now,
-        wall_ns: now.as_nanos(),
-    }
-}
-
 /// What may wait for one connection: messages up to the bound and one beyond it, or answers up to
 /// twice the bound.
 fn unsent_bytes_max(mix: &Mix) -> u32 {
@@ -528,6 +549,8 @@ fn unsent_bytes_max(mix: &Mix) -> u32 {
 const ANSWER_RATIO_MAX: u32 = 16;
 /// More than a PUBLISH of this workload has beside its payload.
 const PACKET_HEAD_MAX: u32 = 100;
+/// 2027.
+pub const WALL_BEGIN_NS: u64 = 1_800_000_000_000_000_000;
 /// Small, so that a log soon begins another one.
 const SEGMENT_SIZE: u64 = 64 * 1024;
 /// Few buckets, so that filters collide.

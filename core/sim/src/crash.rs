@@ -1,8 +1,9 @@
-//! Disasters: the broker is killed, the power is lost, the disk stands still or fails.
+//! Disasters: the broker is killed, the power is lost, the disk stands still or fails, the wall clock jumps.
 
 use std::time::Duration;
 
 use crate::broken::Broken;
+use crate::broker::WALL_BEGIN_NS;
 use crate::disk::Crash;
 use crate::surroundings::Surroundings;
 use crate::trace::What;
@@ -12,7 +13,9 @@ impl World {
     /// Sum of the weights of all disasters.
     pub fn disaster_weight(&self) -> u64 {
         let disk = self.mix.disk.as_ref();
-        disk.map_or(0, |disk| disk.crash + disk.hold + disk.fail)
+        disk.map_or(0, |disk| {
+            disk.crash + disk.hold + disk.fail + disk.wall_jump
+        })
     }
 
     /// One of them happens.
@@ -21,11 +24,12 @@ impl World {
         self.begin_tick();
         let drawn = self.rng.below(self.disaster_weight());
         if drawn < disk.crash {
-            let is_power = self.rng.percent(disk.power_percent);
-            return self.crash(if is_power { Crash::Power } else { Crash::Kill });
+            return self.crash_somehow();
         }
         if drawn < disk.crash + disk.hold {
             self.broker.hold_disk(&mut self.rng);
+        } else if drawn >= disk.crash + disk.hold + disk.fail {
+            self.jump_wall_clock();
         } else {
             let mut around = Surroundings {
                 now: self.oracle.now,
@@ -39,6 +43,32 @@ impl World {
         Ok(())
     }
 
+    /// The broker is killed, or the power lost.
+    fn crash_somehow(&mut self) -> Result<(), Broken> {
+        let disk = self.mix.disk.as_ref();
+        let power_percent = disk.map_or(0, |disk| disk.power_percent);
+        let is_power = self.rng.percent(power_percent);
+        self.crash(if is_power { Crash::Power } else { Crash::Kill })
+    }
+
+    /// Now and then the broker crashes right behind a checkpoint: what that lets go of has to be durable.
+    pub fn may_crash_behind_checkpoint(&mut self, published_before: usize) -> Result<(), Broken> {
+        let disk = self.mix.disk.as_ref();
+        let percent = disk.map_or(0, |disk| disk.checkpoint_crash_percent);
+        if self.broker.published() > published_before && self.rng.percent(percent) {
+            return self.crash_somehow();
+        }
+        Ok(())
+    }
+
+    /// Somebody sets the clock, or it begins anew: far enough that a start can tell.
+    fn jump_wall_clock(&mut self) {
+        let begin_ns = *self.rng.pick(&WALL_BEGINS_NS);
+        self.broker.wall_begin_ns = begin_ns;
+        let text = format_args!("the wall clock jumps: {begin_ns} at the begin");
+        self.trace.log(What::Network, [begin_ns, 0, 201], text);
+    }
+
     /// The broker ends without warning and is started again.
     pub fn crash(&mut self, how: Crash) -> Result<(), Broken> {
         let disk = self
@@ -50,6 +80,7 @@ impl World {
             true => 1 + self.rng.index(SHARDS_MAX),
             false => self.mix.shards,
         };
+        let is_jumpy = disk.wall_jump > 0;
         let now = self.oracle.now;
         self.notes.clear();
         for at in 0..self.links.len() {
@@ -69,11 +100,16 @@ impl World {
         let down = Duration::from_millis(self.rng.below(DOWN_MS_MAX));
         self.pass_until(now + down);
         self.started_at = self.oracle.now;
+        if how == Crash::Power && is_jumpy && self.rng.one_in(2) {
+            self.jump_wall_clock();
+        }
         let values = [how as u64, shards as u64, 200];
         let text = format_args!("crash: {how:?}; a start with {shards} shards");
         self.trace.log(What::Network, values, text);
         let at = self.started_at;
-        self.broker.crash(how, shards, &mut self.rng, at)
+        self.broker.crash(how, shards, &mut self.rng, at)?;
+        self.oracle.lateness += self.broker.ignored();
+        Ok(())
     }
 
     /// Everything was deleted and every session ended, durably: a start finds nothing.
@@ -95,6 +131,15 @@ impl World {
     }
 }
 
+/// What the wall clock says of the begin of the run: right, years ahead and behind, and 1970.
+const WALL_BEGINS_NS: [u64; 5] = [
+    WALL_BEGIN_NS,
+    WALL_BEGIN_NS + 2 * YEAR_NS,
+    WALL_BEGIN_NS + 50 * YEAR_NS,
+    WALL_BEGIN_NS - 2 * YEAR_NS,
+    0,
+];
+const YEAR_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
 /// A start may have so many shards.
 const SHARDS_MAX: usize = 4;
 /// Nobody restarts a broker sooner or later than that.

@@ -9,13 +9,16 @@
 //! Not here: when operations end, and when the broker crashes (`broker.rs`, `world.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use ringmq_core::home::Home;
 use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::store::{
-    CheckpointReader, Clocks, Damage, DiskDone, DiskError, DiskOp, FileKind, FileName, LogConfig,
-    LogEnd, LogIdentity, LogReader, OpId, Policy, ReadConfig, Record, Recovered, Shift, Source,
+    CheckpointReader, Clocks, Damage, DiskDone, DiskError, DiskOp, Downtime, FileKind, FileName,
+    LogConfig, LogEnd, LogIdentity, LogReader, OpId, Policy, ReadConfig, Record, Recovered, Shift,
+    Source,
 };
+use ringmq_core::time::Instant;
 
 use crate::tamper::Sabotage;
 
@@ -47,6 +50,10 @@ pub struct Disk {
     pub published: usize,
     /// Bytes written to a checkpoint at once, at most.
     pub largest_slice: usize,
+    /// How often the power was lost.
+    boot: u32,
+    /// Time that the last start did not count, since the wall clock contradicted the logs.
+    pub ignored: Duration,
 }
 
 /// How a process ends.
@@ -64,6 +71,7 @@ struct Epoch {
     number: u32,
     shards: usize,
     cut: Option<Vec<LogPosition>>,
+    boot: u32,
 }
 
 type Path = (u32, usize, FileName);
@@ -96,6 +104,8 @@ impl Disk {
             syncs: BTreeMap::new(),
             published: 0,
             largest_slice: 0,
+            boot: 0,
+            ignored: Duration::ZERO,
         }
     }
 
@@ -116,6 +126,7 @@ impl Disk {
             number,
             shards,
             cut: None,
+            boot: self.boot,
         });
         self.queues = (0..shards).map(|_| VecDeque::new()).collect();
         self.held = vec![false; shards];
@@ -246,6 +257,7 @@ impl Disk {
             }
         }
         if how == Crash::Power {
+            self.boot += 1;
             self.lose_power(coin);
         }
         // A start removes them.
@@ -389,11 +401,12 @@ impl Disk {
 
     fn recover(&mut self, now: Clocks) -> Result<Recovered, Damage> {
         let mut recovered = Recovered::new(self.secret);
-        for index in 0..self.epochs.len() {
+        let shifts = self.shifts(now)?;
+        for (index, shift) in shifts.into_iter().enumerate() {
             let epoch = self.epochs[index].clone();
             let home = Home::new(self.secret, epoch.shards);
             let ends: Result<Vec<LogPosition>, Damage> = (0..epoch.shards)
-                .map(|shard| self.read_shard(&epoch, shard, &home, now, &mut recovered))
+                .map(|shard| self.recover_shard(&epoch, shard, &home, shift, &mut recovered))
                 .collect();
             let ends = ends?;
             self.epochs[index].cut = Some(ends);
@@ -427,51 +440,133 @@ impl Disk {
         }
     }
 
-    fn read_shard(
+    /// From the clock of each epoch to the present one. The clocks of all boots are one here, so whatever is not
+    /// zero makes things late, or early.
+    fn shifts(&mut self, now: Clocks) -> Result<Vec<Shift>, Damage> {
+        let (mut shifts, mut later, mut onward) = (Vec::new(), now, Shift::NONE);
+        let boots = self.epochs.chunk_by(|a, b| a.boot == b.boot);
+        for epochs in boots.collect::<Vec<_>>().into_iter().rev() {
+            if epochs[0].boot < self.boot
+                && let Some(last) = self.last_clocks(epochs)?
+            {
+                onward = self.shift(last, later).then(onward);
+                later = last;
+            }
+            shifts.extend(epochs.iter().map(|_| onward));
+        }
+        let late = |shift: &Shift| shift.apply(MIDDLE).saturating_since(MIDDLE);
+        self.ignored = shifts.iter().map(late).max().unwrap_or_default();
+        shifts.reverse();
+        Ok(shifts)
+    }
+
+    /// What an operator decides who does not know which clock was wrong.
+    fn shift(&self, last: Clocks, later: Clocks) -> Shift {
+        let downtime = match self.sabotage {
+            Some(Sabotage::TrustWallClock) => Downtime::Counted,
+            Some(_) | None => Downtime::Checked,
+        };
+        let ignored = |_| Downtime::Ignored.shift(last, later);
+        let shift = downtime.shift(last, later).or_else(ignored);
+        shift.expect("nothing is odd about what is ignored")
+    }
+
+    /// The last reading of both clocks in the logs of a boot.
+    fn last_clocks(&self, epochs: &[Epoch]) -> Result<Option<Clocks>, Damage> {
+        let mut last: Option<Clocks> = None;
+        for epoch in epochs {
+            for shard in 0..epoch.shards {
+                let end = self.read_shard(epoch, shard, &mut |_, _| {})?;
+                let all = last.into_iter().chain(end.clocks);
+                last = all.max_by_key(|clocks| clocks.boot);
+            }
+        }
+        Ok(last)
+    }
+
+    fn recover_shard(
         &self,
         epoch: &Epoch,
         shard: usize,
         home: &Home,
-        now: Clocks,
+        shift: Shift,
         recovered: &mut Recovered,
     ) -> Result<LogPosition, Damage> {
+        let has_checkpoint = self.checkpoint(epoch, shard).is_some();
+        if has_checkpoint {
+            recovered.begin_checkpoint(home, ShardId::new(shard));
+        }
+        let mut is_in_log = !has_checkpoint;
+        let end = self.read_shard(epoch, shard, &mut |record, kind| {
+            let is_checkpoint = kind == FileKind::Checkpoint;
+            if !is_checkpoint && !std::mem::replace(&mut is_in_log, true) {
+                recovered.end_checkpoint();
+            }
+            let source = Source {
+                is_checkpoint,
+                shift,
+            };
+            recovered.apply(record, source);
+        })?;
+        if !is_in_log {
+            recovered.end_checkpoint();
+        }
+        Ok(end.end)
+    }
+
+    fn checkpoint(&self, epoch: &Epoch, shard: usize) -> Option<(FileName, &File)> {
+        let mut checkpoints = self.files_of(epoch, shard, FileKind::Checkpoint);
+        checkpoints.next_back()
+    }
+
+    fn files_of(
+        &self,
+        epoch: &Epoch,
+        shard: usize,
+        kind: FileKind,
+    ) -> impl DoubleEndedIterator<Item = (FileName, &File)> {
+        let number = epoch.number;
+        let all = self.files.iter();
+        let of_shard =
+            all.filter(move |((e, s, file), _)| (*e, *s, file.kind) == (number, shard, kind));
+        of_shard.map(|((.., name), file)| (*name, file))
+    }
+
+    /// Reads the checkpoint and the log of a shard.
+    fn read_shard(
+        &self,
+        epoch: &Epoch,
+        shard: usize,
+        to: &mut dyn FnMut(Record<'_>, FileKind),
+    ) -> Result<LogEnd, Damage> {
         let identity = LogIdentity {
             log_id: LOG_ID,
             epoch: epoch.number,
             shard: ShardId::new(shard),
         };
-        let of_shard = |kind| {
-            let files = self.files.iter();
-            files
-                .filter(move |((e, s, file), _)| (*e, *s, file.kind) == (epoch.number, shard, kind))
+        let mut from = LogEnd {
+            end: LogPosition(0),
+            clocks: None,
         };
-        let source = |is_checkpoint| Source {
-            is_checkpoint,
-            shift: Shift::since(now, now, true),
-        };
-        let mut from = LogPosition(0);
-        if let Some(((.., name), file)) = of_shard(FileKind::Checkpoint).next_back() {
-            recovered.begin_checkpoint(home, ShardId::new(shard));
-            let mut reader = CheckpointReader::new(identity, SECTOR as u32, *name);
-            let mut apply = |record: Record<'_>| recovered.apply(record, source(true));
-            reader.feed(&file.bytes, &mut apply)?;
-            from = reader.finish()?.end;
-            recovered.end_checkpoint();
+        if let Some((name, file)) = self.checkpoint(epoch, shard) {
+            let mut reader = CheckpointReader::new(identity, SECTOR as u32, name);
+            reader.feed(&file.bytes, &mut |record| to(record, FileKind::Checkpoint))?;
+            from = reader.finish()?;
         }
         let mut reader = LogReader::new(ReadConfig {
             identity,
             block_size: SECTOR as u32,
-            from,
+            from: from.end,
             cut: epoch.cut.as_ref().map(|ends| ends[shard]),
         });
-        for ((.., name), file) in of_shard(FileKind::Log) {
-            if name.position >= from {
-                let mut apply = |record: Record<'_>| recovered.apply(record, source(false));
-                reader.feed(*name, &file.bytes, &mut apply)?;
+        for (name, file) in self.files_of(epoch, shard, FileKind::Log) {
+            if name.position >= from.end {
+                reader.feed(name, &file.bytes, &mut |record| to(record, FileKind::Log))?;
             }
         }
-        let LogEnd { end, .. } = reader.finish()?;
-        Ok(end)
+        let LogEnd { end, clocks } = reader.finish()?;
+        let clocks = clocks.or(from.clocks);
+        Ok(LogEnd { end, clocks })
     }
 }
 
@@ -497,3 +592,5 @@ const LOG_ID: u128 = 0x5EED;
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
 const EIO: i32 = 5;
+/// Far from both ends of time.
+const MIDDLE: Instant = Instant::from_nanos(1 << 62);

@@ -74,6 +74,10 @@ pub struct DiskMix {
     pub is_resharded: bool,
     /// Log between two checkpoints.
     pub checkpoint_bytes_min: u64,
+    /// Checkpoints right behind which the broker is killed or the power lost.
+    pub checkpoint_crash_percent: u64,
+    /// Weight of jumps of the wall clock.
+    pub wall_jump: u64,
 }
 
 /// Bounds of the broker that clients have to keep to, or notice.
@@ -172,7 +176,8 @@ impl Mix {
         // What a crash takes is not counted, so with tight bounds nothing could be checked.
         let mut rng = Rng::new(seed, DISK_SALT);
         if mix.bounds.tight.is_none() && rng.percent(DISK_PERCENT) {
-            mix.disk = Some(DiskMix::draw(&mut rng));
+            let mut more = Rng::new(seed, MORE_SALT);
+            mix.disk = Some(DiskMix::draw(&mut rng, &mut more));
         }
         mix
     }
@@ -251,7 +256,7 @@ impl Bounds {
 }
 
 impl DiskMix {
-    fn draw(rng: &mut Rng) -> DiskMix {
+    fn draw(rng: &mut Rng, more: &mut Rng) -> DiskMix {
         DiskMix {
             crash: *rng.pick(&[1, 2, 4]),
             hold: *rng.pick(&[0, 4, 10]),
@@ -259,6 +264,8 @@ impl DiskMix {
             power_percent: *rng.pick(&[0, 50, 100]),
             is_resharded: rng.one_in(2),
             checkpoint_bytes_min: *rng.pick(&[4 * 1024, 32 * 1024, 256 * 1024]),
+            checkpoint_crash_percent: *more.pick(&[0, 0, 5, 30]),
+            wall_jump: *more.pick(&[0, 0, 1, 4]),
         }
     }
 }
@@ -289,5 +296,6 @@ impl Weights {
 
 const MIX_SALT: u64 = 1;
 const DISK_SALT: u64 = 3;
+const MORE_SALT: u64 = 4;
 /// Seeds that run with a disk, of those whose bounds are not tight.
 const DISK_PERCENT: u64 = 30;

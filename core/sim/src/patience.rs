@@ -31,7 +31,7 @@ impl World {
         let left = std::mem::take(&mut self.left_wills);
         let (due, waiting) = left.into_iter().partition(|will| {
             let is_alone = !self.may_have_returned(will, will.link);
-            is_alone && will.is_published_by(now, &self.links[will.link])
+            is_alone && will.is_published_by(now, &self.links[will.link], self.oracle.lateness)
         });
         self.left_wills = waiting;
         for will in due {

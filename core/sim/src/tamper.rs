@@ -63,6 +63,10 @@ pub enum Sabotage {
     HastyMark,
     /// A mark is answered at once: receipts are recorded before other shards have the message.
     HastyReceipt,
+    /// Checkpoints do not wait for receipts of what they let go of.
+    HastyFooter,
+    /// A start takes any wall clock at its word.
+    TrustWallClock,
 }
 
 impl Sabotage {

@@ -25,10 +25,12 @@ pub struct LeftWill {
 
 impl LeftWill {
     /// Whether the broker must have published it by then, if its client has not come back.
-    pub fn is_published_by(&self, now: Instant, link: &Link) -> bool {
+    /// `lateness`: time that starts have not counted.
+    pub fn is_published_by(&self, now: Instant, link: &Link, lateness: Duration) -> bool {
         let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
         let known_at = link.closed_at.or(link.ended_at);
-        let is_over = known_at.is_some_and(|at| now >= at + self.delay_max + TIMER_SLACK);
+        let is_over =
+            known_at.is_some_and(|at| now >= at + self.delay_max + TIMER_SLACK + lateness);
         link.confirmed && !disarmed && is_over
     }
 
@@ -49,7 +51,7 @@ impl LeftWill {
             return Ok(());
         }
         let disarmed = self.goodbye.is_some_and(|goodbye| goodbye.reason == 0);
-        let is_late = !unanswered && self.is_published_by(judged_until, link);
+        let is_late = !unanswered && self.is_published_by(judged_until, link, oracle.lateness);
         let returned = self.delayed && (session_present || unanswered) && !is_late;
         let in_time = session_present && asked_at < self.not_before;
         let fate = if disarmed && link.goodbye_read || self.delayed && in_time {

@@ -118,7 +118,9 @@ impl World {
         };
         // `drawn` wraps only after a hit, and then nothing asks again.
         if is(shell) {
-            self.step_broker()
+            let published = self.broker.published();
+            self.step_broker()?;
+            self.may_crash_behind_checkpoint(published)
         } else if is(weights.client_read) {
             let client = self.rng.index(self.clients.len());
             self.step_client(client)
@@ -280,7 +282,8 @@ impl World {
             .iter()
             .filter(|link| link.client == index)
             .collect();
-        client.check_session_present(session_present, connecting, &earlier, self.started_at)?;
+        let since = (self.started_at, self.oracle.lateness);
+        client.check_session_present(session_present, connecting, &earlier, since)?;
         // [MQTT-3.1.4-3]
         let is_open = |link: &&Link| link.confirmed && link.closed_at.or(link.ended_at).is_none();
         if earlier.iter().any(is_open) {

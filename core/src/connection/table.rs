@@ -71,6 +71,8 @@ pub enum AuthStep {
         input: Vec<u8>,
         /// What the authentication method has to say at last.
         data: Vec<u8>,
+        /// When it was asked.
+        asked_at: Instant,
     },
     /// The client has to send AUTH.
     Challenged {
@@ -85,7 +87,7 @@ impl Authenticating {
     /// Memory that it keeps of what the client sent.
     pub fn held_size(&self) -> usize {
         let waiting = match &self.step {
-            AuthStep::Asked { input, data } => input.len() + data.len(),
+            AuthStep::Asked { input, data, .. } => input.len() + data.len(),
             AuthStep::Challenged { framer, .. } => framer.memory_size(),
         };
         self.connect.len() + waiting

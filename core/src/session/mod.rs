@@ -38,7 +38,9 @@ pub use standing::Standing;
 pub use table::Sessions;
 pub use unsettled::Unsettled;
 pub use will::Will;
-pub use window::{AckError, GivenUp, LogProgress, PubrelDue, Resend, Window, WindowRooms};
+pub use window::{
+    AckError, Acknowledged, GivenUp, LogProgress, PubrelDue, Resend, Window, WindowRooms,
+};
 
 use crate::auth::Identity;
 use crate::codec::Version;

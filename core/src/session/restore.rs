@@ -50,6 +50,7 @@ mod tests {
     use crate::codec::QoS;
     use crate::session::testing;
     use crate::session::{Delivery, Resend};
+    use crate::time::Instant;
 
     fn delivery(qos: QoS) -> Delivery {
         testing::delivery(b"payload", qos, None)
@@ -76,7 +77,7 @@ mod tests {
         assert_eq!((window.unsettled_count(), queue.len()), (3, 2));
         let id = |no| DeliveryNo(no).packet_id();
         assert_eq!(id(70_000).get(), 4_466);
-        let mut resend = || window.next_resend(9);
+        let mut resend = || window.next_resend(Instant::ZERO, 9);
         assert_eq!(resend(), Some(Resend::Pubrel(id(70_000))));
         let again = |no, delivery| Some(Resend::Publish(id(no), delivery));
         assert_eq!(resend(), again(70_003, one.clone()));
@@ -122,7 +123,7 @@ mod tests {
                 4 => drop(queue.pop()),
                 5 => {
                     if let Some((no, delivery)) = queue.pop() {
-                        window.push(no, delivery.qos, Some(delivery));
+                        window.push(Instant::ZERO, no, delivery.qos, Some(delivery));
                     }
                 }
                 _ => {
@@ -151,8 +152,8 @@ mod tests {
             check(&restored, &queue_again);
             window.rewind();
             loop {
-                let resend = window.next_resend(u16::MAX);
-                assert_eq!(restored.next_resend(u16::MAX), resend);
+                let resend = window.next_resend(Instant::ZERO, u16::MAX);
+                assert_eq!(restored.next_resend(Instant::ZERO, u16::MAX), resend);
                 if resend.is_none() {
                     break;
                 }

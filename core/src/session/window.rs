@@ -30,6 +30,8 @@ use super::Delivery;
 use super::Unsettled;
 use crate::codec::QoS;
 use crate::ids::{DeliveryNo, PacketId, TurnSeq};
+use crate::stages::Stamp;
+use crate::time::Instant;
 
 /// Identifiers run from 1 to 65,535.
 const ID_COUNT: u64 = 65_535;
@@ -75,6 +77,8 @@ struct Entry {
     state: State,
     /// Counted in `open`.
     holds_quota: bool,
+    /// When it was sent on this connection.
+    sent_at: Stamp,
     /// What to send again after a reconnect; sessions that end with their connection keep nothing.
     delivery: Option<Delivery>,
 }
@@ -95,6 +99,7 @@ impl Entry {
     const HOLE: Entry = Entry {
         state: State::Settled,
         holds_quota: false,
+        sent_at: Stamp::UNKNOWN,
         delivery: None,
     };
 
@@ -120,6 +125,15 @@ pub enum AckError {
     NotFound,
     /// The exchange of this identifier is of the other QoS.
     WrongKind,
+}
+
+/// An exchange that is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Of which delivery.
+    pub no: DeliveryNo,
+    /// When that was sent on this connection.
+    pub sent_at: Stamp,
 }
 
 /// PUBREC has come, so PUBREL is due.
@@ -209,7 +223,13 @@ impl Window {
 
     /// Enters a PUBLISH that is sent now, and gives its identifier. `delivery` is kept for a
     /// reconnect; `None` if the session ends with its connection.
-    pub fn push(&mut self, no: DeliveryNo, qos: QoS, delivery: Option<Delivery>) -> PacketId {
+    pub fn push(
+        &mut self,
+        now: Instant,
+        no: DeliveryNo,
+        qos: QoS,
+        delivery: Option<Delivery>,
+    ) -> PacketId {
         assert!(!self.has_resends(), "resends go before new messages");
         let state = match qos {
             QoS::AtLeastOnce => State::Sent1,
@@ -222,6 +242,7 @@ impl Window {
         self.entries.push_back(Entry {
             state,
             holds_quota: true,
+            sent_at: Stamp::of(now),
             delivery,
         });
         self.open += 1;
@@ -243,6 +264,7 @@ impl Window {
         self.entries.push_back(Entry {
             state,
             holds_quota: false,
+            sent_at: Stamp::UNKNOWN,
             delivery,
         });
     }
@@ -273,7 +295,7 @@ impl Window {
     }
 
     /// PUBACK: the message is delivered.
-    pub fn on_puback(&mut self, id: PacketId) -> Result<DeliveryNo, AckError> {
+    pub fn on_puback(&mut self, id: PacketId) -> Result<Acknowledged, AckError> {
         self.settle_from(State::Sent1, id)
     }
 
@@ -295,12 +317,12 @@ impl Window {
     }
 
     /// PUBREC with an error: the exchange ends, the message is not delivered [MQTT-4.4.0-2].
-    pub fn on_pubrec_refused(&mut self, id: PacketId) -> Result<DeliveryNo, AckError> {
+    pub fn on_pubrec_refused(&mut self, id: PacketId) -> Result<Acknowledged, AckError> {
         self.settle_from(State::Sent2, id)
     }
 
     /// PUBCOMP: the exchange is complete.
-    pub fn on_pubcomp(&mut self, id: PacketId) -> Result<DeliveryNo, AckError> {
+    pub fn on_pubcomp(&mut self, id: PacketId) -> Result<Acknowledged, AckError> {
         self.settle_from(State::Released, id)
     }
 
@@ -343,12 +365,13 @@ impl Window {
 
     /// The next thing to send again, in the original order; `None` when there is none or when the
     /// quota is used up.
-    pub fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
+    pub fn next_resend(&mut self, now: Instant, receive_maximum: u16) -> Option<Resend> {
         while let Some(entry) = self.entries.get_mut(self.cursor as usize) {
             let index = self.cursor as usize;
             match entry.state {
                 State::Settled => self.cursor += 1,
                 State::Released => {
+                    entry.sent_at = Stamp::of(now);
                     self.cursor += 1;
                     return Some(Resend::Pubrel(self.id_at(index)));
                 }
@@ -361,6 +384,7 @@ impl Window {
                         .clone()
                         .expect("a session that outlives keeps its messages");
                     entry.holds_quota = true;
+                    entry.sent_at = Stamp::of(now);
                     self.open += 1;
                     self.cursor += 1;
                     return Some(Resend::Publish(self.id_at(index), delivery));
@@ -499,14 +523,17 @@ impl Window {
     }
 
     /// Settles an exchange that is in this state.
-    fn settle_from(&mut self, state: State, id: PacketId) -> Result<DeliveryNo, AckError> {
+    fn settle_from(&mut self, state: State, id: PacketId) -> Result<Acknowledged, AckError> {
         let index = self.find(id)?;
         if self.entries[index].state != state {
             return Err(AckError::WrongKind);
         }
-        let no = self.no_at(index);
+        let settled = Acknowledged {
+            no: self.no_at(index),
+            sent_at: self.entries[index].sent_at,
+        };
         self.settle(index);
-        Ok(no)
+        Ok(settled)
     }
 
     /// Only PUBREL and PUBCOMP are left of the exchange.
@@ -624,7 +651,7 @@ mod tests {
         fn push(&mut self, qos: QoS, delivery: Option<Delivery>) -> PacketId {
             let no = self.next;
             self.next.0 += 1;
-            self.window.push(no, qos, delivery)
+            self.window.push(Instant::ZERO, no, qos, delivery)
         }
 
         fn free_identifiers(&mut self, log: LogProgress) {
@@ -696,7 +723,7 @@ mod tests {
         let given_up = window.push(QoS::ExactlyOnce, Some(delivery("x", QoS::ExactlyOnce)));
         noted.insert(given_up);
         window.rewind();
-        let resend = window.next_resend(1);
+        let resend = window.next_resend(Instant::ZERO, 1);
         assert!(matches!(resend, Some(Resend::Publish(id, _)) if id == given_up));
         assert_eq!(
             window.give_up(given_up),
@@ -710,7 +737,10 @@ mod tests {
         );
         // If PUBREL is lost, it is what is sent again.
         window.rewind();
-        assert_eq!(window.next_resend(1), Some(Resend::Pubrel(given_up)));
+        assert_eq!(
+            window.next_resend(Instant::ZERO, 1),
+            Some(Resend::Pubrel(given_up))
+        );
         let go_round = |window: &mut Numbered| {
             for _ in 1..ID_COUNT {
                 let id = window.push(QoS::AtLeastOnce, None);
@@ -732,7 +762,7 @@ mod tests {
         let mut window = Numbered::default();
         let id = window.push(QoS::AtLeastOnce, Some(delivery("x", QoS::AtLeastOnce)));
         window.rewind();
-        assert!(window.next_resend(1).is_some());
+        assert!(window.next_resend(Instant::ZERO, 1).is_some());
         assert_eq!(window.give_up(id), GivenUp::Settled(DeliveryNo(0)));
         assert!(window.is_empty());
         assert_eq!(
@@ -757,9 +787,15 @@ mod tests {
         };
         assert_eq!(window.on_pubrec(two), due(false));
         assert_eq!(window.on_pubrec(two), due(true), "answered again");
-        assert_eq!(window.on_pubcomp(two), Ok(DeliveryNo(1)));
+        assert_eq!(
+            window.on_pubcomp(two).map(|settled| settled.no),
+            Ok(DeliveryNo(1))
+        );
         assert_eq!(window.on_pubcomp(two), Err(AckError::NotFound));
-        assert_eq!(window.on_puback(one), Ok(DeliveryNo(0)));
+        assert_eq!(
+            window.on_puback(one).map(|settled| settled.no),
+            Ok(DeliveryNo(0))
+        );
         assert_eq!(window.on_puback(one), Err(AckError::NotFound));
     }
 
@@ -774,18 +810,31 @@ mod tests {
         window.on_pubrec(b).unwrap();
         window.on_puback(a).unwrap();
         window.rewind();
-        assert_eq!(window.next_resend(1), Some(Resend::Pubrel(b)));
-        let resent = window.next_resend(1);
+        assert_eq!(
+            window.next_resend(Instant::ZERO, 1),
+            Some(Resend::Pubrel(b))
+        );
+        let resent = window.next_resend(Instant::ZERO, 1);
         assert_eq!(
             resent,
             Some(Resend::Publish(c, delivery("c", QoS::ExactlyOnce)))
         );
-        assert_eq!(window.next_resend(1), None, "the quota of one is used up");
+        assert_eq!(
+            window.next_resend(Instant::ZERO, 1),
+            None,
+            "the quota of one is used up"
+        );
         assert!(window.has_resends());
         window.on_pubrec(c).unwrap();
-        assert_eq!(window.next_resend(1), None, "quota returns with PUBCOMP");
+        assert_eq!(
+            window.next_resend(Instant::ZERO, 1),
+            None,
+            "quota returns with PUBCOMP"
+        );
         window.on_pubcomp(c).unwrap();
-        assert!(matches!(window.next_resend(1), Some(Resend::Publish(id, _)) if id == d));
+        assert!(
+            matches!(window.next_resend(Instant::ZERO, 1), Some(Resend::Publish(id, _)) if id == d)
+        );
         assert!(!window.has_resends());
     }
 
@@ -825,9 +874,9 @@ mod tests {
             assert!(!window.has_room(3) || window.has_resends());
             window.rewind();
             for _ in 0..3 {
-                assert!(window.next_resend(3).is_some());
+                assert!(window.next_resend(Instant::ZERO, 3).is_some());
             }
-            assert_eq!(window.next_resend(3), None);
+            assert_eq!(window.next_resend(Instant::ZERO, 3), None);
         }
         for value in 1..=3 {
             window.on_puback(id(value)).unwrap();
@@ -848,10 +897,16 @@ mod tests {
             assert_eq!(window.on_puback(id(hole)), Err(AckError::NotFound));
         }
         assert_eq!((window.unsettled_count(), window.open()), (2, 2));
-        assert_eq!(window.on_puback(a), Ok(DeliveryNo(2)));
+        assert_eq!(
+            window.on_puback(a).map(|settled| settled.no),
+            Ok(DeliveryNo(2))
+        );
         assert_eq!(window.entries.len(), 1, "holes go with what was before");
         window.assert_invariants(window.next);
-        assert_eq!(window.on_pubrec_refused(b), Ok(DeliveryNo(7)));
+        assert_eq!(
+            window.on_pubrec_refused(b).map(|settled| settled.no),
+            Ok(DeliveryNo(7))
+        );
         assert!(window.is_empty());
     }
 
@@ -986,7 +1041,7 @@ mod tests {
             }
             QoS::AtMostOnce | QoS::AtLeastOnce => window.on_puback(id),
         };
-        assert_eq!(settled, Ok(DeliveryNo(no)));
+        assert_eq!(settled.map(|settled| settled.no), Ok(DeliveryNo(no)));
         fates.insert(no, Fate::Settled(turn));
     }
 

@@ -4,9 +4,10 @@ use super::Shard;
 use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
-use crate::ids::{DeliveryNo, PacketId, SessionId};
+use crate::ids::{PacketId, SessionId};
 use crate::refusal::{Refusal, Violation};
-use crate::session::AckError;
+use crate::session::{AckError, Acknowledged};
+use crate::stages::Stage;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
@@ -60,11 +61,14 @@ impl Shard {
     fn on_settled(
         &mut self,
         id: SessionId,
-        outcome: Result<DeliveryNo, AckError>,
+        outcome: Result<Acknowledged, AckError>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Violation> {
         match outcome {
-            Ok(no) => {
+            Ok(Acknowledged { no, sent_at }) => {
+                if let Some(sent_at) = sent_at.moment() {
+                    self.dispatch.stages.record(Stage::Ack, sent_at, turn.now);
+                }
                 self.dispatch.note_settled(id, no);
                 self.dispatch.pump(id, turn);
                 Ok(())

@@ -19,6 +19,7 @@ use crate::ids::{ConnId, SessionId};
 use crate::message::{Message, MessageParts};
 use crate::refusal::{Refusal, Violation};
 use crate::session::{Expiry, Will};
+use crate::stages::Stamp;
 use crate::store::Record;
 use crate::time::Instant;
 
@@ -287,8 +288,9 @@ pub(super) fn with_expiry(will: &Will, now: Instant) -> Arc<Message> {
         return will.message.clone();
     };
     let expires_at = Some(now + Duration::from_secs(u64::from(expiry_s)));
-    Arc::new(Message::new(MessageParts {
+    let parts = MessageParts {
         expires_at,
         ..will.message.parts()
-    }))
+    };
+    Arc::new(Message::new(parts, Stamp::of(now)))
 }

@@ -91,7 +91,7 @@ impl Shard {
         let author = self.author_of(id, retain);
         let properties = self.forwarded_properties(publish);
         let lifetime_s = publish.properties.message_expiry_s;
-        let mut outgoing = Outgoing::new(MessageParts {
+        let parts = MessageParts {
             topic,
             properties: &properties,
             payload: publish.payload,
@@ -100,7 +100,8 @@ impl Shard {
             expires_at: lifetime_s.map(|s| turn.now + Duration::from_secs(u64::from(s))),
             publisher,
             author: author.as_ref(),
-        });
+        };
+        let mut outgoing = Outgoing::new(parts, turn.now);
         let published = if lacks_space {
             Ok(Published::DiskFull)
         } else {

@@ -207,6 +207,17 @@ impl Header {
         })
     }
 
+    /// Whether the first batch of a segment was written to another data directory. Only the first: what stands
+    /// further on in a segment that is used again may be a payload of the past, which may be anything.
+    pub(super) fn is_foreign(segment: &[u8], identity: LogIdentity) -> bool {
+        let Some(head) = segment.first_chunk::<{ Batch::HEADER_SIZE }>() else {
+            return false;
+        };
+        u32::from_le_bytes(field(head, 0)) == MAGIC
+            && u32::from_le_bytes(field(head, 4)) == crc32c::crc32c(&head[8..])
+            && u64::from_le_bytes(field(head, 32)) != identity.log_id as u64
+    }
+
     /// Bytes of the whole batch.
     pub(super) fn size(&self, block_size: u32) -> u64 {
         let used = Batch::HEADER_SIZE as u64 + u64::from(self.body_size);

@@ -3,7 +3,7 @@
 //! - `record`: what happened, as bytes; `batch`: what is written and checked as a whole.
 //! - `log`: what is written where, and how far it is durable; `disk`, `block`: what it asks of the disk.
 //! - `replay`: from bytes to records again; `recovered`: what they add up to; `rewrite`: records of that again.
-//! - `salvage`: what can be read of damaged files.
+//! - `salvage`: what can be read of damaged files; `shift`: clocks of earlier boots.
 //! - `journal`: what a shard calls; `gate`: which turns are durable, and who waits for them.
 
 mod batch;
@@ -19,6 +19,7 @@ mod recovered;
 mod replay;
 mod rewrite;
 mod salvage;
+mod shift;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub use record::{
 };
 pub use recovered::{
     Away, Owed, Recovered, RecoveredDelivery, RecoveredRetained, RecoveredSession,
-    RecoveredSubscription, Shift, Source, TwoSessions,
+    RecoveredSubscription, Source, TwoSessions,
 };
 pub use replay::{
     CheckpointReader, Damage, DamageKind, LogEnd, LogReader, ReadConfig, last_clocks,
@@ -47,3 +48,4 @@ pub use replay::{
 pub use rewrite::Mended;
 pub(crate) use rewrite::ticket_records;
 pub use salvage::Salvage;
+pub use shift::{Downtime, OddClock, Shift};

@@ -20,17 +20,18 @@ use hashbrown::{HashMap, HashSet};
 use indexmap::{Equivalent, IndexSet};
 use siphasher::sip::SipHasher13;
 
-use super::disk::Clocks;
 use super::record::{
     AuthorRecord, BodyNo, MessageRecord, Opened, ReceiverTerms, Receivers, Record, SessionTerms,
     StoredMessage, SubscribedRecord, WillRecord,
 };
+use super::shift::Shift;
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
 use crate::ids::{DeliveryNo, PacketId, SessionNo, ShardId};
 use crate::message::{Author, Message, MessageParts};
 use crate::origin::{Origin, Partial, Reached};
 use crate::session::{KeptMatch, Will};
+use crate::stages::Stamp;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
@@ -163,10 +164,6 @@ struct Topic<'a>(&'a [u8]);
 /// Clients choose topics: a keyed hash.
 #[derive(Clone, Copy)]
 struct TopicHash([u64; 2]);
-
-/// From the boot clock of an earlier start of the machine to the present one, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shift(i64);
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug)]
@@ -501,16 +498,19 @@ pub(super) struct Authors {
 impl Authors {
     fn message(&mut self, stored: &StoredMessage<'_>, shift: Shift) -> Arc<Message> {
         let author = stored.author.map(|author| self.share(&author));
-        Arc::new(Message::new(MessageParts {
-            topic: stored.topic,
-            properties: stored.properties,
-            payload: stored.payload,
-            qos: stored.qos,
-            retain: stored.retain,
-            expires_at: stored.expires_at.map(|at| shift.apply(at)),
-            publisher: stored.publisher,
-            author: author.as_ref(),
-        }))
+        Arc::new(Message::new(
+            MessageParts {
+                topic: stored.topic,
+                properties: stored.properties,
+                payload: stored.payload,
+                qos: stored.qos,
+                retain: stored.retain,
+                expires_at: stored.expires_at.map(|at| shift.apply(at)),
+                publisher: stored.publisher,
+                author: author.as_ref(),
+            },
+            Stamp::UNKNOWN,
+        ))
     }
 
     fn share(&mut self, author: &AuthorRecord<'_>) -> Arc<Author> {
@@ -693,31 +693,6 @@ impl BuildHasher for TopicHash {
 impl fmt::Debug for RecoveredRetained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
-    }
-}
-
-impl Shift {
-    /// The clocks are one.
-    pub const NONE: Shift = Shift(0);
-
-    /// From the clock of a log to the present one. `last`: the latest pair of clocks in that log. What has
-    /// passed since counts by the wall clock, but never as less than nothing: a machine without a clock
-    /// begins in 1970.
-    pub fn since(last: Clocks, now: Clocks, is_same_boot: bool) -> Shift {
-        if is_same_boot {
-            return Shift::NONE;
-        }
-        let passed = i128::from(now.wall_ns.saturating_sub(last.wall_ns));
-        let shift = i128::from(now.boot.as_nanos()) - i128::from(last.boot.as_nanos()) - passed;
-        Shift(shift.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
-    }
-
-    /// The same moment on the present clock: its beginning if it was before that. Never stays never.
-    pub fn apply(self, at: Instant) -> Instant {
-        match at.as_nanos() {
-            u64::MAX => at,
-            nanos => Instant::from_nanos(nanos.saturating_add_signed(self.0)),
-        }
     }
 }
 

@@ -76,6 +76,8 @@ pub enum DamageKind {
     Newer,
     /// A checkpoint does not say that it is complete.
     Unfinished,
+    /// A segment of another data directory stands there.
+    Foreign,
 }
 
 impl LogReader {
@@ -108,6 +110,14 @@ impl LogReader {
     ) -> Result<(), Damage> {
         let begin = file.position;
         let end = LogPosition(begin.0.saturating_add(bytes.len() as u64));
+        let is_wanted = self.at <= begin && !self.has_reached_cut();
+        if is_wanted && Header::is_foreign(bytes, self.config.identity) {
+            return Err(Damage {
+                file,
+                at: 0,
+                kind: DamageKind::Foreign,
+            });
+        }
         self.has_gap |= self.fed_upto < begin;
         self.fed_upto = end;
         if self.at < begin && self.unread.is_none() && !self.has_reached_cut() {
@@ -388,6 +398,7 @@ impl fmt::Display for Damage {
             DamageKind::Malformed => "what stands there has a valid checksum and no meaning",
             DamageKind::Newer => "what stands there was written by a newer version of Ringmq",
             DamageKind::Unfinished => "the checkpoint ends before it is complete",
+            DamageKind::Foreign => "what stands there was written to another data directory",
         })
     }
 }

@@ -874,15 +874,18 @@ mod tests {
     }
 
     fn message(topic: &str, payload: &str, expires_at: Option<Instant>) -> Arc<Message> {
-        Arc::new(Message::new(MessageParts {
-            topic: topic.as_bytes(),
-            properties: b"",
-            payload: payload.as_bytes(),
-            qos: QoS::AtMostOnce,
-            retain: true,
-            expires_at,
-            publisher: ClientKey(0),
-            author: None,
-        }))
+        Arc::new(Message::new(
+            MessageParts {
+                topic: topic.as_bytes(),
+                properties: b"",
+                payload: payload.as_bytes(),
+                qos: QoS::AtMostOnce,
+                retain: true,
+                expires_at,
+                publisher: ClientKey(0),
+                author: None,
+            },
+            crate::stages::Stamp::UNKNOWN,
+        ))
     }
 }

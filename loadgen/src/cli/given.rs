@@ -1,15 +1,16 @@
 //! What the arguments of `run` and `show` say, and what they mean together.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use lexopt::Arg;
+use clap::ArgMatches;
 use ringmq_problem::{Complaint, Problem};
 
-use super::help::{FLAGS, Help};
+use super::help::FLAGS;
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
 use super::target::{Target, resolve};
-use super::{RunOptions, STDOUT, at, not_an_option, problem, unknown_option};
+use super::{RunOptions, STDOUT, at, problem};
 use crate::process;
 use crate::scenario::{Scenario, builtin, file, value};
 use crate::sources::Sources;
@@ -23,69 +24,38 @@ pub(super) struct Given {
     values: HashMap<&'static str, String>,
 }
 
-/// What the arguments of `run` and `show` say.
-pub(super) enum Read {
-    Given(Box<Given>),
-    Help(Help),
-}
-
 impl Given {
-    /// Reads the rest of the command line.
-    pub(super) fn read(parser: &mut lexopt::Parser) -> Result<Read, Problem> {
-        let mut given = Given::default();
-        while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
-            match arg {
-                Arg::Short('h') => return Ok(Read::Help(Help::Short)),
-                Arg::Long("help") => return Ok(Read::Help(Help::Run)),
-                Arg::Short('t') => given.give("target", parser)?,
-                Arg::Short('q') => given.give("quiet", parser)?,
-                Arg::Long(name) => {
-                    let name = name.to_owned();
-                    let known = FLAGS.iter().find(|flag| flag.name == name);
-                    let flag = known.ok_or_else(|| unknown_option(&name))?;
-                    given.give(flag.name, parser)?;
-                }
-                Arg::Short(letter) => return Err(unknown_option(&letter.to_string())),
-                Arg::Value(text) => {
-                    let text = text.to_string_lossy().into_owned();
-                    if let Some(first) = given.scenario.replace(text) {
-                        let fix = "name one scenario".to_owned();
-                        return Err(problem(
-                            &format!("`{first}`"),
-                            "is one scenario too many",
-                            fix,
-                        ));
-                    }
-                }
-            }
-        }
-        Ok(Read::Given(Box::new(given)))
-    }
-
-    fn give(&mut self, name: &'static str, parser: &mut lexopt::Parser) -> Result<(), Problem> {
-        let flag = FLAGS.iter().find(|flag| flag.name == name);
-        let placeholder = flag.map_or("", |flag| flag.placeholder);
-        let text = if placeholder.is_empty() {
-            "true".to_owned()
-        } else {
-            let missing = |_| {
-                problem(
-                    &format!("--{name}"),
-                    "needs a value",
-                    format!("write --{name} {placeholder}"),
-                )
-            };
-            parser
-                .value()
-                .map_err(missing)?
-                .to_string_lossy()
-                .into_owned()
+    /// Takes what clap has split.
+    pub(super) fn of(matches: &ArgMatches) -> Result<Given, Problem> {
+        let texts = |name: &str| -> Vec<String> {
+            let all = matches.get_many::<OsString>(name).unwrap_or_default();
+            all.map(|text| text.to_string_lossy().into_owned())
+                .collect()
         };
-        match name {
-            "group" => self.groups.push(text),
-            "set" => self.sets.push(text),
-            _ => {
-                if self.values.insert(name, text).is_some() {
+        let mut given = Given::default();
+        let scenarios = texts("scenario");
+        if let [first, _, ..] = scenarios.as_slice() {
+            let fix = "name one scenario".to_owned();
+            return Err(problem(
+                &format!("`{first}`"),
+                "is one scenario too many",
+                fix,
+            ));
+        }
+        given.scenario = scenarios.into_iter().next();
+        for flag in FLAGS {
+            let all = match flag.placeholder.is_empty() {
+                true => vec!["true".to_owned(); usize::from(matches.get_count(flag.name))],
+                false => texts(flag.name),
+            };
+            match (flag.name, all.as_slice()) {
+                (_, []) => {}
+                ("group", _) => given.groups = all,
+                ("set", _) => given.sets = all,
+                (name, [only]) => {
+                    given.values.insert(name, only.clone());
+                }
+                (name, _) => {
                     let fix = "give it once".to_owned();
                     return Err(problem(
                         &format!("--{name}"),
@@ -95,7 +65,7 @@ impl Given {
                 }
             }
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Checks all of it, and lays it over the scenario.

@@ -1,8 +1,14 @@
 //! The texts of `--help`, of `list` and of the manual, generated from the tables that define
 //! options and keys.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use ringmq_problem::papers::Shell;
+
+use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
 /// An option of `run` that is not a key of a scenario.
@@ -159,19 +165,23 @@ const fn flag(name: &'static str, placeholder: &'static str, about: &'static str
     }
 }
 
-pub(super) const COMMANDS: [(&str, &str); 5] = [
+pub(super) const COMMANDS: [(&str, &str); 7] = [
     ("run", "[SCENARIO] [OPTION]..."),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("completions", "bash|zsh|fish"),
+    ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 5] = [
+const COMMANDS_ABOUT: [&str; 7] = [
     "Run a scenario against a broker",
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
+    "Make completions for a shell",
+    "Print the man page, or write all pages",
     "All options and keys of a command",
 ];
 
@@ -198,6 +208,10 @@ pub enum Help {
     List,
     /// About `report`.
     Report,
+    /// About `completions`.
+    Completions,
+    /// About `man`.
+    Man,
 }
 
 impl Help {
@@ -207,6 +221,8 @@ impl Help {
             "run" | "show" => Some(Help::Run),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "completions" => Some(Help::Completions),
+            "man" => Some(Help::Man),
             "help" => Some(Help::Short),
             _ => None,
         }
@@ -214,28 +230,159 @@ impl Help {
 
     /// The text.
     pub fn text(self) -> String {
+        let of = |name: &str| {
+            let mut root = command();
+            root.build();
+            let command = root.find_subcommand_mut(name);
+            let command = command.expect("a command of the program");
+            command.render_long_help().to_string()
+        };
         match self {
             Help::Short => short(),
-            Help::Run => long(),
-            Help::List => LIST.to_owned(),
-            Help::Report => crate::page::HELP.to_owned(),
+            Help::Run => format!("{}\n\n{}", version_line(), of("run")),
+            Help::List => of("list"),
+            Help::Report => of("report"),
+            Help::Completions => of("completions"),
+            Help::Man => of("man"),
         }
     }
 }
 
-const LIST: &str = "\
-Usage: ringload list [--json]
+/// The whole command line, as clap takes it.
+pub fn command() -> Command {
+    let names = COMMANDS.iter().zip(COMMANDS_ABOUT);
+    let commands = names.map(|((name, _), about)| {
+        let command = Command::new(*name).about(about);
+        let command = match *name {
+            "run" | "show" => with_flags(command).override_usage(
+                "ringload run [SCENARIO] [OPTION]...\n       ringload show SCENARIO [OPTION]...",
+            ),
+            "list" => command.arg(
+                Arg::new("json")
+                    .long("json")
+                    .action(ArgAction::SetTrue)
+                    .help("As an array of objects with `name` and `about`, for programs"),
+            ),
+            "report" => with_request(command),
+            "completions" => command.arg(
+                Arg::new("shell")
+                    .required(true)
+                    .value_parser(value_parser!(Shell))
+                    .help("The shell"),
+            ),
+            "man" => command.arg(
+                Arg::new("directory")
+                    .value_parser(value_parser!(PathBuf))
+                    .value_hint(ValueHint::DirPath)
+                    .help("Write a page for each command there; it has to exist"),
+            ),
+            _ => command
+                .disable_help_flag(true)
+                .arg(Arg::new("command").help("About this command")),
+        };
+        command.help_template(HELP).max_term_width(HELP_COLUMNS)
+    });
+    Command::new("ringload")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A load generator for MQTT brokers")
+        .disable_help_subcommand(true)
+        .args_conflicts_with_subcommands(true)
+        .subcommands(commands)
+}
 
-Lists the built-in scenarios, each with what it does.
+/// What `report` is asked for.
+pub(super) fn request_of(matches: &ArgMatches) -> Request {
+    let one = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let files = matches.get_many::<PathBuf>("files");
+    Request {
+        files: files.unwrap_or_default().cloned().collect(),
+        page: one("out").unwrap_or_else(|| PathBuf::from("report.html")),
+        svg: one("svg"),
+        title: matches.get_one::<String>("title").cloned(),
+    }
+}
 
-Options:
-      --json   as an array of objects with `name` and `about`, for programs
-  -h, --help   print this
-";
+fn with_request(command: Command) -> Command {
+    let path = |name: &'static str, hint| {
+        let parser = value_parser!(PathBuf);
+        Arg::new(name).value_parser(parser).value_hint(hint)
+    };
+    command
+        .long_about(
+            "Turns result files (ringload run --json) into one self-contained page with tables and plots, runs of the \
+             same scenario side by side. Runs of one scenario with the same --label are rounds: numbers are their medians.",
+        )
+        .arg(
+            path("files", ValueHint::AnyPath)
+                .value_name("FILE|FOLDER")
+                .required(true)
+                .action(ArgAction::Append)
+                .num_args(1..)
+                .help("Result files; a folder stands for all result files below it"),
+        )
+        .arg(
+            path("out", ValueHint::FilePath)
+                .short('o')
+                .long("out")
+                .value_name("FILE")
+                .help("Write the page to this file [default: report.html]"),
+        )
+        .arg(
+            path("svg", ValueHint::DirPath)
+                .long("svg")
+                .value_name("FOLDER")
+                .help("Also write the plots, one SVG file each"),
+        )
+        .arg(
+            Arg::new("title")
+                .long("title")
+                .value_name("TEXT")
+                .help("Heading of the page [default: brokers and scenarios]"),
+        )
+}
 
+fn with_flags(command: Command) -> Command {
+    let flags = FLAGS.iter().map(|flag| {
+        let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
+        let arg = match flag.name {
+            "target" => arg.short('t'),
+            "quiet" => arg.short('q'),
+            _ => arg,
+        };
+        if flag.placeholder.is_empty() {
+            return arg.action(ArgAction::Count);
+        }
+        let hint = match flag.name {
+            "json" | "histograms" | "password-file" | "tls" => ValueHint::FilePath,
+            _ => ValueHint::Unknown,
+        };
+        arg.value_name(flag.placeholder)
+            .value_parser(value_parser!(OsString))
+            .value_hint(hint)
+            .allow_hyphen_values(true)
+            .action(ArgAction::Append)
+    });
+    command
+        .arg(
+            Arg::new("scenario")
+                .value_name("SCENARIO")
+                .value_parser(value_parser!(OsString))
+                .action(ArgAction::Append)
+                .num_args(0..)
+                .help("The name of a built-in scenario, or the path of a TOML file"),
+        )
+        .args(flags)
+        .next_line_help(true)
+        .after_long_help(about_scenarios())
+}
+
+/// Without what is needed once, at installation.
 fn put_usage(text: &mut String) {
     text.push_str("Usage:\n");
-    for ((name, arguments), about) in COMMANDS.iter().zip(COMMANDS_ABOUT) {
+    let all = COMMANDS.iter().zip(COMMANDS_ABOUT);
+    for ((name, arguments), about) in
+        all.filter(|((name, _), _)| !["completions", "man"].contains(name))
+    {
         let line = format!("{name} {arguments}");
         let _ = writeln!(text, "  ringload {line:28} {about}");
     }
@@ -271,20 +418,10 @@ fn short() -> String {
     text
 }
 
-/// The text of `--help`.
-fn long() -> String {
-    let mut text = format!("{}\n\n", version_line());
-    put_usage(&mut text);
-    text.push_str(
-        "\nA SCENARIO is the name of a built-in one, or the path of a TOML file. Times are seconds or\n\
-         have a unit (us, ms, s, m, h), sizes are bytes or have a unit (KiB, MiB), rates are per second or\n\
-         have a unit (/s, /m, /h).\n\nOptions of run and show:\n",
-    );
-    for flag in FLAGS {
-        let _ = writeln!(text, "  {}", option_line(flag));
-        put_wrapped(&mut text, flag.about);
-    }
-    text.push_str("\nKeys of a scenario file, above the first [[group]]:\n");
+/// What stands below the options of `run` in `--help`.
+fn about_scenarios() -> String {
+    let mut text = String::from(UNITS);
+    text.push_str("\n\nKeys of a scenario file, above the first [[group]]:\n");
     for key in keys::SCENARIO {
         let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
         put_wrapped(&mut text, key.about);
@@ -297,19 +434,7 @@ fn long() -> String {
             put_wrapped(&mut text, key.about);
         }
     }
-    text.push_str(
-        "\nPatterns: {index} counts the clients of a group from 0, {number} from 1; {index/N} and {index%N}\n\
-         divide them; {message%N} makes a client go round N topics; {group} and {run} are names.\n\
-         \nExamples:\n\
-         \x20 ringload run pairs --pid $(pidof ringmq) --cores 1\n\
-         \x20         As many messages as the broker can take, and what each costs it\n\
-         \x20 ringload run pairs --rate 400 --qos 1 --json result.json\n\
-         \x20         20,000 messages per second by schedule, and their latencies\n\
-         \x20 ringload run --group \"clients=100 subscribe=a/#\" --group \"clients=10 publish=a/{index} rate=5\"\n\
-         \x20         Groups described on the command line\n\
-         \nExit codes: 0 done, 1 could not run, or something went wrong with the broker (see `trouble` lines),\n\
-         2 wrong command line or scenario, 3 done but invalid or with faults (--strict), 130 ended by Ctrl-C.\n",
-    );
+    text.push_str(PATTERNS);
     text
 }
 
@@ -402,6 +527,27 @@ fn put_wrapped(text: &mut String, about: &str) {
     }
     text.push('\n');
 }
+
+const HELP: &str = "{usage-heading} {usage}\n\n{about-with-newline}\n{all-args}{after-help}";
+
+const UNITS: &str = "\
+Times are seconds or have a unit (us, ms, s, m, h), sizes are bytes or have a unit (KiB, MiB), rates are per
+second or have a unit (/s, /m, /h).";
+
+const PATTERNS: &str = "
+Patterns: {index} counts the clients of a group from 0, {number} from 1; {index/N} and {index%N} divide them;
+{message%N} makes a client go round N topics; {group} and {run} are names.
+
+Examples:
+  ringload run pairs --pid $(pidof ringmq) --cores 1
+          As many messages as the broker can take, and what each costs it
+  ringload run pairs --rate 400 --qos 1 --json result.json
+          20,000 messages per second by schedule, and their latencies
+  ringload run --group \"clients=100 subscribe=a/#\" --group \"clients=10 publish=a/{index} rate=5\"
+          Groups described on the command line
+
+Exit codes: 0 done, 1 could not run, or something went wrong with the broker (see `trouble` lines), 2 wrong
+command line or scenario, 3 done but invalid or with faults (--strict), 130 ended by Ctrl-C.";
 
 const HELP_COLUMNS: usize = 96;
 const HELP_INDENT: usize = 10;

@@ -13,15 +13,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::Arg;
-use ringmq_problem::{Complaint, Place, Problem, nearest};
+use clap::error::ErrorKind;
+use ringmq_problem::usage::{path_of, problem_of, subject_of};
+use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
+use crate::page::Request;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
-use given::{Given, Read};
+use given::Given;
 use help::{COMMANDS, FLAGS};
-pub use help::{Help, list, list_as_json, manual, version_line};
+pub use help::{Help, command, list, list_as_json, manual, version_line};
 pub use target::choose;
 
 /// What is to be done.
@@ -36,12 +38,14 @@ pub enum Command {
     },
     /// Print a scenario.
     Show(Box<Scenario>),
-    /// Make a page of results: the rest of the command line is `page`'s to read.
-    Report,
+    /// Make a page of results.
+    Report(Request),
     /// Print a help text.
     Help(Help),
-    /// Print the version.
-    Version,
+    /// Write pages for `man` into a directory.
+    ManPages(PathBuf),
+    /// Print a text: the version, completions.
+    Say(String),
 }
 
 /// How a scenario is to be run.
@@ -86,94 +90,137 @@ pub struct RunOptions {
 impl Command {
     /// Reads the arguments, without the name of the program.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Vec<Problem>> {
-        let mut parser = lexopt::Parser::from_args(args);
-        let one = |problem| vec![problem];
-        let first = match parser.next().map_err(|error| one(not_an_option(&error)))? {
-            None | Some(Arg::Short('h')) => return Ok(Command::Help(Help::Short)),
-            Some(Arg::Long("help")) => return Ok(Command::Help(Help::Run)),
-            Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Command::Version),
-            Some(Arg::Value(word)) => word.to_string_lossy().into_owned(),
-            Some(Arg::Long(name)) => return Err(one(before_command(&format!("--{name}")))),
-            Some(Arg::Short(letter)) => return Err(one(before_command(&format!("-{letter}")))),
+        let args: Vec<OsString> = args.into_iter().collect();
+        let mut root = help::command();
+        let named = std::iter::once(OsString::from("ringload")).chain(args.iter().cloned());
+        let matches = match root.try_get_matches_from_mut(named) {
+            Ok(matches) => matches,
+            Err(error) => return refused(&error, &root, &args),
         };
-        match first.as_str() {
-            "help" => Command::help(&mut parser).map_err(one),
-            "list" => Command::list(&mut parser).map_err(one),
-            "report" => Ok(Command::Report),
-            "run" | "show" => {
-                let given = match Given::read(&mut parser).map_err(one)? {
-                    Read::Given(given) => *given,
-                    Read::Help(help) => return Ok(Command::Help(help)),
-                };
-                if first == "show" && given.scenario.is_none() {
+        let Some((name, matches)) = matches.subcommand() else {
+            return Ok(Command::Help(Help::Short));
+        };
+        let one = |problem| vec![problem];
+        match name {
+            "help" => {
+                let topic = matches.get_one::<String>("command");
+                help_of(topic.map(String::as_str)).map_err(one)
+            }
+            "list" => Ok(Command::List {
+                json: matches.get_flag("json"),
+            }),
+            "report" => Ok(Command::Report(help::request_of(matches))),
+            "completions" => {
+                let shell = matches.get_one("shell").expect("clap wants a shell");
+                let script = papers::completions(help::command(), *shell);
+                Ok(Command::Say(script))
+            }
+            "man" => Ok(match matches.get_one::<PathBuf>("directory") {
+                Some(directory) => Command::ManPages(directory.clone()),
+                None => Command::Say(papers::man_page(help::command())),
+            }),
+            _ => {
+                let given = Given::of(matches).map_err(one)?;
+                if name == "show" && given.scenario.is_none() {
                     let fix =
                         "write ringload show NAME; `ringload list` shows the names".to_owned();
                     return Err(one(problem("show", "needs a scenario", fix)));
                 }
                 let options = given.understand()?;
-                if first == "show" || options.print {
+                if name == "show" || options.print {
                     return Ok(Command::Show(Box::new(options.scenario)));
                 }
                 Ok(Command::Run(Box::new(options)))
             }
-            other => {
-                let fix = match nearest(other, COMMANDS.iter().map(|(name, _)| *name)) {
-                    Some(near) => format!("did you mean `ringload {near}`?"),
-                    None if builtin::text(other).is_some() || other.ends_with(".toml") => {
-                        format!("did you mean `ringload run {other}`?")
-                    }
-                    None => SEE_HELP.to_owned(),
-                };
-                Err(one(problem(&format!("`{other}`"), "is not a command", fix)))
-            }
         }
     }
+}
 
-    /// `ringload help [COMMAND]`.
-    fn help(parser: &mut lexopt::Parser) -> Result<Command, Problem> {
-        let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? else {
-            return Ok(Command::Help(Help::Short));
-        };
-        let Arg::Value(word) = arg else {
-            return Err(problem(
-                "help",
-                "takes no option",
-                "write ringload help COMMAND".to_owned(),
-            ));
-        };
-        let word = word.to_string_lossy();
-        match Help::of(&word) {
-            Some(help) => Ok(Command::Help(help)),
-            None => {
-                let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
-                let fix = match nearest(&word, names.iter().copied()) {
-                    Some(near) => format!("did you mean `ringload help {near}`?"),
-                    None => format!("the commands are {}", names.join(", ")),
-                };
-                Err(problem(&format!("help: `{word}`"), "is not a command", fix))
-            }
+/// `ringload help [COMMAND]`.
+fn help_of(topic: Option<&str>) -> Result<Command, Problem> {
+    let Some(word) = topic else {
+        return Ok(Command::Help(Help::Short));
+    };
+    match Help::of(word) {
+        Some(help) => Ok(Command::Help(help)),
+        None => {
+            let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+            let fix = match nearest(word, names.iter().copied()) {
+                Some(near) => format!("did you mean `ringload help {near}`?"),
+                None => format!("the commands are {}", names.join(", ")),
+            };
+            Err(problem(&format!("help: `{word}`"), "is not a command", fix))
         }
     }
+}
 
-    /// `ringload list [--json]`.
-    fn list(parser: &mut lexopt::Parser) -> Result<Command, Problem> {
-        let mut json = false;
-        while let Some(arg) = parser.next().map_err(|error| not_an_option(&error))? {
-            let text = match arg {
-                Arg::Long("json") => {
-                    json = true;
-                    continue;
-                }
-                Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help(Help::List)),
-                Arg::Long(name) => format!("--{name}"),
-                Arg::Short(letter) => format!("-{letter}"),
-                Arg::Value(text) => format!("`{}`", text.to_string_lossy()),
+/// What clap does not take: help and the version are no problems.
+fn refused(
+    error: &clap::Error,
+    root: &clap::Command,
+    args: &[OsString],
+) -> Result<Command, Vec<Problem>> {
+    let path = path_of(root, args);
+    let command = path.get(1).map(|command| command.get_name());
+    let subject = subject_of(error);
+    let refuse = |problem| Err(vec![problem]);
+    match (error.kind(), command) {
+        (ErrorKind::DisplayVersion, _) => Ok(Command::Say(error.render().to_string())),
+        (ErrorKind::DisplayHelp, command) => {
+            let is_long = args.iter().find(|arg| *arg == "-h" || *arg == "--help");
+            Ok(Command::Help(match command.and_then(Help::of) {
+                None | Some(Help::Run) if is_long.is_none_or(|arg| arg == "-h") => Help::Short,
+                None => Help::Run,
+                Some(help) => help,
+            }))
+        }
+        (ErrorKind::UnknownArgument, None) => refuse(before_command(&subject)),
+        (ErrorKind::InvalidSubcommand, None) => refuse(unknown_command(&subject)),
+        (ErrorKind::UnknownArgument, Some("run" | "show")) => {
+            refuse(unknown_option(subject.trim_start_matches('-')))
+        }
+        (ErrorKind::TooManyValues, Some("run" | "show")) => refuse(problem(
+            &subject,
+            "takes no value",
+            format!("write {subject} alone"),
+        )),
+        (ErrorKind::UnknownArgument, Some("help")) => refuse(problem(
+            "help",
+            "takes no option",
+            "write ringload help COMMAND".to_owned(),
+        )),
+        (ErrorKind::UnknownArgument, Some("list")) => {
+            let subject = match subject.starts_with('-') {
+                true => format!("list: {subject}"),
+                false => format!("list: `{subject}`"),
             };
             let fix = "write ringload list, or ringload list --json".to_owned();
-            return Err(problem(&format!("list: {text}"), "is too much", fix));
+            refuse(problem(&subject, "is too much", fix))
         }
-        Ok(Command::List { json })
+        (_, Some("run" | "show")) => refuse(without_command(problem_of(error, root, args))),
+        _ => refuse(problem_of(error, root, args)),
     }
+}
+
+/// Options of `run` and `show` are named alone: there are no others to take them for.
+fn without_command(problem: Problem) -> Problem {
+    let (subject, what) = problem.what.split_once(' ').unwrap_or(("", &problem.what));
+    Problem {
+        subject: subject.to_owned(),
+        what: what.to_owned(),
+        ..problem
+    }
+}
+
+fn unknown_command(word: &str) -> Problem {
+    let fix = match nearest(word, COMMANDS.iter().map(|(name, _)| *name)) {
+        Some(near) => format!("did you mean `ringload {near}`?"),
+        None if builtin::text(word).is_some() || word.ends_with(".toml") => {
+            format!("did you mean `ringload run {word}`?")
+        }
+        None => SEE_HELP.to_owned(),
+    };
+    problem(&format!("`{word}`"), "is not a command", fix)
 }
 
 fn unknown_option(name: &str) -> Problem {
@@ -197,21 +244,6 @@ fn before_command(option: &str) -> Problem {
         "comes before the command",
         "write ringload run SCENARIO first, then options".to_owned(),
     )
-}
-
-/// The parser fails only on a value for an option that takes none, and on text that is not an
-/// option.
-fn not_an_option(error: &lexopt::Error) -> Problem {
-    match error {
-        lexopt::Error::UnexpectedValue { option, .. } => {
-            problem(option, "takes no value", format!("write {option} alone"))
-        }
-        other => problem(
-            "an argument",
-            &format!("is wrong: {other}"),
-            SEE_HELP.to_owned(),
-        ),
-    }
 }
 
 fn at(name: &str, complaint: Complaint) -> Problem {

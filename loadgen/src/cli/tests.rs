@@ -237,6 +237,59 @@ fn the_manual_lists_every_option_and_key() {
 }
 
 #[test]
+fn a_report_is_asked_for_in_any_order() {
+    let words = "report a.json --svg plots raw --title=A -o x.html";
+    let Ok(Command::Report(request)) = parse(words) else {
+        panic!("not a report");
+    };
+    let expected = Request {
+        files: vec!["a.json".into(), "raw".into()],
+        page: "x.html".into(),
+        svg: Some("plots".into()),
+        title: Some("A".to_owned()),
+    };
+    assert_eq!(request, expected);
+    assert!(matches!(
+        parse("report a.json --help"),
+        Ok(Command::Help(Help::Report))
+    ));
+    for (line, expected) in [
+        ("report", "report: FILE|FOLDER is needed"),
+        (
+            "report --out",
+            "report: --out needs a value\n  fix: write --out FILE",
+        ),
+        (
+            "report a.json --colour",
+            "report: --colour is not an option",
+        ),
+    ] {
+        let problem = parse(line).unwrap_err();
+        assert!(
+            problem.starts_with(&format!("command line: {expected}")),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn shells_and_man_know_every_option() {
+    command().debug_assert();
+    for shell in ["bash", "zsh", "fish"] {
+        let Ok(Command::Say(script)) = parse(&format!("completions {shell}")) else {
+            panic!("no script for {shell}");
+        };
+        for flag in FLAGS {
+            assert!(script.contains(flag.name), "{shell}: {}", flag.name);
+        }
+    }
+    let Ok(Command::Say(page)) = parse("man") else {
+        panic!("no page");
+    };
+    assert!(page.contains("ringload"), "{page}");
+}
+
+#[test]
 fn a_file_that_is_missing_says_so() {
     let problem = parse("run ./does/not/exist.toml").unwrap_err();
     assert!(

@@ -20,7 +20,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use command::{HELP, command};
+pub use command::command;
 
 use crate::report::ResultFile;
 

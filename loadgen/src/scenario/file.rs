@@ -200,6 +200,7 @@ fn read_text(path: &Path, name: &str) -> Result<String, Problem> {
             | FileFault::Directory
             | FileFault::Utf16
             | FileFault::NotUtf8 { .. }
+            | FileFault::Changing
             | FileFault::Unreadable(_) => {
                 "check the path; `ringload list` shows the scenarios that are built in"
             }

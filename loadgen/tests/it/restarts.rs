@@ -10,7 +10,7 @@ use crate::common::broker::{Script, Scripted};
 use crate::common::{Done, run, start};
 use ringmq::store::StoreConfig;
 use ringmq::{Broker, BrokerConfig};
-use ringmq_core::store::Policy;
+use ringmq_core::store::{Downtime, Policy};
 
 /// Where the broker that this process is keeps its data; empty: nowhere.
 const DATA: &str = "RINGLOAD_TEST_DATA";
@@ -30,6 +30,7 @@ fn a_broker_until_it_is_killed() {
         data_dir: PathBuf::from(data),
         policy: Policy::Always,
         free_bytes_min: 0,
+        downtime: Downtime::Checked,
     });
     let config = BrokerConfig {
         listen: vec![listen.into()],

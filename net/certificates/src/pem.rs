@@ -83,6 +83,7 @@ pub fn read(file: &Path) -> Result<Vec<u8>, TlsProblem> {
             | FileFault::Utf16
             | FileFault::NotUtf8 { .. }
             | FileFault::Unreadable(_) => "check the path",
+            FileFault::Changing => "write a new file beside it, and mv it over this one",
         };
         problem(Some(file), fault.to_string(), fix)
     })?;

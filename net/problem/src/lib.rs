@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod file;
+pub mod papers;
+pub mod usage;
 
 use std::fmt;
 use std::ops::Range;

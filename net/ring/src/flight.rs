@@ -1,6 +1,7 @@
 //! Output on its way into a socket: the bytes, and how many of them the socket has taken.
 
 use ringmq_core::connection::Output;
+use ringmq_core::time::Instant;
 
 /// One output of one connection. It belongs to the ring from the send until its completion, because
 /// the kernel reads from it; then it comes back.
@@ -12,6 +13,8 @@ pub struct Flight {
     size: usize,
     /// Of an encoded flight: how many bytes of the core it carries.
     carried: Option<u32>,
+    /// When it was given to the kernel last.
+    pub launched_at: Instant,
 }
 
 impl Flight {
@@ -23,6 +26,7 @@ impl Flight {
             sent: 0,
             size,
             carried: None,
+            launched_at: Instant::ZERO,
         }
     }
 

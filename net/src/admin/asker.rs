@@ -13,9 +13,12 @@ use rustix::process::Pid;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::process::{Schedule, schedule_of};
+use super::stalls::{Stalls, Watch};
 use crate::admission::Permits;
 use crate::counters::{Counters, Counts};
 use crate::inbox::{ASKS_MAX, Asked, Inbox};
+use crate::transport::Stack;
 
 /// Asks the shards of a broker.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub struct Asker {
     home: Home,
     thread_ids: Vec<(ShardId, Pid)>,
     permits: Arc<Permits>,
+    stacks: Vec<Arc<Stack>>,
     listings: Arc<Semaphore>,
     singles: Semaphore,
     /// What each shard said last.
@@ -46,15 +50,6 @@ pub(super) struct ShardState {
     pub(super) schedule: Option<Schedule>,
 }
 
-/// What the kernel says of a thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Schedule {
-    /// How long it has run.
-    pub(super) cpu: Duration,
-    /// How long it was ready to run, without a core.
-    pub(super) runnable: Duration,
-}
-
 impl Asker {
     pub(crate) fn new(
         inboxes: Arc<[Inbox]>,
@@ -62,6 +57,7 @@ impl Asker {
         home: Home,
         thread_ids: Vec<(ShardId, Pid)>,
         permits: Arc<Permits>,
+        stacks: Vec<Arc<Stack>>,
     ) -> Asker {
         let last = vec![None; inboxes.len()];
         Asker {
@@ -70,10 +66,25 @@ impl Asker {
             home,
             thread_ids,
             permits,
+            stacks,
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             singles: Semaphore::new(SINGLES_MAX),
             last: Mutex::new(last),
         }
+    }
+
+    /// What watches the shards for turns longer than `threshold`.
+    pub(super) fn watch(&self, stalls: Arc<Stalls>, threshold: Duration) -> Watch {
+        Watch::new(stalls, threshold, &self.counters, &self.thread_ids)
+    }
+
+    /// For each listener with TLS: when its first certificate ends, since 1970.
+    pub(super) fn certificates(&self) -> Vec<(String, Duration)> {
+        let ends = self.stacks.iter().filter_map(|stack| {
+            let ends = stack.certificate_ends()?;
+            Some((stack.name().to_owned(), ends))
+        });
+        ends.collect()
     }
 
     /// How many shards there are.
@@ -168,19 +179,6 @@ fn deadline() -> Instant {
     Instant::now() + ANSWER_TIME_MAX
 }
 
-/// From `schedstat`: nanoseconds on a core, nanoseconds ready for one.
-fn schedule_of(thread: Pid) -> Option<Schedule> {
-    let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_nonzero());
-    parse_schedule(&std::fs::read_to_string(path).ok()?)
-}
-
-fn parse_schedule(text: &str) -> Option<Schedule> {
-    let mut numbers = text.split_ascii_whitespace().map(str::parse);
-    let cpu = Duration::from_nanos(numbers.next()?.ok()?);
-    let runnable = Duration::from_nanos(numbers.next()?.ok()?);
-    Some(Schedule { cpu, runnable })
-}
-
 /// A shard that takes longer is reported as not responding.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Listings under way; a further one is refused.
@@ -204,6 +202,7 @@ mod tests {
             Home::new([0; 2], 2),
             Vec::new(),
             Arc::new(Permits::new(Admission::default())),
+            Vec::new(),
         );
         // The first shard answers once; nobody reads the inbox of the second.
         let answers = std::thread::spawn(move || {
@@ -231,18 +230,5 @@ mod tests {
         }
         let refused = asker.send(ShardId::new(1), Ask::Report);
         assert!(runtime.block_on(refused).is_err());
-    }
-
-    #[test]
-    fn the_kernel_tells_how_long_a_thread_ran_and_waited() {
-        let schedule = Schedule {
-            cpu: Duration::from_nanos(1_500_000_000),
-            runnable: Duration::from_nanos(7),
-        };
-        assert_eq!(parse_schedule("1500000000 7 33\n"), Some(schedule));
-        for text in ["", "1", "a b c"] {
-            assert_eq!(parse_schedule(text), None, "{text:?}");
-        }
-        assert!(schedule_of(rustix::thread::gettid()).is_some());
     }
 }

@@ -183,7 +183,7 @@ fn start(control: &Control, caller: CallerView<'_>) -> Bytes {
     event(
         "start",
         &Start {
-            version: *version,
+            version,
             pid: std::process::id(),
             listeners,
             data_dir: data_dir.as_deref(),
@@ -217,9 +217,12 @@ fn event(name: &str, content: &impl Serialize) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
 }
 
+/// Its name, and what it is.
+type Series = (&'static str, fn(&Scene) -> u64);
+
 /// What is remembered of each second, by name: counters since the start, and what is held.
 #[rustfmt::skip]
-const SERIES: [(&str, fn(&Scene) -> u64); 23] = [
+const SERIES: [Series; 23] = [
     ("connections", |scene| scene.total.holdings.sockets),
     ("sessions", |scene| scene.total.holdings.sessions),
     ("sessions_connected", |scene| scene.total.holdings.connected),

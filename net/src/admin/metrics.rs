@@ -14,6 +14,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use ringmq_core::stages::Histogram;
 
 use super::scene::Scene;
 pub(super) use table::TABLE;
@@ -48,6 +49,8 @@ pub(super) enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// How many spans were how long, from the start of the broker.
+    Histogram,
 }
 
 /// The samples of one metric: values of its labels, and the number.
@@ -55,10 +58,11 @@ pub(super) enum Kind {
 pub(super) struct Samples(Vec<(Vec<String>, Value)>);
 
 /// A number.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Whole(u64),
     Real(f64),
+    Spans(Box<Histogram>),
 }
 
 impl From<u64> for Value {
@@ -70,6 +74,12 @@ impl From<u64> for Value {
 impl From<f64> for Value {
     fn from(number: f64) -> Value {
         Value::Real(number)
+    }
+}
+
+impl From<&Histogram> for Value {
+    fn from(spans: &Histogram) -> Value {
+        Value::Spans(Box::new(spans.clone()))
     }
 }
 
@@ -148,6 +158,7 @@ impl Collector for Reading {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             // It ends the sentence itself.
             let help = metric.help.trim_end_matches('.');
@@ -160,8 +171,8 @@ impl Collector for Reading {
                     .zip(labels.iter().map(String::as_str))
                     .collect();
                 match named.is_empty() {
-                    true => sample(&mut encoder, metric.kind, *value)?,
-                    false => sample(&mut encoder.encode_family(&named)?, metric.kind, *value)?,
+                    true => sample(&mut encoder, metric.kind, value)?,
+                    false => sample(&mut encoder.encode_family(&named)?, metric.kind, value)?,
                 }
             }
         }
@@ -169,16 +180,26 @@ impl Collector for Reading {
     }
 }
 
-fn sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> fmt::Result {
+fn sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
     match (kind, value) {
         (Kind::Counter, Value::Whole(number)) => {
-            encoder.encode_counter::<NoLabelSet, _, u64>(&number, None)
+            encoder.encode_counter::<NoLabelSet, _, u64>(number, None)
         }
         (Kind::Counter, Value::Real(number)) => {
-            encoder.encode_counter::<NoLabelSet, _, u64>(&number, None)
+            encoder.encode_counter::<NoLabelSet, _, u64>(number, None)
         }
-        (Kind::Gauge, Value::Whole(number)) => encoder.encode_gauge(&number),
-        (Kind::Gauge, Value::Real(number)) => encoder.encode_gauge(&number),
+        (Kind::Gauge, Value::Whole(number)) => encoder.encode_gauge(number),
+        (Kind::Gauge, Value::Real(number)) => encoder.encode_gauge(number),
+        (Kind::Histogram, Value::Spans(spans)) => {
+            // The encoder takes the largest number for infinity.
+            let classic = spans.classic();
+            let buckets: Vec<(f64, u64)> = classic.map(|(s, n)| (s.min(f64::MAX), n)).collect();
+            encoder.encode_histogram::<NoLabelSet>(spans.sum_s(), spans.count(), &buckets, None)
+        }
+        (Kind::Counter | Kind::Gauge, Value::Spans(_))
+        | (Kind::Histogram, Value::Whole(_) | Value::Real(_)) => {
+            unreachable!("a row of the table has values of its kind")
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
 //! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
-//! `metrics` (what is measured).
+//! `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
 
 mod address;
 mod asker;
@@ -13,6 +13,7 @@ mod clock;
 mod drain;
 mod explain;
 mod findings;
+mod frames;
 mod guard;
 mod listing;
 mod live;
@@ -26,6 +27,7 @@ mod routes;
 mod scene;
 mod server;
 mod socket;
+mod stalls;
 mod subject;
 mod tokens;
 mod top;
@@ -36,7 +38,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -56,6 +58,7 @@ use crate::counters::Tallies;
 use drain::Drain;
 use live::Live;
 use socket::Socket;
+use stalls::Stalls;
 
 /// How the control plane is to run.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +71,8 @@ pub struct AdminConfig {
     pub has_page: bool,
     /// Who may do what over TCP.
     pub tokens: Tokens,
+    /// A turn of a shard that takes longer is reported; zero: none is.
+    pub stall_threshold: Duration,
 }
 
 /// What is known of the broker without asking.
@@ -124,6 +129,7 @@ struct Control {
     has_page: bool,
     live: Live,
     tokens: Tokens,
+    stalls: Arc<Stalls>,
     is_stopping: AtomicBool,
     /// The drain under way, or done.
     drain: Mutex<Option<Arc<Drain>>>,
@@ -173,6 +179,7 @@ impl Admin {
             }
         }
         let control = Arc::new(Control {
+            stalls: Arc::new(Stalls::new(asker.shards())),
             asker,
             facts,
             has_open_metrics: config.has_open_metrics,
@@ -194,7 +201,8 @@ impl Admin {
         }
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("control".to_owned());
-        let thread = thread.spawn(move || server::run(control, sockets, stopped));
+        let thread =
+            thread.spawn(move || server::run(control, sockets, config.stall_threshold, stopped));
         admin.stop = Some(stop);
         admin.thread = Some(thread.map_err(StartProblem::Thread)?);
         Ok(admin)

@@ -1,9 +1,10 @@
 //! What the kernel says of this process.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::param::{clock_ticks_per_second, page_size};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 
 /// The process at a moment; `None`: the kernel does not say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +44,55 @@ impl Process {
     }
 }
 
+/// A thread at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    /// How long it has run.
+    pub(super) cpu: Duration,
+    /// It runs, or could.
+    pub(super) is_runnable: bool,
+    /// The function of the kernel that it waits in, if the kernel tells: only root is told everywhere.
+    pub(super) kernel_function: Option<String>,
+}
+
+/// What the kernel says of a thread of this process.
+pub(super) fn look_at(thread: Pid) -> Option<Look> {
+    let folder = format!("/proc/self/task/{}", thread.as_raw_nonzero());
+    let read = |name: &str| fs::read_to_string(format!("{folder}/{name}"));
+    let stat = read("stat").ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let kernel_function = read("wchan")
+        .ok()
+        .filter(|name| !["", "0"].contains(&name.trim()));
+    Some(Look {
+        cpu: schedule_of(thread)?.cpu,
+        is_runnable: rest.trim_start().starts_with('R'),
+        kernel_function,
+    })
+}
+
+/// What the kernel has counted for a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Schedule {
+    /// How long it has run.
+    pub(super) cpu: Duration,
+    /// How long it was ready to run, without a core.
+    pub(super) runnable: Duration,
+}
+
+/// From `schedstat`: nanoseconds on a core, nanoseconds ready for one.
+pub(super) fn schedule_of(thread: Pid) -> Option<Schedule> {
+    let path = format!("/proc/self/task/{}/schedstat", thread.as_raw_nonzero());
+    parse_schedule(&fs::read_to_string(path).ok()?)
+}
+
+fn parse_schedule(text: &str) -> Option<Schedule> {
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    let cpu = Duration::from_nanos(numbers.next()?.ok()?);
+    let runnable = Duration::from_nanos(numbers.next()?.ok()?);
+    Some(Schedule { cpu, runnable })
+}
+
 /// Time on a core, and time of start since boot, in ticks.
 fn parse_stat(text: &str) -> Option<(u64, u64)> {
     // The name of the program stands in parentheses, and may have any itself.
@@ -61,6 +111,21 @@ fn parse_boot_time(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_tells_how_long_a_thread_ran_and_waited() {
+        let schedule = Schedule {
+            cpu: Duration::from_nanos(1_500_000_000),
+            runnable: Duration::from_nanos(7),
+        };
+        assert_eq!(parse_schedule("1500000000 7 33\n"), Some(schedule));
+        for text in ["", "1", "a b c"] {
+            assert_eq!(parse_schedule(text), None, "{text:?}");
+        }
+        assert!(schedule_of(rustix::thread::gettid()).is_some());
+        let look = look_at(rustix::thread::gettid()).unwrap();
+        assert!(look.is_runnable, "whoever looks is running: {look:?}");
+    }
 
     #[test]
     fn what_the_kernel_says_is_read() {

@@ -38,6 +38,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/metrics/shards", get(shard_metrics))
         .route("/api/v1/broker", get(broker))
         .route("/api/v1/shards", get(shards))
+        .route("/api/v1/stalls", get(stalls))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/{id}", get(client))
         .route("/api/v1/clients/{id}/disconnect", post(disconnect))
@@ -121,6 +122,10 @@ async fn shards(State(control): Shared) -> Response {
     let shards = scene.shards.iter().enumerate().map(ShardView::of);
     let shards: Vec<ShardView> = shards.collect();
     Json(json!({"shards": shards})).into_response()
+}
+
+async fn stalls(State(control): Shared) -> Response {
+    Json(json!({"stalls": control.stalls.recent()})).into_response()
 }
 
 async fn config(State(control): Shared) -> Response {

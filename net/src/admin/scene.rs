@@ -6,6 +6,7 @@ use ringmq_core::shard::Report;
 
 use super::asker::ShardState;
 use super::process::Process;
+use super::stalls::Totals;
 use super::{Control, Facts};
 use crate::counters::Counts;
 
@@ -23,6 +24,10 @@ pub(super) struct Scene {
     pub(super) process: Process,
     /// Requests of the control plane, by route and status.
     pub(super) requests: Vec<((String, u16), u64)>,
+    /// For each listener with TLS: when its first certificate ends, since 1970.
+    pub(super) certificates: Vec<(String, Duration)>,
+    /// Turns that took too long, by shard and kind.
+    pub(super) stalls: Vec<Totals>,
     pub(super) is_stopping: bool,
     pub(super) is_draining: bool,
 }
@@ -46,6 +51,8 @@ impl Scene {
             tallies: control.facts.tallies.named(),
             process: Process::look(),
             requests: control.requests(),
+            stalls: control.stalls.totals(),
+            certificates: control.asker.certificates(),
             is_stopping: control.is_stopping(),
             is_draining: control.drain().is_some(),
         }

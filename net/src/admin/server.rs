@@ -26,7 +26,12 @@ use super::socket::Socket;
 use super::{Control, live, routes};
 
 /// Runs the control plane until it is told to stop, or whoever could tell is gone.
-pub(super) fn run(control: Arc<Control>, sockets: Vec<Socket>, stopped: oneshot::Receiver<()>) {
+pub(super) fn run(
+    control: Arc<Control>,
+    sockets: Vec<Socket>,
+    stall_threshold: Duration,
+    stopped: oneshot::Receiver<()>,
+) {
     // What clients wait for goes first. Without leave to be nice it is not.
     let _ = setpriority_process(Some(gettid()), NICE);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -44,6 +49,10 @@ pub(super) fn run(control: Arc<Control>, sockets: Vec<Socket>, stopped: oneshot:
         }
         if control.has_page {
             tokio::spawn(live::run(Arc::clone(&control)));
+        }
+        if !stall_threshold.is_zero() {
+            let stalls = Arc::clone(&control.stalls);
+            tokio::spawn(control.asker.watch(stalls, stall_threshold).run());
         }
         let _ = stopped.await;
     });

@@ -21,6 +21,7 @@ use crossbeam::utils::CachePadded;
 use ringmq_core::auth::{Access, AuthRequest, Verdict};
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{Answer, Ask, ShardMsg};
+use ringmq_core::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
@@ -43,6 +44,8 @@ pub(crate) enum Mail {
         messages: Vec<ShardMsg>,
         /// Their share of `messages_free`.
         room: u32,
+        /// When they were sent.
+        posted_at: Instant,
     },
     /// A connection whose home is here.
     Connection(Box<Moved>),
@@ -134,11 +137,16 @@ impl Inbox {
 
     /// Delivers messages; gives back, in order, those that did not fit. After a refusal, `from` is
     /// woken when there is room.
-    pub(crate) fn post(&self, from: ShardId, messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
-        self.deliver(from, messages).or_else(|rest| {
+    pub(crate) fn post(
+        &self,
+        from: ShardId,
+        now: Instant,
+        messages: Vec<ShardMsg>,
+    ) -> Result<(), Vec<ShardMsg>> {
+        self.deliver(from, now, messages).or_else(|rest| {
             self.note_refusal(from);
             // The reader may have made room before it could see the note.
-            self.deliver(from, rest)
+            self.deliver(from, now, rest)
         })
     }
 
@@ -228,7 +236,12 @@ impl Inbox {
         self.kept.pop()
     }
 
-    fn deliver(&self, from: ShardId, mut messages: Vec<ShardMsg>) -> Result<(), Vec<ShardMsg>> {
+    fn deliver(
+        &self,
+        from: ShardId,
+        now: Instant,
+        mut messages: Vec<ShardMsg>,
+    ) -> Result<(), Vec<ShardMsg>> {
         while !messages.is_empty() {
             let (_, wanted) = prefix(&messages, BATCH_MESSAGES_MAX);
             let granted = self.take_room(wanted);
@@ -243,6 +256,7 @@ impl Inbox {
                 from,
                 messages,
                 room: room as u32,
+                posted_at: now,
             };
             if let Err(mail) = self.push(mail) {
                 let Mail::Messages { mut messages, .. } = mail else {
@@ -445,7 +459,9 @@ mod tests {
     fn a_full_inbox_gives_back_what_does_not_fit_in_order() {
         let inbox = Inbox::new(3).unwrap();
         let me = ShardId::new(5);
-        let refused = inbox.post(me, (0..5).map(numbered).collect()).unwrap_err();
+        let refused = inbox
+            .post(me, Instant::ZERO, (0..5).map(numbered).collect())
+            .unwrap_err();
         assert_eq!(numbers(&refused), [3, 4]);
         let Some(Mail::Messages { messages, from, .. }) = inbox.take() else {
             panic!()
@@ -453,7 +469,7 @@ mod tests {
         assert_eq!((numbers(&messages), from), (vec![0, 1, 2], me));
         assert_eq!(inbox.take_refused().collect::<Vec<_>>(), [me]);
         assert_eq!(inbox.take_refused().count(), 0);
-        inbox.post(me, refused).unwrap();
+        inbox.post(me, Instant::ZERO, refused).unwrap();
         while inbox.take().is_some() {}
         inbox.check_invariants();
     }
@@ -461,9 +477,11 @@ mod tests {
     #[test]
     fn every_refused_shard_is_reported_once() {
         let inbox = Inbox::new(1).unwrap();
-        inbox.post(ShardId::new(0), vec![numbered(0)]).unwrap();
+        inbox
+            .post(ShardId::new(0), Instant::ZERO, vec![numbered(0)])
+            .unwrap();
         for index in [63, 0, 7, 7] {
-            let refused = inbox.post(ShardId::new(index), vec![numbered(1)]);
+            let refused = inbox.post(ShardId::new(index), Instant::ZERO, vec![numbered(1)]);
             assert!(refused.is_err());
         }
         let refused: Vec<_> = inbox.take_refused().map(ShardId::index).collect();
@@ -474,7 +492,9 @@ mod tests {
     fn a_long_post_is_cut_into_bounded_batches() {
         let inbox = Inbox::new(10_000).unwrap();
         let messages = (0..2500).map(numbered).collect();
-        inbox.post(ShardId::new(0), messages).unwrap();
+        inbox
+            .post(ShardId::new(0), Instant::ZERO, messages)
+            .unwrap();
         let mut read = Vec::new();
         while let Some(Mail::Messages { messages, .. }) = inbox.take() {
             assert!(messages.len() <= BATCH_MESSAGES_MAX);
@@ -498,10 +518,10 @@ mod tests {
         let inbox = Inbox::new(4).unwrap();
         let me = ShardId::new(0);
         // Three of four places are left for five messages; and then none.
-        let rest = inbox.post(me, vec![numbered(0), large.clone(), small]);
+        let rest = inbox.post(me, Instant::ZERO, vec![numbered(0), large.clone(), small]);
         let rest = rest.unwrap_err();
         assert_eq!(rest.iter().map(ShardMsg::weight).collect::<Vec<_>>(), [2]);
-        assert!(inbox.post(me, vec![numbered(1)]).is_err());
+        assert!(inbox.post(me, Instant::ZERO, vec![numbered(1)]).is_err());
         let mut read = Vec::new();
         while let Some(Mail::Messages { messages, .. }) = inbox.take() {
             read.extend(messages.iter().map(ShardMsg::weight));
@@ -510,10 +530,10 @@ mod tests {
         // All of the room came back, and no more than that.
         for _ in 0..3 {
             let four = (0..5).map(numbered).collect();
-            assert_eq!(inbox.post(me, four).unwrap_err().len(), 1);
-            assert!(inbox.post(me, vec![large.clone()]).is_err());
+            assert_eq!(inbox.post(me, Instant::ZERO, four).unwrap_err().len(), 1);
+            assert!(inbox.post(me, Instant::ZERO, vec![large.clone()]).is_err());
             while inbox.take().is_some() {}
-            inbox.post(me, vec![large.clone()]).unwrap();
+            inbox.post(me, Instant::ZERO, vec![large.clone()]).unwrap();
             while inbox.take().is_some() {}
             inbox.check_invariants();
         }
@@ -538,7 +558,9 @@ mod tests {
                 thread::spawn(move || {
                     for value in 0..PER_WRITER {
                         let mut rest = vec![numbered(value)];
-                        while let Err(refused) = inboxes[0].post(ShardId::new(writer), rest) {
+                        while let Err(refused) =
+                            inboxes[0].post(ShardId::new(writer), Instant::ZERO, rest)
+                        {
                             // Refused, noted, and refused again: the nudge is certain.
                             rest = refused;
                             sleep(&inboxes[writer]);

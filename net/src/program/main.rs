@@ -11,6 +11,8 @@
 mod access;
 mod ctl;
 mod data;
+mod doctor;
+mod line;
 mod log;
 mod notify;
 mod passwd;
@@ -22,8 +24,10 @@ mod start;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
+use line::Order;
 use probe::Finding;
 use settings::cli::{Action, CommandLine};
 use settings::file::{Configuration, Problem, count};
@@ -36,31 +40,39 @@ use start::Failure;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1).peekable();
-    if args.next_if(|arg| arg == "passwd").is_some() {
-        return match passwd::run(args) {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let order = match line::parse(args.iter().cloned()) {
+        Ok(order) => order,
+        Err(problems) => {
+            return match data::wrong_use(&args, &problems[0]) {
+                Some(ended) => end(&ended),
+                None => refuse(&problems),
+            };
+        }
+    };
+    match order {
+        Order::Broker(line) => broker(line),
+        Order::Passwd(line) => match passwd::run(line) {
             Ok(said) => say(&said),
             Err(problem) => refuse(&[problem]),
-        };
+        },
+        Order::Log(line) => end(&data::run(&line)),
+        Order::Ctl(line) => ctl::run(&line),
+        Order::Doctor(line) => match doctor::run(&line) {
+            Ok((said, code)) => end(&data::Ended {
+                code,
+                said,
+                complaint: None,
+            }),
+            Err(problems) => refuse(&problems),
+        },
+        Order::ManPages(directory) => man_pages(&directory),
+        Order::Say(text) => say(&text),
     }
-    if args.next_if(|arg| arg == "ctl").is_some() {
-        return ctl::run(args);
-    }
-    if args.next_if(|arg| arg == "log").is_some() {
-        return log_tool(args);
-    }
-    let line = match CommandLine::parse(args) {
-        Ok(line) => line,
-        Err(problem) => return refuse(&[problem]),
-    };
-    match line.action {
-        Action::ShortHelp => return say(&settings::cli::short_help()),
-        Action::Help => return say(&settings::cli::help()),
-        Action::PasswdHelp => return say(passwd::HELP),
-        Action::LogHelp => return say(data::HELP),
-        Action::Version => return say(&format!("ringmq {VERSION}\n")),
-        Action::Run | Action::CheckConfig | Action::PrintConfig => {}
-    }
+}
+
+/// Runs the broker, or says how it would run.
+fn broker(line: CommandLine) -> ExitCode {
     let configuration = match Configuration::load(&line) {
         Ok(configuration) => configuration,
         Err(problems) => return refuse(&problems),
@@ -68,12 +80,7 @@ fn main() -> ExitCode {
     match line.action {
         Action::CheckConfig => check(&line, &configuration),
         Action::PrintConfig => say(&configuration.to_toml()),
-        Action::Run
-        | Action::ShortHelp
-        | Action::Help
-        | Action::PasswdHelp
-        | Action::LogHelp
-        | Action::Version => match start::run(line, &configuration) {
+        Action::Run => match start::run(line, &configuration) {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Settings(problems)) => refuse(&problems),
             Err(failure) => {
@@ -91,9 +98,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// A tool for data directories.
-fn log_tool(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let ended = data::run(args);
+fn man_pages(directory: &Path) -> ExitCode {
+    match ringmq_problem::papers::write_man_pages(line::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let place = directory.display();
+            complain(&format_args!(
+                "cannot write man pages into {place}: {error}\n  fix: name a directory that exists and may be written"
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How a tool for data directories has ended.
+fn end(ended: &data::Ended) -> ExitCode {
     if let Some(complaint) = &ended.complaint {
         complain(complaint);
     }

@@ -12,7 +12,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use lexopt::Arg;
+use clap::{Parser, ValueHint};
 use ringmq_core::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MIN, Method, Password, PasswordFault, Passwords,
     ScramCredential, check_user_name, file_lines, trim_blanks,
@@ -27,7 +27,7 @@ use crate::access::files::What;
 use crate::settings::file::{Place, Problem};
 
 /// What to do with which file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Order {
     file: PathBuf,
     user: String,
@@ -39,23 +39,49 @@ struct Order {
 }
 
 /// What is stored of a password.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hash {
-    #[default]
     Argon2id,
-    Pbkdf2 {
-        rounds: Option<u32>,
-    },
-    Scram {
-        rounds: Option<u32>,
-    },
+    Pbkdf2 { rounds: Option<u32> },
+    Scram { rounds: Option<u32> },
+}
+
+/// Enter a user into a password file, or give the user another password
+#[derive(Debug, Parser)]
+#[command(name = "passwd", after_help = AFTER_HELP)]
+pub struct Line {
+    /// The password file, in the format of Mosquitto
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+    /// The user's name
+    user: String,
+    /// The password, with --batch
+    #[arg(value_name = "PASSWORD")]
+    rest: Vec<OsString>,
+    /// Make FILE, which must not be there; only its owner can read it, and its group if its folder has the set-group-ID bit, as
+    /// /etc/ringmq has
+    #[arg(long, short)]
+    create: bool,
+    /// Remove USER
+    #[arg(long, short = 'D', conflicts_with = "create")]
+    delete: bool,
+    /// FILE holds credentials for SCRAM-SHA-256 (setting scram_file)
+    #[arg(long, conflicts_with = "pbkdf2")]
+    scram: bool,
+    /// Hash with PBKDF2, which Mosquitto 2.0 reads too, and not with Argon2id
+    #[arg(long)]
+    pbkdf2: bool,
+    /// Of PBKDF2 [default: 210000] or SCRAM [default: 15000]
+    #[arg(long, value_name = "N")]
+    iterations: Option<u32>,
+    /// The password stands behind USER, where other users of this machine may see it
+    #[arg(long, short)]
+    batch: bool,
 }
 
 /// Carries out what stands behind `ringmq passwd`; gives what there is to say.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<String, Problem> {
-    let Some(order) = parse(args)? else {
-        return Ok(HELP.to_owned());
-    };
+pub fn run(line: Line) -> Result<String, Problem> {
+    let order = Order::of(line)?;
     let text = match order.create {
         false => files::read(&order.file, order.what())?,
         true if order.file.exists() => {
@@ -92,56 +118,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<String, Problem> 
     Ok(said)
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Order>, Problem> {
-    let mut parser = lexopt::Parser::from_args(args);
-    let mut order = Order::default();
-    let mut rounds: Option<u32> = None;
-    let mut is_batch = false;
-    let mut values: Vec<OsString> = Vec::new();
-    let wrong = |error: lexopt::Error| usage(&error.to_string());
-    while let Some(arg) = parser.next().map_err(wrong)? {
-        match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Short('c') | Arg::Long("create") => order.create = true,
-            Arg::Short('D') | Arg::Long("delete") => order.delete = true,
-            Arg::Short('b') | Arg::Long("batch") => is_batch = true,
-            Arg::Long("scram") => order.hash = Hash::Scram { rounds: None },
-            Arg::Long("pbkdf2") => order.hash = Hash::Pbkdf2 { rounds: None },
-            Arg::Long("iterations") => {
-                let text = parser.value().map_err(wrong)?;
-                let number = text.to_str().and_then(|text| text.parse().ok());
-                rounds = Some(number.ok_or_else(|| usage("--iterations takes a number"))?);
-            }
-            Arg::Value(value) => values.push(value),
-            other => return Err(usage(&other.unexpected().to_string())),
-        }
-    }
-    let mut values = values.into_iter();
-    let (Some(file), Some(user)) = (values.next(), values.next()) else {
-        return Err(usage("FILE and USER are needed"));
-    };
-    order.file = file.into();
-    order.user = user
-        .into_string()
-        .map_err(|_| usage("the user name is not UTF-8"))?;
-    check_user_name(&order.user).map_err(|error| usage(&error.to_string()))?;
-    if is_batch && !order.delete {
-        let password = values.next();
-        let password = password.ok_or_else(|| usage("--batch takes the password behind USER"))?;
-        order.batch = Some(password.into_encoded_bytes());
-    }
-    if values.next().is_some() {
-        return Err(usage(
-            "there is something behind USER; a password needs --batch",
-        ));
-    }
-    if order.create && order.delete {
-        return Err(usage("--create and --delete do not go together"));
-    }
-    order.hash = with_rounds(order.hash, rounds)?;
-    Ok(Some(order))
-}
-
 fn with_rounds(hash: Hash, rounds: Option<u32>) -> Result<Hash, Problem> {
     match (hash, rounds) {
         (Hash::Argon2id, Some(_)) => Err(usage("--iterations goes with --pbkdf2 or --scram")),
@@ -155,6 +131,36 @@ fn with_rounds(hash: Hash, rounds: Option<u32>) -> Result<Hash, Problem> {
 }
 
 impl Order {
+    fn of(line: Line) -> Result<Order, Problem> {
+        check_user_name(&line.user).map_err(|error| usage(&error.to_string()))?;
+        let mut rest = line.rest.into_iter();
+        let mut batch = None;
+        if line.batch && !line.delete {
+            let password = rest.next();
+            let password =
+                password.ok_or_else(|| usage("--batch takes the password behind USER"))?;
+            batch = Some(password.into_encoded_bytes());
+        }
+        if rest.next().is_some() {
+            return Err(usage(
+                "there is something behind USER; a password needs --batch",
+            ));
+        }
+        let hash = match (line.scram, line.pbkdf2) {
+            (true, _) => Hash::Scram { rounds: None },
+            (false, true) => Hash::Pbkdf2 { rounds: None },
+            (false, false) => Hash::Argon2id,
+        };
+        Ok(Order {
+            file: line.file,
+            user: line.user,
+            batch,
+            create: line.create,
+            delete: line.delete,
+            hash: with_rounds(hash, line.iterations)?,
+        })
+    }
+
     /// What the file is for.
     fn what(&self) -> What {
         match self.hash {
@@ -382,24 +388,9 @@ fn usage(what: &str) -> Problem {
     }
 }
 
-/// The text of `ringmq passwd --help`.
-pub const HELP: &str = "\
-Usage: ringmq passwd [OPTION]... FILE USER
-
-Enters USER into the password file FILE, or gives it another password. The password is asked for at the
-terminal, or read from the first line of stdin. The format is that of Mosquitto.
-
-  -c, --create        Make FILE, which must not be there; only its owner can read it, and its group if
-                      its folder has the set-group-ID bit, as /etc/ringmq has
-  -D, --delete        Remove USER
-      --scram         FILE holds credentials for SCRAM-SHA-256 (setting scram_file)
-      --pbkdf2        Hash with PBKDF2, which Mosquitto 2.0 reads too, and not with Argon2id
-      --iterations N  Of PBKDF2 [default: 210000] or SCRAM [default: 15000]
-  -b, --batch         The password stands behind USER, where other users of this machine may see it
-  -h, --help          Print this help
-
-A running broker takes on a changed file by itself.
-";
+const AFTER_HELP: &str = "\
+Without --batch, the password is asked for at the terminal, or read from the first line of stdin. A running broker takes on a \
+changed file by itself.";
 
 /// S_ISGID: the files of a folder get its group.
 const SET_GROUP: u32 = 0o2000;
@@ -410,9 +401,21 @@ const MOSQUITTO_SALT_SIZE: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line;
 
     fn passwd(line: &str) -> Result<String, String> {
-        run(line.split_whitespace().map(OsString::from)).map_err(|problem| problem.what)
+        passwd_of(line.split_whitespace())
+    }
+
+    fn passwd_of<'a>(args: impl Iterator<Item = &'a str>) -> Result<String, String> {
+        let args = std::iter::once("passwd").chain(args).map(OsString::from);
+        let done = match line::parse(args) {
+            Ok(line::Order::Passwd(line)) => run(line),
+            Ok(line::Order::Say(text)) => Ok(text),
+            Ok(other) => panic!("{other:?}"),
+            Err(mut problems) => Err(problems.remove(0)),
+        };
+        done.map_err(|problem| problem.what)
     }
 
     #[test]
@@ -506,8 +509,7 @@ mod tests {
         }
         // Blanks around a name would be taken off when the file is read.
         for name in [" alice", "alice ", "al\u{200B}ice", "alice\u{A0}"] {
-            let args = ["-b", "file", name, "secret"].map(OsString::from);
-            let what = run(args).unwrap_err().what;
+            let what = passwd_of(["-b", "file", name, "secret"].into_iter()).unwrap_err();
             assert!(what.contains("user name"), "{name:?}: {what}");
         }
     }

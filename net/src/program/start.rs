@@ -95,9 +95,11 @@ fn serve(
     for Finding { what, fix } in &warnings {
         warn!("{what}. Fix: {fix}");
     }
-    for problem in advice(settings) {
-        warn!("{}", on_one_line(&problem));
+    let doubts = advice(settings);
+    for problem in &doubts {
+        warn!("{}", on_one_line(problem));
     }
+    parts.tallies.set_warnings(doubts.len());
     let tallies = Arc::clone(&parts.tallies);
     let config = broker_config(settings, parts.access, tallies, &plan);
     let broker = Broker::start(&config).map_err(Failure::Start)?;

@@ -1,6 +1,6 @@
 //! Questions of the control plane: the core answers within the turn.
 
-use ringmq_core::shard::Event;
+use ringmq_core::shard::{Answer, Event};
 use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};
@@ -18,7 +18,13 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         let event = Event::Asked { ask: asked.ask };
         self.core.handle(now, event, &mut self.outbox);
         // A core that has no answer lets the question drop, and whoever asked hears that.
-        if let Some(answer) = self.outbox.answers.pop() {
+        if let Some(mut answer) = self.outbox.answers.pop() {
+            if let Answer::Report(report) = &mut answer {
+                report
+                    .stages
+                    .get_or_insert_default()
+                    .add(&self.stages.stages());
+            }
             let _ = asked.reply.send(answer);
         }
     }

@@ -267,7 +267,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 Flight::encoded(Output::One(transport.take_pending()), 0)
             }
         };
-        self.launch(conn, flight);
+        self.launch(now, conn, flight);
     }
 
     /// Returns the buffers of a flight to where they came from.

@@ -51,6 +51,7 @@ use ringmq_core::auth::{AuthRequest, Verdict};
 use ringmq_core::connection::{BufferPool, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Remains, Shard};
+use ringmq_core::stages::{Recorder, Stage};
 use ringmq_core::store::Clocks;
 use ringmq_core::time::Instant;
 
@@ -216,6 +217,8 @@ pub(crate) struct Reactor<R, C> {
     ending: Option<shutdown::Ending>,
     disk: Option<Disk>,
     counts: Counts,
+    /// How long things take, as far as the core does not know.
+    stages: Box<Recorder>,
     /// When the core is told the counts again, at the earliest.
     tell_counts_at: Instant,
 }
@@ -263,6 +266,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             accept_logged_at: None,
             ending: None,
             counts: Counts::default(),
+            stages: Box::default(),
             tell_counts_at: Instant::ZERO,
         }
     }
@@ -275,6 +279,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// One turn, up to the submission. `now` is the only clock reading of it.
     pub(crate) fn turn(&mut self, now: Instant) -> Progress {
         count!(self.counts, turns);
+        self.shared.counters.pulse.begin(now);
         self.inbox().take_nudge();
         let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
@@ -287,7 +292,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.check_deadlines(now);
         self.ask_who_they_are(now);
         self.end_turn(now);
-        self.flush_posts();
+        self.flush_posts(now);
         self.transmit_all(now);
         self.close_requested(now);
         self.move_departures(now);
@@ -312,6 +317,12 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         } else {
             Progress::Idle
         }
+    }
+
+    /// A turn has ended.
+    pub(crate) fn note_turn(&mut self, began: Instant, ended: Instant) {
+        self.shared.counters.pulse.rest();
+        self.stages.record(Stage::Turn, began, ended);
     }
 
     /// Hands the operations of a busy turn to the kernel.
@@ -455,7 +466,14 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.hearing.took_mails(mails.len());
         for mail in mails {
             match mail {
-                Mail::Messages { from, messages, .. } => {
+                Mail::Messages {
+                    from,
+                    messages,
+                    posted_at,
+                    ..
+                } => {
+                    // The clocks of two cores may differ by a little: then it took no time.
+                    self.stages.record(Stage::Inbox, posted_at, now);
                     for message in messages {
                         count!(self.counts, messages, message.weight() as u64);
                         let event = Event::FromShard { from, message };

@@ -2,6 +2,7 @@
 
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::MsgClass;
+use ringmq_core::time::Instant;
 
 use super::{Core, Reactor};
 use crate::counters::count;
@@ -11,7 +12,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     /// Delivers class by class, in each class to every target. What does not fit stays, and so do
     /// the later classes: no answer may overtake a forward, not even one to another shard. A target
     /// that was refused room once is not asked again before the next turn.
-    pub(super) fn flush_posts(&mut self) {
+    pub(super) fn flush_posts(&mut self, now: Instant) {
         let was_stalled = std::mem::replace(&mut self.stalled, false);
         if self.outbox.posted_count() == 0 {
             return;
@@ -23,7 +24,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 if messages.is_empty() {
                     continue;
                 }
-                if let Err(rest) = inbox.post(self.id, messages) {
+                if let Err(rest) = inbox.post(self.id, now, messages) {
                     self.outbox.untake_posts(class, target, rest);
                     self.stalled = true;
                 }

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use ringmq_core::auth::PeerIdentity;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::CloseCause;
+use ringmq_core::stages::Stamp;
 use ringmq_core::time::Instant;
 
 use crate::admission::Permit;
@@ -47,6 +48,8 @@ pub(crate) struct Slot {
     pub(crate) mute: bool,
     /// The peer sent its FIN, or the socket failed to receive: nothing more to read.
     pub(crate) ended: bool,
+    /// When output came behind the send that is in flight; `Stamp::UNKNOWN`: there is none.
+    pub(crate) waiting_since: Stamp,
 }
 
 /// The life of a slot.
@@ -180,6 +183,7 @@ impl Slots {
                     sending: false,
                     mute: false,
                     ended: false,
+                    waiting_since: Stamp::UNKNOWN,
                 });
                 (self.slots.len() - 1) as u32
             }

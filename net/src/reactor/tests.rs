@@ -688,7 +688,7 @@ fn a_stalled_shard_holds_its_input_but_drains_its_inbox() {
     let barrier = BarrierId(9);
     let inbox = bench.reactor.inbox();
     inbox
-        .post(other, vec![ShardMsg::Barrier { barrier }])
+        .post(other, Instant::ZERO, vec![ShardMsg::Barrier { barrier }])
         .unwrap();
     assert_eq!(bench.turn(), [], "neither read nor armed again");
     assert_eq!(bench.events(), ["message of 1"]);
@@ -711,16 +711,19 @@ fn a_stalled_shard_holds_its_input_but_drains_its_inbox() {
 fn a_later_class_waits_until_every_earlier_message_is_delivered() {
     let mut bench = Bench::new();
     // Shard 1 has room for two; the answer to shard 0 itself must not overtake the third forward.
-    let message = ringmq_core::message::Message::new(ringmq_core::message::MessageParts {
-        topic: b"t",
-        properties: &[],
-        payload: &[],
-        qos: ringmq_core::codec::QoS::AtMostOnce,
-        retain: false,
-        expires_at: None,
-        publisher: ringmq_core::ids::ClientKey(0),
-        author: None,
-    });
+    let message = ringmq_core::message::Message::new(
+        ringmq_core::message::MessageParts {
+            topic: b"t",
+            properties: &[],
+            payload: &[],
+            qos: ringmq_core::codec::QoS::AtMostOnce,
+            retain: false,
+            expires_at: None,
+            publisher: ringmq_core::ids::ClientKey(0),
+            author: None,
+        },
+        ringmq_core::stages::Stamp::UNKNOWN,
+    );
     let message = Arc::new(message);
     for _ in 0..3 {
         let forward = ShardMsg::Forward(Arc::clone(&message), None);

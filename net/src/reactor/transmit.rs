@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Event};
+use ringmq_core::stages::{Stage, Stamp};
 use ringmq_core::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -40,6 +41,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
         };
         if !may_send {
+            if slot.sending && slot.waiting_since == Stamp::UNKNOWN {
+                slot.waiting_since = Stamp::of(now);
+            }
             return;
         }
         if slot.transport.is_some() {
@@ -47,13 +51,24 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             return;
         }
         match self.core.take_output(conn) {
-            Some(output) => self.launch(conn, Flight::new(output)),
+            Some(output) => self.launch(now, conn, Flight::new(output)),
             None if is_last => self.finish_flush(now, conn),
             None => {}
         }
     }
 
-    pub(super) fn launch(&mut self, conn: ConnId, flight: Flight) {
+    /// Sends new output.
+    pub(super) fn launch(&mut self, now: Instant, conn: ConnId, flight: Flight) {
+        let slot = self.slots.get(conn).expect("the caller looked it up");
+        if let Some(since) = slot.waiting_since.moment() {
+            slot.waiting_since = Stamp::UNKNOWN;
+            self.stages.record(Stage::SendWait, since, now);
+        }
+        self.hand_over_flight(now, conn, flight);
+    }
+
+    fn hand_over_flight(&mut self, now: Instant, conn: ConnId, mut flight: Flight) {
+        flight.launched_at = now;
         let slot = self.slots.get(conn).expect("the caller looked it up");
         let socket = slot.socket.as_ref().expect("a live phase has a socket");
         count!(self.counts, sends);
@@ -75,6 +90,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         slot.sending = false;
         slot.op_ended();
+        self.stages.record(Stage::Send, flight.launched_at, now);
         let may_go_on = match slot.phase {
             Phase::Open | Phase::Draining => true,
             Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => false,
@@ -98,7 +114,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         if (may_go_on || is_leaving) && failure.is_none() && !flight.is_landed() {
             count!(self.counts, short_sends);
-            self.launch(conn, flight);
+            self.hand_over_flight(now, conn, flight);
             return;
         }
         self.recycle(flight);

@@ -184,23 +184,24 @@ impl DataDir {
 
     /// Removes the directories of epochs that are not in the manifest.
     pub(crate) fn remove_other_epochs(&self, manifest: &Manifest) -> io::Result<()> {
-        let is_known = |number| manifest.epochs.iter().any(|epoch| epoch.number == number);
-        for number in self.epochs()? {
-            if !is_known(number) {
-                fs::remove_dir_all(self.epoch_path(number))?;
-            }
+        for path in self.other_epochs(manifest)? {
+            fs::remove_dir_all(path)?;
         }
         sync_directory(&self.path)
     }
 
-    /// The epochs that have a directory, whether the manifest knows them or not.
-    pub(crate) fn epochs(&self) -> io::Result<Vec<u32>> {
-        let mut numbers = Vec::new();
+    /// The directories of epochs that are not in the manifest.
+    pub(crate) fn other_epochs(&self, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
+        let mut others = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            numbers.extend(entry?.file_name().to_str().and_then(epoch_number));
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(epoch_number);
+            let is_known = |number| manifest.epochs.iter().any(|epoch| epoch.number == number);
+            if number.is_some_and(|number| !is_known(number)) {
+                others.push(entry.path());
+            }
         }
-        numbers.sort_unstable();
-        Ok(numbers)
+        Ok(others)
     }
 }
 
@@ -319,7 +320,7 @@ pub(super) fn is_passing(name: &str) -> bool {
 }
 
 /// `spare-1.log`.
-fn is_spare(name: &str) -> bool {
+pub(super) fn is_spare(name: &str) -> bool {
     name.starts_with("spare-") && name.ends_with(".log")
 }
 

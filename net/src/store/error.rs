@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringmq_core::store::OddClock;
+use x509_cert::der::DateTime;
 
 /// Something is wrong with a data directory. The text names the file and the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub enum StoreFault {
         /// Which file, and at which byte.
         what: String,
     },
+    /// The wall clock contradicts the log.
+    Clock(OddClock),
     /// A system call failed.
     System {
         /// What was tried: "write it".
@@ -134,6 +140,7 @@ impl StoreError {
             StoreFault::Damaged { what } | StoreFault::NewerLog { what } => {
                 format!("{path}: {what}")
             }
+            StoreFault::Clock(odd) => said_of_clock(odd, path),
             StoreFault::System { action, message } => {
                 format!("cannot {action}: {path}: {message}")
             }
@@ -179,6 +186,15 @@ impl StoreError {
                 "see what is lost with `ringmq log verify {root}`, then restore a backup of all of \
                  {root}, or leave out what is damaged with `ringmq log repair {root}`"
             ),
+            StoreFault::Clock(OddClock { written_ns, now_ns }) if now_ns < written_ns => {
+                "set the clock; if it is right, and was wrong before, start once with \
+                 --store-downtime ignored"
+                    .to_owned()
+            }
+            StoreFault::Clock(_) => "set the clock; if it is right, start once with \
+                                     --store-downtime counted (what has expired by it goes) or \
+                                     --store-downtime ignored (nothing does)"
+                .to_owned(),
             StoreFault::System { .. } => {
                 "check its owner, its mode and the space on its file system".to_owned()
             }
@@ -194,6 +210,29 @@ impl StoreError {
             (StoreFault::DamagedManifest { .. } | StoreFault::Newer { .. }, false) => above(),
             (_, false) => path,
         }
+    }
+}
+
+fn said_of_clock(odd: &OddClock, path: std::path::Display<'_>) -> String {
+    let OddClock { written_ns, now_ns } = odd;
+    let days = now_ns.abs_diff(*written_ns) / (24 * 3600 * 1_000_000_000);
+    let (written, now) = (date(*written_ns), date(*now_ns));
+    let comparison = match now_ns < written_ns {
+        true => "days earlier: one of the two is wrong",
+        false => {
+            "days later: if one of the two is wrong, sessions and messages would expire too early"
+        }
+    };
+    format!(
+        "the log in {path} was last written at {written}, and the clock says {now}, {days} {comparison}"
+    )
+}
+
+/// `2026-11-30T12:00:00Z`.
+fn date(wall_ns: u64) -> String {
+    match DateTime::from_unix_duration(Duration::from_nanos(wall_ns)) {
+        Ok(date) => date.to_string(),
+        Err(_) => format!("{} s after 1970", wall_ns / 1_000_000_000),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct DirectoryFacts {
     pub unwritable: Option<String>,
     /// Why a start would refuse what is in it, whoever writes.
     pub unfit: Option<StoreError>,
+    /// Something is stored in it.
+    pub is_used: bool,
     /// What it is stored on.
     pub file_system: FileSystem,
     /// Bytes that are free.
@@ -97,9 +99,9 @@ impl DirectoryFacts {
             // There is more in the way than that.
             Presence::NoParent | Presence::Other => None,
         };
-        let unfit = match (&unwritable, presence) {
-            (None, Presence::Directory { .. }) => DataDir::unlocked(path).find_manifest().err(),
-            (_, _) => None,
+        let found = match (&unwritable, presence) {
+            (None, Presence::Directory { .. }) => DataDir::unlocked(path).find_manifest(),
+            (_, _) => Ok(None),
         };
         let system = statfs(there).ok();
         let file_system = system.map_or(FileSystem::Local, |found| named(found.f_type as u64));
@@ -114,7 +116,8 @@ impl DirectoryFacts {
             path: path.to_owned(),
             presence,
             unwritable,
-            unfit,
+            is_used: matches!(found, Ok(Some(_))),
+            unfit: found.err(),
             file_system,
             free_bytes,
             direct,
@@ -194,6 +197,7 @@ mod tests {
         let mode = 0o750;
         assert_eq!(facts.presence, Presence::Directory { mode, is_own: true });
         assert_eq!((facts.unwritable, facts.unfit), (None, None));
+        assert!(!facts.is_used);
         assert!(facts.free_bytes > 0 && facts.direct != Direct::Unknown);
         assert_eq!(fs::read_dir(path).unwrap().count(), 0);
         fs::write(path.join("file"), "").unwrap();

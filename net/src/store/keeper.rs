@@ -37,7 +37,7 @@ use rustix::io::Errno;
 use tracing::{info, warn};
 
 use super::data_dir::{DataDir, UNFINISHED, sync_directory};
-use super::manifest::{Epoch, Manifest};
+use super::manifest::Manifest;
 use super::zeros::Zeros;
 use crate::error::{StartError, system_error};
 use crate::inbox::Inbox;
@@ -281,7 +281,9 @@ impl Keeper {
         let present = self.config.manifest.last();
         let directory = &self.config.directory;
         let paths = (0..present.shards).map(|shard| directory.shard_path(present.number, shard));
-        let removed = paths.flat_map(|path| spares(&path).into_iter().skip(SPARES_KEPT));
+        let removed = paths.flat_map(|path| {
+            (SPARES_KEPT + 1..=SPARES_MAX).map(move |number| spare(&path, number))
+        });
         // What cannot be removed is not given back.
         removed
             .filter(|spare| fs::remove_file(spare).is_ok())
@@ -499,7 +501,7 @@ pub(super) fn publish(directory: &Path, file: FileName) -> io::Result<u64> {
 /// A segment becomes a spare, if there are not enough: whoever writes to it next need not fill it with zeros.
 fn remove(directory: &Path, file: FileName, spares_max: usize) -> io::Result<()> {
     let path = directory.join(file.to_string());
-    let mut places = spares(directory).into_iter().take(spares_max);
+    let mut places = spares(directory).take(spares_max);
     match file.kind {
         FileKind::Log => match places.find(|spare| !spare.exists()) {
             Some(spare) => {
@@ -520,42 +522,18 @@ fn remove(directory: &Path, file: FileName, spares_max: usize) -> io::Result<()>
     }
 }
 
-/// Sees to it that there is a segment that a log may have later. Those of another size are of no use.
-pub(super) fn have_spare(directory: &Path, size: u64) -> io::Result<()> {
+/// Sees to it that a log may have a segment of this size later: one that is there, or a new one.
+pub(super) fn make_spare(directory: &Path, size: u64) -> io::Result<()> {
     for spare in spares(directory) {
         if fs::metadata(&spare).is_ok_and(|found| found.len() != size) {
-            fs::remove_file(spare)?;
+            fs::remove_file(spare)?; // What it takes up may be missing.
         }
     }
-    if find_spare(directory, size).is_none() {
-        Zeros::fill(&directory.join(NEW_LOG), size, false)?;
-        keep_spare(directory, size)?;
+    if find_spare(directory, size).is_some() {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// The spares of other epochs become those of the present one, whose logs need not wait for zeros then. What they
-/// hold is no part of any log: every batch names its epoch.
-pub(super) fn take_over_spares(directory: &DataDir, present: &Epoch) -> io::Result<()> {
-    let mut found = Vec::new();
-    for epoch in directory.epochs()? {
-        for shard in (0..).map(|shard| directory.shard_path(epoch, shard)) {
-            if epoch == present.number || !shard.exists() {
-                break;
-            }
-            found.extend(spares(&shard).into_iter().filter(|spare| spare.exists()));
-        }
-    }
-    // Each shard has one before any has two.
-    let own: Vec<PathBuf> = (0..present.shards)
-        .map(|shard| directory.shard_path(present.number, shard))
-        .collect();
-    let places: Vec<_> = own.iter().map(|path| spares(path)).collect();
-    let places = (0..SPARES_MAX).flat_map(|index| places.iter().map(move |of| &of[index]));
-    for (spare, place) in found.into_iter().zip(places) {
-        fs::rename(spare, place)?;
-    }
-    own.iter().try_for_each(|path| sync_directory(path))
+    Zeros::fill(&directory.join(NEW_LOG), size, false)?;
+    keep_spare(directory, size)
 }
 
 /// A segment that was made is a spare from now on.
@@ -563,7 +541,7 @@ fn keep_spare(directory: &Path, size: u64) -> io::Result<()> {
     let aside = directory.join(NEW_LOG);
     // One of another size is of no use, and in the way.
     let is_free = |spare: &PathBuf| fs::metadata(spare).map_or(true, |found| found.len() != size);
-    match spares(directory).into_iter().find(is_free) {
+    match spares(directory).find(is_free) {
         Some(spare) => fs::rename(aside, spare),
         None => fs::remove_file(aside),
     }
@@ -576,13 +554,17 @@ fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 fn find_spare(directory: &Path, size: u64) -> Option<PathBuf> {
-    let mut places = spares(directory).into_iter();
+    let mut places = spares(directory);
     places.find(|spare| fs::metadata(spare).is_ok_and(|found| found.len() == size))
 }
 
-/// The places for spares, in the order in which they are taken.
-fn spares(directory: &Path) -> [PathBuf; SPARES_MAX] {
-    std::array::from_fn(|index| directory.join(format!("spare-{}.log", index + 1)))
+pub(super) fn spares(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..=SPARES_MAX).map(move |number| spare(directory, number))
+}
+
+/// Where a spare is, counted from 1.
+pub(super) fn spare(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("spare-{number}.log"))
 }
 
 /// The name of a checkpoint until it is finished.
@@ -618,7 +600,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const NEW_LOG: &str = "new.log.tmp";
 /// Segments that are kept to be used again: as many as a checkpoint lets go of at once if little else is stored. A log
 /// that goes round in these never waits for zeros.
-const SPARES_MAX: usize = 5;
+pub(super) const SPARES_MAX: usize = 5;
 /// Of these, when space is scarce: one for the log, while another is on its way to it.
 const SPARES_KEPT: usize = 2;
 /// The longest pause between two pieces: of a disk that stands still, no more is to be learned from waiting.
@@ -629,6 +611,7 @@ mod tests {
     use ringmq_core::ids::LogPosition;
 
     use super::super::folder::Folder;
+    use super::super::manifest::Epoch;
     use super::super::zeros::PIECE_SIZE;
     use super::*;
 
@@ -771,34 +754,6 @@ mod tests {
             carry_out(&mut keeper, Errand::Remove { file }).unwrap();
         }
         assert_eq!(names(&path), ["spare-1.log", "spare-2.log"]);
-    }
-
-    #[test]
-    fn a_start_goes_on_with_the_spares_of_earlier_epochs() {
-        let folder = Folder::new();
-        let (directory, _) = DataDir::open(folder.path()).unwrap();
-        directory.make_epoch(1, 3).unwrap();
-        directory.make_epoch(2, 2).unwrap();
-        for (shard, name) in [(0, "spare-1.log"), (0, "spare-4.log"), (2, "spare-1.log")] {
-            fs::write(directory.shard_path(1, shard).join(name), [7; 10]).unwrap();
-        }
-        let present = Epoch {
-            number: 2,
-            shards: 2,
-            boot_id: "b".to_owned(),
-            cut: None,
-        };
-        take_over_spares(&directory, &present).unwrap();
-        let [first, second] = [0, 1].map(|shard| directory.shard_path(2, shard));
-        assert_eq!(names(&first), ["spare-1.log", "spare-2.log"]);
-        assert_eq!(names(&second), ["spare-1.log"]);
-        assert_eq!(names(&directory.shard_path(1, 0)), [""; 0]);
-        // What they hold does not matter, but their size does.
-        have_spare(&first, 10).unwrap();
-        assert_eq!(fs::read(first.join("spare-1.log")).unwrap(), [7; 10]);
-        have_spare(&first, 20).unwrap();
-        assert_eq!(names(&first), ["spare-1.log"]);
-        assert_eq!(fs::read(first.join("spare-1.log")).unwrap(), [0; 20]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use ringmq_core::ids::ShardId;
 use ringmq_core::limits::Limits;
-use ringmq_core::store::{DiskError, Policy};
+use ringmq_core::store::{DiskError, Downtime, Policy};
 
 pub use error::{StoreError, StoreFault};
 pub use examine::{BLOCK_SIZE, Direct, DirectoryFacts, FileSystem, Presence};
@@ -44,6 +44,8 @@ pub struct StoreConfig {
     pub policy: Policy,
     /// With less space on the file system, in bytes, what would be stored is refused.
     pub free_bytes_min: u64,
+    /// Whether time between two boots of the machine counts for what expires.
+    pub downtime: Downtime,
 }
 
 /// Bytes of a segment of a log: the largest packet has room in one, with all who receive it.

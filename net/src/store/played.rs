@@ -25,9 +25,9 @@ pub(super) struct PlayedShard {
 }
 
 impl PlayedShard {
-    pub(super) fn new(opened: &Opened, shard: usize) -> PlayedShard {
+    pub(super) fn new(opened: &Opened, shard: usize, segment_size: u64) -> PlayedShard {
         let config = LogConfig {
-            segment_size: 32 << 10,
+            segment_size,
             ..opened.log_config(ShardId::new(shard), &Limits::default())
         };
         let path = opened.shard_path(shard);

@@ -18,9 +18,9 @@ use ringmq_core::home::Home;
 use ringmq_core::ids::{LogPosition, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::store::{
-    CheckpointReader, Clocks, Damage, DamageKind, FileName, LogConfig, LogEnd, LogIdentity,
-    LogReader, Policy, ReadConfig, Record, Recovered, RecoveredDelivery, RecoveredPart, Shift,
-    Source,
+    CheckpointReader, Clocks, Damage, DamageKind, Downtime, FileName, LogConfig, LogEnd,
+    LogIdentity, LogReader, OddClock, Policy, ReadConfig, Record, Recovered, RecoveredDelivery,
+    RecoveredPart, RecoveredSession, Shift, Source,
 };
 use ringmq_core::time::Instant;
 use ringmq_ring::{clock, wall_clock};
@@ -31,6 +31,7 @@ use super::error::{StoreError, StoreFault};
 use super::examine::{BLOCK_SIZE, Direct, try_direct};
 use super::keeper::{self, KeeperConfig, KeeperLink};
 use super::manifest::{Epoch, Manifest};
+use super::seal::Reuse;
 use super::{StoreConfig, seal, segment_size, state};
 use crate::error::StartError;
 use crate::inbox::Inbox;
@@ -70,15 +71,21 @@ pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreE
         }
         Some(mut manifest) => {
             let began = clock();
-            let mut reading = Reading::new(&directory, &manifest, &boot_id)?;
+            let mut reading = Reading::new(&directory, &manifest, &boot_id, config.downtime);
             let ends = reading.read_all()?;
             let (mut recovered, now) = (reading.recovered, reading.now);
+            let is_set_right = reading.is_set_right;
             let checked = recovered.check();
             checked.map_err(|error| damaged(path, error.to_string()))?;
             report(&recovered, clock().saturating_since(began), path);
+            report_expired(&recovered, now.boot);
             let last = manifest.epochs.last_mut();
             last.expect("a manifest has an epoch").cut = Some(ends);
-            let manifest = join_epochs(&directory, manifest, &boot_id, now, &mut recovered);
+            let is_joined = is_set_right || manifest.epochs.len() >= EPOCHS_MAX;
+            let manifest = match is_joined {
+                true => join_epochs(&directory, manifest, &boot_id, now, &mut recovered),
+                false => manifest,
+            };
             (manifest, recovered)
         }
     };
@@ -136,7 +143,7 @@ impl Opened {
         let present = self.manifest.last();
         for shard in 0..present.shards {
             let path = self.shard_path(shard);
-            let made = keeper::have_spare(&path, segment_size(limits));
+            let made = keeper::make_spare(&path, segment_size(limits));
             made.map_err(StoreError::system(&path, "make a segment of the log"))?;
         }
         let noted = self.directory.note_begun(present.number, present.shards);
@@ -176,6 +183,7 @@ pub(super) fn first_manifest(path: &Path) -> Result<Manifest, StoreError> {
 
 /// An epoch goes when the shards of a later one have checkpoints. A process that is killed again and again, each time
 /// before it is so far, leaves one after the other: before they are too many to be read, one checkpoint replaces them.
+/// It also does if times in them were set right: the next start would come upon them again.
 fn join_epochs(
     directory: &DataDir,
     manifest: Manifest,
@@ -183,9 +191,6 @@ fn join_epochs(
     clocks: Clocks,
     recovered: &mut Recovered,
 ) -> Manifest {
-    if manifest.epochs.len() < EPOCHS_MAX {
-        return manifest;
-    }
     let when = state::When {
         number: manifest.last().number + 1,
         boot_id: boot_id.to_owned(),
@@ -233,14 +238,35 @@ fn begin_epoch(
         boot_id,
         cut: None,
     });
-    directory.make_epoch(number, shards)?;
-    directory.write_manifest(&manifest)?;
-    if let Err(error) = keeper::take_over_spares(directory, manifest.last()) {
-        let path = directory.path().display();
-        warn!(directory = %path, %error, "segments of the last start are not used again");
+    let begun = || {
+        directory.make_epoch(number, shards)?;
+        directory.write_manifest(&manifest)
+    };
+    if let Err(error) = begun() {
+        // The disk may be full, to the last block.
+        if !give_up_spare(directory, &manifest) {
+            return Err(error);
+        }
+        begun()?;
     }
     clean(directory, &manifest);
     Ok(manifest)
+}
+
+/// Removes a spare of the last epoch, if there is one that a start does not look for. Gives whether it has.
+fn give_up_spare(directory: &DataDir, manifest: &Manifest) -> bool {
+    let sealed = manifest
+        .epochs
+        .iter()
+        .rev()
+        .filter(|epoch| epoch.cut.is_some());
+    let shards = sealed
+        .flat_map(|epoch| (0..epoch.shards).map(|shard| directory.shard_path(epoch.number, shard)));
+    shards.into_iter().any(|path| {
+        // Without a log, the spare shows that it was not begun.
+        let has_log = Listing::of(&path).is_ok_and(|listing| !listing.logs.is_empty());
+        has_log && keeper::spares(&path).any(|spare| fs::remove_file(spare).is_ok())
+    })
 }
 
 /// Something was logged, or the whole state stands in a checkpoint, behind which nothing needs to be.
@@ -257,15 +283,24 @@ fn holds_something(directory: &DataDir, epoch: &Epoch) -> Result<bool, StoreErro
     Ok(false)
 }
 
-/// Gives back the space of what is not needed. What cannot be removed is in nobody's way.
+/// Gives back the space of what is not needed, to the epoch that begins first of all. What cannot be removed is in
+/// nobody's way.
 fn clean(directory: &DataDir, manifest: &Manifest) {
-    let mut cleaned = directory.remove_other_epochs(manifest);
+    let present = manifest.last();
+    let shards = (0..present.shards).map(|shard| directory.shard_path(present.number, shard));
+    let mut reuse = Reuse::new(&shards.collect::<Vec<_>>());
+    let mut cleaned = Ok(());
     for epoch in &manifest.epochs {
         for (shard, &end) in epoch.cut.iter().flatten().enumerate() {
             let path = directory.shard_path(epoch.number, shard);
-            cleaned = cleaned.and(seal::cut_off(&path, end));
+            cleaned = cleaned.and(seal::cut_off(&path, end, &mut reuse));
         }
     }
+    let others = directory.other_epochs(manifest);
+    cleaned = cleaned
+        .and(others)
+        .and_then(|others| reuse.take_all(&others));
+    cleaned = cleaned.and(directory.remove_other_epochs(manifest));
     if let Err(error) = cleaned {
         let path = directory.path().display();
         warn!(directory = %path, %error, "old logs take up more space than they need");
@@ -290,6 +325,36 @@ fn report(recovered: &Recovered, took: Duration, path: &Path) {
     );
 }
 
+/// What a start finds to be over goes without another word.
+fn report_expired(recovered: &Recovered, now: Instant) {
+    let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+    let (over, going_on): (Vec<_>, Vec<_>) = recovered
+        .sessions
+        .values()
+        .partition(|session| is_over(session.expires_at()));
+    let of_session = |session: &&RecoveredSession| {
+        let left = session.deliveries.values();
+        let messages = left.filter(|left| match left {
+            RecoveredDelivery::Message { message, .. } => is_over(message.expires_at),
+            RecoveredDelivery::Pubrel => false,
+        });
+        messages.count()
+    };
+    let queued: usize = going_on.iter().map(of_session).sum();
+    let retained = recovered.retained.iter();
+    let retained = retained
+        .filter(|message| is_over(message.expires_at))
+        .count();
+    if over.len() + queued + retained > 0 {
+        info!(
+            "of these, {}, {} and {} have expired",
+            counted(over.len(), "session"),
+            counted(queued, "queued message"),
+            counted(retained, "retained message")
+        );
+    }
+}
+
 /// "1,000 sessions".
 fn counted(number: usize, noun: &str) -> String {
     let digits = number.to_string();
@@ -311,6 +376,9 @@ struct Reading<'a> {
     manifest: &'a Manifest,
     boot_id: &'a str,
     now: Clocks,
+    downtime: Downtime,
+    /// Time was not taken as the wall clock and the logs tell it together.
+    is_set_right: bool,
     recovered: Recovered,
     progress: Progress,
 }
@@ -331,8 +399,9 @@ impl<'a> Reading<'a> {
         directory: &'a DataDir,
         manifest: &'a Manifest,
         boot_id: &'a str,
-    ) -> Result<Reading<'a>, StoreError> {
-        Ok(Reading {
+        downtime: Downtime,
+    ) -> Reading<'a> {
+        Reading {
             directory,
             manifest,
             boot_id,
@@ -340,28 +409,40 @@ impl<'a> Reading<'a> {
                 boot: clock(),
                 wall_ns: wall_clock(),
             },
+            downtime,
+            is_set_right: false,
             recovered: Recovered::new(manifest.secret),
             progress: Progress::new(directory.path()),
-        })
+        }
     }
 
     /// Reads all epochs. Gives where the logs of the last one end.
     fn read_all(&mut self) -> Result<Vec<LogPosition>, StoreError> {
-        let mut ends = Vec::new();
+        let mut epochs = Vec::new();
         for epoch in &self.manifest.epochs {
-            ends = (0..epoch.shards)
-                .map(|shard| self.read_shard(epoch, ShardId::new(shard)))
-                .collect::<Result<_, _>>()?;
+            let shards = (0..epoch.shards).map(|shard| self.find_files(epoch, ShardId::new(shard)));
+            epochs.push((epoch, shards.collect::<Result<Vec<_>, _>>()?));
+        }
+        let shifts = self.shifts(&epochs)?;
+        let mut ends = Vec::new();
+        for ((epoch, shards), shift) in epochs.iter().zip(shifts) {
+            let read = shards.iter();
+            let read = read.map(|files| self.read_shard(epoch, files, shift));
+            ends = read.collect::<Result<_, _>>()?;
         }
         Ok(ends)
     }
 
-    fn read_shard(&mut self, epoch: &Epoch, shard: ShardId) -> Result<LogPosition, StoreError> {
-        let files = self.find_files(epoch, shard)?;
-        let shift = self.shift_of(epoch, &files)?;
+    fn read_shard(
+        &mut self,
+        epoch: &Epoch,
+        files: &ShardFiles,
+        shift: Shift,
+    ) -> Result<LogPosition, StoreError> {
         let (recovered, progress) = (&mut self.recovered, &mut self.progress);
         if files.checkpoint.is_some() {
-            recovered.begin_checkpoint(&Home::new(self.manifest.secret, epoch.shards), shard);
+            let home = Home::new(self.manifest.secret, epoch.shards);
+            recovered.begin_checkpoint(&home, files.identity.shard);
             let source = Source {
                 is_checkpoint: true,
                 shift,
@@ -378,6 +459,52 @@ impl<'a> Reading<'a> {
             files.sync()?;
         }
         Ok(end.end)
+    }
+
+    /// From the clock of each epoch to the present one: boot by boot, from the present one back.
+    fn shifts(&mut self, epochs: &[(&Epoch, Vec<ShardFiles>)]) -> Result<Vec<Shift>, StoreError> {
+        let (mut shifts, mut later, mut onward) = (Vec::new(), self.now, Shift::NONE);
+        let boots = epochs.chunk_by(|a, b| a.0.boot_id == b.0.boot_id);
+        for boot in boots.collect::<Vec<_>>().into_iter().rev() {
+            let is_present = boot[0].0.boot_id == self.boot_id;
+            let last = match is_present {
+                true => None,
+                false => self.last_clocks(boot)?,
+            };
+            if let Some(last) = last {
+                let odd = OddClock::between(last, later);
+                let shift = self.downtime.shift(last, later);
+                let refused = |odd| StoreError::new(self.directory.path(), StoreFault::Clock(odd));
+                onward = shift.map_err(refused)?.then(onward);
+                self.is_set_right |= odd.is_some() || self.downtime == Downtime::Ignored;
+                later = last;
+            }
+            let shift = if is_present { Shift::NONE } else { onward };
+            shifts.extend(boot.iter().map(|_| shift));
+        }
+        shifts.reverse();
+        Ok(shifts)
+    }
+
+    /// The last reading of both clocks in the logs of a boot. It has to be known before their records are, so they are
+    /// read twice.
+    fn last_clocks(
+        &mut self,
+        boot: &[(&Epoch, Vec<ShardFiles>)],
+    ) -> Result<Option<Clocks>, StoreError> {
+        let mut last: Option<Clocks> = None;
+        for files in boot.iter().flat_map(|(_, shards)| shards) {
+            let progress = &mut self.progress;
+            let mut found = files.read_log(progress, &mut |_| {})?.clocks;
+            if found.is_none() {
+                found = files.read_checkpoint(progress, &mut |_| {})?;
+            }
+            last = last
+                .into_iter()
+                .chain(found)
+                .max_by_key(|clocks| clocks.boot);
+        }
+        Ok(last)
     }
 
     fn find_files(&self, epoch: &Epoch, shard: ShardId) -> Result<ShardFiles, StoreError> {
@@ -408,20 +535,6 @@ impl<'a> Reading<'a> {
             checkpoint,
             segments,
         })
-    }
-
-    /// From the clock of an epoch to the present one. After another boot the last reading of both clocks in the log
-    /// has to be known before its records are, so it is read twice.
-    fn shift_of(&mut self, epoch: &Epoch, files: &ShardFiles) -> Result<Shift, StoreError> {
-        if epoch.boot_id == self.boot_id {
-            return Ok(Shift::default());
-        }
-        let progress = &mut self.progress;
-        let mut last = files.read_log(progress, &mut |_| {})?.clocks;
-        if last.is_none() {
-            last = files.read_checkpoint(progress, &mut |_| {})?;
-        }
-        Ok(last.map_or_else(Shift::default, |last| Shift::since(last, self.now, false)))
     }
 }
 
@@ -488,9 +601,10 @@ impl ShardFiles {
         let what = damage.to_string();
         match damage.kind {
             DamageKind::Newer => StoreError::new(&self.path, StoreFault::NewerLog { what }),
-            DamageKind::Lost | DamageKind::Malformed | DamageKind::Unfinished => {
-                damaged(&self.path, what)
-            }
+            DamageKind::Lost
+            | DamageKind::Malformed
+            | DamageKind::Unfinished
+            | DamageKind::Foreign => damaged(&self.path, what),
         }
     }
 }

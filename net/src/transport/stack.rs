@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -168,6 +169,11 @@ impl Stack {
     /// The same, to keep.
     pub(crate) fn name_shared(&self) -> Arc<str> {
         Arc::clone(&self.name)
+    }
+
+    /// When the first certificate of the broker ends there, since 1970; `None`: there is none.
+    pub(crate) fn certificate_ends(&self) -> Option<Duration> {
+        self.tls.as_ref()?.terms().ends()
     }
 
     /// Whether a peer may connect at all.

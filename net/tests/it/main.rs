@@ -21,5 +21,6 @@ mod reactor_limits;
 mod reactor_mqtt;
 mod reactor_park;
 mod reload;
+mod stalls;
 mod tools;
 mod transports;

@@ -13,6 +13,7 @@ use ringmq_core::connection::{Chunk, Output};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::message::{Message, MessageParts};
 use ringmq_core::shard::{Close, CloseCause, Deadlines, Event, Handover, Outbox, ShardMsg};
+use ringmq_core::stages::Stamp;
 use ringmq_core::time::Instant;
 
 /// What the first byte of a connection asks of a [`Puppet`]; bytes after it are echoed.
@@ -101,16 +102,19 @@ impl Puppet {
 
 /// 10 bytes of topic: the shard and the connection that asked.
 fn message(topic: &[u8], byte: u8) -> ShardMsg {
-    let message = Message::new(MessageParts {
-        topic,
-        properties: &[],
-        payload: &[byte],
-        qos: ringmq_core::codec::QoS::AtMostOnce,
-        retain: false,
-        expires_at: None,
-        publisher: ringmq_core::ids::ClientKey(0),
-        author: None,
-    });
+    let message = Message::new(
+        MessageParts {
+            topic,
+            properties: &[],
+            payload: &[byte],
+            qos: ringmq_core::codec::QoS::AtMostOnce,
+            retain: false,
+            expires_at: None,
+            publisher: ringmq_core::ids::ClientKey(0),
+            author: None,
+        },
+        Stamp::UNKNOWN,
+    );
     ShardMsg::Forward(Arc::new(message), None)
 }
 

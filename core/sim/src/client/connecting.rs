@@ -148,13 +148,13 @@ impl Client {
 
     /// Judges `session_present` of the CONNACK that just came. `earlier`: this client's links
     /// before, oldest first. `started_at`: when the broker was started, since when absences count that it
-    /// had not recorded.
+    /// had not recorded; `lateness`: time that starts have not counted.
     pub fn check_session_present(
         &self,
         session_present: bool,
         connecting: State,
         earlier: &[&Link],
-        started_at: Instant,
+        (started_at, lateness): (Instant, Duration),
     ) -> Result<(), Broken> {
         let State::Connecting {
             clean_start,
@@ -184,7 +184,8 @@ impl Client {
                 Past::None | Past::Doubt | Past::CleanDoubt => None,
                 Past::Known { lost_at } if asked_at < alive_until(lost_at) => Some(true),
                 Past::Known { .. } => ended_at
-                    .filter(|&at| judged_until > at.max(started_at) + expiry + SESSION_SLACK)
+                    .map(|at| at.max(started_at) + expiry + SESSION_SLACK + lateness)
+                    .filter(|&over_at| judged_until > over_at)
                     .map(|_| false),
             }
         };

@@ -24,7 +24,7 @@ impl Oracle {
         if got.retain && message.version.is_none() {
             return Err(broken("only retained messages carry RETAIN"));
         }
-        if let Some(promise) = expiry::broken_promise(message, got, view.v5) {
+        if let Some(promise) = expiry::broken_promise(message, got, view.v5, self.lateness) {
             return Err(broken(promise));
         }
         if message.not_before.is_some_and(|at| got.encoded.by < at) {

@@ -25,6 +25,7 @@ mod reason;
 mod view;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringmq_core::time::Instant;
 
@@ -50,6 +51,8 @@ pub struct Oracle {
     quiet_at: Tick,
     /// When the broker crashed last.
     crashed_at: Option<Tick>,
+    /// Time that starts have not counted.
+    pub lateness: Duration,
     delivered_count: u64,
     /// Messages may be missing, as long as the broker counts them.
     lossy: bool,
@@ -69,6 +72,7 @@ impl Oracle {
             groups: Groups::new(v5.len()),
             quiet_at: 0,
             crashed_at: None,
+            lateness: Duration::ZERO,
             delivered_count: 0,
             lossy: mix.bounds.tight.is_some(),
             stormy: mix.weights.storm > 0,

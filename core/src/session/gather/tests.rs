@@ -11,16 +11,19 @@ const SESSION: SessionId = SessionId {
 };
 
 fn message(topic: &str, qos: QoS) -> Arc<Message> {
-    Arc::new(Message::new(MessageParts {
-        topic: topic.as_bytes(),
-        properties: b"",
-        payload: b"x",
-        qos,
-        retain: true,
-        expires_at: None,
-        publisher: ClientKey(9),
-        author: None,
-    }))
+    Arc::new(Message::new(
+        MessageParts {
+            topic: topic.as_bytes(),
+            properties: b"",
+            payload: b"x",
+            qos,
+            retain: true,
+            expires_at: None,
+            publisher: ClientKey(9),
+            author: None,
+        },
+        crate::stages::Stamp::UNKNOWN,
+    ))
 }
 
 fn filter(number: usize) -> TopicFilter {

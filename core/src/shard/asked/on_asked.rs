@@ -14,6 +14,7 @@ use crate::shard::mail::ask::{
 use crate::shard::mail::end::End;
 use crate::shard::mail::findings::{ClientLosses, Dealt, LeaveOrder, TallyRow};
 use crate::shard::mail::turn::Turn;
+use crate::shard::sys::report::Report;
 use crate::time::Instant;
 
 impl Shard {
@@ -21,7 +22,10 @@ impl Shard {
     pub(in crate::shard) fn on_asked(&mut self, ask: Ask, turn: &mut Turn<'_>) {
         let now = turn.now;
         let answer = match ask {
-            Ask::Report => Answer::Report(Box::new(self.report())),
+            Ask::Report => Answer::Report(Box::new(Report {
+                stages: Some(self.dispatch.stages.stages()),
+                ..self.report()
+            })),
             Ask::Sessions(query) => Answer::Sessions(self.session_page(&query, now)),
             Ask::Session { client_id } => Answer::Session(self.session_row(&client_id, now)),
             Ask::Losses(query) => {

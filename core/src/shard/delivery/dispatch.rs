@@ -13,7 +13,9 @@ use crate::shard::share::groups::Shares;
 use crate::shard::sys::cases::Cases;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
+use crate::stages::{Recorder, Stamp};
 use crate::store::Journal;
+use crate::time::Instant;
 use foldhash::fast::FixedState;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -26,6 +28,8 @@ pub struct Dispatch {
     pub gathers: Gathers,
     pub pool: BufferPool,
     pub metrics: Metrics,
+    /// How long things take, as far as the core knows.
+    pub stages: Box<Recorder>,
     pub records: Records,
     /// The last losses.
     pub cases: Cases,
@@ -54,6 +58,7 @@ impl fmt::Debug for Dispatch {
             gathers,
             pool,
             metrics: _,
+            stages: _,
             records,
             cases: _,
             shares,
@@ -116,12 +121,14 @@ pub struct Outgoing<'a> {
     /// A member of a shared subscription may keep it in the log.
     pub may_be_recorded: bool,
     shared: Option<Arc<Message>>,
+    now: Instant,
 }
 
 impl<'a> Outgoing<'a> {
     /// Of a packet that is being handled.
-    pub fn new(parts: MessageParts<'a>) -> Outgoing<'a> {
+    pub fn new(parts: MessageParts<'a>, now: Instant) -> Outgoing<'a> {
         Outgoing {
+            now,
             parts,
             exchange: None,
             may_be_recorded: true,
@@ -132,6 +139,8 @@ impl<'a> Outgoing<'a> {
     /// Of a message that is shared already.
     pub fn of(message: &'a Arc<Message>) -> Outgoing<'a> {
         Outgoing {
+            // Of no use: the message is there.
+            now: Instant::ZERO,
             parts: message.parts(),
             exchange: None,
             may_be_recorded: true,
@@ -152,7 +161,7 @@ impl<'a> Outgoing<'a> {
     /// The message to keep; the first call makes the one copy.
     pub fn share(&mut self) -> &Arc<Message> {
         self.shared
-            .get_or_insert_with(|| Arc::new(Message::new(self.parts)))
+            .get_or_insert_with(|| Arc::new(Message::new(self.parts, Stamp::of(self.now))))
     }
 }
 
@@ -268,6 +277,7 @@ impl Dispatch {
             gathers: Gathers::new(others, seed),
             pool: BufferPool::new(),
             metrics: Metrics::default(),
+            stages: Box::default(),
             records: Records::default(),
             cases: Cases::default(),
             shares,

@@ -5,6 +5,7 @@ use crate::ids::SessionId;
 use crate::loss::DropReason;
 use crate::session::Delivery;
 use crate::shard::mail::turn::Turn;
+use crate::stages::Stage;
 
 impl Dispatch {
     /// Sends what a session is owed, as far as its client takes it: first what an earlier
@@ -31,7 +32,7 @@ impl Dispatch {
             if is_busy(link, &self.pool, &self.limits) {
                 return; // SendProgress calls again.
             }
-            if let Some(resend) = session.window.next_resend(link.receive_maximum) {
+            if let Some(resend) = session.window.next_resend(turn.now, link.receive_maximum) {
                 self.resend(to, resend, turn);
                 continue;
             }
@@ -60,6 +61,9 @@ impl Dispatch {
                     self.drop_for(to, DropReason::Expired, topic, turn);
                     self.note_settled(to, no);
                 } else if self.may_still_have(to, &delivery, turn) {
+                    if let Some(kept_at) = delivery.message.kept_at.moment() {
+                        self.stages.record(Stage::Queue, kept_at, turn.now);
+                    }
                     self.send_delivery(to, Some(no), delivery, turn);
                 } else {
                     self.note_settled(to, no);

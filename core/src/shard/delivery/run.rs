@@ -99,7 +99,7 @@ impl Dispatch {
         }
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
-                let outgoing = &mut Outgoing::new(parts);
+                let outgoing = &mut Outgoing::new(parts, turn.now);
                 self.deliver_local(outgoing, &scratch.singly, &routes.ids, turn);
             }
         }

@@ -70,7 +70,7 @@ impl Dispatch {
                 (options.qos, options.retain),
                 || options.matched.kept(),
             );
-            window.push(no, options.qos, kept)
+            window.push(turn.now, no, options.qos, kept)
         });
         self.metrics.sent(options.qos, parts.payload.len());
         link.counts.sent += 1;
@@ -128,7 +128,7 @@ impl Dispatch {
                 no
             });
             let kept = is_kept.then(|| delivery.clone());
-            id = Some(session.window.push(no, delivery.qos, kept));
+            id = Some(session.window.push(turn.now, no, delivery.qos, kept));
         }
         self.metrics
             .sent(delivery.qos, delivery.message.parts().payload.len());

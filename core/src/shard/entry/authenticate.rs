@@ -20,6 +20,7 @@ use crate::shard::Shard;
 use crate::shard::mail::outbox::{Close, Reading};
 use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
+use crate::stages::Stage;
 use crate::time::Instant;
 use std::mem::take;
 use std::sync::Arc;
@@ -157,6 +158,7 @@ impl Shard {
         let step = AuthStep::Asked {
             input: rest.into(),
             data: Vec::new(),
+            asked_at: turn.now,
         };
         let request = self.start_waiting(conn, connect, packet, step, turn);
         if let Some(request) = request {
@@ -396,6 +398,7 @@ impl Shard {
         waiting.step = AuthStep::Asked {
             input: rest.into(),
             data,
+            asked_at: turn.now,
         };
         let (peer, deadline) = (waiting.peer.clone(), waiting.since + deadline);
         let packet = waiting.connect.clone();
@@ -470,10 +473,17 @@ impl Shard {
             )
             | None => return,
         };
-        let AuthStep::Asked { input, data } = &mut waiting.step else {
+        let AuthStep::Asked {
+            input,
+            data,
+            asked_at,
+        } = &mut waiting.step
+        else {
             return;
         };
         let (input, data) = (take(input), take(data));
+        let recorder = &mut self.dispatch.stages;
+        recorder.record(Stage::Auth, *asked_at, turn.now);
         self.release(input.len() + data.len());
         turn.out.readings.push(Reading {
             conn,
@@ -550,6 +560,7 @@ impl Shard {
         waiting.step = AuthStep::Asked {
             input: Vec::new(),
             data: Vec::new(),
+            asked_at: turn.now,
         };
         self.leave_await(conn, Connection::Closing(Box::default()));
         turn.out.closes.push(Close { conn, flush: false });

@@ -13,6 +13,7 @@ use crate::shard::Shard;
 use crate::shard::mail::outbox::{Close, Handover, Outbox};
 use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
+use crate::stages::Stage;
 use crate::time::Instant;
 
 impl Shard {
@@ -82,7 +83,7 @@ impl Shard {
         } else {
             b""
         };
-        let unwelcome = waiting.unwelcome;
+        let (unwelcome, since) = (waiting.unwelcome, waiting.since);
         let rules = self.connect_rules();
         self.release_partial(&framer);
         let frame = match framer.next(&mut bytes, &rules) {
@@ -105,13 +106,13 @@ impl Shard {
         match Connect::decode(&frame) {
             Err(error) => {
                 let version = answer_version(error, frame.body);
-                self.count_connect(frame.raw.len());
+                self.count_connect(frame.raw.len(), since, turn.now);
                 self.refuse_malformed(conn, error, version, turn);
             }
             Ok(connect) => {
                 if let Some(refusal) = unwelcome.or(self.redirection()) {
                     // Before it moves to its home: it is not to stay at all.
-                    self.count_connect(frame.raw.len());
+                    self.count_connect(frame.raw.len(), since, turn.now);
                     let stranger = Stranger::of(&connect);
                     self.refuse(conn, &stranger, refusal.into(), turn);
                     return;
@@ -130,7 +131,7 @@ impl Shard {
                     });
                     return;
                 }
-                self.count_connect(frame.raw.len());
+                self.count_connect(frame.raw.len(), since, turn.now);
                 self.authenticate(conn, &connect, frame.raw, bytes, turn);
             }
         }
@@ -155,7 +156,8 @@ impl Shard {
     }
 
     /// Counted here only, not where the connection came from.
-    fn count_connect(&mut self, size: usize) {
+    fn count_connect(&mut self, size: usize, since: Instant, now: Instant) {
+        self.dispatch.stages.record(Stage::Handshake, since, now);
         self.dispatch.metrics.packets_received += 1;
         self.dispatch.metrics.bytes_received += size as u64;
     }

@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::session::Will;
 use crate::shard::Shard;
 use crate::shard::delivery::routes;
+use crate::stages::Stamp;
 use crate::topic::{TopicLimits, TopicName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,16 +59,19 @@ impl Shard {
         });
         let mut properties = Vec::new();
         will.properties.write_forwarded(&mut properties);
-        let message = Message::new(MessageParts {
-            topic,
-            properties: &properties,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            expires_at: None,
-            publisher: self.home.client_key(client_id),
-            author: author.as_ref(),
-        });
+        let message = Message::new(
+            MessageParts {
+                topic,
+                properties: &properties,
+                payload: will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                expires_at: None,
+                publisher: self.home.client_key(client_id),
+                author: author.as_ref(),
+            },
+            Stamp::UNKNOWN,
+        );
         let delay = will.properties.delay_s.unwrap_or(0);
         Ok(Some(Box::new(Will {
             message: Arc::new(message),

@@ -32,7 +32,7 @@ impl Shard {
                 for piece in parcel.iter() {
                     match piece {
                         Piece::Message(parts) => {
-                            self.on_forward(&mut Outgoing::new(parts), turn);
+                            self.on_forward(&mut Outgoing::new(parts, turn.now), turn);
                         }
                         Piece::Run(publisher, run) => {
                             self.on_forwarded_run(publisher, &run, turn);

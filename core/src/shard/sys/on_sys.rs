@@ -27,6 +27,7 @@ use crate::shard::ShardMsg;
 use crate::shard::delivery::dispatch::Outgoing;
 use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
+use crate::stages::Stamp;
 
 impl Shard {
     /// The interval is over: publishes what is this shard's own, and reports.
@@ -96,12 +97,15 @@ impl Shard {
                 retained_messages: self.retained.len() as u64,
                 retained_bytes: self.retained.bytes(),
             },
+            stages: None,
         }
     }
 
     /// Below `$SYS/broker/shards/N`.
     fn own_texts(&self) -> Vec<(String, String)> {
-        let Report { metrics, holdings } = self.report();
+        let Report {
+            metrics, holdings, ..
+        } = self.report();
         let mut texts = Texts::new(format!("$SYS/broker/shards/{}/", self.config.id));
         texts.say("sockets", holdings.sockets);
         texts.say("sessions", holdings.sessions);
@@ -154,16 +158,19 @@ impl Shard {
     /// Publishes as the broker itself what has changed.
     fn publish_texts(&mut self, texts: Vec<(String, String)>, turn: &mut Turn<'_>) {
         for (topic, text) in self.sys.changed(texts) {
-            let message = Arc::new(Message::new(MessageParts {
-                topic: topic.as_bytes(),
-                properties: &[],
-                payload: text.as_bytes(),
-                qos: QoS::ExactlyOnce,
-                retain: true,
-                expires_at: None,
-                publisher: ClientKey::BROKER,
-                author: None,
-            }));
+            let message = Arc::new(Message::new(
+                MessageParts {
+                    topic: topic.as_bytes(),
+                    properties: &[],
+                    payload: text.as_bytes(),
+                    qos: QoS::ExactlyOnce,
+                    retain: true,
+                    expires_at: None,
+                    publisher: ClientKey::BROKER,
+                    author: None,
+                },
+                Stamp::of(turn.now),
+            ));
             let hash = self.routes.hash(message.topic());
             let routes = self.find_routes(message.topic(), hash);
             // With a `topic_levels_max` below four, say, longer names are not valid.

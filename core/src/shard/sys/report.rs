@@ -1,6 +1,7 @@
 //! What each shard reports to the one that publishes the sums.
 
 use super::metrics::Metrics;
+use crate::stages::Stages;
 use crate::time::Instant;
 
 /// What a shard has counted and holds.
@@ -10,12 +11,17 @@ pub struct Report {
     pub metrics: Metrics,
     /// What it holds.
     pub holdings: Holdings,
+    /// How long things took; `None`: was not asked for.
+    pub stages: Option<Box<Stages>>,
 }
 
 impl Report {
     /// Adds what another shard tells.
     pub fn add(&mut self, other: &Report) {
         self.metrics.add(&other.metrics);
+        if let Some(stages) = &other.stages {
+            self.stages.get_or_insert_default().add(stages);
+        }
         let (sum, more) = (&mut self.holdings, &other.holdings);
         sum.sockets += more.sockets;
         sum.sessions += more.sessions;

@@ -96,7 +96,9 @@ impl Sys {
         total: &Report,
         uptime_s: u64,
     ) -> Vec<(String, String)> {
-        let Report { metrics, holdings } = total;
+        let Report {
+            metrics, holdings, ..
+        } = total;
         let mut texts = Texts::new("$SYS/broker/".to_owned());
         let version = format!("ringmq version {}", env!("CARGO_PKG_VERSION"));
         texts.say_text("version", version);

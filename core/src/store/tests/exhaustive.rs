@@ -294,10 +294,6 @@ fn batches_of_others_do_not_count() {
     let identity = history.identity;
     let others = [
         LogIdentity {
-            log_id: 78,
-            ..identity
-        },
-        LogIdentity {
             epoch: 2,
             ..identity
         },
@@ -317,6 +313,16 @@ fn batches_of_others_do_not_count() {
             (0, LogPosition(0), None)
         );
     }
+    // A segment of another data directory is none that is empty.
+    let config = ReadConfig {
+        identity: LogIdentity {
+            log_id: 78,
+            ..identity
+        },
+        ..history.config(None)
+    };
+    let damage = topics(&segments, config).unwrap_err();
+    assert_eq!((damage.at, damage.kind), (0, DamageKind::Foreign));
     // The first batch once more, at another place.
     let mut segments = history.segments(0);
     put(&mut segments, 0, &history.writes[0].1);

@@ -4,10 +4,12 @@ use std::time::UNIX_EPOCH;
 
 use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::DropReason;
+use ringmq_core::stages::Stage;
 
-use super::{Kind, Metric, Place, Samples};
+use super::{Kind, Metric, Place, Samples, Value};
 use crate::admin::asker::ShardState;
 use crate::admin::scene::Scene;
+use crate::admin::stalls::{Kind as StallKind, Total};
 
 /// A row.
 macro_rules! row {
@@ -81,6 +83,13 @@ pub(in crate::admin) static TABLE: &[Metric] = &[
         let (all, resumed) = (scene.counts.tls_handshakes, scene.counts.tls_resumed);
         out.say_of(["full"], all.saturating_sub(resumed));
         out.say_of(["resumed"], resumed);
+    }),
+    row!(Small Gauge "ringmq_certificate_expiry_timestamp_seconds" ["listener"]
+    "When the first certificate of a listener ends, since 1970.",
+    |scene, out| {
+        for (listener, ends) in &scene.certificates {
+            out.say_of([listener], ends.as_secs());
+        }
     }),
     row!(Small Counter "ringmq_hook_requests" ["hook", "result"]
         "Requests to hooks, by what came of them.", hook_requests),
@@ -174,11 +183,21 @@ pub(in crate::admin) static TABLE: &[Metric] = &[
         out.say_of(["done"], scene.tally("reloads/done"));
         out.say_of(["failed"], scene.tally("reloads/failed"));
     }),
+    row!(Small Gauge "ringmq_settings_warnings" []
+    "Warnings of the last start or reload: certificates that end within 30 days, secrets that everybody may read.",
+    |scene, out| out.say(scene.facts.tallies.warnings())),
     row!(Small Counter "ringmq_admin_requests" ["route", "status"]
     "Requests to the control plane.",
     |scene, out| {
         for ((route, status), count) in &scene.requests {
             out.say_of([route, &status.to_string()], *count);
+        }
+    }),
+    row!(Small Histogram "ringmq_stage_duration_seconds" ["stage"]
+    "How long things take, by stage of their way; operations.md explains the stages.",
+    |scene, out| {
+        if let Some(stages) = &scene.total.stages {
+            Stage::ALL.iter().for_each(|stage| out.say_of([stage.name()], stages.of(*stage)));
         }
     }),
     by_shard!(Small Gauge "ringmq_shard_connections" "Connections of a shard.", |shard| {
@@ -244,6 +263,12 @@ pub(in crate::admin) static TABLE: &[Metric] = &[
     by_shard!(Shards Counter "ringmq_shard_reads_paused"
         "Times that reading a connection paused, because it did not read its responses.",
         |shard| shard.counts.reads_paused),
+    row!(Shards Counter "ringmq_shard_stalls" ["shard", "kind"]
+        "Turns that took too long: running, waiting for a core, blocked in the kernel.",
+        |scene, out| stalls(scene, out, |total| total.count.into())),
+    row!(Shards Counter "ringmq_shard_stall_seconds" ["shard", "kind"]
+        "How long these turns took.",
+        |scene, out| stalls(scene, out, |total| total.took.as_secs_f64().into())),
     row!(Shards Counter "ringmq_shard_dropped" ["shard", "reason"]
     "Messages that a subscriber of the shard misses.",
     |scene, out| {
@@ -252,6 +277,17 @@ pub(in crate::admin) static TABLE: &[Metric] = &[
             for reason in DropReason::ALL {
                 let count = report.metrics.dropped[reason as usize];
                 out.say_of([&index.to_string(), reason.name()], count);
+            }
+        }
+    }),
+    row!(Shards Histogram "ringmq_shard_stage_duration_seconds" ["shard", "stage"]
+    "The same for each shard.",
+    |scene, out| {
+        for (index, shard) in scene.shards.iter().enumerate() {
+            let stages = shard.report.as_ref().and_then(|report| report.stages.as_ref());
+            let Some(stages) = stages else { continue };
+            for stage in Stage::ALL {
+                out.say_of([&index.to_string(), stage.name()], stages.of(stage));
             }
         }
     }),
@@ -265,6 +301,14 @@ fn hook_requests(scene: &Scene, out: &mut Samples) {
             .and_then(|rest| rest.split_once('/'));
         if let Some((hook, result)) = parts {
             out.say_of([hook, result], *count);
+        }
+    }
+}
+
+fn stalls(scene: &Scene, out: &mut Samples, read: fn(&Total) -> Value) {
+    for (index, totals) in scene.stalls.iter().enumerate() {
+        for (kind, total) in StallKind::ALL.iter().zip(totals) {
+            out.say_of([&index.to_string(), kind.name()], read(total));
         }
     }
 }

@@ -1,20 +1,33 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ringmq_core::shard::Report;
+use ringmq_core::stages::{Recorder, Stage};
+use ringmq_core::time::Instant;
 
 use super::*;
 use crate::admin::Facts;
-use crate::admin::asker::{Schedule, ShardState};
-use crate::admin::process::Process;
+use crate::admin::asker::ShardState;
+use crate::admin::process::{Process, Schedule};
+use crate::admin::stalls::Totals;
 use crate::counters::Counts;
+
+/// What a shard answers: nothing has happened, but for one turn.
+fn report() -> Report {
+    let mut recorder = Recorder::default();
+    recorder.record(Stage::Turn, Instant::ZERO, Instant::from_nanos(20_000));
+    Report {
+        stages: Some(recorder.stages()),
+        ..Report::default()
+    }
+}
 
 fn scene(shards: usize) -> Scene {
     let state = ShardState {
         is_responding: true,
-        report: Some(Report::default()),
+        report: Some(report()),
         counts: Counts::default(),
         inbox_messages: 3,
         schedule: Some(Schedule::default()),
@@ -30,11 +43,13 @@ fn scene(shards: usize) -> Scene {
             settings: Arc::default(),
         },
         shards: vec![state; shards],
-        total: Report::default(),
+        total: report(),
         counts: Counts::default(),
         tallies: crate::Tallies::default().named(),
         process: Process::look(),
         requests: vec![(("/metrics".to_owned(), 200), 5)],
+        certificates: vec![("mqtts://[::1]:8883".to_owned(), Duration::from_secs(9))],
+        stalls: vec![Totals::default(); shards],
         is_stopping: false,
         is_draining: false,
     }
@@ -85,6 +100,15 @@ fn both_formats_have_the_names_of_the_table() {
         text.contains("\nringmq_shard_inbox_messages{shard=\"1\"} 3\n"),
         "{text}"
     );
+    for line in [
+        "ringmq_stage_duration_seconds_bucket{le=\"0.0000152587890625\",stage=\"turn\"} 0",
+        "ringmq_stage_duration_seconds_bucket{le=\"0.000030517578125\",stage=\"turn\"} 1",
+        "ringmq_stage_duration_seconds_bucket{le=\"+Inf\",stage=\"turn\"} 1",
+        "ringmq_stage_duration_seconds_sum{stage=\"turn\"} 0.00002",
+        "ringmq_stage_duration_seconds_count{stage=\"ack\"} 0",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
     assert!(
         text.contains("# TYPE ringmq_connections_accepted_total counter"),
         "{text}"
@@ -115,6 +139,7 @@ fn exported(metric: &Metric) -> String {
     match metric.kind {
         Kind::Counter => format!("{}_total", metric.name),
         Kind::Gauge => metric.name.to_owned(),
+        Kind::Histogram => format!("{}_bucket", metric.name),
     }
 }
 
@@ -132,9 +157,14 @@ fn page() -> String {
             let kind = match metric.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             };
             let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
-            let (name, labels, help) = (exported(metric), labels.join(", "), metric.help);
+            let name = match metric.kind {
+                Kind::Counter => exported(metric),
+                Kind::Gauge | Kind::Histogram => metric.name.to_owned(),
+            };
+            let (labels, help) = (labels.join(", "), metric.help);
             let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
         }
     }

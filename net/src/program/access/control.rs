@@ -32,5 +32,6 @@ pub fn config(settings: &AdminSettings) -> Result<AdminConfig, Vec<Problem>> {
         has_open_metrics: settings.open_metrics,
         has_page: settings.page,
         tokens,
+        stall_threshold: settings.stall_threshold,
     })
 }

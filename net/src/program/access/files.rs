@@ -48,6 +48,10 @@ impl What {
             FileFault::Directory => "name a file in it".to_owned(),
             FileFault::TooLarge(_) => "check the path: no such file is that large".to_owned(),
             FileFault::Utf16 | FileFault::NotUtf8 { .. } => "save it as UTF-8".to_owned(),
+            FileFault::Changing => format!(
+                "do not write it in place: write a new file beside it, and mv it over {}",
+                path.display()
+            ),
             FileFault::Unreadable(_) => "check the path".to_owned(),
         };
         Problem {

@@ -1,5 +1,7 @@
 //! Answers as tables.
 
+use std::time::SystemTime;
+
 use serde_json::Value;
 
 /// The broker at a glance.
@@ -120,6 +122,38 @@ pub(super) fn shards(answer: &Value) -> String {
         table += &(cells.collect::<Vec<_>>().join("  ") + "\n");
     }
     table
+}
+
+/// Stalls, the newest first: each with the reason and the place.
+pub(super) fn stalls(answer: &Value) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now_ms = now.unwrap_or_default().as_millis() as u64;
+    let mut shown = String::new();
+    for stall in answer["stalls"].as_array().into_iter().flatten() {
+        let why = match text(&stall["kind"]).as_str() {
+            "running" => "was busy with one turn".to_owned(),
+            "waiting" => "waited for a core".to_owned(),
+            _ => match &stall["kernel_function"] {
+                Value::String(function) => format!("waited for the kernel, in {function}"),
+                _ => "waited for the kernel".to_owned(),
+            },
+        };
+        let goes_on = match stall["has_ended"] == true {
+            true => "",
+            false => " so far",
+        };
+        let (shard, took) = (text(&stall["shard"]), text(&stall["took_ms"]));
+        let since_ms = now_ms.saturating_sub(stall["noticed_unix_ms"].as_u64().unwrap_or(0));
+        let when = short_span(since_ms / 1000);
+        shown += &format!("{when} ago: shard {shard} {why}: {took} ms{goes_on}\n");
+        for function in stall["functions"].as_array().into_iter().flatten() {
+            shown += &format!("    {}\n", text(function));
+        }
+    }
+    match shown.is_empty() {
+        true => "none\n".to_owned(),
+        false => shown,
+    }
 }
 
 /// Everything about one client.

@@ -4,16 +4,15 @@
 
 mod text;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use lexopt::Arg;
+use clap::{Parser, Subcommand, ValueHint};
 use ringmq::store::tools::{self, ToolError, ToolErrorKind};
 
-use crate::settings::file::{Place, Problem};
+use crate::settings::file::Problem;
 
 /// How a tool ended, and what there is to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,64 +25,83 @@ pub struct Ended {
     pub complaint: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tool {
-    Inspect,
-    Verify,
-    Repair,
-    Export,
-    Import,
-    Backup,
+/// Inspect, verify, repair and move data directories
+#[derive(Debug, Parser)]
+#[command(name = "log", disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub struct Line {
+    /// Print the result as one JSON document, errors included
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    tool: Tool,
 }
 
-#[derive(Debug)]
-struct Order {
-    tool: Tool,
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Show epochs, files, counts and the largest sessions
+    Inspect(Directory),
+    /// Read everything as a start would; name all damage
+    Verify(Directory),
+    /// Leave out what is damaged, so that the broker starts
+    Repair(Directory),
+    /// Copy the directory; the broker may be running
+    Backup {
+        #[command(flatten)]
+        of: Directory,
+        /// Where to: a directory that does not exist or is empty
+        #[arg(value_hint = ValueHint::DirPath)]
+        target: PathBuf,
+    },
+    /// Write the state as lines of JSON
+    Export {
+        #[command(flatten)]
+        of: Directory,
+        /// Where to; stdout without it
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Make a data directory of an export
+    Import {
+        #[command(flatten)]
+        of: Directory,
+        /// The export; - is stdin
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Directory {
+    /// The broker's --data-dir
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: PathBuf,
-    /// A file or a directory; not all tools have one.
-    other: Option<PathBuf>,
-    json: bool,
 }
 
 /// Carries out what stands behind `ringmq log`.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> Ended {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let json = args.iter().any(|arg| arg == "--json");
-    let order = match parse(args) {
-        Ok(Some(order)) => order,
-        Ok(None) => {
-            return Ended {
-                said: HELP.to_owned(),
-                ..Ended::default()
-            };
-        }
-        Err(problem) if json => {
-            let what = format!("{} {}", problem.subject, problem.what);
-            return Ended {
-                code: 2,
-                said: text::json(&serde_json::json!({"error": what, "fix": problem.fix})),
-                ..Ended::default()
-            };
-        }
-        Err(problem) => {
-            return Ended {
-                code: 2,
-                complaint: Some(problem.to_string()),
-                ..Ended::default()
-            };
-        }
-    };
-    carry_out(&order).unwrap_or_else(|error| refused(&order, &error))
+pub fn run(line: &Line) -> Ended {
+    carry_out(line).unwrap_or_else(|error| refused(line.json, &error))
 }
 
-fn refused(order: &Order, error: &ToolError) -> Ended {
+/// A command line that is wrong, as JSON if that is what it asks for.
+pub fn wrong_use(args: &[std::ffi::OsString], problem: &Problem) -> Option<Ended> {
+    let is_log = args.first().is_some_and(|arg| arg == "log");
+    let wants_json = args.iter().any(|arg| arg == "--json");
+    let what = format!("{} {}", problem.subject, problem.what);
+    (is_log && wants_json).then(|| Ended {
+        code: 2,
+        said: text::json(&serde_json::json!({"error": what, "fix": problem.fix})),
+        complaint: None,
+    })
+}
+
+fn refused(json: bool, error: &ToolError) -> Ended {
     let code = match error.kind {
         ToolErrorKind::Damaged => 1,
         ToolErrorKind::Wrong => 2,
         ToolErrorKind::Failed => 74,
         ToolErrorKind::InUse => 75,
     };
-    let (said, complaint) = match order.json {
+    let (said, complaint) = match json {
         true => (
             text::json(&serde_json::json!({"error": error.what, "fix": error.fix})),
             None,
@@ -97,37 +115,28 @@ fn refused(order: &Order, error: &ToolError) -> Ended {
     }
 }
 
-fn carry_out(order: &Order) -> Result<Ended, ToolError> {
-    let directory = &order.directory;
-    let (code, said) = match order.tool {
-        Tool::Inspect | Tool::Verify => {
-            let survey = tools::survey(directory)?;
-            let said = match (order.json, order.tool) {
+fn carry_out(line: &Line) -> Result<Ended, ToolError> {
+    let json = line.json;
+    let (code, said) = match &line.tool {
+        Tool::Inspect(of) | Tool::Verify(of) => {
+            let survey = tools::survey(&of.directory)?;
+            let said = match (json, &line.tool) {
                 (true, _) => text::json(&survey),
-                (false, Tool::Inspect) => text::inspected(&survey),
+                (false, Tool::Inspect(_)) => text::inspected(&survey),
                 (false, _) => text::verified(&survey),
             };
             (u8::from(!survey.flaws.is_empty()), said)
         }
-        Tool::Repair => {
-            let repair = tools::repair(directory)?;
-            let said = match order.json {
-                true => text::json(&repair),
-                false => text::repaired(&repair),
-            };
-            (0, said)
+        Tool::Repair(of) => {
+            let repair = tools::repair(&of.directory)?;
+            (0, show(json, &repair, || text::repaired(&repair)))
         }
-        Tool::Backup => {
-            let target = order.other.as_deref().unwrap_or(Path::new(""));
-            let backup = tools::backup(directory, target)?;
-            let said = match order.json {
-                true => text::json(&backup),
-                false => text::backed_up(&backup, target),
-            };
-            (0, said)
+        Tool::Backup { of, target } => {
+            let backup = tools::backup(&of.directory, target)?;
+            (0, show(json, &backup, || text::backed_up(&backup, target)))
         }
-        Tool::Export => (0, export(order)?),
-        Tool::Import => (0, import(order)?),
+        Tool::Export { of, file } => (0, export(&of.directory, file.as_deref(), json)?),
+        Tool::Import { of, file } => (0, import(&of.directory, file, json)?),
     };
     Ok(Ended {
         code,
@@ -136,14 +145,17 @@ fn carry_out(order: &Order) -> Result<Ended, ToolError> {
     })
 }
 
-fn export(order: &Order) -> Result<String, ToolError> {
-    let Some(path) = order
-        .other
-        .as_deref()
-        .filter(|path| *path != Path::new("-"))
-    else {
+fn show(json: bool, result: &impl serde::Serialize, text: impl Fn() -> String) -> String {
+    match json {
+        true => text::json(result),
+        false => text(),
+    }
+}
+
+fn export(directory: &Path, file: Option<&Path>, json: bool) -> Result<String, ToolError> {
+    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
         let mut out = BufWriter::new(io::stdout().lock());
-        tools::export(&order.directory, &mut out)?;
+        tools::export(directory, &mut out)?;
         return Ok(String::new());
     };
     let opened = File::options()
@@ -153,7 +165,7 @@ fn export(order: &Order) -> Result<String, ToolError> {
         .open(path);
     let file = opened.map_err(|error| failed("make", path, &error))?;
     let mut out = BufWriter::new(file);
-    let exported = tools::export(&order.directory, &mut out).and_then(|transfer| {
+    let exported = tools::export(directory, &mut out).and_then(|transfer| {
         let synced = out.flush().and_then(|()| out.get_ref().sync_all());
         synced.map_err(|error| failed("write", path, &error))?;
         Ok(transfer)
@@ -163,32 +175,23 @@ fn export(order: &Order) -> Result<String, ToolError> {
         let _ = std::fs::remove_file(path);
     }
     let transfer = exported?;
-    Ok(match order.json {
-        true => text::json(&transfer),
-        false => format!(
-            "exported to {}: {}\n",
-            path.display(),
-            text::sums(&transfer.totals)
-        ),
-    })
+    let sums = || text::sums(&transfer.totals);
+    Ok(show(json, &transfer, || {
+        format!("exported to {}: {}\n", path.display(), sums())
+    }))
 }
 
-fn import(order: &Order) -> Result<String, ToolError> {
-    let path = order.other.as_deref().unwrap_or(Path::new("-"));
+fn import(directory: &Path, path: &Path, json: bool) -> Result<String, ToolError> {
     let transfer = if path == Path::new("-") {
-        tools::import(&order.directory, &mut io::stdin().lock())?
+        tools::import(directory, &mut io::stdin().lock())?
     } else {
         let file = File::open(path).map_err(|error| failed("read", path, &error))?;
-        tools::import(&order.directory, &mut BufReader::new(file))?
+        tools::import(directory, &mut BufReader::new(file))?
     };
-    Ok(match order.json {
-        true => text::json(&transfer),
-        false => format!(
-            "imported into {}: {}\n",
-            order.directory.display(),
-            text::sums(&transfer.totals)
-        ),
-    })
+    let sums = || text::sums(&transfer.totals);
+    Ok(show(json, &transfer, || {
+        format!("imported into {}: {}\n", directory.display(), sums())
+    }))
 }
 
 fn failed(action: &str, path: &Path, error: &io::Error) -> ToolError {
@@ -199,93 +202,32 @@ fn failed(action: &str, path: &Path, error: &io::Error) -> ToolError {
     }
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Order>, Problem> {
-    let mut parser = lexopt::Parser::from_args(args);
-    let (mut json, mut values) = (false, Vec::new());
-    let wrong = |error: lexopt::Error| usage(&error.to_string());
-    while let Some(arg) = parser.next().map_err(wrong)? {
-        match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(None),
-            Arg::Long("json") => json = true,
-            Arg::Value(value) => values.push(value),
-            other => return Err(usage(&other.unexpected().to_string())),
-        }
-    }
-    let mut values = values.into_iter();
-    let Some(name) = values.next() else {
-        return Err(usage(
-            "a command is needed: inspect, verify, repair, export, import or backup",
-        ));
-    };
-    let name = name.to_string_lossy();
-    let (tool, takes_other, needs_other) = match &*name {
-        "inspect" => (Tool::Inspect, false, false),
-        "verify" => (Tool::Verify, false, false),
-        "repair" => (Tool::Repair, false, false),
-        "export" => (Tool::Export, true, false),
-        "import" => (Tool::Import, true, true),
-        "backup" => (Tool::Backup, true, true),
-        _ => return Err(usage(&format!("`{name}` is not a command"))),
-    };
-    let Some(directory) = values.next() else {
-        return Err(usage(&format!("{name} needs DIR, the broker's --data-dir")));
-    };
-    let other = if takes_other { values.next() } else { None };
-    if needs_other && other.is_none() {
-        let what = if tool == Tool::Import {
-            "FILE"
-        } else {
-            "TARGET"
-        };
-        return Err(usage(&format!("{name} needs {what} behind DIR")));
-    }
-    if values.next().is_some() {
-        return Err(usage(&format!("{name} takes no more arguments")));
-    }
-    Ok(Some(Order {
-        tool,
-        directory: directory.into(),
-        other: other.map(PathBuf::from),
-        json,
-    }))
-}
+const AFTER_HELP: &str = "\
+All but backup need the broker to be stopped. repair keeps the files as they were in DIR/before-repair-1 (-2, ...), by links. \
+backup and import take a directory that does not exist or is empty. Start a broker on a backup to restore it, or copy it to \
+where DIR was.
 
-fn usage(what: &str) -> Problem {
-    Problem {
-        place: Place::CommandLine,
-        subject: "log:".to_owned(),
-        what: what.to_owned(),
-        fix: "`ringmq log --help` says how".to_owned(),
-    }
-}
-
-/// The text of `ringmq log --help`.
-pub const HELP: &str = "\
-Usage: ringmq log inspect DIR          Show epochs, files, counts and the largest sessions
-       ringmq log verify DIR           Read everything as a start would; name all damage
-       ringmq log repair DIR           Leave out what is damaged, so that the broker starts
-       ringmq log backup DIR TARGET    Copy the directory; the broker may be running
-       ringmq log export DIR [FILE]    Write the state as lines of JSON, to stdout without FILE
-       ringmq log import DIR FILE      Make a data directory of an export (- is stdin)
-
-DIR is the broker's --data-dir. All but backup need the broker to be stopped.
-
-      --json  Print the result as one JSON document, errors included
-  -h, --help  Print this help
-
-repair keeps the files as they were in DIR/before-repair-1 (-2, ...), by links. backup and import take a directory
-that does not exist or is empty. Start a broker on a backup to restore it, or copy it to where DIR was.
-
-Exit codes: 0 fine, 1 damage found, 2 wrong arguments or directory, 74 reading or writing failed, 75 a broker
-has the directory.
-";
+Exit codes: 0 fine, 1 damage found, 2 wrong arguments or directory, 74 reading or writing failed, 75 a broker has the directory.";
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::line;
 
     fn log(line: &str) -> Ended {
-        run(line.split_whitespace().map(OsString::from))
+        let args = std::iter::once("log").chain(line.split_whitespace());
+        let args: Vec<OsString> = args.map(OsString::from).collect();
+        match line::parse(args.iter().cloned()) {
+            Ok(line::Order::Log(line)) => run(&line),
+            Ok(other) => panic!("{other:?}"),
+            Err(problems) => wrong_use(&args, &problems[0]).unwrap_or_else(|| Ended {
+                code: 2,
+                complaint: Some(problems[0].to_string()),
+                ..Ended::default()
+            }),
+        }
     }
 
     #[test]
@@ -315,6 +257,5 @@ mod tests {
         let said: serde_json::Value = serde_json::from_str(&ended.said).unwrap();
         assert_eq!((ended.code, ended.complaint), (2, None));
         assert_eq!(said["error"], "log: verify takes no more arguments");
-        assert_eq!(log("--help").said, HELP);
     }
 }

@@ -99,7 +99,7 @@ impl Plan {
         };
         warnings.extend(check_backlog(facts));
         if let Some(data_dir) = &facts.data_dir {
-            let needed_bytes = store::needed_bytes(settings, shards);
+            let needed_bytes = store::needed_bytes(data_dir, settings, shards);
             let (refusals, doubts) = store::judge(data_dir, needed_bytes);
             errors.extend(refusals);
             warnings.extend(doubts);
@@ -304,13 +304,18 @@ fn place_shards(facts: &Facts, settings: &Settings) -> Result<(usize, Pinning), 
     }
 }
 
+/// File descriptors that are no connections.
+pub fn files_of_broker(settings: &Settings, shards: usize) -> u64 {
+    let per_shard = FILES_PER_SHARD + settings.all_listeners().count() as u64;
+    FILES_RESERVED + shards as u64 * per_shard
+}
+
 fn fit_connections(
     facts: &Facts,
     settings: &Settings,
     shards: usize,
 ) -> Result<(u32, Option<Finding>), Finding> {
-    let per_shard = FILES_PER_SHARD + settings.all_listeners().count() as u64;
-    let reserve = FILES_RESERVED + shards as u64 * per_shard;
+    let reserve = files_of_broker(settings, shards);
     let files = facts.open_files;
     let room = u32::try_from(files.soft.saturating_sub(reserve)).unwrap_or(u32::MAX);
     if room == 0 {

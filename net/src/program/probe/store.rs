@@ -16,13 +16,17 @@ pub fn look(settings: &Settings) -> (Vec<Finding>, Vec<Finding>) {
         Cores::Listed(cores) => cores.len(),
         Cores::Auto | Cores::None => allowed_cores().len(),
     });
-    let needed_bytes = needed_bytes(settings, shards);
-    judge(&DirectoryFacts::gather(path), needed_bytes)
+    let facts = DirectoryFacts::gather(path);
+    judge(&facts, needed_bytes(&facts, settings, shards))
 }
 
-/// What the logs take up at once, and what is to be left then.
-pub fn needed_bytes(settings: &Settings, shards: usize) -> u64 {
-    store::space_needed(&settings.limits, shards) + settings.store.free_bytes_min
+/// What is to be left, and what new logs take up at once: a start goes on with the segments that are there.
+pub fn needed_bytes(facts: &DirectoryFacts, settings: &Settings, shards: usize) -> u64 {
+    let new_logs = match facts.is_used {
+        true => 0,
+        false => store::space_needed(&settings.limits, shards),
+    };
+    new_logs + settings.store.free_bytes_min
 }
 
 /// Reasons not to start, and warnings. `needed_bytes`: what has to be free.
@@ -35,7 +39,7 @@ pub fn judge(facts: &DirectoryFacts, needed_bytes: u64) -> (Vec<Finding>, Vec<Fi
     ];
     let errors: Vec<Finding> = errors.into_iter().flatten().collect();
     let warnings = match errors.is_empty() {
-        true => warn_of(facts),
+        true => warn_of(facts, needed_bytes),
         false => Vec::new(),
     };
     (errors, warnings)
@@ -79,7 +83,7 @@ fn refuse_place(facts: &DirectoryFacts) -> Option<Finding> {
 
 fn refuse_space(facts: &DirectoryFacts, needed_bytes: u64) -> Option<Finding> {
     let is_there = facts.presence != Presence::Other && facts.presence != Presence::NoParent;
-    (is_there && facts.free_bytes < needed_bytes).then(|| {
+    (is_there && !facts.is_used && facts.free_bytes < needed_bytes).then(|| {
         finding(
             format!(
                 "the file system of the data directory {} has {} free, but the broker needs {}",
@@ -92,8 +96,19 @@ fn refuse_space(facts: &DirectoryFacts, needed_bytes: u64) -> Option<Finding> {
     })
 }
 
-fn warn_of(facts: &DirectoryFacts) -> Vec<Finding> {
+fn warn_of(facts: &DirectoryFacts, needed_bytes: u64) -> Vec<Finding> {
     let path = facts.path.display();
+    let space = (facts.is_used && facts.free_bytes < needed_bytes).then(|| {
+        finding(
+            format!(
+                "the file system of the data directory {path} has {} free, less than {}: until there is room, what \
+                 would be stored is refused (0x97)",
+                mebibytes(facts.free_bytes),
+                mebibytes(needed_bytes)
+            ),
+            "make room there",
+        )
+    });
     let place = match facts.file_system {
         FileSystem::Memory | FileSystem::Local => None,
         FileSystem::Network(name) => Some(finding(
@@ -137,7 +152,8 @@ fn warn_of(facts: &DirectoryFacts) -> Vec<Finding> {
             None
         }
     };
-    [place, cache, owner].into_iter().flatten().collect()
+    let all = [place, space, cache, owner];
+    all.into_iter().flatten().collect()
 }
 
 /// "12 MiB", rounded down.
@@ -159,6 +175,7 @@ mod tests {
             },
             unwritable: None,
             unfit: None,
+            is_used: true,
             file_system: FileSystem::Local,
             free_bytes: 1 << 40,
             direct: Direct::Yes,
@@ -196,13 +213,17 @@ mod tests {
             ),
             (|f| f.file_system = FileSystem::Memory, "tmpfs", "on a disk"),
             (
-                |f| f.free_bytes = 100 << 20,
+                |f| {
+                    f.is_used = false;
+                    f.free_bytes = 100 << 20;
+                },
                 "has 100 MiB free, but the broker needs 1024 MiB",
                 "fewer shards",
             ),
             (
                 |f| {
                     f.presence = Presence::Nothing;
+                    f.is_used = false;
                     f.free_bytes = 0;
                 },
                 "has 0 MiB free",
@@ -224,7 +245,12 @@ mod tests {
 
     #[test]
     fn what_is_unwise_is_a_warning() {
-        let rows: [Row; 6] = [
+        let rows: [Row; 7] = [
+            (
+                |f| f.free_bytes = 100 << 20,
+                "has 100 MiB free, less than 1024 MiB",
+                "make room",
+            ),
             (
                 |f| f.file_system = FileSystem::Network("NFS"),
                 "(NFS)",

@@ -124,9 +124,11 @@ impl Reload {
                 "the setting has changed in the file: it needs a restart"
             );
         }
-        for problem in advice(&step.settings) {
-            warn!("{}", on_one_line(&problem));
+        let doubts = advice(&step.settings);
+        for problem in &doubts {
+            warn!("{}", on_one_line(problem));
         }
+        self.tallies.set_warnings(doubts.len());
         self.settings = step.settings;
         self.shown.store(Arc::new(shown::shown(&self.settings)));
         self.watch.follow(files_of(&self.line, &self.settings));

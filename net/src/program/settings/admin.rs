@@ -1,11 +1,12 @@
 //! The settings of section `[admin]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ringmq::admin::AdminAddress;
 
 use super::value::{Complaint, Items, Kind, Value};
-use super::{Setting, files, paths, to_paths};
+use super::{IN_RANGE, MINUTE_MS, Setting, files, paths, range, to_paths};
 
 /// The control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct AdminSettings {
     pub open_metrics: bool,
     /// There is a page for browsers.
     pub page: bool,
+    /// A turn of a shard that takes longer is reported; zero: none is.
+    pub stall_threshold: Duration,
 }
 
 impl Default for AdminSettings {
@@ -27,6 +30,7 @@ impl Default for AdminSettings {
             token_files: Vec::new(),
             open_metrics: false,
             page: true,
+            stall_threshold: Duration::from_millis(100),
         }
     }
 }
@@ -96,6 +100,22 @@ pub(super) const ROWS: &[Setting] = &[
         help: "Serve a page for browsers, and keep its figures of the last five minutes.",
         get: |settings| Value::Switch(settings.admin.page),
         set: |settings, value| settings.admin.page = value.switch(),
+    },
+    Setting {
+        section: "admin",
+        key: "stall_threshold",
+        flag: "admin-stall-threshold",
+        kind: Kind::Millis(range(0, MINUTE_MS)),
+        auto: None,
+        help: "A turn of a shard that takes longer is reported, with the reason: `ringmq ctl stalls`. Clients of the shard \
+               wait meanwhile. 0: none is.",
+        get: |settings| {
+            let millis = settings.admin.stall_threshold.as_millis();
+            Value::Number(millis.try_into().expect(IN_RANGE))
+        },
+        set: |settings, value| {
+            settings.admin.stall_threshold = Duration::from_millis(value.number());
+        },
     },
 ];
 

@@ -462,6 +462,7 @@ mod tests {
                     policy: _,
                     sync_interval: _,
                     free_bytes_min: _,
+                    downtime: _,
                 },
             admin:
                 AdminSettings {
@@ -469,6 +470,7 @@ mod tests {
                     token_files: _,
                     open_metrics: _,
                     page: _,
+                    stall_threshold: _,
                 },
             log_filter: _,
             log_format: _,
@@ -516,7 +518,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 43 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 44 + 10 + 21 + 40);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringmq::store::StoreConfig;
-use ringmq_core::store::Policy;
+use ringmq_core::store::{Downtime, Policy};
 
 use super::value::{Kind, Value};
 use super::{MINUTE_MS, Setting, TIB, range};
@@ -20,6 +20,8 @@ pub struct StoreSettings {
     pub sync_interval: Duration,
     /// With less space, in bytes, what would be stored is refused.
     pub free_bytes_min: u64,
+    /// Whether time between two boots of the machine counts for what expires.
+    pub downtime: Downtime,
 }
 
 /// What acknowledgements promise.
@@ -40,6 +42,7 @@ impl Default for StoreSettings {
             policy: StorePolicy::Always,
             sync_interval: Duration::from_secs(1),
             free_bytes_min: 256 << 20,
+            downtime: Downtime::Checked,
         }
     }
 }
@@ -62,6 +65,7 @@ impl StoreSettings {
             data_dir: self.data_dir.clone()?,
             policy,
             free_bytes_min: self.free_bytes_min,
+            downtime: self.downtime,
         })
     }
 }
@@ -138,5 +142,32 @@ pub const ROWS: &[Setting] = &[
                would be stored are refused (0x97) until there is room.",
         get: |settings| Value::Number(settings.store.free_bytes_min),
         set: |settings, value| settings.store.free_bytes_min = value.number(),
+    },
+    Setting {
+        section: "store",
+        key: "downtime",
+        flag: "store-downtime",
+        kind: Kind::Choice(&["checked", "counted", "ignored"]),
+        auto: None,
+        help: "Whether sessions and messages expire while the machine is down, which only its wall clock \
+               can tell. checked: they do, and a start is refused if the clock contradicts the log: more \
+               than a year later than its end, or more than a day earlier. counted: they do, whatever the \
+               clock says. ignored: they do not, for machines without a clock.",
+        get: |settings| {
+            let word = match settings.store.downtime {
+                Downtime::Checked => "checked",
+                Downtime::Counted => "counted",
+                Downtime::Ignored => "ignored",
+            };
+            Value::Text(word.to_owned())
+        },
+        set: |settings, value| {
+            settings.store.downtime = match value.text().as_str() {
+                "checked" => Downtime::Checked,
+                "counted" => Downtime::Counted,
+                "ignored" => Downtime::Ignored,
+                other => unreachable!("{other} is not one of the choices"),
+            };
+        },
     },
 ];

@@ -1,10 +1,14 @@
 //! Starts, one after the other, on a directory of this machine. The shards are played by their logs alone.
 
+use ringmq_core::codec::Version;
 use ringmq_core::ids::{SessionNo, TurnSeq};
-use ringmq_core::store::{CheckpointWriter, DiskDone, Log};
+use ringmq_core::store::{CheckpointWriter, DiskDone, Log, Opened as OpenedRecord, SessionTerms};
 
+use std::os::unix::fs::MetadataExt as _;
+
+use super::super::SEGMENT_SIZE_MIN;
 use super::super::folder::Folder;
-use super::super::played::{carry_out, do_op, opened_record};
+use super::super::played::{PlayedShard, carry_out, do_op, opened_record};
 use super::*;
 
 const CLIENTS: [&str; 6] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
@@ -15,6 +19,7 @@ fn start(folder: &Folder, shards: usize) -> Result<Opened, StoreError> {
         data_dir,
         policy: Policy::Always,
         free_bytes_min: 0,
+        downtime: Downtime::Checked,
     };
     open(&config, shards)
 }
@@ -318,4 +323,174 @@ fn numbers_are_written_as_people_read_them() {
     ] {
         assert_eq!(counted(number, "session"), expected);
     }
+}
+
+/// What the log of an earlier boot says, of which the clocks were last read so long ago.
+fn of_another_boot(folder: &Folder, wall_ns: u64) {
+    let opened = start(folder, 2).unwrap();
+    let no = |shard| SessionNo::new(opened.manifest.last().number, ShardId::new(shard), 0);
+    for (shard, client_id) in CLIENTS[..2].iter().enumerate() {
+        let clocks = |boot_s: u64| Clocks {
+            boot: Instant::ZERO + Duration::from_secs(boot_s),
+            wall_ns,
+        };
+        let mut played = PlayedShard::new(&opened, shard, SEGMENT_SIZE_MIN);
+        let terms = SessionTerms {
+            user: None,
+            version: Version::V5,
+            expiry_s: 3600,
+        };
+        let opened = OpenedRecord {
+            no: no(shard),
+            client_id,
+            terms,
+        };
+        played.record(&Record::Opened(opened), clocks(50));
+        let at = Instant::ZERO + Duration::from_secs(60);
+        played.record(&Record::Away { no: no(shard), at }, clocks(60));
+        // The other one stands still.
+        if shard == 1 {
+            played.record(&Record::WillGone(no(shard)), clocks(660));
+        }
+    }
+    let mut manifest = opened.manifest.clone();
+    let last = manifest.epochs.last_mut().unwrap();
+    last.boot_id = "another".to_owned();
+    opened.directory.write_manifest(&manifest).unwrap();
+}
+
+fn start_with(folder: &Folder, downtime: Downtime) -> Result<Opened, StoreError> {
+    let data_dir = folder.path().to_owned();
+    let config = StoreConfig {
+        data_dir,
+        policy: Policy::Always,
+        free_bytes_min: 0,
+        downtime,
+    };
+    open(&config, 2)
+}
+
+/// How long sessions live on, in seconds.
+fn lives_on(opened: &Opened) -> Vec<u64> {
+    let sessions = opened.recovered.sessions.values();
+    let mut left: Vec<u64> = sessions
+        .map(|session| session.expires_at().expect("it ends"))
+        .map(|at| at.saturating_since(clock()).as_secs())
+        .collect();
+    left.sort_unstable();
+    left
+}
+
+#[test]
+fn a_clock_that_contradicts_the_log_is_refused_until_somebody_decides() {
+    let now = wall_clock();
+    let year = 366 * 24 * 3600 * 1_000_000_000;
+    for (written, word) in [
+        (60, "later"),
+        (now - year, "later"),
+        (now + year, "earlier"),
+    ] {
+        let folder = Folder::new();
+        of_another_boot(&folder, written);
+        let error = start_with(&folder, Downtime::Checked)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(word) && error.contains("--store-downtime"),
+            "{error}"
+        );
+        assert_eq!(error.matches("Z").count(), 2, "two dates: {error}");
+        let counted = lives_on(&start_with(&folder, Downtime::Counted).unwrap());
+        match word {
+            "later" => assert_eq!(counted, [0, 0]),
+            _ => assert!(
+                counted.iter().all(|left| (2990..=3000).contains(left)),
+                "{counted:?}"
+            ),
+        }
+        // What was decided holds for the starts that follow.
+        assert_eq!(
+            lives_on(&start_with(&folder, Downtime::Checked).unwrap()).len(),
+            2
+        );
+    }
+    let folder = Folder::new();
+    of_another_boot(&folder, 60);
+    for downtime in [Downtime::Ignored, Downtime::Checked, Downtime::Checked] {
+        let left = lives_on(&start_with(&folder, downtime).unwrap());
+        assert!(
+            left.iter().all(|left| (2900..=3000).contains(left)),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn a_machine_that_was_off_for_a_month_counts_it() {
+    let folder = Folder::new();
+    let hour = 3600 * 1_000_000_000;
+    of_another_boot(&folder, wall_clock() - 31 * 24 * hour);
+    assert_eq!(
+        lives_on(&start_with(&folder, Downtime::Checked).unwrap()),
+        [0, 0]
+    );
+    let folder = Folder::new();
+    // Half an hour: the sessions had been away for ten minutes.
+    of_another_boot(&folder, wall_clock() - hour / 2);
+    let left = lives_on(&start_with(&folder, Downtime::Checked).unwrap());
+    assert!(
+        left.iter().all(|left| (1100..=1200).contains(left)),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_segment_of_another_data_directory_is_named() {
+    let [ours, theirs] = [Folder::new(), Folder::new()];
+    let paths = [&ours, &theirs].map(|folder| {
+        let opened = start(folder, 1).unwrap();
+        record(&opened, 0, &CLIENTS);
+        opened.shard_path(0).join("0000000000000000.log")
+    });
+    fs::copy(&paths[1], &paths[0]).unwrap();
+    let error = start(&ours, 1).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("0.log") && text.contains("another data directory"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_start_goes_on_with_the_segments_that_are_there() {
+    let folder = Folder::new();
+    let limits = Limits::default();
+    let spares = |opened: &Opened| {
+        let paths = (0..2).map(|shard| opened.shard_path(shard));
+        let count = |path: PathBuf| keeper::spares(&path).filter(|path| path.exists()).count();
+        paths.map(count).collect::<Vec<_>>()
+    };
+    let opened = start(&folder, 2).unwrap();
+    record(&opened, 1, &CLIENTS);
+    assert_eq!(spares(&opened), [0, 0]);
+    drop(opened);
+    // The segment that the log had ahead.
+    let opened = start(&folder, 2).unwrap();
+    assert_eq!(spares(&opened), [1, 0]);
+    // Nothing was recorded, and nothing gets lost.
+    drop(opened);
+    let opened = start(&folder, 1).unwrap();
+    let path = opened.shard_path(0);
+    assert!(keeper::spare(&path, 1).exists());
+    let made = |size| {
+        keeper::make_spare(&path, size).unwrap();
+        fs::metadata(keeper::spare(&path, 1)).unwrap()
+    };
+    let size = segment_size(&limits);
+    assert_eq!(
+        (made(size).len(), made(size).blocks()),
+        (size, 0),
+        "it is sparse, and the same"
+    );
+    assert_eq!(made(4096).len(), 4096, "one of another size is of no use");
 }

@@ -416,13 +416,14 @@ mod tests {
     use super::*;
     use crate::store::StoreConfig;
     use ringmq_core::limits::Limits;
-    use ringmq_core::store::Policy;
+    use ringmq_core::store::{Downtime, Policy};
 
     fn open(path: &Path) -> recovery::Opened {
         let config = StoreConfig {
             data_dir: path.to_owned(),
             policy: Policy::Always,
             free_bytes_min: 0,
+            downtime: Downtime::Checked,
         };
         recovery::open(&config, SHARDS).unwrap()
     }
@@ -465,7 +466,7 @@ mod tests {
             let folder = Folder::new();
             let path = folder.path().join("data");
             let opened = open(&path);
-            let shards = (0..SHARDS).map(|shard| PlayedShard::new(&opened, shard));
+            let shards = (0..SHARDS).map(|shard| PlayedShard::new(&opened, shard, 32 << 10));
             let mut moves = Moves {
                 shards: shards.collect(),
                 things: vec![(0, 0); 10],

@@ -116,7 +116,8 @@ impl From<StoreError> for ToolError {
             | StoreFault::Incomplete
             | StoreFault::NewerEpoch { .. }
             | StoreFault::DamagedManifest { .. }
-            | StoreFault::Damaged { .. } => {
+            | StoreFault::Damaged { .. }
+            | StoreFault::Clock(_) => {
                 ToolError::new(ToolErrorKind::Damaged, error.what(), error.fix())
             }
         }

@@ -338,9 +338,7 @@ impl Reading {
             last = last_clocks(self.identity, self.block_size, begin, &first);
         }
         self.report.written_ms = last.map(|last: Clocks| last.wall_ns / 1_000_000);
-        Ok(last.map_or_else(Shift::default, |last| {
-            Shift::since(last, wall_clocks(), false)
-        }))
+        Ok(last.map_or_else(Shift::default, |last| Shift::since(last, wall_clocks())))
     }
 
     fn read_checkpoint(
@@ -524,7 +522,10 @@ impl Reading {
                 format!("{}: {damage}", self.path.display()),
                 "use the tools of that version",
             )),
-            DamageKind::Lost | DamageKind::Malformed | DamageKind::Unfinished => Ok(()),
+            DamageKind::Lost
+            | DamageKind::Malformed
+            | DamageKind::Unfinished
+            | DamageKind::Foreign => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::folder::Folder;
 use super::super::recovery;
 use super::*;
 use crate::store::StoreConfig;
-use ringmq_core::store::Policy;
+use ringmq_core::store::{Downtime, Policy};
 
 /// Lines of an export of a random state.
 fn some_export(rng: &mut Rng) -> String {
@@ -119,6 +119,7 @@ fn start(path: &Path) -> Result<usize, String> {
         data_dir: path.to_owned(),
         policy: Policy::Always,
         free_bytes_min: 0,
+        downtime: Downtime::Checked,
     };
     let opened = recovery::open(&config, 2);
     let mut opened = opened.map_err(|error| error.to_string())?;

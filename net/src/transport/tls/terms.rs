@@ -7,9 +7,10 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringmq_certificates::{
-    ClientDemand, IdentityField, Outline, TlsProblem, host_names, is_for, problem, read,
+    ClientDemand, IdentityField, Outline, TlsProblem, host_names, is_for, lifetimes, problem, read,
     read_certificates, read_pem, read_trust,
 };
 use rustls::ServerConfig;
@@ -84,6 +85,8 @@ pub struct TlsTerms {
     pub(super) record_size: usize,
     /// Of the rules and of what the files held.
     fingerprint: u64,
+    /// When the first of its certificates ends, since 1970.
+    ends: Option<Duration>,
 }
 
 impl TlsTerms {
@@ -124,7 +127,10 @@ impl TlsTerms {
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         config.send_tls13_tickets = TICKETS;
         config.max_fragment_size = Some(usize::from(files.record_size.0) + RECORD_HEAD_SIZE);
+        let files_dated = files.certificates.iter();
+        let dated = files_dated.flat_map(|file| lifetimes(file).unwrap_or_default());
         Ok(TlsTerms {
+            ends: dated.filter_map(|one| one.ends).min(),
             config: Arc::new(config),
             verifier,
             identity: files.identity,
@@ -136,6 +142,11 @@ impl TlsTerms {
     /// Made of the same rules and files: there is nothing to replace, and sessions may be resumed.
     pub(crate) fn is_like(&self, other: &TlsTerms) -> bool {
         self.fingerprint == other.fingerprint
+    }
+
+    /// When the first of its certificates ends, since 1970; `None`: none does.
+    pub(in crate::transport) fn ends(&self) -> Option<Duration> {
+        self.ends
     }
 
     /// Clients are asked for certificates.

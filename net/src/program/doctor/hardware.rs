@@ -1,0 +1,538 @@
+//! Processors, clock and network of a machine, and what they have been through.
+
+use std::collections::BTreeSet;
+
+use super::machine::{Machine, Needs, Row, Verdict};
+use crate::settings::value::parse_cores;
+
+/// The rows, in the order of the result. A row that does not apply is left out.
+pub(super) const ROWS: &[fn(&Machine, &Needs) -> Option<Row>] = &[
+    cpu_quota,
+    throttling,
+    steal,
+    siblings,
+    numa,
+    governor,
+    idle_states,
+    clock_source,
+    receive_queues,
+    interface_drops,
+    softnet,
+    listen_overflows,
+];
+
+/// The smallest of all control groups.
+fn cpu_quota(machine: &Machine, needs: &Needs) -> Option<Row> {
+    let bounds = machine.cgroup("cpu.max");
+    let quotas = bounds.iter().filter_map(|text| {
+        let (quota, period) = text.split_once(' ')?;
+        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+    });
+    let found = quotas.min_by(f64::total_cmp);
+    if bounds.is_empty() {
+        return None;
+    }
+    let shown = found.map_or("none".to_owned(), |cores| format!("{cores:.1} cores"));
+    let shards = needs.shards as f64;
+    let row = Row::fine(
+        "CPU quota",
+        shown,
+        format!(
+            "{shards} cores, one for each shard, or none: a shard without quota stands still until the next period"
+        ),
+    );
+    let fix =
+        "remove the quota (CPUQuota=, --cpus), and use --cores or AllowedCPUs= to bound the broker";
+    Some(row.unless(
+        found.is_none_or(|cores| cores >= shards),
+        Verdict::Warning,
+        fix,
+    ))
+}
+
+fn throttling(machine: &Machine, _: &Needs) -> Option<Row> {
+    let stats = machine.cgroup("cpu.stat");
+    let throttled = stats.iter().filter_map(|text| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
+    });
+    let found = throttled.max()?;
+    let row = Row::fine("CPU throttling", format!("{found} periods"), "0 periods");
+    let fix = "remove the CPU quota of the service or container, or raise it";
+    Some(row.unless(found == 0, Verdict::Warning, fix))
+}
+
+fn steal(machine: &Machine, _: &Needs) -> Option<Row> {
+    let times = machine.field("proc/stat", "cpu ")?;
+    let times: Option<Vec<u64>> = times
+        .split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq steal; guests are in `user` already.
+    let times = times?;
+    let all: u64 = times.get(..8)?.iter().sum();
+    let percent = times[7] as f64 * 100.0 / all.max(1) as f64;
+    let row = Row::fine(
+        "steal",
+        format!("{percent:.2} % since the boot"),
+        "less than 1 %: time in which another virtual machine had the core",
+    );
+    let fix = "ask for cores of its own, or move the virtual machine";
+    Some(row.unless(percent < 1.0, Verdict::Warning, fix))
+}
+
+/// Two shards on the two threads of a core are worth some 1.3.
+fn siblings(machine: &Machine, needs: &Needs) -> Option<Row> {
+    let mut cores = BTreeSet::new();
+    for core in allowed(machine)? {
+        let path = format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+        cores.insert(machine.text(&path)?);
+    }
+    let found = cores.len() as u64;
+    let row = Row::fine(
+        "cores",
+        format!("{found} for this process"),
+        format!(
+            "{}: one for each shard, not counting second threads",
+            needs.shards
+        ),
+    );
+    let fix = format!("--shards {found}, or give the process more cores");
+    Some(row.unless(found >= needs.shards, Verdict::Warning, fix))
+}
+
+fn numa(machine: &Machine, _: &Needs) -> Option<Row> {
+    let allowed: BTreeSet<usize> = allowed(machine)?.into_iter().collect();
+    let nodes = machine.names("sys/devices/system/node");
+    let nodes = nodes.iter().filter_map(|name| {
+        name.strip_prefix("node")?.parse::<u32>().ok()?;
+        let cores = machine.text(&format!("sys/devices/system/node/{name}/cpulist"))?;
+        Some((name.clone(), parse_cores(&cores).ok()?))
+    });
+    let used = nodes.filter(|(_, cores)| cores.iter().any(|core| allowed.contains(core)));
+    let used: Vec<String> = used.map(|(name, _)| name).collect();
+    if used.is_empty() {
+        return None;
+    }
+    let row = Row::fine(
+        "NUMA",
+        used.join(", "),
+        "one node: memory of another costs twice as much",
+    );
+    let fix =
+        "bind the broker to the node of its network card: numactl --cpunodebind=0 --membind=0";
+    Some(row.unless(used.len() == 1, Verdict::Warning, fix))
+}
+
+fn governor(machine: &Machine, _: &Needs) -> Option<Row> {
+    let found = machine.text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")?;
+    let row = Row::fine(
+        "CPU governor",
+        &found,
+        "performance or schedutil: others raise the clock late, after a burst has come",
+    );
+    let is_fine = ["performance", "schedutil"].contains(&found.as_str());
+    Some(row.unless(
+        is_fine,
+        Verdict::Warning,
+        "cpupower frequency-set -g performance",
+    ))
+}
+
+fn idle_states(machine: &Machine, _: &Needs) -> Option<Row> {
+    let folder = "sys/devices/system/cpu/cpu0/cpuidle";
+    let states = machine.names(folder).into_iter().filter_map(|state| {
+        let is_off = machine.number(&format!("{folder}/{state}/disable")) == Some(1);
+        let latency = machine.number(&format!("{folder}/{state}/latency"))?;
+        let name = machine.text(&format!("{folder}/{state}/name"))?;
+        (!is_off).then_some((latency, name))
+    });
+    let (latency_us, name) = states.max()?;
+    let row = Row::fine(
+        "C-states",
+        format!("{name}, {latency_us} us to leave it"),
+        "at most 200 us: each message to an idle broker waits so long",
+    );
+    let fix = "cpupower idle-set -D 200, or intel_idle.max_cstate= on the kernel's command line";
+    Some(row.unless(latency_us <= 200, Verdict::Warning, fix))
+}
+
+fn clock_source(machine: &Machine, _: &Needs) -> Option<Row> {
+    let found = machine.text("sys/devices/system/clocksource/clocksource0/current_clocksource")?;
+    let fast = [
+        "tsc",
+        "kvm-clock",
+        "hyperv_clocksource_tsc_page",
+        "arch_sys_counter",
+    ];
+    let row = Row::fine(
+        "clock source",
+        &found,
+        format!(
+            "{}: each turn reads the clock twice, without a system call",
+            fast.join(", ")
+        ),
+    );
+    let fix =
+        "clocksource=tsc on the kernel's command line, if the kernel log does not call it unstable";
+    Some(row.unless(fast.contains(&found.as_str()), Verdict::Warning, fix))
+}
+
+/// A card with one queue interrupts one core for all packets.
+fn receive_queues(machine: &Machine, needs: &Needs) -> Option<Row> {
+    let cards = machine.names("sys/class/net").into_iter().filter(|card| {
+        // What has no device behind it is no card.
+        !machine
+            .names(&format!("sys/class/net/{card}/device"))
+            .is_empty()
+    });
+    let narrow = cards.filter(|card| {
+        let folder = format!("sys/class/net/{card}/queues");
+        let queues = machine.names(&folder);
+        let queues: Vec<&String> = queues.iter().filter(|q| q.starts_with("rx-")).collect();
+        let spreads = |queue: &&String| {
+            let cpus = machine.text(&format!("{folder}/{queue}/rps_cpus"));
+            cpus.is_some_and(|mask| mask.chars().any(|c| !['0', ','].contains(&c)))
+        };
+        queues.len() == 1 && !queues.iter().any(spreads)
+    });
+    let names = machine.names("sys/class/net");
+    let narrow: Vec<String> = narrow.collect();
+    if names.is_empty() {
+        return None;
+    }
+    let found = match narrow.as_slice() {
+        [] => "more than one for each card".to_owned(),
+        cards => format!("one for {}", cards.join(", ")),
+    };
+    let row = Row::fine(
+        "receive queues",
+        found,
+        "several, or RPS, with more than one shard: otherwise one core takes all packets",
+    );
+    let card = narrow.first().cloned().unwrap_or_default();
+    let fix = format!(
+        "ethtool -L {card} combined {}, or echo ffff > /sys/class/net/{card}/queues/rx-0/rps_cpus",
+        needs.shards
+    );
+    Some(row.unless(
+        narrow.is_empty() || needs.shards == 1,
+        Verdict::Warning,
+        fix,
+    ))
+}
+
+fn interface_drops(machine: &Machine, _: &Needs) -> Option<Row> {
+    let text = machine.text("proc/net/dev")?;
+    let mut worst: Option<(f64, String)> = None;
+    for line in text.lines().skip(2) {
+        let (name, numbers) = line.split_once(':')?;
+        let mut numbers = numbers.split_ascii_whitespace().skip(1);
+        let packets: u64 = numbers.next()?.parse().ok()?;
+        let dropped: u64 = numbers.nth(1)?.parse().ok()?;
+        let percent = dropped as f64 * 100.0 / (packets + dropped).max(1) as f64;
+        if worst.as_ref().is_none_or(|(most, _)| percent > *most) {
+            worst = Some((percent, name.trim().to_owned()));
+        }
+    }
+    let (percent, name) = worst?;
+    let row = Row::fine(
+        "packets dropped by interfaces",
+        format!("{percent:.3} % of {name}"),
+        "less than 0.01 %",
+    );
+    let fix = format!("a larger ring: ethtool -G {name} rx 4096");
+    Some(row.unless(percent < 0.01, Verdict::Warning, fix))
+}
+
+fn softnet(machine: &Machine, _: &Needs) -> Option<Row> {
+    let text = machine.text("proc/net/softnet_stat")?;
+    let dropped = text.lines().filter_map(|line| {
+        let word = line.split_ascii_whitespace().nth(1)?;
+        u64::from_str_radix(word, 16).ok()
+    });
+    let found: u64 = dropped.sum();
+    let row = Row::fine(
+        "packets dropped before a core took them",
+        found,
+        "0: net.core.netdev_max_backlog was too small, or the cores too busy",
+    );
+    Some(row.unless_set(found == 0, "net.core.netdev_max_backlog=10000"))
+}
+
+fn listen_overflows(machine: &Machine, _: &Needs) -> Option<Row> {
+    let text = machine.text("proc/net/netstat")?;
+    let mut lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, found) = pairs.find(|(name, _)| *name == "ListenOverflows")?;
+    let row = Row::fine(
+        "connections that found a full backlog",
+        found,
+        "0 since the boot, of any program",
+    );
+    let fix = "net.core.somaxconn, more shards, or clients that come back after a random time";
+    Some(row.unless(found == "0", Verdict::Warning, fix))
+}
+
+/// The cores that this process may use.
+fn allowed(machine: &Machine) -> Option<Vec<usize>> {
+    let list = machine.field("proc/self/status", "Cpus_allowed_list")?;
+    parse_cores(&list).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::testing::judged;
+    use super::*;
+
+    type Case<'a> = (
+        &'a str,
+        fn(&Machine, &Needs) -> Option<Row>,
+        &'a [(&'a str, &'a str)],
+        Verdict,
+        &'a str,
+    );
+
+    fn check(cases: &[Case<'_>]) {
+        for (index, (name, row, files, verdict, expected)) in cases.iter().enumerate() {
+            let (found, text, fix) =
+                judged(&format!("hardware-{name}-{index}"), files, *row).expect(name);
+            assert_eq!(found, *verdict, "{name}: {text}");
+            let where_it_is = if *verdict == Verdict::Ok { text } else { fix };
+            assert!(where_it_is.contains(expected), "{name}: {where_it_is}");
+        }
+    }
+
+    #[test]
+    fn cores_are_judged() {
+        use Verdict::{Ok, Warning};
+        let group = ("proc/self/cgroup", "0::/x\n");
+        let quota = "sys/fs/cgroup/x/cpu.max";
+        let above = ("sys/fs/cgroup/cpu.max", "200000 100000");
+        let stat = "sys/fs/cgroup/x/cpu.stat";
+        let times = "proc/stat";
+        let status = ("proc/self/status", "Name: x\nCpus_allowed_list:\t0-3\n");
+        let sibling = |core: usize| -> &'static str {
+            format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").leak()
+        };
+        let own = [
+            (sibling(0), "0"),
+            (sibling(1), "1"),
+            (sibling(2), "2"),
+            (sibling(3), "3"),
+        ];
+        let pairs = [
+            (sibling(0), "0-1"),
+            (sibling(1), "0-1"),
+            (sibling(2), "2-3"),
+            (sibling(3), "2-3"),
+        ];
+        let all =
+            |more: &[(&'static str, &'static str)]| [&[status], more].concat().leak() as &[_];
+        let (node0, node1) = (
+            "sys/devices/system/node/node0/cpulist",
+            "sys/devices/system/node/node1/cpulist",
+        );
+        check(&[
+            (
+                "quota",
+                cpu_quota,
+                &[group, (quota, "max 100000")],
+                Ok,
+                "none",
+            ),
+            (
+                "quota",
+                cpu_quota,
+                &[group, (quota, "max 100000"), above],
+                Warning,
+                "CPUQuota",
+            ),
+            (
+                "throttled",
+                throttling,
+                &[group, (stat, "nr_periods 9\nnr_throttled 0\n")],
+                Ok,
+                "0",
+            ),
+            (
+                "throttled",
+                throttling,
+                &[group, (stat, "nr_periods 9\nnr_throttled 7\n")],
+                Warning,
+                "quota",
+            ),
+            (
+                "steal",
+                steal,
+                &[(times, "cpu  100 0 100 800 0 0 0 1 0 0\ncpu0 1\n")],
+                Ok,
+                "0.10 %",
+            ),
+            (
+                "steal",
+                steal,
+                &[(times, "cpu  100 0 100 700 0 0 0 100 0 0\n")],
+                Warning,
+                "virtual",
+            ),
+            ("cores", siblings, all(&own), Ok, "4 for"),
+            ("cores", siblings, all(&pairs), Warning, "--shards 2"),
+            (
+                "numa",
+                numa,
+                all(&[(node0, "0-3"), (node1, "4-7")]),
+                Ok,
+                "node0",
+            ),
+            (
+                "numa",
+                numa,
+                all(&[(node0, "0-1"), (node1, "2-3")]),
+                Warning,
+                "numactl",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn clocks_are_judged() {
+        use Verdict::{Ok, Warning};
+        let governs = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
+        let source = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+        let idle = |state: u32, file: &str| -> &'static str {
+            format!("sys/devices/system/cpu/cpu0/cpuidle/state{state}/{file}").leak()
+        };
+        let light = [(idle(0, "name"), "C1"), (idle(0, "latency"), "2")];
+        let deep = [(idle(1, "name"), "C10"), (idle(1, "latency"), "890")];
+        let off = [(idle(1, "disable"), "1")];
+        check(&[
+            (
+                "governor",
+                governor,
+                &[(governs, "schedutil")],
+                Ok,
+                "schedutil",
+            ),
+            (
+                "governor",
+                governor,
+                &[(governs, "powersave")],
+                Warning,
+                "performance",
+            ),
+            ("idle", idle_states, &light, Ok, "C1, 2 us"),
+            (
+                "idle",
+                idle_states,
+                &[light, deep].concat(),
+                Warning,
+                "cpupower",
+            ),
+            (
+                "idle",
+                idle_states,
+                &[&light[..], &deep, &off].concat(),
+                Ok,
+                "C1",
+            ),
+            ("clock", clock_source, &[(source, "tsc")], Ok, "tsc"),
+            (
+                "clock",
+                clock_source,
+                &[(source, "hpet")],
+                Warning,
+                "clocksource=tsc",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_network_is_judged() {
+        use Verdict::{Ok, Warning};
+        let card = ("sys/class/net/eth0/device/vendor", "0x1");
+        let (first, second) = (
+            "sys/class/net/eth0/queues/rx-0/rps_cpus",
+            ("sys/class/net/eth0/queues/rx-1/rps_cpus", "0"),
+        );
+        let head = "Inter-|   Receive\n face |bytes packets errs drop fifo\n";
+        let good: &str = format!("{head}  eth0: 5 1000000 0 1 0\n    lo: 5 5 0 0 0\n").leak();
+        let bad: &str = format!("{head}    lo: 5 5 0 0 0\n  eth0: 5 1000 0 9 0\n").leak();
+        let (devices, soft, stats) = ("proc/net/dev", "proc/net/softnet_stat", "proc/net/netstat");
+        check(&[
+            (
+                "queues",
+                receive_queues,
+                &[card, (first, "0"), second],
+                Ok,
+                "more than one",
+            ),
+            (
+                "queues",
+                receive_queues,
+                &[card, (first, "00,0000000f")],
+                Ok,
+                "more than one",
+            ),
+            (
+                "queues",
+                receive_queues,
+                &[card, (first, "00,00000000")],
+                Warning,
+                "ethtool -L eth0 combined 4",
+            ),
+            (
+                "drops",
+                interface_drops,
+                &[(devices, good)],
+                Ok,
+                "0.000 % of eth0",
+            ),
+            (
+                "drops",
+                interface_drops,
+                &[(devices, bad)],
+                Warning,
+                "ethtool -G eth0",
+            ),
+            (
+                "soft",
+                softnet,
+                &[(soft, "0000aaaa 00000000 1\n0000bbbb 00000000 2\n")],
+                Ok,
+                "0",
+            ),
+            (
+                "soft",
+                softnet,
+                &[(soft, "0000aaaa 0000000f 1\n")],
+                Warning,
+                "netdev_max_backlog",
+            ),
+            (
+                "listen",
+                listen_overflows,
+                &[(stats, "TcpExt: A ListenOverflows\nTcpExt: 1 0\nIpExt: B\n")],
+                Ok,
+                "0",
+            ),
+            (
+                "listen",
+                listen_overflows,
+                &[(stats, "TcpExt: A ListenOverflows\nTcpExt: 1 7\n")],
+                Warning,
+                "somaxconn",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_a_machine_does_not_tell_has_no_row() {
+        for row in ROWS {
+            assert_eq!(judged("hardware-nothing", &[], *row), None);
+        }
+    }
+}

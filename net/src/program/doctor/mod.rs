@@ -1,0 +1,301 @@
+//! `ringmq doctor`: whether this machine is fit for a broker, and what to change. It changes nothing itself.
+//!
+//! Exit codes: 0 fit, 1 the broker would not start, 2 wrong use, 3 warnings.
+//!
+//! Not here: what is looked at (`limits`, `hardware`), the checks of a start (`probe`), those of files (`access::advice`).
+
+mod hardware;
+mod limits;
+mod machine;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueHint};
+use serde_json::json;
+
+use crate::access::advice::advice;
+use crate::probe::facts::{Facts, raise_limits};
+use crate::probe::{Finding, Plan, files_of_broker};
+use crate::settings::Settings;
+use crate::settings::cli::{Action, CommandLine};
+use crate::settings::file::{Configuration, Problem};
+use machine::{Machine, Needs, Row, Verdict};
+
+/// Check whether this machine is fit for a broker; changes nothing
+#[derive(Debug, Parser)]
+#[command(name = "doctor", after_help = AFTER_HELP)]
+pub struct Line {
+    /// Connections that it is to be fit for; without it, connections_max, or 10000
+    #[arg(long, value_name = "N")]
+    connections: Option<u64>,
+    /// Messages per second, in and out
+    #[arg(long, value_name = "M", default_value_t = 100_000)]
+    rate: u64,
+    /// The settings of the broker
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print a shell script that sets what the kernel is to be set to
+    #[arg(long, conflicts_with = "json")]
+    fix_script: bool,
+}
+
+/// What there is to say, and the exit code.
+pub fn run(line: &Line) -> Result<(String, u8), Vec<Problem>> {
+    let command_line = CommandLine {
+        action: Action::Run,
+        file: line.config.clone(),
+        given: Vec::new(),
+    };
+    let settings = Configuration::load(&command_line)?.settings;
+    let rows = examine(line, &settings);
+    let said = match (line.json, line.fix_script) {
+        (true, _) => format!("{:#}\n", json!({"verdict": worst(&rows), "rows": rows})),
+        (false, true) => script(&rows),
+        (false, false) => table(&rows),
+    };
+    let code = match worst(&rows) {
+        Verdict::Ok => 0,
+        Verdict::Refused => 1,
+        Verdict::Warning => 3,
+    };
+    Ok((said, code))
+}
+
+fn examine(line: &Line, settings: &Settings) -> Vec<Row> {
+    // As a start does: what the process may raise itself is no trouble.
+    raise_limits();
+    let listeners = settings.all_listeners();
+    let addresses = listeners.filter_map(|(listen, _)| listen.endpoint.address());
+    let addresses: Vec<_> = addresses.collect();
+    let facts = Facts::gather(&addresses, settings.store.place());
+    let shards = settings.shards.unwrap_or(facts.cores.len());
+    let needs = Needs {
+        connections: line
+            .connections
+            .or(settings.connections_max.map(u64::from))
+            .unwrap_or(CONNECTIONS_DEFAULT),
+        rate: line.rate,
+        shards: shards as u64,
+        own_files: files_of_broker(settings, shards),
+        ports: addresses.iter().map(|address| address.port()).collect(),
+    };
+    let machine = Machine::this();
+    let tables = [limits::ROWS, hardware::ROWS].concat();
+    let mut rows: Vec<Row> = tables
+        .iter()
+        .filter_map(|row| row(&machine, &needs))
+        .collect();
+    rows.extend(of_start(&facts, settings));
+    rows.extend(advice(settings).into_iter().map(of_advice));
+    rows.extend(strangers(settings));
+    rows
+}
+
+/// What a start would find. What has a row of its own is not said twice: only refusals come from there.
+fn of_start(facts: &Facts, settings: &Settings) -> Vec<Row> {
+    let refusals = Plan::make(facts, settings).err().unwrap_or_default();
+    if refusals.is_empty() {
+        let needed = "rings, addresses, cores and directories as the settings want them";
+        return vec![Row::fine("start", "possible", needed)];
+    }
+    let of = |Finding { what, fix }| {
+        let row = Row::fine("start", what, "a broker that starts");
+        row.unless(false, Verdict::Refused, fix)
+    };
+    refusals.into_iter().map(of).collect()
+}
+
+fn of_advice(problem: Problem) -> Row {
+    let Problem {
+        place,
+        subject,
+        what,
+        fix,
+    } = problem;
+    let row = Row::fine(
+        "files",
+        format!("{place}: {subject} {what}"),
+        "files that hold, and secrets that are some",
+    );
+    row.unless(false, Verdict::Warning, fix)
+}
+
+/// Addresses that other machines reach, and that let in everybody.
+fn strangers(settings: &Settings) -> Option<Row> {
+    let open = settings.all_listeners().filter(|(listen, layers)| {
+        let address = listen.endpoint.address();
+        let is_public = address.is_some_and(|address| !address.ip().is_loopback());
+        is_public && settings.lets_in_nameless(listen, layers)
+    });
+    let open: Vec<String> = open.map(|(listen, _)| listen.to_string()).collect();
+    let row = Row::fine(
+        "clients without credentials",
+        match open.as_slice() {
+            [] => "from this machine at most".to_owned(),
+            open => format!("from anywhere: {}", open.join(", ")),
+        },
+        "from this machine at most",
+    );
+    let fix = "--password-file, client certificates or tokens, and no --allow-anonymous";
+    Some(row.unless(open.is_empty(), Verdict::Warning, fix))
+}
+
+fn worst(rows: &[Row]) -> Verdict {
+    let has = |verdict| rows.iter().any(|row| row.verdict == verdict);
+    match (has(Verdict::Refused), has(Verdict::Warning)) {
+        (true, _) => Verdict::Refused,
+        (false, true) => Verdict::Warning,
+        (false, false) => Verdict::Ok,
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let mark = match row.verdict {
+            Verdict::Ok => "ok     ",
+            Verdict::Warning => "WARNING",
+            Verdict::Refused => "REFUSED",
+        };
+        let Row {
+            name,
+            found,
+            needed,
+            ..
+        } = row;
+        let _ = match &row.fix {
+            None => writeln!(text, "{mark}  {name}: {found}"),
+            Some(fix) => writeln!(
+                text,
+                "{mark}  {name}: {found}\n         needed: {needed}\n         fix: {fix}"
+            ),
+        };
+    }
+    let number = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let (refused, warnings) = (number(Verdict::Refused), number(Verdict::Warning));
+    let _ = match (refused, warnings) {
+        (0, 0) => writeln!(text, "\nfit for the broker"),
+        (0, warnings) => writeln!(text, "\nthe broker starts; warnings: {warnings}"),
+        (refused, warnings) => {
+            writeln!(
+                text,
+                "\nthe broker does not start: refused: {refused}, warnings: {warnings}"
+            )
+        }
+    };
+    text
+}
+
+/// Kernel settings are lasting; everything else is a comment, because it is not for a script to decide.
+fn script(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "#!/bin/sh\n# Printed by `ringmq doctor --fix-script`. Read it, and run it as root.\nset -e\n",
+    );
+    let settings: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row.sysctl.as_deref())
+        .collect();
+    if !settings.is_empty() {
+        let lines: String = settings
+            .iter()
+            .map(|setting| format!("{setting}\n"))
+            .collect();
+        let _ = write!(
+            text,
+            "cat > /etc/sysctl.d/90-ringmq.conf <<'END'\n{lines}END\nsysctl -p /etc/sysctl.d/90-ringmq.conf\n"
+        );
+    }
+    for row in rows.iter().filter(|row| row.sysctl.is_none()) {
+        if let Some(fix) = &row.fix {
+            let _ = writeln!(text, "# {}: {}\n#   {fix}", row.name, row.found);
+        }
+    }
+    text
+}
+
+/// Of a broker whose settings do not say.
+const CONNECTIONS_DEFAULT: u64 = 10_000;
+const AFTER_HELP: &str = "\
+Examples:
+  ringmq doctor --connections 1000000
+  ringmq doctor --config /etc/ringmq/ringmq.toml --fix-script > fix.sh
+
+Limits of open files and locked memory are those of this process: run it as the service does. Exit codes: 0 fit, 1 the broker \
+does not start, 2 wrong use, 3 warnings.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Row> {
+        let fine = Row::fine("kernel", "6.1", "6.1");
+        let set = Row::fine("fs.nr_open", 5, "9: why").unless_set(false, "fs.nr_open=9");
+        let told =
+            Row::fine("memory", "1 MiB", "2 MiB").unless(false, Verdict::Warning, "buy some");
+        vec![fine, set, told]
+    }
+
+    #[test]
+    fn a_table_says_what_was_found_what_is_needed_and_the_fix() {
+        let text = table(&rows());
+        let expected = "ok       kernel: 6.1\n\
+                        WARNING  fs.nr_open: 5\n\
+                        \x20        needed: 9: why\n\
+                        \x20        fix: sysctl -w fs.nr_open=9\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(
+            text.ends_with("\nthe broker starts; warnings: 2\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_script_sets_what_the_kernel_can_be_set_to_and_leaves_the_rest_to_people() {
+        let text = script(&rows());
+        assert!(text.contains("<<'END'\nfs.nr_open=9\nEND\n"), "{text}");
+        assert!(text.contains("# memory: 1 MiB\n#   buy some\n"), "{text}");
+        assert!(!text.contains("kernel"), "{text}");
+        assert!(!script(&rows()[..1]).contains("sysctl"), "nothing to set");
+    }
+
+    #[test]
+    fn the_worst_row_decides() {
+        let mut rows = rows();
+        assert_eq!(worst(&rows), Verdict::Warning);
+        assert_eq!(worst(&rows[..1]), Verdict::Ok);
+        rows.push(Row::fine("start", "no", "yes").unless(false, Verdict::Refused, "x"));
+        assert_eq!(worst(&rows), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_broker_that_lets_everybody_in_is_told() {
+        let mut settings = Settings::default();
+        assert_eq!(strangers(&settings).unwrap().verdict, Verdict::Ok);
+        settings.allow_anonymous = true;
+        settings.listen = vec![crate::settings::listen::Listen::plain(
+            "0.0.0.0:1883".parse().unwrap(),
+        )];
+        let row = strangers(&settings).unwrap();
+        assert_eq!(row.verdict, Verdict::Warning);
+        assert!(row.found.contains("0.0.0.0:1883"), "{row:?}");
+    }
+
+    #[test]
+    fn this_machine_can_be_examined() {
+        let line = Line {
+            connections: Some(100),
+            rate: 1000,
+            config: None,
+            json: true,
+            fix_script: false,
+        };
+        let mut settings = Settings::default();
+        settings.listen.clear();
+        let rows = examine(&line, &settings);
+        assert!(rows.len() > 10, "{rows:?}");
+    }
+}
