@@ -143,9 +143,16 @@ impl Broker {
         }
     }
 
-    /// Checkpoints that got their names so far.
-    pub fn published(&self) -> usize {
-        self.disk.as_ref().map_or(0, |disk| disk.published)
+    /// How many checkpoints were begun, and got their names, so far.
+    pub fn checkpoints(&self) -> [usize; 2] {
+        let disk = self.disk.as_ref();
+        disk.map_or([0; 2], |disk| [disk.begun, disk.published])
+    }
+
+    /// The disks of all shards but the one that has begun a checkpoint stand still for a while.
+    pub fn hold_other_disks(&mut self) {
+        let disk = self.disk.as_mut().expect("there is a disk");
+        disk.hold_others();
     }
 
     /// Time that the last start did not count.

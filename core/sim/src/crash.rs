@@ -51,11 +51,16 @@ impl World {
         self.crash(if is_power { Crash::Power } else { Crash::Kill })
     }
 
-    /// Now and then the broker crashes right behind a checkpoint: what that lets go of has to be durable.
-    pub fn may_crash_behind_checkpoint(&mut self, published_before: usize) -> Result<(), Broken> {
+    /// Now and then the disks of other shards stand still while a checkpoint is made, and the broker crashes right
+    /// behind one: what it lets go of has to be durable. `before`: how many there were.
+    pub fn may_disturb_checkpoint(&mut self, before: [usize; 2]) -> Result<(), Broken> {
         let disk = self.mix.disk.as_ref();
         let percent = disk.map_or(0, |disk| disk.checkpoint_crash_percent);
-        if self.broker.published() > published_before && self.rng.percent(percent) {
+        let [has_begun, has_ended] = [0, 1].map(|at| self.broker.checkpoints()[at] > before[at]);
+        if has_begun && percent > 0 && self.rng.percent(percent) {
+            self.broker.hold_other_disks();
+        }
+        if has_ended && percent > 0 && self.rng.percent(percent) {
             return self.crash_somehow();
         }
         Ok(())

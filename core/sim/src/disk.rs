@@ -46,6 +46,9 @@ pub struct Disk {
     writes: u64,
     /// What each sync under way makes durable: writes that had ended before it was asked for.
     syncs: BTreeMap<OpId, u64>,
+    /// Checkpoints that were begun, and on which shard the last one was.
+    pub(crate) begun: usize,
+    begun_on: usize,
     /// Checkpoints that got their names.
     pub published: usize,
     /// Bytes written to a checkpoint at once, at most.
@@ -102,6 +105,8 @@ impl Disk {
             room: None,
             writes: 0,
             syncs: BTreeMap::new(),
+            begun: 0,
+            begun_on: 0,
             published: 0,
             largest_slice: 0,
             boot: 0,
@@ -152,10 +157,23 @@ impl Disk {
         {
             self.largest_slice = self.largest_slice.max(block.size());
         }
+        if let DiskOp::Create { file, .. } = &op
+            && file.kind == FileKind::Checkpoint
+        {
+            self.begun += 1;
+            self.begun_on = shard;
+        }
         if let DiskOp::Sync { op, .. } = &op {
             self.syncs.insert(*op, self.writes);
         }
         self.queues[shard].push_back(op);
+    }
+
+    /// Nothing ends any more but on the shard that has begun a checkpoint.
+    pub(crate) fn hold_others(&mut self) {
+        for (at, held) in self.held.iter_mut().enumerate() {
+            *held |= at != self.begun_on;
+        }
     }
 
     /// Bytes of all files.

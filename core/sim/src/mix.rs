@@ -74,7 +74,7 @@ pub struct DiskMix {
     pub is_resharded: bool,
     /// Log between two checkpoints.
     pub checkpoint_bytes_min: u64,
-    /// Checkpoints right behind which the broker is killed or the power lost.
+    /// Checkpoints during which other disks stand still, and right behind which the broker is killed or the power lost.
     pub checkpoint_crash_percent: u64,
     /// Weight of jumps of the wall clock.
     pub wall_jump: u64,
@@ -264,7 +264,7 @@ impl DiskMix {
             power_percent: *rng.pick(&[0, 50, 100]),
             is_resharded: rng.one_in(2),
             checkpoint_bytes_min: *rng.pick(&[4 * 1024, 32 * 1024, 256 * 1024]),
-            checkpoint_crash_percent: *more.pick(&[0, 0, 5, 30]),
+            checkpoint_crash_percent: *more.pick(&[0, 0, 10, 50]),
             wall_jump: *more.pick(&[0, 0, 1, 4]),
         }
     }

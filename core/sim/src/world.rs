@@ -118,9 +118,9 @@ impl World {
         };
         // `drawn` wraps only after a hit, and then nothing asks again.
         if is(shell) {
-            let published = self.broker.published();
+            let before = self.broker.checkpoints();
             self.step_broker()?;
-            self.may_crash_behind_checkpoint(published)
+            self.may_disturb_checkpoint(before)
         } else if is(weights.client_read) {
             let client = self.rng.index(self.clients.len());
             self.step_client(client)

@@ -105,7 +105,11 @@ fn the_oracle_notices_a_broker_that_breaks_its_rules() {
         (Sabotage::NamesUnsynced, "a session lives"),
         (Sabotage::HastyRemoval, "what was durable can be read"),
         (Sabotage::ReadUnsynced, "what was durable can be read"),
-        (Sabotage::HastyMark, "no message is lost"),
+        (Sabotage::HastyMark, "no message for a group is lost"),
+        (
+            Sabotage::TrustWallClock,
+            "a session lives exactly as long as it should",
+        ),
     ] {
         assert_noticed(sabotage, promise, 1..SEEDS_MAX);
     }
@@ -117,6 +121,14 @@ fn the_oracle_notices_receipts_that_come_too_early() {
     let promise = "no message is lost";
     // One seed in some thousands.
     assert_noticed(Sabotage::HastyReceipt, promise, 4_100..20_000);
+}
+
+/// A crash has to come behind a checkpoint, and before the receipt on another shard.
+#[test]
+fn the_oracle_notices_footers_that_come_too_early() {
+    let promise = "QoS 2 arrives exactly once";
+    // One seed in some thousands.
+    assert_noticed(Sabotage::HastyFooter, promise, 5_700..20_000);
 }
 
 fn assert_noticed(sabotage: Sabotage, promise: &str, mut seeds: Range<u64>) {

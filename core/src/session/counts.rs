@@ -16,7 +16,8 @@ pub struct LinkCounts {
 }
 
 impl fmt::Debug for LinkCounts {
-    /// No numbers: what a shard does next does not depend on them, and tests compare shards by their text.
+    /// No numbers: what a shard does next does not depend on them, and tests compare shards by
+    /// their text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LinkCounts")
     }

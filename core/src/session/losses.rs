@@ -1,6 +1,7 @@
 //! What a client has lost: messages that did not reach it, and what it was refused.
 //!
-//! Invariant: one tally for each reason that has occurred, so there are at most as many as there are reasons.
+//! Invariant: one tally for each reason that has occurred, so there are at most as many as there
+//! are reasons.
 
 use std::fmt;
 
@@ -58,7 +59,8 @@ impl Losses {
 }
 
 impl fmt::Debug for Losses {
-    /// Nothing: what a shard does next does not depend on it, and tests compare shards by their text.
+    /// Nothing: what a shard does next does not depend on it, and tests compare shards by their
+    /// text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Losses")
     }

@@ -49,7 +49,7 @@ pub use mail::findings::{
     TallyRow, Whose,
 };
 pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
-pub use mail::note::{Arrival, Departure, Note, Notes, Party, Wanted};
+pub use mail::note::{Arrival, Departure, Note, NoteKinds, Notes, Party};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::Record;

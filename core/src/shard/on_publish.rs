@@ -58,11 +58,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.count_publish(publish);
         self.check_offer(publish)?;
-        let session = self.session(id);
-        let publisher = session.key;
-        if let Some(link) = &mut session.link {
-            link.counts.received += 1;
-        }
+        let publisher = self.count_received(id, 1);
         if let Some(alias) = publish.properties.topic_alias {
             self.set_alias(id, alias, publish.topic)?;
         }
@@ -110,19 +106,8 @@ impl Shard {
         };
         let origin = outgoing.origin();
         let published = published.map(outcome_of);
-        if let Ok(Err(refusal)) = published {
-            self.dispatch.note_refusal(id, refusal, topic, turn);
-        }
         if let Ok(outcome) = published {
-            let note = PublishNote {
-                topic,
-                qos: publish.qos,
-                retain: publish.retain,
-                payload_size: publish.payload.len(),
-                count: 1,
-                refused: outcome.err(),
-            };
-            self.note_published(id, &note, turn.out);
+            self.note_outcome(id, publish, topic, outcome, turn);
         }
         self.properties = properties;
         if aliases.is_some() {
@@ -134,12 +119,45 @@ impl Shard {
         Ok(())
     }
 
+    /// Counts messages that a client has sent, and gives who it is.
+    pub(super) fn count_received(&mut self, id: SessionId, count: u32) -> ClientKey {
+        let session = self.session(id);
+        if let Some(link) = &mut session.link {
+            link.counts.received += u64::from(count);
+        }
+        session.key
+    }
+
+    /// Notes what has become of a PUBLISH.
+    fn note_outcome(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        topic: &[u8],
+        outcome: Result<ReasonCode, Refusal>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Err(refusal) = outcome {
+            self.dispatch.note_refusal(id, refusal, topic, turn);
+        }
+        let note = PublishNote {
+            topic,
+            qos: publish.qos,
+            retain: publish.retain,
+            payload_size: publish.payload.len(),
+            count: 1,
+            refused: outcome.err(),
+        };
+        self.note_published(id, &note, turn.out);
+    }
+
     /// For the log.
     pub(super) fn note_published(&self, id: SessionId, note: &PublishNote<'_>, out: &mut Outbox) {
-        let session = self.dispatch.sessions.get(id);
-        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+        if !out.notes.wanted.packets {
             return;
-        };
+        }
+        let session = self.dispatch.sessions.get(id);
+        let session = session.expect("the publisher is live");
         out.notes.push(Note::Published {
             client_id: session.client_id.clone(),
             topic: note.topic[..note.topic.len().min(TOPIC_SIZE_MAX)].into(),

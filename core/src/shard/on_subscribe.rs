@@ -69,10 +69,11 @@ impl Shard {
         refused: Option<Refusal>,
         out: &mut Outbox,
     ) {
-        let session = self.dispatch.sessions.get(id);
-        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+        if !out.notes.wanted.packets {
             return;
-        };
+        }
+        let session = self.dispatch.sessions.get(id);
+        let session = session.expect("the subscriber is connected");
         out.notes.push(Note::Subscribed {
             client_id: session.client_id.clone(),
             filter: item.filter.into(),
@@ -83,10 +84,11 @@ impl Shard {
 
     /// For the log.
     fn note_unsubscribed(&self, id: SessionId, unsubscribe: &Unsubscribe<'_>, out: &mut Outbox) {
-        let session = self.dispatch.sessions.get(id);
-        let Some(session) = session.filter(|_| out.notes.wanted.packets) else {
+        if !out.notes.wanted.packets {
             return;
-        };
+        }
+        let session = self.dispatch.sessions.get(id);
+        let session = session.expect("the subscriber is connected");
         for filter in unsubscribe.filters.iter() {
             out.notes.push(Note::Unsubscribed {
                 client_id: session.client_id.clone(),

@@ -100,6 +100,18 @@ impl LogReader {
         self
     }
 
+    /// Whether the log ended before this segment, which then need not be read: batches stand one behind the other, and
+    /// none stands at its begin. `head`: its first block.
+    pub fn ends_before(&self, file: FileName, head: &[u8]) -> bool {
+        let identity = self.config.identity;
+        let has_batch = match Header::find(head, identity) {
+            Found::Header(header) => header.stamp.position == file.position,
+            Found::Newer => true,
+            Found::Nothing => Header::is_foreign(head, identity),
+        };
+        self.config.cut.is_none() && self.at <= file.position && !has_batch
+    }
+
     /// Reads a whole segment. They come in ascending order; none behind the beginning is left out, or what
     /// is behind it is not read.
     pub fn feed(

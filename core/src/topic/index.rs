@@ -316,6 +316,7 @@ mod tests {
         }
         let (mut routes, mut ids) = (Vec::new(), Vec::new());
         index.routes(name(topic), &mut routes, &mut ids);
+        check_matching(index, &wanted, topic);
         let found: Vec<SessionId> = routes.iter().map(Route::session).collect();
         assert!(found.iter().eq(wanted.keys()), "seed {seed}: {topic}");
         for (route, options) in routes.iter().zip(wanted.values()) {
@@ -330,6 +331,33 @@ mod tests {
             let to_publisher = route.delivery_to_publisher(&ids).map(owned);
             assert_eq!(to_publisher, own, "seed {seed}: {topic}");
         }
+    }
+
+    /// One by one, they are those of the routes, and as those have them.
+    fn check_matching(
+        index: &SubscriptionIndex,
+        wanted: &BTreeMap<SessionId, Vec<SubscriptionOptions>>,
+        topic: &str,
+    ) {
+        let matching = index.matching(name(topic));
+        let mut found = BTreeMap::new();
+        for filter in 0..matching.len() {
+            let mut at = 0;
+            while let Some(session) = matching.subscriber(filter, at) {
+                at += 1;
+                if !matching.is_first(filter, session) {
+                    continue;
+                }
+                let mut ids = Vec::new();
+                let route = matching.route(session, &mut ids).expect("it is there");
+                let before = found.insert(session, owned(route.delivery(&ids)));
+                assert_eq!(before, None, "{session:?} comes twice");
+            }
+        }
+        let merge = |(session, options): (&SessionId, &Vec<SubscriptionOptions>)| {
+            (*session, merged(options.iter()).expect("it has some"))
+        };
+        assert_eq!(found, wanted.iter().map(merge).collect(), "{topic}");
     }
 
     type Merged = (QoS, bool, Vec<NonZeroU32>);

@@ -1,7 +1,7 @@
 //! The subscribers of a topic one by one, for those who want to know and not to deliver.
 //!
-//! A place in it (which filter, which of its subscribers) stays valid while nothing changes; after a change some
-//! subscribers may come twice, or not at all.
+//! A place in it (which filter, which of its subscribers) stays valid while nothing changes; after
+//! a change some subscribers may come twice, or not at all.
 
 use std::num::NonZeroU32;
 

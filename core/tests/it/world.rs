@@ -19,8 +19,8 @@ use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::limits::Limits;
 use ringmq_core::refusal::Refusal;
 use ringmq_core::shard::{
-    Answer, Ask, CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Note, Outbox, Piece,
-    ProcessCounts, Record, Shard, ShardConfig, ShardMsg, Wanted,
+    Answer, Ask, CloseCause, Event, Gauges, Heard, Metrics, MsgClass, Note, NoteKinds, Outbox,
+    Piece, ProcessCounts, Record, Shard, ShardConfig, ShardMsg,
 };
 use ringmq_core::store::{Clocks, DiskError};
 use ringmq_core::time::Instant;
@@ -413,7 +413,7 @@ impl World {
     /// From here on there are notes of everything.
     pub fn want_notes(&mut self) {
         for outbox in &mut self.outboxes {
-            outbox.notes.wanted = Wanted {
+            outbox.notes.wanted = NoteKinds {
                 clients: true,
                 packets: true,
             };

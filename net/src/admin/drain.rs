@@ -1,8 +1,9 @@
-//! Draining: clients leave one after the other, and no new ones come, before the broker is stopped or worked on.
+//! Draining: clients leave one after the other, and no new ones come, before the broker is stopped
+//! or worked on.
 //!
-//! Not ready at once, so that load balancers send nobody any more; after a while no accepts; then clients are
-//! disconnected evenly over a span, those first that have been silent for longest. A drain stays until it is cancelled
-//! or the process ends.
+//! Not ready at once, so that load balancers send nobody any more; after a while no accepts; then
+//! clients are disconnected evenly over a span, those first that have been silent for longest. A
+//! drain stays until it is cancelled or the process ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -215,8 +216,8 @@ async fn run(control: Arc<Control>, drain: Arc<Drain>, leave: OwnedSemaphorePerm
     }
 }
 
-/// The clients of a shard that are to leave: swept through once for each of [`IDLE_MINS`], and at the end for those that
-/// have come meanwhile.
+/// The clients of a shard that are to leave: swept through once for each of [`IDLE_MINS`], and at
+/// the end for those that have come meanwhile.
 #[derive(Debug)]
 struct Queue {
     shard: usize,
@@ -299,7 +300,8 @@ impl Queue {
         if self.sweep + 1 < IDLE_MINS.len() {
             self.sweep += 1;
         } else {
-            // Whoever comes from here on is met in the last sweep, which is repeated until nobody is found.
+            // Whoever comes from here on is met in the last sweep, which is repeated until nobody
+            // is found.
             self.is_done = !self.is_last || self.found == 0;
             self.found = 0;
         }

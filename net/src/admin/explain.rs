@@ -76,7 +76,8 @@ pub(super) async fn explain(
     })))
 }
 
-/// Subscribers of one shard, at most so many, and whether there are more. `None`: it does not answer.
+/// Subscribers of one shard, at most so many, and whether there are more. `None`: it does not
+/// answer.
 async fn gather(
     control: &Control,
     leave: &OwnedSemaphorePermit,

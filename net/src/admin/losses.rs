@@ -144,7 +144,7 @@ pub(super) fn fix_of(loss: Loss) -> &'static str {
     match loss {
         Loss::Dropped(reason) => match reason {
             DropReason::SlowSocket => {
-                "publish with QoS 1, send less, or raise unsent_bytes_max; look at the client's network"
+                "publish with QoS 1, send less, or raise unsent_bytes_max; see its network"
             }
             DropReason::QueueFull => {
                 "raise the bound, let messages expire, or end its session sooner"
@@ -153,15 +153,15 @@ pub(super) fn fix_of(loss: Loss) -> &'static str {
                 "publish smaller messages, or raise Maximum Packet Size in the client's CONNECT"
             }
             DropReason::Expired => {
-                "raise the Message Expiry Interval of the publisher, or see why the client is away or slow"
+                "raise the Message Expiry Interval, or see why the client is away or slow"
             }
             DropReason::RetainedFull => {
                 "raise retained_messages_max or retained_bytes_max, or delete what nobody needs"
             }
             DropReason::NoMember => "keep a member connected, or set shared.queued_while_away",
             DropReason::ShardFull => {
-                "raise total_queued_messages_max or total_queued_bytes_max, or end the sessions of clients that never \
-                 come back"
+                "raise total_queued_messages_max or total_queued_bytes_max, or end the sessions \
+                 of clients that never come back"
             }
             DropReason::Denied => "allow the client the topic in the access rules",
         },

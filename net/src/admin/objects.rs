@@ -79,8 +79,8 @@ pub(super) async fn queue_of(
     Ok(Json(json!({"queue": views, "cursor": cursor})))
 }
 
-/// Rows about one client, as many as were asked for, and where to go on. `read` gives `None` for another answer, and
-/// `Some(None)` if the client has no session.
+/// Rows about one client, as many as were asked for, and where to go on. `read` gives `None` for
+/// another answer, and `Some(None)` if the client has no session.
 async fn of_client<T: Serialize>(
     control: &Control,
     client: &str,

@@ -1,10 +1,11 @@
-//! The connection log: clients that come and go at info, what they subscribe to and publish at debug.
+//! The connection log: clients that come and go at info, what they subscribe to and publish at
+//! debug.
 //!
-//! Whether somebody wants to read it is asked once: the filter of the log does not change while a broker runs. If
-//! nobody does, the core makes no notes.
+//! Whether somebody wants to read it is asked once: the filter of the log does not change while a
+//! broker runs. If nobody does, the core makes no notes.
 
 use ringmq_core::codec::Version;
-use ringmq_core::shard::{Arrival, CloseCause, Departure, End, Note, Party, Wanted};
+use ringmq_core::shard::{Arrival, CloseCause, Departure, End, Note, NoteKinds, Party};
 use rustix::io::Errno;
 use tracing::{Level, debug, enabled, info, warn};
 
@@ -12,8 +13,8 @@ use super::{Core, Reactor};
 use ringmq_ring::Ring;
 
 /// What the filter of the log lets through.
-pub(super) fn wanted() -> Wanted {
-    Wanted {
+pub(super) fn wanted() -> NoteKinds {
+    NoteKinds {
         clients: enabled!(target: "ringmq::clients", Level::INFO),
         packets: enabled!(target: "ringmq::packets", Level::DEBUG),
     }
@@ -32,7 +33,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
                 Note::Reviewed { cut_off, ended } => {
                     let shard = self.id.index();
                     info!(
-                        target: "ringmq::clients", shard, disconnected = cut_off, sessions_ended = ended,
+                        target: "ringmq::clients", shard, disconnected = cut_off,
+                        sessions_ended = ended,
                         "a reload has ended what is no longer permitted"
                     );
                 }
@@ -43,7 +45,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         if left_out > 0 {
             let shard = self.id.index();
-            warn!(target: "ringmq::clients", shard, left_out, "more happened in a turn than is logged");
+            let text = "more happened in a turn than is logged";
+            warn!(target: "ringmq::clients", shard, left_out, "{text}");
         }
     }
 

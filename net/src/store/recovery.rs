@@ -579,9 +579,17 @@ impl ShardFiles {
         });
         for &file in &self.segments {
             let path = self.path.join(file.to_string());
-            let bytes = fs::read(&path).map_err(StoreError::system(&path, "read it"))?;
-            let fed = reader.feed(file, &bytes, to);
-            fed.map_err(|damage| self.damaged(damage))?;
+            let failed = || StoreError::system(&path, "read it");
+            let mut content = File::open(&path).map_err(failed())?;
+            let mut bytes = Vec::new();
+            let mut head = content.by_ref().take(self.block_size.into());
+            head.read_to_end(&mut bytes).map_err(failed())?;
+            let is_unused = reader.ends_before(file, &bytes);
+            if !is_unused {
+                content.read_to_end(&mut bytes).map_err(failed())?;
+                let fed = reader.feed(file, &bytes, to);
+                fed.map_err(|damage| self.damaged(damage))?;
+            }
             progress.note(bytes.len());
         }
         reader.finish().map_err(|damage| self.damaged(damage))

@@ -1,7 +1,7 @@
 //! Listing and deleting retained messages.
 //!
-//! A page is made of places in the store, as a page of sessions is of slots: a message keeps its place while its topic
-//! has one, so what is there the whole time is listed once.
+//! A page is made of places in the store, as a page of sessions is of slots: a message keeps its
+//! place while its topic has one, so what is there the whole time is listed once.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Who gets a message on a topic, and who would not, and why: the decisions of `delivery`, without their effects.
+//! Who gets a message on a topic, and who would not, and why: the decisions of `delivery`, without
+//! their effects.
 
 use std::cmp::min;
 use std::num::NonZeroU32;

@@ -8,8 +8,8 @@ use crate::shard::mail::findings::{ClientQuery, QueuedRow, Rows, SubscriptionRow
 use crate::time::Instant;
 
 impl Shard {
-    /// In no order, but the same one as long as nothing changes. A page skips what the pages before had: at most
-    /// `subscriptions_max`.
+    /// In no order, but the same one as long as nothing changes. A page skips what the pages before
+    /// had: at most `subscriptions_max`.
     pub(super) fn subscriptions_of(
         &self,
         query: &ClientQuery,

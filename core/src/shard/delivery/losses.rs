@@ -1,4 +1,5 @@
-//! What is noted when a message is lost or something refused: a count, a case, a sample for the log.
+//! What is noted when a message is lost or something refused: a count, a case, a sample for the
+//! log.
 //!
 //! It costs only when that happens, and allocates for the first time only.
 

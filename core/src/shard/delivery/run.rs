@@ -39,22 +39,16 @@ impl Shard {
             return false;
         }
         self.dispatch.metrics.received_run(run);
-        let session = self.session(id);
-        let publisher = session.key;
-        if let Some(link) = &mut session.link {
-            link.counts.received += u64::from(run.count);
-        }
-        if turn.out.notes.wanted.packets {
-            let note = PublishNote {
-                topic: run.topic,
-                qos: QoS::AtMostOnce,
-                retain: false,
-                payload_size: run.payload_bytes,
-                count: run.count,
-                refused: None,
-            };
-            self.note_published(id, &note, turn.out);
-        }
+        let publisher = self.count_received(id, run.count);
+        let note = PublishNote {
+            topic: run.topic,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            payload_size: run.payload_bytes,
+            count: run.count,
+            refused: None,
+        };
+        self.note_published(id, &note, turn.out);
         self.dispatch.deliver_run(publisher, run, &routes, turn);
         for shard in routes.shards.iter().filter(|&id| id != self.config.id) {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);

@@ -1,4 +1,5 @@
-//! What a shard answers beside its sessions: who gets what, what waits, what is retained, what was lost.
+//! What a shard answers beside its sessions: who gets what, what waits, what is retained, what was
+//! lost.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

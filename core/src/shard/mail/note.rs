@@ -118,7 +118,7 @@ impl Party {
 
 /// Which notes the shell wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct NoteKinds {
     /// Of clients that come and go.
     pub clients: bool,
     /// Of each SUBSCRIBE, UNSUBSCRIBE and PUBLISH.
@@ -129,7 +129,7 @@ pub struct Wanted {
 #[derive(Debug, Default)]
 pub struct Notes {
     /// What to note; the shell sets it.
-    pub wanted: Wanted,
+    pub wanted: NoteKinds,
     list: Vec<Note>,
     left_out: u64,
 }

@@ -1,6 +1,7 @@
 //! The last losses of a shard, one by one: who, what, why, when.
 //!
-//! Invariant: case `n`, counted from the first, stands at `n % CASES_MAX`, and the last `CASES_MAX` are there.
+//! Invariant: case `n`, counted from the first, stands at `n % CASES_MAX`, and the last `CASES_MAX`
+//! are there.
 
 use std::fmt;
 use std::time::Duration;
@@ -45,7 +46,8 @@ pub struct LossOf<'a> {
 /// Which cases a page is to have: those that all of this is true of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LossQuery {
-    /// Only those before this one; `None`: beginning with the newest. [`LossPage::next`] of the page before.
+    /// Only those before this one; `None`: beginning with the newest. [`LossPage::next`] of the
+    /// page before.
     pub before: Option<u64>,
     /// At most that many rows; at least one.
     pub rows_max: usize,

@@ -1,4 +1,5 @@
-//! The verbs about what clients have, lose and would get, about retained messages, and about draining.
+//! The verbs about what clients have, lose and would get, about retained messages, and about
+//! draining.
 
 use std::io::{self, IsTerminal as _, Write as _};
 

@@ -185,18 +185,22 @@ impl Rows {
         }
         let mut shown = String::new();
         if self.count == 0 {
-            shown += "STATE      FOR  PROTOCOL    QUEUED  SUBSCRIPTIONS  PEER                   CLIENT\n";
+            shown += "STATE      FOR  PROTOCOL    QUEUED        IN       OUT   DROPPED  \
+                      SUBSCRIPTIONS  PEER                   CLIENT\n";
         }
         self.count += 1;
         let is_connected = line["connected"] == true;
         let state = if is_connected { "connected" } else { "away" };
         shown += &format!(
-            "{state:<9} {:>4}  {:<8}  {:>8}  {:>13}  {:<21}  {}{}\n",
+            "{state:<9} {:>4}  {:<8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>13}  {:<21}  {}{}\n",
             line["connected_for_s"]
                 .as_u64()
                 .map_or("-".to_owned(), short_span),
             text(&line["protocol"]),
             count(&line["queued_messages"]),
+            count(&line["in"]),
+            count(&line["out"]),
+            count(&line["dropped"]),
             count(&line["subscriptions"]),
             text(&line["peer"]),
             text(&line["client_id"]),

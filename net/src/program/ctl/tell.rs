@@ -144,7 +144,8 @@ pub(super) fn losses_of(answer: &Value) -> String {
     let mut shown = String::new();
     for loss in losses {
         shown += &format!(
-            "{} {}, {}, the last on {}: {}{}; {state}\n  {}\n  fix: {} (docs/missing-messages.md)\n",
+            "{} {}, {}, the last on {}: {}{}; {state}\n  {}\n  \
+             fix: {} (docs/missing-messages.md)\n",
             count(&loss["count"]),
             if loss["count"] == 1 {
                 "message"
@@ -299,7 +300,7 @@ pub(super) fn drain(answer: &Value) -> String {
     let n = |key: &str| count(&answer[key]);
     match answer["phase"].as_str() {
         Some("waiting") => format!(
-            "waiting for {} s until no connection is accepted, for {} s now; the broker is not ready\n",
+            "not ready; no connection is accepted from {} s on, {} s have passed\n",
             n("wait"),
             n("for_s")
         ),
@@ -333,8 +334,9 @@ mod tests {
                 "meaning": "the queue of the client is full", "fix": "raise the bound",
             }],
         }));
-        let expected = "9,912 messages, 2026-11-30T14:02:11Z to 14:09:40Z, the last on site/4/power: queue_full, \
-            queued_messages_max = 10,000; the client is away for 7 m 0 s\n  the queue of the client is full\n  \
+        let expected = "9,912 messages, 2026-11-30T14:02:11Z to 14:09:40Z, \
+            the last on site/4/power: queue_full, queued_messages_max = 10,000; \
+            the client is away for 7 m 0 s\n  the queue of the client is full\n  \
             fix: raise the bound (docs/missing-messages.md)\n";
         assert_eq!(shown, expected);
     }
@@ -360,10 +362,18 @@ mod tests {
     fn who_gets_a_message_is_counted() {
         let shown = explain(&json!({
             "topic": "t", "qos": 1, "has_more": false, "missing_shards": [],
-            "publisher": {"client_id": "p", "may_publish": false, "why": "no access rule allows it"},
+            "publisher": {
+                "client_id": "p", "may_publish": false, "why": "no access rule allows it",
+            },
             "subscribers": [
-                {"client_id": "a", "gets": true, "qos": 1, "why": "goes out at once", "filters": ["t", "#"]},
-                {"client_id": "b", "gets": false, "qos": 0, "why": "not connected", "filters": ["t"]},
+                {
+                    "client_id": "a", "gets": true, "qos": 1, "why": "goes out at once",
+                    "filters": ["t", "#"],
+                },
+                {
+                    "client_id": "b", "gets": false, "qos": 0, "why": "not connected",
+                    "filters": ["t"],
+                },
             ],
         }));
         for part in [

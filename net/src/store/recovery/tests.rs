@@ -494,3 +494,16 @@ fn a_start_goes_on_with_the_segments_that_are_there() {
     );
     assert_eq!(made(4096).len(), 4096, "one of another size is of no use");
 }
+
+#[test]
+fn of_a_segment_that_was_made_ahead_one_block_is_read() {
+    let folder = Folder::new();
+    let opened = start(&folder, 1).unwrap();
+    record(&opened, 0, &CLIENTS);
+    let boot_id = boot_id();
+    let (directory, manifest) = (&opened.directory, &opened.manifest);
+    let mut reading = Reading::new(directory, manifest, &boot_id, Downtime::Checked);
+    reading.read_all().unwrap();
+    assert_eq!(reading.progress.read_bytes, SEGMENT_SIZE_MIN + 4096);
+    assert_eq!(reading.recovered.sessions.len(), CLIENTS.len());
+}

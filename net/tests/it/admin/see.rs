@@ -1,4 +1,5 @@
-//! Why a message is missing, who would get one, what is retained, and a drain: through HTTP and `ringmq ctl`.
+//! Why a message is missing, who would get one, what is retained, and a drain: through HTTP and
+//! `ringmq ctl`.
 
 use serde_json::json;
 
