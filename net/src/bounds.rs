@@ -10,7 +10,9 @@ use ringmq_core::session::HeldAnswers;
 use ringmq_core::shard::{Cases, Notes};
 use ringmq_core::topic::TopicFilter;
 
-use crate::admin::{CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX, LIMIT_MAX, LISTINGS_MAX};
+use crate::admin::{
+    CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX, LIMIT_MAX, LISTINGS_MAX, STREAMS_MAX,
+};
 use crate::admission::UNWELCOME_MAX;
 use crate::auth::http::BODY_SIZE_MAX;
 use crate::auth::jwt::KEYS_MAX;
@@ -184,6 +186,12 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         HEAD_TIME_MAX.as_secs(),
         "Seconds for the head of a request to the control plane, also between two requests",
         "closed",
+    ),
+    bound(
+        "live::STREAMS_MAX",
+        STREAMS_MAX as u64,
+        "Readers of `/api/v1/live`: pages of browsers, mostly",
+        "status 503",
     ),
     bound(
         "asker::LISTINGS_MAX",

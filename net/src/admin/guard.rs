@@ -3,17 +3,18 @@
 //! A Unix socket lets in its own user and root, who may do everything. Over TCP, a page of a browser and every user of the
 //! machine can connect: there, the name of the host has to be ours (DNS rebinding), and who asks needs a token.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::problem::Problem;
-use super::{Control, Role};
+use super::{Control, Role, page};
 
 /// How somebody came.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +44,9 @@ pub(super) async fn guard(
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
     let mut response = match admit(&control, &route, &request) {
-        Ok(caller) => {
+        Ok((caller, role)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(role);
             next.run(request).await
         }
         Err(refused) => {
@@ -54,13 +56,13 @@ pub(super) async fn guard(
             refused.problem.into_response()
         }
     };
-    control.count(&route, response.status().as_u16());
-    for (name, value) in ALWAYS {
-        let headers = response.headers_mut();
-        headers.insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
+    control.count(page::counted_as(&route), response.status().as_u16());
+    let headers = response.headers_mut();
+    for (name, value) in UNLESS_SAID {
+        let value = HeaderValue::from_static(value);
+        headers
+            .entry(HeaderName::from_static(name))
+            .or_insert(value);
     }
     response
 }
@@ -80,18 +82,21 @@ impl From<Problem> for Refused {
     }
 }
 
-fn admit(control: &Control, route: &str, request: &Request) -> Result<Caller, Refused> {
+fn admit(control: &Control, route: &str, request: &Request) -> Result<(Caller, Role), Refused> {
     let visitor = request.extensions().get::<Visitor>();
     let Visitor { door } = visitor.expect("the server says how somebody came");
     let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
     let caller = match door {
-        Door::Unix { uid } => Caller(format!("uid {uid}")),
+        Door::Unix { uid } => {
+            check_host_forwarded(request.headers())?;
+            (Caller(format!("uid {uid}")), Role::Operator)
+        }
         Door::Tcp(address) => {
             check_host(request.headers(), *address)?;
-            check_origin(request.headers(), is_change)?;
             check_token(control, route, request, is_change)?
         }
     };
+    check_origin(request.headers(), is_change)?;
     let content = request.headers().get(header::CONTENT_TYPE);
     let is_json = content.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     if is_change && !is_json {
@@ -115,6 +120,28 @@ fn check_host(headers: &HeaderMap, address: SocketAddr) -> Result<(), Problem> {
     let fix = format!("use http://{address}");
     let what = "the Host header does not name this server";
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, what, fix))
+}
+
+/// A browser may come through a port that is forwarded to the socket (`ssh -L`): a page whose name was pointed at that port is
+/// not ours.
+fn check_host_forwarded(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<Authority>().ok());
+    let is_local = authority.is_some_and(|authority| {
+        let name = authority.host();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    });
+    match is_local {
+        true => Ok(()),
+        false => {
+            let what = "the Host header names another server";
+            let fix = "use http://localhost";
+            Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, what, fix))
+        }
+    }
 }
 
 /// A page of another server changes nothing. What it reads, its browser does not show it: there is no CORS.
@@ -142,10 +169,11 @@ fn check_token(
     route: &str,
     request: &Request,
     is_change: bool,
-) -> Result<Caller, Refused> {
+) -> Result<(Caller, Role), Refused> {
     let is_metrics = route.starts_with("/metrics");
-    if matches!(route, "/livez" | "/readyz") || is_metrics && control.has_open_metrics {
-        return Ok(Caller("anybody".to_owned()));
+    let is_open = matches!(route, "/livez" | "/readyz") || page::has(route);
+    if is_open || is_metrics && control.has_open_metrics {
+        return Ok((Caller("anybody".to_owned()), Role::Metrics));
     }
     let needed = match (is_change, is_metrics) {
         (true, _) => Role::Operator,
@@ -159,7 +187,7 @@ fn check_token(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());
     };
     match control.tokens.find(presented.trim()) {
-        Some((name, role)) if role >= needed => Ok(Caller(format!("token {name}"))),
+        Some((name, role)) if role >= needed => Ok((Caller(format!("token {name}")), role)),
         Some((name, _)) => {
             let what = format!("the role of the token {name} does not permit this");
             let fix =
@@ -176,8 +204,8 @@ fn check_token(
     }
 }
 
-/// Of every answer: nothing is kept, nor shown as part of another page.
-const ALWAYS: [(&str, &str); 3] = [
+/// Of every answer that does not say otherwise: nothing is kept, nor shown as part of another page.
+const UNLESS_SAID: [(&str, &str); 3] = [
     ("cache-control", "no-store"),
     (
         "content-security-policy",
@@ -217,6 +245,27 @@ mod tests {
             assert_eq!(checked.is_ok(), is_ours, "{host}");
         }
         assert!(check_host(&HeaderMap::new(), address).is_err());
+    }
+
+    #[test]
+    fn through_a_forwarded_port_only_local_names_are_served() {
+        for (host, is_ours) in [
+            ("localhost", true),
+            ("localhost:18830", true),
+            ("LocalHost:1", true),
+            ("127.0.0.1:18830", true),
+            ("[::1]:18830", true),
+            ("evil.example", false),
+            ("evil.example:18830", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            let checked = check_host_forwarded(&headers(&[("host", host)]));
+            assert_eq!(checked.is_ok(), is_ours, "{host}");
+        }
+        assert!(check_host_forwarded(&HeaderMap::new()).is_err());
     }
 
     #[test]

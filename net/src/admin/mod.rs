@@ -4,8 +4,8 @@
 //! request costs the shards some integers to copy; the text is made here.
 //!
 //! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
-//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `metrics` (what is measured), `stalls` and
-//! `frames` (turns that do not end).
+//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
+//! `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
 
 mod address;
 mod asker;
@@ -16,9 +16,11 @@ mod findings;
 mod frames;
 mod guard;
 mod listing;
+mod live;
 mod losses;
 mod metrics;
 mod objects;
+mod page;
 mod problem;
 mod process;
 mod routes;
@@ -38,6 +40,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
+use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -45,12 +49,14 @@ pub use address::AdminAddress;
 pub use asker::Asker;
 pub(crate) use asker::LISTINGS_MAX;
 pub(crate) use listing::LIMIT_MAX;
+pub(crate) use live::STREAMS_MAX;
 pub(crate) use server::{CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX};
 pub use socket::{AdminError, sockets_of_user};
 pub use tokens::{Role, Tokens, line_of, to_hex};
 
 use crate::counters::Tallies;
 use drain::Drain;
+use live::Live;
 use socket::Socket;
 use stalls::Stalls;
 
@@ -61,6 +67,8 @@ pub struct AdminConfig {
     pub listen: Vec<AdminAddress>,
     /// Metrics are for everybody who reaches a TCP address.
     pub has_open_metrics: bool,
+    /// There is a page for browsers, and what it shows live.
+    pub has_page: bool,
     /// Who may do what over TCP.
     pub tokens: Tokens,
     /// A turn of a shard that takes longer is reported; zero: none is.
@@ -82,6 +90,25 @@ pub struct Facts {
     pub data_dir: Option<String>,
     /// What is counted outside of the shards.
     pub tallies: Arc<Tallies>,
+    /// The settings in force.
+    pub settings: Arc<ArcSwap<Vec<SettingShown>>>,
+}
+
+/// A setting, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct SettingShown {
+    /// Table of the configuration file.
+    pub section: &'static str,
+    /// Key within it.
+    pub key: &'static str,
+    /// As a user would write it. Settings hold no secrets, but for queries of URLs, which are `***`.
+    pub value: String,
+    /// Its default.
+    pub default: String,
+    /// A new value needs a restart.
+    pub needs_restart: bool,
+    /// What it does.
+    pub help: &'static str,
 }
 
 /// A running control plane. It ends when this is dropped.
@@ -99,6 +126,8 @@ struct Control {
     asker: Asker,
     facts: Facts,
     has_open_metrics: bool,
+    has_page: bool,
+    live: Live,
     tokens: Tokens,
     stalls: Arc<Stalls>,
     is_stopping: AtomicBool,
@@ -154,6 +183,8 @@ impl Admin {
             asker,
             facts,
             has_open_metrics: config.has_open_metrics,
+            has_page: config.has_page,
+            live: Live::default(),
             tokens: config.tokens,
             is_stopping: AtomicBool::new(false),
             drain: Mutex::default(),

@@ -15,22 +15,23 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
-use super::Control;
 use super::guard::{Caller, guard};
 use super::listing::{self, Span};
+use super::live;
 use super::metrics::{self, Form, Place};
+use super::page;
 use super::problem::Problem;
 use super::scene::Scene;
 use super::server::HEAD_SIZE_MAX;
 use super::subject::Subject;
 use super::view::{BrokerView, ClientView, ShardView};
-use super::{drain, explain, losses, objects, top};
+use super::{Control, Role, drain, explain, losses, objects, top};
 
 type Shared = State<Arc<Control>>;
 
 /// Everything that is answered, behind the guard.
 pub(super) fn router(control: Arc<Control>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(small_metrics))
@@ -61,6 +62,12 @@ pub(super) fn router(control: Arc<Control>) -> Router {
             "/api/v1/drain",
             get(drain::status).post(drain::start).delete(drain::cancel),
         )
+        .route("/api/v1/config", get(config));
+    let router = match control.has_page {
+        true => page::add_to(router.route("/api/v1/live", get(watch))),
+        false => router,
+    };
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(HEAD_SIZE_MAX))
@@ -119,6 +126,19 @@ async fn shards(State(control): Shared) -> Response {
 
 async fn stalls(State(control): Shared) -> Response {
     Json(json!({"stalls": control.stalls.recent()})).into_response()
+}
+
+async fn config(State(control): Shared) -> Response {
+    let settings = control.facts.settings.load();
+    Json(json!({"settings": &**settings})).into_response()
+}
+
+async fn watch(
+    State(control): Shared,
+    Extension(Caller(caller)): Extension<Caller>,
+    Extension(role): Extension<Role>,
+) -> Result<Response, Problem> {
+    live::stream(&control, (&caller, role))
 }
 
 /// Which sessions a request asks for.

@@ -23,7 +23,7 @@ use tracing::{debug, error, warn};
 
 use super::guard::{Door, Visitor};
 use super::socket::Socket;
-use super::{Control, routes};
+use super::{Control, live, routes};
 
 /// Runs the control plane until it is told to stop, or whoever could tell is gone.
 pub(super) fn run(
@@ -46,6 +46,9 @@ pub(super) fn run(
             if let Err(error) = listen(&control, socket) {
                 error!(%error, address = %socket.address(), "no control plane here");
             }
+        }
+        if control.has_page {
+            tokio::spawn(live::run(Arc::clone(&control)));
         }
         if !stall_threshold.is_zero() {
             let stalls = Arc::clone(&control.stalls);

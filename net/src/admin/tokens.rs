@@ -3,11 +3,13 @@
 //! A line of the file is `NAME:ROLE:SHA256`, the last being the hash of the token in hexadecimal. Tokens have 256 random
 //! bits, so a fast hash hides them.
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 /// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Read metrics.
     Metrics,

@@ -67,7 +67,7 @@ impl BrokerView {
 }
 
 /// A shard. What it holds is as old as its last answer.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct ShardView {
     shard: usize,
     responding: bool,

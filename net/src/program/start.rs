@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringmq::admin::{Admin, AdminConfig, StartProblem};
+use arc_swap::ArcSwap;
+use ringmq::admin::{Admin, AdminConfig, SettingShown, StartProblem};
 use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use ringmq_core::shard::Remains;
@@ -107,7 +108,7 @@ fn serve(
         .zip(broker.endpoints())
         .map(|((listen, _), endpoint)| listen.at(endpoint))
         .collect();
-    let facts_shown = facts_of(settings, &plan, &listens, parts.tallies);
+    let facts_shown = facts_of(settings, &plan, &listens, parts.tallies, reload.shown());
     let admin = match Admin::start(parts.admin, facts_shown, broker.asker()) {
         Ok(admin) => admin,
         Err(problem) => {
@@ -314,6 +315,7 @@ fn facts_of(
     plan: &Plan,
     listens: &[Listen],
     tallies: Arc<Tallies>,
+    settings_shown: Arc<ArcSwap<Vec<SettingShown>>>,
 ) -> ringmq::admin::Facts {
     let data_dir = settings.store.place();
     ringmq::admin::Facts {
@@ -323,6 +325,7 @@ fn facts_of(
         connections_max: plan.connections_max.into(),
         data_dir: data_dir.map(|path| path.display().to_string()),
         tallies,
+        settings: settings_shown,
     }
 }
 

@@ -3,7 +3,7 @@
 mod see;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -280,7 +280,7 @@ fn a_request_that_means_nothing_is_told_what_is_wrong() {
     let disconnect = "/api/v1/clients/a/disconnect";
     let large = "x".repeat(70_000);
     for (method, path, headers, body, status) in [
-        ("GET", "/", "", "", 404),
+        ("GET", "/nothing", "", "", 404),
         ("GET", "/api/v1/clients/a/b", "", "", 404),
         ("GET", disconnect, "", "", 405),
         ("POST", "/metrics", json, "{}", 405),
@@ -382,6 +382,13 @@ fn over_tcp_a_token_of_the_right_role_is_needed() {
         ("GET", "/api/v1/broker", "t-viewer", 200),
         ("GET", "/api/v1/clients/nobody", "", 401),
         ("GET", "/nothing", "", 401),
+        ("GET", "/", "", 200),
+        ("GET", "/assets/main.js", "", 200),
+        ("GET", "/assets/nothing.js", "", 401),
+        ("GET", "/api/v1/live", "", 401),
+        ("GET", "/api/v1/live", "t-metrics", 403),
+        ("GET", "/api/v1/config", "", 401),
+        ("GET", "/api/v1/config", "t-viewer", 200),
         ("POST", post, "t-viewer", 403),
         ("POST", post, "t-operator", 404),
     ] {
@@ -600,6 +607,125 @@ fn a_token_that_ctl_makes_opens_the_door() {
         said.contains("the role of the token ada does not permit this"),
         "{said}"
     );
+}
+
+/// Reads events of a stream until there are so many of a name; gives the contents of those.
+fn events(place: &Place, name: &str, count: usize) -> Vec<Value> {
+    let mut stream = UnixStream::connect(&place.socket).unwrap();
+    let request = request("GET", "/api/v1/live", "", "");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut contents = Vec::new();
+    while contents.len() < count {
+        let line = lines.next().expect("the stream goes on");
+        if line == format!("event: {name}") {
+            let data = lines.next().unwrap();
+            contents.push(serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
+        }
+    }
+    contents
+}
+
+#[test]
+fn a_reader_gets_the_last_minutes_and_then_each_second() {
+    let place = Place::new();
+    let (_client, _) = place.broker.connect("meter", None);
+    let frames = events(&place, "frame", 2);
+    let at = |frame: &Value| frame["at_ms"].as_u64().unwrap();
+    assert!(at(&frames[0]) < at(&frames[1]));
+    let frame = &frames[1];
+    assert_eq!(frame["ready"], true);
+    assert_eq!(frame["totals"]["sessions_connected"], 1);
+    assert_eq!(frame["shards"].as_array().unwrap().len(), 2);
+    assert_eq!(frame["dropped"], serde_json::json!({}));
+    let start = events(&place, "start", 1).remove(0);
+    assert_eq!(start["caller"]["role"], "operator");
+    assert_eq!(start["now"]["shards"].as_array().unwrap().len(), 2);
+    let history = start["history"].as_object().unwrap();
+    let seconds = history["at_ms"].as_array().unwrap().len();
+    assert!(seconds >= 2);
+    for (name, column) in history {
+        let is_total = name == "at_ms" || frame["totals"].get(name).is_some();
+        assert!(
+            is_total && column.as_array().unwrap().len() == seconds,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn readers_beyond_the_bound_are_refused_and_a_stop_waits_for_none() {
+    let place = Place::new();
+    let open = || {
+        let mut stream = UnixStream::connect(&place.socket).unwrap();
+        let request = request("GET", "/api/v1/live", "", "");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = String::new();
+        let mut stream = BufReader::new(stream);
+        stream.read_line(&mut head).unwrap();
+        (head, stream)
+    };
+    let mut readers: Vec<_> = (0..8).map(|_| open()).collect();
+    assert!(readers.iter().all(|(head, _)| head.contains(" 200 ")));
+    assert!(open().0.contains(" 503 "));
+    drop(readers.pop());
+    // The place of one that has left is free with the next second at the latest.
+    while open().0.contains(" 503 ") {}
+    assert_eq!(place.broker.stop().0, Some(0));
+}
+
+#[test]
+fn the_page_is_served_with_a_policy_and_is_not_sent_twice() {
+    let place = Place::new();
+    let page = place.get("/");
+    assert_eq!(page.status, 200);
+    for header in [
+        "content-type: text/html; charset=utf-8",
+        "cache-control: no-cache",
+        "default-src 'none'; script-src 'self';",
+        "frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+    ] {
+        assert!(page.head.contains(header), "{header}: {}", page.head);
+    }
+    let tag = page.head.split("etag: ").nth(1).unwrap();
+    let tag = tag.split("\r\n").next().unwrap();
+    let known = format!("If-None-Match: {tag}\r\n");
+    let again = place.ask("GET", "/", &known, "");
+    assert_eq!((again.status, &*again.body), (304, ""));
+    let other = place.ask("GET", "/assets/main.js", &known, "");
+    assert_eq!(other.status, 200);
+    for part in page.body.split("\"/assets/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert_eq!(place.get(&format!("/assets/{name}")).status, 200, "{name}");
+    }
+    // A name that somebody pointed at a forwarded port.
+    let text = "GET / HTTP/1.1\r\nHost: evil.example:1\r\nConnection: close\r\n\r\n";
+    assert_eq!(Answered::read(&place.raw(text)).status, 421);
+    let settings = place.get("/api/v1/config").json();
+    let settings = settings["settings"].as_array().unwrap();
+    let listen = settings
+        .iter()
+        .find(|row| row["section"] == "admin" && row["key"] == "listen");
+    assert_eq!(listen.unwrap()["value"], format!("unix:{}", place.socket));
+}
+
+#[test]
+fn without_the_page_nothing_of_it_is_there() {
+    let folder = Folder::new();
+    let socket = folder.path("admin.sock");
+    let admin = format!("unix:{socket}");
+    let broker = Broker::start(&["--admin", &admin, "--admin-page=false"]);
+    let place = Place {
+        folder,
+        broker,
+        socket,
+    };
+    for path in ["/", "/assets/main.js", "/api/v1/live"] {
+        assert_eq!(place.get(path).status, 404, "{path}");
+    }
+    assert_eq!(place.get("/api/v1/broker").status, 200);
 }
 
 /// Where `promtool` is installed, as `scripts/install tests` does.

@@ -123,6 +123,7 @@ fn a_stall_of_each_kind_is_seen_as_what_it_is() {
         connections_max: 10,
         data_dir: None,
         tallies: Arc::default(),
+        settings: Arc::default(),
     };
     for (order, kind) in [(b"r", "running"), (b"b", "blocked"), (b"w", "waiting")] {
         let broker = Broker::start_with(&config, |_| Staller::default()).unwrap();

@@ -40,6 +40,7 @@ fn scene(shards: usize) -> Scene {
             connections_max: 7,
             data_dir: None,
             tallies: Arc::default(),
+            settings: Arc::default(),
         },
         shards: vec![state; shards],
         total: report(),

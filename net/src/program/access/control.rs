@@ -30,6 +30,7 @@ pub fn config(settings: &AdminSettings) -> Result<AdminConfig, Vec<Problem>> {
     Ok(AdminConfig {
         listen: settings.listen.clone(),
         has_open_metrics: settings.open_metrics,
+        has_page: settings.page,
         tokens,
         stall_threshold: settings.stall_threshold,
     })

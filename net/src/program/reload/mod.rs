@@ -16,14 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use ringmq::admin::SettingShown;
 use ringmq::{Broker, Tallies, Tally, TlsReload};
 use tracing::{error, info, warn};
 
 use crate::access::advice::{advice, on_one_line};
 use crate::access::{self, Loaded};
-use crate::settings::Settings;
 use crate::settings::cli::CommandLine;
 use crate::settings::file::Configuration;
+use crate::settings::{Settings, shown};
 use step::Step;
 
 /// How to read everything again, and what is in force.
@@ -34,6 +36,8 @@ pub struct Reload {
     key: [u8; 32],
     /// In force: the settings of the start, and those that a reload took on since.
     settings: Settings,
+    /// The same, for whoever looks at the broker.
+    shown: Arc<ArcSwap<Vec<SettingShown>>>,
     watch: Watch,
     tallies: Arc<Tallies>,
 }
@@ -50,10 +54,16 @@ impl Reload {
         Reload {
             line,
             key,
+            shown: Arc::new(ArcSwap::from_pointee(shown::shown(&settings))),
             settings,
             watch,
             tallies,
         }
+    }
+
+    /// The settings in force, for people: after a reload, those of then.
+    pub fn shown(&self) -> Arc<ArcSwap<Vec<SettingShown>>> {
+        Arc::clone(&self.shown)
     }
 
     /// To be called once in [`LOOK_INTERVAL`].
@@ -86,10 +96,10 @@ impl Reload {
     }
 
     fn read(&self) -> Result<Read, Vec<String>> {
-        let next = Configuration::load(&self.line).map_err(shown)?.settings;
-        let step = Step::new(&self.settings, &next).map_err(shown)?;
-        let access = access::load(&step.settings, self.key, &self.tallies).map_err(shown)?;
-        let tls = Broker::load_tls(&step.settings.listener_configs()).map_err(shown)?;
+        let next = Configuration::load(&self.line).map_err(in_words)?.settings;
+        let step = Step::new(&self.settings, &next).map_err(in_words)?;
+        let access = access::load(&step.settings, self.key, &self.tallies).map_err(in_words)?;
+        let tls = Broker::load_tls(&step.settings.listener_configs()).map_err(in_words)?;
         Ok(Read { step, access, tls })
     }
 
@@ -120,6 +130,7 @@ impl Reload {
         }
         self.tallies.set_warnings(doubts.len());
         self.settings = step.settings;
+        self.shown.store(Arc::new(shown::shown(&self.settings)));
         self.watch.follow(files_of(&self.line, &self.settings));
         self.tallies.add(Tally::ReloadsDone);
         info!(why, settings = step.taken_on.join(" "), "reloaded");
@@ -133,7 +144,7 @@ struct Read {
     tls: TlsReload,
 }
 
-fn shown<T: ToString>(problems: Vec<T>) -> Vec<String> {
+fn in_words<T: ToString>(problems: Vec<T>) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 

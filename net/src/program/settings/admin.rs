@@ -17,6 +17,8 @@ pub struct AdminSettings {
     pub token_files: Vec<PathBuf>,
     /// Metrics need no token.
     pub open_metrics: bool,
+    /// There is a page for browsers.
+    pub page: bool,
     /// A turn of a shard that takes longer is reported; zero: none is.
     pub stall_threshold: Duration,
 }
@@ -27,6 +29,7 @@ impl Default for AdminSettings {
             listen: vec![AdminAddress::Auto],
             token_files: Vec::new(),
             open_metrics: false,
+            page: true,
             stall_threshold: Duration::from_millis(100),
         }
     }
@@ -87,6 +90,16 @@ pub(super) const ROWS: &[Setting] = &[
         help: "Serve metrics over TCP without a token.",
         get: |settings| Value::Switch(settings.admin.open_metrics),
         set: |settings, value| settings.admin.open_metrics = value.switch(),
+    },
+    Setting {
+        section: "admin",
+        key: "page",
+        flag: "admin-page",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Serve a page for browsers, and keep its figures of the last five minutes.",
+        get: |settings| Value::Switch(settings.admin.page),
+        set: |settings, value| settings.admin.page = value.switch(),
     },
     Setting {
         section: "admin",

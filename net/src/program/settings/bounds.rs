@@ -452,6 +452,8 @@ const INNER: &[&str] = &[
     "inbox::ASKS_MAX",
     "keeper::SPARES_MAX",
     "listing::READER_TIME_MAX",
+    "live::READER_TIME_MAX",
+    "live::SECONDS_MAX",
     "parcel::BODY_SIZE_MAX",
     "recovery::EPOCHS_MAX",
     "shift::AHEAD_MAX",

@@ -30,6 +30,7 @@ mod network;
 mod page;
 mod read;
 pub mod runtime;
+pub mod shown;
 mod store;
 pub mod value;
 
@@ -468,6 +469,7 @@ mod tests {
                     listen: _,
                     token_files: _,
                     open_metrics: _,
+                    page: _,
                     stall_threshold: _,
                 },
             log_filter: _,
@@ -516,7 +518,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 43 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 44 + 10 + 21 + 40);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+"""What scripts/test-page needs: a broker, and clients of a few packets."""
