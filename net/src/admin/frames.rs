@@ -76,7 +76,10 @@ impl Frames {
         let mut names = Vec::new();
         backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
             if let Some(name) = symbol.name() {
-                names.push(short(&format!("{name:#}")));
+                let file = symbol.filename().and_then(|path| path.file_name());
+                let place = file.zip(symbol.lineno());
+                let place = place.map(|(file, line)| format!(" ({}:{line})", file.display()));
+                names.push(short(&format!("{name:#}")) + &place.unwrap_or_default());
             }
         });
         match (names.is_empty(), self.in_file(address)) {
@@ -196,7 +199,7 @@ mod tests {
         assert!(
             functions
                 .iter()
-                .any(|name| name.contains("frames::tests::here")),
+                .any(|name| name.contains("here (frames.rs:")),
             "{functions:#?}"
         );
     }

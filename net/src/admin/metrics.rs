@@ -191,9 +191,7 @@ fn sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Re
         (Kind::Gauge, Value::Whole(number)) => encoder.encode_gauge(number),
         (Kind::Gauge, Value::Real(number)) => encoder.encode_gauge(number),
         (Kind::Histogram, Value::Spans(spans)) => {
-            // The encoder takes the largest number for infinity.
-            let classic = spans.classic();
-            let buckets: Vec<(f64, u64)> = classic.map(|(s, n)| (s.min(f64::MAX), n)).collect();
+            let buckets: Vec<(f64, u64)> = spans.classic().collect();
             encoder.encode_histogram::<NoLabelSet>(spans.sum_s(), spans.count(), &buckets, None)
         }
         (Kind::Counter | Kind::Gauge, Value::Spans(_))

@@ -273,8 +273,10 @@ impl Watch {
 
     /// At most [`LOGGED_MAX`] in a minute: a machine that is overloaded for hours is not to fill its disk too.
     fn may_log(&mut self, now: Instant) -> bool {
-        let is_old = |at: &mut Instant| now.saturating_since(*at) >= Duration::from_secs(60);
-        self.logged.pop_front_if(is_old);
+        let is_old = |at: &Instant| now.saturating_since(*at) >= Duration::from_secs(60);
+        while self.logged.front().is_some_and(is_old) {
+            self.logged.pop_front();
+        }
         let may_log = self.logged.len() < LOGGED_MAX;
         if may_log {
             self.logged.push_back(now);

@@ -33,7 +33,7 @@ impl Core for Staller {
             Event::Accepted { conn, .. } => _ = self.connections.insert(conn, ()),
             Event::Received { bytes: b"r", .. } => compute_for_ever(),
             Event::Received { bytes: b"w", .. } => be_kept_from_the_core(),
-            Event::Received { bytes: b"b", .. } => thread::sleep(STALL),
+            Event::Received { bytes: b"b", .. } => stall(|| thread::sleep(STALL)),
             Event::Closed { conn, .. } => _ = self.connections.remove(&conn),
             Event::ShutdownRequested => {
                 let all = self.connections.keys();
@@ -59,12 +59,22 @@ impl Core for Staller {
     }
 }
 
+/// Whether the stall was seen, which ends it.
+static IS_SEEN: AtomicBool = AtomicBool::new(false);
+
+/// Does something for 150 ms, and until it was seen.
+fn stall(step: impl Fn()) {
+    let begin = Clock::now();
+    while begin.elapsed() < STALL || !IS_SEEN.load(Ordering::Relaxed) {
+        step();
+    }
+}
+
 #[inline(never)]
 fn compute_for_ever() {
-    let begin = Clock::now();
-    while begin.elapsed() < STALL {
-        std::hint::spin_loop();
-    }
+    // Other programs are not to make it wait; without leave for that it may take more than one attempt.
+    let _ = setpriority_process(Some(gettid()), -19);
+    stall(std::hint::spin_loop);
 }
 
 /// Others of a higher priority take the core, to which the shard is pinned.
@@ -79,10 +89,7 @@ fn be_kept_from_the_core() {
         })
     });
     setpriority_process(Some(gettid()), 19).unwrap();
-    let begin = Clock::now();
-    while begin.elapsed() < STALL {
-        std::hint::spin_loop();
-    }
+    stall(std::hint::spin_loop);
     goes_on.store(false, Ordering::Relaxed);
     others.into_iter().for_each(|other| other.join().unwrap());
 }
@@ -135,8 +142,11 @@ fn a_stall_of_each_kind_is_seen_as_what_it_is() {
         let admin = Admin::start(admin, facts.clone(), broker.asker()).unwrap();
         let mut client = TcpStream::connect(broker.local_addresses()[0]).unwrap();
         let found = (0..ATTEMPTS_MAX).find_map(|attempt| {
+            IS_SEEN.store(false, Ordering::Relaxed);
             client.write_all(order).unwrap();
-            wait_for(|| stalls(&socket).len() > attempt && stalls(&socket)[0]["has_ended"] == true);
+            wait_for(|| stalls(&socket).len() > attempt);
+            IS_SEEN.store(true, Ordering::Relaxed);
+            wait_for(|| stalls(&socket)[0]["has_ended"] == true);
             stalls(&socket)
                 .into_iter()
                 .find(|stall| stall["kind"] == kind)
@@ -159,7 +169,7 @@ fn wait_for(mut is_so: impl FnMut() -> bool) {
     let begin = Clock::now();
     while !is_so() {
         assert!(
-            begin.elapsed() < Duration::from_secs(10),
+            begin.elapsed() < Duration::from_secs(30),
             "nothing was seen"
         );
         thread::sleep(Duration::from_millis(5));

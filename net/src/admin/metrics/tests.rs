@@ -101,11 +101,12 @@ fn both_formats_have_the_names_of_the_table() {
         "{text}"
     );
     for line in [
-        "ringmq_stage_duration_seconds_bucket{le=\"0.0000152587890625\",stage=\"turn\"} 0",
-        "ringmq_stage_duration_seconds_bucket{le=\"0.000030517578125\",stage=\"turn\"} 1",
-        "ringmq_stage_duration_seconds_bucket{le=\"+Inf\",stage=\"turn\"} 1",
-        "ringmq_stage_duration_seconds_sum{stage=\"turn\"} 0.00002",
-        "ringmq_stage_duration_seconds_count{stage=\"ack\"} 0",
+        "ringmq_stage_duration_seconds_bucket{stage=\"turn\",le=\"1.52587890625e-05\"} 0\n",
+        "ringmq_stage_duration_seconds_bucket{stage=\"turn\",le=\"3.0517578125e-05\"} 1\n",
+        "ringmq_stage_duration_seconds_bucket{stage=\"turn\",le=\"8\"} 1\n",
+        "ringmq_stage_duration_seconds_bucket{stage=\"turn\",le=\"+Inf\"} 1\n",
+        "ringmq_stage_duration_seconds_sum{stage=\"turn\"} 0.00002\n",
+        "ringmq_stage_duration_seconds_count{stage=\"ack\"} 0\n",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
