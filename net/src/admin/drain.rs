@@ -69,10 +69,12 @@ pub(super) struct Drain {
 }
 
 /// Where a drain is.
-const PHASES: [&str; 3] = ["waiting", "leaving", "drained"];
+const PHASES: [&str; 4] = ["waiting", "leaving", "drained", "stopping"];
 const WAITING: u64 = 0;
 const LEAVING: u64 = 1;
 const DRAINED: u64 = 2;
+/// The broker was told to stop: it is too late to cancel.
+const STOPPING: u64 = 3;
 
 impl Drain {
     fn view(&self) -> Value {
@@ -158,18 +160,21 @@ pub(super) async fn cancel(
     State(control): Shared,
     Extension(Caller(caller)): Extension<Caller>,
 ) -> Result<Json<Value>, Problem> {
-    let current = control
-        .drain
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    let Some(drain) = current else {
+    let mut current = control.drain.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_stopping = |drain: &Arc<Drain>| drain.phase.load(Ordering::Relaxed) == STOPPING;
+    if current.as_ref().is_some_and(is_stopping) {
+        let what = "all clients have left, and the broker is stopping";
+        let fix = "it is too late to cancel: start it again";
+        return Err(Problem::new(StatusCode::CONFLICT, what, fix));
+    }
+    let Some(drain) = current.take() else {
         let what = "the broker is not being drained";
         let fix = "there is nothing to cancel";
         return Err(Problem::new(StatusCode::NOT_FOUND, what, fix));
     };
     drain.is_cancelled.store(true, Ordering::Relaxed);
     control.asker.open_doors();
+    drop(current);
     let left = drain.left.load(Ordering::Relaxed);
     info!(target: "ringmq::admin", caller, left, "drain cancelled");
     Ok(Json(json!({"draining": false, "left": left})))
@@ -206,12 +211,19 @@ async fn run(control: Arc<Control>, drain: Arc<Drain>, leave: OwnedSemaphorePerm
         }
         sleep(TICK).await;
     }
-    drain.phase.store(DRAINED, Ordering::Relaxed);
-    let left = drain.left.load(Ordering::Relaxed);
-    info!(target: "ringmq::admin", left, "drained");
-    if drain.order.then_stop
-        && let Err(error) = kill_process(getpid(), Signal::TERM)
+    let stops = drain.order.then_stop;
     {
+        // Under the lock: whoever is told that it is cancelled can rely on that.
+        let _current = control.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if drain.is_cancelled() {
+            return;
+        }
+        let phase = if stops { STOPPING } else { DRAINED };
+        drain.phase.store(phase, Ordering::Relaxed);
+    }
+    let left = drain.left.load(Ordering::Relaxed);
+    info!(target: "ringmq::admin", left, then_stop = stops, "drained");
+    if stops && let Err(error) = kill_process(getpid(), Signal::TERM) {
         warn!(target: "ringmq::admin", %error, "the broker cannot stop itself");
     }
 }

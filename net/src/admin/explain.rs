@@ -1,5 +1,6 @@
 //! Who gets a message on a topic, and who would not, and why.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,8 +9,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use ringmq_core::codec::QoS;
 use ringmq_core::ids::ShardId;
+use ringmq_core::session::Standing;
 use ringmq_core::shard::{
-    Answer, Ask, MatchPlace, MessageTerms, Publishing, SubscriberQuery, SubscriberRow, Whose,
+    Answer, Ask, Fate, MatchPlace, MessageTerms, Publishing, SubscriberQuery, SubscriberRow, Whose,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,28 +54,64 @@ pub(super) async fn explain(
     };
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let leave = begin_listing(&control)?;
-    let mut views = Vec::new();
+    let mut found: Vec<(usize, SubscriberRow)> = Vec::new();
     let (mut missing, mut has_more) = (Vec::new(), false);
     for shard in 0..control.asker.shards() {
-        let left = limit - views.len();
+        let left = limit - found.len();
         match gather(&control, &leave, shard, (&topic, &message), left).await {
             Some((rows, more)) => {
                 has_more |= more;
-                let shown = rows.into_iter().map(|row| SubscriberView::of(shard, row));
-                views.extend(shown);
+                found.extend(rows.into_iter().map(|row| (shard, row)));
             }
             None => missing.push(shard),
         }
     }
+    let (views, getting) = judge(found);
     Ok(Json(json!({
         "topic": topic,
         "from": query.from,
         "publisher": publisher,
         "qos": message.qos as u8,
         "subscribers": views,
+        // Of each group, one.
+        "would_get": getting,
         "has_more": has_more,
         "missing_shards": missing,
     })))
+}
+
+/// Of a group, those who stand best are meant. Gives also how many messages would go out.
+fn judge(found: Vec<(usize, SubscriberRow)>) -> (Vec<SubscriberView>, usize) {
+    let standing_of = |row: &SubscriberRow| match row.fate {
+        Some(Fate::OneOf { standing, .. }) => Some(standing),
+        Some(_) | None => None,
+    };
+    let mut best: HashMap<Box<str>, Standing> = HashMap::new();
+    let mut single = 0;
+    for (_, row) in &found {
+        match (&row.group, standing_of(row)) {
+            (Some(group), Some(standing)) => {
+                let best = best.entry(group.clone()).or_insert(standing);
+                *best = standing.max(*best);
+            }
+            _ => single += usize::from(row.fate.as_ref().is_some_and(Fate::is_got)),
+        }
+    }
+    let views = found.into_iter().map(|(shard, row)| {
+        let best = row
+            .group
+            .as_ref()
+            .and_then(|group| best.get(group))
+            .copied();
+        let is_passed_over = standing_of(&row).is_some_and(|standing| Some(standing) < best);
+        let view = SubscriberView::of(shard, row);
+        if is_passed_over {
+            view.passed_over()
+        } else {
+            view
+        }
+    });
+    (views.collect(), single + best.len())
 }
 
 /// Subscribers of one shard, at most so many, and whether there are more. `None`: it does not

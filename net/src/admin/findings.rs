@@ -106,6 +106,16 @@ pub(super) struct SubscriberView {
 }
 
 impl SubscriberView {
+    /// A member of a group in which another one stands better.
+    pub(super) fn passed_over(mut self) -> SubscriberView {
+        if let Some(fate) = &mut self.fate {
+            fate.gets = false;
+            fate.fate = "other_of_group";
+            fate.why = format!("another member of the group gets it; {}", fate.why);
+        }
+        self
+    }
+
     pub(super) fn of(shard: usize, row: SubscriberRow) -> SubscriberView {
         SubscriberView {
             client_id: row.client_id,
@@ -169,9 +179,7 @@ impl FateView {
                     Standing::Away => "away",
                     Standing::Full => "full",
                 };
-                let why = format!(
-                    "one of {members} members of the group gets it; this one is {standing}"
-                );
+                let why = format!("one of {members} members of the group; this one is {standing}");
                 (true, "one_of_group", why)
             }
         };

@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use tracing::info;
+
 use super::problem::Problem;
 use super::{Control, Role, page};
 
@@ -50,6 +52,9 @@ pub(super) async fn guard(
             next.run(request).await
         }
         Err(refused) => {
+            let (door, method) = (door_of(&request), request.method());
+            let why = refused.problem.detail();
+            info!(target: "ringmq::admin", door, %method, route, why, "refused");
             if refused.is_wrong_token {
                 tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
             }
@@ -65,6 +70,16 @@ pub(super) async fn guard(
             .or_insert(value);
     }
     response
+}
+
+/// Where a request came in.
+fn door_of(request: &Request) -> String {
+    let visitor = request.extensions().get::<Visitor>();
+    match visitor.map(|visitor| visitor.door) {
+        Some(Door::Tcp(address)) => address.to_string(),
+        Some(Door::Unix { uid }) => format!("unix, uid {uid}"),
+        None => String::new(),
+    }
 }
 
 /// Why somebody is not let in.
@@ -181,7 +196,10 @@ fn check_token(
         (false, false) => Role::Viewer,
     };
     let presented = request.headers().get(header::AUTHORIZATION);
-    let presented = presented.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let presented = presented.and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("Bearer").then_some(token) // RFC 9110, 11.1.
+    });
     let Some(presented) = presented else {
         let fix = "send `Authorization: Bearer TOKEN`, or use the Unix socket";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());

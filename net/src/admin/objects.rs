@@ -158,6 +158,7 @@ pub(super) async fn delete_retained(
     topic: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let topic = read_id(topic)?;
+    refuse_own(&topic)?;
     let ask = Ask::Unretain {
         topic: topic.as_str().into(),
     };
@@ -177,6 +178,16 @@ fn no_such_retained(topic: &str) -> Problem {
     let what = format!("no message is retained on {topic:?}");
     let fix = "GET /api/v1/retained lists all; topics are percent-encoded in paths";
     Problem::new(StatusCode::NOT_FOUND, what, fix).for_ctl("`ringmq ctl retained list` lists all")
+}
+
+/// What the broker says of itself is not deleted: it would come back with the next change only.
+fn refuse_own(topic: &str) -> Result<(), Problem> {
+    if !topic.starts_with("$SYS") {
+        return Ok(());
+    }
+    let what = "messages on $SYS are the broker's own";
+    let fix = "`sys_interval` = 0 turns them off";
+    Err(Problem::new(StatusCode::FORBIDDEN, what, fix))
 }
 
 /// Which retained messages are to be deleted.
@@ -201,6 +212,7 @@ pub(super) async fn delete_many(
         let fix = "send {\"filter\": \"a/#\"}, perhaps with dry_run and rate";
         Problem::new(error.status(), error.body_text(), fix)
     })?;
+    refuse_own(&order.filter)?;
     let sweep = Sweep {
         filter: read_filter(&order.filter)?,
         leave: begin_listing(&control)?,

@@ -33,6 +33,11 @@ impl Problem {
         }
     }
 
+    /// What is wrong.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What to do about it with `ringmq ctl`.
     pub(super) fn for_ctl(self, fix: &'static str) -> Problem {
         Problem {

@@ -132,19 +132,21 @@ impl Shard {
         let mut ids: Vec<NonZeroU32> = Vec::new();
         let route = sources.filters.route(id, &mut ids);
         let route = route.expect("it is a subscriber");
+        let granted = route.delivery(&ids);
+        let mut qos = granted.qos;
         let fate = sources.message.map(|message| {
             let publisher = message.publisher.as_deref();
             let is_publisher = publisher == Some(&*session.client_id);
-            let granted = match is_publisher {
-                true => route.delivery_to_publisher(&ids),
-                false => Some(route.delivery(&ids)),
+            let given = match is_publisher {
+                true => route.delivery_to_publisher(&ids).map(|given| given.qos),
+                false => Some(granted.qos),
             };
-            match granted {
+            qos = min(given.unwrap_or(qos), message.qos);
+            match given {
                 None => Fate::NoLocal, // [MQTT-3.8.3-3]
-                Some(granted) => self.fate(sources.topic, id, granted.qos, message),
+                Some(given) => self.fate(sources.topic, id, given, message),
             }
         });
-        let granted = route.delivery(&ids);
         SubscriberRow {
             place: MatchPlace::default(),
             client_id: session.client_id.clone(),
@@ -152,7 +154,7 @@ impl Shard {
             is_connected: session.link.is_some(),
             filters: filters_of(session, sources.topic, compared),
             group: None,
-            qos: granted.qos,
+            qos,
             no_local: route.delivery_to_publisher(&ids).is_none(),
             retain_as_published: granted.retain_as_published,
             ids,
@@ -195,7 +197,9 @@ impl Shard {
             is_connected: session.link.is_some(),
             filters: vec![filter.clone()],
             group: Some(filter),
-            qos: local.qos,
+            qos: sources
+                .message
+                .map_or(local.qos, |message| min(local.qos, message.qos)),
             no_local: false,
             retain_as_published: local.retain_as_published,
             ids: local.matched.subscription_ids.to_vec(),

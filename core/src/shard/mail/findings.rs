@@ -114,7 +114,7 @@ pub struct SubscriberRow {
     pub filters: Vec<Box<str>>,
     /// The group that it is in, by share name and filter.
     pub group: Option<Box<str>>,
-    /// Granted maximum QoS.
+    /// Granted maximum QoS; with a message, the QoS that it is sent with.
     pub qos: QoS,
     /// It does not get what it publishes itself.
     pub no_local: bool,
@@ -159,6 +159,16 @@ pub enum Fate {
         /// How well this one can take a message.
         standing: Standing,
     },
+}
+
+impl Fate {
+    /// The subscriber gets the message, at once or later.
+    pub fn is_got(&self) -> bool {
+        match self {
+            Fate::Sent | Fate::Waits { .. } | Fate::OneOf { .. } => true,
+            Fate::NotKept | Fate::NoLocal | Fate::Denied { .. } | Fate::Lost { .. } => false,
+        }
+    }
 }
 
 /// Whether a client may publish.

@@ -146,6 +146,8 @@ enum Clients {
 pub fn run(line: &Line) -> ExitCode {
     match carry_out(line) {
         Ok(()) => ExitCode::SUCCESS,
+        // Its reader has seen enough.
+        Err(failure) if failure.is_unread => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.what);
             ExitCode::from(failure.code)
@@ -159,6 +161,8 @@ struct Failure {
     code: u8,
     /// What is wrong, and the fix.
     what: String,
+    /// Nobody reads the output any more.
+    is_unread: bool,
 }
 
 impl Failure {
@@ -166,6 +170,7 @@ impl Failure {
         Failure {
             code: EXIT_FAILED,
             what: format!("{}\n  fix: {fix}", what.to_string()),
+            is_unread: false,
         }
     }
 }
@@ -175,6 +180,7 @@ impl From<io::Error> for Failure {
         Failure {
             code: EXIT_FAILED,
             what: error.to_string(),
+            is_unread: error.kind() == io::ErrorKind::BrokenPipe,
         }
     }
 }

@@ -219,10 +219,9 @@ pub(super) fn explain(answer: &Value) -> String {
         let client = text(&publisher["client_id"]);
         shown += &format!("{client} publishes: {}\n", text(&publisher["why"]));
     }
-    let (mut getting, mut all) = (0, 0);
+    let mut all = 0;
     for subscriber in answer["subscribers"].as_array().into_iter().flatten() {
         all += 1;
-        getting += usize::from(subscriber["gets"] == true);
         let verdict = if subscriber["gets"] == true {
             "gets"
         } else {
@@ -240,8 +239,8 @@ pub(super) fn explain(answer: &Value) -> String {
     shown += &match all {
         0 => format!("nobody has a subscription that matches {topic}\n"),
         _ => format!(
-            "{getting} of {all} would get a message of QoS {} on {topic}\n",
-            answer["qos"]
+            "{} of {all} would get a message of QoS {} on {topic}\n",
+            answer["would_get"], answer["qos"]
         ),
     };
     if answer["publisher"]["may_publish"] == false {
@@ -361,7 +360,7 @@ mod tests {
     #[test]
     fn who_gets_a_message_is_counted() {
         let shown = explain(&json!({
-            "topic": "t", "qos": 1, "has_more": false, "missing_shards": [],
+            "topic": "t", "qos": 1, "would_get": 1, "has_more": false, "missing_shards": [],
             "publisher": {
                 "client_id": "p", "may_publish": false, "why": "no access rule allows it",
             },

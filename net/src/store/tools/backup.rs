@@ -43,7 +43,7 @@ pub fn backup(path: &Path, target: &Path) -> Result<Backup, ToolError> {
         let fix = "name the broker's --data-dir";
         return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
     }
-    refuse_target(target)?;
+    refuse_target(path, target)?;
     let failed = |error: io::Error| ToolError::failed("back up to", target, &error);
     let pins = Pins::new(path).map_err(|error| ToolError::failed("link in", path, &error))?;
     let held = hold(&source, &pins)?;
@@ -82,7 +82,23 @@ fn check(path: &Path, target: &Path) -> Result<Survey, ToolError> {
     ))
 }
 
-fn refuse_target(target: &Path) -> Result<(), ToolError> {
+fn refuse_target(path: &Path, target: &Path) -> Result<(), ToolError> {
+    // The part of it that exists decides where it will be.
+    let mut exists = target.ancestors().filter_map(|part| {
+        let part = if part.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            part
+        };
+        part.canonicalize().ok()
+    });
+    if let (Some(place), Ok(source)) = (exists.next(), path.canonicalize())
+        && place.starts_with(source)
+    {
+        let what = format!("{} is in the directory that is backed up", target.display());
+        let fix = "name a directory elsewhere, best on another disk";
+        return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
+    }
     let what = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
         Ok(true) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
