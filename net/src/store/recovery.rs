@@ -61,7 +61,11 @@ pub(crate) struct ShardStart {
 pub(crate) fn open(config: &StoreConfig, shards: usize) -> Result<Opened, StoreError> {
     let (directory, found) = DataDir::open(&config.data_dir)?;
     let path = directory.path();
-    let direct = try_direct(path).map_err(StoreError::system(path, "write to it"))?;
+    let direct = try_direct(path).or_else(|error| match &found {
+        Some(manifest) if give_up_spare(&directory, manifest) => try_direct(path),
+        Some(_) | None => Err(error),
+    });
+    let direct = direct.map_err(StoreError::system(path, "write to it"))?;
     let boot_id = boot_id();
     let (manifest, recovered) = match found {
         None => {
@@ -253,16 +257,12 @@ fn begin_epoch(
     Ok(manifest)
 }
 
-/// Removes a spare of the last epoch, if there is one that a start does not look for. Gives whether it has.
+/// Removes a spare, if there is one that a start does not look for. Gives whether it has.
 fn give_up_spare(directory: &DataDir, manifest: &Manifest) -> bool {
-    let sealed = manifest
-        .epochs
-        .iter()
-        .rev()
-        .filter(|epoch| epoch.cut.is_some());
-    let shards = sealed
+    let epochs = manifest.epochs.iter().rev();
+    let mut shards = epochs
         .flat_map(|epoch| (0..epoch.shards).map(|shard| directory.shard_path(epoch.number, shard)));
-    shards.into_iter().any(|path| {
+    shards.any(|path| {
         // Without a log, the spare shows that it was not begun.
         let has_log = Listing::of(&path).is_ok_and(|listing| !listing.logs.is_empty());
         has_log && keeper::spares(&path).any(|spare| fs::remove_file(spare).is_ok())
