@@ -327,4 +327,8 @@ fn a_directory_in_use_is_left_alone_but_for_a_backup() {
         backup(&path, &target).unwrap_err().kind,
         ToolErrorKind::Wrong
     );
+    let inside = path.join("new/backup");
+    let error = backup(&path, &inside).unwrap_err();
+    assert_eq!(error.kind, ToolErrorKind::Wrong);
+    assert!(!inside.exists(), "{error:?}");
 }

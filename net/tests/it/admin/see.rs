@@ -249,6 +249,35 @@ fn who_would_get_a_message_is_explained() {
 }
 
 #[test]
+fn a_group_gets_one_message_and_who_is_there_goes_first() {
+    let place = Place::new();
+    let mut body = vec![0, 1, 0];
+    put(&mut body, "$share/g/site/#");
+    body.push(1);
+    let mut members = ["there", "away"].map(|id| {
+        let mut member = Client::open_with(place.broker.socket(), &lasting(id));
+        member.send(&packet(0x82, &body));
+        assert_eq!(member.packet().0, 0x90);
+        Some(member)
+    });
+    drop(members[1].take());
+    while place.get("/api/v1/clients/away").json()["connected"] == true {
+        std::thread::yield_now();
+    }
+    let path = "/api/v1/explain?topic=site/1&qos=0";
+    let answer = place.get(path).json();
+    assert_eq!(answer["would_get"], 1, "{answer}");
+    let subscribers = answer["subscribers"].as_array().unwrap();
+    for subscriber in subscribers {
+        let is_there = subscriber["client_id"] == "there";
+        assert_eq!(subscriber["gets"], is_there, "{answer}");
+        assert_eq!(subscriber["qos"], 0, "as it is delivered: {answer}");
+    }
+    let said = stdout(&place.ctl(&["explain", "site/1"]));
+    assert!(said.contains("1 of 2 would get a message"), "{said}");
+}
+
+#[test]
 fn subscriptions_are_listed_by_client_by_filter_and_by_topic() {
     let place = Place::new();
     let mut clients: Vec<_> = (0..5).map(|n| place.client(&format!("c{n}"))).collect();
@@ -330,6 +359,9 @@ fn retained_messages_are_shown_and_deleted() {
         "deleted b\n"
     );
     assert_eq!(place.ctl_fails(&["retained", "delete", "b"]).0, 4);
+    let own = ["retained", "delete", "--filter", "$SYS/#", "--yes"];
+    let (code, said) = place.ctl_fails(&own);
+    assert!(code == 1 && said.contains("the broker's own"), "{said}");
     let dry = stdout(&place.ctl(&["retained", "delete", "--filter", "a/#", "--dry-run"]));
     assert_eq!(dry, "2 would be deleted\n");
     let (code, said) = place.ctl_fails(&["retained", "delete", "--filter", "a/#"]);
