@@ -77,20 +77,17 @@ fn compute_for_ever() {
     stall(std::hint::spin_loop);
 }
 
-/// Others of a higher priority take the core, to which the shard is pinned.
+/// Others of a higher priority take the core, to which the shard is pinned, until that was seen.
 fn be_kept_from_the_core() {
-    let goes_on = Arc::new(AtomicBool::new(true));
     let others = [(); 3].map(|()| {
-        let goes_on = Arc::clone(&goes_on);
-        thread::spawn(move || {
-            while goes_on.load(Ordering::Relaxed) {
+        thread::spawn(|| {
+            while !IS_SEEN.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
             }
         })
     });
     setpriority_process(Some(gettid()), 19).unwrap();
     stall(std::hint::spin_loop);
-    goes_on.store(false, Ordering::Relaxed);
     others.into_iter().for_each(|other| other.join().unwrap());
 }
 
