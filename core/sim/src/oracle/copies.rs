@@ -4,11 +4,18 @@ use ringmq_core::codec::QoS;
 
 use super::Oracle;
 use crate::broken::Broken;
-use crate::message::MessageIndex;
+use crate::message::{Message, MessageIndex};
 use crate::subscription::is_for_groups;
 use crate::wire::Delivery;
 
 impl Oracle {
+    /// A crash may have forgotten that another member of a group has got what an ended session left.
+    pub(super) fn may_be_passed_again(&self, message: &Message) -> bool {
+        self.spans_crash(message)
+            && is_for_groups(&message.topic)
+            && self.groups.may_have_passed(message.begun)
+    }
+
     pub(super) fn check_copies(
         &mut self,
         client: usize,
@@ -16,10 +23,7 @@ impl Oracle {
         got: &Delivery,
     ) -> Result<(), Broken> {
         let spans_crash = self.spans_crash(&self.messages[index]);
-        let begun = self.messages[index].begun;
-        let is_passed_again = spans_crash
-            && is_for_groups(&self.messages[index].topic)
-            && self.groups.may_have_passed(begun);
+        let is_passed_again = self.may_be_passed_again(&self.messages[index]);
         let (message, view) = (&self.messages[index], &mut self.views[client]);
         let copies = view.copies.entry(index).or_default();
         let known = copies.all > 0;
@@ -38,8 +42,9 @@ impl Oracle {
                 view.session_link == view.link
             };
         copies.link = view.link;
-        // A crash may lose the message after a subscriber got it with QoS 0 or 1.
-        let is_repeated = spans_crash && got.qos != QoS::ExactlyOnce;
+        // A crash may lose the message after a subscriber got it with QoS 0 or 1. The next copy may have another QoS, if the
+        // subscription has: more than one of QoS 2 is noticed above all.
+        let is_repeated = spans_crash;
         // Whether a will was published, or what a session left was passed on, may not be known any more.
         let is_given_again = is_passed_again || spans_crash && message.is_will;
         // A retained value comes once more with every subscription that asks for it.

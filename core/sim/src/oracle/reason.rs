@@ -16,7 +16,9 @@ impl Oracle {
         got: &Delivery,
     ) -> Result<(), Broken> {
         let message = &self.messages[index];
-        let old = matches!(message.fate, Fate::Settled(at) if at < self.quiet_at);
+        // What is passed on again may go to a member that came later.
+        let old = matches!(message.fate, Fate::Settled(at) if at < self.quiet_at)
+            && !self.may_be_passed_again(message);
         let mut matching = false;
         let mut qos_allowed = false;
         let mut qos_sure = QoS::AtMostOnce;

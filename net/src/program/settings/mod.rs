@@ -518,7 +518,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 44 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 45 + 10 + 21 + 40);
     }
 
     #[test]
