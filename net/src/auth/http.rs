@@ -59,8 +59,12 @@ impl HttpUrl {
 }
 
 impl fmt::Display for HttpUrl {
+    /// For the log and for messages: what the service wants to be told in the query may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.0.split_once(['?', '#']) {
+            Some((place, _)) => write!(f, "{place}?***"),
+            None => f.write_str(&self.0),
+        }
     }
 }
 
@@ -431,6 +435,14 @@ mod tests {
         ] {
             let read = HttpUrl::parse(text).map(|url| url.is_private());
             assert_eq!(read, expected, "{text}");
+        }
+        for text in [
+            "https://a/x?key=S3CRET",
+            "https://a/x?***#S3CRET",
+            "https://a/x#S3CRET",
+        ] {
+            let shown = HttpUrl::parse(text).unwrap().to_string();
+            assert_eq!(shown, "https://a/x?***");
         }
     }
 

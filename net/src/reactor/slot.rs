@@ -198,6 +198,7 @@ impl Slots {
         slot.paused = false;
         slot.pausing = false;
         slot.mute = false;
+        slot.waiting_since = Stamp::UNKNOWN;
         Ok(ConnId {
             index,
             generation: slot.generation,

@@ -48,12 +48,18 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         }
         if slot.transport.is_some() {
             self.transmit_layers(now, conn, is_last);
-            return;
+        } else {
+            match self.core.take_output(conn) {
+                Some(output) => self.launch(now, conn, Flight::new(output)),
+                None if is_last => self.finish_flush(now, conn),
+                None => {}
+            }
         }
-        match self.core.take_output(conn) {
-            Some(output) => self.launch(now, conn, Flight::new(output)),
-            None if is_last => self.finish_flush(now, conn),
-            None => {}
+        // Nothing was behind the send that has ended.
+        if let Some(slot) = self.slots.get(conn)
+            && !slot.sending
+        {
+            slot.waiting_since = Stamp::UNKNOWN;
         }
     }
 

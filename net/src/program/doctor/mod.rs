@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueHint};
 use serde_json::json;
 
-use crate::access::advice::advice;
+use crate::access::{self, advice::advice};
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan, files_of_broker};
 use crate::settings::Settings;
@@ -90,7 +90,14 @@ fn examine(line: &Line, settings: &Settings) -> Vec<Row> {
         .filter_map(|row| row(&machine, &needs))
         .collect();
     rows.extend(of_start(&facts, settings));
-    rows.extend(advice(settings).into_iter().map(of_advice));
+    let unusable = access::check(settings).err().unwrap_or_default();
+    rows.extend(
+        unusable
+            .into_iter()
+            .map(|problem| of_file(problem, Verdict::Refused)),
+    );
+    let doubtful = advice(settings).into_iter();
+    rows.extend(doubtful.map(|problem| of_file(problem, Verdict::Warning)));
     rows.extend(strangers(settings));
     rows
 }
@@ -109,7 +116,7 @@ fn of_start(facts: &Facts, settings: &Settings) -> Vec<Row> {
     refusals.into_iter().map(of).collect()
 }
 
-fn of_advice(problem: Problem) -> Row {
+fn of_file(problem: Problem, verdict: Verdict) -> Row {
     let Problem {
         place,
         subject,
@@ -119,9 +126,9 @@ fn of_advice(problem: Problem) -> Row {
     let row = Row::fine(
         "files",
         format!("{place}: {subject} {what}"),
-        "files that hold, and secrets that are some",
+        "files that can be read and used, and secrets that nobody else can read",
     );
-    row.unless(false, Verdict::Warning, fix)
+    row.unless(false, verdict, fix)
 }
 
 /// Addresses that other machines reach, and that let in everybody.
@@ -211,7 +218,11 @@ fn script(rows: &[Row]) -> String {
     }
     for row in rows.iter().filter(|row| row.sysctl.is_none()) {
         if let Some(fix) = &row.fix {
-            let _ = writeln!(text, "# {}: {}\n#   {fix}", row.name, row.found);
+            let said = format!("{}: {}\n  {fix}", row.name, row.found);
+            // Names of files may have any character: none leaves the comment.
+            for line in said.split(|end: char| end.is_control()) {
+                let _ = writeln!(text, "# {line}");
+            }
         }
     }
     text
@@ -259,6 +270,12 @@ mod tests {
         assert!(text.contains("<<'END'\nfs.nr_open=9\nEND\n"), "{text}");
         assert!(text.contains("# memory: 1 MiB\n#   buy some\n"), "{text}");
         assert!(!text.contains("kernel"), "{text}");
+        let row = Row::fine("files", "a\nreboot\r\u{85}reboot", "none");
+        let text = script(&[row.unless(false, Verdict::Warning, "chmod a\nreboot")]);
+        assert!(
+            !text.lines().any(|line| line.starts_with("reboot")),
+            "{text}"
+        );
         assert!(!script(&rows()[..1]).contains("sysctl"), "nothing to set");
     }
 

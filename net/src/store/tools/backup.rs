@@ -99,6 +99,16 @@ fn refuse_target(path: &Path, target: &Path) -> Result<(), ToolError> {
         let fix = "name a directory elsewhere, best on another disk";
         return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
     }
+    let parent = target
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent
+        && !parent.is_dir()
+    {
+        let what = format!("{} is no directory", parent.display());
+        let fix = "make it first, or mount the disk that it is on";
+        return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
+    }
     let what = match fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
         Ok(true) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
