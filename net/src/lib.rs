@@ -10,6 +10,7 @@ pub mod auth;
 pub mod bounds;
 mod broker;
 mod counters;
+mod date;
 mod error;
 mod inbox;
 mod passed;

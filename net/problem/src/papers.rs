@@ -1,6 +1,5 @@
 //! What is made of a command line for others: completions for shells, and man pages.
 
-use std::io;
 use std::path::Path;
 
 use clap::{Command, ValueEnum};
@@ -38,7 +37,11 @@ pub fn man_page(command: Command) -> String {
     String::from_utf8(page).expect("names and help texts are text")
 }
 
-/// Writes a page for the program and for each of its commands into a directory, which has to exist.
-pub fn write_man_pages(command: Command, directory: &Path) -> io::Result<()> {
-    clap_mangen::generate_to(command, directory)
+/// Writes a page for the program and for each of its commands into a directory, which has to exist; otherwise says what is
+/// wrong, with the fix.
+pub fn write_man_pages(command: Command, directory: &Path) -> Result<(), String> {
+    clap_mangen::generate_to(command, directory).map_err(|error| {
+        let place = directory.display();
+        format!("cannot write man pages into {place}: {error}\n  fix: name a directory that exists and may be written")
+    })
 }

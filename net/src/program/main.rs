@@ -101,11 +101,8 @@ fn broker(line: CommandLine) -> ExitCode {
 fn man_pages(directory: &Path) -> ExitCode {
     match ringmq_problem::papers::write_man_pages(line::command(), directory) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let place = directory.display();
-            complain(&format_args!(
-                "cannot write man pages into {place}: {error}\n  fix: name a directory that exists and may be written"
-            ));
+        Err(complaint) => {
+            complain(&complaint);
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringmq_core::store::OddClock;
-use x509_cert::der::DateTime;
+
+use crate::date::date;
 
 /// Something is wrong with a data directory. The text names the file and the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +217,8 @@ impl StoreError {
 fn said_of_clock(odd: &OddClock, path: std::path::Display<'_>) -> String {
     let OddClock { written_ns, now_ns } = odd;
     let days = now_ns.abs_diff(*written_ns) / (24 * 3600 * 1_000_000_000);
-    let (written, now) = (date(*written_ns), date(*now_ns));
+    let date_of = |wall_ns| date(Duration::from_nanos(wall_ns));
+    let (written, now) = (date_of(*written_ns), date_of(*now_ns));
     let comparison = match now_ns < written_ns {
         true => "days earlier: one of the two is wrong",
         false => {
@@ -226,14 +228,6 @@ fn said_of_clock(odd: &OddClock, path: std::path::Display<'_>) -> String {
     format!(
         "the log in {path} was last written at {written}, and the clock says {now}, {days} {comparison}"
     )
-}
-
-/// `2026-11-30T12:00:00Z`.
-fn date(wall_ns: u64) -> String {
-    match DateTime::from_unix_duration(Duration::from_nanos(wall_ns)) {
-        Ok(date) => date.to_string(),
-        Err(_) => format!("{} s after 1970", wall_ns / 1_000_000_000),
-    }
 }
 
 /// The path ends with the epoch and the shard: `e0007/s00`.

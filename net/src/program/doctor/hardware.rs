@@ -285,26 +285,8 @@ fn allowed(machine: &Machine) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::testing::judged;
+    use super::super::machine::testing::{check, judged};
     use super::*;
-
-    type Case<'a> = (
-        &'a str,
-        fn(&Machine, &Needs) -> Option<Row>,
-        &'a [(&'a str, &'a str)],
-        Verdict,
-        &'a str,
-    );
-
-    fn check(cases: &[Case<'_>]) {
-        for (index, (name, row, files, verdict, expected)) in cases.iter().enumerate() {
-            let (found, text, fix) =
-                judged(&format!("hardware-{name}-{index}"), files, *row).expect(name);
-            assert_eq!(found, *verdict, "{name}: {text}");
-            let where_it_is = if *verdict == Verdict::Ok { text } else { fix };
-            assert!(where_it_is.contains(expected), "{name}: {where_it_is}");
-        }
-    }
 
     #[test]
     fn cores_are_judged() {

@@ -311,28 +311,8 @@ const MEMORY_PER_CONNECTION: u64 = 16 << 10;
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::testing::judged;
+    use super::super::machine::testing::{check, judged};
     use super::*;
-
-    type Case<'a> = (
-        &'a str,
-        fn(&Machine, &Needs) -> Option<Row>,
-        &'a [(&'a str, &'a str)],
-        Verdict,
-        &'a str,
-    );
-
-    fn check(cases: &[Case<'_>]) {
-        for (index, (name, row, files, verdict, expected)) in cases.iter().enumerate() {
-            let (found, text, fix) =
-                judged(&format!("limits-{name}-{index}"), files, *row).expect(name);
-            assert_eq!(found, *verdict, "{name}: {text}");
-            let is_ok = *verdict == Verdict::Ok;
-            assert_eq!(is_ok, fix.is_empty(), "{name}: {fix}");
-            let where_it_is = if is_ok { text } else { fix };
-            assert!(where_it_is.contains(expected), "{name}: {where_it_is}");
-        }
-    }
 
     #[test]
     fn the_kernel_is_judged() {

@@ -189,6 +189,7 @@ fn quoted(setting: &str) -> String {
 #[cfg(test)]
 pub(super) mod testing {
     use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
@@ -200,7 +201,9 @@ pub(super) mod testing {
 
     impl Fake {
         pub(in crate::doctor) fn new(name: &str, files: &[(&str, &str)]) -> Fake {
-            let name = format!("ringmq-doctor-{}-{name}", std::process::id());
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ringmq-doctor-{}-{name}-{count}", std::process::id());
             let root = std::env::temp_dir().join(name);
             let _ = fs::remove_dir_all(&root);
             for (path, text) in files {
@@ -239,6 +242,27 @@ pub(super) mod testing {
         let fake = Fake::new(name, files);
         let row = row(&fake.machine, &needs())?;
         Some((row.verdict, row.found, row.fix.unwrap_or_default()))
+    }
+
+    /// A row by name, the files of a machine, and what the row says of them: the verdict, and a part of what was found, or of
+    /// the fix.
+    pub(in crate::doctor) type Case<'a> = (
+        &'a str,
+        fn(&Machine, &Needs) -> Option<Row>,
+        &'a [(&'a str, &'a str)],
+        Verdict,
+        &'a str,
+    );
+
+    pub(in crate::doctor) fn check(cases: &[Case<'_>]) {
+        for (index, (name, row, files, verdict, expected)) in cases.iter().enumerate() {
+            let (found, text, fix) = judged(&format!("{name}-{index}"), files, *row).expect(name);
+            assert_eq!(found, *verdict, "{name}: {text}");
+            let is_ok = *verdict == Verdict::Ok;
+            assert_eq!(is_ok, fix.is_empty(), "{name}: {fix}");
+            let where_it_is = if is_ok { text } else { fix };
+            assert!(where_it_is.contains(expected), "{name}: {where_it_is}");
+        }
     }
 
     #[test]
