@@ -30,8 +30,9 @@ class Disk:
         return {"written": int(fields[6]) * SECTOR, "flushes": int(fields[15])}
 
 
-def groups(folder, size, under_way, seconds, cores):
-    """Groups of `size` bytes into a file of zeros, past the page cache; each is written and flushed, `under_way` at a time."""
+def groups(folder, size, under_way, seconds, cores, per_s=None):
+    """Groups of `size` bytes into a file of zeros, past the page cache; each is written and flushed, `under_way` at a time: as fast as it
+    goes, or `per_s` of them in a second."""
     size = max(BLOCK, -(-size // BLOCK) * BLOCK)
     path = folder / "floor"
     file = prepare(path)
@@ -49,6 +50,8 @@ def groups(folder, size, under_way, seconds, cores):
             os.pwrite(file, data, at)
             os.fdatasync(file)
             took.append(time.monotonic() - began)
+            if per_s:
+                time.sleep(max(0, under_way / per_s - took[-1]))
 
     began = time.monotonic()
     threads = [threading.Thread(target=loop) for _ in range(under_way)]
@@ -60,7 +63,8 @@ def groups(folder, size, under_way, seconds, cores):
     os.close(file)
     path.unlink()
     took.sort()
-    return {"groups_per_s": len(took) / elapsed, "p99_us": took[int((len(took) - 1) * 0.99)] * 1e6}
+    p50, p99 = (took[int((len(took) - 1) * share)] * 1e6 for share in (0.5, 0.99))
+    return {"groups_per_s": len(took) / elapsed, "p50_us": p50, "p99_us": p99}
 
 
 def prepare(path):
