@@ -19,6 +19,7 @@ pub mod process;
 pub mod progress;
 pub mod report;
 pub mod scenario;
+pub mod search;
 pub mod secrets;
 pub mod self_check;
 pub mod shared;
