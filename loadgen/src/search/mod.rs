@@ -426,8 +426,7 @@ impl Search {
                 (upper > floor).then_some(load)
             }
             (Some(lower), Some(upper)) => {
-                let is_wide = (upper / lower).ln() > pass.step() * (1.0 + ROUNDING);
-                is_wide.then(|| (lower * upper).sqrt())
+                pass.is_wide(lower, upper).then(|| (lower * upper).sqrt())
             }
         }
     }
@@ -482,18 +481,20 @@ impl Search {
                 is_at_end.then_some(Ceiling::LoadMax)
             }
         };
-        let is_wide = |lower: f64, upper: f64| {
-            (upper / lower).ln() > self.goal.last_pass().step() * (1.0 + ROUNDING)
-        };
-        let is_last = self.pass + 1 == PASSES;
         match (bracket.lower, bracket.upper, ceiling) {
             (Some(_), _, Some(ceiling)) => Conclusion::AtLeast(ceiling),
-            (Some(lower), Some(upper), None) if is_last && !is_wide(lower, upper) => {
-                Conclusion::Found
-            }
             (None, Some(upper), _) if upper <= self.first / FIRST_PARTS => Conclusion::NoneMeets,
+            (_, _, _) if self.is_found() => Conclusion::Found,
             (_, _, _) => Conclusion::Unfinished,
         }
+    }
+
+    /// The last pass has bounds on both sides, as close as wanted.
+    fn is_found(&self) -> bool {
+        let pass = self.goal.last_pass();
+        let Bracket { lower, upper } = self.bracket_of(pass);
+        let both = lower.zip(upper);
+        both.is_some_and(|(lower, upper)| !pass.is_wide(lower, upper))
     }
 }
 
@@ -509,6 +510,10 @@ impl Pass {
     /// The width as a logarithm.
     fn step(self) -> f64 {
         self.width.ln_1p()
+    }
+
+    fn is_wide(self, lower: f64, upper: f64) -> bool {
+        (upper / lower).ln() > self.step() * (1.0 + ROUNDING)
     }
 }
 
@@ -585,3 +590,6 @@ const CONFIRMATIONS_VOID_MAX: u32 = 2;
 const FIRST_PARTS: f64 = 1000.0;
 /// Square roots of products are not exact.
 const ROUNDING: f64 = 1e-9;
+
+#[cfg(test)]
+mod tests;
