@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod bound;
 pub mod cli;
 pub mod driver;
 pub mod engine;
