@@ -606,12 +606,12 @@ mod tests {
     #[test]
     fn counters_below_sys_that_are_bounds() {
         for (topic, expected) in [
-            ("$SYS/broker/dropped/queue_full", true),
             ("$SYS/broker/publish/messages/dropped", true),
-            ("$SYS/broker/shards/3/inbox_full", true),
+            ("$SYS/broker/shards/3/dropped/queue_full", true),
             ("$SYS/broker/shards/0/reactor/reads_paused", true),
+            ("$SYS/broker/shards/3/dropped/expired", false),
+            ("$SYS/broker/shards/3/publish/messages/dropped", false),
             ("$SYS/broker/load/publish/dropped/1min", false),
-            ("$SYS/broker/shards/3/dropped/queue_full", false),
             ("$SYS/broker/messages/received", false),
         ] {
             assert_eq!(is_own_bound(topic), expected, "{topic}");

@@ -212,12 +212,19 @@ impl Finding {
 }
 
 /// A counter below `$SYS` that counts how often a bound of the broker was reached: messages dropped
-/// by reason, full inboxes, paused reads.
+/// because something was full, full inboxes, paused reads. Not what expired or was not allowed.
 pub fn is_own_bound(topic: &str) -> bool {
     let last = topic.rsplit('/').next().unwrap_or(topic);
-    let is_of_shard = topic.contains("/shards/");
-    let is_total = !topic.contains("/load/") && !is_of_shard;
-    // Of one shard there is only what the whole broker does not report.
-    (is_total && (topic.contains("/dropped/") || topic.ends_with("/publish/messages/dropped")))
-        || ["inbox_full", "reads_paused"].contains(&last)
+    let is_total = !topic.contains("/load/") && !topic.contains("/shards/");
+    OWN_BOUNDS.contains(&last) || (is_total && topic.ends_with("/publish/messages/dropped"))
 }
+
+/// The last level of such topics, in Ringmq.
+const OWN_BOUNDS: [&str; 6] = [
+    "slow_socket",
+    "queue_full",
+    "shard_full",
+    "retained_full",
+    "inbox_full",
+    "reads_paused",
+];
