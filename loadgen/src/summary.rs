@@ -58,7 +58,7 @@ fn put_verdicts(text: &mut String, result: &ResultFile) {
         let stage: String = stage.collect();
         let _ = writeln!(
             text,
-            "{word:10}{stage}{} ({})",
+            "{word:11}{stage}{} ({})",
             verdict.threshold, verdict.shown
         );
     }

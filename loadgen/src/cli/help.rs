@@ -14,7 +14,7 @@ use crate::scenario::{builtin, file, keys};
 
 pub(super) const COMMANDS: [(&str, &str); 8] = [
     ("run", "[SCENARIO] [OPTION]..."),
-    (FIND_MAX, "SCENARIO --slo LIMIT..."),
+    (FIND_MAX, "SCENARIO --slo LIMIT"),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
@@ -25,7 +25,7 @@ pub(super) const COMMANDS: [(&str, &str); 8] = [
 
 const COMMANDS_ABOUT: [&str; 8] = [
     "Run a scenario against a broker",
-    "Find the largest rate that keeps to limits",
+    "Find the largest rate within limits",
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
@@ -35,7 +35,7 @@ const COMMANDS_ABOUT: [&str; 8] = [
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 8] = [
+const COMMON: [(&str, &str); 7] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
     ("window", "messages in flight per publisher (closed loop)"),
@@ -43,7 +43,6 @@ const COMMON: [(&str, &str); 8] = [
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
-    ("quiet", "show only why a run failed"),
 ];
 
 /// A help text.
@@ -244,7 +243,7 @@ fn put_usage(text: &mut String) {
         all.filter(|((name, _), _)| !["completions", "man"].contains(name))
     {
         let line = format!("{name} {arguments}");
-        let _ = writeln!(text, "  ringload {line:32} {about}");
+        let _ = writeln!(text, "  ringload {line:30} {about}");
     }
 }
 

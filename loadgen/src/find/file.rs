@@ -229,10 +229,7 @@ fn put_round(text: &mut String, round: &Round) {
             rounded(load * round.deliveries_per_message)
         );
     }
-    if let Some(epsilon) = answer
-        .epsilon
-        .filter(|epsilon| epsilon.mean > EPSILON_SHOWN)
-    {
+    if let Some(epsilon) = answer.epsilon.filter(|epsilon| epsilon.low > EPSILON_SHOWN) {
         let _ = writeln!(
             text,
             "pauses    {:.0} % of the seconds miss the limits at any load (95 %: {:.0}-{:.0} %)",

@@ -88,13 +88,24 @@ impl Judge {
         self.copies
     }
 
-    /// How long a trial is: a second, or some more for enough deliveries.
+    /// How long a trial is: a second, or some more for enough deliveries, and for a queue to grow
+    /// beyond the limit at a small overload.
     pub(super) fn span(&self, load: f64) -> Duration {
         let per_s = (load * self.copies).max(1e-9);
         let quantiles = self.quantiles().into_iter();
         let wanted = quantiles.map(|quantile| deliveries_min(quantile) as f64 / per_s);
         let possible = wanted.filter(|seconds| *seconds <= TRIAL_MAX_S);
-        Duration::from_secs_f64(possible.fold(1.0, f64::max).ceil())
+        let growing = (self.longest_s() * LIMITS_PER_TRIAL).min(TRIAL_MAX_S);
+        Duration::from_secs_f64(possible.fold(growing.max(1.0), f64::max).ceil())
+    }
+
+    /// The longest latency in the limits, seconds.
+    fn longest_s(&self) -> f64 {
+        let times = self.limits.iter().filter_map(|limit| match limit.metric {
+            Metric::Time(Timed::Latency, _) => Some(limit.bound / 1e6),
+            _ => None,
+        });
+        times.fold(0.0, f64::max)
     }
 
     /// Percentiles of latencies in the limits, ascending.
@@ -125,11 +136,7 @@ impl Judge {
 
     /// Once nothing has arrived for so long, the rest of a trial counts as lost.
     pub(super) fn quiet(&self) -> Duration {
-        let times = self.limits.iter().filter_map(|limit| match limit.metric {
-            Metric::Time(Timed::Latency, _) => Some(limit.bound / 1e6),
-            _ => None,
-        });
-        let longest = times.fold(0.0, f64::max).min(QUIET_MAX_S);
+        let longest = self.longest_s().min(QUIET_MAX_S);
         let quiet = Duration::from_secs_f64(longest * UNDERWAY_FACTOR);
         quiet.max(QUIET_MIN).min(self.drain.max(QUIET_MIN))
     }
@@ -393,6 +400,9 @@ impl Measured for Scope<'_> {
     }
 }
 
+/// A trial at 2 % above what a broker takes has a queue of 2 % of its length in the end: it should
+/// miss the limit.
+const LIMITS_PER_TRIAL: f64 = 50.0;
 /// A trial that needs more deliveries than it has in a second goes on for so long.
 const TRIAL_MAX_S: f64 = 4.0;
 /// With this part of the deliveries that a percentile wants, a trial may judge it.

@@ -2,7 +2,7 @@
 
 use crate::scenario::Scenario;
 use crate::scenario::rates::Rates;
-use ringmq_problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Place, Problem};
 
 /// The scenario as a search takes it: without stages, warm-up and limits of messages; a scenario of
 /// closed loops only becomes an open one, in which every publisher has the same rate. The rates are
@@ -10,7 +10,7 @@ use ringmq_problem::{Complaint, Problem};
 pub fn open_loop(mut scenario: Scenario) -> Result<Scenario, Vec<Problem>> {
     let complain = |what: &str, fix: &str| {
         let subject = format!("`{}`", scenario.name);
-        vec![Complaint::new(what, fix).at(scenario.place.clone(), subject)]
+        vec![Complaint::new(what, fix).at(Place::CommandLine, subject)]
     };
     let publishers = || {
         scenario

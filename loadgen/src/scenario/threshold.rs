@@ -344,7 +344,8 @@ impl Point {
             text => {
                 let share: f64 = text.strip_prefix('p')?.parse().ok()?;
                 let is_right = share > 0.0 && share < 100.0;
-                is_right.then_some(Point::Quantile(share / 100.0))
+                // 99.9 / 100 is not 0.999.
+                is_right.then_some(Point::Quantile((share * 1e6).round() / 1e8))
             }
         }
     }

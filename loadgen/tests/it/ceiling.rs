@@ -47,7 +47,7 @@ fn the_limit_of_a_broker_that_serves_one_after_the_other_is_found() {
         service: Duration::from_micros(250),
         ..Limits::default()
     };
-    let slo = ["--slo", "latency.p99 < 50ms", "--slo", "lost = 0"];
+    let slo = ["--slo", "latency.p99 < 20ms", "--slo", "lost = 0"];
     let args = [&slo[..], &["--quick", "--confirm", "0"]].concat();
     check(limits, 4000.0, &args);
 }
@@ -77,11 +77,11 @@ fn every_limit_is_found_twenty_times_of_twenty() {
     let slo = |limit| ["--slo", limit, "--slo", "lost = 0", "--confirm", "0"];
     for round in 0..20 {
         eprintln!("round {round}");
-        check(plain, 4000.0, &slo("latency.p99 < 50ms"));
+        check(plain, 4000.0, &slo("latency.p99 < 20ms"));
         // A pause of 15 ms delays those of the last 5 ms by more than 10: 1 % at half of the limit.
         check(pausing, 2000.0, &slo("latency.p99 < 10ms"));
-        check(losing, 3000.0, &slo("latency.p99 < 50ms"));
-        check(burning, 4000.0, &slo("latency.p99 < 50ms"));
+        check(losing, 3000.0, &slo("latency.p99 < 20ms"));
+        check(burning, 4000.0, &slo("latency.p99 < 20ms"));
     }
 }
 
