@@ -35,6 +35,25 @@ pub fn bound(before: &Snapshot, after: &Snapshot, known: &Known) -> Bound {
     Bound { by, rest }
 }
 
+/// The threads that share the work of a broker: those like the busiest one that did a tenth of its
+/// work at least. `None` if it has done nothing.
+pub fn workers(before: &Snapshot, after: &Snapshot) -> Option<u32> {
+    let span = Span::between(before, after);
+    let uses = span.uses();
+    let (busiest, shares) = busiest_kind(&uses)?;
+    let is_part = |share: &&f64| **share > 0.0 && **share >= WORKER_PART * busiest.busy;
+    let count = shares.iter().filter(is_part).count() as u32;
+    (count > 0).then_some(count)
+}
+
+/// The busiest thread, and how busy all of its kind are.
+fn busiest_kind<'a>(uses: &'a [Use<'a>]) -> Option<(&'a Use<'a>, Vec<f64>)> {
+    let busiest = uses.iter().max_by(|a, b| a.busy.total_cmp(&b.busy))?;
+    let kind = kind_of(busiest.name);
+    let shares = uses.iter().filter(|used| kind_of(used.name) == kind);
+    Some((busiest, shares.map(|used| used.busy).collect()))
+}
+
 /// Two snapshots and the time between them.
 struct Span<'a> {
     before: &'a Snapshot,
@@ -93,10 +112,7 @@ impl Span<'_> {
     /// The busiest thread, among those of its kind.
     fn threads(&self) -> Option<Finding> {
         let uses = self.uses();
-        let busiest = uses.iter().max_by(|a, b| a.busy.total_cmp(&b.busy))?;
-        let kind = kind_of(busiest.name);
-        let shares = uses.iter().filter(|used| kind_of(used.name) == kind);
-        let shares: Vec<f64> = shares.map(|used| used.busy).collect();
+        let (busiest, shares) = busiest_kind(&uses)?;
         let count = shares.len();
         let mean = shares.iter().sum::<f64>() / count as f64;
         let is_uneven = busiest.busy > UNEVEN * mean;
@@ -389,6 +405,8 @@ fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
+/// Threads of a kind that do less than this part of what the busiest does are spare ones.
+const WORKER_PART: f64 = 0.1;
 /// A thread that is busier has nothing left.
 const THREAD_SHARE: f64 = 0.95;
 /// The busiest thread of a kind does so many times the mean: it alone is the bound.
@@ -601,6 +619,16 @@ mod tests {
         assert_eq!(found.by.what, What::Latency);
         let threads = found.rest.iter().find(|row| row.what == What::AllThreads);
         assert!((threads.unwrap().used - 0.6).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn threads_that_share_the_work_are_counted() {
+        let (before, mut after) = calm();
+        assert_eq!(workers(&before, &after), Some(2));
+        after.threads[1].cpu_ns = 59_000_000;
+        assert_eq!(workers(&before, &after), Some(1));
+        assert_eq!(workers(&before, &before), None);
+        assert_eq!(workers(&Snapshot::default(), &Snapshot::default()), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use classify::bound;
+pub use classify::{bound, workers};
 pub use watch::Watch;
 
 /// What the kernel has counted up to a moment. What it does not tell is absent.

@@ -60,6 +60,13 @@ impl Watch {
         }
     }
 
+    /// Memory of the kernel for its own objects and for what is in sockets, of all programs; bytes.
+    pub fn kernel_bytes(&self) -> Option<u64> {
+        let slab = parse::keyed(&self.text("proc/meminfo")?, "Slab")? * 1024;
+        let pages = parse::socket_pages(&self.net("sockstat")?)?;
+        Some(slab + pages * self.page_size)
+    }
+
     fn threads(&self, pid: u32) -> Vec<Thread> {
         let folder = format!("proc/{pid}/task");
         let ids = self.names(&folder).into_iter();
@@ -265,6 +272,7 @@ mod tests {
         assert!(memory.used > 0 && memory.used <= memory.limit, "{memory:?}");
         assert!(files.used >= 3 && files.used < files.limit, "{files:?}");
         assert!(after.resident_bytes.unwrap() > 100_000);
+        assert!(watch.kernel_bytes().unwrap() > 100_000);
     }
 
     #[test]

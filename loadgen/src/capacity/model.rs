@@ -17,6 +17,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::busy::busy;
 use super::load::Load;
 use super::nnls;
 
@@ -146,11 +147,11 @@ impl Costs {
             + self.kib * load.kib
     }
 
-    /// `B = L + w R (1 - B / S)`, solved for B; all threads busy at most.
+    /// Each thread has its part of the work and of the wake-ups.
     fn cores(&self, load: &Load, threads: f64) -> f64 {
+        let work = self.idle + self.work(load);
         let wakeups = self.wakeup * load.arrivals;
-        let cores = (self.idle + self.work(load) + wakeups) / (1.0 + wakeups / threads);
-        cores.min(threads)
+        threads * busy(work / threads, wakeups / threads)
     }
 
     fn factor_max(&self, load: &Load, threads: f64) -> f64 {

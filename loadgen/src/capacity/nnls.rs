@@ -9,7 +9,7 @@
 ///
 /// # Panics
 /// If a target is not above 0, the rows have different lengths, or more than [`TERMS_MAX`] terms.
-pub fn nnls(rows: &[Vec<f64>], targets: &[f64]) -> Vec<f64> {
+pub(super) fn nnls(rows: &[Vec<f64>], targets: &[f64]) -> Vec<f64> {
     assert_eq!(rows.len(), targets.len());
     let terms = rows.first().map_or(0, Vec::len);
     assert!(terms <= TERMS_MAX, "{terms} terms");
@@ -80,7 +80,7 @@ fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
 }
 
 /// All choices of them are looked at.
-pub const TERMS_MAX: usize = 8;
+const TERMS_MAX: usize = 8;
 /// Of columns of length 1: with less, a term is a multiple of others to six digits.
 const PIVOT_MIN: f64 = 1e-12;
 
