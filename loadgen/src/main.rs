@@ -14,7 +14,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ringload::assemble::{self, Context};
-use ringload::cli::{self, Command, RunOptions};
+use ringload::capacity::file::PlanFile;
+use ringload::capacity::load::Load;
+use ringload::capacity::{self, measure};
+use ringload::cli::{self, Command, PredictRequest, RunOptions};
 use ringload::engine::{self, Options, Outcome};
 use ringload::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
 use ringload::plan::Plan;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report(request)) => page::command(&request),
+        Ok(Command::Plan(request)) => plan(&request),
+        Ok(Command::Predict(request)) => predict(&request),
         Ok(Command::Run(options)) => match run(*options) {
             Ok(code) => ExitCode::from(code),
             Err(Failure::Usage(problems)) => refuse(&problems),
@@ -130,6 +135,64 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
     }
     let code = exit_code(&result, options.strict, options.keep_going);
     conclude(&result, options.json.as_deref(), options.quiet, code).map_err(Failure::Run)
+}
+
+/// `ringload plan`.
+fn plan(request: &measure::Request) -> ExitCode {
+    let interrupted = match on_interrupt() {
+        Ok(interrupted) => interrupted,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut say_line = |line: &str| {
+        let _ = writeln!(io::stderr(), "{line}");
+    };
+    let file = match measure::plan(request, &interrupted, &mut say_line) {
+        Ok(file) => file,
+        Err(measure::Failure::Usage(problems)) => return refuse(&problems),
+        Err(measure::Failure::Run(why)) => {
+            complain(&why);
+            return ExitCode::FAILURE;
+        }
+        Err(measure::Failure::Interrupted) => {
+            complain(&"interrupted: no plan is written");
+            return ExitCode::from(130);
+        }
+    };
+    let written = write(&request.out, file.to_json().as_bytes());
+    match written.and_then(|()| capacity::summary::summary(&file)) {
+        Ok(text) => say(&format!("{text}written to {}\n", request.out.display())),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `ringload predict`.
+fn predict(request: &PredictRequest) -> ExitCode {
+    let plan = match Plan::new(request.scenario.clone(), "0000", 1, false) {
+        Ok(plan) => plan,
+        Err(problems) => return refuse(&problems),
+    };
+    let files = request
+        .plans
+        .iter()
+        .map(|path| PlanFile::read(path).map_err(|error| format!("{}: {error}", path.display())));
+    let files = files.collect::<Result<Vec<PlanFile>, String>>();
+    let text = files.and_then(|files| {
+        let load = Load::of(&plan)?;
+        Ok(capacity::predict::predict(&files, load, request.question)?.text())
+    });
+    match text {
+        Ok(text) => say(&text),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn check_pids(pids: &[u32]) -> Result<(), String> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
+use super::forecast;
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
@@ -165,21 +166,25 @@ const fn flag(name: &'static str, placeholder: &'static str, about: &'static str
     }
 }
 
-pub(super) const COMMANDS: [(&str, &str); 7] = [
+pub(super) const COMMANDS: [(&str, &str); 9] = [
     ("run", "[SCENARIO] [OPTION]..."),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("plan", "--pid PID [OPTION]..."),
+    ("predict", "PLAN SCENARIO [OPTION]..."),
     ("completions", "bash|zsh|fish"),
     ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 7] = [
+const COMMANDS_ABOUT: [&str; 9] = [
     "Run a scenario against a broker",
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
+    "Measure what messages and connections cost",
+    "Say from a plan what a scenario takes",
     "Make completions for a shell",
     "Print the man page, or write all pages",
     "All options and keys of a command",
@@ -208,6 +213,10 @@ pub enum Help {
     List,
     /// About `report`.
     Report,
+    /// About `plan`.
+    Plan,
+    /// About `predict`.
+    Predict,
     /// About `completions`.
     Completions,
     /// About `man`.
@@ -221,6 +230,8 @@ impl Help {
             "run" | "show" => Some(Help::Run),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "plan" => Some(Help::Plan),
+            "predict" => Some(Help::Predict),
             "completions" => Some(Help::Completions),
             "man" => Some(Help::Man),
             "help" => Some(Help::Short),
@@ -242,6 +253,8 @@ impl Help {
             Help::Run => format!("{}\n\n{}", version_line(), of("run")),
             Help::List => of("list"),
             Help::Report => of("report"),
+            Help::Plan => of("plan"),
+            Help::Predict => of("predict"),
             Help::Completions => of("completions"),
             Help::Man => of("man"),
         }
@@ -264,6 +277,8 @@ pub fn command() -> Command {
                     .help("As an array of objects with `name` and `about`, for programs"),
             ),
             "report" => with_request(command),
+            "plan" => forecast::with_plan(command),
+            "predict" => forecast::with_predict(command),
             "completions" => command.arg(
                 Arg::new("shell")
                     .required(true)
@@ -342,26 +357,6 @@ fn with_request(command: Command) -> Command {
 }
 
 fn with_flags(command: Command) -> Command {
-    let flags = FLAGS.iter().map(|flag| {
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
-        let arg = match flag.name {
-            "target" => arg.short('t'),
-            "quiet" => arg.short('q'),
-            _ => arg,
-        };
-        if flag.placeholder.is_empty() {
-            return arg.action(ArgAction::Count);
-        }
-        let hint = match flag.name {
-            "json" | "histograms" | "password-file" | "tls" => ValueHint::FilePath,
-            _ => ValueHint::Unknown,
-        };
-        arg.value_name(flag.placeholder)
-            .value_parser(value_parser!(OsString))
-            .value_hint(hint)
-            .allow_hyphen_values(true)
-            .action(ArgAction::Append)
-    });
     command
         .arg(
             Arg::new("scenario")
@@ -371,9 +366,37 @@ fn with_flags(command: Command) -> Command {
                 .num_args(0..)
                 .help("The name of a built-in scenario, or the path of a TOML file"),
         )
-        .args(flags)
+        .args(FLAGS.iter().map(arg_of))
         .next_line_help(true)
         .after_long_help(about_scenarios())
+}
+
+/// Some options of `run` for another command.
+pub(super) fn with_some(command: Command, names: &[&str]) -> Command {
+    let flags = FLAGS.iter().filter(|flag| names.contains(&flag.name));
+    command.args(flags.map(arg_of))
+}
+
+/// An option of `run`, as clap takes it.
+fn arg_of(flag: &Flag) -> Arg {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
+    let arg = match flag.name {
+        "target" => arg.short('t'),
+        "quiet" => arg.short('q'),
+        _ => arg,
+    };
+    if flag.placeholder.is_empty() {
+        return arg.action(ArgAction::Count);
+    }
+    let hint = match flag.name {
+        "json" | "histograms" | "password-file" | "tls" => ValueHint::FilePath,
+        _ => ValueHint::Unknown,
+    };
+    arg.value_name(flag.placeholder)
+        .value_parser(value_parser!(OsString))
+        .value_hint(hint)
+        .allow_hyphen_values(true)
+        .action(ArgAction::Append)
 }
 
 /// Without what is needed once, at installation.
