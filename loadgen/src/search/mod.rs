@@ -252,7 +252,7 @@ pub struct Confirmed {
 }
 
 impl Search {
-    /// A search that begins with this load: 0.8 of what a closed loop gets through is a good one.
+    /// A search that begins with this load: [`FIRST_SHARE`] of what a closed loop gets through.
     ///
     /// # Panics
     /// If the first load, or a bound of the goal, is not above 0.
@@ -579,6 +579,9 @@ fn max_of(one: Option<f64>, other: Option<f64>) -> Option<f64> {
         .or(other)
 }
 
+/// A search begins with this part of what a closed loop gets through: latencies are fine there as a
+/// rule, and the limit is not far.
+pub const FIRST_SHARE: f64 = 0.8;
 const PASSES: usize = 3;
 /// Fewer void trials at a load are chance.
 const VOID_MIN: u32 = 6;

@@ -175,6 +175,66 @@ fn a_pause_in_every_second_halves_what_a_server_holds() {
     assert!((load / (capacity / 2.0) - 1.0).abs() < 0.01, "{answer:?}");
 }
 
+/// A queue of messages that all take the same time, for one second; 99 % wait for less than this,
+/// in times of a message.
+fn queue_p99(load: f64, random: &mut fastrand::Rng) -> f64 {
+    let (mut waits, mut wait, mut now) = (Vec::new(), 0.0_f64, 0.0);
+    while now < QUEUE_MESSAGES {
+        let gap = -(1.0 - random.f64()).ln() / load;
+        now += gap;
+        wait = (wait + 1.0 - gap).max(0.0);
+        waits.push(wait);
+    }
+    let at = waits.len() * 99 / 100;
+    *waits.select_nth_unstable_by(at, f64::total_cmp).1
+}
+
+/// What the queue serves in one second, and the wait that is allowed.
+const QUEUE_MESSAGES: f64 = 5000.0;
+const QUEUE_WAIT_MAX: f64 = 25.0;
+
+#[test]
+fn a_real_queue_has_a_soft_limit_which_is_found() {
+    // The truth is what the median of many seconds shows, by halving.
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut is_met = |load: f64| {
+        let met = |_: &u32| queue_p99(load, &mut random) <= QUEUE_WAIT_MAX;
+        (0..400).filter(met).count() >= 200
+    };
+    let (mut low, mut high) = (0.7, 1.0);
+    for _ in 0..9 {
+        let middle = (low + high) / 2.0;
+        match is_met(middle) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    let truth = (low + high) / 2.0;
+    let (mut errors, mut covered) = (Vec::new(), 0);
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let answer = search_with(Goal::default(), 0.8, |load| {
+            match queue_p99(load, &mut random) <= QUEUE_WAIT_MAX {
+                true => Verdict::Good,
+                false => Verdict::Bad,
+            }
+        });
+        errors.push((answer.load.unwrap() / truth - 1.0).abs() * 100.0);
+        covered += u32::from(answer.low.unwrap() <= truth && truth <= answer.high.unwrap());
+        assert!(
+            answer.trials <= 120 && answer.spread.unwrap() > 0.002,
+            "{answer:?}"
+        );
+    }
+    errors.sort_by(f64::total_cmp);
+    println!(
+        "truth {truth:.3}, 95 % within {:.2} %, covered {covered} of 40",
+        errors[37]
+    );
+    assert!(errors[37] < 2.5, "{errors:?}");
+    assert!(covered >= 36, "{covered}");
+}
+
 /// A server without any noise.
 fn wall(limit: f64) -> impl Fn(f64) -> Verdict {
     move |load| match load <= limit {
