@@ -84,7 +84,7 @@ impl Span<'_> {
             .iter()
             .map(|thread| (thread.id, thread))
             .collect();
-        let of = |thread: &'_ Thread| {
+        let of = |thread: &Thread| {
             // A thread that was not there before has done all of it since.
             let before = earlier.get(&thread.id);
             let cpu = before.map_or(0, |before| before.cpu_ns);

@@ -105,6 +105,14 @@ impl Loads {
         self.void
     }
 
+    /// Void trials and all trials at loads below this one.
+    pub(super) fn void_below(&self, load: f64) -> (u32, u32) {
+        let below = self.tried.iter().take_while(|tried| tried.load < load);
+        below.fold((0, 0), |(void, trials), tried| {
+            (void + tried.void, trials + tried.good + tried.bad + tried.void)
+        })
+    }
+
     pub(super) fn highest_good(&self) -> Option<f64> {
         let good = self.tried.iter().rfind(|tried| tried.good > 0);
         good.map(|tried| tried.load)

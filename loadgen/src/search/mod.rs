@@ -443,11 +443,12 @@ impl Search {
         trials >= self.goal.trials_max || self.is_mostly_void()
     }
 
-    /// More than a third of the trials are void, and not by chance.
+    /// More than a third of the trials are void, and not by chance. Those beyond the reach of the
+    /// generator are not counted: they have shown what they can.
     fn is_mostly_void(&self) -> bool {
-        let void = self.loads.void();
-        let trials = self.loads.trials();
-        trials >= self.goal.trials_per_load && 3 * (void.generator + void.machine) > trials
+        let reach = self.reach.map_or(f64::INFINITY, |(reach, _)| reach);
+        let (void, trials) = self.loads.void_below(reach);
+        trials >= self.goal.trials_per_load && 3 * void > trials
     }
 
     /// The bounds of a pass. What the generator does not reach is the end, as an upper bound is.
@@ -483,7 +484,7 @@ impl Search {
         };
         match (bracket.lower, bracket.upper, ceiling) {
             (Some(_), _, Some(ceiling)) => Conclusion::AtLeast(ceiling),
-            (None, Some(upper), _) if upper <= self.first / FIRST_PARTS => Conclusion::NoneMeets,
+            (None, Some(upper), None) if upper <= self.first / FIRST_PARTS => Conclusion::NoneMeets,
             (_, _, _) if self.is_found() => Conclusion::Found,
             (_, _, _) => Conclusion::Unfinished,
         }
