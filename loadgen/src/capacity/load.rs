@@ -192,11 +192,13 @@ mod tests {
         let load = load(
             "
             [[group]]
+            name = 'p'
             clients = 1
             qos = 2
             publish = 'a/{message%4}'
             rate = 100
             [[group]]
+            name = 's'
             clients = 2
             qos = 2
             subscribe = 'a/1'
@@ -214,7 +216,19 @@ mod tests {
 
     #[test]
     fn a_closed_loop_is_no_load() {
-        let problem = load("[[group]]\nname = 'p'\nclients = 1\npublish = 'a'\nwindow = 5\n");
+        let problem = load(
+            "
+            [[group]]
+            name = 'p'
+            clients = 1
+            publish = 'a'
+            window = 5
+            [[group]]
+            name = 's'
+            clients = 1
+            subscribe = 'a'
+            ",
+        );
         assert!(problem.unwrap_err().contains("--set p.rate=RATE"));
     }
 }

@@ -172,7 +172,7 @@ pub(super) const COMMANDS: [(&str, &str); 9] = [
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
     ("plan", "--pid PID [OPTION]..."),
-    ("predict", "PLAN SCENARIO [OPTION]..."),
+    ("predict", "PLAN SCENARIO"),
     ("completions", "bash|zsh|fish"),
     ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
@@ -183,7 +183,7 @@ const COMMANDS_ABOUT: [&str; 9] = [
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
-    "Measure what messages and connections cost",
+    "Measure what a broker's work costs",
     "Say from a plan what a scenario takes",
     "Make completions for a shell",
     "Print the man page, or write all pages",
@@ -191,7 +191,7 @@ const COMMANDS_ABOUT: [&str; 9] = [
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 8] = [
+const COMMON: [(&str, &str); 7] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
     ("window", "messages in flight per publisher (closed loop)"),
@@ -199,7 +199,6 @@ const COMMON: [(&str, &str); 8] = [
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
-    ("quiet", "show only why a run failed"),
 ];
 
 /// A help text.
@@ -436,7 +435,7 @@ fn short() -> String {
         "\nExamples:\n\
          \x20 ringload run pairs                     as many messages as the broker can take\n\
          \x20 ringload run pairs --rate 400 --qos 1  20,000 per second, and their latencies\n\
-         \nringload --help has every option and key.\n",
+         ringload --help has every option and key.\n",
     );
     text
 }

@@ -109,7 +109,10 @@ impl Loads {
     pub(super) fn void_below(&self, load: f64) -> (u32, u32) {
         let below = self.tried.iter().take_while(|tried| tried.load < load);
         below.fold((0, 0), |(void, trials), tried| {
-            (void + tried.void, trials + tried.good + tried.bad + tried.void)
+            (
+                void + tried.void,
+                trials + tried.good + tried.bad + tried.void,
+            )
         })
     }
 

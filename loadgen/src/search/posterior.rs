@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The posterior is computed on a grid, with a prior that is flat in m, ln s and epsilon. The grid
-//! of m is laid twice: over all loads that were tried, then over the part of them that has the
-//! weight. So a search that began ten times too high costs no precision.
+//! of m is laid over all loads that were tried, and then over the part of it that has the weight, until
+//! that is most of it. So a search that began ten times too high costs no precision.
 //!
 //! The trials of a search are not a sample: each load was chosen by what came before. A posterior
 //! does not mind, as the choice depends on nothing but the data it has seen.
@@ -43,13 +43,16 @@ pub(super) fn estimate(tried: &[Tried]) -> Option<Estimate> {
     if !has_both {
         return None;
     }
-    let whole = Axis::between(first.load.ln() - MARGIN, last.load.ln() + MARGIN, COARSE);
-    let coarse = Grid::of(&seen, whole).m;
-    let peak = coarse.iter().copied().fold(0.0, f64::max);
-    let heavy = |weight: &f64| *weight > peak * NEGLIGIBLE;
-    let from = coarse.iter().position(heavy)?.saturating_sub(1);
-    let to = (coarse.iter().rposition(heavy)? + 1).min(COARSE - 1);
-    let axis = Axis::between(whole.at(from), whole.at(to), FINE);
+    let mut axis = Axis::between(first.load.ln() - MARGIN, last.load.ln() + MARGIN, COARSE);
+    for _ in 0..ZOOMS_MAX {
+        let part = axis.heavy_part(&Grid::of(&seen, axis).m);
+        let is_half = 2.0 * part.step < axis.step;
+        axis = part;
+        if !is_half {
+            break;
+        }
+    }
+    let axis = Axis::between(axis.from, axis.at(axis.count - 1), FINE);
     let grid = Grid::of(&seen, axis);
     let m = |share| axis.quantile(&grid.m, share);
     Some(Estimate {
@@ -133,6 +136,16 @@ impl Axis {
         self.from + self.step * index as f64
     }
 
+    /// The part that has the weight, with one step more on both sides; as many values.
+    fn heavy_part(self, weights: &[f64]) -> Axis {
+        let peak = weights.iter().copied().fold(0.0, f64::max);
+        let is_heavy = |weight: &f64| *weight >= peak * NEGLIGIBLE;
+        let first = weights.iter().position(is_heavy).unwrap_or(0);
+        let last = weights.iter().rposition(is_heavy).unwrap_or(self.count - 1);
+        let last = (last + 1).min(self.count - 1);
+        Axis::between(self.at(first.saturating_sub(1)), self.at(last), self.count)
+    }
+
     fn mean(self, weights: &[f64]) -> f64 {
         let sum: f64 = weights.iter().sum();
         let weighted = weights
@@ -162,10 +175,12 @@ impl Axis {
 /// How far the limit may lie outside of the loads that were tried.
 const MARGIN: f64 = 0.2;
 /// Values of m on the way to the part that has the weight, and in it.
-const COARSE: usize = 80;
+const COARSE: usize = 60;
 const FINE: usize = 200;
+/// From a range of a million to one, four suffice.
+const ZOOMS_MAX: usize = 6;
 /// Points with less of the weight of the best one are outside.
-const NEGLIGIBLE: f64 = 1e-5;
+const NEGLIGIBLE: f64 = 1e-4;
 /// ln s, from 0.2 % (a wall, with trials that are 2 % apart) to 30 % (a slope).
 const SPREADS: Axis = Axis::between(-6.2, -1.2, 24);
 /// More than 40 % of the seconds bad at any load: half of them good is no statement then.
