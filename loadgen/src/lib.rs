@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod bound;
+pub mod capacity;
 pub mod cli;
 pub mod course;
 pub mod csv;

@@ -11,9 +11,13 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ringload::cli::{self, Command};
+use ringload::capacity::file::PlanFile;
+use ringload::capacity::load::Load;
+use ringload::capacity::{self, measure};
+use ringload::cli::{self, Command, PredictRequest};
+use ringload::plan::Plan;
 use ringload::setup::Failure;
-use ringload::{find, page, runs};
+use ringload::{find, page, runs, setup};
 use ringmq_problem::Problem;
 
 fn main() -> ExitCode {
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
         Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report(request)) => page::command(&request),
+        Ok(Command::Plan(request)) => plan(&request),
+        Ok(Command::Predict(request)) => predict(&request),
         Ok(Command::Run(options)) => code_of(runs::run(&options)),
         Ok(Command::FindMax(options)) => code_of(find::find_max(&options)),
         Err(problems) => refuse(&problems),
@@ -47,6 +53,64 @@ fn man_pages(directory: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(complaint) => {
             complain(&complaint);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `ringload plan`.
+fn plan(request: &measure::Request) -> ExitCode {
+    let interrupted = match setup::on_interrupt() {
+        Ok(interrupted) => interrupted,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut say_line = |line: &str| {
+        let _ = writeln!(io::stderr(), "{line}");
+    };
+    let file = match measure::plan(request, &interrupted, &mut say_line) {
+        Ok(file) => file,
+        Err(measure::Failure::Usage(problems)) => return refuse(&problems),
+        Err(measure::Failure::Run(why)) => {
+            complain(&why);
+            return ExitCode::FAILURE;
+        }
+        Err(measure::Failure::Interrupted) => {
+            complain(&"interrupted: no plan is written");
+            return ExitCode::from(130);
+        }
+    };
+    let written = runs::write(&request.out, file.to_json().as_bytes());
+    match written.and_then(|()| capacity::summary::summary(&file)) {
+        Ok(text) => say(&format!("{text}written to {}\n", request.out.display())),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `ringload predict`.
+fn predict(request: &PredictRequest) -> ExitCode {
+    let plan = match Plan::new(request.scenario.clone(), "0000", 1, false) {
+        Ok(plan) => plan,
+        Err(problems) => return refuse(&problems),
+    };
+    let files = request
+        .plans
+        .iter()
+        .map(|path| PlanFile::read(path).map_err(|error| format!("{}: {error}", path.display())));
+    let files = files.collect::<Result<Vec<PlanFile>, String>>();
+    let text = files.and_then(|files| {
+        let load = Load::of(&plan)?;
+        Ok(capacity::predict::predict(&files, load, request.question)?.text())
+    });
+    match text {
+        Ok(text) => say(&text),
+        Err(why) => {
+            complain(&why);
             ExitCode::FAILURE
         }
     }

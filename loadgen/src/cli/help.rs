@@ -9,38 +9,41 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
 use super::flags::{FIND_MAX, FLAGS, Flag, Of, flags_of};
+use super::forecast;
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-pub(super) const COMMANDS: [(&str, &str); 8] = [
+pub(super) const COMMANDS: [(&str, &str); 10] = [
     ("run", "[SCENARIO] [OPTION]..."),
     (FIND_MAX, "SCENARIO --slo LIMIT"),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("plan", "--pid PID [OPTION]..."),
+    ("predict", "PLAN SCENARIO"),
     ("completions", "bash|zsh|fish"),
     ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 8] = [
+const COMMANDS_ABOUT: [&str; 10] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
+    "Measure what a broker's work costs",
+    "Say from a plan what a scenario takes",
     "Make completions for a shell",
     "Print the man page, or write all pages",
     "All options and keys of a command",
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 7] = [
+const COMMON: [(&str, &str); 5] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
     ("window", "messages in flight per publisher (closed loop)"),
-    ("qos", "QoS of all clients"),
-    ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
 ];
@@ -58,6 +61,10 @@ pub enum Help {
     List,
     /// About `report`.
     Report,
+    /// About `plan`.
+    Plan,
+    /// About `predict`.
+    Predict,
     /// About `completions`.
     Completions,
     /// About `man`.
@@ -72,6 +79,8 @@ impl Help {
             FIND_MAX => Some(Help::FindMax),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "plan" => Some(Help::Plan),
+            "predict" => Some(Help::Predict),
             "completions" => Some(Help::Completions),
             "man" => Some(Help::Man),
             "help" => Some(Help::Short),
@@ -94,6 +103,8 @@ impl Help {
             Help::FindMax => of(FIND_MAX),
             Help::List => of("list"),
             Help::Report => of("report"),
+            Help::Plan => of("plan"),
+            Help::Predict => of("predict"),
             Help::Completions => of("completions"),
             Help::Man => of("man"),
         }
@@ -122,6 +133,8 @@ pub fn command() -> Command {
                     .help("As an array of objects with `name` and `about`, for programs"),
             ),
             "report" => with_request(command),
+            "plan" => forecast::with_plan(command),
+            "predict" => forecast::with_predict(command),
             "completions" => command.arg(
                 Arg::new("shell")
                     .required(true)
@@ -200,28 +213,6 @@ fn with_request(command: Command) -> Command {
 }
 
 fn with_flags(command: Command, name: &str) -> Command {
-    let flags = flags_of(name).map(|flag| {
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
-        let arg = match flag.name {
-            "target" => arg.short('t'),
-            "quiet" => arg.short('q'),
-            _ => arg,
-        };
-        if flag.placeholder.is_empty() {
-            return arg.action(ArgAction::Count);
-        }
-        let hint = match flag.name {
-            "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" => {
-                ValueHint::FilePath
-            }
-            _ => ValueHint::Unknown,
-        };
-        arg.value_name(flag.placeholder)
-            .value_parser(value_parser!(OsString))
-            .value_hint(hint)
-            .allow_hyphen_values(true)
-            .action(ArgAction::Append)
-    });
     command
         .arg(
             Arg::new("scenario")
@@ -231,8 +222,36 @@ fn with_flags(command: Command, name: &str) -> Command {
                 .num_args(0..)
                 .help("The name of a built-in scenario, or the path of a TOML file"),
         )
-        .args(flags)
+        .args(flags_of(name).map(arg_of))
         .next_line_help(true)
+}
+
+/// Some options of `run` for another command.
+pub(super) fn with_some(command: Command, names: &[&str]) -> Command {
+    let flags = flags_of("run").filter(|flag| names.contains(&flag.name));
+    command.args(flags.map(arg_of))
+}
+
+/// An option of `run`, as clap takes it.
+fn arg_of(flag: &Flag) -> Arg {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
+    let arg = match flag.name {
+        "target" => arg.short('t'),
+        "quiet" => arg.short('q'),
+        _ => arg,
+    };
+    if flag.placeholder.is_empty() {
+        return arg.action(ArgAction::Count);
+    }
+    let hint = match flag.name {
+        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" => ValueHint::FilePath,
+        _ => ValueHint::Unknown,
+    };
+    arg.value_name(flag.placeholder)
+        .value_parser(value_parser!(OsString))
+        .value_hint(hint)
+        .allow_hyphen_values(true)
+        .action(ArgAction::Append)
 }
 
 /// Without what is needed once, at installation.
@@ -272,7 +291,7 @@ fn short() -> String {
         "\nExamples:\n\
          \x20 ringload run pairs                     as many messages as the broker can take\n\
          \x20 ringload run pairs --rate 400 --qos 1  20,000 per second, and their latencies\n\
-         \nringload --help has every option and key.\n",
+         ringload --help has every option and key.\n",
     );
     text
 }

@@ -4,6 +4,7 @@
 //! is defined here.
 
 mod flags;
+mod forecast;
 mod given;
 mod help;
 mod overlay;
@@ -18,12 +19,14 @@ use clap::error::ErrorKind;
 use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
+use crate::capacity::measure;
 use crate::find::FindOptions;
 use crate::page::Request;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
 use flags::{FIND_MAX, flags_of};
+pub use forecast::PredictRequest;
 use given::Given;
 use help::COMMANDS;
 pub use help::{Help, command, list, list_as_json, manual, version_line};
@@ -45,6 +48,10 @@ pub enum Command {
     Show(Box<Scenario>),
     /// Make a page of results.
     Report(Request),
+    /// Measure what things cost a broker.
+    Plan(measure::Request),
+    /// Say what a scenario takes.
+    Predict(Box<PredictRequest>),
     /// Print a help text.
     Help(Help),
     /// Write pages for `man` into a directory.
@@ -119,6 +126,8 @@ impl Command {
                 json: matches.get_flag("json"),
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
+            "plan" => Ok(forecast::plan(matches)),
+            "predict" => forecast::predict(matches),
             "completions" => {
                 let shell = matches.get_one("shell").expect("clap wants a shell");
                 let script = papers::completions(help::command(), *shell);

@@ -448,7 +448,7 @@ impl Search {
     fn is_mostly_void(&self) -> bool {
         let reach = self.reach.map_or(f64::INFINITY, |(reach, _)| reach);
         let (void, trials) = self.loads.void_below(reach);
-        trials >= self.goal.trials_per_load && 3 * void > trials
+        trials >= self.goal.trials_per_load && 3 * void > trials + 3 * VOID_CHANCE
     }
 
     /// The bounds of a pass. What the generator does not reach is the end, as an upper bound is.
@@ -586,6 +586,8 @@ pub const FIRST_SHARE: f64 = 0.8;
 const PASSES: usize = 3;
 /// Fewer void trials at a load are chance.
 const VOID_MIN: u32 = 6;
+/// So many void trials more than a third are chance: the bound is looked at after every trial.
+const VOID_CHANCE: u32 = 3;
 /// The first confirmation, and three below it.
 const CONFIRMATIONS_MAX: usize = 4;
 /// A confirmation that is void twice is given up: the trials have shown what the machine permits.

@@ -7,9 +7,10 @@
 //! P(good | R) = (1 - epsilon) / (1 + exp((ln R - m) / s))
 //! ```
 //!
-//! The posterior is computed on a grid, with a prior that is flat in m, ln s and epsilon. The grid
-//! of m is laid twice: over all loads that were tried, then over the part of them that has the
-//! weight. So a search that began ten times too high costs no precision.
+//! The posterior is computed on a grid, with a prior that is flat in m, ln s and epsilon. Where it
+//! changes quickly depends on the loads that were tried, so the values of m are dense around each of
+//! them and sparse between: an even grid over a search that began a hundred times too high would miss
+//! the limit altogether.
 //!
 //! The trials of a search are not a sample: each load was chosen by what came before. A posterior
 //! does not mind, as the choice depends on nothing but the data it has seen.
@@ -39,28 +40,23 @@ pub(super) fn estimate(tried: &[Tried]) -> Option<Estimate> {
         .collect();
     let has_both =
         seen.iter().any(|tried| tried.good > 0) && seen.iter().any(|tried| tried.bad > 0);
-    let (first, last) = (seen.first()?, seen.last()?);
     if !has_both {
         return None;
     }
-    let whole = Axis::between(first.load.ln() - MARGIN, last.load.ln() + MARGIN, COARSE);
-    let coarse = Grid::of(&seen, whole).m;
-    let peak = coarse.iter().copied().fold(0.0, f64::max);
-    let heavy = |weight: &f64| *weight > peak * NEGLIGIBLE;
-    let from = coarse.iter().position(heavy)?.saturating_sub(1);
-    let to = (coarse.iter().rposition(heavy)? + 1).min(COARSE - 1);
-    let axis = Axis::between(whole.at(from), whole.at(to), FINE);
-    let grid = Grid::of(&seen, axis);
-    let m = |share| axis.quantile(&grid.m, share);
+    let (spreads, epsilons) = (spreads(), epsilons());
+    let axis = limits(&seen);
+    let grid = Grid::of(&seen, &axis, &spreads, &epsilons);
+    let m = |share| quantile(&axis, &grid.m, share).exp();
+    let epsilon = |share| quantile(&epsilons, &grid.epsilon, share);
     Some(Estimate {
-        load: m(0.5).exp(),
-        low: m(0.025).exp(),
-        high: m(0.975).exp(),
-        spread: SPREADS.quantile(&grid.spread, 0.5).exp(),
+        load: m(0.5),
+        low: m(0.025),
+        high: m(0.975),
+        spread: quantile(&spreads, &grid.spread, 0.5).exp(),
         epsilon: Epsilon {
-            mean: EPSILONS.mean(&grid.epsilon),
-            low: EPSILONS.quantile(&grid.epsilon, 0.025),
-            high: EPSILONS.quantile(&grid.epsilon, 0.975),
+            mean: mean(&epsilons, &grid.epsilon),
+            low: epsilon(0.025),
+            high: epsilon(0.975),
         },
     })
 }
@@ -73,21 +69,23 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(seen: &[Tried], axis: Axis) -> Grid {
+    fn of(seen: &[Tried], axis: &[f64], spreads: &[f64], epsilons: &[f64]) -> Grid {
         let mut grid = Grid {
-            m: vec![0.0; axis.count],
-            spread: vec![0.0; SPREADS.count],
-            epsilon: vec![0.0; EPSILONS.count],
+            m: vec![0.0; axis.len()],
+            spread: vec![0.0; spreads.len()],
+            epsilon: vec![0.0; epsilons.len()],
         };
+        let loads: Vec<f64> = seen.iter().map(|tried| tried.load.ln()).collect();
         let mut curve = vec![0.0; seen.len()];
-        for at_m in 0..axis.count {
-            for at_spread in 0..SPREADS.count {
-                let spread = SPREADS.at(at_spread).exp();
-                for (good, tried) in curve.iter_mut().zip(seen) {
-                    *good = 1.0 / (1.0 + ((tried.load.ln() - axis.at(at_m)) / spread).exp());
+        for (at_m, m) in axis.iter().enumerate() {
+            let (left, right) = cell(axis, at_m);
+            for (at_spread, spread) in spreads.iter().enumerate() {
+                let spread = spread.exp();
+                for (good, load) in curve.iter_mut().zip(&loads) {
+                    *good = 1.0 / (1.0 + ((load - m) / spread).exp());
                 }
-                for at_epsilon in 0..EPSILONS.count {
-                    let weight = likelihood(seen, &curve, EPSILONS.at(at_epsilon));
+                for (at_epsilon, epsilon) in epsilons.iter().enumerate() {
+                    let weight = (right - left) * likelihood(seen, &curve, *epsilon);
                     grid.m[at_m] += weight;
                     grid.spread[at_spread] += weight;
                     grid.epsilon[at_epsilon] += weight;
@@ -112,64 +110,69 @@ fn likelihood(seen: &[Tried], curve: &[f64], epsilon: f64) -> f64 {
     product
 }
 
-/// Evenly spaced values of a parameter.
-#[derive(Clone, Copy)]
-struct Axis {
-    from: f64,
-    step: f64,
-    count: usize,
+/// The values of m, ascending: around each load, at distances that double.
+fn limits(seen: &[Tried]) -> Vec<f64> {
+    let loads = seen.iter().map(|tried| tried.load.ln());
+    let around = |load: f64| {
+        let steps = (0..STEPS).map(|step| STEP * f64::from(1 << step));
+        let both = steps.flat_map(move |step| [load - step, load + step]);
+        both.chain([load])
+    };
+    let (first, last) = (seen[0].load.ln(), seen[seen.len() - 1].load.ln());
+    let is_within = |m: &f64| (first - MARGIN..=last + MARGIN).contains(m);
+    let mut values: Vec<f64> = loads.flat_map(around).filter(is_within).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup_by(|next, before| *next - *before < STEP / 2.0);
+    values
 }
 
-impl Axis {
-    const fn between(from: f64, to: f64, count: usize) -> Axis {
-        Axis {
-            from,
-            step: (to - from) / (count - 1) as f64,
-            count,
+/// ln s, from 0.2 % (a wall, with trials that are 2 % apart) to 30 % (a slope).
+fn spreads() -> Vec<f64> {
+    (0..24)
+        .map(|at| -6.2 + 5.0 * f64::from(at) / 23.0)
+        .collect()
+}
+
+/// With more than 40 % of the seconds bad at any load, half of them good is no statement.
+fn epsilons() -> Vec<f64> {
+    (0..17).map(|at| 0.4 * f64::from(at) / 16.0).collect()
+}
+
+/// What a value of an axis stands for: up to the middle between it and its neighbours.
+fn cell(axis: &[f64], at: usize) -> (f64, f64) {
+    let before = axis[at.saturating_sub(1)];
+    let next = axis[(at + 1).min(axis.len() - 1)];
+    ((before + axis[at]) / 2.0, (axis[at] + next) / 2.0)
+}
+
+fn mean(axis: &[f64], weights: &[f64]) -> f64 {
+    let weighted = axis
+        .iter()
+        .zip(weights)
+        .map(|(value, weight)| value * weight);
+    weighted.sum::<f64>() / weights.iter().sum::<f64>()
+}
+
+/// The value below which this share of the weight lies.
+fn quantile(axis: &[f64], weights: &[f64], share: f64) -> f64 {
+    let wanted = share * weights.iter().sum::<f64>();
+    let mut below = 0.0;
+    for (at, weight) in weights.iter().enumerate() {
+        if below + weight >= wanted && *weight > 0.0 {
+            let (left, right) = cell(axis, at);
+            return left + (right - left) * (wanted - below) / weight;
         }
+        below += weight;
     }
-
-    fn at(self, index: usize) -> f64 {
-        self.from + self.step * index as f64
-    }
-
-    fn mean(self, weights: &[f64]) -> f64 {
-        let sum: f64 = weights.iter().sum();
-        let weighted = weights
-            .iter()
-            .enumerate()
-            .map(|(index, weight)| self.at(index) * weight);
-        weighted.sum::<f64>() / sum
-    }
-
-    /// The value below which this share of the weight lies. Each value stands for the step around
-    /// it, within the axis.
-    fn quantile(self, weights: &[f64], share: f64) -> f64 {
-        let wanted = share * weights.iter().sum::<f64>();
-        let mut below = 0.0;
-        for (index, weight) in weights.iter().enumerate() {
-            if below + weight >= wanted && *weight > 0.0 {
-                let part = (wanted - below) / weight - 0.5;
-                let last = self.at(self.count - 1);
-                return (self.at(index) + part * self.step).clamp(self.from, last);
-            }
-            below += weight;
-        }
-        self.at(self.count - 1)
-    }
+    axis[axis.len() - 1]
 }
 
 /// How far the limit may lie outside of the loads that were tried.
 const MARGIN: f64 = 0.2;
-/// Values of m on the way to the part that has the weight, and in it.
-const COARSE: usize = 80;
-const FINE: usize = 200;
-/// Points with less of the weight of the best one are outside.
-const NEGLIGIBLE: f64 = 1e-5;
-/// ln s, from 0.2 % (a wall, with trials that are 2 % apart) to 30 % (a slope).
-const SPREADS: Axis = Axis::between(-6.2, -1.2, 24);
-/// More than 40 % of the seconds bad at any load: half of them good is no statement then.
-const EPSILONS: Axis = Axis::between(0.0, 0.4, 17);
+/// The smallest distance of values of m from a load: half of the smallest s.
+const STEP: f64 = 0.001;
+/// Distances from a load: they double up to a factor of 60.
+const STEPS: u32 = 13;
 
 #[cfg(test)]
 mod tests {
