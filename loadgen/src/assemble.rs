@@ -1,5 +1,8 @@
 //! Builds the result file from what the threads hand over.
 
+mod failed;
+mod stages;
+
 use std::collections::HashMap;
 
 use ringmq_core::codec::QoS;
@@ -18,7 +21,9 @@ use crate::secrets;
 use crate::self_check::{self, Facts};
 use crate::sys;
 use crate::tally::Tally as _;
-use crate::times::{Delays, Times};
+use crate::times::Delays;
+use crate::verdict;
+pub use failed::failed;
 
 /// What a result contains besides the outcome of the run.
 #[derive(Debug)]
@@ -61,6 +66,11 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         files_max: context.files_max,
     };
     let plan = &outcome.shared.plan;
+    let validity = self_check::check(outcome, &outcome.lag, facts);
+    let (stages, mut verdicts) = stages::judged(&sums, outcome, broker.as_ref());
+    if !validity.valid {
+        verdict::withhold(&mut verdicts);
+    }
     ResultFile {
         format: report::FORMAT.to_owned(),
         version: report::FORMAT_VERSION,
@@ -80,7 +90,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
             phases: outcome.phases,
             ended: outcome.ended,
         },
-        validity: self_check::check(outcome, &sums.lag, facts),
+        validity,
         groups: sums.groups(plan),
         troubles: troubles(outcome, &sums.qos(plan)),
         qos: sums.qos(plan),
@@ -88,6 +98,8 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         totals,
         timeline: outcome.seconds.clone(),
         broker,
+        stages,
+        verdicts,
     }
 }
 
@@ -100,7 +112,6 @@ struct Sums {
     times: Vec<GroupTimes>,
     delays: HashMap<(usize, u8), Delays>,
     settled: HashMap<(u16, QoS), Settled>,
-    lag: Times,
     orders_checked: bool,
 }
 
@@ -115,22 +126,11 @@ impl Sums {
             times: vec![GroupTimes::default(); groups],
             delays: HashMap::new(),
             settled: HashMap::new(),
-            lag: Times::default(),
             orders_checked: true,
         };
-        let mut uncertain: Vec<(u32, u32)> = outcome
-            .threads
-            .iter()
-            .flat_map(|thread| thread.uncertain.iter().copied())
-            .collect();
-        uncertain.sort_unstable();
-        uncertain.dedup();
-        let last = plan.streams.last_sequences();
-        let sent = Sent {
-            last: &last,
-            qos: &|stream| plan.qos(stream),
-            uncertain: &uncertain,
-        };
+        let mut parts = [HashMap::new()];
+        settle(outcome, &[], &mut parts);
+        [sums.settled] = parts;
         for thread in &outcome.threads {
             for group in 0..groups {
                 sums.counts[group].add(&thread.meter.counts[group]);
@@ -139,13 +139,11 @@ impl Sums {
                     sums.window[group].add(&end[group].since(&start[group]));
                 }
             }
-            sums.lag.add(&thread.meter.lag);
             sums.orders_checked &= thread.ledger.checks_shared_order();
-            thread.ledger.settle(sent, &mut sums.settled);
         }
-        for (&(group, qos), delays) in &outcome.delays {
+        for (place, delays) in &outcome.delays {
             sums.delays
-                .entry((usize::from(group), qos))
+                .entry((usize::from(place.group), place.qos))
                 .or_default()
                 .add(delays);
         }
@@ -181,8 +179,10 @@ impl Sums {
                 qos: spec.qos as u8,
                 topic: topic.as_str().to_owned(),
                 payload: spec.payload.show(),
-                pace: match (spec.rate, spec.window) {
-                    (Some(rate), _) => Pace::Rate { per_client: rate },
+                pace: match (&spec.rate, spec.window) {
+                    (Some(_), _) => Pace::Rate {
+                        per_client: plan.per_s(index) / f64::from(spec.clients),
+                    },
                     (None, window) => Pace::Window {
                         per_client: u64::from(window.unwrap_or(0)),
                     },
@@ -309,6 +309,27 @@ impl Sums {
             order_checked: self.orders_checked,
             ..Ledger::default()
         }
+    }
+}
+
+/// What became of what was owed in each part of the run; see `Ledger::settle_parts`.
+fn settle(outcome: &Outcome, ends: &[Vec<u32>], parts: &mut [HashMap<(u16, QoS), Settled>]) {
+    let plan = &outcome.shared.plan;
+    let mut uncertain: Vec<(u32, u32)> = outcome
+        .threads
+        .iter()
+        .flat_map(|thread| thread.uncertain.iter().copied())
+        .collect();
+    uncertain.sort_unstable();
+    uncertain.dedup();
+    let last = plan.streams.last_sequences();
+    let sent = Sent {
+        last: &last,
+        qos: &|stream| plan.qos(stream),
+        uncertain: &uncertain,
+    };
+    for thread in &outcome.threads {
+        thread.ledger.settle_parts(sent, ends, parts);
     }
 }
 

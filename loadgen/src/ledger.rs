@@ -384,40 +384,93 @@ impl Ledger {
 
     /// Settles with every reader: by group and QoS of the delivery.
     pub fn settle(&self, sent: Sent<'_>, into: &mut HashMap<(u16, QoS), Settled>) {
+        self.settle_parts(sent, &[], std::slice::from_mut(into));
+    }
+
+    /// The same for parts of the run, one after the other. `ends` has the last sequence of each
+    /// stream in each part but the last one, which ends with what was sent.
+    pub fn settle_parts(
+        &self,
+        sent: Sent<'_>,
+        ends: &[Vec<u32>],
+        into: &mut [HashMap<(u16, QoS), Settled>],
+    ) {
+        assert_eq!(
+            ends.len() + 1,
+            into.len(),
+            "the last part ends with the run"
+        );
         for reader in &self.readers {
-            let mut sums = [Settled::default(); 3];
-            let cells = &self.cells[reader.first_cell as usize..];
-            for (stream, cell) in reader.matched.streams().zip(cells) {
-                let qos = reader.qos.min((sent.qos)(stream));
-                self.settle_cell(stream, cell, reader.gone, sent, &mut sums[qos as usize]);
-            }
-            for (qos, sum) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
-                .into_iter()
-                .zip(&mut sums)
-            {
-                // What arrived without a name was one of those that are missing.
-                let found = reader.anonymous[qos as usize].min(sum.lost);
-                sum.lost -= found;
-                sum.delivered += found;
-                if *sum != Settled::default() {
-                    into.entry((reader.group, qos)).or_default().add(sum);
+            let mut anonymous = reader.anonymous;
+            for (part, into) in into.iter_mut().enumerate() {
+                let after = part.checked_sub(1).map(|before| &*ends[before]);
+                let mut sums = self.settle_reader(reader, sent, after, ends.get(part));
+                for (qos, sum) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
+                    .into_iter()
+                    .zip(&mut sums)
+                {
+                    // What arrived without a name was one of those that are missing.
+                    let found = anonymous[qos as usize].min(sum.lost);
+                    anonymous[qos as usize] -= found;
+                    sum.lost -= found;
+                    sum.delivered += found;
+                    if *sum != Settled::default() {
+                        into.entry((reader.group, qos)).or_default().add(sum);
+                    }
                 }
             }
         }
     }
 
-    fn settle_cell(&self, stream: u32, cell: &Cell, gone: bool, sent: Sent<'_>, sum: &mut Settled) {
-        let last = sent.last[stream as usize].max(cell.highest);
+    /// What a reader was owed of sequences behind `after`, up to `end`, by QoS.
+    fn settle_reader(
+        &self,
+        reader: &Reader,
+        sent: Sent<'_>,
+        after: Option<&[u32]>,
+        end: Option<&Vec<u32>>,
+    ) -> [Settled; 3] {
+        let mut sums = [Settled::default(); 3];
+        let cells = &self.cells[reader.first_cell as usize..];
+        for (stream, cell) in reader.matched.streams().zip(cells) {
+            let number = stream as usize;
+            let last = sent.last[number].max(cell.highest);
+            let range = Range {
+                after: after.map_or(0, |after| after[number]),
+                upto: end.map_or(last, |end| end[number]),
+            };
+            let qos = reader.qos.min((sent.qos)(stream));
+            self.settle_cell(
+                stream,
+                cell,
+                reader.gone,
+                range,
+                sent,
+                &mut sums[qos as usize],
+            );
+        }
+        sums
+    }
+
+    fn settle_cell(
+        &self,
+        stream: u32,
+        cell: &Cell,
+        gone: bool,
+        range: Range,
+        sent: Sent<'_>,
+        sum: &mut Settled,
+    ) {
         let gaps = &self.gaps[cell.gaps as usize];
         let (mut lost, mut excused) = (0, 0);
         for gap in gaps {
             if gap.excused {
-                excused += gap.size();
+                excused += range.count(gap.first, gap.last);
             } else {
-                lost += gap.size();
+                lost += range.count(gap.first, gap.last);
             }
         }
-        let tail = u64::from(last - cell.highest);
+        let tail = range.count(cell.highest.saturating_add(1), range.upto);
         if gone {
             excused += tail;
         } else {
@@ -433,16 +486,35 @@ impl Ledger {
             };
             let uncertain = entries
                 .take_while(|(of, _)| *of == stream)
+                .filter(|(_, sequence)| range.count(*sequence, *sequence) > 0)
                 .filter(|(_, sequence)| missing(*sequence))
                 .count() as u64;
             let uncertain = uncertain.min(lost);
             lost -= uncertain;
             excused += uncertain;
         }
-        sum.owed += u64::from(last);
+        let owed = u64::from(range.upto.saturating_sub(range.after));
+        sum.owed += owed;
         sum.lost += lost;
         sum.excused += excused;
-        sum.delivered += u64::from(last) - lost - excused;
+        sum.delivered += owed - lost - excused;
+    }
+}
+
+/// Sequences of a part of the run.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    /// The last one before it.
+    after: u32,
+    /// Its last one.
+    upto: u32,
+}
+
+impl Range {
+    /// How many of these, both included, are in it.
+    fn count(self, first: u32, last: u32) -> u64 {
+        let (first, last) = (first.max(self.after.saturating_add(1)), last.min(self.upto));
+        u64::from(last.saturating_add(1).saturating_sub(first))
     }
 }
 
@@ -667,6 +739,21 @@ mod tests {
                 );
                 assert_eq!(settled.lost, u64::from(last) - seen.len() as u64);
                 ledger.check_invariants();
+            }
+            let ends = [20, 45].map(|end| vec![0, 0, 0, 0, 0, end]);
+            let mut parts = vec![HashMap::new(); 3];
+            let sent = Sent {
+                last: &[0, 0, 0, 0, 0, last],
+                qos: &|_| QoS::AtLeastOnce,
+                uncertain: &[],
+            };
+            ledger.settle_parts(sent, &ends, &mut parts);
+            for (part, range) in parts.iter_mut().zip([1..=20, 21..=45, 46..=last]) {
+                let settled = part.remove(&(0, QoS::AtLeastOnce)).unwrap();
+                let delivered = range.clone().filter(|n| seen.contains(n)).count() as u64;
+                assert_eq!(settled.delivered, delivered, "seed {seed} {range:?}");
+                assert_eq!(settled.owed, range.count() as u64);
+                assert_eq!(settled.lost, settled.owed - delivered);
             }
         }
     }

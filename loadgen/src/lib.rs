@@ -5,11 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod bound;
+pub mod capacity;
 pub mod cli;
+pub mod course;
+pub mod csv;
 pub mod driver;
 pub mod engine;
+pub mod find;
 pub mod fleet;
 pub mod histograms;
+pub mod junit;
 pub mod ledger;
 pub mod meter;
 pub mod page;
@@ -18,9 +24,12 @@ pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod report;
+pub mod runs;
 pub mod scenario;
+pub mod search;
 pub mod secrets;
 pub mod self_check;
+pub mod setup;
 pub mod shared;
 pub mod sources;
 pub mod summary;
@@ -28,3 +37,4 @@ pub mod sys;
 pub mod tally;
 pub mod times;
 pub mod tls;
+pub mod verdict;

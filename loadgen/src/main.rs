@@ -1,7 +1,8 @@
 //! The program: command line, run, output.
 //!
 //! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command
-//! line or scenario, 3 done but invalid or with faults (only with --strict), 130 ended by Ctrl-C.
+//! line or scenario, 3 done but invalid (with thresholds, or with --strict) or with faults (with
+//! --strict), 4 a threshold was missed, or no load keeps to the limits, 130 ended by Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -9,22 +10,15 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, UNIX_EPOCH};
 
-use ringload::assemble::{self, Context};
-use ringload::cli::{self, Command, RunOptions};
-use ringload::engine::{self, Options, Outcome};
-use ringload::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
+use ringload::capacity::file::PlanFile;
+use ringload::capacity::load::Load;
+use ringload::capacity::{self, measure};
+use ringload::cli::{self, Command, PredictRequest};
 use ringload::plan::Plan;
-use ringload::progress::Progress;
-use ringload::report::{Ended, ResultFile};
-use ringload::sources::Sources;
-use ringload::tls::Terms;
-use ringload::{histograms, page, process, summary};
+use ringload::setup::Failure;
+use ringload::{find, page, runs, setup};
 use ringmq_problem::Problem;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
@@ -35,15 +29,22 @@ fn main() -> ExitCode {
         Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report(request)) => page::command(&request),
-        Ok(Command::Run(options)) => match run(*options) {
-            Ok(code) => ExitCode::from(code),
-            Err(Failure::Usage(problems)) => refuse(&problems),
-            Err(Failure::Run(why)) => {
-                complain(&why);
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Command::Plan(request)) => plan(&request),
+        Ok(Command::Predict(request)) => predict(&request),
+        Ok(Command::Run(options)) => code_of(runs::run(&options)),
+        Ok(Command::FindMax(options)) => code_of(find::find_max(&options)),
         Err(problems) => refuse(&problems),
+    }
+}
+
+fn code_of(done: Result<u8, Failure>) -> ExitCode {
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Usage(problems)) => refuse(&problems),
+        Err(Failure::Run(why)) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -57,187 +58,62 @@ fn man_pages(directory: &Path) -> ExitCode {
     }
 }
 
-/// Why there is no result.
-enum Failure {
-    /// The user has to change something.
-    Usage(Vec<Problem>),
-    /// The run did not take place.
-    Run(String),
+/// `ringload plan`.
+fn plan(request: &measure::Request) -> ExitCode {
+    let interrupted = match setup::on_interrupt() {
+        Ok(interrupted) => interrupted,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut say_line = |line: &str| {
+        let _ = writeln!(io::stderr(), "{line}");
+    };
+    let file = match measure::plan(request, &interrupted, &mut say_line) {
+        Ok(file) => file,
+        Err(measure::Failure::Usage(problems)) => return refuse(&problems),
+        Err(measure::Failure::Run(why)) => {
+            complain(&why);
+            return ExitCode::FAILURE;
+        }
+        Err(measure::Failure::Interrupted) => {
+            complain(&"interrupted: no plan is written");
+            return ExitCode::from(130);
+        }
+    };
+    let written = runs::write(&request.out, file.to_json().as_bytes());
+    match written.and_then(|()| capacity::summary::summary(&file)) {
+        Ok(text) => say(&format!("{text}written to {}\n", request.out.display())),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn run(options: RunOptions) -> Result<u8, Failure> {
-    let clients = options.scenario.client_count();
-    let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
-    check_pids(&options.pids).map_err(Failure::Run)?;
-    let machine = process::machine();
-    let run = options.run.unwrap_or_else(random_run);
-    let plan = Plan::new(
-        options.scenario,
-        &format!("{run:04x}"),
-        options.threads,
-        options.with_sys,
-    );
-    let plan = plan.map_err(Failure::Usage)?;
-    let address = cli::choose(&options.addresses)
-        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let automatic = || Sources::automatic(address, clients, process::local_ports());
-    let sources = options.sources.unwrap_or_else(automatic);
-    let shown_sources = sources
-        .addresses()
+/// `ringload predict`.
+fn predict(request: &PredictRequest) -> ExitCode {
+    let plan = match Plan::new(request.scenario.clone(), "0000", 1, false) {
+        Ok(plan) => plan,
+        Err(problems) => return refuse(&problems),
+    };
+    let files = request
+        .plans
         .iter()
-        .map(ToString::to_string)
-        .collect();
-    let name = plan.scenario.name.clone();
-    let host = host_of(&options.target);
-    let tls = plan.specs.iter().map(|group| Terms::of(group, host));
-    let tls = tls
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|problem| Failure::Usage(vec![problem]))?;
-    let how = Options {
-        address,
-        sources,
-        tls,
-        cores: options.cores,
-        pids: options.pids.clone(),
-        run,
-        keep_going: options.keep_going,
-        sys_wait: options.sys_wait,
-        interrupted: on_interrupt().map_err(|error| Failure::Run(error.to_string()))?,
-    };
-    let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
-        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let context = Context {
-        label: options.label,
-        command: std::env::args_os()
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect(),
-        target: options.target.clone(),
-        machine,
-        broker_command: options
-            .pids
-            .first()
-            .map(|pid| process::command_of(*pid))
-            .unwrap_or_default(),
-        broker_cores: assemble::cores_of(options.pids.first()),
-        pids: options.pids,
-        sources: shown_sources,
-        files_max,
-    };
-    let result = assemble::assemble(&outcome, context);
-    if let Some(path) = &options.histograms {
-        let log = histogram_log(&name, &options.target, &outcome);
-        write(path, &log).map_err(Failure::Run)?;
-    }
-    let code = exit_code(&result, options.strict, options.keep_going);
-    conclude(&result, options.json.as_deref(), options.quiet, code).map_err(Failure::Run)
-}
-
-fn check_pids(pids: &[u32]) -> Result<(), String> {
-    match pids.iter().find(|pid| !process::is_alive(**pid)) {
-        Some(pid) => Err(format!("--pid {pid}: no such process")),
-        None => Ok(()),
-    }
-}
-
-/// Writes the result and shows it; gives the exit code back.
-fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> Result<u8, String> {
-    let to_stdout = json.is_some_and(|path| path.as_os_str() == cli::STDOUT);
-    match json {
-        Some(_) if to_stdout => {
-            say(&result.to_json());
-        }
-        Some(path) => write(path, result.to_json().as_bytes())?,
-        None => {}
-    }
-    if !quiet && to_stdout {
-        // There is nobody left to report a failure to.
-        let _ = io::stderr().write_all(summary::summary(result).as_bytes());
-    } else if !quiet {
-        say(&summary::summary(result));
-    } else if code != 0 {
-        // Even with --quiet, the reason for a failure is shown.
-        complain(&summary::verdict(result).trim_end());
-    }
-    Ok(code)
-}
-
-fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
-    let has_faults = !summary::faults(&result.totals.ledger).is_empty();
-    let is_broken = result.troubles.iter().any(|trouble| {
-        let kind = trouble.kind.as_str();
-        if keep_going {
-            ![CANNOT, REFUSED, NO_ANSWER, WRITTEN_OFF].contains(&kind)
-        } else {
-            // What a window writes off at QoS 0 may be lost, which is a matter of the ledger.
-            kind != WRITTEN_OFF
-        }
+        .map(|path| PlanFile::read(path).map_err(|error| format!("{}: {error}", path.display())));
+    let files = files.collect::<Result<Vec<PlanFile>, String>>();
+    let text = files.and_then(|files| {
+        let load = Load::of(&plan)?;
+        Ok(capacity::predict::predict(&files, load, request.question)?.text())
     });
-    match result.run.ended {
-        Ended::Interrupted => 130,
-        Ended::Broken => 1,
-        Ended::Planned if strict && (has_faults || !result.validity.valid) => 3,
-        Ended::Planned => u8::from(is_broken),
+    match text {
+        Ok(text) => say(&text),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
     }
-}
-
-fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
-    let began =
-        UNIX_EPOCH + Duration::from_millis(outcome.started_unix_ms) + outcome.published_after;
-    let mut log = histograms::header(name, target, began);
-    log.extend_from_slice(&outcome.histograms);
-    log
-}
-
-/// `localhost` of `localhost:8883`, `::1` of `[::1]:8883`.
-fn host_of(target: &str) -> &str {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// Raises the limit of open files as far as possible; an error if that is not enough.
-fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
-    let needed = clients + threads as u64 * 8 + 64;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let raised = limit
-            .maximum
-            .map_or(needed, |maximum| maximum.max(needed.min(maximum)));
-        limit.current = Some(raised);
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if current < needed {
-        return Err(format!(
-            "{clients} clients need {needed} open files, and this process may have {current}; \
-             raise the limit (ulimit -n {needed}), or use fewer clients"
-        ));
-    }
-    Ok(current)
-}
-
-/// The first Ctrl-C or SIGTERM ends the run early, the second one the process.
-fn on_interrupt() -> io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            128 + signal,
-            interrupted.clone(),
-        )?;
-        signal_hook::flag::register(signal, interrupted.clone())?;
-    }
-    Ok(interrupted)
-}
-
-fn random_run() -> u16 {
-    let mut bytes = [0; 2];
-    // Without entropy the run continues: the number only tells runs apart.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    u16::from_ne_bytes(bytes)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 fn say(text: &str) -> ExitCode {

@@ -71,15 +71,30 @@ tally! {
     }
 }
 
-/// What happened in one second on one thread.
+/// Where a time belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Segment of the course; 0 if there is only the window.
+    pub segment: u32,
+    /// Group of the subscriber.
+    pub group: u16,
+    /// QoS of the delivery.
+    pub qos: u8,
+}
+
+/// What happened in one second on one thread, or in a part of it.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
     /// Which second of the publishing.
     pub second: u32,
+    /// Its end; what is not is a report from the middle of it.
+    pub is_whole: bool,
     /// How much happened.
     pub volume: Volume,
-    /// Of deliveries that belong to the window: by group and QoS.
-    pub window: BTreeMap<(u16, u8), Delays>,
+    /// How late the generator itself was.
+    pub lag: Times,
+    /// Of deliveries that belong to the window.
+    pub window: BTreeMap<Place, Delays>,
     /// Of the others.
     pub outside: Delays,
 }
@@ -91,18 +106,22 @@ pub struct Meter {
     pub counts: Vec<Counts>,
     /// By group.
     pub times: Vec<GroupTimes>,
-    /// How late the generator itself was.
+    /// How late the generator itself was, in this second.
     pub lag: Times,
     /// Connections made, in all.
     pub connects: u64,
     /// Messages published that owe a delivery or an acknowledgement, in all.
     pub asked: u64,
+    /// Deliveries that they owe, or acknowledgements where nobody subscribes, in all.
+    pub owed: u64,
     /// Acknowledgements of all kinds, in all.
     pub acks: u64,
     /// Troubles, in all.
     pub errors: u64,
-    /// Times of this second, `group * 3 + qos`.
-    window: Vec<Delays>,
+    /// Times of this second by segment: nearly always of one.
+    window: Vec<Part>,
+    /// The one of them that was used last.
+    near: usize,
     outside: Delays,
     /// What is not in them yet.
     bunch: Bunch,
@@ -117,15 +136,13 @@ impl Meter {
         Meter {
             counts: vec![Counts::default(); groups],
             times: vec![GroupTimes::default(); groups],
-            window: vec![Delays::default(); groups * 3],
             ..Meter::default()
         }
     }
 
-    /// Times a delivery.
+    /// Times a delivery; without a place it is one of those outside of the window.
     #[inline]
-    pub fn record(&mut self, group: usize, qos: u8, in_window: bool, times: DeliveryTimes) {
-        let place = in_window.then_some(group * 3 + usize::from(qos));
+    pub fn record(&mut self, place: Option<Place>, times: DeliveryTimes) {
         let bunch = &mut self.bunch;
         if (bunch.place, bunch.times) != (place, times) {
             self.record_bunch();
@@ -137,32 +154,65 @@ impl Meter {
     fn record_bunch(&mut self) {
         let count = std::mem::take(&mut self.bunch.count);
         if count > 0 {
+            let times = self.bunch.times;
             let delays = match self.bunch.place {
-                Some(at) => &mut self.window[at],
+                Some(place) => self.delays(place),
                 None => &mut self.outside,
             };
-            let times = self.bunch.times;
             delays.record(times.uncorrected_us, times.lateness_us, count);
         }
     }
 
+    fn delays(&mut self, place: Place) -> &mut Delays {
+        let is_it = |part: &Part| part.segment == place.segment;
+        if !self.window.get(self.near).is_some_and(is_it) {
+            self.near = self.window.iter().position(is_it).unwrap_or_else(|| {
+                self.window.push(Part {
+                    segment: place.segment,
+                    delays: vec![Delays::default(); self.counts.len() * 3],
+                });
+                self.window.len() - 1
+            });
+        }
+        &mut self.window[self.near].delays[usize::from(place.group) * 3 + usize::from(place.qos)]
+    }
+
     /// Ends the second that is running.
     pub fn end_second(&mut self) -> Interval {
+        let mut interval = self.cut();
+        interval.is_whole = true;
+        self.second += 1;
+        interval
+    }
+
+    /// What happened since the last second or report.
+    pub fn cut(&mut self) -> Interval {
         self.record_bunch();
         let reading = self.reading();
         let mark = std::mem::replace(&mut self.mark, reading);
         let mut window = BTreeMap::new();
-        for (at, delays) in self.window.iter_mut().enumerate() {
-            let delays = std::mem::take(delays);
-            if !delays.is_empty() {
-                window.insert(((at / 3) as u16, (at % 3) as u8), delays);
+        for part in &mut self.window {
+            for (at, delays) in part.delays.iter_mut().enumerate() {
+                let delays = std::mem::take(delays);
+                if !delays.is_empty() {
+                    let place = Place {
+                        segment: part.segment,
+                        group: (at / 3) as u16,
+                        qos: (at % 3) as u8,
+                    };
+                    window.insert(place, delays);
+                }
             }
         }
-        let second = self.second;
-        self.second += 1;
+        // A segment is over some time; the one at hand is the last.
+        if self.window.len() > SEGMENTS_KEPT {
+            self.window.clear();
+        }
         Interval {
-            second,
+            second: self.second,
+            is_whole: false,
             volume: reading.since(&mark),
+            lag: std::mem::take(&mut self.lag),
             window,
             outside: std::mem::take(&mut self.outside),
         }
@@ -196,12 +246,20 @@ impl Meter {
     }
 }
 
+/// Times of one segment.
+#[derive(Debug)]
+struct Part {
+    segment: u32,
+    /// `group * 3 + qos`.
+    delays: Vec<Delays>,
+}
+
 /// Deliveries that took the same time, one behind the other: what a broker sends together arrives
 /// together, and a histogram takes them as one.
 #[derive(Debug, Default)]
 struct Bunch {
-    /// In `Meter::window`, or outside of it.
-    place: Option<usize>,
+    /// In the window, or outside of it.
+    place: Option<Place>,
     times: DeliveryTimes,
     count: u64,
 }
@@ -219,6 +277,7 @@ impl Interval {
     /// Adds the same second of another thread.
     pub fn add(&mut self, other: &Interval) {
         self.volume.add(&other.volume);
+        self.lag.add(&other.lag);
         for (key, delays) in &other.window {
             self.window.entry(*key).or_default().add(delays);
         }
@@ -262,6 +321,9 @@ impl GroupTimes {
     }
 }
 
+/// Deliveries come late by a segment or two; so many have their places at the same time.
+const SEGMENTS_KEPT: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,19 +338,18 @@ mod tests {
         let mut counts = BTreeMap::new();
         for step in 0..1000_u64 {
             // Bunches of three, whose place and times change at different moments.
-            let (group, qos) = ((step / 3 % 2) as usize, (step / 9 % 3) as u8);
-            let in_window = step / 7 % 5 > 0;
-            meter.record(
-                group,
-                qos,
-                in_window,
-                times(100 + step / 4 % 2, step / 11 % 2),
-            );
-            let place = in_window.then_some((group as u16, qos));
+            let place = Place {
+                segment: (step / 13 % 4) as u32,
+                group: (step / 3 % 2) as u16,
+                qos: (step / 9 % 3) as u8,
+            };
+            let place = (step / 7 % 5 > 0).then_some(place);
+            meter.record(place, times(100 + step / 4 % 2, step / 11 % 2));
             *counts.entry(place).or_insert(0) += 1;
             if step == 500 {
                 // What was recorded so far belongs to the first second.
                 let first = meter.end_second();
+                assert!(first.is_whole);
                 assert_eq!(count(&first, None), counts.remove(&None));
                 for (key, delays) in &first.window {
                     let wanted = counts.remove(&Some(*key));
@@ -298,14 +359,16 @@ mod tests {
                 assert!(counts.is_empty());
             }
         }
-        let second = meter.end_second();
+        // A report from the middle of a second takes what there is.
+        let second = meter.cut();
+        assert_eq!((second.second, second.is_whole), (1, false));
         for (place, wanted) in counts {
             assert_eq!(count(&second, place), Some(wanted));
         }
         assert_eq!(meter.end_second().corrected().count(), 0);
     }
 
-    fn count(interval: &Interval, place: Option<(u16, u8)>) -> Option<u64> {
+    fn count(interval: &Interval, place: Option<Place>) -> Option<u64> {
         let delays = match place {
             Some(key) => interval.window.get(&key)?,
             None => &interval.outside,

@@ -53,6 +53,12 @@ pub struct ResultFile {
     pub sys: Option<Sys>,
     /// What went wrong, by kind; empty in a run without trouble.
     pub troubles: Vec<Trouble>,
+    /// By stage, those that took place; empty without stages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageResult>,
+    /// What became of each threshold; empty without thresholds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
 }
 
 /// What was run, where, against what.
@@ -124,6 +130,62 @@ pub struct Phases {
     pub drain_s: f64,
 }
 
+/// A stage of a run, or a step of one. Messages belong to the stage in which they were due.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageResult {
+    /// Its name in the scenario, or its number.
+    pub name: String,
+    /// When it began, seconds after the first publication.
+    pub at_s: f64,
+    /// How long it took.
+    pub span_s: f64,
+    /// The load at its beginning, as a share of the groups' rates; 1 is all of them.
+    pub load_from: f64,
+    /// The load at its end.
+    pub load_to: f64,
+    /// Messages published per second.
+    pub sent_per_s: f64,
+    /// Deliveries per second.
+    pub received_per_s: f64,
+    /// Absent if no delivery has a stamp.
+    pub latency: Option<LatencyPair>,
+    /// What became of what was owed. What arrived again or in disorder belongs to the stage in
+    /// which it arrived.
+    pub ledger: Ledger,
+    /// CPU of the broker, cores; absent without `--pid`.
+    pub broker_cores: Option<f64>,
+}
+
+/// What became of a threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// As it was written.
+    pub threshold: String,
+    /// The stage that it is for; absent if it is for the run.
+    pub stage: Option<String>,
+    /// What it came to.
+    pub judgement: Judgement,
+    /// What was measured, in microseconds, bytes, messages per second or as a share; absent if it
+    /// has no value.
+    pub value: Option<f64>,
+    /// The value with its unit, or why there is none; for people.
+    pub shown: String,
+}
+
+/// What a threshold came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judgement {
+    /// It was kept.
+    Passed,
+    /// It was not, or what it asks for was never measured.
+    Missed,
+    /// The run is invalid: its numbers say nothing about the broker.
+    NotJudged,
+}
+
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -134,6 +196,11 @@ pub enum Ended {
     Interrupted,
     /// The broker was gone, or of a group nobody was left.
     Broken,
+    /// A stage said what must not go on for so long, and it did (`abort`); the numbers are those up
+    /// to there.
+    Aborted,
+    /// Nothing could be measured: the first reason in `validity` says why. Every number is 0.
+    Failed,
 }
 
 /// Whether the numbers say something about the broker.
@@ -176,6 +243,8 @@ pub enum Check {
     Ledger,
     /// The window was cut short.
     Interrupted,
+    /// The run did not take place.
+    Failed,
 }
 
 /// What the generator itself used, in the window.

@@ -44,6 +44,13 @@ pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
     }
 }
 
+/// The same of one trial of a search: what its threads used, and how late they were.
+pub fn check_trial(threads: &[ThreadUse], lag: &Times, facts: &Facts) -> Vec<Reason> {
+    let mut reasons = check_threads(threads, facts);
+    reasons.extend(check_schedule(lag, facts));
+    reasons
+}
+
 /// CPU that the threads used, and that they waited for.
 fn check_threads(threads: &[ThreadUse], facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
@@ -115,7 +122,7 @@ fn check_resources(resources: &Resources, facts: &Facts) -> Vec<Reason> {
         ),
         (
             Check::Interrupted,
-            resources.ended != Ended::Planned,
+            !matches!(resources.ended, Ended::Planned | Ended::Aborted),
             "the run did not last as long as planned".to_owned(),
         ),
     ];

@@ -1,16 +1,19 @@
 //! State shared by the threads of a run: the plan, the stage, and a board on which each thread
 //! posts its progress.
 //!
-//! All of it is atomics with one writer; nothing here waits.
+//! All of it is atomics with one writer, but for the course of the load, which threads read when it
+//! has changed; nothing here waits.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::course::Course;
 use crate::payload::Payloads;
 use crate::plan::Plan;
-use crate::scenario::{Group, Start};
+use crate::scenario::{Group, Start, stage};
 
 /// What the threads of a run share.
 #[derive(Debug)]
@@ -32,6 +35,12 @@ pub struct Shared {
     window_start: AtomicU64,
     window_end: AtomicU64,
     question: AtomicU64,
+    course: Mutex<Arc<Course>>,
+    /// Goes up when the course changes.
+    course_version: AtomicU64,
+    report: AtomicU64,
+    /// When an open loop begins; before, every group is a closed one.
+    open_at: AtomicU64,
 }
 
 /// What a thread shows the others.
@@ -43,6 +52,8 @@ pub struct Board {
     pub received: AtomicU64,
     /// Messages published that owe a delivery or an acknowledgement.
     pub asked: AtomicU64,
+    /// Deliveries that they owe, or acknowledgements where nobody subscribes.
+    pub owed: AtomicU64,
     /// Deliveries and acknowledgements.
     pub heard: AtomicU64,
     /// Messages of QoS 1 and 2 without their last acknowledgement.
@@ -113,6 +124,7 @@ impl Shared {
                 sent: AtomicU64::new(0),
                 received: AtomicU64::new(0),
                 asked: AtomicU64::new(0),
+                owed: AtomicU64::new(0),
                 heard: AtomicU64::new(0),
                 unacknowledged: AtomicU64::new(0),
                 pending: AtomicU64::new(0),
@@ -131,6 +143,10 @@ impl Shared {
                 wakeup,
             }
         });
+        let course = match plan.scenario.stages.as_slice() {
+            [] => Course::steady(),
+            stages => stage::course(&stage::parts(stages)),
+        };
         Shared {
             boards: boards.collect(),
             arrived: (0..slots).map(|_| AtomicU64::new(0)).collect(),
@@ -143,7 +159,62 @@ impl Shared {
             window_start: AtomicU64::new(UNKNOWN),
             window_end: AtomicU64::new(UNKNOWN),
             question: AtomicU64::new(0),
+            course: Mutex::new(Arc::new(course)),
+            course_version: AtomicU64::new(0),
+            report: AtomicU64::new(0),
+            open_at: AtomicU64::new(0),
         }
+    }
+
+    /// How the load changes over time, and the version of that.
+    pub fn course(&self) -> (Arc<Course>, u64) {
+        // Nothing panics while it has the lock: the course is whole.
+        let course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
+        (course.clone(), self.course_version())
+    }
+
+    /// Version of the course.
+    #[inline]
+    pub fn course_version(&self) -> u64 {
+        self.course_version.load(Ordering::Acquire)
+    }
+
+    /// Changes the course, and wakes all threads. What is past must stay as it was, and what
+    /// changes should lie some milliseconds ahead, so that all threads know of it in time.
+    pub fn set_course(&self, course: Course) {
+        let mut current = self.course.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(course);
+        self.course_version.fetch_add(1, Ordering::AcqRel);
+        drop(current);
+        self.wake_all();
+    }
+
+    /// Asks every thread to report what it has measured since its last report.
+    pub fn ask_for_report(&self) -> u64 {
+        let number = self.report.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake_all();
+        number
+    }
+
+    /// Number of the last report that was asked for.
+    #[inline]
+    pub fn report_wanted(&self) -> u64 {
+        self.report.load(Ordering::Acquire)
+    }
+
+    /// When schedules begin to count; before, groups publish as messages arrive.
+    #[inline]
+    pub fn open_at(&self) -> u64 {
+        self.open_at.load(Ordering::Acquire)
+    }
+
+    /// Sets when schedules begin to count.
+    pub fn set_open_at(&self, at: u64) {
+        self.open_at.store(at, Ordering::Release);
+    }
+
+    fn wake_all(&self) {
+        self.boards.iter().for_each(Board::wake);
     }
 
     /// The stage of the run.
@@ -159,9 +230,7 @@ impl Shared {
     /// Advances the run and wakes all threads. Times that belong to the stage are set before.
     pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
-        for board in &self.boards {
-            board.wake();
-        }
+        self.wake_all();
     }
 
     /// When publishing begins.
@@ -198,9 +267,7 @@ impl Shared {
     /// counted before may not know of the last messages of another.
     pub fn ask(&self) {
         self.question.fetch_add(1, Ordering::AcqRel);
-        for board in &self.boards {
-            board.wake();
-        }
+        self.wake_all();
     }
 
     /// Number of the last question.

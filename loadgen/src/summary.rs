@@ -3,23 +3,37 @@
 use std::fmt::Write as _;
 
 use crate::progress::{micros, short};
-use crate::report::{Ended, Latency, Ledger, ResultFile};
+use crate::report::{Ended, Judgement, Latency, Ledger, ResultFile};
+use crate::scenario::stage;
 
 /// The result in some twenty lines.
 pub fn summary(result: &ResultFile) -> String {
     let mut text = String::new();
+    put_verdicts(&mut text, result);
     put_head(&mut text, result);
     put_rates(&mut text, result);
     put_latencies(&mut text, result);
+    put_stages(&mut text, result);
     put_ledgers(&mut text, result);
     put_broker(&mut text, result);
     put_sys(&mut text, result);
     put_generator(&mut text, result);
-    text + &verdict(result)
+    text + &doubts(result)
 }
 
-/// What went wrong, or should be known before the numbers are used; empty if nothing.
+/// What was missed, what went wrong, and what should be known before the numbers are used; empty if
+/// nothing.
 pub fn verdict(result: &ResultFile) -> String {
+    let mut text = String::new();
+    for missed in &result.verdicts {
+        if missed.judgement == Judgement::Missed {
+            let _ = writeln!(text, "MISSED    {} ({})", missed.threshold, missed.shown);
+        }
+    }
+    text + &doubts(result)
+}
+
+fn doubts(result: &ResultFile) -> String {
     let mut text = String::new();
     for trouble in &result.troubles {
         let _ = writeln!(
@@ -30,6 +44,27 @@ pub fn verdict(result: &ResultFile) -> String {
     }
     put_verdict(&mut text, result);
     text
+}
+
+/// What became of the thresholds, before all else: that was the question.
+fn put_verdicts(text: &mut String, result: &ResultFile) {
+    for verdict in &result.verdicts {
+        let word = match verdict.judgement {
+            Judgement::Passed => "passed",
+            Judgement::Missed => "MISSED",
+            Judgement::NotJudged => "NOT JUDGED",
+        };
+        let stage = verdict.stage.iter().map(|name| format!("{name}: "));
+        let stage: String = stage.collect();
+        let _ = writeln!(
+            text,
+            "{word:11}{stage}{} ({})",
+            verdict.threshold, verdict.shown
+        );
+    }
+    if !result.verdicts.is_empty() {
+        text.push('\n');
+    }
 }
 
 fn put_head(text: &mut String, result: &ResultFile) {
@@ -117,6 +152,47 @@ fn put_latencies(text: &mut String, result: &ResultFile) {
         ];
         for value in values {
             let _ = write!(text, "{:>10}", micros(value));
+        }
+        text.push('\n');
+    }
+}
+
+fn put_stages(text: &mut String, result: &ResultFile) {
+    if result.stages.is_empty() {
+        return;
+    }
+    let _ = write!(text, "\n{:24}{:>11}{:>10}", "stage", "load", "span");
+    for head in ["sent/s", "out/s", "p50", "p99", "max", "lost", "cores"] {
+        let _ = write!(text, "{head:>10}");
+    }
+    text.push('\n');
+    for stage in &result.stages {
+        let (from, to) = (
+            stage::percent(stage.load_from),
+            stage::percent(stage.load_to),
+        );
+        let load = match from == to {
+            true => format!("{to} %"),
+            false => format!("{from}..{to} %"),
+        };
+        let span = format!("{:.1} s", stage.span_s);
+        let _ = write!(text, "{:24}{load:>11}{span:>10}", stage.name);
+        let latency = stage.latency.as_ref().map(|pair| &pair.corrected);
+        let time = |of: fn(&Latency) -> u64| {
+            latency.map_or(UNKNOWN.to_owned(), |latency| micros(of(latency)))
+        };
+        let cores = stage.broker_cores;
+        let cells = [
+            short(stage.sent_per_s),
+            short(stage.received_per_s),
+            time(|latency| latency.p50_us),
+            time(|latency| latency.p99_us),
+            time(|latency| latency.max_us),
+            stage.ledger.lost.to_string(),
+            cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}")),
+        ];
+        for cell in cells {
+            let _ = write!(text, "{cell:>10}");
         }
         text.push('\n');
     }
@@ -282,6 +358,8 @@ fn put_verdict(text: &mut String, result: &ResultFile) {
             text.push_str("INTERRUPTED: the results cover the run up to this point\n")
         }
         Ended::Broken => text.push_str("ABORTED: all connections were lost\n"),
+        Ended::Aborted => text.push_str("ABORTED: by the scenario, which says when to\n"),
+        Ended::Failed => text.push_str("FAILED: nothing was measured\n"),
     }
     if !result.validity.valid {
         text.push_str("INVALID: do not compare these numbers\n");

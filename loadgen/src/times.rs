@@ -51,6 +51,11 @@ impl Times {
         Some(histogram.value_at_quantile(quantile))
     }
 
+    /// The mean.
+    pub fn mean(&self) -> Option<f64> {
+        self.as_histogram().map(Histogram::mean)
+    }
+
     /// The histogram, if there is a value.
     pub fn as_histogram(&self) -> Option<&Histogram<u64>> {
         self.0.as_ref().filter(|histogram| !histogram.is_empty())

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use ringmq_problem::{Complaint, Problem};
 
-use super::help::FLAGS;
+use super::flags::flags_of;
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
 use super::target::{Target, resolve};
 use super::{RunOptions, STDOUT, at, problem};
+use crate::find::{self, FindOptions, open_loop};
 use crate::process;
+use crate::scenario::threshold::Threshold;
 use crate::scenario::{Scenario, builtin, file, value};
+use crate::search::Goal;
 use crate::sources::Sources;
 
 /// Everything that was given, before it is understood.
@@ -21,12 +24,13 @@ pub(super) struct Given {
     pub(super) scenario: Option<String>,
     groups: Vec<String>,
     sets: Vec<String>,
+    limits: Vec<String>,
     values: HashMap<&'static str, String>,
 }
 
 impl Given {
     /// Takes what clap has split.
-    pub(super) fn of(matches: &ArgMatches) -> Result<Given, Problem> {
+    pub(super) fn of(command: &str, matches: &ArgMatches) -> Result<Given, Problem> {
         let texts = |name: &str| -> Vec<String> {
             let all = matches.get_many::<OsString>(name).unwrap_or_default();
             all.map(|text| text.to_string_lossy().into_owned())
@@ -43,7 +47,7 @@ impl Given {
             ));
         }
         given.scenario = scenarios.into_iter().next();
-        for flag in FLAGS {
+        for flag in flags_of(command) {
             let all = match flag.placeholder.is_empty() {
                 true => vec!["true".to_owned(); usize::from(matches.get_count(flag.name))],
                 false => texts(flag.name),
@@ -52,6 +56,7 @@ impl Given {
                 (_, []) => {}
                 ("group", _) => given.groups = all,
                 ("set", _) => given.sets = all,
+                ("threshold" | "slo", _) => given.limits = all,
                 (name, [only]) => {
                     given.values.insert(name, only.clone());
                 }
@@ -66,6 +71,73 @@ impl Given {
             }
         }
         Ok(given)
+    }
+
+    /// Groups are described on the command line.
+    pub(super) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// The same for a search.
+    pub(super) fn understand_search(mut self) -> Result<FindOptions, Vec<Problem>> {
+        let one = |problem| vec![problem];
+        let limits = std::mem::take(&mut self.limits);
+        let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
+        match self.take("vary").as_deref() {
+            None | Some("rate") => {}
+            Some(other) => {
+                let what = format!("is `{other}`, which cannot be varied");
+                return Err(read("vary", Complaint::new(what, "write rate")));
+            }
+        }
+        let mut goal = Goal::default();
+        if let Some(text) = self.take("confirm") {
+            let span = value::span(&text).map_err(|c| read("confirm", c))?;
+            goal.confirm_s = span.as_secs_f64().ceil() as u32;
+        }
+        if let Some(text) = self.take("up-to") {
+            goal.load_max = value::rate(&text).map_err(|c| read("up-to", c))?;
+        }
+        if self.take("quick").is_some() {
+            goal.trials_per_load = QUICK_TRIALS;
+            goal.width = QUICK_WIDTH;
+        }
+        let repeat = match self.take("repeat") {
+            Some(text) => value::count(&text, 1, 100).map_err(|c| read("repeat", c))? as u32,
+            None => 1,
+        };
+        let restart = self.take("restart");
+        if repeat > 1 && restart.is_none() {
+            let what = "needs --restart: searches of one process are not independent";
+            return Err(read(
+                "repeat",
+                Complaint::new(what, "add --restart COMMAND"),
+            ));
+        }
+        // What a broker says of itself has its place in runs.
+        self.values.insert("no-sys", "true".to_owned());
+        let mut run = self.understand()?;
+        let limits = match limits.is_empty() {
+            true => run.scenario.thresholds.clone(),
+            false => limits
+                .iter()
+                .map(|text| Threshold::parse(text))
+                .collect::<Result<_, _>>()
+                .map_err(|complaint| read("slo", complaint))?,
+        };
+        run.scenario = open_loop(run.scenario)?;
+        let problems = find::check(&run.scenario, &limits);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        check_needs_pid(limits.iter(), !run.pids.is_empty()).map_err(one)?;
+        Ok(FindOptions {
+            run,
+            limits,
+            repeat,
+            restart,
+            goal,
+        })
     }
 
     /// Checks all of it, and lays it over the scenario.
@@ -90,6 +162,7 @@ impl Given {
         let cores = numbers(self.take("cores"), "cores")?;
         check_cores(&cores).map_err(|complaint| one(at("cores", complaint)))?;
         let pids = numbers(self.take("pid"), "pid")?;
+        check_needs_pid(all_limits(&scenario), !pids.is_empty()).map_err(one)?;
         let sources = self.take("source").map(|text| Sources::parse(&text));
         let sources = sources.transpose().map_err(|c| read("source", c))?;
         let ours = sources.as_ref().map_or(&[][..], Sources::addresses);
@@ -117,6 +190,8 @@ impl Given {
             label: self.take("label"),
             json: self.take_file("json").map_err(one)?,
             histograms: self.take_file("histograms").map_err(one)?,
+            junit: self.take_file("junit").map_err(one)?,
+            csv: self.take_file("csv").map_err(one)?,
             run: run.transpose().map_err(|c| read("run-id", c))?,
             keep_going: self.take("keep-going").is_some(),
             quiet: self.take("quiet").is_some(),
@@ -168,11 +243,12 @@ impl Given {
                            `ringload list` shows what there is";
                 return Err(vec![problem("run", "needs a scenario", fix.to_owned())]);
             }
-            None => Scenario {
-                name: "command-line".to_owned(),
-                about: "Described on the command line".to_owned(),
-                ..Scenario::default()
-            },
+            None => {
+                let mut scenario = Scenario::default();
+                scenario.name = "command-line".to_owned();
+                scenario.about = "Described on the command line".to_owned();
+                scenario
+            }
             Some(name) if name.contains('/') || name.ends_with(".toml") => {
                 file::read(name.as_ref())?
             }
@@ -206,6 +282,12 @@ impl Given {
             }
             problems.extend(apply_set(&mut scenario, text).err());
         }
+        for text in &self.limits {
+            match Threshold::parse(text) {
+                Ok(limit) => scenario.thresholds.push(limit),
+                Err(complaint) => problems.push(at("threshold", complaint)),
+            }
+        }
         problems.extend(tls.and_then(|tls| apply_tls_scheme(&mut scenario, tls).err()));
         if !changes.is_empty() {
             // Its description may no longer be true.
@@ -221,6 +303,37 @@ impl Given {
         }
     }
 }
+
+/// Every limit of a scenario.
+fn all_limits(scenario: &Scenario) -> impl Iterator<Item = &Threshold> {
+    let of_stages = scenario.stages.iter().flat_map(|stage| {
+        let abort = stage.abort.iter().map(|abort| &abort.threshold);
+        stage.thresholds.iter().chain(abort)
+    });
+    scenario.thresholds.iter().chain(of_stages)
+}
+
+/// A limit of what the broker uses can only be judged if its processes are known.
+fn check_needs_pid<'a>(
+    mut limits: impl Iterator<Item = &'a Threshold>,
+    has_pids: bool,
+) -> Result<(), Problem> {
+    match limits.find(|limit| limit.metric.needs_pid() && !has_pids) {
+        None => Ok(()),
+        Some(limit) => {
+            let what = format!(
+                "is missing, and `{}` is about the process of the broker",
+                limit.as_str()
+            );
+            let fix = "add --pid, with a broker on this machine".to_owned();
+            Err(problem("--pid", &what, fix))
+        }
+    }
+}
+
+/// A load is clear after three trials, and bounds lie within 5 %: a search of half a minute.
+const QUICK_TRIALS: u32 = 6;
+const QUICK_WIDTH: f64 = 0.05;
 
 fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
     let ours = process::own_cores();

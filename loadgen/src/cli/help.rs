@@ -8,193 +8,44 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
+use super::flags::{FIND_MAX, FLAGS, Flag, Of, flags_of};
+use super::forecast;
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-/// An option of `run` that is not a key of a scenario.
-pub(super) struct Flag {
-    pub(super) name: &'static str,
-    /// Empty for one without a value.
-    pub(super) placeholder: &'static str,
-    about: &'static str,
-}
-
-pub(super) const FLAGS: &[Flag] = &[
-    flag(
-        "target",
-        "[SCHEME://]HOST[:PORT]",
-        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. mqtts:// turns TLS on \
-         for every group. All addresses of a name are tried",
-    ),
-    flag(
-        "duration",
-        "TIME",
-        "Length of the measured window; overrides the scenario",
-    ),
-    flag(
-        "warmup",
-        "TIME",
-        "How long to publish before the window; overrides the scenario",
-    ),
-    flag(
-        "publishers",
-        "N",
-        "Clients in every group that only publishes",
-    ),
-    flag(
-        "subscribers",
-        "N",
-        "Clients in every group that only subscribes",
-    ),
-    flag(
-        "rate",
-        "RATE",
-        "Open loop: messages per second of each publishing client",
-    ),
-    flag(
-        "window",
-        "N",
-        "Closed loop: messages in flight per publishing client",
-    ),
-    flag("qos", "0|1|2", "QoS of every group"),
-    flag(
-        "payload",
-        "SIZES",
-        "Payload sizes of every publishing group",
-    ),
-    flag("protocol", "3.1.1|5.0", "MQTT version of every group"),
-    flag("user", "PATTERN", "User names of every group"),
-    flag(
-        "password",
-        "PATTERN",
-        "Passwords of every group. Other users of this machine can see them while ringload runs",
-    ),
-    flag(
-        "password-file",
-        "FILE",
-        "Read the password of every group from the first line of a file",
-    ),
-    flag(
-        "tls",
-        "FILE|insecure",
-        "TLS for every group: with a file of certificates that vouch for the broker, or with any \
-         certificate",
-    ),
-    flag(
-        "group",
-        "KEY=VALUE...",
-        "Add a group, described by the keys below; repeatable",
-    ),
-    flag(
-        "set",
-        "[GROUP.]KEY=VALUE",
-        "Set a key of the scenario, or of one group; repeatable",
-    ),
-    flag("threads", "N", "Threads of the generator; default 1"),
-    flag(
-        "cores",
-        "LIST",
-        "Cores to pin the threads to, such as 1 or 2-3,6",
-    ),
-    flag(
-        "source",
-        "LIST",
-        "Local addresses for the clients, such as 127.0.0.2-127.0.0.9; default: chosen by the \
-         kernel, with more loopback addresses if ports would run out",
-    ),
-    flag(
-        "pid",
-        "LIST",
-        "Process ids of the broker, whose CPU and memory become part of the result",
-    ),
-    flag(
-        "label",
-        "NAME",
-        "Name of this run in reports; default: the target",
-    ),
-    flag(
-        "json",
-        "FILE",
-        "Write the result as JSON; - prints it, and the summary goes to stderr",
-    ),
-    flag(
-        "histograms",
-        "FILE",
-        "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log \
-         format",
-    ),
-    flag("run-id", "HEX", "Id of the run, 0 to ffff; default random"),
-    flag(
-        "keep-going",
-        "",
-        "Count clients that cannot connect or subscribe instead of ending the run",
-    ),
-    flag(
-        "no-sys",
-        "",
-        "Do not subscribe to the broker's $SYS topics; saves one connection",
-    ),
-    flag(
-        "sys-wait",
-        "TIME",
-        "How long to wait at the end for a $SYS report that covers the whole run; default 0s",
-    ),
-    flag(
-        "strict",
-        "",
-        "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of \
-         order, corrupt or misrouted",
-    ),
-    flag(
-        "quiet",
-        "",
-        "No progress and no summary, only the reason of a failure",
-    ),
-    flag(
-        "print",
-        "",
-        "Print the scenario with all options applied, and exit",
-    ),
-];
-
-const fn flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
-    Flag {
-        name,
-        placeholder,
-        about,
-    }
-}
-
-pub(super) const COMMANDS: [(&str, &str); 7] = [
+pub(super) const COMMANDS: [(&str, &str); 10] = [
     ("run", "[SCENARIO] [OPTION]..."),
+    (FIND_MAX, "SCENARIO --slo LIMIT"),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("plan", "--pid PID [OPTION]..."),
+    ("predict", "PLAN SCENARIO"),
     ("completions", "bash|zsh|fish"),
     ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 7] = [
+const COMMANDS_ABOUT: [&str; 10] = [
     "Run a scenario against a broker",
+    "Find the largest rate within limits",
     "List the built-in scenarios",
     "Print a scenario as a file to start from",
     "Make a page of results",
+    "Measure what a broker's work costs",
+    "Say from a plan what a scenario takes",
     "Make completions for a shell",
     "Print the man page, or write all pages",
     "All options and keys of a command",
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 8] = [
+const COMMON: [(&str, &str); 5] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
     ("window", "messages in flight per publisher (closed loop)"),
-    ("qos", "QoS of all clients"),
-    ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
-    ("quiet", "show only why a run failed"),
 ];
 
 /// A help text.
@@ -204,10 +55,16 @@ pub enum Help {
     Short,
     /// Everything about `run` and `show`: `--help`.
     Run,
+    /// About `find-max`.
+    FindMax,
     /// About `list`.
     List,
     /// About `report`.
     Report,
+    /// About `plan`.
+    Plan,
+    /// About `predict`.
+    Predict,
     /// About `completions`.
     Completions,
     /// About `man`.
@@ -219,8 +76,11 @@ impl Help {
     pub fn of(command: &str) -> Option<Help> {
         match command {
             "run" | "show" => Some(Help::Run),
+            FIND_MAX => Some(Help::FindMax),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "plan" => Some(Help::Plan),
+            "predict" => Some(Help::Predict),
             "completions" => Some(Help::Completions),
             "man" => Some(Help::Man),
             "help" => Some(Help::Short),
@@ -240,8 +100,11 @@ impl Help {
         match self {
             Help::Short => short(),
             Help::Run => format!("{}\n\n{}", version_line(), of("run")),
+            Help::FindMax => of(FIND_MAX),
             Help::List => of("list"),
             Help::Report => of("report"),
+            Help::Plan => of("plan"),
+            Help::Predict => of("predict"),
             Help::Completions => of("completions"),
             Help::Man => of("man"),
         }
@@ -254,9 +117,15 @@ pub fn command() -> Command {
     let commands = names.map(|((name, _), about)| {
         let command = Command::new(*name).about(about);
         let command = match *name {
-            "run" | "show" => with_flags(command).override_usage(
-                "ringload run [SCENARIO] [OPTION]...\n       ringload show SCENARIO [OPTION]...",
-            ),
+            "run" | "show" => with_flags(command, name)
+                .after_long_help(about_scenarios())
+                .override_usage(
+                    "ringload run [SCENARIO] [OPTION]...\n       ringload show SCENARIO [OPTION]...",
+                ),
+            FIND_MAX => with_flags(command, name)
+                .long_about(ABOUT_FIND_MAX)
+                .after_long_help(FIND_MAX_EXAMPLES)
+                .override_usage("ringload find-max SCENARIO --slo LIMIT... [OPTION]..."),
             "list" => command.arg(
                 Arg::new("json")
                     .long("json")
@@ -264,6 +133,8 @@ pub fn command() -> Command {
                     .help("As an array of objects with `name` and `about`, for programs"),
             ),
             "report" => with_request(command),
+            "plan" => forecast::with_plan(command),
+            "predict" => forecast::with_predict(command),
             "completions" => command.arg(
                 Arg::new("shell")
                     .required(true)
@@ -341,27 +212,7 @@ fn with_request(command: Command) -> Command {
         )
 }
 
-fn with_flags(command: Command) -> Command {
-    let flags = FLAGS.iter().map(|flag| {
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
-        let arg = match flag.name {
-            "target" => arg.short('t'),
-            "quiet" => arg.short('q'),
-            _ => arg,
-        };
-        if flag.placeholder.is_empty() {
-            return arg.action(ArgAction::Count);
-        }
-        let hint = match flag.name {
-            "json" | "histograms" | "password-file" | "tls" => ValueHint::FilePath,
-            _ => ValueHint::Unknown,
-        };
-        arg.value_name(flag.placeholder)
-            .value_parser(value_parser!(OsString))
-            .value_hint(hint)
-            .allow_hyphen_values(true)
-            .action(ArgAction::Append)
-    });
+fn with_flags(command: Command, name: &str) -> Command {
     command
         .arg(
             Arg::new("scenario")
@@ -371,9 +222,36 @@ fn with_flags(command: Command) -> Command {
                 .num_args(0..)
                 .help("The name of a built-in scenario, or the path of a TOML file"),
         )
-        .args(flags)
+        .args(flags_of(name).map(arg_of))
         .next_line_help(true)
-        .after_long_help(about_scenarios())
+}
+
+/// Some options of `run` for another command.
+pub(super) fn with_some(command: Command, names: &[&str]) -> Command {
+    let flags = flags_of("run").filter(|flag| names.contains(&flag.name));
+    command.args(flags.map(arg_of))
+}
+
+/// An option of `run`, as clap takes it.
+fn arg_of(flag: &Flag) -> Arg {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.about);
+    let arg = match flag.name {
+        "target" => arg.short('t'),
+        "quiet" => arg.short('q'),
+        _ => arg,
+    };
+    if flag.placeholder.is_empty() {
+        return arg.action(ArgAction::Count);
+    }
+    let hint = match flag.name {
+        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" => ValueHint::FilePath,
+        _ => ValueHint::Unknown,
+    };
+    arg.value_name(flag.placeholder)
+        .value_parser(value_parser!(OsString))
+        .value_hint(hint)
+        .allow_hyphen_values(true)
+        .action(ArgAction::Append)
 }
 
 /// Without what is needed once, at installation.
@@ -384,7 +262,7 @@ fn put_usage(text: &mut String) {
         all.filter(|((name, _), _)| !["completions", "man"].contains(name))
     {
         let line = format!("{name} {arguments}");
-        let _ = writeln!(text, "  ringload {line:28} {about}");
+        let _ = writeln!(text, "  ringload {line:30} {about}");
     }
 }
 
@@ -413,7 +291,7 @@ fn short() -> String {
         "\nExamples:\n\
          \x20 ringload run pairs                     as many messages as the broker can take\n\
          \x20 ringload run pairs --rate 400 --qos 1  20,000 per second, and their latencies\n\
-         \nringload --help has every option and key.\n",
+         ringload --help has every option and key.\n",
     );
     text
 }
@@ -423,6 +301,11 @@ fn about_scenarios() -> String {
     let mut text = String::from(UNITS);
     text.push_str("\n\nKeys of a scenario file, above the first [[group]]:\n");
     for key in keys::SCENARIO {
+        let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
+        put_wrapped(&mut text, key.about);
+    }
+    text.push_str("\nKeys of a [[stage]], in place of warmup and duration:\n");
+    for key in keys::STAGE {
         let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
         put_wrapped(&mut text, key.about);
     }
@@ -441,14 +324,34 @@ fn about_scenarios() -> String {
 /// Options and keys as they stand in the manual.
 pub fn manual() -> String {
     let mut text = String::from("\n## Options of `ringload run`\n\n| option | |\n|---|---|\n");
-    for flag in FLAGS {
+    let put = |text: &mut String, flag: &Flag| {
         let name = format!("--{} {}", flag.name, flag.placeholder);
-        put_row(&mut text, name.trim_end(), flag.about);
-    }
+        put_row(text, name.trim_end(), flag.about);
+    };
+    flags_of("run").for_each(|flag| put(&mut text, flag));
+    text.push_str("\n## Options of `ringload find-max`\n\n");
+    let shared = FLAGS.iter().filter(|flag| flag.of == Of::All);
+    let shared: Vec<String> = shared.map(|flag| format!("`--{}`", flag.name)).collect();
+    let _ = writeln!(
+        text,
+        "Those of `run` that say who connects where, and how: {}; and\n",
+        shared.join(", ")
+    );
+    text.push_str("| option | |\n|---|---|\n");
+    let own = FLAGS.iter().filter(|flag| flag.of == Of::Find);
+    own.for_each(|flag| put(&mut text, flag));
     text.push_str(
         "\n## Keys of a scenario\n\nAbove the first `[[group]]`:\n\n| key | |\n|---|---|\n",
     );
     for key in keys::SCENARIO {
+        put_row(
+            &mut text,
+            &format!("{} = {}", key.name, key.placeholder),
+            key.about,
+        );
+    }
+    text.push_str("\nIn a `[[stage]]`:\n\n| key | |\n|---|---|\n");
+    for key in keys::STAGE {
         put_row(
             &mut text,
             &format!("{} = {}", key.name, key.placeholder),
@@ -528,6 +431,20 @@ fn put_wrapped(text: &mut String, about: &str) {
     text.push('\n');
 }
 
+const ABOUT_FIND_MAX: &str = "\
+Finds the largest rate at which a broker keeps to limits: trials of one second on clients that stay connected, by the
+method of RFC 9971, then a minute at the rate that was found. Says how sure that is, and what the broker is bound by.";
+
+const FIND_MAX_EXAMPLES: &str = "
+Examples:
+  ringload find-max pairs --slo \"latency.p99 < 5ms\" --slo \"lost = 0\" --pid $(pidof ringmq)
+          How many messages per second 50 pairs may send, and what stops the broker
+  ringload find-max ./mine.toml --json capacity.json --confirm 5m
+          With the thresholds of the scenario
+
+Exit codes: 0 found, 1 could not run, 2 wrong command line or scenario, 3 the generator or other programs did not let
+it see more, 4 no load keeps to the limits, 130 ended by Ctrl-C: what is known so far is shown.";
+
 const HELP: &str = "{usage-heading} {usage}\n\n{about-with-newline}\n{all-args}{after-help}";
 
 const UNITS: &str = "\
@@ -547,7 +464,8 @@ Examples:
           Groups described on the command line
 
 Exit codes: 0 done, 1 could not run, or something went wrong with the broker (see `trouble` lines), 2 wrong
-command line or scenario, 3 done but invalid or with faults (--strict), 130 ended by Ctrl-C.";
+command line or scenario, 3 done but invalid (with thresholds or --strict) or with faults (--strict), 4 a
+threshold was missed, 130 ended by Ctrl-C.";
 
 const HELP_COLUMNS: usize = 96;
 const HELP_INDENT: usize = 10;

@@ -3,6 +3,8 @@
 //! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario
 //! is defined here.
 
+mod flags;
+mod forecast;
 mod given;
 mod help;
 mod overlay;
@@ -17,12 +19,16 @@ use clap::error::ErrorKind;
 use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
+use crate::capacity::measure;
+use crate::find::FindOptions;
 use crate::page::Request;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
+use flags::{FIND_MAX, flags_of};
+pub use forecast::PredictRequest;
 use given::Given;
-use help::{COMMANDS, FLAGS};
+use help::COMMANDS;
 pub use help::{Help, command, list, list_as_json, manual, version_line};
 pub use target::choose;
 
@@ -31,6 +37,8 @@ pub use target::choose;
 pub enum Command {
     /// Run a scenario.
     Run(Box<RunOptions>),
+    /// Search for the largest load.
+    FindMax(Box<FindOptions>),
     /// List the scenarios that are built in; as JSON, for programs.
     List {
         /// As JSON.
@@ -40,6 +48,10 @@ pub enum Command {
     Show(Box<Scenario>),
     /// Make a page of results.
     Report(Request),
+    /// Measure what things cost a broker.
+    Plan(measure::Request),
+    /// Say what a scenario takes.
+    Predict(Box<PredictRequest>),
     /// Print a help text.
     Help(Help),
     /// Write pages for `man` into a directory.
@@ -71,6 +83,10 @@ pub struct RunOptions {
     pub json: Option<PathBuf>,
     /// Where to write the raw histograms.
     pub histograms: Option<PathBuf>,
+    /// Where to write what became of the thresholds.
+    pub junit: Option<PathBuf>,
+    /// Where to write the seconds.
+    pub csv: Option<PathBuf>,
     /// Number of the run, if given.
     pub run: Option<u16>,
     /// Count clients that cannot connect.
@@ -110,6 +126,8 @@ impl Command {
                 json: matches.get_flag("json"),
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
+            "plan" => Ok(forecast::plan(matches)),
+            "predict" => forecast::predict(matches),
             "completions" => {
                 let shell = matches.get_one("shell").expect("clap wants a shell");
                 let script = papers::completions(help::command(), *shell);
@@ -120,7 +138,15 @@ impl Command {
                 None => Command::Say(papers::man_page(help::command())),
             }),
             _ => {
-                let given = Given::of(matches).map_err(one)?;
+                let given = Given::of(name, matches).map_err(one)?;
+                if name == FIND_MAX {
+                    if given.scenario.is_none() && !given.has_groups() {
+                        let fix = "write ringload find-max NAME; `ringload list` shows the names";
+                        let problem = problem(FIND_MAX, "needs a scenario", fix.to_owned());
+                        return Err(one(problem));
+                    }
+                    return Ok(Command::FindMax(Box::new(given.understand_search()?)));
+                }
                 if name == "show" && given.scenario.is_none() {
                     let fix =
                         "write ringload show NAME; `ringload list` shows the names".to_owned();
@@ -176,10 +202,10 @@ fn refused(
         }
         (ErrorKind::UnknownArgument, None) => refuse(before_command(&subject)),
         (ErrorKind::InvalidSubcommand, None) => refuse(unknown_command(&subject)),
-        (ErrorKind::UnknownArgument, Some("run" | "show")) => {
-            refuse(unknown_option(subject.trim_start_matches('-')))
+        (ErrorKind::UnknownArgument, Some(command @ ("run" | "show" | FIND_MAX))) => {
+            refuse(unknown_option(command, subject.trim_start_matches('-')))
         }
-        (ErrorKind::TooManyValues, Some("run" | "show")) => refuse(problem(
+        (ErrorKind::TooManyValues, Some("run" | "show" | FIND_MAX)) => refuse(problem(
             &subject,
             "takes no value",
             format!("write {subject} alone"),
@@ -197,7 +223,9 @@ fn refused(
             let fix = "write ringload list, or ringload list --json".to_owned();
             refuse(problem(&subject, "is too much", fix))
         }
-        (_, Some("run" | "show")) => refuse(without_command(problem_of(error, root, args))),
+        (_, Some("run" | "show" | FIND_MAX)) => {
+            refuse(without_command(problem_of(error, root, args)))
+        }
         _ => refuse(problem_of(error, root, args)),
     }
 }
@@ -223,9 +251,16 @@ fn unknown_command(word: &str) -> Problem {
     problem(&format!("`{word}`"), "is not a command", fix)
 }
 
-fn unknown_option(name: &str) -> Problem {
+fn unknown_option(command: &str, name: &str) -> Problem {
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
-    let fix = match nearest(name, FLAGS.iter().map(|flag| flag.name)) {
+    let other = match command {
+        FIND_MAX => "run",
+        _ => FIND_MAX,
+    };
+    let fix = match nearest(name, flags_of(command).map(|flag| flag.name)) {
+        None if flags_of(other).any(|flag| flag.name == name) => {
+            format!("it is an option of `ringload {other}`")
+        }
         Some(flag) => format!("did you mean --{flag}?"),
         None if keys::of_group(&name.replace('-', "_")).is_some() => {
             format!(

@@ -1,7 +1,9 @@
 //! What command lines mean, and what is said of those that mean nothing.
 
+use super::flags::FLAGS;
 use super::*;
 use crate::scenario::keys;
+use crate::scenario::rates::Rates;
 
 fn parse(line: &str) -> Result<Command, String> {
     Command::parse(line.split_whitespace().map(OsString::from))
@@ -23,8 +25,8 @@ fn options_are_laid_over_a_scenario() {
     );
     let publishers = &changed.groups[1];
     assert_eq!(
-        (publishers.rate, publishers.window, publishers.clients),
-        (Some(400.0), None, 7)
+        (&publishers.rate, publishers.window, publishers.clients),
+        (&Some(Rates::Same(400.0)), None, 7)
     );
     assert_eq!(publishers.payload.show(), "16..32");
     assert_eq!(changed.groups[0].clients, 8);
@@ -32,6 +34,27 @@ fn options_are_laid_over_a_scenario() {
     assert_eq!(changed.drain, Duration::from_secs(1));
     assert!(changed.groups.iter().all(|group| group.qos as u8 == 1));
     assert!(changed.to_toml().contains("protocol = \"5.0\""));
+}
+
+#[test]
+fn a_search_makes_an_open_loop_of_the_scenario() {
+    let Ok(Command::FindMax(options)) =
+        parse("find-max pairs --slo latency.p99<5ms --slo lost=0 --quick --confirm 5 --up-to 20k")
+    else {
+        panic!("not a search")
+    };
+    let publishers = &options.run.scenario.groups[1];
+    assert_eq!(
+        (&publishers.rate, publishers.window),
+        (&Some(Rates::Same(1.0)), None)
+    );
+    let limits: Vec<&str> = options.limits.iter().map(|limit| limit.as_str()).collect();
+    assert_eq!(limits, ["latency.p99<5ms", "lost=0"]);
+    assert_eq!(
+        (options.goal.confirm_s, options.goal.load_max),
+        (5, 20_000.0)
+    );
+    assert_eq!((options.repeat, options.goal.width), (1, 0.05));
 }
 
 #[test]
@@ -74,8 +97,8 @@ fn groups_are_described_on_the_command_line() {
         ("s", 2)
     );
     assert_eq!(
-        (groups[1].name.as_str(), groups[1].rate),
-        ("group-2", Some(5.0))
+        (groups[1].name.as_str(), &groups[1].rate),
+        ("group-2", &Some(Rates::Same(5.0)))
     );
 }
 
@@ -141,6 +164,62 @@ fn a_wrong_command_line_says_what_to_write() {
         (
             "run pairs --histograms /",
             "--histograms is `/`, which is a folder",
+        ),
+        (
+            "find-max",
+            "find-max needs a scenario\n  fix: write ringload",
+        ),
+        (
+            "find-max pairs",
+            "--slo names no latency: a queue that grows for a second would pass\n  fix: add --slo",
+        ),
+        (
+            "find-max pairs --slo latency.p99",
+            "--slo has `latency.p99`, which compares nothing",
+        ),
+        (
+            "find-max pairs --slo connect.p99<5ms",
+            "--slo has `connect.p99<5ms`, which no trial of a second has",
+        ),
+        (
+            "find-max pairs --slo q:latency.p99<5ms",
+            "--slo has `q:latency.p99<5ms`, which names no group\n  fix: the groups are",
+        ),
+        (
+            "find-max pairs --slo broker.cpu<1 --slo latency.p99<5ms",
+            "--pid is missing, and `broker.cpu<1` is about the process of the broker",
+        ),
+        (
+            "find-max connect --slo latency.p99<5ms",
+            "`connect` publishes nothing",
+        ),
+        (
+            "find-max restarts --slo latency.p99<5ms",
+            "`restarts` is about restarts of the broker",
+        ),
+        (
+            "find-max pairs --slo latency.p99<5ms --repeat 3",
+            "--repeat needs --restart",
+        ),
+        (
+            "find-max pairs --vary colours",
+            "--vary is `colours`, which cannot be varied",
+        ),
+        (
+            "find-max pairs --duration 3",
+            "--duration is not an option\n  fix: it is an option of `ringload run`",
+        ),
+        (
+            "run pairs --slo latency.p99<5ms",
+            "--slo is not an option\n  fix: it is an option of `ringload find-max`",
+        ),
+        (
+            "run pairs --threshold latency.p99<5",
+            "--threshold has `5`, which it cannot be compared with",
+        ),
+        (
+            "run pairs --threshold broker.memory<1GiB",
+            "--pid is missing, and `broker.memory<1GiB` is about the process",
         ),
         (
             "run connect --rate 7",

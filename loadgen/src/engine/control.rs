@@ -33,6 +33,8 @@ pub(super) struct Control<'a> {
     connected: u64,
     seconds: Seconds,
     broker: Option<BrokerSamples>,
+    /// CPU time of the broker at the beginnings and ends of the stages, in turn.
+    broker_parts: Vec<(u64, Option<CpuTime>)>,
     sys: Vec<SysSample>,
     threads: Vec<Option<Box<ThreadEnded>>>,
     fatal: Option<String>,
@@ -54,6 +56,7 @@ impl<'a> Control<'a> {
         Control {
             threads: (0..shared.plan.threads).map(|_| None).collect(),
             broker: (!options.pids.is_empty()).then(BrokerSamples::default),
+            broker_parts: Vec::new(),
             seconds: Seconds::new(&shared.plan),
             shared,
             options,
@@ -118,6 +121,7 @@ impl<'a> Control<'a> {
                 self.finish(now_ns());
             }
             Event::Interval(interval) => self.on_interval(&interval),
+            Event::Report(_) => unreachable!("no report was asked for"),
             Event::Sys(updates) => {
                 let sent = self.shared.sum(|board| board.sent.load(Ordering::Relaxed));
                 let received = self
@@ -159,14 +163,13 @@ impl<'a> Control<'a> {
         if let Some(broker) = &mut self.broker {
             broker.connected = BrokerSample::of(&self.options.pids);
         }
-        let scenario = &self.shared.plan.scenario;
         self.publish_at = now + LEAD_NS;
         self.seconds
             .begin(self.publish_at, CpuTime::of(&self.options.pids));
         let warmup = if self.is_limited() {
             0
         } else {
-            scenario.warmup.as_nanos() as u64
+            self.shared.plan.scenario.warmup_span().as_nanos() as u64
         };
         self.shared.set_publish_at(self.publish_at);
         if !self.window_comes_later() {
@@ -176,7 +179,7 @@ impl<'a> Control<'a> {
     }
 
     fn open_window(&mut self, at: u64) {
-        let duration = self.shared.plan.scenario.duration.as_nanos() as u64;
+        let duration = self.shared.plan.scenario.window_span().as_nanos() as u64;
         self.shared.set_window_start(at);
         self.shared.set_window_end(at.saturating_add(duration));
     }
@@ -190,6 +193,10 @@ impl<'a> Control<'a> {
         }
         if self.is_deserted(now) {
             self.ended = Ended::Broken;
+            return self.drain(now);
+        }
+        if self.seconds.aborted().is_some() {
+            self.ended = Ended::Aborted;
             return self.drain(now);
         }
         if now >= self.shared.window_end() {
@@ -262,7 +269,8 @@ impl<'a> Control<'a> {
         let is_over = is_settled || silent || nobody || in_haste;
         if is_over && (self.ended != Ended::Planned || !self.waits_for_sys(now)) {
             // Who is away cannot be answered.
-            if self.ended == Ended::Planned && ready >= self.connected {
+            let is_whole = matches!(self.ended, Ended::Planned | Ended::Aborted);
+            if is_whole && ready >= self.connected {
                 self.silence = self.hearing.silence(&self.shared);
             }
             self.finish(now);
@@ -305,12 +313,33 @@ impl<'a> Control<'a> {
         if broker.window_end.is_none() && now >= end {
             broker.window_end = Some((now, CpuTime::of(pids)));
         }
+        while self.next_boundary().is_some_and(|at| at <= now.min(end)) {
+            let sample = (now, CpuTime::of(&self.options.pids));
+            self.broker_parts.push(sample);
+        }
+    }
+
+    /// When the next stage begins, or the one that is running ends, with a broker to look at.
+    fn next_boundary(&self) -> Option<u64> {
+        let number = self.broker_parts.len();
+        let (course, _) = self.shared.course();
+        let segment = course.segments().get(number / 2)?;
+        let at = match number % 2 {
+            0 => segment.begin_ns,
+            _ => segment.end_ns,
+        };
+        Some(self.publish_at.saturating_add(at)).filter(|_| self.broker.is_some())
     }
 
     /// When something may have to be done.
     fn next_look(&self, now: u64) -> u64 {
         let mut next = now + LOOK_NS;
-        for at in [self.shared.window_start(), self.shared.window_end()] {
+        let boundary = self.next_boundary().unwrap_or(UNKNOWN);
+        for at in [
+            self.shared.window_start(),
+            self.shared.window_end(),
+            boundary,
+        ] {
             if at > now {
                 next = next.min(at);
             }
@@ -428,6 +457,8 @@ impl<'a> Control<'a> {
                 0.0
             },
         };
+        let is_aborted = self.ended == Ended::Aborted;
+        let aborted = self.seconds.aborted().filter(|_| is_aborted).cloned();
         let whole = self.seconds.finish();
         let mut troubles = Troubles::default();
         if let Some(why) = self.silence {
@@ -453,6 +484,9 @@ impl<'a> Control<'a> {
             published_after: Duration::from_nanos(published_at.saturating_sub(self.began_at)),
             seconds: whole.seconds,
             delays: whole.delays,
+            lag: whole.lag,
+            broker_parts: self.broker_parts,
+            aborted,
             histograms: whole.histograms,
             threads,
             troubles,
@@ -476,6 +510,7 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
             used.wait_share = waits.map(|(start, end)| end.saturating_sub(start) as f64 / span);
         }
     }
+    let boundaries = ended.boundaries.into_iter();
     let [start, end] = ended.counts;
     let window = start.zip(end).map(|(start, end)| [start, end]);
     ThreadOutcome {
@@ -483,6 +518,8 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
         meter: ended.meter,
         uncertain: ended.uncertain,
         window,
+        boundaries: boundaries.map(|boundary| boundary.counts).collect(),
+        part_ends: ended.part_ends,
         used,
     }
 }

@@ -4,9 +4,11 @@
 //! shows progress; the worker threads ([`worker`]) do everything else. [`run`] never hangs: every
 //! stage is bounded.
 
+mod abort;
 mod control;
 mod hearing;
 mod seconds;
+mod trials;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -15,13 +17,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::fleet::{SysUpdate, Troubles};
-use crate::meter::Meter;
+use crate::fleet::{PartEnds, SysUpdate, Troubles};
+use crate::meter::{Counts, Meter, Place};
 use crate::payload::Payloads;
 use crate::plan::Plan;
 use crate::process::{CpuTime, Memory};
@@ -29,9 +32,11 @@ use crate::progress::Progress;
 use crate::report::{Ended, Phases, Second, ThreadUse};
 use crate::shared::Shared;
 use crate::sources::Sources;
-use crate::times::Delays;
+use crate::times::{Delays, Times};
 use crate::tls::Terms;
+pub use abort::Aborted;
 use control::Control;
+pub use trials::{Stop, Trial, Trials, Wanted};
 use worker::Setup;
 
 /// How a run is to be run, apart from what is to be done.
@@ -76,8 +81,14 @@ pub struct Outcome {
     pub published_after: Duration,
     /// Second by second.
     pub seconds: Vec<Second>,
-    /// Times of deliveries that belong to the window, by group and QoS.
-    pub delays: BTreeMap<(u16, u8), Delays>,
+    /// Times of deliveries that belong to the window, by stage, group and QoS.
+    pub delays: BTreeMap<Place, Delays>,
+    /// How late the generator itself was.
+    pub lag: Times,
+    /// CPU time of the broker when the stages began and ended, in turn, with the time.
+    pub broker_parts: Vec<(u64, Option<CpuTime>)>,
+    /// What ended the run early.
+    pub aborted: Option<Aborted>,
     /// The same second by second, in HdrHistogram's log format.
     pub histograms: Vec<u8>,
     /// What the threads handed over.
@@ -104,7 +115,11 @@ pub struct ThreadOutcome {
     /// Messages that the broker refused or never acknowledged.
     pub uncertain: Vec<(u32, u32)>,
     /// Counters when the window began and ended.
-    pub window: Option<[Vec<crate::meter::Counts>; 2]>,
+    pub window: Option<[Vec<Counts>; 2]>,
+    /// Counters when the stages began and ended, in turn.
+    pub boundaries: Vec<Vec<Counts>>,
+    /// Where its streams stood when each stage but the last was over.
+    pub part_ends: Vec<PartEnds>,
     /// What it used of its core in the window.
     pub used: ThreadUse,
 }
@@ -156,50 +171,64 @@ pub struct SysSample {
 
 /// Runs a plan. An error says why there is nothing to report.
 pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outcome, String> {
-    let size_max = plan
-        .specs
-        .iter()
-        .map(|group| group.payload.max())
-        .max()
-        .unwrap_or(0);
-    let payloads = Payloads::new(options.run, size_max);
-    let threads = plan.threads;
-    let descriptors = (0..threads)
-        .map(|_| wakeup_pair())
-        .collect::<io::Result<Vec<_>>>();
-    let descriptors = descriptors.map_err(|error| format!("cannot make an eventfd: {error}"))?;
-    let (ours, theirs): (Vec<OwnedFd>, Vec<OwnedFd>) = descriptors.into_iter().unzip();
-    let shared = Arc::new(Shared::new(plan, payloads, options.keep_going, ours));
-    let (sender, events) = mpsc::channel();
-    let mut handles = Vec::new();
-    for (thread, wakeup) in theirs.into_iter().enumerate() {
-        let setup = Setup {
-            shared: shared.clone(),
-            thread,
-            address: options.address,
-            sources: options.sources.clone().rotated(thread, threads),
-            tls: options.tls.clone(),
-            wakeup,
-            core: options
-                .cores
-                .get(thread % options.cores.len().max(1))
-                .copied(),
-            events: sender.clone(),
-        };
-        let handle = std::thread::Builder::new()
-            .name(format!("ringload-{thread}"))
-            .spawn(move || worker::run(setup))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
-        handles.push(handle);
-    }
-    drop(sender);
-    let outcome = Control::new(shared, options, events, progress).run();
-    for handle in handles {
+    let threads = Threads::start(plan, &options)?;
+    let outcome = Control::new(threads.shared, options, threads.events, progress).run();
+    for handle in threads.handles {
         // A thread that panicked has said so; the outcome is missing its part and therefore an
         // error.
         let _ = handle.join();
     }
     outcome
+}
+
+/// The threads of a run.
+struct Threads {
+    shared: Arc<Shared>,
+    events: Receiver<worker::Event>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts them: they begin to connect at once.
+    fn start(plan: Plan, options: &Options) -> Result<Threads, String> {
+        let sizes = plan.specs.iter().map(|group| group.payload.max());
+        let payloads = Payloads::new(options.run, sizes.max().unwrap_or(0));
+        let threads = plan.threads;
+        let descriptors = (0..threads)
+            .map(|_| wakeup_pair())
+            .collect::<io::Result<Vec<_>>>();
+        let descriptors =
+            descriptors.map_err(|error| format!("cannot make an eventfd: {error}"))?;
+        let (ours, theirs): (Vec<OwnedFd>, Vec<OwnedFd>) = descriptors.into_iter().unzip();
+        let shared = Arc::new(Shared::new(plan, payloads, options.keep_going, ours));
+        let (sender, events) = mpsc::channel();
+        let mut handles = Vec::new();
+        for (thread, wakeup) in theirs.into_iter().enumerate() {
+            let setup = Setup {
+                shared: shared.clone(),
+                thread,
+                address: options.address,
+                sources: options.sources.clone().rotated(thread, threads),
+                tls: options.tls.clone(),
+                wakeup,
+                core: options
+                    .cores
+                    .get(thread % options.cores.len().max(1))
+                    .copied(),
+                events: sender.clone(),
+            };
+            let handle = std::thread::Builder::new()
+                .name(format!("ringload-{thread}"))
+                .spawn(move || worker::run(setup))
+                .map_err(|error| format!("cannot start a thread: {error}"))?;
+            handles.push(handle);
+        }
+        Ok(Threads {
+            shared,
+            events,
+            handles,
+        })
+    }
 }
 
 /// Both ends of what wakes a thread: an eventfd in blocking mode, as the ring wants it.

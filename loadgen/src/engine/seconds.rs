@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::BrokerSample;
+use super::abort::{Aborted, Watch};
 use crate::histograms;
-use crate::meter::Interval;
+use crate::meter::{Interval, Place};
 use crate::plan::Plan;
 use crate::process::CpuTime;
 use crate::report::Second;
-use crate::times::Delays;
+use crate::times::{Delays, Times};
 
 /// The seconds of a run.
 #[derive(Debug)]
@@ -22,7 +23,10 @@ pub(super) struct Seconds {
     /// Seconds that not every thread has reported, from number `closed.len()` on.
     open: VecDeque<Open>,
     closed: Vec<Second>,
-    delays: BTreeMap<(u16, u8), Delays>,
+    delays: BTreeMap<Place, Delays>,
+    lag: Times,
+    /// Looks for what ends the run.
+    watch: Watch,
     histograms: Vec<u8>,
     broker_cpu: Option<CpuTime>,
     broker_seen_ns: u64,
@@ -32,7 +36,8 @@ pub(super) struct Seconds {
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) seconds: Vec<Second>,
-    pub(super) delays: BTreeMap<(u16, u8), Delays>,
+    pub(super) delays: BTreeMap<Place, Delays>,
+    pub(super) lag: Times,
     pub(super) histograms: Vec<u8>,
 }
 
@@ -55,6 +60,8 @@ impl Seconds {
             open: VecDeque::new(),
             closed: Vec::new(),
             delays: BTreeMap::new(),
+            lag: Times::default(),
+            watch: Watch::new(&plan.scenario.stages),
             histograms: Vec::new(),
             broker_cpu: None,
             broker_seen_ns: 0,
@@ -87,8 +94,12 @@ impl Seconds {
                 ..Open::default()
             });
         }
+        for (place, delays) in &interval.window {
+            self.delays.entry(*place).or_default().add(delays);
+        }
+        self.lag.add(&interval.lag);
         self.open[at].sum.add(interval);
-        self.open[at].reports += 1;
+        self.open[at].reports += usize::from(interval.is_whole);
         while self
             .open
             .front()
@@ -96,6 +107,11 @@ impl Seconds {
         {
             self.close_first();
         }
+    }
+
+    /// What ends the run early, once it has happened.
+    pub(super) fn aborted(&self) -> Option<&Aborted> {
+        self.watch.aborted()
     }
 
     /// The last second that is complete.
@@ -110,6 +126,7 @@ impl Seconds {
         Whole {
             seconds: self.closed,
             delays: self.delays,
+            lag: self.lag,
             histograms: self.histograms,
         }
     }
@@ -122,18 +139,17 @@ impl Seconds {
         let begin = self.publish_at.saturating_add(number * 1_000_000_000);
         let span_s = open.at_ns.saturating_sub(begin).min(1_000_000_000) as f64 / 1e9;
         let (volume, corrected) = (open.sum.volume, open.sum.corrected());
-        for (&(group, qos), delays) in &open.sum.window {
-            let name = &self.groups[usize::from(group)];
-            histograms::append(
-                &mut self.histograms,
-                number,
-                span_s,
-                &format!("{name}.qos{qos}"),
-                delays,
-            );
-            self.delays.entry((group, qos)).or_default().add(delays);
+        // A second may have two stages.
+        let mut of_groups: BTreeMap<(u16, u8), Delays> = BTreeMap::new();
+        for (place, delays) in open.sum.window {
+            let both = of_groups.entry((place.group, place.qos)).or_default();
+            both.add(&delays);
         }
-        self.closed.push(Second {
+        for ((group, qos), delays) in &of_groups {
+            let name = format!("{}.qos{qos}", self.groups[usize::from(*group)]);
+            histograms::append(&mut self.histograms, number, span_s, &name, delays);
+        }
+        let second = Second {
             at_s: number as f64,
             span_s,
             sent: volume.sent,
@@ -146,6 +162,8 @@ impl Seconds {
             max_us: corrected.quantile(1.0),
             broker_cpu: open.broker_cores,
             broker_rss_bytes: open.broker_resident,
-        });
+        };
+        self.watch.see(&second, &corrected);
+        self.closed.push(second);
     }
 }

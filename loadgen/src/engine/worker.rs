@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::driver::Driver;
-use crate::fleet::{Fleet, SysUpdate, Troubles};
+use crate::fleet::{Fleet, PartEnds, SysUpdate, Troubles};
 use crate::ledger::Ledger;
 use crate::meter::{Counts, Interval, Meter};
 use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
@@ -21,10 +21,40 @@ pub(super) enum Event {
     Fatal(String),
     /// A second is over.
     Interval(Box<Interval>),
+    /// What was asked for.
+    Report(Box<Report>),
     /// The broker said something of itself.
     Sys(Vec<SysUpdate>),
     /// The thread has ended.
     Ended(Box<Ended>),
+}
+
+/// What a thread has measured since its last report.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Which thread.
+    pub(super) thread: usize,
+    /// Number of the report that was asked for.
+    pub(super) number: u64,
+    /// What happened since.
+    pub(super) interval: Interval,
+    /// Beginnings and ends of segments since.
+    pub(super) boundaries: Vec<Boundary>,
+    /// Deliveries and acknowledgements that are owed by all that was published.
+    pub(super) owed: u64,
+    /// Messages that are due and wait for their socket or for room.
+    pub(super) pending: u64,
+    /// Deliveries that are missing here.
+    pub(super) outstanding: u64,
+}
+
+/// The beginning or the end of a segment on one thread.
+#[derive(Clone, Debug)]
+pub(super) struct Boundary {
+    /// By group.
+    pub(super) counts: Vec<Counts>,
+    /// What the thread had used.
+    pub(super) mark: Mark,
 }
 
 /// What a thread hands over.
@@ -39,6 +69,10 @@ pub(super) struct Ended {
     pub(super) counts: [Option<Vec<Counts>>; 2],
     /// CPU time, about then.
     pub(super) window: [Option<Mark>; 2],
+    /// Beginnings and ends of segments that were not reported.
+    pub(super) boundaries: Vec<Boundary>,
+    /// Where the streams of this thread stood when each stage but the last was over.
+    pub(super) part_ends: Vec<PartEnds>,
     pub(super) ports_exhausted: u64,
     pub(super) files_exhausted: u64,
 }
@@ -71,6 +105,9 @@ struct Worker {
     driver: Driver,
     events: Sender<Event>,
     window: [Option<Mark>; 2],
+    boundaries: Vec<Boundary>,
+    /// Number of the last report.
+    reported: u64,
     shown_at: u64,
 }
 
@@ -109,6 +146,8 @@ impl Worker {
             driver,
             events: setup.events,
             window: [None, None],
+            boundaries: Vec::new(),
+            reported: 0,
             shown_at: 0,
         })
     }
@@ -120,6 +159,7 @@ impl Worker {
             let now = self.driver.turn();
             self.mark(now);
             self.show(now);
+            self.report(now);
             if self.shared.stage() == Stage::End {
                 // The last second is not a whole one.
                 let interval = self.driver.fleet.meter.end_second();
@@ -130,6 +170,7 @@ impl Worker {
                 .driver
                 .next_wake(now)
                 .min(self.next_mark())
+                .min(self.driver.fleet.next_boundary())
                 .min(self.driver.fleet.next_second());
             self.driver.submit(&self.shared.boards[self.thread], until);
         }
@@ -169,6 +210,7 @@ impl Worker {
     fn end(mut self) -> Ended {
         self.driver.fleet.note_left_behind();
         self.driver.fleet.give_up_all();
+        let part_ends = self.driver.fleet.part_ends();
         let fleet = self.driver.fleet;
         Ended {
             thread: self.thread,
@@ -178,6 +220,8 @@ impl Worker {
             uncertain: fleet.uncertain,
             counts: fleet.marks,
             window: self.window,
+            boundaries: self.boundaries,
+            part_ends,
             ports_exhausted: self.driver.ports_exhausted,
             files_exhausted: self.driver.files_exhausted,
         }
@@ -195,12 +239,35 @@ impl Worker {
     fn mark(&mut self, now: u64) {
         while self.next_mark() <= now {
             let at = usize::from(self.window[0].is_some());
-            self.window[at] = Some(Mark {
-                at_ns: now,
-                cpu_ns: thread_cpu_ns(),
-                wait_ns: thread_wait_ns(),
-            });
+            self.window[at] = Some(Mark::at(now));
         }
+        let marks = self.driver.fleet.segment_marks.drain(..);
+        let boundary = |counts| Boundary {
+            counts,
+            mark: Mark::at(now),
+        };
+        self.boundaries.extend(marks.map(boundary));
+    }
+
+    /// Reports what was measured, if that was asked for.
+    fn report(&mut self, now: u64) {
+        let number = self.shared.report_wanted();
+        if number == self.reported {
+            return;
+        }
+        self.reported = number;
+        let fleet = &mut self.driver.fleet;
+        fleet.show(now);
+        let report = Report {
+            thread: self.thread,
+            number,
+            interval: fleet.meter.cut(),
+            boundaries: std::mem::take(&mut self.boundaries),
+            owed: fleet.meter.owed,
+            pending: fleet.pending_count(),
+            outstanding: fleet.outstanding(),
+        };
+        let _ = self.events.send(Event::Report(Box::new(report)));
     }
 
     /// Shows the others how far this thread is.
@@ -221,6 +288,16 @@ impl Worker {
         }
         for interval in fleet.intervals.drain(..) {
             let _ = self.events.send(Event::Interval(Box::new(interval)));
+        }
+    }
+}
+
+impl Mark {
+    fn at(now: u64) -> Mark {
+        Mark {
+            at_ns: now,
+            cpu_ns: thread_cpu_ns(),
+            wait_ns: thread_wait_ns(),
         }
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Publisher {
     pub(super) pending: VecDeque<u64>,
     /// Topic of the next message.
     pub(super) topic: u32,
+    /// Topics that were drawn.
+    pub(super) drawn: u32,
     /// For each topic that has an alias on this connection, which is its number and one: whether
     /// the broker was told.
     pub(super) introduced: Vec<bool>,
@@ -84,6 +86,8 @@ pub(super) struct Publisher {
     pub(super) finished: bool,
     /// What became of its retained messages at the end.
     pub(super) removal: Removal,
+    /// For each stage that is over for it, the last sequence of each of its topics.
+    pub(super) parts_ended: Vec<u32>,
 }
 
 /// What became of the retained messages of a publisher.
@@ -255,10 +259,12 @@ mod tests {
             stuck: Vec::new(),
             pending: VecDeque::new(),
             topic: 0,
+            drawn: 0,
             introduced: Vec::new(),
             left: u64::MAX,
             finished: false,
             removal: Removal::Due,
+            parts_ended: Vec::new(),
         }
     }
 

@@ -10,8 +10,9 @@ use ringmq_core::codec::encode_pingreq;
 use super::client::{Phase, Removal};
 use super::pace::{Pacer, Schedule, Window};
 use super::{Client, Fleet};
+use crate::plan::Plan;
+use crate::scenario::Start;
 use crate::scenario::value::show_span;
-use crate::scenario::{Group, Start};
 use crate::shared::Stage;
 
 /// The part of a group that lives on this thread.
@@ -32,6 +33,8 @@ pub(super) struct Squad {
     pub(super) next_dial_at: f64,
     started: bool,
     pub(super) pacer: Option<Pacer>,
+    /// A closed loop in place of the schedule, before that begins.
+    pub(super) probe: Option<Window>,
     pub(super) next_cut: Option<u64>,
 }
 
@@ -63,13 +66,17 @@ impl Loss {
 }
 
 impl Squad {
-    pub(super) fn new(spec: &Group, group: usize, first: u32, range: Range<u32>) -> Squad {
+    pub(super) fn new(plan: &Plan, group: usize, first: u32, range: Range<u32>) -> Squad {
+        let spec = &plan.specs[group];
         let count = range.len() as u32;
         let share = f64::from(count) / f64::from(spec.clients.max(1));
-        let pacer = match (spec.rate, spec.window) {
-            (Some(rate), _) if count > 0 && spec.publish.is_some() => Some(Pacer::Schedule(
-                Schedule::new(spec, rate, range.start, count),
-            )),
+        let arrivals = plan.scenario.arrivals;
+        let pacer = match (&spec.rate, spec.window) {
+            (Some(_), _) if count > 0 && spec.publish.is_some() => {
+                let seed = plan.seed(group);
+                let schedule = Schedule::new(spec, arrivals, range.clone(), seed);
+                Some(Pacer::Schedule(schedule))
+            }
             (None, Some(window)) if count > 0 => Some(Pacer::Window(Window::new(window, count))),
             _ => None,
         };
@@ -84,6 +91,8 @@ impl Squad {
                 .map_or(0.0, |rate| 1e9 / (rate * share.max(1e-9))),
             next_dial_at: 0.0,
             started: false,
+            probe: matches!(pacer, Some(Pacer::Schedule(_)))
+                .then(|| Window::new(probe_window(spec.clients), count)),
             pacer,
             next_cut: None,
             range,
@@ -101,6 +110,13 @@ impl Squad {
             Some(Pacer::Window(window)) => window.has_seen(arrived),
             Some(Pacer::Schedule(_)) | None => true,
         }
+    }
+
+    /// The same of the closed loop before the schedule.
+    pub(super) fn probe_has_seen(&self, arrived: u64) -> bool {
+        self.probe
+            .as_ref()
+            .is_none_or(|probe| probe.has_seen(arrived))
     }
 
     fn start(&mut self, now: u64) {
@@ -491,6 +507,12 @@ impl Fleet {
     pub fn dismiss(&mut self, index: u32, now: u64) {
         self.lose(index, now, Loss::Ours);
     }
+}
+
+/// Messages underway of each client of the closed loop that shows how much a broker takes at most:
+/// a thousand in all, if that is not too many or too few for one client.
+fn probe_window(clients: u32) -> u32 {
+    (1000 / clients.max(1)).clamp(1, 10)
 }
 
 /// Servers of other protocols close such connections, and so do brokers that reject them.

@@ -14,7 +14,7 @@
 //! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish`
 //! (what is sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run
 //! ends), `terms` (what CONNACK permits), `absent` (what subscribers that are away miss), `sys`
-//! (what the broker says of itself).
+//! (what the broker says of itself), `topics` (which is next).
 
 mod absent;
 mod client;
@@ -29,6 +29,7 @@ mod sys;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -38,6 +39,7 @@ use std::sync::atomic::Ordering;
 
 use ringmq_core::codec::QoS;
 
+use crate::course::Course;
 use crate::ledger::{Ledger, ReaderId};
 use crate::meter::{Counts, Interval, Meter};
 use crate::plan::Reading;
@@ -46,9 +48,10 @@ use client::{Client, Phase, Publisher, Reader, Removal};
 use life::Squad;
 pub use life::{CANNOT, CLOSED, Loss, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SILENT};
 pub use part::LEFT_BEHIND;
-pub use publish::{NEVER_ACKNOWLEDGED, NEVER_SENT, REFUSED_PUBLICATION, WRITTEN_OFF};
+pub use publish::{NEVER_ACKNOWLEDGED, NEVER_SENT, PartEnds, REFUSED_PUBLICATION, WRITTEN_OFF};
 pub use receive::BROKEN_RULE;
 pub use sys::SysUpdate;
+use topics::Topics;
 
 /// The clients of one thread.
 #[derive(Debug)]
@@ -70,6 +73,20 @@ pub struct Fleet {
     /// Messages that the broker refused or never acknowledged.
     pub uncertain: Vec<(u32, u32)>,
     stage: Stage,
+    /// How the load changes over time, and which version of that this is.
+    course: Arc<Course>,
+    course_version: u64,
+    /// By group, what its topics are drawn from.
+    topics: Vec<Option<Topics>>,
+    /// The segment of the last delivery.
+    near: u32,
+    /// Counters at the beginnings and ends of the segments, in turn; of those that were not
+    /// collected yet.
+    pub segment_marks: Vec<Vec<Counts>>,
+    /// Beginnings and ends that are past.
+    boundaries: usize,
+    /// Schedules count; before, groups publish as messages arrive.
+    is_open: bool,
     /// Clients that reconnect, each with its time.
     delayed: BinaryHeap<Reverse<(u64, u32)>>,
     /// Clients that have to be answered by a time, with their attempt. All get the same span.
@@ -148,6 +165,7 @@ impl Fleet {
     /// The clients of a thread, all of them away.
     pub fn new(shared: Arc<Shared>, thread: usize) -> Fleet {
         let plan = &shared.plan;
+        let (course, course_version) = shared.course();
         let mut fleet = Fleet {
             ledger: Ledger::new(plan.shared_pairs(thread)),
             meter: Meter::new(plan.groups.len()),
@@ -161,6 +179,15 @@ impl Fleet {
             sys: Vec::new(),
             uncertain: Vec::new(),
             stage: Stage::Connect,
+            course,
+            course_version,
+            topics: (0..plan.groups.len())
+                .map(|at| Topics::of(plan, at))
+                .collect(),
+            near: 0,
+            segment_marks: Vec::new(),
+            boundaries: 0,
+            is_open: false,
             delayed: BinaryHeap::new(),
             deadlines: VecDeque::new(),
             pings: BinaryHeap::new(),
@@ -206,10 +233,12 @@ impl Fleet {
                     stuck: Vec::new(),
                     pending: VecDeque::new(),
                     topic: 0,
+                    drawn: 0,
                     introduced: Vec::new(),
                     left: spec.messages.unwrap_or(u64::MAX),
                     finished: false,
                     removal: Removal::Due,
+                    parts_ended: Vec::new(),
                 }));
             }
             if let Some(reading) = planned.readers.get(index as usize) {
@@ -217,7 +246,8 @@ impl Fleet {
             }
             self.clients.push(client);
         }
-        self.squads.push(Squad::new(spec, group, first, range));
+        self.squads
+            .push(Squad::new(&shared.plan, group, first, range));
     }
 
     fn add_reader(
@@ -286,6 +316,10 @@ impl Fleet {
             self.stage = stage;
             self.on_stage(now);
         }
+        if self.shared.course_version() != self.course_version {
+            (self.course, self.course_version) = self.shared.course();
+        }
+        self.is_open = now >= self.shared.open_at();
         self.mark(now);
         self.check_deadlines(now);
         self.dial_due(now);
@@ -318,6 +352,29 @@ impl Fleet {
         }
         if self.marks[1].is_none() && now >= self.shared.window_end() {
             self.marks[1] = Some(self.meter.counts.clone());
+        }
+        while now >= self.next_boundary() {
+            self.segment_marks.push(self.meter.counts.clone());
+            self.boundaries += 1;
+        }
+    }
+
+    /// When the next segment begins, or the one that is running ends; [`UNKNOWN`] if there is none.
+    pub fn next_boundary(&self) -> u64 {
+        let number = self.boundaries;
+        let Some(segment) = self.course.segments().get(number / 2) else {
+            return UNKNOWN;
+        };
+        let at = match number % 2 {
+            0 => segment.begin_ns,
+            _ => segment.end_ns,
+        };
+        let at = self.shared.publish_at().saturating_add(at);
+        // What was planned behind the end does not take place.
+        if at > self.shared.window_end() {
+            UNKNOWN
+        } else {
+            at
         }
     }
 
@@ -354,6 +411,7 @@ impl Fleet {
             .received
             .store(self.meter.received(), Ordering::Relaxed);
         board.asked.store(self.meter.asked, Ordering::Relaxed);
+        board.owed.store(self.meter.owed, Ordering::Relaxed);
         let heard = self.meter.received() + self.meter.acks;
         board.heard.store(heard, Ordering::Relaxed);
         let specs = &self.shared.plan.specs;
@@ -377,15 +435,21 @@ impl Fleet {
             return;
         }
         self.outstanding_known = quiet;
-        let outstanding = if quiet {
-            let streams = &self.shared.plan.streams;
-            self.ledger
-                .outstanding(|stream| streams.last_sequence(stream))
-        } else {
-            UNKNOWN
-        };
+        let outstanding = if quiet { self.outstanding() } else { UNKNOWN };
         board.outstanding.store(outstanding, Ordering::Release);
         board.answered.store(question, Ordering::Release);
+    }
+
+    /// Messages that are due and wait.
+    pub fn pending_count(&self) -> u64 {
+        self.pending_count
+    }
+
+    /// Deliveries that are missing here, of all that was published so far.
+    pub fn outstanding(&self) -> u64 {
+        let streams = &self.shared.plan.streams;
+        self.ledger
+            .outstanding(|stream| streams.last_sequence(stream))
     }
 
     /// Everything that a client has to send, once.
@@ -462,11 +526,15 @@ impl Fleet {
 
     /// Another thread has reported something since the last tick.
     pub fn has_news(&self) -> bool {
+        let is_open = self.is_open;
         let arrived = |squad: &Squad| {
             let slot = squad.group * self.shared.plan.threads + self.thread;
-            squad.has_seen(self.shared.arrived[slot].load(Ordering::SeqCst))
+            let arrived = self.shared.arrived[slot].load(Ordering::SeqCst);
+            squad.has_seen(arrived) && (is_open || squad.probe_has_seen(arrived))
         };
-        self.shared.stage() != self.stage || !self.squads.iter().all(arrived)
+        self.shared.stage() != self.stage
+            || self.shared.course_version() != self.course_version
+            || !self.squads.iter().all(arrived)
     }
 
     /// The buffer of a client, to append a packet; then call `mark_dirty`.

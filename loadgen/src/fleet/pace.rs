@@ -2,11 +2,18 @@
 //!
 //! Clients of a group take turns, so that their messages are spread evenly: client `i` of `n` sends
 //! its message `k` at `(k * n + i) / (n * rate)` after the start of publishing. Each thread walks
-//! through the times of its own clients.
+//! through the times of its own clients. Where a rate changes, these times are work of the
+//! [`Course`], which says when that is done.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::scenario::Group;
+use crate::course::Course;
+use crate::payload::mix;
+use crate::scenario::rates::Rates;
+use crate::scenario::{Arrivals, Group};
 
 /// The pace of one group on one thread.
 #[derive(Debug)]
@@ -20,16 +27,46 @@ pub(super) enum Pacer {
 /// Times at which the clients of a thread send.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// Time from one client to the next.
+    /// Work from one message of the group to the next.
     step_ns: f64,
     ramp_ns: f64,
     clients_of_group: u64,
     /// Index of the first client of this thread.
     first: u64,
     clients: u32,
-    round: u64,
-    at: u32,
+    order: Order,
 }
+
+/// Whose turn it is.
+#[derive(Debug)]
+enum Order {
+    /// One after the other, with so many messages each time.
+    Turns {
+        burst: u32,
+        sent: u32,
+        round: u64,
+        at: u32,
+    },
+    /// Any, at any time.
+    Random { draws: Draws, work_ns: f64, at: u32 },
+    /// Each at a rate of its own.
+    Each(Box<Each>),
+}
+
+/// Clients that do not send equally often.
+#[derive(Debug)]
+struct Each {
+    draws: Draws,
+    arrivals: Arrivals,
+    /// Work from one message of a client to its next, in the mean.
+    gaps_ns: Vec<f64>,
+    /// The next message of each client: work in nanoseconds, messages left of its burst.
+    next: BinaryHeap<Reverse<(u64, u32, u32)>>,
+}
+
+/// Numbers that look random, the same for the same seed.
+#[derive(Debug)]
+struct Draws(u64);
 
 /// How much of what was published may not have arrived.
 #[derive(Debug)]
@@ -47,41 +84,149 @@ pub(super) struct Window {
 }
 
 impl Schedule {
-    pub(super) fn new(group: &Group, rate: f64, first: u32, clients: u32) -> Schedule {
-        Schedule {
-            step_ns: 1e9 / (rate * f64::from(group.clients)),
-            ramp_ns: group.ramp.as_nanos() as f64,
-            clients_of_group: u64::from(group.clients),
-            first: u64::from(first),
-            clients,
+    /// Of some clients of a group.
+    pub(super) fn new(group: &Group, arrivals: Arrivals, range: Range<u32>, seed: u64) -> Schedule {
+        let rates = group.rate.as_ref().expect("an open loop has a rate");
+        let turns = |burst| Order::Turns {
+            burst,
+            sent: 0,
             round: 0,
             at: 0,
-        }
+        };
+        let draws = Draws(mix(seed ^ u64::from(range.start)));
+        let order = match (rates, arrivals) {
+            (Rates::Same(_), Arrivals::Constant) => turns(1),
+            (Rates::Same(_), Arrivals::Bursts(count)) => turns(count),
+            (Rates::Same(_), Arrivals::Poisson) => Order::Random {
+                draws,
+                work_ns: 0.0,
+                at: 0,
+            },
+            (_, arrivals) => {
+                let gaps = range.clone().map(|client| 1e9 / rates.of(client, seed));
+                Order::Each(Box::new(Each::new(draws, arrivals, gaps.collect())))
+            }
+        };
+        let mut schedule = Schedule {
+            step_ns: 1e9 / rates.sum(group.clients, seed),
+            ramp_ns: group.ramp.as_nanos() as f64,
+            clients_of_group: u64::from(group.clients),
+            first: u64::from(range.start),
+            clients: range.len() as u32,
+            order,
+        };
+        schedule.draw();
+        schedule
     }
 
-    /// When the next message is due, after the publishing began.
-    pub(super) fn due_ns(&self) -> u64 {
-        let number = self.round * self.clients_of_group + self.first + u64::from(self.at);
-        let steady = number as f64 * self.step_ns;
+    /// When the next message is due, after the publishing began; `None`: never, as far as is known.
+    pub(super) fn due_ns(&self, course: &Course) -> Option<u64> {
+        let steady = match &self.order {
+            Order::Turns {
+                burst, round, at, ..
+            } => {
+                let turn = round * self.clients_of_group + self.first + u64::from(*at);
+                (turn * u64::from(*burst)) as f64 * self.step_ns
+            }
+            Order::Random { work_ns, .. } => *work_ns,
+            Order::Each(each) => each.next.peek().map(|Reverse(next)| next.0 as f64)?,
+        };
         // While the rate grows, after time t the share t / ramp of it was reached on average by
         // half.
-        let due = if steady < self.ramp_ns / 2.0 {
+        let work = if steady < self.ramp_ns / 2.0 {
             (2.0 * self.ramp_ns * steady).sqrt()
         } else {
             steady + self.ramp_ns / 2.0
         };
-        due as u64
+        course.due_ns(work)
     }
 
     /// Takes the next message; returns its client.
     pub(super) fn take(&mut self) -> u32 {
-        let client = self.at;
-        self.at += 1;
-        if self.at == self.clients {
-            self.at = 0;
-            self.round += 1;
-        }
+        let client = match &mut self.order {
+            Order::Turns {
+                burst,
+                sent,
+                round,
+                at,
+            } => {
+                let client = *at;
+                *sent += 1;
+                if *sent == *burst {
+                    *sent = 0;
+                    *at += 1;
+                }
+                if *at == self.clients {
+                    *at = 0;
+                    *round += 1;
+                }
+                client
+            }
+            Order::Random { at, .. } => *at,
+            Order::Each(each) => each.take(),
+        };
+        self.draw();
         client
+    }
+
+    /// Draws the next message, if it is a matter of chance: the clients of a thread together are as
+    /// random as each of them.
+    fn draw(&mut self) {
+        let mean_ns = self.step_ns * self.clients_of_group as f64 / f64::from(self.clients.max(1));
+        if let Order::Random { draws, work_ns, at } = &mut self.order {
+            *work_ns -= draws.share().ln() * mean_ns;
+            *at = (draws.share() * f64::from(self.clients)) as u32 % self.clients.max(1);
+        }
+    }
+}
+
+impl Each {
+    /// Clients begin anywhere between two of their messages: they do not know of each other.
+    fn new(mut draws: Draws, arrivals: Arrivals, gaps_ns: Vec<f64>) -> Each {
+        let burst = arrivals.burst();
+        let next = gaps_ns.iter().zip(0..).map(|(gap_ns, client)| {
+            let begin_ns = match arrivals {
+                Arrivals::Poisson => -draws.share().ln() * gap_ns,
+                Arrivals::Constant | Arrivals::Bursts(_) => {
+                    draws.share() * gap_ns * f64::from(burst)
+                }
+            };
+            Reverse((begin_ns as u64, client, burst))
+        });
+        let next = next.collect();
+        Each {
+            draws,
+            arrivals,
+            gaps_ns,
+            next,
+        }
+    }
+
+    fn take(&mut self) -> u32 {
+        let mut first = self.next.peek_mut().expect("a schedule has clients");
+        let (work_ns, client, left) = first.0;
+        let gap_ns = self.gaps_ns[client as usize];
+        first.0 = match (self.arrivals, left) {
+            (Arrivals::Poisson, _) => {
+                let gap_ns = -self.draws.share().ln() * gap_ns;
+                (work_ns + gap_ns as u64, client, 1)
+            }
+            (Arrivals::Constant | Arrivals::Bursts(_), 1) => {
+                let burst = self.arrivals.burst();
+                let gap_ns = gap_ns * f64::from(burst);
+                (work_ns + gap_ns as u64, client, burst)
+            }
+            (Arrivals::Constant | Arrivals::Bursts(_), left) => (work_ns, client, left - 1),
+        };
+        client
+    }
+}
+
+impl Draws {
+    /// Above 0, and 1 at most.
+    fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        ((mix(self.0) >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 }
 
@@ -122,48 +267,104 @@ impl Window {
     }
 }
 
+/// The step of SplitMix64.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn group(clients: u32) -> Group {
+    fn group(clients: u32, rate: &str) -> Group {
         let mut group = Group::default();
         group.clients = clients;
+        group.rate = Some(Rates::parse(rate).unwrap());
         group
+    }
+
+    /// The first messages of some clients, as (time, client).
+    fn messages(schedule: &mut Schedule, count: u32, first: u32) -> Vec<(u64, u32)> {
+        let course = Course::steady();
+        let next = |_| {
+            let due = schedule.due_ns(&course).unwrap();
+            (due, first + schedule.take())
+        };
+        (0..count).map(next).collect()
     }
 
     #[test]
     fn threads_together_keep_the_schedule_of_the_group() {
-        let group = group(5);
-        let mut all: Vec<(u64, u32)> = Vec::new();
-        for (first, clients) in [(0, 2), (2, 3)] {
-            let mut schedule = Schedule::new(&group, 10.0, first, clients);
-            for _ in 0..clients * 2 {
-                let due = schedule.due_ns();
-                all.push((due, first + schedule.take()));
+        let group = group(5, "10");
+        for burst in [1, 4] {
+            let mut all: Vec<(u64, u32)> = Vec::new();
+            for (first, clients) in [(0, 2), (2, 3)] {
+                let arrivals = match burst {
+                    1 => Arrivals::Constant,
+                    count => Arrivals::Bursts(count),
+                };
+                let mut schedule = Schedule::new(&group, arrivals, first..first + clients, 0);
+                all.extend(messages(&mut schedule, clients * 2 * burst, first));
             }
+            all.sort_unstable();
+            let number = |n: u32| n / burst * burst;
+            let expected: Vec<(u64, u32)> = (0..10 * burst)
+                .map(|n| (u64::from(number(n)) * 20_000_000, n / burst % 5))
+                .collect();
+            assert_eq!(all, expected, "{burst}");
         }
-        all.sort_unstable();
-        let expected: Vec<(u64, u32)> = (0..10).map(|n| (n * 20_000_000, n as u32 % 5)).collect();
-        assert_eq!(all, expected);
     }
 
     #[test]
     fn a_ramp_reaches_the_rate_and_keeps_it() {
-        let mut group = group(1);
+        let mut group = group(1, "100");
         group.ramp = Duration::from_secs(2);
-        let mut schedule = Schedule::new(&group, 100.0, 0, 1);
-        let dues: Vec<f64> = (0..400)
-            .map(|_| {
-                let due = schedule.due_ns() as f64 / 1e9;
-                schedule.take();
-                due
-            })
+        let mut schedule = Schedule::new(&group, Arrivals::Constant, 0..1, 0);
+        let dues: Vec<f64> = messages(&mut schedule, 400, 0)
+            .into_iter()
+            .map(|(due, _)| due as f64 / 1e9)
             .collect();
         assert!(dues.is_sorted());
         // A hundred messages in the two seconds of the ramp, a hundred per second from there on.
         assert!((dues[100] - 2.0).abs() < 1e-6, "{}", dues[100]);
         assert!((dues[300] - 4.0).abs() < 1e-6, "{}", dues[300]);
+    }
+
+    #[test]
+    fn random_arrivals_keep_the_rate_and_have_the_gaps_of_chance() {
+        let group = group(10, "10");
+        let mut schedule = Schedule::new(&group, Arrivals::Poisson, 5..10, 7);
+        let all = messages(&mut schedule, 20_000, 5);
+        // Half of the clients: 50 per second, for 400 s.
+        let last = all[19_999].0 as f64 / 1e9;
+        assert!((last - 400.0).abs() < 10.0, "{last}");
+        let gaps = all.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let long = gaps.filter(|gap| *gap > 20_000_000).count() as f64 / 19_999.0;
+        assert!((long - (-1.0_f64).exp()).abs() < 0.02, "{long}");
+        for client in 5..10 {
+            let count = all.iter().filter(|(_, of)| *of == client).count();
+            assert!((3800..4200).contains(&count), "{client}: {count}");
+        }
+        let mut again = Schedule::new(&group, Arrivals::Poisson, 5..10, 7);
+        assert_eq!(messages(&mut again, 100, 5), all[..100]);
+    }
+
+    #[test]
+    fn clients_with_rates_of_their_own_keep_them() {
+        let group = group(4, "zipf(8, 1)");
+        for arrivals in [Arrivals::Constant, Arrivals::Bursts(5), Arrivals::Poisson] {
+            let mut schedule = Schedule::new(&group, arrivals, 0..4, 3);
+            // 8, 4, 2.67 and 2 per second, for some 600 s.
+            let all = messages(&mut schedule, 10_000, 0);
+            assert!(all.is_sorted_by_key(|(due, _)| *due));
+            let span_s = all[9_999].0 as f64 / 1e9;
+            for client in 0..4 {
+                let count = all.iter().filter(|(_, of)| *of == client).count() as f64;
+                let rate = 8.0 / f64::from(client + 1);
+                assert!(
+                    (count / span_s / rate - 1.0).abs() < 0.1,
+                    "{arrivals:?} {client}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ringmq_core::codec::{
 
 use super::client::{Alias, InFlight, Phase};
 use super::life::{Loss, Squad};
-use super::pace::Pacer;
+use super::pace::{Pacer, Schedule, Window};
 use super::terms::reason_text;
 use super::{Client, Fleet};
 use crate::payload::{Header, Lateness, Payloads, mix};
@@ -26,6 +26,13 @@ impl Fleet {
             return;
         }
         for at in 0..self.squads.len() {
+            if !self.is_open
+                && let Some(mut probe) = self.squads[at].probe.take()
+            {
+                self.publish_window(at, &mut probe, now);
+                self.squads[at].probe = Some(probe);
+                continue;
+            }
             let Some(pacer) = self.squads[at].pacer.take() else {
                 continue;
             };
@@ -45,9 +52,12 @@ impl Fleet {
 
     pub(super) fn next_publish(&self, squad: &Squad) -> Option<u64> {
         let begin = self.shared.publish_at();
-        let at = match squad.pacer.as_ref()? {
-            Pacer::Schedule(schedule) => begin.saturating_add(schedule.due_ns()),
-            Pacer::Window(window) => begin.max(window.look_at(self.patience(squad.group))),
+        let look = |window: &Window| begin.max(window.look_at(self.patience(squad.group)));
+        let probe = squad.probe.as_ref();
+        let at = match (probe, squad.pacer.as_ref()?) {
+            (Some(probe), _) if !self.is_open => look(probe),
+            (_, Pacer::Schedule(schedule)) => begin.saturating_add(schedule.due_ns(&self.course)?),
+            (_, Pacer::Window(window)) => look(window),
         };
         (at < self.shared.window_end()).then_some(at)
     }
@@ -55,7 +65,7 @@ impl Fleet {
     fn publish_schedule(
         &mut self,
         squad: usize,
-        schedule: &mut super::pace::Schedule,
+        schedule: &mut Schedule,
         now: u64,
         begin: u64,
         end: u64,
@@ -63,7 +73,10 @@ impl Fleet {
         let first = self.squads[squad].first;
         let in_window = now >= self.shared.window_start();
         for count in 0..PUBLISHED_PER_TURN_MAX {
-            let due = begin + schedule.due_ns();
+            let Some(due) = schedule.due_ns(&self.course) else {
+                return;
+            };
+            let due = begin.saturating_add(due);
             if due > now || due >= end {
                 return;
             }
@@ -130,7 +143,7 @@ impl Fleet {
         self.finish_if_done(index);
     }
 
-    fn publish_window(&mut self, squad: usize, window: &mut super::pace::Window, now: u64) {
+    fn publish_window(&mut self, squad: usize, window: &mut Window, now: u64) {
         let (group, first) = (self.squads[squad].group, self.squads[squad].first);
         let clients = self.squads[squad].range.len() as u32;
         let slot = group * self.shared.plan.threads + self.thread;
@@ -207,6 +220,9 @@ impl Fleet {
 
     /// Publishes one message: the next of the client. Returns what it owes.
     fn publish(&mut self, index: u32, now: u64, due: u64) -> u64 {
+        if !self.shared.plan.scenario.stages.is_empty() {
+            self.end_parts(index, due);
+        }
         let shared = &*self.shared;
         let client = &mut self.clients[index as usize];
         let group = usize::from(client.group);
@@ -219,7 +235,13 @@ impl Fleet {
         };
         let topic = publisher.topic;
         let stream = planned.stream(client.index, topic);
-        publisher.topic = (topic + 1) % planned.topics;
+        publisher.topic = match &self.topics[group] {
+            None => (topic + 1) % planned.topics,
+            Some(topics) => {
+                publisher.drawn = publisher.drawn.wrapping_add(1);
+                topics.pick(client.index, publisher.drawn)
+            }
+        };
         let Some(sequence) = shared.plan.streams.next_sequence(stream) else {
             self.note_never_sent(index, 1, "its sequence numbers were used up");
             return 0;
@@ -244,11 +266,66 @@ impl Fleet {
             self.outbox.dirty.push(index);
         }
         let copies = u64::from(shared.plan.streams.copies(stream));
-        self.meter.asked += u64::from(copies > 0 || qos > QoS::AtMostOnce);
+        let is_answered = copies > 0 || qos > QoS::AtMostOnce;
+        self.meter.asked += u64::from(is_answered);
+        self.meter.owed += u64::from(is_answered) * copies.max(1);
         if qos == QoS::AtMostOnce {
             self.finish_if_done(index);
         }
         copies.max(1)
+    }
+
+    /// Notes where the streams of a client stood at the end of each stage that the message, which is
+    /// due at that time, comes after: a client sends its messages in the order in which they are due.
+    fn end_parts(&mut self, index: u32, due: u64) {
+        let shared = &*self.shared;
+        let client = &mut self.clients[index as usize];
+        let planned = &shared.plan.groups[usize::from(client.group)];
+        let Some(publisher) = client.publisher.as_deref_mut() else {
+            return;
+        };
+        let after = due.saturating_sub(shared.publish_at());
+        let segments = self.course.segments();
+        loop {
+            let part = publisher.parts_ended.len() / planned.topics as usize;
+            match segments.get(part) {
+                Some(segment) if segment.end_ns <= after && part + 1 < segments.len() => {}
+                Some(_) | None => return,
+            }
+            for topic in 0..planned.topics {
+                let stream = planned.stream(client.index, topic);
+                let last = shared.plan.streams.last_sequence(stream);
+                publisher.parts_ended.push(last);
+            }
+        }
+    }
+
+    /// For each stream of this thread and each stage but the last, the last sequence of the stage.
+    pub fn part_ends(&self) -> Vec<PartEnds> {
+        let plan = &self.shared.plan;
+        let count = self.course.segments().len().saturating_sub(1);
+        let mut all = Vec::new();
+        if plan.scenario.stages.is_empty() || count == 0 {
+            return all;
+        }
+        for client in &self.clients {
+            let planned = &plan.groups[usize::from(client.group)];
+            let Some(publisher) = client.publisher.as_deref() else {
+                continue;
+            };
+            for topic in 0..planned.topics {
+                let stream = planned.stream(client.index, topic);
+                let last = plan.streams.last_sequence(stream);
+                let noted = publisher.parts_ended.iter();
+                let noted = noted.skip(topic as usize).step_by(planned.topics as usize);
+                let ends = noted.copied().chain(std::iter::repeat(last));
+                all.push(PartEnds {
+                    stream,
+                    ends: ends.take(count).collect(),
+                });
+            }
+        }
+        all
     }
 
     /// PUBACK, PUBREC or PUBCOMP for a publisher.
@@ -433,6 +510,15 @@ impl Fleet {
             QoS::AtLeastOnce | QoS::ExactlyOnce => Duration::from_secs(10),
         }
     }
+}
+
+/// Where a stream stood when each stage but the last was over for it.
+#[derive(Debug)]
+pub struct PartEnds {
+    /// Which.
+    pub stream: u32,
+    /// The last sequence of each stage.
+    pub ends: Box<[u32]>,
 }
 
 /// Microseconds since a stamp, which has 32 bits of them. Another thread's clock may have been read

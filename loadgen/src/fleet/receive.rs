@@ -10,7 +10,7 @@ use super::life::Loss;
 use super::publish::elapsed_us;
 use super::{Client, Fleet};
 use crate::ledger::Arrival;
-use crate::meter::DeliveryTimes;
+use crate::meter::{DeliveryTimes, Place};
 use crate::payload::{Content, Header};
 use crate::shared::{Shared, Stage};
 
@@ -260,11 +260,25 @@ impl Fleet {
         let intended = now.saturating_sub((uncorrected_us + lateness_us) * 1000);
         let in_window =
             intended >= self.shared.window_start() && intended < self.shared.window_end();
+        let segment = match self.course.segments() {
+            [] => Some(0),
+            _ => {
+                let after = intended.saturating_sub(self.shared.publish_at());
+                let segment = self.course.segment_at(after, self.near);
+                self.near = segment.unwrap_or(self.near);
+                segment
+            }
+        };
+        let place = segment.filter(|_| in_window).map(|segment| Place {
+            segment,
+            group: group as u16,
+            qos: qos as u8,
+        });
         let times = DeliveryTimes {
             uncorrected_us,
             lateness_us,
         };
-        self.meter.record(group, qos as u8, in_window, times);
+        self.meter.record(place, times);
     }
 
     /// A payload that does not identify its message: too small, damaged, or not ours.

@@ -58,6 +58,8 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         }),
         sys: None,
         troubles: Vec::new(),
+        stages: Vec::new(),
+        verdicts: Vec::new(),
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ringmq_core::codec::QoS;
 use ringmq_problem::Problem;
 
+use crate::payload::mix;
 use crate::scenario::{Group, Scenario};
 use planner::Planner;
 pub use streams::{Matched, Streams};
@@ -183,6 +184,19 @@ impl Plan {
     /// QoS of a stream.
     pub fn qos(&self, stream: u32) -> QoS {
         self.sender(stream).qos
+    }
+
+    /// What the chances of a group are drawn from: the same in a run with the same id.
+    pub fn seed(&self, group: usize) -> u64 {
+        let of_run = |hash: u64, byte: u8| mix(hash ^ u64::from(byte));
+        self.run.bytes().fold(group as u64 + 1, of_run)
+    }
+
+    /// Messages per second of a whole group, by its schedule; 0 without one.
+    pub fn per_s(&self, group: usize) -> f64 {
+        let spec = &self.specs[group];
+        let rates = spec.rate.as_ref().filter(|_| spec.publish.is_some());
+        rates.map_or(0.0, |rates| rates.sum(spec.clients, self.seed(group)))
     }
 
     /// Pairs of members of shared subscriptions and streams on a thread.

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use ringmq_core::codec::{QoS, Version};
 
+use super::stage::{Load, Stage};
+use super::threshold::{Metric, Threshold, Timed};
 use super::{Group, Scenario, Start};
-use ringmq_problem::{Complaint, Problem};
+use ringmq_problem::{Complaint, Place, Problem};
 
 impl Scenario {
     /// Everything that is wrong, in the order of the groups.
@@ -35,7 +37,151 @@ impl Scenario {
                 group.check_restarts(&mut problems);
             }
         }
+        self.check_stages(&mut problems);
+        self.check_thresholds(&mut problems);
         problems
+    }
+
+    fn check_stages(&self, problems: &mut Vec<Problem>) {
+        if self.stages.is_empty() {
+            return;
+        }
+        for key in ["warmup", "duration"] {
+            if self.places.contains_key(key) {
+                let what = "is set, and the stages say how long the run is";
+                problems.push(self.complain(key, what, "remove it"));
+            }
+        }
+        for stage in &self.stages {
+            stage.check(problems);
+        }
+        let changes = |stage: &Stage| stage.load != Load::Steady(1.0) || !stage.spread.is_zero();
+        let all_the_same = !self.stages.iter().any(changes);
+        for group in self.groups.iter().filter(|group| group.publish.is_some()) {
+            for (key, is_set, what, fix) in [
+                (
+                    "messages",
+                    group.messages.is_some(),
+                    "is set, and the stages say how long the run is",
+                    "remove it",
+                ),
+                (
+                    "ramp",
+                    !group.ramp.is_zero(),
+                    "is set, and a stage can do that",
+                    "write a [[stage]] with rate = \"0..100 %\"",
+                ),
+                (
+                    "window",
+                    group.window.is_some() && !all_the_same,
+                    "makes a closed loop, whose rate no stage can change",
+                    "use `rate`",
+                ),
+            ] {
+                if is_set {
+                    problems.push(group.complain(key, what, fix));
+                }
+            }
+        }
+    }
+
+    fn check_thresholds(&self, problems: &mut Vec<Problem>) {
+        for limit in &self.thresholds {
+            if let Some(complaint) = self.check_threshold(limit, false) {
+                problems.push(self.complain("thresholds", complaint.what, complaint.fix));
+            }
+        }
+        for stage in &self.stages {
+            for limit in &stage.thresholds {
+                if let Some(complaint) = self.check_threshold(limit, true) {
+                    problems.push(stage.complain("thresholds", complaint.what, complaint.fix));
+                }
+            }
+        }
+    }
+
+    /// What is wrong with these limits, which stand on the command line, in this scenario.
+    pub fn check_limits(&self, limits: &[Threshold]) -> Vec<Problem> {
+        let complaints = limits
+            .iter()
+            .filter_map(|limit| self.check_threshold(limit, false));
+        complaints
+            .map(|complaint| complaint.at(Place::CommandLine, "--slo"))
+            .collect()
+    }
+
+    /// What is wrong with a limit in this scenario.
+    fn check_threshold(&self, limit: &Threshold, of_stage: bool) -> Option<Complaint> {
+        let text = limit.as_str();
+        let complain = |what: &str, fix: &str| {
+            let what = format!("has `{text}`, {what}");
+            Some(Complaint::new(what, fix))
+        };
+        let named = limit.group.as_deref();
+        let mut groups: Vec<&Group> = self.groups.iter().collect();
+        if let Some(name) = named {
+            groups.retain(|group| group.name == name);
+            if groups.is_empty() {
+                let names = self.groups.iter().map(|group| group.name.as_str());
+                let names: Vec<&str> = names.collect();
+                let fix = format!("the groups are {}", names.join(", "));
+                return complain("which names no group", &fix);
+            }
+        }
+        let publishes = groups.iter().any(|group| group.publish.is_some());
+        let subscribes = groups.iter().any(|group| !group.subscribe.is_empty());
+        let acknowledged = groups
+            .iter()
+            .any(|group| group.publish.is_some() && group.qos > QoS::AtMostOnce);
+        let scheduled = groups.iter().any(|group| group.rate.is_some());
+        match limit.metric {
+            Metric::Time(Timed::Latency, _) | Metric::Fault(_) | Metric::Received
+                if !subscribes =>
+            {
+                complain("and nobody subscribes there", NAME_A_SUBSCRIBER)
+            }
+            Metric::Time(Timed::Acknowledge, _) if !acknowledged => complain(
+                "and nothing there is acknowledged",
+                "name a group that publishes with QoS 1 or 2",
+            ),
+            Metric::Time(Timed::Acknowledge | Timed::Connect, _) if of_stage => complain(
+                "which is not told apart by stages",
+                "put it above the first [[stage]]",
+            ),
+            Metric::MemorySlope | Metric::LatencySlope | Metric::Memory | Metric::Troubles
+                if of_stage =>
+            {
+                complain(
+                    "which is not told apart by stages",
+                    "put it above the first [[stage]]",
+                )
+            }
+            Metric::Rate if !publishes => complain("and nobody publishes there", NAME_A_PUBLISHER),
+            Metric::Rate if limit.is_share && !scheduled => complain(
+                "and a closed loop has no schedule",
+                "use `rate` in the group, or compare with a number",
+            ),
+            Metric::CpuPerDelivery
+            | Metric::Cpu
+            | Metric::Memory
+            | Metric::MemorySlope
+            | Metric::LatencySlope
+            | Metric::Troubles
+                if named.is_some() =>
+            {
+                complain("which is not told apart by groups", "remove the group")
+            }
+            Metric::Time(..)
+            | Metric::Fault(_)
+            | Metric::Received
+            | Metric::Rate
+            | Metric::CpuPerDelivery
+            | Metric::Cpu
+            | Metric::Memory
+            | Metric::MemorySlope
+            | Metric::LatencySlope
+            | Metric::Troubles => None,
+        }
     }
 }
 
@@ -51,6 +197,7 @@ impl Group {
             for key in [
                 "rate",
                 "window",
+                "topics",
                 "payload",
                 "retain",
                 "messages",
@@ -71,6 +218,10 @@ impl Group {
         if publish.as_str().is_empty() || publish.as_str().contains(['+', '#']) {
             complain("publish", "is not a topic", "write a topic without + and #");
         }
+        if self.topics_zipf.is_some() && self.topic_count() < 2 {
+            let what = "is set, but each client has one topic";
+            complain("topics", what, "add {message%N} to `publish`, or remove it");
+        }
         if self.retain && self.payload.max() == 0 {
             let what = "is empty, which removes retained messages";
             complain("payload", what, "give it a size");
@@ -85,7 +236,7 @@ impl Group {
     fn check_pace(&self, scenario: &Scenario, problems: &mut Vec<Problem>) {
         let mut complain =
             |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
-        match (self.rate, self.window) {
+        match (&self.rate, self.window) {
             (Some(_), None) | (None, Some(_)) => {}
             (Some(_), Some(_)) => complain(
                 "window",
@@ -241,6 +392,8 @@ impl Group {
 
 const NEEDS_V5: &str = "needs MQTT 5.0";
 const ADD_V5: &str = "add protocol = \"5.0\"";
+const NAME_A_SUBSCRIBER: &str = "name a group with `subscribe`";
+const NAME_A_PUBLISHER: &str = "name a group with `publish`";
 
 #[cfg(test)]
 mod tests {
@@ -291,6 +444,77 @@ mod tests {
                 "rate = 1",
                 "f.toml:1:1: rate is not a key",
                 "`rate` belongs in a [[group]]",
+            ),
+            (
+                "spread = 1",
+                "f.toml:1:1: spread is not a key",
+                "`spread` belongs in a [[stage]]",
+            ),
+            (
+                "stage = 1",
+                "f.toml:1:1: stage is not a stage",
+                "begin a stage with [[stage]]",
+            ),
+            (
+                "arrivals = \"often\"\n+subscribe = \"a\"",
+                "f.toml:1:12: arrivals is `often`",
+                "write constant, poisson or bursts(N)",
+            ),
+            (
+                "thresholds = [\"latncy.p99 < 5ms\"]\n+subscribe = \"a\"",
+                "f.toml:1:14: thresholds has `latncy.p99`, which is not measured",
+                "did you mean `latency.p99`?",
+            ),
+            (
+                "thresholds = \"q: lost = 0\"\n+subscribe = \"a\"",
+                "f.toml:1:14: thresholds has `q: lost = 0`, which names no group",
+                "the groups are p",
+            ),
+            (
+                "thresholds = \"acknowledge.p99 < 1s\"\n+publish = \"a\"\nrate = 1",
+                "f.toml:1:14: thresholds has `acknowledge.p99 < 1s`, and nothing there is",
+                "publishes with QoS 1 or 2",
+            ),
+            (
+                "thresholds = \"rate >= 99 %\"\n+publish = \"a\"\nqos = 1\nwindow = 1",
+                "f.toml:1:14: thresholds has `rate >= 99 %`, and a closed loop has no schedule",
+                "use `rate` in the group",
+            ),
+            (
+                "[[stage]]\nrate = \"100 %\"\n+subscribe = \"a\"",
+                "f.toml:1:1: stage.for says how long the stage takes, and is missing",
+                "add for = \"1m\"",
+            ),
+            (
+                "[[stage]]\nfor = 1\nrate = \"100\"\n+subscribe = \"a\"",
+                "f.toml:3:8: stage.rate is `100`, which is no share",
+                "write a share such as 100 %",
+            ),
+            (
+                "duration = 1\n[[stage]]\nfor = 1\n+subscribe = \"a\"",
+                "f.toml:1:12: duration is set, and the stages say how long the run is",
+                "remove it",
+            ),
+            (
+                "[[stage]]\nname = \"x\"\nfor = 1\nthresholds = \"connect.p99 < 1s\"\n+\
+                 subscribe = \"a\"",
+                "f.toml:4:14: x.thresholds has `connect.p99 < 1s`, which is not told apart",
+                "put it above the first [[stage]]",
+            ),
+            (
+                "[[stage]]\nfor = 1\nabort = \"lost > 3 for 5s\"\n+subscribe = \"a\"",
+                "f.toml:3:9: stage.abort is `lost > 3 for 5s`, which is not known second by second",
+                "use latency.pN",
+            ),
+            (
+                "[[stage]]\nfor = 1\nrate = \"0..1 %\"\n+publish = \"a\"\nqos = 1\nwindow = 1",
+                "f.toml:8:10: p.window makes a closed loop, whose rate no stage can change",
+                "use `rate`",
+            ),
+            (
+                "[[stage]]\nfor = 1\n+publish = \"a\"\nrate = 1\nmessages = 5",
+                "f.toml:7:12: p.messages is set, and the stages say how long the run is",
+                "remove it",
             ),
             (
                 "group = 1",
@@ -410,8 +634,8 @@ mod tests {
                 "keep to one side",
             ),
         ] {
-            let text = match text.strip_prefix('+') {
-                Some(rest) => format!("{group}{rest}"),
+            let text = match text.split_once('+') {
+                Some((before, rest)) => format!("{before}{group}{rest}"),
                 None => text.to_owned(),
             };
             let problem = only_problem(&text);

@@ -7,7 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Form};
+use super::keys::{self, Form, Key};
+use super::stage::Stage;
 use super::{Group, Scenario};
 use ringmq_problem::file::FileFault;
 use ringmq_problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
@@ -36,27 +37,24 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     for (key, value) in root.get_ref() {
         let name = key.get_ref().as_ref();
         match (name, value.get_ref()) {
-            ("group", DeValue::Array(groups)) => {
-                for item in groups {
-                    match item.get_ref() {
-                        DeValue::Table(table) => {
-                            source.read_group(&mut scenario, table, item.span(), &mut problems);
-                        }
-                        _ => problems.push(source.not_a_group(item.span())),
-                    }
-                }
+            ("group", value) => {
+                scenario.groups = source.read_tables(value, key.span(), &mut problems);
             }
-            ("group", _) => problems.push(source.not_a_group(key.span())),
+            ("stage", value) => {
+                scenario.stages = source.read_tables(value, key.span(), &mut problems);
+            }
             (name, _) => match keys::of_scenario(name) {
-                None => problems.push(source.unknown(name, "", key.span())),
+                None => problems.push(source.unknown(name, None, key.span())),
                 Some(key) => {
-                    let read = texts_of(value, key.form).and_then(|texts| {
-                        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                        (key.set)(&mut scenario, &texts)
-                    });
-                    if let Err(complaint) = read {
-                        problems.push(complaint.at(source.place(value.span()), key.name));
-                    }
+                    let place = source.place(value.span());
+                    let set = match texts_of(value, key.form) {
+                        Ok(texts) => {
+                            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                            scenario.set(key, &texts, place)
+                        }
+                        Err(complaint) => Err(complaint.at(place, key.name)),
+                    };
+                    problems.extend(set.err());
                 }
             },
         }
@@ -80,15 +78,83 @@ struct Source<'a> {
     text: &'a str,
 }
 
+/// What stands in `[[double brackets]]`.
+trait Table: Sized + 'static {
+    /// `group`.
+    const NAME: &'static str;
+
+    fn at(place: Place) -> Self;
+    fn key(name: &str) -> Option<&'static Key<Self>>;
+    fn keys() -> Vec<&'static str>;
+    fn set(&mut self, key: &'static Key<Self>, texts: &[&str], place: Place)
+    -> Result<(), Problem>;
+    fn subject(&self, key: &str) -> String;
+}
+
+macro_rules! table {
+    ($kind:ty, $name:literal, $of:path, $all:expr) => {
+        impl Table for $kind {
+            const NAME: &'static str = $name;
+
+            fn at(place: Place) -> Self {
+                <$kind>::at(place)
+            }
+
+            fn key(name: &str) -> Option<&'static Key<Self>> {
+                $of(name)
+            }
+
+            fn keys() -> Vec<&'static str> {
+                $all.map(|key| key.name).collect()
+            }
+
+            fn set(
+                &mut self,
+                key: &'static Key<Self>,
+                texts: &[&str],
+                place: Place,
+            ) -> Result<(), Problem> {
+                <$kind>::set(self, key, texts, place)
+            }
+
+            fn subject(&self, key: &str) -> String {
+                <$kind>::subject(self, key)
+            }
+        }
+    };
+}
+
+table!(Group, "group", keys::of_group, keys::group_keys());
+table!(Stage, "stage", keys::of_stage, keys::STAGE.iter());
+
 impl Source<'_> {
-    fn read_group(
+    fn read_tables<T: Table>(
         &self,
-        scenario: &mut Scenario,
+        value: &DeValue<'_>,
+        span: Range<usize>,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<T> {
+        let DeValue::Array(items) = value else {
+            problems.push(self.not_a_table(T::NAME, span));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in items {
+            match item.get_ref() {
+                DeValue::Table(table) => tables.push(self.read_table(table, item.span(), problems)),
+                _ => problems.push(self.not_a_table(T::NAME, item.span())),
+            }
+        }
+        tables
+    }
+
+    fn read_table<T: Table>(
+        &self,
         table: &DeTable<'_>,
         span: Range<usize>,
         problems: &mut Vec<Problem>,
-    ) {
-        let mut group = Group::at(self.place(span));
+    ) -> T {
+        let mut read = T::at(self.place(span));
         // The name first: messages about the other keys use it.
         let name_first = |(key, _): &(&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let key: &std::borrow::Cow<'_, str> = key.get_ref();
@@ -98,30 +164,35 @@ impl Source<'_> {
         entries.sort_by_key(name_first);
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
-            let Some(key) = keys::of_group(name) else {
-                problems.push(self.unknown(name, &group.subject(""), key.span()));
+            let Some(key) = T::key(name) else {
+                let inside = Inside {
+                    table: T::NAME,
+                    keys: T::keys(),
+                    subject: read.subject(""),
+                };
+                problems.push(self.unknown(name, Some(inside), key.span()));
                 continue;
             };
             let place = self.place(value.span());
             let set = match texts_of(value, key.form) {
                 Ok(texts) => {
                     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                    group.set(key, &texts, place)
+                    read.set(key, &texts, place)
                 }
-                Err(complaint) => Err(complaint.at(place, group.subject(name))),
+                Err(complaint) => Err(complaint.at(place, read.subject(name))),
             };
             problems.extend(set.err());
         }
-        scenario.groups.push(group);
+        read
     }
 
     fn place(&self, span: Range<usize>) -> Place {
         Place::Line(Box::new(LinePlace::of(self.name, self.text, span)))
     }
 
-    fn not_a_group(&self, span: Range<usize>) -> Problem {
-        Complaint::new("is not a group", "begin a group with [[group]]")
-            .at(self.place(span), "group")
+    fn not_a_table(&self, name: &str, span: Range<usize>) -> Problem {
+        let what = format!("is not a {name}");
+        Complaint::new(what, format!("begin a {name} with [[{name}]]")).at(self.place(span), name)
     }
 
     fn syntax_problem(&self, error: &toml::de::Error) -> Problem {
@@ -131,28 +202,38 @@ impl Source<'_> {
         Complaint::new(what, fix).at(self.place(error.span().unwrap_or(0..0)), "this line")
     }
 
-    /// `prefix` is empty for a key outside of any group.
-    fn unknown(&self, key: &str, prefix: &str, span: Range<usize>) -> Problem {
-        let outside = keys::SCENARIO.iter().map(|key| key.name).chain(["group"]);
-        let inside = keys::group_keys().map(|key| key.name);
-        let (here, elsewhere, there): (Vec<_>, Vec<_>, _) = match prefix {
-            "" => (outside.collect(), inside.collect(), "in a [[group]]"),
-            _ => (
-                inside.collect(),
-                outside.collect(),
-                "above the first [[group]]",
-            ),
-        };
-        let fix = if elsewhere.contains(&key) {
+    /// `inside` is nothing for a key outside of any table.
+    fn unknown(&self, key: &str, inside: Option<Inside>, span: Range<usize>) -> Problem {
+        let above = keys::SCENARIO.iter().map(|key| key.name);
+        let above: Vec<_> = above.chain([Group::NAME, Stage::NAME]).collect();
+        let here = inside.as_ref().map_or(&above, |inside| &inside.keys);
+        let table = inside.as_ref().map(|inside| inside.table);
+        let places = [
+            (table.is_some(), above.clone(), "above the first [[group]]"),
+            (table != Some(Group::NAME), Group::keys(), "in a [[group]]"),
+            (table != Some(Stage::NAME), Stage::keys(), "in a [[stage]]"),
+        ];
+        let mut elsewhere = places
+            .iter()
+            .filter(|(is_elsewhere, keys, _)| *is_elsewhere && keys.contains(&key));
+        let fix = if let Some((_, _, there)) = elsewhere.next() {
             format!("`{key}` belongs {there}")
         } else if let Some(near) = nearest(key, here.iter().copied()) {
             format!("did you mean `{near}`?")
         } else {
             "`ringload --help` lists every key".to_owned()
         };
+        let prefix = inside.map_or(String::new(), |inside| inside.subject);
         let subject = format!("{prefix}{}", printable(key));
         Complaint::new("is not a key", fix).at(self.place(span), subject)
     }
+}
+
+/// The table that a key stands in.
+struct Inside {
+    table: &'static str,
+    keys: Vec<&'static str>,
+    subject: String,
 }
 
 /// The value as a user would write it in text.

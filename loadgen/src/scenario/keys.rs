@@ -7,8 +7,11 @@ use ringmq_core::codec::Version;
 
 use super::pattern::Pattern;
 use super::payload::Sizes;
+use super::rates::Rates;
+use super::stage::{Load, Stage};
+use super::threshold::{Abort, Threshold};
 use super::value;
-use super::{Group, Scenario, Start};
+use super::{Arrivals, Group, Scenario, Start};
 use crate::secrets::MASK;
 use ringmq_problem::Complaint;
 
@@ -79,7 +82,7 @@ pub static SCENARIO: &[Key<Scenario>] = &[
         |s| shown(&s.about, &String::new(), Clone::clone)),
     key!(Text "warmup" "TIME" "How long to publish before the window; default 2s",
         |s, t| { s.warmup = value::span(only(t))?; Ok(()) },
-        |s| vec![value::show_span(s.warmup)]),
+        |s| shown_span_of_run(s, s.warmup)),
     key!(Text "duration" "TIME" "The measured window; default 10s",
         |s, t| {
             s.duration = value::span(only(t))?;
@@ -89,7 +92,7 @@ pub static SCENARIO: &[Key<Scenario>] = &[
             }
             Ok(())
         },
-        |s| vec![value::show_span(s.duration)]),
+        |s| shown_span_of_run(s, s.duration)),
     key!(Text "drain" "TIME" "After the last publication: once nothing has arrived for this long, \
                               the rest counts as lost; default 2s",
         |s, t| { s.drain = value::span(only(t))?; Ok(()) },
@@ -105,6 +108,73 @@ pub static SCENARIO: &[Key<Scenario>] = &[
                                        `clean = false` and `reconnect = true`; default false",
         |s, t| { s.restarts = value::switch(only(t))?; Ok(()) },
         |s| shown(&s.restarts, &false, bool::to_string)),
+    key!(Text "arrivals" "constant|poisson|bursts(N)" "How messages of an open loop are spread: \
+                                       evenly, at random, or N of a client at a time; default \
+                                       constant",
+        |s, t| { s.arrivals = Arrivals::parse(only(t))?; Ok(()) },
+        |s| shown(&s.arrivals, &Arrivals::Constant, |a| a.show())),
+    key!(List "thresholds" "LIMIT" "What the run has to keep to, in a list if there are several: \
+                                    \"latency.p99 < 5ms\", \"lost = 0\", \"rate >= 99 %\". A \
+                                    limit that is missed makes the exit code 4",
+        |s, t| { s.thresholds = parse_thresholds(t)?; Ok(()) },
+        |s| s.thresholds.iter().map(|limit| limit.as_str().to_owned()).collect()),
+];
+
+/// Stages say it when there are some.
+fn shown_span_of_run(scenario: &Scenario, span: Duration) -> Vec<String> {
+    match scenario.stages.is_empty() {
+        true => vec![value::show_span(span)],
+        false => Vec::new(),
+    }
+}
+
+fn parse_topics(text: &str) -> Result<Option<f64>, Complaint> {
+    if text == "turns" {
+        return Ok(None);
+    }
+    let inside = text
+        .strip_prefix("zipf(")
+        .and_then(|text| text.strip_suffix(')'));
+    let exponent = inside.and_then(|text| text.trim().parse::<f64>().ok());
+    let exponent = exponent.filter(|exponent| (0.0..=10.0).contains(exponent));
+    let wrong = || {
+        Complaint::new(
+            format!("is `{text}`"),
+            "write turns, or zipf(S) such as zipf(1.1)",
+        )
+    };
+    exponent.map(Some).ok_or_else(wrong)
+}
+
+fn parse_thresholds(texts: &[&str]) -> Result<Vec<Threshold>, Complaint> {
+    texts.iter().map(|text| Threshold::parse(text)).collect()
+}
+
+/// Keys of a stage.
+pub static STAGE: &[Key<Stage>] = &[
+    key!(Text "name" "NAME" "Name of the stage, for reports; default: its number",
+        |s, t| { s.name = only(t).to_owned(); Ok(()) },
+        |s| shown(&s.name, &String::new(), Clone::clone)),
+    key!(Text "for" "TIME" "How long the stage takes",
+        |s, t| { s.span = value::span(only(t))?; Ok(()) },
+        |s| vec![value::show_span(s.span)]),
+    key!(Text "rate" "SHARE" "Load, as a share of the rate of each group: \"100 %\", a ramp \
+                              \"0..100 %\", or steps \"100..1000 % in 10\", each of which has \
+                              figures of its own; default 100 %",
+        |s, t| { s.load = Load::parse(only(t))?; Ok(()) },
+        |s| vec![s.load.show()]),
+    key!(Text "spread" "TIME" "Come to the rate of the stage over this time, from that of the \
+                               stage before; default 0s: at once",
+        |s, t| { s.spread = value::span(only(t))?; Ok(()) },
+        |s| shown(&s.spread, &Duration::ZERO, |d| value::show_span(*d))),
+    key!(List "thresholds" "LIMIT" "What the stage has to keep to, as above",
+        |s, t| { s.thresholds = parse_thresholds(t)?; Ok(()) },
+        |s| s.thresholds.iter().map(|limit| limit.as_str().to_owned()).collect()),
+    key!(Text "abort" "LIMIT for TIME" "End the run when this holds in every second for so long: \
+                                        \"latency.p99 > 1s for 5s\". It counts as a threshold \
+                                        that was missed",
+        |s, t| { s.abort = Some(Abort::parse(only(t))?); Ok(()) },
+        |s| shown_some(&s.abort, Abort::show)),
 ];
 
 /// Keys of a group: who its clients are.
@@ -242,9 +312,16 @@ pub static PUBLISH: &[Key<Group>] = &[
         |g, t| { g.payload = Sizes::parse(only(t))?; Ok(()) },
         |g| shown(&g.payload, &Sizes::Fixed(64), Sizes::show)),
     key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever \
-                             the broker does",
-        |g, t| { g.rate = Some(value::rate(only(t))?); Ok(()) },
-        |g| shown_some(&g.rate, |r| value::show_rate(*r))),
+                             the broker does. Clients may differ: 2..20 (any between), \
+                             1:90,10:10 (with weights), lognormal(MEDIAN, SIGMA) or zipf(MOST, \
+                             EXPONENT)",
+        |g, t| { g.rate = Some(Rates::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.rate, Rates::show)),
+    key!(Text "topics" "turns|zipf(S)" "Which of a client's topics ({message%N}) is next: one after \
+                                        the other, or the k-th a k^S-th as often as the first; \
+                                        default turns",
+        |g, t| { g.topics_zipf = parse_topics(only(t))?; Ok(()) },
+        |g| shown_some(&g.topics_zipf, |s| format!("zipf({s})"))),
     key!(Bare "window" "N" "Closed loop: messages in flight per client, counted over the whole \
                             group",
         |g, t| { g.window = Some(value::count(only(t), 1, 1_000_000)? as u32); Ok(()) },
@@ -313,6 +390,11 @@ pub fn of_group(name: &str) -> Option<&'static Key<Group>> {
 /// Every key of a group.
 pub fn group_keys() -> impl Iterator<Item = &'static Key<Group>> {
     GROUP.iter().flat_map(|(_, keys)| keys.iter())
+}
+
+/// The key of a stage with this name.
+pub fn of_stage(name: &str) -> Option<&'static Key<Stage>> {
+    STAGE.iter().find(|key| key.name == name)
 }
 
 /// The key of a scenario with this name.

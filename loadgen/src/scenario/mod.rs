@@ -12,6 +12,9 @@ pub mod file;
 pub mod keys;
 pub mod pattern;
 pub mod payload;
+pub mod rates;
+pub mod stage;
+pub mod threshold;
 pub mod value;
 
 use std::collections::HashMap;
@@ -25,8 +28,11 @@ use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
 use payload::Sizes;
+use rates::Rates;
 use ringmq_problem::file::read_text;
 use ringmq_problem::{Complaint, Place, Problem};
+use stage::Stage;
+use threshold::Threshold;
 
 /// A whole scenario.
 #[derive(Clone, Debug)]
@@ -45,10 +51,29 @@ pub struct Scenario {
     pub answer_timeout: Duration,
     /// The broker may be restarted, and has to keep what it acknowledged.
     pub restarts: bool,
+    /// How messages of an open loop are spread.
+    pub arrivals: Arrivals,
+    /// What the run has to keep to.
+    pub thresholds: Vec<Threshold>,
+    /// Parts with a rate of their own, in place of warm-up and window; empty: none.
+    pub stages: Vec<Stage>,
     /// In the order in which they connect.
     pub groups: Vec<Group>,
     /// Where it was read from.
     pub place: Place,
+    /// Where keys were set, by name; for messages.
+    places: HashMap<&'static str, Place>,
+}
+
+/// How the messages of an open loop are spread over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Evenly: clients take turns.
+    Constant,
+    /// At random, independent of each other: so many independent devices.
+    Poisson,
+    /// So many of a client at a time.
+    Bursts(u32),
 }
 
 /// A group of clients that do the same.
@@ -107,7 +132,10 @@ pub struct Group {
     /// Payload sizes.
     pub payload: Sizes,
     /// Open loop: messages per second of each client.
-    pub rate: Option<f64>,
+    pub rate: Option<Rates>,
+    /// How unequal the topics of a client are: the k-th is next a k^S-th as often as the first;
+    /// `None`: they take turns.
+    pub topics_zipf: Option<f64>,
     /// Closed loop: messages underway of each client.
     pub window: Option<u32>,
     /// How long the rate grows.
@@ -155,8 +183,48 @@ impl Default for Scenario {
             drain: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
             restarts: false,
+            arrivals: Arrivals::Constant,
+            thresholds: Vec::new(),
+            stages: Vec::new(),
             groups: Vec::new(),
             place: Place::CommandLine,
+            places: HashMap::new(),
+        }
+    }
+}
+
+impl Arrivals {
+    /// Reads what a user writes.
+    pub fn parse(text: &str) -> Result<Arrivals, Complaint> {
+        let bursts = text.strip_prefix("bursts(");
+        match (text, bursts.and_then(|text| text.strip_suffix(')'))) {
+            ("constant", _) => Ok(Arrivals::Constant),
+            ("poisson", _) => Ok(Arrivals::Poisson),
+            (_, Some(count)) => {
+                let count = value::count(count.trim(), 1, BURST_MAX)?;
+                Ok(Arrivals::Bursts(count as u32))
+            }
+            _ => Err(Complaint::new(
+                format!("is `{text}`"),
+                "write constant, poisson or bursts(N)",
+            )),
+        }
+    }
+
+    /// Messages of a client at a time.
+    pub fn burst(self) -> u32 {
+        match self {
+            Arrivals::Constant | Arrivals::Poisson => 1,
+            Arrivals::Bursts(count) => count,
+        }
+    }
+
+    /// As a user would write it.
+    pub fn show(self) -> String {
+        match self {
+            Arrivals::Constant => "constant".to_owned(),
+            Arrivals::Poisson => "poisson".to_owned(),
+            Arrivals::Bursts(count) => format!("bursts({count})"),
         }
     }
 }
@@ -191,6 +259,7 @@ impl Default for Group {
             publish: None,
             payload: Sizes::Fixed(64),
             rate: None,
+            topics_zipf: None,
             window: None,
             ramp: Duration::ZERO,
             messages: None,
@@ -209,14 +278,45 @@ impl Default for Group {
 }
 
 impl Scenario {
-    /// Sets a key of the scenario.
+    /// Sets a key of the scenario and notes where.
     pub fn set(
         &mut self,
         key: &'static Key<Scenario>,
         texts: &[&str],
         place: Place,
     ) -> Result<(), Problem> {
-        (key.set)(self, texts).map_err(|complaint| complaint.at(place, key.name))
+        match (key.set)(self, texts) {
+            Ok(()) => {
+                self.places.insert(key.name, place);
+                Ok(())
+            }
+            Err(complaint) => Err(complaint.at(place, key.name)),
+        }
+    }
+
+    /// What is wrong with a key, at the place where it was set.
+    fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        let place = self.places.get(key).unwrap_or(&self.place).clone();
+        Complaint::new(what, fix).at(place, key)
+    }
+
+    /// How long is published before the window.
+    pub fn warmup_span(&self) -> Duration {
+        match self.stages.is_empty() {
+            true => self.warmup,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// How long the window is.
+    pub fn window_span(&self) -> Duration {
+        match self.stages.is_empty() {
+            true => self.duration,
+            false => stage::parts(&self.stages)
+                .iter()
+                .map(|part| part.span)
+                .sum(),
+        }
     }
 
     /// The whole scenario as TOML, every key that is not at its default.
@@ -224,6 +324,12 @@ impl Scenario {
         let mut text = String::new();
         for key in keys::SCENARIO {
             put_toml(&mut text, key.name, key.form, &(key.show)(self));
+        }
+        for stage in &self.stages {
+            text.push_str("\n[[stage]]\n");
+            for key in keys::STAGE {
+                put_toml(&mut text, key.name, key.form, &(key.show)(stage));
+            }
         }
         for group in &self.groups {
             text.push_str("\n[[group]]\n");
@@ -340,6 +446,8 @@ impl Group {
     }
 }
 
+/// So many messages at a time are a second of the fastest client.
+const BURST_MAX: u64 = 100_000;
 /// A file whose first line is a password is far smaller: whatever has more was named by mistake.
 const PASSWORD_FILE_SIZE_MAX: u64 = 1 << 20;
 

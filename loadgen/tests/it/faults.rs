@@ -482,7 +482,7 @@ fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
             "{expected}: {}",
             done.stderr
         );
-        assert!(done.result.is_none(), "{expected}");
+        assert_eq!(done.result().run.ended, Ended::Failed, "{expected}");
         assert!(!done.stderr.contains("{run}"), "{}", done.stderr);
     }
 }

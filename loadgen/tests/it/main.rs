@@ -3,10 +3,12 @@
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod ceiling;
 mod common;
 mod duties;
 mod faults;
 mod restarts;
 mod result_file;
 mod scenarios;
+mod stages;
 mod tls;

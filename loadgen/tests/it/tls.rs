@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
 };
+use ringload::report::Ended;
 use ringmq::transport::{Demand, TlsFiles};
 use ringmq::{Broker, BrokerConfig, ListenerConfig};
 
@@ -255,6 +256,8 @@ fn a_failed_tls_handshake_is_an_error_with_a_reason() {
         let done = load(port, more);
         assert_eq!(done.code, Some(code), "{more:?}: {done:#?}");
         assert!(done.stderr.contains(expected), "{more:?}: {}", done.stderr);
-        assert!(done.result.is_none(), "{more:?}");
+        // A wrong command line leaves no result, a broker that cannot be reached one that says so.
+        let ended = done.result.as_ref().map(|result| result.run.ended);
+        assert_eq!(ended, (code == 1).then_some(Ended::Failed), "{more:?}");
     }
 }

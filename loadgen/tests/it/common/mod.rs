@@ -1,11 +1,13 @@
 //! What the integration tests share: a broker that does wrong on purpose, and runs of ringload.
 
 pub mod broker;
+pub mod ceiling;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ringload::find::file::CapacityFile;
 use ringload::report::ResultFile;
 
 /// What a run of ringload came to.
@@ -36,12 +38,17 @@ pub struct Running {
 
 /// Starts `ringload run` against a port.
 pub fn start(port: u16, args: &[&str]) -> Running {
+    start_command("run", port, args)
+}
+
+/// Starts a command of ringload against a port.
+pub fn start_command(command: &str, port: u16, args: &[&str]) -> Running {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("ringload-test-{}-{number}.json", std::process::id());
     let json = std::env::temp_dir().join(name);
     let child = Command::new(env!("CARGO_BIN_EXE_ringload"))
-        .arg("run")
+        .arg(command)
         .args(args)
         .args(["--target", &format!("127.0.0.1:{port}"), "--json"])
         .arg(&json)
@@ -54,6 +61,20 @@ pub fn start(port: u16, args: &[&str]) -> Running {
 }
 
 impl Running {
+    /// Waits for the end of a search; gives exit code, output and what was found.
+    pub fn finish_search(self) -> (Option<i32>, String, CapacityFile) {
+        let output = self.child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let json = std::fs::read(&self.json).unwrap_or_else(|_| panic!("no file: {text}"));
+        let _ = std::fs::remove_file(&self.json);
+        let text = text + &String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.code(),
+            text,
+            serde_json::from_slice(&json).unwrap(),
+        )
+    }
+
     /// Waits for the end.
     pub fn finish(self) -> Done {
         let Output {

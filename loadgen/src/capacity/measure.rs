@@ -1,0 +1,429 @@
+//! `ringload plan`: makes the runs, and the plan of them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ringmq_problem::{Complaint, Place, Problem};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::design::{self, Purpose, Run};
+use super::file::{FORMAT, FORMAT_VERSION, HeldOut, PlanFile};
+use super::load::Load;
+use super::model::{Measured, Model};
+use super::room::Limits;
+use super::slope::{median, theil_sen};
+use crate::assemble::{self, Context};
+use crate::bound::{self, Snapshot, Watch};
+use crate::cli::{self, Command, RunOptions};
+use crate::engine::{self, Options};
+use crate::plan::Plan;
+use crate::process;
+use crate::progress::Progress;
+use crate::report::{Ended, ResultFile};
+use crate::sources::Sources;
+use crate::tls::Terms;
+
+/// What `ringload plan` is asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// Options that every run gets: target, users, TLS, threads, processes.
+    pub passed: Vec<OsString>,
+    /// The plan.
+    pub out: PathBuf,
+    /// Fewer runs.
+    pub is_quick: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum Failure {
+    /// The user has to change something.
+    Usage(Vec<Problem>),
+    /// A run did not take place.
+    Run(String),
+    /// By Ctrl-C.
+    Interrupted,
+}
+
+/// Makes a plan; `say` is told of every run.
+pub fn plan(
+    request: &Request,
+    interrupted: &Arc<AtomicBool>,
+    say: &mut dyn FnMut(&str),
+) -> Result<PlanFile, Failure> {
+    let mut bench = Bench::new(request, interrupted)?;
+    let (began, started) = (Instant::now(), SystemTime::now());
+    let idle = bench.idle(say)?;
+    let (scale, threads) = bench.closed_loop(say)?;
+    let runs = design::runs(scale, request.is_quick);
+    let taken = bench.take(&runs, say)?;
+    let made = taken.made(threads)?;
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(PlanFile {
+        format: FORMAT.to_owned(),
+        version: FORMAT_VERSION,
+        ringload: env!("CARGO_PKG_VERSION").to_owned(),
+        target: bench.sample.target.clone(),
+        broker: process::command_of(bench.pid),
+        machine: bench.machine.clone(),
+        started_unix_ms: started.as_millis() as u64,
+        took_s: began.elapsed().as_secs_f64(),
+        threads,
+        closed_loop_per_s: scale,
+        costs: made.model.costs,
+        runs: taken.fitted,
+        void: taken.void,
+        references: taken.references,
+        held_out: made.held_out,
+        memory: theil_sen(&idle.broker).filter(|slope| slope.slope > 0.0),
+        kernel_memory: theil_sen(&idle.kernel).filter(|slope| slope.slope > 0.0),
+        connect: idle.connect,
+        limits: bench.limits(),
+    })
+}
+
+/// What all runs have in common.
+struct Bench<'a> {
+    request: &'a Request,
+    interrupted: &'a Arc<AtomicBool>,
+    /// The options, as the closed loop has them.
+    sample: RunOptions,
+    pid: u32,
+    machine: crate::report::Machine,
+    watch: Watch,
+}
+
+/// What connections that do nothing take: `(connections, bytes)`.
+struct Idle {
+    broker: Vec<(f64, f64)>,
+    kernel: Vec<(f64, f64)>,
+    connect: Option<f64>,
+}
+
+/// The runs that were made.
+#[derive(Default)]
+struct Taken {
+    fitted: Vec<Measured>,
+    held_out: Vec<Measured>,
+    references: Vec<f64>,
+    void: u32,
+}
+
+/// What they make.
+struct Made {
+    model: Model,
+    held_out: Vec<HeldOut>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(request: &'a Request, interrupted: &'a Arc<AtomicBool>) -> Result<Bench<'a>, Failure> {
+        let sample = options_of(&design::closed_loop(), request, CLOSED_LOOP)?;
+        let Some(pid) = sample.pids.first().copied() else {
+            let complaint = Complaint::new(
+                "needs the process of the broker, whose CPU it measures",
+                "name it: --pid $(pidof BROKER)",
+            );
+            let problem = complaint.at(Place::CommandLine, "plan");
+            return Err(Failure::Usage(vec![problem]));
+        };
+        if let Some(pid) = sample.pids.iter().find(|pid| !process::is_alive(**pid)) {
+            return Err(Failure::Run(format!("--pid {pid}: no such process")));
+        }
+        Ok(Bench {
+            request,
+            interrupted,
+            pid,
+            machine: process::machine(),
+            watch: Watch::of(&sample.pids),
+            sample,
+        })
+    }
+
+    /// More and more connections that do nothing.
+    fn idle(&mut self, say: &mut dyn FnMut(&str)) -> Result<Idle, Failure> {
+        let mut idle = Idle {
+            broker: Vec::new(),
+            kernel: Vec::new(),
+            connect: None,
+        };
+        let is_local = self.sample.addresses.iter().all(|at| at.ip().is_loopback());
+        // Both ends of a connection are in the memory of one kernel then.
+        let ends = if is_local { 2.0 } else { 1.0 };
+        let mut connects = Vec::new();
+        for connections in design::IDLE {
+            let before = self.watch.kernel_bytes();
+            let sampler = Sampler::start(self.watch.clone());
+            let result = self.run(&design::idle(connections), IDLE);
+            let most = sampler.stop();
+            let (_, result) = result?;
+            let Some(broker) = result.broker else {
+                continue;
+            };
+            let count = result.totals.connected as f64;
+            idle.broker.extend(
+                broker
+                    .rss_connected_bytes
+                    .map(|bytes| (count, bytes as f64)),
+            );
+            let grown = most
+                .zip(before)
+                .map(|(most, before)| most.saturating_sub(before));
+            idle.kernel
+                .extend(grown.map(|bytes| (count, bytes as f64 / ends)));
+            connects.extend(broker.connect_us_per_connection.map(|us| us / 1e6));
+            say(&format!(
+                "{connections} connections: {:.1} MiB",
+                broker.rss_connected_bytes.unwrap_or(0) as f64 / f64::from(1 << 20)
+            ));
+        }
+        connects.sort_by(f64::total_cmp);
+        idle.connect = median(&connects);
+        Ok(idle)
+    }
+
+    /// What a closed loop gets through, and how many threads share that work.
+    fn closed_loop(&mut self, say: &mut dyn FnMut(&str)) -> Result<(f64, u32), Failure> {
+        let before = self.watch.sample(crate::shared::now_ns());
+        let (_, result) = self.run(&design::closed_loop(), CLOSED_LOOP)?;
+        let after = self.watch.sample(crate::shared::now_ns());
+        let scale = result.totals.received_per_s;
+        if scale <= 0.0 {
+            return Err(Failure::Run(
+                "nothing came through a closed loop: see `ringload run pairs`".to_owned(),
+            ));
+        }
+        let threads = self.threads(&before, &after);
+        say(&format!(
+            "closed loop: {scale:.0} messages/s, {threads} threads of the broker at work"
+        ));
+        Ok((scale, threads))
+    }
+
+    /// Threads that share the work, on the cores that there are for them.
+    fn threads(&self, before: &Snapshot, after: &Snapshot) -> u32 {
+        let cores = process::allowed_cores(self.pid).unwrap_or(1).max(1);
+        bound::workers(before, after).unwrap_or(1).min(cores)
+    }
+
+    fn limits(&self) -> Limits {
+        let now = self.watch.sample(crate::shared::now_ns());
+        Limits {
+            memory_bytes: now
+                .memory
+                .map_or(self.machine.memory_bytes, |room| room.limit),
+            files: now.files.map(|room| room.limit),
+            conntrack: now.conntrack.map(|room| room.limit),
+        }
+    }
+
+    fn take(&mut self, runs: &[Run], say: &mut dyn FnMut(&str)) -> Result<Taken, Failure> {
+        let mut taken = Taken::default();
+        for (index, run) in runs.iter().enumerate() {
+            let (load, result) = self.run(run, LOAD)?;
+            let at = format!("{}/{} {}", index + 1, runs.len(), run.name);
+            match measured(run, load, &result) {
+                Ok(measured) => {
+                    say(&format!("{at}: {:.3} cores", measured.cores));
+                    taken.add(run.purpose, measured);
+                }
+                Err(why) => {
+                    say(&format!("{at}: void, {why}"));
+                    taken.void += 1;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes a run, as `ringload run` does; with the load that it was to be.
+    fn run(&mut self, run: &Run, times: Lengths) -> Result<(Option<Load>, ResultFile), Failure> {
+        let options = options_of(run, self.request, times)?;
+        let clients = options.scenario.client_count();
+        let files_max = raise_files(clients)?;
+        let id = options.run.unwrap_or(RUN_ID);
+        let plan = Plan::new(
+            options.scenario,
+            &format!("{id:04x}"),
+            options.threads,
+            false,
+        );
+        let plan = plan.map_err(Failure::Usage)?;
+        let load = Load::of(&plan).ok();
+        let failed = |why: String| Failure::Run(format!("{}: {why}", options.target));
+        let address = cli::choose(&options.addresses).map_err(failed)?;
+        let sources = options
+            .sources
+            .unwrap_or_else(|| Sources::automatic(address, clients, process::local_ports()));
+        let host = options.target.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = plan.specs.iter().map(|group| Terms::of(group, host));
+        let tls: Result<Vec<_>, Problem> = tls.collect();
+        let how = Options {
+            address,
+            sources: sources.clone(),
+            tls: tls.map_err(|problem| Failure::Usage(vec![problem]))?,
+            cores: options.cores,
+            pids: options.pids.clone(),
+            run: id,
+            keep_going: false,
+            sys_wait: Duration::ZERO,
+            interrupted: self.interrupted.clone(),
+        };
+        let outcome = engine::run(plan, how, &mut Progress::new(true)).map_err(failed)?;
+        if outcome.ended == Ended::Interrupted || self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        let context = Context {
+            label: None,
+            command: vec!["ringload".to_owned(), "plan".to_owned()],
+            target: options.target.clone(),
+            machine: self.machine.clone(),
+            broker_command: String::new(),
+            broker_cores: assemble::cores_of(options.pids.first()),
+            pids: options.pids,
+            sources: Vec::new(),
+            files_max,
+        };
+        Ok((load, assemble::assemble(&outcome, context)))
+    }
+}
+
+impl Taken {
+    fn add(&mut self, purpose: Purpose, measured: Measured) {
+        match purpose {
+            Purpose::HeldOut => return self.held_out.push(measured),
+            Purpose::Reference => {
+                let each = measured.cores / measured.load.deliveries;
+                self.references.push(each);
+            }
+            Purpose::Fit => {}
+        }
+        self.fitted.push(measured);
+    }
+
+    fn made(&self, threads: u32) -> Result<Made, Failure> {
+        let model = Model::fit(&self.fitted, threads).map_err(Failure::Run)?;
+        let tests = self.held_out.iter().map(|run| HeldOut {
+            name: run.name.clone(),
+            predicted: model.cores(&run.load),
+            measured: run.cores,
+        });
+        let held_out = tests.collect();
+        Ok(Made { model, held_out })
+    }
+}
+
+/// The load as it was, and the CPU that it took; or why the run says nothing.
+fn measured(run: &Run, load: Option<Load>, result: &ResultFile) -> Result<Measured, String> {
+    if let Some(reason) = result.validity.reasons.first() {
+        return Err(reason.text.clone());
+    }
+    if result.run.ended != Ended::Planned {
+        return Err("the broker was gone".to_owned());
+    }
+    let broker = result.broker.as_ref();
+    let cores = broker.and_then(|broker| Some(broker.user_cores? + broker.system_cores?));
+    let (Some(cores), Some(load)) = (cores.filter(|cores| *cores > 0.0), load) else {
+        return Err("no CPU time was measured".to_owned());
+    };
+    let factor = result.totals.sent_per_s / load.publications;
+    let arrived = result.totals.received_per_s / load.deliveries;
+    if arrived < ARRIVED_MIN * factor || factor <= 0.0 {
+        return Err("more was sent than came through".to_owned());
+    }
+    Ok(Measured {
+        name: run.name.clone(),
+        load: load.times(factor),
+        cores,
+    })
+}
+
+/// How long the parts of a run take, seconds.
+#[derive(Clone, Copy)]
+struct Lengths {
+    warmup: &'static str,
+    duration: &'static str,
+}
+
+fn options_of(run: &Run, request: &Request, lengths: Lengths) -> Result<RunOptions, Failure> {
+    let groups = run.groups.iter().flat_map(|group| ["--group", group]);
+    let times = ["--warmup", lengths.warmup, "--duration", lengths.duration];
+    let ours = groups.chain(times).map(OsString::from);
+    let all = std::iter::once("run".into())
+        .chain(ours)
+        .chain(request.passed.iter().cloned());
+    match Command::parse(all) {
+        Ok(Command::Run(options)) => Ok(*options),
+        // Only options of `run` are passed on, and none of them asks for anything else.
+        Ok(_) => unreachable!("a run was asked for"),
+        Err(problems) => Err(Failure::Usage(problems)),
+    }
+}
+
+/// Raises the limit of open files as far as these clients need it.
+fn raise_files(clients: u64) -> Result<u64, Failure> {
+    let needed = clients + FILES_OWN;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    match getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) {
+        current if current >= needed => Ok(current),
+        current => Err(Failure::Run(format!(
+            "{clients} clients need {needed} open files, and this process may have {current}: raise \
+             the limit (ulimit -n {needed})"
+        ))),
+    }
+}
+
+/// Looks at the memory of the kernel while a run takes place.
+struct Sampler {
+    is_over: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Option<u64>>,
+}
+
+impl Sampler {
+    fn start(watch: Watch) -> Sampler {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flag = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            let mut most = None;
+            while !flag.load(Ordering::Relaxed) {
+                most = most.max(watch.kernel_bytes());
+                std::thread::sleep(SAMPLE_EVERY);
+            }
+            most
+        });
+        Sampler { is_over, thread }
+    }
+
+    /// The most there was; `None` if the kernel does not tell.
+    fn stop(self) -> Option<u64> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().ok().flatten()
+    }
+}
+
+const CLOSED_LOOP: Lengths = Lengths {
+    warmup: "1s",
+    duration: "3s",
+};
+const LOAD: Lengths = Lengths {
+    warmup: "1s",
+    duration: "3s",
+};
+const IDLE: Lengths = Lengths {
+    warmup: "0s",
+    duration: "1s",
+};
+/// Less of what was sent came through: the broker was at its limit, or lost some.
+const ARRIVED_MIN: f64 = 0.97;
+/// Files of ringload beside those of its clients.
+const FILES_OWN: u64 = 128;
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// Identifies the runs of a plan in payloads and topics: one follows the other.
+const RUN_ID: u16 = 0x0c4a;

@@ -1,0 +1,241 @@
+//! The options of `run`, `show` and `find-max` that are no keys of a scenario.
+
+/// An option of `run`, `show` or `find-max` that is not a key of a scenario.
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    pub(super) of: Of,
+    /// Empty for one without a value.
+    pub(super) placeholder: &'static str,
+    pub(super) about: &'static str,
+}
+
+/// The commands that have an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// `run`, `show` and `find-max`.
+    All,
+    /// `run` and `show`.
+    Run,
+    /// `find-max`.
+    Find,
+}
+
+/// The options of a command.
+pub(super) fn flags_of(command: &str) -> impl Iterator<Item = &'static Flag> {
+    let own = match command {
+        FIND_MAX => Of::Find,
+        _ => Of::Run,
+    };
+    FLAGS
+        .iter()
+        .filter(move |flag| flag.of == Of::All || flag.of == own)
+}
+
+pub(super) const FLAGS: &[Flag] = &[
+    flag(
+        "target",
+        "[SCHEME://]HOST[:PORT]",
+        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. mqtts:// turns TLS on \
+         for every group. All addresses of a name are tried",
+    ),
+    run_flag(
+        "duration",
+        "TIME",
+        "Length of the measured window; overrides the scenario",
+    ),
+    run_flag(
+        "warmup",
+        "TIME",
+        "How long to publish before the window; overrides the scenario",
+    ),
+    flag(
+        "publishers",
+        "N",
+        "Clients in every group that only publishes",
+    ),
+    flag(
+        "subscribers",
+        "N",
+        "Clients in every group that only subscribes",
+    ),
+    run_flag(
+        "rate",
+        "RATE",
+        "Open loop: messages per second of each publishing client",
+    ),
+    run_flag(
+        "window",
+        "N",
+        "Closed loop: messages in flight per publishing client",
+    ),
+    flag("qos", "0|1|2", "QoS of every group"),
+    flag(
+        "payload",
+        "SIZES",
+        "Payload sizes of every publishing group",
+    ),
+    flag("protocol", "3.1.1|5.0", "MQTT version of every group"),
+    flag("user", "PATTERN", "User names of every group"),
+    flag(
+        "password",
+        "PATTERN",
+        "Passwords of every group. Other users of this machine can see them while ringload runs",
+    ),
+    flag(
+        "password-file",
+        "FILE",
+        "Read the password of every group from the first line of a file",
+    ),
+    flag(
+        "tls",
+        "FILE|insecure",
+        "TLS for every group: with a file of certificates that vouch for the broker, or with any \
+         certificate",
+    ),
+    flag(
+        "group",
+        "KEY=VALUE...",
+        "Add a group, described by the keys below; repeatable",
+    ),
+    flag(
+        "set",
+        "[GROUP.]KEY=VALUE",
+        "Set a key of the scenario, or of one group; repeatable",
+    ),
+    flag("threads", "N", "Threads of the generator; default 1"),
+    flag(
+        "cores",
+        "LIST",
+        "Cores to pin the threads to, such as 1 or 2-3,6",
+    ),
+    flag(
+        "source",
+        "LIST",
+        "Local addresses for the clients, such as 127.0.0.2-127.0.0.9; default: chosen by the \
+         kernel, with more loopback addresses if ports would run out",
+    ),
+    flag(
+        "pid",
+        "LIST",
+        "Process ids of the broker, whose CPU and memory become part of the result",
+    ),
+    flag(
+        "label",
+        "NAME",
+        "Name of this run in reports; default: the target",
+    ),
+    flag(
+        "json",
+        "FILE",
+        "Write the result as JSON; - prints it, and the summary goes to stderr",
+    ),
+    run_flag(
+        "histograms",
+        "FILE",
+        "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log \
+         format",
+    ),
+    run_flag(
+        "threshold",
+        "LIMIT",
+        "What the run has to keep to, besides the thresholds of the scenario: \"latency.p99 < 5ms\"; \
+         repeatable",
+    ),
+    run_flag(
+        "junit",
+        "FILE",
+        "Write what became of the thresholds as JUnit, for build servers",
+    ),
+    run_flag("csv", "FILE", "Write a table with a line for each second"),
+    flag("run-id", "HEX", "Id of the run, 0 to ffff; default random"),
+    flag(
+        "keep-going",
+        "",
+        "Count clients that cannot connect or subscribe instead of ending the run",
+    ),
+    run_flag(
+        "no-sys",
+        "",
+        "Do not subscribe to the broker's $SYS topics; saves one connection",
+    ),
+    run_flag(
+        "sys-wait",
+        "TIME",
+        "How long to wait at the end for a $SYS report that covers the whole run; default 0s",
+    ),
+    run_flag(
+        "strict",
+        "",
+        "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of \
+         order, corrupt or misrouted",
+    ),
+    flag(
+        "quiet",
+        "",
+        "No progress and no summary, only the reason of a failure",
+    ),
+    run_flag(
+        "print",
+        "",
+        "Print the scenario with all options applied, and exit",
+    ),
+    find_flag(
+        "slo",
+        "LIMIT",
+        "What every second has to keep to: \"latency.p99 < 5ms\", \"lost = 0\"; repeatable. Default: \
+         the thresholds of the scenario",
+    ),
+    find_flag(
+        "vary",
+        "rate",
+        "What is varied: the rates of all publishers, by the same factor; default rate",
+    ),
+    find_flag(
+        "confirm",
+        "TIME",
+        "How long the load that was found is confirmed; 0 leaves that out; default 60s",
+    ),
+    find_flag(
+        "quick",
+        "",
+        "Within 5 % instead of 2 %, in a third of the time",
+    ),
+    find_flag("up-to", "RATE", "Try no more messages per second than this"),
+    find_flag(
+        "repeat",
+        "N",
+        "Search so many times, and say the median and the range; default 1",
+    ),
+    find_flag(
+        "restart",
+        "COMMAND",
+        "Start the broker again before each search, with sh -c; if the command prints a number last, \
+         that is its process (--pid)",
+    ),
+];
+
+const fn flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        name,
+        of: Of::All,
+        placeholder,
+        about,
+    }
+}
+
+const fn run_flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        of: Of::Run,
+        ..flag(name, placeholder, about)
+    }
+}
+
+const fn find_flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        of: Of::Find,
+        ..flag(name, placeholder, about)
+    }
+}
+
+/// The command that searches.
+pub(super) const FIND_MAX: &str = "find-max";

@@ -1,0 +1,423 @@
+//! What a search for the largest load found: the file that `ringload find-max --json FILE` writes,
+//! and the sentence that says it.
+//!
+//! Loads are messages published per second; conventions are those of `report`.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bound::{Bound, What};
+use crate::progress::micros;
+use crate::report::{Machine, ScenarioNote, Trouble};
+use crate::search::{Answer, Ceiling, Conclusion};
+
+/// The value of [`CapacityFile::format`].
+pub const FORMAT: &str = "ringload-capacity";
+/// Goes up when a field changes its meaning or goes away; new optional fields leave it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything about one search, or several of the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityFile {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`FORMAT_VERSION`].
+    pub version: u32,
+    /// Given with `--label`.
+    pub label: Option<String>,
+    /// Version of ringload.
+    pub ringload: String,
+    /// The command line, program name first; secrets are `***`.
+    pub command: Vec<String>,
+    /// When it began.
+    pub started_unix_ms: u64,
+    /// Whose rates were varied.
+    pub scenario: ScenarioNote,
+    /// The broker's address.
+    pub target: String,
+    /// Where ringload ran.
+    pub machine: Machine,
+    /// The command line of the broker; empty without `--pid`.
+    pub broker_command: String,
+    /// What had to be kept to.
+    pub limits: Vec<String>,
+    /// The answer, for people.
+    pub sentence: String,
+    /// Why the search came to nothing, or to less than was wanted; absent if it did not.
+    pub failed: Option<String>,
+    /// By Ctrl-C or SIGTERM.
+    pub interrupted: bool,
+    /// One for each search.
+    pub rounds: Vec<Round>,
+}
+
+/// One search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// What it found.
+    pub answer: Answer,
+    /// What the lowest bad load was bound by; absent without `--pid`.
+    pub bound: Option<Bound>,
+    /// Deliveries that a message owes, in the mean.
+    pub deliveries_per_message: f64,
+    /// All trials and confirmations, in their order.
+    pub trials: Vec<TrialNote>,
+    /// What went wrong with connections and messages, by kind.
+    pub troubles: Vec<Trouble>,
+}
+
+/// One trial or confirmation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialNote {
+    /// When it began, seconds after the first publication.
+    pub at_s: f64,
+    /// How long it took.
+    pub span_s: f64,
+    /// The load that was wanted.
+    pub load: f64,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Which limits were missed, or why it is void; empty if it was good.
+    pub why: String,
+    /// Messages published per second.
+    pub sent_per_s: f64,
+    /// Deliveries per second.
+    pub received_per_s: f64,
+    /// Corrected latency; absent if nothing was delivered.
+    pub p50_us: Option<u64>,
+    /// The same.
+    pub p99_us: Option<u64>,
+    /// The same.
+    pub max_us: Option<u64>,
+    /// Deliveries that never came.
+    pub lost: u64,
+    /// CPU of the broker, cores; absent without `--pid`.
+    pub broker_cores: Option<f64>,
+}
+
+/// What a trial came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every limit was met.
+    Good,
+    /// One was missed.
+    Bad,
+    /// The generator or the machine was at fault.
+    Void,
+}
+
+impl CapacityFile {
+    /// The file, readable for people too.
+    pub fn to_json(&self) -> String {
+        let mut text =
+            serde_json::to_string_pretty(self).expect("no map with other keys than text");
+        text.push('\n');
+        text
+    }
+}
+
+/// The answer in a sentence; of several searches the one in the middle.
+pub fn sentence(file: &CapacityFile) -> String {
+    let what = format!(
+        "of `{}` with {}",
+        file.scenario.name,
+        file.limits.join(" and ")
+    );
+    let mut loads: Vec<f64> = file
+        .rounds
+        .iter()
+        .filter_map(|round| load_of(&round.answer))
+        .collect();
+    loads.sort_by(f64::total_cmp);
+    let Some(typical) = typical(file, &loads) else {
+        return match (&file.failed, file.interrupted) {
+            (Some(why), _) => format!("nothing is known: {why}"),
+            (None, true) => "nothing is known: the search had only begun".to_owned(),
+            (None, false) => "nothing is known".to_owned(),
+        };
+    };
+    let answer = &typical.answer;
+    let interval = |answer: &Answer| match (answer.low, answer.high) {
+        (Some(low), Some(high)) => format!(" (95 %: {}-{})", rounded(low), rounded(high)),
+        _ => String::new(),
+    };
+    let mut text = match (answer.conclusion, load_of(answer)) {
+        (Conclusion::NoneMeets, _) => format!("does not keep to the limits at any load {what}"),
+        (Conclusion::AtLeast(ceiling), Some(_)) => {
+            let lower = answer.lower.map_or("?".to_owned(), rounded);
+            let why = match ceiling {
+                Ceiling::Generator => "the generator did not let us see more",
+                Ceiling::Machine => "other programs on this machine did not let us see more",
+                Ceiling::LoadMax => "more was not tried",
+            };
+            format!("holds at least {lower} msg/s {what}; {why}")
+        }
+        (_, Some(load)) => {
+            format!("holds {} msg/s{} {what}", rounded(load), interval(answer))
+        }
+        (_, None) => match (answer.lower, answer.upper) {
+            (Some(lower), _) => format!("holds {} msg/s {what}, and perhaps more", rounded(lower)),
+            (None, Some(upper)) => format!("does not hold {} msg/s {what}", rounded(upper)),
+            (None, None) => format!("was not seen at its limit {what}"),
+        },
+    };
+    if answer.conclusion == Conclusion::Unfinished {
+        text += match file.interrupted {
+            true => "; the search was interrupted: this is what is known so far",
+            false => "; the search ended before it was as close as it was to be",
+        };
+    }
+    if let Some(bound) = &typical.bound
+        && answer.conclusion != Conclusion::NoneMeets
+    {
+        let _ = write!(text, "; bound by: {}", bound.by.sentence);
+    }
+    if let ([least, .., most], count) = (loads.as_slice(), loads.len()) {
+        let (least, most) = (rounded(*least), rounded(*most));
+        let _ = write!(text, "; the median of {count} searches, {least} to {most}");
+    }
+    text
+}
+
+/// The search whose load is in the middle.
+fn typical<'a>(file: &'a CapacityFile, loads: &[f64]) -> Option<&'a Round> {
+    let middle = loads.get(loads.len() / 2);
+    let mut rounds = file.rounds.iter();
+    match middle {
+        Some(load) => rounds.find(|round| load_of(&round.answer) == Some(*load)),
+        None => rounds.next(),
+    }
+}
+
+/// The load that an answer is about.
+fn load_of(answer: &Answer) -> Option<f64> {
+    match answer.conclusion {
+        Conclusion::AtLeast(_) => answer.lower,
+        Conclusion::Found | Conclusion::Unfinished => answer.load.or(answer.lower),
+        Conclusion::NoneMeets => None,
+    }
+}
+
+/// The sentence and what stands behind it.
+pub fn summary(file: &CapacityFile) -> String {
+    let mut text = format!("{} {}\n", file.target, file.sentence);
+    for round in &file.rounds {
+        put_round(&mut text, round);
+    }
+    text
+}
+
+fn put_round(text: &mut String, round: &Round) {
+    let answer = &round.answer;
+    let void = answer.void_generator + answer.void_machine;
+    let _ = writeln!(
+        text,
+        "trials    {}, of which {void} void ({} by the generator, {} by other programs)",
+        answer.trials, answer.void_generator, answer.void_machine
+    );
+    if (round.deliveries_per_message - 1.0).abs() > 1e-9
+        && let Some(load) = load_of(answer)
+    {
+        let _ = writeln!(
+            text,
+            "that is   {} deliveries/s",
+            rounded(load * round.deliveries_per_message)
+        );
+    }
+    if let Some(epsilon) = answer.epsilon.filter(|epsilon| epsilon.low > EPSILON_SHOWN) {
+        let _ = writeln!(
+            text,
+            "pauses    {:.0} % of the seconds miss the limits at any load (95 %: {:.0}-{:.0} %)",
+            epsilon.mean * 100.0,
+            epsilon.low * 100.0,
+            epsilon.high * 100.0
+        );
+    }
+    for confirmed in &answer.confirmations {
+        let word = if confirmed.held { "held" } else { "MISSED" };
+        let percentiles = confirmed.percentiles.iter().map(|pooled| {
+            let times = [pooled.value_us, pooled.low_us, pooled.high_us].map(micros);
+            let [value, low, high] = times;
+            format!(
+                "p{} {value} (95 %: {low} to {high})",
+                pooled.quantile * 100.0
+            )
+        });
+        let percentiles: Vec<String> = percentiles.collect();
+        let _ = writeln!(
+            text,
+            "confirmed {}/s for {} s: {word}, {}",
+            rounded(confirmed.load),
+            confirmed.seconds,
+            percentiles.join(", ")
+        );
+    }
+    if let Some(bound) = &round.bound {
+        let rest = bound.rest.iter().filter(|row| row.what != What::Latency);
+        for row in rest.take(ROWS_SHOWN) {
+            let _ = writeln!(
+                text,
+                "headroom  {:.0} %: {}",
+                row.headroom() * 100.0,
+                row.sentence
+            );
+        }
+    }
+    for trouble in &round.troubles {
+        let _ = writeln!(
+            text,
+            "trouble   {} x {}: {}",
+            trouble.count, trouble.kind, trouble.first
+        );
+    }
+}
+
+/// A load with three digits, and commas: `186,000`.
+pub fn rounded(load: f64) -> String {
+    if load < 1.0 {
+        return format!("{load:.3}");
+    }
+    let digits = load.log10().floor() as i32;
+    let unit = 10f64.powi((digits - 2).max(-1));
+    let number = (load / unit).round() * unit;
+    if unit < 1.0 {
+        return format!("{number:.1}");
+    }
+    let plain = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in plain.chars().enumerate() {
+        if at > 0 && (plain.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Fewer seconds are chance.
+const EPSILON_SHOWN: f64 = 0.02;
+/// What is nearest to its end says what comes next.
+const ROWS_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(conclusion: Conclusion, load: Option<f64>) -> Answer {
+        Answer {
+            conclusion,
+            load,
+            low: load.map(|load| load * 0.96),
+            high: load.map(|load| load * 1.03),
+            spread: None,
+            epsilon: None,
+            lower: load.map(|load| load * 0.99),
+            upper: load.map(|load| load * 1.01),
+            trials: 40,
+            void_generator: 1,
+            void_machine: 2,
+            tried: Vec::new(),
+            confirmations: Vec::new(),
+        }
+    }
+
+    fn file(answers: Vec<Answer>) -> CapacityFile {
+        let round = |answer| Round {
+            answer,
+            bound: None,
+            deliveries_per_message: 1.0,
+            trials: Vec::new(),
+            troubles: Vec::new(),
+        };
+        CapacityFile {
+            format: FORMAT.to_owned(),
+            version: FORMAT_VERSION,
+            label: None,
+            ringload: String::new(),
+            command: Vec::new(),
+            started_unix_ms: 0,
+            scenario: ScenarioNote {
+                name: "sensors".to_owned(),
+                about: String::new(),
+                toml: String::new(),
+            },
+            target: "b:1883".to_owned(),
+            machine: Machine {
+                cpu: String::new(),
+                cores: 1,
+                memory_bytes: 0,
+                kernel: String::new(),
+                load_before: 0.0,
+            },
+            broker_command: String::new(),
+            limits: vec!["latency.p99 < 5ms".to_owned(), "lost = 0".to_owned()],
+            sentence: String::new(),
+            failed: None,
+            interrupted: false,
+            rounds: answers.into_iter().map(round).collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_a_sentence() {
+        let limits = "of `sensors` with latency.p99 < 5ms and lost = 0";
+        let found = |load| answer(Conclusion::Found, Some(load));
+        for (answers, expected) in [
+            (
+                vec![found(186_123.0)],
+                format!("holds 186,000 msg/s (95 %: 179,000-192,000) {limits}"),
+            ),
+            (
+                vec![answer(Conclusion::AtLeast(Ceiling::Machine), Some(1000.0))],
+                format!(
+                    "holds at least 990 msg/s {limits}; other programs on this machine did not \
+                     let us see more"
+                ),
+            ),
+            (
+                vec![answer(Conclusion::NoneMeets, None)],
+                format!("does not keep to the limits at any load {limits}"),
+            ),
+            (
+                vec![found(900.0), found(1200.0), found(1000.0)],
+                format!(
+                    "holds 1,000 msg/s (95 %: 960-1,030) {limits}; the median of 3 searches, 900 \
+                     to 1,200"
+                ),
+            ),
+            (Vec::new(), "nothing is known".to_owned()),
+        ] {
+            assert_eq!(sentence(&file(answers)), expected);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_search_says_what_is_known() {
+        let mut unfinished = answer(Conclusion::Unfinished, None);
+        unfinished.lower = Some(5000.0);
+        let mut file = file(vec![unfinished]);
+        file.interrupted = true;
+        let text = sentence(&file);
+        assert!(text.starts_with("holds 5,000 msg/s of"), "{text}");
+        assert!(text.ends_with("what is known so far"), "{text}");
+    }
+
+    #[test]
+    fn loads_have_three_digits() {
+        for (load, expected) in [
+            (0.25, "0.250"),
+            (7.26, "7.3"),
+            (99.95, "100.0"),
+            (186_499.0, "186,000"),
+            (1_234_567.0, "1,230,000"),
+            (12.0, "12.0"),
+        ] {
+            assert_eq!(rounded(load), expected, "{load}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a search says while it goes on, and in the end.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use super::FindOptions;
+use super::file::{CapacityFile, Outcome, TrialNote, rounded};
+use crate::progress::micros;
+use crate::search::Answer;
+
+/// A search begins.
+pub(super) fn begin(options: &FindOptions, number: u32) {
+    if options.run.quiet {
+        return;
+    }
+    let limits: Vec<&str> = options.limits.iter().map(|limit| limit.as_str()).collect();
+    let mut text = format!(
+        "{}: the largest rate of `{}` with {}",
+        options.run.target,
+        options.run.scenario.name,
+        limits.join(", ")
+    );
+    if options.repeat > 1 {
+        text += &format!("; search {} of {}", number + 1, options.repeat);
+    }
+    err(&format!("{text}\n"));
+}
+
+/// A trial is over.
+pub(super) fn trial(
+    options: &FindOptions,
+    number: usize,
+    note: &TrialNote,
+    span_s: f64,
+    answer: &Answer,
+) {
+    if options.run.quiet {
+        return;
+    }
+    let word = match note.outcome {
+        Outcome::Good => "good",
+        Outcome::Bad => "bad",
+        Outcome::Void => "void",
+    };
+    let p99 = note.p99_us.map_or("-".to_owned(), micros);
+    let known = match (answer.lower, answer.upper) {
+        (None, None) => String::new(),
+        (lower, upper) => {
+            let end = |load: Option<f64>| load.map_or("?".to_owned(), rounded);
+            format!("  [{} .. {}]", end(lower), end(upper))
+        }
+    };
+    let why = match note.why.as_str() {
+        "" => String::new(),
+        why => format!("  {}", first_words(why)),
+    };
+    err(&format!(
+        "{number:4}  {span_s:4.1} s  {:>10}/s  {word:4}  p99 {p99:>8}{known}{why}\n",
+        rounded(note.load)
+    ));
+}
+
+/// All that is known.
+pub(super) fn end(file: &CapacityFile, quiet: bool, to_stdout: bool) {
+    let text = super::file::summary(file);
+    match (quiet, to_stdout) {
+        (true, _) => {}
+        (false, true) => err(&text),
+        (false, false) => out(&text),
+    }
+}
+
+/// What is the result.
+pub(super) fn out(text: &str) {
+    // There is nobody left to report a failure to.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn err(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// So much of a reason that a line stays one, on a terminal.
+fn first_words(text: &str) -> String {
+    let text = text.split([':', ';']).next().unwrap_or(text);
+    let width = match io::stderr().is_terminal() {
+        true => WHY_WIDTH,
+        false => usize::MAX,
+    };
+    text.chars().take(width).collect()
+}
+
+const WHY_WIDTH: usize = 60;

@@ -1,0 +1,311 @@
+//! Stages: parts of a run with a rate of their own, one after the other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ringmq_problem::{Complaint, Place, Problem};
+
+use super::keys::Key;
+use super::threshold::{Abort, Threshold};
+use super::value;
+use crate::course::{Course, Segment};
+
+/// A stage as it is written. One with steps becomes several parts.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// For reports; empty: its number.
+    pub name: String,
+    /// How long it takes.
+    pub span: Duration,
+    /// Of the rate of each group.
+    pub load: Load,
+    /// How long it takes to get from the load before to this one.
+    pub spread: Duration,
+    /// What it has to keep to.
+    pub thresholds: Vec<Threshold>,
+    /// What ends the run.
+    pub abort: Option<Abort>,
+    /// Where keys were set, by name; for messages.
+    places: HashMap<&'static str, Place>,
+    /// Where the stage begins.
+    place: Place,
+}
+
+/// A share of the rate of each group; 1 is all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// `100 %`.
+    Steady(f64),
+    /// `0..100 %`: evenly from the first to the second.
+    Ramp(f64, f64),
+    /// `100..1000 % in 10`: the first, the last, and so many in all.
+    Steps(f64, f64, u32),
+}
+
+/// A part of a run with figures of its own: a stage, or one step of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// For reports.
+    pub name: String,
+    /// The stage that it belongs to.
+    pub stage: usize,
+    /// The load at its beginning.
+    pub from: f64,
+    /// The load at its end.
+    pub to: f64,
+    /// How long it takes.
+    pub span: Duration,
+    /// How long it takes to get from the load before to `from`.
+    pub spread: Duration,
+}
+
+impl Default for Stage {
+    fn default() -> Stage {
+        Stage {
+            name: String::new(),
+            span: Duration::ZERO,
+            load: Load::Steady(1.0),
+            spread: Duration::ZERO,
+            thresholds: Vec::new(),
+            abort: None,
+            places: HashMap::new(),
+            place: Place::CommandLine,
+        }
+    }
+}
+
+impl Stage {
+    /// A stage that begins at a place.
+    pub fn at(place: Place) -> Stage {
+        Stage {
+            place,
+            ..Stage::default()
+        }
+    }
+
+    /// Sets a key and notes where.
+    pub fn set(
+        &mut self,
+        key: &'static Key<Stage>,
+        texts: &[&str],
+        place: Place,
+    ) -> Result<(), Problem> {
+        match (key.set)(self, texts) {
+            Ok(()) => {
+                self.places.insert(key.name, place);
+                Ok(())
+            }
+            Err(complaint) => Err(complaint.at(place, self.subject(key.name))),
+        }
+    }
+
+    /// How messages call a key of this stage.
+    pub fn subject(&self, key: &str) -> String {
+        match self.name.as_str() {
+            "" => format!("stage.{key}"),
+            name => format!("{name}.{key}"),
+        }
+    }
+
+    /// What is wrong with a key of this stage, at its place.
+    pub fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        let place = self.places.get(key).unwrap_or(&self.place).clone();
+        Complaint::new(what, fix).at(place, self.subject(key))
+    }
+
+    /// Everything that is wrong with it alone.
+    pub(super) fn check(&self, problems: &mut Vec<Problem>) {
+        if self.span.is_zero() {
+            problems.push(self.complain(
+                "for",
+                "says how long the stage takes, and is missing",
+                "add for = \"1m\"",
+            ));
+        }
+        if self.spread > self.span {
+            let what = "is longer than the stage";
+            problems.push(self.complain("spread", what, "make it `for` at most"));
+        }
+        let is_steady = matches!(self.load, Load::Steady(_));
+        if !is_steady && !self.spread.is_zero() {
+            let what = "is set, but `rate` is no steady one";
+            problems.push(self.complain("spread", what, "remove it, or write rate = \"100 %\""));
+        }
+    }
+}
+
+impl Load {
+    /// Reads what a user writes.
+    pub fn parse(text: &str) -> Result<Load, Complaint> {
+        let wrong = || {
+            let what = format!("is `{text}`, which is no share of the groups' rates");
+            let fix = "write a share such as 100 %, a ramp such as 0..100 %, or steps such as \
+                       100..1000 % in 10";
+            Complaint::new(what, fix)
+        };
+        let (shares, steps) = match text.split_once(" in ") {
+            Some((shares, steps)) => (shares, Some(value::count(steps.trim(), 2, STEPS_MAX)?)),
+            None => (text, None),
+        };
+        let shares = shares.trim().strip_suffix('%').ok_or_else(wrong)?;
+        let share = |text: &str| -> Result<f64, Complaint> {
+            let text = text.trim();
+            let number = text.trim_end_matches('%').trim_end().parse::<f64>().ok();
+            let number = number.filter(|number| (0.0..=SHARE_MAX).contains(number));
+            number.map(|number| number / 100.0).ok_or_else(wrong)
+        };
+        match (shares.split_once(".."), steps) {
+            (None, None) => Ok(Load::Steady(share(shares)?)),
+            (None, Some(_)) => Err(wrong()),
+            (Some((from, to)), None) => Ok(Load::Ramp(share(from)?, share(to)?)),
+            (Some((from, to)), Some(steps)) => {
+                Ok(Load::Steps(share(from)?, share(to)?, steps as u32))
+            }
+        }
+    }
+
+    /// As a user would write it.
+    pub fn show(&self) -> String {
+        match self {
+            Load::Steady(share) => format!("{} %", percent(*share)),
+            Load::Ramp(from, to) => format!("{}..{} %", percent(*from), percent(*to)),
+            Load::Steps(from, to, steps) => {
+                format!("{}..{} % in {steps}", percent(*from), percent(*to))
+            }
+        }
+    }
+}
+
+/// The parts of these stages, in order.
+pub fn parts(stages: &[Stage]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for (number, stage) in stages.iter().enumerate() {
+        let name = match stage.name.as_str() {
+            "" => format!("stage {}", number + 1),
+            name => name.to_owned(),
+        };
+        let part = |name, from, to, span| Part {
+            name,
+            stage: number,
+            from,
+            to,
+            span,
+            spread: stage.spread,
+        };
+        match stage.load {
+            Load::Steady(share) => parts.push(part(name, share, share, stage.span)),
+            Load::Ramp(from, to) => parts.push(part(name, from, to, stage.span)),
+            Load::Steps(from, to, steps) => {
+                for step in 0..steps {
+                    let share = from + (to - from) * f64::from(step) / f64::from(steps - 1);
+                    let name = format!("{name}, {} %", percent(share));
+                    parts.push(part(name, share, share, stage.span / steps));
+                }
+            }
+        }
+    }
+    parts
+}
+
+/// The load over time that these parts make, each a segment; nothing comes after them.
+pub fn course(parts: &[Part]) -> Course {
+    let mut course = Course::idle();
+    let (mut at_ns, mut before) = (0, 0.0);
+    for part in parts {
+        let span_ns = part.span.as_nanos() as u64;
+        let spread_ns = part.spread.as_nanos() as u64;
+        if spread_ns > 0 {
+            course.append(at_ns, before, part.from, spread_ns);
+        } else {
+            course.append(at_ns, part.from, part.to, span_ns);
+        }
+        course.add_segment(Segment {
+            begin_ns: at_ns,
+            end_ns: at_ns + span_ns,
+        });
+        at_ns += span_ns;
+        before = part.to;
+    }
+    course.append(at_ns, 0.0, 0.0, 0);
+    course
+}
+
+/// A share as percent, without noise behind the point.
+pub fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
+}
+
+/// More have no line each on a screen.
+const STEPS_MAX: u64 = 100;
+/// A thousand times the rate: what is more was meant in another unit.
+const SHARE_MAX: f64 = 100_000.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(span_s: u64, load: &str, spread_s: u64) -> Stage {
+        Stage {
+            span: Duration::from_secs(span_s),
+            load: Load::parse(load).unwrap(),
+            spread: Duration::from_secs(spread_s),
+            ..Stage::default()
+        }
+    }
+
+    #[test]
+    fn loads_read_back() {
+        for (text, load) in [
+            ("100 %", Load::Steady(1.0)),
+            ("0..100 %", Load::Ramp(0.0, 1.0)),
+            ("100..1000 % in 10", Load::Steps(1.0, 10.0, 10)),
+            ("0.5 %", Load::Steady(0.005)),
+        ] {
+            assert_eq!(Load::parse(text).unwrap(), load, "{text}");
+            assert_eq!(load.show(), text);
+        }
+        assert_eq!(Load::parse("50%").unwrap(), Load::Steady(0.5));
+        assert_eq!(Load::parse("0%..50%").unwrap(), Load::Ramp(0.0, 0.5));
+        for text in [
+            "",
+            "100",
+            "100 % in 3",
+            "1..2 % in 1",
+            "-1 %",
+            "x %",
+            "1..% ",
+        ] {
+            assert!(Load::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn stages_follow_each_other_and_steps_are_parts() {
+        let stages = [
+            stage(10, "0..100 %", 0),
+            stage(6, "100..300 % in 3", 0),
+            stage(4, "50 %", 2),
+        ];
+        let parts = parts(&stages);
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let expected = [
+            "stage 1",
+            "stage 2, 100 %",
+            "stage 2, 200 %",
+            "stage 2, 300 %",
+            "stage 3",
+        ];
+        assert_eq!(names, expected);
+        let course = course(&parts);
+        let work: Vec<f64> = course
+            .segments()
+            .iter()
+            .map(|segment| course.work_of(*segment) / 1e9)
+            .collect();
+        // The last one comes down from 300 % within two seconds, and has two at 50 %.
+        for (work, expected) in work.iter().zip([5.0, 2.0, 4.0, 6.0, 4.5]) {
+            assert!((work - expected).abs() < 1e-6, "{work} {expected}");
+        }
+        assert_eq!(course.due_ns(21.5e9 + 1.0), None, "nothing comes after");
+    }
+}

@@ -1,0 +1,197 @@
+//! Stages and thresholds: figures of their own, exit codes, and files for those who gate by them.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::common::broker::{Script, Scripted};
+use crate::common::{Done, run};
+use ringload::report::{Check, Ended, Judgement};
+
+/// A file that is gone with the test.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(end: &str, text: &str) -> Temporary {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringload-stages-{}-{number}{end}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        Temporary(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A publisher of 200 messages per second and its subscriber.
+fn scenario(head: &str) -> Temporary {
+    let groups = "[[group]]\nname = \"s\"\nsubscribe = \"t/{run}\"\n\
+                  [[group]]\nname = \"p\"\npublish = \"t/{run}\"\nrate = 200\n";
+    Temporary::new(".toml", &format!("drain = \"300ms\"\n{head}\n{groups}"))
+}
+
+/// The run is valid, or the machine was busy: then nothing may be judged.
+fn judged(done: &Done, code: i32) -> bool {
+    let result = done.result();
+    if result.validity.valid {
+        assert_eq!(done.code, Some(code), "{done:#?}");
+        return true;
+    }
+    assert_eq!(done.code, Some(3), "{done:#?}");
+    let mut verdicts = result.verdicts.iter();
+    assert!(verdicts.all(|verdict| verdict.judgement == Judgement::NotJudged));
+    false
+}
+
+#[test]
+fn every_stage_has_figures_and_a_verdict_of_its_own() {
+    let file = scenario(
+        "thresholds = [\"lost <= 2\", \"s: latency.p50 < 10s\"]\n\
+         [[stage]]\nname = \"calm\"\nfor = \"500ms\"\nthresholds = [\"lost = 0\"]\n\
+         [[stage]]\nname = \"spike\"\nfor = \"500ms\"\nrate = \"400 %\"\nthresholds = [\"lost = 0\"]\n\
+         [[stage]]\nname = \"steps\"\nfor = \"400ms\"\nrate = \"100..200 % in 2\"\n",
+    );
+    let broker = Scripted::start(Script {
+        lose: [300, 301].into(),
+        ..Script::default()
+    });
+    let done = run(broker.port, &[file.name(), "--no-sys"]);
+    let result = done.result();
+    let names: Vec<&str> = result
+        .stages
+        .iter()
+        .map(|stage| stage.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["calm", "spike", "steps, 100 %", "steps, 200 %"],
+        "{done:#?}"
+    );
+    // Messages belong to the stage in which they were due, to the last one.
+    let ledgers = result
+        .stages
+        .iter()
+        .map(|stage| (stage.ledger.owed, stage.ledger.lost));
+    let ledgers: Vec<(u64, u64)> = ledgers.collect();
+    assert_eq!(ledgers, [(100, 0), (400, 2), (40, 0), (80, 0)], "{done:#?}");
+    assert_eq!(result.totals.ledger.owed, 620);
+    let counts = result
+        .stages
+        .iter()
+        .map(|stage| stage.latency.as_ref().unwrap().corrected.count);
+    let counts: Vec<u64> = counts.collect();
+    for (count, expected) in counts.iter().zip([100, 398, 40, 80]) {
+        // Stamps are cut to microseconds, so that the first of a stage may seem to be before it.
+        assert!(count.abs_diff(expected) <= 2, "{counts:?}");
+    }
+    assert!(done.stdout.contains("steps, 200 %"), "{}", done.stdout);
+    if judged(&done, 4) {
+        let judgements = result.verdicts.iter().map(|verdict| verdict.judgement);
+        use Judgement::{Missed, Passed};
+        assert_eq!(
+            judgements.collect::<Vec<_>>(),
+            [Passed, Passed, Passed, Missed]
+        );
+        assert_eq!(result.verdicts[3].stage.as_deref(), Some("spike"));
+        let head = done.stdout.lines().take(4).collect::<Vec<_>>().join("\n");
+        assert!(head.contains("MISSED     spike: lost = 0 (2)"), "{head}");
+    }
+}
+
+#[test]
+fn a_run_within_its_limits_passes_and_the_files_say_so() {
+    let file = scenario("warmup = 0\nduration = \"500ms\"\nthresholds = [\"rate >= 90 %\"]\n");
+    let (junit, csv) = (Temporary::new(".xml", ""), Temporary::new(".csv", ""));
+    let broker = Scripted::start(Script::default());
+    let args = [
+        file.name(),
+        "--no-sys",
+        "--threshold",
+        "latency.max < 1h",
+        "--junit",
+        junit.name(),
+        "--csv",
+        csv.name(),
+    ];
+    let done = run(broker.port, &args);
+    let text = junit.text();
+    if judged(&done, 0) {
+        assert!(
+            text.contains("tests=\"3\" failures=\"0\" errors=\"0\""),
+            "{text}"
+        );
+    } else {
+        assert!(text.contains("errors=\"3\""), "{text}");
+    }
+    assert!(
+        csv.text().starts_with("second,span_s,stage,sent"),
+        "{}",
+        csv.text()
+    );
+    assert!(csv.text().lines().count() >= 2, "{}", csv.text());
+    let done = run(
+        broker.port,
+        &[file.name(), "--no-sys", "--threshold", "received > 1000k"],
+    );
+    assert_ne!(done.code, Some(0), "{done:#?}");
+    judged(&done, 4);
+}
+
+#[test]
+fn a_limit_that_is_broken_for_long_ends_the_run() {
+    let file = scenario(
+        "[[stage]]\nfor = \"2m\"\nabort = \"latency.p99 > 900ms for 1s\"\n\
+         [[stage]]\nname = \"later\"\nfor = \"1m\"\nthresholds = [\"lost = 0\"]\n",
+    );
+    let broker = Scripted::start(Script {
+        mute: Some(100),
+        ..Script::default()
+    });
+    let done = run(broker.port, &[file.name(), "--no-sys"]);
+    let result = done.result();
+    assert_eq!(result.run.ended, Ended::Aborted, "{done:#?}");
+    assert!(result.run.phases.window_s < 60.0, "{done:#?}");
+    assert_eq!(result.stages.len(), 1);
+    let verdicts = &result.verdicts;
+    assert_eq!(verdicts[0].judgement, Judgement::NotJudged, "{verdicts:?}");
+    assert_eq!(verdicts[1].threshold, "abort: latency.p99 > 900ms for 1s");
+    if result.validity.valid {
+        assert_eq!(
+            (done.code, verdicts[1].judgement),
+            (Some(4), Judgement::Missed)
+        );
+    }
+}
+
+#[test]
+fn a_run_that_comes_to_nothing_leaves_a_result_that_says_so() {
+    let file = scenario("thresholds = [\"lost = 0\"]\n");
+    let junit = Temporary::new(".xml", "");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let done = run(port, &[file.name(), "--junit", junit.name()]);
+    assert_eq!(done.code, Some(1), "{done:#?}");
+    let result = done.result();
+    assert_eq!(
+        (result.run.ended, result.validity.valid),
+        (Ended::Failed, false)
+    );
+    let reason = &result.validity.reasons[0];
+    assert_eq!(reason.check, Check::Failed);
+    assert!(reason.text.contains("nothing listens"), "{reason:?}");
+    assert_eq!(result.verdicts[0].judgement, Judgement::NotJudged);
+    assert!(junit.text().contains("errors=\"2\""), "{}", junit.text());
+}
