@@ -52,14 +52,14 @@ def size_of(folder):
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-def fill(port, messages):
+def fill(port, messages, payload=PAYLOAD):
     for number in range(SESSIONS):
         with connect(port, f"away{number}") as away:
             topic = text(f"queued/{number}")
             away.sendall(packet(SUBSCRIBE, b"\0\1" + topic + b"\1"))
             read(away, 5)
-    publish(port, (packet(PUBLISH | 2, text(f"queued/{number % SESSIONS}") + b"%s" + PAYLOAD) for number in range(messages)), messages)
-    publish(port, (packet(PUBLISH | 3, text(f"retained/{number // 1000}/{number}") + b"%s" + PAYLOAD) for number in range(messages)), messages)
+    publish(port, (packet(PUBLISH | 2, text(f"queued/{number % SESSIONS}") + b"%s" + payload) for number in range(messages)), messages)
+    publish(port, (packet(PUBLISH | 3, text(f"retained/{number // 1000}/{number}") + b"%s" + payload) for number in range(messages)), messages)
 
 
 def publish(port, packets, total):

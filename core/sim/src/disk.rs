@@ -427,6 +427,9 @@ impl Disk {
                 .map(|shard| self.recover_shard(&epoch, shard, &home, shift, &mut recovered))
                 .collect();
             let ends = ends?;
+            if self.sabotage != Some(Sabotage::LoseRetains) {
+                recovered.end_epoch();
+            }
             self.epochs[index].cut = Some(ends);
         }
         recovered.check().expect("a client has one session");

@@ -67,6 +67,8 @@ pub enum Sabotage {
     HastyFooter,
     /// A start takes any wall clock at its word.
     TrustWallClock,
+    /// A start retains nothing of a publish that a crash has interrupted.
+    LoseRetains,
 }
 
 impl Sabotage {

@@ -11,7 +11,8 @@ fn no_seed_breaks_a_promise() {
     // unread. 0x26DD: two shards that pass messages on to each other wait for each other's marks. 0x4C4: messages
     // overtake what waited behind a CONNACK. 0xEBC: a message that waits for the log introduces a topic alias.
     // 0x79C0, 0x6D5D: of the turns of a session only the last is waited for. 0x65702531: a value is seen that is lost
-    // while its publisher has no answer. 0x8E5: what an ended session leaves to its group.
+    // while its publisher has no answer. 0x8E5: what an ended session leaves to its group. 0xD5C9_FC47: a subscriber has
+    // a value that a crash has kept from being retained.
     let found = [
         0x11A,
         0x26DD,
@@ -21,6 +22,7 @@ fn no_seed_breaks_a_promise() {
         0x6D5D,
         0x6570_2531,
         0x8E5,
+        0xD5C9_FC47,
     ];
     for seed in (0x5EED..0x5EED + 300).chain(found) {
         if let Err(broken) = run_seed(seed, None, false) {
@@ -129,6 +131,14 @@ fn the_oracle_notices_footers_that_come_too_early() {
     let promise = "QoS 2 arrives exactly once";
     // One seed in some thousands.
     assert_noticed(Sabotage::HastyFooter, promise, 5_700..20_000);
+}
+
+/// A crash has to come between two shards that a message goes to.
+#[test]
+fn the_oracle_notices_a_start_that_leaves_an_older_value() {
+    let promise = "no old value after a later one";
+    // One seed in a million.
+    assert_noticed(Sabotage::LoseRetains, promise, 0xD5C9_FC47..0xD5C9_FC48);
 }
 
 fn assert_noticed(sabotage: Sabotage, promise: &str, mut seeds: Range<u64>) {

@@ -59,14 +59,14 @@ impl Receipts {
         self.partials.as_ref()?.get(&id)
     }
 
-    /// All have it, or its client has forgotten it.
-    pub fn end_partial(&mut self, id: PacketId) {
-        if let Some(partials) = &mut self.partials {
-            partials.remove(&id);
-            if partials.is_empty() {
-                self.partials = None;
-            }
+    /// All have it, or its client has forgotten it. Gives its ticket, if it was partial.
+    pub fn end_partial(&mut self, id: PacketId) -> Option<u64> {
+        let partials = self.partials.as_mut()?;
+        let ended = partials.remove(&id);
+        if partials.is_empty() {
+            self.partials = None;
         }
+        ended.map(|partial| partial.ticket)
     }
 
     /// Notes an identifier, or that it came again on this connection. True if it is new.

@@ -1,7 +1,8 @@
 //! Checkpoints: what the shard holds, written slice by slice between turns, so that the log before it can go.
 //!
 //! A slice says what holds when it is made. The log from the position of the checkpoint on tells the rest, and
-//! tells some of it twice, which changes nothing (`store/recovered.rs`). Rules, each broken by some schedule without:
+//! tells some of it twice, which changes nothing (`store/recovered.rs`). Rules, needed as `core/tests/it/models` shows
+//! (`checkpoint.rs`, and `origins.rs` for the last one):
 //! 1. A session's deliveries may be spread over slices; `Numbers` comes with the last one.
 //! 2. A body is known by a number, not by its address, which is used again: so the message is kept
 //!    as long as its number.

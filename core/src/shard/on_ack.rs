@@ -5,9 +5,11 @@ use super::mail::outbox::Outbox;
 use super::mail::turn::Turn;
 use crate::codec::{self, AckKind, ReasonCode, ReasonProperties, Version};
 use crate::ids::{PacketId, SessionId};
+use crate::origin::Origin;
 use crate::refusal::{Refusal, Violation};
 use crate::session::{AckError, Acknowledged};
 use crate::stages::Stage;
+use crate::store::Record;
 
 const WRONG_KIND: Violation =
     Violation::Protocol("an acknowledgement of the other QoS, or out of turn");
@@ -124,10 +126,18 @@ impl Shard {
     pub(super) fn on_pubrel(&mut self, id: SessionId, ack: &codec::Ack<'_>, out: &mut Outbox) {
         let session = self.session(id);
         let was_open = session.receipts.remove(ack.packet_id);
+        // PUBREC left, and the note that all have the message was lost in a crash. What comes next under this
+        // identifier is another message, even if it is marked as a repetition.
+        let partial = session.receipts.end_partial(ack.packet_id);
         let (version, no) = (session.version, session.no);
-        if was_open {
+        if was_open || partial.is_some() {
             if let Some(no) = no {
-                self.dispatch.journal.record_released(no, ack.packet_id);
+                let journal = &mut self.dispatch.journal;
+                if let Some(ticket) = partial {
+                    let id = ack.packet_id;
+                    journal.record(&Record::Spread(Origin { no, id, ticket }));
+                }
+                journal.record_released(no, ack.packet_id);
             }
             self.dispatch.answer(id, out, |buffer| {
                 codec::encode_pubcomp(buffer, ack.packet_id);

@@ -403,16 +403,22 @@ impl Shard {
     fn retain(&mut self, outgoing: &mut Outgoing<'_>, turn: &mut Turn<'_>) -> bool {
         let owner = self.home.of_topic(outgoing.parts.topic);
         let message = outgoing.share().clone();
+        let exchange = outgoing.exchange.clone();
         if owner != self.config.id {
             self.dispatch.journal.note_posted(owner);
-            turn.out.post(owner, ShardMsg::Retain(message));
+            turn.out.post(owner, ShardMsg::Retain(message, exchange));
             return true;
         }
-        self.keep_retained(message, turn)
+        self.keep_retained(message, exchange.as_deref(), turn)
     }
 
     /// Stores, replaces or deletes a retained message of a topic of this shard [MQTT-3.3.1-5].
-    pub(super) fn keep_retained(&mut self, message: Arc<Message>, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn keep_retained(
+        &mut self,
+        message: Arc<Message>,
+        exchange: Option<&Exchange>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let topic = message.topic();
         let is_stored = if message.parts().publisher == ClientKey::BROKER {
             self.retained.store_own(message.clone());
@@ -420,7 +426,7 @@ impl Shard {
         } else {
             let is_stored = self.retained.store(message.clone()).is_ok();
             if is_stored {
-                self.record_retained(&message);
+                self.record_retained(&message, exchange);
             }
             is_stored
         };
@@ -432,14 +438,18 @@ impl Shard {
         is_stored
     }
 
-    fn record_retained(&mut self, message: &Message) {
+    fn record_retained(&mut self, message: &Message, exchange: Option<&Exchange>) {
         let parts = message.parts();
         let record = if parts.payload.is_empty() {
             Record::Unretained { topic: parts.topic }
         } else {
             Record::Retained(parts.into())
         };
-        self.dispatch.journal.record(&record);
+        let journal = &mut self.dispatch.journal;
+        journal.record(&record);
+        if let Some(exchange) = exchange {
+            journal.record(&Record::Kept(exchange.origin));
+        }
     }
 
     /// Notes the identifier of a QoS 2 PUBLISH until PUBREL.

@@ -188,7 +188,8 @@ impl Header {
             2 => Place::Checkpoint,
             _ => return Found::Newer,
         };
-        if head[61] != FORMAT {
+        // Their headers and records say the same in all of these.
+        if !(1..=FORMAT).contains(&head[61]) {
             return Found::Newer;
         }
         Found::Header(Header {
@@ -241,5 +242,5 @@ fn field<const SIZE: usize>(head: &[u8; Batch::HEADER_SIZE], at: usize) -> [u8; 
 
 /// "RMQB".
 const MAGIC: u32 = u32::from_le_bytes(*b"RMQB");
-/// Of batches and records.
-const FORMAT: u8 = 1;
+/// Of batches and records. A version reads all formats up to its own, and refuses later ones.
+pub const FORMAT: u8 = 1;

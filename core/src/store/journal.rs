@@ -195,9 +195,10 @@ impl Journal {
         if recording.receivers.is_empty() {
             return;
         }
-        // Only who published a retained message matters later.
+        // Only who published a retained message matters later: a start may find that it is to be retained.
+        let may_be_retained = parts.retain && origin.is_some();
         let message = MessageParts {
-            author: None,
+            author: parts.author.filter(|_| may_be_retained),
             ..*parts
         };
         let record = Record::Message(MessageRecord {

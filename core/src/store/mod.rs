@@ -25,7 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, LogIdentity, Place, Stamp};
+pub use batch::{Batch, FORMAT, LogIdentity, Place, Stamp};
 pub use block::Block;
 pub use checkpoint::CheckpointWriter;
 pub use disk::{Clocks, DiskDone, DiskError, DiskOp, FileKind, FileName, OpId, Policy};

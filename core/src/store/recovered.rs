@@ -94,6 +94,10 @@ pub(super) struct Traced {
     reached: Reached,
     /// The checkpoint of its publisher's shard says that it is partial.
     is_listed: bool,
+    /// What it is, if it is to be retained and somebody has it.
+    to_retain: Option<Arc<Message>>,
+    /// The owner of its topic has it.
+    is_retained: bool,
 }
 
 /// Since when a client is away, on the clock of that time.
@@ -267,7 +271,16 @@ impl Recovered {
                 *spread = ticket.max(*spread);
                 session.next_ticket = session.next_ticket.max(ticket + 1);
             }),
-            Record::Reached { origin, receivers } => self.trace(origin, &receivers, true),
+            Record::Reached { origin, receivers } => {
+                if let Some(traced) = self.trace(origin, &receivers) {
+                    traced.is_listed = true;
+                }
+            }
+            Record::Kept(origin) => {
+                if let Some(traced) = self.trace(origin, &Receivers::listed(&[])) {
+                    traced.is_retained = true;
+                }
+            }
             Record::Tickets { no, next } => self.change(no, |session| {
                 session.complete_below = session.complete_below.max(next);
                 session.next_ticket = session.next_ticket.max(next);
@@ -395,27 +408,47 @@ impl Recovered {
     /// The body is copied once, and only if somebody takes it.
     #[inline]
     fn take_message(&mut self, record: &MessageRecord<'_>, source: Source) {
+        let mut shared = None;
         if let Some(origin) = record.origin {
-            self.trace(origin, &record.receivers, false);
+            shared = self.trace_message(origin, record, source);
         }
         let authors = &mut self.authors;
         let mut message = || authors.message(&record.message, source.shift);
-        let mut shared = record.body.map(|body| {
-            let message = message();
-            self.bodies.insert(body, Arc::clone(&message));
-            message
-        });
+        if let Some(body) = record.body {
+            let message = shared.get_or_insert_with(&mut message);
+            self.bodies.insert(body, Arc::clone(message));
+        }
         deliver(&mut self.sessions, &record.receivers, source, || {
             Arc::clone(shared.get_or_insert_with(&mut message))
         });
     }
 
-    /// Notes who has a message. Of each identifier only the newest one can be partial.
-    fn trace(&mut self, origin: Origin, receivers: &Receivers<'_>, is_listed: bool) {
+    /// Notes who has a message, and what it is if it is to be retained.
+    fn trace_message(
+        &mut self,
+        origin: Origin,
+        record: &MessageRecord<'_>,
+        source: Source,
+    ) -> Option<Arc<Message>> {
+        let message = record
+            .message
+            .retain
+            .then(|| self.authors.message(&record.message, source.shift));
+        let traced = self.trace(origin, &record.receivers);
+        if let Some(traced) = traced
+            && message.is_some()
+        {
+            traced.to_retain.clone_from(&message);
+        }
+        message
+    }
+
+    /// Notes who has a message. Of each identifier only the newest one can be partial; `None`: this is an older one.
+    fn trace(&mut self, origin: Origin, receivers: &Receivers<'_>) -> Option<&mut Traced> {
         let Origin { no, id, ticket } = origin;
         let traced = self.origins.entry((no, id)).or_default();
         if traced.ticket > ticket {
-            return;
+            return None;
         }
         if traced.ticket < ticket {
             *traced = Traced {
@@ -423,7 +456,6 @@ impl Recovered {
                 ..Traced::default()
             };
         }
-        traced.is_listed |= is_listed;
         for receiver in receivers.iter() {
             match receiver
                 .terms
@@ -435,6 +467,31 @@ impl Recovered {
                 None => _ = traced.reached.sessions.insert(receiver.no),
             }
         }
+        Some(traced)
+    }
+
+    /// All shards of an epoch were read. What a session was given before the crash and the owner of the topic has not
+    /// heard of is retained from here on: its subscribers are not to get an older value after it, and the
+    /// repetition does not go to them.
+    pub fn end_epoch(&mut self) {
+        let mut missing = Vec::new();
+        for (&(no, id), traced) in &mut self.origins {
+            let session = self.sessions.get(&no);
+            let is_partial = session.is_some_and(|session| traced.is_partial(session, id));
+            if is_partial && !std::mem::replace(&mut traced.is_retained, true) {
+                let message = traced.to_retain.take();
+                missing.extend(message.map(|message| (no, traced.ticket, message)));
+            }
+        }
+        // In the order in which each was published.
+        missing.sort_unstable_by_key(|(no, ticket, _)| (*no, *ticket));
+        for (.., message) in missing {
+            if message.payload().is_empty() {
+                self.retained.remove(message.topic());
+            } else {
+                self.retained.set(message);
+            }
+        }
     }
 
     /// Everything was read: tells sessions which of their messages not all have.
@@ -443,16 +500,12 @@ impl Recovered {
             let Some(session) = self.sessions.get_mut(&no) else {
                 continue;
             };
+            let is_partial = traced.is_partial(session, id);
             let Traced {
-                ticket,
-                reached,
-                is_listed,
+                ticket, reached, ..
             } = traced;
             session.next_ticket = session.next_ticket.max(ticket + 1);
-            let spread = session.spread.get(&id);
-            let is_complete = spread.is_some_and(|spread| *spread >= ticket)
-                || (ticket < session.complete_below && !is_listed);
-            if !is_complete {
+            if is_partial {
                 let reached = Arc::new(reached);
                 session.partials.insert(id, Partial { ticket, reached });
             }
@@ -529,6 +582,16 @@ impl Authors {
         });
         self.last = Some(Arc::clone(&shared));
         shared
+    }
+}
+
+impl Traced {
+    /// Not all have it, as far as is known.
+    fn is_partial(&self, publisher: &RecoveredSession, id: PacketId) -> bool {
+        let spread = publisher.spread.get(&id);
+        let is_complete = spread.is_some_and(|spread| *spread >= self.ticket)
+            || (self.ticket < publisher.complete_below && !self.is_listed);
+        !is_complete
     }
 }
 

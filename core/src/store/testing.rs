@@ -33,7 +33,7 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
         ticket: number(rng),
     };
     let next = number(rng);
-    use_it(match rng.u8(..21) {
+    use_it(match rng.u8(..22) {
         0 => Record::Message(MessageRecord {
             message,
             origin: rng.bool().then_some(origin),
@@ -54,6 +54,7 @@ pub(super) fn with_record<T>(rng: &mut Rng, use_it: impl FnOnce(Record<'_>) -> T
         10 => Record::Spread(origin),
         11 => Record::Reached { origin, receivers },
         12 => Record::Tickets { no, next },
+        13 => Record::Kept(origin),
         _ => session_record(rng, no, message, &texts[0]),
     })
 }
@@ -78,6 +79,7 @@ pub(super) fn about(record: Record<'_>, no: SessionNo) -> Record<'_> {
         Record::Settled { ranges, .. } => Record::Settled { no, ranges },
         Record::Numbers { next_delivery, .. } => Record::Numbers { no, next_delivery },
         Record::Spread(origin) => Record::Spread(Origin { no, ..origin }),
+        Record::Kept(origin) => Record::Kept(Origin { no, ..origin }),
         Record::Reached { origin, receivers } => {
             let origin = Origin { no, ..origin };
             Record::Reached { origin, receivers }

@@ -429,6 +429,7 @@ impl<'a> Reading<'a> {
             let read = shards.iter();
             let read = read.map(|files| self.read_shard(epoch, files, shift));
             ends = read.collect::<Result<_, _>>()?;
+            self.recovered.end_epoch();
         }
         Ok(ends)
     }

@@ -105,9 +105,13 @@ impl Oracle {
         {
             return Ok(());
         }
-        // A repetition of QoS 2 after a crash goes to nobody who has it, whatever older value came since.
+        // A repetition of QoS 2 after a crash goes to nobody who has it, though that of an older value of QoS 1 has.
         let is_once = message.qos == QoS::ExactlyOnce && self.spans_crash(message);
-        if is_once && view.copies.contains_key(&last) {
+        let is_repeated = |index: &MessageIndex| {
+            let older = &self.messages[*index];
+            *index < last && older.qos == QoS::AtLeastOnce && self.spans_crash(older)
+        };
+        if is_once && view.copies.contains_key(&last) && versions.iter().any(is_repeated) {
             return Ok(());
         }
         for subscription in &view.subscriptions {

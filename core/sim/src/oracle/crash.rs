@@ -2,6 +2,7 @@
 //! there. All other promises hold on.
 
 use ringmq_core::codec::QoS;
+use ringmq_core::time::Instant;
 
 use super::Oracle;
 use crate::message::{Fate, Message, MessageIndex};
@@ -26,7 +27,7 @@ impl Oracle {
     /// Subscribers may have seen values that were not durable.
     fn forget_unsettled_values(&mut self) {
         for (topic, versions) in &self.versions {
-            let durable = self.last_settled(versions);
+            let durable = self.last_settled(versions, self.now);
             for view in &mut self.views {
                 if let Some(seen) = view.values.get_mut(topic) {
                     seen.version = seen.version.min(durable);
@@ -36,9 +37,12 @@ impl Oracle {
         }
     }
 
-    /// The latest value of a topic that its publisher knows to be taken.
-    pub(super) fn last_settled(&self, versions: &[MessageIndex]) -> u32 {
-        let is_settled = |index: &usize| matches!(self.messages[*index].fate, Fate::Settled(_));
+    /// The latest value of a topic that its publisher knew to be taken at some time.
+    pub(super) fn last_settled(&self, versions: &[MessageIndex], at: Instant) -> u32 {
+        let is_settled = |index: &usize| {
+            let message = &self.messages[*index];
+            matches!(message.fate, Fate::Settled(_)) && message.settled_at <= Some(at)
+        };
         let last = versions.iter().rposition(is_settled);
         last.map_or(0, |place| place as u32 + 1)
     }

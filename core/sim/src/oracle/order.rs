@@ -30,8 +30,9 @@ impl Oracle {
     ) -> Result<(), Broken> {
         let topic = &got.topic;
         let durable = match self.spans_crash(&self.messages[index]) {
-            // Of what was under way in the crash, this subscriber may have got its part and the retained store not.
-            true => self.last_settled(&self.versions[topic]),
+            // Of what was under way in the crash, this subscriber may have got its part and the retained store not;
+            // what left the broker before the publisher had its answer may have an older value behind it.
+            true => self.last_settled(&self.versions[topic], got.encoded.from),
             false => version,
         };
         let view = &mut self.views[client];

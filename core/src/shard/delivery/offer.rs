@@ -50,6 +50,7 @@ impl Dispatch {
             if let Some(reached) = &reached
                 && self.has_reached(reached, route.session())
             {
+                self.note_retained(outgoing, route.session());
                 continue;
             }
             self.offer(outgoing, route, ids, turn);
@@ -60,6 +61,16 @@ impl Dispatch {
     fn has_reached(&self, reached: &Reached, session: SessionId) -> bool {
         let no = self.sessions.get(session).and_then(|session| session.no);
         no.is_some_and(|no| reached.sessions.contains(&no))
+    }
+
+    /// A session has a message already: what is retained is not to send it an older one.
+    fn note_retained(&mut self, outgoing: &mut Outgoing<'_>, session: SessionId) {
+        let session = self.sessions.get_mut(session);
+        if outgoing.parts.retain
+            && let Some(feed) = session.and_then(|session| session.feed.as_mut())
+        {
+            feed.note_live(outgoing.share(), &mut self.gathers);
+        }
     }
 
     /// Before the first delivery of another message.

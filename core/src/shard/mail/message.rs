@@ -19,8 +19,8 @@ pub enum ShardMsg {
     Forwards(Parcel),
     /// One that suits no parcel; with its exchange, if it is to come once over any crash.
     Forward(Arc<Message>, Option<Arc<Exchange>>),
-    /// A retained publish (or its deletion) for the shard that the topic belongs to.
-    Retain(Arc<Message>),
+    /// A retained publish (or its deletion) for the shard that the topic belongs to; with its exchange.
+    Retain(Arc<Message>, Option<Arc<Exchange>>),
     /// "Tell me once everything that you handled before this is on its way."
     Barrier {
         /// Names it at the asking shard.
@@ -93,7 +93,7 @@ impl ShardMsg {
     pub fn class(&self) -> MsgClass {
         match self {
             ShardMsg::Forwards(_) | ShardMsg::Forward(..) | ShardMsg::Share(_) => MsgClass::Forward,
-            ShardMsg::Retain(_) => MsgClass::Retain,
+            ShardMsg::Retain(..) => MsgClass::Retain,
             ShardMsg::Barrier { .. }
             | ShardMsg::BarrierAck { .. }
             | ShardMsg::RetainedQuery(_)

@@ -47,8 +47,8 @@ impl Shard {
                 outgoing.exchange = exchange;
                 self.on_forward(&mut outgoing, turn);
             }
-            ShardMsg::Retain(message) => {
-                self.keep_retained(message, turn);
+            ShardMsg::Retain(message, exchange) => {
+                self.keep_retained(message, exchange.as_deref(), turn);
             }
             ShardMsg::Barrier { barrier } => turn.out.post(from, ShardMsg::BarrierAck { barrier }),
             ShardMsg::BarrierAck { barrier } => self.on_barrier_ack(barrier, turn),

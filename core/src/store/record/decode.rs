@@ -31,6 +31,7 @@ fn read_fields(kind: Kind, mut reader: Reader<'_>) -> Result<Record<'_>, RecordE
         Kind::Settled => return read_settled(reader),
         Kind::Reached => return read_reached(reader),
         Kind::Spread => Record::Spread(read_origin(&mut reader)?),
+        Kind::Kept => Record::Kept(read_origin(&mut reader)?),
         Kind::Tickets => Record::Tickets {
             no: read_no(&mut reader)?,
             next: reader.varint()?,

@@ -53,7 +53,7 @@ impl Record<'_> {
                 put_no(out, *no);
                 put_varint(out, u64::from(id.get()));
             }
-            Record::Spread(origin) => put_origin(out, origin),
+            Record::Spread(origin) | Record::Kept(origin) => put_origin(out, origin),
             Record::Phase2 { no, delivery } => {
                 put_no(out, *no);
                 put_varint(out, delivery.0);
@@ -80,7 +80,7 @@ impl Record<'_> {
         }
     }
 
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self {
             Record::Opened(_) => Kind::Opened,
             Record::Changed(_) => Kind::Changed,
@@ -103,6 +103,7 @@ impl Record<'_> {
             Record::Unretained { .. } => Kind::Unretained,
             Record::Numbers { .. } => Kind::Numbers,
             Record::Spread(_) => Kind::Spread,
+            Record::Kept(_) => Kind::Kept,
             Record::Reached { .. } => Kind::Reached,
             Record::Tickets { .. } => Kind::Tickets,
             Record::Footer(_) => Kind::Footer,
@@ -129,6 +130,7 @@ impl Record<'_> {
             | Record::Received { .. }
             | Record::Released { .. }
             | Record::Spread(_)
+            | Record::Kept(_)
             | Record::Reached { .. }
             | Record::Tickets { .. }
             | Record::Phase2 { .. }

@@ -125,6 +125,8 @@ pub enum Record<'a> {
         /// Which topic.
         topic: &'a [u8],
     },
+    /// Behind one of these two: it was the QoS 2 message of this origin.
+    Kept(Origin),
     /// In a checkpoint, behind what is said of a session: all its deliveries below this are in here, so
     /// those that the log brings again are passed over.
     Numbers {
@@ -339,7 +341,8 @@ enum Kind {
     Passed = 17,
     Gather = 18,
     GatherDone = 19,
-    // 20 to 31 are kept for the log.
+    Kept = 20,
+    // 21 to 31 are kept for the log.
     Numbers = 32,
     MoreReceivers = 33,
     Footer = 34,
@@ -369,6 +372,7 @@ impl Kind {
             17 => Kind::Passed,
             18 => Kind::Gather,
             19 => Kind::GatherDone,
+            20 => Kind::Kept,
             32 => Kind::Numbers,
             33 => Kind::MoreReceivers,
             34 => Kind::Footer,

@@ -1,37 +1,18 @@
 //! What a record is called, and whom and what it is about: for tools that show logs.
 
-use super::{MessageRecord, Record};
+use super::{Kind, MessageRecord, Record};
 use crate::ids::SessionNo;
 
 impl<'a> Record<'a> {
     /// Its kind in a word.
     pub fn name(&self) -> &'static str {
-        match self {
-            Record::Opened(_) => "opened",
-            Record::Changed(_) => "changed",
-            Record::Ended(_) => "ended",
-            Record::Away { .. } => "away",
-            Record::Will(_) => "will",
-            Record::WillGone(_) => "will_gone",
-            Record::Subscribed(_) => "subscribed",
-            Record::Unsubscribed { .. } => "unsubscribed",
-            Record::Gather { .. } => "gather",
-            Record::GatherDone { .. } => "gather_done",
-            Record::Passed(_) => "passed",
-            Record::Message(_) => "message",
-            Record::MoreReceivers { .. } => "more_receivers",
-            Record::Received { .. } => "received",
-            Record::Spread(_) => "spread",
-            Record::Released { .. } => "released",
-            Record::Phase2 { .. } => "phase2",
-            Record::Settled { .. } => "settled",
-            Record::Retained(_) => "retained",
-            Record::Unretained { .. } => "unretained",
-            Record::Numbers { .. } => "numbers",
-            Record::Reached { .. } => "reached",
-            Record::Tickets { .. } => "tickets",
-            Record::Footer(_) => "footer",
-        }
+        self.kind().name()
+    }
+
+    /// The names of all kinds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let kinds = (0..=u8::MAX).filter_map(|byte| Kind::from_byte(byte).ok());
+        kinds.map(Kind::name)
     }
 
     /// The topic of the message that it is about.
@@ -54,6 +35,7 @@ impl<'a> Record<'a> {
             | Record::MoreReceivers { .. }
             | Record::Received { .. }
             | Record::Spread(_)
+            | Record::Kept(_)
             | Record::Released { .. }
             | Record::Phase2 { .. }
             | Record::Settled { .. }
@@ -84,12 +66,46 @@ impl<'a> Record<'a> {
             | Record::Settled { no, .. }
             | Record::Tickets { no, .. }
             | Record::Numbers { no, .. } => to(*no),
-            Record::Spread(origin) | Record::Reached { origin, .. } => to(origin.no),
+            Record::Spread(origin) | Record::Kept(origin) | Record::Reached { origin, .. } => {
+                to(origin.no);
+            }
             Record::Message(MessageRecord { receivers, .. })
             | Record::MoreReceivers { receivers, .. } => {
                 receivers.iter().for_each(|receiver| to(receiver.no));
             }
             Record::Retained(_) | Record::Unretained { .. } | Record::Footer(_) => {}
+        }
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Opened => "opened",
+            Kind::Changed => "changed",
+            Kind::Ended => "ended",
+            Kind::Away => "away",
+            Kind::Will => "will",
+            Kind::WillGone => "will_gone",
+            Kind::Subscribed => "subscribed",
+            Kind::Unsubscribed => "unsubscribed",
+            Kind::Gather => "gather",
+            Kind::GatherDone => "gather_done",
+            Kind::Passed => "passed",
+            Kind::Message => "message",
+            Kind::MoreReceivers => "more_receivers",
+            Kind::Received => "received",
+            Kind::Spread => "spread",
+            Kind::Released => "released",
+            Kind::Phase2 => "phase2",
+            Kind::Settled => "settled",
+            Kind::Retained => "retained",
+            Kind::Unretained => "unretained",
+            Kind::Kept => "kept",
+            Kind::Numbers => "numbers",
+            Kind::Reached => "reached",
+            Kind::Tickets => "tickets",
+            Kind::Footer => "footer",
         }
     }
 }

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use crate::codec::{QoS, SubscribeOptions, Version};
 use crate::home::Home;
 use crate::ids::{ClientKey, DeliveryNo, PacketId, SessionNo, ShardId};
+use crate::origin::Origin;
 use crate::store::testing::{IN_CHECKPOINT, IN_LOG, LIMITS};
 use crate::store::*;
 use crate::time::Instant;
@@ -674,4 +675,127 @@ fn two_sessions_of_one_client_are_no_state() {
         error.to_string(),
         "the client \"c\" has two sessions in the log"
     );
+}
+
+/// The message of an exchange between shards, and who has it.
+struct Interrupted {
+    message: StoredMessage<'static>,
+    origin: Origin,
+}
+
+impl Interrupted {
+    fn new(id: u16, ticket: u64, payload: &'static [u8]) -> Interrupted {
+        Interrupted {
+            message: StoredMessage {
+                qos: QoS::ExactlyOnce,
+                retain: true,
+                ..message(payload)
+            },
+            origin: Origin {
+                no: PUBLISHER,
+                id: PacketId::new(id).unwrap(),
+                ticket,
+            },
+        }
+    }
+
+    fn taken(&self, recovered: &mut Recovered) {
+        let receivers = [receiver(SUBSCRIBER, self.origin.ticket)];
+        let record = Record::Message(MessageRecord {
+            message: self.message,
+            origin: Some(self.origin),
+            body: None,
+            receivers: Receivers::listed(&receivers),
+        });
+        recovered.apply(record, IN_LOG);
+    }
+
+    fn retained(&self, recovered: &mut Recovered) {
+        recovered.apply(Record::Retained(self.message), IN_LOG);
+        recovered.apply(Record::Kept(self.origin), IN_LOG);
+    }
+}
+
+const PUBLISHER: SessionNo = SessionNo(1);
+const SUBSCRIBER: SessionNo = SessionNo(2);
+
+#[test]
+fn what_a_subscriber_has_of_an_interrupted_publish_is_retained_by_the_start() {
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Recovered), Option<&'a [u8]>);
+    let first = Interrupted::new(5, 0, b"first");
+    let second = Interrupted::new(6, 1, b"second");
+    let deletion = Interrupted::new(7, 2, b"");
+    let mut live = Interrupted::new(5, 0, b"live");
+    live.message.retain = false;
+    let later = || Record::Retained(message(b"later"));
+    let (no, id) = (PUBLISHER, first.origin.id);
+    let cases: &[Case<'_>] = &[
+        ("nobody has it", &|_| {}, Some(b"old")),
+        ("its owner lacks it", &|r| first.taken(r), Some(b"first")),
+        (
+            "the last one counts",
+            &|r| [&second, &first].iter().for_each(|m| m.taken(r)),
+            Some(b"second"),
+        ),
+        (
+            "a deletion",
+            &|r| [&deletion, &first].iter().for_each(|m| m.taken(r)),
+            None,
+        ),
+        ("it is not to be retained", &|r| live.taken(r), Some(b"old")),
+        (
+            "its owner has had it",
+            &|r| {
+                first.taken(r);
+                first.retained(r);
+                r.apply(later(), IN_LOG);
+            },
+            Some(b"later"),
+        ),
+        (
+            "all have had it",
+            &|r| {
+                first.taken(r);
+                r.apply(Record::Spread(first.origin), IN_LOG);
+                r.apply(later(), IN_LOG);
+            },
+            Some(b"later"),
+        ),
+        (
+            "it was released",
+            &|r| {
+                first.taken(r);
+                r.apply(Record::Spread(first.origin), IN_LOG);
+                r.apply(Record::Released { no, id }, IN_LOG);
+            },
+            Some(b"old"),
+        ),
+        (
+            "its publisher is gone",
+            &|r| {
+                first.taken(r);
+                r.apply(Record::Ended(no), IN_LOG);
+            },
+            Some(b"old"),
+        ),
+        (
+            "an earlier start has done so",
+            &|r| {
+                first.taken(r);
+                r.end_epoch();
+                r.apply(later(), IN_LOG);
+            },
+            Some(b"later"),
+        ),
+    ];
+    for (name, happens, expected) in cases {
+        let mut recovered = Recovered::new([1, 2]);
+        recovered.apply(opened(PUBLISHER, "p"), IN_LOG);
+        recovered.apply(opened(SUBSCRIBER, "s"), IN_LOG);
+        recovered.apply(Record::Retained(message(b"old")), IN_LOG);
+        happens(&mut recovered);
+        recovered.end_epoch();
+        let found = recovered.retained.find(b"t");
+        assert_eq!(found.map(|one| one.parts().payload), *expected, "{name}");
+    }
 }

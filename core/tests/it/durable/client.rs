@@ -122,10 +122,14 @@ impl Client {
     }
 
     pub fn publish_retained(&mut self, world: &mut World, topic: u8, number: u32) -> u16 {
+        self.retain(world, topic, number, 1)
+    }
+
+    pub fn retain(&mut self, world: &mut World, topic: u8, number: u32, qos: u8) -> u16 {
         self.next_id = self.next_id % 1000 + 1;
         let id = self.next_id;
-        self.exchanges.insert(id, Exchange::Published(number, 1));
-        let mut bytes = vec![0x33, 9, 0, 1, topic];
+        self.exchanges.insert(id, Exchange::Published(number, qos));
+        let mut bytes = vec![0x31 | qos << 1, 9, 0, 1, topic];
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.extend_from_slice(&number.to_be_bytes());
         self.send(world, &bytes);

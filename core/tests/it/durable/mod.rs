@@ -8,6 +8,7 @@ mod owed;
 mod policies;
 mod rights;
 mod scarce;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;

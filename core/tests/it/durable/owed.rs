@@ -149,3 +149,35 @@ fn retained_messages_that_are_being_sent_in_a_crash_are_sent_after_it() {
         assert_eq!(subscriber.got, got, "seed {seed}");
     }
 }
+
+// (seed 0xd5c9fc47 of the simulator)
+#[test]
+fn what_a_subscriber_has_been_given_is_retained_after_a_crash() {
+    let home = Home::new(SECRET, 2);
+    for (seed, owner) in (0..20).flat_map(|seed| [(seed, 0), (seed, 1)]) {
+        let (limits, mut dice) = (Arc::default(), Dice::new(seed));
+        let is_owned = |topic: &u8| home.of_topic(&[*topic]).index() == owner;
+        let topic = (b'a'..=b'z').find(is_owned).expect("there is one");
+        let filter = char::from(topic).to_string();
+        let mut world = world(&limits);
+        let mut publisher = connected_on(&mut world, 0, "p");
+        let mut subscriber = connected_on(&mut world, 1, "s");
+        subscriber.subscribe(&mut world, &filter, 2);
+        read_all(&mut world, &mut [&mut subscriber]);
+        publisher.retain(&mut world, topic, 1, 2);
+        read_all(&mut world, &mut [&mut publisher, &mut subscriber]);
+        // The subscriber's shard has the next value, and the publisher's shard has not.
+        world.hold_disk(0, true);
+        publisher.retain(&mut world, topic, 2, 2);
+        read_all(&mut world, &mut [&mut subscriber]);
+        assert_eq!(subscriber.got.get(&2), Some(&1));
+        for _ in 0..2 {
+            world = restart(world, &limits, &mut dice);
+        }
+        let mut late = connected(&mut world, "late");
+        late.subscribe(&mut world, &filter, 1);
+        read_all(&mut world, &mut [&mut late]);
+        let got: Vec<u32> = late.got.keys().copied().collect();
+        assert_eq!(got, [2], "seed {seed}, owner {owner}");
+    }
+}

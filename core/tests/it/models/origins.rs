@@ -22,6 +22,8 @@ enum Rule {
     TicketOfRepetition,
     /// Another message has another ticket.
     TicketOfAnother,
+    /// PUBREL ends what is partial: PUBREC may have left before the receipt was durable.
+    PartialEnds,
     /// A checkpoint waits for the receipts of what it replaces.
     FooterLast,
 }
@@ -116,6 +118,25 @@ impl State {
         }
     }
 
+    fn is_durable(&self) -> bool {
+        (0..SHARDS).all(|at| self.mail[at].is_empty() && self.synced[at] == self.logs[at].len())
+    }
+
+    /// PUBREL ends something.
+    fn is_open(&self, without: Rule) -> bool {
+        self.receipt.is_some() || (self.partial.is_some() && without != Rule::PartialEnds)
+    }
+
+    fn on_pubrel(&mut self) {
+        let partial = self.partial.take().map(|(ticket, _)| ticket);
+        let unnoted = self.receipt.take().filter(|_| !self.is_spread);
+        if let Some(ticket) = unnoted.or(partial) {
+            self.logs[0].push(Record::Spread { ticket });
+        }
+        self.is_spread = false;
+        self.logs[0].push(Record::Released);
+    }
+
     fn crash(&self, kept: [usize; SHARDS], without: Rule) -> State {
         let mut state = self.clone();
         state.crashes += 1;
@@ -201,14 +222,10 @@ impl State {
             Phase::Published if self.receipt.is_none() => {
                 add(&|state| state.on_publish(true, without));
             }
-            Phase::Published if self.is_spread && self.synced[0] == self.logs[0].len() => {
+            Phase::Published if self.is_durable() => {
                 add(&|state| state.phase = Phase::Received);
             }
-            Phase::Received if self.receipt.is_some() => add(&|state| {
-                state.receipt = None;
-                state.is_spread = false;
-                state.logs[0].push(Record::Released);
-            }),
+            Phase::Received if self.is_open(without) => add(&|state| state.on_pubrel()),
             Phase::Received if self.synced[0] == self.logs[0].len() => {
                 add(&|state| state.phase = Phase::Released);
             }
@@ -232,11 +249,9 @@ impl State {
                 add(&|state| state.replace(shard));
             }
         }
-        let is_durable = (0..SHARDS)
-            .all(|at| self.mail[at].is_empty() && self.synced[at] == self.logs[at].len());
         if let Some(ticket) = self.receipt
             && !self.is_spread
-            && is_durable
+            && self.is_durable()
         {
             add(&|state| {
                 state.logs[0].push(Record::Spread { ticket });
@@ -307,6 +322,7 @@ fn without_any_one_rule_a_message_is_lost_or_comes_twice() {
         Rule::Partial,
         Rule::TicketOfRepetition,
         Rule::TicketOfAnother,
+        Rule::PartialEnds,
         Rule::FooterLast,
     ] {
         assert!(!holds(rule), "{rule:?} is not needed");

@@ -194,6 +194,7 @@ impl Exporter {
             | Record::GatherDone { .. }
             | Record::Passed(_)
             | Record::Spread(_)
+            | Record::Kept(_)
             | Record::Released { .. }
             | Record::Settled { .. }
             | Record::Unretained { .. }

@@ -168,6 +168,7 @@ pub(super) fn read(
             let mut reading = Reading::new(directory, &manifest, epoch, shard);
             shards.push(reading.read(&mut recovered, &mut survey.flaws)?);
         }
+        recovered.end_epoch();
         survey.epochs.push(Epoch {
             number: epoch.number,
             is_sealed: epoch.cut.is_some(),
