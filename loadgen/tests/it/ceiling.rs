@@ -83,7 +83,10 @@ fn a_search_that_is_interrupted_says_what_is_known() {
         "{file:?}"
     );
     assert_eq!(file.rounds[0].answer.conclusion, Conclusion::Unfinished);
-    assert!(text.contains("of `pairs` with latency.p99 < 20ms"), "{text}");
+    assert!(
+        text.contains("of `pairs` with latency.p99 < 20ms"),
+        "{text}"
+    );
 }
 
 #[test]

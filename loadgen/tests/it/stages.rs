@@ -195,3 +195,28 @@ fn a_run_that_comes_to_nothing_leaves_a_result_that_says_so() {
     assert_eq!(result.verdicts[0].judgement, Judgement::NotJudged);
     assert!(junit.text().contains("errors=\"2\""), "{}", junit.text());
 }
+
+#[test]
+fn clients_that_come_and_go_lose_nothing_that_they_are_owed() {
+    let file = Temporary::new(
+        ".toml",
+        "warmup = 0\nduration = \"1500ms\"\n\
+         [[group]]\nname = \"s\"\nclients = 10\nsubscribe = \"t/{run}/#\"\nonline = \"exp(200ms)\"\n\
+         away = \"10ms..50ms\"\n\
+         [[group]]\nname = \"p\"\nclients = 10\nqos = 1\npublish = \"t/{run}/{index}\"\nrate = 20\n\
+         online = \"300ms\"\naway = \"100ms\"\n",
+    );
+    let broker = Scripted::start(Script::default());
+    let done = run(broker.port, &[file.name(), "--no-sys"]);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    let result = done.result();
+    let ledger = &result.totals.ledger;
+    assert_eq!((ledger.lost, ledger.misrouted), (0, 0), "{done:#?}");
+    assert_eq!(ledger.owed, ledger.delivered + ledger.excused);
+    for group in &result.groups {
+        assert!(group.reconnects > 0, "{done:#?}");
+    }
+    // What would have been due while they are away is not sent later.
+    let sent = result.groups[1].publish.as_ref().unwrap().sent;
+    assert!((1..300).contains(&sent), "{sent}");
+}
