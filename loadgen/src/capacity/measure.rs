@@ -269,6 +269,7 @@ impl<'a> Bench<'a> {
             pids: options.pids.clone(),
             run: id,
             keep_going: false,
+            metrics: None,
             sys_wait: Duration::ZERO,
             interrupted: self.interrupted.clone(),
         };

@@ -1,8 +1,8 @@
 //! The main thread of a run, stage by stage.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hearing::Hearing;
@@ -11,6 +11,7 @@ use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
 use crate::meter::Interval;
+use crate::metrics::Latest;
 use crate::process::CpuTime;
 use crate::progress::{Progress, Snapshot};
 use crate::report::{Ended, Phases, ThreadUse};
@@ -22,6 +23,8 @@ pub(super) struct Control<'a> {
     shared: Arc<Shared>,
     options: Options,
     events: Receiver<Event>,
+    /// For those who watch from elsewhere.
+    latest: Latest,
     progress: &'a mut Progress,
     began_at: u64,
     publish_at: u64,
@@ -50,6 +53,7 @@ impl<'a> Control<'a> {
         shared: Arc<Shared>,
         options: Options,
         events: Receiver<Event>,
+        latest: Latest,
         progress: &'a mut Progress,
     ) -> Control<'a> {
         let now = now_ns();
@@ -61,6 +65,7 @@ impl<'a> Control<'a> {
             shared,
             options,
             events,
+            latest,
             progress,
             began_at: now,
             publish_at: UNKNOWN,
@@ -145,6 +150,8 @@ impl<'a> Control<'a> {
         let broker = || BrokerSample::of(&self.options.pids);
         let broker = self.broker.is_some().then(broker);
         self.seconds.add(interval, now_ns(), broker);
+        let last = self.seconds.last().cloned();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
     /// Everybody connects; then the publishing begins.

@@ -1,10 +1,12 @@
 //! Stages and thresholds: figures of their own, exit codes, and files for those who gate by them.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::broker::{Script, Scripted};
-use crate::common::{Done, run};
+use crate::common::{Done, run, start};
 use ringload::report::{Check, Ended, Judgement};
 
 /// A file that is gone with the test.
@@ -219,4 +221,36 @@ fn clients_that_come_and_go_lose_nothing_that_they_are_owed() {
     // What would have been due while they are away is not sent later.
     let sent = result.groups[1].publish.as_ref().unwrap().sent;
     assert!((1..300).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_run_shows_itself_while_it_goes_on() {
+    let file = scenario("warmup = 0\nduration = \"1h\"\n");
+    let broker = Scripted::start(Script::default());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let args = [file.name(), "--no-sys", "--metrics", &address];
+    let running = start(broker.port, &args);
+    // Until a second is over.
+    let mut text = String::new();
+    while !text.contains("ringload_latency_seconds{quantile=\"0.99\"} ") {
+        text.clear();
+        if let Ok(mut stream) = TcpStream::connect(&address) {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+            stream.read_to_string(&mut text).unwrap();
+        }
+    }
+    for part in [
+        "HTTP/1.1 200 OK",
+        "\nringload_clients 2\n",
+        "\nringload_clients_ready 2\n",
+        "\n# TYPE ringload_deliveries_total counter\n",
+        "\nringload_stage 1\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let pid = rustix::process::Pid::from_child(&running.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(running.finish().code, Some(130));
 }
