@@ -13,6 +13,7 @@ use super::design::{self, Purpose, Run};
 use super::file::{FORMAT, FORMAT_VERSION, HeldOut, PlanFile};
 use super::load::Load;
 use super::model::{Measured, Model};
+use super::predict::counted;
 use super::room::Limits;
 use super::slope::{median, theil_sen};
 use crate::assemble::{self, Context};
@@ -197,7 +198,8 @@ impl<'a> Bench<'a> {
         }
         let threads = self.threads(&before, &after);
         say(&format!(
-            "closed loop: {scale:.0} messages/s, {threads} threads of the broker at work"
+            "closed loop: {scale:.0} messages/s, the work is done by {}",
+            counted(threads)
         ));
         Ok((scale, threads))
     }
