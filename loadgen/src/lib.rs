@@ -18,6 +18,7 @@ pub mod histograms;
 pub mod junit;
 pub mod ledger;
 pub mod meter;
+pub mod metrics;
 pub mod page;
 pub mod payload;
 pub mod plan;

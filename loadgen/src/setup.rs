@@ -1,6 +1,7 @@
 //! What a run needs before it can begin: the broker's address, files, ports, TLS, a number.
 
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -48,6 +49,11 @@ pub fn set_up(
     let clients = scenario.client_count();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
     check_pids(&options.pids).map_err(Failure::Run)?;
+    let listen = |address| {
+        let why = |error| Failure::Run(format!("--metrics: cannot listen on {address}: {error}"));
+        TcpListener::bind(address).map_err(why)
+    };
+    let metrics = options.metrics.map(listen).transpose()?;
     let run_id = format!("{run:04x}");
     let plan = Plan::new(scenario, &run_id, options.threads, options.with_sys);
     let plan = plan.map_err(Failure::Usage)?;
@@ -73,6 +79,7 @@ pub fn set_up(
             run,
             keep_going: options.keep_going,
             sys_wait: options.sys_wait,
+            metrics,
             interrupted,
         },
         sources: shown,

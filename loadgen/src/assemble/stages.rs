@@ -275,10 +275,10 @@ impl Measured for Scope<'_> {
     fn schedule_kept(&self, group: Option<&str>) -> Option<f64> {
         let (course, _) = self.outcome.shared.course();
         let (mut sent, mut wanted) = (0.0, 0.0);
-        // A closed loop has no schedule.
+        // A closed loop has no schedule, and who is away does not keep it.
         for (index, spec) in self.groups(group) {
             let per_s = self.plan().per_s(index);
-            if per_s == 0.0 {
+            if per_s == 0.0 || spec.online.is_some() {
                 continue;
             }
             let ramp_ns = spec.ramp.as_nanos() as f64;

@@ -13,6 +13,7 @@ use super::design::{self, Purpose, Run};
 use super::file::{FORMAT, FORMAT_VERSION, HeldOut, PlanFile};
 use super::load::Load;
 use super::model::{Measured, Model};
+use super::predict::counted;
 use super::room::Limits;
 use super::slope::{median, theil_sen};
 use crate::assemble::{self, Context};
@@ -197,7 +198,8 @@ impl<'a> Bench<'a> {
         }
         let threads = self.threads(&before, &after);
         say(&format!(
-            "closed loop: {scale:.0} messages/s, {threads} threads of the broker at work"
+            "closed loop: {scale:.0} messages/s, the work is done by {}",
+            counted(threads)
         ));
         Ok((scale, threads))
     }
@@ -224,7 +226,7 @@ impl<'a> Bench<'a> {
         for (index, run) in runs.iter().enumerate() {
             let (load, result) = self.run(run, LOAD)?;
             let at = format!("{}/{} {}", index + 1, runs.len(), run.name);
-            match measured(run, load, &result) {
+            match measured(run, load, &Seen::of(&result)) {
                 Ok(measured) => {
                     say(&format!("{at}: {:.3} cores", measured.cores));
                     taken.add(run.purpose, measured);
@@ -232,6 +234,7 @@ impl<'a> Bench<'a> {
                 Err(why) => {
                     say(&format!("{at}: void, {why}"));
                     taken.void += 1;
+                    taken.check_void(index + 1, &why)?;
                 }
             }
         }
@@ -269,6 +272,7 @@ impl<'a> Bench<'a> {
             pids: options.pids.clone(),
             run: id,
             keep_going: false,
+            metrics: None,
             sys_wait: Duration::ZERO,
             interrupted: self.interrupted.clone(),
         };
@@ -304,6 +308,17 @@ impl Taken {
         self.fitted.push(measured);
     }
 
+    /// Gives up where most runs say nothing.
+    fn check_void(&self, made: usize, why: &str) -> Result<(), Failure> {
+        let void = self.void as usize;
+        match made >= VOID_RUNS_MIN && 2 * void > made {
+            true => Err(Failure::Run(format!(
+                "{void} of {made} runs say nothing about the broker, the last one because {why}"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn made(&self, threads: u32) -> Result<Made, Failure> {
         let model = Model::fit(&self.fitted, threads).map_err(Failure::Run)?;
         let tests = self.held_out.iter().map(|run| HeldOut {
@@ -316,27 +331,47 @@ impl Taken {
     }
 }
 
+/// What matters here of a result.
+struct Seen {
+    /// Why it says nothing about the broker.
+    doubt: Option<String>,
+    /// CPU of the broker.
+    cores: Option<f64>,
+    sent_per_s: f64,
+    received_per_s: f64,
+}
+
+impl Seen {
+    fn of(result: &ResultFile) -> Seen {
+        let reason = result.validity.reasons.first();
+        let is_whole = result.run.ended == Ended::Planned;
+        let broken = (!is_whole).then(|| "the broker was gone".to_owned());
+        let broker = result.broker.as_ref();
+        Seen {
+            doubt: broken.or_else(|| reason.map(|reason| reason.text.clone())),
+            cores: broker.and_then(|broker| Some(broker.user_cores? + broker.system_cores?)),
+            sent_per_s: result.totals.sent_per_s,
+            received_per_s: result.totals.received_per_s,
+        }
+    }
+}
+
 /// The load as it was, and the CPU that it took; or why the run says nothing.
-fn measured(run: &Run, load: Option<Load>, result: &ResultFile) -> Result<Measured, String> {
-    if let Some(reason) = result.validity.reasons.first() {
-        return Err(reason.text.clone());
+fn measured(run: &Run, load: Option<Load>, seen: &Seen) -> Result<Measured, String> {
+    if let Some(doubt) = &seen.doubt {
+        return Err(doubt.clone());
     }
-    if result.run.ended != Ended::Planned {
-        return Err("the broker was gone".to_owned());
-    }
-    let broker = result.broker.as_ref();
-    let cores = broker.and_then(|broker| Some(broker.user_cores? + broker.system_cores?));
-    let (Some(cores), Some(load)) = (cores.filter(|cores| *cores > 0.0), load) else {
+    let (Some(cores), Some(load)) = (seen.cores.filter(|cores| *cores > 0.0), load) else {
         return Err("no CPU time was measured".to_owned());
     };
-    let factor = result.totals.sent_per_s / load.publications;
-    let arrived = result.totals.received_per_s / load.deliveries;
-    if arrived < ARRIVED_MIN * factor || factor <= 0.0 {
+    let sent = seen.sent_per_s / load.publications;
+    let received = seen.received_per_s / load.deliveries;
+    if sent <= 0.0 || received < RECEIVED_MIN * sent {
         return Err("more was sent than came through".to_owned());
     }
     Ok(Measured {
         name: run.name.clone(),
-        load: load.times(factor),
+        load: load.times(sent),
         cores,
     })
 }
@@ -420,10 +455,107 @@ const IDLE: Lengths = Lengths {
     warmup: "0s",
     duration: "1s",
 };
-/// Less of what was sent came through: the broker was at its limit, or lost some.
-const ARRIVED_MIN: f64 = 0.97;
+/// If less of what was sent came through, the broker was at its limit, or lost some.
+const RECEIVED_MIN: f64 = 0.97;
+/// With fewer runs it may be chance that most of them are void.
+const VOID_RUNS_MIN: usize = 9;
 /// Files of ringload beside those of its clients.
 const FILES_OWN: u64 = 128;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Identifies the runs of a plan in payloads and topics: one follows the other.
 const RUN_ID: u16 = 0x0c4a;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load() -> Load {
+        Load {
+            publications: 1000.0,
+            deliveries: 3000.0,
+            kib: 100.0,
+            arrivals: 1000.0,
+            connections: 10.0,
+            ..Load::default()
+        }
+    }
+
+    fn seen() -> Seen {
+        Seen {
+            doubt: None,
+            cores: Some(0.25),
+            sent_per_s: 990.0,
+            received_per_s: 2950.0,
+        }
+    }
+
+    #[test]
+    fn a_run_counts_with_the_load_that_came_through() {
+        let run = design::closed_loop();
+        let found = measured(&run, Some(load()), &seen()).unwrap();
+        assert_eq!(found.cores, 0.25);
+        assert!((found.load.deliveries - 2970.0).abs() < 1e-6, "{found:?}");
+        assert_eq!(found.load.connections, 10.0);
+        let doubted = Seen {
+            doubt: Some("no core".to_owned()),
+            ..seen()
+        };
+        let lost = Seen {
+            received_per_s: 2000.0,
+            ..seen()
+        };
+        let idle = Seen {
+            cores: Some(0.0),
+            ..seen()
+        };
+        for (seen, expected) in [
+            (doubted, "no core"),
+            (lost, "more was sent than came through"),
+            (idle, "no CPU time was measured"),
+        ] {
+            assert_eq!(measured(&run, Some(load()), &seen).unwrap_err(), expected);
+        }
+        assert!(measured(&run, None, &seen()).is_err());
+    }
+
+    #[test]
+    fn runs_are_sorted_by_what_they_are_for() {
+        let mut taken = Taken::default();
+        for index in 1..=16_u32 {
+            let factor = f64::from(index);
+            let run = Measured {
+                name: format!("run {index}"),
+                load: load().times(factor),
+                cores: 0.02 * factor,
+            };
+            let purpose = match index {
+                16 => Purpose::HeldOut,
+                _ if index % 5 == 0 => Purpose::Reference,
+                _ => Purpose::Fit,
+            };
+            taken.add(purpose, run);
+        }
+        assert_eq!((taken.fitted.len(), taken.references.len()), (15, 3));
+        assert!((taken.references[0] - 0.02 / 3000.0).abs() < 1e-12);
+        let made = taken.made(1).unwrap();
+        assert_eq!(made.held_out[0].name, "run 16");
+        assert!(made.held_out[0].error().abs() < 0.01, "{:?}", made.held_out);
+    }
+
+    #[test]
+    fn a_machine_on_which_most_runs_are_void_is_given_up() {
+        let taken = Taken {
+            void: 5,
+            ..Taken::default()
+        };
+        assert!(taken.check_void(8, "x").is_ok());
+        assert!(taken.check_void(10, "x").is_ok());
+        let Err(Failure::Run(why)) = taken.check_void(9, "another program ran") else {
+            panic!("not given up");
+        };
+        assert_eq!(
+            why,
+            "5 of 9 runs say nothing about the broker, the last one because another program ran"
+        );
+    }
+}

@@ -59,15 +59,16 @@ pub(super) fn nnls(rows: &[Vec<f64>], targets: &[f64]) -> Vec<f64> {
 fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let size = right.len();
     for at in 0..size {
-        if rows[at][at] < PIVOT_MIN {
+        let (pivots, pivot_right) = (rows[at].clone(), right[at]);
+        if pivots[at] < PIVOT_MIN {
             return None;
         }
-        for below in at + 1..size {
-            let factor = rows[below][at] / rows[at][at];
-            for column in at..size {
-                rows[below][column] -= factor * rows[at][column];
+        for (row, right) in rows.iter_mut().zip(&mut right).skip(at + 1) {
+            let factor = row[at] / pivots[at];
+            for (cell, pivot) in row.iter_mut().zip(&pivots).skip(at) {
+                *cell -= factor * pivot;
             }
-            right[below] -= factor * right[at];
+            *right -= factor * pivot_right;
         }
     }
     for at in (0..size).rev() {

@@ -207,11 +207,12 @@ impl Prediction {
         };
         let measured: Vec<String> = self.measured.iter().map(u32::to_string).collect();
         let measured = measured.join(", ");
+        let label = format!("{cores} cores");
         let Some(scaled) = self.scaled else {
             let _ = writeln!(
                 text,
-                "{cores} cores     not known: only {measured} threads were measured; make a second \
-                 plan with another number of threads, and name both"
+                "{label:12} not known: only {measured} threads were measured; make a second plan \
+                 with another number of threads, and name both"
             );
             return;
         };
@@ -219,7 +220,7 @@ impl Prediction {
         let note = if is_beyond { "only " } else { "" };
         let _ = writeln!(
             text,
-            "{cores} cores     {} times that ({}-{}: {note}{measured} threads were measured): {} \
+            "{label:12} {} times that ({}-{}: {note}{measured} threads were measured): {} \
              messages/s in, {} deliveries/s",
             short(scaled.rate),
             short(scaled.low),
@@ -250,6 +251,14 @@ impl Prediction {
                 "NOT GOOD ENOUGH HERE: {doubt}; use `ringload find-max` on your scenario"
             );
         }
+    }
+}
+
+/// `1 thread`, `2 threads`.
+pub(super) fn counted(threads: u32) -> String {
+    match threads {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
     }
 }
 
@@ -298,7 +307,8 @@ mod tests {
         let text = prediction.text();
         for part in [
             "10,000 messages/s in, 30,000 deliveries/s",
-            "0.200 of 2 threads",
+            "0.200 cores (95 %: ",
+            "the broker has 2 threads",
             "10 times that",
             "then open files is used up; 2.0 KiB each: 2.0 broker, 0.0 kernel",
             "repeats itself within 4 %, so does this; held out: mixed +4 %",

@@ -4,16 +4,17 @@ use std::fmt::Write as _;
 
 use super::file::PlanFile;
 use super::model::Interval;
+use super::predict::counted;
 
 /// The costs, and how far they can be trusted.
 pub fn summary(file: &PlanFile) -> Result<String, String> {
     let model = file.model()?;
     let mut text = format!(
-        "{} runs in {:.0} s, {} void; {} threads of the broker share the work\n",
+        "{} runs in {:.0} s, {} void; the work is done by {}\n",
         file.runs.len() + file.held_out.len(),
         file.took_s,
         file.void,
-        file.threads
+        counted(file.threads)
     );
     let [idle, publication, delivery, acknowledgement, kib, wakeup] = model.intervals();
     let _ = writeln!(text, "idle             {:.4} cores", idle.value);
@@ -88,7 +89,7 @@ mod tests {
         let mut file = sample(2, 5e-6);
         let text = summary(&file).unwrap();
         for part in [
-            "15 runs in 200 s, 1 void; 2 threads",
+            "15 runs in 200 s, 1 void; the work is done by 2 threads",
             "delivery         5.00 us (95 %: ",
             "connection       2.0 KiB in the broker, 0.0 KiB in the kernel",
             "connecting       30 us",

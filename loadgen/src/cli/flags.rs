@@ -147,6 +147,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "Write what became of the thresholds as JUnit, for build servers",
     ),
     run_flag("csv", "FILE", "Write a table with a line for each second"),
+    run_flag(
+        "metrics",
+        "ADDRESS:PORT",
+        "Show the run to Prometheus while it goes on, at http://ADDRESS:PORT/metrics",
+    ),
     flag("run-id", "HEX", "Id of the run, 0 to ffff; default random"),
     flag(
         "keep-going",

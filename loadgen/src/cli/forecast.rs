@@ -164,7 +164,7 @@ mod tests {
         let Ok(Command::Plan(request)) = parse(line) else {
             panic!("not a plan");
         };
-        assert!(request.is_quick && request.out == PathBuf::from("x.json"));
+        assert!(request.is_quick && request.out.to_str() == Some("x.json"));
         assert_eq!(
             request.passed,
             ["--target", "mqtts://broker", "--pid", "7", "--user", "me"]
@@ -172,7 +172,7 @@ mod tests {
         let Ok(Command::Plan(request)) = parse("plan") else {
             panic!("not a plan");
         };
-        assert!(!request.is_quick && request.out == PathBuf::from("plan.json"));
+        assert!(!request.is_quick && request.out.to_str() == Some("plan.json"));
     }
 
     #[test]

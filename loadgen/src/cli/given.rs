@@ -175,6 +175,12 @@ impl Given {
                 )
             })
         });
+        let metrics = self.take("metrics").map(|text| {
+            text.parse().map_err(|_| {
+                let what = format!("is `{text}`, which is not an address with a port");
+                Complaint::new(what, "write such as 127.0.0.1:9100")
+            })
+        });
         let sys_wait = self
             .take("sys-wait")
             .map(|text| value::span(&text))
@@ -192,6 +198,7 @@ impl Given {
             histograms: self.take_file("histograms").map_err(one)?,
             junit: self.take_file("junit").map_err(one)?,
             csv: self.take_file("csv").map_err(one)?,
+            metrics: metrics.transpose().map_err(|c| read("metrics", c))?,
             run: run.transpose().map_err(|c| read("run-id", c))?,
             keep_going: self.take("keep-going").is_some(),
             quiet: self.take("quiet").is_some(),

@@ -30,7 +30,7 @@ const COMMANDS_ABOUT: [&str; 10] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
     "List the built-in scenarios",
-    "Print a scenario as a file to start from",
+    "Print a scenario as a file to edit",
     "Make a page of results",
     "Measure what a broker's work costs",
     "Say from a plan what a scenario takes",
@@ -40,10 +40,11 @@ const COMMANDS_ABOUT: [&str; 10] = [
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 5] = [
+const COMMON: [(&str, &str); 6] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
     ("window", "messages in flight per publisher (closed loop)"),
+    ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
 ];

@@ -87,6 +87,8 @@ pub struct RunOptions {
     pub junit: Option<PathBuf>,
     /// Where to write the seconds.
     pub csv: Option<PathBuf>,
+    /// Where to show metrics while it goes on.
+    pub metrics: Option<SocketAddr>,
     /// Number of the run, if given.
     pub run: Option<u16>,
     /// Count clients that cannot connect.

@@ -214,6 +214,10 @@ fn a_wrong_command_line_says_what_to_write() {
             "--slo is not an option\n  fix: it is an option of `ringload find-max`",
         ),
         (
+            "run pairs --metrics 9100",
+            "--metrics is `9100`, which is not an address with a port",
+        ),
+        (
             "run pairs --threshold latency.p99<5",
             "--threshold has `5`, which it cannot be compared with",
         ),

@@ -1,8 +1,8 @@
 //! The main thread of a run, stage by stage.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hearing::Hearing;
@@ -11,6 +11,7 @@ use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
 use crate::meter::Interval;
+use crate::metrics::Latest;
 use crate::process::CpuTime;
 use crate::progress::{Progress, Snapshot};
 use crate::report::{Ended, Phases, ThreadUse};
@@ -22,6 +23,8 @@ pub(super) struct Control<'a> {
     shared: Arc<Shared>,
     options: Options,
     events: Receiver<Event>,
+    /// For those who watch from elsewhere.
+    latest: Latest,
     progress: &'a mut Progress,
     began_at: u64,
     publish_at: u64,
@@ -50,6 +53,7 @@ impl<'a> Control<'a> {
         shared: Arc<Shared>,
         options: Options,
         events: Receiver<Event>,
+        latest: Latest,
         progress: &'a mut Progress,
     ) -> Control<'a> {
         let now = now_ns();
@@ -61,6 +65,7 @@ impl<'a> Control<'a> {
             shared,
             options,
             events,
+            latest,
             progress,
             began_at: now,
             publish_at: UNKNOWN,
@@ -145,6 +150,8 @@ impl<'a> Control<'a> {
         let broker = || BrokerSample::of(&self.options.pids);
         let broker = self.broker.is_some().then(broker);
         self.seconds.add(interval, now_ns(), broker);
+        let last = self.seconds.last().cloned();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
     /// Everybody connects; then the publishing begins.
@@ -403,12 +410,10 @@ impl<'a> Control<'a> {
             self.empty_since = None;
             return false;
         }
-        let comes_back = self
-            .shared
-            .plan
-            .specs
-            .iter()
-            .any(|group| group.reconnect || group.cut_every.is_some());
+        let comes_back =
+            self.shared.plan.specs.iter().any(|group| {
+                group.reconnect || group.cut_every.is_some() || group.online.is_some()
+            });
         let patience = if comes_back { DESERTED_NS } else { 4 * LOOK_NS };
         let scenario = &self.shared.plan.scenario;
         let patience = match scenario.restarts {
@@ -422,41 +427,36 @@ impl<'a> Control<'a> {
         self.shared.latest(|board| &board.arrived_at)
     }
 
-    fn outcome(self, started_unix_ms: u64) -> Result<Outcome, String> {
+    /// How long each part took, and from the first dial until all were connected.
+    fn phases(&self) -> (Phases, f64) {
         let window = (self.shared.window_start(), self.shared.window_end());
         let span = |from: u64, to: u64| to.saturating_sub(from.min(to)) as f64 / 1e9;
         let has_published = self.publish_at != UNKNOWN;
+        let published = |span: f64| if has_published { span } else { 0.0 };
         let heard_at = self.shared.latest(|board| &board.heard_at);
         let drained = heard_at.max(window.1.min(now_ns()));
-        let published_at = self.publish_at.min(now_ns());
         let settled_at = self.shared.latest(|board| &board.settled_at);
         // Some may never have been settled: then the wait for them ended with the run.
         let connected_at = if has_published && settled_at > 0 {
             settled_at
         } else {
-            published_at
+            self.publish_at.min(now_ns())
         };
         let dialed_at = self.shared.boards.iter();
         let dialed_at = dialed_at.map(|board| board.dialed_at.load(Ordering::Relaxed));
         let dialed_at = dialed_at.min().unwrap_or(UNKNOWN);
         let phases = Phases {
             connect_s: span(self.began_at, connected_at),
-            warmup_s: if has_published {
-                span(self.publish_at, window.0)
-            } else {
-                0.0
-            },
-            window_s: if has_published {
-                span(window.0, window.1)
-            } else {
-                0.0
-            },
-            drain_s: if has_published {
-                span(window.1, drained)
-            } else {
-                0.0
-            },
+            warmup_s: published(span(self.publish_at, window.0)),
+            window_s: published(span(window.0, window.1)),
+            drain_s: published(span(window.1, drained)),
         };
+        (phases, span(dialed_at, connected_at))
+    }
+
+    fn outcome(self, started_unix_ms: u64) -> Result<Outcome, String> {
+        let (phases, connecting_s) = self.phases();
+        let published_at = self.publish_at.min(now_ns());
         let is_aborted = self.ended == Ended::Aborted;
         let aborted = self.seconds.aborted().filter(|_| is_aborted).cloned();
         let whole = self.seconds.finish();
@@ -479,7 +479,7 @@ impl<'a> Control<'a> {
             ended: self.ended,
             phases,
             connected: self.connected,
-            connecting_s: span(dialed_at, connected_at),
+            connecting_s,
             started_unix_ms,
             published_after: Duration::from_nanos(published_at.saturating_sub(self.began_at)),
             seconds: whole.seconds,

@@ -13,7 +13,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,6 +25,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::fleet::{PartEnds, SysUpdate, Troubles};
 use crate::meter::{Counts, Meter, Place};
+use crate::metrics::{self, Latest};
 use crate::payload::Payloads;
 use crate::plan::Plan;
 use crate::process::{CpuTime, Memory};
@@ -58,6 +59,8 @@ pub struct Options {
     pub keep_going: bool,
     /// How long to wait for the broker's `$SYS` after the drain.
     pub sys_wait: Duration,
+    /// Where a run shows its metrics.
+    pub metrics: Option<TcpListener>,
     /// Set when the user wants the run to end.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -170,9 +173,14 @@ pub struct SysSample {
 }
 
 /// Runs a plan. An error says why there is nothing to report.
-pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outcome, String> {
+pub fn run(plan: Plan, mut options: Options, progress: &mut Progress) -> Result<Outcome, String> {
     let threads = Threads::start(plan, &options)?;
-    let outcome = Control::new(threads.shared, options, threads.events, progress).run();
+    let latest = Latest::default();
+    if let Some(listener) = options.metrics.take() {
+        metrics::serve(listener, threads.shared.clone(), latest.clone())
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
+    let outcome = Control::new(threads.shared, options, threads.events, latest, progress).run();
     for handle in threads.handles {
         // A thread that panicked has said so; the outcome is missing its part and therefore an
         // error.

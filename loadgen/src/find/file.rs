@@ -152,7 +152,10 @@ pub fn sentence(file: &CapacityFile) -> String {
             let lower = answer.lower.map_or("?".to_owned(), rounded);
             let why = match ceiling {
                 Ceiling::Generator => "the generator did not let us see more",
-                Ceiling::Machine => "other programs on this machine did not let us see more",
+                Ceiling::Machine => {
+                    "the generator waited for its core, which others use, so that more could not \
+                     be seen"
+                }
                 Ceiling::LoadMax => "more was not tried",
             };
             format!("holds at least {lower} msg/s {what}; {why}")
@@ -160,7 +163,7 @@ pub fn sentence(file: &CapacityFile) -> String {
         (_, Some(load)) => {
             format!("holds {} msg/s{} {what}", rounded(load), interval(answer))
         }
-        (_, None) => match (answer.lower, answer.upper) {
+        (_, None) => match (answer.lower.or(answer.low), answer.upper.or(answer.high)) {
             (Some(lower), _) => format!("holds {} msg/s {what}, and perhaps more", rounded(lower)),
             (None, Some(upper)) => format!("does not hold {} msg/s {what}", rounded(upper)),
             (None, None) => format!("was not seen at its limit {what}"),
@@ -172,9 +175,7 @@ pub fn sentence(file: &CapacityFile) -> String {
             false => "; the search ended before it was as close as it was to be",
         };
     }
-    if let Some(bound) = &typical.bound
-        && answer.conclusion != Conclusion::NoneMeets
-    {
+    if let Some(bound) = typical.bound.as_ref().filter(|_| is_at_limit(answer)) {
         let _ = write!(text, "; bound by: {}", bound.by.sentence);
     }
     if let ([least, .., most], count) = (loads.as_slice(), loads.len()) {
@@ -182,6 +183,14 @@ pub fn sentence(file: &CapacityFile) -> String {
         let _ = write!(text, "; the median of {count} searches, {least} to {most}");
     }
     text
+}
+
+/// A load was seen that the broker does not hold, and it is the broker's own limit.
+fn is_at_limit(answer: &Answer) -> bool {
+    match answer.conclusion {
+        Conclusion::Found | Conclusion::Unfinished => answer.upper.is_some(),
+        Conclusion::AtLeast(_) | Conclusion::NoneMeets => false,
+    }
 }
 
 /// The search whose load is in the middle.
@@ -258,8 +267,12 @@ fn put_round(text: &mut String, round: &Round) {
         );
     }
     if let Some(bound) = &round.bound {
-        let rest = bound.rest.iter().filter(|row| row.what != What::Latency);
-        for row in rest.take(ROWS_SHOWN) {
+        let first = std::iter::once(&bound.by).filter(|_| !is_at_limit(answer));
+        let rows = first.chain(&bound.rest);
+        for row in rows
+            .filter(|row| row.what != What::Latency)
+            .take(ROWS_SHOWN)
+        {
             let _ = writeln!(
                 text,
                 "headroom  {:.0} %: {}",
@@ -375,8 +388,8 @@ mod tests {
             (
                 vec![answer(Conclusion::AtLeast(Ceiling::Machine), Some(1000.0))],
                 format!(
-                    "holds at least 990 msg/s {limits}; other programs on this machine did not \
-                     let us see more"
+                    "holds at least 990 msg/s {limits}; the generator waited for its core, which \
+                     others use, so that more could not be seen"
                 ),
             ),
             (

@@ -418,3 +418,142 @@ const QUIET_MAX_S: f64 = 60.0;
 const BUSY_SHARE: f64 = 0.9;
 /// A thread that waited for this share of a trial was late because of others.
 const WAITED_MIN: f64 = 0.02;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::file;
+
+    /// Of a publisher for ten subscribers, and its acknowledgements.
+    fn judge(limits: &[&str]) -> Judge {
+        let text = "[[group]]\nname = \"s\"\nclients = 10\nsubscribe = \"t\"\n\
+                    [[group]]\nname = \"p\"\nclients = 4\npublish = \"t\"\nrate = 5\n";
+        let plan = Plan::new(file::parse("f.toml", text).unwrap(), "0000", 1, false).unwrap();
+        let limits: Vec<Threshold> = limits
+            .iter()
+            .map(|text| Threshold::parse(text).unwrap())
+            .collect();
+        Judge::new(&plan, &limits, &[])
+    }
+
+    /// 10,000 messages in a second, with 100,000 deliveries, so many of them late.
+    fn trial(late: u64) -> Trial {
+        let mut delays = Delays::default();
+        delays.record(1000, 0, 100_000 - late);
+        delays.record(50_000, 0, late);
+        let mut counts = vec![Counts::default(); 2];
+        counts[0].received[0].count = 100_000;
+        counts[1].sent = 10_000;
+        Trial {
+            at_s: 3.0,
+            span_s: 1.0,
+            is_hopeless: false,
+            delays: [((0, 0), delays)].into(),
+            seconds: Vec::new(),
+            lag: Times::default(),
+            threads: vec![ThreadUse {
+                cpu_share: Some(0.5),
+                wait_share: Some(0.0),
+            }],
+            counts,
+            lost: 0,
+            broker_cores: None,
+        }
+    }
+
+    fn verdict(judge: &Judge, trial: &Trial) -> Verdict {
+        judge.judge(trial, 10_000.0, Duration::from_secs(1)).verdict
+    }
+
+    #[test]
+    fn loads_are_messages_and_limits_see_deliveries() {
+        let judge = judge(&["latency.p99 < 5ms", "lost = 0"]);
+        assert_eq!(
+            (judge.base_per_s(), judge.copies_per_message()),
+            (20.0, 10.0)
+        );
+        assert!(judge.has_feedback());
+        let note = judge.note(
+            &trial(0),
+            10_000.0,
+            &judge.judge(&trial(0), 10_000.0, Duration::from_secs(1)),
+        );
+        assert_eq!(
+            (note.sent_per_s, note.received_per_s),
+            (10_000.0, 100_000.0)
+        );
+        assert_eq!(note.outcome, Outcome::Good);
+    }
+
+    #[test]
+    fn a_limit_that_is_missed_is_bad_and_void_if_it_may_be_our_fault() {
+        let judge = judge(&["latency.p99 < 5ms", "lost = 0", "rate >= 99 %"]);
+        assert_eq!(verdict(&judge, &trial(500)), Verdict::Good);
+        assert_eq!(verdict(&judge, &trial(2000)), Verdict::Bad);
+        let mut lossy = trial(0);
+        lossy.lost = 1;
+        assert_eq!(verdict(&judge, &lossy), Verdict::Bad);
+        let mut slow = trial(0);
+        slow.counts[1].sent = 9000;
+        assert_eq!(verdict(&judge, &slow), Verdict::Bad);
+        let mut hopeless = trial(0);
+        hopeless.is_hopeless = true;
+        assert_eq!(verdict(&judge, &hopeless), Verdict::Bad);
+        for (cpu_share, wait_share, expected) in [
+            (0.99, 0.0, Verdict::Void(Cause::Generator)),
+            (0.5, 0.3, Verdict::Void(Cause::Machine)),
+            (0.99, 0.3, Verdict::Void(Cause::Machine)),
+        ] {
+            let mut disturbed = trial(2000);
+            disturbed.threads[0] = ThreadUse {
+                cpu_share: Some(cpu_share),
+                wait_share: Some(wait_share),
+            };
+            assert_eq!(verdict(&judge, &disturbed), expected);
+            // What was good in spite of it was good.
+            disturbed.delays = trial(0).delays;
+            assert_eq!(verdict(&judge, &disturbed), Verdict::Good);
+        }
+    }
+
+    #[test]
+    fn trials_are_long_enough_for_their_limits() {
+        for (limit, load, expected_s) in [
+            ("latency.p99 < 5ms", 1000.0, 1),
+            // 1,000 deliveries take two seconds.
+            ("latency.p99 < 5ms", 50.0, 2),
+            // 10,000 would take too long; the limit is judged all the same, for want of another.
+            ("latency.p99.9 < 5ms", 100.0, 1),
+            // An overload of 2 % shows after fifty times the limit.
+            ("latency.p99 < 40ms", 1000.0, 2),
+            ("latency.p99 < 10s", 1000.0, 4),
+        ] {
+            let span = judge(&[limit]).span(load);
+            assert_eq!(span, Duration::from_secs(expected_s), "{limit} {load}");
+        }
+        let both = judge(&["latency.p99 < 5ms", "latency.p99.9 < 5ms"]);
+        let second = Duration::from_secs(1);
+        let judged: Vec<bool> = both
+            .limits
+            .iter()
+            .map(|limit| both.is_judged(limit, 100.0, second))
+            .collect();
+        assert_eq!(judged, [true, false]);
+    }
+
+    #[test]
+    fn a_trial_is_hopeless_only_beyond_what_its_limits_permit() {
+        let second = Duration::from_secs(1);
+        for (limit, expected) in [
+            // Four limits' worth of 100,000 per second; the 1 % that may be late is less.
+            ("latency.p99 < 10ms", 4000),
+            ("latency.p99 < 1ms", 2000),
+            // Half may be late.
+            ("latency.p50 < 10ms", 100_000),
+            ("latency.max < 10us", 100),
+        ] {
+            let underway = judge(&[limit]).underway_max(10_000.0, second);
+            assert!(underway.abs_diff(expected) <= 1, "{limit}: {underway}");
+        }
+    }
+}

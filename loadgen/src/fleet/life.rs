@@ -156,11 +156,13 @@ impl Fleet {
                     let begin = self.shared.window_start().min(now + u64::MAX / 4);
                     squad.next_cut = spec.cut_every.map(|every| begin + every.as_nanos() as u64);
                 }
+                self.plan_all_to_leave(now);
             }
             Stage::Drain => {
                 for squad in &mut self.squads {
                     squad.next_cut = None;
                 }
+                self.return_all(now);
             }
             Stage::End => self.part_all(),
         }
@@ -249,6 +251,9 @@ impl Fleet {
             self.settle(group, now);
         } else {
             self.meter.counts[group].reconnects += 1;
+        }
+        if self.stage == Stage::Publish {
+            self.plan_to_leave(index, now);
         }
         if self.clients[index as usize].publisher.is_some() {
             self.publish_pending(index, now);
@@ -425,13 +430,17 @@ impl Fleet {
     fn dials_again(&self, index: u32, now: u64, loss: &Loss) -> Option<u64> {
         let spec = &self.shared.plan.specs[self.group_of(index)];
         match loss {
-            Loss::Ours => spec.cut_every.map(|_| now + spec.cut_for.as_nanos() as u64),
+            Loss::Ours => match spec.cut_every {
+                Some(_) => Some(now + spec.cut_for.as_nanos() as u64),
+                None => self.returns_at(index, now),
+            },
             Loss::Dial(_)
             | Loss::Closed(_)
             | Loss::Silent
             | Loss::Refused(_)
             | Loss::Malformed(_) => {
-                let comes_back = spec.reconnect || spec.cut_every.is_some();
+                let comes_back =
+                    spec.reconnect || spec.cut_every.is_some() || spec.online.is_some();
                 comes_back.then_some(now + RECONNECT_PAUSE_NS)
             }
         }

@@ -13,10 +13,11 @@
 //!
 //! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish`
 //! (what is sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run
-//! ends), `terms` (what CONNACK permits), `absent` (what subscribers that are away miss), `sys`
+//! ends), `terms` (what CONNACK permits), `absent` (what subscribers that are away miss), `churn` (clients that come and go), `sys`
 //! (what the broker says of itself), `topics` (which is next).
 
 mod absent;
+mod churn;
 mod client;
 mod greet;
 mod invariants;
@@ -89,6 +90,8 @@ pub struct Fleet {
     is_open: bool,
     /// Clients that reconnect, each with its time.
     delayed: BinaryHeap<Reverse<(u64, u32)>>,
+    /// When clients that come and go leave, with their attempt.
+    leaves: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// Clients that have to be answered by a time, with their attempt. All get the same span.
     deadlines: VecDeque<(u64, u32, u32)>,
     /// When the keep alive of a client is due, with its attempt.
@@ -189,6 +192,7 @@ impl Fleet {
             boundaries: 0,
             is_open: false,
             delayed: BinaryHeap::new(),
+            leaves: BinaryHeap::new(),
             deadlines: VecDeque::new(),
             pings: BinaryHeap::new(),
             pongs: VecDeque::new(),
@@ -328,6 +332,7 @@ impl Fleet {
             Stage::Publish => {
                 self.start_late_groups(now);
                 self.cut_due(now);
+                self.leave_due(now);
                 self.ping_due(now);
                 self.excuse_the_absent(now);
                 self.publish_due(now);
@@ -393,6 +398,9 @@ impl Fleet {
         consider(self.pings.peek().map(|Reverse((at, _, _))| *at));
         consider(self.pongs.front().map(|(at, _, _)| *at));
         consider(self.delayed.peek().map(|Reverse((at, _))| *at));
+        if self.stage == Stage::Publish {
+            consider(self.leaves.peek().map(|Reverse((at, _, _))| *at));
+        }
         for squad in &self.squads {
             consider(squad.next_dial());
             consider(squad.next_cut);

@@ -71,6 +71,9 @@ impl Fleet {
         end: u64,
     ) {
         let first = self.squads[squad].first;
+        let churns = self.shared.plan.specs[self.squads[squad].group]
+            .online
+            .is_some();
         let in_window = now >= self.shared.window_start();
         for count in 0..PUBLISHED_PER_TURN_MAX {
             let Some(due) = schedule.due_ns(&self.course) else {
@@ -95,7 +98,7 @@ impl Fleet {
             let Some(publisher) = client.publisher.as_deref_mut() else {
                 continue;
             };
-            if publisher.left == 0 {
+            if publisher.left == 0 || (churns && client.phase != Phase::Ready) {
                 continue;
             }
             if publisher.left != u64::MAX {

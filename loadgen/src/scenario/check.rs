@@ -4,10 +4,8 @@ use std::collections::HashSet;
 
 use ringmq_core::codec::{QoS, Version};
 
-use super::stage::{Load, Stage};
-use super::threshold::{Metric, Threshold, Timed};
 use super::{Group, Scenario, Start};
-use ringmq_problem::{Complaint, Place, Problem};
+use ringmq_problem::{Complaint, Problem};
 
 impl Scenario {
     /// Everything that is wrong, in the order of the groups.
@@ -33,6 +31,7 @@ impl Scenario {
             group.check_publish(self, &mut problems);
             group.check_subscribe(&mut problems);
             group.check_connect(&mut problems);
+            group.check_cuts(&mut problems);
             if self.restarts {
                 group.check_restarts(&mut problems);
             }
@@ -41,152 +40,15 @@ impl Scenario {
         self.check_thresholds(&mut problems);
         problems
     }
-
-    fn check_stages(&self, problems: &mut Vec<Problem>) {
-        if self.stages.is_empty() {
-            return;
-        }
-        for key in ["warmup", "duration"] {
-            if self.places.contains_key(key) {
-                let what = "is set, and the stages say how long the run is";
-                problems.push(self.complain(key, what, "remove it"));
-            }
-        }
-        for stage in &self.stages {
-            stage.check(problems);
-        }
-        let changes = |stage: &Stage| stage.load != Load::Steady(1.0) || !stage.spread.is_zero();
-        let all_the_same = !self.stages.iter().any(changes);
-        for group in self.groups.iter().filter(|group| group.publish.is_some()) {
-            for (key, is_set, what, fix) in [
-                (
-                    "messages",
-                    group.messages.is_some(),
-                    "is set, and the stages say how long the run is",
-                    "remove it",
-                ),
-                (
-                    "ramp",
-                    !group.ramp.is_zero(),
-                    "is set, and a stage can do that",
-                    "write a [[stage]] with rate = \"0..100 %\"",
-                ),
-                (
-                    "window",
-                    group.window.is_some() && !all_the_same,
-                    "makes a closed loop, whose rate no stage can change",
-                    "use `rate`",
-                ),
-            ] {
-                if is_set {
-                    problems.push(group.complain(key, what, fix));
-                }
-            }
-        }
-    }
-
-    fn check_thresholds(&self, problems: &mut Vec<Problem>) {
-        for limit in &self.thresholds {
-            if let Some(complaint) = self.check_threshold(limit, false) {
-                problems.push(self.complain("thresholds", complaint.what, complaint.fix));
-            }
-        }
-        for stage in &self.stages {
-            for limit in &stage.thresholds {
-                if let Some(complaint) = self.check_threshold(limit, true) {
-                    problems.push(stage.complain("thresholds", complaint.what, complaint.fix));
-                }
-            }
-        }
-    }
-
-    /// What is wrong with these limits, which stand on the command line, in this scenario.
-    pub fn check_limits(&self, limits: &[Threshold]) -> Vec<Problem> {
-        let complaints = limits
-            .iter()
-            .filter_map(|limit| self.check_threshold(limit, false));
-        complaints
-            .map(|complaint| complaint.at(Place::CommandLine, "--slo"))
-            .collect()
-    }
-
-    /// What is wrong with a limit in this scenario.
-    fn check_threshold(&self, limit: &Threshold, of_stage: bool) -> Option<Complaint> {
-        let text = limit.as_str();
-        let complain = |what: &str, fix: &str| {
-            let what = format!("has `{text}`, {what}");
-            Some(Complaint::new(what, fix))
-        };
-        let named = limit.group.as_deref();
-        let mut groups: Vec<&Group> = self.groups.iter().collect();
-        if let Some(name) = named {
-            groups.retain(|group| group.name == name);
-            if groups.is_empty() {
-                let names = self.groups.iter().map(|group| group.name.as_str());
-                let names: Vec<&str> = names.collect();
-                let fix = format!("the groups are {}", names.join(", "));
-                return complain("which names no group", &fix);
-            }
-        }
-        let publishes = groups.iter().any(|group| group.publish.is_some());
-        let subscribes = groups.iter().any(|group| !group.subscribe.is_empty());
-        let acknowledged = groups
-            .iter()
-            .any(|group| group.publish.is_some() && group.qos > QoS::AtMostOnce);
-        let scheduled = groups.iter().any(|group| group.rate.is_some());
-        match limit.metric {
-            Metric::Time(Timed::Latency, _) | Metric::Fault(_) | Metric::Received
-                if !subscribes =>
-            {
-                complain("and nobody subscribes there", NAME_A_SUBSCRIBER)
-            }
-            Metric::Time(Timed::Acknowledge, _) if !acknowledged => complain(
-                "and nothing there is acknowledged",
-                "name a group that publishes with QoS 1 or 2",
-            ),
-            Metric::Time(Timed::Acknowledge | Timed::Connect, _) if of_stage => complain(
-                "which is not told apart by stages",
-                "put it above the first [[stage]]",
-            ),
-            Metric::MemorySlope | Metric::LatencySlope | Metric::Memory | Metric::Troubles
-                if of_stage =>
-            {
-                complain(
-                    "which is not told apart by stages",
-                    "put it above the first [[stage]]",
-                )
-            }
-            Metric::Rate if !publishes => complain("and nobody publishes there", NAME_A_PUBLISHER),
-            Metric::Rate if limit.is_share && !scheduled => complain(
-                "and a closed loop has no schedule",
-                "use `rate` in the group, or compare with a number",
-            ),
-            Metric::CpuPerDelivery
-            | Metric::Cpu
-            | Metric::Memory
-            | Metric::MemorySlope
-            | Metric::LatencySlope
-            | Metric::Troubles
-                if named.is_some() =>
-            {
-                complain("which is not told apart by groups", "remove the group")
-            }
-            Metric::Time(..)
-            | Metric::Fault(_)
-            | Metric::Received
-            | Metric::Rate
-            | Metric::CpuPerDelivery
-            | Metric::Cpu
-            | Metric::Memory
-            | Metric::MemorySlope
-            | Metric::LatencySlope
-            | Metric::Troubles => None,
-        }
-    }
 }
 
 impl Group {
-    fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+    pub(super) fn complain(
+        &self,
+        key: &str,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Problem {
         Complaint::new(what, fix).at(self.place_of(key), self.subject(key))
     }
 
@@ -373,11 +235,28 @@ impl Group {
                 "add `user`",
             );
         }
+    }
+
+    /// Connections that end while messages are published.
+    fn check_cuts(&self, problems: &mut Vec<Problem>) {
+        let mut complain =
+            |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));
         if self.cut_every.is_some() && self.publish.is_some() {
             complain(
                 "cut_every",
                 "is set, but the group publishes",
                 "cut subscribers, or clients that do neither",
+            );
+        }
+        if self.online.is_some() && self.cut_every.is_some() {
+            let what = "conflicts with `cut_every`";
+            complain("online", what, "keep one: all at once, or each by itself");
+        }
+        if self.away.is_some() && self.online.is_none() {
+            complain(
+                "away",
+                "is set without `online`",
+                "add `online`, or remove it",
             );
         }
         if !self.cut_for.is_zero() && self.cut_every.is_none() {
@@ -392,8 +271,6 @@ impl Group {
 
 const NEEDS_V5: &str = "needs MQTT 5.0";
 const ADD_V5: &str = "add protocol = \"5.0\"";
-const NAME_A_SUBSCRIBER: &str = "name a group with `subscribe`";
-const NAME_A_PUBLISHER: &str = "name a group with `publish`";
 
 #[cfg(test)]
 mod tests {
@@ -510,6 +387,21 @@ mod tests {
                 "[[stage]]\nfor = 1\nrate = \"0..1 %\"\n+publish = \"a\"\nqos = 1\nwindow = 1",
                 "f.toml:8:10: p.window makes a closed loop, whose rate no stage can change",
                 "use `rate`",
+            ),
+            (
+                "+subscribe = \"a\"\naway = \"1s\"",
+                "f.toml:4:8: p.away is set without `online`",
+                "add `online`",
+            ),
+            (
+                "+subscribe = \"a\"\nonline = \"exp(1s\"",
+                "f.toml:4:10: p.online is `exp(1s`, which is not a time",
+                "write a number of seconds",
+            ),
+            (
+                "+publish = \"a\"\nrate = 1\ntopics = \"zipf(1)\"",
+                "f.toml:5:10: p.topics is set, but each client has one topic",
+                "add {message%N}",
             ),
             (
                 "[[stage]]\nfor = 1\n+publish = \"a\"\nrate = 1\nmessages = 5",

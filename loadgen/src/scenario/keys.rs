@@ -8,6 +8,7 @@ use ringmq_core::codec::Version;
 use super::pattern::Pattern;
 use super::payload::Sizes;
 use super::rates::Rates;
+use super::spans::Spans;
 use super::stage::{Load, Stage};
 use super::threshold::{Abort, Threshold};
 use super::value;
@@ -296,6 +297,15 @@ pub static CONNECT: &[Key<Group>] = &[
     key!(Text "cut_for" "TIME" "How long a cut client stays away; default 0s",
         |g, t| { g.cut_for = value::span(only(t))?; Ok(()) },
         |g| shown(&g.cut_for, &Duration::ZERO, |d| value::show_span(*d))),
+    key!(Text "online" "SPAN" "How long each client stays connected before it leaves, while \
+                               messages are published: 10m, 1m..10m (any between) or exp(10m) \
+                               (with that mean); default: to the end",
+        |g, t| { g.online = Some(Spans::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.online, Spans::show)),
+    key!(Text "away" "SPAN" "How long it stays away then; its messages of that time are not sent \
+                             later; default: it returns at once",
+        |g, t| { g.away = Some(Spans::parse(only(t))?); Ok(()) },
+        |g| shown_some(&g.away, Spans::show)),
 ];
 
 /// Keys of a group that publishes.

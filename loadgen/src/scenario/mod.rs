@@ -10,9 +10,11 @@ pub mod builtin;
 mod check;
 pub mod file;
 pub mod keys;
+mod limits;
 pub mod pattern;
 pub mod payload;
 pub mod rates;
+pub mod spans;
 pub mod stage;
 pub mod threshold;
 pub mod value;
@@ -31,6 +33,7 @@ use payload::Sizes;
 use rates::Rates;
 use ringmq_problem::file::read_text;
 use ringmq_problem::{Complaint, Place, Problem};
+use spans::Spans;
 use stage::Stage;
 use threshold::Threshold;
 
@@ -125,6 +128,10 @@ pub struct Group {
     pub cut_every: Option<Duration>,
     /// How long a cut client stays away.
     pub cut_for: Duration,
+    /// How long each client stays connected; `None`: to the end.
+    pub online: Option<Spans>,
+    /// How long it stays away then.
+    pub away: Option<Spans>,
     /// QoS of publications and subscriptions.
     pub qos: QoS,
     /// Topics to publish on.
@@ -255,6 +262,8 @@ impl Default for Group {
             reconnect: false,
             cut_every: None,
             cut_for: Duration::ZERO,
+            online: None,
+            away: None,
             qos: QoS::AtMostOnce,
             publish: None,
             payload: Sizes::Fixed(64),

@@ -1,10 +1,14 @@
 //! Searches against brokers whose limit is known. On a machine that is busy with other things they
 //! may find nothing, but nothing that is wrong.
 
+use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::ceiling::{Ceiling, Limits};
 use crate::common::start_command;
+use ringload::bound::What;
 use ringload::find::file::CapacityFile;
 use ringload::search::{Answer, Conclusion};
 
@@ -52,6 +56,52 @@ fn the_limit_of_a_broker_that_serves_one_after_the_other_is_found() {
     check(limits, 4000.0, &args);
 }
 
+#[test]
+fn a_search_that_is_interrupted_says_what_is_known() {
+    let broker = Ceiling::start(Limits {
+        service: Duration::from_micros(250),
+        ..Limits::default()
+    });
+    let args = ["pairs", "--slo", "latency.p99 < 20ms"];
+    let mut running = start_command("find-max", broker.port, &args);
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut line = String::new();
+    // The first trial is told when it is over.
+    while !["good", "bad", "void"]
+        .iter()
+        .any(|word| line.contains(word))
+    {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it has ended");
+    }
+    let pid = Pid::from_child(&running.child);
+    kill_process(pid, Signal::INT).unwrap();
+    let (code, text, file) = running.finish_search();
+    assert_eq!(code, Some(130), "{text}");
+    assert!(
+        file.interrupted && !file.rounds[0].trials.is_empty(),
+        "{file:?}"
+    );
+    assert_eq!(file.rounds[0].answer.conclusion, Conclusion::Unfinished);
+    assert!(
+        text.contains("of `pairs` with latency.p99 < 20ms"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_search_that_cannot_begin_leaves_a_file_that_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let args = ["pairs", "--slo", "latency.p99 < 20ms"];
+    let (code, text, file) = start_command("find-max", port, &args).finish_search();
+    assert_eq!(code, Some(1), "{text}");
+    let why = file.failed.unwrap();
+    assert!(why.contains("nothing listens"), "{why}");
+    assert!(file.rounds.is_empty() && file.sentence.starts_with("nothing is known"));
+}
+
 /// For the night.
 #[test]
 #[ignore = "takes two hours"]
@@ -81,7 +131,15 @@ fn every_limit_is_found_twenty_times_of_twenty() {
         // A pause of 15 ms delays those of the last 5 ms by more than 10: 1 % at half of the limit.
         check(pausing, 2000.0, &slo("latency.p99 < 10ms"));
         check(losing, 3000.0, &slo("latency.p99 < 20ms"));
-        check(burning, 4000.0, &slo("latency.p99 < 20ms"));
+        let pid = std::process::id().to_string();
+        let args = [&slo("latency.p99 < 20ms")[..], &["--pid", &pid]].concat();
+        if let Some((file, _)) = search(burning, &args) {
+            let bound = file.rounds[0].bound.as_ref().unwrap();
+            assert!(
+                matches!(bound.by.what, What::OneThread | What::NoCore),
+                "{bound:?}"
+            );
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Stages and thresholds: figures of their own, exit codes, and files for those who gate by them.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::broker::{Script, Scripted};
-use crate::common::{Done, run};
+use crate::common::{Done, run, start};
 use ringload::report::{Check, Ended, Judgement};
 
 /// A file that is gone with the test.
@@ -194,4 +196,61 @@ fn a_run_that_comes_to_nothing_leaves_a_result_that_says_so() {
     assert!(reason.text.contains("nothing listens"), "{reason:?}");
     assert_eq!(result.verdicts[0].judgement, Judgement::NotJudged);
     assert!(junit.text().contains("errors=\"2\""), "{}", junit.text());
+}
+
+#[test]
+fn clients_that_come_and_go_lose_nothing_that_they_are_owed() {
+    let file = Temporary::new(
+        ".toml",
+        "warmup = 0\nduration = \"1500ms\"\n\
+         [[group]]\nname = \"s\"\nclients = 10\nsubscribe = \"t/{run}/#\"\nonline = \"exp(200ms)\"\n\
+         away = \"10ms..50ms\"\n\
+         [[group]]\nname = \"p\"\nclients = 10\nqos = 1\npublish = \"t/{run}/{index}\"\nrate = 20\n\
+         online = \"300ms\"\naway = \"100ms\"\n",
+    );
+    let broker = Scripted::start(Script::default());
+    let done = run(broker.port, &[file.name(), "--no-sys"]);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    let result = done.result();
+    let ledger = &result.totals.ledger;
+    assert_eq!((ledger.lost, ledger.misrouted), (0, 0), "{done:#?}");
+    assert_eq!(ledger.owed, ledger.delivered + ledger.excused);
+    for group in &result.groups {
+        assert!(group.reconnects > 0, "{done:#?}");
+    }
+    // What would have been due while they are away is not sent later.
+    let sent = result.groups[1].publish.as_ref().unwrap().sent;
+    assert!((1..300).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_run_shows_itself_while_it_goes_on() {
+    let file = scenario("warmup = 0\nduration = \"1h\"\n");
+    let broker = Scripted::start(Script::default());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let args = [file.name(), "--no-sys", "--metrics", &address];
+    let running = start(broker.port, &args);
+    // Until a second is over.
+    let mut text = String::new();
+    while !text.contains("ringload_latency_seconds{quantile=\"0.99\"} ") {
+        text.clear();
+        if let Ok(mut stream) = TcpStream::connect(&address) {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+            stream.read_to_string(&mut text).unwrap();
+        }
+    }
+    for part in [
+        "HTTP/1.1 200 OK",
+        "\nringload_clients 2\n",
+        "\nringload_clients_ready 2\n",
+        "\n# TYPE ringload_deliveries_total counter\n",
+        "\nringload_stage 1\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let pid = rustix::process::Pid::from_child(&running.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(running.finish().code, Some(130));
 }
