@@ -31,8 +31,9 @@
 //!   least".
 //! - The trials have a budget. A load at the very boundary can take 20 of them, and a search that
 //!   meets three such loads is no better for it: the posterior has what it needs by then.
-//! - A confirmation that failed goes down by 1, 2, 4 widths. Even steps of one width ended unconfirmed
-//!   with servers whose capacity varies by 3 % from second to second.
+//! - A confirmation that failed goes down by 1, 2, 4 widths. If the capacity varies by 5 % from second
+//!   to second, a 99th percentile over a minute holds some 13 % below the load of the median second:
+//!   three steps of one width confirmed 8 of 100 simulated searches, these 97.
 
 pub mod confirm;
 mod loads;
