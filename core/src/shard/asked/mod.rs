@@ -3,4 +3,5 @@
 mod on_asked;
 mod retained;
 mod subscribers;
+mod traces;
 mod waiting;

@@ -2,7 +2,7 @@
 //!
 //! What only asks changes nothing; the simulator asks at random to show it.
 //!
-//! Beside it: `subscribers` (who gets what), `waiting` (subscriptions and queues), `retained`.
+//! Beside it: `subscribers` (who gets what), `waiting` (subscriptions and queues), `retained`, `traces`.
 
 use crate::ids::SessionId;
 use crate::refusal::Refusal;
@@ -42,6 +42,17 @@ impl Shard {
             Ask::QueueOf(query) => Answer::QueueOf(self.queue_of(&query, now)),
             Ask::Retained(query) => Answer::Retained(self.retained_page(&query, now)),
             Ask::RetainedOf { topic } => Answer::RetainedOf(self.retained_of(&topic, now)),
+            Ask::Topics(query) => Answer::Topics(self.routes.page(&query, now)),
+            Ask::Trace(order) => {
+                self.begin_trace(order, now);
+                Answer::Trace
+            }
+            Ask::FindTraced { from } => Answer::FindTraced(self.find_traced(from)),
+            Ask::Traced => Answer::Traced(self.take_traced(now)),
+            Ask::EndTrace { index } => {
+                self.end_trace(index);
+                Answer::EndTrace
+            }
             Ask::Unretain { topic } => Answer::Unretain(self.unretain(topic.as_bytes(), now)),
             Ask::UnretainPage(query) => Answer::UnretainPage(self.unretain_page(&query, now)),
             Ask::EndSession { client_id } => {

@@ -25,6 +25,7 @@ impl Dispatch {
             topic,
             bound: None,
         };
+        self.trace_loss(None, loss, topic, None);
         self.cases.note(&of, turn.now);
         self.records.note(loss, Subject::nobody(topic), turn);
     }
@@ -44,6 +45,7 @@ impl Dispatch {
             link.counts.dropped += 1;
         }
         let bound = bound_of(reason, session, &self.held, &self.limits);
+        self.trace_loss(Some(to), reason.into(), topic, bound);
         self.note_loss(to, Loss::Dropped(reason), topic, bound, turn);
     }
 

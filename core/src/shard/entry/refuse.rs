@@ -45,6 +45,7 @@ impl Shard {
             by: None,
         };
         self.dispatch.metrics.refuse(refusal);
+        self.dispatch.trace_stranger(client, peer, refusal);
         let loss = Loss::Refused(refusal);
         self.dispatch.records.note(loss, subject, turn);
     }

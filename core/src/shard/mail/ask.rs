@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::findings::{
     ClientLosses, ClientQuery, Dealt, LeaveOrder, MatchPlace, Publishing, QueuedRow, RetainedQuery,
-    RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow,
+    RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow, TopicPage, TopicQuery,
 };
+use super::trace::{TraceOrder, TracePage};
 use crate::auth::Identity;
 use crate::codec::Version;
 use crate::session::{Expiry, LinkCounts};
@@ -55,6 +56,23 @@ pub enum Ask {
     RetainedOf {
         /// Its topic.
         topic: Box<str>,
+    },
+    /// A page of the topics on which most is published.
+    Topics(TopicQuery),
+    /// Begin a trace. Another one of the same index has ended, and its clients were looked at again.
+    Trace(TraceOrder),
+    /// Look again at which traces clients belong to: behind the begin and the end of a trace of an
+    /// address.
+    FindTraced {
+        /// The first slot to look at; 0, or what the answer before says.
+        from: u32,
+    },
+    /// What the traces have to tell, once.
+    Traced,
+    /// End a trace.
+    EndTrace {
+        /// Which.
+        index: u8,
     },
     /// Delete a retained message. This and what follows changes something.
     Unretain {
@@ -128,6 +146,16 @@ pub enum Answer {
     Retained(Rows<RetainedRow, u32>),
     /// The retained message, if there is one.
     RetainedOf(Option<RetainedRow>),
+    /// Some topics.
+    Topics(TopicPage),
+    /// It has begun.
+    Trace,
+    /// Where to go on; `None`: all have been looked at.
+    FindTraced(Option<u32>),
+    /// Some events.
+    Traced(TracePage),
+    /// It has ended, if there was one.
+    EndTrace,
     /// There was one.
     Unretain(bool),
     /// How many were deleted.
