@@ -4,6 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::date::date;
 
+/// A time since 1970, as `2026-01-02T03:04:05.123456Z`.
+pub(super) fn at(since_1970: Duration) -> String {
+    let seconds = date(since_1970);
+    let micros = since_1970.subsec_micros();
+    format!("{}.{micros:06}Z", seconds.trim_end_matches('Z'))
+}
+
 /// So long ago, as `2026-01-02T03:04:05Z`.
 pub(super) fn ago(span: Duration) -> String {
     let at = SystemTime::now().checked_sub(span);

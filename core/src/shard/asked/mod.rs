@@ -1,5 +1,6 @@
 //! Answering the shell.
 
+mod bulk;
 mod on_asked;
 mod retained;
 mod subscribers;

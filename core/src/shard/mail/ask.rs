@@ -3,7 +3,7 @@
 //! Nobody reads a shard's state from outside: who wants to know something asks, and is answered within the same
 //! event. Every question is bounded, whatever the shard holds; what does not fit comes with the next one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +86,15 @@ pub enum Ask {
         /// Whose.
         client_id: Box<str>,
     },
+    /// Disconnect the clients of such a page.
+    DisconnectPage {
+        /// Which.
+        query: SessionQuery,
+        /// Publish their wills, as if the connections had been lost.
+        with_will: bool,
+    },
+    /// End the sessions of such a page, and the connections if there are any.
+    EndPage(SessionQuery),
     /// Have some clients leave.
     Leave(LeaveOrder),
     /// Disconnect a client.
@@ -113,10 +122,14 @@ pub struct SessionQuery {
 pub struct SessionFilter {
     /// The client is connected, or away.
     pub is_connected: Option<bool>,
+    /// It is this one.
+    pub client_id: Option<Box<str>>,
     /// The client identifier begins so.
     pub prefix: Box<str>,
     /// It belongs to this user.
     pub user: Option<Box<str>>,
+    /// It is connected from this address.
+    pub address: Option<IpAddr>,
     /// At least so many messages wait in its queue.
     pub queued_messages_min: usize,
 }
@@ -162,6 +175,10 @@ pub enum Answer {
     UnretainPage(Dealt),
     /// There was one.
     EndSession(bool),
+    /// How many were disconnected.
+    DisconnectPage(Dealt),
+    /// How many have ended.
+    EndPage(Dealt),
     /// How many have left.
     Leave(Dealt),
     /// What has become of the client.

@@ -467,6 +467,12 @@ const INNER: &[&str] = &[
     "objects::LIMIT_MAX",
     "subscribers::LOOKS_MAX",
     "top::LIMIT_MAX",
+    "topics::LIMIT_MAX",
+    "findings::ROWS_MAX",
+    "trace::EVENTS_MAX",
+    "trace::LIST_SIZE_MAX",
+    "traces::EVENTS_AT_ONCE_MAX",
+    "traces::READER_TIME_MAX",
     "objects::READER_TIME_MAX",
 ];
 
