@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::Control;
+use super::clock;
 use super::guard::Caller;
 use super::problem::Problem;
 use super::steward::{Decision, Flaw, Steward};
@@ -73,7 +74,7 @@ pub(super) async fn log(State(control): Shared) -> Result<Json<Value>, Problem> 
 
 fn log_view(control: &Control, steward: &dyn Steward) -> Value {
     let ends_at = control.log.now().ends_at;
-    let left = ends_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs());
+    let left = ends_at.map(clock::seconds_left);
     json!({
         "filter": steward.log_filter(),
         "configured": configured(control),

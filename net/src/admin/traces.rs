@@ -227,7 +227,7 @@ impl Trace {
             "address": address,
             "payload": self.order.payload_max,
             "began": clock::ago(self.began.elapsed().unwrap_or_default()),
-            "ends_in_s": self.ends_at.saturating_duration_since(Instant::now()).as_secs(),
+            "ends_in_s": clock::seconds_left(self.ends_at),
             "events": kept.forgotten + kept.lines.len() as u64,
             "left_out": kept.left_out,
         })

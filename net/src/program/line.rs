@@ -415,7 +415,7 @@ mod tests {
             ),
             (
                 "ctl --output xml status",
-                "ctl: --output is `xml`\n  fix: write table or json",
+                "ctl: --output is `xml`\n  fix: write table, json or csv",
             ),
             (
                 "ctl clients list --limit x",

@@ -5,6 +5,7 @@
 //! Not here: the connection (`http`), most verbs (`objects`, `traffic`, `trace`), what is shown (`show`, `tell`).
 
 mod bulk;
+mod csv;
 mod http;
 mod objects;
 mod settings;
@@ -13,10 +14,11 @@ mod tell;
 mod trace;
 mod traffic;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use ringmq::admin::{Role, line_of, to_hex};
@@ -63,8 +65,10 @@ pub struct Line {
 enum Form {
     /// For people
     Table,
-    /// As the control plane answers
+    /// As the control plane answers; lists and traces a line for each row
     Json,
+    /// For spreadsheets
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +78,11 @@ enum Verb {
     /// Whether it serves clients: exits with 0 or 1
     Ready,
     /// A row for each shard
-    Shards,
+    Shards {
+        /// Again each second
+        #[arg(long)]
+        watch: bool,
+    },
     /// Turns of shards that took too long, and why
     Stalls,
     /// Clients and their sessions
@@ -268,17 +276,16 @@ fn carry_out(line: &Line) -> Result<(), Failure> {
         Verb::Ready => server.impatient(),
         _ => server,
     };
-    let is_json = line.output == Form::Json;
     let mut out = io::stdout().lock();
     let mut console = Console {
         server: &server,
-        is_json,
+        form: line.output,
         out: &mut out,
     };
     match &line.verb {
         Verb::Status => console.get("/api/v1/broker", show::status),
         Verb::Ready => console.ready(),
-        Verb::Shards => console.get("/api/v1/shards", show::shards),
+        Verb::Shards { watch } => console.shards(*watch),
         Verb::Stalls => console.get("/api/v1/stalls", show::stalls),
         Verb::Clients(verb) => console.clients(verb),
         Verb::Topics(verb) => console.topics(verb),
@@ -302,6 +309,21 @@ impl Console<'_> {
     fn get(&mut self, path: &str, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
         let answer = self.server.get(path)?;
         self.say(&answer, show)
+    }
+
+    fn shards(&mut self, watch: bool) -> Result<(), Failure> {
+        loop {
+            let answer = self.server.get("/api/v1/shards")?;
+            if watch && self.form == Form::Table && io::stdout().is_terminal() {
+                self.out.write_all(CLEAR)?;
+            }
+            self.say(&answer, show::shards)?;
+            self.out.flush()?;
+            if !watch {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     fn ready(&mut self) -> Result<(), Failure> {
@@ -334,9 +356,10 @@ impl Console<'_> {
     }
 
     fn say(&mut self, answer: &Value, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
-        let text = match self.is_json {
-            true => format!("{answer:#}\n"),
-            false => show(answer),
+        let text = match self.form {
+            Form::Table => show(answer),
+            Form::Json => format!("{answer:#}\n"),
+            Form::Csv => csv::Csv::whole(answer),
         };
         Ok(self.out.write_all(text.as_bytes())?)
     }
@@ -348,15 +371,20 @@ impl Console<'_> {
             .server
             .ask("GET", &path, None, "application/x-ndjson")?;
         let mut rows = show::Rows::default();
+        let mut csv = csv::Csv::default();
         answer.lines(|line| {
-            if self.is_json {
+            if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);
             }
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 let what = format!("the answer is not JSON: {error}");
                 Failure::new(what, "use the same version")
             })?;
-            Ok(self.out.write_all(rows.next(&value).as_bytes())?)
+            let text = match self.form {
+                Form::Csv => csv.next(&value),
+                Form::Table | Form::Json => rows.next(&value),
+            };
+            Ok(self.out.write_all(text.as_bytes())?)
         })
     }
 }
@@ -463,6 +491,8 @@ Examples:
   ringmq ctl token prometheus metrics >> tokens 2> prometheus.token
 
 Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";
+/// Of a terminal: everything, and the cursor to the top.
+const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
 const EXIT_FAILED: u8 = 1;
 const EXIT_WRONG_USE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 4;

@@ -7,14 +7,15 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::bulk::{self, Pace};
+use super::csv::Csv;
 use super::http::Server;
 use super::tell;
-use super::{EXIT_WRONG_USE, Failure, encode, query};
+use super::{EXIT_WRONG_USE, Failure, Form, encode, query};
 
 /// Where answers go, and in which form.
 pub(super) struct Console<'a> {
     pub(super) server: &'a Server,
-    pub(super) is_json: bool,
+    pub(super) form: Form,
     pub(super) out: &'a mut dyn io::Write,
 }
 
@@ -277,12 +278,17 @@ impl Console<'_> {
     fn stream(&mut self, path: &str, columns: &'static tell::Columns) -> Result<(), Failure> {
         let answer = self.server.ask("GET", path, None, "application/x-ndjson")?;
         let mut table = tell::Table::of(columns);
+        let mut csv = Csv::default();
         answer.lines(|line| {
-            if self.is_json {
+            if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);
             }
             let row: Value = serde_json::from_str(line).map_err(io::Error::from)?;
-            Ok(self.out.write_all(table.next(&row).as_bytes())?)
+            let text = match self.form {
+                Form::Csv => csv.next(&row),
+                Form::Table | Form::Json => table.next(&row),
+            };
+            Ok(self.out.write_all(text.as_bytes())?)
         })
     }
 
@@ -294,19 +300,21 @@ impl Console<'_> {
         columns: &'static tell::Columns,
     ) -> Result<(), Failure> {
         let mut table = tell::Table::of(columns);
+        let mut csv = Csv::default();
         let mut cursor = None;
         loop {
             let page = query([("limit", Some("1000".to_owned())), ("cursor", cursor)]);
             let answer = self.server.get(&format!("{path}{page}"))?;
             for row in answer[name].as_array().into_iter().flatten() {
-                match self.is_json {
-                    true => writeln!(self.out, "{row}")?,
-                    false => self.out.write_all(table.next(row).as_bytes())?,
+                match self.form {
+                    Form::Json => writeln!(self.out, "{row}")?,
+                    Form::Csv => self.out.write_all(csv.next(row).as_bytes())?,
+                    Form::Table => self.out.write_all(table.next(row).as_bytes())?,
                 }
             }
             cursor = answer["cursor"].as_u64().map(|cursor| cursor.to_string());
             if cursor.is_none() {
-                if !self.is_json {
+                if self.form == Form::Table {
                     self.out.write_all(table.end(&answer).as_bytes())?;
                 }
                 return Ok(());

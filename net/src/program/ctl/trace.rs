@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Failure;
 use super::http::Server;
 use super::objects::{Console, seconds};
 use super::show::{count, missing, short_span, text};
+use super::{Failure, Form};
 
 /// What to trace.
 #[derive(Debug, clap::Args)]
@@ -89,7 +89,7 @@ impl Console<'_> {
     fn follow(&mut self, path: &str) -> Result<(), Failure> {
         let answer = self.server.ask("GET", path, None, "application/x-ndjson")?;
         answer.lines(|line| {
-            if self.is_json {
+            if self.form != Form::Table {
                 writeln!(self.out, "{line}")?;
             } else {
                 let event: Value = serde_json::from_str(line).map_err(io::Error::from)?;

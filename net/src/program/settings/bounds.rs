@@ -470,10 +470,13 @@ const INNER: &[&str] = &[
     "topics::LIMIT_MAX",
     "findings::ROWS_MAX",
     "trace::EVENTS_MAX",
-    "trace::LIST_SIZE_MAX",
+    "LIST_SIZE_MAX",
+    "LOG_SPAN_MAX",
+    "DECISION_TIME_MAX",
+    "URL_SIZE_MAX",
+    "bulk::READER_TIME_MAX",
     "traces::EVENTS_AT_ONCE_MAX",
     "traces::READER_TIME_MAX",
-    "objects::READER_TIME_MAX",
 ];
 
 #[test]

@@ -78,7 +78,7 @@ fn a_trace_tells_what_a_client_does_from_its_first_connection_on() {
     drop(meter);
     // What it tells is there within a moment.
     let listed = || place.get("/api/v1/traces").json()["traces"][0]["events"].as_u64();
-    while listed().unwrap() < 7 {
+    while listed().unwrap() < 8 {
         std::thread::sleep(Duration::from_millis(20));
     }
     let ended = place.ask("DELETE", &path, JSON, "");
@@ -108,6 +108,7 @@ fn a_trace_tells_what_a_client_does_from_its_first_connection_on() {
         "out SUBACK",
         "delivery",
         "out PUBLISH",
+        "in PUBACK",
         "ended",
     ];
     assert_eq!(words, expected);
