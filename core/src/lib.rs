@@ -38,3 +38,4 @@ pub mod stages;
 pub mod store;
 pub mod time;
 pub mod topic;
+pub mod trace_set;

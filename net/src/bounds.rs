@@ -7,11 +7,13 @@
 use ringmq_core::auth::SCRAM_FIRST_SIZE_MAX;
 use ringmq_core::loss::Cut;
 use ringmq_core::session::HeldAnswers;
-use ringmq_core::shard::{Cases, Notes};
+use ringmq_core::shard::{Cases, Notes, Summary, TraceOrder, Traces};
 use ringmq_core::topic::TopicFilter;
+use ringmq_core::trace_set::TraceSet;
 
 use crate::admin::{
-    CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX, LIMIT_MAX, LISTINGS_MAX, STREAMS_MAX,
+    CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX, KEPT_MAX, LIMIT_MAX, LISTINGS_MAX,
+    ORDER_SIZE_MAX, SPAN_MAX, STREAMS_MAX,
 };
 use crate::admission::UNWELCOME_MAX;
 use crate::auth::http::BODY_SIZE_MAX;
@@ -178,8 +180,14 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
     bound(
         "server::HEAD_SIZE_MAX",
         HEAD_SIZE_MAX as u64,
-        "Bytes of the head of a request to the control plane, and of its body",
-        "status 431 or 413",
+        "Bytes of the head of a request to the control plane",
+        "status 431",
+    ),
+    bound(
+        "server::BODY_SIZE_MAX",
+        ORDER_SIZE_MAX as u64,
+        "Bytes of the body of a request to the control plane",
+        "status 413",
     ),
     bound(
         "server::HEAD_TIME_MAX",
@@ -204,6 +212,42 @@ pub const FIXED_BOUNDS: &[FixedBound] = &[
         LIMIT_MAX as u64,
         "Clients in one answer of the control plane, unless it streams lines",
         "the rest comes by cursor",
+    ),
+    bound(
+        "trace_set::TRACES_MAX",
+        TraceSet::TRACES_MAX as u64,
+        "Traces at once",
+        "status 409",
+    ),
+    bound(
+        "traces::SPAN_MAX",
+        SPAN_MAX.as_secs(),
+        "Seconds of a trace",
+        "status 422",
+    ),
+    bound(
+        "trace::PAYLOAD_SIZE_MAX",
+        TraceOrder::PAYLOAD_SIZE_MAX as u64,
+        "Bytes of a payload in a trace",
+        "status 422",
+    ),
+    bound(
+        "traces::EVENTS_MAX",
+        Traces::EVENTS_MAX as u64,
+        "Events of traces that wait in a shard, for a tenth of a second",
+        "left out, and counted",
+    ),
+    bound(
+        "traces::KEPT_MAX",
+        KEPT_MAX as u64,
+        "Events that a trace remembers",
+        "the oldest is forgotten",
+    ),
+    bound(
+        "traffic::TOPICS_MAX",
+        Summary::TOPICS_MAX as u64,
+        "Topics whose messages a shard counts beside the 4,096 that it has at hand",
+        "those with least are forgotten, and the error grows",
     ),
     bound(
         "cases::CASES_MAX",

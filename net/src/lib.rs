@@ -26,6 +26,7 @@ pub use counters::{Counts, Tallies, Tally};
 pub use error::{ListenProblem, RingProblem, StartError};
 pub use patience::Patience;
 pub use reactor::Core;
+pub use reactor::log_filter_has_changed;
 #[doc(hidden)]
 pub use reactor::rig;
 pub use ringmq_ring::{RingConfig, Wait};

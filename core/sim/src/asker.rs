@@ -8,7 +8,8 @@ use ringmq_core::codec::QoS;
 use ringmq_core::shard::{
     Answer, Ask, ClientQuery, Disconnected, Event, Gauges, LossQuery, MatchPlace, MessageTerms,
     Outbox, RetainedQuery, SessionFilter, SessionPage, SessionQuery, SessionRow, Shard,
-    SubscriberQuery, SubscriberRow, Whose,
+    SubscriberQuery, SubscriberRow, TopicOrder, TopicQuery, TraceOf, TraceOrder, TracePage, Traces,
+    Whose,
 };
 use ringmq_core::time::Instant;
 use ringmq_core::topic::{TopicFilter, TopicLimits};
@@ -40,11 +41,13 @@ impl Asker {
             return; // The next event does what is due in any turn, and its effects are not the asker's.
         }
         let gauges = shard.gauges();
-        match self.rng.below(6) {
+        match self.rng.below(8) {
             0 => self.check_report(shard, now, &gauges),
             1 | 2 => self.check_pages(shard, now, &gauges),
             3 => self.check_retained(shard, now, &gauges),
             4 => self.check_losses(shard, now),
+            5 => self.check_topics(shard, now),
+            6 => self.trace(shard, now),
             _ => self.check_stranger(shard, now),
         }
     }
@@ -237,6 +240,92 @@ impl Asker {
         let metrics = shard.metrics();
         let all: u64 = metrics.dropped.iter().chain(&metrics.refused.0).sum();
         assert!(count <= all, "what is a case is counted");
+    }
+
+    /// No more is counted by topic than there was.
+    fn check_topics(&mut self, shard: &mut Shard, now: Instant) {
+        let mut count = 0;
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let ask = Ask::Topics(TopicQuery {
+                from,
+                rows_max: 8,
+                by: TopicOrder::Messages,
+            });
+            let Answer::Topics(page) = self.ask(shard, now, ask) else {
+                panic!("topics were asked for");
+            };
+            assert!(page.rows.len() <= 8, "a page is bounded");
+            assert!(page.next.is_none_or(|after| after > from), "pages go on");
+            count += page
+                .rows
+                .iter()
+                .map(|row| row.traffic.messages)
+                .sum::<u64>();
+            next = page.next;
+        }
+        let metrics = shard.metrics();
+        let all = metrics.publishes_received.iter().sum::<u64>() + metrics.wills_published;
+        assert!(count <= all, "what is counted was published");
+    }
+
+    /// Takes out what was traced, and mostly traces something else.
+    fn trace(&mut self, shard: &mut Shard, now: Instant) {
+        let (mut count, mut has_more) = (0, true);
+        while has_more {
+            let Answer::Traced(page) = self.ask(shard, now, Ask::Traced) else {
+                panic!("events were asked for");
+            };
+            assert!(page.events.len() <= TracePage::EVENTS_MAX);
+            count += page.events.len();
+            has_more = page.has_more;
+        }
+        assert!(count <= Traces::EVENTS_MAX, "what waits is bounded");
+        let index = 3;
+        self.ask(shard, now, Ask::EndTrace { index });
+        self.find_traced(shard, now);
+        let of = match self.rng.below(4) {
+            0 => return,
+            1 => {
+                let filter = TopicFilter::parse("#", &TopicLimits::default());
+                TraceOf::Topic(filter.expect("it is one"))
+            }
+            2 => TraceOf::Address([127, 0, 0, 1].into()),
+            _ => match self.some_client(shard, now) {
+                Some(client_id) => TraceOf::Client(client_id),
+                None => return,
+            },
+        };
+        let order = TraceOrder {
+            index,
+            of,
+            payload_max: self.rng.index(20),
+        };
+        self.ask(shard, now, Ask::Trace(order));
+        self.find_traced(shard, now);
+    }
+
+    fn find_traced(&mut self, shard: &mut Shard, now: Instant) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let Answer::FindTraced(after) = self.ask(shard, now, Ask::FindTraced { from }) else {
+                panic!("it was to look");
+            };
+            next = after;
+        }
+    }
+
+    fn some_client(&mut self, shard: &mut Shard, now: Instant) -> Option<Box<str>> {
+        let query = SessionQuery {
+            rows_max: 20,
+            ..SessionQuery::default()
+        };
+        let Answer::Sessions(mut page) = self.ask(shard, now, Ask::Sessions(query)) else {
+            panic!("sessions were asked for");
+        };
+        let count = page.rows.len();
+        let row = (count > 0).then(|| page.rows.swap_remove(self.rng.index(count)));
+        row.map(|row| row.client_id)
     }
 
     /// Who is not there is not found, nor disconnected.

@@ -128,6 +128,13 @@ impl Egress {
         Some(Output::Many(chunks))
     }
 
+    /// A copy of what pends.
+    pub fn pending(&self) -> Vec<u8> {
+        let chunks = self.chunks.iter().map(Chunk::as_slice);
+        let slices: Vec<&[u8]> = chunks.chain([&*self.tail]).collect();
+        slices.concat()
+    }
+
     /// The socket took `size` bytes of an output.
     pub fn sent(&mut self, size: u32, unsent: &mut Unsent) {
         assert!(

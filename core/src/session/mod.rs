@@ -49,6 +49,7 @@ use crate::ids::{GroupId, SessionNo, TurnSeq};
 use crate::message::Author;
 use crate::time::Instant;
 use crate::topic::TopicFilter;
+use crate::trace_set::TraceSet;
 
 /// One session [MQTT-4.1.0-1].
 ///
@@ -97,6 +98,8 @@ pub struct Session {
     pub losses: Losses,
     /// `None`: never was in a group of a shared subscription.
     pub memberships: Option<Box<Memberships>>,
+    /// The traces that it belongs to.
+    pub traced: TraceSet,
 }
 
 /// The groups that a session is in.

@@ -28,6 +28,7 @@ mod scarce;
 mod share;
 mod sys;
 mod timers;
+mod traced;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use hashbrown::HashMap;
 
 use crate::ids::JoinId;
 pub use crate::loss::{Bound, DropReason, Loss};
+pub use delivery::traffic::Summary;
 pub use mail::ask::{
     Answer, Ask, Disconnected, LinkRow, SessionFilter, SessionPage, SessionQuery, SessionRow,
 };
@@ -46,18 +48,23 @@ pub use mail::event::{CloseCause, Deadlines, Event, Heard, ProcessCounts};
 pub use mail::findings::{
     ClientLosses, ClientQuery, Dealt, Fate, LeaveOrder, MatchPlace, MessageTerms, Publishing,
     QueuedRow, RetainedQuery, RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow,
-    TallyRow, Whose,
+    TallyRow, TopicOrder, TopicPage, TopicQuery, TopicRow, Traffic, Whose,
 };
 pub use mail::message::{MsgClass, Page, Question, ShardMsg, Share};
 pub use mail::note::{Arrival, Departure, Note, NoteKinds, Notes, Party};
 pub use mail::outbox::{Close, Handover, Outbox, Reading};
 pub use mail::parcel::{Parcel, Piece};
 pub use mail::record::Record;
+pub use mail::trace::{
+    DeliveryStep, RulesStep, TraceEvent, TraceOf, TraceOrder, TracePage, Traced, TracedMessage,
+    TracedPacket, TracedPublish,
+};
 pub use remains::Remains;
 pub use sys::cases::{Cases, LossPage, LossQuery, LossRow};
 pub use sys::metrics::{Gauges, Metrics};
 pub use sys::records::TOPIC_SIZE_MAX;
 pub use sys::report::{Holdings, Report};
+pub use sys::traces::Traces;
 
 use checkpoints::Checkpoints;
 use delivery::dispatch::{Dispatch, Held};
@@ -216,6 +223,9 @@ impl Shard {
     pub fn handle(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) {
         let turn = &mut Turn { now, out };
         self.dispatch.journal.begin();
+        if let Some(traces) = &mut self.dispatch.traces {
+            traces.now = now;
+        }
         match event {
             Event::Accepted { conn, peer, since } => self.on_accepted(conn, peer, since, turn.out),
             Event::Identified { conn, peer } => self.on_identified(conn, peer),

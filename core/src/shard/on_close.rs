@@ -10,7 +10,7 @@ use super::delivery::dispatch::Outgoing;
 use super::mail::event::{CloseCause, Heard};
 use super::mail::note::{Departure, Note, Party};
 use super::mail::outbox::Close;
-use super::on_publish::Published;
+use super::on_publish::{PublishNote, Published};
 use super::on_subscribe::Dropped;
 use super::timers::Timer;
 use crate::codec::{Disconnect, DisconnectProperties, ReasonCode, Version};
@@ -29,6 +29,10 @@ impl Shard {
     pub(super) fn end_link(&mut self, id: SessionId, end: End, turn: &mut Turn<'_>) {
         if let Some(violation) = end.violation() {
             self.tell_end(id, violation, end, turn);
+        }
+        let is_traced = self.session(id).traced.is_any();
+        if is_traced {
+            self.trace_end(id, end);
         }
         let session = self.session(id);
         let link = session
@@ -77,6 +81,9 @@ impl Shard {
         }
         if end == End::Disconnected {
             self.forget_will(id); // [MQTT-3.14.4-3]
+        }
+        if is_traced {
+            self.find_traces_of(id);
         }
         self.leave_session(id, turn);
     }
@@ -186,6 +193,7 @@ impl Shard {
         let published = self
             .publish(hash, id, &mut outgoing, turn)
             .expect("CONNECT checked the will topic");
+        self.trace_will(id, &message, published);
         match published {
             Published::Delivered | Published::NoSubscribers | Published::RetainedFull => {
                 self.dispatch.metrics.wills_published += 1;
@@ -197,6 +205,25 @@ impl Shard {
                 self.dispatch.note_refusal(id, refusal, topic, turn);
             }
         }
+    }
+
+    fn trace_will(&mut self, id: SessionId, message: &Message, published: Published) {
+        let parts = message.parts();
+        let refused = match published {
+            Published::Delivered | Published::NoSubscribers | Published::RetainedFull => None,
+            Published::Reserved | Published::Denied | Published::DiskFull => {
+                Some(Refusal::WillDenied)
+            }
+        };
+        let note = PublishNote {
+            topic: parts.topic,
+            qos: parts.qos,
+            retain: parts.retain,
+            payload_size: parts.payload.len(),
+            count: 1,
+            refused,
+        };
+        self.trace_published(id, &note, parts.payload);
     }
 
     pub(super) fn on_will_due(&mut self, id: SessionId, turn: &mut Turn<'_>) {

@@ -37,6 +37,7 @@ impl Shard {
         self.dispatch.metrics.bytes_received += size as u64;
         let session = self.session(id);
         let version = session.version;
+        let is_traced = session.traced.is_any();
         let link = session.link.as_mut().expect("an open connection");
         link.counts.bytes += size as u64;
         // Out of the link while packets borrow from it.
@@ -66,6 +67,9 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     is_whole = true;
+                    if is_traced {
+                        self.trace_frame(id, version, Direction::FromClient, &frame);
+                    }
                     self.on_packet(id, version, &frame, turn)
                 }
                 Err(error) => Err(error.into()),

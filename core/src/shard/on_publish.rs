@@ -7,6 +7,7 @@ use super::Shard;
 use super::delivery::dispatch::Outgoing;
 use super::delivery::routes;
 use super::delivery::routes::CachedRoutes;
+use super::mail::findings::Traffic;
 use super::mail::message::ShardMsg;
 use super::mail::note::Note;
 use super::mail::outbox::Outbox;
@@ -149,6 +150,7 @@ impl Shard {
             refused: outcome.err(),
         };
         self.note_published(id, &note, turn.out);
+        self.trace_published(id, &note, publish.payload);
     }
 
     /// For the log.
@@ -336,6 +338,11 @@ impl Shard {
             self.routes.put(hash, routes);
             return Ok(Published::Denied);
         }
+        let traffic = Traffic {
+            messages: 1,
+            bytes: outgoing.parts.payload.len() as u64,
+        };
+        self.routes.count(&mut routes, turn.now, traffic);
         Ok(self.publish_along(hash, routes, outgoing, turn))
     }
 
@@ -348,6 +355,7 @@ impl Shard {
         outgoing: &mut Outgoing<'_>,
         turn: &mut Turn<'_>,
     ) -> Published {
+        outgoing.traced = routes.traced;
         let mut published = if routes.routes.is_empty() && routes.groups.is_empty() {
             Published::NoSubscribers
         } else {

@@ -50,9 +50,16 @@ impl Shard {
     /// output in flight, and again when an output has been sent.
     pub fn take_output(&mut self, conn: ConnId) -> Option<Output> {
         match self.connections.get_mut(conn)? {
-            Connection::Open(session) => {
-                let session = self.dispatch.sessions.get_mut(*session)?;
-                session.link.as_mut()?.egress.take()
+            Connection::Open(id) => {
+                let id = *id;
+                let session = self.dispatch.sessions.get_mut(id)?;
+                let output = session.link.as_mut()?.egress.take();
+                if session.traced.is_any()
+                    && let Some(output) = &output
+                {
+                    self.trace_output(id, output);
+                }
+                output
             }
             Connection::Authenticating(waiting) => waiting.egress.take(),
             Connection::Closing(egress) => egress.take(),

@@ -21,6 +21,7 @@ use crate::store::{
 };
 use crate::time::Instant;
 use crate::topic::{SubscriptionOptions, TopicFilter};
+use crate::trace_set::TraceSet;
 
 impl Shard {
     /// Takes over what was recovered; before the first event. No bound refuses anything: it was accepted once.
@@ -103,6 +104,7 @@ impl Shard {
             feed: None,
             losses: Losses::default(),
             memberships: None,
+            traced: TraceSet::default(),
         });
         if let Some(at) = expires_at {
             self.timers.set(at, Timer::Expiry(id));

@@ -263,6 +263,52 @@ fn an_operator_disconnects_a_client_with_its_will_or_without() {
     }
 }
 
+/// Deals with all pages; gives how many there were.
+fn sweep(world: &mut World, ask: impl Fn(SessionQuery) -> Ask) -> u32 {
+    let (mut count, mut next) = (0, Some(0));
+    while let Some(from) = next {
+        let query = SessionQuery {
+            from,
+            rows_max: 3,
+            filter: SessionFilter {
+                prefix: "a".into(),
+                ..SessionFilter::default()
+            },
+        };
+        let dealt = match world.ask(0, ask(query)) {
+            Answer::DisconnectPage(dealt) | Answer::EndPage(dealt) => dealt,
+            other => panic!("{other:?}"),
+        };
+        assert!(dealt.count <= 3, "a page is bounded");
+        count += dealt.count;
+        next = dealt.next;
+    }
+    count
+}
+
+#[test]
+fn many_are_disconnected_and_ended_page_by_page() {
+    let mut world = World::new(1, &Arc::new(Limits::default()), Feed::Whole);
+    let mut sockets = Vec::new();
+    for number in 0..20 {
+        let prefix = if number % 2 == 0 { "a" } else { "b" };
+        sockets.push(connect(&mut world, &format!("{prefix}{number}"), 0, None));
+    }
+    world.cut(sockets[0], CloseCause::PeerClosed);
+    let disconnect = |query| Ask::DisconnectPage {
+        query,
+        with_will: true,
+    };
+    assert_eq!(sweep(&mut world, disconnect), 9);
+    assert_eq!(sweep(&mut world, disconnect), 0);
+    for (number, socket) in sockets.iter().enumerate() {
+        assert_eq!(world.is_closed(*socket), number % 2 == 0, "{number}");
+    }
+    assert_eq!(world.gauges()[0].sessions, 20, "their sessions stay");
+    assert_eq!(sweep(&mut world, Ask::EndPage), 10);
+    assert_eq!(world.gauges()[0].sessions, 10);
+}
+
 #[test]
 fn a_client_of_5_0_is_told_that_an_operator_disconnected_it() {
     let mut world = World::new(1, &Arc::new(Limits::default()), Feed::Whole);

@@ -1,5 +1,5 @@
 //! The shards of a broker without sockets, in one world of clients: asks, conversations, bounds, threats,
-//! `$SYS`, rules, runs, crashes, the exploration of QoS 1 and 2, and models of what crashes do.
+//! `$SYS`, rules, runs, crashes, traces, the exploration of QoS 1 and 2, and models of what crashes do.
 
 mod asks;
 mod conversations;
@@ -14,4 +14,5 @@ mod rules;
 mod runs;
 mod sys;
 mod threats;
+mod traces;
 mod world;

@@ -12,8 +12,18 @@ pub enum AdminAddress {
     Auto,
     /// A Unix socket.
     Unix(PathBuf),
-    /// HTTP on a loopback address; port 0 means any free one.
+    /// HTTP, or HTTPS; port 0 means any free one.
     Tcp(SocketAddr),
+}
+
+impl AdminAddress {
+    /// Other machines can reach it.
+    pub fn is_reachable(&self) -> bool {
+        match self {
+            AdminAddress::Auto | AdminAddress::Unix(_) => false,
+            AdminAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        }
+    }
 }
 
 impl FromStr for AdminAddress {
@@ -31,10 +41,7 @@ impl FromStr for AdminAddress {
                 }
             }
             None => match text.parse::<SocketAddr>() {
-                Ok(address) if address.ip().to_canonical().is_loopback() => {
-                    Ok(AdminAddress::Tcp(address))
-                }
-                Ok(_) => Err("is not a loopback address: the control plane has no TLS"),
+                Ok(address) => Ok(AdminAddress::Tcp(address)),
                 Err(_) => Err("is neither unix:PATH nor IP:PORT"),
             },
         }
@@ -65,10 +72,7 @@ mod tests {
             ("[::1]:0", Ok("http://[::1]:0")),
             ("unix:a.sock", Err("names no absolute path")),
             ("unix:", Err("names no absolute path")),
-            (
-                "0.0.0.0:18830",
-                Err("is not a loopback address: the control plane has no TLS"),
-            ),
+            ("0.0.0.0:18830", Ok("http://0.0.0.0:18830")),
             ("localhost:1", Err("is neither unix:PATH nor IP:PORT")),
             ("", Err("is neither unix:PATH nor IP:PORT")),
         ] {

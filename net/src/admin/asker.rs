@@ -1,7 +1,7 @@
 //! Asking the shards: each question has a deadline, and a shard that does not answer is not waited for.
 //!
 //! Invariant: an inbox gets at most `ASKS_MAX` questions at once, by kind: [`LISTINGS_MAX`] listings, [`SINGLES_MAX`]
-//! about one client, one for a snapshot. So a question finds no room only if the shard has not answered earlier ones.
+//! about one client, one for a snapshot, one for traces. So a question finds no room only if the shard has not answered earlier ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub struct Asker {
     stacks: Vec<Arc<Stack>>,
     listings: Arc<Semaphore>,
     singles: Semaphore,
+    traced: Semaphore,
     /// What each shard said last.
     last: Mutex<Vec<Option<Report>>>,
 }
@@ -69,6 +70,7 @@ impl Asker {
             stacks,
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             singles: Semaphore::new(SINGLES_MAX),
+            traced: Semaphore::new(1),
             last: Mutex::new(last),
         }
     }
@@ -132,8 +134,17 @@ impl Asker {
 
     /// Asks about one client. `None`: its shard does not answer.
     pub(super) async fn ask_one(&self, shard: ShardId, ask: Ask) -> Option<Answer> {
+        self.ask_in_turn(&self.singles, shard, ask).await
+    }
+
+    /// Asks about traces, or changes them. `None`: the shard does not answer.
+    pub(super) async fn ask_traced(&self, shard: ShardId, ask: Ask) -> Option<Answer> {
+        self.ask_in_turn(&self.traced, shard, ask).await
+    }
+
+    async fn ask_in_turn(&self, room: &Semaphore, shard: ShardId, ask: Ask) -> Option<Answer> {
         let deadline = deadline();
-        let leave = timeout_at(deadline, self.singles.acquire()).await.ok()?;
+        let leave = timeout_at(deadline, room.acquire()).await.ok()?;
         let _leave = leave.expect("the semaphore is never closed");
         let asked = self.send(shard, ask);
         timeout_at(deadline, asked).await.ok()?.ok()
@@ -185,7 +196,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 pub(crate) const LISTINGS_MAX: usize = 4;
 /// Questions about one client under way; further ones wait their turn.
 const SINGLES_MAX: usize = 3;
-const _: () = assert!(LISTINGS_MAX + SINGLES_MAX + 1 == ASKS_MAX);
+const _: () = assert!(LISTINGS_MAX + SINGLES_MAX + 2 == ASKS_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,12 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use ringmq_core::codec::QoS;
 use ringmq_core::ids::ShardId;
+use ringmq_core::limits::Limits;
 use ringmq_core::session::Standing;
 use ringmq_core::shard::{
     Answer, Ask, Fate, MatchPlace, MessageTerms, Publishing, SubscriberQuery, SubscriberRow, Whose,
 };
+use ringmq_core::topic::{TopicLimits, TopicName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -48,6 +50,7 @@ pub(super) async fn explain(
         qos: read_qos(query.qos)?,
         payload_size: query.size.unwrap_or(0),
     };
+    check_limits(&topic, &message, &control.facts.limits)?;
     let publisher = match &query.from {
         Some(from) => Some(publishing(&control, from, &topic).await?),
         None => None,
@@ -173,6 +176,33 @@ async fn publishing(control: &Control, client: &str, topic: &str) -> Result<Valu
         Publishing::Denied { by: None } => (Some(false), "no access rule allows it".to_owned()),
     };
     Ok(json!({"client_id": client, "may_publish": may, "why": why}))
+}
+
+/// What no client can publish is not explained.
+fn check_limits(topic: &str, message: &MessageTerms, limits: &Limits) -> Result<(), Problem> {
+    let refused =
+        |what: String, fix: &str| Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix));
+    if let Err(error) = TopicName::parse(topic.as_bytes(), &TopicLimits::of(limits)) {
+        let (size, levels) = (limits.topic_size_max, limits.topic_levels_max);
+        let what = format!(
+            "no client can publish on this topic: {error} (topic_size_max = {size}, topic_levels_max = {levels})"
+        );
+        return refused(what, "use a shorter one, or raise these");
+    }
+    if message.qos > limits.qos_max {
+        let (qos, max) = (message.qos as u8, limits.qos_max as u8);
+        let what =
+            format!("a client that publishes with QoS {qos} is disconnected: qos_max = {max}");
+        return refused(what, "publish with a lower QoS, or raise qos_max");
+    }
+    let size = topic.len() as u64 + u64::from(message.payload_size);
+    if size > u64::from(limits.packet_size_max) {
+        let max = limits.packet_size_max;
+        let what =
+            format!("a client that publishes so much is disconnected: packet_size_max = {max}");
+        return refused(what, "publish less at once, or raise packet_size_max");
+    }
+    Ok(())
 }
 
 fn read_qos(qos: Option<u8>) -> Result<QoS, Problem> {

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use tracing::info;
 
 use super::problem::Problem;
-use super::{Control, Role, page};
+use super::{Control, Role, api, page};
 
 /// How somebody came.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,8 @@ pub(super) struct Visitor {
 pub(super) enum Door {
     /// A Unix socket, with the user at its other end.
     Unix { uid: u32 },
-    /// A TCP address.
-    Tcp(SocketAddr),
+    /// A TCP address, perhaps with TLS.
+    Tcp { address: SocketAddr, is_tls: bool },
 }
 
 /// Who asks, for the log: `uid 1000`, `token ada`.
@@ -76,7 +76,7 @@ pub(super) async fn guard(
 fn door_of(request: &Request) -> String {
     let visitor = request.extensions().get::<Visitor>();
     match visitor.map(|visitor| visitor.door) {
-        Some(Door::Tcp(address)) => address.to_string(),
+        Some(Door::Tcp { address, .. }) => address.to_string(),
         Some(Door::Unix { uid }) => format!("unix, uid {uid}"),
         None => String::new(),
     }
@@ -106,16 +106,20 @@ fn admit(control: &Control, route: &str, request: &Request) -> Result<(Caller, R
             check_host_forwarded(request.headers())?;
             (Caller(format!("uid {uid}")), Role::Operator)
         }
-        Door::Tcp(address) => {
-            check_host(request.headers(), *address)?;
+        Door::Tcp { address, is_tls } => {
+            // A page of another name has no certificate for it.
+            if !is_tls {
+                check_host(request.headers(), *address)?;
+            }
             check_token(control, route, request, is_change)?
         }
     };
-    check_origin(request.headers(), is_change)?;
+    let is_tls = matches!(door, Door::Tcp { is_tls: true, .. });
+    check_origin(request.headers(), is_tls, is_change)?;
     let content = request.headers().get(header::CONTENT_TYPE);
     let is_json = content.is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if is_change && !is_json {
-        // Which a form of a web page cannot send.
+    // A form of a web page cannot send that, nor DELETE at all.
+    if is_change && request.method() != Method::DELETE && !is_json {
         let fix = "send `Content-Type: application/json`";
         let what = "what changes something wants JSON";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what, fix).into());
@@ -130,6 +134,14 @@ fn check_host(headers: &HeaderMap, address: SocketAddr) -> Result<(), Problem> {
         .and_then(|host| host.to_str().ok());
     let names = [address.to_string(), format!("localhost:{}", address.port())];
     if host.is_some_and(|host| names.iter().any(|name| name.eq_ignore_ascii_case(host))) {
+        return Ok(());
+    }
+    // All addresses of the machine: an address is nobody else's name.
+    let is_address = |host: &str| {
+        host.parse()
+            .is_ok_and(|at: SocketAddr| at.port() == address.port())
+    };
+    if address.ip().is_unspecified() && host.is_some_and(is_address) {
         return Ok(());
     }
     let fix = format!("use http://{address}");
@@ -160,14 +172,15 @@ fn check_host_forwarded(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// A page of another server changes nothing. What it reads, its browser does not show it: there is no CORS.
-fn check_origin(headers: &HeaderMap, is_change: bool) -> Result<(), Problem> {
+fn check_origin(headers: &HeaderMap, is_tls: bool, is_change: bool) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN).filter(|_| is_change) else {
         return Ok(());
     };
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let ours = host.map(|host| format!("http://{host}"));
+    let scheme = if is_tls { "https" } else { "http" };
+    let ours = host.map(|host| format!("{scheme}://{host}"));
     if ours.is_some_and(|ours| ours.as_bytes() == origin.as_bytes()) {
         return Ok(());
     }
@@ -186,7 +199,7 @@ fn check_token(
     is_change: bool,
 ) -> Result<(Caller, Role), Refused> {
     let is_metrics = route.starts_with("/metrics");
-    let is_open = matches!(route, "/livez" | "/readyz") || page::has(route);
+    let is_open = matches!(route, "/livez" | "/readyz" | api::DOCUMENT) || page::has(route);
     if is_open || is_metrics && control.has_open_metrics {
         return Ok((Caller("anybody".to_owned()), Role::Metrics));
     }
@@ -204,7 +217,7 @@ fn check_token(
         let fix = "send `Authorization: Bearer TOKEN`, or use the Unix socket";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());
     };
-    match control.tokens.find(presented.trim()) {
+    match control.tokens.load().find(presented.trim()) {
         Some((name, role)) if role >= needed => Ok((Caller(format!("token {name}")), role)),
         Some((name, _)) => {
             let what = format!("the role of the token {name} does not permit this");
@@ -297,9 +310,11 @@ mod tests {
             ("http://evil.example", false, true),
         ] {
             let headers = headers(&[("host", "localhost:1"), ("origin", origin)]);
-            let checked = check_origin(&headers, is_change);
+            let checked = check_origin(&headers, false, is_change);
             assert_eq!(checked.is_ok(), is_right, "{origin} {is_change}");
         }
-        assert!(check_origin(&HeaderMap::new(), true).is_ok());
+        assert!(check_origin(&HeaderMap::new(), false, true).is_ok());
+        let headers = headers(&[("host", "a:1"), ("origin", "https://a:1")]);
+        assert!(check_origin(&headers, true, true).is_ok());
     }
 }

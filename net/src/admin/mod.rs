@@ -3,15 +3,19 @@
 //! It reads no state of a shard. It asks ([`Asker`]), within a deadline, and reports a shard that does not answer. A
 //! request costs the shards some integers to copy; the text is made here.
 //!
-//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `routes` (what
-//! is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
+//! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `api` (all routes, with
+//! `describe` and `fields` for their description), `routes` (what is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
 //! `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
 
 mod address;
+mod api;
 mod asker;
+mod bulk;
 mod clock;
+mod describe;
 mod drain;
 mod explain;
+mod fields;
 mod findings;
 mod frames;
 mod guard;
@@ -23,14 +27,21 @@ mod objects;
 mod page;
 mod problem;
 mod process;
+mod room;
 mod routes;
 mod scene;
 mod server;
+mod settings;
 mod socket;
 mod stalls;
+mod steward;
 mod subject;
+mod tls;
 mod tokens;
 mod top;
+mod topics;
+mod traced;
+mod traces;
 mod view;
 
 use std::collections::BTreeMap;
@@ -41,6 +52,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use ringmq_core::limits::Limits;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -50,15 +62,22 @@ pub use asker::Asker;
 pub(crate) use asker::LISTINGS_MAX;
 pub(crate) use listing::LIMIT_MAX;
 pub(crate) use live::STREAMS_MAX;
-pub(crate) use server::{CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX};
+pub(crate) use server::{
+    BODY_SIZE_MAX as ORDER_SIZE_MAX, CONNECTIONS_MAX, HEAD_SIZE_MAX, HEAD_TIME_MAX,
+};
 pub use socket::{AdminError, sockets_of_user};
+pub use steward::{Changes, Decision, Flaw, Steward};
+pub use tls::AdminTls;
 pub use tokens::{Role, Tokens, line_of, to_hex};
+pub(crate) use traces::{KEPT_MAX, SPAN_MAX};
 
 use crate::counters::Tallies;
 use drain::Drain;
 use live::Live;
+use settings::LogChoice;
 use socket::Socket;
 use stalls::Stalls;
+use traces::Traces;
 
 /// How the control plane is to run.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +88,12 @@ pub struct AdminConfig {
     pub has_open_metrics: bool,
     /// There is a page for browsers, and what it shows live.
     pub has_page: bool,
-    /// Who may do what over TCP.
-    pub tokens: Tokens,
+    /// Over TCP it is HTTPS, with these certificates; `None`: HTTP.
+    pub tls: Option<Arc<AdminTls>>,
+    /// Who may do what over TCP; others may come at any time.
+    pub tokens: Arc<ArcSwap<Tokens>>,
+    /// Who reloads, and chooses what is logged; `None`: nobody.
+    pub steward: Option<Arc<dyn Steward>>,
     /// A turn of a shard that takes longer is reported; zero: none is.
     pub stall_threshold: Duration,
 }
@@ -88,6 +111,8 @@ pub struct Facts {
     pub connections_max: u64,
     /// Where sessions and messages are kept.
     pub data_dir: Option<String>,
+    /// The bounds of a shard.
+    pub limits: Arc<Limits>,
     /// What is counted outside of the shards.
     pub tallies: Arc<Tallies>,
     /// The settings in force.
@@ -114,7 +139,7 @@ pub struct SettingShown {
 /// A running control plane. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Admin {
-    addresses: Vec<AdminAddress>,
+    addresses: Vec<String>,
     control: Arc<Control>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -128,11 +153,15 @@ struct Control {
     has_open_metrics: bool,
     has_page: bool,
     live: Live,
-    tokens: Tokens,
+    tokens: Arc<ArcSwap<Tokens>>,
+    tls: Option<Arc<AdminTls>>,
+    steward: Option<Arc<dyn Steward>>,
+    log: LogChoice,
     stalls: Arc<Stalls>,
     is_stopping: AtomicBool,
     /// The drain under way, or done.
     drain: Mutex<Option<Arc<Drain>>>,
+    traces: Traces,
     /// Requests answered, by route and status. As many as there are routes, times what they answer.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
@@ -186,12 +215,19 @@ impl Admin {
             has_page: config.has_page,
             live: Live::default(),
             tokens: config.tokens,
+            tls: config.tls,
+            steward: config.steward,
+            log: LogChoice::default(),
             is_stopping: AtomicBool::new(false),
             drain: Mutex::default(),
+            traces: Traces::default(),
             requests: Mutex::default(),
         });
         let mut admin = Admin {
-            addresses: sockets.iter().map(Socket::address).collect(),
+            addresses: sockets
+                .iter()
+                .map(|socket| shown(socket, &control))
+                .collect(),
             control: Arc::clone(&control),
             stop: None,
             thread: None,
@@ -209,13 +245,22 @@ impl Admin {
     }
 
     /// Where it listens, with real ports.
-    pub fn addresses(&self) -> &[AdminAddress] {
+    pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
     /// The broker is about to stop: it is not ready from here on.
     pub fn note_stopping(&self) {
         self.control.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An address for people.
+fn shown(socket: &Socket, control: &Control) -> String {
+    let address = socket.address().to_string();
+    match control.tls {
+        Some(_) => address.replace("http://", "https://"),
+        None => address,
     }
 }
 

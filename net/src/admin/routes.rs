@@ -1,13 +1,13 @@
-//! The routes.
+//! What is answered about the broker, its clients and who is subscribed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
-use axum::{Extension, Json, Router, middleware};
+use axum::{Extension, Json};
 use ringmq_core::shard::{Answer, Ask, Disconnected, SessionFilter, Whose};
 use ringmq_core::topic::{TopicFilter, TopicLimits, TopicName};
 use serde::Deserialize;
@@ -15,67 +15,19 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
-use super::guard::{Caller, guard};
+use super::guard::Caller;
 use super::listing::{self, Span};
 use super::live;
 use super::metrics::{self, Form, Place};
-use super::page;
 use super::problem::Problem;
 use super::scene::Scene;
-use super::server::HEAD_SIZE_MAX;
 use super::subject::Subject;
 use super::view::{BrokerView, ClientView, ShardView};
-use super::{Control, Role, drain, explain, losses, objects, top};
+use super::{Control, Role, top};
 
 type Shared = State<Arc<Control>>;
 
-/// Everything that is answered, behind the guard.
-pub(super) fn router(control: Arc<Control>) -> Router {
-    let router = Router::new()
-        .route("/livez", get(async || "alive\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(small_metrics))
-        .route("/metrics/shards", get(shard_metrics))
-        .route("/api/v1/broker", get(broker))
-        .route("/api/v1/shards", get(shards))
-        .route("/api/v1/stalls", get(stalls))
-        .route("/api/v1/clients", get(clients))
-        .route("/api/v1/clients/{id}", get(client))
-        .route("/api/v1/clients/{id}/disconnect", post(disconnect))
-        .route("/api/v1/clients/{id}/losses", get(losses::losses_of))
-        .route(
-            "/api/v1/clients/{id}/subscriptions",
-            get(objects::subscriptions_of),
-        )
-        .route("/api/v1/clients/{id}/queue", get(objects::queue_of))
-        .route("/api/v1/sessions/{id}", delete(objects::end_session))
-        .route("/api/v1/losses", get(losses::losses))
-        .route("/api/v1/explain", get(explain::explain))
-        .route("/api/v1/subscriptions", get(subscriptions))
-        .route("/api/v1/retained", get(retained))
-        .route("/api/v1/retained/delete", post(objects::delete_many))
-        .route(
-            "/api/v1/retained/{topic}",
-            get(objects::retained).delete(objects::delete_retained),
-        )
-        .route(
-            "/api/v1/drain",
-            get(drain::status).post(drain::start).delete(drain::cancel),
-        )
-        .route("/api/v1/config", get(config));
-    let router = match control.has_page {
-        true => page::add_to(router.route("/api/v1/live", get(watch))),
-        false => router,
-    };
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(HEAD_SIZE_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&control), guard))
-        .with_state(control)
-}
-
-async fn ready(State(control): Shared) -> Response {
+pub(super) async fn ready(State(control): Shared) -> Response {
     let scene = Scene::look(&control).await;
     if scene.is_ready() {
         return "ready\n".into_response();
@@ -95,11 +47,11 @@ async fn ready(State(control): Shared) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn small_metrics(State(control): Shared, headers: HeaderMap) -> Response {
+pub(super) async fn small_metrics(State(control): Shared, headers: HeaderMap) -> Response {
     render(&control, Place::Small, &headers).await
 }
 
-async fn shard_metrics(State(control): Shared, headers: HeaderMap) -> Response {
+pub(super) async fn shard_metrics(State(control): Shared, headers: HeaderMap) -> Response {
     render(&control, Place::Shards, &headers).await
 }
 
@@ -113,27 +65,27 @@ async fn render(control: &Control, place: Place, headers: &HeaderMap) -> Respons
     ([(header::CONTENT_TYPE, form.content_type())], text).into_response()
 }
 
-async fn broker(State(control): Shared) -> Json<BrokerView> {
+pub(super) async fn broker(State(control): Shared) -> Json<BrokerView> {
     Json(BrokerView::of(&Scene::look(&control).await))
 }
 
-async fn shards(State(control): Shared) -> Response {
+pub(super) async fn shards(State(control): Shared) -> Response {
     let scene = Scene::look(&control).await;
     let shards = scene.shards.iter().enumerate().map(ShardView::of);
     let shards: Vec<ShardView> = shards.collect();
     Json(json!({"shards": shards})).into_response()
 }
 
-async fn stalls(State(control): Shared) -> Response {
+pub(super) async fn stalls(State(control): Shared) -> Response {
     Json(json!({"stalls": control.stalls.recent()})).into_response()
 }
 
-async fn config(State(control): Shared) -> Response {
+pub(super) async fn config(State(control): Shared) -> Response {
     let settings = control.facts.settings.load();
     Json(json!({"settings": &**settings})).into_response()
 }
 
-async fn watch(
+pub(super) async fn watch(
     State(control): Shared,
     Extension(Caller(caller)): Extension<Caller>,
     Extension(role): Extension<Role>,
@@ -144,27 +96,30 @@ async fn watch(
 /// Which sessions a request asks for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ClientsQuery {
+pub(super) struct ClientsQuery {
     connected: Option<bool>,
     prefix: Option<Box<str>>,
     user: Option<Box<str>>,
+    address: Option<IpAddr>,
     queued_min: Option<usize>,
     sort: Option<top::Order>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-async fn clients(
+pub(super) async fn clients(
     State(control): Shared,
     query: Result<Query<ClientsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known = "connected, prefix, user, queued_min, sort, limit and cursor";
+    let known = "connected, prefix, user, address, queued_min, sort, limit and cursor";
     let Query(query) = query.map_err(|error| wrong_query(&error, known))?;
     let filter = SessionFilter {
         is_connected: query.connected,
+        client_id: None,
         prefix: query.prefix.unwrap_or_default(),
         user: query.user,
+        address: query.address,
         queued_messages_min: query.queued_min.unwrap_or(0),
     };
     let span = Span {
@@ -180,14 +135,14 @@ async fn clients(
 /// Whose subscribers a request asks for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SubscriptionsQuery {
+pub(super) struct SubscriptionsQuery {
     topic: Option<String>,
     filter: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-async fn subscriptions(
+pub(super) async fn subscriptions(
     State(control): Shared,
     query: Result<Query<SubscriptionsQuery>, QueryRejection>,
     headers: HeaderMap,
@@ -213,13 +168,13 @@ async fn subscriptions(
 /// Which retained messages a request asks for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RetainedParameters {
+pub(super) struct RetainedParameters {
     filter: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-async fn retained(
+pub(super) async fn retained(
     State(control): Shared,
     query: Result<Query<RetainedParameters>, QueryRejection>,
     headers: HeaderMap,
@@ -243,7 +198,7 @@ fn form_of(headers: &HeaderMap) -> listing::Form {
     }
 }
 
-async fn client(
+pub(super) async fn client(
     State(control): Shared,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ClientView>, Problem> {
@@ -262,7 +217,7 @@ async fn client(
 /// How a client is to be disconnected.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DisconnectOrder {
+pub(super) struct DisconnectOrder {
     /// Publish its will.
     #[serde(default = "yes")]
     will: bool,
@@ -272,7 +227,7 @@ fn yes() -> bool {
     true
 }
 
-async fn disconnect(
+pub(super) async fn disconnect(
     State(control): Shared,
     Extension(Caller(caller)): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
@@ -365,14 +320,14 @@ pub(super) fn no_answer(shard: usize) -> Problem {
         .for_ctl("try again; `ringmq ctl shards` says which shards answer")
 }
 
-async fn unknown_route(request: Request) -> Problem {
+pub(super) async fn unknown_route(request: Request) -> Problem {
     let what = format!("there is nothing at {}", request.uri().path());
-    let fix = "docs/operations.md lists the routes";
+    let fix = "GET /openapi.json describes all routes, docs/operations.md too";
     Problem::new(StatusCode::NOT_FOUND, what, fix)
 }
 
-async fn wrong_method(request: Request) -> Problem {
+pub(super) async fn wrong_method(request: Request) -> Problem {
     let what = format!("{} does nothing here", request.method());
-    let fix = "GET reads, POST and DELETE change something";
+    let fix = "GET /openapi.json describes what there is";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, what, fix)
 }

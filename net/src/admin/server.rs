@@ -1,6 +1,7 @@
 //! Connections of the control plane.
 //!
-//! Invariants: a listener has at most [`CONNECTIONS_MAX`] connections, further ones wait in the kernel; a request has
+//! Invariants: a listener has at most [`CONNECTIONS_MAX`] connections: another one takes the place of one that is idle, or waits in
+//! the kernel; a request has
 //! [`HEAD_TIME_MAX`] to send its head, of at most [`HEAD_SIZE_MAX`] bytes.
 
 use std::io;
@@ -17,13 +18,16 @@ use hyper_util::service::TowerToHyperService;
 use rustix::process::{geteuid, setpriority_process};
 use rustix::thread::gettid;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use super::guard::{Door, Visitor};
+use super::room::{Room, Seat};
 use super::socket::Socket;
-use super::{Control, live, routes};
+use super::tls::AdminTls;
+use super::{Control, api, live};
 
 /// Runs the control plane until it is told to stop, or whoever could tell is gone.
 pub(super) fn run(
@@ -60,7 +64,7 @@ pub(super) fn run(
 }
 
 fn listen(control: &Arc<Control>, socket: &Socket) -> io::Result<()> {
-    let router = routes::router(Arc::clone(control));
+    let router = api::router(Arc::clone(control));
     match socket {
         Socket::Unix(listener, _) => {
             let listener = UnixListener::from_std(listener.try_clone()?)?;
@@ -68,16 +72,19 @@ fn listen(control: &Arc<Control>, socket: &Socket) -> io::Result<()> {
         }
         Socket::Tcp(listener, address) => {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            tokio::spawn(serve_tcp(listener, Door::Tcp(*address), router));
+            let door = Door::Tcp {
+                address: *address,
+                is_tls: control.tls.is_some(),
+            };
+            tokio::spawn(serve_tcp(listener, door, router, control.tls.clone()));
         }
     }
     Ok(())
 }
 
 async fn serve_unix(listener: UnixListener, router: Router) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Room::of(CONNECTIONS_MAX);
     loop {
-        let permit = enter(&room).await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().map(|peer| peer.uid());
@@ -86,7 +93,10 @@ async fn serve_unix(listener: UnixListener, router: Router) {
                         let visitor = Visitor {
                             door: Door::Unix { uid },
                         };
-                        tokio::spawn(serve(stream, visitor, router.clone(), permit));
+                        let seat = room.enter().await;
+                        let inside = Arc::clone(&seat);
+                        let served = tokio::spawn(serve(stream, visitor, router.clone(), inside));
+                        seat.rest(served.abort_handle());
                     }
                     Ok(uid) => warn!(target: "ringmq::admin", uid, "another user is not served"),
                     Err(error) => {
@@ -99,22 +109,39 @@ async fn serve_unix(listener: UnixListener, router: Router) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, door: Door, router: Router) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn serve_tcp(listener: TcpListener, door: Door, router: Router, tls: Option<Arc<AdminTls>>) {
+    let room = Room::of(CONNECTIONS_MAX);
     loop {
-        let permit = enter(&room).await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Visitor { door }, router.clone(), permit));
+                let seat = room.enter().await;
+                let (visitor, inside) = (Visitor { door }, Arc::clone(&seat));
+                let router = router.clone();
+                let served = match &tls {
+                    None => tokio::spawn(serve(stream, visitor, router, inside)),
+                    Some(tls) => {
+                        let accepted = tls.acceptor().accept(stream);
+                        tokio::spawn(serve_tls(accepted, visitor, router, inside))
+                    }
+                };
+                seat.rest(served.abort_handle());
             }
             Err(error) => pause_after(&error).await,
         }
     }
 }
 
-async fn enter(room: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    let permit = Arc::clone(room).acquire_owned().await;
-    permit.expect("the semaphore is never closed")
+async fn serve_tls(
+    accepted: tokio_rustls::Accept<TcpStream>,
+    visitor: Visitor,
+    router: Router,
+    seat: Arc<Seat>,
+) {
+    match timeout(HEAD_TIME_MAX, accepted).await {
+        Ok(Ok(stream)) => serve(stream, visitor, router, seat).await,
+        Ok(Err(error)) => debug!(target: "ringmq::admin", %error, "no TLS"),
+        Err(_) => debug!(target: "ringmq::admin", "no TLS in time"),
+    }
 }
 
 /// Out of file descriptors, say: others may give some back.
@@ -127,12 +154,17 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     visitor: Visitor,
     router: Router,
-    _permit: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(visitor);
-        router.call(request)
+        let (answer, answering) = (router.call(request), seat.begin());
+        async move {
+            answer
+                .await
+                .map(|answer| answer.map(|body| answering.hold(body)))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -150,6 +182,8 @@ async fn serve(
 pub(crate) const CONNECTIONS_MAX: usize = 32;
 /// From the beginning of a connection, or the end of the request before, to the end of the head.
 pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes of the body of a request: a client identifier of 64 KiB, however it is escaped, or a configuration file.
+pub(crate) const BODY_SIZE_MAX: usize = 512 * 1024;
 /// Bytes of a head.
 pub(crate) const HEAD_SIZE_MAX: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -281,7 +281,10 @@ impl fmt::Debug for HttpClient {
 
 /// Whom to trust: the configured CAs, or those of the machine. The latter are for `https` only, so
 /// having none is no error, and they are judged as browsers judge them.
-fn read_terms(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsProblem> {
+///
+/// # Errors
+/// A file cannot be used.
+pub fn read_terms(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsProblem> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -410,7 +410,7 @@ const BATCH_MESSAGES_MAX: usize = 1024;
 /// The queue takes up its memory at once, 48 bytes for each.
 const MAIL_COUNT_MAX: usize = 4 * 1024;
 /// Most questions that wait: what the control plane asks at once, see `admin/asker.rs`.
-pub(crate) const ASKS_MAX: usize = 8;
+pub(crate) const ASKS_MAX: usize = 9;
 
 #[cfg(test)]
 mod tests {

@@ -157,7 +157,14 @@ fn wants_short_help(args: &[OsString]) -> bool {
 
 fn stray_argument(text: &str, root: &Command, is_first: bool) -> Problem {
     let names = root.get_subcommands().map(Command::get_name);
-    let fix = match nearest(text, names).filter(|_| is_first) {
+    let ctl = root.find_subcommand("ctl");
+    let verbs = ctl.into_iter().flat_map(Command::get_subcommands);
+    let near = |names: Vec<&str>| nearest(text, names.into_iter()).map(str::to_owned);
+    let command = near(names.collect()).or_else(|| {
+        let verb = near(verbs.map(Command::get_name).collect())?;
+        Some(format!("ctl {verb}"))
+    });
+    let fix = match command.filter(|_| is_first) {
         Some(command) => format!("did you mean `{NAME} {command}`?"),
         None if text.ends_with(".toml") || text.contains('/') => {
             format!("did you mean --config {text}?")
@@ -257,7 +264,8 @@ Examples:
   ringmq --print-config > ringmq.toml
           Write a file to start from
 
-Exit codes: 0 stopped as requested, 1 could not run, 2 wrong settings.";
+Exit codes: 0 stopped as requested, 1 could not run, 2 wrong settings, 74 what is to be kept cannot be stored any more, 130 or 143 cut short \
+by a second SIGINT or SIGTERM.";
 
 const COMPLETIONS_AFTER_HELP: &str = "\
 Examples:
@@ -407,7 +415,7 @@ mod tests {
             ),
             (
                 "ctl --output xml status",
-                "ctl: --output is `xml`\n  fix: write table or json",
+                "ctl: --output is `xml`\n  fix: write table, json or csv",
             ),
             (
                 "ctl clients list --limit x",

@@ -20,6 +20,7 @@ mod probe;
 mod reload;
 mod settings;
 mod start;
+mod steward;
 
 use std::ffi::OsString;
 use std::fmt::Display;

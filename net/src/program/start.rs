@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use ringmq::admin::{Admin, AdminConfig, SettingShown, StartProblem};
+use ringmq::admin::{Admin, AdminConfig, Changes, Flaw, SettingShown, StartProblem};
 use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use ringmq_core::shard::Remains;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::access::advice::{advice, on_one_line};
@@ -28,6 +29,7 @@ use crate::settings::cli::CommandLine;
 use crate::settings::file::{Configuration, Problem, count};
 use crate::settings::listen::{Listen, Scheme};
 use crate::settings::{self, Settings};
+use crate::steward::Passes;
 
 /// Why the broker could not run.
 #[derive(Debug)]
@@ -53,11 +55,12 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let tallies = Arc::default();
     let access = access::load(settings, key, &tallies);
     let access = access.map_err(Failure::Settings)?;
-    let admin = access::control::config(&settings.admin).map_err(Failure::Settings)?;
-    let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies));
+    let mut admin = access::control::config(&settings.admin).map_err(Failure::Settings)?;
+    let reload = Reload::new(line, settings.clone(), key, Arc::clone(&tallies), &admin);
     // Before the first thread, so that all of them leave the signals to the one that waits.
     let (sender, requests) = channel();
     watch_signals(sender.clone()).map_err(|error| Failure::Setup("signals", error))?;
+    admin.steward = Some(Arc::new(Passes::to(sender.clone())));
     log::start(&settings.log_filter, &settings.log_format)
         .map_err(|error| Failure::Setup("the log", error))?;
     let channel = (sender, &requests);
@@ -160,10 +163,17 @@ fn run_until_stopped(
             watchdog.look(Instant::now(), broker);
         }
         match requests.recv_timeout(LOOK_INTERVAL) {
-            Ok(Request::Reload) => {
+            Ok(Request::Reload { why, reply }) => {
                 notify::reloading();
-                reload.run(broker, "SIGHUP");
+                let ended = reload.run(broker, &why);
                 notify::ready();
+                if let Some(reply) = reply {
+                    // Who has asked may have gone.
+                    let _ = reply.send(ended);
+                }
+            }
+            Ok(Request::Check { toml, reply }) => {
+                let _ = reply.send(reload.check(&toml));
             }
             Err(RecvTimeoutError::Timeout) => reload.look(broker),
             Ok(Request::Stop(signal)) => {
@@ -200,12 +210,30 @@ fn shown_remains(remains: Remains) -> Option<String> {
 }
 
 /// What is asked of the thread that started the broker.
-enum Request {
+#[derive(Debug)]
+pub enum Request {
+    /// By a signal of this name.
     Stop(&'static str),
-    Reload,
+    /// Read settings and files again.
+    Reload {
+        /// For the log.
+        why: String,
+        /// Who wants to know what came of it.
+        reply: Option<Reply>,
+    },
+    /// Look at a configuration file.
+    Check {
+        /// Its text.
+        toml: String,
+        /// Who wants to know.
+        reply: Reply,
+    },
     /// Nobody asks for it: a log has failed.
     GiveUp(LogFailure),
 }
+
+/// Where it is said what a reload does.
+type Reply = oneshot::Sender<Result<Changes, Vec<Flaw>>>;
 
 /// Asks for the end when a log has failed. The thread ends with the process.
 fn watch_logs(broker: &Broker, sender: Sender<Request>) {
@@ -235,7 +263,10 @@ fn watch_signals(sender: Sender<Request>) -> io::Result<()> {
             for signal in signals.forever() {
                 // The other end is gone only when the process ends anyway.
                 match signal {
-                    SIGHUP => drop(sender.send(Request::Reload)),
+                    SIGHUP => drop(sender.send(Request::Reload {
+                        why: "SIGHUP".to_owned(),
+                        reply: None,
+                    })),
                     _ if stopping => {
                         log::finish();
                         std::process::exit(128 + signal);
@@ -324,6 +355,7 @@ fn facts_of(
         listeners: listens.iter().map(ToString::to_string).collect(),
         connections_max: plan.connections_max.into(),
         data_dir: data_dir.map(|path| path.display().to_string()),
+        limits: Arc::new(settings.limits.clone()),
         tallies,
         settings: settings_shown,
     }

@@ -42,6 +42,7 @@ pub(crate) use hearing::HeardTable;
 pub(crate) use layers::HANDSHAKES_MAX;
 pub(crate) use shutdown::Settled;
 
+pub use notes::log_filter_has_changed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -221,6 +222,7 @@ pub(crate) struct Reactor<R, C> {
     stages: Box<Recorder>,
     /// When the core is told the counts again, at the earliest.
     tell_counts_at: Instant,
+    log_filters_seen: u32,
 }
 
 impl<R: Ring, C: Core> Reactor<R, C> {
@@ -268,6 +270,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             counts: Counts::default(),
             stages: Box::default(),
             tell_counts_at: Instant::ZERO,
+            log_filters_seen: 0,
         }
     }
 
@@ -281,6 +284,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         count!(self.counts, turns);
         self.shared.counters.pulse.begin(now);
         self.inbox().take_nudge();
+        self.heed_log_filter();
         let others_heard = self.ask_others(now);
         self.take_completions(now, CALLS_MAX);
         self.take_kept(now);

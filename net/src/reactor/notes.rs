@@ -1,8 +1,10 @@
 //! The connection log: clients that come and go at info, what they subscribe to and publish at
 //! debug.
 //!
-//! Whether somebody wants to read it is asked once: the filter of the log does not change while a
-//! broker runs. If nobody does, the core makes no notes.
+//! Whether somebody wants to read it is asked when the filter of the log changes. If nobody does, the core makes no
+//! notes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringmq_core::codec::Version;
 use ringmq_core::shard::{Arrival, CloseCause, Departure, End, Note, NoteKinds, Party};
@@ -11,6 +13,14 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use super::{Core, Reactor};
 use ringmq_ring::Ring;
+
+/// Counts the filters of the log that there have been.
+static FILTERS: AtomicU32 = AtomicU32::new(0);
+
+/// Another filter of the log is in force: to be called whenever that happens in a running broker.
+pub fn log_filter_has_changed() {
+    FILTERS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// What the filter of the log lets through.
 pub(super) fn wanted() -> NoteKinds {
@@ -21,6 +31,15 @@ pub(super) fn wanted() -> NoteKinds {
 }
 
 impl<R: Ring, C: Core> Reactor<R, C> {
+    /// Asks again what is to be noted, if the filter of the log has changed.
+    pub(super) fn heed_log_filter(&mut self) {
+        let filters = FILTERS.load(Ordering::Relaxed);
+        if filters != self.log_filters_seen {
+            self.log_filters_seen = filters;
+            self.outbox.notes.wanted = wanted();
+        }
+    }
+
     pub(super) fn log_notes(&mut self) {
         if self.outbox.notes.is_empty() {
             return;

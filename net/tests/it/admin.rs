@@ -1,6 +1,11 @@
 //! The control plane, over its sockets and through `ringmq ctl`.
 
+mod described;
+mod many;
+mod secured;
 mod see;
+mod settled;
+mod traffic;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -279,6 +284,7 @@ fn a_request_that_means_nothing_is_told_what_is_wrong() {
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let disconnect = "/api/v1/clients/a/disconnect";
     let large = "x".repeat(70_000);
+    let larger = "x".repeat(600_000);
     for (method, path, headers, body, status) in [
         ("GET", "/nothing", "", "", 404),
         ("GET", "/api/v1/clients/a/b", "", "", 404),
@@ -287,7 +293,7 @@ fn a_request_that_means_nothing_is_told_what_is_wrong() {
         ("POST", disconnect, "", "{}", 415),
         ("POST", disconnect, form, "a=b", 415),
         ("POST", disconnect, json, "{", 400),
-        ("POST", disconnect, json, &large, 413),
+        ("POST", disconnect, json, &larger, 413),
         ("GET", "/api/v1/clients?limit=x", "", "", 400),
         ("GET", "/api/v1/clients?nothing=x", "", "", 400),
         ("GET", "/api/v1/clients?cursor=9.9", "", "", 400),

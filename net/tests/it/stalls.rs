@@ -121,6 +121,7 @@ fn a_stall_of_each_kind_is_seen_as_what_it_is() {
             .into(),
     ];
     let facts = Facts {
+        limits: Arc::default(),
         version: "test",
         started_at: SystemTime::now(),
         listeners: Vec::new(),

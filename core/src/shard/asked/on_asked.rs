@@ -2,7 +2,10 @@
 //!
 //! What only asks changes nothing; the simulator asks at random to show it.
 //!
-//! Beside it: `subscribers` (who gets what), `waiting` (subscriptions and queues), `retained`.
+//! Beside it: `subscribers` (who gets what), `waiting` (subscriptions and queues), `retained`, `traces`,
+//! `bulk` (many clients at once).
+
+use std::net::IpAddr;
 
 use crate::ids::SessionId;
 use crate::refusal::Refusal;
@@ -42,12 +45,27 @@ impl Shard {
             Ask::QueueOf(query) => Answer::QueueOf(self.queue_of(&query, now)),
             Ask::Retained(query) => Answer::Retained(self.retained_page(&query, now)),
             Ask::RetainedOf { topic } => Answer::RetainedOf(self.retained_of(&topic, now)),
+            Ask::Topics(query) => Answer::Topics(self.routes.page(&query, now)),
+            Ask::Trace(order) => {
+                self.begin_trace(order, now);
+                Answer::Trace
+            }
+            Ask::FindTraced { from } => Answer::FindTraced(self.find_traced(from)),
+            Ask::Traced => Answer::Traced(self.take_traced(now)),
+            Ask::EndTrace { index } => {
+                self.end_trace(index);
+                Answer::EndTrace
+            }
             Ask::Unretain { topic } => Answer::Unretain(self.unretain(topic.as_bytes(), now)),
             Ask::UnretainPage(query) => Answer::UnretainPage(self.unretain_page(&query, now)),
             Ask::EndSession { client_id } => {
                 Answer::EndSession(self.end_session_of(&client_id, turn))
             }
             Ask::Leave(order) => Answer::Leave(self.have_leave(&order, turn)),
+            Ask::DisconnectPage { query, with_will } => {
+                Answer::DisconnectPage(self.disconnect_page(&query, with_will, turn))
+            }
+            Ask::EndPage(query) => Answer::EndPage(self.end_page(&query, turn)),
             Ask::Disconnect {
                 client_id,
                 with_will,
@@ -134,13 +152,18 @@ impl Shard {
         let Some(id) = self.dispatch.sessions.find(client_id) else {
             return false;
         };
+        self.end_session_at(id, turn);
+        true
+    }
+
+    /// Ends a session, and its connection if there is one.
+    pub(super) fn end_session_at(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         if self.session(id).link.is_some() {
             self.end_link(id, End::Refused(Refusal::Administrative.into()), turn);
         }
         if self.dispatch.sessions.get(id).is_some() {
             self.end_session(id, turn);
         }
-        true
     }
 
     /// Ends the connections of some clients, of those that have been silent for long enough.
@@ -179,16 +202,25 @@ impl Shard {
     }
 }
 
-fn matches(filter: &SessionFilter, session: &Session) -> bool {
+/// All of it is true of the session.
+pub(super) fn matches(filter: &SessionFilter, session: &Session) -> bool {
     let SessionFilter {
         is_connected,
+        client_id,
         prefix,
         user,
+        address,
         queued_messages_min,
     } = filter;
+    let is_from = |address: &IpAddr| {
+        let peer = session.link.as_ref().and_then(|link| link.peer);
+        peer.is_some_and(|peer| peer.ip().to_canonical() == address.to_canonical())
+    };
     is_connected.is_none_or(|wanted| wanted == session.link.is_some())
+        && client_id.as_ref().is_none_or(|id| *id == session.client_id)
         && session.client_id.starts_with(&**prefix)
         && (user.is_none() || *user == session.identity.user)
+        && address.as_ref().is_none_or(is_from)
         && session.queue.len() >= *queued_messages_min
 }
 

@@ -26,6 +26,8 @@ use crate::topic::{Matching, TopicFilter, TopicLimits, TopicName};
 /// Where subscribers are found: filters, then groups.
 struct Sources<'a> {
     topic: Option<&'a str>,
+    /// The filter that was asked for.
+    filter: Option<&'a str>,
     filters: Matching<'a>,
     groups: Vec<GroupId>,
     message: Option<&'a MessageTerms>,
@@ -76,6 +78,10 @@ impl Shard {
     fn sources<'a>(&'a self, query: &'a SubscriberQuery) -> Option<Sources<'a>> {
         let limits = TopicLimits::of(&self.config.limits);
         let mut groups = Vec::new();
+        let filter = match &query.of {
+            Whose::Topic(_) => None,
+            Whose::Filter(filter) => Some(filter.as_str()),
+        };
         let (topic, filters) = match &query.of {
             Whose::Topic(topic) => {
                 let name = TopicName::parse(topic.as_bytes(), &limits).ok()?;
@@ -90,6 +96,7 @@ impl Shard {
         };
         Some(Sources {
             topic,
+            filter,
             filters,
             groups,
             message: query.message.as_ref(),
@@ -152,7 +159,10 @@ impl Shard {
             client_id: session.client_id.clone(),
             user: session.identity.user.clone(),
             is_connected: session.link.is_some(),
-            filters: filters_of(session, sources.topic, compared),
+            filters: match sources.filter {
+                Some(filter) => vec![filter.into()],
+                None => filters_of(session, sources.topic, compared),
+            },
             group: None,
             qos,
             no_local: route.delivery_to_publisher(&ids).is_none(),

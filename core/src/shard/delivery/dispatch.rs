@@ -13,9 +13,11 @@ use crate::shard::share::groups::Shares;
 use crate::shard::sys::cases::Cases;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
+use crate::shard::sys::traces::Traces;
 use crate::stages::{Recorder, Stamp};
 use crate::store::Journal;
 use crate::time::Instant;
+use crate::trace_set::TraceSet;
 use foldhash::fast::FixedState;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -33,6 +35,8 @@ pub struct Dispatch {
     pub records: Records,
     /// The last losses.
     pub cases: Cases,
+    /// What is traced; `None`: nothing.
+    pub traces: Option<Box<Traces>>,
     pub shares: Shares,
     /// What has to outlive the process.
     pub journal: Journal,
@@ -61,6 +65,7 @@ impl fmt::Debug for Dispatch {
             stages: _,
             records,
             cases: _,
+            traces: _,
             shares,
             journal,
             held,
@@ -120,6 +125,8 @@ pub struct Outgoing<'a> {
     pub exchange: Option<Arc<Exchange>>,
     /// A member of a shared subscription may keep it in the log.
     pub may_be_recorded: bool,
+    /// The traces of its topic.
+    pub traced: TraceSet,
     shared: Option<Arc<Message>>,
     now: Instant,
 }
@@ -132,6 +139,7 @@ impl<'a> Outgoing<'a> {
             parts,
             exchange: None,
             may_be_recorded: true,
+            traced: TraceSet::default(),
             shared: None,
         }
     }
@@ -144,6 +152,7 @@ impl<'a> Outgoing<'a> {
             parts: message.parts(),
             exchange: None,
             may_be_recorded: true,
+            traced: TraceSet::default(),
             shared: Some(message.clone()),
         }
     }
@@ -280,6 +289,7 @@ impl Dispatch {
             stages: Box::default(),
             records: Records::default(),
             cases: Cases::default(),
+            traces: None,
             shares,
             journal,
             held: Held::default(),

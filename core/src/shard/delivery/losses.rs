@@ -25,6 +25,7 @@ impl Dispatch {
             topic,
             bound: None,
         };
+        self.trace_loss(None, loss, topic, None);
         self.cases.note(&of, turn.now);
         self.records.note(loss, Subject::nobody(topic), turn);
     }
@@ -44,6 +45,7 @@ impl Dispatch {
             link.counts.dropped += 1;
         }
         let bound = bound_of(reason, session, &self.held, &self.limits);
+        self.trace_loss(Some(to), reason.into(), topic, bound);
         self.note_loss(to, Loss::Dropped(reason), topic, bound, turn);
     }
 
@@ -81,7 +83,20 @@ impl Dispatch {
             by,
             ..Subject::of(session, b"")
         };
-        self.records.note(Loss::Refused(refusal), subject, turn);
+        let loss = Loss::Refused(refusal);
+        self.records.note(loss, subject, turn);
+        if is_of_the_broker(refusal) {
+            return;
+        }
+        let session = self.sessions.get_mut(id).expect("just seen");
+        session.losses.note(loss, b"", None, turn.now);
+        let case = LossOf {
+            loss,
+            client: Some((session.key, &session.client_id)),
+            topic: b"",
+            bound: None,
+        };
+        self.cases.note(&case, turn.now);
     }
 
     fn note_loss(
@@ -103,6 +118,18 @@ impl Dispatch {
         self.cases.note(&case, turn.now);
         self.records.note(loss, Subject::of(session, topic), turn);
     }
+}
+
+/// A connection ended, and the client has nothing to do with it.
+fn is_of_the_broker(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::TakenOver
+            | Refusal::Administrative
+            | Refusal::Draining
+            | Refusal::DrainingElsewhere
+            | Refusal::ShuttingDown
+    )
 }
 
 /// The bound that a message for a session has reached.

@@ -1,6 +1,6 @@
 //! From a message and its routes to bytes on connections.
 //!
-//! `routes` finds the subscribers, `rules` and `guard` check permissions; `offer` decides between sending,
+//! `routes` finds the subscribers (`traffic` counts topics there), `rules` and `guard` check permissions; `offer` decides between sending,
 //! queueing and dropping; `send` writes, `pump` sends queued messages, `run` does all of it once for many
 //! similar messages.
 
@@ -15,3 +15,4 @@ pub(in crate::shard) mod routes;
 pub(in crate::shard) mod rules;
 pub(in crate::shard) mod run;
 pub(in crate::shard) mod send;
+pub(in crate::shard) mod traffic;

@@ -31,6 +31,7 @@ use crate::message::Message;
 use crate::origin::Reached;
 use crate::session::{Delivery, GivenUp, PubrelDue, Session, Window};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::trace::DeliveryStep;
 use crate::shard::mail::turn::Turn;
 use crate::topic::Route;
 
@@ -180,6 +181,9 @@ impl Dispatch {
         );
         self.held.queued_messages += 1;
         self.held.queued_bytes += size;
+        let step = DeliveryStep::Queued(session.queue.len() - 1);
+        let what = (outgoing.parts.topic, options.qos);
+        self.trace_delivery(to, outgoing.traced, what, step);
     }
 
     /// Why a message of `size` bytes cannot wait for a session.

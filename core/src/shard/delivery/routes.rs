@@ -4,7 +4,8 @@
 //! to be valid, so its bytes are not checked again.
 //!
 //! Invariant: an entry is used only while both its generations are current: any change of a subscription
-//! on this shard, of another shard's interest, or of the set of shared subscription groups voids it.
+//! on this shard, of another shard's interest, of the set of shared subscription groups, or of what is traced
+//! voids it.
 
 use foldhash::fast::FixedState;
 use std::fmt;
@@ -12,12 +13,18 @@ use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 
 use super::guard::Guard;
+use super::traffic::{Counted, Summary, Tally, Windows, span_of, window_of};
 use crate::ids::GroupId;
 use crate::ids::SessionId;
+use crate::shard::mail::findings::{TopicPage, TopicQuery, TopicRow, Traffic};
 use crate::shard::share::groups::Shares;
+use crate::shard::sys::records::TOPIC_SIZE_MAX;
+use crate::time::Instant;
 use crate::topic::{
-    InterestTable, Route, ShardSet, SubscriptionIndex, TopicError, TopicLimits, TopicName,
+    InterestTable, Route, ShardSet, SubscriptionIndex, TopicError, TopicFilter, TopicLimits,
+    TopicName,
 };
+use crate::trace_set::TraceSet;
 
 /// The cache of one shard.
 pub struct RouteCache {
@@ -28,12 +35,21 @@ pub struct RouteCache {
     routes_count: usize,
     /// The slot that `sweep` looks at next.
     swept: usize,
+    /// Topics that are traced, by the index of the trace.
+    traces: Vec<(u8, TopicFilter)>,
+    /// How often these have changed.
+    traces_generation: u64,
+    windows: Windows,
+    /// Of the topics that were in a slot.
+    summary: Summary,
 }
 
 /// Where messages on one topic go.
 #[derive(Debug, Default)]
 pub struct CachedRoutes {
     topic: Box<[u8]>,
+    /// What clients of this shard have published.
+    tally: Tally,
     generation: u64,
     interest_generation: u64,
     /// Subscribers of this shard, one entry each.
@@ -50,10 +66,14 @@ pub struct CachedRoutes {
     pub reserved: bool,
     /// Some of those who may, if there are rules.
     pub writers: Vec<SessionId>,
+    /// The traces that it belongs to.
+    pub traced: TraceSet,
 }
 
 /// Topics in the cache at most. Power of two.
 const SLOTS: usize = 4096;
+/// Slots that are looked at for a page of topics: some 20 us.
+const PART: usize = 1024;
 /// Routes in the cache at most: 16 to 32 bytes each.
 const ROUTES_MAX: usize = 512 * 1024;
 
@@ -73,6 +93,10 @@ impl RouteCache {
             limits,
             routes_count: 0,
             swept: 0,
+            traces: Vec::new(),
+            traces_generation: 0,
+            windows: Windows::default(),
+            summary: Summary::default(),
         }
     }
 
@@ -99,8 +123,8 @@ impl RouteCache {
         }
         // Read before the table is: a bit that is set in between makes the entry stale, not wrong.
         let interest_generation = interest.generation();
-        // Both only grow: their sum stays the same only if both do.
-        let generation = index.generation() + shares.generation();
+        // All only grow: their sum stays the same only if all do.
+        let generation = index.generation() + shares.generation() + self.traces_generation;
         let mut cached = self.slots[hash as usize % SLOTS].take();
         if let Some(entry) = &cached
             && entry.generation == generation
@@ -120,7 +144,9 @@ impl RouteCache {
         self.routes_count -= entry.routes.len();
         self.sweep(generation, interest_generation);
         if *entry.topic != *topic {
-            entry.topic = topic.into();
+            let before = std::mem::replace(&mut entry.topic, topic.into());
+            let tally = std::mem::take(&mut entry.tally);
+            self.sum_up(before, tally);
         }
         entry.routes.clear();
         entry.ids.clear();
@@ -135,10 +161,31 @@ impl RouteCache {
         entry.durable = interest.durable_shards_for(name);
         shares.groups_for(name, &mut entry.groups);
         entry.reserved = is_reserved(topic);
+        entry.traced = self.traces_of(topic);
         entry.generation = generation;
         entry.interest_generation = interest_generation;
         self.routes_count += entry.routes.len();
         Ok(entry)
+    }
+
+    /// Topics that `filter` matches belong to a trace from here on.
+    pub fn trace(&mut self, index: u8, filter: TopicFilter) {
+        self.traces.push((index, filter));
+        self.traces_generation += 1;
+    }
+
+    /// No topics belong to a trace any more.
+    pub fn end_trace(&mut self, index: u8) {
+        self.traces.retain(|(other, _)| *other != index);
+        self.traces_generation += 1;
+    }
+
+    fn traces_of(&self, topic: &[u8]) -> TraceSet {
+        let traces = self.traces.iter();
+        let meant = traces.filter(|(_, filter)| filter.matches(topic));
+        meant.fold(TraceSet::default(), |set, (index, _)| {
+            set.with(TraceSet::of(*index))
+        })
     }
 
     /// Frees some of what is void: topics that nobody publishes any more would stay for ever. Twice as much as a
@@ -152,14 +199,68 @@ impl RouteCache {
             };
             if let Some(entry) = slot.take_if(is_void) {
                 self.routes_count -= entry.routes.len();
+                self.sum_up(entry.topic, entry.tally);
             }
         }
     }
 
     /// Forgets everything: other rules hold.
     pub fn clear(&mut self) {
-        self.slots = Vec::new();
+        for entry in std::mem::take(&mut self.slots).into_iter().flatten() {
+            self.sum_up(entry.topic, entry.tally);
+        }
         self.routes_count = 0;
+    }
+
+    /// Counts what a client has published on the topic of an entry.
+    pub fn count(&mut self, entry: &mut CachedRoutes, now: Instant, more: Traffic) {
+        entry.tally.add(self.windows.advance(now), more);
+    }
+
+    /// Keeps the counts of a topic that leaves the cache.
+    fn sum_up(&mut self, topic: Box<[u8]>, tally: Tally) {
+        let window = self.windows.number();
+        if !tally.total(window).is_none() {
+            self.summary.add(window, self.hash(&topic), topic, tally);
+        }
+    }
+
+    /// The topics with the most of the summary, or of a part of the slots.
+    pub fn page(&self, query: &TopicQuery, now: Instant) -> TopicPage {
+        let window = window_of(now);
+        let mut page = TopicPage {
+            span: span_of(now),
+            ..TopicPage::default()
+        };
+        // The summary comes first: what goes there meanwhile is missed, and not counted twice.
+        let part = query.from as usize;
+        let mut found: Vec<Counted<'_>> = match part.checked_sub(1) {
+            None => {
+                page.error = query.by.of(self.summary.error(window));
+                self.summary.topics(window).collect()
+            }
+            Some(before) => {
+                let slots = self.slots.iter().skip(before * PART).take(PART);
+                let counted = slots.flatten().map(|entry| Counted {
+                    key: None,
+                    topic: &entry.topic,
+                    traffic: entry.tally.total(window),
+                });
+                counted.filter(|row| !row.traffic.is_none()).collect()
+            }
+        };
+        found.sort_unstable_by_key(|row| std::cmp::Reverse(query.by.of(row.traffic)));
+        let rows_max = query.rows_max.clamp(1, TopicPage::ROWS_MAX);
+        let left_out = found.get(rows_max);
+        page.error += left_out.map_or(0, |row| query.by.of(row.traffic));
+        let row = |row: &Counted<'_>| TopicRow {
+            key: row.key.unwrap_or_else(|| self.hash(row.topic)),
+            topic: row.topic[..row.topic.len().min(TOPIC_SIZE_MAX)].into(),
+            traffic: row.traffic,
+        };
+        page.rows = found.iter().take(rows_max).map(row).collect();
+        page.next = (part * PART < self.slots.len()).then(|| query.from + 1);
+        page
     }
 
     /// Panics if an invariant does not hold; walks all slots. Nobody has routes taken out.
@@ -172,14 +273,15 @@ impl RouteCache {
             assert_eq!(place, index, "a topic stands where its hash leads");
         }
         assert_eq!(routes_count, self.routes_count, "routes are counted");
+        self.summary.assert_invariants();
     }
 
     /// Gives routes back to the cache.
     pub fn put(&mut self, hash: u64, entry: Box<CachedRoutes>) {
         if self.routes_count > ROUTES_MAX {
             // Many topics with very many subscribers each: start afresh rather than grow.
-            self.slots.iter_mut().for_each(|slot| *slot = None);
-            self.routes_count = 0;
+            self.clear();
+            self.sum_up(entry.topic, entry.tally);
             return;
         }
         self.slots[hash as usize % SLOTS] = Some(entry);
@@ -206,12 +308,22 @@ pub fn is_reserved(topic: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crate::codec::QoS;
     use crate::ids::ShardId;
     use crate::limits::ShareStrategy;
-    use crate::topic::{SubscriptionOptions, TopicFilter};
+    use crate::shard::mail::findings::TopicOrder;
+    use crate::topic::SubscriptionOptions;
+
+    const OPTIONS: SubscriptionOptions = SubscriptionOptions {
+        qos: QoS::AtMostOnce,
+        no_local: false,
+        retain_as_published: false,
+        subscription_id: None,
+    };
 
     #[test]
     fn topics_that_nobody_publishes_any_more_are_forgotten() {
@@ -225,15 +337,9 @@ mod tests {
             index: 0,
             generation: 0,
         };
-        let options = SubscriptionOptions {
-            qos: QoS::AtMostOnce,
-            no_local: false,
-            retain_as_published: false,
-            subscription_id: None,
-        };
         for round in 0..20 {
             let filter = TopicFilter::parse(&format!("t/{round}/+"), &limits).unwrap();
-            index.subscribe(&filter, session, options);
+            index.subscribe(&filter, session, OPTIONS);
             for number in 0..1000 {
                 let topic = format!("t/{round}/{number}");
                 let hash = cache.hash(topic.as_bytes());
@@ -244,5 +350,84 @@ mod tests {
             let kept = cache.slots.iter().flatten().count();
             assert!(kept <= 3000, "{kept} topics are kept in round {round}");
         }
+    }
+
+    /// Whatever leaves the cache, and why: counts are never too high, nor lower than the error says.
+    #[test]
+    fn topics_are_counted_in_the_cache_and_beyond() {
+        for seed in 0..8 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let limits = TopicLimits::default();
+            let interest = Arc::new(InterestTable::new(1, 6, 1));
+            let shares = Shares::new(ShardId::new(0), ShareStrategy::Random, interest.clone(), 1);
+            let mut index = SubscriptionIndex::new(1);
+            let mut cache = RouteCache::new(seed, limits);
+            let mut model: BTreeMap<String, u64> = BTreeMap::new();
+            let topics = random.usize(100..30_000);
+            let now = Instant::ZERO + Duration::from_secs(90);
+            for step in 0..20_000 {
+                let topic = format!("t/{}", random.usize(..topics).min(random.usize(..topics)));
+                let hash = cache.hash(topic.as_bytes());
+                let taken = cache.take(topic.as_bytes(), hash, &index, &interest, &shares, None);
+                let mut entry = taken.unwrap();
+                let traffic = Traffic {
+                    messages: 1,
+                    bytes: 3,
+                };
+                cache.count(&mut entry, now, traffic);
+                cache.put(hash, entry);
+                *model.entry(topic).or_default() += 1;
+                if step % 5000 == 4999 {
+                    cache.clear();
+                }
+                if step % 3000 == 2999 {
+                    let filter = TopicFilter::parse(&format!("s/{step}"), &limits).unwrap();
+                    let session = SessionId {
+                        index: 0,
+                        generation: 0,
+                    };
+                    index.subscribe(&filter, session, OPTIONS);
+                }
+            }
+            let (listed, error) = all_topics(&cache, now, 1 + random.usize(..300));
+            for (topic, exact) in model {
+                let counted = listed.get(&topic).copied().unwrap_or(0);
+                assert!(
+                    counted <= exact && exact <= counted + error,
+                    "seed {seed}, {topic}: {counted} of {exact}, error {error}"
+                );
+            }
+        }
+    }
+
+    fn all_topics(
+        cache: &RouteCache,
+        now: Instant,
+        rows_max: usize,
+    ) -> (BTreeMap<String, u64>, u64) {
+        let mut listed = BTreeMap::new();
+        let (mut in_summary, mut in_slots) = (0, 0);
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let query = TopicQuery {
+                from,
+                rows_max,
+                by: TopicOrder::Messages,
+            };
+            let page = cache.page(&query, now);
+            assert!(page.rows.len() <= rows_max);
+            for row in page.rows {
+                assert_eq!(row.traffic.bytes, 3 * row.traffic.messages);
+                let topic = String::from_utf8(row.topic.into()).unwrap();
+                *listed.entry(topic).or_default() += row.traffic.messages;
+            }
+            match from {
+                0 => in_summary = page.error,
+                _ => in_slots = page.error.max(in_slots),
+            }
+            next = page.next;
+        }
+        // A topic stands in one slot, and perhaps in the summary.
+        (listed, in_summary + in_slots)
     }
 }

@@ -14,7 +14,9 @@ use crate::codec::{PublishRun, QoS};
 use crate::ids::{ClientKey, SessionId};
 use crate::message::MessageParts;
 use crate::shard::Shard;
+use crate::shard::mail::findings::Traffic;
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::trace::DeliveryStep;
 use crate::shard::mail::turn::Turn;
 use crate::shard::on_publish::PublishNote;
 use crate::topic::Route;
@@ -39,6 +41,11 @@ impl Shard {
             return false;
         }
         self.dispatch.metrics.received_run(run);
+        let traffic = Traffic {
+            messages: u64::from(run.count),
+            bytes: run.payload_bytes as u64,
+        };
+        self.routes.count(&mut routes, turn.now, traffic);
         let publisher = self.count_received(id, run.count);
         let note = PublishNote {
             topic: run.topic,
@@ -55,6 +62,10 @@ impl Shard {
             turn.out.forward_run(shard, publisher, run);
         }
         self.routes.put(hash, routes);
+        if self.dispatch.traces.is_some() {
+            self.trace_run(id, run);
+            self.trace_published(id, &note, run.payloads().next().unwrap_or_default());
+        }
         true
     }
 
@@ -94,6 +105,7 @@ impl Dispatch {
         if !scratch.singly.is_empty() {
             for parts in messages(publisher, run) {
                 let outgoing = &mut Outgoing::new(parts, turn.now);
+                outgoing.traced = routes.traced;
                 self.deliver_local(outgoing, &scratch.singly, &routes.ids, turn);
             }
         }
@@ -151,6 +163,9 @@ impl Dispatch {
         });
         link.counts.sent += u64::from(run.count);
         self.metrics.sent_run(run);
+        let step = DeliveryStep::Sent(run.count);
+        let what = (run.topic, QoS::AtMostOnce);
+        self.trace_delivery(route.session(), routes.traced, what, step);
         true
     }
 }

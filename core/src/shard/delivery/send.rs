@@ -11,6 +11,7 @@ use crate::loss::DropReason;
 use crate::message::Message;
 use crate::session::{Delivery, Link, Resend, Session, Until};
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::trace::DeliveryStep;
 use crate::shard::mail::turn::Turn;
 
 /// A payload of this size or more is not copied to each subscriber but sent from where it is: a
@@ -83,6 +84,8 @@ impl Dispatch {
         let encode = |buffer: &mut Vec<u8>| encoded.write(head, id, buffer);
         link.write_after(wait, &mut self.pool, &mut turn.out.dirty, encode);
         self.wait(to, wait);
+        let what = (parts.topic, options.qos);
+        self.trace_delivery(to, outgoing.traced, what, DeliveryStep::Sent(1));
     }
 
     /// Sends one delivery to a connected session with room, in its own encoding. Drops it, counted,
@@ -150,6 +153,15 @@ impl Dispatch {
         };
         writer.write(link, &mut self.pool, turn.out);
         self.wait(to, wait);
+        if self.traces.is_some() {
+            let topic = delivery.message.topic();
+            let step = match waited {
+                Some(_) => DeliveryStep::SentFromQueue,
+                None => DeliveryStep::Sent(1),
+            };
+            let of = self.traces_of(topic);
+            self.trace_delivery(to, of, (topic, delivery.qos), step);
+        }
     }
 
     pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {

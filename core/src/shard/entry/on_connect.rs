@@ -14,6 +14,7 @@ use hashbrown::HashSet;
 
 use crate::shard::mail::end::End;
 use crate::shard::mail::note::{Arrival, Note, Party};
+use crate::shard::mail::trace::Traced;
 use crate::shard::mail::turn::Turn;
 
 use crate::codec::{Connect, Framer, Version};
@@ -27,6 +28,7 @@ use crate::session::{
 use crate::shard::Shard;
 use crate::shard::timers::Timer;
 use crate::time::Instant;
+use crate::trace_set::TraceSet;
 
 impl Shard {
     /// A CONNECT takes effect: its sender is known, and `check_connect` has passed.
@@ -62,6 +64,7 @@ impl Shard {
         let listener = self.connections.listener_of(conn);
         self.link_session(turn.now, conn, id, connect, will, &grant);
         self.note_arrival(conn, id, connect, listener, &grant, turn);
+        self.trace_arrival(id, connect, &grant);
         self.record_connect(id, had_will);
         self.dispatch.metrics.connects += 1;
         self.send_connack(id, connect, &grant, turn.out);
@@ -94,6 +97,20 @@ impl Shard {
             keep_alive_s: grant.keep_alive_s,
         };
         turn.out.notes.push(Note::Connected(Box::new(arrival)));
+    }
+
+    fn trace_arrival(&mut self, id: SessionId, connect: &Connect<'_>, grant: &Grant) {
+        if self.dispatch.traces.is_none() {
+            return;
+        }
+        self.find_traces_of(id);
+        let connected = Traced::Connected {
+            version: connect.version,
+            clean: connect.clean_start,
+            session_present: grant.session_present,
+            keep_alive_s: grant.keep_alive_s,
+        };
+        self.dispatch.trace_client(id, connected);
     }
 
     pub(in crate::shard) fn check_connect(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
@@ -195,6 +212,7 @@ impl Shard {
             feed: None,
             losses: Losses::default(),
             memberships: None,
+            traced: TraceSet::default(),
         }))
     }
 

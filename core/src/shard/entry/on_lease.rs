@@ -17,6 +17,7 @@ use crate::shard::Shard;
 use crate::shard::mail::end::End;
 use crate::shard::mail::event::Heard;
 use crate::shard::mail::outbox::Outbox;
+use crate::shard::mail::trace::{RulesStep, Traced};
 use crate::shard::mail::turn::Turn;
 use crate::shard::timers::Timer;
 use crate::time::Instant;
@@ -47,6 +48,7 @@ impl Shard {
                 known: Some(session.identity.clone()),
                 deadline: ends_at,
             });
+            self.trace_rules(id, RulesStep::Asked);
         }
         self.set_lease_timer(id, Some(ends_at));
     }
@@ -73,10 +75,12 @@ impl Shard {
                 lease: Some(renewed),
                 ..
             }) => {
+                self.trace_rules(id, RulesStep::Renewed);
                 self.set_lease_timer(id, Some(renewed.renew_at));
                 self.replace_lease(id, renewed, turn.out);
             }
             Verdict::Denied(_) => {
+                self.trace_rules(id, RulesStep::Denied);
                 self.forget_will(id);
                 let none = Lease {
                     rules: Some(Arc::default()),
@@ -86,11 +90,16 @@ impl Shard {
                 self.end_link(id, End::Refused(Refusal::NoRules.into()), turn);
             }
             Verdict::Granted(_) | Verdict::Unavailable => {
+                self.trace_rules(id, RulesStep::Unavailable);
                 let pause = (lease.ends_at.saturating_since(turn.now) / 4).max(RETRY_PAUSE_MIN);
                 let again_at = (turn.now + pause).min(lease.ends_at);
                 self.set_lease_timer(id, Some(again_at));
             }
         }
+    }
+
+    fn trace_rules(&mut self, id: SessionId, step: RulesStep) {
+        self.dispatch.trace_client(id, Traced::Rules(step));
     }
 
     /// All else about the client may have changed since the shell was asked, and stays.

@@ -11,6 +11,7 @@ use crate::refusal::{Refusal, Violation};
 use crate::shard::Shard;
 use crate::shard::mail::outbox::Close;
 use crate::shard::mail::turn::Turn;
+use crate::shard::sys::cases::LossOf;
 use crate::shard::sys::records::Subject;
 
 impl Shard {
@@ -45,8 +46,17 @@ impl Shard {
             by: None,
         };
         self.dispatch.metrics.refuse(refusal);
+        self.dispatch.trace_stranger(client, peer, refusal);
         let loss = Loss::Refused(refusal);
         self.dispatch.records.note(loss, subject, turn);
+        let key = self.home.client_key(client);
+        let case = LossOf {
+            loss,
+            client: Some((key, client)).filter(|_| !client.is_empty()),
+            topic: b"",
+            bound: None,
+        };
+        self.dispatch.cases.note(&case, turn.now);
     }
 
     /// A CONNECT that cannot be read. MQTT 3.1.1 gets an answer only to a wrong protocol level

@@ -3,14 +3,15 @@
 //! Nobody reads a shard's state from outside: who wants to know something asks, and is answered within the same
 //! event. Every question is bounded, whatever the shard holds; what does not fit comes with the next one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::findings::{
     ClientLosses, ClientQuery, Dealt, LeaveOrder, MatchPlace, Publishing, QueuedRow, RetainedQuery,
-    RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow,
+    RetainedRow, Rows, SubscriberQuery, SubscriberRow, SubscriptionRow, TopicPage, TopicQuery,
 };
+use super::trace::{TraceOrder, TracePage};
 use crate::auth::Identity;
 use crate::codec::Version;
 use crate::session::{Expiry, LinkCounts};
@@ -56,6 +57,23 @@ pub enum Ask {
         /// Its topic.
         topic: Box<str>,
     },
+    /// A page of the topics on which most is published.
+    Topics(TopicQuery),
+    /// Begin a trace. Another one of the same index has ended, and its clients were looked at again.
+    Trace(TraceOrder),
+    /// Look again at which traces clients belong to: behind the begin and the end of a trace of an
+    /// address.
+    FindTraced {
+        /// The first slot to look at; 0, or what the answer before says.
+        from: u32,
+    },
+    /// What the traces have to tell, once.
+    Traced,
+    /// End a trace.
+    EndTrace {
+        /// Which.
+        index: u8,
+    },
     /// Delete a retained message. This and what follows changes something.
     Unretain {
         /// Its topic.
@@ -68,6 +86,15 @@ pub enum Ask {
         /// Whose.
         client_id: Box<str>,
     },
+    /// Disconnect the clients of such a page.
+    DisconnectPage {
+        /// Which.
+        query: SessionQuery,
+        /// Publish their wills, as if the connections had been lost.
+        with_will: bool,
+    },
+    /// End the sessions of such a page, and the connections if there are any.
+    EndPage(SessionQuery),
     /// Have some clients leave.
     Leave(LeaveOrder),
     /// Disconnect a client.
@@ -95,10 +122,14 @@ pub struct SessionQuery {
 pub struct SessionFilter {
     /// The client is connected, or away.
     pub is_connected: Option<bool>,
+    /// It is this one.
+    pub client_id: Option<Box<str>>,
     /// The client identifier begins so.
     pub prefix: Box<str>,
     /// It belongs to this user.
     pub user: Option<Box<str>>,
+    /// It is connected from this address.
+    pub address: Option<IpAddr>,
     /// At least so many messages wait in its queue.
     pub queued_messages_min: usize,
 }
@@ -128,12 +159,26 @@ pub enum Answer {
     Retained(Rows<RetainedRow, u32>),
     /// The retained message, if there is one.
     RetainedOf(Option<RetainedRow>),
+    /// Some topics.
+    Topics(TopicPage),
+    /// It has begun.
+    Trace,
+    /// Where to go on; `None`: all have been looked at.
+    FindTraced(Option<u32>),
+    /// Some events.
+    Traced(TracePage),
+    /// It has ended, if there was one.
+    EndTrace,
     /// There was one.
     Unretain(bool),
     /// How many were deleted.
     UnretainPage(Dealt),
     /// There was one.
     EndSession(bool),
+    /// How many were disconnected.
+    DisconnectPage(Dealt),
+    /// How many have ended.
+    EndPage(Dealt),
     /// How many have left.
     Leave(Dealt),
     /// What has become of the client.

@@ -248,6 +248,88 @@ pub struct RetainedRow {
     pub expires_in: Option<Duration>,
 }
 
+/// Which topics a page is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicQuery {
+    /// Where to begin; 0, or what the page before says.
+    pub from: u32,
+    /// At most that many rows; at least one. Bounded by [`TopicPage::ROWS_MAX`].
+    pub rows_max: usize,
+    /// Those with the most of this.
+    pub by: TopicOrder,
+}
+
+/// By what topics are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicOrder {
+    /// Messages.
+    Messages,
+    /// Bytes of payload.
+    Bytes,
+}
+
+/// Topics on which clients of the shard have published of late, those with the most first.
+///
+/// A topic may stand on two pages: its counts add up.
+#[derive(Clone, Debug, Default)]
+pub struct TopicPage {
+    /// The topics.
+    pub rows: Vec<TopicRow>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<u32>,
+    /// By how much a topic of this part, listed or not, may have been counted too little.
+    pub error: u64,
+    /// Since so long ago is counted.
+    pub span: Duration,
+}
+
+impl TopicPage {
+    /// Most rows of a page.
+    pub const ROWS_MAX: usize = 256;
+}
+
+/// A topic on which clients publish.
+#[derive(Clone, Debug)]
+pub struct TopicRow {
+    /// Its keyed hash, the same on all shards.
+    pub key: u64,
+    /// The topic, cut at [`TOPIC_SIZE_MAX`](crate::shard::TOPIC_SIZE_MAX) bytes.
+    pub topic: Box<[u8]>,
+    /// What was published on it.
+    pub traffic: Traffic,
+}
+
+/// What was published on a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages of clients.
+    pub messages: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Adds both.
+    pub fn add(&mut self, more: Traffic) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
+
+    /// There is none.
+    pub fn is_none(self) -> bool {
+        self == Traffic::default()
+    }
+
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Traffic) -> Traffic {
+        Traffic {
+            messages: self.messages.max(other.messages),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+}
+
 /// Have clients leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveOrder {

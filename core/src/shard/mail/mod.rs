@@ -11,4 +11,5 @@ pub(in crate::shard) mod on_shard_msg;
 pub(in crate::shard) mod outbox;
 pub(in crate::shard) mod parcel;
 pub(in crate::shard) mod record;
+pub(in crate::shard) mod trace;
 pub(in crate::shard) mod turn;

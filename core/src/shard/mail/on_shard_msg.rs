@@ -105,6 +105,7 @@ impl Shard {
             return;
         }
         self.with_forward_routes(topic, 1, |dispatch, routes| {
+            outgoing.traced = routes.traced;
             dispatch.deliver_local(outgoing, &routes.routes, &routes.ids, turn);
         });
     }

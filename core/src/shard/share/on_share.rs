@@ -173,6 +173,7 @@ impl Shard {
         };
         let mut outgoing = Outgoing::of(&share.message);
         outgoing.exchange = share.exchange;
+        outgoing.traced = dispatch.traces_of(share.message.topic());
         dispatch.begin();
         dispatch.share_here(&mut outgoing, group, Some(share.wish), share.hops, turn);
     }

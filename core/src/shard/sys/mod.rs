@@ -1,4 +1,4 @@
-//! `$SYS`, counters, and samples of drops and refusals.
+//! `$SYS`, counters, and samples of drops and refusals, traces.
 
 pub(in crate::shard) mod cases;
 pub(in crate::shard) mod metrics;
@@ -7,3 +7,4 @@ pub(in crate::shard) mod records;
 pub(in crate::shard) mod report;
 pub(in crate::shard) mod state;
 pub(in crate::shard) mod texts;
+pub(in crate::shard) mod traces;

@@ -34,6 +34,7 @@ fn scene(shards: usize) -> Scene {
     };
     Scene {
         facts: Facts {
+            limits: Arc::default(),
             version: "1.2.3",
             started_at: UNIX_EPOCH,
             listeners: Vec::new(),

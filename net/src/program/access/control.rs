@@ -1,14 +1,51 @@
 //! Who may use the control plane: reads the files of tokens.
 
-use ringmq::admin::{AdminConfig, Tokens};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ringmq::admin::{AdminConfig, AdminTls, Tokens};
+use ringmq_certificates::TlsProblem;
 
 use super::files;
 use super::files::What;
 use crate::settings::admin::AdminSettings;
-use crate::settings::file::Problem;
+use crate::settings::file::{Place, Problem};
 
 /// The control plane as the settings want it.
 pub fn config(settings: &AdminSettings) -> Result<AdminConfig, Vec<Problem>> {
+    Ok(AdminConfig {
+        listen: settings.listen.clone(),
+        has_open_metrics: settings.open_metrics,
+        has_page: settings.page,
+        tokens: Arc::new(ArcSwap::from_pointee(tokens(settings)?)),
+        tls: tls(settings)?.map(Arc::new),
+        steward: None,
+        stall_threshold: settings.stall_threshold,
+    })
+}
+
+/// TLS, if there is any.
+pub fn tls(settings: &AdminSettings) -> Result<Option<AdminTls>, Vec<Problem>> {
+    if settings.certificates.is_empty() {
+        return Ok(None);
+    }
+    let loaded = AdminTls::load(&settings.certificates, &settings.keys);
+    let problem = |TlsProblem { file, what, fix }| {
+        let place = file.map_or(Place::Default, |file| {
+            Place::File(file.display().to_string())
+        });
+        vec![Problem {
+            place,
+            subject: "admin.certificate".to_owned(),
+            what,
+            fix,
+        }]
+    };
+    loaded.map(Some).map_err(problem)
+}
+
+/// Who may do what over TCP.
+pub fn tokens(settings: &AdminSettings) -> Result<Tokens, Vec<Problem>> {
     let mut tokens = Tokens::default();
     let mut problems = Vec::new();
     for path in &settings.token_files {
@@ -27,11 +64,5 @@ pub fn config(settings: &AdminSettings) -> Result<AdminConfig, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(AdminConfig {
-        listen: settings.listen.clone(),
-        has_open_metrics: settings.open_metrics,
-        has_page: settings.page,
-        tokens,
-        stall_threshold: settings.stall_threshold,
-    })
+    Ok(tokens)
 }

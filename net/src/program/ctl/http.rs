@@ -1,29 +1,41 @@
 //! The connection of `ringmq ctl` to a control plane.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::http::uri::Authority;
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use ringmq::admin::{AdminAddress, sockets_of_user};
+use ringmq::auth::http::read_terms;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::trace::Whereabouts;
 use super::{EXIT_FAILED, EXIT_NOT_FOUND, EXIT_WRONG_USE, Failure};
 
 /// A control plane.
 #[derive(Debug)]
 pub(super) struct Server {
     runtime: Runtime,
-    address: AdminAddress,
+    place: Place,
+    /// For HTTPS.
+    tls: Option<Arc<ClientConfig>>,
     token: Option<String>,
+    /// So long an answer may take to begin.
+    patience: Duration,
 }
 
 /// What it answered.
@@ -36,25 +48,16 @@ pub(super) struct Answer<'a> {
 
 impl Server {
     /// The one that is named, or that of the only broker of this user.
-    pub(super) fn find(to: Option<&str>, token: Option<&Path>) -> Result<Server, Failure> {
-        let address = match to {
-            Some(to) => to
-                .strip_prefix("http://")
-                .unwrap_or(to)
-                .parse()
-                .map_err(|what| Failure {
-                    code: EXIT_WRONG_USE,
-                    ..Failure::new(
-                        format!("--to is `{to}`, which {what}"),
-                        "write unix:PATH or http://IP:PORT",
-                    )
-                })?,
-            None => AdminAddress::Auto,
+    pub(super) fn find(whereabouts: &Whereabouts) -> Result<Server, Failure> {
+        let place = match whereabouts.to.as_deref() {
+            Some(to) => place_of(to)?,
+            None => only_socket()?,
         };
-        let address = match address {
-            AdminAddress::Auto => only_socket()?,
-            AdminAddress::Unix(_) | AdminAddress::Tcp(_) => address,
+        let tls = match &place {
+            Place::Https(_) => Some(connector(whereabouts.ca.as_slice())?),
+            Place::Unix(_) | Place::Http(_) => None,
         };
+        let token = whereabouts.token.as_deref();
         let token = token.map(|path| {
             let read = std::fs::read_to_string(path);
             let read = read.map(|text| text.trim().to_owned());
@@ -70,9 +73,19 @@ impl Server {
             .build()?;
         Ok(Server {
             runtime,
-            address,
+            place,
+            tls,
             token: token.transpose()?,
+            patience: ANSWER_TIME,
         })
+    }
+
+    /// Waits less long: for a look that something else waits for.
+    pub(super) fn impatient(self) -> Server {
+        Server {
+            patience: HEALTH_TIME,
+            ..self
+        }
     }
 
     /// What there is at a path.
@@ -96,20 +109,29 @@ impl Server {
         let request = self.request(method, path, body, accept)?;
         let sent = self.runtime.block_on(async {
             let exchange = async {
-                match &self.address {
-                    AdminAddress::Unix(path) => {
-                        send(UnixStream::connect(path).await?, request).await
+                let tcp = match &self.place {
+                    Place::Unix(path) => {
+                        return send(UnixStream::connect(path).await?, request).await;
                     }
-                    AdminAddress::Tcp(tcp) => send(TcpStream::connect(tcp).await?, request).await,
-                    AdminAddress::Auto => unreachable!("it was found"),
+                    Place::Http(host) | Place::Https(host) => host,
+                };
+                let stream = TcpStream::connect((&*tcp.name, tcp.port)).await?;
+                match &self.tls {
+                    None => send(stream, request).await,
+                    Some(tls) => {
+                        let name = ServerName::try_from(tcp.name.clone());
+                        let name = name.map_err(io::Error::other)?;
+                        let tls = TlsConnector::from(Arc::clone(tls));
+                        send(tls.connect(name, stream).await?, request).await
+                    }
                 }
             };
-            timeout(ANSWER_TIME, exchange)
+            timeout(self.patience, exchange)
                 .await
                 .map_err(io::Error::from)?
         });
         let response = sent.map_err(|error| {
-            let what = format!("{} cannot be reached: {error}", self.address);
+            let what = format!("{} cannot be reached: {error}", self.place);
             Failure::new(
                 what,
                 "is the broker running, for this user? --to names another one",
@@ -131,9 +153,9 @@ impl Server {
         body: Option<&Value>,
         accept: &str,
     ) -> io::Result<Request<Full<Bytes>>> {
-        let host = match &self.address {
-            AdminAddress::Tcp(tcp) => tcp.to_string(),
-            AdminAddress::Auto | AdminAddress::Unix(_) => "localhost".to_owned(),
+        let host = match &self.place {
+            Place::Http(host) | Place::Https(host) => host.to_string(),
+            Place::Unix(_) => "localhost".to_owned(),
         };
         let mut request = Request::builder().method(method).uri(path);
         request = request
@@ -229,13 +251,96 @@ fn refusal(status: u16, body: &str) -> Failure {
     }
 }
 
+/// Where a control plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Unix(PathBuf),
+    Http(Host),
+    Https(Host),
+}
+
+/// A name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Host {
+    /// Without the brackets of IPv6.
+    name: String,
+    port: u16,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.contains(':') {
+            true => write!(f, "[{}]:{}", self.name, self.port),
+            false => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Place::Http(host) => write!(f, "http://{host}"),
+            Place::Https(host) => write!(f, "https://{host}"),
+        }
+    }
+}
+
+/// Reads `unix:PATH`, `http://HOST:PORT`, `https://HOST:PORT` or `IP:PORT`.
+fn place_of(to: &str) -> Result<Place, Failure> {
+    let wrong = |what: &str| Failure {
+        code: EXIT_WRONG_USE,
+        ..Failure::new(
+            format!("--to is `{to}`, which {what}"),
+            "write unix:PATH, http://HOST:PORT or https://HOST:PORT",
+        )
+    };
+    if to.starts_with("unix:") {
+        return match to.parse() {
+            Ok(AdminAddress::Unix(path)) => Ok(Place::Unix(path)),
+            Ok(AdminAddress::Auto | AdminAddress::Tcp(_)) => only_socket(),
+            Err(what) => Err(wrong(what)),
+        };
+    }
+    let (is_tls, rest) = match (to.strip_prefix("http://"), to.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => (false, to),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let authority: Authority = authority.parse().map_err(|_| wrong("names no host"))?;
+    let port = authority.port_u16().ok_or_else(|| wrong("names no port"))?;
+    let name = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let name = name.to_owned();
+    let host = Host { name, port };
+    Ok(if is_tls {
+        Place::Https(host)
+    } else {
+        Place::Http(host)
+    })
+}
+
+/// Trusts these CAs, or those of the machine.
+fn connector(cas: &[PathBuf]) -> Result<Arc<ClientConfig>, Failure> {
+    read_terms(cas).map_err(|problem| Failure {
+        code: EXIT_WRONG_USE,
+        ..Failure::new(
+            format!("--ca {problem}"),
+            "name a file with the CA of the control plane",
+        )
+    })
+}
+
 /// The socket of the one broker of this user that runs.
-fn only_socket() -> Result<AdminAddress, Failure> {
+fn only_socket() -> Result<Place, Failure> {
     let is_alive =
         |path: &std::path::PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
     let mut alive: Vec<_> = sockets_of_user().into_iter().filter(is_alive).collect();
     match (alive.pop(), alive.is_empty()) {
-        (Some(path), true) => Ok(AdminAddress::Unix(path)),
+        (Some(path), true) => Ok(Place::Unix(path)),
         (Some(last), false) => {
             alive.push(last);
             let named = alive
@@ -255,5 +360,37 @@ fn only_socket() -> Result<AdminAddress, Failure> {
     }
 }
 
+/// Health checks of containers give up after some seconds, often 5, and a broker whose shards do not answer says so after one.
+const HEALTH_TIME: Duration = Duration::from_secs(3);
 /// A broker reports a shard that does not answer after a second.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_socket_or_a_host_with_a_port() {
+        for (to, expected) in [
+            ("unix:/run/a.sock", Ok("unix:/run/a.sock")),
+            ("http://localhost:18830", Ok("http://localhost:18830")),
+            ("http://localhost:18830/", Ok("http://localhost:18830")),
+            (
+                "https://broker-a.example:8443",
+                Ok("https://broker-a.example:8443"),
+            ),
+            ("127.0.0.1:1", Ok("http://127.0.0.1:1")),
+            ("http://[::1]:1", Ok("http://[::1]:1")),
+            ("http://localhost", Err("names no port")),
+            ("unix:a.sock", Err("names no absolute path")),
+            ("http://", Err("names no host")),
+        ] {
+            let place = place_of(to);
+            match (place, expected) {
+                (Ok(place), Ok(expected)) => assert_eq!(place.to_string(), expected),
+                (Err(failure), Err(what)) => assert!(failure.what.contains(what), "{to}"),
+                (place, _) => panic!("{to}: {place:?}"),
+            }
+        }
+    }
+}

@@ -2,36 +2,51 @@
 //!
 //! Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.
 //!
-//! Not here: the connection (`http`), most verbs (`objects`), what is shown (`show`, `tell`).
+//! Not here: the connection (`http`), most verbs (`objects`, `traffic`, `trace`), what is shown (`show`, `tell`).
 
+mod bulk;
+mod csv;
 mod http;
 mod objects;
+mod settings;
 mod show;
 mod tell;
+mod trace;
+mod traffic;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use ringmq::admin::{Role, line_of, to_hex};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::Value;
 
 use crate::complain;
+use bulk::{Disconnect, Sessions};
 use http::Server;
-use objects::{Console, Drain, Explain, Losses, Retained, Sessions, Subscriptions};
+use objects::{Console, Drain, Explain, Losses, Retained, Subscriptions};
+use settings::{Config, Log};
+use trace::{Trace, Traces, Whereabouts};
+use traffic::Topics;
 
 /// Show and control a running broker
 #[derive(Debug, Parser)]
 #[command(name = "ctl", disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Line {
-    /// The control plane: unix:PATH or http://IP:PORT. Without it, the socket of the one broker of this user
+    /// The control plane: unix:PATH, http://HOST:PORT or https://HOST:PORT. Without it, the socket of the one broker of
+    /// this user
     #[arg(long, global = true, value_name = "ADDRESS")]
     to: Option<String>,
-    /// File with a token, for http
-    #[arg(long, global = true, value_name = "FILE")]
+    /// File with a token, for http and https
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token: Option<PathBuf>,
+    /// File with the CA that has issued the certificate of the control plane; without it, one that the machine trusts
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Vec<PathBuf>,
     /// How to print
     #[arg(
         long,
@@ -50,8 +65,10 @@ pub struct Line {
 enum Form {
     /// For people
     Table,
-    /// As the control plane answers
+    /// As the control plane answers; lists and traces a line for each row
     Json,
+    /// For spreadsheets
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,12 +78,24 @@ enum Verb {
     /// Whether it serves clients: exits with 0 or 1
     Ready,
     /// A row for each shard
-    Shards,
+    Shards {
+        /// Again each second
+        #[arg(long)]
+        watch: bool,
+    },
     /// Turns of shards that took too long, and why
     Stalls,
     /// Clients and their sessions
     #[command(subcommand)]
     Clients(Clients),
+    /// Topics on which clients publish
+    #[command(subcommand)]
+    Topics(Topics),
+    /// Show everything about a client, a topic or an address, as it happens
+    Trace(Trace),
+    /// Traces that go on
+    #[command(subcommand)]
+    Traces(Traces),
     /// Messages that were lost: the last cases, or everything about one client
     #[command(alias = "why-dropped")]
     Losses(Losses),
@@ -81,6 +110,14 @@ enum Verb {
     /// Sessions
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Settings, and what a file would change
+    #[command(subcommand)]
+    Config(Config),
+    /// Read the settings and their files again, as SIGHUP does
+    Reload,
+    /// What is logged
+    #[command(subcommand)]
+    Log(Log),
     /// Have all clients leave, before the broker is stopped
     #[command(subcommand)]
     Drain(Drain),
@@ -109,18 +146,30 @@ enum Clients {
         /// Only clients of this user
         #[arg(long)]
         user: Option<String>,
+        /// Only clients that are connected from this address
+        #[arg(long, value_name = "IP")]
+        address: Option<IpAddr>,
         /// Only clients with at least so many queued messages
         #[arg(long, value_name = "N")]
         queued_min: Option<usize>,
-        /// Those with most: queued, unsent, in, out, dropped, bytes or subscriptions
+        /// Those with the most of something
         #[arg(long, value_name = "BY", conflicts_with = "cursor")]
-        sort: Option<String>,
+        sort: Option<ClientsBy>,
         /// At most so many; without it, all (sorted: 20)
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
         /// Go on where an answer with --limit has ended
         #[arg(long)]
         cursor: Option<String>,
+    },
+    /// Those with the most of something
+    Top {
+        /// Of what
+        #[arg(long, value_name = "BY", default_value = "queued")]
+        by: ClientsBy,
+        /// At most so many: 20 unless given
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
     /// Everything about one client
     Show {
@@ -132,14 +181,42 @@ enum Clients {
         /// Its identifier
         client: String,
     },
-    /// Disconnect a client; its session stays, if it outlives its connection
-    Disconnect {
-        /// Its identifier
-        client: String,
-        /// Do not publish its will
-        #[arg(long)]
-        without_will: bool,
-    },
+    /// Disconnect a client, or many; sessions stay, if they outlive their connections
+    Disconnect(Disconnect),
+}
+
+/// By what clients are ordered, those with the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClientsBy {
+    /// Messages in the queue
+    Queued,
+    /// Bytes that have not left
+    Unsent,
+    /// Messages from the client, on this connection
+    In,
+    /// Messages to it
+    Out,
+    /// Messages for it that were lost
+    Dropped,
+    /// Bytes both ways
+    Bytes,
+    /// Subscriptions
+    Subscriptions,
+}
+
+impl ClientsBy {
+    /// As the control plane calls it.
+    fn name(self) -> &'static str {
+        match self {
+            ClientsBy::Queued => "queued",
+            ClientsBy::Unsent => "unsent",
+            ClientsBy::In => "in",
+            ClientsBy::Out => "out",
+            ClientsBy::Dropped => "dropped",
+            ClientsBy::Bytes => "bytes",
+            ClientsBy::Subscriptions => "subscriptions",
+        }
+    }
 }
 
 /// Carries out what stands behind `ringmq ctl`.
@@ -189,25 +266,39 @@ fn carry_out(line: &Line) -> Result<(), Failure> {
     if let Verb::Token { name, role } = &line.verb {
         return make_token(name, role);
     }
-    let server = Server::find(line.to.as_deref(), line.token.as_deref())?;
-    let is_json = line.output == Form::Json;
+    let place = Whereabouts {
+        to: line.to.clone(),
+        token: line.token.clone(),
+        ca: line.ca.clone(),
+    };
+    let server = Server::find(&place)?;
+    let server = match line.verb {
+        Verb::Ready => server.impatient(),
+        _ => server,
+    };
     let mut out = io::stdout().lock();
     let mut console = Console {
         server: &server,
-        is_json,
+        form: line.output,
         out: &mut out,
     };
     match &line.verb {
         Verb::Status => console.get("/api/v1/broker", show::status),
         Verb::Ready => console.ready(),
-        Verb::Shards => console.get("/api/v1/shards", show::shards),
+        Verb::Shards { watch } => console.shards(*watch),
         Verb::Stalls => console.get("/api/v1/stalls", show::stalls),
         Verb::Clients(verb) => console.clients(verb),
+        Verb::Topics(verb) => console.topics(verb),
+        Verb::Trace(args) => console.trace(args, place),
+        Verb::Traces(verb) => console.traces(verb),
         Verb::Losses(args) => console.losses(args),
         Verb::Explain(args) => console.explain(args),
         Verb::Subscriptions(verb) => console.subscriptions(verb),
         Verb::Retained(verb) => console.retained(verb),
         Verb::Sessions(verb) => console.sessions(verb),
+        Verb::Config(verb) => console.config(verb),
+        Verb::Reload => console.reload(),
+        Verb::Log(verb) => console.log(verb),
         Verb::Drain(verb) => console.drain(verb),
         Verb::Token { .. } => unreachable!("it asks no broker"),
     }
@@ -218,6 +309,21 @@ impl Console<'_> {
     fn get(&mut self, path: &str, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
         let answer = self.server.get(path)?;
         self.say(&answer, show)
+    }
+
+    fn shards(&mut self, watch: bool) -> Result<(), Failure> {
+        loop {
+            let answer = self.server.get("/api/v1/shards")?;
+            if watch && self.form == Form::Table && io::stdout().is_terminal() {
+                self.out.write_all(CLEAR)?;
+            }
+            self.say(&answer, show::shards)?;
+            self.out.flush()?;
+            if !watch {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     fn ready(&mut self) -> Result<(), Failure> {
@@ -235,50 +341,50 @@ impl Console<'_> {
 
     fn clients(&mut self, verb: &Clients) -> Result<(), Failure> {
         match verb {
-            list @ Clients::List { .. } => self.list_clients(list),
+            list @ Clients::List { .. } => self.list_clients(&query_of(list)),
+            Clients::Top { by, limit } => self.list_clients(&query([
+                ("sort", Some(by.name().to_owned())),
+                ("limit", limit.map(|limit| limit.to_string())),
+            ])),
             Clients::Show { client } => {
                 let path = format!("/api/v1/clients/{}", encode(client));
                 self.get(&path, show::client)
             }
             Clients::Queue { client } => self.queue(client),
-            Clients::Disconnect {
-                client,
-                without_will,
-            } => {
-                let path = format!("/api/v1/clients/{}/disconnect", encode(client));
-                let order = serde_json::json!({"will": !without_will});
-                let answer = self.server.change("POST", &path, &order)?;
-                self.say(&answer, |_| {
-                    format!("disconnected {}\n", tell::plain(client))
-                })
-            }
+            Clients::Disconnect(args) => self.disconnect(args),
         }
     }
 
     fn say(&mut self, answer: &Value, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
-        let text = match self.is_json {
-            true => format!("{answer:#}\n"),
-            false => show(answer),
+        let text = match self.form {
+            Form::Table => show(answer),
+            Form::Json => format!("{answer:#}\n"),
+            Form::Csv => csv::Csv::whole(answer),
         };
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
     /// Lines are shown as they come: a table of a million clients is not kept here.
-    fn list_clients(&mut self, list: &Clients) -> Result<(), Failure> {
-        let path = format!("/api/v1/clients{}", query_of(list));
+    fn list_clients(&mut self, query: &str) -> Result<(), Failure> {
+        let path = format!("/api/v1/clients{query}");
         let answer = self
             .server
             .ask("GET", &path, None, "application/x-ndjson")?;
         let mut rows = show::Rows::default();
+        let mut csv = csv::Csv::default();
         answer.lines(|line| {
-            if self.is_json {
+            if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);
             }
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 let what = format!("the answer is not JSON: {error}");
                 Failure::new(what, "use the same version")
             })?;
-            Ok(self.out.write_all(rows.next(&value).as_bytes())?)
+            let text = match self.form {
+                Form::Csv => csv.next(&value),
+                Form::Table | Form::Json => rows.next(&value),
+            };
+            Ok(self.out.write_all(text.as_bytes())?)
         })
     }
 }
@@ -290,6 +396,7 @@ fn query_of(list: &Clients) -> String {
         away,
         prefix,
         user,
+        address,
         queued_min,
         sort,
         limit,
@@ -306,8 +413,9 @@ fn query_of(list: &Clients) -> String {
         ),
         ("prefix", prefix.clone()),
         ("user", user.clone()),
+        ("address", address.map(|address| address.to_string())),
         ("queued_min", number(queued_min)),
-        ("sort", sort.clone()),
+        ("sort", sort.map(|by| by.name().to_owned())),
         ("limit", number(limit)),
         ("cursor", cursor.clone()),
     ];
@@ -369,15 +477,22 @@ const EXAMPLES: &str = "\
 Examples:
   ringmq ctl status
   ringmq ctl clients list --away --queued-min 1000
-  ringmq ctl clients list --sort dropped
+  ringmq ctl clients top --by dropped
+  ringmq ctl topics top --by bytes
   ringmq ctl clients disconnect meter-17
+  ringmq ctl clients disconnect --prefix meter- --rate 100
   ringmq ctl losses meter-17
+  ringmq ctl trace meter-17 --for 10m
+  ringmq ctl trace --topic 'site/4/#' --payload 100
   ringmq ctl explain site/4/power --from meter-17 --qos 1
   ringmq ctl retained delete --filter 'old/#'
+  ringmq ctl log set info,ringmq::clients=debug --for 10m
   ringmq ctl drain start --over 5m --then-stop
   ringmq ctl token prometheus metrics >> tokens 2> prometheus.token
 
 Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";
+/// Of a terminal: everything, and the cursor to the top.
+const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
 const EXIT_FAILED: u8 = 1;
 const EXIT_WRONG_USE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 4;

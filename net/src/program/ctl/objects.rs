@@ -6,14 +6,16 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::bulk::{self, Pace};
+use super::csv::Csv;
 use super::http::Server;
 use super::tell;
-use super::{EXIT_WRONG_USE, Failure, encode, query};
+use super::{EXIT_WRONG_USE, Failure, Form, encode, query};
 
 /// Where answers go, and in which form.
 pub(super) struct Console<'a> {
     pub(super) server: &'a Server,
-    pub(super) is_json: bool,
+    pub(super) form: Form,
     pub(super) out: &'a mut dyn io::Write,
 }
 
@@ -100,26 +102,9 @@ pub(super) enum Retained {
         /// All on topics that this matches
         #[arg(long)]
         filter: Option<String>,
-        /// Only say how many there are
-        #[arg(long, requires = "filter")]
-        dry_run: bool,
-        /// So many a second at most
-        #[arg(long, value_name = "N", requires = "filter")]
-        rate: Option<u32>,
+        #[command(flatten)]
+        pace: Pace,
         /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Sessions {
-    /// End sessions, with their subscriptions and what waits; connections end too
-    Delete {
-        /// Client identifiers
-        #[arg(required = true)]
-        clients: Vec<String>,
-        /// Do not ask, if there are several
         #[arg(long)]
         yes: bool,
     },
@@ -246,70 +231,14 @@ impl Console<'_> {
                 self.say(&answer, |_| shown.clone())
             }
             Retained::Delete {
-                filter,
-                dry_run,
-                rate,
-                yes,
-                ..
+                filter, pace, yes, ..
             } => {
                 let filter = filter.as_deref().expect("clap wants a topic or a filter");
-                self.delete_retained(filter, *dry_run, *rate, *yes)
+                let order = json!({"filter": filter});
+                let what = format!("retained messages that match {}", tell::plain(filter));
+                self.sweep(&bulk::RETAINED, order, &what, (*pace, *yes))
             }
         }
-    }
-
-    fn delete_retained(
-        &mut self,
-        filter: &str,
-        dry_run: bool,
-        rate: Option<u32>,
-        yes: bool,
-    ) -> Result<(), Failure> {
-        if dry_run || !yes {
-            let order = json!({"filter": filter, "dry_run": true});
-            let found = self.sweep(&order)?;
-            if dry_run {
-                return self.say(&found, tell::would_delete);
-            }
-            let count = &found["would_delete"];
-            let what = format!("delete {count} retained messages that match {filter}");
-            confirm(&what)?;
-        }
-        let done = self.sweep(&json!({"filter": filter, "rate": rate}))?;
-        self.say(&done, tell::deleted)
-    }
-
-    /// Deletes, and gives the last line of the answer. Others go to stderr, as they come.
-    fn sweep(&mut self, order: &Value) -> Result<Value, Failure> {
-        let path = "/api/v1/retained/delete";
-        let answer = self.server.ask("POST", path, Some(order), "")?;
-        let mut last = Value::Null;
-        answer.lines(|line| {
-            last = serde_json::from_str(line).map_err(io::Error::from)?;
-            if let Some(count) = last["deleted_so_far"].as_u64() {
-                writeln!(io::stderr(), "{count} deleted so far")?;
-            }
-            Ok(())
-        })?;
-        match last.get("missing_shards") {
-            Some(_) => Ok(last),
-            None => Err(Failure::new("the answer broke off", "try again")),
-        }
-    }
-
-    /// `sessions`.
-    pub(super) fn sessions(&mut self, verb: &Sessions) -> Result<(), Failure> {
-        let Sessions::Delete { clients, yes } = verb;
-        if clients.len() > 1 && !yes {
-            confirm(&format!("end {} sessions", clients.len()))?;
-        }
-        for client in clients {
-            let path = format!("/api/v1/sessions/{}", encode(client));
-            let answer = self.server.change("DELETE", &path, &json!({}))?;
-            let shown = format!("ended the session of {}\n", tell::plain(client));
-            self.say(&answer, |_| shown.clone())?;
-        }
-        Ok(())
     }
 
     /// `drain`.
@@ -349,12 +278,17 @@ impl Console<'_> {
     fn stream(&mut self, path: &str, columns: &'static tell::Columns) -> Result<(), Failure> {
         let answer = self.server.ask("GET", path, None, "application/x-ndjson")?;
         let mut table = tell::Table::of(columns);
+        let mut csv = Csv::default();
         answer.lines(|line| {
-            if self.is_json {
+            if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);
             }
             let row: Value = serde_json::from_str(line).map_err(io::Error::from)?;
-            Ok(self.out.write_all(table.next(&row).as_bytes())?)
+            let text = match self.form {
+                Form::Csv => csv.next(&row),
+                Form::Table | Form::Json => table.next(&row),
+            };
+            Ok(self.out.write_all(text.as_bytes())?)
         })
     }
 
@@ -366,19 +300,21 @@ impl Console<'_> {
         columns: &'static tell::Columns,
     ) -> Result<(), Failure> {
         let mut table = tell::Table::of(columns);
+        let mut csv = Csv::default();
         let mut cursor = None;
         loop {
             let page = query([("limit", Some("1000".to_owned())), ("cursor", cursor)]);
             let answer = self.server.get(&format!("{path}{page}"))?;
             for row in answer[name].as_array().into_iter().flatten() {
-                match self.is_json {
-                    true => writeln!(self.out, "{row}")?,
-                    false => self.out.write_all(table.next(row).as_bytes())?,
+                match self.form {
+                    Form::Json => writeln!(self.out, "{row}")?,
+                    Form::Csv => self.out.write_all(csv.next(row).as_bytes())?,
+                    Form::Table => self.out.write_all(table.next(row).as_bytes())?,
                 }
             }
             cursor = answer["cursor"].as_u64().map(|cursor| cursor.to_string());
             if cursor.is_none() {
-                if !self.is_json {
+                if self.form == Form::Table {
                     self.out.write_all(table.end(&answer).as_bytes())?;
                 }
                 return Ok(());
@@ -388,7 +324,7 @@ impl Console<'_> {
 }
 
 /// Asks whoever sits there; without anybody, `--yes` is needed.
-fn confirm(what: &str) -> Result<(), Failure> {
+pub(super) fn confirm(what: &str) -> Result<(), Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure {
@@ -406,7 +342,7 @@ fn confirm(what: &str) -> Result<(), Failure> {
 }
 
 /// `90`, `90s`, `10m`, `2h` or `1d`, in seconds.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().last() {
         Some((at, 's')) => (&text[..at], 1),
         Some((at, 'm')) => (&text[..at], 60),

@@ -234,12 +234,20 @@ pub(super) fn pairs(rows: &[(&str, String)]) -> String {
     rows.iter().map(row).collect()
 }
 
-/// Without control characters, which could tell a terminal what to do.
+/// Which shards have not answered.
+pub(super) fn missing(answer: &Value) -> String {
+    let shards = answer["missing_shards"].as_array().into_iter().flatten();
+    let line = |shard| format!("shard {shard} does not answer: what it has is missing\n");
+    shards.map(line).collect()
+}
+
+/// Without control characters, which could tell a terminal what to do, and without those that turn the direction of
+/// writing, which could make a name look like another.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => {
-            let shown = |c: char| match c.is_control() {
+            let shown = |c: char| match c.is_control() || is_bidi_control(c) {
                 true => c.escape_default().to_string(),
                 false => c.to_string(),
             };
@@ -249,6 +257,11 @@ pub(super) fn text(value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Unicode's Bidi_Control.
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// 1234567 as `1,234,567`.

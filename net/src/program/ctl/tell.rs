@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::show::{count, pairs, short_span, span, text};
+use super::show::{count, missing, pairs, short_span, span, text};
 
 /// The columns of a table: titles, widths, keys. What stands last has no width.
 pub(super) struct Columns {
@@ -120,12 +120,6 @@ fn row<'a>(cells: impl Iterator<Item = (&'a str, usize)>) -> String {
     let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
     let line: Vec<String> = cells.collect();
     format!("{}\n", line.join("  ").trim_end())
-}
-
-fn missing(answer: &Value) -> String {
-    let shards = answer["missing_shards"].as_array().into_iter().flatten();
-    let line = |shard| format!("shard {shard} does not answer: what it has is missing\n");
-    shards.map(line).collect()
 }
 
 /// A name, without control characters.
@@ -272,20 +266,6 @@ pub(super) fn retained(answer: &Value) -> String {
         ("publisher", text(&answer["publisher"])),
         ("payload", payload),
     ])
-}
-
-/// How many would be deleted.
-pub(super) fn would_delete(answer: &Value) -> String {
-    format!(
-        "{} would be deleted\n{}",
-        count(&answer["would_delete"]),
-        missing(answer)
-    )
-}
-
-/// How many were deleted.
-pub(super) fn deleted(answer: &Value) -> String {
-    format!("{} deleted\n{}", count(&answer["deleted"]), missing(answer))
 }
 
 /// How far a drain is.

@@ -19,16 +19,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use tracing_subscriber::filter::{FilterExt as _, Targets, dynamic_filter_fn};
+use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing_subscriber::filter::{FilterExt as _, ParseError, Targets, dynamic_filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use budget::Budgets;
 use format::{JsonFormat, TextFormat};
+
+/// The filter of this process.
+static FILTER: OnceLock<ArcSwap<Filter>> = OnceLock::new();
 
 /// The queue of the log of this process.
 static QUEUE: OnceLock<Sender<Item>> = OnceLock::new();
@@ -36,7 +44,8 @@ static QUEUE: OnceLock<Sender<Item>> = OnceLock::new();
 /// Starts to log to stderr, once in a process; [`finish`] it before the process ends. `filter` and
 /// `format` are those of the settings, already checked.
 pub fn start(filter: &str, format: &str) -> io::Result<()> {
-    let targets: Targets = filter.parse().map_err(io::Error::other)?;
+    let filter = Filter::of(filter).map_err(io::Error::other)?;
+    let filter = FILTER.get_or_init(|| ArcSwap::from_pointee(filter));
     let (queue, items) = bounded(QUEUE_LINES_MAX);
     let budgets = Arc::new(Budgets::new());
     let lines = Lines {
@@ -60,13 +69,64 @@ pub fn start(filter: &str, format: &str) -> io::Result<()> {
         _ => layer.event_format(TextFormat).boxed(),
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(targets.and(rate)))
+        .with(layer.with_filter(Current(filter).and(rate)))
         .try_init()
         .map_err(io::Error::other)?;
     if QUEUE.set(queue).is_ok() {
         flush_before_a_panic();
     }
     Ok(())
+}
+
+/// The filter in force.
+pub fn filter() -> String {
+    FILTER
+        .get()
+        .map_or_else(String::new, |filter| filter.load().text.clone())
+}
+
+/// Puts another filter in force: one that was checked.
+pub fn set_filter(text: &str) {
+    let (Some(current), Ok(filter)) = (FILTER.get(), Filter::of(text)) else {
+        return;
+    };
+    current.store(Arc::new(filter));
+    // What was not worth asking about may be of interest.
+    tracing::callsite::rebuild_interest_cache();
+    ringmq::log_filter_has_changed();
+}
+
+/// A filter, as it was written and as it is asked.
+#[derive(Debug)]
+struct Filter {
+    text: String,
+    targets: Targets,
+}
+
+impl Filter {
+    fn of(text: &str) -> Result<Filter, ParseError> {
+        let targets = text.parse()?;
+        let text = text.to_owned();
+        Ok(Filter { text, targets })
+    }
+}
+
+/// The filter that is in force at the time. Takes no lock.
+#[derive(Clone, Copy, Debug)]
+struct Current(&'static ArcSwap<Filter>);
+
+impl<S> layer::Filter<S> for Current {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &layer::Context<'_, S>) -> bool {
+        layer::Filter::<S>::enabled(&self.0.load().targets, metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        layer::Filter::<S>::callsite_enabled(&self.0.load().targets, metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        layer::Filter::<S>::max_level_hint(&self.0.load().targets)
+    }
 }
 
 /// A panic ends the process: what led to it is in lines that wait.

@@ -17,14 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ringmq::admin::SettingShown;
+use ringmq::admin::{AdminConfig, AdminTls, Changes, Flaw, SettingShown, Tokens};
 use ringmq::{Broker, Tallies, Tally, TlsReload};
+use ringmq_problem::Problem;
 use tracing::{error, info, warn};
 
 use crate::access::advice::{advice, on_one_line};
-use crate::access::{self, Loaded};
+use crate::access::{self, Loaded, control};
+use crate::log;
+use crate::settings::admin::AdminSettings;
 use crate::settings::cli::CommandLine;
-use crate::settings::file::Configuration;
+use crate::settings::file::{Configuration, Source};
 use crate::settings::{Settings, shown};
 use step::Step;
 
@@ -40,6 +43,10 @@ pub struct Reload {
     shown: Arc<ArcSwap<Vec<SettingShown>>>,
     watch: Watch,
     tallies: Arc<Tallies>,
+    /// Of the control plane.
+    tokens: Arc<ArcSwap<Tokens>>,
+    /// Likewise; a start decides whether there is any.
+    admin_tls: Option<Arc<AdminTls>>,
 }
 
 impl Reload {
@@ -49,6 +56,7 @@ impl Reload {
         settings: Settings,
         key: [u8; 32],
         tallies: Arc<Tallies>,
+        admin: &AdminConfig,
     ) -> Reload {
         let watch = Watch::new(files_of(&line, &settings));
         Reload {
@@ -58,6 +66,8 @@ impl Reload {
             settings,
             watch,
             tallies,
+            tokens: Arc::clone(&admin.tokens),
+            admin_tls: admin.tls.clone(),
         }
     }
 
@@ -72,18 +82,20 @@ impl Reload {
             let changed = self.watch.take_changed();
             let names = changed.iter().map(|path| path.display().to_string());
             let names: Vec<String> = names.collect();
-            self.run(broker, &format!("changed: {}", names.join(" ")));
+            // What is wrong has been logged.
+            let _ = self.run(broker, &format!("changed: {}", names.join(" ")));
         }
     }
 
     /// Reads everything again. What is wrong is logged.
-    pub fn run(&mut self, broker: &Broker, why: &str) {
+    pub fn run(&mut self, broker: &Broker, why: &str) -> Result<Changes, Vec<Flaw>> {
         match self.read() {
-            Ok(read) => self.publish(broker, read, why),
+            Ok(read) => Ok(self.publish(broker, read, why)),
             Err(problems) => {
                 self.tallies.add(Tally::ReloadsFailed);
-                for problem in &problems {
+                for Flaw { what, fix } in &problems {
                     // One line of the log, whatever is in it.
+                    let problem = format!("{what} fix: {fix}");
                     error!("reload: {}", problem.replace('\n', " "));
                 }
                 error!(
@@ -91,20 +103,45 @@ impl Reload {
                     problems = problems.len(),
                     "reload failed: everything stays as it was"
                 );
+                Err(problems)
             }
         }
     }
 
-    fn read(&self) -> Result<Read, Vec<String>> {
-        let next = Configuration::load(&self.line).map_err(in_words)?.settings;
-        let step = Step::new(&self.settings, &next).map_err(in_words)?;
-        let access = access::load(&step.settings, self.key, &self.tallies).map_err(in_words)?;
-        let tls = Broker::load_tls(&step.settings.listener_configs()).map_err(in_words)?;
-        Ok(Read { step, access, tls })
+    /// What a reload with this file would do.
+    pub fn check(&self, toml: &str) -> Result<Changes, Vec<Flaw>> {
+        let name = "the file";
+        let source = Some(Source { name, text: toml });
+        let next = Configuration::resolve(source, &self.line.given).map_err(flaws)?;
+        let step = Step::new(&self.settings, &next.settings).map_err(flaws)?;
+        access::check(&step.settings).map_err(flaws)?;
+        Ok(changes_of(&step))
     }
 
-    fn publish(&mut self, broker: &Broker, read: Read, why: &str) {
-        let Read { step, access, tls } = read;
+    fn read(&self) -> Result<Read, Vec<Flaw>> {
+        let next = Configuration::load(&self.line).map_err(flaws)?.settings;
+        let step = Step::new(&self.settings, &next).map_err(flaws)?;
+        let access = access::load(&step.settings, self.key, &self.tallies).map_err(flaws)?;
+        let tokens = control::tokens(&step.settings.admin).map_err(flaws)?;
+        let admin_tls = control::tls(&step.settings.admin).map_err(flaws)?;
+        let tls = Broker::load_tls(&step.settings.listener_configs()).map_err(in_words)?;
+        Ok(Read {
+            step,
+            access,
+            tls,
+            tokens,
+            admin_tls,
+        })
+    }
+
+    fn publish(&mut self, broker: &Broker, read: Read, why: &str) -> Changes {
+        let Read {
+            step,
+            access,
+            tls,
+            tokens,
+            admin_tls,
+        } = read;
         let Loaded {
             access,
             authenticators,
@@ -118,6 +155,14 @@ impl Reload {
             broker.replace_access(access, authenticators);
             broker.publish_tls(tls);
         }
+        self.tokens.store(Arc::new(tokens));
+        if let (Some(running), Some(next)) = (&self.admin_tls, admin_tls) {
+            running.replace(next);
+        }
+        if step.settings.log_filter != self.settings.log_filter {
+            log::set_filter(&step.settings.log_filter);
+        }
+        let changes = changes_of(&step);
         for setting in &step.left {
             warn!(
                 setting,
@@ -134,6 +179,7 @@ impl Reload {
         self.watch.follow(files_of(&self.line, &self.settings));
         self.tallies.add(Tally::ReloadsDone);
         info!(why, settings = step.taken_on.join(" "), "reloaded");
+        changes
     }
 }
 
@@ -142,16 +188,57 @@ struct Read {
     step: Step,
     access: Loaded,
     tls: TlsReload,
+    tokens: Tokens,
+    admin_tls: Option<AdminTls>,
 }
 
-fn in_words<T: ToString>(problems: Vec<T>) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+fn changes_of(step: &Step) -> Changes {
+    let doubts = advice(&step.settings);
+    Changes {
+        taken_on: step.taken_on.clone(),
+        left: step.left.clone(),
+        warnings: doubts.iter().map(on_one_line).collect(),
+    }
+}
+
+fn flaws(problems: Vec<Problem>) -> Vec<Flaw> {
+    let flaw = |problem: Problem| Flaw {
+        what: format!("{}: {} {}", problem.place, problem.subject, problem.what),
+        fix: problem.fix,
+    };
+    problems.into_iter().map(flaw).collect()
+}
+
+fn in_words<T: ToString>(problems: Vec<T>) -> Vec<Flaw> {
+    let flaw = |problem: T| {
+        let text = problem.to_string();
+        let (what, fix) = text
+            .split_once("fix:")
+            .unwrap_or((&text, "see docs/listeners.md"));
+        Flaw {
+            what: what.trim().to_owned(),
+            fix: fix.trim().to_owned(),
+        }
+    };
+    problems.into_iter().map(flaw).collect()
 }
 
 /// Everything that a reload reads.
 fn files_of(line: &CommandLine, settings: &Settings) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = line.file.iter().cloned().collect();
     files.extend(settings.auth.files().cloned());
+    let AdminSettings {
+        token_files,
+        certificates,
+        keys,
+        ..
+    } = &settings.admin;
+    files.extend(
+        [token_files, certificates, keys]
+            .into_iter()
+            .flatten()
+            .cloned(),
+    );
     for (_, layers) in settings.all_listeners() {
         let tls = &layers.tls;
         let lists = [

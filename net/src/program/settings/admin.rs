@@ -15,6 +15,12 @@ pub struct AdminSettings {
     pub listen: Vec<AdminAddress>,
     /// Who may do what over TCP.
     pub token_files: Vec<PathBuf>,
+    /// Certificates for TLS over TCP.
+    pub certificates: Vec<PathBuf>,
+    /// Their keys.
+    pub keys: Vec<PathBuf>,
+    /// HTTP without TLS on addresses that other machines can reach.
+    pub allow_plain: bool,
     /// Metrics need no token.
     pub open_metrics: bool,
     /// There is a page for browsers.
@@ -28,6 +34,9 @@ impl Default for AdminSettings {
         AdminSettings {
             listen: vec![AdminAddress::Auto],
             token_files: Vec::new(),
+            certificates: Vec::new(),
+            keys: Vec::new(),
+            allow_plain: false,
             open_metrics: false,
             page: true,
             stall_threshold: Duration::from_millis(100),
@@ -38,6 +47,25 @@ impl Default for AdminSettings {
 impl AdminSettings {
     /// What no value shows alone.
     pub fn check(&self) -> Option<Complaint> {
+        if self.certificates.len() != self.keys.len() {
+            let (certificates, keys) = (self.certificates.len(), self.keys.len());
+            let what = format!("has {certificates} certificates and {keys} keys");
+            let fix = "name a key for each certificate, in the same order: --admin-certificate FILE \
+                       --admin-key FILE";
+            return Some(Complaint::new(what, fix));
+        }
+        let reachable = self.listen.iter().find(|address| address.is_reachable());
+        if let Some(AdminAddress::Tcp(address)) = reachable
+            && self.certificates.is_empty()
+            && !self.allow_plain
+        {
+            let what =
+                format!("names {address}, which other machines can reach, and there is no TLS");
+            let fix = "name a certificate and its key: --admin-certificate FILE --admin-key FILE, or \
+                       certificate and key under [admin]; or say that all who reach it may read the \
+                       tokens: --admin-allow-plain";
+            return Some(Complaint::new(what, fix));
+        }
         let mut listen = self.listen.iter();
         let has_tcp = listen.any(|address| matches!(address, AdminAddress::Tcp(_)));
         if !has_tcp || !self.token_files.is_empty() || self.open_metrics {
@@ -59,8 +87,8 @@ pub(super) const ROWS: &[Setting] = &[
         kind: Kind::List(Items::AdminAddresses),
         auto: None,
         help: "Where the control plane listens: for `ringmq ctl`, metrics and the REST interface. unix:PATH for a \
-               Unix socket of mode 0600, unix:auto for one in the runtime directory of the user, IP:PORT for HTTP \
-               on a loopback address. Empty: nothing starts.",
+               Unix socket of mode 0600, unix:auto for one in the runtime directory of the user, IP:PORT for HTTP, \
+               or HTTPS with a certificate. Empty: nothing starts.",
         get: |settings| {
             let listen = settings.admin.listen.iter();
             Value::List(listen.map(show).collect())
@@ -81,6 +109,32 @@ pub(super) const ROWS: &[Setting] = &[
         "Files that say who may use the control plane over TCP, even on this machine: lines NAME:ROLE:SHA256, which \
          `ringmq ctl token` makes. Roles: metrics, viewer, operator."
     ),
+    files!(
+        "admin",
+        "certificate",
+        "admin-certificate",
+        admin.certificates,
+        "Certificates in PEM, each with its chain: over TCP, the control plane is HTTPS. Beyond loopback addresses it \
+         has to be."
+    ),
+    files!(
+        "admin",
+        "key",
+        "admin-key",
+        admin.keys,
+        "The private keys of these certificates, in the same order."
+    ),
+    Setting {
+        section: "admin",
+        key: "allow_plain",
+        flag: "admin-allow-plain",
+        kind: Kind::Switch,
+        auto: None,
+        help: "Serve HTTP without TLS on addresses that other machines can reach: where a proxy or the network \
+               itself keeps tokens secret.",
+        get: |settings| Value::Switch(settings.admin.allow_plain),
+        set: |settings, value| settings.admin.allow_plain = value.switch(),
+    },
     Setting {
         section: "admin",
         key: "open_metrics",

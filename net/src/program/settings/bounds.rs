@@ -467,7 +467,16 @@ const INNER: &[&str] = &[
     "objects::LIMIT_MAX",
     "subscribers::LOOKS_MAX",
     "top::LIMIT_MAX",
-    "objects::READER_TIME_MAX",
+    "topics::LIMIT_MAX",
+    "findings::ROWS_MAX",
+    "trace::EVENTS_MAX",
+    "LIST_SIZE_MAX",
+    "LOG_SPAN_MAX",
+    "DECISION_TIME_MAX",
+    "URL_SIZE_MAX",
+    "bulk::READER_TIME_MAX",
+    "traces::EVENTS_AT_ONCE_MAX",
+    "traces::READER_TIME_MAX",
 ];
 
 #[test]

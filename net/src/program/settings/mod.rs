@@ -192,6 +192,8 @@ impl Setting {
             "auth" => self.kind == Kind::List(Items::Paths) || self.key == "default",
             "tls" | "jwt" => true,
             "hooks" => !matches!(self.key, "questions_max" | "queue_max"),
+            "admin" => matches!(self.key, "token_file" | "certificate" | "key"),
+            "log" => self.key == "filter",
             _ => self.flag == "allow-anonymous",
         };
         !is_reloaded
@@ -468,6 +470,9 @@ mod tests {
                 AdminSettings {
                     listen: _,
                     token_files: _,
+                    certificates: _,
+                    keys: _,
+                    allow_plain: _,
                     open_metrics: _,
                     page: _,
                     stall_threshold: _,
@@ -518,7 +523,7 @@ mod tests {
             share_strategy: _,
             share_queued_while_away: _,
         } = limits;
-        assert_eq!(TABLE.len(), 45 + 10 + 21 + 40);
+        assert_eq!(TABLE.len(), 48 + 10 + 21 + 40);
     }
 
     #[test]

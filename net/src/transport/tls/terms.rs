@@ -139,6 +139,11 @@ impl TlsTerms {
         })
     }
 
+    /// For whoever has sockets of its own.
+    pub(crate) fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
     /// Made of the same rules and files: there is nothing to replace, and sessions may be resumed.
     pub(crate) fn is_like(&self, other: &TlsTerms) -> bool {
         self.fingerprint == other.fingerprint

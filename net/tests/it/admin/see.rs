@@ -363,7 +363,7 @@ fn retained_messages_are_shown_and_deleted() {
     let (code, said) = place.ctl_fails(&own);
     assert!(code == 1 && said.contains("the broker's own"), "{said}");
     let dry = stdout(&place.ctl(&["retained", "delete", "--filter", "a/#", "--dry-run"]));
-    assert_eq!(dry, "2 would be deleted\n");
+    assert_eq!(dry, "2 retained messages that match a/# would be deleted\n");
     let (code, said) = place.ctl_fails(&["retained", "delete", "--filter", "a/#"]);
     assert_eq!(code, 2);
     assert!(
@@ -373,7 +373,10 @@ fn retained_messages_are_shown_and_deleted() {
     let args = [
         "retained", "delete", "--filter", "a/#", "--yes", "--rate", "50",
     ];
-    assert_eq!(stdout(&place.ctl(&args)), "2 deleted\n");
+    assert_eq!(
+        stdout(&place.ctl(&args)),
+        "2 retained messages that match a/# deleted\n"
+    );
     assert_eq!(topics("%23"), 1);
 }
 

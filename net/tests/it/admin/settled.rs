@@ -1,0 +1,145 @@
+//! Settings and the log of a running broker: reload, a look at a file, another filter.
+
+use serde_json::json;
+
+use super::*;
+use crate::mqtt::Client;
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[test]
+fn another_filter_of_the_log_holds_at_once_and_for_a_while() {
+    let mut place = Place::new();
+    let info = json!({"filter": "info", "configured": "info", "for_s": null});
+    assert_eq!(place.get("/api/v1/log").json(), info);
+    for (order, status) in [
+        ("{}", 422),
+        (r#"{"filter": "info,,=x=y"}"#, 422),
+        (r#"{"filter": "debug", "for": 0}"#, 422),
+        (r#"{"filter": "debug", "for": 604801}"#, 422),
+    ] {
+        let answer = place.ask("PUT", "/api/v1/log", JSON, order);
+        assert_eq!(answer.status, status, "{order}: {answer:?}");
+    }
+    let order = r#"{"filter": "info,ringmq::packets=debug", "for": 600}"#;
+    let set = place.ask("PUT", "/api/v1/log", JSON, order).json();
+    assert_eq!(set["filter"], "info,ringmq::packets=debug");
+    assert!(
+        set["for_s"].as_u64().is_some_and(|left| left > 500),
+        "{set}"
+    );
+    let mut client = Client::open(place.broker.socket(), "meter");
+    client.publish("a/b", b"hello");
+    let line = place.broker.wait_for("publish client=meter");
+    assert!(line.contains("topic=a/b"), "{line}");
+    let shown = stdout(&place.ctl(&["log", "show"]));
+    assert!(
+        shown.starts_with("info,ringmq::packets=debug, for "),
+        "{shown}"
+    );
+    // The one of the settings comes back.
+    let shown = stdout(&place.ctl(&["log", "set", "debug", "--for", "1s"]));
+    assert!(shown.starts_with("debug, for "), "{shown}");
+    place
+        .broker
+        .wait_for("the log filter is that of the settings again");
+    assert_eq!(stdout(&place.ctl(&["log", "show"])), "info\n");
+}
+
+#[test]
+fn a_reload_is_asked_for_and_answered() {
+    let folder = Folder::new();
+    let line = |name: &str| line_of(name, "operator", &format!("t-{name}"));
+    let tokens = folder.write("tokens", &line("ada"));
+    let file = |filter: &str| {
+        format!("[log]\nfilter = \"{filter}\"\n[admin]\ntoken_file = [\"{tokens}\"]\n")
+    };
+    let config = folder.write("ringmq.toml", &file("info"));
+    let socket = folder.path("admin.sock");
+    let unix = format!("unix:{socket}");
+    let given = [
+        "--config",
+        &config,
+        "--admin",
+        &unix,
+        "--admin",
+        "127.0.0.1:0",
+    ];
+    let mut broker = Broker::start(&given);
+    broker.wait_for("control plane"); // That of the socket.
+    let address = tcp_address(&mut broker);
+    let place = Place {
+        folder,
+        broker,
+        socket,
+    };
+    let status = |token: &str| {
+        let headers = format!("Host: {address}\r\nAuthorization: Bearer {token}\r\n");
+        over_tcp(address, "GET", "/api/v1/broker", &headers)
+    };
+    assert_eq!((status("t-ada"), status("t-bob")), (200, 401));
+    place.folder.write("tokens", &line("bob"));
+    place
+        .folder
+        .write("ringmq.toml", &file("warn,ringmq::admin=info"));
+    let shown = stdout(&place.ctl(&["reload"]));
+    assert_eq!(shown, "reloaded\nlog.filter has taken effect\n");
+    assert_eq!((status("t-ada"), status("t-bob")), (401, 200));
+    let log = place.get("/api/v1/log").json();
+    assert_eq!(
+        (&log["filter"], &log["filter"]),
+        (&log["configured"], &json!("warn,ringmq::admin=info"))
+    );
+    // What cannot be used changes nothing.
+    place.folder.write("tokens", "nonsense");
+    let failed = place.ask("POST", "/api/v1/reload", JSON, "{}");
+    assert_eq!(failed.status, 409, "{failed:?}");
+    assert!(
+        failed.body.contains("is not NAME:ROLE:SHA256"),
+        "{failed:?}"
+    );
+    assert_eq!(status("t-bob"), 200);
+}
+
+#[test]
+fn a_file_is_looked_at_and_nothing_changes() {
+    let place = Place::new();
+    let check = |toml: &str| {
+        let order = json!({"toml": toml}).to_string();
+        let answer = place.ask("POST", "/api/v1/config/check", JSON, &order);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let good = check("[log]\nfilter = \"debug\"\n[limits]\nsubscriptions_max = 7\n");
+    assert_eq!(
+        (&good["valid"], &good["changes"], &good["needs_restart"]),
+        (
+            &json!(true),
+            &json!(["log.filter"]),
+            &json!(["limits.subscriptions_max"])
+        )
+    );
+    let bad = check("[limits]\nsubscriptions_max = -1\nsubscription_max = 7\n");
+    assert_eq!(bad["valid"], false);
+    let problems = bad["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 2, "{bad}");
+    assert!(
+        problems[0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("subscriptions_max")
+    );
+    assert_eq!(place.get("/api/v1/log").json()["filter"], "info");
+    let file = place
+        .folder
+        .write("x.toml", "[limits]\nsubscriptions_max = \"x\"\n");
+    let output = place.ctl(&["config", "check", &file]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("  fix: "), "{shown}");
+    let shown = stdout(&place.ctl(&["config", "show"]));
+    assert!(
+        shown.starts_with("network.listen") || shown.contains("runtime.shards"),
+        "{shown}"
+    );
+}
