@@ -66,7 +66,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         version: report::FORMAT_VERSION,
         run: Run {
             label: context.label,
-            ringload: env!("CARGO_PKG_VERSION").to_owned(),
+            ringload: env!("RINGMQ_VERSION").to_owned(),
             command: secrets::masked(&context.command),
             run_id: plan.run.clone(),
             started_unix_ms: outcome.started_unix_ms,
@@ -88,6 +88,9 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         totals,
         timeline: outcome.seconds.clone(),
         broker,
+        stages: Vec::new(),
+        verdicts: Vec::new(),
+        search: None,
     }
 }
 
@@ -174,6 +177,7 @@ impl Sums {
             clients: u64::from(spec.clients),
             protocol: value::show_protocol(spec.protocol).to_owned(),
             tls: spec.tls,
+            transport: None,
             connected: connects.saturating_sub(counts.reconnects),
             connect: times.connect.latency(),
             reconnects: counts.reconnects,
@@ -325,6 +329,8 @@ fn broker_cost(
         rss_before_bytes: before.memory.map(|memory| memory.resident),
         rss_connected_bytes: connected.memory.map(|memory| memory.resident),
         rss_peak_bytes: samples.end.memory.map(|memory| memory.peak),
+        cores: Some(context.broker_cores),
+        files_max: context.pids.first().and_then(|pid| process::files_max_of(*pid)),
         ..BrokerCost::default()
     };
     if let (Some((start, Some(at_start))), Some((end, Some(at_end)))) =

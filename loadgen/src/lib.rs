@@ -13,6 +13,7 @@ pub mod histograms;
 pub mod ledger;
 pub mod meter;
 pub mod page;
+pub mod panel;
 pub mod payload;
 pub mod plan;
 pub mod process;

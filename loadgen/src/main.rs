@@ -94,6 +94,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|problem| Failure::Usage(vec![problem]))?;
     let how = Options {
+        name: format!("{name} against {}", options.target),
         address,
         sources,
         tls,
@@ -151,9 +152,10 @@ fn conclude(result: &ResultFile, json: Option<&Path>, quiet: bool, code: u8) -> 
     }
     if !quiet && to_stdout {
         // There is nobody left to report a failure to.
-        let _ = io::stderr().write_all(summary::summary(result).as_bytes());
+        let text = summary::summary(result, console::colors_enabled_stderr());
+        let _ = io::stderr().write_all(text.as_bytes());
     } else if !quiet {
-        say(&summary::summary(result));
+        say(&summary::summary(result, console::colors_enabled()));
     } else if code != 0 {
         // Even with --quiet, the reason for a failure is shown.
         complain(&summary::verdict(result).trim_end());

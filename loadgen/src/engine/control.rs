@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hearing::Hearing;
-use super::seconds::Seconds;
+use super::seconds::{Beside, Seconds};
 use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
@@ -138,9 +138,18 @@ impl<'a> Control<'a> {
     }
 
     fn on_interval(&mut self, interval: &Interval) {
+        let beside = self.beside();
+        self.seconds.add(interval, now_ns(), &beside);
+    }
+
+    /// What there is to see of a run at this moment.
+    fn beside(&self) -> Beside {
         let broker = || BrokerSample::of(&self.options.pids);
-        let broker = self.broker.is_some().then(broker);
-        self.seconds.add(interval, now_ns(), broker);
+        Beside {
+            broker: self.broker.map_or_else(BrokerSample::default, |_| broker()),
+            own_cpu: CpuTime::of(&[std::process::id()]),
+            ready: self.shared.sum(|board| board.ready.load(Ordering::Relaxed)),
+        }
     }
 
     /// Everybody connects; then the publishing begins.
@@ -161,8 +170,8 @@ impl<'a> Control<'a> {
         }
         let scenario = &self.shared.plan.scenario;
         self.publish_at = now + LEAD_NS;
-        self.seconds
-            .begin(self.publish_at, CpuTime::of(&self.options.pids));
+        let beside = self.beside();
+        self.seconds.begin(self.publish_at, &beside);
         let warmup = if self.is_limited() {
             0
         } else {
@@ -324,8 +333,8 @@ impl<'a> Control<'a> {
         }
         let relaxed = Ordering::Relaxed;
         let shared = &self.shared;
-        let last = self.seconds.last();
         let snapshot = Snapshot {
+            name: &self.options.name,
             now_ns: now,
             began_ns: self.began_at,
             stage: self.stage,
@@ -335,8 +344,7 @@ impl<'a> Control<'a> {
             sent: shared.sum(|board| board.sent.load(relaxed)),
             received: shared.sum(|board| board.received.load(relaxed)),
             errors: shared.sum(|board| board.errors.load(relaxed)),
-            p99_us: last.and_then(|second| second.p99_us),
-            broker_cpu: last.and_then(|second| second.broker_cpu),
+            seconds: self.seconds.closed(),
         };
         self.progress.show(&snapshot);
     }

@@ -37,6 +37,8 @@ use worker::Setup;
 /// How a run is to be run, apart from what is to be done.
 #[derive(Debug)]
 pub struct Options {
+    /// What is run, for people.
+    pub name: String,
     /// The broker.
     pub address: SocketAddr,
     /// Local addresses.

@@ -20,7 +20,7 @@ pub(super) struct Head {
 /// A subject.
 pub(super) struct Row {
     pub(super) label: String,
-    pub(super) color: usize,
+    pub(super) color: &'static str,
     pub(super) is_invalid: bool,
     pub(super) cells: Vec<Option<Cell>>,
 }
