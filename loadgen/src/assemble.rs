@@ -29,6 +29,8 @@ pub struct Context {
     pub command: Vec<String>,
     /// The broker.
     pub target: String,
+    /// What carries MQTT, if it is neither TCP nor TLS alone.
+    pub carrier: Option<&'static str>,
     /// Where ringload runs.
     pub machine: Machine,
     /// Processes of the broker.
@@ -61,6 +63,13 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         files_max: context.files_max,
     };
     let plan = &outcome.shared.plan;
+    let mut groups = sums.groups(plan);
+    for group in &mut groups {
+        group.transport = context.carrier.map(|carrier| match group.tls {
+            true => format!("{carrier}, TLS"),
+            false => carrier.to_owned(),
+        });
+    }
     ResultFile {
         format: report::FORMAT.to_owned(),
         version: report::FORMAT_VERSION,
@@ -81,7 +90,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
             ended: outcome.ended,
         },
         validity: self_check::check(outcome, &sums.lag, facts),
-        groups: sums.groups(plan),
+        groups,
         troubles: troubles(outcome, &sums.qos(plan)),
         qos: sums.qos(plan),
         sys: sys::compare(&outcome.sys),
@@ -330,7 +339,10 @@ fn broker_cost(
         rss_connected_bytes: connected.memory.map(|memory| memory.resident),
         rss_peak_bytes: samples.end.memory.map(|memory| memory.peak),
         cores: Some(context.broker_cores),
-        files_max: context.pids.first().and_then(|pid| process::files_max_of(*pid)),
+        files_max: context
+            .pids
+            .first()
+            .and_then(|pid| process::files_max_of(*pid)),
         ..BrokerCost::default()
     };
     if let (Some((start, Some(at_start))), Some((end, Some(at_end)))) =

@@ -15,8 +15,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ringload::assemble::{self, Context};
 use ringload::cli::{self, Command, RunOptions};
+use ringload::driver::Way;
 use ringload::engine::{self, Options, Outcome};
 use ringload::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
+use ringload::peer::Peer;
 use ringload::plan::Plan;
 use ringload::progress::Progress;
 use ringload::report::{Ended, ResultFile};
@@ -65,39 +67,36 @@ enum Failure {
     Run(String),
 }
 
-fn run(options: RunOptions) -> Result<u8, Failure> {
+fn run(mut options: RunOptions) -> Result<u8, Failure> {
     let clients = options.scenario.client_count();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
     check_pids(&options.pids).map_err(Failure::Run)?;
     let machine = process::machine();
     let run = options.run.unwrap_or_else(random_run);
     let plan = Plan::new(
-        options.scenario,
+        std::mem::take(&mut options.scenario),
         &format!("{run:04x}"),
         options.threads,
         options.with_sys,
     );
     let plan = plan.map_err(Failure::Usage)?;
-    let address = cli::choose(&options.addresses)
-        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let automatic = || Sources::automatic(address, clients, process::local_ports());
+    let way = way(&plan, &options)?;
+    let automatic = || match &way.peer {
+        Peer::Tcp(address) => Sources::automatic(*address, clients, process::local_ports()),
+        Peer::Unix(_) => Sources::default(),
+    };
     let sources = options.sources.unwrap_or_else(automatic);
     let shown_sources = sources
         .addresses()
         .iter()
         .map(ToString::to_string)
         .collect();
+    let carrier = way.carrier();
     let name = plan.scenario.name.clone();
-    let host = host_of(&options.target);
-    let tls = plan.specs.iter().map(|group| Terms::of(group, host));
-    let tls = tls
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|problem| Failure::Usage(vec![problem]))?;
     let how = Options {
         name: format!("{name} against {}", options.target),
-        address,
         sources,
-        tls,
+        way,
         cores: options.cores,
         pids: options.pids.clone(),
         run,
@@ -113,6 +112,7 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect(),
         target: options.target.clone(),
+        carrier,
         machine,
         broker_command: options
             .pids
@@ -131,6 +131,20 @@ fn run(options: RunOptions) -> Result<u8, Failure> {
     }
     let code = exit_code(&result, options.strict, options.keep_going);
     conclude(&result, options.json.as_deref(), options.quiet, code).map_err(Failure::Run)
+}
+
+/// How the clients of a plan get to the broker.
+fn way(plan: &Plan, options: &RunOptions) -> Result<Way, Failure> {
+    let peer = cli::choose(&options.peers)
+        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
+    let groups = plan.specs.iter();
+    let tls = groups.map(|group| Terms::of(group, &options.host));
+    let tls = tls.collect::<Result<Vec<_>, _>>();
+    Ok(Way {
+        peer,
+        tls: tls.map_err(|problem| Failure::Usage(vec![problem]))?,
+        websocket: options.websocket.clone(),
+    })
 }
 
 fn check_pids(pids: &[u32]) -> Result<(), String> {
@@ -188,12 +202,6 @@ fn histogram_log(name: &str, target: &str, outcome: &Outcome) -> Vec<u8> {
     let mut log = histograms::header(name, target, began);
     log.extend_from_slice(&outcome.histograms);
     log
-}
-
-/// `localhost` of `localhost:8883`, `::1` of `[::1]:8883`.
-fn host_of(target: &str) -> &str {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Raises the limit of open files as far as possible; an error if that is not enough.

@@ -71,11 +71,18 @@ fn headline(result: &ResultFile, is_colored: bool) -> String {
             owed => format!("VALID: {owed} deliveries arrived once and in order{met}"),
         });
     }
+    let all = parts.join("; ");
+    let sentences = match all.chars().count() <= COLUMNS {
+        true => vec![all],
+        false => parts,
+    };
+    let color = color.force_styling(is_colored);
     let mut text = String::new();
-    for line in wrapped(&parts.join("; "), COLUMNS, COLUMNS - 2) {
-        let indent = if text.is_empty() { "" } else { "  " };
-        let line = color.clone().force_styling(is_colored).apply_to(line);
-        let _ = writeln!(text, "{indent}{line}");
+    for sentence in sentences {
+        for (number, line) in wrapped(&sentence, COLUMNS, COLUMNS - 2).iter().enumerate() {
+            let indent = if number == 0 { "" } else { "  " };
+            let _ = writeln!(text, "{indent}{}", color.apply_to(line));
+        }
     }
     text
 }

@@ -9,7 +9,6 @@ mod overlay;
 mod target;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,9 +17,11 @@ use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
 use crate::page::Request;
+use crate::peer::Peer;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
+use crate::websocket::Resource;
 use given::Given;
 use help::{COMMANDS, FLAGS};
 pub use help::{Help, command, list, list_as_json, manual, version_line};
@@ -55,8 +56,12 @@ pub struct RunOptions {
     pub scenario: Scenario,
     /// The broker, as written.
     pub target: String,
+    /// Its name or address alone: what its certificate is for.
+    pub host: String,
     /// Its addresses, in the order in which they are tried.
-    pub addresses: Vec<SocketAddr>,
+    pub peers: Vec<Peer>,
+    /// What a WebSocket is opened on.
+    pub websocket: Option<Resource>,
     /// Threads of the generator.
     pub threads: usize,
     /// Cores to bind them to.

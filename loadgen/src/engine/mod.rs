@@ -11,7 +11,6 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,6 +19,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::driver::Way;
 use crate::fleet::{SysUpdate, Troubles};
 use crate::meter::Meter;
 use crate::payload::Payloads;
@@ -30,7 +30,6 @@ use crate::report::{Ended, Phases, Second, ThreadUse};
 use crate::shared::Shared;
 use crate::sources::Sources;
 use crate::times::Delays;
-use crate::tls::Terms;
 use control::Control;
 use worker::Setup;
 
@@ -39,12 +38,10 @@ use worker::Setup;
 pub struct Options {
     /// What is run, for people.
     pub name: String,
-    /// The broker.
-    pub address: SocketAddr,
+    /// How clients get to the broker.
+    pub way: Way,
     /// Local addresses.
     pub sources: Sources,
-    /// TLS, by group of the plan.
-    pub tls: Vec<Option<Terms>>,
     /// Cores to bind the threads to, in turn; empty: none.
     pub cores: Vec<usize>,
     /// Processes of the broker.
@@ -178,9 +175,8 @@ pub fn run(plan: Plan, options: Options, progress: &mut Progress) -> Result<Outc
         let setup = Setup {
             shared: shared.clone(),
             thread,
-            address: options.address,
+            way: options.way.clone(),
             sources: options.sources.clone().rotated(thread, threads),
-            tls: options.tls.clone(),
             wakeup,
             core: options
                 .cores

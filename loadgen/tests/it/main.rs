@@ -10,3 +10,4 @@ mod restarts;
 mod result_file;
 mod scenarios;
 mod tls;
+mod transports;

@@ -36,6 +36,11 @@ pub struct Running {
 
 /// Starts `ringload run` against a port.
 pub fn start(port: u16, args: &[&str]) -> Running {
+    start_at(&format!("127.0.0.1:{port}"), args)
+}
+
+/// Starts `ringload run` against a target.
+pub fn start_at(target: &str, args: &[&str]) -> Running {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("ringload-test-{}-{number}.json", std::process::id());
@@ -43,7 +48,7 @@ pub fn start(port: u16, args: &[&str]) -> Running {
     let child = Command::new(env!("CARGO_BIN_EXE_ringload"))
         .arg("run")
         .args(args)
-        .args(["--target", &format!("127.0.0.1:{port}"), "--json"])
+        .args(["--target", target, "--json"])
         .arg(&json)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
