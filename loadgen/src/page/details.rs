@@ -91,7 +91,7 @@ fn latencies(file: &ResultFile) -> Markup {
         p { "Latencies of a typical round:" }
         div.card tabindex="0" { table {
             thead { tr {
-                th { "" } th { "count" } th { "min" } th { "mean" } th { "p50" } th { "p90" } th { "p99" } th { "p99.9" }
+                th { "times" } th { "count" } th { "min" } th { "mean" } th { "p50" } th { "p90" } th { "p99" } th { "p99.9" }
                 th { "p99.99" } th { "max" }
             } }
             tbody { @for (name, latency) in rows { tr {
@@ -121,7 +121,7 @@ fn ledgers(file: &ResultFile) -> Markup {
         p { "Every delivery owed in a typical round:" }
         div.card tabindex="0" { table {
             thead { tr {
-                th { "" } th { "owed" } th { "delivered" } th { "lost" } th { "excused" } th { "duplicated" }
+                th { "deliveries" } th { "owed" } th { "delivered" } th { "lost" } th { "excused" } th { "duplicated" }
                 th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "wrong RETAIN" } th { "foreign" }
             } }
             tbody { @for (name, ledger) in ledgers { tr {

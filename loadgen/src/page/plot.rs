@@ -182,7 +182,18 @@ impl View<'_> {
     }
 
     fn y(&self, y: f64) -> f64 {
-        self.area.top + self.area.height * (1.0 - share(&self.plot.y.range, y))
+        let height = self.area.height - self.headroom();
+        self.bottom() - height * share(&self.plot.y.range, y)
+    }
+
+    /// Where nothing is drawn but names.
+    fn headroom(&self) -> f64 {
+        let plot = self.plot;
+        let has_names = plot.spans.iter().any(|span| !span.name.is_empty());
+        match has_names || (!plot.has_time && !plot.marks.is_empty()) {
+            true => 19.0,
+            false => 0.0,
+        }
     }
 
     fn bottom(&self) -> f64 {
@@ -281,19 +292,17 @@ impl View<'_> {
         for bound in &self.plot.bounds {
             let y = self.y(bound.y);
             svg.line((self.area.left, y), (right, y), "bad stroke dashed");
-            let above = if y - 18.0 < self.area.top {
-                y + 15.0
-            } else {
-                y - 5.0
-            };
-            let at = (right - 2.0, above);
-            svg.text(at, Anchor::End, "bad solid", &bound.text);
+            let at = (self.area.left + 4.0, y - 5.0);
+            svg.text(at, Anchor::Start, "bad solid", &bound.text);
         }
         for (index, mark) in self.plot.marks.iter().enumerate() {
             let x = self.x(mark.x);
             svg.line((x, self.area.top), (x, self.bottom()), "good stroke dashed");
             // Neighbours do not lie on each other, and few lines are down there.
-            let y = self.bottom() - 8.0 - 16.0 * (index % 3) as f64;
+            let y = match self.plot.has_time {
+                true => self.bottom() - 8.0 - 16.0 * (index % 3) as f64,
+                false => self.area.top + 13.0,
+            };
             let is_left = x + 5.0 + text_width(&mark.text) > right;
             let (x, anchor) = if is_left {
                 (x - 5.0, Anchor::End)

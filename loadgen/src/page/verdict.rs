@@ -91,7 +91,7 @@ pub(super) fn thresholds(scenarios: &[Scenario]) -> Markup {
     html! {
         @if !runs.is_empty() {
             div.card tabindex="0" { table.thresholds {
-                thead { tr { th { "threshold" } th { "run" } th { "measured" } th { "" } } }
+                thead { tr { th { "threshold" } th { "run" } th { "measured" } th { "verdict" } } }
                 tbody { @for (scenario, subject, round) in runs { @for verdict in &round.verdicts {
                     tr {
                         td { code { (verdict.threshold) } }

@@ -317,14 +317,14 @@ fn cell(cell: Option<&Cell>) -> Markup {
 /// Plots of a section; those over time share their cursor.
 fn figures(plots: &[Named], section: &str) -> Markup {
     html! {
-        @for named in plots.iter().filter(|named| !named.plot.panels.is_empty()) {
-            h3 { (named.plot.title) }
-            div.plots { @for panel in &named.plot.panels { figure { (PreEscaped(panel)) } } }
-        }
         div.plots {
             @for named in plots.iter().filter(|named| named.plot.panels.is_empty()) {
                 (figure(&named.plot, section))
             }
+        }
+        @for named in plots.iter().filter(|named| !named.plot.panels.is_empty()) {
+            h3 { (named.plot.title) }
+            div.plots { @for panel in &named.plot.panels { figure { (PreEscaped(panel)) } } }
         }
     }
 }
