@@ -1,9 +1,10 @@
-//! The version as `ringmq --version` shows it: in a release, with the commit.
+//! The version as `ringmq --version` and `ringload --version` show it: in a release, with the commit.
 
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    // From the folder of either package.
+    println!("cargo::rerun-if-changed=../net/build.rs");
     println!("cargo::rerun-if-env-changed=RINGMQ_REVISION");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let version = match revision() {

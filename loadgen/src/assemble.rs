@@ -34,6 +34,8 @@ pub struct Context {
     pub command: Vec<String>,
     /// The broker.
     pub target: String,
+    /// What carries MQTT, if it is neither TCP nor TLS alone.
+    pub carrier: Option<&'static str>,
     /// Where ringload runs.
     pub machine: Machine,
     /// Processes of the broker.
@@ -71,12 +73,19 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
     if !validity.valid {
         verdict::withhold(&mut verdicts);
     }
+    let mut groups = sums.groups(plan);
+    for group in &mut groups {
+        group.transport = context.carrier.map(|carrier| match group.tls {
+            true => format!("{carrier}, TLS"),
+            false => carrier.to_owned(),
+        });
+    }
     ResultFile {
         format: report::FORMAT.to_owned(),
         version: report::FORMAT_VERSION,
         run: Run {
             label: context.label,
-            ringload: env!("CARGO_PKG_VERSION").to_owned(),
+            ringload: env!("RINGMQ_VERSION").to_owned(),
             command: secrets::masked(&context.command),
             run_id: plan.run.clone(),
             started_unix_ms: outcome.started_unix_ms,
@@ -91,7 +100,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
             ended: outcome.ended,
         },
         validity,
-        groups: sums.groups(plan),
+        groups,
         troubles: troubles(outcome, &sums.qos(plan)),
         qos: sums.qos(plan),
         sys: sys::compare(&outcome.sys),
@@ -100,6 +109,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         broker,
         stages,
         verdicts,
+        search: None,
     }
 }
 
@@ -172,6 +182,7 @@ impl Sums {
             clients: u64::from(spec.clients),
             protocol: value::show_protocol(spec.protocol).to_owned(),
             tls: spec.tls,
+            transport: None,
             connected: connects.saturating_sub(counts.reconnects),
             connect: times.connect.latency(),
             reconnects: counts.reconnects,
@@ -346,6 +357,11 @@ fn broker_cost(
         rss_before_bytes: before.memory.map(|memory| memory.resident),
         rss_connected_bytes: connected.memory.map(|memory| memory.resident),
         rss_peak_bytes: samples.end.memory.map(|memory| memory.peak),
+        cores: Some(context.broker_cores),
+        files_max: context
+            .pids
+            .first()
+            .and_then(|pid| process::files_max_of(*pid)),
         ..BrokerCost::default()
     };
     if let (Some((start, Some(at_start))), Some((end, Some(at_end)))) =

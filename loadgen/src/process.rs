@@ -121,6 +121,26 @@ pub fn local_ports() -> u64 {
     }
 }
 
+/// Files that a process may open; `None` if it is gone, or of somebody else.
+pub fn files_max_of(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// Settings of the kernel that a result should tell; those that there are.
+fn sysctls() -> Vec<(String, String)> {
+    let read = |name: &&str| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let text = fs::read_to_string(path).ok()?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        Some(((*name).to_owned(), words.join(" ")))
+    };
+    SYSCTLS.iter().filter_map(read).collect()
+}
+
 /// The machine that ringload runs on.
 pub fn machine() -> Machine {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -148,6 +168,14 @@ pub fn machine() -> Machine {
             .next()
             .and_then(|text| text.parse().ok())
             .unwrap_or(0.0),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        governor: fs::read_to_string(GOVERNOR)
+            .ok()
+            .map(|text| text.trim().to_owned()),
+        sysctls: sysctls(),
     }
 }
 
@@ -180,6 +208,23 @@ fn kib_of(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Of the first core: they differ only where somebody wanted them to.
+const GOVERNOR: &str = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
+/// What bounds connections and their buffers, and what io_uring may do.
+const SYSCTLS: [&str; 12] = [
+    "fs.nr_open",
+    "kernel.io_uring_disabled",
+    "net.core.netdev_max_backlog",
+    "net.core.rmem_max",
+    "net.core.somaxconn",
+    "net.core.wmem_max",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.netfilter.nf_conntrack_max",
+];
 /// What Linux begins with: 32,768 to 60,999.
 const DEFAULT_PORTS: u64 = 28_232;
 

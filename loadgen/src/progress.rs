@@ -1,7 +1,12 @@
-//! The progress line on stderr.
+//! What is shown on stderr while a run goes on: a panel on a terminal, lines elsewhere.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::panel;
+use crate::report::Second;
 use crate::shared::Stage;
 
 /// Shows how a run goes.
@@ -11,22 +16,23 @@ pub struct Progress {
     next_ns: u64,
     /// Time, sent and received when it was last shown.
     last: Option<(u64, u64, u64)>,
-    width: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// Nothing.
     Off,
-    /// One line, written over again.
-    Live,
+    /// A panel, drawn over again. What draws it knows how to take it away, too.
+    Live(Term, ProgressBar),
     /// A line every five seconds, for logs.
     Lines,
 }
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
+pub struct Snapshot<'a> {
+    /// What is run: the scenario and the broker.
+    pub name: &'a str,
     /// The time.
     pub now_ns: u64,
     /// When the run began.
@@ -45,46 +51,69 @@ pub struct Snapshot {
     pub received: u64,
     /// Troubles.
     pub errors: u64,
-    /// Of the last second.
-    pub p99_us: Option<u64>,
-    /// Cores, in the last second.
-    pub broker_cpu: Option<f64>,
+    /// The seconds of the publishing so far.
+    pub seconds: &'a [Second],
+}
+
+impl Snapshot<'_> {
+    /// What the run is doing, in a word or two.
+    pub fn step(&self) -> &'static str {
+        match self.stage {
+            Stage::Connect => "connecting",
+            Stage::Publish if self.now_ns < self.window.0 => "warming up",
+            Stage::Publish => "measuring",
+            Stage::Drain => "draining",
+            Stage::End => "ending",
+        }
+    }
+
+    /// How much of the window is over, if that is known.
+    pub fn share(&self) -> Option<f64> {
+        let (start, end) = self.window;
+        let is_known = self.stage == Stage::Publish && self.now_ns >= start;
+        let is_known = is_known && end > start && end != u64::MAX;
+        is_known.then(|| ((self.now_ns - start) as f64 / (end - start) as f64).min(1.0))
+    }
 }
 
 impl Progress {
-    /// Live on a terminal, in lines elsewhere; or not at all.
+    /// A panel on a terminal, lines elsewhere; or nothing at all.
     pub fn new(quiet: bool) -> Progress {
-        let kind = match (quiet, std::io::stderr().is_terminal()) {
+        let term = Term::stderr();
+        let kind = match (quiet, term.is_term()) {
             (true, _) => Kind::Off,
-            (false, true) => Kind::Live,
+            (false, true) => {
+                let target = ProgressDrawTarget::term(term.clone(), REDRAWS_PER_S);
+                let style = ProgressStyle::with_template("{msg}").expect("a valid template");
+                let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+                Kind::Live(term, bar)
+            }
             (false, false) => Kind::Lines,
         };
         Progress {
             kind,
             next_ns: 0,
             last: None,
-            width: 0,
         }
     }
 
     /// It is time to show something.
     pub fn is_due(&self, now_ns: u64) -> bool {
-        self.kind != Kind::Off && now_ns >= self.next_ns
+        !matches!(self.kind, Kind::Off) && now_ns >= self.next_ns
     }
 
     /// Shows it.
-    pub fn show(&mut self, snapshot: &Snapshot) {
-        let line = self.line(snapshot);
-        let interval = match self.kind {
+    pub fn show(&mut self, snapshot: &Snapshot<'_>) {
+        let interval = match &self.kind {
             Kind::Off => return,
-            Kind::Live => {
-                // What is left of a longer line is written over.
-                let _ = write!(std::io::stderr(), "\r{line:width$}", width = self.width);
-                self.width = line.chars().count();
+            Kind::Live(term, bar) => {
+                let (_, width) = term.size();
+                let is_colored = console::colors_enabled_stderr();
+                bar.set_message(panel::draw(snapshot, usize::from(width), is_colored));
                 LIVE_NS
             }
             Kind::Lines => {
-                let _ = writeln!(std::io::stderr(), "{line}");
+                let _ = writeln!(std::io::stderr(), "{}", self.line(snapshot));
                 LINES_NS
             }
         };
@@ -92,27 +121,18 @@ impl Progress {
         self.last = Some((snapshot.now_ns, snapshot.sent, snapshot.received));
     }
 
-    /// The last line is over.
+    /// The panel goes away.
     pub fn finish(&mut self) {
-        if self.kind == Kind::Live && self.width > 0 {
-            let _ = write!(std::io::stderr(), "\r{:width$}\r", "", width = self.width);
-            self.width = 0;
+        if let Kind::Live(_, bar) = &self.kind {
+            bar.finish_and_clear();
         }
     }
 
-    fn line(&self, s: &Snapshot) -> String {
+    fn line(&self, s: &Snapshot<'_>) -> String {
         let elapsed = (s.now_ns - s.began_ns) as f64 / 1e9;
-        let (start, end) = s.window;
-        let step = match s.stage {
-            Stage::Connect => "connecting".to_owned(),
-            Stage::Publish if s.now_ns < start => "warming up".to_owned(),
-            Stage::Publish if end > start && end != u64::MAX => {
-                let share = (s.now_ns - start) as f64 / (end - start) as f64;
-                format!("measuring {:3.0} %", share.min(1.0) * 100.0)
-            }
-            Stage::Publish => "measuring".to_owned(),
-            Stage::Drain => "draining".to_owned(),
-            Stage::End => "ending".to_owned(),
+        let step = match s.share() {
+            Some(share) => format!("{} {:3.0} %", s.step(), share * 100.0),
+            None => s.step().to_owned(),
         };
         let mut line = format!(
             "{elapsed:6.1} s  {step:15} clients {}/{}",
@@ -129,10 +149,11 @@ impl Progress {
                 rate(s.received, received)
             );
         }
-        if let Some(p99) = s.p99_us {
+        let last = s.seconds.last();
+        if let Some(p99) = last.and_then(|second| second.p99_us) {
             line += &format!("  p99 {}", micros(p99));
         }
-        if let Some(cpu) = s.broker_cpu {
+        if let Some(cpu) = last.and_then(|second| second.broker_cpu) {
             line += &format!("  broker {cpu:.2} cores");
         }
         if s.errors > 0 {
@@ -163,6 +184,8 @@ pub fn micros(us: u64) -> String {
 }
 
 const LIVE_NS: u64 = 200_000_000;
+/// What the terminal is asked for at most.
+const REDRAWS_PER_S: u8 = 10;
 const LINES_NS: u64 = 5_000_000_000;
 
 #[cfg(test)]

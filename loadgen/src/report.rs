@@ -59,6 +59,67 @@ pub struct ResultFile {
     /// What became of each threshold; empty without thresholds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
+    /// What a search for the largest load came to, of which this run is the confirmation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchResult>,
+}
+
+/// The largest load that meets some thresholds, and what was tried to find it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchResult {
+    /// What was found, as a sentence.
+    pub sentence: String,
+    /// What the broker is bound by there, as a sentence; absent if that is not known.
+    pub bound: Option<String>,
+    /// What a load counts: `msg/s`, `connections`.
+    pub unit: String,
+    /// What a good second had to keep to, as it was written.
+    pub thresholds: Vec<String>,
+    /// The latency among them, if there is one, with its limit.
+    pub latency: Option<LatencyLimit>,
+    /// The load that was found; absent if none was.
+    pub load: Option<f64>,
+    /// Its 95 % interval; an end is absent where nothing bounds it.
+    pub low: Option<f64>,
+    /// The upper end.
+    pub high: Option<f64>,
+    /// In their order.
+    pub trials: Vec<Trial>,
+}
+
+/// A percentile and what it must not exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyLimit {
+    /// 0.99 for p99.
+    pub quantile: f64,
+    /// The limit.
+    pub us: f64,
+}
+
+/// One second at one load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// In the unit of the search.
+    pub load: f64,
+    /// What it showed.
+    pub outcome: TrialOutcome,
+    /// The percentile that is limited; absent without values, and if none is.
+    pub latency_us: Option<f64>,
+}
+
+/// What a trial showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialOutcome {
+    /// Every threshold was met.
+    Good,
+    /// One was missed.
+    Bad,
+    /// Nothing: the generator or the machine was at fault.
+    Void,
 }
 
 /// What was run, where, against what.
@@ -67,7 +128,7 @@ pub struct ResultFile {
 pub struct Run {
     /// Given with `--label`: how tables and plots name this run. Absent: the target.
     pub label: Option<String>,
-    /// Version of ringload.
+    /// Version of ringload; of a release with the commit.
     pub ringload: String,
     /// The command line, program name first; secrets are `***`.
     pub command: Vec<String>,
@@ -101,7 +162,7 @@ pub struct ScenarioNote {
 }
 
 /// Where ringload ran.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Name of the processor.
@@ -114,6 +175,16 @@ pub struct Machine {
     pub kernel: String,
     /// Load average over one minute when the run began.
     pub load_before: f64,
+    /// Its name; absent in results of earlier versions, like all that follows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// How the kernel chooses the speed of the first core: `performance`, `schedutil`; absent if
+    /// that is not the kernel's business, as in most virtual machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// Settings of the kernel that change what a broker can do, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// How long each part took, in seconds.
@@ -305,6 +376,10 @@ pub struct Group {
     pub protocol: String,
     /// Over TLS.
     pub tls: bool,
+    /// What carries MQTT, where that is neither TCP nor TLS alone: `WebSocket`, `WebSocket, TLS`,
+    /// `Unix socket`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
     /// Clients of it that were connected when the publishing began.
     pub connected: u64,
     /// From the first packet of the TCP handshake to CONNACK.
@@ -513,6 +588,62 @@ pub struct Second {
     pub broker_cpu: Option<f64>,
     /// Memory of the broker at its end; absent without `--pid`.
     pub broker_rss_bytes: Option<u64>,
+    /// Clients connected and subscribed at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<u64>,
+    /// CPU of ringload, cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator_cpu: Option<f64>,
+    /// Corrected latency of what arrived in it, for heat maps; absent if nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latencies: Option<Buckets>,
+}
+
+/// How many times fell into which range: range number n begins at 2^(n/4) microseconds, so that
+/// each is 19 % longer than the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Buckets {
+    /// Number of the first range.
+    pub first: u32,
+    /// Its count, and those of the ranges behind it, up to the last one that is not empty.
+    pub counts: Vec<u64>,
+}
+
+impl Buckets {
+    /// The range of a time; less than a microsecond counts as one.
+    pub fn number(us: u64) -> u32 {
+        ((us.max(1) as f64).log2() * RANGES_PER_OCTAVE).floor() as u32
+    }
+
+    /// Where a range begins, microseconds.
+    pub fn begin(number: u32) -> f64 {
+        (f64::from(number) / RANGES_PER_OCTAVE).exp2()
+    }
+
+    /// Adds to the range of a time.
+    pub fn add(&mut self, us: u64, count: u64) {
+        self.add_to(Buckets::number(us), count);
+    }
+
+    /// Adds to a range.
+    pub fn add_to(&mut self, number: u32, count: u64) {
+        if self.counts.is_empty() {
+            self.first = number;
+        }
+        let missing = self.first.saturating_sub(number) as usize;
+        self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+        self.first = self.first.min(number);
+        let at = (number - self.first) as usize;
+        self.counts.resize(self.counts.len().max(at + 1), 0);
+        self.counts[at] += count;
+    }
+
+    /// Each range that is not empty, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let all = (self.first..).zip(self.counts.iter().copied());
+        all.filter(|(_, count)| *count > 0)
+    }
 }
 
 /// What the broker used, in the window unless said otherwise.
@@ -543,6 +674,12 @@ pub struct BrokerCost {
     pub rss_per_connection_bytes: Option<f64>,
     /// Largest resident memory of its life (VmHWM), at the end of the run.
     pub rss_peak_bytes: Option<u64>,
+    /// Cores that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// Files that it may open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_max: Option<u64>,
 }
 
 /// What the broker counted, beside what ringload counted over the same time.
@@ -613,4 +750,26 @@ impl ResultFile {
 struct Head {
     format: String,
     version: u32,
+}
+
+/// Ranges of [`Buckets`] from a time to twice of it.
+const RANGES_PER_OCTAVE: f64 = 4.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_the_range_that_begins_before_it() {
+        let mut buckets = Buckets::default();
+        for us in [100, 0, 1, 99, 100, 3_600_000_000] {
+            buckets.add(us, 1);
+            let number = Buckets::number(us);
+            let (begin, end) = (Buckets::begin(number), Buckets::begin(number + 1));
+            let us = us.max(1) as f64;
+            assert!(begin <= us && us < end, "{us}: {begin} to {end}");
+        }
+        let all: Vec<(u32, u64)> = buckets.iter().collect();
+        assert_eq!(all, [(0, 2), (26, 3), (126, 1)]);
+    }
 }

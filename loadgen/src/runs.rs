@@ -40,10 +40,11 @@ fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Fail
     let Setup {
         plan,
         options: how,
+        carrier,
         sources,
         files_max,
     } = setup::set_up(options, options.scenario.clone(), run, interrupted)?;
-    let context = setup::context(options, sources, files_max);
+    let context = setup::context(options, carrier, sources, files_max);
     let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
         .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
     Ok((assemble::assemble(&outcome, context), outcome))
@@ -53,7 +54,7 @@ fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Fail
 fn write_failed(options: &RunOptions, run: u16, why: &str) -> Result<(), String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_ms = now.unwrap_or_default().as_millis() as u64;
-    let context = setup::context(options, Vec::new(), 0);
+    let context = setup::context(options, None, Vec::new(), 0);
     let run_id = format!("{run:04x}");
     let result = assemble::failed(&options.scenario, &run_id, now_ms, context, why);
     write_files(&result, options)
@@ -83,7 +84,11 @@ fn conclude(result: &ResultFile, options: &RunOptions, code: u8) -> Result<(), S
     write_files(result, options)?;
     let json = options.json.as_deref();
     let to_stdout = json.is_some_and(|path| path.as_os_str() == cli::STDOUT);
-    let text = summary::summary(result);
+    let is_colored = match to_stdout {
+        true => console::colors_enabled_stderr(),
+        false => console::colors_enabled(),
+    };
+    let text = summary::summary(result, is_colored);
     // Where it cannot be written, there is nobody left to report that to.
     let _ = match (options.quiet, to_stdout) {
         (false, true) => io::stderr().write_all(text.as_bytes()),

@@ -10,7 +10,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::assemble::{self, Context};
 use crate::cli::{self, RunOptions};
+use crate::driver::Way;
 use crate::engine::Options;
+use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::process;
 use crate::scenario::Scenario;
@@ -33,6 +35,8 @@ pub struct Setup {
     pub plan: Plan,
     /// How it is run.
     pub options: Options,
+    /// What carries MQTT, if it is neither TCP nor TLS alone.
+    pub carrier: Option<&'static str>,
     /// Local addresses, as they are shown.
     pub sources: Vec<String>,
     /// Files that the process may open.
@@ -57,23 +61,22 @@ pub fn set_up(
     let run_id = format!("{run:04x}");
     let plan = Plan::new(scenario, &run_id, options.threads, options.with_sys);
     let plan = plan.map_err(Failure::Usage)?;
-    let address = cli::choose(&options.addresses)
-        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let automatic = || Sources::automatic(address, clients, process::local_ports());
+    let way = way(&plan, options)?;
+    let automatic = || match &way.peer {
+        Peer::Tcp(address) => Sources::automatic(*address, clients, process::local_ports()),
+        Peer::Unix(_) => Sources::default(),
+    };
     let sources = options.sources.clone().unwrap_or_else(automatic);
     let shown = sources.addresses().iter().map(ToString::to_string);
     let shown = shown.collect();
-    let host = host_of(&options.target);
-    let tls = plan.specs.iter().map(|group| Terms::of(group, host));
-    let tls = tls
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|problem| Failure::Usage(vec![problem]))?;
+    let carrier = way.carrier();
+    let name = format!("{} against {}", plan.scenario.name, options.target);
     Ok(Setup {
         plan,
         options: Options {
-            address,
+            name,
+            way,
             sources,
-            tls,
             cores: options.cores.clone(),
             pids: options.pids.clone(),
             run,
@@ -82,19 +85,26 @@ pub fn set_up(
             metrics,
             interrupted,
         },
+        carrier,
         sources: shown,
         files_max,
     })
 }
 
 /// What a result contains besides what was measured.
-pub fn context(options: &RunOptions, sources: Vec<String>, files_max: u64) -> Context {
+pub fn context(
+    options: &RunOptions,
+    carrier: Option<&'static str>,
+    sources: Vec<String>,
+    files_max: u64,
+) -> Context {
     let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
     let pid = options.pids.first();
     Context {
         label: options.label.clone(),
         command: command.collect(),
         target: options.target.clone(),
+        carrier,
         machine: process::machine(),
         broker_command: pid.map(|pid| process::command_of(*pid)).unwrap_or_default(),
         broker_cores: assemble::cores_of(pid),
@@ -111,10 +121,18 @@ fn check_pids(pids: &[u32]) -> Result<(), String> {
     }
 }
 
-/// `localhost` of `localhost:8883`, `::1` of `[::1]:8883`.
-fn host_of(target: &str) -> &str {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
+/// How the clients of a plan get to the broker.
+fn way(plan: &Plan, options: &RunOptions) -> Result<Way, Failure> {
+    let peer = cli::choose(&options.peers)
+        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
+    let groups = plan.specs.iter();
+    let tls = groups.map(|group| Terms::of(group, &options.host));
+    let tls = tls.collect::<Result<Vec<_>, _>>();
+    Ok(Way {
+        peer,
+        tls: tls.map_err(|problem| Failure::Usage(vec![problem]))?,
+        websocket: options.websocket.clone(),
+    })
 }
 
 /// Raises the limit of open files as far as possible; an error if that is not enough.

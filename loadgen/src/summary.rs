@@ -1,90 +1,121 @@
-//! The summary of a result on the terminal.
+//! The summary of a result on the terminal: one sentence about it first, then some twenty lines of
+//! at most 80 columns.
 
 use std::fmt::Write as _;
+
+use console::Style;
 
 use crate::progress::{micros, short};
 use crate::report::{Ended, Judgement, Latency, Ledger, ResultFile};
 use crate::scenario::stage;
 
-/// The result in some twenty lines.
-pub fn summary(result: &ResultFile) -> String {
-    let mut text = String::new();
-    put_verdicts(&mut text, result);
+/// The result; with colours for a terminal.
+pub fn summary(result: &ResultFile, is_colored: bool) -> String {
+    let mut text = headline(result, is_colored);
+    put_thresholds(&mut text, result);
     put_head(&mut text, result);
     put_rates(&mut text, result);
     put_latencies(&mut text, result);
     put_stages(&mut text, result);
-    put_ledgers(&mut text, result);
+    put_ledgers(&mut text, result, is_colored);
     put_broker(&mut text, result);
     put_sys(&mut text, result);
     put_generator(&mut text, result);
-    text + &doubts(result)
-}
-
-/// What was missed, what went wrong, and what should be known before the numbers are used; empty if
-/// nothing.
-pub fn verdict(result: &ResultFile) -> String {
-    let mut text = String::new();
-    for missed in &result.verdicts {
-        if missed.judgement == Judgement::Missed {
-            let _ = writeln!(text, "MISSED    {} ({})", missed.threshold, missed.shown);
-        }
-    }
-    text + &doubts(result)
-}
-
-fn doubts(result: &ResultFile) -> String {
-    let mut text = String::new();
-    for trouble in &result.troubles {
-        let _ = writeln!(
-            text,
-            "trouble   {} x {}: {}",
-            trouble.count, trouble.kind, trouble.first
-        );
-    }
-    put_verdict(&mut text, result);
+    put_doubts(&mut text, result);
     text
 }
 
-/// What became of the thresholds, before all else: that was the question.
-fn put_verdicts(text: &mut String, result: &ResultFile) {
-    for verdict in &result.verdicts {
-        let word = match verdict.judgement {
-            Judgement::Passed => "passed",
-            Judgement::Missed => "MISSED",
-            Judgement::NotJudged => "NOT JUDGED",
+/// What went wrong, or should be known before the numbers are used: for who does not want the rest.
+pub fn verdict(result: &ResultFile) -> String {
+    let mut text = headline(result, false);
+    put_doubts(&mut text, result);
+    text
+}
+
+/// Whether the numbers count, and whether the broker did what it had to.
+fn headline(result: &ResultFile, is_colored: bool) -> String {
+    let missed = judged(result, Judgement::Missed);
+    let ledger = &result.totals.ledger;
+    let faults = faults(ledger);
+    let mut parts: Vec<String> = Vec::new();
+    match result.run.ended {
+        Ended::Planned => {}
+        Ended::Interrupted => {
+            parts.push("INTERRUPTED: this is the run up to that point".to_owned())
+        }
+        Ended::Broken => parts.push("ABORTED: all connections were lost".to_owned()),
+        Ended::Aborted => parts.push("ABORTED: by the scenario, which says when to".to_owned()),
+        Ended::Failed => parts.push("FAILED: nothing was measured".to_owned()),
+    }
+    if missed > 0 {
+        parts.push(format!(
+            "MISSED: {missed} of {} thresholds",
+            result.verdicts.len()
+        ));
+    }
+    if !result.validity.valid {
+        parts.push("INVALID: do not compare these numbers".to_owned());
+    }
+    if !faults.is_empty() {
+        parts.push(format!("FAULTS: {}", faults.join(", ")));
+    }
+    let color = match (missed > 0 || !faults.is_empty(), parts.is_empty()) {
+        (true, _) => Style::new().red().bold(),
+        (false, false) => Style::new().yellow().bold(),
+        (false, true) => Style::new().green().bold(),
+    };
+    if parts.is_empty() {
+        let met = match judged(result, Judgement::Passed) {
+            0 => "",
+            1 => ", and the threshold was met",
+            _ => ", and all thresholds were met",
         };
-        let stage = verdict.stage.iter().map(|name| format!("{name}: "));
-        let stage: String = stage.collect();
-        let _ = writeln!(
-            text,
-            "{word:11}{stage}{} ({})",
-            verdict.threshold, verdict.shown
-        );
+        parts.push(match ledger.owed {
+            0 => format!("VALID{met}"),
+            owed => format!("VALID: {owed} deliveries arrived once and in order{met}"),
+        });
     }
-    if !result.verdicts.is_empty() {
-        text.push('\n');
+    let all = parts.join("; ");
+    let sentences = match all.chars().count() <= COLUMNS {
+        true => vec![all],
+        false => parts,
+    };
+    let color = color.force_styling(is_colored);
+    let mut text = String::new();
+    for sentence in sentences {
+        for (number, line) in wrapped(&sentence, COLUMNS, COLUMNS - 2).iter().enumerate() {
+            let indent = if number == 0 { "" } else { "  " };
+            let _ = writeln!(text, "{indent}{}", color.apply_to(line));
+        }
     }
+    text
+}
+
+fn judged(result: &ResultFile, judgement: Judgement) -> usize {
+    let verdicts = result.verdicts.iter();
+    verdicts
+        .filter(|verdict| verdict.judgement == judgement)
+        .count()
 }
 
 fn put_head(text: &mut String, result: &ResultFile) {
     let (run, totals) = (&result.run, &result.totals);
-    let _ = writeln!(text, "{}: {}", run.scenario.name, run.scenario.about);
-    let _ = writeln!(
-        text,
-        "target    {}; {} of {} clients connected in {:.2} s ({}/s)",
+    put(text, &run.scenario.name, &run.scenario.about);
+    let target = format!(
+        "{}; {} of {} clients connected in {:.2} s ({}/s)",
         run.target,
         totals.connected,
         totals.clients,
         run.phases.connect_s,
         short(totals.connects_per_s),
     );
+    put(text, "target", &target);
     let phases = run.phases;
-    let _ = writeln!(
-        text,
-        "window    {:.2} s after {:.2} s of warm-up, drained in {:.2} s",
+    let window = format!(
+        "{:.2} s after {:.2} s of warm-up, drained in {:.2} s",
         phases.window_s, phases.warmup_s, phases.drain_s
     );
+    put(text, "window", &window);
 }
 
 fn put_rates(text: &mut String, result: &ResultFile) {
@@ -96,13 +127,13 @@ fn put_rates(text: &mut String, result: &ResultFile) {
             UNKNOWN.to_owned()
         }
     };
-    let _ = writeln!(
-        text,
-        "rate      published {}/s, delivered {}/s, {} bytes of payload per s",
+    let rates = format!(
+        "published {}/s, delivered {}/s, {} bytes of payload per s",
         rate(totals.sent_per_s),
         rate(totals.received_per_s),
         rate(totals.received_bytes_per_s),
     );
+    put(text, "rate", &rates);
 }
 
 fn put_latencies(text: &mut String, result: &ResultFile) {
@@ -135,13 +166,14 @@ fn put_latencies(text: &mut String, result: &ResultFile) {
     if rows.is_empty() {
         return;
     }
-    let _ = write!(text, "\n{:24}{:>11}", "latency", "count");
+    let _ = write!(text, "\n{:24}{:>8}", "latency", "count");
     for head in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-        let _ = write!(text, "{head:>10}");
+        let _ = write!(text, "{head:>8}");
     }
     text.push('\n');
     for (name, latency) in rows {
-        let _ = write!(text, "{name:24}{:>11}", short(latency.count as f64));
+        put_name(text, &name, 24);
+        let _ = write!(text, "{:>8}", short(latency.count as f64));
         let values = [
             latency.p50_us,
             latency.p90_us,
@@ -151,7 +183,7 @@ fn put_latencies(text: &mut String, result: &ResultFile) {
             latency.max_us,
         ];
         for value in values {
-            let _ = write!(text, "{:>10}", micros(value));
+            let _ = write!(text, "{:>8}", brief(value));
         }
         text.push('\n');
     }
@@ -198,7 +230,7 @@ fn put_stages(text: &mut String, result: &ResultFile) {
     }
 }
 
-fn put_ledgers(text: &mut String, result: &ResultFile) {
+fn put_ledgers(text: &mut String, result: &ResultFile, is_colored: bool) {
     let mut rows: Vec<(String, &Ledger)> = Vec::new();
     for line in &result.qos {
         rows.push((format!("QoS {}", line.qos), &line.ledger));
@@ -214,33 +246,31 @@ fn put_ledgers(text: &mut String, result: &ResultFile) {
     if rows.is_empty() {
         return;
     }
-    let _ = write!(text, "\n{:24}", "ledger");
-    for head in [
-        "owed",
-        "delivered",
-        "lost",
-        "duplicated",
-        "disorder",
-        "corrupt",
-    ] {
-        let _ = write!(text, "{head:>12}");
+    let _ = write!(text, "\n{:16}{:>12}{:>12}", "ledger", "owed", "delivered");
+    let heads = ["lost", "duplicated", "disorder", "corrupt"];
+    for (head, width) in heads.iter().zip(FAULT_WIDTHS) {
+        let _ = write!(text, "{head:>width$}");
     }
     text.push('\n');
+    let red = Style::new().red().bold().force_styling(is_colored);
     for (name, ledger) in rows {
-        let _ = write!(text, "{name:24}");
-        let values = [
-            ledger.owed,
-            ledger.delivered,
+        put_name(text, &name, 16);
+        let _ = write!(text, "{:>12}{:>12}", ledger.owed, ledger.delivered);
+        let faults = [
             ledger.lost,
             ledger.duplicated,
             ledger.out_of_order,
             ledger.corrupt,
         ];
-        for value in values {
-            let _ = write!(text, "{value:>12}");
+        for (count, width) in faults.into_iter().zip(FAULT_WIDTHS) {
+            let number = format!("{count:>width$}");
+            let _ = match count {
+                0 => write!(text, "{number}"),
+                _ => write!(text, "{}", red.apply_to(number)),
+            };
         }
-        put_rare(text, ledger);
         text.push('\n');
+        put_rare(text, ledger);
     }
     text.push('\n');
 }
@@ -255,11 +285,15 @@ fn put_rare(text: &mut String, ledger: &Ledger) {
         (ledger.foreign, "foreign"),
         (ledger.unchecked, "too small to check"),
     ];
-    for (count, name) in rare.iter().filter(|(count, _)| *count > 0) {
-        let _ = write!(text, "  {count} {name}");
-    }
+    let found = rare.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = found
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
     if !ledger.order_checked {
-        text.push_str("  order not checked");
+        parts.push("order not checked".to_owned());
+    }
+    if !parts.is_empty() {
+        put(text, "", &parts.join(", "));
     }
 }
 
@@ -269,45 +303,44 @@ fn put_broker(text: &mut String, result: &ResultFile) {
     };
     let cores =
         |cores: Option<f64>| cores.map_or(UNKNOWN.to_owned(), |cores| format!("{cores:.2}"));
-    let _ = write!(
-        text,
-        "broker    {} + {} cores (user + system)",
+    let mut used = format!(
+        "{} + {} cores (user + system)",
         cores(broker.user_cores),
         cores(broker.system_cores)
     );
     if let (Some(user), Some(system)) = (broker.user_ns_per_delivery, broker.system_ns_per_delivery)
     {
-        let _ = write!(text, ", {user:.0} + {system:.0} ns per delivery");
+        let _ = write!(used, ", {user:.0} + {system:.0} ns per delivery");
     }
     if let Some(connect) = broker.connect_us_per_connection {
-        let _ = write!(text, ", {connect:.0} us per connection");
+        let _ = write!(used, ", {connect:.0} us per connection");
     }
+    put(text, "broker", &used);
     let mib = |bytes: Option<u64>| match bytes {
         Some(bytes) => format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64),
         None => UNKNOWN.to_owned(),
     };
-    let _ = write!(
-        text,
-        "\nmemory    {} before, {} with all connected, {} at most",
+    let mut memory = format!(
+        "{} before, {} with all connected, {} at most",
         mib(broker.rss_before_bytes),
         mib(broker.rss_connected_bytes),
         mib(broker.rss_peak_bytes)
     );
     match broker.rss_per_connection_bytes {
         Some(bytes) => {
-            let _ = write!(text, "; {:.2} KiB per connection", bytes / 1024.0);
+            let _ = write!(memory, "; {:.2} KiB per connection", bytes / 1024.0);
         }
         None if result.totals.connected >= CONNECTIONS_MIN
             && broker.rss_before_bytes.is_some()
             && broker.rss_connected_bytes.is_some() =>
         {
-            text.push_str(
+            memory.push_str(
                 "; per connection unknown: the broker had memory of earlier ones left, restart it",
             );
         }
         None => {}
     }
-    text.push('\n');
+    put(text, "memory", &memory);
 }
 
 fn put_sys(text: &mut String, result: &ResultFile) {
@@ -315,17 +348,15 @@ fn put_sys(text: &mut String, result: &ResultFile) {
         return;
     };
     if sys.counters.is_empty() {
-        text.push_str(
-            "$SYS      not compared: that takes two reports of the broker within the run \
-             (--sys-wait)\n",
-        );
+        let why = "not compared: that takes two reports of the broker within the run (--sys-wait)";
+        put(text, "$SYS", why);
     }
     for counter in &sys.counters {
-        let _ = writeln!(
-            text,
-            "$SYS      {}: the broker counted {:.0} in {:.0} s, ringload {:.0}",
+        let compared = format!(
+            "{}: the broker counted {:.0} in {:.0} s, ringload {:.0}",
             counter.topic, counter.broker, sys.span_s, counter.ours
         );
+        put(text, "$SYS", &compared);
     }
 }
 
@@ -339,38 +370,43 @@ fn put_generator(text: &mut String, result: &ResultFile) {
             None => UNKNOWN.to_owned(),
         })
         .collect();
-    let _ = write!(text, "generator {} of a core", shares.join(", "));
+    let mut used = format!("{} of a core", shares.join(", "));
     if let Some(lag) = &generator.schedule_lag {
         let _ = write!(
-            text,
+            used,
             "; behind schedule by {} (p99), {} at most",
             micros(lag.p99_us),
             micros(lag.max_us)
         );
     }
-    text.push('\n');
+    put(text, "generator", &used);
 }
 
-fn put_verdict(text: &mut String, result: &ResultFile) {
-    match result.run.ended {
-        Ended::Planned => {}
-        Ended::Interrupted => {
-            text.push_str("INTERRUPTED: the results cover the run up to this point\n")
-        }
-        Ended::Broken => text.push_str("ABORTED: all connections were lost\n"),
-        Ended::Aborted => text.push_str("ABORTED: by the scenario, which says when to\n"),
-        Ended::Failed => text.push_str("FAILED: nothing was measured\n"),
+fn put_thresholds(text: &mut String, result: &ResultFile) {
+    for verdict in &result.verdicts {
+        let judgement = match verdict.judgement {
+            Judgement::Passed => "passed",
+            Judgement::Missed => "MISSED",
+            Judgement::NotJudged => "unjudged",
+        };
+        let stage = verdict.stage.as_deref().map(|stage| format!("{stage}: "));
+        let (stage, threshold) = (stage.unwrap_or_default(), &verdict.threshold);
+        put(
+            text,
+            judgement,
+            &format!("{stage}{threshold} ({})", verdict.shown),
+        );
     }
-    if !result.validity.valid {
-        text.push_str("INVALID: do not compare these numbers\n");
-        for reason in &result.validity.reasons {
-            let _ = writeln!(text, "  - {}", reason.text);
-        }
+}
+
+/// Troubles, and the reasons why the run is invalid.
+fn put_doubts(text: &mut String, result: &ResultFile) {
+    for trouble in &result.troubles {
+        let what = format!("{} x {}: {}", trouble.count, trouble.kind, trouble.first);
+        put(text, "trouble", &what);
     }
-    let ledger = &result.totals.ledger;
-    let faults = faults(ledger);
-    if !faults.is_empty() {
-        let _ = writeln!(text, "FAULTS: {}", faults.join(", "));
+    for reason in &result.validity.reasons {
+        put(text, "invalid", &reason.text);
     }
 }
 
@@ -391,7 +427,112 @@ pub fn faults(ledger: &Ledger) -> Vec<String> {
         .collect()
 }
 
+/// A label and what there is to say, in as many lines as it takes.
+fn put(text: &mut String, label: &str, what: &str) {
+    let first = COLUMNS.saturating_sub(label.chars().count() + 1);
+    let mut indent = format!("{label:LABEL$}");
+    if !indent.is_empty() && !indent.ends_with(' ') {
+        indent.push_str(": ");
+    }
+    let lines = wrapped(
+        what,
+        first.min(COLUMNS - indent.chars().count()),
+        COLUMNS - LABEL,
+    );
+    for line in lines {
+        let _ = writeln!(text, "{}", format!("{indent}{line}").trim_end());
+        indent = " ".repeat(LABEL);
+    }
+}
+
+/// A name in its column, or on a line of its own.
+fn put_name(text: &mut String, name: &str, width: usize) {
+    if name.chars().count() < width {
+        let _ = write!(text, "{name:width$}");
+    } else {
+        let _ = write!(text, "{name}\n{:width$}", "");
+    }
+}
+
+/// Lines of at most so many columns, the first one and the others, broken between words. There is
+/// one at least; a word that is longer has a line of its own.
+fn wrapped(text: &str, first: usize, others: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut room = first;
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is one at least");
+        let taken = line.chars().count();
+        if taken > 0 && taken + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+            room = others;
+        } else {
+            if taken > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// A time in seven columns: `85 us`, `3.42 ms`, `342 ms`, `12.3 s`.
+fn brief(us: u64) -> String {
+    let (value, unit) = match us {
+        0..1000 => return format!("{us} us"),
+        1000..1_000_000 => (us as f64 / 1e3, "ms"),
+        _ => (us as f64 / 1e6, "s"),
+    };
+    match value {
+        value if value < 9.995 => format!("{value:.2} {unit}"),
+        value if value < 99.95 => format!("{value:.1} {unit}"),
+        value => format!("{value:.0} {unit}"),
+    }
+}
+
 /// In place of an unknown number.
 const UNKNOWN: &str = "-";
 /// With so many connections the memory of each should be known.
 const CONNECTIONS_MIN: u64 = 100;
+/// Of the oldest terminals, of mails, and of code reviews.
+const COLUMNS: usize = 80;
+/// Of the columns of lost, duplicated, out of order and corrupt.
+const FAULT_WIDTHS: [usize; 4] = [9, 12, 10, 9];
+/// What labels take.
+const LABEL: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_take_seven_columns() {
+        for (us, expected) in [
+            (0, "0 us"),
+            (999, "999 us"),
+            (3420, "3.42 ms"),
+            (9_996, "10.0 ms"),
+            (342_499, "342 ms"),
+            (999_999, "1000 ms"),
+            (1_200_000, "1.20 s"),
+            (3_600_000_000, "3600 s"),
+        ] {
+            assert_eq!(brief(us), expected);
+            assert!(expected.len() <= 7);
+        }
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        let mut text = String::new();
+        put(&mut text, "memory", &"0123456789 ".repeat(15));
+        put(&mut text, "a-scenario-with-a-name", "about");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines.iter().all(|line| line.len() <= COLUMNS), "{text}");
+        assert!(lines[0].starts_with("memory    0123456789 0"), "{text}");
+        assert!(lines[1].starts_with("          0123456789 0"), "{text}");
+        assert_eq!(lines[3], "a-scenario-with-a-name: about");
+        assert_eq!(wrapped("", 10, 10), [""]);
+        assert_eq!(wrapped("a bcdefghijkl m", 5, 5), ["a", "bcdefghijkl", "m"]);
+    }
+}

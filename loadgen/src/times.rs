@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::report::{Latency, LatencyPair};
+use crate::report::{Buckets, Latency, LatencyPair};
 
 /// A distribution of times. Uses no memory before the first value.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +59,15 @@ impl Times {
     /// The histogram, if there is a value.
     pub fn as_histogram(&self) -> Option<&Histogram<u64>> {
         self.0.as_ref().filter(|histogram| !histogram.is_empty())
+    }
+
+    /// The same, coarse; `None` without values.
+    pub fn buckets(&self) -> Option<Buckets> {
+        let mut buckets = Buckets::default();
+        for step in self.as_histogram()?.iter_recorded() {
+            buckets.add(step.value_iterated_to(), step.count_at_value());
+        }
+        Some(buckets)
     }
 
     /// What a report says of it; `None` without values.

@@ -5,7 +5,11 @@ from html import escape
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 72, 24, 48, 48
-INK, SOFT, GRID, LINE = "#1b1f24", "#57606a", "#d0d7de", "#0969da"
+# The colours of `ringload report`. What shows drawings without style sheets takes the light ones.
+PAPER, INK, SOFT, GRID, LINE = "#FCFCFB", "#0B0B0B", "#52514E", "#E1E0D9", "#2A78D6"
+DARK = {PAPER: "#1A1A19", INK: "#F4F4F2", SOFT: "#C3C2B7", GRID: "#2C2C2A", LINE: "#3987E5"}
+STYLE = "@media (prefers-color-scheme:dark){" + "".join(
+    f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items()) + "}"
 
 
 def svg(title, axis, points, text):
@@ -22,7 +26,7 @@ def svg(title, axis, points, text):
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
-             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>', label(LEFT, 26, title, INK, size=15)]
+             f'<style>{STYLE}</style><rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>', label(LEFT, 26, title, INK, size=15)]
     for power in range(math.ceil(y_low), math.floor(y_high) + 1):
         _, y = at(10**x_low, 10**power)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{GRID}"/>')
@@ -31,7 +35,7 @@ def svg(title, axis, points, text):
     parts.append(f'<polyline fill="none" stroke="{LINE}" stroke-width="2" points="'
                  + " ".join(f"{px:.1f},{py:.1f}" for px, py, *_ in places) + '"/>')
     for px, py, x, y, is_trusted in places:
-        fill = LINE if is_trusted else "#ffffff"
+        fill = LINE if is_trusted else PAPER
         parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{fill}" stroke="{LINE}" stroke-width="1.5"/>')
         parts.append(label(px, py - 10, text(y), INK, "middle"))
         parts.append(label(px, HEIGHT - BOTTOM + 18, f"{x:,}", SOFT, "middle"))

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringmq_problem::{Complaint, Place, Problem};
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::design::{self, Purpose, Run};
 use super::file::{FORMAT, FORMAT_VERSION, HeldOut, PlanFile};
@@ -16,16 +15,15 @@ use super::model::{Measured, Model};
 use super::predict::counted;
 use super::room::Limits;
 use super::slope::{median, theil_sen};
-use crate::assemble::{self, Context};
+use crate::assemble;
 use crate::bound::{self, Snapshot, Watch};
-use crate::cli::{self, Command, RunOptions};
-use crate::engine::{self, Options};
-use crate::plan::Plan;
+use crate::cli::{Command, RunOptions};
+use crate::engine;
+use crate::peer::Peer;
 use crate::process;
 use crate::progress::Progress;
 use crate::report::{Ended, ResultFile};
-use crate::sources::Sources;
-use crate::tls::Terms;
+use crate::setup;
 
 /// What `ringload plan` is asked for.
 #[derive(Debug)]
@@ -47,6 +45,15 @@ pub enum Failure {
     Run(String),
     /// By Ctrl-C.
     Interrupted,
+}
+
+impl From<setup::Failure> for Failure {
+    fn from(failure: setup::Failure) -> Failure {
+        match failure {
+            setup::Failure::Usage(problems) => Failure::Usage(problems),
+            setup::Failure::Run(why) => Failure::Run(why),
+        }
+    }
 }
 
 /// Makes a plan; `say` is told of every run.
@@ -150,7 +157,7 @@ impl<'a> Bench<'a> {
             kernel: Vec::new(),
             connect: None,
         };
-        let is_local = self.sample.addresses.iter().all(|at| at.ip().is_loopback());
+        let is_local = self.sample.peers.iter().all(Peer::is_local);
         // Both ends of a connection are in the memory of one kernel then.
         let ends = if is_local { 2.0 } else { 1.0 };
         let mut connects = Vec::new();
@@ -244,53 +251,21 @@ impl<'a> Bench<'a> {
     /// Makes a run, as `ringload run` does; with the load that it was to be.
     fn run(&mut self, run: &Run, times: Lengths) -> Result<(Option<Load>, ResultFile), Failure> {
         let options = options_of(run, self.request, times)?;
-        let clients = options.scenario.client_count();
-        let files_max = raise_files(clients)?;
-        let id = options.run.unwrap_or(RUN_ID);
-        let plan = Plan::new(
-            options.scenario,
-            &format!("{id:04x}"),
-            options.threads,
-            false,
-        );
-        let plan = plan.map_err(Failure::Usage)?;
-        let load = Load::of(&plan).ok();
-        let failed = |why: String| Failure::Run(format!("{}: {why}", options.target));
-        let address = cli::choose(&options.addresses).map_err(failed)?;
-        let sources = options
-            .sources
-            .unwrap_or_else(|| Sources::automatic(address, clients, process::local_ports()));
-        let host = options.target.rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tls = plan.specs.iter().map(|group| Terms::of(group, host));
-        let tls: Result<Vec<_>, Problem> = tls.collect();
-        let how = Options {
-            address,
-            sources: sources.clone(),
-            tls: tls.map_err(|problem| Failure::Usage(vec![problem]))?,
-            cores: options.cores,
-            pids: options.pids.clone(),
-            run: id,
-            keep_going: false,
-            metrics: None,
-            sys_wait: Duration::ZERO,
-            interrupted: self.interrupted.clone(),
+        let options = RunOptions {
+            with_sys: false,
+            ..options
         };
-        let outcome = engine::run(plan, how, &mut Progress::new(true)).map_err(failed)?;
+        let id = options.run.unwrap_or(RUN_ID);
+        let interrupted = self.interrupted.clone();
+        let scenario = options.scenario.clone();
+        let setup = setup::set_up(&options, scenario, id, interrupted)?;
+        let load = Load::of(&setup.plan).ok();
+        let context = setup::context(&options, setup.carrier, Vec::new(), setup.files_max);
+        let outcome = engine::run(setup.plan, setup.options, &mut Progress::new(true))
+            .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
         if outcome.ended == Ended::Interrupted || self.interrupted.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
-        let context = Context {
-            label: None,
-            command: vec!["ringload".to_owned(), "plan".to_owned()],
-            target: options.target.clone(),
-            machine: self.machine.clone(),
-            broker_command: String::new(),
-            broker_cores: assemble::cores_of(options.pids.first()),
-            pids: options.pids,
-            sources: Vec::new(),
-            files_max,
-        };
         Ok((load, assemble::assemble(&outcome, context)))
     }
 }
@@ -398,23 +373,6 @@ fn options_of(run: &Run, request: &Request, lengths: Lengths) -> Result<RunOptio
     }
 }
 
-/// Raises the limit of open files as far as these clients need it.
-fn raise_files(clients: u64) -> Result<u64, Failure> {
-    let needed = clients + FILES_OWN;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        limit.current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-    match getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) {
-        current if current >= needed => Ok(current),
-        current => Err(Failure::Run(format!(
-            "{clients} clients need {needed} open files, and this process may have {current}: raise \
-             the limit (ulimit -n {needed})"
-        ))),
-    }
-}
-
 /// Looks at the memory of the kernel while a run takes place.
 struct Sampler {
     is_over: Arc<AtomicBool>,
@@ -459,8 +417,6 @@ const IDLE: Lengths = Lengths {
 const RECEIVED_MIN: f64 = 0.97;
 /// With fewer runs it may be chance that most of them are void.
 const VOID_RUNS_MIN: usize = 9;
-/// Files of ringload beside those of its clients.
-const FILES_OWN: u64 = 128;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Identifies the runs of a plan in payloads and topics: one follows the other.
 const RUN_ID: u16 = 0x0c4a;

@@ -9,7 +9,7 @@ use ringmq_problem::{Complaint, Problem};
 
 use super::flags::flags_of;
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
-use super::target::{Target, resolve};
+use super::target::{Scheme, Target, host_of};
 use super::{RunOptions, STDOUT, at, problem};
 use crate::find::{self, FindOptions, open_loop};
 use crate::process;
@@ -147,9 +147,9 @@ impl Given {
             .take("target")
             .unwrap_or_else(|| "127.0.0.1".to_owned());
         let target = Target::parse(&target).map_err(|complaint| one(at("target", complaint)))?;
-        let scenario = self.scenario(target.tls)?;
+        let scenario = self.scenario(target.scheme)?;
         let has_tls = scenario.groups.iter().any(|group| group.tls);
-        let target = target.with_port(if has_tls { 8883 } else { 1883 });
+        let place = target.with_port(has_tls);
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
         let threads = match self.take("threads") {
             Some(text) => value::count(&text, 1, 64).map_err(|c| read("threads", c))? as usize,
@@ -166,7 +166,8 @@ impl Given {
         let sources = self.take("source").map(|text| Sources::parse(&text));
         let sources = sources.transpose().map_err(|c| read("source", c))?;
         let ours = sources.as_ref().map_or(&[][..], Sources::addresses);
-        let addresses = resolve(&target, ours).map_err(|complaint| one(at("target", complaint)))?;
+        let resolved = target.resolve(&place, ours);
+        let peers = resolved.map_err(|complaint| one(at("target", complaint)))?;
         let run = self.take("run-id").map(|text| {
             u16::from_str_radix(&text, 16).map_err(|_| {
                 Complaint::new(
@@ -187,8 +188,10 @@ impl Given {
             .transpose();
         Ok(RunOptions {
             scenario,
-            target,
-            addresses,
+            websocket: target.websocket(&place),
+            target: target.shown(&place),
+            host: host_of(&place).to_owned(),
+            peers,
             threads,
             cores,
             sources,
@@ -243,7 +246,7 @@ impl Given {
     }
 
     /// The scenario with everything from the command line laid over it.
-    fn scenario(&mut self, tls: Option<bool>) -> Result<Scenario, Vec<Problem>> {
+    fn scenario(&mut self, scheme: Option<Scheme>) -> Result<Scenario, Vec<Problem>> {
         let mut scenario = match &self.scenario {
             None if self.groups.is_empty() => {
                 let fix = "name one, as in `ringload run pairs`, or describe groups with --group; \
@@ -295,7 +298,8 @@ impl Given {
                 Err(complaint) => problems.push(at("threshold", complaint)),
             }
         }
-        problems.extend(tls.and_then(|tls| apply_tls_scheme(&mut scenario, tls).err()));
+        let applied = scheme.and_then(|scheme| apply_tls_scheme(&mut scenario, scheme).err());
+        problems.extend(applied);
         if !changes.is_empty() {
             // Its description may no longer be true.
             scenario.about += &format!(" (changed: {})", changes.join(", "));

@@ -155,7 +155,7 @@ pub fn command() -> Command {
         command.help_template(HELP).max_term_width(HELP_COLUMNS)
     });
     Command::new("ringload")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("RINGMQ_VERSION"))
         .about("A load generator for MQTT brokers")
         .disable_help_subcommand(true)
         .args_conflicts_with_subcommands(true)
@@ -385,7 +385,7 @@ fn put_row(text: &mut String, name: &str, about: &str) {
 pub fn version_line() -> String {
     format!(
         "ringload {}, a load generator for MQTT brokers",
-        env!("CARGO_PKG_VERSION")
+        env!("RINGMQ_VERSION")
     )
 }
 

@@ -22,9 +22,11 @@ use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 use crate::capacity::measure;
 use crate::find::FindOptions;
 use crate::page::Request;
+use crate::peer::Peer;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
+use crate::websocket::Resource;
 use flags::{FIND_MAX, flags_of};
 pub use forecast::PredictRequest;
 use given::Given;
@@ -67,8 +69,12 @@ pub struct RunOptions {
     pub scenario: Scenario,
     /// The broker, as written.
     pub target: String,
+    /// Its name or address alone: what its certificate is for.
+    pub host: String,
     /// Its addresses, in the order in which they are tried.
-    pub addresses: Vec<SocketAddr>,
+    pub peers: Vec<Peer>,
+    /// What a WebSocket is opened on.
+    pub websocket: Option<Resource>,
     /// Threads of the generator.
     pub threads: usize,
     /// Cores to bind them to.

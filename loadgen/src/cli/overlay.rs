@@ -1,5 +1,6 @@
 //! Options that change a scenario: shorthands, `--set` and `--group`.
 
+use super::target::Scheme;
 use super::{SEE_HELP, problem};
 use crate::scenario::keys::{self, Form};
 use crate::scenario::{Group, Scenario};
@@ -77,13 +78,18 @@ pub(super) fn apply_shorthand(
 }
 
 /// The scheme of the target: `mqtts://` stands for TLS in every group, `mqtt://` for none.
-pub(super) fn apply_tls_scheme(scenario: &mut Scenario, tls: bool) -> Result<(), Problem> {
+pub(super) fn apply_tls_scheme(scenario: &mut Scenario, scheme: Scheme) -> Result<(), Problem> {
+    let Some(tls) = scheme.tls() else {
+        return Ok(());
+    };
     if let Some(group) = scenario.groups.iter().find(|group| group.tls && !tls) {
         let what = format!(
-            "is a mqtt:// address, and the group {} connects over TLS",
+            "is a {0}:// address, and the group {1} connects over TLS",
+            scheme.word(),
             group.name
         );
-        return Err(problem("--target", &what, "write mqtts://".to_owned()));
+        let fix = format!("write {}s://", scheme.word());
+        return Err(problem("--target", &what, fix));
     }
     let key = keys::of_group("tls").expect("a key of groups");
     let mut groups = scenario.groups.iter_mut().filter(|_| tls);

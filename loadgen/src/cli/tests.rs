@@ -2,6 +2,7 @@
 
 use super::flags::FLAGS;
 use super::*;
+use crate::peer::Peer;
 use crate::scenario::keys;
 use crate::scenario::rates::Rates;
 
@@ -70,12 +71,22 @@ fn a_target_without_a_port_gets_the_usual_one() {
         ("run pairs -t mqtt://127.0.0.2", "127.0.0.2:1883"),
         ("run pairs -t mqtts://127.0.0.2", "127.0.0.2:8883"),
         ("run pairs -t mqtts://127.0.0.2:7/", "127.0.0.2:7"),
+        ("run pairs -t ws://127.0.0.2", "ws://127.0.0.2:8083/mqtt"),
+        ("run pairs -t wss://127.0.0.2:7/x", "wss://127.0.0.2:7/x"),
+        ("run pairs -t unix:/run/x.sock", "unix:/run/x.sock"),
     ] {
         let Ok(Command::Run(options)) = parse(line) else {
             panic!("{line}");
         };
         assert_eq!(options.target, expected, "{line}");
-        assert_eq!(options.addresses, [expected.parse().unwrap()], "{line}");
+        let place = match expected.split_once("://") {
+            None => expected,
+            Some((_, rest)) => rest.split('/').next().unwrap(),
+        };
+        let peers: Vec<String> = options.peers.iter().map(Peer::to_string).collect();
+        assert_eq!(peers, [place], "{line}");
+        let resource = options.websocket.map(|resource| resource.host);
+        assert_eq!(resource.is_some(), expected.starts_with("ws"), "{line}");
     }
 }
 
@@ -262,9 +273,13 @@ fn a_wrong_command_line_says_what_to_write() {
         ("run pairs --run-id xyz", "--run-id is `xyz`"),
         ("show", "show needs a scenario"),
         (
-            "run pairs -t ws://127.0.0.1:8083/mqtt",
-            "--target is a ws:// address, and ringload does not speak WebSocket\n  fix: name the \
-             broker's port",
+            "run pairs -t ws://127.0.0.1 --tls insecure",
+            "--target is a ws:// address, and the group subscribers connects over TLS\n  fix: write \
+             wss://",
+        ),
+        (
+            "run pairs -t unix:/run/x.sock --source 127.0.0.1",
+            "--target is a Unix socket, which has nothing to do with --source",
         ),
         (
             "run pairs -t mqtt://127.0.0.1 --tls insecure",

@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 use super::Driver;
 use crate::fleet::Loss;
+use crate::peer::Peer;
 use crate::shared::now_ns;
 
 impl Driver {
@@ -33,7 +34,9 @@ impl Driver {
         let fd = self
             .make_socket(client)
             .map_err(|errno| self.explain_dial(errno))?;
-        if let Some(source) = self.sources.take() {
+        if let Peer::Tcp(_) = self.peer
+            && let Some(source) = self.sources.take()
+        {
             bind_source(fd.as_fd(), source).map_err(|errno| match errno {
                 Errno::ADDRNOTAVAIL => {
                     format!("{source} is not an address of this machine; check --source")
@@ -45,13 +48,16 @@ impl Driver {
     }
 
     fn make_socket(&self, client: u32) -> Result<OwnedFd, Errno> {
-        let family = match self.address {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
+        let (family, protocol) = match self.peer {
+            Peer::Tcp(SocketAddr::V4(_)) => (AddressFamily::INET, Some(ipproto::TCP)),
+            Peer::Tcp(SocketAddr::V6(_)) => (AddressFamily::INET6, Some(ipproto::TCP)),
+            Peer::Unix(_) => (AddressFamily::UNIX, None),
         };
         let flags = SocketFlags::CLOEXEC;
-        let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        set_tcp_nodelay(&fd, true)?;
+        let fd = socket_with(family, SocketType::STREAM, flags, protocol)?;
+        if let Peer::Tcp(_) = self.peer {
+            set_tcp_nodelay(&fd, true)?;
+        }
         if let Some(size) = self.fleet.receive_buffer(client) {
             set_socket_recv_buffer_size(&fd, size as usize)?;
         }
@@ -59,8 +65,17 @@ impl Driver {
     }
 
     fn explain_dial(&mut self, errno: Errno) -> String {
-        let address = self.address;
+        let address = self.peer.clone();
         match errno {
+            Errno::NOENT => {
+                format!("{address} does not exist; start the broker, or check --target")
+            }
+            Errno::ACCESS => {
+                format!("{address} may not be used by this user; check the permissions of the file")
+            }
+            Errno::AGAIN => {
+                format!("{address} has no room for more connections; lower connecting_max")
+            }
             Errno::CONNREFUSED => {
                 format!("nothing listens on {address}; start the broker, or check --target")
             }
@@ -94,10 +109,7 @@ impl Driver {
         let now = now_ns();
         match result {
             Ok(()) => {
-                match self.tls[self.fleet.group_of(client)].clone() {
-                    None => self.fleet.on_connected(client, now),
-                    Some(terms) => self.open_channel(client, now, &terms),
-                }
+                self.open_layers(client, now);
                 self.rearm.push(client);
             }
             Err(errno) => {

@@ -11,14 +11,13 @@
 
 mod close;
 mod dial;
+mod layers;
 mod receive;
-mod secure;
 mod transmit;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use ringmq_core::ids::ConnId;
@@ -26,20 +25,24 @@ use ringmq_core::time::Instant;
 use ringmq_ring::{Completion, KernelRing, Ring, RingConfig, Submission, Target};
 
 use crate::fleet::Fleet;
+use crate::peer::Peer;
 use crate::shared::{Board, UNKNOWN, now_ns};
 use crate::sources::Sources;
 use crate::tls::Terms;
-use secure::Secure;
+use crate::websocket::Resource;
+use layers::Layers;
 
 /// The sockets of one thread.
 #[derive(Debug)]
 pub struct Driver {
     ring: KernelRing,
     target: Target,
-    address: SocketAddr,
+    peer: Peer,
     sources: Sources,
     /// TLS, by group.
     tls: Vec<Option<Terms>>,
+    /// What a WebSocket is opened on.
+    websocket: Option<Resource>,
     /// What the clients do.
     pub fleet: Fleet,
     sockets: Vec<Socket>,
@@ -50,12 +53,34 @@ pub struct Driver {
     /// What the ring's timer is set to.
     timer: Option<u64>,
     open_count: usize,
-    /// What a chunk of TLS held.
+    /// What a chunk held, behind the layers.
     plain: Vec<u8>,
     /// The kernel had no local port left.
     pub ports_exhausted: u64,
     /// The process had no file left.
     pub files_exhausted: u64,
+}
+
+/// How clients get to the broker.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Where it is.
+    pub peer: Peer,
+    /// TLS, by group of the plan.
+    pub tls: Vec<Option<Terms>>,
+    /// Over WebSocket.
+    pub websocket: Option<Resource>,
+}
+
+impl Way {
+    /// What carries MQTT, if it is neither TCP nor TLS alone.
+    pub fn carrier(&self) -> Option<&'static str> {
+        match (&self.peer, &self.websocket) {
+            (Peer::Unix(_), _) => Some("Unix socket"),
+            (Peer::Tcp(_), Some(_)) => Some("WebSocket"),
+            (Peer::Tcp(_), None) => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,18 +92,12 @@ struct Socket {
     receiving: bool,
     sending: bool,
     closing: bool,
-    secure: Option<Box<Secure>>,
+    layers: Option<Box<Layers>>,
 }
 
 impl Driver {
     /// A driver for the calling thread, and no other.
-    pub fn new(
-        fleet: Fleet,
-        address: SocketAddr,
-        sources: Sources,
-        tls: Vec<Option<Terms>>,
-        wakeup: OwnedFd,
-    ) -> io::Result<Driver> {
+    pub fn new(fleet: Fleet, way: Way, sources: Sources, wakeup: OwnedFd) -> io::Result<Driver> {
         let config = RingConfig {
             entries: 4096,
             buffers_count: BUFFERS_COUNT,
@@ -87,11 +106,15 @@ impl Driver {
         };
         let mut ring = KernelRing::new(config, wakeup)?;
         Ok(Driver {
-            target: ring.add_target(address),
+            target: match &way.peer {
+                Peer::Tcp(address) => ring.add_target(*address),
+                Peer::Unix(address) => ring.add_target(address.clone()),
+            },
             ring,
-            address,
+            peer: way.peer,
             sources,
-            tls,
+            tls: way.tls,
+            websocket: way.websocket,
             plain: Vec::new(),
             sockets: (0..fleet.client_count())
                 .map(|_| Socket::default())

@@ -7,6 +7,7 @@ use ringmq_ring::{Input, Receive, Received, Ring};
 use rustix::io::Errno;
 
 use super::Driver;
+use super::layers::Layers;
 use crate::fleet::Loss;
 use crate::shared::{Stage, UNKNOWN, now_ns};
 
@@ -20,8 +21,8 @@ impl Driver {
         match input {
             Input::Chunk(lease) => {
                 if is_live {
-                    if self.sockets[client as usize].secure.is_some() {
-                        self.on_records(client, now, &lease);
+                    if self.sockets[client as usize].layers.is_some() {
+                        self.on_layered(client, now, &lease);
                     } else {
                         self.fleet.on_bytes(client, now, self.ring.bytes(&lease));
                     }
@@ -35,15 +36,12 @@ impl Driver {
                 self.ring.give_back(lease);
             }
             Input::End if is_live => {
-                let secure = self.sockets[client as usize].secure.as_deref();
-                let why = match secure {
-                    Some(secure) if !secure.channel.is_established() => {
-                        "the connection ended in the TLS handshake"
-                    }
-                    Some(_) | None => "the connection ended",
+                let layers = self.sockets[client as usize].layers.as_deref();
+                let why = match layers.and_then(Layers::opening) {
+                    Some(layer) => format!("the connection ended in the {layer} handshake"),
+                    None => "the connection ended".to_owned(),
                 };
-                self.fleet
-                    .on_lost(client, now, Loss::Closed(why.to_owned()));
+                self.fleet.on_lost(client, now, Loss::Closed(why));
             }
             Input::Failed(Errno::NOBUFS | Errno::INTR | Errno::AGAIN | Errno::CANCELED) => {}
             Input::Failed(errno) if is_live => {

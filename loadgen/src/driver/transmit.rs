@@ -18,17 +18,16 @@ impl Driver {
         let (false, false, Some(fd)) = (socket.sending, socket.closing, &socket.socket) else {
             return;
         };
-        let output = match &mut socket.secure {
+        let output = match &mut socket.layers {
             None => self.fleet.take_output(client, now),
-            Some(secure) => {
-                if secure.announced
+            Some(layers) => {
+                if layers.announced
                     && let Some(plain) = self.fleet.take_output(client, now)
                 {
-                    secure.flying += plain.len() as u32;
-                    secure.channel.send(&plain, &mut secure.wire);
+                    layers.send(&plain);
                     self.fleet.recycle(plain);
                 }
-                let wire = std::mem::take(&mut secure.wire);
+                let wire = std::mem::take(&mut layers.wire);
                 (!wire.is_empty()).then_some(wire)
             }
         };
@@ -52,11 +51,11 @@ impl Driver {
             Ok(0) => Some(Errno::PIPE),
             Ok(size) => {
                 flight.advance(size);
-                match &mut self.sockets[client as usize].secure {
+                match &mut self.sockets[client as usize].layers {
                     None => self.fleet.on_sent(client, size),
-                    Some(secure) if flight.is_landed() => {
+                    Some(layers) if flight.is_landed() => {
                         self.fleet
-                            .on_sent(client, std::mem::take(&mut secure.flying));
+                            .on_sent(client, std::mem::take(&mut layers.flying));
                     }
                     Some(_) => {}
                 }

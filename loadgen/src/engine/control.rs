@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hearing::Hearing;
-use super::seconds::Seconds;
+use super::seconds::{Beside, Seconds};
 use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
@@ -147,11 +147,23 @@ impl<'a> Control<'a> {
     }
 
     fn on_interval(&mut self, interval: &Interval) {
-        let broker = || BrokerSample::of(&self.options.pids);
-        let broker = self.broker.is_some().then(broker);
-        self.seconds.add(interval, now_ns(), broker);
+        let beside = self.beside();
+        self.seconds.add(interval, now_ns(), &beside);
         let last = self.seconds.last().cloned();
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+
+    /// What there is to see of a run at this moment.
+    fn beside(&self) -> Beside {
+        let broker = || BrokerSample::of(&self.options.pids);
+        Beside {
+            broker: self
+                .broker
+                .as_ref()
+                .map_or_else(BrokerSample::default, |_| broker()),
+            own_cpu: CpuTime::of(&[std::process::id()]),
+            ready: self.shared.sum(|board| board.ready.load(Ordering::Relaxed)),
+        }
     }
 
     /// Everybody connects; then the publishing begins.
@@ -171,8 +183,8 @@ impl<'a> Control<'a> {
             broker.connected = BrokerSample::of(&self.options.pids);
         }
         self.publish_at = now + LEAD_NS;
-        self.seconds
-            .begin(self.publish_at, CpuTime::of(&self.options.pids));
+        let beside = self.beside();
+        self.seconds.begin(self.publish_at, &beside);
         let warmup = if self.is_limited() {
             0
         } else {
@@ -360,8 +372,8 @@ impl<'a> Control<'a> {
         }
         let relaxed = Ordering::Relaxed;
         let shared = &self.shared;
-        let last = self.seconds.last();
         let snapshot = Snapshot {
+            name: &self.options.name,
             now_ns: now,
             began_ns: self.began_at,
             stage: self.stage,
@@ -371,8 +383,7 @@ impl<'a> Control<'a> {
             sent: shared.sum(|board| board.sent.load(relaxed)),
             received: shared.sum(|board| board.received.load(relaxed)),
             errors: shared.sum(|board| board.errors.load(relaxed)),
-            p99_us: last.and_then(|second| second.p99_us),
-            broker_cpu: last.and_then(|second| second.broker_cpu),
+            seconds: self.seconds.closed(),
         };
         self.progress.show(&snapshot);
     }

@@ -13,7 +13,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::driver::Way;
 use crate::fleet::{PartEnds, SysUpdate, Troubles};
 use crate::meter::{Counts, Meter, Place};
 use crate::metrics::{self, Latest};
@@ -34,7 +35,6 @@ use crate::report::{Ended, Phases, Second, ThreadUse};
 use crate::shared::Shared;
 use crate::sources::Sources;
 use crate::times::{Delays, Times};
-use crate::tls::Terms;
 pub use abort::Aborted;
 use control::Control;
 pub use trials::{Stop, Trial, Trials, Wanted};
@@ -43,12 +43,12 @@ use worker::Setup;
 /// How a run is to be run, apart from what is to be done.
 #[derive(Debug)]
 pub struct Options {
-    /// The broker.
-    pub address: SocketAddr,
+    /// What is run, for people.
+    pub name: String,
+    /// How clients get to the broker.
+    pub way: Way,
     /// Local addresses.
     pub sources: Sources,
-    /// TLS, by group of the plan.
-    pub tls: Vec<Option<Terms>>,
     /// Cores to bind the threads to, in turn; empty: none.
     pub cores: Vec<usize>,
     /// Processes of the broker.
@@ -215,9 +215,8 @@ impl Threads {
             let setup = Setup {
                 shared: shared.clone(),
                 thread,
-                address: options.address,
+                way: options.way.clone(),
                 sources: options.sources.clone().rotated(thread, threads),
-                tls: options.tls.clone(),
                 wakeup,
                 core: options
                     .cores

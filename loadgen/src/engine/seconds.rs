@@ -28,8 +28,21 @@ pub(super) struct Seconds {
     /// Looks for what ends the run.
     watch: Watch,
     histograms: Vec<u8>,
+    /// CPU time of the broker and of ringload when they were last looked at, and when that was.
     broker_cpu: Option<CpuTime>,
-    broker_seen_ns: u64,
+    own_cpu: Option<CpuTime>,
+    seen_ns: u64,
+}
+
+/// What is seen at the end of a second, beside what the threads report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    /// The broker; absent without `--pid`.
+    pub(super) broker: BrokerSample,
+    /// CPU time of ringload.
+    pub(super) own_cpu: Option<CpuTime>,
+    /// Clients connected and subscribed.
+    pub(super) ready: u64,
 }
 
 /// All seconds of a run.
@@ -49,6 +62,8 @@ struct Open {
     at_ns: u64,
     broker_cores: Option<f64>,
     broker_resident: Option<u64>,
+    own_cores: Option<f64>,
+    ready: u64,
 }
 
 impl Seconds {
@@ -64,35 +79,41 @@ impl Seconds {
             watch: Watch::new(&plan.scenario.stages),
             histograms: Vec::new(),
             broker_cpu: None,
-            broker_seen_ns: 0,
+            own_cpu: None,
+            seen_ns: 0,
         }
     }
 
     /// The publishing begins.
-    pub(super) fn begin(&mut self, publish_at: u64, broker_cpu: Option<CpuTime>) {
+    pub(super) fn begin(&mut self, publish_at: u64, beside: &Beside) {
         self.publish_at = publish_at;
-        self.broker_cpu = broker_cpu;
-        self.broker_seen_ns = publish_at;
+        self.broker_cpu = beside.broker.cpu;
+        self.own_cpu = beside.own_cpu;
+        self.seen_ns = publish_at;
     }
 
-    /// A thread has reported a second; beside it the broker's CPU time and memory of this moment.
-    pub(super) fn add(&mut self, interval: &Interval, now: u64, broker: Option<BrokerSample>) {
+    /// A thread has reported a second; beside it what is seen at this moment.
+    pub(super) fn add(&mut self, interval: &Interval, now: u64, beside: &Beside) {
         let Some(at) = (interval.second as usize).checked_sub(self.closed.len()) else {
             return;
         };
         while self.open.len() <= at {
-            let broker = broker.unwrap_or_default();
-            let span = now.saturating_sub(self.broker_seen_ns).max(1) as f64 / 1e9;
-            let used = broker.cpu.zip(self.broker_cpu);
-            let cores = used.map(|(cpu, earlier)| cpu.since(earlier).total_s() / span);
-            self.broker_cpu = broker.cpu;
-            self.broker_seen_ns = now;
+            let span = now.saturating_sub(self.seen_ns).max(1) as f64 / 1e9;
+            let cores = |now: Option<CpuTime>, earlier: Option<CpuTime>| {
+                let (now, earlier) = now.zip(earlier)?;
+                Some(now.since(earlier).total_s() / span)
+            };
             self.open.push_back(Open {
                 at_ns: now,
-                broker_cores: cores,
-                broker_resident: broker.memory.map(|memory| memory.resident),
+                broker_cores: cores(beside.broker.cpu, self.broker_cpu),
+                broker_resident: beside.broker.memory.map(|memory| memory.resident),
+                own_cores: cores(beside.own_cpu, self.own_cpu),
+                ready: beside.ready,
                 ..Open::default()
             });
+            self.broker_cpu = beside.broker.cpu;
+            self.own_cpu = beside.own_cpu;
+            self.seen_ns = now;
         }
         for (place, delays) in &interval.window {
             self.delays.entry(*place).or_default().add(delays);
@@ -117,6 +138,11 @@ impl Seconds {
     /// The last second that is complete.
     pub(super) fn last(&self) -> Option<&Second> {
         self.closed.last()
+    }
+
+    /// The seconds that are complete.
+    pub(super) fn closed(&self) -> &[Second] {
+        &self.closed
     }
 
     pub(super) fn finish(mut self) -> Whole {
@@ -162,6 +188,9 @@ impl Seconds {
             max_us: corrected.quantile(1.0),
             broker_cpu: open.broker_cores,
             broker_rss_bytes: open.broker_resident,
+            ready: Some(open.ready),
+            generator_cpu: open.own_cores,
+            latencies: corrected.buckets(),
         };
         self.watch.see(&second, &corrected);
         self.closed.push(second);

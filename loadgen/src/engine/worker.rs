@@ -1,18 +1,16 @@
 //! One thread of the generator, from start to hand-over.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Way};
 use crate::fleet::{Fleet, PartEnds, SysUpdate, Troubles};
 use crate::ledger::Ledger;
 use crate::meter::{Counts, Interval, Meter};
 use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
 use crate::shared::{Shared, Stage, UNKNOWN, now_ns};
 use crate::sources::Sources;
-use crate::tls::Terms;
 
 /// Messages of a thread to the main thread.
 #[derive(Debug)]
@@ -90,9 +88,8 @@ pub(super) struct Mark {
 pub(super) struct Setup {
     pub(super) shared: Arc<Shared>,
     pub(super) thread: usize,
-    pub(super) address: SocketAddr,
+    pub(super) way: Way,
     pub(super) sources: Sources,
-    pub(super) tls: Vec<Option<Terms>>,
     pub(super) wakeup: OwnedFd,
     pub(super) core: Option<usize>,
     pub(super) events: Sender<Event>,
@@ -133,8 +130,8 @@ impl Worker {
             pin_to(core).map_err(|error| format!("cannot run on core {core}: {error}"))?;
         }
         let fleet = Fleet::new(setup.shared.clone(), setup.thread);
-        let driver = Driver::new(fleet, setup.address, setup.sources, setup.tls, setup.wakeup)
-            .map_err(|error| {
+        let driver =
+            Driver::new(fleet, setup.way, setup.sources, setup.wakeup).map_err(|error| {
                 format!(
                     "cannot set up io_uring: {error}; it needs Linux 6.1, and \
                      kernel.io_uring_disabled = 0"

@@ -127,7 +127,7 @@ fn file_of(options: &FindOptions) -> CapacityFile {
         machine,
         broker_command,
         ..
-    } = setup::context(&options.run, Vec::new(), 0);
+    } = setup::context(&options.run, None, Vec::new(), 0);
     let scenario = &options.run.scenario;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     CapacityFile {
@@ -335,7 +335,7 @@ fn restart(command: &str, options: &RunOptions) -> Result<Option<u32>, String> {
         ));
     }
     let begin = now_ns();
-    while let Err(why) = cli::choose(&options.addresses) {
+    while let Err(why) = cli::choose(&options.peers) {
         if now_ns() - begin > RESTART_NS {
             return Err(format!("--restart: nothing listens there again: {why}"));
         }

@@ -1,18 +1,27 @@
 //! `ringload report`: result files as one page with tables and plots, which needs nothing but
 //! itself, and the plots as SVG files.
 //!
-//! Files are read and sorted (`subject`), plots are chosen (`plots`) and drawn (`plot`), tables are
-//! filled (`table`), and all of it becomes HTML (`view`).
+//! Files are read and sorted (`subject`), named (`title`), plots are chosen (`plots`, `curve`,
+//! `course`) and drawn (`plot`, `bars`, on `svg`), tables are filled (`table`), and all of it becomes
+//! HTML (`view`, `verdict`, `details`).
 
+mod bars;
 mod command;
+mod course;
+mod curve;
+mod details;
 mod plot;
 mod plots;
+mod search;
 mod subject;
+mod svg;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 mod theme;
+mod title;
+mod verdict;
 mod view;
 
 use std::fmt;
@@ -137,7 +146,7 @@ fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
 
 /// A drawing as a file of its own: it brings its colours along.
 fn standalone(svg: &str) -> String {
-    let style = format!("<style>{}</style>", theme::style_sheet());
+    let style = format!("<style>{}</style>", theme::drawing_style());
     match svg.find('>') {
         Some(end) => format!("{}{style}{}\n", &svg[..=end], svg[end + 1..].trim_end()),
         None => unreachable!("an SVG has a root"),

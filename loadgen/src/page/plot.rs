@@ -1,29 +1,42 @@
-//! Plots as SVG, with what a page needs to show values under the pointer.
+//! Plots with two axes, and what a page needs to show values under the pointer.
 
 use std::ops::Range;
 
-use plotters::coord::Shift;
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::Serialize;
 
-use super::theme::{self, AXIS, GRID, INK, SHADE, SOFT, SURFACE};
+use super::svg::{Anchor, Area, Svg, fit, text_width};
 
-/// A drawing of its own: `<svg …>…</svg>`.
+/// A drawing of its own.
 pub(super) struct Plot {
     pub(super) title: String,
+    /// `<svg …>…</svg>`, as a file.
     pub(super) svg: String,
+    /// The same in pieces, which a page arranges to its width; empty: it is one piece.
+    pub(super) panels: Vec<String>,
     pub(super) hover: Option<Hover>,
+    /// Plots of one section that have the same places share their cursor.
+    pub(super) has_time: bool,
 }
 
 /// One line of a plot.
 pub(super) struct Line {
     pub(super) name: String,
-    /// See [`theme::series`].
-    pub(super) color: usize,
+    /// A class: see [`super::theme::series`].
+    pub(super) color: &'static str,
+    pub(super) look: Look,
     /// Ascending in x.
     pub(super) points: Vec<(f64, f64)>,
+}
+
+/// How the points of a line are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Connected.
+    Solid,
+    /// Connected, behind what is solid: a plan, a run that does not count.
+    Dashed,
+    /// Each for itself.
+    Dots,
 }
 
 /// One axis, in the coordinates of the points.
@@ -34,12 +47,57 @@ pub(super) struct Axis {
     pub(super) text: fn(f64) -> String,
 }
 
-/// One bar: a value, and what is said about it.
-pub(super) struct Bar {
+/// A range of x that is something else than the rest, and what it is.
+#[derive(Clone)]
+pub(super) struct Span {
+    pub(super) range: Range<f64>,
     pub(super) name: String,
-    pub(super) color: usize,
-    pub(super) value: f64,
+    pub(super) is_shaded: bool,
+}
+
+/// Where a line may as well lie.
+pub(super) struct Band {
+    pub(super) color: &'static str,
+    /// x, lowest and highest y.
+    pub(super) points: Vec<(f64, f64, f64)>,
+}
+
+/// A piece of a heat map.
+pub(super) struct Cell {
+    pub(super) x: Range<f64>,
+    pub(super) y: Range<f64>,
+    /// 0 to 1.
+    pub(super) heat: f64,
+}
+
+/// Something that happened.
+#[derive(Clone)]
+pub(super) struct Mark {
+    pub(super) x: f64,
     pub(super) text: String,
+}
+
+/// A bound for y.
+pub(super) struct Bound {
+    pub(super) y: f64,
+    pub(super) text: String,
+}
+
+/// A plot; lines are given to [`LinePlot::draw`].
+pub(super) struct LinePlot {
+    pub(super) title: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) spans: Vec<Span>,
+    pub(super) bands: Vec<Band>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) bounds: Vec<Bound>,
+    /// Where the pointer can stop, and how a value there is written.
+    pub(super) stops: Vec<f64>,
+    pub(super) stop_text: fn(f64) -> String,
+    pub(super) value_text: fn(f64) -> String,
+    pub(super) has_time: bool,
 }
 
 /// Where the pointer finds what, in pixels of the drawing.
@@ -55,293 +113,269 @@ pub(super) struct Hover {
 #[derive(Serialize)]
 struct HoverLine {
     name: String,
-    color: String,
+    color: &'static str,
     /// For each place: position and value.
     values: Vec<Option<(i32, String)>>,
 }
 
-/// What a line plot shows besides its lines.
-pub(super) struct LinePlot {
-    pub(super) title: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    /// A range of x that is not measured.
-    pub(super) shade: Option<Range<f64>>,
-    /// Where the pointer can stop, and how a value there is written.
-    pub(super) stops: Vec<f64>,
-    pub(super) stop_text: fn(f64) -> String,
-    pub(super) value_text: fn(f64) -> String,
-}
-
 impl LinePlot {
+    /// A plot with nothing but its axes.
+    pub(super) fn new(title: &str, x: Axis, y: Axis) -> LinePlot {
+        LinePlot {
+            title: title.to_owned(),
+            value_text: y.text,
+            stop_text: x.text,
+            x,
+            y,
+            spans: Vec::new(),
+            bands: Vec::new(),
+            cells: Vec::new(),
+            marks: Vec::new(),
+            bounds: Vec::new(),
+            stops: Vec::new(),
+            has_time: false,
+        }
+    }
+
     /// Draws the lines.
     pub(super) fn draw(self, lines: &[Line]) -> Plot {
-        let mut svg = String::new();
-        let hover = {
-            let backend = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT));
-            let area = backend.into_drawing_area();
-            self.draw_on(&area, lines)
+        let mut svg = Svg::new(WIDTH, HEIGHT);
+        svg.text((14.0, 24.0), Anchor::Start, "ink solid title", &self.title);
+        let rows = draw_legend(&mut svg, lines);
+        let labels = self.y.ticks.iter().map(|tick| (self.y.text)(*tick));
+        let label_width = labels.map(|label| text_width(&label)).fold(0.0, f64::max);
+        let left = 14.0 + label_width + 6.0;
+        let top = 40.0 + LEGEND_PITCH * rows as f64;
+        let view = View {
+            plot: &self,
+            area: Area {
+                left,
+                top,
+                width: WIDTH - 14.0 - left,
+                height: HEIGHT - 30.0 - top,
+            },
         };
+        view.draw_ground(&mut svg);
+        view.draw_axes(&mut svg);
+        view.draw_lines(&mut svg, lines);
+        view.draw_remarks(&mut svg);
+        let hover = (!self.stops.is_empty()).then(|| view.hover(lines));
         Plot {
-            svg: labelled(&svg, &self.title),
+            svg: svg.finish(&self.title),
             title: self.title,
-            hover: Some(hover),
+            panels: Vec::new(),
+            hover,
+            has_time: self.has_time,
+        }
+    }
+}
+
+/// A plot within the rectangle between its axes.
+struct View<'a> {
+    plot: &'a LinePlot,
+    area: Area,
+}
+
+impl View<'_> {
+    fn x(&self, x: f64) -> f64 {
+        self.area.left + self.area.width * share(&self.plot.x.range, x)
+    }
+
+    fn y(&self, y: f64) -> f64 {
+        let height = self.area.height - self.headroom();
+        self.bottom() - height * share(&self.plot.y.range, y)
+    }
+
+    /// Where nothing is drawn but names.
+    fn headroom(&self) -> f64 {
+        let plot = self.plot;
+        let has_names = plot.spans.iter().any(|span| !span.name.is_empty());
+        match has_names || (!plot.has_time && !plot.marks.is_empty()) {
+            true => 19.0,
+            false => 0.0,
         }
     }
 
-    fn draw_on(&self, area: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> Hover {
-        area.fill(&SURFACE.rgb()).expect(IN_MEMORY);
-        draw_text(area, &self.title, (16, 14), &title_style());
-        let legend_rows = draw_legend(area, lines);
-        let mut chart = ChartBuilder::on(area)
-            .margin_top(46 + 18 * legend_rows)
-            .margin_right(24)
-            .margin_bottom(8)
-            .x_label_area_size(26)
-            .y_label_area_size(64)
-            .build_cartesian_2d(self.x.clone(), self.y.clone())
-            .expect(IN_MEMORY);
-        if let Some(shade) = &self.shade {
-            let corners = [
-                (shade.start, self.y.range.start),
-                (shade.end, self.y.range.end),
-            ];
-            let shade = Rectangle::new(corners, SHADE.rgb().filled());
-            chart.draw_series([shade]).expect(IN_MEMORY);
+    fn bottom(&self) -> f64 {
+        self.area.top + self.area.height
+    }
+
+    /// What lies behind the grid.
+    fn draw_ground(&self, svg: &mut Svg) {
+        for span in &self.plot.spans {
+            let (from, to) = (self.x(span.range.start), self.x(span.range.end));
+            let area = Area {
+                left: from,
+                width: to - from,
+                ..self.area
+            };
+            if span.is_shaded {
+                svg.rect(area, "shade solid");
+            }
+            let middle = f64::midpoint(from, to);
+            if text_width(&span.name) <= to - from {
+                let at = (middle, self.area.top + 13.0);
+                svg.text(at, Anchor::Middle, "soft solid", &span.name);
+            } else if to - from >= TEXT_HEIGHT {
+                let at = (middle + 4.5, self.bottom() - 6.0);
+                svg.text_upwards(at, "soft solid", &span.name);
+            }
         }
-        chart
-            .configure_mesh()
-            .bold_line_style(GRID.rgb())
-            .light_line_style(TRANSPARENT)
-            .axis_style(AXIS.rgb())
-            .label_style(small_style())
-            .x_labels(self.x.ticks.len())
-            .y_labels(self.y.ticks.len())
-            .set_all_tick_mark_size(4)
-            .draw()
-            .expect(IN_MEMORY);
+        for cell in &self.plot.cells {
+            let (left, right) = (self.x(cell.x.start), self.x(cell.x.end));
+            let (bottom, top) = (self.y(cell.y.start), self.y(cell.y.end));
+            let area = Area {
+                left,
+                top,
+                width: right - left,
+                height: bottom - top,
+            };
+            svg.tint(area, "s1 solid cell", cell.heat);
+        }
+    }
+
+    fn draw_axes(&self, svg: &mut Svg) {
+        let (left, right) = (self.area.left, self.area.left + self.area.width);
+        let bottom = self.bottom();
+        for tick in &self.plot.y.ticks {
+            let y = self.y(*tick);
+            svg.line((left, y), (right, y), "grid stroke thin");
+            let at = (left - 6.0, y + 4.5);
+            svg.text(at, Anchor::End, "soft solid", &(self.plot.y.text)(*tick));
+        }
+        svg.line((left, bottom), (right, bottom), "axis stroke thin");
+        let mut free_from = 0.0;
+        for tick in &self.plot.x.ticks {
+            let (x, text) = (self.x(*tick), (self.plot.x.text)(*tick));
+            svg.line((x, bottom), (x, bottom + 4.0), "axis stroke thin");
+            // The last label keeps within the drawing.
+            let half = text_width(&text) / 2.0;
+            let middle = x.min(WIDTH - 6.0 - half);
+            if middle - half >= free_from {
+                let at = (middle, bottom + 18.0);
+                svg.text(at, Anchor::Middle, "soft solid", &text);
+                free_from = middle + half + 6.0;
+            }
+        }
+    }
+
+    fn draw_lines(&self, svg: &mut Svg, lines: &[Line]) {
+        for band in &self.plot.bands {
+            let there = band.points.iter().map(|point| (point.0, point.2));
+            let back = band.points.iter().rev().map(|point| (point.0, point.1));
+            let around = there.chain(back).map(|(x, y)| (self.x(x), self.y(y)));
+            svg.polygon(around, &format!("{} solid area", band.color));
+        }
         for line in lines {
-            let style = theme::series(line.color).rgb().stroke_width(2);
-            let series = LineSeries::new(line.points.iter().copied(), style);
-            chart.draw_series(series).expect(IN_MEMORY);
+            let points = line.points.iter().map(|&(x, y)| (self.x(x), self.y(y)));
+            let color = line.color;
+            match line.look {
+                Look::Solid => svg.polyline(points.clone(), &format!("{color} stroke")),
+                Look::Dashed => svg.polyline(points.clone(), &format!("{color} stroke dashed")),
+                Look::Dots => {}
+            }
+            let radius = match line.look {
+                Look::Dots => 4.0,
+                // Few values are not as sure as a line looks.
+                Look::Solid | Look::Dashed if line.points.len() <= FEW => 3.0,
+                Look::Solid | Look::Dashed => continue,
+            };
+            for at in points {
+                svg.dot(at, radius, &format!("{color} solid"));
+            }
         }
-        let plotting = chart.plotting_area();
-        let place = |x: f64, y: f64| plotting.map_coordinate(&(x, y));
-        let (_, pixels) = plotting.get_pixel_range();
-        self.hover(lines, pixels, place)
     }
 
-    fn hover(
-        &self,
-        lines: &[Line],
-        pixels: Range<i32>,
-        place: impl Fn(f64, f64) -> (i32, i32),
-    ) -> Hover {
-        let places = self.stops.iter();
-        let places = places.map(|&x| (place(x, self.y.range.start).0, (self.stop_text)(x)));
+    /// Marks and bounds, in front of the lines.
+    fn draw_remarks(&self, svg: &mut Svg) {
+        let right = self.area.left + self.area.width;
+        for bound in &self.plot.bounds {
+            let y = self.y(bound.y);
+            svg.line((self.area.left, y), (right, y), "bad stroke dashed");
+            let at = (self.area.left + 4.0, y - 5.0);
+            svg.text(at, Anchor::Start, "bad solid", &bound.text);
+        }
+        for (index, mark) in self.plot.marks.iter().enumerate() {
+            let x = self.x(mark.x);
+            svg.line((x, self.area.top), (x, self.bottom()), "good stroke dashed");
+            // Neighbours do not lie on each other, and few lines are down there.
+            let y = match self.plot.has_time {
+                true => self.bottom() - 8.0 - 16.0 * (index % 3) as f64,
+                false => self.area.top + 13.0,
+            };
+            let is_left = x + 5.0 + text_width(&mark.text) > right;
+            let (x, anchor) = if is_left {
+                (x - 5.0, Anchor::End)
+            } else {
+                (x + 5.0, Anchor::Start)
+            };
+            if !mark.text.is_empty() {
+                svg.text((x, y), anchor, "good solid", &mark.text);
+            }
+        }
+    }
+
+    fn hover(&self, lines: &[Line]) -> Hover {
+        let plot = self.plot;
+        let places = plot.stops.iter();
+        let places = places.map(|&x| (self.x(x).round() as i32, (plot.stop_text)(x)));
         let of_line = |line: &Line| HoverLine {
             name: line.name.clone(),
-            color: theme::series(line.color).css(),
-            values: self
+            color: line.color,
+            values: plot
                 .stops
                 .iter()
                 .map(|&x| {
                     let y = interpolate(&line.points, x)?;
-                    Some((place(x, y).1, (self.value_text)(y)))
+                    Some((self.y(y).round() as i32, (plot.value_text)(y)))
                 })
                 .collect(),
         };
+        let connected = lines.iter().filter(|line| line.look != Look::Dots);
         Hover {
-            top: pixels.start,
-            bottom: pixels.end,
+            top: self.area.top as i32,
+            bottom: self.bottom() as i32,
             places: places.collect(),
-            lines: lines.iter().map(of_line).collect(),
+            lines: connected.map(of_line).collect(),
         }
-    }
-}
-
-impl Ranged for Axis {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
-        let share = (value - self.range.start) / (self.range.end - self.range.start);
-        from + (f64::from(to - from) * share).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() {
-            Vec::new()
-        } else {
-            self.ticks.clone()
-        }
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range.clone()
-    }
-}
-
-impl ValueFormatter<f64> for Axis {
-    fn format_ext(&self, value: &f64) -> String {
-        (self.text)(*value)
-    }
-}
-
-/// Draws bars from left to right, one below the other, in panels side by side: a title for each
-/// panel, names only in the first one.
-pub(super) fn bars(title: &str, panels: &[(String, Vec<Bar>)]) -> Plot {
-    let rows = panels.iter().map(|(_, bars)| bars.len()).max().unwrap_or(0);
-    let columns = panels.len().clamp(1, PANELS_MAX);
-    let lines = panels.len().div_ceil(columns);
-    let panel_height = 40 + rows as u32 * BAR_PITCH;
-    let height = 44 + lines as u32 * panel_height + 8;
-    let mut svg = String::new();
-    {
-        let backend = SVGBackend::with_string(&mut svg, (WIDTH, height));
-        let area = backend.into_drawing_area();
-        area.fill(&SURFACE.rgb()).expect(IN_MEMORY);
-        draw_text(&area, title, (16, 14), &title_style());
-        let width = (WIDTH as i32 - 32) / columns as i32;
-        for (index, (name, bars)) in panels.iter().enumerate() {
-            let (line, column) = (index / columns, index % columns);
-            let left = 16 + column as i32 * width;
-            let top = 44 + line as i32 * panel_height as i32;
-            draw_panel(&area, name, bars, (left, top), width - 16);
-        }
-    }
-    Plot {
-        svg: labelled(&svg, title),
-        title: title.to_owned(),
-        hover: None,
-    }
-}
-
-fn draw_panel(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    name: &str,
-    bars: &[Bar],
-    (left, top): (i32, i32),
-    width: i32,
-) {
-    draw_text(area, &fit(name, width), (left, top), &panel_style());
-    let largest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
-    let names = bars.iter().map(|bar| fit(&bar.name, width * 2 / 5));
-    let names: Vec<String> = names.collect();
-    let label_width = names.iter().map(|name| text_width(name)).max();
-    let value_width = bars.iter().map(|bar| text_width(&bar.text)).max();
-    let from = left + label_width.unwrap_or(0) + 10;
-    let room = left + width - from - value_width.unwrap_or(0) - 8;
-    for (row, bar) in bars.iter().enumerate() {
-        let y = top + 24 + row as i32 * BAR_PITCH as i32;
-        let middle = y + BAR_HEIGHT / 2;
-        let share = if largest > 0.0 {
-            bar.value / largest
-        } else {
-            0.0
-        };
-        // A value of nothing much is still to be seen.
-        let to = from + ((f64::from(room) * share) as i32).max(2);
-        let right = small_style().pos(Pos::new(HPos::Right, VPos::Center));
-        draw_text(area, &names[row], (from - 8, middle), &right);
-        let color = theme::series(bar.color).rgb();
-        let rectangle = Rectangle::new([(from, y), (to, y + BAR_HEIGHT)], color.filled());
-        area.draw(&rectangle).expect(IN_MEMORY);
-        let value = ink_style().pos(Pos::new(HPos::Left, VPos::Center));
-        draw_text(area, &bar.text, (to + 6, middle), &value);
     }
 }
 
 /// Returns the number of rows.
-fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> u32 {
+fn draw_legend(svg: &mut Svg, lines: &[Line]) -> usize {
     if lines.len() < 2 {
         return 0;
     }
-    let (mut x, mut y, mut rows) = (16, 40, 1);
+    let (mut x, mut y, mut rows) = (14.0, 46.0, 1);
     for line in lines {
-        let name = fit(&line.name, WIDTH as i32 - 32 - 34);
-        let width = text_width(&name) + 34;
-        if x + width > WIDTH as i32 - 16 && x > 16 {
-            (x, y, rows) = (16, y + 18, rows + 1);
+        let name = fit(&line.name, WIDTH - 28.0 - 34.0);
+        let width = text_width(&name) + 34.0;
+        if x + width > WIDTH - 14.0 && x > 14.0 {
+            (x, y, rows) = (14.0, y + LEGEND_PITCH, rows + 1);
         }
-        let color = theme::series(line.color).rgb();
-        let swatch = Rectangle::new([(x, y + 4), (x + 14, y + 8)], color.filled());
-        area.draw(&swatch).expect(IN_MEMORY);
-        draw_text(area, &name, (x + 20, y), &small_style());
+        let (color, middle) = (line.color, y - 4.0);
+        match line.look {
+            Look::Solid => {
+                svg.line((x, middle), (x + 14.0, middle), &format!("{color} stroke"));
+            }
+            Look::Dashed => {
+                let class = format!("{color} stroke dashed");
+                svg.line((x, middle), (x + 14.0, middle), &class);
+            }
+            Look::Dots => svg.dot((x + 7.0, middle), 4.0, &format!("{color} solid")),
+        }
+        svg.text((x + 20.0, y), Anchor::Start, "soft solid", &name);
         x += width;
     }
     rows
 }
 
-fn draw_text(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    text: &str,
-    at: (i32, i32),
-    style: &TextStyle<'_>,
-) {
-    area.draw(&Text::new(text, at, style)).expect(IN_MEMORY);
-}
-
-fn title_style() -> TextStyle<'static> {
-    ("sans-serif", 15, FontStyle::Bold)
-        .into_font()
-        .color(&INK.rgb())
-}
-
-fn panel_style() -> TextStyle<'static> {
-    ("sans-serif", 12, FontStyle::Bold)
-        .into_font()
-        .color(&SOFT.rgb())
-}
-
-fn small_style() -> TextStyle<'static> {
-    ("sans-serif", TEXT_SIZE).into_font().color(&SOFT.rgb())
-}
-
-fn ink_style() -> TextStyle<'static> {
-    ("sans-serif", TEXT_SIZE).into_font().color(&INK.rgb())
-}
-
-/// About: the reader's font is not known here. Generous, so that nothing overlaps.
-fn text_width(text: &str) -> i32 {
-    text.chars().count() as i32 * TEXT_SIZE * 3 / 5
-}
-
-/// A text that takes no more than this width: what is left out in the middle is `…`, because names
-/// of one kind begin alike and often end alike, too. Marks that turn the direction of a text around
-/// go.
-fn fit(text: &str, width: i32) -> String {
-    let all: Vec<char> = text.chars().filter(|c| !is_direction(*c)).collect();
-    let count_max = (width * 5 / (TEXT_SIZE * 3)).max(3) as usize;
-    if all.len() <= count_max {
-        return all.into_iter().collect();
-    }
-    let end = (count_max - 1) / 2;
-    let start = count_max - 1 - end;
-    let (head, tail) = (&all[..start], &all[all.len() - end..]);
-    head.iter().chain(&['…']).chain(tail).collect()
-}
-
-/// Marks of the bidirectional algorithm of Unicode: embeddings, overrides, isolates.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}' | '\u{061C}')
-}
-
-/// Tells readers who do not see the drawing what it is.
-fn labelled(svg: &str, title: &str) -> String {
-    let escaped = title
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('"', "&quot;");
-    svg.replacen(
-        "<svg ",
-        &format!("<svg role=\"img\" aria-label=\"{escaped}\" "),
-        1,
-    )
+fn share(range: &Range<f64>, value: f64) -> f64 {
+    ((value - range.start) / (range.end - range.start)).clamp(0.0, 1.0)
 }
 
 /// The value of a line at `x`, between its neighbours.
-fn interpolate(points: &[(f64, f64)], x: f64) -> Option<f64> {
+pub(super) fn interpolate(points: &[(f64, f64)], x: f64) -> Option<f64> {
     let after = points.partition_point(|point| point.0 < x);
     let next = points.get(after)?;
     if next.0 == x {
@@ -354,7 +388,20 @@ fn interpolate(points: &[(f64, f64)], x: f64) -> Option<f64> {
 /// Ticks of a linear axis from 0: 1, 2 or 5 times a power of ten apart, at most six of them.
 pub(super) fn ticks_to(max: f64) -> Vec<f64> {
     let step = steps().find(|step| step * 5.0 >= max).unwrap_or(max);
-    (0..=5)
+    ticks(step, max)
+}
+
+/// Ticks of an axis of seconds, in steps that people count in.
+pub(super) fn time_ticks_to(max_s: f64) -> Vec<f64> {
+    let step = TIME_STEPS.iter().find(|step| **step * 6.0 >= max_s);
+    match step {
+        Some(step) => ticks(*step, max_s),
+        None => ticks_to(max_s),
+    }
+}
+
+fn ticks(step: f64, max: f64) -> Vec<f64> {
+    (0..=6)
         .map(|n| f64::from(n) * step)
         .take_while(|tick| *tick <= max * 1.001)
         .collect()
@@ -376,15 +423,18 @@ pub(super) fn log_ticks(range: &Range<f64>) -> Vec<f64> {
     }
 }
 
-/// SVG into a string does not fail.
-const IN_MEMORY: &str = "drawing into memory";
-const WIDTH: u32 = 620;
-const HEIGHT: u32 = 300;
-const TEXT_SIZE: i32 = 12;
-const BAR_HEIGHT: i32 = 14;
-const BAR_PITCH: u32 = 22;
-/// Panels side by side.
-const PANELS_MAX: usize = 2;
+/// A page shows plots at about this width, on a phone too, so that the text keeps its size.
+pub(super) const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 250.0;
+const LEGEND_PITCH: f64 = 18.0;
+/// Of the text in drawings.
+const TEXT_HEIGHT: f64 = 15.0;
+/// Lines with so few points show them.
+const FEW: usize = 16;
+/// Seconds, minutes, hours.
+const TIME_STEPS: [f64; 14] = [
+    0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0,
+];
 
 #[cfg(test)]
 mod tests {
@@ -392,53 +442,27 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        for (max, expected) in [
-            (1.0, vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-            (784_000.0, vec![0.0, 200_000.0, 400_000.0, 600_000.0]),
-            (12.0, vec![0.0, 5.0, 10.0]),
+        for (ticks, expected) in [
+            (ticks_to(1.0), vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+            (ticks_to(784_000.0), vec![0.0, 2e5, 4e5, 6e5]),
+            (ticks_to(12.0), vec![0.0, 5.0, 10.0]),
+            (time_ticks_to(4.0), vec![0.0, 1.0, 2.0, 3.0, 4.0]),
+            (time_ticks_to(12.5), vec![0.0, 5.0, 10.0]),
+            (
+                time_ticks_to(170.0),
+                vec![0.0, 30.0, 60.0, 90.0, 120.0, 150.0],
+            ),
+            (time_ticks_to(3700.0), vec![0.0, 1800.0, 3600.0]),
         ] {
-            let ticks = ticks_to(max);
             let same = ticks
                 .iter()
                 .zip(&expected)
                 .all(|(a, b)| (a - b).abs() < 1e-9);
-            assert!(same && ticks.len() == expected.len(), "{max}: {ticks:?}");
+            assert!(same && ticks.len() == expected.len(), "{ticks:?}");
         }
         let decades = log_ticks(&(1.0..4.0));
         assert_eq!(decades, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(log_ticks(&(1.9..2.8)).len(), 3, "100, 200, 500");
-    }
-
-    #[test]
-    fn long_names_are_cut_and_lie_over_nothing() {
-        let long = "mosquitto 2.0.22 (Debian 12, default configuration, TLS 1.3)";
-        let name = fit(long, 116);
-        assert!(text_width(&name) <= 116, "{name}");
-        assert!(
-            name.starts_with("mosquit") && name.ends_with("1.3)"),
-            "{name}"
-        );
-        assert_eq!(fit("short", 116), "short");
-        assert_eq!(fit("x / \u{202E}rtl", 116), "x / rtl");
-        let bar = |color| Bar {
-            name: long.to_owned(),
-            color,
-            value: 1.0 + color as f64,
-            text: "784 k/s".to_owned(),
-        };
-        let panels = ["pairs, QoS 0", long].map(|name| (name.to_owned(), vec![bar(0), bar(1)]));
-        let svg = bars("Deliveries per second", &panels).svg;
-        // No bar is turned around: its room has a positive width.
-        let widths = svg.split("<rect ").skip(1).filter_map(|rect| {
-            let (_, rest) = rect.split_once("width=\"")?;
-            rest.split('"').next()?.parse::<i32>().ok()
-        });
-        let widths: Vec<i32> = widths.collect();
-        assert!(
-            widths.len() >= 5 && widths.iter().all(|width| *width >= 2),
-            "{widths:?}"
-        );
-        assert!(widths.iter().any(|width| *width > 60), "{widths:?}");
     }
 
     #[test]

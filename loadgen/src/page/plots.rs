@@ -1,9 +1,12 @@
 //! Which plots a page has, and what is in them.
 
-use super::plot::{Axis, Bar, Line, LinePlot, Plot, bars, log_ticks, ticks_to};
-use super::subject::{Scenario, Subject};
-use super::text;
-use crate::report::{Latency, LatencyPair, Pace, ResultFile, Second};
+use std::ops::Range;
+
+use super::bars::{self, Bar, Panel};
+use super::plot::{Axis, Line, LinePlot, Look, Plot, log_ticks, ticks_to};
+use super::subject::Scenario;
+use super::{course, curve, search, text, title};
+use crate::report::{Pace, ResultFile};
 
 /// A plot and the name of its file, `pairs-qos-1-latency`.
 pub(super) struct Named {
@@ -16,8 +19,13 @@ pub(super) fn overview(scenarios: &[Scenario]) -> Vec<Named> {
     if scenarios.len() < 2 {
         return Vec::new();
     }
+    let loads = load_curves(scenarios).into_iter();
+    let loads = loads.enumerate().map(|(number, plot)| Named {
+        name: format!("overview-load-{number}"),
+        plot,
+    });
     let plots = [
-        ("cpu", "CPU of the broker per delivery, less is better", CPU),
+        ("cpu", "CPU per delivery, less is better", CPU),
         ("rate", "Deliveries per second, more is better", RATE),
         (
             "p99",
@@ -29,20 +37,16 @@ pub(super) fn overview(scenarios: &[Scenario]) -> Vec<Named> {
             "Connections per second, more is better",
             CONNECTS,
         ),
-        (
-            "memory",
-            "Memory of the broker per connection, less is better",
-            MEMORY,
-        ),
+        ("memory", "Memory per connection, less is better", MEMORY),
     ];
     let plots = plots.into_iter().filter_map(|(name, title, measure)| {
         let panels = panels(scenarios, measure);
         (!panels.is_empty()).then(|| Named {
             name: format!("overview-{name}"),
-            plot: bars(title, &panels),
+            plot: bars::draw(title, &panels),
         })
     });
-    plots.collect()
+    loads.chain(plots).collect()
 }
 
 /// Of one scenario.
@@ -52,7 +56,7 @@ pub(super) fn of(scenario: &Scenario) -> Vec<Named> {
     if subjects.len() > 1 {
         for (name, title, measure) in [
             ("rate", "Deliveries per second, more is better", RATE),
-            ("cpu", "CPU of the broker per delivery, less is better", CPU),
+            ("cpu", "CPU per delivery, less is better", CPU),
             (
                 "connect",
                 "Connections per second, more is better",
@@ -60,22 +64,30 @@ pub(super) fn of(scenario: &Scenario) -> Vec<Named> {
             ),
         ] {
             let panel = panel(scenario, measure);
-            plots.push((name, panel.map(|panel| bars(title, &[panel]))));
+            plots.push((name, panel.map(|panel| bars::draw(title, &[panel]))));
         }
     }
-    plots.push(("latency", latency(subjects)));
-    plots.push(("rate-over-time", over_time(subjects, &DELIVERIES)));
-    plots.push(("p99-over-time", over_time(subjects, &P99)));
-    plots.push(("cpu-over-time", over_time(subjects, &CORES)));
-    plots.push(("memory-over-time", over_time(subjects, &RSS)));
-    let plots = plots.into_iter();
-    let named = plots.filter_map(|(name, plot)| {
+    plots.push(("latency", curve::latency(subjects)));
+    plots.extend(course::plots(subjects));
+    if let [only] = &subjects[..] {
+        plots.push(("resources", resources(only.typical())));
+    }
+    let id = file_name(&scenario.title);
+    let searches = subjects.iter().enumerate().filter_map(|(number, subject)| {
+        let plot = search::plot(subject.typical().search.as_ref()?)?;
+        let name = match number {
+            0 => format!("{id}-search"),
+            number => format!("{id}-search-{number}"),
+        };
+        Some(Named { name, plot })
+    });
+    let others = plots.into_iter().filter_map(|(name, plot)| {
         Some(Named {
-            name: format!("{}-{name}", file_name(&scenario.title)),
+            name: format!("{id}-{name}"),
             plot: plot?,
         })
     });
-    named.collect()
+    searches.chain(others).collect()
 }
 
 /// A number of a run, and how it is written; absent where it is meaningless.
@@ -137,244 +149,187 @@ pub(super) fn has_messages(file: &ResultFile) -> bool {
 
 /// One panel for each scenario that has the number. A single subject is compared with itself: one
 /// panel with all scenarios.
-fn panels(scenarios: &[Scenario], measure: Measure) -> Vec<(String, Vec<Bar>)> {
+fn panels(scenarios: &[Scenario], measure: Measure) -> Vec<Panel> {
     let by_scenario = scenarios.iter().filter_map(|s| panel(s, measure));
-    let panels: Vec<(String, Vec<Bar>)> = by_scenario.collect();
+    let panels: Vec<Panel> = by_scenario.collect();
     let mut names = panels
         .iter()
-        .flat_map(|(_, bars)| bars)
+        .flat_map(|panel| &panel.bars)
         .map(|bar| &bar.name);
     let first = names.next().cloned();
     match first {
         Some(label) if names.all(|name| *name == label) => {
-            let bars = panels.into_iter().flat_map(|(title, bars)| {
-                bars.into_iter().map(move |bar| Bar {
+            let bars = panels.into_iter().flat_map(|panel| {
+                let title = panel.title;
+                panel.bars.into_iter().map(move |bar| Bar {
                     name: title.clone(),
                     ..bar
                 })
             });
-            vec![(label, bars.collect())]
+            vec![Panel {
+                title: label,
+                bars: bars.collect(),
+                full: None,
+            }]
         }
         _ => panels,
     }
 }
 
-/// The subjects of a scenario that have a number.
-fn panel(scenario: &Scenario, (of, text): Measure) -> Option<(String, Vec<Bar>)> {
-    let bar = |subject: &Subject| {
-        let value = subject.spread(of)?.median;
+fn panel(scenario: &Scenario, (of, text): Measure) -> Option<Panel> {
+    let bars = scenario.subjects.iter().filter_map(|subject| {
+        let spread = subject.spread(of)?;
         Some(Bar {
             name: subject.label.clone(),
             color: subject.color,
-            value,
-            text: text(value),
+            value: spread.median,
+            text: text(spread.median),
+            spread: (subject.counted().len() > 1).then_some((spread.min, spread.max)),
+            is_invalid: subject.is_invalid(),
         })
-    };
-    let bars: Vec<Bar> = scenario.subjects.iter().filter_map(bar).collect();
-    (!bars.is_empty()).then(|| (scenario.title.clone(), bars))
-}
-
-fn latency(subjects: &[Subject]) -> Option<Plot> {
-    let lines = match subjects {
-        [subject] => views_of(subject),
-        many => {
-            let line = |subject: &Subject| {
-                let latency = subject.typical().totals.latency.as_ref()?;
-                curve(&subject.label, subject.color, &latency.corrected)
-            };
-            many.iter().filter_map(line).collect()
-        }
-    };
-    let x_max = max_of(&lines, |point| point.0)?;
-    let y = log_axis(&lines)?;
-    let plot = LinePlot {
-        title: "Latency by percentile".to_owned(),
-        x: Axis {
-            range: 0.0..x_max,
-            ticks: (0..=7).map(f64::from).filter(|x| *x <= x_max).collect(),
-            text: |x| format!("{} %", percent(x)),
-        },
-        y,
-        shade: None,
-        stops: stops(x_max),
-        stop_text: |x| format!("p{}", percent(x)),
-        value_text: |y| text::micros(10_f64.powf(y)),
-    };
-    Some(plot.draw(&lines))
-}
-
-/// A run on its own shows both views of its latency, or those of each QoS.
-fn views_of(subject: &Subject) -> Vec<Line> {
-    let file = subject.typical();
-    let views: Vec<(String, &Latency)> = match (&file.qos[..], &file.totals.latency) {
-        ([_, _, ..], _) => {
-            let qos = file.qos.iter();
-            let of_qos = qos.filter_map(|q| Some((q.qos, &q.latency.as_ref()?.corrected)));
-            of_qos.map(|(qos, l)| (format!("QoS {qos}"), l)).collect()
-        }
-        (_, Some(LatencyPair { corrected, .. })) if !is_open_loop(file) => {
-            vec![(subject.label.clone(), corrected)]
-        }
-        (
-            _,
-            Some(LatencyPair {
-                corrected,
-                uncorrected,
-            }),
-        ) => vec![
-            ("from when it was due".to_owned(), corrected),
-            ("from when it was sent".to_owned(), uncorrected),
-        ],
-        (_, None) => Vec::new(),
-    };
-    let lines = views.iter().enumerate();
-    lines
-        .filter_map(|(color, (name, latency))| curve(name, color, latency))
-        .collect()
-}
-
-/// Percentiles as `-log10(1 - p)`, so that each further nine takes the same room; times as
-/// logarithms.
-fn curve(name: &str, color: usize, latency: &Latency) -> Option<Line> {
-    if latency.count == 0 {
-        return None;
-    }
-    let named = [
-        (0.0, latency.min_us),
-        (50.0, latency.p50_us),
-        (90.0, latency.p90_us),
-        (99.0, latency.p99_us),
-        (99.9, latency.p999_us),
-        (99.99, latency.p9999_us),
-        (100.0, latency.max_us),
-    ];
-    let points = if latency.curve.is_empty() {
-        &named[..]
-    } else {
-        &latency.curve[..]
-    };
-    // The largest of n values is plotted where one in n is.
-    let end = (latency.count as f64).log10();
-    let mut line: Vec<(f64, f64)> = Vec::new();
-    for (percentile, us) in points {
-        let x = (-(1.0 - percentile / 100.0).log10()).clamp(0.0, end);
-        let y = (*us).max(1) as f64;
-        if line.last().is_none_or(|last| last.0 < x) {
-            line.push((x, y.log10()));
-        }
-    }
-    Some(Line {
-        name: name.to_owned(),
-        color,
-        points: line,
+    });
+    let bars: Vec<Bar> = bars.collect();
+    (!bars.is_empty()).then(|| Panel {
+        title: scenario.title.clone(),
+        bars,
+        full: None,
     })
 }
 
-/// `99.9` at 3: as many digits as tell it from its neighbours.
-fn percent(x: f64) -> String {
-    let decimals = if x.fract() == 0.0 {
-        x - 2.0
-    } else {
-        x.floor() - 1.0
-    };
-    let decimals = decimals.max(0.0) as usize;
-    format!("{:.*}", decimals, 100.0 * (1.0 - 10_f64.powf(-x)))
+/// Where scenarios differ in their load alone: the latency at each of the loads.
+fn load_curves(scenarios: &[Scenario]) -> Vec<Plot> {
+    let mut families: Vec<(String, Vec<&Scenario>)> = Vec::new();
+    for scenario in scenarios {
+        let file = scenario.subjects[0].typical();
+        if !is_open_loop(file) {
+            continue;
+        }
+        let family = title::family(file);
+        match families.iter_mut().find(|(known, _)| *known == family) {
+            Some((_, members)) => members.push(scenario),
+            None => families.push((family, vec![scenario])),
+        }
+    }
+    let drawn = families.iter();
+    drawn
+        .filter(|(_, members)| members.len() >= LOADS_MIN)
+        .filter_map(|(_, members)| load_curve(members))
+        .collect()
 }
 
-fn stops(x_max: f64) -> Vec<f64> {
-    let median = 2_f64.log10();
-    let mut stops: Vec<f64> = (0..)
-        .map(|n| f64::from(n) / 10.0)
-        .take_while(|x| *x <= x_max)
-        .collect();
-    stops[..]
-        .iter_mut()
-        .filter(|x| (**x - median).abs() < 0.01)
-        .for_each(|x| *x = median);
-    stops
-}
-
-/// Something that is known for each second.
-struct Course {
-    title: &'static str,
-    of: fn(&Second) -> Option<f64>,
-    /// Logarithms on the axis.
-    is_log: bool,
-    text: fn(f64) -> String,
-}
-
-const DELIVERIES: Course = Course {
-    title: "Deliveries per second over time",
-    of: |second| Some(second.received as f64 / second.span_s),
-    is_log: false,
-    text: text::rate,
-};
-const P99: Course = Course {
-    title: "p99 latency over time",
-    of: |second| Some(second.p99_us?.max(1) as f64),
-    is_log: true,
-    text: text::micros,
-};
-const CORES: Course = Course {
-    title: "CPU of the broker over time, cores",
-    of: |second| second.broker_cpu,
-    is_log: false,
-    text: text::digits,
-};
-const RSS: Course = Course {
-    title: "Memory of the broker over time",
-    // In MiB, for round numbers on the axis.
-    of: |second| Some(second.broker_rss_bytes? as f64 / f64::from(1 << 20)),
-    is_log: false,
-    text: |mib| text::bytes(mib * f64::from(1 << 20)),
-};
-
-fn over_time(subjects: &[Subject], course: &Course) -> Option<Plot> {
-    let line = |subject: &Subject| {
-        // The last second is often so short that its rate is meaningless.
-        let seconds = subject
-            .typical()
-            .timeline
-            .iter()
-            .filter(|s| s.span_s >= SPAN_MIN_S);
-        let point = |second: &Second| {
-            let y = (course.of)(second)?;
-            let y = if course.is_log { y.log10() } else { y };
-            Some((second.at_s + second.span_s / 2.0, y))
+fn load_curve(members: &[&Scenario]) -> Option<Plot> {
+    let mut lines: Vec<Line> = Vec::new();
+    for subject in members.iter().flat_map(|scenario| &scenario.subjects) {
+        let load = title::planned_rate(subject.typical());
+        let (Some(load), Some(p99)) = (load, subject.spread(OPEN_P99.0)) else {
+            continue;
         };
-        let points: Vec<(f64, f64)> = seconds.filter_map(point).collect();
-        (points.len() > 1).then(|| Line {
-            name: subject.label.clone(),
-            color: subject.color,
-            points,
-        })
+        let point = (load, p99.median.max(1.0).log10());
+        match lines.iter_mut().find(|line| line.name == subject.label) {
+            Some(line) => line.points.push(point),
+            None => lines.push(Line {
+                name: subject.label.clone(),
+                color: subject.color,
+                look: Look::Solid,
+                points: vec![point],
+            }),
+        }
+        if subject.is_invalid() {
+            let doubtful = lines.iter_mut().find(|line| line.name == subject.label);
+            doubtful.expect("it was just drawn").look = Look::Dashed;
+        }
+    }
+    for line in &mut lines {
+        line.points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    }
+    let x_max = max_of(&lines, |point| point.0)? * 1.04;
+    let x = Axis {
+        range: 0.0..x_max,
+        ticks: ticks_to(x_max),
+        text: text::rate,
     };
-    let lines: Vec<Line> = subjects.iter().filter_map(line).collect();
-    let x_max = max_of(&lines, |point| point.0)? + 0.5;
-    let (y, value_text): (Axis, fn(f64) -> String) = if course.is_log {
-        (log_axis(&lines)?, |y| text::micros(10_f64.powf(y)))
-    } else {
-        (axis_from_0(&lines, course.text)?, course.text)
-    };
-    let warmup = subjects[0].typical().run.phases.warmup_s;
-    let first = lines[0].points.iter();
-    let plot = LinePlot {
-        title: course.title.to_owned(),
-        x: Axis {
-            range: 0.0..x_max,
-            ticks: ticks_to(x_max),
-            text: text::seconds,
-        },
-        y,
-        shade: (warmup > 0.0).then(|| 0.0..warmup.min(x_max)),
-        stops: first.map(|point| point.0).collect(),
-        stop_text: |x| format!("{:.0} to {:.0} s", x - 0.5, x + 0.5),
-        value_text,
-    };
+    let first = members[0].subjects[0].typical();
+    let title = format!("p99 latency against load: {}", title::without_load(first));
+    let mut plot = LinePlot::new(&title, x, log_axis(&lines)?);
+    let mut stops: Vec<f64> = lines.iter().flat_map(|l| &l.points).map(|p| p.0).collect();
+    stops.sort_by(f64::total_cmp);
+    stops.dedup();
+    plot.stops = stops;
     Some(plot.draw(&lines))
 }
 
-fn axis_from_0(lines: &[Line], text: fn(f64) -> String) -> Option<Axis> {
+/// How much of what has a limit was used.
+fn resources(file: &ResultFile) -> Option<Plot> {
+    let mut bars: Vec<Bar> = Vec::new();
+    let mut push = |name: &str, share: Option<f64>, text: String| {
+        bars.extend(share.filter(|share| share.is_finite()).map(|share| Bar {
+            name: name.to_owned(),
+            color: match share {
+                share if share >= SHARE_FULL => "bad",
+                share if share >= SHARE_HIGH => "doubt",
+                _ => "s1",
+            },
+            value: share,
+            text,
+            spread: None,
+            is_invalid: false,
+        }));
+    };
+    let clients = file.totals.clients as f64;
+    let of =
+        |used: f64, max: u64| format!("{}+ of {}", text::scaled(used), text::scaled(max as f64));
+    if let Some(broker) = &file.broker {
+        let used = broker.user_cores.zip(broker.system_cores);
+        let used = used.map(|(user, system)| user + system);
+        let cores = broker.cores.map(f64::from);
+        let shown = text::digits(used.unwrap_or(0.0));
+        let text = format!("{shown} of {}", broker.cores.unwrap_or(0));
+        push(
+            "broker: cores",
+            used.zip(cores).map(|(used, all)| used / all),
+            text,
+        );
+        let (peak, all) = (broker.rss_peak_bytes, file.run.machine.memory_bytes as f64);
+        let shown = text::bytes(peak.unwrap_or(0) as f64);
+        push("broker: memory", peak.map(|peak| peak as f64 / all), shown);
+        let files = broker.files_max.map(|max| clients / max as f64);
+        push(
+            "broker: open files",
+            files,
+            of(clients, broker.files_max.unwrap_or(0)),
+        );
+    }
+    let generator = &file.validity.generator;
+    for (number, used) in generator.threads.iter().enumerate() {
+        let name = format!("ringload: thread {number}");
+        push(
+            &name,
+            used.cpu_share,
+            text::share(used.cpu_share.unwrap_or(0.0)),
+        );
+        let waited = used.wait_share.filter(|share| *share >= WAIT_SHOWN);
+        push(
+            "its wait for a core",
+            waited,
+            text::share(waited.unwrap_or(0.0)),
+        );
+    }
+    let files = (generator.files_max > 0).then(|| clients / generator.files_max as f64);
+    push(
+        "ringload: open files",
+        files,
+        of(clients, generator.files_max),
+    );
+    let panel = Panel {
+        title: String::new(),
+        full: Some(1.0),
+        bars,
+    };
+    (!panel.bars.is_empty()).then(|| bars::draw("Used of what there is", &[panel]))
+}
+
+/// An axis from 0.
+pub(super) fn axis_from_0(lines: &[Line], text: fn(f64) -> String) -> Option<Axis> {
     let max = max_of(lines, |point| point.1)?;
     let max = if max > 0.0 { max * 1.08 } else { 1.0 };
     Some(Axis {
@@ -384,12 +339,11 @@ fn axis_from_0(lines: &[Line], text: fn(f64) -> String) -> Option<Axis> {
     })
 }
 
-/// At least a decade, so that noise does not look like a mountain.
-fn log_axis(lines: &[Line]) -> Option<Axis> {
+/// An axis of times, as logarithms.
+pub(super) fn log_axis(lines: &[Line]) -> Option<Axis> {
     let max = max_of(lines, |point| point.1)?;
     let min = -max_of(lines, |point| -point.1)?;
-    let middle = f64::midpoint(min, max);
-    let range = (min.min(middle - 0.5) - 0.05)..(max.max(middle + 0.5) + 0.05);
+    let range = log_range(min, max);
     Some(Axis {
         ticks: log_ticks(&range),
         range,
@@ -397,7 +351,14 @@ fn log_axis(lines: &[Line]) -> Option<Axis> {
     })
 }
 
-fn max_of(lines: &[Line], of: impl Fn(&(f64, f64)) -> f64) -> Option<f64> {
+/// At least a decade, so that noise does not look like a mountain.
+pub(super) fn log_range(min: f64, max: f64) -> Range<f64> {
+    let middle = f64::midpoint(min, max);
+    (min.min(middle - 0.5) - 0.05)..(max.max(middle + 0.5) + 0.05)
+}
+
+/// The largest of what all points have.
+pub(super) fn max_of(lines: &[Line], of: impl Fn(&(f64, f64)) -> f64) -> Option<f64> {
     let values = lines.iter().flat_map(|line| &line.points).map(of);
     values.reduce(f64::max)
 }
@@ -413,29 +374,17 @@ pub(super) fn file_name(title: &str) -> String {
     words.join("-")
 }
 
-/// Shorter pieces at the end of a timeline are left out.
-const SPAN_MIN_S: f64 = 0.5;
+/// So many loads make a curve.
+const LOADS_MIN: usize = 3;
+/// From here on a resource may be what a run is bound by.
+const SHARE_FULL: f64 = 0.9;
+const SHARE_HIGH: f64 = 0.7;
+/// Less waiting is not worth a bar.
+const WAIT_SHOWN: f64 = 0.01;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_have_as_many_nines_as_they_need() {
-        for (x, expected) in [
-            (0.0, "0"),
-            (2_f64.log10(), "50"),
-            (1.0, "90"),
-            (1.5, "97"),
-            (2.0, "99"),
-            (2.5, "99.7"),
-            (3.0, "99.9"),
-            (4.0, "99.99"),
-            (4.5, "99.997"),
-        ] {
-            assert_eq!(percent(x), expected, "{x}");
-        }
-    }
 
     #[test]
     fn names_of_files_are_words_with_dashes() {

@@ -3,6 +3,8 @@
 //! Runs of one scenario with one label are rounds of one subject. Numbers are medians over its
 //! valid rounds; curves are those of the round in the middle.
 
+use super::theme::{self, SERIES_COUNT};
+use super::title;
 use crate::report::{Group, Pace, ResultFile};
 
 /// The runs of one scenario.
@@ -15,8 +17,11 @@ pub(super) struct Scenario {
 /// The runs of one broker.
 pub(super) struct Subject {
     pub(super) label: String,
-    /// The same label has the same colour in all scenarios: its index by first appearance.
-    pub(super) color: usize,
+    /// Its class in drawings: the same for the same label in all scenarios, and for a known broker
+    /// on all pages.
+    pub(super) color: &'static str,
+    /// Its number among the labels, by first appearance.
+    pub(super) number: usize,
     /// The best one first; invalid ones behind the valid ones.
     rounds: Vec<ResultFile>,
 }
@@ -32,36 +37,63 @@ pub(super) struct Spread {
 /// Sorts files by scenario and label, in the order of their appearance.
 pub(super) fn arrange(files: Vec<ResultFile>) -> Vec<Scenario> {
     let mut labels: Vec<String> = Vec::new();
-    let mut scenarios: Vec<(String, Scenario)> = Vec::new();
+    let mut keys: Vec<String> = Vec::new();
+    let mut scenarios: Vec<Scenario> = Vec::new();
     for file in files {
         let (key, label) = (key(&file), label(&file));
-        let color = position_or_push(&mut labels, &label);
-        let at = scenarios.iter().position(|(known, _)| *known == key);
-        let at = at.unwrap_or_else(|| {
-            let scenario = Scenario {
-                title: title(&file),
+        let number = position_or_push(&mut labels, &label);
+        let at = position_or_push(&mut keys, &key);
+        if at == scenarios.len() {
+            scenarios.push(Scenario {
+                title: String::new(),
                 about: file.run.scenario.about.clone(),
                 subjects: Vec::new(),
-            };
-            scenarios.push((key, scenario));
-            scenarios.len() - 1
-        });
-        let subjects = &mut scenarios[at].1.subjects;
+            });
+        }
+        let subjects = &mut scenarios[at].subjects;
         match subjects.iter_mut().find(|subject| subject.label == label) {
             Some(subject) => subject.rounds.push(file),
             None => subjects.push(Subject {
                 label,
-                color,
+                color: "",
+                number,
                 rounds: vec![file],
             }),
         }
     }
-    let mut scenarios: Vec<Scenario> = scenarios.into_iter().map(|(_, s)| s).collect();
+    let colors = colors(&labels);
     for scenario in &mut scenarios {
-        scenario.subjects.sort_by_key(|subject| subject.color);
-        scenario.subjects.iter_mut().for_each(Subject::sort);
+        scenario.subjects.sort_by_key(|subject| subject.number);
+        for subject in &mut scenario.subjects {
+            subject.color = theme::series(colors[subject.number]);
+            subject.sort();
+        }
+    }
+    let firsts = scenarios
+        .iter()
+        .map(|scenario| &scenario.subjects[0].rounds[0]);
+    let titles = title::titles(&firsts.collect::<Vec<_>>());
+    for (scenario, title) in scenarios.iter_mut().zip(titles) {
+        scenario.title = title;
     }
     scenarios
+}
+
+/// A colour for each label: that of its broker, unless another label of the same broker has it, or
+/// the first one that is free.
+fn colors(labels: &[String]) -> Vec<usize> {
+    let mut colors: Vec<Option<usize>> = Vec::new();
+    for label in labels {
+        let home = theme::home_color(label).filter(|home| !colors.contains(&Some(*home)));
+        colors.push(home);
+    }
+    for index in 0..colors.len() {
+        if colors[index].is_none() {
+            let free = (0..SERIES_COUNT).find(|color| !colors.contains(&Some(*color)));
+            colors[index] = Some(free.unwrap_or(index % SERIES_COUNT));
+        }
+    }
+    colors.into_iter().flatten().collect()
 }
 
 impl Subject {
@@ -142,23 +174,6 @@ fn key(file: &ResultFile) -> String {
     format!("{}\n{}", file.run.scenario.name, groups.join("\n"))
 }
 
-/// `pairs, QoS 1`; QoS is what runs of one scenario differ by most often.
-fn title(file: &ResultFile) -> String {
-    let mut qos: Vec<u8> = file
-        .groups
-        .iter()
-        .filter_map(|group| Some(group.publish.as_ref()?.qos))
-        .collect();
-    qos.sort_unstable();
-    qos.dedup();
-    let qos: Vec<String> = qos.iter().map(u8::to_string).collect();
-    if qos.is_empty() {
-        file.run.scenario.name.clone()
-    } else {
-        format!("{}, QoS {}", file.run.scenario.name, qos.join(" and "))
-    }
-}
-
 /// One line about a group of clients.
 pub(super) fn describe(group: &Group) -> String {
     let plural = if group.clients == 1 { "" } else { "s" };
@@ -166,8 +181,9 @@ pub(super) fn describe(group: &Group) -> String {
         "{} client{plural}, MQTT {}",
         group.clients, group.protocol
     )];
-    if group.tls {
-        parts.push("TLS".to_owned());
+    let transport = title::transport(group);
+    if transport != "TCP" {
+        parts.push(transport.to_owned());
     }
     if let Some(publish) = &group.publish {
         let pace = match publish.pace {

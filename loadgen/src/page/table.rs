@@ -20,7 +20,7 @@ pub(super) struct Head {
 /// A subject.
 pub(super) struct Row {
     pub(super) label: String,
-    pub(super) color: usize,
+    pub(super) color: &'static str,
     pub(super) is_invalid: bool,
     pub(super) cells: Vec<Option<Cell>>,
 }
@@ -88,7 +88,9 @@ pub(super) fn of(scenario: &Scenario) -> Table {
         }
         let best = best(number.better, &scenario.subjects, &spreads);
         table.columns.push(number.head());
-        for (row, spread) in table.rows.iter_mut().zip(spreads) {
+        let rows = table.rows.iter_mut().zip(&scenario.subjects);
+        for ((row, subject), spread) in rows.zip(spreads) {
+            let best = best.filter(|_| is_fair(subject));
             row.cells
                 .push(spread.map(|spread| number.cell(spread, best)));
         }
@@ -147,17 +149,20 @@ fn best(better: Better, subjects: &[Subject], spreads: &[Option<Spread>]) -> Opt
     if subjects.len() < 2 {
         return None;
     }
-    let counts =
-        |subject: &Subject| !subject.is_invalid() && subject.sum(|f| f.totals.ledger.lost) == 0;
     let fair = subjects
         .iter()
         .zip(spreads)
-        .filter(|(subject, _)| counts(subject));
+        .filter(|(subject, _)| is_fair(subject));
     let medians = fair.filter_map(|(_, spread)| Some((*spread)?.median));
     match better {
         Better::More => medians.reduce(f64::max),
         Better::Less => medians.reduce(f64::min),
     }
+}
+
+/// It may be called the best.
+fn is_fair(subject: &Subject) -> bool {
+    !subject.is_invalid() && subject.sum(|file| file.totals.ledger.lost) == 0
 }
 
 fn corrected(file: &ResultFile) -> Option<&Latency> {

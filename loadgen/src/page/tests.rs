@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::subject::arrange;
 use super::*;
 use crate::report::{
-    BrokerCost, Check, Ended, FORMAT, FORMAT_VERSION, Generator, Group, Latency, LatencyPair,
-    Ledger, Machine, Pace, Phases, Published, QosResult, Reason, Receipts, Run, ScenarioNote,
-    Second, Totals, Validity,
+    BrokerCost, Buckets, Check, Ended, FORMAT, FORMAT_VERSION, Generator, Group, Judgement,
+    Latency, LatencyLimit, LatencyPair, Ledger, Machine, Pace, Phases, Published, QosResult,
+    Reason, Receipts, Run, ScenarioNote, SearchResult, Second, StageResult, Totals, Trial,
+    TrialOutcome, Validity, Verdict,
 };
 
 /// A run with numbers that are `scale` times those of a fast broker.
@@ -60,6 +61,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts: Vec::new(),
+        search: None,
     }
 }
 
@@ -117,6 +119,7 @@ fn about(label: &str) -> Run {
             memory_bytes: 8 << 30,
             kernel: "6.18".to_owned(),
             load_before: 0.1,
+            ..Machine::default()
         },
         phases: Phases {
             warmup_s: 1.0,
@@ -133,6 +136,7 @@ fn publishers(qos: u8, rate: f64) -> Group {
         clients: 50,
         protocol: "5.0".to_owned(),
         tls: false,
+        transport: None,
         connected: 50,
         connect: None,
         reconnects: 0,
@@ -220,8 +224,8 @@ fn runs_are_sorted_by_scenario_and_rounds_by_label() {
     let [ringmq, other] = &scenarios[0].subjects[..] else {
         panic!("two brokers")
     };
-    assert_eq!((ringmq.label.as_str(), ringmq.color), ("ringmq", 0));
-    assert_eq!((other.label.as_str(), other.color), ("other", 1));
+    assert_eq!((ringmq.label.as_str(), ringmq.color), ("ringmq", "s1"));
+    assert_eq!((other.label.as_str(), other.color), ("other", "s2"));
     assert_eq!(ringmq.rounds().len(), 3);
     let rate = ringmq
         .spread(|file| Some(file.totals.received_per_s))
@@ -260,6 +264,8 @@ fn a_page_has_the_numbers_and_needs_nothing_from_elsewhere() {
         "Latency by percentile",
         "prefers-color-scheme:dark",
         "publishers: 50 clients, MQTT 5.0; publish to pairs/{i} at QoS 0, payload 64 B",
+        "A processor, 8 GiB, Linux 6.18",
+        "ringload run pairs --run-id r1",
     ] {
         assert!(page.contains(expected), "{expected}");
     }
@@ -274,10 +280,209 @@ fn a_page_has_the_numbers_and_needs_nothing_from_elsewhere() {
 }
 
 #[test]
-fn warnings_precede_numbers() {
+fn titles_say_what_runs_differ_in() {
+    let at = |rate: f64| {
+        let mut file = run("ringmq", 1, 1.0);
+        for group in &mut file.groups {
+            if let Some(publish) = &mut group.publish {
+                publish.pace = Pace::Rate { per_client: rate };
+            }
+        }
+        file
+    };
+    let mut large = at(400.0);
+    large.groups[0].publish.as_mut().unwrap().payload = "1024".to_owned();
+    let mut elsewhere = at(400.0);
+    elsewhere.groups[0].publish.as_mut().unwrap().topic = "other/{i}".to_owned();
+    let scenarios = arrange(vec![at(400.0), at(800.0), at(1600.0)]);
+    let titles = |scenarios: &[subject::Scenario]| -> Vec<String> {
+        scenarios
+            .iter()
+            .map(|scenario| scenario.title.clone())
+            .collect()
+    };
+    let expected = [
+        "pairs, QoS 1, 20 k/s",
+        "pairs, QoS 1, 40 k/s",
+        "pairs, QoS 1, 80 k/s",
+    ];
+    assert_eq!(titles(&scenarios), expected);
+    let overview = plots::overview(&scenarios);
+    assert_eq!(
+        overview[0].plot.title,
+        "p99 latency against load: pairs, QoS 1"
+    );
+    let others = arrange(vec![at(400.0), large, elsewhere]);
+    let expected = [
+        "pairs, QoS 1, 64 B",
+        "pairs, QoS 1, 1 KiB",
+        "pairs, QoS 1, 64 B (2)",
+    ];
+    assert_eq!(titles(&others), expected);
+}
+
+#[test]
+fn warnings_precede_numbers_and_are_grouped() {
     let page = page_of(vec![invalid(run("ringmq", 0, 1.0))]);
     let doubt = page.find("the generator had no CPU left").unwrap();
     assert!(doubt < page.find("800 k/s").unwrap());
+    assert!(page.contains("The run is not valid"), "in the verdict");
+    assert!(page.contains(r#"class="tiles invalid""#));
+    let doubtful = ["a", "b", "c"].map(|label| invalid(invalid(run(label, 0, 1.0))));
+    let page = page_of(doubtful.into());
+    assert_eq!(page.matches("the generator had no CPU left").count(), 1);
+    assert!(page.contains("and 5 more of this kind"));
+    let bars = plots::of(&arrange(vec![run("a", 0, 1.0), invalid(run("b", 0, 1.0))])[0]);
+    let (counts, hatched) = (r#"class="s1 solid""#, r#"class="s2 stroke thin""#);
+    assert!(bars[0].plot.svg.contains(counts) && bars[0].plot.svg.contains(hatched));
+}
+
+#[test]
+fn thresholds_are_on_top_with_their_verdict() {
+    let mut file = run("ringmq", 0, 1.0);
+    let verdict = |threshold: &str, judgement, shown: &str| Verdict {
+        threshold: threshold.to_owned(),
+        stage: None,
+        judgement,
+        value: None,
+        shown: shown.to_owned(),
+    };
+    file.verdicts = vec![
+        verdict("latency.p99 < 5ms", Judgement::Passed, "0.4 ms"),
+        verdict("lost = 0", Judgement::Missed, "3"),
+        verdict("broker.cpu < 1", Judgement::NotJudged, "not measured"),
+    ];
+    let page = page_of(vec![file.clone()]);
+    let mut from = page.find("1 of 2 thresholds missed").unwrap();
+    for expected in [
+        "latency.p99 &lt; 5ms",
+        "✓ met",
+        "✗ missed",
+        "? not judged",
+        "800 k/s",
+    ] {
+        let at = page[from..].find(expected);
+        from += at.unwrap_or_else(|| panic!("{expected} does not follow"));
+    }
+    file.verdicts.truncate(1);
+    assert!(page_of(vec![file]).contains("The threshold was met; every delivery arrived once"));
+}
+
+#[test]
+fn a_run_alone_shows_where_its_latencies_were_and_when_clients_were_back() {
+    let mut file = run("ringmq", 0, 1.0);
+    for (second, ready) in file.timeline.iter_mut().zip([100, 100, 40, 80, 100]) {
+        let mut latencies = Buckets::default();
+        latencies.add(100, 1000);
+        latencies.add(90_000, 1);
+        (second.ready, second.latencies) = (Some(ready), Some(latencies));
+    }
+    let scenarios = arrange(vec![file]);
+    let plots = plots::of(&scenarios[0]);
+    let named = |name: &str| {
+        let found = plots
+            .iter()
+            .find(|plot| plot.name == format!("pairs-qos-0-{name}"));
+        &found.unwrap_or_else(|| panic!("no plot {name}")).plot.svg
+    };
+    assert_eq!(
+        named("latency-over-time").matches(" opacity=").count(),
+        10,
+        "two cells a second"
+    );
+    // From the beginning of the third second to the end of the fifth.
+    assert!(named("connections-over-time").contains(">back, 3 s<"));
+    for shade in [">warm-up<", "class=\"shade solid\""] {
+        assert!(named("rate-over-time").contains(shade), "{shade}");
+    }
+}
+
+#[test]
+fn stages_are_named_in_plots_and_have_a_table() {
+    let mut file = run("ringmq", 0, 1.0);
+    let stage = |name: &str, at_s: f64| StageResult {
+        name: name.to_owned(),
+        at_s,
+        span_s: 2.0,
+        load_from: 0.5,
+        load_to: 4.0,
+        sent_per_s: 1000.0,
+        received_per_s: 1000.0,
+        latency: None,
+        ledger: Ledger::default(),
+        broker_cores: Some(0.5),
+    };
+    file.stages = vec![stage("calm", 1.0), stage("spike", 3.0)];
+    let page = page_of(vec![file]);
+    assert!(page.contains(">spike</text>"), "in the plots");
+    assert!(page.contains("<td>spike</td><td>3 s</td><td>2 s</td><td>50 % to 400 %</td>"));
+}
+
+#[test]
+fn a_search_shows_its_trials_its_limit_and_what_was_found() {
+    let trial = |load: f64, outcome, latency_us: f64| Trial {
+        load,
+        outcome,
+        latency_us: Some(latency_us),
+    };
+    let mut file = run("ringmq", 0, 1.0);
+    file.search = Some(SearchResult {
+        sentence: "this host holds 186 k/s with p99 < 5 ms".to_owned(),
+        bound: Some("shard 0, 98 % of core 0".to_owned()),
+        unit: "msg/s".to_owned(),
+        thresholds: vec!["latency.p99 < 5ms".to_owned()],
+        latency: Some(LatencyLimit {
+            quantile: 0.99,
+            us: 5000.0,
+        }),
+        load: Some(186_000.0),
+        low: Some(179_000.0),
+        high: Some(191_000.0),
+        trials: vec![
+            trial(100_000.0, TrialOutcome::Good, 400.0),
+            trial(180_000.0, TrialOutcome::Good, 3_000.0),
+            trial(200_000.0, TrialOutcome::Bad, 50_000.0),
+            trial(190_000.0, TrialOutcome::Void, 90_000.0),
+        ],
+    });
+    let page = page_of(vec![file.clone()]);
+    let sentence = page
+        .find("This host holds 186 k/s with p99 &lt; 5 ms")
+        .unwrap();
+    assert!(
+        sentence < page.find("800 k/s").unwrap(),
+        "before the numbers"
+    );
+    assert!(page.contains("Bound by shard 0, 98 % of core 0"));
+    let plots = plots::of(&arrange(vec![file])[0]);
+    assert_eq!(plots[0].name, "pairs-qos-0-search");
+    let svg = &plots[0].plot.svg;
+    for expected in [
+        "p99 latency by load",
+        ">p99 &lt; 5 ms<",
+        ">186 k (95 %: 179 k to 191 k)<",
+        "by load, msg/s",
+    ] {
+        assert!(svg.contains(expected), "{expected}");
+    }
+    // One in the legend, and one for each trial.
+    assert_eq!(
+        svg.matches("class=\"good solid\"").count(),
+        1 + 2 + 1,
+        "with the mark"
+    );
+    assert_eq!(
+        svg.matches("class=\"bad solid\"").count(),
+        1 + 1 + 1,
+        "with the limit"
+    );
+}
+
+#[test]
+fn plots_of_a_scenario_over_time_have_one_cursor() {
+    let page = page_of(vec![run("ringmq", 0, 1.0), run("other", 0, 2.0)]);
+    let cursors = page.matches(r#"data-cursor="pairs-qos-0""#).count();
+    assert_eq!(cursors, 5, "load, rate, p99, CPU, memory");
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! The page.
+//! The page: what is on it, from top to bottom.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::details::{disclosure, particulars, without_passwords};
 use super::plot::Plot;
 use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s};
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
-use super::{text, theme};
-use crate::report::{Latency, Ledger, ResultFile};
-use crate::secrets::{MASK, masked};
+use super::verdict::{doubts, found, thresholds, verdict};
+use super::{course, text, theme};
+use crate::report::{ResultFile, Second};
 
 /// All of it. `plots` has those of each scenario.
 pub(super) fn page(
@@ -31,14 +32,21 @@ pub(super) fn page(
                 header {
                     h1 { (title) }
                     (subtitle(scenarios))
+                    (brokers(scenarios))
                     @if scenarios.len() > 1 { (navigation(scenarios)) }
                 }
                 main {
+                    (verdict(scenarios))
+                    (found(scenarios))
+                    (thresholds(scenarios))
                     (doubts(scenarios))
-                    @if !overview.is_empty() { section { h2 { "Overview" } (figures(overview)) } }
+                    @if !overview.is_empty() {
+                        section id="overview" { h2 { "Overview" } (figures(overview, "overview")) }
+                    }
                     @for (scenario, plots) in scenarios.iter().zip(plots) {
                         (section(scenario, plots))
                     }
+                    (disclosure(scenarios))
                 }
                 footer { (legend()) }
                 script { (PreEscaped(include_str!("page.js"))) }
@@ -48,22 +56,32 @@ pub(super) fn page(
 }
 
 fn heading(scenarios: &[Scenario]) -> String {
-    match (scenarios, &labels(scenarios)[..]) {
-        ([scenario], [label]) => format!("{}: {}", text::isolated(label), scenario.title),
-        ([scenario], labels) => format!("{} brokers: {}", labels.len(), scenario.title),
-        (_, [label]) => format!("{} in {} scenarios", text::isolated(label), scenarios.len()),
-        (_, labels) => format!("{} brokers in {} scenarios", labels.len(), scenarios.len()),
+    match (scenarios, &subjects(scenarios)[..]) {
+        ([scenario], [subject]) => {
+            format!("{}: {}", text::isolated(&subject.label), scenario.title)
+        }
+        ([scenario], subjects) => format!("{} brokers: {}", subjects.len(), scenario.title),
+        (_, [subject]) => {
+            let label = text::isolated(&subject.label);
+            format!("{label} in {} scenarios", scenarios.len())
+        }
+        (_, subjects) => format!(
+            "{} brokers in {} scenarios",
+            subjects.len(),
+            scenarios.len()
+        ),
     }
 }
 
-fn labels(scenarios: &[Scenario]) -> Vec<&str> {
-    let mut labels: Vec<&str> = Vec::new();
+/// The first subject of each label.
+fn subjects(scenarios: &[Scenario]) -> Vec<&Subject> {
+    let mut subjects: Vec<&Subject> = Vec::new();
     for subject in scenarios.iter().flat_map(|scenario| &scenario.subjects) {
-        if !labels.contains(&subject.label.as_str()) {
-            labels.push(&subject.label);
+        if !subjects.iter().any(|known| known.label == subject.label) {
+            subjects.push(subject);
         }
     }
-    labels
+    subjects
 }
 
 fn subtitle(scenarios: &[Scenario]) -> Markup {
@@ -73,7 +91,14 @@ fn subtitle(scenarios: &[Scenario]) -> Markup {
     for file in &files {
         let machine = &file.run.machine;
         let memory = text::bytes(machine.memory_bytes as f64);
-        let line = format!("{}, {memory}, Linux {}", machine.cpu, machine.kernel);
+        let cores = match machine.cores {
+            1 => "1 core".to_owned(),
+            cores => format!("{cores} cores"),
+        };
+        let line = format!(
+            "{cores} of {}, {memory}, Linux {}",
+            machine.cpu, machine.kernel
+        );
         if !machines.contains(&line) {
             machines.push(line);
         }
@@ -84,37 +109,52 @@ fn subtitle(scenarios: &[Scenario]) -> Markup {
     }
 }
 
-fn all_files(scenarios: &[Scenario]) -> impl Iterator<Item = &ResultFile> {
+/// Every run of the page.
+pub(super) fn all_files(scenarios: &[Scenario]) -> impl Iterator<Item = &ResultFile> {
     let subjects = scenarios.iter().flat_map(|scenario| &scenario.subjects);
     subjects.flat_map(|subject| subject.rounds())
 }
 
-fn navigation(scenarios: &[Scenario]) -> Markup {
+/// Who is who, with versions.
+fn brokers(scenarios: &[Scenario]) -> Markup {
     html! {
-        nav { @for scenario in scenarios {
-            a href={ "#" (file_name(&scenario.title)) } { (scenario.title) }
-        } }
+        ul.brokers {
+            @for subject in subjects(scenarios) {
+                li {
+                    span class={ "dot " (subject.color) } {}
+                    bdi { (subject.label) }
+                    @if let Some(version) = version(subject) { small { bdi { (version) } } }
+                }
+            }
+            li { span class="dot soft" {} "ringload" small { (generators(scenarios).join(", ")) } }
+        }
     }
 }
 
-/// Runs that cannot be trusted, before anybody reads a number.
-fn doubts(scenarios: &[Scenario]) -> Markup {
-    let doubtful: Vec<&ResultFile> = all_files(scenarios)
-        .filter(|file| !file.validity.valid)
-        .collect();
-    html! {
-        @if !doubtful.is_empty() {
-            div.card.notice {
-                p.bad { (doubtful.len()) " of these runs are invalid" }
-                p { "They are ignored where the same broker has a valid round of the scenario." }
-                details open[doubtful.len() <= DOUBTS_SHOWN] {
-                    summary { "Why" }
-                    ul { @for file in doubtful { @for reason in &file.validity.reasons {
-                        li { bdi { (file.run.label.as_deref().unwrap_or(&file.run.target)) } ", " (file.run.scenario.name) ": " (reason.text) }
-                    } } }
-                }
-            }
+/// The broker's own word, if it is not in the label anyway.
+fn version(subject: &Subject) -> Option<&str> {
+    let rounds = subject.rounds().iter();
+    let mut versions = rounds.filter_map(|file| file.sys.as_ref()?.version.as_deref());
+    versions
+        .next()
+        .filter(|version| !subject.label.contains(*version))
+}
+
+fn generators(scenarios: &[Scenario]) -> Vec<&str> {
+    let mut versions: Vec<&str> = Vec::new();
+    for file in all_files(scenarios) {
+        if !versions.contains(&file.run.ringload.as_str()) {
+            versions.push(&file.run.ringload);
         }
+    }
+    versions
+}
+
+fn navigation(scenarios: &[Scenario]) -> Markup {
+    html! {
+        nav aria-label="Scenarios" { @for scenario in scenarios {
+            a href={ "#" (file_name(&scenario.title)) } { (scenario.title) }
+        } }
     }
 }
 
@@ -127,62 +167,111 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
             p { (scenario.about) }
             ul.groups { @for group in &first.groups { li { (describe(group)) } } }
             @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
-            div.card { (table(&table::of(scenario))) }
+            div.card tabindex="0" role="region" aria-label={ "Numbers of " (scenario.title) } { (table(&table::of(scenario))) }
             @if !is_open_loop(first) && first.totals.latency.is_some() {
                 p { "A closed loop waits for the broker: these latencies are those of a queue that \
                      is always full, and they hide stalls of the broker." }
             }
-            (figures(plots))
+            (figures(plots, &id))
             @for subject in &scenario.subjects { (particulars(subject)) }
-            details { summary { "The scenario as a file" } pre { (without_passwords(&first.run.scenario.toml)) } }
+            details { summary { "The scenario as a file" } pre tabindex="0" { (without_passwords(&first.run.scenario.toml)) } }
         }
     }
 }
 
-/// The command of a broker is one line, and so were those of earlier versions.
-fn masked_line(command: &str) -> String {
-    let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
-    masked(&words).join(" ")
+/// A number in large digits, and its course.
+struct Tile {
+    number: String,
+    name: &'static str,
+    course: Vec<f64>,
+    is_bad: bool,
 }
 
-/// Results of earlier versions have passwords in them.
-fn without_passwords(toml: &str) -> String {
-    let line = |line: &str| {
-        if line.trim_start().starts_with("password =") {
-            format!("password = \"{MASK}\"\n")
-        } else {
-            format!("{line}\n")
+impl Tile {
+    fn new(number: String, name: &'static str) -> Tile {
+        Tile {
+            number,
+            name,
+            course: Vec::new(),
+            is_bad: false,
         }
-    };
-    toml.lines().map(line).collect()
+    }
+
+    fn with_course(self, file: &ResultFile, of: fn(&Second) -> Option<f64>) -> Tile {
+        Tile {
+            course: course::values(file, of),
+            ..self
+        }
+    }
 }
 
 /// The most important numbers of a run on its own.
 fn tiles(subject: &Subject) -> Markup {
     let file = subject.typical();
     let latency = file.totals.latency.as_ref().map(|pair| &pair.corrected);
-    let mut tiles: Vec<(String, &str)> = Vec::new();
+    let mut tiles: Vec<Tile> = Vec::new();
     if has_messages(file) {
         let rate = received_per_s(file).map_or_else(|| "–".to_owned(), text::rate);
-        tiles.push((rate, "deliveries"));
+        tiles.push(Tile::new(rate, "deliveries").with_course(file, course::DELIVERED.of));
     } else {
-        tiles.push((text::rate(file.totals.connects_per_s), "connections"));
+        tiles.push(Tile::new(
+            text::rate(file.totals.connects_per_s),
+            "connections",
+        ));
     }
     if let Some(latency) = latency.filter(|latency| latency.count > 0) {
-        tiles.push((text::micros(latency.p50_us as f64), "p50 latency"));
-        tiles.push((text::micros(latency.p99_us as f64), "p99 latency"));
-        tiles.push((text::micros(latency.p999_us as f64), "p99.9 latency"));
+        tiles.push(Tile::new(
+            text::micros(latency.p50_us as f64),
+            "p50 latency",
+        ));
+        let p99 = Tile::new(text::micros(latency.p99_us as f64), "p99 latency");
+        tiles.push(p99.with_course(file, course::P99.of));
+        tiles.push(Tile::new(
+            text::micros(latency.p999_us as f64),
+            "p99.9 latency",
+        ));
     }
     if let Some(cpu) = cpu_ns(file) {
-        tiles.push((text::nanos(cpu), "CPU per delivery"));
+        let cpu = Tile::new(text::nanos(cpu), "CPU per delivery");
+        tiles.push(cpu.with_course(file, |second| second.broker_cpu));
     }
     let lost = file.totals.ledger.lost;
+    if file.totals.ledger.owed > 0 {
+        tiles.push(Tile {
+            is_bad: lost > 0,
+            ..Tile::new(text::count(lost), "lost")
+        });
+    }
+    let is_invalid = subject.is_invalid();
     html! {
-        div.tiles {
-            @for (number, name) in tiles { div.tile { b { (number) } span { (name) } } }
-            @if file.totals.ledger.owed > 0 {
-                div.tile { b.bad[lost > 0] { (text::count(lost)) } span { "lost" } }
-            }
+        div.tiles.invalid[is_invalid] {
+            @for tile in tiles { div.tile {
+                b.bad[tile.is_bad] { (tile.number) }
+                span { (tile.name) @if is_invalid { ", not valid" } }
+                (sparkline(&tile.course))
+            } }
+        }
+    }
+}
+
+/// The shape of a course, without numbers.
+fn sparkline(values: &[f64]) -> Markup {
+    let largest = values.iter().copied().fold(0.0, f64::max);
+    if values.len() < 3 || largest <= 0.0 {
+        return html! {};
+    }
+    let step = 100.0 / (values.len() - 1) as f64;
+    let point = |(index, value): (usize, &f64)| {
+        format!(
+            "{:.1},{:.1}",
+            index as f64 * step,
+            23.0 - 22.0 * value / largest
+        )
+    };
+    let points: Vec<String> = values.iter().enumerate().map(point).collect();
+    html! {
+        svg.spark viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true" {
+            polyline points=(points.join(" ")) {}
         }
     }
 }
@@ -197,9 +286,9 @@ fn table(table: &Table) -> Markup {
             tbody { @for row in &table.rows {
                 tr {
                     td {
-                        span.dot style={ "background:" (theme::series(row.color).css()) } {}
+                        span class={ "dot " (row.color) } {}
                         bdi { (row.label) }
-                        @if row.is_invalid { small.bad { "invalid" } }
+                        @if row.is_invalid { small.bad { "not valid" } }
                     }
                     @for cell in &row.cells { (self::cell(cell.as_ref())) }
                 }
@@ -225,166 +314,39 @@ fn cell(cell: Option<&Cell>) -> Markup {
     }
 }
 
-fn figures(plots: &[Named]) -> Markup {
-    html! { div.plots { @for named in plots { (figure(&named.plot)) } } }
+/// Plots of a section; those over time share their cursor.
+fn figures(plots: &[Named], section: &str) -> Markup {
+    html! {
+        div.plots {
+            @for named in plots.iter().filter(|named| named.plot.panels.is_empty()) {
+                (figure(&named.plot, section))
+            }
+        }
+        @for named in plots.iter().filter(|named| !named.plot.panels.is_empty()) {
+            h3 { (named.plot.title) }
+            div.plots { @for panel in &named.plot.panels { figure { (PreEscaped(panel)) } } }
+        }
+    }
 }
 
-fn figure(plot: &Plot) -> Markup {
+fn figure(plot: &Plot, section: &str) -> Markup {
     let hover = plot
         .hover
         .as_ref()
         .map(|hover| serde_json::to_string(hover).expect("numbers and text"));
-    html! { figure data-hover=[hover] title=[plot.hover.is_none().then_some(&plot.title)] { (PreEscaped(&plot.svg)) } }
-}
-
-/// What is known of a subject beyond the table.
-fn particulars(subject: &Subject) -> Markup {
-    let file = subject.typical();
-    html! {
-        details {
-            summary { bdi { (subject.label) } ": details" }
-            (latencies(file))
-            (ledgers(file))
-            (troubles(file))
-            (sys(file))
-            p { "Commands of all rounds, with the load average before each:" }
-            pre { @for round in subject.rounds() {
-                (masked(&round.run.command).join(" ")) "  # " (round.run.machine.load_before)
-                @if !round.validity.valid { ", not valid" } "\n"
-            } }
-            @if let Some(broker) = &file.broker { p { "Command of the broker:" } pre { (masked_line(&broker.command)) } }
-        }
-    }
-}
-
-/// Every distribution of the run.
-fn latencies(file: &ResultFile) -> Markup {
-    let mut rows: Vec<(String, &Latency)> = Vec::new();
-    for qos in &file.qos {
-        if let Some(pair) = &qos.latency {
-            rows.push((format!("QoS {}, from when due", qos.qos), &pair.corrected));
-            rows.push((
-                format!("QoS {}, from when sent", qos.qos),
-                &pair.uncorrected,
-            ));
-        }
-    }
-    for group in &file.groups {
-        let receive = group.receive.as_ref();
-        let received = receive.and_then(|receive| Some(&receive.latency.as_ref()?.corrected));
-        let retained = receive.and_then(|receive| receive.retained.as_ref());
-        let acknowledge = group.publish.as_ref().and_then(|p| p.acknowledge.as_ref());
-        for (what, latency) in [
-            ("received, from when due", received),
-            ("acknowledged", acknowledge),
-            ("retained message after SUBSCRIBE", retained),
-            ("connected", group.connect.as_ref()),
-        ] {
-            rows.extend(latency.map(|latency| (format!("{}: {what}", group.name), latency)));
-        }
-    }
-    let rows = rows
-        .into_iter()
-        .filter(|(_, latency)| latency.count > 0)
-        .collect::<Vec<_>>();
-    html! { @if !rows.is_empty() {
-        p { "Latencies of a typical round:" }
-        div.card { table {
-            thead { tr {
-                th { "" } th { "count" } th { "min" } th { "mean" } th { "p50" } th { "p90" } th { "p99" } th { "p99.9" }
-                th { "p99.99" } th { "max" }
-            } }
-            tbody { @for (name, latency) in rows { tr {
-                td { (name) }
-                td { (text::count(latency.count)) }
-                td { (text::micros(latency.min_us as f64)) }
-                td { (text::micros(latency.mean_us)) }
-                @for us in [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.p9999_us, latency.max_us] {
-                    td { (text::micros(us as f64)) }
-                }
-            } } }
-        } }
-    } }
-}
-
-fn ledgers(file: &ResultFile) -> Markup {
-    let by_qos = file
-        .qos
-        .iter()
-        .map(|qos| (format!("QoS {}", qos.qos), &qos.ledger));
-    let by_group = file.groups.iter().filter_map(|group| {
-        let receive = group.receive.as_ref()?;
-        Some((group.name.clone(), &receive.ledger))
-    });
-    let ledgers: Vec<(String, &Ledger)> = by_qos.chain(by_group).collect();
-    html! { @if !ledgers.is_empty() {
-        p { "Every delivery owed in a typical round:" }
-        div.card { table {
-            thead { tr {
-                th { "" } th { "owed" } th { "delivered" } th { "lost" } th { "excused" } th { "duplicated" }
-                th { "out of order" } th { "corrupt" } th { "misrouted" } th { "wrong QoS" } th { "wrong RETAIN" } th { "foreign" }
-            } }
-            tbody { @for (name, ledger) in ledgers { tr {
-                td { (name) }
-                td { (text::count(ledger.owed)) }
-                td { (text::count(ledger.delivered)) }
-                (fault(ledger.lost))
-                td { (text::count(ledger.excused)) }
-                (fault(ledger.duplicated))
-                @if ledger.order_checked { (fault(ledger.out_of_order)) } @else { td { "not checked" } }
-                (fault(ledger.corrupt))
-                (fault(ledger.misrouted))
-                (fault(ledger.wrong_qos))
-                (fault(ledger.wrong_retain))
-                (fault(ledger.foreign))
-            } } }
-        } }
-    } }
-}
-
-fn fault(count: u64) -> Markup {
-    html! { td.bad[count > 0] { (text::count(count)) } }
-}
-
-fn troubles(file: &ResultFile) -> Markup {
-    html! { @if !file.troubles.is_empty() {
-        p { "Troubles:" }
-        ul { @for trouble in &file.troubles {
-            li { (trouble.kind) ", " (text::count(trouble.count)) " times; first: " (trouble.first) }
-        } }
-    } }
-}
-
-fn sys(file: &ResultFile) -> Markup {
-    let Some(sys) = &file.sys else {
-        return html! {};
-    };
-    html! {
-        @if let Some(version) = &sys.version { p { "Version of the broker: " (version) } }
-        @if !sys.counters.is_empty() {
-            p { "Counters of the broker and of ringload over the same " (text::seconds(sys.span_s)) ":" }
-            div.card { table {
-                thead { tr { th { "topic" } th { "broker" } th { "ringload" } } }
-                tbody { @for counter in &sys.counters { tr {
-                    td { (counter.topic) }
-                    td { (text::count(counter.broker as u64)) }
-                    td { (text::count(counter.ours as u64)) }
-                } } }
-            } }
-        }
-    }
+    let cursor = plot.has_time.then_some(section);
+    html! { figure data-hover=[hover] data-cursor=[cursor] { (PreEscaped(&plot.svg)) } }
 }
 
 fn legend() -> Markup {
     html! {
-        p { "Latency is the time from when a message was due to its arrival at the subscriber. "
+        p { "Latency is the time from when a message was due to its arrival at the subscriber. \
+             Curves of percentiles end where ten values are left, with their 95 % interval shaded. \
+             Hatched and dashed: runs that are not valid. "
             "Numbers are medians of the valid rounds, with minimum and maximum below; curves show \
              a median round. "
             "Counts of lost and other messages are sums over all rounds. Bold: the best of the \
              brokers that lost nothing." }
-        p { "Made by ringload " (env!("CARGO_PKG_VERSION")) "." }
+        p { "Made by ringload " (env!("RINGMQ_VERSION")) "." }
     }
 }
-
-/// With more of them the reasons are folded, so that the numbers stay near.
-const DOUBTS_SHOWN: usize = 4;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::ceiling::{Ceiling, Limits};
-use crate::common::start_command;
+use crate::common::{at, start_command};
 use ringload::bound::What;
 use ringload::find::file::CapacityFile;
 use ringload::search::{Answer, Conclusion};
@@ -17,7 +17,7 @@ fn search(limits: Limits, args: &[&str]) -> Option<(CapacityFile, Answer)> {
     let broker = Ceiling::start(limits);
     let mut all = vec!["pairs", "--publishers", "20", "--subscribers", "20"];
     all.extend_from_slice(args);
-    let (code, text, file) = start_command("find-max", broker.port, &all).finish_search();
+    let (code, text, file) = start_command("find-max", &at(broker.port), &all).finish_search();
     assert!(
         code.is_some_and(|code| [0, 3].contains(&code)),
         "{code:?}: {text}"
@@ -63,7 +63,7 @@ fn a_search_that_is_interrupted_says_what_is_known() {
         ..Limits::default()
     });
     let args = ["pairs", "--slo", "latency.p99 < 20ms"];
-    let mut running = start_command("find-max", broker.port, &args);
+    let mut running = start_command("find-max", &at(broker.port), &args);
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut line = String::new();
     // The first trial is told when it is over.
@@ -95,7 +95,7 @@ fn a_search_that_cannot_begin_leaves_a_file_that_says_so() {
     let port = free.local_addr().unwrap().port();
     drop(free);
     let args = ["pairs", "--slo", "latency.p99 < 20ms"];
-    let (code, text, file) = start_command("find-max", port, &args).finish_search();
+    let (code, text, file) = start_command("find-max", &at(port), &args).finish_search();
     assert_eq!(code, Some(1), "{text}");
     let why = file.failed.unwrap();
     assert!(why.contains("nothing listens"), "{why}");

@@ -12,3 +12,4 @@ mod result_file;
 mod scenarios;
 mod stages;
 mod tls;
+mod transports;

@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -125,7 +124,7 @@ impl KernelRing {
     }
 
     /// Makes an address known, for [`KernelRing::connect`]. It is kept as long as the ring.
-    pub fn add_target(&mut self, address: SocketAddr) -> Target {
+    pub fn add_target(&mut self, address: impl Into<SocketAddrAny>) -> Target {
         self.memory.targets.push(Box::new(address.into()));
         Target(self.memory.targets.len() - 1)
     }

@@ -38,11 +38,21 @@ pub struct Running {
 
 /// Starts `ringload run` against a port.
 pub fn start(port: u16, args: &[&str]) -> Running {
-    start_command("run", port, args)
+    start_command("run", &at(port), args)
 }
 
-/// Starts a command of ringload against a port.
-pub fn start_command(command: &str, port: u16, args: &[&str]) -> Running {
+/// Starts `ringload run` against a target.
+pub fn start_at(target: &str, args: &[&str]) -> Running {
+    start_command("run", target, args)
+}
+
+/// The target of a port.
+pub fn at(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// Starts a command of ringload against a target.
+pub fn start_command(command: &str, target: &str, args: &[&str]) -> Running {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("ringload-test-{}-{number}.json", std::process::id());
@@ -50,7 +60,7 @@ pub fn start_command(command: &str, port: u16, args: &[&str]) -> Running {
     let child = Command::new(env!("CARGO_BIN_EXE_ringload"))
         .arg(command)
         .args(args)
-        .args(["--target", &format!("127.0.0.1:{port}"), "--json"])
+        .args(["--target", target, "--json"])
         .arg(&json)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
