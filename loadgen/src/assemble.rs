@@ -99,7 +99,6 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         broker,
         stages: Vec::new(),
         verdicts: Vec::new(),
-        search: None,
     }
 }
 
