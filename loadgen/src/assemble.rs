@@ -109,7 +109,6 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         broker,
         stages,
         verdicts,
-        search: None,
     }
 }
 

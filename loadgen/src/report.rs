@@ -59,67 +59,6 @@ pub struct ResultFile {
     /// What became of each threshold; empty without thresholds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
-    /// What a search for the largest load came to, of which this run is the confirmation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub search: Option<SearchResult>,
-}
-
-/// The largest load that meets some thresholds, and what was tried to find it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SearchResult {
-    /// What was found, as a sentence.
-    pub sentence: String,
-    /// What the broker is bound by there, as a sentence; absent if that is not known.
-    pub bound: Option<String>,
-    /// What a load counts: `msg/s`, `connections`.
-    pub unit: String,
-    /// What a good second had to keep to, as it was written.
-    pub thresholds: Vec<String>,
-    /// The latency among them, if there is one, with its limit.
-    pub latency: Option<LatencyLimit>,
-    /// The load that was found; absent if none was.
-    pub load: Option<f64>,
-    /// Its 95 % interval; an end is absent where nothing bounds it.
-    pub low: Option<f64>,
-    /// The upper end.
-    pub high: Option<f64>,
-    /// In their order.
-    pub trials: Vec<Trial>,
-}
-
-/// A percentile and what it must not exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LatencyLimit {
-    /// 0.99 for p99.
-    pub quantile: f64,
-    /// The limit.
-    pub us: f64,
-}
-
-/// One second at one load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Trial {
-    /// In the unit of the search.
-    pub load: f64,
-    /// What it showed.
-    pub outcome: TrialOutcome,
-    /// The percentile that is limited; absent without values, and if none is.
-    pub latency_us: Option<f64>,
-}
-
-/// What a trial showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrialOutcome {
-    /// Every threshold was met.
-    Good,
-    /// One was missed.
-    Bad,
-    /// Nothing: the generator or the machine was at fault.
-    Void,
 }
 
 /// What was run, where, against what.

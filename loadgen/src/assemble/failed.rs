@@ -73,6 +73,5 @@ pub fn failed(
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts,
-        search: None,
     }
 }

@@ -2,15 +2,31 @@
 
 use std::process::ExitCode;
 
+use super::verdict::of;
 use super::{Request, write};
 
 /// Runs `ringload report`.
 pub fn command(request: &Request) -> ExitCode {
     match write(request) {
         Ok(written) => {
-            let (runs, scenarios) = (written.runs, written.scenarios);
-            let page = request.page.display();
-            println!("{page}: {runs} runs of {scenarios} scenarios");
+            let mut parts = Vec::new();
+            if written.runs > 0 {
+                let (runs, scenarios) = (written.runs, written.scenarios);
+                parts.push(format!(
+                    "{} of {}",
+                    of(runs, "run"),
+                    of(scenarios, "scenario")
+                ));
+            }
+            if written.searches > 0 {
+                let searches = if written.searches == 1 {
+                    "search"
+                } else {
+                    "searches"
+                };
+                parts.push(format!("{} {searches}", written.searches));
+            }
+            println!("{}: {}", request.page.display(), parts.join(", "));
             if let Some(folder) = &request.svg {
                 println!("{}: {} plots", folder.display(), written.plots);
             }

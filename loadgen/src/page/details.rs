@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::search::Search;
 use super::subject::{Scenario, Subject};
 use super::text;
 use super::view::all_files;
@@ -203,10 +204,10 @@ fn again(round: &ResultFile) -> String {
 }
 
 /// Everything that others need to judge the numbers, or to measure again.
-pub(super) fn disclosure(scenarios: &[Scenario]) -> Markup {
+pub(super) fn disclosure(scenarios: &[Scenario], searches: &[Search]) -> Markup {
     let mut machines: Vec<&Machine> = Vec::new();
-    for file in all_files(scenarios) {
-        let machine = &file.run.machine;
+    let of_runs = all_files(scenarios).map(|file| &file.run.machine);
+    for machine in of_runs.chain(searches.iter().map(|search| &search.machine)) {
         if !machines.iter().any(|known| facts(known) == facts(machine)) {
             machines.push(machine);
         }
@@ -221,16 +222,23 @@ pub(super) fn disclosure(scenarios: &[Scenario]) -> Markup {
                     }
                 } } }
             }
-            div.card tabindex="0" { table {
-                thead { tr {
-                    th { "run" } th { "began" } th { "window" } th { "load before" } th { "generator" }
-                    th { "waited" } th { "behind schedule" } th { "id" }
-                } }
-                tbody { @for scenario in scenarios { @for subject in &scenario.subjects {
-                    @for round in subject.rounds() { (measured(subject, scenario, round)) }
-                } } }
-            } }
+            @if !scenarios.is_empty() { (runs(scenarios)) }
         }
+    }
+}
+
+/// When each run was made, and what the generator used.
+fn runs(scenarios: &[Scenario]) -> Markup {
+    html! {
+        div.card tabindex="0" { table {
+            thead { tr {
+                th { "run" } th { "began" } th { "window" } th { "load before" } th { "generator" }
+                th { "waited" } th { "behind schedule" } th { "id" }
+            } }
+            tbody { @for scenario in scenarios { @for subject in &scenario.subjects {
+                @for round in subject.rounds() { (measured(subject, scenario, round)) }
+            } } }
+        } }
     }
 }
 

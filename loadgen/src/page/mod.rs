@@ -3,7 +3,7 @@
 //!
 //! Files are read and sorted (`subject`), named (`title`), plots are chosen (`plots`, `curve`,
 //! `course`) and drawn (`plot`, `bars`, on `svg`), tables are filled (`table`), and all of it becomes
-//! HTML (`view`, `verdict`, `details`).
+//! HTML (`view`, `verdict`, `details`, `search`).
 
 mod bars;
 mod command;
@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 pub use command::command;
 
 use crate::report::ResultFile;
+use search::Search;
 
 /// What to make of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +50,10 @@ pub struct Request {
 /// What was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Result files read.
+    /// Results of runs read.
     pub runs: usize,
+    /// Results of searches read.
+    pub searches: usize,
     /// Different scenarios among them.
     pub scenarios: usize,
     /// SVG files.
@@ -91,27 +94,43 @@ impl std::error::Error for PageError {
 /// Reads the files, and writes the page and the plots.
 pub fn write(request: &Request) -> Result<Written, PageError> {
     let paths = collect(&request.files)?;
-    let read = |path: &PathBuf| ResultFile::read(path).map_err(|error| at(path, error));
-    let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let (mut files, mut searches) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match Search::read(path).map_err(|error| at(path, error))? {
+            Some(search) => searches.push(search),
+            None => files.push(ResultFile::read(path).map_err(|error| at(path, error))?),
+        }
+    }
     let runs = files.len();
     let scenarios = subject::arrange(files);
+    let found = searches.iter().enumerate();
+    let found: Vec<_> = found.map(|(number, search)| search.plots(number)).collect();
     let overview = plots::overview(&scenarios);
     let by_scenario: Vec<_> = scenarios.iter().map(plots::of).collect();
     let mut written = Written {
         runs,
+        searches: searches.len(),
         scenarios: scenarios.len(),
         plots: 0,
     };
     if let Some(folder) = &request.svg {
         fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
-        for named in overview.iter().chain(by_scenario.iter().flatten()) {
+        let all = overview.iter().chain(by_scenario.iter().flatten());
+        for named in all.chain(found.iter().flatten()) {
             let path = folder.join(format!("{}.svg", named.name));
             fs::write(&path, standalone(&named.plot.svg)).map_err(|error| at(&path, error))?;
             written.plots += 1;
         }
     }
     let title = request.title.as_deref();
-    let page = view::page(title, &scenarios, &overview, &by_scenario).into_string();
+    let contents = view::Contents {
+        scenarios: &scenarios,
+        overview: &overview,
+        plots: &by_scenario,
+        searches: &searches,
+        found: &found,
+    };
+    let page = view::page(title, &contents).into_string();
     fs::write(&request.page, page).map_err(|error| at(&request.page, error))?;
     Ok(written)
 }

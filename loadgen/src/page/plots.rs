@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::bars::{self, Bar, Panel};
 use super::plot::{Axis, Line, LinePlot, Look, Plot, log_ticks, ticks_to};
 use super::subject::Scenario;
-use super::{course, curve, search, text, title};
+use super::{course, curve, text, title};
 use crate::report::{Pace, ResultFile};
 
 /// A plot and the name of its file, `pairs-qos-1-latency`.
@@ -73,21 +73,13 @@ pub(super) fn of(scenario: &Scenario) -> Vec<Named> {
         plots.push(("resources", resources(only.typical())));
     }
     let id = file_name(&scenario.title);
-    let searches = subjects.iter().enumerate().filter_map(|(number, subject)| {
-        let plot = search::plot(subject.typical().search.as_ref()?)?;
-        let name = match number {
-            0 => format!("{id}-search"),
-            number => format!("{id}-search-{number}"),
-        };
-        Some(Named { name, plot })
-    });
-    let others = plots.into_iter().filter_map(|(name, plot)| {
+    let named = plots.into_iter().filter_map(|(name, plot)| {
         Some(Named {
             name: format!("{id}-{name}"),
             plot: plot?,
         })
     });
-    searches.chain(others).collect()
+    named.collect()
 }
 
 /// A number of a run, and how it is written; absent where it is meaningless.

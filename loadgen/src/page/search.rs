@@ -1,79 +1,231 @@
-//! What a search for the largest load tried and found, as a plot: the latency of each trial at its
-//! load.
+//! What `ringload find-max` found: the file that it writes, as far as a page shows it, and the latency
+//! of each trial at its load.
+//!
+//! Whatever else is in such a file is left out here on purpose: it may grow.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use maud::{Markup, PreEscaped, html};
+use serde::Deserialize;
 
 use super::plot::{Axis, Bound, Line, LinePlot, Look, Mark, Plot, Span, log_ticks, ticks_to};
-use super::plots::{log_range, max_of};
+use super::plots::{Named, file_name, log_range, max_of};
 use super::text;
-use crate::report::{SearchResult, TrialOutcome};
+use super::verdict::capital;
+use crate::report::{Machine, ScenarioNote};
+use crate::scenario::value;
+use crate::secrets::masked;
 
-/// Trials as dots, the limit as a line, the load that was found with its interval. `None` if no
-/// latency was limited.
-pub(super) fn plot(search: &SearchResult) -> Option<Plot> {
-    let limit = search.latency?;
-    let lines: Vec<Line> = OUTCOMES
-        .iter()
-        .map(|&(outcome, name, color)| {
-            let trials = search
-                .trials
-                .iter()
-                .filter(|trial| trial.outcome == outcome);
-            let point = |us: f64| us.max(1.0).log10();
-            let points = trials.filter_map(|trial| Some((trial.load, point(trial.latency_us?))));
-            Line {
-                name: name.to_owned(),
-                color,
-                look: Look::Dots,
-                points: points.collect(),
+/// A search for the largest load that keeps to some limits, or several of the same.
+#[derive(Debug, Deserialize)]
+pub(super) struct Search {
+    label: Option<String>,
+    pub(super) ringload: String,
+    command: Vec<String>,
+    pub(super) started_unix_ms: u64,
+    scenario: ScenarioNote,
+    target: String,
+    pub(super) machine: Machine,
+    limits: Vec<String>,
+    sentence: String,
+    rounds: Vec<Round>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Round {
+    answer: Answer,
+    trials: Vec<Trial>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    load: Option<f64>,
+    /// Its 95 % interval.
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trial {
+    load: f64,
+    outcome: Outcome,
+    p99_us: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Good,
+    Bad,
+    Void,
+}
+
+impl Search {
+    /// Reads a file; `None` if it is of another kind.
+    pub(super) fn read(path: &Path) -> io::Result<Option<Search>> {
+        let bytes = fs::read(path)?;
+        match serde_json::from_slice::<Head>(&bytes) {
+            Ok(head) if head.format == FORMAT => {}
+            Ok(_) | Err(_) => return Ok(None),
+        }
+        let search: Result<Search, _> = serde_json::from_slice(&bytes);
+        let search = search.map_err(|error| {
+            let what = format!("is a result of find-max that cannot be read: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })?;
+        Ok(Some(search))
+    }
+
+    /// `ringmq, pairs`.
+    pub(super) fn title(&self) -> String {
+        let label = self.label.as_deref().unwrap_or(&self.target);
+        format!("{}, {}", text::isolated(label), self.scenario.name)
+    }
+
+    /// One for each round.
+    pub(super) fn plots(&self, number: usize) -> Vec<Named> {
+        let limit = self.limits.iter().find_map(|limit| p99_limit(limit));
+        let rounds = self.rounds.iter().enumerate();
+        let plots = rounds.filter_map(|(index, round)| {
+            let name = format!("{}-{number}-{index}", file_name(&self.scenario.name));
+            Some(Named {
+                name: format!("capacity-{name}"),
+                plot: round.plot(limit)?,
+            })
+        });
+        plots.collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+}
+
+/// The bound of `latency.p99 < 5ms`, microseconds. Limits of groups and of other percentiles have no
+/// place in a plot of the p99 of all.
+fn p99_limit(limit: &str) -> Option<f64> {
+    let rest = limit.strip_prefix("latency.p99")?.trim_start();
+    let bound = rest.strip_prefix("<=").or_else(|| rest.strip_prefix('<'))?;
+    let span = value::span(bound.trim()).ok()?;
+    Some(span.as_secs_f64() * 1e6)
+}
+
+/// What was found.
+pub(super) fn section(search: &Search, plots: &[Named]) -> Markup {
+    let limits = search.limits.join(", ");
+    let trials: usize = search.rounds.iter().map(|round| round.trials.len()).sum();
+    html! {
+        section {
+            h2 { "The largest load: " (search.title()) }
+            p { (search.scenario.about) }
+            div.card.found {
+                p { b { (capital(&search.sentence)) "." } }
+                p { (text::count(trials as u64)) " trials; good is what keeps to " (limits) }
             }
-        })
-        .filter(|line| !line.points.is_empty())
-        .collect();
-    let bound = limit.us.max(1.0).log10();
-    let highest = max_of(&lines, |point| point.1)?.max(bound);
-    let lowest = (-max_of(&lines, |point| -point.1)?).min(bound);
-    let range = log_range(lowest, highest);
-    let y = Axis {
-        ticks: log_ticks(&range),
-        range,
-        text: |y| text::micros(10_f64.powf(y)),
-    };
-    let most = max_of(&lines, |point| point.0)?;
-    let x_max = most.max(search.high.unwrap_or(most)) * 1.04;
-    let x = Axis {
-        range: 0.0..x_max,
-        ticks: ticks_to(x_max),
-        text: text::scaled,
-    };
-    let percentile = format!("p{}", text::digits(limit.quantile * 100.0));
-    let title = format!("{percentile} latency by load, {}", search.unit);
-    let mut plot = LinePlot::new(&title, x, y);
-    plot.bounds.push(Bound {
-        y: bound,
-        text: format!("{percentile} < {}", text::micros(limit.us)),
-    });
-    if let (Some(low), Some(high)) = (search.low, search.high) {
-        plot.spans.push(Span {
+            div.plots { @for named in plots { figure { (PreEscaped(&named.plot.svg)) } } }
+            details {
+                summary { "To search again" }
+                pre tabindex="0" { (masked(&search.command).join(" ")) }
+            }
+        }
+    }
+}
+
+impl Round {
+    /// Trials as dots, the limit as a line, the load that was found with its interval. `None` if no
+    /// trial has a latency.
+    fn plot(&self, limit_us: Option<f64>) -> Option<Plot> {
+        let lines: Vec<Line> = OUTCOMES
+            .iter()
+            .map(|&(outcome, name, color)| {
+                let trials = self.trials.iter().filter(|trial| trial.outcome == outcome);
+                let point = |us: f64| us.max(1.0).log10();
+                let points = trials.filter_map(|trial| Some((trial.load, point(trial.p99_us?))));
+                Line {
+                    name: name.to_owned(),
+                    color,
+                    look: Look::Dots,
+                    points: points.collect(),
+                }
+            })
+            .filter(|line| !line.points.is_empty())
+            .collect();
+        let bound = limit_us.map(|us| us.max(1.0).log10());
+        let highest = max_of(&lines, |point| point.1)?;
+        let lowest = -max_of(&lines, |point| -point.1)?;
+        let range = log_range(
+            bound.map_or(lowest, |bound| bound.min(lowest)),
+            bound.map_or(highest, |bound| bound.max(highest)),
+        );
+        let y = Axis {
+            ticks: log_ticks(&range),
+            range,
+            text: |y| text::micros(10_f64.powf(y)),
+        };
+        let most = max_of(&lines, |point| point.0)?;
+        let x_max = most.max(self.answer.high.unwrap_or(most)) * 1.04;
+        let x = Axis {
+            range: 0.0..x_max,
+            ticks: ticks_to(x_max),
+            text: text::rate,
+        };
+        let mut plot = LinePlot::new("p99 latency of trials by load", x, y);
+        plot.bounds.extend(bound.zip(limit_us).map(|(y, us)| Bound {
+            y,
+            text: format!("p99 < {}", text::micros(us)),
+        }));
+        self.answer.show(&mut plot);
+        Some(plot.draw(&lines))
+    }
+}
+
+impl Answer {
+    fn show(&self, plot: &mut LinePlot) {
+        let interval = self.low.zip(self.high);
+        plot.spans.extend(interval.map(|(low, high)| Span {
             range: low..high,
             name: String::new(),
             is_shaded: true,
-        });
+        }));
+        plot.marks.extend(self.load.map(|load| Mark {
+            x: load,
+            text: match interval {
+                Some((low, high)) => {
+                    let (low, high) = (text::scaled(low), text::scaled(high));
+                    format!("{} (95 %: {low} to {high})", text::rate(load))
+                }
+                None => text::rate(load),
+            },
+        }));
     }
-    plot.marks.extend(search.load.map(|load| Mark {
-        x: load,
-        text: match (search.low, search.high) {
-            (Some(low), Some(high)) => {
-                let (low, high) = (text::scaled(low), text::scaled(high));
-                format!("{} (95 %: {low} to {high})", text::scaled(load))
-            }
-            (_, _) => text::scaled(load),
-        },
-    }));
-    Some(plot.draw(&lines))
 }
 
+/// The `format` of such a file.
+const FORMAT: &str = "ringload-capacity";
 /// With their names and classes.
-const OUTCOMES: [(TrialOutcome, &str, &str); 3] = [
-    (TrialOutcome::Good, "good", "good"),
-    (TrialOutcome::Bad, "bad", "bad"),
-    (TrialOutcome::Void, "void: not the broker's fault", "soft"),
+const OUTCOMES: [(Outcome, &str, &str); 3] = [
+    (Outcome::Good, "good", "good"),
+    (Outcome::Bad, "bad", "bad"),
+    (Outcome::Void, "void: not the broker's fault", "soft"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_the_p99_of_all_have_a_place_in_the_plot() {
+        for (limit, expected) in [
+            ("latency.p99 < 5ms", Some(5000.0)),
+            ("latency.p99 <= 200us", Some(200.0)),
+            ("latency.p999 < 5ms", None),
+            ("devices: latency.p99 < 5ms", None),
+            ("lost = 0", None),
+        ] {
+            assert_eq!(p99_limit(limit), expected, "{limit}");
+        }
+    }
+}

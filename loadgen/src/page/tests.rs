@@ -6,9 +6,8 @@ use super::subject::arrange;
 use super::*;
 use crate::report::{
     BrokerCost, Buckets, Check, Ended, FORMAT, FORMAT_VERSION, Generator, Group, Judgement,
-    Latency, LatencyLimit, LatencyPair, Ledger, Machine, Pace, Phases, Published, QosResult,
-    Reason, Receipts, Run, ScenarioNote, SearchResult, Second, StageResult, Totals, Trial,
-    TrialOutcome, Validity, Verdict,
+    Latency, LatencyPair, Ledger, Machine, Pace, Phases, Published, QosResult, Reason, Receipts,
+    Run, ScenarioNote, Second, StageResult, Totals, Validity, Verdict,
 };
 
 /// A run with numbers that are `scale` times those of a fast broker.
@@ -61,7 +60,6 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts: Vec::new(),
-        search: None,
     }
 }
 
@@ -188,7 +186,14 @@ fn invalid(mut file: ResultFile) -> ResultFile {
 fn page_of(files: Vec<ResultFile>) -> String {
     let scenarios = arrange(files);
     let plots: Vec<_> = scenarios.iter().map(plots::of).collect();
-    view::page(None, &scenarios, &plots::overview(&scenarios), &plots).into_string()
+    let contents = view::Contents {
+        scenarios: &scenarios,
+        overview: &plots::overview(&scenarios),
+        plots: &plots,
+        searches: &[],
+        found: &[],
+    };
+    view::page(None, &contents).into_string()
 }
 
 /// A folder of this test alone, gone when it ends.
@@ -420,61 +425,63 @@ fn stages_are_named_in_plots_and_have_a_table() {
 
 #[test]
 fn a_search_shows_its_trials_its_limit_and_what_was_found() {
-    let trial = |load: f64, outcome, latency_us: f64| Trial {
-        load,
-        outcome,
-        latency_us: Some(latency_us),
-    };
-    let mut file = run("ringmq", 0, 1.0);
-    file.search = Some(SearchResult {
-        sentence: "this host holds 186 k/s with p99 < 5 ms".to_owned(),
-        bound: Some("shard 0, 98 % of core 0".to_owned()),
-        unit: "msg/s".to_owned(),
-        thresholds: vec!["latency.p99 < 5ms".to_owned()],
-        latency: Some(LatencyLimit {
-            quantile: 0.99,
-            us: 5000.0,
-        }),
-        load: Some(186_000.0),
-        low: Some(179_000.0),
-        high: Some(191_000.0),
-        trials: vec![
-            trial(100_000.0, TrialOutcome::Good, 400.0),
-            trial(180_000.0, TrialOutcome::Good, 3_000.0),
-            trial(200_000.0, TrialOutcome::Bad, 50_000.0),
-            trial(190_000.0, TrialOutcome::Void, 90_000.0),
-        ],
+    let folder = Folder::new("search");
+    let trial = |load: f64, outcome: &str, p99_us: f64| serde_json::json!({"at_s": 1.0, "load": load, "outcome": outcome, "p99_us": p99_us});
+    let file = serde_json::json!({
+        "format": "ringload-capacity",
+        "version": 1,
+        "label": "ringmq",
+        "ringload": "0.1.0",
+        "command": ["ringload", "find-max", "pairs", "--password", "secret"],
+        "started_unix_ms": 1_795_000_000_000_u64,
+        "scenario": {"name": "pairs", "about": "Pairs.", "toml": ""},
+        "target": "127.0.0.1:1883",
+        "machine": {"cpu": "A processor", "cores": 2, "memory_bytes": 8_589_934_592_u64,
+                    "kernel": "6.18", "load_before": 0.1},
+        "limits": ["lost = 0", "latency.p99 < 5ms"],
+        "sentence": "holds 186,000 msg/s of `pairs` with latency.p99 < 5ms and lost = 0",
+        "rounds": [{
+            "answer": {"conclusion": "found", "load": 186e3, "low": 179e3, "high": 191e3},
+            "trials": [
+                trial(100e3, "good", 400.0),
+                trial(180e3, "good", 3_000.0),
+                trial(200e3, "bad", 50_000.0),
+                trial(190e3, "void", 90_000.0),
+            ],
+        }],
     });
-    let page = page_of(vec![file.clone()]);
-    let sentence = page
-        .find("This host holds 186 k/s with p99 &lt; 5 ms")
-        .unwrap();
-    assert!(
-        sentence < page.find("800 k/s").unwrap(),
-        "before the numbers"
-    );
-    assert!(page.contains("Bound by shard 0, 98 % of core 0"));
-    let plots = plots::of(&arrange(vec![file])[0]);
-    assert_eq!(plots[0].name, "pairs-qos-0-search");
-    let svg = &plots[0].plot.svg;
+    let path = folder.0.join("capacity.json");
+    fs::write(&path, file.to_string()).unwrap();
+    let request = Request {
+        files: vec![path.clone()],
+        page: folder.0.join("page.html"),
+        svg: Some(folder.0.join("plots")),
+        title: None,
+    };
+    let written = write(&request).unwrap();
+    assert_eq!((written.runs, written.searches, written.plots), (0, 1, 1));
+    let page = fs::read_to_string(&request.page).unwrap();
     for expected in [
-        "p99 latency by load",
-        ">p99 &lt; 5 ms<",
-        ">186 k (95 %: 179 k to 191 k)<",
-        "by load, msg/s",
+        "<h1>The largest load: \u{2068}ringmq\u{2069}, pairs</h1>",
+        "Holds 186,000 msg/s of `pairs`",
+        "4 trials; good is what keeps to lost = 0, latency.p99 &lt; 5ms",
+        "A processor, 8 GiB, Linux 6.18",
     ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(!page.contains("secret"));
+    let svg = fs::read_to_string(folder.0.join("plots/capacity-pairs-0-0.svg")).unwrap();
+    for expected in [">p99 &lt; 5 ms<", ">186 k/s (95 %: 179 k to 191 k)<"] {
         assert!(svg.contains(expected), "{expected}");
     }
-    // One in the legend, and one for each trial.
-    assert_eq!(
-        svg.matches("class=\"good solid\"").count(),
-        1 + 2 + 1,
-        "with the mark"
-    );
-    assert_eq!(
-        svg.matches("class=\"bad solid\"").count(),
-        1 + 1 + 1,
-        "with the limit"
+    let count = |class: &str| svg.matches(&format!("class=\"{class} solid\"")).count();
+    assert_eq!(count("good"), 1 + 2 + 1, "legend, trials, what was found");
+    assert_eq!(count("bad"), 1 + 1 + 1, "legend, trial, limit");
+    fs::write(&path, r#"{"format":"ringload-capacity","version":1}"#).unwrap();
+    let error = write(&request).unwrap_err().to_string();
+    assert!(
+        error.contains("is a result of find-max that cannot be read"),
+        "{error}"
     );
 }
 

@@ -12,6 +12,9 @@ use crate::summary::faults;
 /// One sentence about all runs.
 pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
     let files: Vec<&ResultFile> = all_files(scenarios).collect();
+    if files.is_empty() {
+        return html! {};
+    }
     let judged = |judgement: Judgement| {
         let all = files.iter().flat_map(|file| &file.verdicts);
         all.filter(|verdict| verdict.judgement == judgement).count()
@@ -64,18 +67,6 @@ pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
             (capital(&parts.join("; "))) "."
         }
     }
-}
-
-/// What searches have found.
-pub(super) fn found(scenarios: &[Scenario]) -> Markup {
-    let found = all_files(scenarios).filter_map(|file| Some((file, file.search.as_ref()?)));
-    html! { @for (file, search) in found {
-        div.card.found {
-            p { b { (capital(&search.sentence)) "." } }
-            @if let Some(bound) = &search.bound { p { "Bound by " (bound) "." } }
-            p { (file.run.scenario.name) ", " (search.trials.len()) " trials; good: " (search.thresholds.join(", ")) }
-        }
-    } }
 }
 
 /// What runs had to keep to.
@@ -190,14 +181,14 @@ impl Doubt {
 }
 
 /// `1 run`, `3 runs`.
-fn of(count: usize, name: &str) -> String {
+pub(super) fn of(count: usize, name: &str) -> String {
     match count {
         1 => format!("1 {name}"),
         count => format!("{count} {name}s"),
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters
         .next()

@@ -5,20 +5,35 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::details::{disclosure, particulars, without_passwords};
 use super::plot::Plot;
 use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s};
+use super::search::Search;
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
-use super::verdict::{doubts, found, thresholds, verdict};
-use super::{course, text, theme};
+use super::verdict::{doubts, thresholds, verdict};
+use super::{course, search, text, theme};
 use crate::report::{ResultFile, Second};
 
-/// All of it. `plots` has those of each scenario.
-pub(super) fn page(
-    title: Option<&str>,
-    scenarios: &[Scenario],
-    overview: &[Named],
-    plots: &[Vec<Named>],
-) -> Markup {
-    let title = title.map_or_else(|| heading(scenarios), str::to_owned);
+/// What a page is made of.
+pub(super) struct Contents<'a> {
+    pub(super) scenarios: &'a [Scenario],
+    /// Plots across scenarios.
+    pub(super) overview: &'a [Named],
+    /// Those of each scenario.
+    pub(super) plots: &'a [Vec<Named>],
+    pub(super) searches: &'a [Search],
+    /// Plots of each search.
+    pub(super) found: &'a [Vec<Named>],
+}
+
+/// All of it.
+pub(super) fn page(title: Option<&str>, contents: &Contents<'_>) -> Markup {
+    let title = title.map_or_else(|| heading(contents), str::to_owned);
+    let &Contents {
+        scenarios,
+        overview,
+        plots,
+        searches,
+        found,
+    } = contents;
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -31,22 +46,24 @@ pub(super) fn page(
             body {
                 header {
                     h1 { (title) }
-                    (subtitle(scenarios))
-                    (brokers(scenarios))
+                    (subtitle(contents))
+                    (brokers(contents))
                     @if scenarios.len() > 1 { (navigation(scenarios)) }
                 }
                 main {
                     (verdict(scenarios))
-                    (found(scenarios))
                     (thresholds(scenarios))
                     (doubts(scenarios))
+                    @for (search, plots) in searches.iter().zip(found) {
+                        (search::section(search, plots))
+                    }
                     @if !overview.is_empty() {
                         section id="overview" { h2 { "Overview" } (figures(overview, "overview")) }
                     }
                     @for (scenario, plots) in scenarios.iter().zip(plots) {
                         (section(scenario, plots))
                     }
-                    (disclosure(scenarios))
+                    (disclosure(scenarios, searches))
                 }
                 footer { (legend()) }
                 script { (PreEscaped(include_str!("page.js"))) }
@@ -55,8 +72,13 @@ pub(super) fn page(
     }
 }
 
-fn heading(scenarios: &[Scenario]) -> String {
+fn heading(contents: &Contents<'_>) -> String {
+    let scenarios = contents.scenarios;
     match (scenarios, &subjects(scenarios)[..]) {
+        ([], _) => match contents.searches {
+            [search] => format!("The largest load: {}", search.title()),
+            searches => format!("{} searches for the largest load", searches.len()),
+        },
         ([scenario], [subject]) => {
             format!("{}: {}", text::isolated(&subject.label), scenario.title)
         }
@@ -84,12 +106,16 @@ fn subjects(scenarios: &[Scenario]) -> Vec<&Subject> {
     subjects
 }
 
-fn subtitle(scenarios: &[Scenario]) -> Markup {
-    let files: Vec<&ResultFile> = all_files(scenarios).collect();
-    let started = files.iter().map(|file| file.run.started_unix_ms).min();
+fn subtitle(contents: &Contents<'_>) -> Markup {
+    let files: Vec<&ResultFile> = all_files(contents.scenarios).collect();
+    let searches = contents.searches.iter();
+    let started = files.iter().map(|file| file.run.started_unix_ms);
+    let started = started.chain(searches.clone().map(|search| search.started_unix_ms));
+    let started = started.min();
+    let all_machines = files.iter().map(|file| &file.run.machine);
+    let all_machines = all_machines.chain(searches.map(|search| &search.machine));
     let mut machines: Vec<String> = Vec::new();
-    for file in &files {
-        let machine = &file.run.machine;
+    for machine in all_machines {
         let memory = text::bytes(machine.memory_bytes as f64);
         let cores = match machine.cores {
             1 => "1 core".to_owned(),
@@ -104,7 +130,10 @@ fn subtitle(scenarios: &[Scenario]) -> Markup {
         }
     }
     html! {
-        p { (files.len()) @if files.len() == 1 { " run" } @else { " runs" } ", " (text::date(started.unwrap_or(0))) }
+        p {
+            @match files.len() { 0 => {}, 1 => { "1 run, " }, runs => { (runs) " runs, " } }
+            (text::date(started.unwrap_or(0)))
+        }
         @for machine in machines { p { (machine) } }
     }
 }
@@ -116,17 +145,17 @@ pub(super) fn all_files(scenarios: &[Scenario]) -> impl Iterator<Item = &ResultF
 }
 
 /// Who is who, with versions.
-fn brokers(scenarios: &[Scenario]) -> Markup {
+fn brokers(contents: &Contents<'_>) -> Markup {
     html! {
         ul.brokers {
-            @for subject in subjects(scenarios) {
+            @for subject in subjects(contents.scenarios) {
                 li {
                     span class={ "dot " (subject.color) } {}
                     bdi { (subject.label) }
                     @if let Some(version) = version(subject) { small { bdi { (version) } } }
                 }
             }
-            li { span class="dot soft" {} "ringload" small { (generators(scenarios).join(", ")) } }
+            li { span class="dot soft" {} "ringload" small { (generators(contents).join(", ")) } }
         }
     }
 }
@@ -140,11 +169,13 @@ fn version(subject: &Subject) -> Option<&str> {
         .filter(|version| !subject.label.contains(*version))
 }
 
-fn generators(scenarios: &[Scenario]) -> Vec<&str> {
+fn generators<'a>(contents: &Contents<'a>) -> Vec<&'a str> {
+    let runs = all_files(contents.scenarios).map(|file| &file.run.ringload);
+    let searches = contents.searches.iter().map(|search| &search.ringload);
     let mut versions: Vec<&str> = Vec::new();
-    for file in all_files(scenarios) {
-        if !versions.contains(&file.run.ringload.as_str()) {
-            versions.push(&file.run.ringload);
+    for version in runs.chain(searches) {
+        if !versions.contains(&version.as_str()) {
+            versions.push(version);
         }
     }
     versions
