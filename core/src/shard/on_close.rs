@@ -22,6 +22,7 @@ use crate::session::{Expiry, Will};
 use crate::stages::Stamp;
 use crate::store::Record;
 use crate::time::Instant;
+use crate::trace_set::TraceSet;
 
 impl Shard {
     /// Takes the connection from a session: tells the client, closes, and decides about will and
@@ -193,7 +194,8 @@ impl Shard {
         let published = self
             .publish(hash, id, &mut outgoing, turn)
             .expect("CONNECT checked the will topic");
-        self.trace_will(id, &message, published);
+        let of = outgoing.traced;
+        self.trace_will(id, of, &message, published);
         match published {
             Published::Delivered | Published::NoSubscribers | Published::RetainedFull => {
                 self.dispatch.metrics.wills_published += 1;
@@ -207,7 +209,7 @@ impl Shard {
         }
     }
 
-    fn trace_will(&mut self, id: SessionId, message: &Message, published: Published) {
+    fn trace_will(&mut self, id: SessionId, of: TraceSet, message: &Message, published: Published) {
         let parts = message.parts();
         let refused = match published {
             Published::Delivered | Published::NoSubscribers | Published::RetainedFull => None,
@@ -223,7 +225,7 @@ impl Shard {
             count: 1,
             refused,
         };
-        self.trace_published(id, &note, parts.payload);
+        self.trace_published(id, &note, of, parts.payload);
     }
 
     pub(super) fn on_will_due(&mut self, id: SessionId, turn: &mut Turn<'_>) {

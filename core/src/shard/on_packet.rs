@@ -37,7 +37,6 @@ impl Shard {
         self.dispatch.metrics.bytes_received += size as u64;
         let session = self.session(id);
         let version = session.version;
-        let is_traced = session.traced.is_any();
         let link = session.link.as_mut().expect("an open connection");
         link.counts.bytes += size as u64;
         // Out of the link while packets borrow from it.
@@ -67,9 +66,6 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     is_whole = true;
-                    if is_traced {
-                        self.trace_frame(id, version, Direction::FromClient, &frame);
-                    }
                     self.on_packet(id, version, &frame, turn)
                 }
                 Err(error) => Err(error.into()),
@@ -118,6 +114,9 @@ impl Shard {
         const FROM: Direction = Direction::FromClient;
         self.dispatch.journal.begin();
         self.dispatch.metrics.packets_received += 1;
+        if self.dispatch.traces.is_some() {
+            self.trace_frame(id, version, FROM, frame);
+        }
         match frame.kind {
             PacketKind::Publish => {
                 self.on_publish(id, &Publish::decode(frame, version, FROM)?, turn)?;

@@ -22,6 +22,7 @@ use crate::origin::{Exchange, Origin, Reached};
 use crate::refusal::{Refusal, Violation};
 use crate::store::Record;
 use crate::topic::TopicError;
+use crate::trace_set::TraceSet;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,8 @@ impl Shard {
         let origin = outgoing.origin();
         let published = published.map(outcome_of);
         if let Ok(outcome) = published {
-            self.note_outcome(id, publish, topic, outcome, turn);
+            let of = outgoing.traced;
+            self.note_outcome(id, publish, (topic, of), outcome, turn);
         }
         self.properties = properties;
         if aliases.is_some() {
@@ -129,12 +131,12 @@ impl Shard {
         session.key
     }
 
-    /// Notes what has become of a PUBLISH.
+    /// Notes what has become of a PUBLISH; `of`: the traces of its topic.
     fn note_outcome(
         &mut self,
         id: SessionId,
         publish: &Publish<'_>,
-        topic: &[u8],
+        (topic, of): (&[u8], TraceSet),
         outcome: Result<ReasonCode, Refusal>,
         turn: &mut Turn<'_>,
     ) {
@@ -150,7 +152,7 @@ impl Shard {
             refused: outcome.err(),
         };
         self.note_published(id, &note, turn.out);
-        self.trace_published(id, &note, publish.payload);
+        self.trace_published(id, &note, of, publish.payload);
     }
 
     /// For the log.

@@ -21,7 +21,7 @@ use crate::connection::Output;
 use crate::ids::SessionId;
 use crate::loss::{Bound, Loss};
 use crate::refusal::Refusal;
-use crate::session::Session;
+use crate::session::{Delivery, Session};
 use crate::trace_set::TraceSet;
 
 impl Dispatch {
@@ -42,6 +42,25 @@ impl Dispatch {
     ) {
         if self.traces.is_some() {
             self.trace_step(to, of, what, step);
+        }
+    }
+
+    /// Notes that a message has been sent, perhaps one that has waited.
+    #[inline]
+    pub(in crate::shard) fn trace_given(
+        &mut self,
+        to: SessionId,
+        has_waited: bool,
+        delivery: &Delivery,
+    ) {
+        if self.traces.is_some() {
+            let topic = delivery.message.topic();
+            let step = match has_waited {
+                true => DeliveryStep::SentFromQueue,
+                false => DeliveryStep::Sent(1),
+            };
+            let of = self.traces_of(topic);
+            self.trace_step(to, of, (topic, delivery.qos), step);
         }
     }
 
@@ -131,7 +150,7 @@ impl Shard {
             let pending = link.egress.pending();
             self.trace_bytes(id, version, Direction::FromServer, &pending);
         }
-        self.dispatch.trace_client(id, Traced::Ended(end));
+        self.dispatch.trace_client(id, Traced::Ended(end.name()));
     }
 
     /// Notes a packet of a client.
@@ -147,6 +166,9 @@ impl Shard {
         else {
             return;
         };
+        if !session.traced.is_any() {
+            return;
+        }
         let payload_max = traces.payload_max(session.traced);
         // What cannot be read ends the connection, and that is noted.
         if let Ok(packet) = codec::decode(frame, version, direction) {
@@ -161,7 +183,11 @@ impl Shard {
 
     /// Notes the packets of a run.
     pub(super) fn trace_run(&mut self, id: SessionId, run: &PublishRun<'_>) {
-        let version = self.session(id).version;
+        let session = self.session(id);
+        let version = session.version;
+        if !session.traced.is_any() {
+            return;
+        }
         self.trace_bytes(id, version, Direction::FromClient, run.bytes);
     }
 
@@ -196,42 +222,47 @@ impl Shard {
         }
     }
 
-    /// Notes what a client has published, or wanted to.
+    /// Notes what a client has published, or wanted to. `of`: the traces of the topic, as far as it was accepted.
+    #[inline]
     pub(super) fn trace_published(
         &mut self,
         id: SessionId,
         note: &PublishNote<'_>,
+        of: TraceSet,
         payload: &[u8],
     ) {
-        if self.dispatch.traces.is_none() {
+        if self.dispatch.traces.is_some() {
+            self.trace_publish(id, note, of, payload);
+        }
+    }
+
+    fn trace_publish(
+        &mut self,
+        id: SessionId,
+        note: &PublishNote<'_>,
+        of: TraceSet,
+        payload: &[u8],
+    ) {
+        let of = match note.refused {
+            None => of,
+            Some(_) => self.dispatch.traces_of(note.topic),
+        };
+        let set = of.with(self.session(id).traced);
+        if !set.is_any() {
             return;
         }
-        let hash = self.routes.hash(note.topic);
-        let Ok(routes) = self.find_routes(note.topic, hash) else {
-            return;
-        };
-        let subscribers = routes.routes.len();
-        let groups = routes.groups.len();
-        let own = self.config.id;
-        let shards = routes.shards.iter().filter(|id| *id != own).count();
-        let set = routes.traced;
-        self.routes.put(hash, routes);
+        let (subscribers, groups, shards) = self.reach(note);
         let dispatch = &mut self.dispatch;
         let (Some(traces), Some(session)) = (&mut dispatch.traces, dispatch.sessions.get(id))
         else {
             return;
         };
-        let set = set.with(session.traced);
-        if !set.is_any() {
-            return;
-        }
         let is_denied = note.refused == Some(Refusal::PublishDenied);
         let acl = dispatch.access.acl.as_deref().filter(|_| is_denied);
         let denied_by = acl.and_then(|acl| {
             let checked = acl.check(who_is(session), Action::Publish, note.topic);
             checked.err()?.map(|rule| rule.to_string().into())
         });
-        let is_given = note.refused.is_none();
         let message = TracedMessage {
             topic: cut(note.topic),
             topic_alias: None,
@@ -246,11 +277,28 @@ impl Shard {
             count: note.count,
             refused: note.refused,
             denied_by,
-            subscribers: if is_given { subscribers } else { 0 },
-            groups: if is_given { groups } else { 0 },
-            shards: if is_given { shards } else { 0 },
+            subscribers,
+            groups,
+            shards,
         });
         traces.push(set, who(session), what);
+    }
+
+    /// How many subscribers, groups and other shards a message goes to.
+    fn reach(&mut self, note: &PublishNote<'_>) -> (usize, usize, usize) {
+        let hash = self.routes.hash(note.topic);
+        let routes = match note.refused {
+            None => self.find_routes(note.topic, hash).ok(),
+            Some(_) => None,
+        };
+        let Some(routes) = routes else {
+            return (0, 0, 0);
+        };
+        let own = self.config.id;
+        let others = routes.shards.iter().filter(|id| *id != own).count();
+        let reach = (routes.routes.len(), routes.groups.len(), others);
+        self.routes.put(hash, routes);
+        reach
     }
 }
 

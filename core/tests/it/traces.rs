@@ -98,7 +98,7 @@ fn words(event: &TraceEvent) -> String {
     let what = match &event.what {
         Traced::Connected { .. } => "connected".to_owned(),
         Traced::Refused(refusal) => format!("refused {}", refusal.name()),
-        Traced::Ended(end) => format!("ended {}", end.name()),
+        Traced::Ended(reason) => format!("ended {reason}"),
         Traced::Packet(direction, packet) => {
             let arrow = match direction {
                 Direction::FromClient => '>',

@@ -33,7 +33,7 @@ pub(super) fn view(event: &TraceEvent, payload_max: usize) -> Value {
             "reason": refusal.name(),
             "why": refusal.text(),
         }),
-        Traced::Ended(end) => json!({"event": "ended", "reason": end.name()}),
+        Traced::Ended(reason) => json!({"event": "ended", "reason": reason}),
         Traced::Packet(direction, packet) => packet_view(*direction, packet, payload_max),
         Traced::Published(publish) => publish_view(publish, payload_max),
         Traced::Delivery { topic, qos, step } => {

@@ -61,10 +61,11 @@ impl Shard {
             self.dispatch.metrics.forwards_sent += u64::from(run.count);
             turn.out.forward_run(shard, publisher, run);
         }
+        let of = routes.traced;
         self.routes.put(hash, routes);
         if self.dispatch.traces.is_some() {
             self.trace_run(id, run);
-            self.trace_published(id, &note, run.payloads().next().unwrap_or_default());
+            self.trace_published(id, &note, of, run.payloads().next().unwrap_or_default());
         }
         true
     }

@@ -153,15 +153,7 @@ impl Dispatch {
         };
         writer.write(link, &mut self.pool, turn.out);
         self.wait(to, wait);
-        if self.traces.is_some() {
-            let topic = delivery.message.topic();
-            let step = match waited {
-                Some(_) => DeliveryStep::SentFromQueue,
-                None => DeliveryStep::Sent(1),
-            };
-            let of = self.traces_of(topic);
-            self.trace_delivery(to, of, (topic, delivery.qos), step);
-        }
+        self.trace_given(to, waited.is_some(), &delivery);
     }
 
     pub(in crate::shard) fn resend(&mut self, to: SessionId, resend: Resend, turn: &mut Turn<'_>) {

@@ -6,7 +6,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::end::End;
 use crate::codec::{Direction, PacketKind, QoS, ReasonCode, Version};
 use crate::ids::PacketId;
 use crate::loss::Bound;
@@ -73,8 +72,8 @@ pub enum Traced {
     },
     /// A connection was not let in.
     Refused(Refusal),
-    /// A connection ended.
-    Ended(End),
+    /// A connection ended: the name of the reason.
+    Ended(&'static str),
     /// A packet from the client, or one on its way to it.
     Packet(Direction, TracedPacket),
     /// A message was published, and has been given to those who get it.
