@@ -23,7 +23,7 @@ use crate::log;
 use crate::notify::{self, Watchdog};
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan};
-use crate::reload::{LOOK_INTERVAL, Reload};
+use crate::reload::{self, LOOK_INTERVAL, Reload};
 use crate::settings::cli::CommandLine;
 use crate::settings::file::{Configuration, Problem, count};
 use crate::settings::listen::{Listen, Scheme};
@@ -51,6 +51,10 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let settings = &configuration.settings;
     let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
     let tallies = Arc::default();
+    if settings.store.place().is_some() {
+        // The sessions of users who are not in a half-written file would end.
+        reload::wait_for_rest(&line, settings);
+    }
     let access = access::load(settings, key, &tallies);
     let access = access.map_err(Failure::Settings)?;
     let admin = access::control::config(&settings.admin).map_err(Failure::Settings)?;
@@ -162,10 +166,15 @@ fn run_until_stopped(
         match requests.recv_timeout(LOOK_INTERVAL) {
             Ok(Request::Reload) => {
                 notify::reloading();
-                reload.run(broker, "SIGHUP");
-                notify::ready();
+                if reload.on_signal(broker) {
+                    notify::ready();
+                }
             }
-            Err(RecvTimeoutError::Timeout) => reload.look(broker),
+            Err(RecvTimeoutError::Timeout) => {
+                if reload.look(broker) {
+                    notify::ready();
+                }
+            }
             Ok(Request::Stop(signal)) => {
                 info!(signal, "stopping");
                 notify::stopping();
