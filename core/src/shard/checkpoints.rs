@@ -84,6 +84,12 @@ impl Checkpoints {
         self.is_wanted = true;
     }
 
+    /// The one at hand stands at a retained message.
+    pub fn has_cursor(&self) -> bool {
+        let step = self.current.as_ref().map(|current| &current.step);
+        matches!(step, Some(Step::Retained(cursor)) if !cursor.is_at_start())
+    }
+
     /// When the next slice is due.
     pub fn deadline(&self) -> Option<Instant> {
         let Some(current) = &self.current else {

@@ -93,7 +93,8 @@ impl Shard {
     fn assert_state(&self) {
         self.connections.assert_invariants();
         self.index.assert_invariants();
-        self.retained.assert_invariants(self.pages.placed_count());
+        let cursors = self.pages.placed_count() + usize::from(self.checkpoints.has_cursor());
+        self.retained.assert_invariants(cursors);
         self.routes.assert_invariants();
         self.sys.assert_invariants();
         let dispatch = &self.dispatch;

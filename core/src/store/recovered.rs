@@ -271,16 +271,8 @@ impl Recovered {
                 *spread = ticket.max(*spread);
                 session.next_ticket = session.next_ticket.max(ticket + 1);
             }),
-            Record::Reached { origin, receivers } => {
-                if let Some(traced) = self.trace(origin, &receivers) {
-                    traced.is_listed = true;
-                }
-            }
-            Record::Kept(origin) => {
-                if let Some(traced) = self.trace(origin, &Receivers::listed(&[])) {
-                    traced.is_retained = true;
-                }
-            }
+            Record::Reached { origin, receivers } => self.note_partial(origin, &receivers),
+            Record::Kept(origin) => self.note_retained(origin),
             Record::Tickets { no, next } => self.change(no, |session| {
                 session.complete_below = session.complete_below.max(next);
                 session.next_ticket = session.next_ticket.max(next);
@@ -441,6 +433,20 @@ impl Recovered {
             traced.to_retain.clone_from(&message);
         }
         message
+    }
+
+    /// The checkpoint of its publisher's shard names it.
+    fn note_partial(&mut self, origin: Origin, receivers: &Receivers<'_>) {
+        if let Some(traced) = self.trace(origin, receivers) {
+            traced.is_listed = true;
+        }
+    }
+
+    /// The owner of its topic has it.
+    fn note_retained(&mut self, origin: Origin) {
+        if let Some(traced) = self.trace(origin, &Receivers::listed(&[])) {
+            traced.is_retained = true;
+        }
     }
 
     /// Notes who has a message. Of each identifier only the newest one can be partial; `None`: this is an older one.

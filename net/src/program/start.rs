@@ -24,7 +24,7 @@ use crate::log;
 use crate::notify::{self, Watchdog};
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan};
-use crate::reload::{LOOK_INTERVAL, Reload};
+use crate::reload::{self, LOOK_INTERVAL, Reload};
 use crate::settings::cli::CommandLine;
 use crate::settings::file::{Configuration, Problem, count};
 use crate::settings::listen::{Listen, Scheme};
@@ -53,6 +53,10 @@ pub fn run(line: CommandLine, configuration: &Configuration) -> Result<(), Failu
     let settings = &configuration.settings;
     let key = random_key().map_err(|error| Failure::Setup("random numbers", error))?;
     let tallies = Arc::default();
+    if settings.store.place().is_some() {
+        // The sessions of users who are not in a half-written file would end.
+        reload::wait_for_rest(&line, settings);
+    }
     let access = access::load(settings, key, &tallies);
     let access = access.map_err(Failure::Settings)?;
     let mut admin = access::control::config(&settings.admin).map_err(Failure::Settings)?;
@@ -163,19 +167,27 @@ fn run_until_stopped(
             watchdog.look(Instant::now(), broker);
         }
         match requests.recv_timeout(LOOK_INTERVAL) {
-            Ok(Request::Reload { why, reply }) => {
+            Ok(Request::Reload) => {
+                notify::reloading();
+                if reload.on_signal(broker) {
+                    notify::ready();
+                }
+            }
+            Ok(Request::ReloadFor { why, reply }) => {
                 notify::reloading();
                 let ended = reload.run(broker, &why);
                 notify::ready();
-                if let Some(reply) = reply {
-                    // Who has asked may have gone.
-                    let _ = reply.send(ended);
-                }
+                // Who has asked may have gone.
+                let _ = reply.send(ended);
             }
             Ok(Request::Check { toml, reply }) => {
                 let _ = reply.send(reload.check(&toml));
             }
-            Err(RecvTimeoutError::Timeout) => reload.look(broker),
+            Err(RecvTimeoutError::Timeout) => {
+                if reload.look(broker) {
+                    notify::ready();
+                }
+            }
             Ok(Request::Stop(signal)) => {
                 info!(signal, "stopping");
                 notify::stopping();
@@ -214,12 +226,14 @@ fn shown_remains(remains: Remains) -> Option<String> {
 pub enum Request {
     /// By a signal of this name.
     Stop(&'static str),
-    /// Read settings and files again.
-    Reload {
+    /// Read settings and files again, by a signal.
+    Reload,
+    /// The same, for somebody who waits.
+    ReloadFor {
         /// For the log.
         why: String,
         /// Who wants to know what came of it.
-        reply: Option<Reply>,
+        reply: Reply,
     },
     /// Look at a configuration file.
     Check {
@@ -263,10 +277,7 @@ fn watch_signals(sender: Sender<Request>) -> io::Result<()> {
             for signal in signals.forever() {
                 // The other end is gone only when the process ends anyway.
                 match signal {
-                    SIGHUP => drop(sender.send(Request::Reload {
-                        why: "SIGHUP".to_owned(),
-                        reply: None,
-                    })),
+                    SIGHUP => drop(sender.send(Request::Reload)),
                     _ if stopping => {
                         log::finish();
                         std::process::exit(128 + signal);

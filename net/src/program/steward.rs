@@ -51,8 +51,7 @@ impl Steward for Passes {
 
     fn reload(&self, why: String) -> Decision {
         let (reply, decision) = oneshot::channel();
-        let reply = Some(reply);
-        self.send(Request::Reload { why, reply });
+        self.send(Request::ReloadFor { why, reply });
         decision
     }
 }

@@ -40,6 +40,17 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// Nobody has stored anything in a directory: what is there is left of a start or an import that came to nothing.
+    pub(crate) fn is_unused(path: &Path) -> io::Result<bool> {
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name();
+            if ![LOCK, LOST_AND_FOUND].contains(&name.to_string_lossy().as_ref()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Opens and locks a directory; makes it if its parent is there. `None`: nothing was ever stored in it.
     pub(crate) fn open(path: &Path) -> Result<(DataDir, Option<Manifest>), StoreError> {
         make_directory(path)?;
@@ -339,6 +350,10 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(StoreError::new(path, StoreFault::NoParent))
             }
+            // A symbolic link that leads nowhere.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(StoreError::new(path, StoreFault::NotADirectory))
+            }
             made => made
                 .and_then(|()| sync_directory(parent_of(path)))
                 .map_err(StoreError::system(path, "make the data directory")),
@@ -356,7 +371,7 @@ fn look_around(path: &Path) -> Result<bool, StoreError> {
         match name.to_string_lossy().as_ref() {
             MANIFEST | LOCK => is_ours = true,
             // Of the file system itself, in its topmost directory.
-            "lost+found" => {}
+            LOST_AND_FOUND => {}
             name if name.ends_with(UNFINISHED) => {}
             name if epoch_number(name).is_some() => has_epochs = true,
             name => foreign = Some(name.to_owned()),
@@ -373,10 +388,13 @@ fn look_around(path: &Path) -> Result<bool, StoreError> {
 /// Takes the lock, and writes down who has it.
 fn lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join(LOCK);
-    let mut file = private_file()
-        .read(true)
-        .open(&path)
-        .map_err(StoreError::system(&path, "open it"))?;
+    let opened = private_file().read(true).open(&path);
+    let (opened, is_writable) = match opened {
+        // A tool may look at a snapshot; a broker finds out soon enough.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => (File::open(&path), false),
+        opened => (opened, true),
+    };
+    let mut file = opened.map_err(StoreError::system(&path, "open it"))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -388,10 +406,12 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         }
         Err(errno) => return Err(StoreError::system(&path, "lock it")(errno.into())),
     }
-    let noted = file
-        .set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    noted.map_err(StoreError::system(&path, "write it"))?;
+    if is_writable {
+        let noted = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        noted.map_err(StoreError::system(&path, "write it"))?;
+    }
     Ok(file)
 }
 
@@ -430,6 +450,7 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 /// What a file ends with that has not got its name yet.
 pub(super) const UNFINISHED: &str = ".tmp";
 const LOCK: &str = "LOCK";
+const LOST_AND_FOUND: &str = "lost+found";
 pub(super) const MANIFEST: &str = "MANIFEST";
 /// In an epoch.
 const BEGUN: &str = "BEGUN";
@@ -522,6 +543,9 @@ mod tests {
             StoreFault::NotADirectory
         );
         assert_eq!(fault(&folder.path().join("a/b")), StoreFault::NoParent);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        assert_eq!(fault(&link), StoreFault::NotADirectory);
         let folder = Folder::new();
         fs::create_dir(folder.path().join("lost+found")).unwrap();
         DataDir::open(folder.path()).unwrap();

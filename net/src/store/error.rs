@@ -125,7 +125,7 @@ impl StoreError {
                 format!("{path} is not a data directory of ringmq: it has `{entry}`")
             }
             StoreFault::NoManifest => {
-                format!("{path} has logs, but no MANIFEST: it was copied in part")
+                format!("{path} has logs, but no MANIFEST: it was copied or imported in part")
             }
             StoreFault::Incomplete => {
                 format!("{path} is missing, though {root}/MANIFEST names it")
@@ -165,8 +165,8 @@ impl StoreError {
                 "name an empty directory, or one that does not exist yet".to_owned()
             }
             StoreFault::NoManifest => {
-                "copy it again, MANIFEST included, or name an empty directory to \
-                                       begin without what it held"
+                "copy it again, MANIFEST included, or remove it and import again, or name an empty \
+                 directory to begin without what it held"
                     .to_owned()
             }
             StoreFault::Incomplete => format!(

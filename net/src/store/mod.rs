@@ -21,6 +21,8 @@ mod played;
 mod recovery;
 mod seal;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod tools;
 mod zeros;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::program::{Broker, Folder, RINGMQ, refused, subscribe};
 use base64::Engine as _;
@@ -367,7 +367,11 @@ fn reloads_under_load_open_nothing() {
                 both[round % 2],
             ] {
                 // As a whole: no reader can tell a file that changes while it reads.
-                folder.write("acl", text);
+                let path = folder.write("acl", text);
+                let file = fs::File::options().append(true).open(path).unwrap();
+                // Not a moment ago, or the broker would wait for more.
+                let written = SystemTime::now() - Duration::from_secs(2);
+                file.set_modified(written).unwrap();
                 broker.hang_up();
             }
         }

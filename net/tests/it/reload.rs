@@ -1,9 +1,11 @@
 //! Reloads of a file whose listeners are not those that run, with the program as it runs.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::certificates::Authority;
 use crate::program::{Broker, Folder, RINGMQ, connect_packet, subscribe};
@@ -223,4 +225,26 @@ fn readable_secrets_and_expiring_certificates_are_warnings() {
     broker.hang_up();
     let line = broker.wait_for("WARN");
     assert!(line.contains(told[1]), "{line}");
+}
+
+/// Half a list of users would end the sessions of the others.
+#[test]
+fn a_reload_waits_while_somebody_may_be_writing() {
+    let folder = Folder::new();
+    let users = folder.passwd("users", "alice", "secret");
+    let mut broker = Broker::start(&["--password-file", &users]);
+    // By the clock of a machine that is ahead: it stays a moment ago however slow this test is.
+    let file = File::options().append(true).open(&users).unwrap();
+    let hour = Duration::from_secs(3600);
+    file.set_modified(SystemTime::now() + hour).unwrap();
+    broker.hang_up();
+    let line = broker.wait_for("the reload waits");
+    assert!(line.contains(&users), "{line}");
+    let line = broker.wait_for("reloaded");
+    assert!(line.contains("SIGHUP"), "{line}");
+    assert_eq!(broker.code(Some(("alice", "secret"))), 0);
+    file.set_modified(SystemTime::now() - hour).unwrap();
+    broker.hang_up();
+    let line = broker.wait_for("reload");
+    assert!(line.contains("reloaded"), "it waits for nobody: {line}");
 }

@@ -111,7 +111,10 @@ impl Oracle {
             let older = &self.messages[*index];
             *index < last && older.qos == QoS::AtLeastOnce && self.spans_crash(older)
         };
-        if is_once && view.copies.contains_key(&last) && versions.iter().any(is_repeated) {
+        let seen = view.values.get(&message.topic);
+        let has_it_still = seen.is_some_and(|seen| Some(seen.last) >= message.version);
+        let may_have_older = versions.iter().any(is_repeated);
+        if is_once && view.copies.contains_key(&last) && (has_it_still || may_have_older) {
             return Ok(());
         }
         for subscription in &view.subscriptions {

@@ -44,7 +44,7 @@ impl Oracle {
             return Ok(());
         }
         if version >= seen.surely {
-            seen.version = version;
+            (seen.version, seen.last) = (version, version);
             seen.at = self.tick;
             seen.surely = seen.surely.max(version.min(durable));
             return Ok(());

@@ -33,6 +33,8 @@ pub struct Seen {
     pub version: u32,
     /// When it came.
     pub at: Tick,
+    /// The value that came last, whatever a crash has made of it.
+    pub last: u32,
     /// No value before this may come any more. The latest may be lost in a crash, as long as its publisher has no
     /// answer.
     pub surely: u32,

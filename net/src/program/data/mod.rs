@@ -5,7 +5,7 @@
 mod text;
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -163,7 +163,14 @@ fn export(directory: &Path, file: Option<&Path>, json: bool) -> Result<String, T
         .create_new(true)
         .mode(0o600)
         .open(path);
-    let file = opened.map_err(|error| failed("make", path, &error))?;
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => ToolError {
+            kind: ToolErrorKind::Wrong,
+            what: format!("{} exists", path.display()),
+            fix: "name a file that does not exist yet, or remove this one".to_owned(),
+        },
+        _ => failed("make", path, &error),
+    })?;
     let mut out = BufWriter::new(file);
     let exported = tools::export(directory, &mut out).and_then(|transfer| {
         let synced = out.flush().and_then(|()| out.get_ref().sync_all());

@@ -6,15 +6,17 @@
 //! value and are named; the rest has to fit them (`step.rs`).
 //!
 //! Files are checked by name once a second. That needs no descriptors, and works for files that are
-//! replaced, symbolic links that change, and network file systems. A file is read when it has not
-//! changed between two checks, so that it is not read half-written.
+//! replaced, symbolic links that change, and network file systems. What was read counts only if no file
+//! has changed for a second, whether a signal asks for it or a change: half a list of users would end the
+//! sessions of the others. Whoever pauses for longer while writing in place cannot be told from one who
+//! has finished.
 
 mod step;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use ringmq::admin::{AdminConfig, AdminTls, Changes, Flaw, SettingShown, Tokens};
@@ -42,6 +44,8 @@ pub struct Reload {
     /// The same, for whoever looks at the broker.
     shown: Arc<ArcSwap<Vec<SettingShown>>>,
     watch: Watch,
+    /// A signal has asked for what the watch is waiting to do.
+    is_asked_for: bool,
     tallies: Arc<Tallies>,
     /// Of the control plane.
     tokens: Arc<ArcSwap<Tokens>>,
@@ -65,6 +69,7 @@ impl Reload {
             shown: Arc::new(ArcSwap::from_pointee(shown::shown(&settings))),
             settings,
             watch,
+            is_asked_for: false,
             tallies,
             tokens: Arc::clone(&admin.tokens),
             admin_tls: admin.tls.clone(),
@@ -76,20 +81,58 @@ impl Reload {
         Arc::clone(&self.shown)
     }
 
-    /// To be called once in [`LOOK_INTERVAL`].
-    pub fn look(&mut self, broker: &Broker) {
-        if self.watch.look() {
-            let changed = self.watch.take_changed();
-            let names = changed.iter().map(|path| path.display().to_string());
-            let names: Vec<String> = names.collect();
-            // What is wrong has been logged.
-            let _ = self.run(broker, &format!("changed: {}", names.join(" ")));
+    /// To be called once in [`LOOK_INTERVAL`]. Whether it has done what a signal had asked for.
+    pub fn look(&mut self, broker: &Broker) -> bool {
+        if !self.watch.look() {
+            return false;
         }
+        let changed = self.watch.take_changed();
+        let names = changed.iter().map(|path| path.display().to_string());
+        let changed = format!("changed: {}", names.collect::<Vec<_>>().join(" "));
+        let is_asked_for = std::mem::take(&mut self.is_asked_for);
+        let read = self.read();
+        // What is wrong has been logged.
+        let _ = self.take_on(broker, read, if is_asked_for { SIGNAL } else { &changed });
+        is_asked_for
     }
 
-    /// Reads everything again. What is wrong is logged.
+    /// Somebody waits for what comes of it: once no file has changed for a second, or a few seconds later.
     pub fn run(&mut self, broker: &Broker, why: &str) -> Result<Changes, Vec<Flaw>> {
-        match self.read() {
+        wait_for_rest(&self.line, &self.settings);
+        let read = self.read();
+        self.take_on(broker, read, why)
+    }
+
+    /// A signal asks for it. False: somebody may be writing to a file, so `look` is going to do it.
+    pub fn on_signal(&mut self, broker: &Broker) -> bool {
+        let read = self.read();
+        let files = match &read {
+            Ok(read) => files_of(&self.line, &read.step.settings),
+            Err(_) => files_of(&self.line, &self.settings),
+        };
+        let now = SystemTime::now();
+        if let Some(path) = files.iter().find(|path| is_fresh(path, now)) {
+            let why = "the file was written to a moment ago: the reload waits until no file has \
+                       changed for a second";
+            info!(file = %path.display(), "{why}");
+            self.is_asked_for = true;
+            self.watch.expect();
+            return false;
+        }
+        self.is_asked_for = false;
+        // Likewise.
+        let _ = self.take_on(broker, read, SIGNAL);
+        true
+    }
+
+    /// What was read takes effect, or what is wrong with it is logged.
+    fn take_on(
+        &mut self,
+        broker: &Broker,
+        read: Result<Read, Vec<Flaw>>,
+        why: &str,
+    ) -> Result<Changes, Vec<Flaw>> {
+        match read {
             Ok(read) => Ok(self.publish(broker, read, why)),
             Err(problems) => {
                 self.tallies.add(Tally::ReloadsFailed);
@@ -294,6 +337,12 @@ impl Watch {
         is_due
     }
 
+    /// Something may be changing: there is something to read once nothing has changed for a while.
+    fn expect(&mut self) {
+        self.look();
+        self.is_unsettled = true;
+    }
+
     /// What has changed since this was last asked.
     fn take_changed(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.changed)
@@ -332,6 +381,32 @@ fn stamp(path: &Path) -> Stamp {
     ))
 }
 
+/// Waits, for some seconds at most, until nothing has been written for a second to the files that the settings name.
+pub fn wait_for_rest(line: &CommandLine, settings: &Settings) {
+    let files = files_of(line, settings);
+    for _ in 0..RESTS_MAX {
+        let now = SystemTime::now();
+        if !files.iter().any(|path| is_fresh(path, now)) {
+            return;
+        }
+        std::thread::sleep(LOOK_INTERVAL / 10);
+    }
+}
+
+/// Whether a file was last written to in the second before `now`, or later, by a clock that is not ours.
+fn is_fresh(path: &Path, now: SystemTime) -> bool {
+    let written = std::fs::metadata(path).and_then(|file| file.modified());
+    let is_old = |written| {
+        now.duration_since(written)
+            .is_ok_and(|age| age >= LOOK_INTERVAL)
+    };
+    written.is_ok_and(|written| !is_old(written))
+}
+
+/// Why there is a reload.
+const SIGNAL: &str = "SIGHUP";
+/// A start looks at its files so often.
+const RESTS_MAX: usize = 30;
 /// How often files are looked at.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -362,11 +437,36 @@ mod tests {
         std::fs::remove_file(&one).unwrap();
         assert!(!watch.look());
         assert!(watch.look());
+        watch.expect();
+        assert!(watch.look(), "nothing has changed since");
+        watch.expect();
+        std::fs::write(&one, "again").unwrap();
+        assert!(!watch.look());
+        assert!(watch.look() && !watch.look());
         // A file that is followed from here on has not changed yet.
         let third = folder.join("third");
         std::fs::write(&third, "x").unwrap();
         watch.follow(vec![third]);
         assert!(!watch.look() && !watch.look());
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_fresh_for_a_second() {
+        let path = std::env::temp_dir().join(format!("ringmq-fresh-{}", std::process::id()));
+        let file = std::fs::File::create(&path).unwrap();
+        let now = SystemTime::now();
+        let second = Duration::from_secs(1);
+        for (written, expected) in [
+            (now, true),
+            (now - second / 2, true),
+            (now - second, false),
+            (now + 1000 * second, true),
+        ] {
+            file.set_modified(written).unwrap();
+            assert_eq!(is_fresh(&path, now), expected, "{written:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_fresh(&path, now), "there is nothing to wait for");
     }
 }

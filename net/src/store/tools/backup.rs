@@ -45,7 +45,14 @@ pub fn backup(path: &Path, target: &Path) -> Result<Backup, ToolError> {
     }
     refuse_target(path, target)?;
     let failed = |error: io::Error| ToolError::failed("back up to", target, &error);
-    let pins = Pins::new(path).map_err(|error| ToolError::failed("link in", path, &error))?;
+    let pins = Pins::new(path).map_err(|error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            let what = format!("{} is on a read-only file system", path.display());
+            let fix = format!("copy it: cp -a {} {}", path.display(), target.display());
+            ToolError::new(ToolErrorKind::Wrong, what, fix)
+        }
+        _ => ToolError::failed("link in", path, &error),
+    })?;
     let held = hold(&source, &pins)?;
     let made = fs::create_dir_all(target).and_then(|()| {
         use std::os::unix::fs::PermissionsExt as _;

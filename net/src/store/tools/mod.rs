@@ -16,6 +16,8 @@ mod tests;
 mod transfer;
 
 use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ringmq_core::store::Clocks;
@@ -72,8 +74,7 @@ impl ToolError {
 
     fn failed(action: &str, path: &Path, error: &dyn fmt::Display) -> ToolError {
         let what = format!("cannot {action} {}: {error}", path.display());
-        let fix = "check its owner, its mode, and the space on its file system";
-        ToolError::new(ToolErrorKind::Failed, what, fix)
+        ToolError::new(ToolErrorKind::Failed, what, FIX_FAILED)
     }
 }
 
@@ -100,8 +101,8 @@ impl From<StoreError> for ToolError {
                     ),
                 )
             }
-            StoreFault::System { action, message } => {
-                ToolError::failed(action, &error.path, message)
+            StoreFault::System { .. } => {
+                ToolError::new(ToolErrorKind::Failed, error.what(), FIX_FAILED)
             }
             StoreFault::NoParent | StoreFault::NotADirectory | StoreFault::Foreign { .. } => {
                 let what = format!("{path} is not a data directory of ringmq");
@@ -144,10 +145,18 @@ fn wall_clocks() -> Clocks {
 
 /// Opens a directory that is there already.
 fn open(path: &Path) -> Result<DataDir, ToolError> {
-    if !path.is_dir() {
+    let found = fs::metadata(path);
+    if let Err(error) = &found
+        && error.kind() == ErrorKind::PermissionDenied
+    {
+        return Err(ToolError::failed("look at", path, error));
+    }
+    if !found.is_ok_and(|found| found.is_dir()) {
         let what = format!("{} is not a directory", path.display());
         let fix = "name the broker's --data-dir";
         return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
     }
     Ok(DataDir::open_existing(path)?)
 }
+
+const FIX_FAILED: &str = "check its owner (run it as the user of the broker), its mode, and the space on its file system";

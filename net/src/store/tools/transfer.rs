@@ -82,13 +82,17 @@ pub fn export(path: &Path, out: &mut dyn Write) -> Result<Transfer, ToolError> {
 
 /// Makes a data directory of an export.
 pub fn import(path: &Path, input: &mut dyn BufRead) -> Result<Transfer, ToolError> {
-    let is_empty = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !path.exists(),
-    };
+    let is_empty = DataDir::is_unused(path).unwrap_or(!path.exists());
     if !is_empty {
         let what = format!("{} is not an empty directory", path.display());
-        let fix = "name a directory that does not exist yet";
+        let has_state = DataDir::unlocked(path).read_manifest() != Ok(None);
+        let fix = match has_state {
+            true => "name a directory that does not exist yet",
+            false => {
+                "name a directory that does not exist yet, or remove this one if it is left of an \
+                 import that was cut off: it has no MANIFEST"
+            }
+        };
         return Err(ToolError::new(ToolErrorKind::Wrong, what, fix));
     }
     let manifest = first_manifest(path)?;
