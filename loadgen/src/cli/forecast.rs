@@ -52,9 +52,9 @@ pub(super) fn with_plan(command: Clap) -> Clap {
 pub(super) fn with_predict(command: Clap) -> Clap {
     let command = command
         .long_about(
-            "Says what a scenario takes on a machine that was planned: CPU, how much more there may \
-             be, and how many connections fit. With plans for two numbers of threads it also says \
-             what more cores do.",
+            "Says what a scenario takes on a machine that was planned: CPU, how much more there \
+             may be, and how many connections fit. With plans for two numbers of threads it also \
+             says what more cores do.",
         )
         .arg(
             Arg::new("files")
