@@ -408,8 +408,8 @@ fn raise_files(clients: u64) -> Result<u64, Failure> {
     match getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) {
         current if current >= needed => Ok(current),
         current => Err(Failure::Run(format!(
-            "{clients} clients need {needed} open files, and this process may have {current}: \
-             raise the limit (ulimit -n {needed})"
+            "{clients} clients need {needed} open files, and this process may have {current}: raise \
+             the limit (ulimit -n {needed})"
         ))),
     }
 }
