@@ -47,8 +47,8 @@ pub struct Prediction {
     pub doubt: Option<String>,
 }
 
-/// Predicts from one plan, or from several of the same broker with other numbers of threads: the one
-/// with the most threads answers, the others show how it scales.
+/// Predicts from one plan, or from several of the same broker with other numbers of threads: the
+/// one with the most threads answers, the others show how it scales.
 ///
 /// # Panics
 /// Without a plan.
@@ -140,8 +140,11 @@ impl Prediction {
         );
         let _ = writeln!(
             text,
-            "CPU          {:.3} of {} threads (95 %: {:.3}-{:.3})",
-            self.cores.value, self.threads, self.cores.low, self.cores.high
+            "CPU          {:.3} cores (95 %: {:.3}-{:.3}); the broker has {}",
+            self.cores.value,
+            self.cores.low,
+            self.cores.high,
+            counted(self.threads)
         );
         self.put_most(&mut text);
         self.put_connections(&mut text);
@@ -161,8 +164,8 @@ impl Prediction {
         }
         let _ = writeln!(
             text,
-            "most         {} times that (95 %: {}-{}): {} messages/s in, {} deliveries/s\n             \
-             by CPU alone; what still meets a latency is for `ringload find-max`",
+            "most         {} times that (95 %: {}-{}): {} messages/s in, {} deliveries/s\n\
+             \x20            by CPU alone; what still meets a latency is for `ringload find-max`",
             short(most.value),
             short(most.low),
             short(most.high),
@@ -211,17 +214,16 @@ impl Prediction {
         let Some(scaled) = self.scaled else {
             let _ = writeln!(
                 text,
-                "{label:12} not known: only {measured} threads were measured; make a second plan \
-                 with another number of threads, and name both"
+                "{label:12} not known: the plan is for {}; make another one for a broker with more \
+                 or fewer, and name both",
+                counted(self.threads)
             );
             return;
         };
-        let is_beyond = self.measured.last().is_some_and(|most| cores > *most);
-        let note = if is_beyond { "only " } else { "" };
         let _ = writeln!(
             text,
-            "{label:12} {} times that ({}-{}: {note}{measured} threads were measured): {} \
-             messages/s in, {} deliveries/s",
+            "{label:12} {} times that ({}-{}; numbers of threads that were measured: {measured}): \
+             {} messages/s in, {} deliveries/s",
             short(scaled.rate),
             short(scaled.low),
             short(scaled.high),
@@ -331,7 +333,7 @@ mod tests {
         let alone = predict(&[sample(2, 5e-6)], load(), question).unwrap();
         let text = alone.text();
         assert!(
-            text.contains("16 cores     not known: only 2 threads were measured"),
+            text.contains("16 cores     not known: the plan is for 2 threads; make another one"),
             "{text}"
         );
         assert!(
@@ -346,7 +348,8 @@ mod tests {
         // Five times the load on one thread; 12.3 times that at the most on 16.
         assert!(scaled.high > 61.0 && scaled.low < 25.0, "{scaled:?}");
         assert!(
-            both.text().contains("only 1, 2 threads were measured"),
+            both.text()
+                .contains("numbers of threads that were measured: 1, 2)"),
             "{}",
             both.text()
         );

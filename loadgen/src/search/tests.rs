@@ -153,9 +153,9 @@ fn void_trials_cost_time_and_move_nothing() {
 
 #[test]
 fn a_pause_in_every_second_halves_what_a_server_holds() {
-    // A server of 1/s messages that stops for 15 ms in each second, threshold 10 ms: a message waits
-    // longer if it comes in the first (15 - 10) / (1 - load s) ms of the pause. That is 1 % of all at
-    // half of the capacity.
+    // A server of 1/s messages that stops for 15 ms in each second, threshold 10 ms: a message
+    // waits longer if it comes in the first (15 - 10) / (1 - load s) ms of the pause. That is 1 %
+    // of all at half of the capacity.
     let capacity = 40_000.0;
     let mut random = fastrand::Rng::with_seed(3);
     let answer = search_with(Goal::default(), 0.8 * capacity, |load| {
@@ -364,6 +364,51 @@ fn a_budget_of_trials_ends_a_search() {
         (10, Conclusion::Unfinished)
     );
     assert!(answer.low.unwrap() <= 100.0 && answer.high.unwrap() >= 100.0);
+}
+
+impl Server {
+    /// Sixty seconds: at most 1 % of all messages take longer than the threshold.
+    fn minute(&mut self, load: f64) -> Confirmation {
+        let late: f64 = (0..60).map(|_| self.late(load)).sum();
+        match late / 60.0 <= 0.01 {
+            true => Confirmation::Held(Vec::new()),
+            false => Confirmation::Missed(Vec::new()),
+        }
+    }
+
+    /// The share of the messages of one second that take longer.
+    fn late(&mut self, load: f64) -> f64 {
+        let capacity = self.capacity * (1.0 + self.noise * normal(&mut self.random));
+        let share = load / capacity;
+        match share < 1.0 {
+            true => (-self.threshold_s * 2.0 * (1.0 - share) * capacity / share).exp(),
+            // The queue has grown to the threshold after that part of the second.
+            false => (1.0 - self.threshold_s / (share - 1.0)).max(0.0),
+        }
+    }
+}
+
+#[test]
+fn a_minute_is_confirmed_on_a_server_that_varies_from_second_to_second() {
+    let mut confirmed = 0;
+    for seed in 0..100 {
+        let mut server = Server::new(0.05, 0.0, seed);
+        let mut search = Search::new(Goal::default(), 80_000.0);
+        let answer = loop {
+            match search.next_step() {
+                Step::Trial { load } => search.record(server.trial(load)),
+                Step::Confirm { load, .. } => search.record_confirmation(server.minute(load)),
+                Step::Done(answer) => break answer,
+            }
+        };
+        assert!(answer.confirmations.len() <= 4);
+        if let Some(minute) = answer.confirmed() {
+            confirmed += 1;
+            assert!(minute.load < server.truth(), "{answer:?}");
+        }
+    }
+    println!("{confirmed} of 100 confirmed");
+    assert!(confirmed >= 90, "{confirmed}");
 }
 
 /// Runs the trials against a wall at 100, up to the first confirmation.
