@@ -56,107 +56,120 @@ fn respond(mut stream: TcpStream, text: &str) -> io::Result<()> {
 }
 
 fn text(shared: &Shared, latest: Option<&Second>) -> String {
-    let sum = |of: fn(&Board) -> u64| shared.sum(of) as f64;
-    let stage = match shared.stage() {
-        Stage::Connect => 0.0,
-        Stage::Publish => 1.0,
-        Stage::Drain => 2.0,
-        Stage::End => 3.0,
-    };
-    let mut text = String::new();
-    let mut put = |name: &str, kind: &str, about: &str, values: &[(&str, Option<f64>)]| {
-        let values = values
-            .iter()
-            .filter_map(|(label, value)| Some((label, (*value)?)));
-        let values: Vec<_> = values.collect();
-        if values.is_empty() {
+    let mut page = Page::default();
+    page.put_boards(shared);
+    if let Some(second) = latest {
+        page.put_second(second);
+    }
+    page.0
+}
+
+/// In the text format of Prometheus.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// A metric with its values, each with its labels; nothing, if none is known.
+    fn put(&mut self, head: Head, values: &[(&str, Option<f64>)]) {
+        let Head { name, kind, about } = head;
+        if values.iter().all(|(_, value)| value.is_none()) {
             return;
         }
-        let _ = writeln!(
-            text,
-            "# HELP ringload_{name} {about}\n# TYPE ringload_{name} {kind}"
-        );
+        let text = &mut self.0;
+        let _ = writeln!(text, "# HELP ringload_{name} {about}");
+        let _ = writeln!(text, "# TYPE ringload_{name} {kind}");
         for (label, value) in values {
-            let _ = writeln!(text, "ringload_{name}{label} {value}");
+            if let Some(value) = value {
+                let _ = writeln!(text, "ringload_{name}{label} {value}");
+            }
         }
-    };
-    const RELAXED: Ordering = Ordering::Relaxed;
-    let clients = shared.plan.scenario.client_count() as f64;
-    let of_boards = [
-        (
-            "messages_sent_total",
-            "counter",
-            "Messages published",
-            sum(|b| b.sent.load(RELAXED)),
-        ),
-        (
-            "deliveries_total",
-            "counter",
-            "Deliveries",
-            sum(|b| b.received.load(RELAXED)),
-        ),
-        (
-            "errors_total",
-            "counter",
-            "Troubles",
-            sum(|b| b.errors.load(RELAXED)),
-        ),
-        ("clients", "gauge", "Clients of the scenario", clients),
-        (
-            "clients_ready",
-            "gauge",
-            "Connected and subscribed",
-            sum(|b| b.ready.load(RELAXED)),
-        ),
-        (
-            "messages_waiting",
-            "gauge",
-            "Messages that are due and wait for their client",
-            sum(|b| b.pending.load(RELAXED)),
-        ),
-        (
-            "messages_unacknowledged",
-            "gauge",
-            "Messages of QoS 1 and 2 without their acknowledgement",
-            sum(|b| b.unacknowledged.load(RELAXED)),
-        ),
-        (
-            "stage",
-            "gauge",
-            "0 connecting, 1 publishing, 2 draining, 3 ending",
-            stage,
-        ),
-    ];
-    for (name, kind, about, value) in of_boards {
-        put(name, kind, about, &[("", Some(value))]);
     }
-    let Some(second) = latest else {
-        return text;
-    };
-    let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
-    put(
-        "latency_seconds",
-        "gauge",
-        "Corrected latency of the last second",
-        &[
-            ("{quantile=\"0.5\"}", seconds(second.p50_us)),
-            ("{quantile=\"0.99\"}", seconds(second.p99_us)),
-            ("{quantile=\"1\"}", seconds(second.max_us)),
-        ],
-    );
-    put(
-        "broker_cpu_cores",
-        "gauge",
-        "CPU of the broker in the last second",
-        &[("", second.broker_cpu)],
-    );
-    put(
-        "broker_resident_bytes",
-        "gauge",
-        "Memory of the broker",
-        &[("", second.broker_rss_bytes.map(|bytes| bytes as f64))],
-    );
-    text
+
+    fn put_boards(&mut self, shared: &Shared) {
+        const RELAXED: Ordering = Ordering::Relaxed;
+        let sum = |of: fn(&Board) -> u64| shared.sum(of) as f64;
+        let stage = match shared.stage() {
+            Stage::Connect => 0.0,
+            Stage::Publish => 1.0,
+            Stage::Drain => 2.0,
+            Stage::End => 3.0,
+        };
+        let clients = shared.plan.scenario.client_count() as f64;
+        let (sent, received) = (
+            sum(|board| board.sent.load(RELAXED)),
+            sum(|board| board.received.load(RELAXED)),
+        );
+        let (errors, ready) = (
+            sum(|board| board.errors.load(RELAXED)),
+            sum(|board| board.ready.load(RELAXED)),
+        );
+        let (waiting, unacknowledged) = (
+            sum(|board| board.pending.load(RELAXED)),
+            sum(|board| board.unacknowledged.load(RELAXED)),
+        );
+        for (head, value) in [
+            (counter("messages_sent_total", "Messages published"), sent),
+            (counter("deliveries_total", "Deliveries"), received),
+            (counter("errors_total", "Troubles"), errors),
+            (gauge("clients", "Clients of the scenario"), clients),
+            (gauge("clients_ready", "Connected and subscribed"), ready),
+            (
+                gauge("messages_waiting", "Due, and waiting for their client"),
+                waiting,
+            ),
+            (
+                gauge("messages_unacknowledged", "Of QoS 1 and 2"),
+                unacknowledged,
+            ),
+            (
+                gauge("stage", "0 connecting, 1 publishing, 2 draining, 3 ending"),
+                stage,
+            ),
+        ] {
+            self.put(head, &[("", Some(value))]);
+        }
+    }
+
+    fn put_second(&mut self, second: &Second) {
+        let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
+        self.put(
+            gauge("latency_seconds", "Corrected latency of the last second"),
+            &[
+                ("{quantile=\"0.5\"}", seconds(second.p50_us)),
+                ("{quantile=\"0.99\"}", seconds(second.p99_us)),
+                ("{quantile=\"1\"}", seconds(second.max_us)),
+            ],
+        );
+        let head = gauge("broker_cpu_cores", "CPU of the broker in the last second");
+        self.put(head, &[("", second.broker_cpu)]);
+        let memory = second.broker_rss_bytes.map(|bytes| bytes as f64);
+        let head = gauge("broker_resident_bytes", "Memory of the broker");
+        self.put(head, &[("", memory)]);
+    }
+}
+
+/// What stands above a metric.
+#[derive(Clone, Copy)]
+struct Head {
+    name: &'static str,
+    kind: &'static str,
+    about: &'static str,
+}
+
+const fn counter(name: &'static str, about: &'static str) -> Head {
+    Head {
+        name,
+        kind: "counter",
+        about,
+    }
+}
+
+const fn gauge(name: &'static str, about: &'static str) -> Head {
+    Head {
+        name,
+        kind: "gauge",
+        about,
+    }
 }
 
 /// For a request and for its answer.

@@ -7,15 +7,15 @@
 //!
 //! The thresholds, where they need a reason:
 //! - A thread at 95 % of a core has no more: the rest is what the scheduler takes.
-//! - Threads of one kind have names that differ only in digits. One of them that does much more than
-//!   the mean (1.3 times) is one shard at its limit, and more cores would not help.
+//! - Threads of one kind have names that differ only in digits. One of them that does much more
+//!   than the mean (1.3 times) is one shard at its limit, and more cores would not help.
 //! - A thread that waits for 10 % of the time has lost its core to somebody. Pressure (PSI) is
-//!   only looked at if the kernel does not count the waiting of threads: it covers the whole machine,
-//!   generator included.
+//!   only looked at if the kernel does not count the waiting of threads: it covers the whole
+//!   machine, generator included.
 //! - Packets that the kernel drops before TCP sees them count from one in 10,000 on: TCP repeats
 //!   them, and fewer do not show in a 99th percentile.
-//! - Half of the memory of a control group may be files in the cache, which the kernel gives up: they
-//!   are not counted.
+//! - Half of the memory of a control group may be files in the cache, which the kernel gives up:
+//!   they are not counted.
 //!
 //! Not here: which load is looked at (the search), and what a result file keeps of it.
 

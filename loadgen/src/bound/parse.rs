@@ -93,8 +93,8 @@ pub(super) fn pressure_ns(text: &str) -> Option<u64> {
     Some(total.trim().parse::<u64>().ok()?.saturating_mul(1000))
 }
 
-/// A line `name value`, with a colon behind the name or without, as in `memory.stat`, `/proc/meminfo`
-/// and `/proc/PID/status`.
+/// A line `name value`, with a colon behind the name or without, as in `memory.stat`,
+/// `/proc/meminfo` and `/proc/PID/status`.
 pub(super) fn keyed(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().map(str::split_whitespace);
     let mut words = lines.find_map(|mut words| {

@@ -8,14 +8,14 @@
 //! busy = R c + R (1 - busy) w,   so   busy = R (c + w) / (1 + R w)
 //! ```
 //!
-//! The limit is 1/c, whatever w is. So a broker that is 37 % busy at 20,000 messages per second may be
-//! at 1 % of what it can do: who extrapolates CPU linearly buys many times too much.
+//! The limit is 1/c, whatever w is. So a broker that is 37 % busy at 20,000 messages per second may
+//! be at 1 % of what it can do: who extrapolates CPU linearly buys many times too much.
 //!
 //! Messages of one source with even gaps would find it asleep each time, and cost `R (c + w)` up to
 //! the limit. Many clients with even gaps, each with its own beginning, are as good as random.
 
-/// The share of its core that an event loop uses: `work` is R c and `wakeups` R w, both as shares of
-/// a core. Work beyond the limit keeps it busy all the time.
+/// The share of its core that an event loop uses: `work` is R c and `wakeups` R w, both as shares
+/// of a core. Work beyond the limit keeps it busy all the time.
 pub(super) fn busy(work: f64, wakeups: f64) -> f64 {
     ((work + wakeups) / (1.0 + wakeups)).min(1.0)
 }

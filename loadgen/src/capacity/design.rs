@@ -1,10 +1,10 @@
 //! The runs of a plan: what varies, and in which order.
 //!
-//! Each run is a load of its own, described as `ringload run --group` takes it. Rates, QoS and sizes
-//! vary in a Latin square, so that no two of them rise together; fan-out and fan-in have runs of
-//! their own, because a square over them too would take hours. The order is random, so that a machine
-//! that gets slower does not look like large payloads; one and the same run stands between every four,
-//! and shows how well the machine repeats itself.
+//! Each run is a load of its own, described as `ringload run --group` takes it. Rates, QoS and
+//! sizes vary in a Latin square, so that no two of them rise together; fan-out and fan-in have runs
+//! of their own, because a square over them too would take hours. The order is random, so that a
+//! machine that gets slower does not look like large payloads; one and the same run stands between
+//! every four, and shows how well the machine repeats itself.
 
 /// A run of a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +28,8 @@ pub enum Purpose {
     HeldOut,
 }
 
-/// Connections of the runs that show what each of them takes, ascending: a broker keeps memory, so a
-/// smaller number behind a larger one would show nothing.
+/// Connections of the runs that show what each of them takes, ascending: a broker keeps memory, so
+/// a smaller number behind a larger one would show nothing.
 pub const IDLE: [u32; 4] = [500, 1000, 2000, 4000];
 
 /// Many connections that do nothing.
@@ -48,8 +48,8 @@ pub fn closed_loop() -> Run {
     run
 }
 
-/// Everything behind the closed loop, in its order; `scale` is how many messages per second that got
-/// through.
+/// Everything behind the closed loop, in its order; `scale` is how many messages per second that
+/// got through.
 pub fn runs(scale: f64, is_quick: bool) -> Vec<Run> {
     let mut fit = square(scale, is_quick);
     fit.extend(fans(scale));
@@ -144,7 +144,8 @@ fn pairs(name: &str, qos: u8, size: u32, rate: f64) -> Run {
         groups: vec![
             format!("name=subscribers clients={PAIRS} qos={qos} subscribe={TOPIC}"),
             format!(
-                "name=publishers clients={PAIRS} qos={qos} publish={TOPIC} payload={size} rate={each}"
+                "name=publishers clients={PAIRS} qos={qos} publish={TOPIC} payload={size} \
+                 rate={each}"
             ),
         ],
         purpose: Purpose::Fit,
@@ -188,8 +189,8 @@ fn fan_in(rate: f64) -> Run {
 const PAIRS: u32 = 200;
 const FAN_PUBLISHERS: u32 = 10;
 const TOPIC: &str = "ringload/{run}/pairs/{index}";
-/// Parts of what the closed loop got through. Less than 2 % is a CPU time that the kernel's clock of
-/// 10 ms cannot show in a few seconds; with more than 40 % the machine of both is full.
+/// Parts of what the closed loop got through. Less than 2 % is a CPU time that the kernel's clock
+/// of 10 ms cannot show in a few seconds; with more than 40 % the machine of both is full.
 const PARTS: [f64; 3] = [0.02, 0.1, 0.4];
 /// What a message costs beside one of QoS 0, roughly: so that no run is an overload.
 const QOS_COSTS: [f64; 3] = [1.0, 2.5, 5.0];

@@ -64,7 +64,8 @@ impl Load {
         }
     }
 
-    /// What a publisher's messages ask for: PUBACK goes out; of the three of QoS 2, PUBREL comes in.
+    /// What a publisher's messages ask for: PUBACK goes out; of the three of QoS 2, PUBREL comes
+    /// in.
     fn add_publications(&mut self, rate: f64, group: &Group) {
         let (acknowledgements, comes_in) = match group.qos {
             QoS::AtMostOnce => (0.0, 0.0),

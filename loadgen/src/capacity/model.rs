@@ -11,9 +11,9 @@
 //! runs that are drawn with replacement.
 //!
 //! What this model does not know: that a broker takes several messages of one connection at once
-//! when it is busy, which makes each of them cheaper. So it says too little for few fast clients, not
-//! for many slow ones. Runs at full load are therefore not fitted, and the runs that `plan` holds out
-//! show how far it can be trusted.
+//! when it is busy, which makes each of them cheaper. So it says too little for few fast clients,
+//! not for many slow ones. Runs at full load are therefore not fitted, and the runs that `plan`
+//! holds out show how far it can be trusted.
 
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,8 @@ impl Model {
         let runs: Vec<&Measured> = runs.iter().filter(is_usable).collect();
         if runs.len() < RUNS_MIN {
             return Err(format!(
-                "{} runs below the limit of the broker are too few for a model: it takes {RUNS_MIN}",
+                "{} runs below the limit of the broker are too few for a model: it takes \
+                 {RUNS_MIN}",
                 runs.len()
             ));
         }

@@ -2,10 +2,10 @@
 
 /// The `x >= 0` with the smallest sum of squared *relative* errors of `rows * x` against `targets`.
 ///
-/// Relative, because loads span four orders of magnitude: with absolute errors the largest run would
-/// decide alone. The best solution is the plain least squares on the terms that are not 0 in it; with
-/// a handful of terms all choices are looked at, so it is exact. Terms that are multiples of others
-/// are left out.
+/// Relative, because loads span four orders of magnitude: with absolute errors the largest run
+/// would decide alone. The best solution is the plain least squares on the terms that are not 0 in
+/// it; with a handful of terms all choices are looked at, so it is exact. Terms that are multiples
+/// of others are left out.
 ///
 /// # Panics
 /// If a target is not above 0, the rows have different lengths, or more than [`TERMS_MAX`] terms.

@@ -47,8 +47,8 @@ pub struct Prediction {
     pub doubt: Option<String>,
 }
 
-/// Predicts from one plan, or from several of the same broker with other numbers of threads: the one
-/// with the most threads answers, the others show how it scales.
+/// Predicts from one plan, or from several of the same broker with other numbers of threads: the
+/// one with the most threads answers, the others show how it scales.
 ///
 /// # Panics
 /// Without a plan.
@@ -164,8 +164,8 @@ impl Prediction {
         }
         let _ = writeln!(
             text,
-            "most         {} times that (95 %: {}-{}): {} messages/s in, {} deliveries/s\n             \
-             by CPU alone; what still meets a latency is for `ringload find-max`",
+            "most         {} times that (95 %: {}-{}): {} messages/s in, {} deliveries/s\n\
+             \x20            by CPU alone; what still meets a latency is for `ringload find-max`",
             short(most.value),
             short(most.low),
             short(most.high),
@@ -222,8 +222,8 @@ impl Prediction {
         };
         let _ = writeln!(
             text,
-            "{label:12} {} times that ({}-{}; numbers of threads that were measured: {measured}): {} \
-             messages/s in, {} deliveries/s",
+            "{label:12} {} times that ({}-{}; numbers of threads that were measured: {measured}): \
+             {} messages/s in, {} deliveries/s",
             short(scaled.rate),
             short(scaled.low),
             short(scaled.high),

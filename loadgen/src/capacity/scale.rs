@@ -1,12 +1,12 @@
 //! More cores than were measured.
 //!
 //! Two models, which disagree where it matters:
-//! - *crossing*: shards share nothing, and `1 - 1/S` of the messages cross from one to another at an
-//!   extra cost `k`: `X(S) = S X(1) / (1 + k (1 - 1/S))`. The cost levels off, so throughput grows
-//!   without end.
-//! - *contention*: the Universal Scalability Law, `X(S) = l S / (1 + a (S - 1) + b S (S - 1))`. A part
-//!   of the work happens one at a time (a), and all agree with all (b, from three values of S on).
-//!   Throughput has an end.
+//! - *crossing*: shards share nothing, and `1 - 1/S` of the messages cross from one to another at
+//!   an extra cost `k`: `X(S) = S X(1) / (1 + k (1 - 1/S))`. The cost levels off, so throughput
+//!   grows without end.
+//! - *contention*: the Universal Scalability Law, `X(S) = l S / (1 + a (S - 1) + b S (S - 1))`. A
+//!   part of the work happens one at a time (a), and all agree with all (b, from three values of S
+//!   on). Throughput has an end.
 //!
 //! Both fit what was measured at 1 and 2; at 16 they can differ by a factor of two and more. Which
 //! one holds cannot be known from the small ones, so a prediction beyond what was measured is the

@@ -26,8 +26,9 @@ pub struct PredictRequest {
 
 pub(super) fn with_plan(command: Clap) -> Clap {
     let command = command.long_about(
-        "Measures what messages and connections cost a broker on this machine: some forty short runs, four minutes with \
-         --quick. The broker should be fresh, and nothing else should run. `ringload predict` answers from the result.",
+        "Measures what messages and connections cost a broker on this machine: some forty short \
+         runs with --quick. The broker should be fresh, and nothing else should run. `ringload \
+         predict` answers from the result.",
     );
     with_some(command, &PASSED_TO_PLAN)
         .arg(
@@ -51,8 +52,9 @@ pub(super) fn with_plan(command: Clap) -> Clap {
 pub(super) fn with_predict(command: Clap) -> Clap {
     let command = command
         .long_about(
-            "Says what a scenario takes on a machine that was planned: CPU, how much more there may be, and how many \
-             connections fit. With plans for two numbers of threads it also says what more cores do.",
+            "Says what a scenario takes on a machine that was planned: CPU, how much more there \
+             may be, and how many connections fit. With plans for two numbers of threads it also \
+             says what more cores do.",
         )
         .arg(
             Arg::new("files")
@@ -61,7 +63,7 @@ pub(super) fn with_predict(command: Clap) -> Clap {
                 .value_hint(ValueHint::FilePath)
                 .action(ArgAction::Append)
                 .num_args(0..)
-                .help("Plans of one broker, and the scenario: its name, or the path of a TOML file"),
+                .help("Plans of one broker, and the scenario: its name, or the path of a file"),
         )
         .arg(
             Arg::new("cores")

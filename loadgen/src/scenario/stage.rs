@@ -280,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_with_stages_reads_back() {
+        let text = "arrivals = \"bursts(3)\"\nthresholds = [\"lost = 0\", \"rate >= 99 %\"]\n\
+                    [[stage]]\nfor = \"1m\"\nrate = \"0..100 %\"\n\
+                    [[stage]]\nname = \"x\"\nfor = 10\nspread = \"2s\"\nrate = \"400 %\"\n\
+                    thresholds = \"lost = 0\"\nabort = \"latency.p99 > 1s for 5s\"\n\
+                    [[group]]\nname = \"s\"\nsubscribe = \"a/#\"\nonline = \"exp(5m)\"\n\
+                    away = \"1s..2s\"\n\
+                    [[group]]\nname = \"p\"\npublish = \"a/{message%4}\"\n\
+                    rate = \"lognormal(2, 1.1)\"\ntopics = \"zipf(1.1)\"\n";
+        let read = |text: &str| super::super::file::parse("f.toml", text).unwrap();
+        let shown = read(text).to_toml();
+        assert_eq!(read(&shown).to_toml(), shown);
+        for line in text.lines().filter(|line| line.contains('=')) {
+            let value = line.split_once(" = ").unwrap().1;
+            let value = value.split('"').nth(1).unwrap_or(value);
+            assert!(shown.contains(value), "{line}: {shown}");
+        }
+        assert!(read(&shown).check().is_empty());
+    }
+
+    #[test]
     fn stages_follow_each_other_and_steps_are_parts() {
         let stages = [
             stage(10, "0..100 %", 0),

@@ -1,7 +1,7 @@
 //! Percentiles over many seconds, with an interval that knows that neighbours are alike.
 //!
-//! The latencies of one second are not independent: a pause delays thousands of messages at once. An
-//! interval from order statistics takes them for independent, and is far too narrow. Here whole
+//! The latencies of one second are not independent: a pause delays thousands of messages at once.
+//! An interval from order statistics takes them for independent, and is far too narrow. Here whole
 //! seconds are drawn with replacement, a thousand times: a bootstrap of the seconds.
 
 use serde::{Deserialize, Serialize};
@@ -55,8 +55,8 @@ pub fn pooled(seconds: &[Times], quantile: f64) -> Option<Pooled> {
     })
 }
 
-/// Deliveries that a percentile needs: ten beyond it, or it is the whim of a few. 1,000 for the 99th,
-/// 10,000 for the 99.9th. A trial with fewer cannot judge it, a confirmation may.
+/// Deliveries that a percentile needs: ten beyond it, or it is the whim of a few. 1,000 for the
+/// 99th, 10,000 for the 99.9th. A trial with fewer cannot judge it, a confirmation may.
 pub fn deliveries_min(quantile: f64) -> u64 {
     let beyond = (1.0 - quantile).max(f64::EPSILON);
     // 10 / (1 - 0.999) is 10,000.000000000009.
@@ -181,8 +181,8 @@ mod tests {
     fn one_bad_second_makes_the_interval_wide_and_many_calm_ones_narrow() {
         let calm = pooled(&seconds(1000, &[]), 0.99).unwrap();
         assert!(calm.high_us - calm.low_us <= 2, "{calm:?}");
-        // One of sixty seconds has more than 1 % of all deliveries: the 99th percentile is in it, or
-        // it is not drawn at all.
+        // One of sixty seconds has more than 1 % of all deliveries: the 99th percentile is in it,
+        // or it is not drawn at all.
         let uneven = pooled(&seconds(1000, &[30]), 0.99).unwrap();
         assert!(uneven.low_us < 200 && uneven.high_us > 10_000, "{uneven:?}");
     }

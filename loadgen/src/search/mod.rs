@@ -1,11 +1,11 @@
 //! The search for the largest load that meets its thresholds: trial results in, next load or answer
 //! out. No sockets, no clock.
 //!
-//! The method is that of RFC 9971 (MLRsearch), with thresholds in the place of a loss ratio. A trial
-//! is one second at one load. It is *good* if every threshold was met, *bad* if not, and *void* if
-//! the generator or the machine was at fault: a void trial says nothing of the broker, and is
-//! repeated. A load is a bound once the trials that are still missing cannot change the verdict
-//! (Appendix A of the RFC, where all trials have the full length):
+//! The method is that of RFC 9971 (MLRsearch), with thresholds in the place of a loss ratio. A
+//! trial is one second at one load. It is *good* if every threshold was met, *bad* if not, and
+//! *void* if the generator or the machine was at fault: a void trial says nothing of the broker,
+//! and is repeated. A load is a bound once the trials that are still missing cannot change the
+//! verdict (Appendix A of the RFC, where all trials have the full length):
 //!
 //! ```text
 //! n trials, b of them bad, r = max(0, D - n) missing:
@@ -24,16 +24,17 @@
 //! Where this differs from the RFC, or goes beyond it:
 //! - The width between passes doubles with every step of widening: a first guess that is off by 10
 //!   takes 5 steps instead of 16.
-//! - The exceed ratio is one half, fixed: the load at which half of the seconds are bad is where the
-//!   curve of good seconds is steepest, and what the posterior estimates.
+//! - The exceed ratio is one half, fixed: the load at which half of the seconds are bad is where
+//!   the curve of good seconds is steepest, and what the posterior estimates.
 //! - A load that came out void six times, and in more than two of three trials, is beyond the reach
 //!   of the generator. It ends the search upwards like an upper bound, and makes the answer "at
 //!   least".
 //! - The trials have a budget. A load at the very boundary can take 20 of them, and a search that
 //!   meets three such loads is no better for it: the posterior has what it needs by then.
-//! - A confirmation that failed goes down by 1, 2, 4 widths. If the capacity varies by 5 % from second
-//!   to second, a 99th percentile over a minute holds some 13 % below the load of the median second:
-//!   three steps of one width confirm fewer than 10 of 100 simulated searches, these more than 90.
+//! - A confirmation that failed goes down by 1, 2, 4 widths. If the capacity varies by 5 % from
+//!   second to second, a 99th percentile over a minute holds some 13 % below the load of the median
+//!   second: three steps of one width confirm fewer than 10 of 100 simulated searches, these more
+//!   than 90.
 
 pub mod confirm;
 mod loads;
@@ -195,8 +196,8 @@ pub enum Conclusion {
     AtLeast(Ceiling),
     /// No load that was tried meets the thresholds, down to a thousandth of the first one.
     NoneMeets,
-    /// The search was interrupted, or its trials were used up: the bounds are wider than wanted, and
-    /// one may be absent.
+    /// The search was interrupted, or its trials were used up: the bounds are wider than wanted,
+    /// and one may be absent.
     Unfinished,
 }
 
@@ -545,9 +546,9 @@ impl Answer {
         self.confirmations.last().filter(|last| last.held)
     }
 
-    /// By which factor the load of another answer is larger than this one, if the two differ by more
-    /// than chance: their intervals do not overlap. (Each is a 95 % interval, so two answers about
-    /// the same broker differ in less than one of a hundred cases.)
+    /// By which factor the load of another answer is larger than this one, if the two differ by
+    /// more than chance: their intervals do not overlap. (Each is a 95 % interval, so two answers
+    /// about the same broker differ in less than one of a hundred cases.)
     pub fn differs_from(&self, other: &Answer) -> Option<f64> {
         let is_apart = |below: Option<f64>, above: Option<f64>| {
             below.zip(above).is_some_and(|(below, above)| below < above)

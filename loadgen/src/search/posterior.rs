@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The posterior is computed on a grid, with a prior that is flat in m, ln s and epsilon. Where it
-//! changes quickly depends on the loads that were tried, so the values of m are dense around each of
-//! them and sparse between: an even grid over a search that began a hundred times too high would miss
-//! the limit altogether.
+//! changes quickly depends on the loads that were tried, so the values of m are dense around each
+//! of them and sparse between: an even grid over a search that began a hundred times too high would
+//! miss the limit altogether.
 //!
 //! The trials of a search are not a sample: each load was chosen by what came before. A posterior
 //! does not mind, as the choice depends on nothing but the data it has seen.

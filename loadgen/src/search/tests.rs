@@ -153,9 +153,9 @@ fn void_trials_cost_time_and_move_nothing() {
 
 #[test]
 fn a_pause_in_every_second_halves_what_a_server_holds() {
-    // A server of 1/s messages that stops for 15 ms in each second, threshold 10 ms: a message waits
-    // longer if it comes in the first (15 - 10) / (1 - load s) ms of the pause. That is 1 % of all at
-    // half of the capacity.
+    // A server of 1/s messages that stops for 15 ms in each second, threshold 10 ms: a message
+    // waits longer if it comes in the first (15 - 10) / (1 - load s) ms of the pause. That is 1 %
+    // of all at half of the capacity.
     let capacity = 40_000.0;
     let mut random = fastrand::Rng::with_seed(3);
     let answer = search_with(Goal::default(), 0.8 * capacity, |load| {
