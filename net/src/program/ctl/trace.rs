@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{ArgGroup, Subcommand};
 use serde_json::{Value, json};
@@ -71,7 +73,7 @@ impl Console<'_> {
         }
         let begun = self.server.change("POST", "/api/v1/traces", &order)?;
         let path = format!("/api/v1/traces/{}", begun["id"]);
-        end_at_a_signal(path.clone(), place)?;
+        let is_ending = end_at_a_signal(path.clone(), place)?;
         let ends_in = short_span(begun["ends_in_s"].as_u64().unwrap_or(0));
         writeln!(
             io::stderr(),
@@ -79,6 +81,9 @@ impl Console<'_> {
             begun["id"]
         )?;
         let followed = self.follow(&path);
+        while is_ending.load(Ordering::Relaxed) {
+            std::thread::park(); // The process ends in the other thread.
+        }
         if followed.is_err() {
             // Nobody reads it any more.
             let _ = self.server.change("DELETE", &path, &json!({}));
@@ -117,11 +122,14 @@ impl Console<'_> {
     }
 }
 
-/// The end of this process is the end of its trace.
-fn end_at_a_signal(path: String, place: Whereabouts) -> io::Result<()> {
+/// The end of this process is the end of its trace. True once it is about to end.
+fn end_at_a_signal(path: String, place: Whereabouts) -> io::Result<Arc<AtomicBool>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_ending);
     let watch = move || {
         if let Some(signal) = signals.forever().next() {
+            ends.store(true, Ordering::Relaxed);
             let server = Server::find(&place);
             // It ends by itself otherwise.
             let _ = server.and_then(|server| server.change("DELETE", &path, &json!({})));
@@ -131,7 +139,7 @@ fn end_at_a_signal(path: String, place: Whereabouts) -> io::Result<()> {
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(watch)?;
-    Ok(())
+    Ok(is_ending)
 }
 
 fn list(answer: &Value) -> String {
