@@ -136,9 +136,9 @@ pub fn sentence(file: &CapacityFile) -> String {
     loads.sort_by(f64::total_cmp);
     let Some(typical) = typical(file, &loads) else {
         return match (&file.failed, file.interrupted) {
-            (Some(why), _) => format!("nothing is known: {why}"),
-            (None, true) => "nothing is known: the search had only begun".to_owned(),
-            (None, false) => "nothing is known".to_owned(),
+            (Some(why), _) => format!("was not measured: {why}"),
+            (None, true) => "was not measured: the search had only begun".to_owned(),
+            (None, false) => "was not measured".to_owned(),
         };
     };
     let answer = &typical.answer;
@@ -406,7 +406,7 @@ mod tests {
                      to 1,200"
                 ),
             ),
-            (Vec::new(), "nothing is known".to_owned()),
+            (Vec::new(), "was not measured".to_owned()),
         ] {
             assert_eq!(sentence(&file(answers)), expected);
         }

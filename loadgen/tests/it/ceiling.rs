@@ -99,7 +99,7 @@ fn a_search_that_cannot_begin_leaves_a_file_that_says_so() {
     assert_eq!(code, Some(1), "{text}");
     let why = file.failed.unwrap();
     assert!(why.contains("nothing listens"), "{why}");
-    assert!(file.rounds.is_empty() && file.sentence.starts_with("nothing is known"));
+    assert!(file.rounds.is_empty() && file.sentence.starts_with("was not measured: "));
 }
 
 /// For the night.
