@@ -50,7 +50,7 @@ fn subscribe(filter: &str, qos: u8) -> Vec<u8> {
 }
 
 fn filter(text: &str) -> TopicFilter {
-    TopicFilter::parse(text, &TopicLimits::default()).unwrap()
+    TopicFilter::parse(text, &TopicLimits::default()).expect("it is one")
 }
 
 fn begin(world: &mut World, index: u8, of: &TraceOf, payload_max: usize) {
@@ -94,7 +94,7 @@ fn events(world: &mut World) -> Vec<TraceEvent> {
 
 /// An event in a few words.
 fn words(event: &TraceEvent) -> String {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let what = match &event.what {
         Traced::Connected { .. } => "connected".to_owned(),
         Traced::Refused(refusal) => format!("refused {}", refusal.name()),

@@ -49,10 +49,13 @@ impl Shard {
         self.dispatch.trace_stranger(client, peer, refusal);
         let loss = Loss::Refused(refusal);
         self.dispatch.records.note(loss, subject, turn);
-        let key = self.home.client_key(client);
+        // Whoever makes names up does not push out what others have lost.
+        if self.dispatch.sessions.find(client).is_none() {
+            return;
+        }
         let case = LossOf {
             loss,
-            client: Some((key, client)).filter(|_| !client.is_empty()),
+            client: Some((self.home.client_key(client), client)),
             topic: b"",
             bound: None,
         };
