@@ -19,6 +19,8 @@ impl Oracle {
             let is_lost = message.is_will || message.qos == QoS::AtMostOnce;
             if is_lost && matches!(message.fate, Fate::Settled(_)) {
                 message.fate = Fate::Open;
+                // Its expiry begins anew with it.
+                message.settled_at = None;
             }
         }
         self.forget_unsettled_values();
