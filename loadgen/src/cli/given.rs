@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -168,20 +169,8 @@ impl Given {
         let ours = sources.as_ref().map_or(&[][..], Sources::addresses);
         let resolved = target.resolve(&place, ours);
         let peers = resolved.map_err(|complaint| one(at("target", complaint)))?;
-        let run = self.take("run-id").map(|text| {
-            u16::from_str_radix(&text, 16).map_err(|_| {
-                Complaint::new(
-                    format!("is `{text}`, which is not a run id"),
-                    "write 0 to ffff",
-                )
-            })
-        });
-        let metrics = self.take("metrics").map(|text| {
-            text.parse().map_err(|_| {
-                let what = format!("is `{text}`, which is not an address with a port");
-                Complaint::new(what, "write such as 127.0.0.1:9100")
-            })
-        });
+        let run = self.take("run-id").map(|text| run_id(&text));
+        let metrics = self.take("metrics").map(|text| address_of(&text));
         let sys_wait = self
             .take("sys-wait")
             .map(|text| value::span(&text))
@@ -313,6 +302,20 @@ impl Given {
             Err(problems)
         }
     }
+}
+
+fn run_id(text: &str) -> Result<u16, Complaint> {
+    u16::from_str_radix(text, 16).map_err(|_| {
+        let what = format!("is `{text}`, which is not a run id");
+        Complaint::new(what, "write 0 to ffff")
+    })
+}
+
+fn address_of(text: &str) -> Result<SocketAddr, Complaint> {
+    text.parse().map_err(|_| {
+        let what = format!("is `{text}`, which is not an address with a port");
+        Complaint::new(what, "write such as 127.0.0.1:9100")
+    })
 }
 
 /// Every limit of a scenario.
