@@ -136,10 +136,10 @@ fn the_oracle_notices_footers_that_come_too_early() {
 
 /// A crash has to come between two shards that a message goes to.
 #[test]
+#[ignore = "one seed in some twenty thousand: scripts/nightly runs it"]
 fn the_oracle_notices_a_start_that_leaves_an_older_value() {
     let promise = "no old value after a later one";
-    // One seed in a million.
-    assert_noticed(Sabotage::LoseRetains, promise, 0xD5C9_FC47..0xD5C9_FC48);
+    assert_noticed(Sabotage::LoseRetains, promise, 1..200_000);
 }
 
 fn assert_noticed(sabotage: Sabotage, promise: &str, mut seeds: Range<u64>) {

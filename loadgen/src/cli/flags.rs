@@ -35,8 +35,9 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(
         "target",
         "[SCHEME://]HOST[:PORT]",
-        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. mqtts:// turns TLS on \
-         for every group. All addresses of a name are tried",
+        "The broker; default 127.0.0.1, and port 1883 or, with TLS, 8883. Schemes: mqtt, mqtts, ws \
+         and wss (with a path: ws://HOST:PORT/mqtt), or unix:FILE; mqtts and wss turn TLS on for \
+         every group. All addresses of a name are tried",
     ),
     run_flag(
         "duration",

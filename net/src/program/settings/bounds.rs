@@ -414,6 +414,7 @@ const INNER: &[&str] = &[
     "RECENT_MAX",
     "RECHECKS_MAX",
     "REFUSED_SIZE_MAX",
+    "RESTS_MAX",
     "RETRY_MAX",
     "ROUNDS_MAX",
     "ROUTES_MAX",
