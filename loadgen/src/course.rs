@@ -17,6 +17,8 @@ pub struct Course {
     pieces: Vec<Piece>,
     /// Parts whose figures are kept apart: stages, trials.
     segments: Vec<Segment>,
+    /// Messages with their place below it are not sent any more.
+    given_up_ns: f64,
 }
 
 /// Some time in which the factor moves evenly.
@@ -60,6 +62,7 @@ impl Course {
                 span_ns: f64::INFINITY,
             }],
             segments: Vec::new(),
+            given_up_ns: 0.0,
         }
     }
 
@@ -116,6 +119,17 @@ impl Course {
     pub fn end_segment(&mut self, at_ns: u64) {
         let last = self.segments.last_mut().expect("a segment is running");
         last.end_ns = last.end_ns.min(at_ns).max(last.begin_ns);
+    }
+
+    /// What is due before a time and has not been sent by now is not sent any more: the generator is
+    /// late, and what comes next is not to suffer for it.
+    pub fn give_up_before(&mut self, ns: u64) {
+        self.given_up_ns = self.given_up_ns.max(self.work_at(ns as f64));
+    }
+
+    /// Up to which work it was given up.
+    pub fn given_up(&self) -> f64 {
+        self.given_up_ns
     }
 
     /// All segments.

@@ -193,6 +193,10 @@ impl Trials {
             self.look(left.min(UNDERWAY_NS))?;
         }
         let broker_cores = self.cores_since(broker);
+        // Whoever is later than that has shown that it cannot keep up.
+        self.wait_until(self.publish_at + end_ns + LATE_NS)?;
+        self.course.give_up_before(end_ns);
+        self.shared.set_course(self.course.clone());
         self.settle(wanted.quiet)?;
         let counts = self.counts(segment)?;
         let lost = self.lost();
@@ -454,6 +458,8 @@ fn used(marks: &[Boundary]) -> ThreadUse {
 const SECOND_NS: u64 = 1_000_000_000;
 /// The threads hear of a change before it takes place.
 const LEAD_NS: u64 = 20_000_000;
+/// So long after a trial its last messages may be sent.
+const LATE_NS: u64 = 100_000_000;
 /// The main thread looks around this often.
 const LOOK_NS: u64 = 50_000_000;
 /// What is underway is looked at this often: the boards are as fresh as that.

@@ -322,6 +322,11 @@ impl Fleet {
         }
         if self.shared.course_version() != self.course_version {
             (self.course, self.course_version) = self.shared.course();
+            for squad in &mut self.squads {
+                if let Some(pace::Pacer::Schedule(schedule)) = &mut squad.pacer {
+                    schedule.skip_to(self.course.given_up());
+                }
+            }
         }
         self.is_open = now >= self.shared.open_at();
         self.mark(now);

@@ -121,6 +121,18 @@ impl Schedule {
 
     /// When the next message is due, after the publishing began; `None`: never, as far as is known.
     pub(super) fn due_ns(&self, course: &Course) -> Option<u64> {
+        course.due_ns(self.place()?)
+    }
+
+    /// Leaves out the messages that have their place before this one.
+    pub(super) fn skip_to(&mut self, place: f64) {
+        while self.place().is_some_and(|next| next < place) {
+            self.take();
+        }
+    }
+
+    /// Where in the work the next message is.
+    fn place(&self) -> Option<f64> {
         let steady = match &self.order {
             Order::Turns {
                 burst, round, at, ..
@@ -133,12 +145,11 @@ impl Schedule {
         };
         // While the rate grows, after time t the share t / ramp of it was reached on average by
         // half.
-        let work = if steady < self.ramp_ns / 2.0 {
+        Some(if steady < self.ramp_ns / 2.0 {
             (2.0 * self.ramp_ns * steady).sqrt()
         } else {
             steady + self.ramp_ns / 2.0
-        };
-        course.due_ns(work)
+        })
     }
 
     /// Takes the next message; returns its client.
@@ -310,6 +321,30 @@ mod tests {
                 .map(|n| (u64::from(number(n)) * 20_000_000, n / burst % 5))
                 .collect();
             assert_eq!(all, expected, "{burst}");
+        }
+    }
+
+    /// A generator that was asked for too much goes on with what comes then.
+    #[test]
+    fn what_was_given_up_is_not_sent_later() {
+        let arrivals = [Arrivals::Constant, Arrivals::Bursts(3), Arrivals::Poisson];
+        for (rate, arrivals) in ["10", "5..20"].into_iter().zip([arrivals; 2]) {
+            for arrivals in arrivals {
+                let group = group(5, rate);
+                let mut course = Course::idle();
+                course.append(0, 1000.0, 1000.0, 0);
+                course.append(1_000_000_000, 0.0, 0.0, 0);
+                let mut schedule = Schedule::new(&group, arrivals, 0..5, 0);
+                course.give_up_before(1_000_000_000);
+                schedule.skip_to(course.given_up());
+                assert_eq!(schedule.due_ns(&course), None, "{rate}, {arrivals:?}");
+                course.append(3_000_000_000, 1.0, 1.0, 0);
+                let due = schedule.due_ns(&course).unwrap();
+                assert!(
+                    (3_000_000_000..3_800_000_000).contains(&due),
+                    "{rate}, {arrivals:?}: {due}"
+                );
+            }
         }
     }
 
