@@ -133,7 +133,7 @@ pub fn sentence(file: &CapacityFile) -> String {
     let finished = file.rounds.iter().filter(|round| !round.cut_short);
     let finished: Vec<&Round> = finished.collect();
     // The only search shows something before its end, if it was the user who ended it.
-    let counted = match &file.failed {
+    let counted: Vec<&Round> = match &file.failed {
         None if finished.is_empty() => file.rounds.iter().collect(),
         _ => finished.clone(),
     };

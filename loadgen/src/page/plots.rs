@@ -104,7 +104,7 @@ const OPEN_P99: Measure = (
     },
     text::micros,
 );
-const CONNECTS: Measure = (|file| connects_per_s(file), text::rate);
+const CONNECTS: Measure = (connects_per_s, text::rate);
 const MEMORY: Measure = (
     |file| {
         let broker = file.broker.as_ref().filter(|_| !has_messages(file))?;
