@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Judgement, ResultFile, Verdict};
+use crate::report::{Ended, Judgement, ResultFile, Verdict};
 
 /// One test for each threshold, and one that the run is valid.
 pub fn junit(result: &ResultFile) -> String {
@@ -22,18 +22,15 @@ pub fn junit(result: &ResultFile) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {counts}>\n  \
          <testsuite name=\"{name}\" {counts}>\n"
     );
-    let reasons: Vec<&str> = result
-        .validity
-        .reasons
-        .iter()
-        .map(|reason| reason.text.as_str())
-        .collect();
-    let why = reasons.join("\n");
+    let reasons = result.validity.reasons.iter();
+    let reasons = reasons.map(|reason| reason.text.as_str());
+    let why: Vec<&str> = ended(result).into_iter().chain(reasons).collect();
+    let (why, in_one_line) = (why.join("\n"), why.join("; "));
     put_case(
         &mut text,
         &name,
         "the run is valid",
-        invalid.gt(&0).then_some(("error", &why)),
+        invalid.gt(&0).then_some(("error", why)),
     );
     for verdict in &result.verdicts {
         let case = match &verdict.stage {
@@ -42,8 +39,8 @@ pub fn junit(result: &ResultFile) -> String {
         };
         let fault = match verdict.judgement {
             Judgement::Passed => None,
-            Judgement::Missed => Some(("failure", &verdict.shown)),
-            Judgement::NotJudged => Some(("error", &verdict.shown)),
+            Judgement::Missed => Some(("failure", verdict.shown.clone())),
+            Judgement::NotJudged => Some(("error", unjudged(verdict, &in_one_line))),
         };
         put_case(&mut text, &name, &case, fault);
     }
@@ -51,8 +48,27 @@ pub fn junit(result: &ResultFile) -> String {
     text
 }
 
+/// Why the run ended before its time, where no reason of its validity says it.
+fn ended(result: &ResultFile) -> Option<&'static str> {
+    match result.run.ended {
+        Ended::Broken => Some("all connections were lost"),
+        Ended::Interrupted => Some("the run was interrupted"),
+        Ended::Planned | Ended::Aborted | Ended::Failed => None,
+    }
+}
+
+/// Why a threshold was not judged, with what was measured nevertheless.
+fn unjudged(verdict: &Verdict, why: &str) -> String {
+    let shown = &verdict.shown;
+    match (why, verdict.value) {
+        ("", _) => format!("not judged: {shown}"),
+        (why, None) => format!("not judged: {shown}: {why}"),
+        (why, Some(_)) => format!("not judged: {why}; measured: {shown}"),
+    }
+}
+
 /// A test; what is wrong with it: the element that says so, and why.
-fn put_case(text: &mut String, suite: &str, name: &str, fault: Option<(&str, &String)>) {
+fn put_case(text: &mut String, suite: &str, name: &str, fault: Option<(&str, String)>) {
     let name = escape(name);
     let _ = write!(text, "    <testcase classname=\"{suite}\" name=\"{name}\"");
     let _ = match fault {
@@ -60,7 +76,7 @@ fn put_case(text: &mut String, suite: &str, name: &str, fault: Option<(&str, &St
         Some((kind, why)) => writeln!(
             text,
             ">\n      <{kind} message=\"{}\"/>\n    </testcase>",
-            escape(why)
+            escape(&why)
         ),
     };
 }
@@ -130,6 +146,15 @@ mod tests {
         for part in [
             "failures=\"0\" errors=\"3\"",
             "<error message=\"busy&#10;all the time\"/>",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        result.run.ended = Ended::Broken;
+        let text = junit(&result);
+        for part in [
+            "<error message=\"all connections were lost&#10;busy&#10;all the time\"/>",
+            "<error message=\"not judged: all connections were lost; busy&#10;all the time; \
+             measured: 7 ms\"/>",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -30,6 +30,13 @@ fn masked_argument(argument: &str, previous: &str) -> String {
 }
 
 fn masked_word(word: &str) -> String {
+    // An address may have `=` in its query.
+    let is_address = word
+        .split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.contains('='));
+    if is_address {
+        return masked_address(word);
+    }
     if let Some((name, rest)) = word.split_once('=') {
         // `--set=publishers.password=VALUE` has two of them.
         return if is_secret(name) {
@@ -38,18 +45,55 @@ fn masked_word(word: &str) -> String {
             format!("{name}={}", masked_word(rest))
         };
     }
-    let Some((scheme, rest)) = word.split_once("://") else {
-        return word.to_owned();
+    word.to_owned()
+}
+
+/// A URL whose password and query are masked, and a user that has no password: it may be a token.
+/// What is no URL stays as it is.
+pub fn masked_address(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
+    let path = match path.split_once('?') {
+        Some((path, query)) if !query.is_empty() => format!("{path}?{MASK}"),
+        _ => path.to_owned(),
+    };
     match authority.rsplit_once('@') {
-        Some((user, host)) if user.contains(':') => {
-            let user = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:{MASK}@{host}{path}")
+        Some((user, host)) => {
+            let user = user
+                .split_once(':')
+                .map_or(String::new(), |(user, _)| format!("{user}:"));
+            format!("{scheme}://{user}{MASK}@{host}{path}")
         }
-        Some(_) | None => word.to_owned(),
+        None => format!("{scheme}://{authority}{path}"),
     }
+}
+
+/// A line of a scenario whose value is a secret: the line with the value masked, and where the mask
+/// begins, in characters. `None` for other lines.
+pub fn masked_line(line: &str) -> Option<(String, usize)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let mut at = 0;
+    for part in line.split_inclusive(|c| !is_word(c)) {
+        let word = part.trim_end_matches(|c| !is_word(c));
+        let (before, rest) = (&line[..at], &line[at + word.len()..]);
+        at += part.len();
+        // A line that is wrong may lack the `=`.
+        let is_first = before.trim().is_empty() || before.trim() == "\"";
+        let value = rest.trim_start_matches(['"', '\'', ' ', '\t']);
+        let value = match value.strip_prefix('=') {
+            Some(value) => value.trim_start(),
+            None if is_first => rest.trim_start(),
+            None => continue,
+        };
+        if is_secret(word) && !value.is_empty() {
+            let kept = &line[..line.len() - value.len()];
+            return Some((format!("{kept}{MASK}"), kept.chars().count()));
+        }
+    }
+    None
 }
 
 /// Whether an option or key of this name holds a secret: `--password`, `publishers.password`,
@@ -80,6 +124,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_secret_of_a_line_is_shown() {
+        for (line, expected) in [
+            ("password = \"S3", Some("password = ***")),
+            ("  password=S3 # why", Some("  password=***")),
+            ("password \"S3\"", Some("password ***")),
+            ("\"password\" = 'S3", Some("\"password\" = ***")),
+            (
+                "x = { user = \"u\", password = \"S3\" ",
+                Some("x = { user = \"u\", password = ***"),
+            ),
+            ("password =", None),
+            ("password_file = \"p.txt", None),
+            ("publish = \"devices/token/x", None),
+            ("é = password", None),
+        ] {
+            let masked = masked_line(line);
+            assert_eq!(
+                masked.as_ref().map(|(text, _)| text.as_str()),
+                expected,
+                "{line}"
+            );
+            if let Some((text, at)) = masked {
+                assert_eq!(text.chars().count(), at + MASK.len(), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn no_secret_of_a_command_line_is_shown() {
         for (line, expected) in [
             ("ringload run pairs", "ringload run pairs"),
@@ -95,6 +167,12 @@ mod tests {
             ("x mqtt://u:S3@host:1/p", "x mqtt://u:***@host:1/p"),
             ("x --hook=https://u:S3@host", "x --hook=https://u:***@host"),
             ("x https://host/p@q:r", "x https://host/p@q:r"),
+            ("x -t ws://h:1/mqtt?token=S3", "x -t ws://h:1/mqtt?***"),
+            (
+                "x --target=ws://h/mqtt?a=1&k=S3",
+                "x --target=ws://h/mqtt?***",
+            ),
+            ("x wss://S3@h:1/mqtt", "x wss://***@h:1/mqtt"),
             ("beam -setcookie S3 -name b", "beam -setcookie *** -name b"),
             ("x --api-key S3", "x --api-key ***"),
             ("x EMQX_AUTH__TOKEN=S3", "x EMQX_AUTH__TOKEN=***"),

@@ -199,10 +199,11 @@ fn put_stages(text: &mut String, result: &ResultFile) {
     }
     text.push('\n');
     for stage in &result.stages {
-        let (from, to) = (
-            stage::percent(stage.load_from),
-            stage::percent(stage.load_to),
-        );
+        let percent = |share: f64| match share >= 0.01 {
+            true => (share * 1000.0).round() / 10.0,
+            false => stage::percent(share),
+        };
+        let (from, to) = (percent(stage.load_from), percent(stage.load_to));
         let load = match from == to {
             true => format!("{to} %"),
             false => format!("{from}..{to} %"),

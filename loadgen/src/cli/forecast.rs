@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, ValueHint, value_parser};
 use ringmq_problem::Problem;
 
+use super::given::check_file;
 use super::help::with_some;
 use super::{Command, problem};
 use crate::capacity::measure::Request;
@@ -82,13 +83,15 @@ pub(super) fn with_predict(command: Clap) -> Clap {
     with_some(command, &PASSED_TO_PREDICT).next_line_help(true)
 }
 
-pub(super) fn plan(matches: &ArgMatches) -> Command {
+pub(super) fn plan(matches: &ArgMatches) -> Result<Command, Problem> {
     let out = matches.get_one::<PathBuf>("out").cloned();
-    Command::Plan(Request {
+    let out = out.unwrap_or_else(|| PathBuf::from("plan.json"));
+    check_file("out", &out)?;
+    Ok(Command::Plan(Request {
         passed: passed(matches, &PASSED_TO_PLAN),
-        out: out.unwrap_or_else(|| PathBuf::from("plan.json")),
+        out,
         is_quick: matches.get_flag("quick"),
-    })
+    }))
 }
 
 pub(super) fn predict(matches: &ArgMatches) -> Result<Command, Vec<Problem>> {

@@ -221,17 +221,8 @@ impl Given {
                 }
             };
         }
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        let what = match folder {
-            Some(folder) if !folder.is_dir() => "whose folder does not exist",
-            _ if path.is_dir() => "which is a folder",
-            _ => return Ok(Some(path)),
-        };
-        let what = format!("is `{}`, {what}", path.display());
-        Err(at(
-            name,
-            Complaint::new(what, "name a file in an existing folder"),
-        ))
+        check_file(name, &path)?;
+        Ok(Some(path))
     }
 
     /// The scenario with everything from the command line laid over it.
@@ -302,6 +293,21 @@ impl Given {
             Err(problems)
         }
     }
+}
+
+/// Whether an option names a file that can be written.
+pub(super) fn check_file(name: &str, path: &Path) -> Result<(), Problem> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let what = match folder {
+        Some(folder) if !folder.is_dir() => "whose folder does not exist",
+        _ if path.is_dir() => "which is a folder",
+        _ => return Ok(()),
+    };
+    let what = format!("is `{}`, {what}", path.display());
+    Err(at(
+        name,
+        Complaint::new(what, "name a file in an existing folder"),
+    ))
 }
 
 fn run_id(text: &str) -> Result<u16, Complaint> {

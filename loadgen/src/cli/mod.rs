@@ -134,7 +134,7 @@ impl Command {
                 json: matches.get_flag("json"),
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
-            "plan" => Ok(forecast::plan(matches)),
+            "plan" => forecast::plan(matches).map_err(one),
             "predict" => forecast::predict(matches),
             "completions" => {
                 let shell = matches.get_one("shell").expect("clap wants a shell");

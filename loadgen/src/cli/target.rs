@@ -8,6 +8,7 @@ use ringmq_problem::Complaint;
 use rustix::net::SocketAddrUnix;
 
 use crate::peer::Peer;
+use crate::secrets::masked_address;
 use crate::websocket::Resource;
 
 /// The value of `--target`.
@@ -83,10 +84,19 @@ impl Target {
             }
         };
         let is_websocket = scheme.is_some_and(Scheme::is_websocket);
-        let (place, path) = match rest.find('/') {
-            Some(at) if is_websocket => rest.split_at(at),
-            _ => (rest.strip_suffix('/').unwrap_or(rest), WEBSOCKET_PATH),
+        let (place, path) = match rest.find(['/', '?']) {
+            Some(at) if is_websocket => match rest.split_at(at) {
+                (place, query) if query.starts_with('?') => {
+                    (place, format!("{WEBSOCKET_PATH}{query}"))
+                }
+                (place, path) => (place, path.to_owned()),
+            },
+            _ => (
+                rest.strip_suffix('/').unwrap_or(rest),
+                WEBSOCKET_PATH.to_owned(),
+            ),
         };
+        let text = &masked_address(text);
         if place.contains('@') {
             // The password is not repeated.
             let what = "holds a user name or a password";
@@ -107,7 +117,7 @@ impl Target {
         Ok(Target {
             scheme,
             place: place.to_owned(),
-            path: path.to_owned(),
+            path,
         })
     }
 
@@ -130,12 +140,13 @@ impl Target {
         }
     }
 
-    /// As results name it: `127.0.0.1:1883`, `ws://127.0.0.1:8083/mqtt`, `unix:/run/x.sock`.
+    /// As results name it: `127.0.0.1:1883`, `ws://127.0.0.1:8083/mqtt`, `unix:/run/x.sock`. A
+    /// query may hold a secret, and is not shown.
     pub(super) fn shown(&self, place: &str) -> String {
         match self.scheme {
             None | Some(Scheme::Mqtt | Scheme::Mqtts) => place.to_owned(),
             Some(scheme @ (Scheme::Ws | Scheme::Wss)) => {
-                format!("{}://{place}{}", scheme.word(), self.path)
+                masked_address(&format!("{}://{place}{}", scheme.word(), self.path))
             }
             Some(Scheme::Unix) => format!("unix:{place}"),
         }
@@ -282,7 +293,15 @@ mod tests {
             ("ssl://::1", Ok((Some(true), "[::1]:8883"))),
             ("h", Ok((None, "h:1883"))),
             ("ws://h", Ok((Some(false), "ws://h:8083/mqtt"))),
-            ("wss://h:443/a/b?c", Ok((Some(true), "wss://h:443/a/b?c"))),
+            (
+                "wss://h:443/a/b?secret",
+                Ok((Some(true), "wss://h:443/a/b?***")),
+            ),
+            ("ws://h?k=secret", Ok((Some(false), "ws://h:8083/mqtt?***"))),
+            (
+                "ws://h/?k=secret x",
+                Err("is `ws://h/?***`, whose path is not one of a URL"),
+            ),
             ("WS://h/", Ok((Some(false), "ws://h:8083/"))),
             ("unix:/run/x.sock", Ok((None, "unix:/run/x.sock"))),
             ("unix:///run/x.sock", Ok((None, "unix:/run/x.sock"))),

@@ -189,6 +189,19 @@ fn a_wrong_command_line_says_what_to_write() {
             "--slo has `latency.p99`, which compares nothing",
         ),
         (
+            "find-max pairs --slo latency.p99>5ms",
+            "--slo has `latency.p99>5ms`, which more load does not break: a search needs what the \
+             broker has to keep to\n  fix: write latency.p99 < and the most that is fine",
+        ),
+        (
+            "find-max pairs --slo latency.p99<0ms",
+            "--slo has `latency.p99<0ms`, which never holds\n  fix: write a time above 0",
+        ),
+        (
+            "plan -o /nonexistent/p.json",
+            "--out is `/nonexistent/p.json`, whose folder does not exist\n  fix: name a file",
+        ),
+        (
             "find-max pairs --slo connect.p99<5ms",
             "--slo has `connect.p99<5ms`, which no trial of a second has",
         ),

@@ -49,6 +49,9 @@ pub struct CapacityFile {
     pub failed: Option<String>,
     /// By Ctrl-C or SIGTERM.
     pub interrupted: bool,
+    /// Searches that were wanted; absent in older files.
+    #[serde(default)]
+    pub searches: Option<u32>,
     /// One for each search.
     pub rounds: Vec<Round>,
 }
@@ -67,6 +70,9 @@ pub struct Round {
     pub trials: Vec<TrialNote>,
     /// What went wrong with connections and messages, by kind.
     pub troubles: Vec<Trouble>,
+    /// It did not come to its end: it failed, or was interrupted.
+    #[serde(default)]
+    pub cut_short: bool,
 }
 
 /// One trial or confirmation.
@@ -121,32 +127,78 @@ impl CapacityFile {
     }
 }
 
-/// The answer in a sentence; of several searches the one in the middle.
+/// The answer in a sentence; of several searches the one in the middle. A search that failed has
+/// none.
 pub fn sentence(file: &CapacityFile) -> String {
+    let finished = file.rounds.iter().filter(|round| !round.cut_short);
+    let finished: Vec<&Round> = finished.collect();
+    // The only search shows something before its end, if it was the user who ended it.
+    let counted: Vec<&Round> = match &file.failed {
+        None if finished.is_empty() => file.rounds.iter().collect(),
+        _ => finished.clone(),
+    };
+    let mut loads: Vec<f64> = counted
+        .iter()
+        .filter_map(|round| load_of(&round.answer))
+        .collect();
+    loads.sort_by(f64::total_cmp);
+    let Some(typical) = typical(&counted, &loads) else {
+        return match (&file.failed, file.interrupted) {
+            (Some(why), _) => format!("was not measured: the search failed: {why}"),
+            (None, true) => "was not measured: the search had only begun".to_owned(),
+            (None, false) => "was not measured".to_owned(),
+        };
+    };
+    let mut text = answer_of(file, typical);
+    if typical.cut_short {
+        text += "; the search was interrupted: this is what is known so far";
+    } else if typical.answer.conclusion == Conclusion::Unfinished {
+        text += "; the search ended before it was as close as it was to be";
+    }
+    if let Some(bound) = typical
+        .bound
+        .as_ref()
+        .filter(|_| is_at_limit(&typical.answer))
+    {
+        let _ = write!(text, "; bound by: {}", bound.by.sentence);
+    }
+    if let ([least, .., most], count) = (loads.as_slice(), loads.len()) {
+        let (least, most) = (rounded(*least), rounded(*most));
+        let _ = write!(text, "; the median of {count} searches, {least} to {most}");
+    }
+    text + &shortfall(file, finished.len())
+}
+
+/// Why fewer searches came to their end than were wanted; empty if none is missing, or the rest of
+/// the sentence says it.
+fn shortfall(file: &CapacityFile, finished: usize) -> String {
+    let wanted = file
+        .searches
+        .map_or(file.rounds.len(), |wanted| wanted as usize);
+    if wanted < 2 || finished >= wanted {
+        return String::new();
+    }
+    let why = match (&file.failed, file.interrupted) {
+        (Some(why), _) => format!("the next one failed: {why}"),
+        (None, true) => "interrupted".to_owned(),
+        (None, false) => return String::new(),
+    };
+    format!("; {finished} of {wanted} searches finished; {why}")
+}
+
+/// What one search has found.
+fn answer_of(file: &CapacityFile, round: &Round) -> String {
     let what = format!(
         "of `{}` with {}",
         file.scenario.name,
         file.limits.join(" and ")
     );
-    let mut loads: Vec<f64> = file
-        .rounds
-        .iter()
-        .filter_map(|round| load_of(&round.answer))
-        .collect();
-    loads.sort_by(f64::total_cmp);
-    let Some(typical) = typical(file, &loads) else {
-        return match (&file.failed, file.interrupted) {
-            (Some(why), _) => format!("was not measured: {why}"),
-            (None, true) => "was not measured: the search had only begun".to_owned(),
-            (None, false) => "was not measured".to_owned(),
-        };
-    };
-    let answer = &typical.answer;
+    let answer = &round.answer;
     let interval = |answer: &Answer| match (answer.low, answer.high) {
         (Some(low), Some(high)) => format!(" (95 %: {}-{})", rounded(low), rounded(high)),
         _ => String::new(),
     };
-    let mut text = match (answer.conclusion, load_of(answer)) {
+    match (answer.conclusion, load_of(answer)) {
         (Conclusion::NoneMeets, _) => format!("does not keep to the limits at any load {what}"),
         (Conclusion::AtLeast(ceiling), Some(_)) => {
             let lower = answer.lower.map_or("?".to_owned(), rounded);
@@ -168,21 +220,7 @@ pub fn sentence(file: &CapacityFile) -> String {
             (None, Some(upper)) => format!("does not hold {} msg/s {what}", rounded(upper)),
             (None, None) => format!("was not seen at its limit {what}"),
         },
-    };
-    if answer.conclusion == Conclusion::Unfinished {
-        text += match file.interrupted {
-            true => "; the search was interrupted: this is what is known so far",
-            false => "; the search ended before it was as close as it was to be",
-        };
     }
-    if let Some(bound) = typical.bound.as_ref().filter(|_| is_at_limit(answer)) {
-        let _ = write!(text, "; bound by: {}", bound.by.sentence);
-    }
-    if let ([least, .., most], count) = (loads.as_slice(), loads.len()) {
-        let (least, most) = (rounded(*least), rounded(*most));
-        let _ = write!(text, "; the median of {count} searches, {least} to {most}");
-    }
-    text
 }
 
 /// A load was seen that the broker does not hold, and it is the broker's own limit.
@@ -194,9 +232,9 @@ fn is_at_limit(answer: &Answer) -> bool {
 }
 
 /// The search whose load is in the middle.
-fn typical<'a>(file: &'a CapacityFile, loads: &[f64]) -> Option<&'a Round> {
+fn typical<'a>(rounds: &[&'a Round], loads: &[f64]) -> Option<&'a Round> {
     let middle = loads.get(loads.len() / 2);
-    let mut rounds = file.rounds.iter();
+    let mut rounds = rounds.iter().copied();
     match middle {
         Some(load) => rounds.find(|round| load_of(&round.answer) == Some(*load)),
         None => rounds.next(),
@@ -223,13 +261,17 @@ pub fn summary(file: &CapacityFile) -> String {
 
 fn put_round(text: &mut String, round: &Round) {
     let answer = &round.answer;
+    if round.cut_short {
+        text.push_str("search    did not come to its end\n");
+    }
     let void = answer.void_generator + answer.void_machine;
     let _ = writeln!(
         text,
         "trials    {}, of which {void} void ({} by the generator, {} by other programs)",
         answer.trials, answer.void_generator, answer.void_machine
     );
-    if (round.deliveries_per_message - 1.0).abs() > 1e-9
+    if !round.cut_short
+        && (round.deliveries_per_message - 1.0).abs() > 1e-9
         && let Some(load) = load_of(answer)
     {
         let _ = writeln!(
@@ -346,6 +388,7 @@ mod tests {
             deliveries_per_message: 1.0,
             trials: Vec::new(),
             troubles: Vec::new(),
+            cut_short: false,
         };
         CapacityFile {
             format: FORMAT.to_owned(),
@@ -375,6 +418,7 @@ mod tests {
             sentence: String::new(),
             failed: None,
             interrupted: false,
+            searches: None,
             rounds: answers.into_iter().map(round).collect(),
         }
     }
@@ -418,9 +462,46 @@ mod tests {
         unfinished.lower = Some(5000.0);
         let mut file = file(vec![unfinished]);
         file.interrupted = true;
+        file.rounds[0].cut_short = true;
         let text = sentence(&file);
         assert!(text.starts_with("holds 5,000 msg/s of"), "{text}");
         assert!(text.ends_with("what is known so far"), "{text}");
+    }
+
+    #[test]
+    fn a_search_that_failed_claims_nothing() {
+        let at_least = answer(Conclusion::AtLeast(Ceiling::LoadMax), Some(300.0));
+        let mut file = file(vec![at_least]);
+        file.failed = Some("all connections were lost".to_owned());
+        file.rounds[0].cut_short = true;
+        let expected = "was not measured: the search failed: all connections were lost";
+        assert_eq!(sentence(&file), expected);
+        file.sentence = sentence(&file);
+        assert!(!summary(&file).contains("300"), "{}", summary(&file));
+    }
+
+    #[test]
+    fn only_searches_that_finished_count() {
+        let found = |load| answer(Conclusion::Found, Some(load));
+        let mut file = file(vec![found(1000.0), found(3000.0)]);
+        file.searches = Some(2);
+        file.interrupted = true;
+        file.rounds[1].cut_short = true;
+        let text = sentence(&file);
+        assert!(text.starts_with("holds 1,000 msg/s"), "{text}");
+        assert!(
+            text.ends_with("; 1 of 2 searches finished; interrupted"),
+            "{text}"
+        );
+        assert!(!text.contains("median"), "{text}");
+        (file.interrupted, file.failed) = (false, Some("it died".to_owned()));
+        let end = "; 1 of 2 searches finished; the next one failed: it died";
+        assert!(sentence(&file).ends_with(end), "{}", sentence(&file));
+        file.searches = Some(3);
+        file.rounds[1].cut_short = false;
+        let end = "; the median of 2 searches, 1,000 to 3,000; 2 of 3 searches finished; the next \
+                   one failed: it died";
+        assert!(sentence(&file).ends_with(end), "{}", sentence(&file));
     }
 
     #[test]

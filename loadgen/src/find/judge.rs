@@ -11,7 +11,7 @@ use crate::engine::Trial;
 use crate::meter::{Counts, Received};
 use crate::plan::Plan;
 use crate::report::{Check, Judgement, Ledger, Reason, ThreadUse};
-use crate::scenario::threshold::{Fault, Metric, Point, Threshold, Timed};
+use crate::scenario::threshold::{Fault, Metric, Point, Relation, Threshold, Timed};
 use crate::scenario::{Group, Scenario};
 use crate::search::{Cause, Pooled, Verdict, deliveries_min, pooled};
 use crate::self_check::{self, Facts};
@@ -247,6 +247,11 @@ pub(super) fn check(scenario: &Scenario, limits: &[Threshold]) -> Vec<Problem> {
     for limit in limits {
         let has_group = limit.group.is_some();
         match limit.metric {
+            _ if is_wrong_way(limit) => problems.push(complain(
+                limit,
+                "which more load does not break: a search needs what the broker has to keep to",
+                &format!("write {} < and the most that is fine", metric_of(limit)),
+            )),
             Metric::Time(Timed::Acknowledge | Timed::Connect, _)
             | Metric::MemorySlope
             | Metric::LatencySlope
@@ -297,6 +302,21 @@ fn quantile_of(limit: &Threshold) -> Option<f64> {
     match limit.metric {
         Metric::Time(Timed::Latency, Point::Quantile(quantile)) => Some(quantile),
         _ => None,
+    }
+}
+
+/// What grows with the load has a lower bound, or an exact time: more load would only help.
+fn is_wrong_way(limit: &Threshold) -> bool {
+    match limit.metric {
+        Metric::Time(Timed::Latency, _) => !limit.is_upper() || limit.relation == Relation::Equal,
+        Metric::Fault(_) | Metric::Cpu | Metric::CpuPerDelivery => !limit.is_upper(),
+        Metric::Time(..)
+        | Metric::Rate
+        | Metric::Received
+        | Metric::Troubles
+        | Metric::Memory
+        | Metric::MemorySlope
+        | Metric::LatencySlope => false,
     }
 }
 

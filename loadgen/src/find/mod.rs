@@ -153,6 +153,7 @@ fn file_of(options: &FindOptions) -> CapacityFile {
         sentence: String::new(),
         failed: None,
         interrupted: false,
+        searches: Some(options.repeat),
         rounds: Vec::new(),
     }
 }
@@ -199,7 +200,7 @@ fn search(
         has_pids: !pids.is_empty(),
     };
     let stop = hunt.run().err();
-    Ok((Some(hunt.round()), stop))
+    Ok((Some(hunt.round(stop.is_some())), stop))
 }
 
 /// A search on running clients.
@@ -222,7 +223,7 @@ impl Hunt<'_> {
                 Step::Trial { load } => {
                     let (trial, verdict) = self.one(load, self.judge.span(load))?;
                     self.search.record(verdict);
-                    self.show(&trial);
+                    self.show(&trial, false);
                     // An overload leaves traces beyond the messages that have arrived.
                     if trial.is_hopeless {
                         self.trials.rest(SETTLE)?;
@@ -237,7 +238,7 @@ impl Hunt<'_> {
                         Verdict::Bad => Confirmation::Missed(pooled),
                         Verdict::Void(cause) => Confirmation::Void(cause),
                     });
-                    self.show(&trial);
+                    self.show(&trial, true);
                 }
                 Step::Done(_) => return Ok(()),
             }
@@ -264,15 +265,14 @@ impl Hunt<'_> {
         Ok((trial, judged.verdict))
     }
 
-    fn show(&self, trial: &Trial) {
+    fn show(&self, trial: &Trial, confirms: bool) {
         let note = self.notes.last().expect("a trial was made");
-        let number = self.notes.len();
         let answer = self.search.answer();
-        show::trial(self.options, number, note, trial.span_s, &answer);
+        show::trial(self.options, confirms, note, trial.span_s, &answer);
     }
 
     /// What is known, at the end or before.
-    fn round(self) -> Round {
+    fn round(self, cut_short: bool) -> Round {
         let answer = self.search.answer();
         let bound = self.has_pids.then(|| self.bound(&answer)).flatten();
         let troubles = self.trials.finish();
@@ -287,6 +287,7 @@ impl Hunt<'_> {
                 .into_iter()
                 .map(|(kind, (count, first))| crate::report::Trouble { kind, count, first })
                 .collect(),
+            cut_short,
         }
     }
 
@@ -328,9 +329,10 @@ fn restart(command: &str, options: &RunOptions) -> Result<Option<u32>, String> {
         .map_err(|error| format!("--restart: cannot run sh: {error}"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
-        let last = why.lines().last().unwrap_or("");
+        let last = why.lines().rfind(|line| !line.trim().is_empty());
+        let last = last.map_or(String::new(), |last| format!(": {last}"));
         return Err(format!(
-            "--restart: `{command}` ended with {}: {last}",
+            "--restart: `{command}` ended with {}{last}",
             output.status
         ));
     }

@@ -25,10 +25,10 @@ pub(super) fn begin(options: &FindOptions, number: u32) {
     err(&format!("{text}\n"));
 }
 
-/// A trial is over.
+/// A trial or a confirmation is over. Trials are numbered as the answer counts them.
 pub(super) fn trial(
     options: &FindOptions,
-    number: usize,
+    confirms: bool,
     note: &TrialNote,
     span_s: f64,
     answer: &Answer,
@@ -53,8 +53,12 @@ pub(super) fn trial(
         "" => String::new(),
         why => format!("  {}", first_words(why)),
     };
+    let number = match confirms {
+        true => "conf".to_owned(),
+        false => answer.trials.to_string(),
+    };
     err(&format!(
-        "{number:4}  {span_s:4.1} s  {:>10}/s  {word:4}  p99 {p99:>8}{known}{why}\n",
+        "{number:>4}  {span_s:4.1} s  {:>10}/s  {word:4}  p99 {p99:>8}{known}{why}\n",
         rounded(note.load)
     ));
 }

@@ -525,8 +525,8 @@ fn probe_window(clients: u32) -> u32 {
 }
 
 /// Servers of other protocols close such connections, and so do brokers that reject them.
-const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets name the one \
-                         for MQTT, else see the broker's log";
+const NOT_PLAIN: &str = "; if the port is for TLS add --tls, if it is for WebSockets write \
+                         --target ws://HOST:PORT/mqtt, else see the broker's log";
 /// What a port for plain MQTT does with a handshake.
 const NOT_TLS: &str = "; if the port is not for TLS leave out --tls";
 /// Trouble: the connection could not be made.

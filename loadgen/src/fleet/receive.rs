@@ -370,7 +370,7 @@ fn stranger(start: &[u8]) -> Option<String> {
     if answers(b"HTTP/") {
         let what = "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets";
         return Some(format!(
-            "{what}, and ringload does not; name the port for MQTT over TCP or TLS"
+            "{what}; for the latter write --target ws://HOST:PORT/mqtt, or wss:// with TLS"
         ));
     }
     let text = start.split(|byte| *byte < b' ').next()?;

@@ -9,6 +9,12 @@ use super::{Request, write};
 pub fn command(request: &Request) -> ExitCode {
     match write(request) {
         Ok(written) => {
+            for path in &written.skipped {
+                eprintln!(
+                    "ringload: {}: is no result of ringload, skipped",
+                    path.display()
+                );
+            }
             let mut parts = Vec::new();
             if written.runs > 0 {
                 let (runs, scenarios) = (written.runs, written.scenarios);

@@ -31,7 +31,9 @@ use std::path::{Path, PathBuf};
 
 pub use command::command;
 
-use crate::report::ResultFile;
+use serde::Deserialize;
+
+use crate::report::{self, ResultFile};
 use search::Search;
 
 /// What to make of what.
@@ -48,7 +50,7 @@ pub struct Request {
 }
 
 /// What was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Results of runs read.
     pub runs: usize,
@@ -58,6 +60,8 @@ pub struct Written {
     pub scenarios: usize,
     /// SVG files.
     pub plots: usize,
+    /// Files of the folders that are no results of ringload, and were left out.
+    pub skipped: Vec<PathBuf>,
 }
 
 /// What went wrong, and with which file.
@@ -93,7 +97,7 @@ impl std::error::Error for PageError {
 
 /// Reads the files, and writes the page and the plots.
 pub fn write(request: &Request) -> Result<Written, PageError> {
-    let paths = collect(&request.files)?;
+    let (paths, skipped) = collect(&request.files)?;
     let (mut files, mut searches) = (Vec::new(), Vec::new());
     for path in &paths {
         match Search::read(path).map_err(|error| at(path, error))? {
@@ -112,6 +116,7 @@ pub fn write(request: &Request) -> Result<Written, PageError> {
         searches: searches.len(),
         scenarios: scenarios.len(),
         plots: 0,
+        skipped,
     };
     if let Some(folder) = &request.svg {
         fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
@@ -135,32 +140,62 @@ pub fn write(request: &Request) -> Result<Written, PageError> {
     Ok(written)
 }
 
-/// The files, in order; those of folders by name.
-fn collect(given: &[PathBuf]) -> Result<Vec<PathBuf>, PageError> {
-    let mut files = Vec::new();
+/// The files, in order; those of folders by name, and what there is besides results.
+fn collect(given: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<PathBuf>), PageError> {
+    let (mut files, mut skipped) = (Vec::new(), Vec::new());
     for path in given {
         if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
-        let entries = fs::read_dir(path).map_err(|error| at(path, error))?;
-        let entries = entries.map(|entry| entry.map(|entry| entry.path()));
-        let mut inside = entries
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(|error| at(path, error))?;
-        inside.retain(|path| path.is_dir() || path.extension().is_some_and(|e| e == "json"));
-        inside.sort();
-        let found = collect(&inside)?;
-        files.extend(found);
+        let before = files.len();
+        for inside in json_files(path)? {
+            match is_result(&inside).map_err(|error| at(&inside, error))? {
+                true => files.push(inside),
+                false => skipped.push(inside),
+            }
+        }
+        if files.len() == before {
+            let what = "contains no result file (*.json)";
+            return Err(at(path, io::Error::other(what)));
+        }
     }
-    if files.is_empty() && !given.is_empty() {
-        Err(at(
-            &given[0],
-            io::Error::other("contains no result file (*.json)"),
-        ))
-    } else {
-        Ok(files)
+    Ok((files, skipped))
+}
+
+/// Every `.json` file in a folder and below.
+fn json_files(folder: &Path) -> Result<Vec<PathBuf>, PageError> {
+    let entries = fs::read_dir(folder).map_err(|error| at(folder, error))?;
+    let entries = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut inside = entries
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| at(folder, error))?;
+    inside.sort();
+    let mut files = Vec::new();
+    for path in inside {
+        if path.is_dir() {
+            files.extend(json_files(&path)?);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            files.push(path);
+        }
     }
+    Ok(files)
+}
+
+/// Whether a file says that it is the result of a run or of a search.
+fn is_result(path: &Path) -> io::Result<bool> {
+    let bytes = fs::read(path)?;
+    let head = serde_json::from_slice::<Head>(&bytes);
+    Ok(head.is_ok_and(|head| [report::FORMAT, search::FORMAT].contains(&head.format.as_str())))
+}
+
+/// What is looked at first.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
 }
 
 /// A drawing as a file of its own: it brings its colours along.

@@ -6,7 +6,7 @@ use super::bars::{self, Bar, Panel};
 use super::plot::{Axis, Line, LinePlot, Look, Plot, log_ticks, ticks_to};
 use super::subject::Scenario;
 use super::{course, curve, text, title};
-use crate::report::{Pace, ResultFile};
+use crate::report::{Ended, Pace, ResultFile};
 
 /// A plot and the name of its file, `pairs-qos-1-latency`.
 pub(super) struct Named {
@@ -52,6 +52,9 @@ pub(super) fn overview(scenarios: &[Scenario]) -> Vec<Named> {
 /// Of one scenario.
 pub(super) fn of(scenario: &Scenario) -> Vec<Named> {
     let subjects = &scenario.subjects;
+    if !subjects.iter().any(|subject| took_place(subject.typical())) {
+        return Vec::new();
+    }
     let mut plots: Vec<(&str, Option<Plot>)> = Vec::new();
     if subjects.len() > 1 {
         for (name, title, measure) in [
@@ -101,10 +104,7 @@ const OPEN_P99: Measure = (
     },
     text::micros,
 );
-const CONNECTS: Measure = (
-    |file| (!has_messages(file)).then_some(file.totals.connects_per_s),
-    text::rate,
-);
+const CONNECTS: Measure = (connects_per_s, text::rate);
 const MEMORY: Measure = (
     |file| {
         let broker = file.broker.as_ref().filter(|_| !has_messages(file))?;
@@ -132,6 +132,16 @@ pub(super) fn is_open_loop(file: &ResultFile) -> bool {
 pub(super) fn received_per_s(file: &ResultFile) -> Option<f64> {
     let is_known = has_messages(file) && file.run.phases.window_s > 0.0;
     is_known.then_some(file.totals.received_per_s)
+}
+
+/// Of a run that is about connections.
+pub(super) fn connects_per_s(file: &ResultFile) -> Option<f64> {
+    (took_place(file) && !has_messages(file)).then_some(file.totals.connects_per_s)
+}
+
+/// Otherwise every number of it is 0, and says nothing.
+pub(super) fn took_place(file: &ResultFile) -> bool {
+    file.run.ended != Ended::Failed
 }
 
 /// There is something to deliver; otherwise the run is about connections.

@@ -10,13 +10,14 @@ use std::path::Path;
 use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 
+use super::Head;
 use super::plot::{Axis, Bound, Line, LinePlot, Look, Mark, Plot, Span, log_ticks, ticks_to};
 use super::plots::{Named, file_name, log_range, max_of};
 use super::text;
-use super::verdict::capital;
+use super::verdict::{capital, of};
 use crate::report::{Machine, ScenarioNote};
 use crate::scenario::value;
-use crate::secrets::masked;
+use crate::secrets::{masked, masked_address};
 
 /// A search for the largest load that keeps to some limits, or several of the same.
 #[derive(Debug, Deserialize)]
@@ -30,13 +31,19 @@ pub(super) struct Search {
     pub(super) machine: Machine,
     limits: Vec<String>,
     sentence: String,
+    /// Why it came to nothing, or to less than was wanted.
+    failed: Option<String>,
     rounds: Vec<Round>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Round {
     answer: Answer,
+    /// Trials and confirmations.
     trials: Vec<Trial>,
+    /// It did not come to its end.
+    #[serde(default)]
+    cut_short: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,6 +52,8 @@ struct Answer {
     /// Its 95 % interval.
     low: Option<f64>,
     high: Option<f64>,
+    /// Without confirmations.
+    trials: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,8 +89,32 @@ impl Search {
 
     /// `ringmq, pairs`.
     pub(super) fn title(&self) -> String {
-        let label = self.label.as_deref().unwrap_or(&self.target);
-        format!("{}, {}", text::isolated(label), self.scenario.name)
+        let label = self
+            .label
+            .clone()
+            .unwrap_or_else(|| masked_address(&self.target));
+        format!("{}, {}", text::isolated(&label), self.scenario.name)
+    }
+
+    /// `40 trials and 1 confirmation`, as the terminal counts them.
+    fn made(&self) -> String {
+        let (mut trials, mut all) = (0, 0);
+        for round in &self.rounds {
+            let count = round.trials.len();
+            all += count;
+            trials += round
+                .answer
+                .trials
+                .map_or(count, |trials| trials.min(count));
+        }
+        match all - trials {
+            0 => of(trials, "trial"),
+            confirmations => format!(
+                "{} and {}",
+                of(trials, "trial"),
+                of(confirmations, "confirmation")
+            ),
+        }
     }
 
     /// One for each round.
@@ -99,11 +132,6 @@ impl Search {
     }
 }
 
-#[derive(Deserialize)]
-struct Head {
-    format: String,
-}
-
 /// The bound of `latency.p99 < 5ms`, microseconds. Limits of groups and of other percentiles have no
 /// place in a plot of the p99 of all.
 fn p99_limit(limit: &str) -> Option<f64> {
@@ -116,14 +144,14 @@ fn p99_limit(limit: &str) -> Option<f64> {
 /// What was found.
 pub(super) fn section(search: &Search, plots: &[Named]) -> Markup {
     let limits = search.limits.join(", ");
-    let trials: usize = search.rounds.iter().map(|round| round.trials.len()).sum();
     html! {
         section {
             h2 { "The largest load: " (search.title()) }
             p { (search.scenario.about) }
             div.card.found {
                 p { b { (capital(&search.sentence)) "." } }
-                p { (text::count(trials as u64)) " trials; good is what keeps to " (limits) }
+                @if let Some(why) = &search.failed { p.bad { "The search failed: " (why) "." } }
+                p { (search.made()) "; good is what keeps to " (limits) }
             }
             div.plots { @for named in plots { figure { (PreEscaped(&named.plot.svg)) } } }
             details {
@@ -177,7 +205,10 @@ impl Round {
             y,
             text: format!("p99 < {}", text::micros(us)),
         }));
-        self.answer.show(&mut plot);
+        // What a search has not finished is no answer.
+        if !self.cut_short {
+            self.answer.show(&mut plot);
+        }
         Some(plot.draw(&lines))
     }
 }
@@ -204,7 +235,7 @@ impl Answer {
 }
 
 /// The `format` of such a file.
-const FORMAT: &str = "ringload-capacity";
+pub(super) const FORMAT: &str = "ringload-capacity";
 /// With their names and classes.
 const OUTCOMES: [(Outcome, &str, &str); 3] = [
     (Outcome::Good, "good", "good"),

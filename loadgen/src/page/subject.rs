@@ -6,6 +6,7 @@
 use super::theme::{self, SERIES_COUNT};
 use super::title;
 use crate::report::{Group, Pace, ResultFile};
+use crate::secrets::masked_address;
 
 /// The runs of one scenario.
 pub(super) struct Scenario {
@@ -165,7 +166,9 @@ fn merit(file: &ResultFile) -> f64 {
 
 fn label(file: &ResultFile) -> String {
     let run = &file.run;
-    run.label.clone().unwrap_or_else(|| run.target.clone())
+    run.label
+        .clone()
+        .unwrap_or_else(|| masked_address(&run.target))
 }
 
 /// What makes two runs comparable: the same clients do the same.

@@ -1,6 +1,6 @@
 //! The table of a scenario: one row for each subject, and the columns that some subject has.
 
-use super::plots::{cpu_ns, has_messages, is_open_loop, received_per_s};
+use super::plots::{connects_per_s, cpu_ns, has_messages, is_open_loop, received_per_s};
 use super::subject::{Scenario, Spread, Subject};
 use super::text;
 use crate::report::{Latency, Ledger, ResultFile};
@@ -228,7 +228,7 @@ const NUMBERS: [Number; 12] = [
         name: "connections",
         hint: "connections per second, while clients were connecting",
         better: Better::More,
-        of: |file| (!has_messages(file)).then_some(file.totals.connects_per_s),
+        of: connects_per_s,
         text: text::rate,
     },
     Number {

@@ -441,12 +441,14 @@ fn a_search_shows_its_trials_its_limit_and_what_was_found() {
         "limits": ["lost = 0", "latency.p99 < 5ms"],
         "sentence": "holds 186,000 msg/s of `pairs` with latency.p99 < 5ms and lost = 0",
         "rounds": [{
-            "answer": {"conclusion": "found", "load": 186e3, "low": 179e3, "high": 191e3},
+            "answer": {"conclusion": "found", "load": 186e3, "low": 179e3, "high": 191e3,
+                       "trials": 4},
             "trials": [
                 trial(100e3, "good", 400.0),
                 trial(180e3, "good", 3_000.0),
                 trial(200e3, "bad", 50_000.0),
                 trial(190e3, "void", 90_000.0),
+                trial(180e3, "good", 4_000.0),
             ],
         }],
     });
@@ -464,7 +466,7 @@ fn a_search_shows_its_trials_its_limit_and_what_was_found() {
     for expected in [
         "<h1>The largest load: \u{2068}ringmq\u{2069}, pairs</h1>",
         "Holds 186,000 msg/s of `pairs`",
-        "4 trials; good is what keeps to lost = 0, latency.p99 &lt; 5ms",
+        "4 trials and 1 confirmation; good is what keeps to lost = 0, latency.p99 &lt; 5ms",
         "A processor, 8 GiB, Linux 6.18",
     ] {
         assert!(page.contains(expected), "{expected}");
@@ -475,7 +477,7 @@ fn a_search_shows_its_trials_its_limit_and_what_was_found() {
         assert!(svg.contains(expected), "{expected}");
     }
     let count = |class: &str| svg.matches(&format!("class=\"{class} solid\"")).count();
-    assert_eq!(count("good"), 1 + 2 + 1, "legend, trials, what was found");
+    assert_eq!(count("good"), 1 + 3 + 1, "legend, trials, what was found");
     assert_eq!(count("bad"), 1 + 1 + 1, "legend, trial, limit");
     fs::write(&path, r#"{"format":"ringload-capacity","version":1}"#).unwrap();
     let error = write(&request).unwrap_err().to_string();
@@ -483,6 +485,45 @@ fn a_search_shows_its_trials_its_limit_and_what_was_found() {
         error.contains("is a result of find-max that cannot be read"),
         "{error}"
     );
+}
+
+#[test]
+fn a_run_that_did_not_take_place_has_no_numbers() {
+    let mut failed = run("ringmq", 0, 1.0);
+    failed.run.ended = Ended::Failed;
+    failed.validity.valid = false;
+    failed.validity.reasons = vec![Reason {
+        check: Check::Failed,
+        text: "127.0.0.1:1: connection refused".to_owned(),
+    }];
+    failed.totals = Totals::default();
+    failed.groups = Vec::new();
+    failed.qos = Vec::new();
+    failed.timeline = Vec::new();
+    failed.broker = None;
+    let page = page_of(vec![failed.clone()]);
+    for expected in [
+        "The run did not take place.",
+        "<b>Did not take place</b>",
+        "127.0.0.1:1: connection refused",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    for wrong in [
+        "once and in order",
+        "machine was at fault",
+        "0/s",
+        "clients/s",
+    ] {
+        assert!(!page.contains(wrong), "{wrong}");
+    }
+    let page = page_of(vec![failed, run("ringmq", 0, 1.0)]);
+    for expected in [
+        "1 of 2 runs did not take place; every delivery of the others arrived once and in order.",
+        "connection refused",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
 }
 
 #[test]
@@ -508,6 +549,8 @@ fn files_and_folders_become_a_page_and_plots() {
         fs::write(raw.join(format!("{name}.json")), file.to_json()).unwrap();
     }
     fs::write(raw.join("a.log"), "not a result").unwrap();
+    let plan = raw.join("plan.json");
+    fs::write(&plan, r#"{"format":"ringload-plan","version":1}"#).unwrap();
     let request = Request {
         files: vec![folder.0.join("raw")],
         page: folder.0.join("page.html"),
@@ -516,6 +559,13 @@ fn files_and_folders_become_a_page_and_plots() {
     };
     let written = write(&request).unwrap();
     assert_eq!((written.runs, written.scenarios), (2, 1));
+    assert_eq!(written.skipped, [plan.clone()]);
+    let named = Request {
+        files: vec![plan],
+        ..request.clone()
+    };
+    let error = write(&named).unwrap_err().to_string();
+    assert!(error.contains("plan.json"), "{error}");
     let page = fs::read_to_string(&request.page).unwrap();
     assert!(page.contains("<h1>A title</h1>"));
     let svg = fs::read_to_string(folder.0.join("plots/pairs-qos-0-latency.svg")).unwrap();

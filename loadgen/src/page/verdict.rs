@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+use super::plots::took_place;
 use super::subject::{Scenario, Subject};
 use super::text;
 use super::view::all_files;
@@ -20,8 +21,14 @@ pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
         all.filter(|verdict| verdict.judgement == judgement).count()
     };
     let (met, missed) = (judged(Judgement::Passed), judged(Judgement::Missed));
-    let invalid = files.iter().filter(|file| !file.validity.valid).count();
-    let faulty = files
+    let took: Vec<&ResultFile> = files
+        .iter()
+        .copied()
+        .filter(|file| took_place(file))
+        .collect();
+    let failed = files.len() - took.len();
+    let invalid = took.iter().filter(|file| !file.validity.valid).count();
+    let faulty = took
         .iter()
         .filter(|f| !faults(&f.totals.ledger).is_empty())
         .count();
@@ -37,26 +44,33 @@ pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
             met => format!("all {met} thresholds were met"),
         });
     }
-    match (invalid, files.len()) {
+    match (failed, files.len()) {
+        (0, _) => {}
+        (1, 1) => parts.push("the run did not take place".to_owned()),
+        (failed, all) if failed == all => parts.push(format!("none of the {all} runs took place")),
+        (failed, all) => parts.push(format!("{failed} of {} did not take place", of(all, "run"))),
+    }
+    match (invalid, took.len()) {
         (0, _) => {}
         (1, 1) => parts.push("the run is not valid".to_owned()),
         (invalid, all) if invalid == all => parts.push(format!("none of the {all} runs is valid")),
         (invalid, all) => parts.push(format!("{invalid} of {} not valid", of(all, "run"))),
     }
     match faulty {
-        0 if files.iter().any(|file| file.totals.ledger.owed > 0) => {
-            parts.push("every delivery arrived once and in order".to_owned());
-        }
+        0 if took.iter().any(|file| file.totals.ledger.owed > 0) => parts.push(match failed {
+            0 => "every delivery arrived once and in order".to_owned(),
+            _ => "every delivery of the others arrived once and in order".to_owned(),
+        }),
         0 => {}
-        faulty => parts.push(format!("{faulty} of {} had faults", of(files.len(), "run"))),
+        faulty => parts.push(format!("{faulty} of {} had faults", of(took.len(), "run"))),
     }
-    if invalid == 0 {
+    if invalid == 0 && failed == 0 {
         parts.push(match files.len() {
             1 => "the run is valid".to_owned(),
             all => format!("all {all} runs are valid"),
         });
     }
-    let (class, sign) = match (missed + faulty, invalid) {
+    let (class, sign) = match (missed + faulty + failed, invalid) {
         (0, 0) => ("good", "✓"),
         (0, _) => ("doubt", "!"),
         (_, _) => ("bad", "✗"),
@@ -108,20 +122,29 @@ fn judgement(verdict: &Verdict) -> Markup {
     html! { td class=(class) { (text) } }
 }
 
-/// Runs that cannot be trusted, by what is wrong with them.
+/// Runs that did not take place, and those that cannot be trusted, by what is wrong with them.
 pub(super) fn doubts(scenarios: &[Scenario]) -> Markup {
-    let mut doubts: Vec<Doubt> = Vec::new();
+    let (mut doubts, mut failures): (Vec<Doubt>, Vec<Doubt>) = (Vec::new(), Vec::new());
     for scenario in scenarios {
         for subject in &scenario.subjects {
             for round in subject.rounds() {
                 let run = format!("{}, {}", text::isolated(&subject.label), scenario.title);
                 for reason in &round.validity.reasons {
-                    add(&mut doubts, reason, &run);
+                    match reason.check {
+                        Check::Failed => add(&mut failures, reason, &run),
+                        _ => add(&mut doubts, reason, &run),
+                    }
                 }
             }
         }
     }
     html! {
+        @if !failures.is_empty() {
+            div.card.notice {
+                p { b { "Did not take place" } ": there is nothing to see of these runs." }
+                ul { @for failure in &failures { li { (failure.show()) } } }
+            }
+        }
         @if !doubts.is_empty() {
             div.card.notice {
                 p { b { "Not valid" } ": the generator or the machine was at fault, so these numbers say \
@@ -142,7 +165,12 @@ struct Doubt {
 }
 
 fn add(doubts: &mut Vec<Doubt>, reason: &Reason, run: &str) {
-    let known = doubts.iter().position(|doubt| doubt.check == reason.check);
+    // Runs fail for different reasons, and each has to be said.
+    let is_same = |doubt: &Doubt| match reason.check {
+        Check::Failed => doubt.text == reason.text,
+        check => doubt.check == check,
+    };
+    let known = doubts.iter().position(is_same);
     let at = known.unwrap_or_else(|| {
         doubts.push(Doubt {
             check: reason.check,

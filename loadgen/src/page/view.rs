@@ -4,7 +4,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::details::{disclosure, particulars, without_passwords};
 use super::plot::Plot;
-use super::plots::{Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s};
+use super::plots::{
+    Named, cpu_ns, file_name, has_messages, is_open_loop, received_per_s, took_place,
+};
 use super::search::Search;
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
@@ -197,8 +199,10 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
             h2 { a href={ "#" (id) } { (scenario.title) } }
             p { (scenario.about) }
             ul.groups { @for group in &first.groups { li { (describe(group)) } } }
-            @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
-            div.card tabindex="0" role="region" aria-label={ "Numbers of " (scenario.title) } { (table(&table::of(scenario))) }
+            @if took_place(first) {
+                @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
+                div.card tabindex="0" role="region" aria-label={ "Numbers of " (scenario.title) } { (table(&table::of(scenario))) }
+            } @else { p { "It did not take place; there are no numbers." } }
             @if !is_open_loop(first) && first.totals.latency.is_some() {
                 p { "A closed loop waits for the broker: these latencies are those of a queue that \
                      is always full, and they hide stalls of the broker." }

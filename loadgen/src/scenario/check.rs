@@ -363,6 +363,17 @@ mod tests {
                 "add for = \"1m\"",
             ),
             (
+                "[[stage]]\nfor = \"0s\"\n+subscribe = \"a\"",
+                "f.toml:2:7: stage.for is 0, and a stage takes some time",
+                "write a time above 0",
+            ),
+            (
+                "[[stage]]\nname = \"x\"\nfor = 1\n[[stage]]\nname = \"x\"\nfor = 1\n+\
+                 subscribe = \"a\"",
+                "f.toml:5:8: x.name is given to two stages",
+                "change one of them",
+            ),
+            (
                 "[[stage]]\nfor = 1\nrate = \"100\"\n+subscribe = \"a\"",
                 "f.toml:3:8: stage.rate is `100`, which is no share",
                 "write a share such as 100 %",

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, Form, Key};
 use super::stage::Stage;
 use super::{Group, Scenario};
+use crate::secrets::{MASK, masked_line};
 use ringmq_problem::file::FileFault;
 use ringmq_problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
 
@@ -187,7 +188,18 @@ impl Source<'_> {
     }
 
     fn place(&self, span: Range<usize>) -> Place {
-        Place::Line(Box::new(LinePlace::of(self.name, self.text, span)))
+        let mut place = LinePlace::of(self.name, self.text, span);
+        if let Some((text, at)) = masked_line(&place.text) {
+            let end = at + MASK.len();
+            place.text = text;
+            // What was marked within the value is the mask now.
+            if place.column > at {
+                (place.column, place.width) = (at + 1, MASK.len());
+            } else {
+                place.width = place.width.min(end + 1 - place.column);
+            }
+        }
+        Place::Line(Box::new(place))
     }
 
     fn not_a_table(&self, name: &str, span: Range<usize>) -> Problem {

@@ -1,9 +1,11 @@
 //! What is wrong with stages and thresholds that no key shows alone.
 
+use std::collections::HashSet;
+
 use ringmq_core::codec::QoS;
 use ringmq_problem::{Complaint, Place, Problem};
 
-use super::stage::{Load, Stage};
+use super::stage::{Load, Stage, name_of};
 use super::threshold::{Metric, Threshold, Timed};
 use super::{Group, Scenario};
 
@@ -18,8 +20,13 @@ impl Scenario {
                 problems.push(self.complain(key, what, "remove it"));
             }
         }
-        for stage in &self.stages {
+        let mut names = HashSet::new();
+        for (number, stage) in self.stages.iter().enumerate() {
             stage.check(problems);
+            if !names.insert(name_of(stage, number)) {
+                let what = "is given to two stages";
+                problems.push(stage.complain("name", what, "change one of them"));
+            }
         }
         let changes = |stage: &Stage| stage.load != Load::Steady(1.0) || !stage.spread.is_zero();
         let all_the_same = !self.stages.iter().any(changes);

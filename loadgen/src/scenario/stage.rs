@@ -115,7 +115,10 @@ impl Stage {
 
     /// Everything that is wrong with it alone.
     pub(super) fn check(&self, problems: &mut Vec<Problem>) {
-        if self.span.is_zero() {
+        if self.span.is_zero() && self.places.contains_key("for") {
+            let what = "is 0, and a stage takes some time";
+            problems.push(self.complain("for", what, "write a time above 0, such as \"1m\""));
+        } else if self.span.is_zero() {
             problems.push(self.complain(
                 "for",
                 "says how long the stage takes, and is missing",
@@ -180,10 +183,7 @@ impl Load {
 pub fn parts(stages: &[Stage]) -> Vec<Part> {
     let mut parts = Vec::new();
     for (number, stage) in stages.iter().enumerate() {
-        let name = match stage.name.as_str() {
-            "" => format!("stage {}", number + 1),
-            name => name.to_owned(),
-        };
+        let name = name_of(stage, number);
         let part = |name, from, to, span| Part {
             name,
             stage: number,
@@ -196,15 +196,44 @@ pub fn parts(stages: &[Stage]) -> Vec<Part> {
             Load::Steady(share) => parts.push(part(name, share, share, stage.span)),
             Load::Ramp(from, to) => parts.push(part(name, from, to, stage.span)),
             Load::Steps(from, to, steps) => {
-                for step in 0..steps {
-                    let share = from + (to - from) * f64::from(step) / f64::from(steps - 1);
-                    let name = format!("{name}, {} %", percent(share));
+                let shares = shares_of(from, to, steps);
+                for (share, shown) in shares.iter().copied().zip(percents(&shares)) {
+                    let name = format!("{name}, {shown} %");
                     parts.push(part(name, share, share, stage.span / steps));
                 }
             }
         }
     }
     parts
+}
+
+/// How reports call a stage: its name, or its number.
+pub(super) fn name_of(stage: &Stage, number: usize) -> String {
+    match stage.name.as_str() {
+        "" => format!("stage {}", number + 1),
+        name => name.to_owned(),
+    }
+}
+
+fn shares_of(from: f64, to: f64, steps: u32) -> Vec<f64> {
+    let share = |step| from + (to - from) * f64::from(step) / f64::from(steps - 1);
+    (0..steps).map(share).collect()
+}
+
+/// Shares as percent for names: with one decimal, or as many as tell neighbours apart.
+fn percents(shares: &[f64]) -> Vec<String> {
+    let round = |share: f64, unit: f64| (share * 100.0 * unit).round() / unit;
+    let is_told_apart = |unit: f64| {
+        let mut pairs = shares.windows(2);
+        pairs.all(|pair| pair[0] == pair[1] || round(pair[0], unit) != round(pair[1], unit))
+    };
+    let units = [10.0, 100.0, 1e3, 1e4];
+    let unit = units
+        .into_iter()
+        .find(|unit| is_told_apart(*unit))
+        .unwrap_or(1e6);
+    let shown = shares.iter().map(|share| round(*share, unit).to_string());
+    shown.collect()
 }
 
 /// The load over time that these parts make, each a segment; nothing comes after them.
@@ -251,6 +280,10 @@ mod tests {
             spread: Duration::from_secs(spread_s),
             ..Stage::default()
         }
+    }
+
+    fn parts_of(stages: &[Stage]) -> Vec<String> {
+        parts(stages).into_iter().map(|part| part.name).collect()
     }
 
     #[test]
@@ -302,6 +335,10 @@ mod tests {
 
     #[test]
     fn stages_follow_each_other_and_steps_are_parts() {
+        let thirds: Vec<String> = parts_of(&[stage(4, "100..200 % in 4", 0)]);
+        assert_eq!(thirds[1..3], ["stage 1, 133.3 %", "stage 1, 166.7 %"]);
+        let close: Vec<String> = parts_of(&[stage(3, "1..1.1 % in 3", 0)]);
+        assert_eq!(close, ["stage 1, 1 %", "stage 1, 1.05 %", "stage 1, 1.1 %"]);
         let stages = [
             stage(10, "0..100 %", 0),
             stage(6, "100..300 % in 3", 0),

@@ -127,14 +127,36 @@ impl Threshold {
         })?;
         let metric = Metric::parse(metric)?;
         let (bound, is_share) = metric.bound(bound)?;
-        Ok(Threshold {
+        let threshold = Threshold {
             group,
             metric,
             relation,
             bound,
             is_share,
             text,
-        })
+        };
+        match threshold.is_decided() {
+            None => Ok(threshold),
+            Some(word) => {
+                let what = format!("has `{}`, which {word}", threshold.text);
+                Err(Complaint::new(what, metric.fix_of_zero()))
+            }
+        }
+    }
+
+    /// What is never below zero, or never zero either, needs no run to tell: `never holds` or
+    /// `always holds`.
+    fn is_decided(&self) -> Option<&'static str> {
+        if self.bound != 0.0 || self.metric.can_be_negative() {
+            return None;
+        }
+        match self.relation {
+            Relation::Below => Some("never holds"),
+            Relation::AtLeast => Some("always holds"),
+            Relation::AtMost | Relation::Equal if !self.metric.can_be_zero() => Some("never holds"),
+            Relation::Above if !self.metric.can_be_zero() => Some("always holds"),
+            Relation::AtMost | Relation::Equal | Relation::Above => None,
+        }
     }
 
     /// As it was written.
@@ -301,6 +323,34 @@ impl Metric {
         value
             .map(|value| (value, false))
             .ok_or_else(|| self.complain(text))
+    }
+
+    /// A slope may fall.
+    fn can_be_negative(self) -> bool {
+        matches!(self, Metric::MemorySlope | Metric::LatencySlope)
+    }
+
+    /// Whatever takes time or memory takes some.
+    fn can_be_zero(self) -> bool {
+        !matches!(
+            self,
+            Metric::Time(..) | Metric::CpuPerDelivery | Metric::Memory
+        )
+    }
+
+    /// What to write in place of a limit of zero that a run cannot change.
+    fn fix_of_zero(self) -> &'static str {
+        match self {
+            Metric::Time(..) => "write a time above 0, such as latency.p99 < 5ms",
+            Metric::CpuPerDelivery => "write a time above 0, such as 2us",
+            Metric::Memory => "write a size above 0, such as 512MiB",
+            Metric::Fault(_) | Metric::Troubles => "write = 0 for none, or < and a limit above 0",
+            Metric::Rate
+            | Metric::Received
+            | Metric::Cpu
+            | Metric::MemorySlope
+            | Metric::LatencySlope => "write a limit above 0",
+        }
     }
 
     fn complain(self, text: &str) -> Complaint {
@@ -549,6 +599,37 @@ mod tests {
             let complaint = Threshold::parse(text).unwrap_err();
             assert!(complaint.what.contains(what), "{text}: {complaint:?}");
             assert!(complaint.fix.contains(fix), "{text}: {complaint:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_run_can_change_is_no_limit() {
+        for (text, what) in [
+            ("latency.p99 < 0ms", "never holds"),
+            ("latency.p99 <= 0us", "never holds"),
+            ("connect.max > 0s", "always holds"),
+            ("lost < 0", "never holds"),
+            ("lost < 0 %", "never holds"),
+            ("rate >= 0", "always holds"),
+            ("broker.memory = 0", "never holds"),
+            ("latency.p99 > 0ms for 5s", "always holds"),
+        ] {
+            let complaint = match text.contains(" for ") {
+                true => Abort::parse(text).unwrap_err(),
+                false => Threshold::parse(text).unwrap_err(),
+            };
+            assert!(complaint.what.contains(what), "{text}: {complaint:?}");
+            assert!(complaint.fix.contains("0"), "{text}: {complaint:?}");
+        }
+        for text in [
+            "lost = 0",
+            "lost <= 0 %",
+            "received > 0",
+            "received = 0",
+            "broker.memory_slope < 0/h",
+            "latency.slope <= 0/h",
+        ] {
+            assert!(Threshold::parse(text).is_ok(), "{text}");
         }
     }
 

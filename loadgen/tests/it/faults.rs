@@ -455,7 +455,8 @@ fn a_broker_that_does_not_let_clients_in_is_an_error_with_a_reason() {
         (
             script(|s| s.garbage = Some(b"HTTP/1.1 400 Bad Request".to_vec())),
             "3.1.1",
-            "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets",
+            "an answer of HTTP: this port speaks HTTP or MQTT over WebSockets; for the latter write \
+             --target ws://HOST:PORT/mqtt",
         ),
         (
             script(|s| s.garbage = Some(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())),
