@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod papers;
+pub mod secret;
 pub mod usage;
 
 use std::fmt;
@@ -45,7 +46,7 @@ pub struct LinePlace {
     pub line: usize,
     /// In characters, counted from 1.
     pub column: usize,
-    /// The whole line, printable.
+    /// The whole line, printable and without secrets of URLs.
     pub text: String,
     /// Characters to mark, at least 1.
     pub width: usize,
@@ -92,7 +93,7 @@ impl LinePlace {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            text: printable(text[line_start..line_end].trim_end()),
+            text: secret::hide_in_line(&printable(text[line_start..line_end].trim_end())),
             width: text[start..end].chars().count().max(1),
         }
     }

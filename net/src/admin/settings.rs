@@ -73,12 +73,13 @@ pub(super) async fn log(State(control): Shared) -> Result<Json<Value>, Problem> 
 }
 
 fn log_view(control: &Control, steward: &dyn Steward) -> Value {
-    let ends_at = control.log.now().ends_at;
-    let left = ends_at.map(clock::seconds_left);
+    let (filter, configured) = (steward.log_filter(), configured(control));
+    // A reload may have ended it before.
+    let ends_at = control.log.now().ends_at.filter(|_| filter != configured);
     json!({
-        "filter": steward.log_filter(),
-        "configured": configured(control),
-        "for_s": left,
+        "filter": filter,
+        "configured": configured,
+        "for_s": ends_at.map(clock::seconds_left),
     })
 }
 
@@ -122,8 +123,10 @@ async fn put_back(control: Arc<Control>, number: u64, at: Instant) {
     if control.log.now().number != number {
         return;
     }
+    let configured = configured(&control);
     if let Ok(steward) = steward(&control)
-        && steward.set_log_filter(&configured(&control)).is_ok()
+        && steward.log_filter() != configured
+        && steward.set_log_filter(&configured).is_ok()
     {
         control.log.choose(None);
         info!(target: "ringmq::admin", "the log filter is that of the settings again");

@@ -202,7 +202,8 @@ impl Reload {
         if let (Some(running), Some(next)) = (&self.admin_tls, admin_tls) {
             running.replace(next);
         }
-        if step.settings.log_filter != self.settings.log_filter {
+        // Also if it is the same: another one may have been chosen meanwhile.
+        if step.settings.log_filter != log::filter() {
             log::set_filter(&step.settings.log_filter);
         }
         let changes = changes_of(&step);
