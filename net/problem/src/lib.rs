@@ -97,6 +97,15 @@ impl LinePlace {
             width: text[start..end].chars().count().max(1),
         }
     }
+
+    /// The line with its number, and below it a mark: two lines, without the break at the end.
+    pub fn excerpt(&self) -> String {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let skip = " ".repeat(self.column - 1);
+        let mark = "^".repeat(self.width);
+        format!("  {number} | {}\n  {margin} | {skip}{mark}", self.text)
+    }
 }
 
 impl fmt::Display for Problem {
@@ -104,12 +113,7 @@ impl fmt::Display for Problem {
         let (subject, what) = (&self.subject, &self.what);
         writeln!(f, "{}: {subject} {what}", self.place)?;
         if let Place::Line(place) = &self.place {
-            let number = place.line.to_string();
-            let margin = " ".repeat(number.len());
-            let skip = " ".repeat(place.column - 1);
-            let mark = "^".repeat(place.width);
-            writeln!(f, "  {number} | {}", place.text)?;
-            writeln!(f, "  {margin} | {skip}{mark}")?;
+            writeln!(f, "{}", place.excerpt())?;
         }
         write!(f, "  fix: {}", self.fix)
     }

@@ -508,7 +508,10 @@ const SETTING: &[Field] = &[
 ];
 
 pub(super) const NOTHING: &[Field] = &[];
-pub(super) const CHECK_ORDER: &[Field] = &[text("toml", "The text of a configuration file")];
+pub(super) const CHECK_ORDER: &[Field] = &[
+    text("toml", "The text of a configuration file"),
+    text("name", "What messages call it").optional().or_null(),
+];
 
 pub(super) const CHECKED: &[Field] = &[
     flag("valid", "It could be reloaded"),
@@ -520,6 +523,7 @@ pub(super) const CHECKED: &[Field] = &[
 
 const FLAW: &[Field] = &[
     text("what", "What is wrong, and where"),
+    text("excerpt", "The line of the file, with a mark below").or_null(),
     text("fix", "What to do"),
 ];
 

@@ -46,6 +46,8 @@ pub(super) struct LogOrder {
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckOrder {
     toml: String,
+    /// For messages.
+    name: Option<String>,
 }
 
 /// Nothing to say.
@@ -138,10 +140,11 @@ pub(super) async fn check(
     State(control): Shared,
     order: Result<Json<CheckOrder>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let fix = "send {\"toml\": \"the text of a configuration file\"}";
+    let fix = "send {\"toml\": \"the text of a configuration file\"}, perhaps with its name";
     let Json(order) = order.map_err(|e| Problem::new(e.status(), e.body_text(), fix))?;
-    let decision = decided(steward(&control)?.check(order.toml)).await?;
-    let problem = |flaw: Flaw| json!({"what": flaw.what, "fix": flaw.fix});
+    let decision = decided(steward(&control)?.check(order.toml, order.name)).await?;
+    let problem =
+        |flaw: Flaw| json!({"what": flaw.what, "excerpt": flaw.excerpt, "fix": flaw.fix});
     let (changes, problems) = match decision {
         Ok(changes) => (changes, Vec::new()),
         Err(flaws) => (Default::default(), flaws.into_iter().map(problem).collect()),
