@@ -194,11 +194,11 @@ enum ClientsBy {
     Unsent,
     /// Messages from the client, on this connection
     In,
-    /// Messages to it
+    /// Messages to it, on this connection
     Out,
-    /// Messages for it that were lost
+    /// Messages for it that were lost, on this connection; `losses` has those before
     Dropped,
-    /// Bytes both ways
+    /// Bytes both ways, on this connection
     Bytes,
     /// Subscriptions
     Subscriptions,
