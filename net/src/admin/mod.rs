@@ -58,6 +58,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 pub use address::AdminAddress;
+pub use api::row_keys;
 pub use asker::Asker;
 pub(crate) use asker::LISTINGS_MAX;
 pub(crate) use listing::LIMIT_MAX;

@@ -371,7 +371,7 @@ impl Console<'_> {
             .server
             .ask("GET", &path, None, "application/x-ndjson")?;
         let mut rows = show::Rows::default();
-        let mut csv = csv::Csv::default();
+        let mut csv = csv::Csv::of("clients");
         answer.lines(|line| {
             if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);

@@ -267,15 +267,14 @@ fn flaws(problems: Vec<Problem>) -> Vec<Flaw> {
     problems.into_iter().map(flaw).collect()
 }
 
-/// Calls a file by another name.
+/// Calls the file that was sent by its own name. Of others, no line is shown: who may not read them may
+/// ask.
 fn rename(problem: &mut Problem, name: &str, other: &str) {
-    let file = match &mut problem.place {
-        Place::Line(place) => &mut place.file,
-        Place::File(file) => file,
-        Place::Default | Place::CommandLine => return,
-    };
-    if file == name {
-        *file = printable(other);
+    match &mut problem.place {
+        Place::Line(place) if place.file == name => place.file = printable(other),
+        Place::Line(_) => problem.place = Place::File(problem.place.to_string()),
+        Place::File(file) if file == name => *file = printable(other),
+        Place::File(_) | Place::Default | Place::CommandLine => {}
     }
 }
 
