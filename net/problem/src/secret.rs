@@ -113,7 +113,10 @@ mod tests {
                 "jwks_url = [\"http:/u:S@h\", \"S@i\"]",
                 "jwks_url = [\"*********@h\", \"*@i\"]",
             ),
-            ("listen = \"mqtts://0.0.0.0:1\"", "listen = \"mqtts://0.0.0.0:1\""),
+            (
+                "listen = \"mqtts://0.0.0.0:1\"",
+                "listen = \"mqtts://0.0.0.0:1\"",
+            ),
         ] {
             assert_eq!(hide_in_line(line), expected);
             assert_eq!(line.chars().count(), expected.chars().count());

@@ -82,10 +82,9 @@ impl Found<'_> {
                     Complaint::new(what, self.like_command(&named)),
                 )
             }
-            ErrorKind::InvalidValue if value.is_empty() => say(
-                "needs a value".to_owned(),
-                format!("write {written}"),
-            ),
+            ErrorKind::InvalidValue if value.is_empty() => {
+                say("needs a value".to_owned(), format!("write {written}"))
+            }
             ErrorKind::InvalidValue => {
                 let valid = texts(self.error, ContextKind::ValidValue);
                 say(format!("is `{value}`"), format!("write {}", or(&valid)))

@@ -24,11 +24,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
-use super::{Control, Role};
 use super::guard::{Caller, permit};
 use super::objects::refuse_own;
 use super::problem::Problem;
 use super::routes::{begin_listing, read_filter};
+use super::{Control, Role};
 
 type Shared = State<Arc<Control>>;
 

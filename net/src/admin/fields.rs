@@ -501,7 +501,10 @@ pub(super) const CONFIG: &[Field] = &[objects("settings", SETTING, "All of them"
 const SETTING: &[Field] = &[
     text("section", "Table of the file"),
     text("key", "Key within it"),
-    text("value", "In force; queries of URLs are `***`"),
+    text(
+        "value",
+        "In force; user names and queries of URLs are `***`",
+    ),
     text("default", "Its default"),
     flag("needs_restart", "A new value needs a restart"),
     text("help", "What it does"),

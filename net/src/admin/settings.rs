@@ -143,8 +143,7 @@ pub(super) async fn check(
     let fix = "send {\"toml\": \"the text of a configuration file\"}, perhaps with its name";
     let Json(order) = order.map_err(|e| Problem::new(e.status(), e.body_text(), fix))?;
     let decision = decided(steward(&control)?.check(order.toml, order.name)).await?;
-    let problem =
-        |flaw: Flaw| json!({"what": flaw.what, "excerpt": flaw.excerpt, "fix": flaw.fix});
+    let problem = |flaw: Flaw| json!({"what": flaw.what, "excerpt": flaw.excerpt, "fix": flaw.fix});
     let (changes, problems) = match decision {
         Ok(changes) => (changes, Vec::new()),
         Err(flaws) => (Default::default(), flaws.into_iter().map(problem).collect()),

@@ -108,7 +108,9 @@ pub(super) async fn begin(
         let what = format!("there are {} traces already", TraceSet::TRACES_MAX);
         let fix = "end one: DELETE /api/v1/traces/ID; GET /api/v1/traces lists them";
         let problem = Problem::new(StatusCode::CONFLICT, what, fix);
-        return Err(problem.for_ctl("end one: `ringmq ctl traces end ID`; `traces list` lists them"));
+        return Err(
+            problem.for_ctl("end one: `ringmq ctl traces end ID`; `traces list` lists them")
+        );
     };
     let order = TraceOrder {
         index,

@@ -256,7 +256,9 @@ impl Console<'_> {
 
 fn rate(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(0) => Err("nothing would ever be done; leave --rate out for as fast as it goes".to_owned()),
+        Ok(0) => {
+            Err("nothing would ever be done; leave --rate out for as fast as it goes".to_owned())
+        }
         Ok(rate) => Ok(rate),
         Err(_) => Err("it is a number from 1".to_owned()),
     }

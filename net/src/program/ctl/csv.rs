@@ -174,7 +174,10 @@ mod tests {
             ("subscriptions", "client_id,connected,"),
         ] {
             let names = Csv::of(list).next(&json!({"cursor": null, "missing_shards": []}));
-            assert!(names.starts_with(first) && names.ends_with("\r\n"), "{list}: {names}");
+            assert!(
+                names.starts_with(first) && names.ends_with("\r\n"),
+                "{list}: {names}"
+            );
             assert_eq!(names.lines().count(), 1);
         }
         let queue = Csv::of_client("queue").end();
@@ -198,7 +201,10 @@ mod tests {
             (json!("a=b"), "a=b"),
             (json!("a\u{1b}[31m\u{202e}"), "a\\u{1b}[31m\\u{202e}"),
             (json!(-1.5), "-1.5"),
-            (json!({"name": "queued_messages_max", "max": 10}), "queued_messages_max = 10"),
+            (
+                json!({"name": "queued_messages_max", "max": 10}),
+                "queued_messages_max = 10",
+            ),
         ] {
             assert_eq!(cell(&value), expected, "{value}");
         }

@@ -14,8 +14,8 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use ringmq::admin::{AdminAddress, sockets_of_user};
 use ringmq::auth::http::read_terms;
-use rustls::{CertificateError, ClientConfig};
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -420,8 +420,16 @@ mod tests {
         let wrong = |error| rustls::Error::InvalidCertificate(error);
         for (error, has_ca, expected) in [
             (wrong(CertificateError::UnknownIssuer), false, ": --ca FILE"),
-            (wrong(CertificateError::UnknownIssuer), true, "--ca FILE has to"),
-            (wrong(CertificateError::NotValidForName), true, "is not for a.example"),
+            (
+                wrong(CertificateError::UnknownIssuer),
+                true,
+                "--ca FILE has to",
+            ),
+            (
+                wrong(CertificateError::NotValidForName),
+                true,
+                "is not for a.example",
+            ),
             (wrong(CertificateError::Expired), true, "renew"),
             (
                 rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),

@@ -180,7 +180,10 @@ mod tests {
         let wrong = json!({"valid": false, "problems": [{
             "what": "f:3:1: x", "excerpt": "  3 | a = 1\n    | ^", "fix": "y",
         }]});
-        assert_eq!(checked(&wrong), "f:3:1: x\n  3 | a = 1\n    | ^\n  fix: y\n");
+        assert_eq!(
+            checked(&wrong),
+            "f:3:1: x\n  3 | a = 1\n    | ^\n  fix: y\n"
+        );
         assert_eq!(
             reloaded(&json!({})),
             "reloaded\nno setting is another one\n"

@@ -44,7 +44,8 @@ impl Step {
             }
             // TLS belongs to its listeners: it waits with them.
             // The control plane begins with TLS or without.
-            let turns_tls = running.admin.certificates.is_empty() != next.admin.certificates.is_empty();
+            let turns_tls =
+                running.admin.certificates.is_empty() != next.admin.certificates.is_empty();
             let waits = match (row.section, row.key) {
                 ("tls", _) => !keeps_listeners,
                 ("admin", "certificate" | "key") => turns_tls,

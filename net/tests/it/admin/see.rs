@@ -551,9 +551,21 @@ fn a_viewer_reads_and_changes_nothing() {
         ("/api/v1/config/check", r#"{"toml": ""}"#, 200),
         (disconnect, r#"{"all": true, "dry_run": true}"#, 200),
         (disconnect, r#"{"all": true}"#, 403),
-        ("/api/v1/sessions/delete", r#"{"all": true, "dry_run": true}"#, 200),
-        ("/api/v1/sessions/delete", r#"{"all": true, "dry_run": false}"#, 403),
-        ("/api/v1/retained/delete", r##"{"filter": "#", "dry_run": true}"##, 200),
+        (
+            "/api/v1/sessions/delete",
+            r#"{"all": true, "dry_run": true}"#,
+            200,
+        ),
+        (
+            "/api/v1/sessions/delete",
+            r#"{"all": true, "dry_run": false}"#,
+            403,
+        ),
+        (
+            "/api/v1/retained/delete",
+            r##"{"filter": "#", "dry_run": true}"##,
+            200,
+        ),
         ("/api/v1/retained/delete", r##"{"filter": "#"}"##, 403),
     ] {
         let answer = send_over_tcp(address, "POST", path, &headers, order);
