@@ -127,7 +127,8 @@ pub struct SettingShown {
     pub section: &'static str,
     /// Key within it.
     pub key: &'static str,
-    /// As a user would write it. Settings hold no secrets, but for queries of URLs, which are `***`.
+    /// As a user would write it. Settings hold no secrets, but for user names and queries of
+    /// URLs, which are `***`.
     pub value: String,
     /// Its default.
     pub default: String,

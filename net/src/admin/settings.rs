@@ -105,7 +105,8 @@ pub(super) async fn set_log(
     if span.is_some_and(|span| span.is_zero() || span > LOG_SPAN_MAX) {
         let what = "a filter is for 1 second to 7 days";
         let fix = "leave `for` out to keep it until the next reload";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix);
+        return Err(problem.for_ctl("leave --for out to keep it until the next reload"));
     }
     let steward = steward(&control)?;
     let set = steward.set_log_filter(&order.filter);
