@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod papers;
+pub mod secret;
 pub mod usage;
 
 use std::fmt;
@@ -45,7 +46,7 @@ pub struct LinePlace {
     pub line: usize,
     /// In characters, counted from 1.
     pub column: usize,
-    /// The whole line, printable.
+    /// The whole line, printable and without secrets of URLs.
     pub text: String,
     /// Characters to mark, at least 1.
     pub width: usize,
@@ -92,9 +93,18 @@ impl LinePlace {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            text: printable(text[line_start..line_end].trim_end()),
+            text: secret::hide_in_line(&printable(text[line_start..line_end].trim_end())),
             width: text[start..end].chars().count().max(1),
         }
+    }
+
+    /// The line with its number, and below it a mark: two lines, without the break at the end.
+    pub fn excerpt(&self) -> String {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let skip = " ".repeat(self.column - 1);
+        let mark = "^".repeat(self.width);
+        format!("  {number} | {}\n  {margin} | {skip}{mark}", self.text)
     }
 }
 
@@ -103,12 +113,7 @@ impl fmt::Display for Problem {
         let (subject, what) = (&self.subject, &self.what);
         writeln!(f, "{}: {subject} {what}", self.place)?;
         if let Place::Line(place) = &self.place {
-            let number = place.line.to_string();
-            let margin = " ".repeat(number.len());
-            let skip = " ".repeat(place.column - 1);
-            let mark = "^".repeat(place.width);
-            writeln!(f, "  {number} | {}", place.text)?;
-            writeln!(f, "  {margin} | {skip}{mark}")?;
+            writeln!(f, "{}", place.excerpt())?;
         }
         write!(f, "  fix: {}", self.fix)
     }

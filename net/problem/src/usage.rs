@@ -63,6 +63,11 @@ impl Found<'_> {
     fn complaint(&self) -> (String, Complaint) {
         let named = subject_of(self.error);
         let (name, placeholder) = split(&named);
+        // An argument has no option in front.
+        let written = match placeholder.is_empty() {
+            true => format!("another {name}"),
+            false => format!("{name} {placeholder}"),
+        };
         let value = texts(self.error, ContextKind::InvalidValue).join(" ");
         let say = |what: String, fix: String| (name.clone(), Complaint::new(what, fix));
         match self.error.kind() {
@@ -77,20 +82,25 @@ impl Found<'_> {
                     Complaint::new(what, self.like_command(&named)),
                 )
             }
-            ErrorKind::InvalidValue if value.is_empty() => say(
-                "needs a value".to_owned(),
-                format!("write {name} {placeholder}"),
-            ),
+            ErrorKind::InvalidValue if value.is_empty() => {
+                say("needs a value".to_owned(), format!("write {written}"))
+            }
             ErrorKind::InvalidValue => {
                 let valid = texts(self.error, ContextKind::ValidValue);
                 say(format!("is `{value}`"), format!("write {}", or(&valid)))
             }
             ErrorKind::ValueValidation => {
-                let fix = format!("write {name} {placeholder}");
+                let fix = format!("write {written}");
                 let source = self.error.source();
                 match source.filter(|source| !source.is::<ParseIntError>()) {
                     Some(source) => say(format!("is `{value}`: {source}"), fix),
-                    None => say(format!("takes a number, and `{value}` is none"), fix),
+                    None => {
+                        let fix = match placeholder.is_empty() {
+                            true => "write a number".to_owned(),
+                            false => fix,
+                        };
+                        say(format!("takes a number, and `{value}` is none"), fix)
+                    }
                 }
             }
             ErrorKind::TooManyValues => say(
@@ -142,7 +152,7 @@ impl Found<'_> {
     fn missing(&self) -> (String, Complaint) {
         let inner = self.inner_name();
         let missing = texts(self.error, ContextKind::InvalidArg);
-        let missing: Vec<String> = missing.iter().map(|name| bare(name)).collect();
+        let missing: Vec<String> = missing.iter().map(|name| self.needed(name)).collect();
         if !inner.is_empty() || missing.iter().any(|name| name.starts_with('-')) {
             let what = format!("needs {}", and(&missing));
             return (inner, Complaint::new(what, self.see_help()));
@@ -154,6 +164,22 @@ impl Found<'_> {
         let verb = if needed.len() == 1 { "is" } else { "are" };
         let what = format!("{} {verb} needed", and(&needed));
         (String::new(), Complaint::new(what, self.see_help()))
+    }
+
+    /// What is missing, or what may stand in its place.
+    fn needed(&self, named: &str) -> String {
+        let name = bare(named);
+        if name.contains('|') {
+            let words: Vec<String> = name.split('|').map(str::to_owned).collect();
+            return or(&words);
+        }
+        let command = self.innermost();
+        let mut positionals = command.get_positionals();
+        let found = positionals.find(|arg| !arg.is_required_set() && placeholder(arg) == name);
+        let others = found.map(|arg| command.get_arg_conflicts_with(arg));
+        let others = others.into_iter().flatten().filter_map(Arg::get_long);
+        let others = others.map(|long| format!("--{long}"));
+        or(&std::iter::once(name).chain(others).collect::<Vec<_>>())
     }
 
     fn like_option(&self, name: &str) -> String {
@@ -210,6 +236,9 @@ fn texts(error: &Error, kind: ContextKind) -> Vec<String> {
 
 /// `--shards <N>` as `--shards` and `N`.
 fn split(named: &str) -> (String, String) {
+    if named.starts_with(['[', '<']) {
+        return (bare(named), String::new());
+    }
     let (name, placeholder) = named.split_once([' ', '=', '[']).unwrap_or((named, ""));
     (bare(name), bare(placeholder))
 }

@@ -54,6 +54,12 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
+/// What the rows of `list` have in answers with these keys, in the order of their names; `None`: there
+/// is no such list.
+pub fn row_keys(answer: &[&str], list: &str) -> Option<Vec<&'static str>> {
+    ROUTES.iter().find_map(|route| route.row_keys(answer, list))
+}
+
 /// Where the description of all this is.
 pub(super) const DOCUMENT: &str = "/openapi.json";
 

@@ -2,6 +2,7 @@
 //!
 //! The answer is a line a second with how many so far, and one at the end. It goes on for as long as somebody reads it.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,11 +24,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
-use super::Control;
-use super::guard::Caller;
+use super::guard::{Caller, permit};
 use super::objects::refuse_own;
 use super::problem::Problem;
 use super::routes::{begin_listing, read_filter};
+use super::{Control, Role};
 
 type Shared = State<Arc<Control>>;
 
@@ -86,13 +87,14 @@ pub(super) struct DeleteOrder {
 /// `POST /clients/disconnect`.
 pub(super) async fn disconnect(
     State(control): Shared,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
+    Extension(role): Extension<Role>,
     order: Result<Json<DisconnectOrder>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let order = read(
-        order,
-        "send {\"prefix\": \"meter-\"}, or user, address, queued_min, all",
-    )?;
+    let is_dry = order.as_ref().is_ok_and(|Json(order)| order.dry_run);
+    permit(&caller, role, is_dry)?;
+    let fix = "send {\"prefix\": \"meter-\"}, or user, address, queued_min, all";
+    let order = read(order, fix)?;
     let filter = SessionFilter {
         is_connected: Some(true),
         client_id: order.client,
@@ -109,9 +111,12 @@ pub(super) async fn disconnect(
 /// `POST /sessions/delete`.
 pub(super) async fn end_sessions(
     State(control): Shared,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
+    Extension(role): Extension<Role>,
     order: Result<Json<EndOrder>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    let is_dry = order.as_ref().is_ok_and(|Json(order)| order.dry_run);
+    permit(&caller, role, is_dry)?;
     let fix = "send {\"prefix\": \"meter-\"}, or connected, user, address, queued_min, all";
     let order = read(order, fix)?;
     let filter = SessionFilter {
@@ -134,13 +139,14 @@ pub(super) async fn end_sessions(
 /// `POST /retained/delete`.
 pub(super) async fn delete_retained(
     State(control): Shared,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
+    Extension(role): Extension<Role>,
     order: Result<Json<DeleteOrder>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let order = read(
-        order,
-        "send {\"filter\": \"a/#\"}, perhaps with dry_run and rate",
-    )?;
+    let is_dry = order.as_ref().is_ok_and(|Json(order)| order.dry_run);
+    permit(&caller, role, is_dry)?;
+    let fix = "send {\"filter\": \"a/#\"}, perhaps with dry_run and rate";
+    let order = read(order, fix)?;
     refuse_own(&order.filter)?;
     let what = What::Retained(read_filter(&order.filter)?);
     sweep(control, caller, what, (order.rate, order.dry_run))
@@ -171,7 +177,8 @@ fn refuse_all(filter: &SessionFilter, all: bool) -> Result<(), Problem> {
     }
     let what = "this is about all clients";
     let fix = "name some by prefix, user, address or queued_min, or send \"all\": true";
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix))
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix);
+    Err(problem.for_ctl("name some: --prefix, --user, --address or --queued-min; or say --all"))
 }
 
 /// What is to be done.
@@ -220,6 +227,57 @@ impl What {
     }
 }
 
+impl fmt::Display for What {
+    /// For the log: `clients: connected, prefix meter-, without their wills`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Disconnect(filter, true) => write!(f, "clients: {}", in_words(filter)),
+            What::Disconnect(filter, false) => {
+                write!(f, "clients: {}, without their wills", in_words(filter))
+            }
+            What::Sessions(filter) => write!(f, "sessions: {}", in_words(filter)),
+            What::Retained(filter) => {
+                write!(f, "retained messages: filter {}", word(filter.as_str()))
+            }
+        }
+    }
+}
+
+fn in_words(filter: &SessionFilter) -> String {
+    let SessionFilter {
+        is_connected,
+        client_id,
+        prefix,
+        user,
+        address,
+        queued_messages_min,
+    } = filter;
+    let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+    let least = Some(queued_messages_min).filter(|least| **least > 0);
+    let parts = [
+        is_connected.map(|is| if is { "connected" } else { "not connected" }.to_owned()),
+        client_id.as_ref().map(|id| format!("client {}", word(id))),
+        prefix.map(|prefix| format!("prefix {}", word(prefix))),
+        user.as_ref().map(|user| format!("user {}", word(user))),
+        address.map(|address| format!("address {address}")),
+        least.map(|least| format!("at least {least} queued")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    match parts.is_empty() {
+        true => "all".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
+/// In quotes if it could pass for more than one word.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:+#$@".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("{text:?}"),
+    }
+}
+
 /// A sweep under way. It ends when its reader is gone.
 struct Sweep {
     control: Arc<Control>,
@@ -232,13 +290,18 @@ struct Sweep {
 
 fn sweep(
     control: Arc<Control>,
-    caller: String,
+    Caller(caller): Caller,
     what: What,
     (rate, is_dry): (Option<u32>, bool),
 ) -> Result<Response, Problem> {
+    if rate == Some(0) {
+        let what = "a rate of 0 a second would never end";
+        let fix = "write a rate from 1, or none for as fast as it goes";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix));
+    }
     let sweep = Sweep {
         leave: begin_listing(&control)?,
-        rate: rate.unwrap_or(u32::MAX).max(1),
+        rate: rate.unwrap_or(u32::MAX),
         is_dry,
         control,
         caller,
@@ -309,7 +372,7 @@ impl Sweep {
 
     fn log(&self, count: u64, outcome: &str) {
         let (what, ..) = self.what.names();
-        let of = format!("{:?}", self.what);
+        let of = self.what.to_string();
         let (caller, dry_run) = (&self.caller, self.is_dry);
         info!(target: "ringmq::admin", caller, of, dry_run, count, outcome, "{what}");
     }
@@ -331,6 +394,24 @@ const READER_TIME_MAX: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_says_in_words_who_was_meant() {
+        let filter = SessionFilter {
+            is_connected: Some(true),
+            prefix: "meter-".into(),
+            user: Some("a, user b".into()),
+            queued_messages_min: 7,
+            ..SessionFilter::default()
+        };
+        assert_eq!(
+            What::Disconnect(filter, false).to_string(),
+            "clients: connected, prefix meter-, user \"a, user b\", at least 7 queued, \
+             without their wills"
+        );
+        let all = What::Sessions(SessionFilter::default());
+        assert_eq!(all.to_string(), "sessions: all");
+    }
 
     #[test]
     fn what_is_about_everybody_has_to_say_so() {

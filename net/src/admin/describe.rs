@@ -138,6 +138,25 @@ impl Route {
         }
     }
 
+    /// What the rows of a list have, if such an answer has it.
+    pub(super) fn row_keys(&self, answer: &[&str], list: &str) -> Option<Vec<&'static str>> {
+        let (Answer::Object(fields) | Answer::List(fields)) = self.answer else {
+            return None;
+        };
+        let mut needed = fields.iter().filter(|field| !field.is_optional);
+        let is_known = |key: &&str| fields.iter().any(|field| field.name == *key);
+        if !needed.all(|field| answer.contains(&field.name)) || !answer.iter().all(is_known) {
+            return None;
+        }
+        let found = fields.iter().find(|field| field.name == list)?;
+        let Kind::Objects(row) = found.kind else {
+            return None;
+        };
+        let mut keys: Vec<&'static str> = row.iter().map(|field| field.name).collect();
+        keys.sort_unstable();
+        Some(keys)
+    }
+
     /// Where it is, and what answers.
     pub(super) fn registered(&self) -> (&'static str, MethodRouter<Arc<Control>>) {
         (self.path, (self.register)())

@@ -501,14 +501,20 @@ pub(super) const CONFIG: &[Field] = &[objects("settings", SETTING, "All of them"
 const SETTING: &[Field] = &[
     text("section", "Table of the file"),
     text("key", "Key within it"),
-    text("value", "In force; queries of URLs are `***`"),
+    text(
+        "value",
+        "In force; user names and queries of URLs are `***`",
+    ),
     text("default", "Its default"),
     flag("needs_restart", "A new value needs a restart"),
     text("help", "What it does"),
 ];
 
 pub(super) const NOTHING: &[Field] = &[];
-pub(super) const CHECK_ORDER: &[Field] = &[text("toml", "The text of a configuration file")];
+pub(super) const CHECK_ORDER: &[Field] = &[
+    text("toml", "The text of a configuration file"),
+    text("name", "What messages call it").optional().or_null(),
+];
 
 pub(super) const CHECKED: &[Field] = &[
     flag("valid", "It could be reloaded"),
@@ -520,6 +526,7 @@ pub(super) const CHECKED: &[Field] = &[
 
 const FLAW: &[Field] = &[
     text("what", "What is wrong, and where"),
+    text("excerpt", "The line of the file, with a mark below").or_null(),
     text("fix", "What to do"),
 ];
 

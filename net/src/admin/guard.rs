@@ -203,7 +203,10 @@ fn check_token(
     if is_open || is_metrics && control.has_open_metrics {
         return Ok((Caller("anybody".to_owned()), Role::Metrics));
     }
+    // What may be asked for without a change looks at the role itself.
+    let is_perhaps_dry = request.method() == Method::POST && MAY_BE_DRY.contains(&route);
     let needed = match (is_change, is_metrics) {
+        (true, _) if is_perhaps_dry => Role::Viewer,
         (true, _) => Role::Operator,
         (false, true) => Role::Metrics,
         (false, false) => Role::Viewer,
@@ -215,15 +218,17 @@ fn check_token(
     });
     let Some(presented) = presented else {
         let fix = "send `Authorization: Bearer TOKEN`, or use the Unix socket";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix).into());
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "a token is needed", fix);
+        let problem = problem.for_ctl("name a file with one: --token FILE; or use the Unix socket");
+        return Err(problem.into());
     };
     match control.tokens.load().find(presented.trim()) {
-        Some((name, role)) if role >= needed => Ok((Caller(format!("token {name}")), role)),
-        Some((name, _)) => {
-            let what = format!("the role of the token {name} does not permit this");
-            let fix =
-                "use a token of another role: viewer reads everything, operator changes things";
-            Err(Problem::new(StatusCode::FORBIDDEN, what, fix).into())
+        Some((name, role)) => {
+            let caller = Caller(format!("token {name}"));
+            match role >= needed {
+                true => Ok((caller, role)),
+                false => Err(not_permitted(&caller).into()),
+            }
         }
         None => {
             let fix = "look into the token file; `ringmq ctl token` makes a line for it";
@@ -235,6 +240,30 @@ fn check_token(
     }
 }
 
+/// The role of a token is not enough.
+fn not_permitted(Caller(caller): &Caller) -> Problem {
+    let what = format!("the role of the {caller} does not permit this");
+    let fix = "use a token of another role: viewer reads everything, operator changes things";
+    Problem::new(StatusCode::FORBIDDEN, what, fix)
+}
+
+/// A change that is only looked at is for everybody who may read; all others are for operators.
+pub(super) fn permit(caller: &Caller, role: Role, is_dry: bool) -> Result<(), Problem> {
+    if is_dry || role >= Role::Operator {
+        return Ok(());
+    }
+    let problem = not_permitted(caller);
+    info!(target: "ringmq::admin", caller = caller.0, why = problem.detail(), "refused");
+    Err(problem)
+}
+
+/// Routes that change nothing, or may be asked to change nothing; they [`permit`].
+const MAY_BE_DRY: [&str; 4] = [
+    "/api/v1/config/check",
+    "/api/v1/clients/disconnect",
+    "/api/v1/sessions/delete",
+    "/api/v1/retained/delete",
+];
 /// Of every answer that does not say otherwise: nothing is kept, nor shown as part of another page.
 const UNLESS_SAID: [(&str, &str); 3] = [
     ("cache-control", "no-store"),

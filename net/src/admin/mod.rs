@@ -58,6 +58,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 pub use address::AdminAddress;
+pub use api::row_keys;
 pub use asker::Asker;
 pub(crate) use asker::LISTINGS_MAX;
 pub(crate) use listing::LIMIT_MAX;
@@ -126,7 +127,8 @@ pub struct SettingShown {
     pub section: &'static str,
     /// Key within it.
     pub key: &'static str,
-    /// As a user would write it. Settings hold no secrets, but for queries of URLs, which are `***`.
+    /// As a user would write it. Settings hold no secrets, but for user names and queries of
+    /// URLs, which are `***`.
     pub value: String,
     /// Its default.
     pub default: String,

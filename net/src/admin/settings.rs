@@ -46,6 +46,8 @@ pub(super) struct LogOrder {
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckOrder {
     toml: String,
+    /// For messages.
+    name: Option<String>,
 }
 
 /// Nothing to say.
@@ -73,12 +75,13 @@ pub(super) async fn log(State(control): Shared) -> Result<Json<Value>, Problem> 
 }
 
 fn log_view(control: &Control, steward: &dyn Steward) -> Value {
-    let ends_at = control.log.now().ends_at;
-    let left = ends_at.map(clock::seconds_left);
+    let (filter, configured) = (steward.log_filter(), configured(control));
+    // A reload may have ended it before.
+    let ends_at = control.log.now().ends_at.filter(|_| filter != configured);
     json!({
-        "filter": steward.log_filter(),
-        "configured": configured(control),
-        "for_s": left,
+        "filter": filter,
+        "configured": configured,
+        "for_s": ends_at.map(clock::seconds_left),
     })
 }
 
@@ -102,7 +105,8 @@ pub(super) async fn set_log(
     if span.is_some_and(|span| span.is_zero() || span > LOG_SPAN_MAX) {
         let what = "a filter is for 1 second to 7 days";
         let fix = "leave `for` out to keep it until the next reload";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix));
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix);
+        return Err(problem.for_ctl("leave --for out to keep it until the next reload"));
     }
     let steward = steward(&control)?;
     let set = steward.set_log_filter(&order.filter);
@@ -122,8 +126,10 @@ async fn put_back(control: Arc<Control>, number: u64, at: Instant) {
     if control.log.now().number != number {
         return;
     }
+    let configured = configured(&control);
     if let Ok(steward) = steward(&control)
-        && steward.set_log_filter(&configured(&control)).is_ok()
+        && steward.log_filter() != configured
+        && steward.set_log_filter(&configured).is_ok()
     {
         control.log.choose(None);
         info!(target: "ringmq::admin", "the log filter is that of the settings again");
@@ -135,10 +141,10 @@ pub(super) async fn check(
     State(control): Shared,
     order: Result<Json<CheckOrder>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let fix = "send {\"toml\": \"the text of a configuration file\"}";
+    let fix = "send {\"toml\": \"the text of a configuration file\"}, perhaps with its name";
     let Json(order) = order.map_err(|e| Problem::new(e.status(), e.body_text(), fix))?;
-    let decision = decided(steward(&control)?.check(order.toml)).await?;
-    let problem = |flaw: Flaw| json!({"what": flaw.what, "fix": flaw.fix});
+    let decision = decided(steward(&control)?.check(order.toml, order.name)).await?;
+    let problem = |flaw: Flaw| json!({"what": flaw.what, "excerpt": flaw.excerpt, "fix": flaw.fix});
     let (changes, problems) = match decision {
         Ok(changes) => (changes, Vec::new()),
         Err(flaws) => (Default::default(), flaws.into_iter().map(problem).collect()),

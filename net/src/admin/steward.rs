@@ -15,8 +15,9 @@ pub trait Steward: fmt::Debug + Send + Sync {
     /// It is not a filter.
     fn set_log_filter(&self, filter: &str) -> Result<(), Flaw>;
 
-    /// Says what a reload with this configuration file would do, without doing it.
-    fn check(&self, toml: String) -> Decision;
+    /// Says what a reload with this configuration file would do, without doing it. Messages call the
+    /// file by this name, if it has one.
+    fn check(&self, toml: String, name: Option<String>) -> Decision;
 
     /// Reads the settings and their files again.
     fn reload(&self, why: String) -> Decision;
@@ -41,6 +42,8 @@ pub struct Changes {
 pub struct Flaw {
     /// With its place.
     pub what: String,
+    /// The line of the file that it is about, with a mark below; two lines of text.
+    pub excerpt: Option<String>,
     /// What to do.
     pub fix: String,
 }

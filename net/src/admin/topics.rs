@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{Answer, Ask, TopicOrder, TopicPage, TopicQuery, Traffic};
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,12 @@ pub(super) async fn top(
     query: Result<Query<TopicsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| wrong_query(&error, "by and limit"))?;
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let limit = query.limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        let what = format!("the limit is {limit}");
+        let fix = format!("write one from 1 to {LIMIT_MAX}");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, what, fix));
+    }
     let leave = begin_listing(&control)?;
     let mut sum = Sum::default();
     let mut missing = Vec::new();
@@ -137,6 +143,8 @@ impl Sum {
     fn views(&mut self, by: TopicOrder, limit: usize, span: Duration) -> Vec<TopicView> {
         let mut topics: Vec<(Box<[u8]>, Traffic)> =
             std::mem::take(&mut self.topics).into_values().collect();
+        // Those that were counted only before this span.
+        topics.retain(|(_, traffic)| traffic.messages > 0);
         topics.sort_by(|(one, first), (other, second)| {
             let by_traffic = by.of(*second).cmp(&by.of(*first));
             by_traffic.then_with(|| one.cmp(other))
@@ -193,7 +201,7 @@ mod tests {
             topic: topic.as_bytes().into(),
             traffic: Traffic {
                 messages: *messages,
-                bytes: 100 / messages,
+                bytes: 100_u64.checked_div(*messages).unwrap_or(0),
             },
         };
         TopicPage {
@@ -206,8 +214,8 @@ mod tests {
     fn what_several_shards_count_of_a_topic_adds_up() {
         let mut sum = Sum::default();
         sum.add(page(&[(1, "a", 3), (2, "b", 4)]));
-        sum.add(page(&[(1, "a", 2), (3, "c", 1)]));
-        let views = sum.views(TopicOrder::Messages, 2, Duration::from_secs(10));
+        sum.add(page(&[(1, "a", 2), (4, "d", 0)]));
+        let views = sum.views(TopicOrder::Messages, 3, Duration::from_secs(10));
         let shown: Vec<_> = views
             .iter()
             .map(|view| (&*view.topic, view.messages, view.messages_per_s))

@@ -125,8 +125,13 @@ fn add_message(view: &mut Value, message: &TracedMessage, payload_max: usize) {
     view["payload_bytes"] = message.payload_size.into();
     if payload_max > 0 {
         let payload = &message.payload[..message.payload.len().min(payload_max)];
+        let is_cut = payload.len() < message.payload_size;
         match std::str::from_utf8(payload) {
             Ok(text) => view["payload"] = text.into(),
+            // The cut went through a character.
+            Err(error) if is_cut && error.error_len().is_none() => {
+                view["payload"] = text(&payload[..error.valid_up_to()]).into();
+            }
             Err(_) => view["payload_base64"] = STANDARD.encode(payload).into(),
         }
     }
@@ -199,5 +204,12 @@ mod tests {
         );
         assert_eq!(view(&event(b"abcdef"), 0).get("payload"), None);
         assert_eq!(view(&event(b"\xFF\xFE"), 1)["payload_base64"], "/w==");
+        assert_eq!(view(&event("aä".as_bytes()), 2)["payload"], "a");
+        assert_eq!(view(&event(b"a\xFFb"), 3)["payload_base64"], "Yf9i");
+        let mut whole = event(b"a\xC3");
+        if let Traced::Packet(_, packet) = &mut whole.what {
+            packet.message.as_mut().unwrap().payload_size = 2;
+        }
+        assert_eq!(view(&whole, 9)["payload_base64"], "YcM=");
     }
 }

@@ -107,7 +107,10 @@ pub(super) async fn begin(
     let Some(index) = (0..TraceSet::TRACES_MAX as u8).find(is_free) else {
         let what = format!("there are {} traces already", TraceSet::TRACES_MAX);
         let fix = "end one: DELETE /api/v1/traces/ID; GET /api/v1/traces lists them";
-        return Err(Problem::new(StatusCode::CONFLICT, what, fix));
+        let problem = Problem::new(StatusCode::CONFLICT, what, fix);
+        return Err(
+            problem.for_ctl("end one: `ringmq ctl traces end ID`; `traces list` lists them")
+        );
     };
     let order = TraceOrder {
         index,
@@ -139,7 +142,16 @@ pub(super) async fn begin(
 fn read(request: TraceRequest) -> Result<(TraceOf, Duration, usize), Problem> {
     let wrong = |what: String, fix: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what, fix);
     let of = match (request.client, request.topic, request.address) {
+        (Some(client), None, None) if client.is_empty() => {
+            let fix = "write the identifier of a client";
+            return Err(wrong("no client has an empty identifier".to_owned(), fix));
+        }
         (Some(client), None, None) => TraceOf::Client(client),
+        (None, Some(topic), None) if topic.starts_with("$share/") => {
+            let what = "this is a shared subscription, and no message has such a topic";
+            let fix = "write the filter without $share and the share name, such as a/#";
+            return Err(wrong(what.to_owned(), fix));
+        }
         (None, Some(topic), None) => TraceOf::Topic(read_filter(&topic)?),
         (None, None, Some(address)) => TraceOf::Address(address),
         _ => {
@@ -201,13 +213,14 @@ impl Traces {
     async fn find(&self, id: Result<Path<u64>, PathRejection>) -> Result<Arc<Trace>, Problem> {
         let Path(id) = id.map_err(|error| {
             let fix = "GET /api/v1/traces lists all";
-            Problem::new(error.status(), error.body_text(), fix)
+            Problem::new(error.status(), error.body_text(), fix).for_ctl(LISTED)
         })?;
         let list = self.list.lock().await;
         let found = list.traces.iter().find(|trace| trace.id == id).cloned();
         found.ok_or_else(|| {
             let what = format!("there is no trace {id}, or it has ended");
-            Problem::new(StatusCode::NOT_FOUND, what, "GET /api/v1/traces lists all")
+            let fix = "GET /api/v1/traces lists all";
+            Problem::new(StatusCode::NOT_FOUND, what, fix).for_ctl(LISTED)
         })
     }
 }
@@ -403,6 +416,8 @@ async fn send(trace: Arc<Trace>, mut sender: Sender<Bytes, io::Error>) {
     }
 }
 
+/// For users of `ringmq ctl`.
+const LISTED: &str = "`ringmq ctl traces list` lists all";
 /// How long a trace is, if the request does not say.
 const SPAN_S: u64 = 600;
 /// A day.
@@ -432,6 +447,8 @@ mod tests {
             (r#"{"topic": "a/#", "for": 86400, "payload": 1024}"#, true),
             (r#"{"address": "::1"}"#, true),
             ("{}", false),
+            (r#"{"client": ""}"#, false),
+            (r#"{"topic": "$share/g/a"}"#, false),
             (r#"{"client": "a", "topic": "b"}"#, false),
             (r#"{"topic": "a/#/b"}"#, false),
             (r#"{"client": "a", "for": 0}"#, false),

@@ -431,6 +431,31 @@ mod tests {
                  every option",
             ),
             (
+                "ctl retained delete",
+                "ctl: retained delete needs TOPIC or --filter\n  fix: `ringmq ctl retained delete",
+            ),
+            (
+                "ctl retained delete x --filter y",
+                "ctl: TOPIC and --filter do not go together\n  fix: keep one of them",
+            ),
+            (
+                "ctl trace",
+                "ctl: trace needs CLIENT, --topic FILTER or --address IP\n  fix: `ringmq ctl trace",
+            ),
+            (
+                "ctl trace x --topic y",
+                "ctl: CLIENT and --topic do not go together\n  fix: keep one of them",
+            ),
+            (
+                "ctl traces end x",
+                "ctl: ID takes a number, and `x` is none\n  fix: write a number",
+            ),
+            (
+                "ctl sessions delete --all --rate 0",
+                "ctl: --rate is `0`: nothing would ever be done; leave --rate out for as fast as \
+                 it goes\n  fix: write --rate N",
+            ),
+            (
                 "completions tcsh",
                 "completions: SHELL is `tcsh`\n  fix: write bash, zsh or fish",
             ),

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use line::Order;
 use probe::Finding;
+use ringmq_problem::secret::hide_in_line;
 use settings::cli::{Action, CommandLine};
 use settings::file::{Configuration, Problem, count};
 use start::Failure;
@@ -156,7 +157,7 @@ fn check_report(line: &CommandLine, configuration: &Configuration) -> String {
         report += &format!(
             "  {} = {}  ({place}; default {})\n",
             row.name(),
-            row.kind.show_toml(&value),
+            hide_in_line(&row.kind.show_toml(&value)),
             row.kind.show_toml(&row.default_value())
         );
     }

@@ -180,8 +180,8 @@ fn run_until_stopped(
                 // Who has asked may have gone.
                 let _ = reply.send(ended);
             }
-            Ok(Request::Check { toml, reply }) => {
-                let _ = reply.send(reload.check(&toml));
+            Ok(Request::Check { toml, name, reply }) => {
+                let _ = reply.send(reload.check(&toml, name.as_deref()));
             }
             Err(RecvTimeoutError::Timeout) => {
                 if reload.look(broker) {
@@ -239,6 +239,8 @@ pub enum Request {
     Check {
         /// Its text.
         toml: String,
+        /// What messages call it.
+        name: Option<String>,
         /// Who wants to know.
         reply: Reply,
     },

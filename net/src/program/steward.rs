@@ -37,15 +37,16 @@ impl Steward for Passes {
         let checked = row.parse(filter);
         checked.map_err(|complaint| Flaw {
             what: format!("the filter {}", complaint.what),
+            excerpt: None,
             fix: complaint.fix,
         })?;
         log::set_filter(filter);
         Ok(())
     }
 
-    fn check(&self, toml: String) -> Decision {
+    fn check(&self, toml: String, name: Option<String>) -> Decision {
         let (reply, decision) = oneshot::channel();
-        self.send(Request::Check { toml, reply });
+        self.send(Request::Check { toml, name, reply });
         decision
     }
 

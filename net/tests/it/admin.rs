@@ -359,16 +359,26 @@ fn tcp_address(broker: &mut Broker) -> SocketAddr {
 }
 
 fn over_tcp(address: SocketAddr, method: &str, path: &str, headers: &str) -> u16 {
+    let body = if method == "POST" { "{}" } else { "" };
+    send_over_tcp(address, method, path, headers, body).status
+}
+
+fn send_over_tcp(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answered {
     let stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let body = if method == "POST" { "{}" } else { "" };
     let size = body.len();
     let text = format!(
         "{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}Content-Length: {size}\r\n\r\n{body}"
     );
-    Answered::read(&exchange(stream, &text)).status
+    Answered::read(&exchange(stream, &text))
 }
 
 #[test]

@@ -31,12 +31,20 @@ pub fn tls(settings: &AdminSettings) -> Result<Option<AdminTls>, Vec<Problem>> {
     }
     let loaded = AdminTls::load(&settings.certificates, &settings.keys);
     let problem = |TlsProblem { file, what, fix }| {
+        let is_key = file
+            .as_ref()
+            .is_some_and(|file| settings.keys.contains(file));
         let place = file.map_or(Place::Default, |file| {
             Place::File(file.display().to_string())
         });
+        let subject = if is_key {
+            "admin.key"
+        } else {
+            "admin.certificate"
+        };
         vec![Problem {
             place,
-            subject: "admin.certificate".to_owned(),
+            subject: subject.to_owned(),
             what,
             fix,
         }]

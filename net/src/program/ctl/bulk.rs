@@ -73,7 +73,7 @@ pub(super) struct Pace {
     #[arg(long)]
     dry_run: bool,
     /// So many a second at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<u32>,
 }
 
@@ -251,6 +251,16 @@ impl Console<'_> {
             Some(_) => Ok(last),
             None => Err(Failure::new("the answer broke off", "try again")),
         }
+    }
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => {
+            Err("nothing would ever be done; leave --rate out for as fast as it goes".to_owned())
+        }
+        Ok(rate) => Ok(rate),
+        Err(_) => Err("it is a number from 1".to_owned()),
     }
 }
 

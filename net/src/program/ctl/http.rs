@@ -14,8 +14,8 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use ringmq::admin::{AdminAddress, sockets_of_user};
 use ringmq::auth::http::read_terms;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -33,6 +33,8 @@ pub(super) struct Server {
     place: Place,
     /// For HTTPS.
     tls: Option<Arc<ClientConfig>>,
+    /// `--ca` is given.
+    has_ca: bool,
     token: Option<String>,
     /// So long an answer may take to begin.
     patience: Duration,
@@ -75,6 +77,7 @@ impl Server {
             runtime,
             place,
             tls,
+            has_ca: !whereabouts.ca.is_empty(),
             token: token.transpose()?,
             patience: ANSWER_TIME,
         })
@@ -132,10 +135,7 @@ impl Server {
         });
         let response = sent.map_err(|error| {
             let what = format!("{} cannot be reached: {error}", self.place);
-            Failure::new(
-                what,
-                "is the broker running, for this user? --to names another one",
-            )
+            Failure::new(what, &self.fix_of(&error))
         })?;
         let status = response.status().as_u16();
         let body = response.into_body();
@@ -144,6 +144,20 @@ impl Server {
             status,
             body,
         })
+    }
+
+    /// What to do if it cannot be reached.
+    fn fix_of(&self, error: &io::Error) -> String {
+        let inner = error.get_ref();
+        let tls = inner.and_then(|error| error.downcast_ref::<rustls::Error>());
+        let hyper = inner.and_then(|error| error.downcast_ref::<hyper::Error>());
+        match (&self.place, tls) {
+            (Place::Https(host), Some(error)) => fix_of_tls(error, host, self.has_ca),
+            (Place::Http(host), None) if hyper.is_some() => {
+                format!("if it serves HTTPS, write --to https://{host}")
+            }
+            _ => "is the broker running, for this user? --to names another one".to_owned(),
+        }
     }
 
     fn request(
@@ -171,6 +185,34 @@ impl Server {
         request
             .body(Full::new(Bytes::from(text)))
             .map_err(io::Error::other)
+    }
+}
+
+/// What to do if the server does not prove to be who it should be.
+fn fix_of_tls(error: &rustls::Error, host: &Host, has_ca: bool) -> String {
+    use CertificateError::*;
+    match error {
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            format!(
+                "its certificate is not for {}: write --to https://NAME:{} with a name that it has",
+                host.name, host.port
+            )
+        }
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => "renew its certificate, or put the clock right".to_owned(),
+        rustls::Error::InvalidCertificate(_) if has_ca => {
+            "--ca FILE has to name the CA that has issued its certificate, or the certificate \
+             itself"
+                .to_owned()
+        }
+        rustls::Error::InvalidCertificate(_) => {
+            "name the CA that has issued its certificate: --ca FILE".to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => {
+            format!("if it serves HTTP without TLS, write --to http://{host}")
+        }
+        _ => "see the log of the broker".to_owned(),
     }
 }
 
@@ -368,6 +410,37 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_has_its_fix() {
+        let host = Host {
+            name: "a.example".to_owned(),
+            port: 1,
+        };
+        let wrong = |error| rustls::Error::InvalidCertificate(error);
+        for (error, has_ca, expected) in [
+            (wrong(CertificateError::UnknownIssuer), false, ": --ca FILE"),
+            (
+                wrong(CertificateError::UnknownIssuer),
+                true,
+                "--ca FILE has to",
+            ),
+            (
+                wrong(CertificateError::NotValidForName),
+                true,
+                "is not for a.example",
+            ),
+            (wrong(CertificateError::Expired), true, "renew"),
+            (
+                rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+                false,
+                "--to http://a.example:1",
+            ),
+        ] {
+            let fix = fix_of_tls(&error, &host, has_ca);
+            assert!(fix.contains(expected), "{error}: {fix}");
+        }
+    }
 
     #[test]
     fn a_place_is_a_socket_or_a_host_with_a_port() {

@@ -194,11 +194,11 @@ enum ClientsBy {
     Unsent,
     /// Messages from the client, on this connection
     In,
-    /// Messages to it
+    /// Messages to it, on this connection
     Out,
-    /// Messages for it that were lost
+    /// Messages for it that were lost, on this connection; `losses` has those before
     Dropped,
-    /// Bytes both ways
+    /// Bytes both ways, on this connection
     Bytes,
     /// Subscriptions
     Subscriptions,
@@ -371,7 +371,7 @@ impl Console<'_> {
             .server
             .ask("GET", &path, None, "application/x-ndjson")?;
         let mut rows = show::Rows::default();
-        let mut csv = csv::Csv::default();
+        let mut csv = csv::Csv::of("clients");
         answer.lines(|line| {
             if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);

@@ -198,7 +198,7 @@ impl Console<'_> {
             Subscriptions::Match { topic } => ("topic", Some(topic.clone())),
         };
         let path = format!("/api/v1/subscriptions{}", query([parameter]));
-        self.stream(&path, &tell::SUBSCRIBERS)
+        self.stream(&path, "subscriptions", &tell::SUBSCRIBERS)
     }
 
     /// `retained`.
@@ -214,7 +214,8 @@ impl Console<'_> {
                     ("limit", limit.map(|limit| limit.to_string())),
                     ("cursor", cursor.clone()),
                 ]);
-                self.stream(&format!("/api/v1/retained{parameters}"), &tell::RETAINED)
+                let path = format!("/api/v1/retained{parameters}");
+                self.stream(&path, "retained", &tell::RETAINED)
             }
             Retained::Get { topic } => {
                 let answer = self
@@ -275,10 +276,15 @@ impl Console<'_> {
     }
 
     /// Rows as they come.
-    fn stream(&mut self, path: &str, columns: &'static tell::Columns) -> Result<(), Failure> {
+    fn stream(
+        &mut self,
+        path: &str,
+        name: &str,
+        columns: &'static tell::Columns,
+    ) -> Result<(), Failure> {
         let answer = self.server.ask("GET", path, None, "application/x-ndjson")?;
         let mut table = tell::Table::of(columns);
-        let mut csv = Csv::default();
+        let mut csv = Csv::of(name);
         answer.lines(|line| {
             if self.form == Form::Json {
                 return Ok(writeln!(self.out, "{line}")?);
@@ -300,7 +306,7 @@ impl Console<'_> {
         columns: &'static tell::Columns,
     ) -> Result<(), Failure> {
         let mut table = tell::Table::of(columns);
-        let mut csv = Csv::default();
+        let mut csv = Csv::of_client(name);
         let mut cursor = None;
         loop {
             let page = query([("limit", Some("1000".to_owned())), ("cursor", cursor)]);
@@ -314,10 +320,12 @@ impl Console<'_> {
             }
             cursor = answer["cursor"].as_u64().map(|cursor| cursor.to_string());
             if cursor.is_none() {
-                if self.form == Form::Table {
-                    self.out.write_all(table.end(&answer).as_bytes())?;
-                }
-                return Ok(());
+                let end = match self.form {
+                    Form::Json => String::new(),
+                    Form::Csv => csv.end(),
+                    Form::Table => table.end(&answer),
+                };
+                return Ok(self.out.write_all(end.as_bytes())?);
             }
         }
     }

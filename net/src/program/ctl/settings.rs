@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::objects::{Console, seconds};
 use super::show::{pairs, span, text};
+use super::tell::plain;
 use super::{EXIT_WRONG_USE, Failure};
 
 #[derive(Debug, Subcommand)]
@@ -55,12 +56,17 @@ impl Console<'_> {
                         "name a configuration file",
                     )
                 })?;
-                let order = json!({"toml": toml});
+                let name = file.display().to_string();
+                let order = json!({"toml": toml, "name": name});
                 let answer = self.server.change("POST", "/api/v1/config/check", &order)?;
                 self.say(&answer, checked)?;
                 match answer["valid"] == true {
                     true => Ok(()),
-                    false => Err(Failure::new("the file cannot be used", "mend it")),
+                    false => {
+                        let what = format!("{} cannot be used", plain(&name));
+                        let fix = "mend what is named above, and check again";
+                        Err(Failure::new(what, fix))
+                    }
                 }
             }
         }
@@ -110,7 +116,9 @@ fn checked(answer: &Value) -> String {
     let mut shown = String::new();
     for problem in answer["problems"].as_array().into_iter().flatten() {
         let (what, fix) = (text(&problem["what"]), text(&problem["fix"]));
-        shown += &format!("{what}\n  fix: {fix}\n");
+        let lines = problem["excerpt"].as_str().unwrap_or_default().lines();
+        let excerpt: String = lines.map(|line| plain(line) + "\n").collect();
+        shown += &format!("{what}\n{excerpt}  fix: {fix}\n");
     }
     match answer["valid"] == true {
         true => shown + &changes(answer, "takes effect with a reload"),
@@ -169,6 +177,13 @@ mod tests {
         assert_eq!(checked(&answer), expected);
         let wrong = json!({"valid": false, "problems": [{"what": "line 3: x", "fix": "y"}]});
         assert_eq!(checked(&wrong), "line 3: x\n  fix: y\n");
+        let wrong = json!({"valid": false, "problems": [{
+            "what": "f:3:1: x", "excerpt": "  3 | a = 1\n    | ^", "fix": "y",
+        }]});
+        assert_eq!(
+            checked(&wrong),
+            "f:3:1: x\n  3 | a = 1\n    | ^\n  fix: y\n"
+        );
         assert_eq!(
             reloaded(&json!({})),
             "reloaded\nno setting is another one\n"

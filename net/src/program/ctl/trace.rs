@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use super::http::Server;
 use super::objects::{Console, seconds};
 use super::show::{count, missing, short_span, text};
-use super::{Failure, Form};
+use super::{EXIT_WRONG_USE, Failure, Form};
 
 /// What to trace.
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,13 @@ pub(super) struct Whereabouts {
 impl Console<'_> {
     /// `trace`: until it ends, or whoever watches has seen enough.
     pub(super) fn trace(&mut self, args: &Trace, place: Whereabouts) -> Result<(), Failure> {
+        if self.form == Form::Csv {
+            let what = "a trace is no table: its events have different fields";
+            return Err(Failure {
+                code: EXIT_WRONG_USE,
+                ..Failure::new(what, "write -o json, or leave -o out")
+            });
+        }
         let mut order = json!({});
         let given = [
             ("client", args.client.as_deref().map(Value::from)),
@@ -242,10 +249,11 @@ fn message(event: &Value) -> String {
         }
     }
     line += &format!(", {} bytes", count(&event["payload_bytes"]));
-    for key in ["payload", "payload_base64"] {
-        if let Value::String(payload) = &event[key] {
-            line += &format!(" \"{}\"", text(&payload.as_str().into()));
-        }
+    if event["payload"].is_string() {
+        line += &format!(" \"{}\"", text(&event["payload"]));
+    }
+    if event["payload_base64"].is_string() {
+        line += &format!(" base64 {}", text(&event["payload_base64"]));
     }
     line
 }
@@ -303,6 +311,13 @@ mod tests {
                     "payload": "a\nb",
                 }),
                 "> PUBLISH 7 site/4 qos 1 retain, 1,200 bytes \"a\\nb\"",
+            ),
+            (
+                json!({
+                    "event": "packet", "direction": "out", "packet": "PUBLISH", "topic": "t",
+                    "qos": 0, "payload_bytes": 2, "payload_base64": "//4=",
+                }),
+                "< PUBLISH t qos 0, 2 bytes base64 //4=",
             ),
             (
                 json!({

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use ringmq::admin::{AdminConfig, AdminTls, Changes, Flaw, SettingShown, Tokens};
 use ringmq::{Broker, Tallies, Tally, TlsReload};
-use ringmq_problem::Problem;
+use ringmq_problem::{Place, Problem, printable};
 use tracing::{error, info, warn};
 
 use crate::access::advice::{advice, on_one_line};
@@ -136,7 +136,7 @@ impl Reload {
             Ok(read) => Ok(self.publish(broker, read, why)),
             Err(problems) => {
                 self.tallies.add(Tally::ReloadsFailed);
-                for Flaw { what, fix } in &problems {
+                for Flaw { what, fix, .. } in &problems {
                     // One line of the log, whatever is in it.
                     let problem = format!("{what} fix: {fix}");
                     error!("reload: {}", problem.replace('\n', " "));
@@ -151,13 +151,23 @@ impl Reload {
         }
     }
 
-    /// What a reload with this file would do.
-    pub fn check(&self, toml: &str) -> Result<Changes, Vec<Flaw>> {
-        let name = "the file";
-        let source = Some(Source { name, text: toml });
-        let next = Configuration::resolve(source, &self.line.given).map_err(flaws)?;
-        let step = Step::new(&self.settings, &next.settings).map_err(flaws)?;
-        access::check(&step.settings).map_err(flaws)?;
+    /// What a reload would do if this were the file. Messages call it by its own name, if it has one.
+    pub fn check(&self, toml: &str, name: Option<&str>) -> Result<Changes, Vec<Flaw>> {
+        let place = self.line.file.as_ref();
+        // What it names is looked for where a reload would.
+        let place = place.map_or(UNNAMED.to_owned(), |path| path.display().to_string());
+        self.check_at(toml, &place).map_err(|mut problems| {
+            for problem in &mut problems {
+                rename(problem, &place, name.unwrap_or(UNNAMED));
+            }
+            flaws(problems)
+        })
+    }
+
+    fn check_at(&self, text: &str, name: &str) -> Result<Changes, Vec<Problem>> {
+        let next = Configuration::resolve(Some(Source { name, text }), &self.line.given)?;
+        let step = Step::new(&self.settings, &next.settings)?;
+        access::check(&step.settings)?;
         Ok(changes_of(&step))
     }
 
@@ -202,7 +212,8 @@ impl Reload {
         if let (Some(running), Some(next)) = (&self.admin_tls, admin_tls) {
             running.replace(next);
         }
-        if step.settings.log_filter != self.settings.log_filter {
+        // Also if it is the same: another one may have been chosen meanwhile.
+        if step.settings.log_filter != log::filter() {
             log::set_filter(&step.settings.log_filter);
         }
         let changes = changes_of(&step);
@@ -247,9 +258,24 @@ fn changes_of(step: &Step) -> Changes {
 fn flaws(problems: Vec<Problem>) -> Vec<Flaw> {
     let flaw = |problem: Problem| Flaw {
         what: format!("{}: {} {}", problem.place, problem.subject, problem.what),
+        excerpt: match &problem.place {
+            Place::Line(place) => Some(place.excerpt()),
+            Place::Default | Place::CommandLine | Place::File(_) => None,
+        },
         fix: problem.fix,
     };
     problems.into_iter().map(flaw).collect()
+}
+
+/// Calls the file that was sent by its own name. Of others, no line is shown: who may not read them may
+/// ask.
+fn rename(problem: &mut Problem, name: &str, other: &str) {
+    match &mut problem.place {
+        Place::Line(place) if place.file == name => place.file = printable(other),
+        Place::Line(_) => problem.place = Place::File(problem.place.to_string()),
+        Place::File(file) if file == name => *file = printable(other),
+        Place::File(_) | Place::Default | Place::CommandLine => {}
+    }
 }
 
 fn in_words<T: ToString>(problems: Vec<T>) -> Vec<Flaw> {
@@ -260,6 +286,7 @@ fn in_words<T: ToString>(problems: Vec<T>) -> Vec<Flaw> {
             .unwrap_or((&text, "see docs/listeners.md"));
         Flaw {
             what: what.trim().to_owned(),
+            excerpt: None,
             fix: fix.trim().to_owned(),
         }
     };
@@ -403,6 +430,8 @@ fn is_fresh(path: &Path, now: SystemTime) -> bool {
     written.is_ok_and(|written| !is_old(written))
 }
 
+/// A file that was sent without a name.
+const UNNAMED: &str = "the file";
 /// Why there is a reload.
 const SIGNAL: &str = "SIGHUP";
 /// A start looks at its files so often.

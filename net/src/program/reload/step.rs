@@ -43,7 +43,15 @@ impl Step {
                 continue;
             }
             // TLS belongs to its listeners: it waits with them.
-            if row.needs_restart() || row.section == "tls" && !keeps_listeners {
+            // The control plane begins with TLS or without.
+            let turns_tls =
+                running.admin.certificates.is_empty() != next.admin.certificates.is_empty();
+            let waits = match (row.section, row.key) {
+                ("tls", _) => !keeps_listeners,
+                ("admin", "certificate" | "key") => turns_tls,
+                _ => false,
+            };
+            if row.needs_restart() || waits {
                 step.left.push(row.name());
             } else {
                 step.taken_on.push(row.name());
@@ -335,6 +343,25 @@ mod tests {
             assert_eq!(found.is_empty(), expected.is_empty(), "{next}: {found}");
             assert!(found.contains(expected), "{next}: {found}");
             assert!(expected.is_empty() || found.contains("restart the broker, which takes "));
+        }
+    }
+
+    #[test]
+    fn tls_of_the_control_plane_begins_with_a_start() {
+        let tls = |name: &str| format!("[admin]\ncertificate = \"{name}\"\nkey = \"{name}.key\"\n");
+        let both = ["admin.certificate", "admin.key"];
+        for (running, next, waits) in [
+            (String::new(), tls("c"), true),
+            (tls("c"), String::new(), true),
+            (tls("c"), tls("d"), false),
+        ] {
+            let step = Step::new(&settings(&running), &settings(&next)).unwrap();
+            let (changed, other) = match waits {
+                true => (&step.left, &step.taken_on),
+                false => (&step.taken_on, &step.left),
+            };
+            assert_eq!(*changed, both, "{next}");
+            assert!(other.is_empty(), "{next}");
         }
     }
 

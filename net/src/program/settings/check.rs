@@ -1,6 +1,7 @@
 //! What no setting shows alone: settings that contradict each other.
 
 use ringmq::auth::http::HttpUrl;
+use ringmq_problem::secret::hide_in_url;
 use ringmq_problem::{Place, Problem};
 
 use super::auth::{AccessDefault, AuthSettings};
@@ -70,7 +71,7 @@ impl Configuration {
         }
         for (flag, url) in auth.hooks.urls() {
             if let (false, Err(what)) = (url.is_empty(), HttpUrl::parse(url)) {
-                let what = format!("is `{url}`, which {what}");
+                let what = format!("is `{}`, which {what}", hide_in_url(url));
                 let fix = "write http://HOST:PORT/PATH or https://HOST/PATH; secrets belong in \
                            hook headers";
                 complain(flag, Complaint::new(what, fix));

@@ -702,6 +702,20 @@ mod tests {
     }
 
     #[test]
+    fn secrets_of_urls_are_in_no_message() {
+        for text in [
+            "[hooks]\nauthentication_url = \"http://u:SECRET@h/x?key=SECRET\"",
+            "[hooks]\nauthorization_url = \"ftp://h/x?key=SECRET\"",
+            "[hooks]\nauthorization_url = http://u:SECRET@h/?SECRET",
+            "[jwt]\njwks_url = [\"https://h/\", \"https://u:SECRET@h/?key=SECRET\"]",
+            "[jwt]\nurl = \"http://h/?SECRET\"",
+        ] {
+            let message = only_problem(text);
+            assert!(!message.contains("SECRET"), "{message}");
+        }
+    }
+
+    #[test]
     fn control_characters_of_the_file_do_not_reach_the_terminal() {
         let message = only_problem("[limits]\n\"a\\u001bb\" = 1 # \u{9b}");
         assert!(!message.contains(['\u{1b}', '\u{9b}']), "{message:?}");

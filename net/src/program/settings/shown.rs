@@ -1,6 +1,7 @@
 //! The settings in force, as the control plane shows them.
 
 use ringmq::admin::SettingShown;
+use ringmq_problem::secret::hide_in_url;
 
 use super::{Settings, TABLE};
 
@@ -13,7 +14,7 @@ pub fn shown(settings: &Settings) -> Vec<SettingShown> {
             key: row.key,
             // What a service wants to be told in its URL may be a secret. All others are in files.
             value: match row.key.ends_with("url") {
-                true => without_queries(&value),
+                true => without_secrets(&value),
                 false => value,
             },
             default: row.show(&row.default_value()),
@@ -24,12 +25,8 @@ pub fn shown(settings: &Settings) -> Vec<SettingShown> {
     TABLE.iter().map(row).collect()
 }
 
-fn without_queries(urls: &str) -> String {
-    let hide = |url: &str| match url.split_once('?') {
-        Some((rest, _)) => format!("{rest}?***"),
-        None => url.to_owned(),
-    };
-    let shown: Vec<String> = urls.split(", ").map(hide).collect();
+fn without_secrets(urls: &str) -> String {
+    let shown: Vec<String> = urls.split(", ").map(hide_in_url).collect();
     shown.join(", ")
 }
 
@@ -56,7 +53,7 @@ mod tests {
         assert_eq!(url, "https://a.example/x?***");
         assert!(shown.iter().all(|row| !row.value.contains("1234")));
         assert_eq!(
-            without_queries("http://a/?x, http://b/"),
+            without_secrets("http://a/?x, http://b/"),
             "http://a/?***, http://b/"
         );
     }

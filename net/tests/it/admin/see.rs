@@ -538,11 +538,37 @@ fn a_viewer_reads_and_changes_nothing() {
         ("DELETE", "/api/v1/sessions/a", 403),
         ("DELETE", "/api/v1/retained/a", 403),
         ("POST", "/api/v1/retained/delete", 403),
+        ("POST", "/api/v1/reload", 403),
     ] {
         assert_eq!(
             over_tcp(address, method, path, &headers),
             status,
             "{method} {path}"
         );
+    }
+    let disconnect = "/api/v1/clients/disconnect";
+    for (path, order, status) in [
+        ("/api/v1/config/check", r#"{"toml": ""}"#, 200),
+        (disconnect, r#"{"all": true, "dry_run": true}"#, 200),
+        (disconnect, r#"{"all": true}"#, 403),
+        (
+            "/api/v1/sessions/delete",
+            r#"{"all": true, "dry_run": true}"#,
+            200,
+        ),
+        (
+            "/api/v1/sessions/delete",
+            r#"{"all": true, "dry_run": false}"#,
+            403,
+        ),
+        (
+            "/api/v1/retained/delete",
+            r##"{"filter": "#", "dry_run": true}"##,
+            200,
+        ),
+        ("/api/v1/retained/delete", r##"{"filter": "#"}"##, 403),
+    ] {
+        let answer = send_over_tcp(address, "POST", path, &headers, order);
+        assert_eq!(answer.status, status, "{path} {order}: {answer:?}");
     }
 }

@@ -90,6 +90,11 @@ fn a_reload_is_asked_for_and_answered() {
         (&log["filter"], &log["filter"]),
         (&log["configured"], &json!("warn,ringmq::admin=info"))
     );
+    // A filter that was chosen meanwhile ends, though the one of the settings is the same.
+    place.ctl(&["log", "set", "debug"]);
+    assert_eq!(place.get("/api/v1/log").json()["filter"], "debug");
+    stdout(&place.ctl(&["reload"]));
+    assert_eq!(place.get("/api/v1/log").json(), log);
     // What cannot be used changes nothing.
     place.folder.write("tokens", "nonsense");
     let failed = place.ask("POST", "/api/v1/reload", JSON, "{}");
@@ -136,6 +141,12 @@ fn a_file_is_looked_at_and_nothing_changes() {
     let output = place.ctl(&["config", "check", &file]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let shown = String::from_utf8(output.stdout).unwrap();
+    let line = format!("{file}:2:21: limits.subscriptions_max");
+    assert!(shown.starts_with(&line), "{shown}");
+    assert!(
+        shown.contains("  2 | subscriptions_max = \"x\"\n    | "),
+        "{shown}"
+    );
     assert!(shown.contains("  fix: "), "{shown}");
     let shown = stdout(&place.ctl(&["config", "show"]));
     assert!(

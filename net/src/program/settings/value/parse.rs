@@ -3,6 +3,7 @@
 use ringmq::admin::AdminAddress;
 use ringmq::auth::http::HttpUrl;
 use ringmq::transport::{Network, Origin};
+use ringmq_problem::secret::hide_in_url;
 
 use super::super::jwt::KeyFile;
 use super::super::listen::Listen;
@@ -190,7 +191,7 @@ fn parse_item(items: Items, text: &str) -> Result<(), Complaint> {
         Items::Paths => Ok(()),
         Items::Texts => parse_text(text).map(|_| ()),
         Items::Urls => HttpUrl::parse(text).map(|_| ()).map_err(|what| {
-            let what = format!("holds `{text}`, which {what}");
+            let what = format!("holds `{}`, which {what}", hide_in_url(text));
             Complaint::new(what, "write http://HOST:PORT/PATH or https://HOST/PATH")
         }),
         Items::Keys => text.parse::<KeyFile>().map(|_| ()).map_err(|what| {
