@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bound::{Bound, What};
 use crate::progress::micros;
 use crate::report::{Machine, ScenarioNote, Trouble};
-use crate::search::{Answer, Ceiling, Conclusion};
+use crate::search::{Answer, Ceiling, Conclusion, Confirmed};
 
 /// The value of [`CapacityFile::format`].
 pub const FORMAT: &str = "ringload-capacity";
@@ -290,23 +290,7 @@ fn put_round(text: &mut String, round: &Round) {
         );
     }
     for confirmed in &answer.confirmations {
-        let word = if confirmed.held { "held" } else { "MISSED" };
-        let percentiles = confirmed.percentiles.iter().map(|pooled| {
-            let times = [pooled.value_us, pooled.low_us, pooled.high_us].map(micros);
-            let [value, low, high] = times;
-            format!(
-                "p{} {value} (95 %: {low} to {high})",
-                pooled.quantile * 100.0
-            )
-        });
-        let percentiles: Vec<String> = percentiles.collect();
-        let _ = writeln!(
-            text,
-            "confirmed {}/s for {} s: {word}, {}",
-            rounded(confirmed.load),
-            confirmed.seconds,
-            percentiles.join(", ")
-        );
+        put_confirmed(text, confirmed);
     }
     if let Some(bound) = &round.bound {
         let first = std::iter::once(&bound.by).filter(|_| !is_at_limit(answer));
@@ -330,6 +314,26 @@ fn put_round(text: &mut String, round: &Round) {
             trouble.count, trouble.kind, trouble.first
         );
     }
+}
+
+fn put_confirmed(text: &mut String, confirmed: &Confirmed) {
+    let word = if confirmed.held { "held" } else { "MISSED" };
+    let percentiles = confirmed.percentiles.iter().map(|pooled| {
+        let times = [pooled.value_us, pooled.low_us, pooled.high_us].map(micros);
+        let [value, low, high] = times;
+        format!(
+            "p{} {value} (95 %: {low} to {high})",
+            pooled.quantile * 100.0
+        )
+    });
+    let percentiles: Vec<String> = percentiles.collect();
+    let _ = writeln!(
+        text,
+        "confirmed {}/s for {} s: {word}, {}",
+        rounded(confirmed.load),
+        confirmed.seconds,
+        percentiles.join(", ")
+    );
 }
 
 /// A load with three digits, and commas: `186,000`.

@@ -32,18 +32,7 @@ pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
         .iter()
         .filter(|f| !faults(&f.totals.ledger).is_empty())
         .count();
-    let mut parts: Vec<String> = Vec::new();
-    if missed > 0 {
-        parts.push(format!(
-            "{missed} of {} missed",
-            of(met + missed, "threshold")
-        ));
-    } else if met > 0 {
-        parts.push(match met {
-            1 => "the threshold was met".to_owned(),
-            met => format!("all {met} thresholds were met"),
-        });
-    }
+    let mut parts: Vec<String> = of_thresholds(met, missed).into_iter().collect();
     match (failed, files.len()) {
         (0, _) => {}
         (1, 1) => parts.push("the run did not take place".to_owned()),
@@ -79,6 +68,18 @@ pub(super) fn verdict(scenarios: &[Scenario]) -> Markup {
         p class={ "verdict " (class) } {
             span.sign aria-hidden="true" { span { (sign) } }
             (capital(&parts.join("; "))) "."
+        }
+    }
+}
+
+fn of_thresholds(met: usize, missed: usize) -> Option<String> {
+    match (met, missed) {
+        (0, 0) => None,
+        (1, 0) => Some("the threshold was met".to_owned()),
+        (met, 0) => Some(format!("all {met} thresholds were met")),
+        (met, missed) => {
+            let all = of(met + missed, "threshold");
+            Some(format!("{missed} of {all} missed"))
         }
     }
 }
