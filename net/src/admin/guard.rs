@@ -257,9 +257,8 @@ pub(super) fn permit(caller: &Caller, role: Role, is_dry: bool) -> Result<(), Pr
     Err(problem)
 }
 
-/// Routes that change nothing, or may be asked to change nothing; they [`permit`].
-const MAY_BE_DRY: [&str; 4] = [
-    "/api/v1/config/check",
+/// Routes that may be asked to change nothing; they [`permit`].
+const MAY_BE_DRY: [&str; 3] = [
     "/api/v1/clients/disconnect",
     "/api/v1/sessions/delete",
     "/api/v1/retained/delete",

@@ -548,7 +548,7 @@ fn a_viewer_reads_and_changes_nothing() {
     }
     let disconnect = "/api/v1/clients/disconnect";
     for (path, order, status) in [
-        ("/api/v1/config/check", r#"{"toml": ""}"#, 200),
+        ("/api/v1/config/check", r#"{"toml": ""}"#, 403),
         (disconnect, r#"{"all": true, "dry_run": true}"#, 200),
         (disconnect, r#"{"all": true}"#, 403),
         (
