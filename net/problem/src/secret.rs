@@ -65,7 +65,8 @@ fn secrets(url: &str) -> Vec<Range<usize>> {
         Some(at) => secrets.push(begin..begin + at),
         // The question mark may belong to a password.
         None if !place.contains('/') && url[begin..].contains('@') => {
-            return vec![begin..url.len()];
+            let rest = begin..url.len();
+            return vec![rest];
         }
         None => {}
     }
