@@ -559,7 +559,7 @@ fn files_and_folders_become_a_page_and_plots() {
     };
     let written = write(&request).unwrap();
     assert_eq!((written.runs, written.scenarios), (2, 1));
-    assert_eq!(written.skipped, [plan.clone()]);
+    assert_eq!(written.skipped, std::slice::from_ref(&plan));
     let named = Request {
         files: vec![plan],
         ..request.clone()
