@@ -1,6 +1,7 @@
 //! Judges thresholds: what a run, a stage or a trial of a search has measured, against what it had
 //! to keep to.
 
+use crate::capacity::slope::theil_sen;
 use crate::report::{Judgement, Verdict};
 use crate::scenario::threshold::{Fault, Metric, Point, Threshold, Timed};
 use crate::times::Times;
@@ -107,35 +108,16 @@ fn figure(limit: &Threshold, measured: &dyn Measured) -> Option<Figure> {
     })
 }
 
-/// The slope of points (x, y) per unit of x by Theil and Sen, with its 95 % interval: the median of
-/// the slopes between all pairs, which no outlier moves. `None` with less than
-/// [`SLOPE_POINTS_MIN`] points.
+/// The slope of points (x, y) per unit of x, with its 95 % interval ([`theil_sen`]). `None` with less
+/// than [`SLOPE_POINTS_MIN`] points.
 pub fn slope(points: &[(f64, f64)]) -> Option<Figure> {
     if points.len() < SLOPE_POINTS_MIN {
         return None;
     }
-    let points = thinned(points);
-    let count = points.len();
-    let mut slopes = Vec::with_capacity(count * (count - 1) / 2);
-    for (at, one) in points.iter().enumerate() {
-        for other in &points[at + 1..] {
-            if other.0 != one.0 {
-                slopes.push((other.1 - one.1) / (other.0 - one.0));
-            }
-        }
-    }
-    if slopes.is_empty() {
-        return None;
-    }
-    slopes.sort_by(f64::total_cmp);
-    // The interval of Kendall's rank correlation (Sen 1968).
-    let n = count as f64;
-    let reach = 1.96 * (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
-    let pairs = slopes.len() as f64;
-    let at = |rank: f64| slopes[(rank.round().max(0.0) as usize).min(slopes.len() - 1)];
+    let slope = theil_sen(&thinned(points))?;
     Some(Figure {
-        value: slopes[slopes.len() / 2],
-        interval: Some((at((pairs - reach) / 2.0), at((pairs + reach) / 2.0))),
+        value: slope.slope,
+        interval: Some((slope.low, slope.high)),
     })
 }
 
