@@ -1,0 +1,90 @@
+"""The order of runs, and which of several tries counts."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .probe import Course
+
+# Above it a run is repeated, and not valid if no try was quieter: so much of one of the broker's cores went to others.
+STRANGERS_MAX = 0.05
+# Of a run that others disturbed, and of a round during which the host moved the CPUs.
+TRIES_MAX = 3
+
+
+@dataclass
+class Run:
+    """A result of ringload, and what else went on meanwhile."""
+
+    path: Path
+    strangers: float
+    tls: str = ""
+    tries: int = 1
+    # Of the whole round, since all brokers of it are compared with each other.
+    course: Course = field(default_factory=Course)
+
+    def doubts(self):
+        """As reasons of ringload, beside those it has itself."""
+        found = []
+        if self.strangers > STRANGERS_MAX:
+            found.append({"check": "strangers", "text": f"other programs took {self.strangers:.0%} of one of the broker's cores, at "
+                                                        f"most {STRANGERS_MAX:.0%} is valid"})
+        if self.course.is_moved:
+            found.append({"check": "cpus-moved", "text": f"the host moved the CPUs during the round: {self.course.text()}"})
+        return found
+
+    def result(self):
+        """What ringload wrote, with our own doubts beside its."""
+        one = json.loads(self.path.read_text())
+        doubts = self.doubts()
+        one["validity"]["reasons"] += doubts
+        one["validity"]["valid"] = one["validity"]["valid"] and not doubts
+        return one | {"disturbance": self.disturbance()}
+
+    def disturbance(self):
+        """As it is stored beside the result."""
+        return {"strangers": round(self.strangers, 4), "tries": self.tries,
+                "one_way_ns": [reading.one_way_ns for reading in self.course.readings],
+                "core_ns": [list(reading.core_ns) for reading in self.course.readings]}
+
+
+def order(entrants, number):
+    """Of the round with this number, which begins at 1: everybody goes first as often as last, and comes after each
+    neighbour as often as before it. Two take turns as in A B, B A, B A, A B."""
+    if not entrants:
+        return []
+    at = (number - 1) // 2 % len(entrants)
+    turned = entrants[at:] + entrants[:at]
+    return turned if number % 2 else turned[::-1]
+
+
+def least(attempts, disturbance, limit, tries_max, say=lambda one, is_last: None):
+    """Attempts until one is at most at the limit; gives the one with the least disturbance, and how many there were.
+    `attempts(trial)` gives nothing if it failed, which ends the attempts."""
+    best, trial = None, 0
+    for trial in range(1, tries_max + 1):
+        one = attempts(trial)
+        if one is None:
+            break
+        if best is None or disturbance(one) < disturbance(best):
+            best = one
+        if disturbance(one) <= limit:
+            break
+        say(one, trial == tries_max)
+    return best, trial
+
+
+def disturbance(run):
+    """Of a run by itself, by the bound for each: above 1 it is not valid."""
+    return max(run.strangers / STRANGERS_MAX, run.course.change())
+
+
+def keep(run, path):
+    """Moves the try that counts to where the others look for it, and removes the other tries of it."""
+    for suffix in (".json", ".hlog"):
+        chosen = run.path.with_suffix(suffix)
+        if chosen.exists():
+            chosen.replace(path.with_suffix(suffix))
+    for other in path.parent.glob(f"{path.stem}.try-*"):
+        other.unlink()
+    run.path = path

@@ -1,0 +1,96 @@
+import itertools
+import tempfile
+import unittest
+from pathlib import Path
+
+from .. import rounds
+from ..probe import Course, Reading, parse
+from . import made
+
+
+class Order(unittest.TestCase):
+    def test_two_take_turns_in_going_first(self):
+        turns = ["".join(rounds.order(["A", "B"], number)) for number in range(1, 6)]
+        self.assertEqual(turns, ["AB", "BA", "BA", "AB", "AB"])
+
+    def test_everybody_goes_first_as_often_and_follows_each_neighbour_as_often_as_it_goes_before_it(self):
+        for count in range(1, 6):
+            names = list("ABCDE"[:count])
+            turns = [rounds.order(names, number) for number in range(1, 2 * count + 1)]
+            self.assertTrue(all(sorted(turn) == names for turn in turns))
+            self.assertEqual({name: sum(turn[0] == name for turn in turns) for name in names}, dict.fromkeys(names, 2))
+            for one, other in itertools.combinations(names, 2):
+                before = sum(turn.index(one) < turn.index(other) for turn in turns)
+                self.assertEqual(before, count, (turns, one, other))
+
+    def test_nobody_is_fine(self):
+        self.assertEqual(rounds.order([], 3), [])
+
+
+class Tries(unittest.TestCase):
+    def tried(self, disturbances, tries_max=3):
+        given = iter(disturbances)
+        said = []
+        found = rounds.least(lambda trial: next(given), lambda one: one, 0.05, tries_max, lambda one, is_last: said.append((one, is_last)))
+        return *found, said
+
+    def test_a_quiet_try_is_the_last_one(self):
+        self.assertEqual(self.tried([0.2, 0.01]), (0.01, 2, [(0.2, False)]))
+
+    def test_the_least_disturbed_try_counts_and_not_the_last(self):
+        self.assertEqual(self.tried([0.3, 0.1, 0.2]), (0.1, 3, [(0.3, False), (0.1, False), (0.2, True)]))
+
+    def test_a_failure_ends_the_tries_and_loses_no_earlier_one(self):
+        self.assertEqual(self.tried([0.3, None]), (0.3, 2, [(0.3, False)]))
+        self.assertEqual(self.tried([None]), (None, 1, []))
+
+    def test_the_try_that_counts_is_kept_and_the_others_go(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for trial in (1, 2):
+                for suffix in ("json", "hlog"):
+                    (folder / f"pairs-mosquitto-2.1-1.try-1-{trial}.{suffix}").write_text(f"{suffix} {trial}")
+            (folder / "pairs-mosquitto-2.1-10.try-1-1.json").write_text("another round")
+            run = rounds.Run(folder / "pairs-mosquitto-2.1-1.try-1-2.json", 0.0)
+            rounds.keep(run, folder / "pairs-mosquitto-2.1-1.json")
+            self.assertEqual({path.name: path.read_text() for path in folder.iterdir()}, {
+                "pairs-mosquitto-2.1-1.json": "json 2", "pairs-mosquitto-2.1-1.hlog": "hlog 2",
+                "pairs-mosquitto-2.1-10.try-1-1.json": "another round"})
+            self.assertEqual(run.path.name, "pairs-mosquitto-2.1-1.json")
+
+
+class Validity(unittest.TestCase):
+    def test_what_disturbed_a_run_is_stored_beside_its_result_and_makes_it_invalid(self):
+        with tempfile.TemporaryDirectory() as name:
+            for strangers, ways, checks in ((0.0, (60, 70), []), (0.05, (60, 60), []), (0.06, (60, 60), ["strangers"]),
+                                            (0.0, (60, 90), ["cpus-moved"]), (0.5, (60, 90), ["strangers", "cpus-moved"])):
+                one = made.run(Path(name), "one", strangers, ways).result()
+                self.assertEqual([reason["check"] for reason in one["validity"]["reasons"]], checks)
+                self.assertEqual(one["validity"]["valid"], not checks)
+                self.assertEqual(one["disturbance"]["strangers"], strangers)
+                self.assertEqual(one["disturbance"]["one_way_ns"], list(ways))
+
+    def test_doubts_of_ringload_stay(self):
+        with tempfile.TemporaryDirectory() as name:
+            one = made.run(Path(name), "one", 0.2, checks=("cpu",)).result()
+            self.assertEqual([reason["check"] for reason in one["validity"]["reasons"]], ["cpu", "strangers"])
+
+
+class Probe(unittest.TestCase):
+    def test_readings_are_parsed(self):
+        self.assertEqual(parse("one_way_ns 61.5 core_ns 1.380 1.410\n"), Reading(61.5, (1.38, 1.41)))
+        for text in ("", "one_way_ns 0.0 core_ns 1.4 1.4\n", "one_way_ns 61 core_ns 1.4\n", "sched_setaffinity: Invalid argument\n"):
+            self.assertIsNone(parse(text), text)
+
+    def test_a_move_shows_in_the_way_or_in_the_speed_of_a_core(self):
+        def moved(*readings):
+            return Course(tuple(Reading(way, cores) for way, cores in readings)).is_moved
+        quiet = (60, (1.4, 1.4))
+        self.assertFalse(moved(quiet, (80, (1.5, 1.6))))
+        self.assertTrue(moved(quiet, (90, (1.4, 1.4))))
+        self.assertTrue(moved((90, (1.4, 1.4)), quiet))
+        self.assertTrue(moved(quiet, quiet, (60, (1.4, 1.8))))
+
+    def test_without_two_readings_nothing_is_known_to_have_moved(self):
+        self.assertEqual(Course().change(), 0)
+        self.assertEqual(made.course(60).change(), 0)
