@@ -146,14 +146,26 @@ class Comparison:
                 self._clock.done(planned_s)
 
     def _run_round(self, scenario, number):
-        """All brokers, again if the host moved the CPUs meanwhile; the try in which they moved least counts."""
-        def say(one, is_last):
-            print(f"   the host moved the CPUs: {one[1].text()}" + ("" if is_last else ": the round once more"), flush=True)
-
-        best, _ = rounds.least(lambda trial: self._attempt(scenario, number, trial), lambda one: one[1].change(), 1.0,
-                               self._tries(scenario), say)
-        for name, run in best[0].items():
-            run.course = best[1]
+        """All brokers, and those again that ran while the host had the CPUs elsewhere than for the others."""
+        racing = rounds.order(self.racing(scenario), number)
+        candidates, chosen, moved, waiting = {}, {}, [], racing
+        tries_max = self._tries(scenario)
+        for trial in range(1, tries_max + 1):
+            before = self._read()
+            for entrant in waiting:
+                run = self._measure(entrant, scenario, number, trial)
+                after = self._read()
+                if run:
+                    run.course = Course(tuple(filter(None, (before, after))))
+                    candidates.setdefault(entrant.name, []).append(run)
+                before = after
+            chosen, moved = rounds.choose(candidates)
+            waiting = [entrant for entrant in racing if entrant.name in moved]
+            if not moved:
+                break
+            print(f"   the host moved the CPUs while these ran: {', '.join(moved)}" + (": once more" if trial < tries_max else ""), flush=True)
+        for name, run in chosen.items():
+            run.tries = len(candidates[name])
             rounds.keep(run, self._path(scenario, name, number))
             self.runs.setdefault((scenario.name, name), []).append(run)
 
@@ -163,15 +175,6 @@ class Comparison:
 
     def _path(self, scenario, name, number):
         return self.folder / f"raw/{scenario.name}-{name}-{number}.json"
-
-    def _attempt(self, scenario, number, trial):
-        """One try of a round: runs by broker, and what the probe said around each."""
-        found, readings = {}, [self._read()]
-        for entrant in rounds.order(self.racing(scenario), number):
-            if run := self._measure(entrant, scenario, number, trial):
-                found[entrant.name] = run
-            readings.append(self._read())
-        return found, Course(tuple(filter(None, readings)))
 
     def _read(self):
         return None if self.why_no_probe else self._probe.read()
@@ -196,10 +199,7 @@ class Comparison:
         def say(run, is_last):
             print(f"   others took {run.strangers:.0%} of one of the broker's cores" + ("" if is_last else ": once more"), flush=True)
 
-        run, tries = rounds.least(once, lambda one: one.strangers, rounds.STRANGERS_MAX, self.arguments.tries, say)
-        if run:
-            run.tries = tries
-        return run
+        return rounds.least(once, lambda one: one.strangers, rounds.STRANGERS_MAX, self.arguments.tries, say)[0]
 
     def _measure_once(self, entrant, scenario, path):
         authority = self._certificates and self._certificates.authority

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from .install import ROOT, TARGET
 
-# Quiet neighbours change the way from one CPU to the other by a tenth; a move, by half or more.
-ONE_WAY_CHANGE_MAX = 1.4
-# A sibling that gets busy slows a core down by a third.
-CORE_CHANGE_MAX = 1.25
+# Figures of a reading, and how far they may go apart. Quiet neighbours change the way from one CPU to the other by a tenth;
+# a move, by half or more. A sibling that gets busy slows a core down by a third.
+FIGURES = (
+    (lambda reading: reading.one_way_ns, 1.4),
+    (lambda reading: reading.core_ns[0], 1.25),
+    (lambda reading: reading.core_ns[1], 1.25),
+)
 TIME_MAX_S = 20
 SOURCE = ROOT / "scripts/ping_pong.c"
 
@@ -19,34 +22,41 @@ class Reading:
     one_way_ns: float
     core_ns: tuple
 
+    def __str__(self):
+        return f"{self.one_way_ns:.0f} ns from one CPU to the other with steps of {self.core_ns[0]:.2f} and {self.core_ns[1]:.2f} ns"
+
 
 @dataclass(frozen=True)
 class Course:
-    """The readings of a round, in their order."""
+    """The readings around a run, and how the CPUs lay for most of what it is compared with."""
 
     readings: tuple = ()
+    usual: Reading | None = None
 
     def change(self):
-        """How far the figures went apart, by the bound for each: above 1 the CPUs were moved."""
-        if len(self.readings) < 2:
+        """How far the readings are from the usual one or, without that, from each other, by the bound for each figure:
+        above 1 the CPUs were moved."""
+        points = self.readings if self.usual is None else (*self.readings, self.usual)
+        if len(points) < 2:
             return 0.0
-        ways = apart(reading.one_way_ns for reading in self.readings) / ONE_WAY_CHANGE_MAX
-        cores = [apart(reading.core_ns[at] for reading in self.readings) / CORE_CHANGE_MAX for at in (0, 1)]
-        return max(ways, *cores)
+        return max(apart(*(of(reading) for reading in points)) / bound for of, bound in FIGURES)
 
     @property
     def is_moved(self):
         return self.change() > 1
 
     def text(self):
-        ways = [reading.one_way_ns for reading in self.readings]
-        cores = [ns for reading in self.readings for ns in reading.core_ns]
-        return (f"{min(ways):.0f} to {max(ways):.0f} ns from one CPU to the other, "
-                f"{min(cores):.2f} to {max(cores):.2f} ns for a step on one")
+        return " and ".join(map(str, self.readings)) + (f", for most of the round {self.usual}" if self.usual else "")
 
 
-def apart(values):
-    values = list(values)
+def usual(readings):
+    """The one that most others are near to: how the CPUs lay most of the time. Nothing if there are none."""
+    def neighbours(one):
+        return sum(not Course((one, other)).is_moved for other in readings)
+    return max(readings, key=neighbours, default=None)
+
+
+def apart(*values):
     return max(values) / min(values)
 
 

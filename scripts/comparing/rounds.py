@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .probe import Course
+from .probe import Course, usual
 
 # Above it a run is repeated, and not valid if no try was quieter: so much of one of the broker's cores went to others.
 STRANGERS_MAX = 0.05
-# Of a run that others disturbed, and of a round during which the host moved the CPUs.
+# Of a run that others disturbed, or during which the host moved the CPUs.
 TRIES_MAX = 3
 
 
@@ -20,7 +20,6 @@ class Run:
     strangers: float
     tls: str = ""
     tries: int = 1
-    # Of the whole round, since all brokers of it are compared with each other.
     course: Course = field(default_factory=Course)
 
     def doubts(self):
@@ -30,7 +29,7 @@ class Run:
             found.append({"check": "strangers", "text": f"other programs took {self.strangers:.0%} of one of the broker's cores, at "
                                                         f"most {STRANGERS_MAX:.0%} is valid"})
         if self.course.is_moved:
-            found.append({"check": "cpus-moved", "text": f"the host moved the CPUs during the round: {self.course.text()}"})
+            found.append({"check": "cpus-moved", "text": f"the host moved the CPUs: {self.course.text()}"})
         return found
 
     def result(self):
@@ -44,6 +43,7 @@ class Run:
     def disturbance(self):
         """As it is stored beside the result."""
         return {"strangers": round(self.strangers, 4), "tries": self.tries,
+                "usual_one_way_ns": self.course.usual and self.course.usual.one_way_ns,
                 "one_way_ns": [reading.one_way_ns for reading in self.course.readings],
                 "core_ns": [list(reading.core_ns) for reading in self.course.readings]}
 
@@ -72,6 +72,18 @@ def least(attempts, disturbance, limit, tries_max, say=lambda one, is_last: None
             break
         say(one, trial == tries_max)
     return best, trial
+
+
+def choose(candidates):
+    """Of the tries of a round by broker: the one of each that counts, all at the place where the CPUs lay most of the time,
+    and who has none there."""
+    place = usual([reading for tries in candidates.values() for run in tries for reading in run.course.readings])
+    for tries in candidates.values():
+        for run in tries:
+            run.course = Course(run.course.readings, place)
+    chosen = {name: min(tries, key=lambda run: (run.course.is_moved, run.strangers > STRANGERS_MAX, run.course.change()))
+              for name, tries in candidates.items() if tries}
+    return chosen, [name for name, run in chosen.items() if run.course.is_moved]
 
 
 def disturbance(run):

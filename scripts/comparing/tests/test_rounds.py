@@ -4,7 +4,7 @@ import unittest
 from pathlib import Path
 
 from .. import rounds
-from ..probe import Course, Reading, parse
+from ..probe import Course, Reading, parse, usual
 from . import made
 
 
@@ -94,3 +94,56 @@ class Probe(unittest.TestCase):
     def test_without_two_readings_nothing_is_known_to_have_moved(self):
         self.assertEqual(Course().change(), 0)
         self.assertEqual(made.course(60).change(), 0)
+
+    def test_a_steady_run_is_moved_if_the_others_ran_elsewhere(self):
+        elsewhere = Reading(230, (1.4, 1.4))
+        self.assertTrue(Course(made.course(60, 60).readings, elsewhere).is_moved)
+        self.assertFalse(Course(made.course(220, 240).readings, elsewhere).is_moved)
+
+    def test_the_usual_place_is_where_most_readings_are(self):
+        for ways, place in (((60, 230, 225, 400, 228), 228), ((36, 37, 230), 36), ((50,), 50)):
+            found = usual(made.course(*ways).readings).one_way_ns
+            self.assertLess(max(found, place) / min(found, place), 1.1, ways)
+        self.assertIsNone(usual([]))
+
+
+class Choice(unittest.TestCase):
+    """Of the tries of a round."""
+
+    def setUp(self):
+        self.tries = {}
+
+    def ran(self, name, *ways, strangers=0.0):
+        self.tries.setdefault(name, []).append(rounds.Run(Path(f"{name}-{len(self.tries.get(name, []))}"), strangers, course=made.course(*ways)))
+
+    def chosen(self):
+        chosen, moved = rounds.choose(self.tries)
+        return {name: str(run.path) for name, run in chosen.items()}, moved
+
+    def test_who_ran_elsewhere_runs_again(self):
+        self.ran("a", 230, 231)
+        self.ran("b", 231, 390)
+        self.ran("c", 390, 228)
+        self.ran("d", 228, 230)
+        self.assertEqual(self.chosen()[1], ["b", "c"])
+        self.ran("b", 229, 233)
+        self.ran("c", 36, 36)
+        self.assertEqual(self.chosen(), ({"a": "a-0", "b": "b-1", "c": "c-0", "d": "d-0"}, ["c"]))
+
+    def test_all_count_at_one_place(self):
+        self.ran("a", 230, 230)
+        self.ran("b", 36, 36)
+        self.assertEqual(self.chosen()[1], ["b"])
+        self.ran("b", 36, 37)
+        self.assertEqual(self.chosen()[1], ["a"])
+
+    def test_a_quiet_try_at_the_place_is_preferred(self):
+        self.ran("a", 230, 230, strangers=0.3)
+        self.ran("a", 260, 230, strangers=0.01)
+        self.ran("a", 390, 230, strangers=0.0)
+        self.assertEqual(self.chosen(), ({"a": "a-1"}, []))
+
+    def test_without_a_probe_nobody_is_moved(self):
+        self.ran("a")
+        self.ran("b")
+        self.assertEqual(self.chosen(), ({"a": "a-0", "b": "b-0"}, []))
