@@ -146,9 +146,9 @@ class Comparison:
                 self._clock.done(planned_s)
 
     def _run_round(self, scenario, number):
-        """All brokers, and those again that ran while the host had the CPUs elsewhere than for the others."""
+        """All brokers, and once more those that others disturbed, or that ran while the host had the CPUs elsewhere."""
         racing = rounds.order(self.racing(scenario), number)
-        candidates, chosen, moved, waiting = {}, {}, [], racing
+        candidates, chosen, waiting = {}, {}, racing
         tries_max = self._tries(scenario)
         for trial in range(1, tries_max + 1):
             before = self._read()
@@ -159,11 +159,12 @@ class Comparison:
                     run.course = Course(tuple(filter(None, (before, after))))
                     candidates.setdefault(entrant.name, []).append(run)
                 before = after
-            chosen, moved = rounds.choose(candidates)
-            waiting = [entrant for entrant in racing if entrant.name in moved]
-            if not moved:
+            chosen, disturbed = rounds.choose(candidates)
+            waiting = [entrant for entrant in racing if entrant.name in disturbed]
+            if not waiting:
                 break
-            print(f"   the host moved the CPUs while these ran: {', '.join(moved)}" + (": once more" if trial < tries_max else ""), flush=True)
+            said = ", ".join(f"{name} ({' and '.join(checks)})" for name, checks in disturbed.items())
+            print(f"   disturbed: {said}" + (": once more" if trial < tries_max else ""), flush=True)
         for name, run in chosen.items():
             run.tries = len(candidates[name])
             rounds.keep(run, self._path(scenario, name, number))
@@ -180,26 +181,20 @@ class Comparison:
         return None if self.why_no_probe else self._probe.read()
 
     def _measure(self, entrant, scenario, number, trial):
-        """One run, again if others disturbed it; nothing if there is no result."""
-        def once(again):
-            path = self._path(scenario, entrant.name, number)
-            try:
-                run = self._measure_once(entrant, scenario, path.with_name(f"{path.stem}.try-{trial}-{again}.json"))
-            except NoStart as error:
-                self.leave_out(entrant, f"does not start: {error}")
-                return None
-            except Failed as error:
-                self.absent[scenario.name, entrant.name] = f"{entrant.name} failed: {' '.join(str(error).split())}"
-                self.failures.append(f"- round {number}, {scenario.name}: {self.absent[scenario.name, entrant.name]}")
-                print(f"FAIL {entrant.name}: {error}", flush=True)
-                return None
-            print(f"   {entrant.name}: {table.summary(run.result())}", flush=True)
-            return run
-
-        def say(run, is_last):
-            print(f"   others took {run.strangers:.0%} of one of the broker's cores" + ("" if is_last else ": once more"), flush=True)
-
-        return rounds.least(once, lambda one: one.strangers, rounds.STRANGERS_MAX, self.arguments.tries, say)[0]
+        """One run; nothing if there is no result."""
+        path = self._path(scenario, entrant.name, number)
+        try:
+            run = self._measure_once(entrant, scenario, path.with_name(f"{path.stem}.try-{trial}.json"))
+        except NoStart as error:
+            self.leave_out(entrant, f"does not start: {error}")
+            return None
+        except Failed as error:
+            self.absent[scenario.name, entrant.name] = f"{entrant.name} failed: {' '.join(str(error).split())}"
+            self.failures.append(f"- round {number}, {scenario.name}: {self.absent[scenario.name, entrant.name]}")
+            print(f"FAIL {entrant.name}: {error}", flush=True)
+            return None
+        print(f"   {entrant.name}: {table.summary(run.result())}", flush=True)
+        return run
 
     def _measure_once(self, entrant, scenario, path):
         authority = self._certificates and self._certificates.authority

@@ -75,15 +75,14 @@ def least(attempts, disturbance, limit, tries_max, say=lambda one, is_last: None
 
 
 def choose(candidates):
-    """Of the tries of a round by broker: the one of each that counts, all at the place where the CPUs lay most of the time,
-    and who has none there."""
+    """Of the tries of a round by broker: the least disturbed one of each, seen from the place where the CPUs lay most of the
+    time; and the checks that it fails, of those that fail any."""
     place = usual([reading for tries in candidates.values() for run in tries for reading in run.course.readings])
     for tries in candidates.values():
         for run in tries:
             run.course = Course(run.course.readings, place)
-    chosen = {name: min(tries, key=lambda run: (run.course.is_moved, run.strangers > STRANGERS_MAX, run.course.change()))
-              for name, tries in candidates.items() if tries}
-    return chosen, [name for name, run in chosen.items() if run.course.is_moved]
+    chosen = {name: min(tries, key=lambda run: (len(run.doubts()), disturbance(run))) for name, tries in candidates.items()}
+    return chosen, {name: [doubt["check"] for doubt in run.doubts()] for name, run in chosen.items() if run.doubts()}
 
 
 def disturbance(run):
