@@ -200,7 +200,7 @@ class Comparison:
         authority = self._certificates and self._certificates.authority
         # What is kept has to be on a disk, and the folder for temporary files may be in memory.
         with tempfile.TemporaryDirectory(prefix=f"compare-{entrant.name}-", dir=self.folder if self.arguments.durable else None) as name:
-            place = peers.Place(Path(name), free_port(), tuple(self._cores), entrant.promise, self._certificates)
+            place = peers.Place(Path(name), free_port(), tuple(self._cores), entrant.promise, self.arguments.durable, self._certificates)
             start = entrant.peer.start(place)
             self._note_settings(entrant, start, place.folder)
             with Broker(start.commands, place.port, self.arguments.broker_cores, place.folder, start.environment) as broker:

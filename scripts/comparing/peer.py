@@ -34,6 +34,8 @@ class Place:
     port: int
     cores: tuple
     promise: Promise = Promise.MEMORY
+    # Whether there will be sessions that are kept; without, what would be stored for them may be in memory.
+    is_durable: bool = False
     # With them it listens for TLS alone.
     certificates: Certificates | None = None
 

@@ -65,7 +65,7 @@ class Nats(Peer):
               # In flight for each subscription, 1,024 by default. All of a client together may have 65,535, and one with
               # a wildcard counts twice.
               max_ack_pending: 16000
-              consumer_memory_storage: {str(place.promise is not Promise.POWER).lower()}
+              consumer_memory_storage: {str(not place.is_durable).lower()}
               {lines(keys, 14)}
             }}
             """)

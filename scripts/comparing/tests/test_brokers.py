@@ -74,7 +74,7 @@ class WithBrokers(unittest.TestCase):
     def place(self, name, certificates=None):
         folder = self.folder / f"run-{name}"
         folder.mkdir()
-        return peers.Place(folder, free_port(), CORES, Promise.MEMORY, certificates)
+        return peers.Place(folder, free_port(), CORES, certificates=certificates)
 
     def serve(self, peer, place, more=None):
         """Starts it, asks it, and stops it; gives what ready.wait says."""
@@ -179,9 +179,9 @@ class Durable(WithBrokers):
         for peer, promise, name, expected in (
                 (FlashMq(), Promise.MEMORY, "flashmq.conf", "save_state_interval 3600"), (FlashMq(), Promise.LATER, "flashmq.conf", "save_state_interval 300"),
                 (mosquitto.Mosquitto(), Promise.MEMORY, "mosquitto.conf", "persistence false"), (mosquitto.Mosquitto(), Promise.LATER, "mosquitto.conf", "persistence true"),
-                (Nats(), Promise.POWER, "nats.conf", 'sync_interval: "always"'), (Nats(), Promise.KILL, "nats.conf", 'jetstream { store_dir: "jetstream" }')):
+                (Nats(), Promise.POWER, "nats.conf", 'sync_interval: "always"'), (Nats(), Promise.KILL, "nats.conf", "consumer_memory_storage: false"), (Nats(), Promise.KILL, "nats.conf", 'jetstream { store_dir: "jetstream" }')):
             with self.subTest(f"{peer.name} {promise.key}"), tempfile.TemporaryDirectory() as folder:
-                peer.start(peers.Place(Path(folder), 1, CORES, promise))
+                peer.start(peers.Place(Path(folder), 1, CORES, promise, is_durable=promise is not Promise.MEMORY))
                 self.assertIn(expected, Path(folder, name).read_text())
 
     def test_ringmq_keeps_what_it_promises(self):
