@@ -210,7 +210,7 @@ class Comparison:
                 share = strangers.share()
                 if not broker.is_alive():
                     raise Failed(f"it ended in the middle; its log ends with: {broker.said()[-500:]}")
-                return rounds.Run(path, share, tls)
+                return rounds.measured(path, share, tls)
 
     def _note_settings(self, entrant, start, folder):
         if entrant.name in self.settings:

@@ -10,6 +10,8 @@ from .probe import Course, usual
 STRANGERS_MAX = 0.05
 # Of a run that others disturbed, or during which the host moved the CPUs.
 TRIES_MAX = 3
+# Checks of ringload that fail if the generator has to share its core.
+HELD_UP = ("cpu-wait", "schedule-lag")
 
 
 @dataclass
@@ -21,6 +23,12 @@ class Run:
     tls: str = ""
     tries: int = 1
     course: Course = field(default_factory=Course)
+    # Checks of ringload that it fails because of other programs.
+    held_up: tuple = ()
+
+    def checks(self):
+        """Those that another try may pass."""
+        return [*self.held_up, *(doubt["check"] for doubt in self.doubts())]
 
     def doubts(self):
         """As reasons of ringload, beside those it has itself."""
@@ -48,6 +56,12 @@ class Run:
                 "core_ns": [list(reading.core_ns) for reading in self.course.readings]}
 
 
+def measured(path, strangers, tls="", course=Course()):
+    """A run with the result at this path."""
+    reasons = json.loads(path.read_text())["validity"]["reasons"]
+    return Run(path, strangers, tls, course=course, held_up=tuple(reason["check"] for reason in reasons if reason["check"] in HELD_UP))
+
+
 def order(entrants, number):
     """Of the round with this number, which begins at 1: everybody goes first as often as last, and comes after each
     neighbour as often as before it. Two take turns as in A B, B A, B A, A B."""
@@ -58,22 +72,6 @@ def order(entrants, number):
     return turned if number % 2 else turned[::-1]
 
 
-def least(attempts, disturbance, limit, tries_max, say=lambda one, is_last: None):
-    """Attempts until one is at most at the limit; gives the one with the least disturbance, and how many there were.
-    `attempts(trial)` gives nothing if it failed, which ends the attempts."""
-    best, trial = None, 0
-    for trial in range(1, tries_max + 1):
-        one = attempts(trial)
-        if one is None:
-            break
-        if best is None or disturbance(one) < disturbance(best):
-            best = one
-        if disturbance(one) <= limit:
-            break
-        say(one, trial == tries_max)
-    return best, trial
-
-
 def choose(candidates):
     """Of the tries of a round by broker: the least disturbed one of each, seen from the place where the CPUs lay most of the
     time; and the checks that it fails, of those that fail any."""
@@ -81,12 +79,12 @@ def choose(candidates):
     for tries in candidates.values():
         for run in tries:
             run.course = Course(run.course.readings, place)
-    chosen = {name: min(tries, key=lambda run: (len(run.doubts()), disturbance(run))) for name, tries in candidates.items()}
-    return chosen, {name: [doubt["check"] for doubt in run.doubts()] for name, run in chosen.items() if run.doubts()}
+    chosen = {name: min(tries, key=lambda run: (len(run.checks()), disturbance(run))) for name, tries in candidates.items()}
+    return chosen, {name: run.checks() for name, run in chosen.items() if run.checks()}
 
 
 def disturbance(run):
-    """Of a run by itself, by the bound for each: above 1 it is not valid."""
+    """Of a run, by the bound for each."""
     return max(run.strangers / STRANGERS_MAX, run.course.change())
 
 

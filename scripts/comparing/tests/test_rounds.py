@@ -28,22 +28,6 @@ class Order(unittest.TestCase):
 
 
 class Tries(unittest.TestCase):
-    def tried(self, disturbances, tries_max=3):
-        given = iter(disturbances)
-        said = []
-        found = rounds.least(lambda trial: next(given), lambda one: one, 0.05, tries_max, lambda one, is_last: said.append((one, is_last)))
-        return *found, said
-
-    def test_a_quiet_try_is_the_last_one(self):
-        self.assertEqual(self.tried([0.2, 0.01]), (0.01, 2, [(0.2, False)]))
-
-    def test_the_least_disturbed_try_counts_and_not_the_last(self):
-        self.assertEqual(self.tried([0.3, 0.1, 0.2]), (0.1, 3, [(0.3, False), (0.1, False), (0.2, True)]))
-
-    def test_a_failure_ends_the_tries_and_loses_no_earlier_one(self):
-        self.assertEqual(self.tried([0.3, None]), (0.3, 2, [(0.3, False)]))
-        self.assertEqual(self.tried([None]), (None, 1, []))
-
     def test_the_try_that_counts_is_kept_and_the_others_go(self):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -113,8 +97,9 @@ class Choice(unittest.TestCase):
     def setUp(self):
         self.tries = {}
 
-    def ran(self, name, *ways, strangers=0.0):
-        self.tries.setdefault(name, []).append(rounds.Run(Path(f"{name}-{len(self.tries.get(name, []))}"), strangers, course=made.course(*ways)))
+    def ran(self, name, *ways, strangers=0.0, held_up=()):
+        path = Path(f"{name}-{len(self.tries.get(name, []))}")
+        self.tries.setdefault(name, []).append(rounds.Run(path, strangers, course=made.course(*ways), held_up=held_up))
 
     def chosen(self):
         chosen, disturbed = rounds.choose(self.tries)
@@ -149,6 +134,17 @@ class Choice(unittest.TestCase):
         self.ran("a", 230, 230, strangers=0.07)
         self.ran("a", 230, 230, strangers=0.2)
         self.assertEqual(self.chosen(), ({"a": "a-1"}, {"a": ["strangers"]}))
+
+    def test_a_generator_that_had_to_wait_for_its_core_tries_again(self):
+        self.ran("a", 230, 230, held_up=("cpu-wait", "schedule-lag"))
+        self.assertEqual(self.chosen(), ({"a": "a-0"}, {"a": ["cpu-wait", "schedule-lag"]}))
+        self.ran("a", 230, 231, strangers=0.02)
+        self.assertEqual(self.chosen(), ({"a": "a-1"}, {}))
+
+    def test_what_held_ringload_up_is_read_from_its_result(self):
+        with tempfile.TemporaryDirectory() as name:
+            path = made.run(Path(name), "one", checks=("cpu", "cpu-wait")).path
+            self.assertEqual(rounds.measured(path, 0.0).checks(), ["cpu-wait"])
 
     def test_without_a_probe_nobody_is_moved(self):
         self.ran("a")
