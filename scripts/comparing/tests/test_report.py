@@ -80,7 +80,7 @@ class Reports(unittest.TestCase):
         a, b = Broker("a", Promise.MEMORY), Broker("b", Promise.MEMORY)
         self.ran("pairs-qos1", "a")
         self.ran("pairs-qos1", "a", strangers=0.3)
-        self.ran("pairs-qos1", "a", one_way_ns=(60, 100))
+        self.ran("pairs-qos1", "a", ways=(60, 100))
         self.ran("pairs-qos1", "a", checks=("cpu",))
         for checks in ((), ("cpu",)):
             self.ran("pairs-qos1", "b", strangers=0.1, checks=checks)
