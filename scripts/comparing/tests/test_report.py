@@ -142,5 +142,5 @@ class Reports(unittest.TestCase):
         readme = (self.root / "README.md").read_text()
         self.assertTrue(readme.startswith(f"before\n{report.README_BEGIN}\nMeasured on 2026-01-01") and readme.endswith(f"{report.README_END}\nafter\n"))
         self.assertIn("![CPU per delivery](results/compare/plots/overview-cpu.svg)", readme)
-        self.assertIn("medians of 2 rounds, of 3 at a given rate", readme)
+        self.assertIn("medians (rounds: 2, at a given rate 3)", readme)
         self.assertNotIn("replaced", readme)
