@@ -1,7 +1,7 @@
 //! `ringmq ctl top`: shards and clients, live, in the terminal.
 //!
-//! One thread looks at the broker each second, this one draws and takes keys: a broker that does not answer does not keep
-//! anybody from leaving.
+//! One thread looks at the broker each second, this one draws and takes keys: a broker that does
+//! not answer does not keep anybody from leaving.
 //!
 //! Not here: what is known (`picture`), how it is drawn (`screen`).
 

@@ -97,8 +97,8 @@ impl Clients {
         }
     }
 
-    /// They need not be asked for again yet: the broker looks at all sessions for them, and spends a tenth of the time on
-    /// that at most.
+    /// They need not be asked for again yet: the broker looks at all sessions for them, and spends
+    /// a tenth of the time on that at most.
     pub(super) fn will_do(&self, by: ClientsBy) -> bool {
         self.by == by && self.at.elapsed() < self.took * SHARE_OF_TIME
     }
@@ -164,7 +164,8 @@ impl Picture {
         Some((last - first).max(0.0) / seconds(before.at, self.now.at))
     }
 
-    /// Growth per second of something of a client; `None`: it was not among the first, or has another connection since.
+    /// Growth per second of something of a client; `None`: it was not among the first, or has
+    /// another connection since.
     pub(super) fn client_rate(&self, client: &Client, read: fn(&Client) -> u64) -> Option<f64> {
         let before = self.clients_before.as_ref()?;
         let mut rows = before.rows.iter();

@@ -398,11 +398,13 @@ mod tests {
         );
         assert_eq!(
             shown[3],
-            "SHARD BUSY               NO CORE       IN      OUT CONNECTIONS   QUEUED   UNSENT   INBOX"
+            "SHARD BUSY               NO CORE       IN      OUT CONNECTIONS   QUEUED   UNSENT   \
+             INBOX"
         );
         assert_eq!(
             shown[4],
-            "    0 |||||||       62 %     0 %     50/s   1.2k/s           4        7    121Ki       0"
+            "    0 |||||||       62 %     0 %     50/s   1.2k/s           4        7    121Ki       \
+             0"
         );
         assert!(shown[7].starts_with("CLIENT "), "{shown:#?}");
         assert!(
