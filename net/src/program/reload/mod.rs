@@ -126,8 +126,9 @@ impl Reload {
         is_asked_for
     }
 
-    /// Somebody asks for it, and waits for what comes of it. False: somebody may be writing to a file, so `look` is going to
-    /// do it: once no file has changed for a second, or a few seconds later.
+    /// Somebody asks for it, and waits for what comes of it. False: somebody may be writing to a
+    /// file, so `look` is going to do it: once no file has changed for a second, or a few seconds
+    /// later.
     pub fn on_request(&mut self, broker: &Broker, why: String, reply: Reply) -> bool {
         let Some(read) = self.read_at_rest() else {
             self.asked.push(Asked {
