@@ -1,7 +1,7 @@
 //! What the kernel counts since the boot and should not have to count, and whether it still does.
 //!
-//! What has once happened stays in a counter until the next boot, so it is no reason to warn: only what grows while this
-//! looks is.
+//! What has once happened stays in a counter until the next boot, so it is no reason to warn: only
+//! what grows while this looks is.
 
 use std::time::Duration;
 
@@ -266,7 +266,8 @@ static COUNTERS: [Counter; 5] = [
         read: listen_overflows,
         fix: |needs, _| {
             Fix::Told(format!(
-                "net.core.somaxconn, more than {} shards, or clients that come back after a random time",
+                "net.core.somaxconn, more than {} shards, or clients that come back after a \
+                 random time",
                 needs.shards
             ))
         },

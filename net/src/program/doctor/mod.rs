@@ -144,8 +144,8 @@ fn of_start(mut facts: Facts, settings: &Settings) -> Vec<Row> {
     refusals.into_iter().map(of).collect()
 }
 
-/// A broker that runs has its addresses, and is no trouble for its own next start. Gives what there is: the address, and
-/// by which process.
+/// A broker that runs has its addresses, and is no trouble for its own next start. Gives what there
+/// is: the address, and by which process.
 fn set_running_aside(facts: &mut Facts) -> Vec<String> {
     let mut running = Vec::new();
     for bind in &mut facts.binds {
@@ -277,7 +277,8 @@ fn script(rows: &[Row]) -> String {
     text
 }
 
-/// Read at each boot. What an earlier run has put there stays: it is in force, so this one does not say it again.
+/// Read at each boot. What an earlier run has put there stays: it is in force, so this one does not
+/// say it again.
 const SYSCTL_FILE: &str = "/etc/sysctl.d/90-ringmq.conf";
 /// Of a broker whose settings do not say.
 const CONNECTIONS_DEFAULT: u64 = 10_000;

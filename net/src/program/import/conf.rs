@@ -60,7 +60,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Statement>, Problem> {
     Ok(statements)
 }
 
-/// The files of an included directory, in the order in which Mosquitto reads them; `None`: one cannot be read.
+/// The files of an included directory, in the order in which Mosquitto reads them; `None`: one
+/// cannot be read.
 fn included(directory: &Path) -> Option<Vec<(PathBuf, String)>> {
     let entries = std::fs::read_dir(directory).ok()?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));

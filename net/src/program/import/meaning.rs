@@ -172,7 +172,8 @@ fn store(target: &mut Target, name: &str, value: &str) -> Option<Taken> {
             }
         }),
         "persistence_location" | "persistence_file" => Err(format!(
-            "the data directory has a form of its own, at {DATA_DIR}; what mosquitto.db holds is not read: copy \
+            "the data directory has a form of its own, at {DATA_DIR}; what mosquitto.db holds is \
+             not read: copy \
              retained messages with mosquitto_sub --retained-only, and have clients connect again"
         )),
         "autosave_interval" | "autosave_on_changes" => Err(
@@ -192,7 +193,7 @@ fn log(target: &mut Target, name: &str, value: &str) -> Option<Taken> {
                 target.log(Log::Off);
                 Ok(())
             }
-            _ => Err("the log goes to stderr: systemd keeps it in the journal, and `> FILE 2>&1` in a file".to_owned()),
+            _ => Err(TO_STDERR.to_owned()),
         },
         "log_type" => {
             let log = match value {
@@ -201,7 +202,7 @@ fn log(target: &mut Target, name: &str, value: &str) -> Option<Taken> {
                 "warning" => Log::Warn,
                 "notice" | "information" => Log::Info,
                 "all" | "debug" => Log::Debug,
-                _ => return Some(Err("there is no such part of the log; `ringmq ctl trace` shows what clients do".to_owned())),
+                _ => return Some(Err(NO_SUCH_LOG.to_owned())),
             };
             target.log(log);
             Ok(())
@@ -209,9 +210,9 @@ fn log(target: &mut Target, name: &str, value: &str) -> Option<Taken> {
         "log_timestamp" | "log_timestamp_format" => {
             Err("log lines have the time in UTC, as RFC 3339 writes it".to_owned())
         }
-        "log_facility" => Err("there is no syslog: systemd keeps the log in the journal".to_owned()),
+        "log_facility" => Err(TO_STDERR.to_owned()),
         "connection_messages" => {
-            Err("`filter` in [log] says what is logged: \"info,ringmq::clients=debug\", say".to_owned())
+            Err("`filter` in [log] says what is logged: info,ringmq::clients=debug, say".to_owned())
         }
         _ => return None,
     })
@@ -319,9 +320,15 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("memory_limit", "0"),
 ];
 
-const NO_BRIDGES: &str = "outgoing bridges are not there yet: have the other broker connect to this one, or keep a \
+const NO_BRIDGES: &str = "outgoing bridges are not there yet: have the other broker connect to \
+                          this one, or keep a \
                           Mosquitto for it";
-const NO_PLUGINS: &str = "plugins cannot be loaded: tokens (docs/tokens.md) or a service that is asked by HTTP \
+const TO_STDERR: &str = "the log goes to stderr: systemd keeps it in the journal, and `2> FILE` \
+                         in a file";
+const NO_SUCH_LOG: &str = "there is no such part of the log; `ringmq ctl trace` shows what \
+                           clients do";
+const NO_PLUGINS: &str = "plugins cannot be loaded: tokens (docs/tokens.md) or a service that is \
+                          asked by HTTP \
                           (docs/hooks.md) can do the same";
 const NO_PSK: &str = "there are no pre-shared keys: use certificates, or passwords over TLS";
 const BY_SYSTEMD: &str = "the service manager does that: see the unit of the package";
@@ -373,7 +380,8 @@ const WITHOUT_EQUAL: &[(&str, &str)] = &[
     ),
     (
         "memory_limit",
-        "memory has bounds by its use: total_queued_bytes_max, retained_bytes_max, total_unsent_bytes_max in [limits], for each shard",
+        "memory has bounds by its use: total_queued_bytes_max, retained_bytes_max, \
+         total_unsent_bytes_max in [limits], for each shard",
     ),
     (
         "mount_point",
@@ -389,7 +397,8 @@ const WITHOUT_EQUAL: &[(&str, &str)] = &[
     ),
     (
         "retain_expiry_interval",
-        "retained messages stay until they are replaced: publish them with a Message Expiry Interval",
+        "retained messages stay until they are replaced: publish them with a Message Expiry \
+         Interval",
     ),
     (
         "upgrade_outgoing_qos",
@@ -397,7 +406,8 @@ const WITHOUT_EQUAL: &[(&str, &str)] = &[
     ),
     (
         "use_subject_as_username",
-        "a user name comes from one field of the certificate: `tls.identity` is cn, san-dns, san-email or san-uri",
+        "a user name comes from one field of the certificate: `tls.identity` is cn, san-dns, \
+         san-email or san-uri",
     ),
     (
         "use_username_as_clientid",
@@ -413,7 +423,8 @@ const WITHOUT_EQUAL: &[(&str, &str)] = &[
     ),
     (
         "websockets_origin",
-        "`websocket.origins` of the listener takes them, with their scheme: [\"https://app.example\"]",
+        "`websocket.origins` of the listener takes them, with their scheme: \
+         [\"https://app.example\"]",
     ),
     (
         "enable_proxy_protocol",

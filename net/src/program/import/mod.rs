@@ -1,9 +1,10 @@
 //! `ringmq --import-mosquitto FILE`: prints a `ringmq.toml` that does what a `mosquitto.conf` does.
 //!
-//! Every line of it is taken on, or named with the reason and what to do instead: on the terminal, and as a comment of the
-//! result.
+//! Every line of it is taken on, or named with the reason and what to do instead: on the terminal,
+//! and as a comment of the result.
 //!
-//! Not here: Mosquitto's syntax (`conf`), what its options mean (`meaning`), the settings that come of it (`target`).
+//! Not here: Mosquitto's syntax (`conf`), what its options mean (`meaning`), the settings that come
+//! of it (`target`).
 
 mod conf;
 mod meaning;
@@ -81,7 +82,8 @@ fn import(name: &str, statements: Vec<Statement>) -> Imported {
     let left = notes.len();
     let _ = writeln!(
         said,
-        "{count} lines with settings, {left} of them not taken on. Before it is used: ringmq --config FILE --check-config; \
+        "{count} lines with settings, {left} of them not taken on. Before it is used: \
+         ringmq --config FILE --check-config; \
          docs/mosquitto.md says what clients may notice"
     );
     Imported { toml, said }
