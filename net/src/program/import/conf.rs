@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "m.conf:3: listener 1883\\t127.0.0.1",
+                "m.conf:3: listener 1883 127.0.0.1",
                 "m.conf:4: persistence true",
                 "m.conf:5: remote_password ***",
             ]
