@@ -28,6 +28,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
     // Clients and topics whose names are those of verbs.
     router = router
         .route("/api/v1/clients/disconnect", get(named_disconnect))
+        .route("/api/v1/clients/find", get(named_find))
         .route("/api/v1/sessions/delete", delete(named_delete))
         .route(
             "/api/v1/retained/delete",
@@ -98,6 +99,13 @@ const ROUTES: &[Route] = &[
     Route::get("/api/v1/clients/{id}", "One session", || {
         get(routes::client)
     })
+    .object(f::CLIENT),
+    Route::post(
+        "/api/v1/clients/find",
+        "One session, whose identifier is too long for a path",
+        || post(routes::find_client),
+    )
+    .body(f::FIND_ORDER)
     .object(f::CLIENT),
     Route::post(
         "/api/v1/clients/{id}/disconnect",
@@ -239,6 +247,10 @@ const ROUTES: &[Route] = &[
 /// A client of the name of a verb.
 async fn named_disconnect(control: State<Arc<Control>>) -> Result<Json<ClientView>, Problem> {
     routes::client(control, Ok(Path("disconnect".to_owned()))).await
+}
+
+async fn named_find(control: State<Arc<Control>>) -> Result<Json<ClientView>, Problem> {
+    routes::client(control, Ok(Path("find".to_owned()))).await
 }
 
 async fn named_delete(

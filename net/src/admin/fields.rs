@@ -169,6 +169,8 @@ pub(super) const CLIENT: &[Field] = &[
     count("ends_in_s", "When it ends, if the client stays away").or_null(),
 ];
 
+pub(super) const FIND_ORDER: &[Field] = &[text("client", "The client identifier")];
+
 pub(super) const DISCONNECT: &[Field] =
     &[flag("will", "Publish its will; true unless said").optional()];
 pub(super) const DISCONNECTED: &[Field] = &[text("disconnected", "Which client")];
@@ -409,6 +411,7 @@ pub(super) const TRACE_ORDER: &[Field] = &[
         "Bytes of each payload; none unless said",
     )
     .optional(),
+    flag("stages", "How long things took; false unless said").optional(),
 ];
 
 pub(super) const TRACES: &[Field] = &[objects("traces", TRACE, "Those that go on")];
@@ -419,6 +422,7 @@ pub(super) const TRACE: &[Field] = &[
     text("topic", "Of which topics").or_null(),
     text("address", "Of which address").or_null(),
     count("payload", "Bytes of each payload"),
+    flag("stages", "How long things took is told too"),
     text("began", "When"),
     count("ends_in_s", "Seconds"),
     count("events", "Events so far"),

@@ -119,6 +119,40 @@ fn a_trace_tells_what_a_client_does_from_its_first_connection_on() {
 }
 
 #[test]
+fn a_trace_tells_how_long_things_take_to_those_who_ask() {
+    let place = Place::new();
+    let order = r#"{"client": "meter", "stages": true}"#;
+    let begun = place.ask("POST", "/api/v1/traces", JSON, order).json();
+    assert_eq!(begun["stages"], true);
+    let path = format!("/api/v1/traces/{}", begun["id"]);
+    let mut meter = client(&place, "meter");
+    meter.subscribe("t");
+    client(&place, "other").publish("t", b"abcdef");
+    meter.message();
+    // Its end is noted behind all else.
+    let mut stream = UnixStream::connect(&place.socket).unwrap();
+    stream
+        .write_all(request("GET", &path, "", "").as_bytes())
+        .unwrap();
+    let mut lines = BufReader::new(&stream).lines();
+    let mut stages = std::collections::BTreeSet::new();
+    while !["ack", "send", "turn"]
+        .iter()
+        .all(|stage| stages.contains(*stage))
+    {
+        let line = lines.next().unwrap().unwrap();
+        let Ok(event) = serde_json::from_str::<Value>(&line) else {
+            continue; // The head, and the sizes of chunks.
+        };
+        if event["event"] == "stage" {
+            assert!(event["took_us"].as_f64().unwrap() >= 0.0, "{event}");
+            stages.insert(event["stage"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(place.ask("DELETE", &path, JSON, "").status, 200);
+}
+
+#[test]
 fn there_are_ten_traces_at_most_and_they_end_by_themselves() {
     let place = Place::new();
     let begin = |order: &str| place.ask("POST", "/api/v1/traces", JSON, order);
