@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::trace::Whereabouts;
-use super::{EXIT_FAILED, EXIT_NOT_FOUND, EXIT_WRONG_USE, Failure};
+use super::{EXIT_FAILED, EXIT_NOT_FOUND, EXIT_WRONG_USE, Failure, PATH_SIZE_MAX};
 
 /// A control plane.
 #[derive(Debug)]
@@ -109,6 +109,12 @@ impl Server {
         body: Option<&Value>,
         accept: &str,
     ) -> Result<Answer<'_>, Failure> {
+        if path.len() > PATH_SIZE_MAX {
+            let what = format!("{} bytes are too many for a path", path.len());
+            let fix = "`ringmq ctl clients show` takes identifiers of any length, and so do the \
+                       verbs for many clients";
+            return Err(Failure::new(what, fix));
+        }
         let request = self.request(method, path, body, accept)?;
         let sent = self.runtime.block_on(async {
             let exchange = async {
