@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::server::BODY_SIZE_MAX;
 use super::view::ClientView;
 use super::{
-    Control, bulk, drain, explain, losses, objects, page, routes, settings, topics, traces,
+    Control, bulk, drain, explain, losses, objects, page, profile, routes, settings, topics, traces,
 };
 
 /// Everything that is answered, behind the guard.
@@ -93,6 +93,12 @@ const ROUTES: &[Route] = &[
         || get(routes::stalls),
     )
     .object(f::STALLS),
+    Route::get(
+        "/api/v1/profile",
+        "What clients do, as counts, for `ringload capture`",
+        || get(profile::profile),
+    )
+    .object(f::PROFILE),
     Route::get("/api/v1/clients", "Sessions", || get(routes::clients))
         .query(f::CLIENTS_QUERY)
         .list(f::CLIENTS),

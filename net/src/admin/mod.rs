@@ -28,6 +28,7 @@ mod objects;
 mod page;
 mod problem;
 mod process;
+mod profile;
 mod room;
 mod routes;
 mod scene;
