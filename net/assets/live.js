@@ -64,6 +64,8 @@ function begin(start) {
 function add(ms, totals) {
   const { columns } = live;
   const at = ms / 1000;
+  // A late look, and the next one right behind it: a rate over so little time says nothing.
+  if (at - columns.at.at(-1) < 0.5) for (const column of Object.values(columns)) column.pop();
   const row = columns.at.length;
   const elapsed = row ? at - columns.at[row - 1] : Infinity;
   columns.at.push(at);

@@ -48,16 +48,16 @@ export function Topics() {
     ${
       topics?.length > 0 &&
       html`<div class="card list">
-      <${Table} label="Topics" head=${mayTrace ? [...HEAD, ['Trace']] : HEAD}>
+      <${Table} label="Topics" head=${mayTrace ? [...HEAD, ['Trace', 'number']] : HEAD}>
         ${topics.map(
           topic => html`<tr key=${topic.topic}>
           <th scope="row"><span class="id">${topic.topic}</span></th>
-          <td class="wide roomy"><${Bar} share=${topic[found.by] / (topics[0][found.by] || 1)} hot=${2} /></td>
+          <td class="wide roomy"><span class="share"><${Bar} share=${topic[found.by] / (topics[0][found.by] || 1)} hot=${2} /></span></td>
           <td class="number">${short(topic.messages_per_s)}</td>
           <td class="number">${bytes(topic.bytes_per_s)}</td>
           <td class="number roomy">${count(topic.messages)}</td>
           <td class="number roomy">${bytes(topic.bytes)}</td>
-          ${mayTrace && html`<td><a href=${`#/traces/topic/${encodeURIComponent(topic.topic)}`} aria-label=${`Trace ${topic.topic}`}>Trace</a></td>`}
+          ${mayTrace && html`<td class="number"><a href=${`#/traces/topic/${encodeURIComponent(topic.topic)}`} aria-label=${`Trace ${topic.topic}`}>Trace</a></td>`}
         </tr>`,
         )}
       <//>

@@ -127,7 +127,7 @@ export function Trace({ id }) {
     <p class="way"><a href="#/traces">Traces</a></p>
     <h1 class="subject">
       <small>${kind}</small> <span class="id">${name}</span> <${State} told=${told} trace=${trace} />
-      ${!told.end && mayEnd && trace && html`<button type="button" class="danger acts" onClick=${end}>End</button>`}
+      ${!told.end && mayEnd && trace && html`<span class="acts"><button type="button" class="danger" onClick=${end}>End</button></span>`}
     </h1>
     <${Trouble} problem=${problem ?? told.problem} />
     <form class="tools" onSubmit=${event => event.preventDefault()}>

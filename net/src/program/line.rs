@@ -4,7 +4,7 @@
 //! arguments; what it refuses is said as a `Problem`, as all else is.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches, Parser, ValueHint};
@@ -47,7 +47,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Order, Vec<Prob
     };
     match matches.subcommand() {
         None => match matches.get_one::<PathBuf>(cli::IMPORT) {
-            Some(file) => Ok(Order::Import(file.clone())),
+            Some(file) => import(file, &matches),
             None => CommandLine::read(&matches).map(Order::Broker),
         },
         Some(("passwd", matches)) => Ok(Order::Passwd(taken(matches))),
@@ -69,6 +69,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Order, Vec<Prob
             help_of(&root, &command)
         }
         Some((other, _)) => unreachable!("clap takes no command `{other}`"),
+    }
+}
+
+/// `--import-mosquitto`: about another file, and no setting of this program.
+fn import(file: &Path, matches: &clap::ArgMatches) -> Result<Order, Vec<Problem>> {
+    let line = CommandLine::read(matches)?;
+    let is_alone = line.action == cli::Action::Run && line.file.is_none() && line.given.is_empty();
+    match is_alone {
+        true => Ok(Order::Import(file.to_owned())),
+        false => {
+            let complaint = Complaint::new("stands alone", "leave out the other options");
+            let subject = format!("--{}", cli::IMPORT);
+            Err(vec![complaint.at(Place::CommandLine, subject)])
+        }
     }
 }
 
@@ -477,6 +491,14 @@ mod tests {
             ),
             ("help --json", "help takes no option"),
             (
+                "--import-mosquitto x --shards 2",
+                "--import-mosquitto stands alone\n  fix: leave out the other options",
+            ),
+            (
+                "--print-config --import-mosquitto x",
+                "--import-mosquitto stands alone\n  fix: leave out the other options",
+            ),
+            (
                 "--check-config --print-config",
                 "--check-config and --print-config do not go together\n  fix: keep one of them",
             ),
@@ -540,6 +562,10 @@ mod tests {
         command().debug_assert();
     }
 
+    fn shell_of(name: &str) -> Shell {
+        <Shell as clap::ValueEnum>::from_str(name, false).unwrap()
+    }
+
     #[test]
     fn shells_and_man_know_every_command_and_setting() {
         for shell in ["bash", "zsh", "fish"] {
@@ -547,6 +573,10 @@ mod tests {
             for word in ["password-file", "clients", "verify", "fix-script"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
+            // What may stand behind `help`: in a part of its own.
+            let behind_help = script.matches("doctor").count();
+            let plain = papers::completions(command(), shell_of(shell));
+            assert!(behind_help > plain.matches("doctor").count(), "{shell}");
         }
         let page = said("man").replace('\\', "");
         for row in crate::settings::TABLE {

@@ -509,8 +509,8 @@ Examples:
 Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";
 /// Of a terminal: everything, and the cursor to the top.
 const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
-/// What a head has room for: 64 KiB, with the headers.
-const PATH_SIZE_MAX: usize = 60 * 1024;
+/// What a head has room for, however it comes in.
+const PATH_SIZE_MAX: usize = 30 * 1024;
 const EXIT_FAILED: u8 = 1;
 const EXIT_WRONG_USE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 4;

@@ -263,7 +263,11 @@ retain_available = false"#;
         let same = "per_listener_settings true\n\
             listener 1883 127.0.0.1\npassword_file /p\n\
             listener 1884 127.0.0.1\npassword_file /p\n";
-        assert!(settings(same).contains("password_file = [\"/p\"]"));
+        let same = settings(same);
+        assert!(
+            same.contains("[auth]\npassword_file = [\"/p\"]\ndefault = \"allow\""),
+            "{same}"
+        );
     }
 
     #[test]

@@ -184,6 +184,12 @@ impl Target {
         if access.anonymous.unwrap_or(is_local) {
             self.set("network", "allow_anonymous", true);
         }
+        // There, who is let in may do everything unless a file of rules says otherwise.
+        let knows_users =
+            access.password_file.is_some() || ports.iter().any(|port| port.asks_for_certificates);
+        if knows_users && access.acl_file.is_none() {
+            self.set("auth", "default", quote("allow"));
+        }
         for (key, file) in [
             ("password_file", access.password_file),
             ("acl_file", access.acl_file),

@@ -106,7 +106,6 @@ pub fn with_options(command: Command) -> Command {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .value_hint(ValueHint::FilePath)
-            .exclusive(true)
             .help("Print a mosquitto.conf as a configuration file, and exit"),
     ];
     let sections = SECTIONS.iter();

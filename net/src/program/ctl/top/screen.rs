@@ -133,45 +133,75 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, picture: &Picture, ink: Ink) {
         indices.sort_by(|a, b| busy(*b).unwrap_or(0.0).total_cmp(&busy(*a).unwrap_or(0.0)));
         indices.truncate(room);
     }
+    let columns = shard_columns_for(area.width);
     let rows = indices.into_iter().map(|index| {
-        let shard = &now.shards[index];
-        let of =
-            |read: fn(&Shard) -> u64| picture.shard_rate(index, |shard| Some(read(shard) as f64));
-        let cells = [
-            right(index.to_string()),
-            Cell::from(bar(busy(index), ink)),
-            right(share(picture.shard_rate(index, |shard| shard.runnable_s))),
-            right(rate(of(|shard| shard.publishes_received))),
-            right(rate(of(|shard| shard.publishes_sent))),
-            right(whole(shard.connections)),
-            right(whole(shard.queued_messages)),
-            right(bytes(shard.unsent_bytes)),
-            right(whole(shard.inbox_messages)),
-        ];
-        let style = match shard.responding {
+        let style = match now.shards[index].responding {
             true => Style::new(),
             false => ink.bad(),
         };
+        let cells = columns
+            .iter()
+            .map(|column| shard_cell(column, picture, index, ink));
         Row::new(cells).style(style)
     });
-    let titles = [
-        "SHARD",
-        "BUSY",
-        "NO CORE",
-        "IN",
-        "OUT",
-        "CONNECTIONS",
-        "QUEUED",
-        "UNSENT",
-        "INBOX",
-    ];
-    let title = |(index, title): (usize, &'static str)| match index {
-        1 => Cell::from(title),
-        _ => right(title.to_owned()),
-    };
-    let head = Row::new(titles.iter().copied().enumerate().map(title)).style(ink.soft());
-    let widths = [5, 18, 7, 8, 8, 11, 8, 8, 7].map(Constraint::Length);
+    let titles = columns.iter().map(|(title, _)| match *title {
+        "BUSY" => Cell::from(*title),
+        title => right(title.to_owned()),
+    });
+    let head = Row::new(titles).style(ink.soft());
+    let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
     frame.render_widget(Table::new(rows, widths).header(head), area);
+}
+
+/// A column of the shards: its title and width.
+type ShardColumn = (&'static str, u16);
+
+/// In the order of the screen.
+const SHARD_COLUMNS: [ShardColumn; 9] = [
+    ("SHARD", 5),
+    ("BUSY", 18),
+    ("NO CORE", 7),
+    ("IN", 8),
+    ("OUT", 8),
+    ("CONNECTIONS", 11),
+    ("QUEUED", 8),
+    ("UNSENT", 8),
+    ("INBOX", 7),
+];
+/// Those that go first, if the screen is narrow.
+const SHARD_SPARE: [&str; 5] = ["INBOX", "UNSENT", "CONNECTIONS", "NO CORE", "QUEUED"];
+
+fn shard_columns_for(width: u16) -> Vec<ShardColumn> {
+    let mut columns = SHARD_COLUMNS.to_vec();
+    for spare in SHARD_SPARE {
+        let needed: u16 = columns.iter().map(|(_, width)| width + 1).sum();
+        if needed > width + 1 {
+            columns.retain(|(title, _)| *title != spare);
+        }
+    }
+    columns
+}
+
+fn shard_cell(
+    (title, _): &ShardColumn,
+    picture: &Picture,
+    index: usize,
+    ink: Ink,
+) -> Cell<'static> {
+    let shard = &picture.now().shards[index];
+    let of = |read: fn(&Shard) -> u64| picture.shard_rate(index, |shard| Some(read(shard) as f64));
+    right(match *title {
+        "BUSY" => return Cell::from(bar(picture.shard_rate(index, |s| s.cpu_s), ink)),
+        "SHARD" => index.to_string(),
+        "NO CORE" => share(picture.shard_rate(index, |shard| shard.runnable_s)),
+        "IN" => rate(of(|shard| shard.publishes_received)),
+        "OUT" => rate(of(|shard| shard.publishes_sent)),
+        "CONNECTIONS" => whole(shard.connections),
+        "QUEUED" => whole(shard.queued_messages),
+        "UNSENT" => bytes(shard.unsent_bytes),
+        "INBOX" => whole(shard.inbox_messages),
+        other => unreachable!("there is no column {other}"),
+    })
 }
 
 /// `||||||      62 %`
@@ -440,6 +470,12 @@ mod tests {
             let shown = lines(&drawn(&view, width, 20));
             let titles: Vec<&str> = shown[7].split_whitespace().collect();
             assert_eq!(titles.join(" "), expected, "{width}");
+            let shards = match width {
+                80 => "SHARD BUSY NO CORE IN OUT QUEUED",
+                _ => "SHARD BUSY IN OUT",
+            };
+            let titles: Vec<&str> = shown[3].split_whitespace().collect();
+            assert_eq!(titles.join(" "), shards, "{width}");
         }
         // Whatever the size, nothing panics.
         for (width, height) in [(1, 1), (10, 3), (30, 6), (300, 5), (20, 100)] {
