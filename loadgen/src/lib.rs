@@ -4,10 +4,12 @@
 //! measured.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod assemble;
 pub mod bound;
 pub mod capacity;
 pub mod cli;
+pub mod cloud;
 pub mod course;
 pub mod csv;
 pub mod driver;

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::agent;
 use crate::assemble;
 use crate::cli::{self, RunOptions};
 use crate::engine::{self, Outcome};
@@ -16,6 +17,10 @@ use crate::{csv, histograms, junit, summary};
 /// Runs a scenario; gives the exit code.
 pub fn run(options: &RunOptions) -> Result<u8, Failure> {
     let run = options.run.unwrap_or_else(setup::random_run);
+    for warning in options.warnings.iter().filter(|_| !options.quiet) {
+        // Where it cannot be written, there is nobody left to report that to.
+        let _ = writeln!(io::stderr(), "ringload: warning: {warning}");
+    }
     match measure(options, run) {
         Ok((result, outcome)) => {
             if let Some(path) = &options.histograms {
@@ -37,6 +42,9 @@ pub fn run(options: &RunOptions) -> Result<u8, Failure> {
 
 fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Failure> {
     let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
+    if let Some(on) = &options.on {
+        return agent::lead::measure(options, on, run, interrupted);
+    }
     let Setup {
         plan,
         options: how,
@@ -120,7 +128,7 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     };
     match result.run.ended {
         Ended::Interrupted => INTERRUPTED,
-        Ended::Broken | Ended::Failed => BROKEN,
+        Ended::Broken | Ended::Lost | Ended::Failed => BROKEN,
         Ended::Planned | Ended::Aborted if has(Judgement::Missed) => MISSED,
         Ended::Planned | Ended::Aborted if has(Judgement::NotJudged) => INVALID,
         Ended::Planned | Ended::Aborted if strict && (has_faults || !result.validity.valid) => {

@@ -73,5 +73,6 @@ pub fn failed(
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts,
+        agents: None,
     }
 }
