@@ -131,7 +131,8 @@ mod tests {
     }
 
     const PAIRS: &str = "[[group]]\nname = \"s\"\nclients = 5\nsubscribe = \"t/{index}\"\n\
-                         [[group]]\nname = \"p\"\nclients = 5\npublish = \"t/{index}\"\nwindow = 1\n";
+                         [[group]]\nname = \"p\"\nclients = 5\npublish = \"t/{index}\"\n\
+                         window = 1\n";
 
     #[test]
     fn pairs_stay_on_a_machine_and_what_everybody_reads_does_not() {

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn secrets_stand_beside_the_scenario_and_both_sides_make_the_same_plan() {
         let line = "run pairs --on one,two --threads 3 --run-id 7 --user u-{index} --qos 1 \
-                    --password S3-{index} --set publishers.payload=1..99 --no-sys";
+                    --password S3-{index} --set publishers.payload=16..99 --no-sys";
         let arguments = line.split_whitespace().map(Into::into);
         let Ok(Command::Run(options)) = Command::parse(arguments) else {
             panic!("not a run")

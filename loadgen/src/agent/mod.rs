@@ -1,10 +1,10 @@
 //! A run made by several machines: `ringload run --on HOST,HOST`.
 //!
-//! One machine *leads*: it starts an *agent* on each host over ssh, and talks to it in lines of JSON
-//! on its stdin and stdout, so there is no port, and it is encrypted and authenticated by what is
-//! there anyway. All make the same plan, in which the threads of all machines are numbered through;
-//! an agent runs its own of them. The leader has the boards of all threads, so its control of a run
-//! is the one of a run on one machine, and a result is assembled as any other.
+//! One machine *leads*: it starts an *agent* on each host over ssh, and talks to it in lines of
+//! JSON on its stdin and stdout, so there is no port, and it is encrypted and authenticated by what
+//! is there anyway. All make the same plan, in which the threads of all machines are numbered
+//! through; an agent runs its own of them. The leader has the boards of all threads, so its control
+//! of a run is the one of a run on one machine, and a result is assembled as any other.
 //!
 //! Invariants:
 //! - an agent sends nothing to the broker that it was not told to, and ends all its clients when it

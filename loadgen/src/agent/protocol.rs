@@ -247,9 +247,12 @@ macro_rules! board {
         }
 
         impl BoardNow {
-            /// As it is now.
+            /// As it is now. The answer is read first, and shown last: what it is about is as
+            /// new at least.
             pub fn of(board: &Board) -> BoardNow {
-                BoardNow { $($field: board.$field.load(Ordering::Acquire),)* }
+                let answered = board.answered.load(Ordering::Acquire);
+                let now = BoardNow { $($field: board.$field.load(Ordering::Acquire),)* };
+                BoardNow { answered, ..now }
             }
 
             /// Shows it here.
@@ -260,7 +263,6 @@ macro_rules! board {
     };
 }
 
-// The answer comes last: who sees it sees what it is about.
 board! {
     sent: u64,
     received: u64,

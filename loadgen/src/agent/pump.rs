@@ -176,8 +176,8 @@ impl Pump {
         Ok(())
     }
 
-    /// Tells how far the run is, if that has changed. What others have sent comes before: a question
-    /// may be about it.
+    /// Tells how far the run is, if that has changed. What others have sent comes before: a
+    /// question may be about it.
     fn tell(&mut self) {
         let state = State::of(&self.shared);
         while let Ok(order) = self.inbox.try_recv() {

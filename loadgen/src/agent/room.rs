@@ -44,8 +44,8 @@ pub fn check_memory(need: &Need, available: Option<u64>) -> Result<(), String> {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     match available {
         Some(available) if available < need.memory => Err(format!(
-            "{} clients need {} MiB of memory at least, and {} MiB are available; use more machines \
-             or fewer clients",
+            "{} clients need {} MiB of memory at least, and {} MiB are available; use more \
+             machines or fewer clients",
             need.clients,
             mib(need.memory),
             mib(available)

@@ -150,7 +150,8 @@ impl Running {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.follow(orders);
-            if self.shown_at.elapsed() >= SHOW {
+            // What comes behind the last end would be taken for an answer.
+            if self.shown_at.elapsed() >= SHOW && self.ledgers.len() < self.own.len() {
                 self.show();
             }
         }

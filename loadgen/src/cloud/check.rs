@@ -127,8 +127,8 @@ impl Look<'_> {
         let (is_known, fix) = match self.service {
             Service::AwsIotCore => (
                 has_certificate || group.user.is_some(),
-                "name a certificate with tls_cert and tls_key, or give `user` and `password` for an \
-                 authorizer",
+                "name a certificate with tls_cert and tls_key, or give `user` and `password` for \
+                 an authorizer",
             ),
             Service::AzureIotHub => (
                 has_certificate || group.sas_key.is_some() || group.password.is_some(),

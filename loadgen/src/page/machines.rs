@@ -10,13 +10,15 @@ pub(super) fn machines(file: &ResultFile) -> Markup {
     html! { @if let Some(agents) = &file.agents {
         p {
             "Made by " (agents.machines.len()) " machines. From one to another came "
-            (text::share(agents.crossing_share)) " of the deliveries, whose latencies are known to within "
+            (text::share(agents.crossing_share))
+            " of the deliveries, whose latencies are known to within "
             (text::micros(agents.clock_error_us))
             @if agents.latency_judged { "." } @else { ", too little to judge latencies." }
         }
         div.card tabindex="0" { table {
             thead { tr {
-                th { "machine" } th { "processor" } th { "clients" } th { "busiest thread" } th { "waited" }
+                th { "machine" } th { "processor" } th { "clients" } th { "busiest thread" }
+                th { "waited" }
                 th { "behind schedule" } th { "clock within" }
             } }
             tbody { @for agent in &agents.machines { (row(agent)) } }

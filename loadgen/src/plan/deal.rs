@@ -1,5 +1,5 @@
-//! Who lives where, if several machines make a run: a publisher and its subscribers on the same one,
-//! as far as the topics tell, so that latencies are those of one clock.
+//! Who lives where, if several machines make a run: a publisher and its subscribers on the same
+//! one, as far as the topics tell, so that latencies are those of one clock.
 //!
 //! Clients that are connected by topics, directly or by others, are a *circle*. Circles of the same
 //! kind are dealt out evenly; one that is too large for a machine is spread over all.
@@ -26,8 +26,8 @@ pub(super) struct Shape {
     pub(super) threads_each: usize,
 }
 
-/// The places of all groups; `None` if everybody is in place already. The groups are those of a plan
-/// in which clients live in the order of their numbers.
+/// The places of all groups; `None` if everybody is in place already. The groups are those of a
+/// plan in which clients live in the order of their numbers.
 pub(super) fn deal(
     groups: &[PlannedGroup],
     streams: &Streams,
@@ -204,8 +204,8 @@ impl Circles {
     }
 }
 
-/// How many of so many equal circles each machine gets: as many as the others, or one more if it has
-/// the least to do.
+/// How many of so many equal circles each machine gets: as many as the others, or one more if it
+/// has the least to do.
 fn shares(count: usize, loads: &[usize]) -> Vec<usize> {
     let mut shares = vec![count / loads.len(); loads.len()];
     let mut by_load: Vec<usize> = (0..loads.len()).collect();

@@ -156,7 +156,8 @@ fn stages_and_thresholds_are_those_of_all_machines() {
     fs::write(
         &file,
         "name = \"stages\"\nthresholds = [\"lost = 0\", \"latency.p99 < 1h\"]\n\
-         [[stage]]\nname = \"half\"\nfor = \"500ms\"\nrate = \"50 %\"\nthresholds = [\"lost = 0\"]\n\
+         [[stage]]\nname = \"half\"\nfor = \"500ms\"\nrate = \"50 %\"\n\
+         thresholds = [\"lost = 0\"]\n\
          [[stage]]\nname = \"whole\"\nfor = \"500ms\"\n\
          [[group]]\nname = \"s\"\nclients = 4\nsubscribe = \"{run}/+\"\n\
          [[group]]\nname = \"p\"\nclients = 4\nqos = 1\npublish = \"{run}/{index}\"\nrate = 100\n",
@@ -209,7 +210,8 @@ fn a_machine_that_is_lost_ends_the_run_and_makes_it_invalid() {
     let mark = std::env::temp_dir().join(format!("ringload-lost-{}", std::process::id()));
     let ssh = Ssh::new(&format!(
         "[ $host = one ] && exec \"$@\"\nexec 3<&0\n\"$@\" <&3 3<&- &\nexec 3<&-\n\
-         while kill -0 $! 2>/dev/null; do [ -e {} ] && kill -9 $!; sleep 0.02; done\nwait $!\nexit $?",
+         while kill -0 $! 2>/dev/null; do [ -e {} ] && kill -9 $!; sleep 0.02; done\n\
+         wait $!\nexit $?",
         mark.display()
     ));
     let broker = Scripted::start(Script::default());
@@ -354,9 +356,12 @@ fn a_broker_that_refuses_is_reported_with_the_machine_that_noticed() {
     });
     let done = ssh.run(&broker, "one,two", &four("pairs", &[]));
     assert_eq!(done.code, Some(1), "{done:#?}");
-    let is_named = ["one: client ringload-", "two: client ringload-"]
-        .iter()
-        .any(|name| done.stderr.contains(name));
+    let is_named = [
+        "one: closed by the broker: client ",
+        "two: closed by the broker: client ",
+    ]
+    .iter()
+    .any(|name| done.stderr.contains(name));
     assert!(is_named, "{}", done.stderr);
 }
 

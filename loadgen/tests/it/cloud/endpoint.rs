@@ -285,7 +285,7 @@ impl Client<'_> {
         {
             state.clients.remove(&self.id);
         }
-        let _ = self.stream.conn.send_close_notify();
+        self.stream.conn.send_close_notify();
     }
 
     fn on_connect(&mut self, frame: &Frame<'_>) -> Result<(), Closed> {
