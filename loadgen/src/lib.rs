@@ -4,10 +4,12 @@
 //! measured.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod agent;
 pub mod assemble;
 pub mod bound;
 pub mod capacity;
+pub mod capture;
 pub mod cli;
 pub mod cloud;
 pub mod course;
@@ -17,6 +19,7 @@ pub mod engine;
 pub mod find;
 pub mod fleet;
 pub mod histograms;
+pub mod inside;
 pub mod junit;
 pub mod ledger;
 pub mod meter;

@@ -2,13 +2,17 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::agent;
 use crate::assemble;
+use crate::bound::Snapshot;
 use crate::cli::{self, RunOptions};
 use crate::engine::{self, Outcome};
 use crate::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
+use crate::inside::Inside;
 use crate::progress::Progress;
 use crate::report::{Ended, Judgement, ResultFile};
 use crate::setup::{self, Failure, Setup};
@@ -42,9 +46,21 @@ pub fn run(options: &RunOptions) -> Result<u8, Failure> {
 
 fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Failure> {
     let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
-    if let Some(on) = &options.on {
-        return agent::lead::measure(options, on, run, interrupted);
-    }
+    let before = look_inside(options);
+    let (result, outcome) = match &options.on {
+        Some(on) => agent::lead::measure(options, on, run, interrupted)?,
+        None => make(options, run, interrupted)?,
+    };
+    let inside = Inside::between(&before, &look_inside(options));
+    Ok((ResultFile { inside, ..result }, outcome))
+}
+
+/// Makes a run on this machine.
+fn make(
+    options: &RunOptions,
+    run: u16,
+    interrupted: Arc<AtomicBool>,
+) -> Result<(ResultFile, Outcome), Failure> {
     let Setup {
         plan,
         options: how,
@@ -56,6 +72,15 @@ fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Fail
     let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
         .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
     Ok((assemble::assemble(&outcome, context), outcome))
+}
+
+/// What the control plane says, if it is named and answers.
+fn look_inside(options: &RunOptions) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    if let Some(admin) = &options.admin {
+        let _ = admin.add_to(&mut snapshot);
+    }
+    snapshot
 }
 
 /// Who reads a result file finds one that says why there is nothing in it.

@@ -10,6 +10,7 @@ use ringmq_problem::Problem;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::assemble::{self, Context};
+use crate::bound::Snapshot;
 use crate::cli::{self, RunOptions};
 use crate::driver::Way;
 use crate::engine::Options;
@@ -55,6 +56,10 @@ pub fn set_up(
     let clients = scenario.client_count();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
     check_pids(&options.pids).map_err(Failure::Run)?;
+    if let Some(admin) = &options.admin {
+        let looked = admin.add_to(&mut Snapshot::default());
+        looked.map_err(|why| Failure::Run(format!("--admin {why}")))?;
+    }
     let metrics = listen(options.metrics)?;
     let run_id = format!("{run:04x}");
     let plan = Plan::new(scenario, &run_id, options.threads, options.with_sys);

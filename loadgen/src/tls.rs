@@ -5,7 +5,7 @@
 //! of its group.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::scenario::Group;
 use crate::scenario::pattern::{Filling, Pattern};
@@ -141,6 +141,30 @@ impl Files {
         let patterns = [&group.tls_cert, &group.tls_key].into_iter().flatten();
         let mut patterns = patterns.filter_map(|path| Pattern::parse(path).ok());
         patterns.any(|pattern| !pattern.is_common())
+    }
+}
+
+impl Terms {
+    /// The terms of a server that is no broker, or a client that is no load: with the CA of this file, or
+    /// those that the system trusts.
+    pub fn of_server(host: &str, ca: Option<&str>) -> Result<Terms, Complaint> {
+        let mut group = Group::default();
+        group.tls = true;
+        group.tls_ca = ca.map(str::to_owned);
+        match Terms::of(&group, host, "", std::iter::empty()) {
+            Ok(terms) => Ok(terms.expect("the group has TLS")),
+            Err(problem) => Err(Complaint::new(problem.what, problem.fix)),
+        }
+    }
+
+    /// A connection that blocks.
+    pub fn over<S: Read + Write>(
+        &self,
+        stream: S,
+    ) -> Result<StreamOwned<ClientConnection, S>, String> {
+        let connection = ClientConnection::new(self.config_of(0), self.name.clone());
+        let connection = connection.map_err(|error| error.to_string())?;
+        Ok(StreamOwned::new(connection, stream))
     }
 }
 

@@ -70,6 +70,7 @@ pub fn failed(
         timeline: Vec::new(),
         broker: None,
         sys: None,
+        inside: None,
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts,

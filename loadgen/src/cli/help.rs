@@ -9,16 +9,17 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
 use super::flags::{FIND_MAX, FLAGS, Flag, Of, flags_of};
-use super::forecast;
+use super::{capture, forecast};
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-pub(super) const COMMANDS: [(&str, &str); 11] = [
+pub(super) const COMMANDS: [(&str, &str); 12] = [
     ("run", "[SCENARIO] [OPTION]..."),
     (FIND_MAX, "SCENARIO --slo LIMIT"),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("capture", "--admin URL"),
     ("plan", "--pid PID [OPTION]..."),
     ("predict", "PLAN SCENARIO"),
     ("agent", ""),
@@ -27,12 +28,13 @@ pub(super) const COMMANDS: [(&str, &str); 11] = [
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 11] = [
+const COMMANDS_ABOUT: [&str; 12] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
     "List the built-in scenarios",
     "Print a scenario as a file to edit",
     "Make a page of results",
+    "Make a scenario of what a broker does",
     "Measure what a broker's work costs",
     "Say from a plan what a scenario takes",
     "Do a part of a run for `ringload run --on`",
@@ -64,6 +66,8 @@ pub enum Help {
     List,
     /// About `report`.
     Report,
+    /// About `capture`.
+    Capture,
     /// About `plan`.
     Plan,
     /// About `predict`.
@@ -84,6 +88,7 @@ impl Help {
             FIND_MAX => Some(Help::FindMax),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "capture" => Some(Help::Capture),
             "plan" => Some(Help::Plan),
             "predict" => Some(Help::Predict),
             "agent" => Some(Help::Agent),
@@ -109,6 +114,7 @@ impl Help {
             Help::FindMax => of(FIND_MAX),
             Help::List => of("list"),
             Help::Report => of("report"),
+            Help::Capture => of("capture"),
             Help::Plan => of("plan"),
             Help::Predict => of("predict"),
             Help::Agent => of("agent"),
@@ -141,6 +147,7 @@ pub fn command() -> Command {
             ),
             "report" => with_request(command),
             "agent" => command.long_about(ABOUT_AGENT),
+            "capture" => capture::with_capture(command),
             "plan" => forecast::with_plan(command),
             "predict" => forecast::with_predict(command),
             "completions" => command.arg(
@@ -252,7 +259,8 @@ fn arg_of(flag: &Flag) -> Arg {
         return arg.action(ArgAction::Count);
     }
     let hint = match flag.name {
-        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" => ValueHint::FilePath,
+        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" | "admin-token"
+        | "admin-ca" => ValueHint::FilePath,
         _ => ValueHint::Unknown,
     };
     arg.value_name(flag.placeholder)
@@ -262,12 +270,12 @@ fn arg_of(flag: &Flag) -> Arg {
         .action(ArgAction::Append)
 }
 
-/// Without what is needed once, at installation.
+/// Without what is needed once, at installation, and what the last line says.
 fn put_usage(text: &mut String) {
     text.push_str("Usage:\n");
     let all = COMMANDS.iter().zip(COMMANDS_ABOUT);
     for ((name, arguments), about) in
-        all.filter(|((name, _), _)| !["agent", "completions", "man"].contains(name))
+        all.filter(|((name, _), _)| !["agent", "completions", "man", "help"].contains(name))
     {
         let line = format!("{name} {arguments}");
         let _ = writeln!(text, "  ringload {line:30} {about}");
@@ -299,7 +307,7 @@ fn short() -> String {
         "\nExamples:\n\
          \x20 ringload run pairs                     as many messages as the broker can take\n\
          \x20 ringload run pairs --rate 400 --qos 1  20,000 per second, and their latencies\n\
-         ringload --help has every option and key.\n",
+         ringload help COMMAND has every option of a command, ringload --help every key.\n",
     );
     text
 }

@@ -3,6 +3,8 @@
 //! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario
 //! is defined here.
 
+mod capture;
+mod factors;
 mod flags;
 mod forecast;
 mod given;
@@ -19,8 +21,10 @@ use clap::error::ErrorKind;
 use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
+use crate::admin::Admin;
 use crate::agent::On;
 use crate::capacity::measure;
+use crate::capture as captured;
 use crate::find::FindOptions;
 use crate::page::Request;
 use crate::peer::Peer;
@@ -51,6 +55,8 @@ pub enum Command {
     Show(Box<Scenario>),
     /// Make a page of results.
     Report(Request),
+    /// Make a scenario of what a broker does.
+    Capture(captured::Request),
     /// Measure what things cost a broker.
     Plan(measure::Request),
     /// Say what a scenario takes.
@@ -86,6 +92,8 @@ pub struct RunOptions {
     pub sources: Option<Sources>,
     /// Processes of the broker.
     pub pids: Vec<u32>,
+    /// Its control plane.
+    pub admin: Option<Admin>,
     /// Name for tables and plots.
     pub label: Option<String>,
     /// Where to write the result; `-` is stdout.
@@ -142,6 +150,7 @@ impl Command {
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
             "agent" => Ok(Command::Agent),
+            "capture" => capture::capture(matches),
             "plan" => forecast::plan(matches).map_err(one),
             "predict" => forecast::predict(matches),
             "completions" => {

@@ -213,13 +213,26 @@ fn answer_of(file: &CapacityFile, round: &Round) -> String {
             format!("holds at least {lower} msg/s {what}; {why}")
         }
         (_, Some(load)) => {
-            format!("holds {} msg/s{} {what}", rounded(load), interval(answer))
+            let holds = format!("holds {} msg/s{} {what}", rounded(load), interval(answer));
+            holds + &unconfirmed(answer)
         }
         (_, None) => match (answer.lower.or(answer.low), answer.upper.or(answer.high)) {
             (Some(lower), _) => format!("holds {} msg/s {what}, and perhaps more", rounded(lower)),
             (None, Some(upper)) => format!("does not hold {} msg/s {what}", rounded(upper)),
             (None, None) => format!("was not seen at its limit {what}"),
         },
+    }
+}
+
+/// What the headline owes to confirmations that all failed; empty if one held, or none was made.
+fn unconfirmed(answer: &Answer) -> String {
+    match (answer.confirmations.last(), answer.confirmed()) {
+        (Some(last), None) => format!(
+            " in most seconds, but not over {} s, down to {} msg/s",
+            last.seconds,
+            rounded(last.load)
+        ),
+        _ => String::new(),
     }
 }
 
@@ -425,6 +438,26 @@ mod tests {
             searches: None,
             rounds: answers.into_iter().map(round).collect(),
         }
+    }
+
+    #[test]
+    fn what_no_minute_confirmed_is_said_in_the_headline() {
+        let minute = |load, held| Confirmed {
+            load,
+            seconds: 60,
+            held,
+            percentiles: Vec::new(),
+        };
+        let mut found = answer(Conclusion::Found, Some(1000.0));
+        found.confirmations = vec![minute(980.0, false), minute(960.0, false)];
+        let missed = sentence(&file(vec![found.clone()]));
+        assert!(
+            missed.ends_with(" in most seconds, but not over 60 s, down to 960 msg/s"),
+            "{missed}"
+        );
+        found.confirmations.push(minute(920.0, true));
+        let held = sentence(&file(vec![found]));
+        assert!(held.ends_with("lost = 0"), "{held}");
     }
 
     #[test]

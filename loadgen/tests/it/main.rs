@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod capture;
 mod ceiling;
 mod cloud;
 mod common;
