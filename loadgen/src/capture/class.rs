@@ -70,7 +70,7 @@ impl Class {
     }
 }
 
-/// Joins groups until each has enough clients, and there are few enough.
+/// Joins groups until each has enough clients, no two are alike, and there are few enough.
 pub(super) fn join(mut classes: Vec<Class>) -> Vec<Class> {
     loop {
         let is_small = |class: &Class| class.clients < CLIENTS_MIN - 0.5;
@@ -78,15 +78,16 @@ pub(super) fn join(mut classes: Vec<Class>) -> Vec<Class> {
         let smallest = (0..classes.len()).min_by(fewest);
         let pair = match smallest {
             Some(one) if is_small(&classes[one]) => nearest(&classes, one).map(|to| (one, to)),
-            _ if classes.len() > CLASSES_MAX => {
+            _ => {
                 let pairs = (0..classes.len()).filter_map(|one| {
                     let to = nearest(&classes, one)?;
                     Some((one, to, distance(&classes[one], &classes[to])))
                 });
                 let pair = pairs.min_by(|a, b| a.2.total_cmp(&b.2));
+                let is_alike = |distance: f64| distance < ALIKE || classes.len() > CLASSES_MAX;
+                let pair = pair.filter(|(_, _, distance)| is_alike(*distance));
                 pair.map(|(one, to, _)| (one, to))
             }
-            _ => None,
         };
         let Some((one, to)) = pair else {
             return classes;
@@ -204,6 +205,8 @@ fn joined(
 pub(super) const CLIENTS_MIN: f64 = 5.0;
 /// Groups of a profile.
 pub(super) const CLASSES_MAX: usize = 40;
+/// Groups that differ by less are one: a sum of logarithms of ratios.
+const ALIKE: f64 = 0.5;
 /// One publishes, the other does not.
 const OTHER_KIND: f64 = 6.0;
 
@@ -276,7 +279,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_groups_than_a_profile_has() {
-        let classes = (0..100).map(|n| class(5.0 + f64::from(n), 1.1_f64.powi(n), &[]));
+        let classes = (0..100).map(|n| class(5.0 + f64::from(n), 1.7_f64.powi(n), &[]));
         let classes: Vec<Class> = classes.collect();
         let sent: f64 = classes.iter().map(Class::sent_per_s).sum();
         let joined = join(classes);

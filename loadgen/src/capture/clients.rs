@@ -97,8 +97,13 @@ impl Clients {
         self.by_id.len()
     }
 
-    /// Groups of those that do the same. `sizes` is what was counted of all payloads meanwhile.
-    pub(super) fn classes(&self, sizes: &Shares, ask: &mut Ask<'_>) -> Result<Vec<Class>, String> {
+    /// Groups of those that do the same, and the messages per second that the broker has sent of itself.
+    /// `sizes` is what was counted of all payloads meanwhile.
+    pub(super) fn classes(
+        &self,
+        sizes: &Shares,
+        ask: &mut Ask<'_>,
+    ) -> Result<(Vec<Class>, f64), String> {
         let topics: BTreeSet<&str> = self
             .by_id
             .values()
@@ -126,12 +131,17 @@ impl Clients {
             classes.push(self.class(key, members, &shapes, sizes));
         }
         let publishing = self.publishing(&classes, groups.values());
+        let mut own_per_s = 0.0;
         for (index, (_, members)) in groups.iter().enumerate() {
             let (wants, qos) = self.wants(members, &publishing, ask)?;
-            classes[index].wants = wants;
+            let received: u64 = members.iter().map(|client| client.received).sum();
+            if let (None, true) = (&wants, received > 0) {
+                own_per_s += received as f64 / self.span_s();
+            }
+            classes[index].wants = wants.unwrap_or_default();
             classes[index].wanted_qos = qos;
         }
-        Ok(classes)
+        Ok((classes, own_per_s))
     }
 
     fn sort(&self, shapes: &HashMap<&str, usize>, grain: f64) -> BTreeMap<Key, Vec<&Client>> {
@@ -197,13 +207,14 @@ impl Clients {
         .collect()
     }
 
-    /// What each of these clients gets of whom, and with which QoS at most.
+    /// What each of these clients gets of whom, and with which QoS at most. `None`: only what the broker says of
+    /// itself.
     fn wants(
         &self,
         members: &[&Client],
         sources: &[Source],
         ask: &mut Ask<'_>,
-    ) -> Result<(Vec<Want>, QoS), String> {
+    ) -> Result<(Option<Vec<Want>>, QoS), String> {
         let received: u64 = members.iter().map(|client| client.received).sum();
         let present: usize = members.iter().map(|client| client.present).sum();
         let spans = (self.lists.len() - 1).max(1);
@@ -215,13 +226,24 @@ impl Clients {
         let asked: Vec<&&Client> = spread(subscribe.collect(), SAMPLES);
         let mut qos = QoS::AtMostOnce;
         let mut covers = vec![Covered::default(); sources.len()];
+        let mut is_load = asked.is_empty();
         for client in &asked {
             for filter in ask(&client.last.client_id)? {
+                // Reports of the broker are no load of its clients.
+                let is_own =
+                    filter.filter.starts_with('$') && !filter.filter.starts_with("$share/");
+                if is_own {
+                    continue;
+                }
+                is_load = true;
                 qos = qos.max(QoS::from_bits(filter.qos).unwrap_or_default());
                 for (source, covered) in sources.iter().zip(&mut covers) {
                     covered.add(&filter.filter, source, clients);
                 }
             }
+        }
+        if !is_load {
+            return Ok((None, qos));
         }
         let parts = divided(got_per_s, asked.len(), sources, &covers);
         let wants = parts.into_iter().zip(sources).zip(&covers);
@@ -231,7 +253,7 @@ impl Clients {
             per_s,
             is_shared: covered.shared > 0.0,
         });
-        Ok((wants.collect(), qos))
+        Ok((Some(wants.collect()), qos))
     }
 }
 
@@ -486,6 +508,7 @@ mod tests {
             for worker in 0..5 {
                 clients.add(row(&format!("w{worker}"), 0, grown(20), None));
             }
+            clients.add(row("s", 0, grown(3), None));
             if list == 1 {
                 // It came later: all of it counts.
                 clients.add(row("late", 50, 0, Some("other")));
@@ -497,6 +520,7 @@ mod tests {
     fn filters(id: &str) -> Vec<Filter> {
         let number = &id[1..];
         let filter = match &id[..1] {
+            "s" => "$SYS/#".to_owned(),
             "b" => format!("telemetry/{number}/+"),
             "w" => "$share/w/telemetry/#".to_owned(),
             other => panic!("{other} has no filters"),
@@ -507,12 +531,13 @@ mod tests {
     #[test]
     fn groups_are_those_that_do_the_same_and_get_what_they_got() {
         let clients = fleet();
-        assert_eq!((clients.span_s(), clients.count()), (10.0, 116));
-        assert_eq!(clients.per_s(), (105.0, 200.0));
+        assert_eq!((clients.span_s(), clients.count()), (10.0, 117));
+        assert_eq!(clients.per_s(), (105.0, 203.0));
         let mut sizes = Shares::default();
         sizes.add_size(100, 1050.0);
         let mut ask = |id: &str| Ok(filters(id));
-        let classes = clients.classes(&sizes, &mut ask).unwrap();
+        let (classes, own_per_s) = clients.classes(&sizes, &mut ask).unwrap();
+        assert_eq!(own_per_s, 3.0);
         let shown: Vec<(f64, f64, f64)> = classes
             .iter()
             .map(|class| (class.clients, class.sent_per_s(), class.wanted_per_s()))
@@ -521,6 +546,7 @@ mod tests {
         assert!(shown.contains(&(100.0, 100.0, 0.0)), "{shown:?}");
         assert!(shown.contains(&(10.0, 0.0, 10.0)), "{shown:?}");
         assert!(shown.contains(&(5.0, 0.0, 20.0)), "{shown:?}");
+        assert!(shown.contains(&(1.0, 0.0, 0.0)), "{shown:?}");
         assert!(shown.contains(&(1.0, 5.0, 0.0)), "{shown:?}");
         let devices = classes
             .iter()

@@ -161,12 +161,13 @@ fn from_admin(
             Err(why) => Err(why),
         }
     };
-    let classes = clients.classes(&after.sizes_since(&before), &mut ask)?;
+    let (classes, own_per_s) = clients.classes(&after.sizes_since(&before), &mut ask)?;
     if classes.is_empty() {
         return Err(format!("{}: no client was connected", admin.shown()));
     }
     let classes = class::join(classes);
-    let (sent_per_s, received_per_s) = clients.per_s();
+    let (sent_per_s, all_per_s) = clients.per_s();
+    let received_per_s = all_per_s - own_per_s;
     let mut notes = vec![
         "RETAIN and the times between messages are not known; messages are spread evenly"
             .to_owned(),
@@ -284,7 +285,7 @@ fn listened(
         return Err(format!(
             "{}: nothing was published on `{filter}` for {}",
             options.target,
-            value::show_span(span)
+            value::show_span(rounded(span))
         ));
     }
     let guess = topics.guess(span.as_secs_f64(), request.assumed, class::join);

@@ -120,7 +120,7 @@ fn a_replay_has_the_rates_the_fanout_and_the_sizes_that_were_captured() {
     let (clients, sizes) = mixed();
     let (sent, received) = clients.per_s();
     let mut ask = |id: &str| Ok(filters_of_mixed(id));
-    let classes = class::join(clients.classes(&sizes, &mut ask).unwrap());
+    let classes = class::join(clients.classes(&sizes, &mut ask).unwrap().0);
     let (text, scenario) = written(&found(classes, sent));
     assert_eq!(scenario.client_count(), 1536, "{text}");
     assert!(text.contains("$share/"), "workers share: {text}");
@@ -226,7 +226,7 @@ fn no_four_bytes_of_a_topic_or_identifier_are_in_a_profile() {
         let filter = names[number * 37 % names.len()].1.clone();
         Ok(vec![Filter { filter, qos: 1 }])
     };
-    let classes = class::join(clients.classes(&sizes, &mut ask).unwrap());
+    let classes = class::join(clients.classes(&sizes, &mut ask).unwrap().0);
     let (text, _) = written(&found(classes, clients.per_s().0));
     assert_anonymous(&text, &secrets);
     let assumed = Assumed {

@@ -156,9 +156,8 @@ impl Topics {
         let (shapes, of) = shapes_of(&names);
         let all: u64 = self.by_name.values().map(Seen::count).sum();
         let more = self.count as f64 / all.max(1) as f64;
-        let mut grains = [2.0, 1.0, 0.5].into_iter();
         let mut groups: BTreeMap<Key, Vec<&Seen>> = BTreeMap::new();
-        while let Some(grain) = grains.next() {
+        for grain in [2.0, 1.0, 0.5] {
             groups.clear();
             for (seen, shape) in self.by_name.values().zip(&of) {
                 groups
