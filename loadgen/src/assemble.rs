@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use ringmq_core::codec::QoS;
 
+use crate::agent::notes::Agents;
 use crate::engine::{BrokerSamples, Outcome};
 use crate::ledger::{Sent, Settled};
 use crate::meter::{Counts, GroupTimes};
@@ -24,6 +25,7 @@ use crate::tally::Tally as _;
 use crate::times::Delays;
 use crate::verdict;
 pub use failed::failed;
+pub use stages::part_ends_of;
 
 /// What a result contains besides the outcome of the run.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Context {
     pub sources: Vec<String>,
     /// Files that the process may open.
     pub files_max: u64,
+    /// The machines that made the run, if ringload did not make it itself.
+    pub agents: Option<Agents>,
 }
 
 /// The result of a run.
@@ -68,12 +72,16 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         files_max: context.files_max,
     };
     let plan = &outcome.shared.plan;
-    let validity = self_check::check(outcome, &outcome.lag, facts);
+    let agents = context.agents.as_ref();
+    let mut groups = sums.groups(plan);
+    let agents_report = agents.map(|agents| agents.report(outcome, &facts, &groups));
+    let validity = self_check::check(outcome, &outcome.lag, facts, agents);
     let (stages, mut verdicts) = stages::judged(&sums, outcome, broker.as_ref());
     if !validity.valid {
         verdict::withhold(&mut verdicts);
+    } else if let Some(agents) = agents {
+        agents.withhold(&mut verdicts, &groups);
     }
-    let mut groups = sums.groups(plan);
     for group in &mut groups {
         group.transport = context.carrier.map(|carrier| match group.tls {
             true => format!("{carrier}, TLS"),
@@ -110,6 +118,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         broker,
         stages,
         verdicts,
+        agents: agents_report,
     }
 }
 
@@ -325,14 +334,12 @@ impl Sums {
 
 /// What became of what was owed in each part of the run; see `Ledger::settle_parts`.
 fn settle(outcome: &Outcome, ends: &[Vec<u32>], parts: &mut [HashMap<(u16, QoS), Settled>]) {
+    if let Some(settlement) = &outcome.settled {
+        // The ledgers are on other machines.
+        return settlement.add_to(parts);
+    }
     let plan = &outcome.shared.plan;
-    let mut uncertain: Vec<(u32, u32)> = outcome
-        .threads
-        .iter()
-        .flat_map(|thread| thread.uncertain.iter().copied())
-        .collect();
-    uncertain.sort_unstable();
-    uncertain.dedup();
+    let uncertain = uncertain(outcome);
     let last = plan.streams.last_sequences();
     let sent = Sent {
         last: &last,
@@ -342,6 +349,16 @@ fn settle(outcome: &Outcome, ends: &[Vec<u32>], parts: &mut [HashMap<(u16, QoS),
     for thread in &outcome.threads {
         thread.ledger.settle_parts(sent, ends, parts);
     }
+}
+
+/// Messages that the broker refused or never acknowledged, ascending.
+pub fn uncertain(outcome: &Outcome) -> Vec<(u32, u32)> {
+    let threads = outcome.threads.iter();
+    let all = threads.flat_map(|thread| thread.uncertain.iter().copied());
+    let mut all: Vec<(u32, u32)> = all.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn broker_cost(

@@ -52,6 +52,7 @@ pub fn junit(result: &ResultFile) -> String {
 fn ended(result: &ResultFile) -> Option<&'static str> {
     match result.run.ended {
         Ended::Broken => Some("all connections were lost"),
+        Ended::Lost => Some("an agent was lost"),
         Ended::Interrupted => Some("the run was interrupted"),
         Ended::Planned | Ended::Aborted | Ended::Failed => None,
     }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ringmq_core::codec::QoS;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Matched;
 use crate::report;
@@ -105,7 +106,7 @@ pub struct Sent<'a> {
 }
 
 /// What the readers of one group were owed at one QoS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// Owed deliveries.
     pub owed: u64,
@@ -125,6 +126,14 @@ impl Ledger {
             gaps: vec![Vec::new()],
             orders: (shared_pairs <= ORDER_PAIRS_MAX).then(HashMap::default),
             ..Ledger::default()
+        }
+    }
+
+    /// In place of one that is kept on another machine: it has no readers.
+    pub fn elsewhere(checks_shared_order: bool, is_exact: bool) -> Ledger {
+        Ledger {
+            overflowed: u64::from(!is_exact),
+            ..Ledger::new(if checks_shared_order { 0 } else { u64::MAX })
         }
     }
 
@@ -525,7 +534,8 @@ impl Gap {
 }
 
 impl Settled {
-    fn add(&mut self, other: &Settled) {
+    /// Adds those of other readers.
+    pub fn add(&mut self, other: &Settled) {
         self.owed += other.owed;
         self.delivered += other.delivered;
         self.lost += other.lost;

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod agent;
 pub mod assemble;
 pub mod bound;
 pub mod capacity;
 pub mod capture;
 pub mod cli;
+pub mod cloud;
 pub mod course;
 pub mod csv;
 pub mod driver;

@@ -7,10 +7,11 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use ringload::agent;
 use ringload::capacity::file::PlanFile;
 use ringload::capacity::load::Load;
 use ringload::capacity::{self, measure};
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
         Ok(Command::Plan(request)) => plan(&request),
         Ok(Command::Predict(request)) => predict(&request),
         Ok(Command::Run(options)) => code_of(runs::run(&options)),
+        Ok(Command::Agent) => {
+            let stdin = BufReader::new(io::stdin());
+            ExitCode::from(agent::serve::serve(stdin, io::stdout()))
+        }
         Ok(Command::FindMax(options)) => code_of(find::find_max(&options)),
         Err(problems) => refuse(&problems),
     }

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::report::Ledger;
 use crate::tally::{Tally as _, tally};
 use crate::times::{Delays, Times};
 
 tally! {
     /// Counters of one group on one thread.
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     pub struct Counts {
         /// Messages published.
         pub sent: u64,
@@ -32,7 +34,7 @@ tally! {
 
 tally! {
     /// What arrived at one QoS.
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     pub struct Received {
         /// Deliveries of all kinds.
         pub count: u64,
@@ -44,7 +46,7 @@ tally! {
 }
 
 /// Times of one group on one thread that are few enough to keep for the whole run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct GroupTimes {
     /// From dialling to CONNACK.
     pub connect: Times,
@@ -56,7 +58,7 @@ pub struct GroupTimes {
 
 tally! {
     /// How much happened, over all groups.
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     pub struct Volume {
         /// Messages published.
         pub sent: u64,
@@ -72,7 +74,7 @@ tally! {
 }
 
 /// Where a time belongs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Segment of the course; 0 if there is only the window.
     pub segment: u32,
@@ -83,7 +85,7 @@ pub struct Place {
 }
 
 /// What happened in one second on one thread, or in a part of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Interval {
     /// Which second of the publishing.
     pub second: u32,
@@ -94,6 +96,7 @@ pub struct Interval {
     /// How late the generator itself was.
     pub lag: Times,
     /// Of deliveries that belong to the window.
+    #[serde(with = "crate::agent::wire::places")]
     pub window: BTreeMap<Place, Delays>,
     /// Of the others.
     pub outside: Delays,

@@ -63,6 +63,43 @@ pub struct ResultFile {
     /// What became of each threshold; empty without thresholds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,
+    /// The machines that made the run, with `--on`; absent if ringload made it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<Agents>,
+}
+
+/// The machines that made a run for the one that led it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agents {
+    /// Of the deliveries that were owed, the share whose publisher and subscriber were on different
+    /// machines.
+    pub crossing_share: f64,
+    /// Their latencies are known to within this.
+    pub clock_error_us: f64,
+    /// False if that is above a tenth of their median: then latencies were not judged.
+    pub latency_judged: bool,
+    /// In the order of `--on`.
+    pub machines: Vec<Agent>,
+}
+
+/// A machine that made a part of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// As ssh knows it.
+    pub host: String,
+    /// Clients there.
+    pub clients: u64,
+    /// What it is.
+    pub machine: Machine,
+    /// Its clock minus that of who led, when the run began.
+    pub clock_ahead_us: f64,
+    /// That is known to within this: half of the shortest of 16 round trips, and what the clocks
+    /// drifted during the run.
+    pub clock_error_us: f64,
+    /// Whether it kept up. What makes one of them invalid makes the run invalid.
+    pub validity: Validity,
 }
 
 /// What was run, where, against what.
@@ -213,6 +250,9 @@ pub enum Ended {
     /// A stage said what must not go on for so long, and it did (`abort`); the numbers are those up
     /// to there.
     Aborted,
+    /// A machine that made a part of the run was lost, with what it knew; the numbers are those of
+    /// the others.
+    Lost,
     /// Nothing could be measured: the first reason in `validity` says why. Every number is 0.
     Failed,
 }
@@ -259,6 +299,8 @@ pub enum Check {
     Interrupted,
     /// The run did not take place.
     Failed,
+    /// A machine that made a part of the run was lost.
+    Agent,
 }
 
 /// What the generator itself used, in the window.

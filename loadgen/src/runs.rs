@@ -2,8 +2,11 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::agent;
 use crate::assemble;
 use crate::bound::Snapshot;
 use crate::cli::{self, RunOptions};
@@ -18,6 +21,10 @@ use crate::{csv, histograms, junit, summary};
 /// Runs a scenario; gives the exit code.
 pub fn run(options: &RunOptions) -> Result<u8, Failure> {
     let run = options.run.unwrap_or_else(setup::random_run);
+    for warning in options.warnings.iter().filter(|_| !options.quiet) {
+        // Where it cannot be written, there is nobody left to report that to.
+        let _ = writeln!(io::stderr(), "ringload: warning: {warning}");
+    }
     match measure(options, run) {
         Ok((result, outcome)) => {
             if let Some(path) = &options.histograms {
@@ -39,6 +46,21 @@ pub fn run(options: &RunOptions) -> Result<u8, Failure> {
 
 fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Failure> {
     let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
+    let before = look_inside(options);
+    let (result, outcome) = match &options.on {
+        Some(on) => agent::lead::measure(options, on, run, interrupted)?,
+        None => make(options, run, interrupted)?,
+    };
+    let inside = Inside::between(&before, &look_inside(options));
+    Ok((ResultFile { inside, ..result }, outcome))
+}
+
+/// Makes a run on this machine.
+fn make(
+    options: &RunOptions,
+    run: u16,
+    interrupted: Arc<AtomicBool>,
+) -> Result<(ResultFile, Outcome), Failure> {
     let Setup {
         plan,
         options: how,
@@ -47,15 +69,9 @@ fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Fail
         files_max,
     } = setup::set_up(options, options.scenario.clone(), run, interrupted)?;
     let context = setup::context(options, carrier, sources, files_max);
-    let before = look_inside(options);
     let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
         .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let inside = Inside::between(&before, &look_inside(options));
-    let result = ResultFile {
-        inside,
-        ..assemble::assemble(&outcome, context)
-    };
-    Ok((result, outcome))
+    Ok((assemble::assemble(&outcome, context), outcome))
 }
 
 /// What the control plane says, if it is named and answers.
@@ -137,7 +153,7 @@ fn exit_code(result: &ResultFile, strict: bool, keep_going: bool) -> u8 {
     };
     match result.run.ended {
         Ended::Interrupted => INTERRUPTED,
-        Ended::Broken | Ended::Failed => BROKEN,
+        Ended::Broken | Ended::Lost | Ended::Failed => BROKEN,
         Ended::Planned | Ended::Aborted if has(Judgement::Missed) => MISSED,
         Ended::Planned | Ended::Aborted if has(Judgement::NotJudged) => INVALID,
         Ended::Planned | Ended::Aborted if strict && (has_faults || !result.validity.valid) => {

@@ -1,5 +1,6 @@
 //! Checks whether the generator itself was the bottleneck of a run.
 
+use crate::agent::notes::Agents;
 use crate::engine::Outcome;
 use crate::report::{Check, Ended, Generator, Reason, ThreadUse, Validity};
 use crate::times::Times;
@@ -18,10 +19,12 @@ pub struct Facts {
 }
 
 /// Looks at everything that may make the numbers ours instead of the broker's.
-pub fn check(outcome: &Outcome, lag: &Times, facts: Facts) -> Validity {
+pub fn check(outcome: &Outcome, lag: &Times, facts: Facts, agents: Option<&Agents>) -> Validity {
     let threads: Vec<ThreadUse> = outcome.threads.iter().map(|thread| thread.used).collect();
-    let mut reasons = check_threads(&threads, &facts);
-    reasons.extend(check_schedule(lag, &facts));
+    let mut reasons = match agents {
+        Some(agents) => agents.reasons(outcome, &facts),
+        None => check_trial(&threads, lag, &facts),
+    };
     let resources = Resources {
         ports_exhausted: outcome.ports_exhausted,
         files_exhausted: outcome.files_exhausted,
@@ -122,7 +125,11 @@ fn check_resources(resources: &Resources, facts: &Facts) -> Vec<Reason> {
         ),
         (
             Check::Interrupted,
-            !matches!(resources.ended, Ended::Planned | Ended::Aborted),
+            // One that is lost has a reason of its own.
+            !matches!(
+                resources.ended,
+                Ended::Planned | Ended::Aborted | Ended::Lost
+            ),
             "the run did not last as long as planned".to_owned(),
         ),
     ];

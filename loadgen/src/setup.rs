@@ -1,7 +1,8 @@
 //! What a run needs before it can begin: the broker's address, files, ports, TLS, a number.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,6 +20,7 @@ use crate::process;
 use crate::scenario::Scenario;
 use crate::sources::Sources;
 use crate::tls::Terms;
+use crate::websocket;
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -58,15 +60,17 @@ pub fn set_up(
         let looked = admin.add_to(&mut Snapshot::default());
         looked.map_err(|why| Failure::Run(format!("--admin {why}")))?;
     }
-    let listen = |address| {
-        let why = |error| Failure::Run(format!("--metrics: cannot listen on {address}: {error}"));
-        TcpListener::bind(address).map_err(why)
-    };
-    let metrics = options.metrics.map(listen).transpose()?;
+    let metrics = listen(options.metrics)?;
     let run_id = format!("{run:04x}");
     let plan = Plan::new(scenario, &run_id, options.threads, options.with_sys);
     let plan = plan.map_err(Failure::Usage)?;
-    let way = way(&plan, options)?;
+    let place = Place {
+        target: options.target.clone(),
+        host: options.host.clone(),
+        peers: options.peers.clone(),
+        websocket: options.websocket.clone(),
+    };
+    let way = way(&plan, &place, 0..plan.threads)?;
     let automatic = || match &way.peer {
         Peer::Tcp(address) => Sources::automatic(*address, clients, process::local_ports()),
         Peer::Unix(_) => Sources::default(),
@@ -89,6 +93,7 @@ pub fn set_up(
             sys_wait: options.sys_wait,
             metrics,
             interrupted,
+            elsewhere: None,
         },
         carrier,
         sources: shown,
@@ -116,32 +121,61 @@ pub fn context(
         pids: options.pids.clone(),
         sources,
         files_max,
+        agents: None,
     }
 }
 
-fn check_pids(pids: &[u32]) -> Result<(), String> {
+/// Where metrics are shown.
+pub(crate) fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+    let listen = |address| {
+        let why = |error| Failure::Run(format!("--metrics: cannot listen on {address}: {error}"));
+        TcpListener::bind(address).map_err(why)
+    };
+    address.map(listen).transpose()
+}
+
+pub(crate) fn check_pids(pids: &[u32]) -> Result<(), String> {
     match pids.iter().find(|pid| !process::is_alive(**pid)) {
         Some(pid) => Err(format!("--pid {pid}: no such process")),
         None => Ok(()),
     }
 }
 
-/// How the clients of a plan get to the broker.
-fn way(plan: &Plan, options: &RunOptions) -> Result<Way, Failure> {
-    let peer = cli::choose(&options.peers)
-        .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    let groups = plan.specs.iter();
-    let tls = groups.map(|group| Terms::of(group, &options.host));
+/// Where a broker is.
+#[derive(Debug)]
+pub struct Place {
+    /// As results name it.
+    pub target: String,
+    /// Its name or address alone: what its certificate is for.
+    pub host: String,
+    /// Its addresses, in the order in which they are tried.
+    pub peers: Vec<Peer>,
+    /// What a WebSocket is opened on.
+    pub websocket: Option<websocket::Resource>,
+}
+
+/// How the clients of some threads of a plan get to the broker.
+pub(crate) fn way(plan: &Plan, place: &Place, threads: Range<usize>) -> Result<Way, Failure> {
+    let peer = cli::choose(&place.peers)
+        .map_err(|why| Failure::Run(format!("{}: {why}", place.target)))?;
+    let groups = plan.specs.iter().enumerate();
+    let tls = groups.map(|(group, spec)| {
+        let places = threads
+            .clone()
+            .flat_map(|thread| plan.clients_on(group, thread));
+        let numbers = places.map(|place| plan.groups[group].number(place));
+        Terms::of(spec, &place.host, &plan.run, numbers)
+    });
     let tls = tls.collect::<Result<Vec<_>, _>>();
     Ok(Way {
         peer,
         tls: tls.map_err(|problem| Failure::Usage(vec![problem]))?,
-        websocket: options.websocket.clone(),
+        websocket: place.websocket.clone(),
     })
 }
 
 /// Raises the limit of open files as far as possible; an error if that is not enough.
-fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
+pub(crate) fn open_files(clients: u64, threads: usize) -> Result<u64, String> {
     let needed = clients + threads as u64 * 8 + 64;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {

@@ -166,6 +166,11 @@ impl Shared {
         }
     }
 
+    /// Of a run whose stamps count from another time: that of all its machines.
+    pub fn with_origin(self, origin_ns: u64) -> Shared {
+        Shared { origin_ns, ..self }
+    }
+
     /// How the load changes over time, and the version of that.
     pub fn course(&self) -> (Arc<Course>, u64) {
         // Nothing panics while it has the lock: the course is whole.

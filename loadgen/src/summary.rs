@@ -7,7 +7,7 @@ use console::Style;
 
 use crate::inside::Inside;
 use crate::progress::{micros, short};
-use crate::report::{Ended, Judgement, Latency, Ledger, ResultFile};
+use crate::report::{Agents, Ended, Judgement, Latency, Ledger, ResultFile, ThreadUse};
 use crate::scenario::stage;
 
 /// The result; with colours for a terminal.
@@ -48,6 +48,7 @@ fn headline(result: &ResultFile, is_colored: bool) -> String {
             parts.push("INTERRUPTED: this is the run up to that point".to_owned())
         }
         Ended::Broken => parts.push("ABORTED: all connections were lost".to_owned()),
+        Ended::Lost => parts.push("ABORTED: an agent was lost".to_owned()),
         Ended::Aborted => parts.push("ABORTED: by the scenario, which says when to".to_owned()),
         Ended::Failed => parts.push("FAILED: nothing was measured".to_owned()),
     }
@@ -370,10 +371,7 @@ fn put_generator(text: &mut String, result: &ResultFile) {
     let shares: Vec<String> = generator
         .threads
         .iter()
-        .map(|thread| match thread.cpu_share {
-            Some(share) => format!("{:.0} %", share * 100.0),
-            None => UNKNOWN.to_owned(),
-        })
+        .map(|thread| share_of_core(*thread))
         .collect();
     let mut used = format!("{} of a core", shares.join(", "));
     if let Some(lag) = &generator.schedule_lag {
@@ -384,7 +382,47 @@ fn put_generator(text: &mut String, result: &ResultFile) {
             micros(lag.max_us)
         );
     }
-    put(text, "generator", &used);
+    match &result.agents {
+        Some(agents) => put_agents(text, agents),
+        None => put(text, "generator", &used),
+    }
+}
+
+/// Each machine that made a part of the run, and what came from one to another.
+fn put_agents(text: &mut String, agents: &Agents) {
+    for agent in &agents.machines {
+        let threads = agent.validity.generator.threads.iter();
+        let shares: Vec<String> = threads.map(|thread| share_of_core(*thread)).collect();
+        let mut what = format!(
+            "{}: {} clients, {} of a core",
+            agent.host,
+            agent.clients,
+            shares.join(", ")
+        );
+        if let Some(lag) = &agent.validity.generator.schedule_lag {
+            let _ = write!(what, "; behind schedule by {} (p99)", micros(lag.p99_us));
+        }
+        put(text, "agent", &what);
+    }
+    if agents.crossing_share > 0.0 {
+        let judged = match agents.latency_judged {
+            true => "",
+            false => ", more than a tenth of the median: latencies are not judged",
+        };
+        let what = format!(
+            "{:.0} % of the deliveries, whose latencies are known to within {}{judged}",
+            agents.crossing_share * 100.0,
+            micros(agents.clock_error_us.ceil() as u64)
+        );
+        put(text, "crossing", &what);
+    }
+}
+
+fn share_of_core(thread: ThreadUse) -> String {
+    match thread.cpu_share {
+        Some(share) => format!("{:.0} %", share * 100.0),
+        None => UNKNOWN.to_owned(),
+    }
 }
 
 fn put_thresholds(text: &mut String, result: &ResultFile) {

@@ -1,6 +1,7 @@
 //! Distributions of times: HdrHistogram, in microseconds.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::report::{Buckets, Latency, LatencyPair};
 
@@ -11,7 +12,7 @@ pub struct Times(Option<Histogram<u64>>);
 /// Times of deliveries, seen from the schedule and from the socket.
 ///
 /// Most messages leave on time: their two times are one, and are recorded once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Delays {
     on_time: Times,
     late_corrected: Times,
@@ -19,6 +20,12 @@ pub struct Delays {
 }
 
 impl Times {
+    /// What another machine measured; `None` if its bounds are not ours.
+    pub fn of_histogram(histogram: Histogram<u64>) -> Option<Times> {
+        let bounds = (histogram.low(), histogram.high(), histogram.sigfig());
+        (bounds == (1, MICROS_MAX, DIGITS)).then_some(Times(Some(histogram)))
+    }
+
     /// Adds a value.
     #[inline]
     pub fn record(&mut self, micros: u64) {

@@ -4,6 +4,7 @@
 //! Sessions are resumed only with `tls_resume`: then a client goes on with a session of any client
 //! of its group.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +18,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::scenario::Group;
+use crate::scenario::pattern::{Filling, Pattern};
 use ringmq_problem::{Complaint, Problem};
 
 /// What the clients of a group need to begin.
 #[derive(Clone, Debug)]
 pub struct Terms {
     config: Arc<ClientConfig>,
+    /// Of clients with certificates of their own, by number.
+    own: HashMap<u32, Arc<ClientConfig>>,
     name: ServerName<'static>,
 }
 
@@ -34,11 +38,41 @@ pub struct Channel {
 
 impl Terms {
     /// The terms of a group; `None` if it speaks plainly. `host` is the broker as the user named
-    /// it.
-    pub fn of(group: &Group, host: &str) -> Result<Option<Terms>, Problem> {
+    /// it, `numbers` are those of the clients that live here.
+    pub fn of(
+        group: &Group,
+        host: &str,
+        run: &str,
+        numbers: impl Iterator<Item = u32>,
+    ) -> Result<Option<Terms>, Problem> {
         if !group.tls {
             return Ok(None);
         }
+        let mut own = HashMap::new();
+        let mut common = Files::of(group, run, 0);
+        if Files::differ(group) {
+            common = Files::default();
+            for number in numbers {
+                let config = Terms::config(group, &Files::of(group, run, number))?;
+                own.insert(number, Arc::new(config));
+            }
+        }
+        let name = group.tls_name.clone().unwrap_or_else(|| host.to_owned());
+        let name = ServerName::try_from(name.clone()).map_err(|_| {
+            let what = format!("is `{name}`, which is neither a name nor an address");
+            group.problem(
+                "tls_name",
+                Complaint::new(what, "write the name in the broker's certificate"),
+            )
+        })?;
+        Ok(Some(Terms {
+            config: Arc::new(Terms::config(group, &common)?),
+            own,
+            name,
+        }))
+    }
+
+    fn config(group: &Group, files: &Files) -> Result<ClientConfig, Problem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -46,7 +80,7 @@ impl Terms {
         let builder = builder
             .dangerous()
             .with_custom_certificate_verifier(verifier(group, &provider)?);
-        let mut config = match (&group.tls_cert, &group.tls_key) {
+        let mut config = match (&files.certificate, &files.key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates(group, "tls_cert", certificate)?;
                 let key = PrivateKeyDer::from_pem_file(key)
@@ -60,18 +94,53 @@ impl Terms {
         if !group.tls_resume {
             config.resumption = Resumption::disabled();
         }
-        let name = group.tls_name.clone().unwrap_or_else(|| host.to_owned());
-        let name = ServerName::try_from(name.clone()).map_err(|_| {
-            let what = format!("is `{name}`, which is neither a name nor an address");
-            group.problem(
-                "tls_name",
-                Complaint::new(what, "write the name in the broker's certificate"),
-            )
-        })?;
-        Ok(Some(Terms {
-            config: Arc::new(config),
-            name,
-        }))
+        let alpn = group.tls_alpn.iter();
+        config.alpn_protocols = alpn.map(|name| name.as_bytes().to_vec()).collect();
+        Ok(config)
+    }
+
+    fn config_of(&self, number: u32) -> Arc<ClientConfig> {
+        self.own.get(&number).unwrap_or(&self.config).clone()
+    }
+}
+
+/// The files of a client's certificate.
+#[derive(Default)]
+struct Files {
+    certificate: Option<String>,
+    key: Option<String>,
+}
+
+impl Files {
+    /// Of the client with this number.
+    fn of(group: &Group, run: &str, number: u32) -> Files {
+        let fill = |path: &Option<String>| {
+            let path = path.as_ref()?;
+            // A path with braces that are no pattern is a path.
+            let Ok(pattern) = Pattern::parse(path) else {
+                return Some(path.clone());
+            };
+            let mut text = String::new();
+            let filling = Filling {
+                run,
+                group: &group.name,
+                index: number,
+                message: 0,
+            };
+            pattern.fill(filling, &mut text);
+            Some(text)
+        };
+        Files {
+            certificate: fill(&group.tls_cert),
+            key: fill(&group.tls_key),
+        }
+    }
+
+    /// Each client has its own.
+    fn differ(group: &Group) -> bool {
+        let patterns = [&group.tls_cert, &group.tls_key].into_iter().flatten();
+        let mut patterns = patterns.filter_map(|path| Pattern::parse(path).ok());
+        patterns.any(|pattern| !pattern.is_common())
     }
 }
 
@@ -82,7 +151,7 @@ impl Terms {
         let mut group = Group::default();
         group.tls = true;
         group.tls_ca = ca.map(str::to_owned);
-        match Terms::of(&group, host) {
+        match Terms::of(&group, host, "", std::iter::empty()) {
             Ok(terms) => Ok(terms.expect("the group has TLS")),
             Err(problem) => Err(Complaint::new(problem.what, problem.fix)),
         }
@@ -93,16 +162,16 @@ impl Terms {
         &self,
         stream: S,
     ) -> Result<StreamOwned<ClientConnection, S>, String> {
-        let connection = ClientConnection::new(self.config.clone(), self.name.clone());
+        let connection = ClientConnection::new(self.config_of(0), self.name.clone());
         let connection = connection.map_err(|error| error.to_string())?;
         Ok(StreamOwned::new(connection, stream))
     }
 }
 
 impl Channel {
-    /// A connection; its first bytes are appended to `wire`.
-    pub fn open(terms: &Terms, wire: &mut Vec<u8>) -> Result<Channel, String> {
-        let connection = ClientConnection::new(terms.config.clone(), terms.name.clone());
+    /// A connection of the client with this number; its first bytes are appended to `wire`.
+    pub fn open(terms: &Terms, number: u32, wire: &mut Vec<u8>) -> Result<Channel, String> {
+        let connection = ClientConnection::new(terms.config_of(number), terms.name.clone());
         let mut connection = connection.map_err(|error| error.to_string())?;
         // The fleet has its own bound for what is unsent.
         connection.set_buffer_limit(None);

@@ -134,7 +134,7 @@ class Comparison:
     def _run_rounds(self):
         for number in range(1, max(map(self.rounds_of, self.scenarios), default=0) + 1):
             for scenario in self.scenarios:
-                if number > self.rounds_of(scenario):
+                if number > self.rounds_of(scenario) or not self.racing(scenario):
                     continue
                 planned_s = self.planned_s(scenario)
                 if not self._clock.allows(planned_s):
@@ -147,8 +147,18 @@ class Comparison:
 
     def _run_round(self, scenario, number):
         """All brokers, and once more those that others disturbed, or that ran while the host had the CPUs elsewhere."""
-        racing = rounds.order(self.racing(scenario), number)
-        candidates, chosen, waiting = {}, {}, racing
+        candidates = {}
+        try:
+            self._try_round(scenario, number, candidates)
+        finally:
+            # Ctrl-C loses no run that came to its end.
+            for name, run in rounds.choose(candidates)[0].items():
+                run.tries = len(candidates[name])
+                rounds.keep(run, self._path(scenario, name, number))
+                self.runs.setdefault((scenario.name, name), []).append(run)
+
+    def _try_round(self, scenario, number, candidates):
+        racing = waiting = rounds.order(self.racing(scenario), number)
         tries_max = self._tries(scenario)
         for trial in range(1, tries_max + 1):
             before = self._read()
@@ -159,16 +169,12 @@ class Comparison:
                     run.course = Course(tuple(filter(None, (before, after))))
                     candidates.setdefault(entrant.name, []).append(run)
                 before = after
-            chosen, disturbed = rounds.choose(candidates)
+            disturbed = rounds.choose(candidates)[1]
             waiting = [entrant for entrant in racing if entrant.name in disturbed]
             if not waiting:
                 break
             said = ", ".join(f"{name} ({' and '.join(checks)})" for name, checks in disturbed.items())
             print(f"   disturbed: {said}" + (": once more" if trial < tries_max else ""), flush=True)
-        for name, run in chosen.items():
-            run.tries = len(candidates[name])
-            rounds.keep(run, self._path(scenario, name, number))
-            self.runs.setdefault((scenario.name, name), []).append(run)
 
     def _tries(self, scenario):
         """Repeating ends with the time that there is."""

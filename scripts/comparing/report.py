@@ -106,19 +106,20 @@ class Report:
         cores = machine.parse_cores(self.facts.arguments.broker_cores)
         text = [
             f"Measured on {self.facts.began[:10]}: {machine.cpu_model()}, kernel {platform.release()}, every broker alone on {len(cores)} "
-            f"{'core' if len(cores) == 1 else 'cores'}, payloads of 64 bytes, {self.rounds_text()}. {self.facts.cut}{' ' if self.facts.cut else ''}Bold is best among the "
+            f"{'core' if len(cores) == 1 else 'cores'}, payloads of 64 bytes, medians ({self.rounds_text()}). {self.facts.cut}{' ' if self.facts.cut else ''}Bold is best among the "
             f"valid ones that lost nothing. [The whole run]({where}/README.md) has the settings, the promises and all other numbers.",
             "", *self.plots(f"{where}/", every=False), self.make_tables((table.CPU, table.P99, table.MEMORY))]
         path.write_text("\n".join([before + begin, *text, end + after]))
         print(f"replaced: {PUBLISHED} and the tables of README.md")
 
     def rounds_text(self):
-        """As many as there were at least: time may have been over before all."""
-        def least(has_tail):
+        """As many as there were: time may have been over before all."""
+        def of(has_tail):
             names = {one.name for one in self.facts.scenarios if one.has_tail == has_tail}
-            return min((len(cell.rounds) for (name, _), cell in self.cells.items() if name in names), default=0)
-        few, many = least(False), least(True)
-        return f"medians of {few or many} rounds" + (f", of {many} at a given rate" if few and many not in (0, few) else "")
+            counts = sorted(len(cell.rounds) for (name, _), cell in self.cells.items() if name in names)
+            return "" if not counts else f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+        few, many = of(False), of(True)
+        return f"rounds: {few or many}" + (f", at a given rate {many}" if few and many and few != many else "")
 
     def text(self):
         facts = self.facts
@@ -151,7 +152,7 @@ class Report:
         arguments = self.facts.arguments
         return machine.facts(ROOT) | {
             "began": self.facts.began, "cores of the broker": arguments.broker_cores, "cores of the load": arguments.load_cores,
-            "rounds": self.rounds_text(),
+            "rounds": self.rounds_text().removeprefix("rounds: "),
             "measured": f"{arguments.duration:g} s after {arguments.warmup:g} s",
             **quiet(self.results, self.facts.why_no_probe)}
 

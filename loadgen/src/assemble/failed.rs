@@ -74,5 +74,6 @@ pub fn failed(
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts,
+        agents: None,
     }
 }

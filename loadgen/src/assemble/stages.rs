@@ -123,6 +123,14 @@ fn of_parts(outcome: &Outcome, parts: &[Part], end_ns: u64) -> Vec<Option<(Segme
     all
 }
 
+/// By stage but the last, the last sequence of every stream; empty without stages.
+pub fn part_ends_of(outcome: &Outcome) -> Vec<Vec<u32>> {
+    match stage::parts(&outcome.shared.plan.scenario.stages).len() {
+        0 => Vec::new(),
+        count => part_ends(outcome, count),
+    }
+}
+
 /// By part but the last, the last sequence of every stream.
 fn part_ends(outcome: &Outcome, count: usize) -> Vec<Vec<u32>> {
     let streams = &outcome.shared.plan.streams;

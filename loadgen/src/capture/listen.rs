@@ -93,7 +93,8 @@ fn open(options: &RunOptions, group: &Group) -> Result<Box<dyn Stream>, String> 
             Box::new(stream)
         }
     };
-    let terms = Terms::of(group, &options.host).map_err(|problem| problem.to_string())?;
+    let terms = Terms::of(group, &options.host, "capture", std::iter::once(0));
+    let terms = terms.map_err(|problem| problem.to_string())?;
     Ok(match terms {
         Some(terms) => Box::new(terms.over(stream)?),
         None => stream,

@@ -39,6 +39,12 @@ pub(super) const FLAGS: &[Flag] = &[
          and wss (with a path: ws://HOST:PORT/mqtt), or unix:FILE; mqtts and wss turn TLS on for \
          every group. All addresses of a name are tried",
     ),
+    flag(
+        "preset",
+        "SERVICE",
+        "The service of a cloud at --target: aws-iot-core, azure-iot-hub or azure-event-grid; see \
+         the key of the same name",
+    ),
     run_flag(
         "duration",
         "TIME",
@@ -205,6 +211,22 @@ pub(super) const FLAGS: &[Flag] = &[
         "quiet",
         "",
         "No progress and no summary, only the reason of a failure",
+    ),
+    run_flag(
+        "on",
+        "HOST,HOST",
+        "Make the run on these machines: each gets a part of the clients, and one result comes of \
+         it. ringload is started there over ssh",
+    ),
+    run_flag(
+        "ssh",
+        "COMMAND",
+        "With --on: how to run a program on a host; default ssh. \"ssh -p 2222 -i key\"",
+    ),
+    run_flag(
+        "remote",
+        "FILE",
+        "With --on: ringload on those hosts; default ringload",
     ),
     run_flag(
         "print",

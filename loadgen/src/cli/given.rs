@@ -11,9 +11,11 @@ use ringmq_problem::{Complaint, Problem};
 use super::factors::{apply_scale, apply_speed};
 use super::flags::flags_of;
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
-use super::target::{Scheme, Target, host_of};
+use super::target::{Target, host_of};
 use super::{RunOptions, STDOUT, at, problem};
 use crate::admin::{Access, Admin};
+use crate::agent::On;
+use crate::cloud::{self, Endpoint};
 use crate::find::{self, FindOptions, open_loop};
 use crate::process;
 use crate::scenario::threshold::Threshold;
@@ -146,11 +148,13 @@ impl Given {
     /// Checks all of it, and lays it over the scenario.
     pub(super) fn understand(mut self) -> Result<RunOptions, Vec<Problem>> {
         let one = |problem| vec![problem];
-        let target = self
+        let written = self
             .take("target")
             .unwrap_or_else(|| "127.0.0.1".to_owned());
-        let target = Target::parse(&target).map_err(|complaint| one(at("target", complaint)))?;
-        let scenario = self.scenario(target.scheme)?;
+        let on = self.on(&written).map_err(one)?;
+        let target = Target::parse(&written).map_err(|complaint| one(at("target", complaint)))?;
+        let scenario = self.scenario(&target)?;
+        let warnings = check_preset(&scenario, &target.endpoint())?;
         let has_tls = scenario.groups.iter().any(|group| group.tls);
         let place = target.with_port(has_tls);
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
@@ -163,7 +167,10 @@ impl Given {
             Some(text) => parse_list(&text).map_err(|complaint| one(at(name, complaint))),
         };
         let cores = numbers(self.take("cores"), "cores")?;
-        check_cores(&cores).map_err(|complaint| one(at("cores", complaint)))?;
+        // Other machines have cores of their own.
+        if on.is_none() {
+            check_cores(&cores).map_err(|complaint| one(at("cores", complaint)))?;
+        }
         let pids = numbers(self.take("pid"), "pid")?;
         check_needs_pid(all_limits(&scenario), !pids.is_empty()).map_err(one)?;
         let sources = self.take("source").map(|text| Sources::parse(&text));
@@ -177,6 +184,7 @@ impl Given {
             .take("sys-wait")
             .map(|text| value::span(&text))
             .transpose();
+        let is_cloud = scenario.preset.is_some();
         Ok(RunOptions {
             scenario,
             websocket: target.websocket(&place),
@@ -197,13 +205,42 @@ impl Given {
             run: run.transpose().map_err(|c| read("run-id", c))?,
             keep_going: self.take("keep-going").is_some(),
             quiet: self.take("quiet").is_some(),
-            with_sys: self.take("no-sys").is_none(),
+            // A service of a cloud has no $SYS, and ends connections that ask for it.
+            with_sys: self.take("no-sys").is_none() && !is_cloud,
             sys_wait: sys_wait
                 .map_err(|c| read("sys-wait", c))?
                 .unwrap_or_default(),
             strict: self.take("strict").is_some(),
             print: self.take("print").is_some(),
+            warnings,
+            on,
         })
+    }
+
+    /// The machines that make the run; `target` is the broker as it was written.
+    fn on(&mut self, target: &str) -> Result<Option<On>, Problem> {
+        let (ssh, remote) = (self.take("ssh"), self.take("remote"));
+        let Some(hosts) = self.take("on") else {
+            let without = [("ssh", &ssh), ("remote", &remote)];
+            return match without.iter().find(|(_, value)| value.is_some()) {
+                Some((name, _)) => {
+                    let what = "is given without --on";
+                    Err(at(name, Complaint::new(what, "add --on HOST,HOST")))
+                }
+                None => Ok(None),
+            };
+        };
+        if self.values.contains_key("source") {
+            let what = "is about this machine, and --on has others make the run";
+            return Err(at("source", Complaint::new(what, "leave it out")));
+        }
+        let ssh = ssh.as_deref().unwrap_or("ssh");
+        Ok(Some(On {
+            hosts: On::parse_hosts(&hosts).map_err(|c| at("on", c))?,
+            ssh: On::parse_ssh(ssh).map_err(|c| at("ssh", c))?,
+            remote: remote.unwrap_or_else(|| "ringload".to_owned()),
+            target: target.to_owned(),
+        }))
     }
 
     /// The control plane of the broker, if it is named.
@@ -256,7 +293,7 @@ impl Given {
     }
 
     /// The scenario with everything from the command line laid over it.
-    fn scenario(&mut self, scheme: Option<Scheme>) -> Result<Scenario, Vec<Problem>> {
+    fn scenario(&mut self, target: &Target) -> Result<Scenario, Vec<Problem>> {
         let mut scenario = self.base()?;
         let mut problems = Vec::new();
         for text in &self.groups {
@@ -302,8 +339,9 @@ impl Given {
                 Err(complaint) => problems.push(at("threshold", complaint)),
             }
         }
-        let applied = scheme.and_then(|scheme| apply_tls_scheme(&mut scenario, scheme).err());
-        problems.extend(applied);
+        let applied = |scheme| apply_tls_scheme(&mut scenario, scheme).err();
+        problems.extend(target.scheme.and_then(applied));
+        cloud::fill::fill(&mut scenario, &target.endpoint());
         if !changes.is_empty() {
             // Its description may no longer be true.
             scenario.about += &format!(" (changed: {})", changes.join(", "));
@@ -316,6 +354,22 @@ impl Given {
         } else {
             Err(problems)
         }
+    }
+}
+
+/// What the service of a preset would refuse is a problem; gives what is slow or dear there.
+fn check_preset(scenario: &Scenario, endpoint: &Endpoint) -> Result<Vec<String>, Vec<Problem>> {
+    if !scenario.preset_check {
+        return Ok(Vec::new());
+    }
+    let findings = cloud::check::check(scenario, endpoint);
+    match findings.refused.is_empty() {
+        true => Ok(findings.warnings.iter().map(ToString::to_string).collect()),
+        false => Err(findings
+            .refused
+            .into_iter()
+            .map(|(_, problem)| problem)
+            .collect()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{capture, forecast};
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-pub(super) const COMMANDS: [(&str, &str); 11] = [
+pub(super) const COMMANDS: [(&str, &str); 12] = [
     ("run", "[SCENARIO] [OPTION]..."),
     (FIND_MAX, "SCENARIO --slo LIMIT"),
     ("list", "[--json]"),
@@ -22,12 +22,13 @@ pub(super) const COMMANDS: [(&str, &str); 11] = [
     ("capture", "--admin URL"),
     ("plan", "--pid PID [OPTION]..."),
     ("predict", "PLAN SCENARIO"),
+    ("agent", ""),
     ("completions", "bash|zsh|fish"),
     ("man", "[DIRECTORY]"),
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 11] = [
+const COMMANDS_ABOUT: [&str; 12] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
     "List the built-in scenarios",
@@ -36,6 +37,7 @@ const COMMANDS_ABOUT: [&str; 11] = [
     "Make a scenario of what a broker does",
     "Measure what a broker's work costs",
     "Say from a plan what a scenario takes",
+    "Do a part of a run for `ringload run --on`",
     "Make completions for a shell",
     "Print the man page, or write all pages",
     "All options and keys of a command",
@@ -70,6 +72,8 @@ pub enum Help {
     Plan,
     /// About `predict`.
     Predict,
+    /// About `agent`.
+    Agent,
     /// About `completions`.
     Completions,
     /// About `man`.
@@ -87,6 +91,7 @@ impl Help {
             "capture" => Some(Help::Capture),
             "plan" => Some(Help::Plan),
             "predict" => Some(Help::Predict),
+            "agent" => Some(Help::Agent),
             "completions" => Some(Help::Completions),
             "man" => Some(Help::Man),
             "help" => Some(Help::Short),
@@ -112,6 +117,7 @@ impl Help {
             Help::Capture => of("capture"),
             Help::Plan => of("plan"),
             Help::Predict => of("predict"),
+            Help::Agent => of("agent"),
             Help::Completions => of("completions"),
             Help::Man => of("man"),
         }
@@ -140,6 +146,7 @@ pub fn command() -> Command {
                     .help("As an array of objects with `name` and `about`, for programs"),
             ),
             "report" => with_request(command),
+            "agent" => command.long_about(ABOUT_AGENT),
             "capture" => capture::with_capture(command),
             "plan" => forecast::with_plan(command),
             "predict" => forecast::with_predict(command),
@@ -268,7 +275,7 @@ fn put_usage(text: &mut String) {
     text.push_str("Usage:\n");
     let all = COMMANDS.iter().zip(COMMANDS_ABOUT);
     for ((name, arguments), about) in
-        all.filter(|((name, _), _)| !["completions", "man", "help"].contains(name))
+        all.filter(|((name, _), _)| !["agent", "completions", "man", "help"].contains(name))
     {
         let line = format!("{name} {arguments}");
         let _ = writeln!(text, "  ringload {line:30} {about}");
@@ -443,6 +450,10 @@ fn put_wrapped(text: &mut String, about: &str) {
 const ABOUT_FIND_MAX: &str = "\
 Finds the largest rate at which a broker keeps to limits: trials of one second on clients that stay connected, by the
 method of RFC 9971, then a minute at the rate that was found. Says how sure that is, and what the broker is bound by.";
+
+const ABOUT_AGENT: &str = "\
+Does a part of a run for the machine that leads it, `ringload run --on`, which starts it over ssh and talks to it in
+lines of JSON on its stdin and stdout. It is not for people, and ends when its stdin does.";
 
 const FIND_MAX_EXAMPLES: &str = "
 Examples:

@@ -22,6 +22,7 @@ use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
 use crate::admin::Admin;
+use crate::agent::On;
 use crate::capacity::measure;
 use crate::capture as captured;
 use crate::find::FindOptions;
@@ -36,7 +37,7 @@ pub use forecast::PredictRequest;
 use given::Given;
 use help::COMMANDS;
 pub use help::{Help, command, list, list_as_json, manual, version_line};
-pub use target::choose;
+pub use target::{choose, reach};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub enum Command {
     Plan(measure::Request),
     /// Say what a scenario takes.
     Predict(Box<PredictRequest>),
+    /// Do a part of a run for another machine.
+    Agent,
     /// Print a help text.
     Help(Help),
     /// Write pages for `man` into a directory.
@@ -117,6 +120,10 @@ pub struct RunOptions {
     pub strict: bool,
     /// Print the scenario and stop.
     pub print: bool,
+    /// What is slow or dear at the service of a preset.
+    pub warnings: Vec<String>,
+    /// Other machines make the run.
+    pub on: Option<On>,
 }
 
 impl Command {
@@ -142,6 +149,7 @@ impl Command {
                 json: matches.get_flag("json"),
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
+            "agent" => Ok(Command::Agent),
             "capture" => capture::capture(matches),
             "plan" => forecast::plan(matches).map_err(one),
             "predict" => forecast::predict(matches),

@@ -7,7 +7,8 @@ use crate::scenario::{Group, Scenario};
 use ringmq_problem::{Place, Problem, nearest};
 
 /// Options that set a key of the scenario, or of all groups that it is meant for.
-pub(super) const SHORTHANDS: [&str; 13] = [
+pub(super) const SHORTHANDS: [&str; 14] = [
+    "preset",
     "duration",
     "warmup",
     "publishers",

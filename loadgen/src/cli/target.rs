@@ -7,8 +7,10 @@ use std::time::Duration;
 use ringmq_problem::Complaint;
 use rustix::net::SocketAddrUnix;
 
+use crate::cloud::Endpoint;
 use crate::peer::Peer;
 use crate::secrets::masked_address;
+use crate::setup::Place;
 use crate::websocket::Resource;
 
 /// The value of `--target`.
@@ -140,6 +142,19 @@ impl Target {
         }
     }
 
+    /// Where a service is reached; those of clouds are never without TLS.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        let place = self.with_port(true);
+        let port = place
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        Endpoint {
+            host: host_of(&place).to_owned(),
+            port: port.unwrap_or_default(),
+            is_websocket: self.scheme.is_some_and(Scheme::is_websocket),
+        }
+    }
+
     /// As results name it: `127.0.0.1:1883`, `ws://127.0.0.1:8083/mqtt`, `unix:/run/x.sock`. A
     /// query may hold a secret, and is not shown.
     pub(super) fn shown(&self, place: &str) -> String {
@@ -178,6 +193,18 @@ impl Target {
             }
         }
     }
+}
+
+/// Where a target is, seen from this machine.
+pub fn reach(target: &str, has_tls: bool) -> Result<Place, Complaint> {
+    let target = Target::parse(target)?;
+    let place = target.with_port(has_tls);
+    Ok(Place {
+        target: target.shown(&place),
+        host: host_of(&place).to_owned(),
+        peers: target.resolve(&place, &[])?,
+        websocket: target.websocket(&place),
+    })
 }
 
 fn unix(text: &str, path: &str) -> Result<Target, Complaint> {

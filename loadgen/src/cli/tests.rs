@@ -169,6 +169,22 @@ fn a_wrong_command_line_says_what_to_write() {
             "--cores holds 4000, which is not a core that this process may use",
         ),
         (
+            "run pairs --on a,a",
+            "--on has a twice\n  fix: name it once",
+        ),
+        (
+            "run pairs --on a --source 127.0.0.2",
+            "--source is about this machine, and --on has others make the run",
+        ),
+        (
+            "run pairs --remote x",
+            "--remote is given without --on\n  fix: add --on HOST,HOST",
+        ),
+        (
+            "run pairs --preset aws-iot",
+            "--preset is `aws-iot`, which is not a preset\n  fix: did you mean aws-iot-core?",
+        ),
+        (
             "run pairs --json /does/not/exist.json",
             "--json is `/does/not/exist.json`, whose folder does not exist",
         ),

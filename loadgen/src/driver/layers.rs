@@ -22,13 +22,13 @@ pub(super) struct Layers {
 
 impl Layers {
     fn open(
-        terms: Option<&Terms>,
+        terms: Option<(&Terms, u32)>,
         resource: Option<&Resource>,
         seed: u64,
     ) -> Result<Layers, String> {
         let mut wire = Vec::new();
         let mut tls = match terms {
-            Some(terms) => Some(Channel::open(terms, &mut wire)?),
+            Some((terms, number)) => Some(Channel::open(terms, number, &mut wire)?),
             None => None,
         };
         let websocket = resource.map(|resource| {
@@ -138,6 +138,7 @@ impl Driver {
             return self.fleet.on_connected(client, now);
         }
         let seed = now ^ u64::from(client) << 40;
+        let terms = terms.map(|terms| (terms, self.fleet.number_of(client)));
         match Layers::open(terms, resource, seed) {
             Ok(layers) => {
                 self.sockets[client as usize].layers = Some(Box::new(layers));

@@ -127,6 +127,7 @@ impl<'a> Control<'a> {
             }
             Event::Interval(interval) => self.on_interval(&interval),
             Event::Report(_) => unreachable!("no report was asked for"),
+            Event::Lost(why) => self.on_machine_lost(why),
             Event::Sys(updates) => {
                 let sent = self.shared.sum(|board| board.sent.load(Ordering::Relaxed));
                 let received = self
@@ -146,6 +147,22 @@ impl<'a> Control<'a> {
         }
     }
 
+    /// A part of the clients is gone, and nobody knows what they sent.
+    fn on_machine_lost(&mut self, why: String) {
+        let now = now_ns();
+        match self.stage {
+            Stage::Connect => {
+                self.fatal.get_or_insert(why);
+                self.finish(now);
+            }
+            Stage::Publish => {
+                self.ended = Ended::Lost;
+                self.drain(now);
+            }
+            Stage::Drain | Stage::End => self.ended = Ended::Lost,
+        }
+    }
+
     fn on_interval(&mut self, interval: &Interval) {
         let beside = self.beside();
         self.seconds.add(interval, now_ns(), &beside);
@@ -161,7 +178,10 @@ impl<'a> Control<'a> {
                 .broker
                 .as_ref()
                 .map_or_else(BrokerSample::default, |_| broker()),
-            own_cpu: CpuTime::of(&[std::process::id()]),
+            own_cpu: match &self.options.elsewhere {
+                Some(elsewhere) => elsewhere.cpu(),
+                None => CpuTime::of(&[std::process::id()]),
+            },
             ready: self.shared.sum(|board| board.ready.load(Ordering::Relaxed)),
         }
     }
@@ -182,7 +202,8 @@ impl<'a> Control<'a> {
         if let Some(broker) = &mut self.broker {
             broker.connected = BrokerSample::of(&self.options.pids);
         }
-        self.publish_at = now + LEAD_NS;
+        let elsewhere = self.options.elsewhere.as_ref();
+        self.publish_at = now + elsewhere.map_or(LEAD_NS, |elsewhere| elsewhere.lead_ns);
         let beside = self.beside();
         self.seconds.begin(self.publish_at, &beside);
         let warmup = if self.is_limited() {
@@ -505,6 +526,7 @@ impl<'a> Control<'a> {
             sys: self.sys,
             ports_exhausted,
             files_exhausted,
+            settled: None,
         })
     }
 }

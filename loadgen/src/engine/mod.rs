@@ -14,15 +14,17 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::agent::{Elsewhere, Settlement};
 use crate::driver::Way;
 use crate::fleet::{PartEnds, SysUpdate, Troubles};
 use crate::meter::{Counts, Meter, Place};
@@ -39,6 +41,7 @@ pub use abort::Aborted;
 use control::Control;
 pub use trials::{Stop, Trial, Trials, Wanted};
 use worker::Setup;
+pub(crate) use worker::{Boundary, Ended as ThreadEnded, Event, Mark};
 
 /// How a run is to be run, apart from what is to be done.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub struct Options {
     pub metrics: Option<TcpListener>,
     /// Set when the user wants the run to end.
     pub interrupted: Arc<AtomicBool>,
+    /// Other machines make the run.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// What came out of a run.
@@ -106,6 +111,8 @@ pub struct Outcome {
     pub ports_exhausted: u64,
     /// The same for files.
     pub files_exhausted: u64,
+    /// What other machines settled, and what is known of them; if they made the run.
+    pub settled: Option<Settlement>,
 }
 
 /// What a thread handed over.
@@ -174,7 +181,7 @@ pub struct SysSample {
 
 /// Runs a plan. An error says why there is nothing to report.
 pub fn run(plan: Plan, mut options: Options, progress: &mut Progress) -> Result<Outcome, String> {
-    let threads = Threads::start(plan, &options)?;
+    let threads = start_all(plan, &options)?;
     let latest = Latest::default();
     if let Some(listener) = options.metrics.take() {
         metrics::serve(listener, threads.shared.clone(), latest.clone())
@@ -189,43 +196,95 @@ pub fn run(plan: Plan, mut options: Options, progress: &mut Progress) -> Result<
     outcome
 }
 
+/// Starts all threads of a plan here.
+fn start_all(plan: Plan, options: &Options) -> Result<Threads, String> {
+    let count = plan.threads;
+    let (shared, wakeups) = shared(plan, options)?;
+    Threads::start(shared, wakeups, options, 0..count)
+}
+
+/// Runs a plan whose threads are on other machines: `lead` connects them to what is shared here,
+/// and reports what they do.
+pub(crate) fn run_elsewhere(
+    plan: Plan,
+    mut options: Options,
+    progress: &mut Progress,
+    lead: impl FnOnce(&Arc<Shared>, Sender<Event>),
+) -> Result<Outcome, String> {
+    let (shared, _theirs) = shared(plan, &options)?;
+    let (sender, events) = mpsc::channel();
+    let latest = Latest::default();
+    if let Some(listener) = options.metrics.take() {
+        metrics::serve(listener, shared.clone(), latest.clone())
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
+    lead(&shared, sender);
+    Control::new(shared, options, events, latest, progress).run()
+}
+
+/// The part of a run that is made here, for another machine that leads it.
+pub(crate) fn start_part(
+    plan: Plan,
+    options: &Options,
+    threads: Range<usize>,
+    origin_ns: u64,
+) -> Result<Threads, String> {
+    let (shared, theirs) = shared(plan, options)?;
+    let shared = Arc::new(
+        Arc::into_inner(shared)
+            .expect("nobody else has it yet")
+            .with_origin(origin_ns),
+    );
+    Threads::start(shared, theirs, options, threads)
+}
+
+/// What the threads of a plan share, and what wakes each.
+fn shared(plan: Plan, options: &Options) -> Result<(Arc<Shared>, Vec<OwnedFd>), String> {
+    let sizes = plan.specs.iter().map(|group| group.payload.max());
+    let payloads = Payloads::new(options.run, sizes.max().unwrap_or(0));
+    let descriptors = (0..plan.threads)
+        .map(|_| wakeup_pair())
+        .collect::<io::Result<Vec<_>>>();
+    let descriptors = descriptors.map_err(|error| format!("cannot make an eventfd: {error}"))?;
+    let (ours, theirs): (Vec<OwnedFd>, Vec<OwnedFd>) = descriptors.into_iter().unzip();
+    let shared = Shared::new(plan, payloads, options.keep_going, ours);
+    Ok((Arc::new(shared), theirs))
+}
+
 /// The threads of a run.
-struct Threads {
-    shared: Arc<Shared>,
-    events: Receiver<worker::Event>,
-    handles: Vec<JoinHandle<()>>,
+pub(crate) struct Threads {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) handles: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    /// Starts them: they begin to connect at once.
-    fn start(plan: Plan, options: &Options) -> Result<Threads, String> {
-        let sizes = plan.specs.iter().map(|group| group.payload.max());
-        let payloads = Payloads::new(options.run, sizes.max().unwrap_or(0));
-        let threads = plan.threads;
-        let descriptors = (0..threads)
-            .map(|_| wakeup_pair())
-            .collect::<io::Result<Vec<_>>>();
-        let descriptors =
-            descriptors.map_err(|error| format!("cannot make an eventfd: {error}"))?;
-        let (ours, theirs): (Vec<OwnedFd>, Vec<OwnedFd>) = descriptors.into_iter().unzip();
-        let shared = Arc::new(Shared::new(plan, payloads, options.keep_going, ours));
+    /// Starts those of a plan that are made here: they begin to connect at once.
+    fn start(
+        shared: Arc<Shared>,
+        wakeups: Vec<OwnedFd>,
+        options: &Options,
+        here: Range<usize>,
+    ) -> Result<Threads, String> {
         let (sender, events) = mpsc::channel();
         let mut handles = Vec::new();
-        for (thread, wakeup) in theirs.into_iter().enumerate() {
+        let wakeups = wakeups.into_iter().enumerate();
+        for (thread, wakeup) in wakeups.filter(|(thread, _)| here.contains(thread)) {
+            let number = thread - here.start;
             let setup = Setup {
                 shared: shared.clone(),
                 thread,
                 way: options.way.clone(),
-                sources: options.sources.clone().rotated(thread, threads),
+                sources: options.sources.clone().rotated(number, here.len()),
                 wakeup,
                 core: options
                     .cores
-                    .get(thread % options.cores.len().max(1))
+                    .get(number % options.cores.len().max(1))
                     .copied(),
                 events: sender.clone(),
             };
             let handle = std::thread::Builder::new()
-                .name(format!("ringload-{thread}"))
+                .name(format!("ringload-{number}"))
                 .spawn(move || worker::run(setup))
                 .map_err(|error| format!("cannot start a thread: {error}"))?;
             handles.push(handle);

@@ -105,7 +105,7 @@ pub enum Stop {
 impl Trials {
     /// Starts the threads, and waits until everybody is connected and subscribed.
     pub fn connect(plan: Plan, options: Options) -> Result<Trials, Stop> {
-        let threads = Threads::start(plan, &options).map_err(Stop::Failed)?;
+        let threads = super::start_all(plan, &options).map_err(Stop::Failed)?;
         let Threads {
             shared,
             events,
@@ -243,6 +243,7 @@ impl Trials {
                     self.ended[thread] = Some(ended);
                 }
                 Ok(Event::Fatal(_) | Event::Interval(_) | Event::Report(_) | Event::Sys(_)) => {}
+                Ok(Event::Lost(_)) => unreachable!("a search is made on one machine"),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -314,6 +315,7 @@ impl Trials {
             }
             // What the broker says of itself is compared in runs.
             Event::Sys(_) => {}
+            Event::Lost(_) => unreachable!("a search is made on one machine"),
             Event::Ended(ended) => {
                 let thread = ended.thread;
                 self.ended[thread] = Some(ended);

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use serde::{Deserialize, Serialize};
+
 use crate::driver::{Driver, Way};
 use crate::fleet::{Fleet, PartEnds, SysUpdate, Troubles};
 use crate::ledger::Ledger;
@@ -14,7 +16,7 @@ use crate::sources::Sources;
 
 /// Messages of a thread to the main thread.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// Continuing makes no sense.
     Fatal(String),
     /// A second is over.
@@ -25,62 +27,64 @@ pub(super) enum Event {
     Sys(Vec<SysUpdate>),
     /// The thread has ended.
     Ended(Box<Ended>),
+    /// A machine of the run is gone, with its threads; who, and why.
+    Lost(String),
 }
 
 /// What a thread has measured since its last report.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// Which thread.
-    pub(super) thread: usize,
+    pub(crate) thread: usize,
     /// Number of the report that was asked for.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// What happened since.
-    pub(super) interval: Interval,
+    pub(crate) interval: Interval,
     /// Beginnings and ends of segments since.
-    pub(super) boundaries: Vec<Boundary>,
+    pub(crate) boundaries: Vec<Boundary>,
     /// Deliveries and acknowledgements that are owed by all that was published.
-    pub(super) owed: u64,
+    pub(crate) owed: u64,
     /// Messages that are due and wait for their socket or for room.
-    pub(super) pending: u64,
+    pub(crate) pending: u64,
     /// Deliveries that are missing here.
-    pub(super) outstanding: u64,
+    pub(crate) outstanding: u64,
 }
 
 /// The beginning or the end of a segment on one thread.
-#[derive(Clone, Debug)]
-pub(super) struct Boundary {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Boundary {
     /// By group.
-    pub(super) counts: Vec<Counts>,
+    pub(crate) counts: Vec<Counts>,
     /// What the thread had used.
-    pub(super) mark: Mark,
+    pub(crate) mark: Mark,
 }
 
 /// What a thread hands over.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) thread: usize,
-    pub(super) ledger: Ledger,
-    pub(super) meter: Meter,
-    pub(super) troubles: Troubles,
-    pub(super) uncertain: Vec<(u32, u32)>,
+pub(crate) struct Ended {
+    pub(crate) thread: usize,
+    pub(crate) ledger: Ledger,
+    pub(crate) meter: Meter,
+    pub(crate) troubles: Troubles,
+    pub(crate) uncertain: Vec<(u32, u32)>,
     /// Counters at the beginning and the end of the window.
-    pub(super) counts: [Option<Vec<Counts>>; 2],
+    pub(crate) counts: [Option<Vec<Counts>>; 2],
     /// CPU time, about then.
-    pub(super) window: [Option<Mark>; 2],
+    pub(crate) window: [Option<Mark>; 2],
     /// Beginnings and ends of segments that were not reported.
-    pub(super) boundaries: Vec<Boundary>,
+    pub(crate) boundaries: Vec<Boundary>,
     /// Where the streams of this thread stood when each stage but the last was over.
-    pub(super) part_ends: Vec<PartEnds>,
-    pub(super) ports_exhausted: u64,
-    pub(super) files_exhausted: u64,
+    pub(crate) part_ends: Vec<PartEnds>,
+    pub(crate) ports_exhausted: u64,
+    pub(crate) files_exhausted: u64,
 }
 
 /// What the thread has used up to a time.
-#[derive(Clone, Debug)]
-pub(super) struct Mark {
-    pub(super) at_ns: u64,
-    pub(super) cpu_ns: u64,
-    pub(super) wait_ns: Option<u64>,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) at_ns: u64,
+    pub(crate) cpu_ns: u64,
+    pub(crate) wait_ns: Option<u64>,
 }
 
 /// What a thread needs to begin.

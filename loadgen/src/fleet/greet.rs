@@ -1,5 +1,7 @@
 //! From the TCP connection to a ready client: CONNECT, CONNACK, SUBSCRIBE, SUBACK.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ringmq_core::codec::{
     Connack, Connect, ConnectProperties, Frame, PacketKind, QoS, Suback, Subscribe,
     SubscribeOptions, Subscription, Subscriptions, Version,
@@ -10,7 +12,8 @@ use super::client::Phase;
 use super::life::Loss;
 use super::terms::{reason_text, refusal};
 use super::{Client, Fleet};
-use crate::scenario::Start;
+use crate::cloud::sas::Key;
+use crate::scenario::{Group, Start};
 
 impl Fleet {
     /// The TCP connection is established.
@@ -37,6 +40,10 @@ impl Fleet {
         if let Some(pattern) = &spec.password {
             pattern.fill(filling, &mut password);
         }
+        if let Some(key) = &spec.sas_key {
+            password = token(spec, key, &user, &id);
+        }
+        let has_password = spec.password.is_some() || spec.sas_key.is_some();
         let expiry = u32::try_from(spec.session_expiry.as_secs()).unwrap_or(u32::MAX);
         Connect {
             is_bridge: false,
@@ -46,7 +53,7 @@ impl Fleet {
             client_id: &id,
             will: None,
             user_name: spec.user.as_ref().map(|_| user.as_str()),
-            password: spec.password.as_ref().map(|_| password.as_bytes()),
+            password: has_password.then_some(password.as_bytes()),
             properties: ConnectProperties {
                 session_expiry_s: (!spec.clean).then_some(expiry),
                 receive_maximum: spec.receive_maximum,
@@ -215,6 +222,17 @@ impl Fleet {
 
     pub(super) fn version_of(&self, index: u32) -> Version {
         self.shared.plan.specs[self.group_of(index)].protocol
+    }
+}
+
+/// A token for a device of a hub, whose name is the first part of the user name.
+fn token(spec: &Group, key: &Key, user: &str, device: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let until = now.unwrap_or_default() + spec.sas_expiry;
+    let hub = user.split('/').next().unwrap_or_default();
+    match &spec.sas_policy {
+        Some(policy) => key.token(hub, until.as_secs(), Some(policy)),
+        None => key.token(&format!("{hub}/devices/{device}"), until.as_secs(), None),
     }
 }
 

@@ -74,7 +74,8 @@ impl Squad {
         let pacer = match (&spec.rate, spec.window) {
             (Some(_), _) if count > 0 && spec.publish.is_some() => {
                 let seed = plan.seed(group);
-                let schedule = Schedule::new(spec, arrivals, range.clone(), seed);
+                let number = |place| plan.groups[group].number(place);
+                let schedule = Schedule::new(spec, arrivals, range.clone(), seed, number);
                 Some(Pacer::Schedule(schedule))
             }
             (None, Some(window)) if count > 0 => Some(Pacer::Window(Window::new(window, count))),

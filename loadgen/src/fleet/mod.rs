@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ringmq_core::codec::QoS;
+use serde::{Deserialize, Serialize};
 
 use crate::course::Course;
 use crate::ledger::{Ledger, ReaderId};
@@ -136,7 +137,7 @@ pub struct Outbox {
 }
 
 /// What went wrong, by kind: how often, and the first case.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Troubles(pub BTreeMap<String, (u64, String)>);
 
 impl Troubles {
@@ -305,6 +306,12 @@ impl Fleet {
     /// Group of a client, among those of the plan.
     pub fn group_of(&self, client: u32) -> usize {
         usize::from(self.clients[client as usize].group)
+    }
+
+    /// The number of a client in its group.
+    pub fn number_of(&self, client: u32) -> u32 {
+        let client = &self.clients[client as usize];
+        self.shared.plan.groups[usize::from(client.group)].number(client.index)
     }
 
     /// The reason why continuing makes no sense, once.
@@ -597,7 +604,7 @@ impl Fleet {
         crate::scenario::pattern::Filling {
             run: &self.shared.plan.run,
             group: &self.shared.plan.specs[usize::from(client.group)].name,
-            index: client.index,
+            index: self.shared.plan.groups[usize::from(client.group)].number(client.index),
             message: 0,
         }
     }

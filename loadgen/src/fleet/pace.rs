@@ -84,8 +84,14 @@ pub(super) struct Window {
 }
 
 impl Schedule {
-    /// Of some clients of a group.
-    pub(super) fn new(group: &Group, arrivals: Arrivals, range: Range<u32>, seed: u64) -> Schedule {
+    /// Of some clients of a group; `number` is that of the client with a place.
+    pub(super) fn new(
+        group: &Group,
+        arrivals: Arrivals,
+        range: Range<u32>,
+        seed: u64,
+        number: impl Fn(u32) -> u32,
+    ) -> Schedule {
         let rates = group.rate.as_ref().expect("an open loop has a rate");
         let turns = |burst| Order::Turns {
             burst,
@@ -103,7 +109,9 @@ impl Schedule {
                 at: 0,
             },
             (_, arrivals) => {
-                let gaps = range.clone().map(|client| 1e9 / rates.of(client, seed));
+                let gaps = range
+                    .clone()
+                    .map(|place| 1e9 / rates.of(number(place), seed));
                 Order::Each(Box::new(Each::new(draws, arrivals, gaps.collect())))
             }
         };
@@ -312,7 +320,8 @@ mod tests {
                     1 => Arrivals::Constant,
                     count => Arrivals::Bursts(count),
                 };
-                let mut schedule = Schedule::new(&group, arrivals, first..first + clients, 0);
+                let mut schedule =
+                    Schedule::new(&group, arrivals, first..first + clients, 0, |place| place);
                 all.extend(messages(&mut schedule, clients * 2 * burst, first));
             }
             all.sort_unstable();
@@ -334,7 +343,7 @@ mod tests {
                 let mut course = Course::idle();
                 course.append(0, 1000.0, 1000.0, 0);
                 course.append(1_000_000_000, 0.0, 0.0, 0);
-                let mut schedule = Schedule::new(&group, arrivals, 0..5, 0);
+                let mut schedule = Schedule::new(&group, arrivals, 0..5, 0, |place| place);
                 course.give_up_before(1_000_000_000);
                 schedule.skip_to(course.given_up());
                 assert_eq!(schedule.due_ns(&course), None, "{rate}, {arrivals:?}");
@@ -352,7 +361,7 @@ mod tests {
     fn a_ramp_reaches_the_rate_and_keeps_it() {
         let mut group = group(1, "100");
         group.ramp = Duration::from_secs(2);
-        let mut schedule = Schedule::new(&group, Arrivals::Constant, 0..1, 0);
+        let mut schedule = Schedule::new(&group, Arrivals::Constant, 0..1, 0, |place| place);
         let dues: Vec<f64> = messages(&mut schedule, 400, 0)
             .into_iter()
             .map(|(due, _)| due as f64 / 1e9)
@@ -366,7 +375,7 @@ mod tests {
     #[test]
     fn random_arrivals_keep_the_rate_and_have_the_gaps_of_chance() {
         let group = group(10, "10");
-        let mut schedule = Schedule::new(&group, Arrivals::Poisson, 5..10, 7);
+        let mut schedule = Schedule::new(&group, Arrivals::Poisson, 5..10, 7, |place| place);
         let all = messages(&mut schedule, 20_000, 5);
         // Half of the clients: 50 per second, for 400 s.
         let last = all[19_999].0 as f64 / 1e9;
@@ -378,7 +387,7 @@ mod tests {
             let count = all.iter().filter(|(_, of)| *of == client).count();
             assert!((3800..4200).contains(&count), "{client}: {count}");
         }
-        let mut again = Schedule::new(&group, Arrivals::Poisson, 5..10, 7);
+        let mut again = Schedule::new(&group, Arrivals::Poisson, 5..10, 7, |place| place);
         assert_eq!(messages(&mut again, 100, 5), all[..100]);
     }
 
@@ -386,7 +395,7 @@ mod tests {
     fn clients_with_rates_of_their_own_keep_them() {
         let group = group(4, "zipf(8, 1)");
         for arrivals in [Arrivals::Constant, Arrivals::Bursts(5), Arrivals::Poisson] {
-            let mut schedule = Schedule::new(&group, arrivals, 0..4, 3);
+            let mut schedule = Schedule::new(&group, arrivals, 0..4, 3, |place| place);
             // 8, 4, 2.67 and 2 per second, for some 600 s.
             let all = messages(&mut schedule, 10_000, 0);
             assert!(all.is_sorted_by_key(|(due, _)| *due));

@@ -7,6 +7,7 @@ use ringmq_core::codec::{
     Ack, Direction, Frame, PacketKind, PublishHead, PublishParts, QoS,
     encode_publish_without_payload, encode_pubrel,
 };
+use serde::{Deserialize, Serialize};
 
 use super::client::{Alias, InFlight, Phase};
 use super::life::{Loss, Squad};
@@ -516,7 +517,7 @@ impl Fleet {
 }
 
 /// Where a stream stood when each stage but the last was over for it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PartEnds {
     /// Which.
     pub stream: u32,

@@ -1,12 +1,13 @@
 //! What the broker publishes about itself below `$SYS`.
 
 use ringmq_core::codec::BarePublish;
+use serde::{Deserialize, Serialize};
 
 use super::Fleet;
 use ringmq_problem::printable;
 
 /// One value that the broker published of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SysUpdate {
     /// When it came.
     pub at_ns: u64,

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::machines::machines;
 use super::search::Search;
 use super::subject::{Scenario, Subject};
 use super::text;
@@ -15,6 +16,7 @@ pub(super) fn particulars(subject: &Subject) -> Markup {
     html! {
         details {
             summary { bdi { (subject.label) } ": details" }
+            (machines(file))
             (stages(file))
             (latencies(file))
             (ledgers(file))

@@ -10,6 +10,7 @@ mod command;
 mod course;
 mod curve;
 mod details;
+mod machines;
 mod plot;
 mod plots;
 mod search;

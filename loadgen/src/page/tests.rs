@@ -61,6 +61,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         troubles: Vec::new(),
         stages: Vec::new(),
         verdicts: Vec::new(),
+        agents: None,
     }
 }
 

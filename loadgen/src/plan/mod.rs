@@ -2,12 +2,13 @@
 //! they match, clients are assigned to threads.
 //!
 //! Invariants:
-//! - stream `first_stream + index * topics + k` is client `index` of a group on its topic number
-//!   `k`.
+//! - stream `first_stream + place * topics + k` is the client with that place in its group, on its
+//!   topic number `k`. Places are the clients' numbers, but for runs on several machines.
 //! - clients with the same index in groups of the same size live on the same thread, so pairs do;
 //!   all members of a shared subscription live on one thread.
 //! - the filters of one client match no stream twice, so it is owed exactly one copy.
 
+mod deal;
 mod planner;
 mod streams;
 
@@ -20,6 +21,7 @@ use ringmq_problem::Problem;
 
 use crate::payload::mix;
 use crate::scenario::{Group, Scenario};
+use deal::{Places, Shape};
 use planner::Planner;
 pub use streams::{Matched, Streams};
 
@@ -44,6 +46,23 @@ pub struct Plan {
     senders: Box<[u16]>,
 }
 
+/// Groups and streams; on several machines, those that belong together live together.
+fn plan_groups(
+    specs: &[Group],
+    run: &str,
+    shape: Shape,
+) -> Result<(Vec<PlannedGroup>, Streams), Problem> {
+    let threads = shape.machines * shape.threads_each;
+    let (groups, streams) = Planner::new(specs, run, threads).plan(None)?;
+    if shape.machines == 1 {
+        return Ok((groups, streams));
+    }
+    match deal::deal(&groups, &streams, shape) {
+        None => Ok((groups, streams)),
+        places => Planner::new(specs, run, threads).plan(places),
+    }
+}
+
 /// What follows for a group.
 #[derive(Debug)]
 pub struct PlannedGroup {
@@ -56,6 +75,8 @@ pub struct PlannedGroup {
     /// The thread of all its clients; `None`: spread.
     thread: Option<usize>,
     clients: u32,
+    /// Clients live in another order than that of their numbers.
+    places: Option<Places>,
 }
 
 /// What a client subscribes to.
@@ -86,6 +107,17 @@ impl Plan {
         threads: usize,
         with_sys: bool,
     ) -> Result<Plan, Vec<Problem>> {
+        Plan::for_machines(scenario, run, (1, threads), with_sys)
+    }
+
+    /// The same for several machines, with so many threads each, which are numbered through.
+    pub fn for_machines(
+        scenario: Scenario,
+        run: &str,
+        (machines, threads_each): (usize, usize),
+        with_sys: bool,
+    ) -> Result<Plan, Vec<Problem>> {
+        let threads = machines * threads_each;
         let mut problems = scenario.check();
         let mut specs = scenario.groups.clone();
         let sys_group = (with_sys && !specs.is_empty()).then_some(specs.len());
@@ -93,8 +125,11 @@ impl Plan {
             specs.push(specs[0].listener_to_sys());
         }
         if problems.is_empty() {
-            let mut planner = Planner::new(&specs, run, threads);
-            match planner.plan() {
+            let shape = Shape {
+                machines,
+                threads_each,
+            };
+            match plan_groups(&specs, run, shape) {
                 Ok((groups, streams)) => {
                     let plan = Plan {
                         senders: (0..specs.len() * threads)
@@ -213,7 +248,18 @@ impl Plan {
 }
 
 impl PlannedGroup {
+    /// The number of the client with this place: what `{index}` stands for.
+    pub fn number(&self, place: u32) -> u32 {
+        match &self.places {
+            Some(places) => places.order[place as usize],
+            None => place,
+        }
+    }
+
     fn clients_on(&self, thread: usize, threads: usize) -> Range<u32> {
+        if let (None, Some(places)) = (self.thread, &self.places) {
+            return places.cuts[thread]..places.cuts[thread + 1];
+        }
         match self.thread {
             Some(only) if only == thread => 0..self.clients,
             Some(_) => 0..0,

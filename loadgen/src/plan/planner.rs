@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ringmq_core::topic::{FilterTree, TopicFilter, TopicLimits, TopicName};
 use ringmq_problem::{Complaint, Problem};
 
+use super::deal::Places;
 use super::{Matched, PlannedGroup, Reading, Share, Streams};
 use crate::payload::STREAMS_MAX;
 use crate::scenario::Group;
@@ -39,15 +40,23 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub(super) fn plan(&mut self) -> Result<(Vec<PlannedGroup>, Streams), Problem> {
+    /// With `places`, clients live where those say.
+    pub(super) fn plan(
+        mut self,
+        places: Option<Vec<Places>>,
+    ) -> Result<(Vec<PlannedGroup>, Streams), Problem> {
         let mut groups = self.place_groups();
+        for (group, places) in groups.iter_mut().zip(places.into_iter().flatten()) {
+            group.thread = places.thread;
+            group.places = Some(places);
+        }
         for (index, group) in groups.iter_mut().enumerate() {
             group.first_stream = self.streams.count() as u32;
             self.add_streams(index, group)?;
         }
         let mut wanted: Vec<Vec<Vec<u32>>> = Vec::new();
-        for group in self.specs {
-            wanted.push(self.add_filters(group)?);
+        for (group, planned) in self.specs.iter().zip(&groups) {
+            wanted.push(self.add_filters(group, planned)?);
         }
         self.filters.match_streams(&self.streams);
         self.streams.close();
@@ -67,7 +76,7 @@ impl<'a> Planner<'a> {
             }
         }
         classes.finish(&mut groups, &mut self.streams);
-        Ok((groups, std::mem::take(&mut self.streams)))
+        Ok((groups, self.streams))
     }
 
     /// Groups that share a subscription go to one thread, the same for the same filter.
@@ -86,6 +95,7 @@ impl<'a> Planner<'a> {
                     thread: shared
                         .map(|filter| *threads.entry(filter).or_insert(count % self.threads)),
                     clients: group.clients,
+                    places: None,
                 }
             })
             .collect()
@@ -110,7 +120,8 @@ impl<'a> Planner<'a> {
         for thread in 0..self.threads {
             for client in planned.clients_on(thread, self.threads) {
                 for message in 0..planned.topics {
-                    pattern.fill(self.filling(group, client, message), &mut topic);
+                    let number = planned.number(client);
+                    pattern.fill(self.filling(group, number, message), &mut topic);
                     if let Err(error) = TopicName::parse(topic.as_bytes(), &LIMITS) {
                         let what = format!("becomes `{topic}`, which is not a topic ({error:?})");
                         return Err(problem(
@@ -129,7 +140,11 @@ impl<'a> Planner<'a> {
     }
 
     /// By client, the ids of its filters.
-    fn add_filters(&mut self, group: &Group) -> Result<Vec<Vec<u32>>, Problem> {
+    fn add_filters(
+        &mut self,
+        group: &Group,
+        planned: &PlannedGroup,
+    ) -> Result<Vec<Vec<u32>>, Problem> {
         if group.subscribe.is_empty() {
             return Ok(Vec::new());
         }
@@ -138,7 +153,8 @@ impl<'a> Planner<'a> {
         for client in 0..group.clients {
             let mut ids = Vec::with_capacity(group.subscribe.len());
             for pattern in &group.subscribe {
-                pattern.fill(self.filling(group, client, 0), &mut text);
+                let number = planned.number(client);
+                pattern.fill(self.filling(group, number, 0), &mut text);
                 let id = self.filters.id(&text).map_err(|error| {
                     let what = format!("becomes `{text}`, which is not a topic filter ({error:?})");
                     problem(

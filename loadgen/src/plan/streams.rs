@@ -79,6 +79,13 @@ impl Streams {
         Some(next)
     }
 
+    /// Notes what was sent on another machine.
+    pub fn note_sent(&self, stream: u32, last: u32) {
+        if let Some(sent) = self.sent.get(stream as usize) {
+            sent.store(last, Ordering::Relaxed);
+        }
+    }
+
     /// The last sequence sent.
     pub fn last_sequence(&self, stream: u32) -> u32 {
         self.sent[stream as usize].load(Ordering::Relaxed)

@@ -199,6 +199,7 @@ impl Group {
             "tls_cert",
             "tls_key",
             "tls_resume",
+            "tls_alpn",
         ] {
             if self.places.contains_key(key) && !self.tls {
                 complain(
@@ -219,6 +220,10 @@ impl Group {
                 "needs its counterpart",
                 "set both tls_cert and tls_key",
             );
+        }
+        if self.sas_key.is_some() && self.password.is_some() {
+            let what = "conflicts with `password`";
+            complain("sas_key_file", what, "keep one of them");
         }
         if self.client_id.as_str().is_empty() {
             if !self.clean {

@@ -13,6 +13,7 @@ use super::stage::{Load, Stage};
 use super::threshold::{Abort, Threshold};
 use super::value;
 use super::{Arrivals, Group, Scenario, Start};
+use crate::cloud::Service;
 use crate::secrets::MASK;
 use ringmq_problem::Complaint;
 
@@ -109,6 +110,16 @@ pub static SCENARIO: &[Key<Scenario>] = &[
                                        `clean = false` and `reconnect = true`; default false",
         |s, t| { s.restarts = value::switch(only(t))?; Ok(()) },
         |s| shown(&s.restarts, &false, bool::to_string)),
+    key!(Text "preset" "SERVICE" "The service of a cloud that the scenario is for: aws-iot-core, \
+                                  azure-iot-hub or azure-event-grid. What it wants and the \
+                                  scenario leaves open is filled in; what it would refuse or \
+                                  throttle is found before anything is sent; default none",
+        |s, t| { s.preset = Some(Service::parse(only(t))?); Ok(()) },
+        |s| shown_some(&s.preset, |service| service.word().to_owned())),
+    key!(Bare "preset_check" "true|false" "Check the scenario against the limits of that service; \
+                                           default true",
+        |s, t| { s.preset_check = value::switch(only(t))?; Ok(()) },
+        |s| shown(&s.preset_check, &true, bool::to_string)),
     key!(Text "arrivals" "constant|poisson|bursts(N)" "How messages of an open loop are spread: \
                                        evenly, at random, or N of a client at a time; default \
                                        constant",
@@ -244,16 +255,32 @@ pub static WHO: &[Key<Group>] = &[
                                  the host of the target",
         |g, t| { g.tls_name = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_name, Clone::clone)),
-    key!(Text "tls_cert" "FILE" "Client certificate (PEM), the same for all clients; default none",
+    key!(Text "tls_cert" "FILE" "Client certificate (PEM); {index} and the like make a file for each client; default none",
         |g, t| { g.tls_cert = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_cert, Clone::clone)),
-    key!(Text "tls_key" "FILE" "Its private key (PEM)",
+    key!(Text "tls_key" "FILE" "Its private key (PEM); the same patterns",
         |g, t| { g.tls_key = Some(only(t).to_owned()); Ok(()) },
         |g| shown_some(&g.tls_key, Clone::clone)),
     key!(Bare "tls_resume" "true|false" "Resume TLS sessions instead of a full handshake for each \
                                          connection; default false",
         |g, t| { g.tls_resume = value::switch(only(t))?; Ok(()) },
         |g| shown(&g.tls_resume, &false, bool::to_string)),
+    key!(Text "tls_alpn" "PROTOCOL" "Protocol to ask for in the TLS handshake (ALPN), such as \
+                                     mqtt; default none",
+        |g, t| { g.tls_alpn = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.tls_alpn, Clone::clone)),
+    key!(Text "sas_key_file" "FILE" "A file whose first line is a key, in base64: passwords are \
+                                     tokens for Azure IoT Hub that it signs, made anew for each \
+                                     connection",
+        |g, t| { g.read_sas_key(only(t)) },
+        |g| shown_some(&g.sas_key_file, Clone::clone)),
+    key!(Text "sas_policy" "NAME" "The policy of the hub that the key is of; default: it is the \
+                                   key of each device",
+        |g, t| { g.sas_policy = Some(only(t).to_owned()); Ok(()) },
+        |g| shown_some(&g.sas_policy, Clone::clone)),
+    key!(Text "sas_expiry" "TIME" "How long a token is valid; default 1h",
+        |g, t| { g.sas_expiry = value::span(only(t))?; Ok(()) },
+        |g| shown(&g.sas_expiry, &Duration::from_secs(3600), |d| value::show_span(*d))),
 ];
 
 /// Keys of a group: how its clients connect.

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use ringmq_core::codec::{QoS, Version};
 
+use crate::cloud::{Service, sas};
 use crate::secrets::MASK;
 use keys::{Form, Key};
 use pattern::Pattern;
@@ -54,6 +55,10 @@ pub struct Scenario {
     pub answer_timeout: Duration,
     /// The broker may be restarted, and has to keep what it acknowledged.
     pub restarts: bool,
+    /// The service of a cloud that it is for.
+    pub preset: Option<Service>,
+    /// Check it against what that service accepts.
+    pub preset_check: bool,
     /// How messages of an open loop are spread.
     pub arrivals: Arrivals,
     /// What the run has to keep to.
@@ -116,6 +121,16 @@ pub struct Group {
     pub tls_key: Option<String>,
     /// Resume TLS sessions.
     pub tls_resume: bool,
+    /// Protocol that is asked for (ALPN).
+    pub tls_alpn: Option<String>,
+    /// File of the key that signs tokens, in place of a password.
+    pub sas_key_file: Option<String>,
+    /// That key.
+    pub sas_key: Option<sas::Key>,
+    /// The policy that the key is of; `None`: it is that of each device.
+    pub sas_policy: Option<String>,
+    /// How long a token is valid.
+    pub sas_expiry: Duration,
     /// Connections per second; `None`: as fast as the broker answers.
     pub connect_rate: Option<f64>,
     /// Maximum number of connections being made at the same time.
@@ -190,6 +205,8 @@ impl Default for Scenario {
             drain: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
             restarts: false,
+            preset: None,
+            preset_check: true,
             arrivals: Arrivals::Constant,
             thresholds: Vec::new(),
             stages: Vec::new(),
@@ -256,6 +273,11 @@ impl Default for Group {
             tls_cert: None,
             tls_key: None,
             tls_resume: false,
+            tls_alpn: None,
+            sas_key_file: None,
+            sas_key: None,
+            sas_policy: None,
+            sas_expiry: Duration::from_secs(3600),
             connect_rate: None,
             connecting_max: 100,
             start: Start::First,
@@ -380,6 +402,11 @@ impl Group {
         }
     }
 
+    /// A key was set by the user.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// What is wrong with a key of this group, at its place.
     pub fn problem(&self, key: &str, complaint: Complaint) -> Problem {
         complaint.at(self.place_of(key), self.subject(key))
@@ -412,6 +439,7 @@ impl Group {
             tls_name: self.tls_name.clone(),
             tls_cert: self.tls_cert.clone(),
             tls_key: self.tls_key.clone(),
+            tls_alpn: self.tls_alpn.clone(),
             subscribe: vec![Pattern::parse("$SYS/#").expect("a valid pattern")],
             may_lose: true,
             ..Group::default()
@@ -446,6 +474,24 @@ impl Group {
         let pattern = Pattern::parse(line).map_err(|_| unusable("its first line is no pattern"))?;
         self.password = Some(pattern);
         self.password_file = Some(path.to_owned());
+        Ok(())
+    }
+
+    /// The key that signs tokens, from the first line of a file.
+    fn read_sas_key(&mut self, path: &str) -> Result<(), Complaint> {
+        let unusable = |why: &str| {
+            let what = format!("is `{path}`, which cannot be used: {why}");
+            Complaint::new(
+                what,
+                "name a file with the key in its first line, in base64",
+            )
+        };
+        let text = read_text(Path::new(path), PASSWORD_FILE_SIZE_MAX)
+            .map_err(|fault| unusable(&fault.to_string()))?;
+        let first = text.lines().next().unwrap_or_default();
+        let key = sas::Key::parse(first).ok_or_else(|| unusable("its first line is no key"))?;
+        self.sas_key = Some(key);
+        self.sas_key_file = Some(path.to_owned());
         Ok(())
     }
 

@@ -3,8 +3,10 @@
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod capture;
 mod ceiling;
+mod cloud;
 mod common;
 mod duties;
 mod faults;

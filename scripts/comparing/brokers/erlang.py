@@ -191,7 +191,6 @@ class VerneMq(Peer):
             listener.vmq.clustering = 127.0.0.1:{place.free_port()}
             listener.http.default = 127.0.0.1:{place.free_port()}
             listener.max_connections = infinity
-            listener.tcp.buffer_sizes = 4096,16384,32768
             allow_anonymous = on
             plugins.vmq_passwd = off
             plugins.vmq_acl = off

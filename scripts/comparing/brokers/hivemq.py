@@ -66,6 +66,8 @@ class HiveMq(Peer):
             "HIVEMQ_DATA_FOLDER": str(place.folder / "data"),
             "HIVEMQ_LOG_FOLDER": str(place.folder / "log"),
             "HIVEMQ_HEAPDUMP_FOLDER": str(place.folder),
+            # It would listen for all the world; older versions know the port alone.
+            "HIVEMQ_JMX_ENABLED": "false",
             "HIVEMQ_JMX_PORT": str(place.free_port()),
             "JAVA_OPTS": f"-XX:ActiveProcessorCount={len(place.cores)}",
         }

@@ -20,11 +20,11 @@ def result(rate=1000.0, cpu_ns=2000.0, p99_us=100, lost=0, out_of_order=0, check
     }
 
 
-def run(folder, name, strangers=0.0, one_way_ns=(60, 61), tls="", **numbers):
+def run(folder, name, strangers=0.0, ways=(60, 61), tls="", **numbers):
     """A run whose result is in a file."""
     path = folder / f"{name}.json"
     path.write_text(json.dumps(result(**numbers)))
-    return Run(path, strangers, tls, course=course(*one_way_ns))
+    return Run(path, strangers, tls, course=course(*ways))
 
 
 def course(*one_way_ns):

@@ -148,7 +148,7 @@ class Answers(WithBrokers):
 
     def test_a_broker_that_listens_and_does_not_answer_is_not_ready(self):
         place = self.place("deaf")
-        deaf = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); c = s.accept(), s.accept(); time.sleep(9)"
+        deaf = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); c = s.accept(), s.accept(); time.sleep(600)"
         start = Given(f"deaf={sys.executable} -c \"{deaf}\"").start(place)
         with Broker(start.commands, place.port, "0", place.folder) as broker, mock.patch.object(ready, "ANSWER_MAX_S", 0.2):
             with self.assertRaisesRegex(NoStart, "does not let clients connect"):

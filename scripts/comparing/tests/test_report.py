@@ -80,7 +80,7 @@ class Reports(unittest.TestCase):
         a, b = Broker("a", Promise.MEMORY), Broker("b", Promise.MEMORY)
         self.ran("pairs-qos1", "a")
         self.ran("pairs-qos1", "a", strangers=0.3)
-        self.ran("pairs-qos1", "a", one_way_ns=(60, 100))
+        self.ran("pairs-qos1", "a", ways=(60, 100))
         self.ran("pairs-qos1", "a", checks=("cpu",))
         for checks in ((), ("cpu",)):
             self.ran("pairs-qos1", "b", strangers=0.1, checks=checks)
@@ -142,5 +142,5 @@ class Reports(unittest.TestCase):
         readme = (self.root / "README.md").read_text()
         self.assertTrue(readme.startswith(f"before\n{report.README_BEGIN}\nMeasured on 2026-01-01") and readme.endswith(f"{report.README_END}\nafter\n"))
         self.assertIn("![CPU per delivery](results/compare/plots/overview-cpu.svg)", readme)
-        self.assertIn("medians of 2 rounds, of 3 at a given rate", readme)
+        self.assertIn("medians (rounds: 2, at a given rate 3)", readme)
         self.assertNotIn("replaced", readme)

@@ -14,6 +14,7 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use ringmq::admin::{AdminAddress, sockets_of_user};
 use ringmq::auth::http::read_terms;
+use ringmq_problem::file::read_text;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
@@ -61,11 +62,11 @@ impl Server {
         };
         let token = whereabouts.token.as_deref();
         let token = token.map(|path| {
-            let read = std::fs::read_to_string(path);
+            let read = read_text(path, TOKEN_FILE_SIZE);
             let read = read.map(|text| text.trim().to_owned());
-            read.map_err(|error| {
+            read.map_err(|fault| {
                 Failure::new(
-                    format!("{}: {error}", path.display()),
+                    format!("{} {fault}", path.display()),
                     "name a file with a token",
                 )
             })
@@ -412,6 +413,8 @@ fn only_socket() -> Result<Place, Failure> {
 const HEALTH_TIME: Duration = Duration::from_secs(3);
 /// A broker reports a shard that does not answer after a second.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// A token is a line.
+const TOKEN_FILE_SIZE: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
