@@ -373,6 +373,7 @@ const INNER: &[&str] = &[
     "DEBT_MAX",
     "DELIVERY_MAX",
     "EPOCHS_MAX",
+    "EXPONENT_MAX",
     "FILE_SIZE_MAX",
     "FIRST_PAGE_MAX",
     "FLUSH_TIME_MAX",

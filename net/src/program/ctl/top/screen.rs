@@ -471,7 +471,7 @@ mod tests {
             let titles: Vec<&str> = shown[7].split_whitespace().collect();
             assert_eq!(titles.join(" "), expected, "{width}");
             let shards = match width {
-                80 => "SHARD BUSY NO CORE IN OUT QUEUED",
+                80 => "SHARD BUSY NO CORE IN OUT CONNECTIONS QUEUED UNSENT",
                 _ => "SHARD BUSY IN OUT",
             };
             let titles: Vec<&str> = shown[3].split_whitespace().collect();
