@@ -2,6 +2,7 @@
 
 mod failed;
 mod stages;
+mod storm;
 
 use std::collections::HashMap;
 
@@ -70,6 +71,8 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
     let plan = &outcome.shared.plan;
     let validity = self_check::check(outcome, &outcome.lag, facts);
     let (stages, mut verdicts) = stages::judged(&sums, outcome, broker.as_ref());
+    let (storm, of_storm) = storm::storm(outcome).unzip();
+    verdicts.splice(0..0, of_storm);
     if !validity.valid {
         verdict::withhold(&mut verdicts);
     }
@@ -108,6 +111,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         timeline: outcome.seconds.clone(),
         broker,
         stages,
+        storm,
         verdicts,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::assemble;
@@ -15,8 +17,9 @@ use crate::{csv, histograms, junit, summary};
 
 /// Runs a scenario; gives the exit code.
 pub fn run(options: &RunOptions) -> Result<u8, Failure> {
+    let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
     let run = options.run.unwrap_or_else(setup::random_run);
-    match measure(options, run) {
+    match measure(options, run, interrupted) {
         Ok((result, outcome)) => {
             if let Some(path) = &options.histograms {
                 let name = &result.run.scenario.name;
@@ -35,8 +38,23 @@ pub fn run(options: &RunOptions) -> Result<u8, Failure> {
     }
 }
 
-fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Failure> {
-    let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
+/// Runs a scenario, and writes and shows nothing but its progress; with the exit code that it would
+/// have.
+pub fn measured(
+    options: &RunOptions,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<(ResultFile, u8), Failure> {
+    let run = options.run.unwrap_or_else(setup::random_run);
+    let (result, _) = measure(options, run, interrupted.clone())?;
+    let code = exit_code(&result, options.strict, options.keep_going);
+    Ok((result, code))
+}
+
+fn measure(
+    options: &RunOptions,
+    run: u16,
+    interrupted: Arc<AtomicBool>,
+) -> Result<(ResultFile, Outcome), Failure> {
     let Setup {
         plan,
         options: how,

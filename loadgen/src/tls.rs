@@ -14,7 +14,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::scenario::Group;
 use ringmq_problem::{Complaint, Problem};
@@ -119,6 +119,11 @@ impl Channel {
     /// The handshake is done.
     pub fn is_established(&self) -> bool {
         !self.connection.is_handshaking()
+    }
+
+    /// The handshake went on with an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     fn flush(&mut self, wire: &mut Vec<u8>) {

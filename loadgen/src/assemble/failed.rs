@@ -6,7 +6,7 @@ use crate::report::{
     Totals, Validity, Verdict,
 };
 use crate::scenario::Scenario;
-use crate::scenario::stage;
+use crate::scenario::{stage, value};
 use crate::secrets;
 
 /// The result of a run that did not take place, and why it did not.
@@ -26,6 +26,10 @@ pub fn failed(
     };
     let of_run = scenario.thresholds.iter();
     let mut verdicts: Vec<Verdict> = of_run.map(|limit| verdict(limit.as_str(), None)).collect();
+    verdicts.extend(scenario.storm.as_ref().map(|storm| {
+        let within = value::show_span(storm.within);
+        verdict(&format!("recovery within {within}"), None)
+    }));
     for part in stage::parts(&scenario.stages) {
         let limits = scenario.stages[part.stage].thresholds.iter();
         verdicts.extend(limits.map(|limit| verdict(limit.as_str(), Some(part.name.clone()))));
@@ -72,6 +76,7 @@ pub fn failed(
         sys: None,
         troubles: Vec::new(),
         stages: Vec::new(),
+        storm: None,
         verdicts,
     }
 }

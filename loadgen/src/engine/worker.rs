@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::driver::{Driver, Way};
-use crate::fleet::{Fleet, PartEnds, SysUpdate, Troubles};
+use crate::fleet::{Fleet, PartEnds, StormTally, SysUpdate, Troubles};
 use crate::ledger::Ledger;
 use crate::meter::{Counts, Interval, Meter};
 use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
@@ -71,6 +71,9 @@ pub(super) struct Ended {
     pub(super) boundaries: Vec<Boundary>,
     /// Where the streams of this thread stood when each stage but the last was over.
     pub(super) part_ends: Vec<PartEnds>,
+    /// What a storm did, with the sockets that it left silent and those of them that the broker
+    /// closed.
+    pub(super) storm: Option<(StormTally, (u64, u64))>,
     pub(super) ports_exhausted: u64,
     pub(super) files_exhausted: u64,
 }
@@ -103,6 +106,7 @@ struct Worker {
     events: Sender<Event>,
     window: [Option<Mark>; 2],
     boundaries: Vec<Boundary>,
+    storm: Option<(StormTally, (u64, u64))>,
     /// Number of the last report.
     reported: u64,
     shown_at: u64,
@@ -144,6 +148,7 @@ impl Worker {
             events: setup.events,
             window: [None, None],
             boundaries: Vec::new(),
+            storm: None,
             reported: 0,
             shown_at: 0,
         })
@@ -158,6 +163,9 @@ impl Worker {
             self.show(now);
             self.report(now);
             if self.shared.stage() == Stage::End {
+                // Who leaves now leaves for good.
+                let storm = self.driver.fleet.take_storm();
+                self.storm = storm.map(|tally| (tally, self.driver.silent_sockets()));
                 // The last second is not a whole one.
                 let interval = self.driver.fleet.meter.end_second();
                 let _ = self.events.send(Event::Interval(Box::new(interval)));
@@ -219,6 +227,7 @@ impl Worker {
             window: self.window,
             boundaries: self.boundaries,
             part_ends,
+            storm: self.storm,
             ports_exhausted: self.driver.ports_exhausted,
             files_exhausted: self.driver.files_exhausted,
         }

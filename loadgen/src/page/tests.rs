@@ -59,6 +59,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         sys: None,
         troubles: Vec::new(),
         stages: Vec::new(),
+        storm: None,
         verdicts: Vec::new(),
     }
 }
