@@ -62,7 +62,7 @@ impl Recovery {
 mod tests {
     use super::*;
 
-    /// `+` is a good second, `-` is not, `.` was not looked at; three seconds come before the storm.
+    /// `+` is a good second, `-` is not, `.` was not looked at; three come before the storm.
     fn recovered(seconds: &str) -> Option<u64> {
         let mut recovery = Recovery::new(3, 5, 7);
         for (second, sign) in seconds.chars().enumerate() {

@@ -32,8 +32,8 @@ pub const FORMAT: &str = "ringload-storms";
 /// Goes up when a field changes its meaning or goes away; new optional fields leave it.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Storms with several back-offs: what `ringload storm --json FILE` writes then. With one, it writes
-/// the result of a run.
+/// Storms with several back-offs: what `ringload storm --json FILE` writes then. With one, it
+/// writes the result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StormFile {

@@ -68,6 +68,7 @@ pub(super) fn storm(outcome: &Outcome) -> Option<(Storm, Verdict)> {
         attempts: all.attempts,
         failures,
         connect: all.connect.latency(),
+        lag: all.lag.latency(),
         sessions: all.sessions,
         sessions_present: all.sessions_present,
         first_message: all.first_message.latency(),
@@ -95,6 +96,7 @@ fn add(sum: &mut StormTally, tally: &StormTally) {
         *sum.failures.entry(why.clone()).or_default() += count;
     }
     sum.connect.add(&tally.connect);
+    sum.lag.add(&tally.lag);
     sum.sessions += tally.sessions;
     sum.sessions_present += tally.sessions_present;
     sum.first_message.add(&tally.first_message);

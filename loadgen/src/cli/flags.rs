@@ -199,8 +199,8 @@ pub(super) const FLAGS: &[Flag] = &[
     find_flag(
         "vary",
         "rate|connections|scale",
-        "What is varied: the rates of all publishers, by the same factor; the number of clients, with \
-         as many messages as before; or both. Default rate",
+        "What is varied: the rates of all publishers, by the same factor; the number of clients, \
+         with as many messages as before; or both. Default rate",
     ),
     find_flag(
         "to-the-end",
@@ -248,8 +248,8 @@ pub(super) const FLAGS: &[Flag] = &[
     storm_flag(
         "backoff",
         "exp(BASE, FACTOR, MOST, full|equal|none)",
-        "How long clients wait before they return, and FACTOR times as long after each attempt that \
-         failed; repeatable: a run for each. Default exp(1s, 2, 60s, full)",
+        "How long clients wait before they return, and FACTOR times as long after each attempt \
+         that failed; repeatable: a run for each. Default exp(1s, 2, 60s, full)",
     ),
     storm_flag(
         "slo",

@@ -268,12 +268,7 @@ impl Given {
                            `ringload list` shows what there is";
                 return Err(vec![problem("run", "needs a scenario", fix.to_owned())]);
             }
-            None => {
-                let mut scenario = Scenario::default();
-                scenario.name = "command-line".to_owned();
-                scenario.about = "Described on the command line".to_owned();
-                scenario
-            }
+            None => unnamed(),
             Some(name) if name.contains('/') || name.ends_with(".toml") => {
                 file::read(name.as_ref())?
             }
@@ -332,6 +327,14 @@ impl Given {
             Err(problems)
         }
     }
+}
+
+/// The scenario of groups that are described on the command line.
+fn unnamed() -> Scenario {
+    let mut scenario = Scenario::default();
+    scenario.name = "command-line".to_owned();
+    scenario.about = "Described on the command line".to_owned();
+    scenario
 }
 
 /// Whether an option names a file that can be written.

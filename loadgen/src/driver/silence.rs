@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Driver;
 
 impl Driver {
-    /// The client says nothing any more, and its slot is free for another connection. A send that is
-    /// underway comes to its end before.
+    /// The client says nothing any more, and its slot is free for another connection. A send that
+    /// is underway comes to its end before.
     pub(super) fn silence(&mut self, client: u32) {
         let conn = self.conn(client);
         let socket = &mut self.sockets[client as usize];

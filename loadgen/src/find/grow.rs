@@ -15,7 +15,7 @@ use super::{FindOptions, Vary, bound_of, show};
 use crate::bound::{Snapshot, Watch};
 use crate::engine::{Finished, Stop, Trial, Trials, Wanted};
 use crate::fleet::{CANNOT, CLOSED, MALFORMED, NO_ANSWER, REFUSED, Troubles};
-use crate::process::CpuTime;
+use crate::process::{self, CpuTime};
 use crate::report::Trouble;
 use crate::scenario::Scenario;
 use crate::scenario::rates::Rates;
@@ -137,9 +137,9 @@ impl Grown<'_> {
         let judge = Judge::new(&plan, &self.options.limits, self.pids);
         let wanted = plan.scenario.client_count();
         let before = self.watch.sample(now_ns());
-        let (began, own_before) = (now_ns(), CpuTime::of(&[std::process::id()]));
+        let began = Own::now();
         let mut trials = Trials::connect(plan, how)?;
-        let is_busy = self.is_busy(began, own_before);
+        let disturbance = began.disturbance(self.options.run.threads);
         let missing = wanted.saturating_sub(trials.ready());
         let per_s = judge.base_per_s();
         let span = hold.max(judge.span(per_s.max(1.0)));
@@ -162,16 +162,18 @@ impl Grown<'_> {
             let why = first_of(&troubles);
             judged.verdict = Verdict::Bad;
             judged.why = format!("{missing} of {wanted} did not get in: {why}");
-        } else if judged.verdict == Verdict::Bad && is_busy {
-            judged.verdict = Verdict::Void(Cause::Generator);
-            judged.why = "the generator had no CPU left while it connected".to_owned();
+        } else if judged.verdict == Verdict::Bad
+            && let Some((cause, why)) = disturbance
+        {
+            judged.verdict = Verdict::Void(cause);
+            judged.why = why;
         }
         self.points
             .add(wanted.saturating_sub(missing) as f64, after.clone());
         let mut note = judge.note(&trial, per_s, &judged);
         note.load = load;
         note.at_s = self.at_s;
-        self.at_s += (now_ns() - began) as f64 / 1e9;
+        self.at_s += (now_ns() - began.at_ns) as f64 / 1e9;
         if note.outcome != Outcome::Void {
             let snapshots = Box::new([before, after]);
             self.seen.push((load, note.outcome, snapshots));
@@ -180,14 +182,6 @@ impl Grown<'_> {
         self.troubles.merge(troubles);
         let pooled = judge.pooled(&trial);
         Ok((trial, judged, pooled))
-    }
-
-    /// The threads of the generator had no CPU time left.
-    fn is_busy(&self, began: u64, before: Option<CpuTime>) -> bool {
-        let span_s = (now_ns() - began) as f64 / 1e9;
-        let used = CpuTime::of(&[std::process::id()]).zip(before);
-        let used = used.map_or(0.0, |(now, before)| now.since(before).total_s());
-        used > BUSY_SHARE * span_s * self.options.run.threads as f64
     }
 
     /// Nothing is tried for which there is no room.
@@ -238,6 +232,47 @@ impl Grown<'_> {
                 .collect(),
             cut_short,
         }
+    }
+}
+
+/// What ringload itself had used up to a time.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    at_ns: u64,
+    cpu: Option<CpuTime>,
+    wait_ns: Option<u64>,
+}
+
+impl Own {
+    fn now() -> Own {
+        Own {
+            at_ns: now_ns(),
+            cpu: CpuTime::of(&[std::process::id()]),
+            wait_ns: process::own_wait_ns(),
+        }
+    }
+
+    /// Whose fault it may be that connections were late since then, other than the broker's.
+    fn disturbance(self, threads: usize) -> Option<(Cause, String)> {
+        let now = Own::now();
+        let span_s = (now.at_ns - self.at_ns) as f64 / 1e9 * threads as f64;
+        let waited = now.wait_ns.zip(self.wait_ns);
+        let waited = waited.map_or(0.0, |(now, then)| now.saturating_sub(then) as f64 / 1e9);
+        let used = now.cpu.zip(self.cpu);
+        let used = used.map_or(0.0, |(now, then)| now.since(then).total_s());
+        let percent = |part_s: f64| part_s / span_s * 100.0;
+        if waited > WAIT_SHARE * span_s {
+            let why = format!(
+                "the generator waited for its core for {:.0} % of the time in which it connected",
+                percent(waited)
+            );
+            return Some((Cause::Machine, why));
+        }
+        let why = format!(
+            "the generator used {:.0} % of its cores to connect",
+            percent(used)
+        );
+        (used > BUSY_SHARE * span_s).then_some((Cause::Generator, why))
     }
 }
 
@@ -317,6 +352,8 @@ const CLIENTS_MAX: u32 = 4_000_000;
 const LOOK: Duration = Duration::from_millis(100);
 /// Threads that used so much of their time have none left.
 const BUSY_SHARE: f64 = 0.95;
+/// Threads that waited for their core for longer were late because of others.
+const WAIT_SHARE: f64 = 0.1;
 /// After a trial.
 const REST_NS: u64 = 500_000_000;
 /// A broker that has not closed its sockets by then will not.

@@ -1,5 +1,5 @@
-//! `ringload find-max`: the largest rate of a scenario at which a broker keeps to the limits, or the
-//! most connections (`grow`).
+//! `ringload find-max`: the largest rate of a scenario at which a broker keeps to the limits, or
+//! the most connections (`grow`).
 //!
 //! [`Search`] says which load is next, [`Trials`] applies it to clients that stay connected, and
 //! [`judge`] tells good from bad from void. What is known so far is known at any time: Ctrl-C ends a

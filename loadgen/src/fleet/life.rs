@@ -211,7 +211,7 @@ impl Fleet {
                     (None, false) => now,
                 };
                 if let Some(storm) = &mut self.storm {
-                    storm.on_dial(index);
+                    storm.on_dial(index, now);
                 }
                 let board = &self.shared.boards[self.thread];
                 board.dialed_at.fetch_min(now, Ordering::Relaxed);

@@ -30,6 +30,8 @@ pub struct StormTally {
     pub failures: BTreeMap<String, u64>,
     /// From when an attempt was due to its CONNACK.
     pub connect: Times,
+    /// From when an attempt was due until ringload dialled: of that, its own share.
+    pub lag: Times,
     /// CONNACKs for clients with a session.
     pub sessions: u64,
     /// Of those, with the session present.
@@ -117,8 +119,11 @@ impl Storm {
     }
 
     /// A client dials.
-    pub(super) fn on_dial(&mut self, client: u32) {
-        self.tally.attempts += u64::from(self.due_at(client).is_some());
+    pub(super) fn on_dial(&mut self, client: u32, now: u64) {
+        if let Some(due) = self.due_at(client) {
+            self.tally.attempts += 1;
+            self.tally.lag.record(now.saturating_sub(due) / 1000);
+        }
     }
 
     /// CONNACK of a client with a session.
@@ -232,8 +237,8 @@ impl Fleet {
         }
     }
 
-    /// A client has lost its connection, or did not get one: when it tries again. `None` if no storm
-    /// has hit it.
+    /// A client has lost its connection, or did not get one: when it tries again. `None` if no
+    /// storm has hit it.
     pub(super) fn storm_return(&mut self, index: u32, now: u64, loss: &Loss) -> Option<u64> {
         if self.stage == Stage::End {
             return None;

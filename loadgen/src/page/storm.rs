@@ -92,8 +92,8 @@ pub(super) fn marks(file: &ResultFile) -> Option<Vec<Mark>> {
     let marks = [
         mark(Some(0.0), &storm.event),
         mark(storm.returned(0.5), "50 %"),
-        mark(storm.returned(0.99), "99 %"),
-        mark(storm.returned(1.0), "all back"),
+        // Side by side, their names would lie on each other.
+        mark(storm.returned(1.0), "all back").or_else(|| mark(storm.returned(0.99), "99 %")),
         mark(storm.recovered_s, "recovered"),
     ];
     Some(marks.into_iter().flatten().collect())

@@ -35,6 +35,8 @@ pub struct Storm {
     pub failures: Vec<Failure>,
     /// From when an attempt was due to its CONNACK.
     pub connect: Option<Latency>,
+    /// From when an attempt was due until ringload dialled: of that, its own share.
+    pub lag: Option<Latency>,
     /// CONNACKs for clients with a session.
     pub sessions: u64,
     /// Of those, with the session present.

@@ -193,10 +193,10 @@ pub static STORM: &[Key<Storm>] = &[
     key!(List "of" "GROUP" "Of which groups, in a list if there are several; default: all",
         |s, t| { s.of = t.iter().map(|&name| name.to_owned()).collect(); Ok(()) },
         |s| s.of.clone()),
-    key!(Text "backoff" "exp(BASE, FACTOR, MOST, JITTER)" "How long clients wait before they return: \
-                         BASE, and FACTOR times as long after each attempt that failed, MOST at \
-                         most. JITTER is full (anything from 0 to that), equal (anything from half \
-                         of it) or none. Default exp(1s, 2, 60s, full)",
+    key!(Text "backoff" "exp(BASE, FACTOR, MOST, JITTER)" "How long clients wait before they \
+                         return: BASE, and FACTOR times as long after each attempt that failed, \
+                         MOST at most. JITTER is full (anything from 0 to that), equal (anything \
+                         from half of it) or none. Default exp(1s, 2, 60s, full)",
         |s, t| { s.backoff = Backoff::parse(only(t))?; Ok(()) },
         |s| vec![s.backoff.show()]),
     key!(Text "before" "TIME" "How long is published before it; whole seconds, default 5s",

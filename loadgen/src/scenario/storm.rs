@@ -308,6 +308,9 @@ impl Scenario {
         if self.storm.is_none() && !self.name.ends_with("storm") {
             self.name += "-storm";
         }
+        if self.storm.is_none() {
+            self.about += " (as a storm)";
+        }
         let mut storm = self.storm.take().unwrap_or_default();
         if storm.limits.is_empty() {
             let (of_seconds, others) = self.thresholds.drain(..).partition(is_of_seconds);

@@ -48,6 +48,12 @@ pub(super) fn put_storm(text: &mut String, result: &ResultFile) {
     );
     put_times(
         text,
+        "dialled",
+        "late by ringload itself",
+        storm.lag.as_ref(),
+    );
+    put_times(
+        text,
         "message",
         "the first after a return",
         storm.first_message.as_ref(),
@@ -145,7 +151,6 @@ fn put_phases(text: &mut String, phases: &[StageResult]) {
         }
         text.push('\n');
     }
-    text.push('\n');
 }
 
 /// Who is not hit notices by the latency.
