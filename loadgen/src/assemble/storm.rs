@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Outcome;
 use crate::fleet::StormTally;
 use crate::meter::Place;
-use crate::report::{Failure, Judgement, PhaseLatency, Return, Storm, Verdict};
+use crate::report::{Ended, Failure, Judgement, PhaseLatency, Return, Storm, Verdict};
 use crate::scenario::stage::Part;
 use crate::scenario::storm::{Event, Storm as Spec};
 use crate::scenario::value::show_span;
@@ -83,7 +83,9 @@ pub(super) fn storm(outcome: &Outcome) -> Option<(Storm, Verdict)> {
         latencies: latencies(outcome, spec),
         sentence: String::new(),
     };
-    storm.sentence = sentence(&storm, spec);
+    let published_s = outcome.phases.window_s;
+    let cut_short = (outcome.ended != Ended::Planned).then_some(published_s - at_s);
+    storm.sentence = sentence(&storm, spec, cut_short);
     let verdict = verdict(&storm, spec);
     Some((storm, verdict))
 }
@@ -139,7 +141,8 @@ fn latencies(outcome: &Outcome, spec: &Spec) -> Vec<PhaseLatency> {
     shown.collect()
 }
 
-fn sentence(storm: &Storm, spec: &Spec) -> String {
+/// `cut_short`: for how many seconds after the storm the run went on, if it ended early.
+fn sentence(storm: &Storm, spec: &Spec, cut_short: Option<f64>) -> String {
     let (hit, back) = (storm.hit, storm.back);
     let what = match spec.event {
         Event::Cut => "were cut",
@@ -156,10 +159,18 @@ fn sentence(storm: &Storm, spec: &Spec) -> String {
             format!("recovered in {seconds:.0} s after {hit} {clients} {what}{all}")
         }
         None => {
-            let within = show_span(spec.within);
+            let verb = match cut_short {
+                Some(seconds) if seconds <= 0.0 => {
+                    return "not known to recover: the run ended before the storm".to_owned();
+                }
+                Some(seconds) => {
+                    format!("not known to recover: the run ended {seconds:.0} s")
+                }
+                None => format!("did not recover within {}", show_span(spec.within)),
+            };
             let failed: u64 = storm.failures.iter().map(|failure| failure.count).sum();
             format!(
-                "did not recover within {within} after {hit} {clients} {what}: {back} back, \
+                "{verb} after {hit} {clients} {what}: {back} back, \
                  {failed} of {} attempts failed",
                 storm.attempts
             )
@@ -234,16 +245,23 @@ mod tests {
             ..Storm::default()
         };
         assert_eq!(
-            sentence(&storm, &spec),
+            sentence(&storm, &spec, None),
             "recovered in 7 s after 1000 clients were cut, all back after 6.2 s"
         );
         assert_eq!(verdict(&storm, &spec).judgement, Judgement::Passed);
         (storm.recovered_s, storm.back) = (None, 12);
         assert_eq!(
-            sentence(&storm, &spec),
+            sentence(&storm, &spec, None),
             "did not recover within 2m after 1000 clients were cut: 12 back, 500 of 1500 attempts \
              failed"
         );
+        assert_eq!(
+            sentence(&storm, &spec, Some(4.2)),
+            "not known to recover: the run ended 4 s after 1000 clients were cut: 12 back, 500 of \
+             1500 attempts failed"
+        );
+        let never = sentence(&storm, &spec, Some(-1.0));
+        assert!(never.ends_with("the run ended before the storm"), "{never}");
         assert_eq!(verdict(&storm, &spec).judgement, Judgement::Missed);
         assert_eq!(verdict(&storm, &spec).shown, "12 of 1000 back");
     }

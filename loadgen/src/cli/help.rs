@@ -476,8 +476,9 @@ Exit codes: 0 found, 1 could not run, 2 wrong command line or scenario, 3 the ge
 it see more, 4 no load keeps to the limits, 130 ended by Ctrl-C: what is known so far is shown.";
 
 const ABOUT_STORM: &str = "\
-Cuts all clients of a scenario at once, or a share of them. They stay away and return by their back-off, and the broker
-has recovered when they are back and five seconds in a row keep to the limits.";
+Cuts all clients of a scenario at once, or a share of them. They stay away and return by their \
+back-off, and the broker has recovered when they are back and five seconds in a row keep to the \
+limits.";
 
 const STORM_EXAMPLES: &str = "
 Examples:
