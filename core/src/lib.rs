@@ -34,6 +34,7 @@ pub mod rate;
 pub mod refusal;
 pub mod session;
 pub mod shard;
+pub mod sizes;
 pub mod stages;
 pub mod store;
 pub mod time;

@@ -107,6 +107,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         troubles: troubles(outcome, &sums.qos(plan)),
         qos: sums.qos(plan),
         sys: sys::compare(&outcome.sys),
+        inside: None,
         totals,
         timeline: outcome.seconds.clone(),
         broker,

@@ -4,9 +4,11 @@
 //! measured.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod assemble;
 pub mod bound;
 pub mod capacity;
+pub mod capture;
 pub mod cli;
 pub mod course;
 pub mod csv;
@@ -15,6 +17,7 @@ pub mod engine;
 pub mod find;
 pub mod fleet;
 pub mod histograms;
+pub mod inside;
 pub mod junit;
 pub mod ledger;
 pub mod meter;

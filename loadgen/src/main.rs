@@ -18,7 +18,7 @@ use ringload::capacity::{self, measure};
 use ringload::cli::{self, Command, PredictRequest};
 use ringload::plan::Plan;
 use ringload::setup::Failure;
-use ringload::{find, page, runs, setup, storm};
+use ringload::{capture, find, page, runs, setup, storm};
 use ringmq_problem::Problem;
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Ok(Command::List { json: false }) => say(&cli::list()),
         Ok(Command::Show(scenario)) => say(&scenario.to_toml()),
         Ok(Command::Report(request)) => page::command(&request),
+        Ok(Command::Capture(request)) => code_of(capture::capture(&request)),
         Ok(Command::Plan(request)) => plan(&request),
         Ok(Command::Predict(request)) => predict(&request),
         Ok(Command::Run(options)) => code_of(runs::run(&options)),

@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inside::Inside;
 use crate::tally::tally;
 pub use storm::{Failure, PhaseLatency, Return, Storm};
 
@@ -54,6 +55,9 @@ pub struct ResultFile {
     pub broker: Option<BrokerCost>,
     /// What the broker counted itself; if it publishes `$SYS`.
     pub sys: Option<Sys>,
+    /// What the broker's control plane said of its bounds and stages; with `--admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Inside>,
     /// What went wrong, by kind; empty in a run without trouble.
     pub troubles: Vec<Trouble>,
     /// By stage, those that took place; empty without stages.

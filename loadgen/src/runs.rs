@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::assemble;
+use crate::bound::Snapshot;
 use crate::cli::{self, RunOptions};
 use crate::engine::{self, Outcome};
 use crate::fleet::{CANNOT, NO_ANSWER, REFUSED, WRITTEN_OFF};
+use crate::inside::Inside;
 use crate::progress::Progress;
 use crate::report::{Ended, Judgement, ResultFile};
 use crate::setup::{self, Failure, Setup};
@@ -63,9 +65,24 @@ fn measure(
         files_max,
     } = setup::set_up(options, options.scenario.clone(), run, interrupted)?;
     let context = setup::context(options, carrier, sources, files_max);
+    let before = look_inside(options);
     let outcome = engine::run(plan, how, &mut Progress::new(options.quiet))
         .map_err(|why| Failure::Run(format!("{}: {why}", options.target)))?;
-    Ok((assemble::assemble(&outcome, context), outcome))
+    let inside = Inside::between(&before, &look_inside(options));
+    let result = ResultFile {
+        inside,
+        ..assemble::assemble(&outcome, context)
+    };
+    Ok((result, outcome))
+}
+
+/// What the control plane says, if it is named and answers.
+fn look_inside(options: &RunOptions) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    if let Some(admin) = &options.admin {
+        let _ = admin.add_to(&mut snapshot);
+    }
+    snapshot
 }
 
 /// Who reads a result file finds one that says why there is nothing in it.

@@ -9,6 +9,7 @@ use ringmq_problem::Problem;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::assemble::{self, Context};
+use crate::bound::Snapshot;
 use crate::cli::{self, RunOptions};
 use crate::driver::Way;
 use crate::engine::Options;
@@ -53,6 +54,10 @@ pub fn set_up(
     let clients = scenario.sockets_max();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
     check_pids(&options.pids).map_err(Failure::Run)?;
+    if let Some(admin) = &options.admin {
+        let looked = admin.add_to(&mut Snapshot::default());
+        looked.map_err(|why| Failure::Run(format!("--admin {why}")))?;
+    }
     let listen = |address| {
         let why = |error| Failure::Run(format!("--metrics: cannot listen on {address}: {error}"));
         TcpListener::bind(address).map_err(why)

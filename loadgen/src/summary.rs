@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use console::Style;
 
+use crate::inside::Inside;
 use crate::progress::{micros, short};
 use crate::report::{Ended, Judgement, Latency, Ledger, ResultFile};
 use crate::scenario::stage;
@@ -25,6 +26,9 @@ pub fn summary(result: &ResultFile, is_colored: bool) -> String {
     put_ledgers(&mut text, result, is_colored);
     put_broker(&mut text, result);
     put_sys(&mut text, result);
+    for (name, said) in result.inside.iter().flat_map(Inside::lines) {
+        put(&mut text, name, &said);
+    }
     put_generator(&mut text, result);
     put_doubts(&mut text, result);
     text

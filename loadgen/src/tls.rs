@@ -4,7 +4,7 @@
 //! Sessions are resumed only with `tls_resume`: then a client goes on with a session of any client
 //! of its group.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 use crate::scenario::Group;
 use ringmq_problem::{Complaint, Problem};
@@ -72,6 +72,30 @@ impl Terms {
             config: Arc::new(config),
             name,
         }))
+    }
+}
+
+impl Terms {
+    /// The terms of a server that is no broker, or a client that is no load: with the CA of this file, or
+    /// those that the system trusts.
+    pub fn of_server(host: &str, ca: Option<&str>) -> Result<Terms, Complaint> {
+        let mut group = Group::default();
+        group.tls = true;
+        group.tls_ca = ca.map(str::to_owned);
+        match Terms::of(&group, host) {
+            Ok(terms) => Ok(terms.expect("the group has TLS")),
+            Err(problem) => Err(Complaint::new(problem.what, problem.fix)),
+        }
+    }
+
+    /// A connection that blocks.
+    pub fn over<S: Read + Write>(
+        &self,
+        stream: S,
+    ) -> Result<StreamOwned<ClientConnection, S>, String> {
+        let connection = ClientConnection::new(self.config.clone(), self.name.clone());
+        let connection = connection.map_err(|error| error.to_string())?;
+        Ok(StreamOwned::new(connection, stream))
     }
 }
 

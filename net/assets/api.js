@@ -44,24 +44,34 @@ export async function ask(path, options = {}) {
 
 export const read = async (path, options) => (await ask(path, options)).json();
 
-export const change = (path, order) =>
+export const change = (path, order, method = 'POST') =>
   read(path, {
-    method: 'POST',
+    method,
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify(order),
   });
 
-/** Server-sent events, one after the other: `{ name, content }`. */
-export async function* events(path, signal) {
+/** What stands between two ends, as it comes: several at once. */
+async function* parts(path, end, signal) {
   const answer = await ask(path, { signal });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const whole = (rest + value).split('\n\n');
+    const whole = (rest + value).split(end);
     rest = whole.pop();
-    for (const event of whole) {
+    if (whole.length) yield whole;
+  }
+}
+
+/** The lines of an answer that goes on, some at a time. */
+export const lines = (path, signal) => parts(path, '\n', signal);
+
+/** Server-sent events, one after the other: `{ name, content }`. */
+export async function* events(path, signal) {
+  for await (const some of parts(path, '\n\n', signal)) {
+    for (const event of some) {
       const [, name, content] = event.match(/^event: (\w+)\ndata: (.*)$/);
       yield { name, content: JSON.parse(content) };
     }

@@ -1,136 +1,129 @@
-// Charts of the last minutes.
+// Curves of the last minutes, as SVG: the colours are those of the style sheet, and the text is text.
 
-import { html, useEffect, useRef, useState } from './vendor/preact.js';
+import { html, useEffect, useReducer } from './vendor/preact.js';
 import { SPAN, live } from './live.js';
 import { bytes } from './text.js';
-
-const wantsDark = matchMedia('(prefers-color-scheme: dark)');
-// A canvas knows no variables of the style sheet: this element is asked what they come to.
-const probe = document.head.appendChild(document.createElement('i'));
-
-function paint(name, share = 1) {
-  probe.style.color = `var(--${name})`;
-  const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g);
-  return `rgb(${red} ${green} ${blue} / ${share})`;
-}
 
 const clock = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' };
 const minute = new Intl.DateTimeFormat('en', clock);
 const second = new Intl.DateTimeFormat('en', { ...clock, second: '2-digit' });
-// Bytes are counted in powers of two.
-const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
-const cursors = window.uPlot.sync('overview');
+const TICKS = 5;
+
+/** Where the pointer is in any chart, as a share of the width; all charts show that moment. */
+const pointer = { share: null, watchers: new Set() };
+
+function point(share) {
+  pointer.share = share;
+  pointer.watchers.forEach(watcher => watcher());
+}
+
+function usePointer() {
+  const [, again] = useReducer(n => n + 1, 0);
+  useEffect(() => {
+    pointer.watchers.add(again);
+    return () => pointer.watchers.delete(again);
+  }, []);
+  return pointer.share;
+}
 
 /** `series`: `{ name, column, color }`; `format` writes a value. */
 export function Chart({ title, series, format }) {
-  const frame = useRef();
-  const plot = useRef();
-  const [at, setAt] = useState(null);
-  const data = [live.columns.at ?? [], ...series.map(({ column }) => live.columns[column] ?? [])];
-
-  useEffect(() => {
-    plot.current = new window.uPlot(options(series, format, setAt), data, frame.current);
-    const resize = new ResizeObserver(() => plot.current.setSize(size(frame.current)));
-    resize.observe(frame.current);
-    const repaint = () => plot.current.redraw(false);
-    wantsDark.addEventListener('change', repaint);
-    document.addEventListener('theme', repaint);
-    return () => {
-      resize.disconnect();
-      wantsDark.removeEventListener('change', repaint);
-      document.removeEventListener('theme', repaint);
-      cursors.unsub(plot.current);
-      plot.current.destroy();
-    };
-  }, []);
-  useEffect(() => plot.current.setData(data), [live.frame]);
-
-  const row = at ?? data[0].length - 1;
+  const share = usePointer();
+  const times = live.columns.at ?? [];
+  const columns = series.map(({ column }) => live.columns[column] ?? []);
+  const max = Math.max(1, ...columns.flat()) * 1.1;
+  const step = stepOf(Math.max(1, max / TICKS), format === bytes);
+  const levels = Array.from({ length: Math.floor(max / step) + 1 }, (_, index) => index * step);
+  const row = share === null ? times.length - 1 : nearest(times, share);
+  const left = `${percent(placeOf(times[row]))}%`;
+  const move = event => {
+    const box = event.currentTarget.getBoundingClientRect();
+    point(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
+  };
   return html`<section class="card chart">
     <header>
       <h2>${title}</h2>
       <span class="legend">
-        ${at !== null && html`<time>${second.format(data[0][at] * 1000)}</time>`}
+        ${share !== null && row >= 0 && html`<time>${second.format(times[row] * 1000)}</time>`}
         ${series.map(
           (one, index) =>
-            html`<span key=${one.name}><i class=${`dot ${one.color}`}></i>${one.name} <b>${format(data[index + 1][row] ?? 0)}</b></span>`,
+            html`<span key=${one.name}><i class=${`dot ${one.color}`}></i>${one.name} <b>${format(columns[index][row] ?? 0)}</b></span>`,
         )}
       </span>
     </header>
-    <div class="plot" ref=${frame} role="img" aria-label=${`${title} of the last five minutes`}></div>
+    <div class="plot" role="img" aria-label=${`${title} of the last five minutes`}>
+      <div class="levels">${levels.map(level => html`<span key=${level} style=${{ bottom: `${percent(level / max)}%` }}>${format(level)}</span>`)}</div>
+      <div class="field" onPointerMove=${move} onPointerLeave=${() => point(null)}>
+        <svg viewBox=${`0 0 ${SPAN} 100`} preserveAspectRatio="none">
+          <path class="grid" d=${levels.map(level => `M0,${100 - percent(level / max)}h${SPAN}`).join('')} />
+          ${series.map(one => html`<${Curve} key=${one.name} ...${one} max=${max} />`)}
+        </svg>
+        ${share !== null && row >= 0 && html`<i class="cursor" style=${{ left }}></i>`}
+        ${
+          share !== null &&
+          series.map((one, index) => {
+            const value = columns[index][row];
+            return (
+              value != null &&
+              html`<i key=${one.name} class=${`dot ${one.color}`} style=${{ left, bottom: `${percent(value / max)}%` }}></i>`
+            );
+          })
+        }
+      </div>
+      <div class="minutes">${minutes(times).map(at => html`<span key=${at} style=${{ left: `${percent(placeOf(at))}%` }}>${minute.format(at * 1000)}</span>`)}</div>
+    </div>
   </section>`;
 }
 
-const size = element => ({ width: element.clientWidth, height: element.clientHeight });
+const percent = share => +(share * 100).toFixed(2);
 
-function options(series, format, setAt) {
-  const axis = {
-    stroke: () => paint('soft'),
-    font: '12px system-ui, sans-serif',
-    ticks: { show: false },
-  };
-  const grid = { stroke: () => paint('grid'), width: 1 };
-  return {
-    width: 300,
-    height: 200,
-    padding: [8, 16, 0, 0],
-    legend: { show: false },
-    cursor: {
-      y: false,
-      points: { size: 7 },
-      drag: { x: false, y: false },
-      sync: { key: 'overview' },
-    },
-    scales: {
-      x: {
-        range: () => [(live.columns.at?.at(-1) ?? SPAN) - SPAN, live.columns.at?.at(-1) ?? SPAN],
-      },
-      y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] },
-    },
-    axes: [
-      {
-        ...axis,
-        grid: { show: false },
-        space: 50,
-        size: 28,
-        incrs: [60, 120, 300],
-        values: (_, ticks) => ticks.map(tick => minute.format(tick * 1000)),
-      },
-      {
-        ...axis,
-        grid,
-        space: 40,
-        size: 62,
-        ...(format === bytes && { incrs: POWERS }),
-        values: (_, ticks) => ticks.map(tick => format(tick)),
-      },
-    ],
-    series: [
-      {},
-      ...series.map(one => ({
-        stroke: () => paint(one.color),
-        fill: () => paint(one.color, 0.11),
-        width: 1.75,
-        points: { show: false },
-      })),
-    ],
-    hooks: { setCursor: [plot => setAt(plot.cursor.left >= 0 ? (plot.cursor.idx ?? null) : null)] },
-  };
+/** Of a moment, from 0 to 1. */
+const placeOf = at => 1 - (live.columns.at.at(-1) - at) / SPAN;
+
+/** The row that is closest to a share of the width. */
+function nearest(times, share) {
+  const wanted = times.at(-1) - SPAN * (1 - share);
+  const far = row => Math.abs(times[row] - wanted);
+  let best = times.length - 1;
+  while (best > 0 && far(best - 1) <= far(best)) best -= 1;
+  return best;
+}
+
+/** 1, 2 or 5 times a power of ten; of bytes a power of two. */
+function stepOf(least, isBytes) {
+  if (isBytes) return 2 ** Math.ceil(Math.log2(least));
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * ([1, 2, 5].find(factor => factor * power >= least) ?? 10);
+}
+
+/** The full minutes, without those that would be cut off. */
+function minutes(times) {
+  const last = times.at(-1);
+  if (last === undefined) return [];
+  const first = Math.ceil((last - SPAN + 8) / 60) * 60;
+  return Array.from({ length: 5 }, (_, index) => first + 60 * index).filter(at => at <= last - 8);
+}
+
+/** A line and the area below, with gaps where nothing is known. */
+function Curve({ column, color, max }) {
+  const runs = [[]];
+  (live.columns[column] ?? []).forEach((value, row) => {
+    const x = (SPAN * placeOf(live.columns.at[row])).toFixed(1);
+    if (value === null) runs.push([]);
+    else runs.at(-1).push(`${x},${(100 - (100 * value) / max).toFixed(1)}`);
+  });
+  const whole = runs.filter(run => run.length > 1);
+  const x = point => point.split(',')[0];
+  return html`<g class=${color}>
+    <path class="area" d=${whole.map(run => `M${x(run[0])},100 L${run.join(' ')} L${x(run.at(-1))},100Z`).join(' ')} />
+    <path class="line" d=${whole.map(run => `M${run.join(' ')}`).join(' ')} />
+  </g>`;
 }
 
 /** A small curve without axes, from zero up. */
 export function Spark({ column, color = 's1' }) {
-  const values = live.columns[column] ?? [];
-  const { at } = live.columns;
-  const max = Math.max(1e-9, ...values);
-  const x = row => SPAN - (at.at(-1) - at[row]);
-  const points = values.flatMap((value, row) =>
-    value === null ? [] : [`${x(row).toFixed(1)},${(30 - (28 * value) / max).toFixed(1)}`],
-  );
-  if (points.length < 2) return html`<svg class="spark"></svg>`;
-  const [first] = points[0].split(',');
-  return html`<svg class=${`spark ${color}`} viewBox=${`0 0 ${SPAN} 31`} preserveAspectRatio="none" aria-hidden="true">
-    <path class="area" d=${`M${first},31 L${points.join(' ')} L${SPAN},31 Z`} />
-    <path class="line" d=${`M${points.join(' ')}`} />
+  const max = Math.max(1e-9, ...(live.columns[column] ?? [])) * 1.07;
+  return html`<svg class="spark" viewBox=${`0 0 ${SPAN} 100`} preserveAspectRatio="none" aria-hidden="true">
+    <${Curve} column=${column} color=${color} max=${max} />
   </svg>`;
 }

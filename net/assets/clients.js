@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import { change, read } from './api.js';
 import { latest, live, useLive } from './live.js';
-import { Card, Dialog, Empty, Facts, Table, Trouble, link, useRepeated } from './parts.js';
+import { Card, Dialog, Empty, Facts, Missing, Table, Trouble, link, useRepeated } from './parts.js';
 import { bytes, count, many, span } from './text.js';
 
 const LIMIT = 100;
@@ -68,7 +68,7 @@ export function Clients() {
       </select>
     </form>
     <${Trouble} problem=${list.problem} />
-    ${list.missing?.length > 0 && html`<p class="trouble" role="alert">Shards that do not answer are missing here: ${list.missing.join(', ')}</p>`}
+    <${Missing} shards=${list.missing} />
     ${list.clients && html`<${List} ...${list} onMore=${() => setPages(pages + 1)} />`}
   `;
 }
@@ -142,7 +142,13 @@ export function Client({ id }) {
     <p class="way"><a href="#/clients">Clients</a></p>
     <h1 class="subject">
       <span class="id">${id || '(empty)'}</span> ${client && html`<${State} client=${client} />`}
-      ${client?.connected && mayChange && html`<button type="button" class="danger" onClick=${() => setAsking(true)}>Disconnect...</button>`}
+      ${
+        mayChange &&
+        html`<span class="acts">
+          <a class="button" href=${`#/traces/client/${encodeURIComponent(id)}`}>Trace...</a>
+          ${client?.connected && html`<button type="button" class="danger" onClick=${() => setAsking(true)}>Disconnect...</button>`}
+        </span>`
+      }
     </h1>
     <p role="status" class="said">${said}</p>
     ${problem?.status === 404 ? html`<${Empty}>This client has no session.<//>` : html`<${Trouble} problem=${problem} />`}

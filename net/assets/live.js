@@ -126,7 +126,8 @@ const silence = {
   },
 };
 
-const visible = () =>
+/** Once the page is not hidden. */
+export const visible = () =>
   new Promise(resolve => {
     const look = () => {
       if (document.hidden) return;

@@ -2,7 +2,7 @@
 
 import { html, useState } from './vendor/preact.js';
 import { read } from './api.js';
-import { Empty, Table, Trouble, link, useRepeated } from './parts.js';
+import { Empty, Missing, Table, Trouble, link, useRepeated } from './parts.js';
 import { count } from './text.js';
 
 const HEAD = [
@@ -44,6 +44,7 @@ export function Losses() {
       </select>
     </form>
     <${Trouble} problem=${found.problem} />
+    <${Missing} shards=${found.missing_shards} />
     ${found.losses?.length === 0 && html`<${Empty}>Nothing was lost.<//>`}
     ${
       found.losses?.length > 0 &&

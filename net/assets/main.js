@@ -9,11 +9,15 @@ import { Overview } from './overview.js';
 import { Client, Clients } from './clients.js';
 import { Losses } from './losses.js';
 import { Settings } from './settings.js';
+import { Topics } from './topics.js';
+import { Trace, Traces } from './traces.js';
 
 const VIEWS = [
   ['', 'Overview'],
   ['clients', 'Clients'],
+  ['topics', 'Topics'],
   ['losses', 'Losses'],
+  ['traces', 'Traces'],
   ['settings', 'Settings'],
 ];
 
@@ -34,15 +38,15 @@ function usePlace() {
 
 function Page() {
   const { state, start } = useLive();
-  const [view, id] = usePlace();
+  const [view, id, name] = usePlace();
   const skip = event => {
     event.preventDefault();
     document.querySelector('main').focus();
   };
   const title = VIEWS.find(([name]) => name === view)?.[1] ?? 'Overview';
   useEffect(() => {
-    document.title = `${id ?? title} - Ringmq ${location.host}`;
-  }, [view, id]);
+    document.title = `${name ?? id ?? title} - Ringmq ${location.host}`;
+  }, [view, id, name]);
   return html`
     <a class="skip" href="#main" onClick=${skip}>To the content</a>
     <header class="top">
@@ -67,15 +71,18 @@ function Page() {
     </header>
     <main id="main" tabindex="-1">
       ${state === 'lost' && html`<${Trouble} problem=${live.problem ?? { message: 'The broker does not answer', fix: 'This page goes on by itself when it is back' }} />`}
-      ${state === 'locked' ? html`<${Door} />` : start && html`<${View} view=${view} id=${id} />`}
+      ${state === 'locked' ? html`<${Door} />` : start && html`<${View} view=${view} id=${id} name=${name} />`}
     </main>
   `;
 }
 
-const View = ({ view, id }) => {
+const View = ({ view, id, name }) => {
   if (view === 'clients')
     return id === undefined ? html`<${Clients} />` : html`<${Client} key=${id} id=${id} />`;
+  if (view === 'topics') return html`<${Topics} />`;
   if (view === 'losses') return html`<${Losses} />`;
+  if (view === 'traces')
+    return /^\d+$/.test(id) ? html`<${Trace} key=${id} id=${id} />` : html`<${Traces} kind=${id} name=${name} />`;
   return view === 'settings' ? html`<${Settings} />` : html`<${Overview} />`;
 };
 
@@ -106,7 +113,6 @@ function Theme() {
     if (theme === 'auto') delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
     localStorage.setItem('ringmq-theme', theme);
-    document.dispatchEvent(new Event('theme'));
   }, [theme]);
   const names = Object.keys(THEMES);
   const next = () => setTheme(names[(names.indexOf(theme) + 1) % names.length]);

@@ -25,6 +25,11 @@ export const Trouble = ({ problem }) =>
   problem &&
   html`<div class="trouble" role="alert"><b>${problem.message}.</b>${problem.fix && html` ${problem.fix}.`}</div>`;
 
+/** Shards whose part of an answer is not there. */
+export const Missing = ({ shards }) =>
+  shards?.length > 0 &&
+  html`<p class="trouble" role="alert">Shards that do not answer are missing here: ${shards.join(', ')}</p>`;
+
 /** A bar for a share of one. */
 export const Bar = ({ share, hot = 0.9 }) =>
   html`<svg class=${share > hot ? 'bar hot' : 'bar'} viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">

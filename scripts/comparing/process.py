@@ -56,8 +56,7 @@ class Broker:
                 time.sleep(0.02)  # There is no event for "listens".
         code = self._processes[-1].poll()
         why = f"ended with {code}" if code is not None else f"does not listen after {START_MAX_S} s"
-        text = self.log.read_text(errors="replace").strip()[-LOG_SHOWN:]
-        raise NoStart(f"{shlex.join(self._commands[-1])}\n{why}; its log ends with:\n{text or '(nothing)'}")
+        raise NoStart(f"{shlex.join(self._commands[-1])}\n{why}; its log ends with:\n{self.said()}")
 
     def pids(self):
         """All processes of the broker, what it started included, without what stands beside it."""
@@ -65,6 +64,10 @@ class Broker:
 
     def is_alive(self):
         return self._processes[-1].poll() is None
+
+    def said(self):
+        """The end of its log."""
+        return self.log.read_text(errors="replace").strip()[-LOG_SHOWN:] or "(nothing)"
 
     def __exit__(self, *_):
         sessions = [process.pid for process in self._processes]
@@ -92,7 +95,7 @@ def session_pids(session):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[3]) == session and fields[0] not in "ZX":

@@ -10,7 +10,9 @@ BROKER = ("user_ns_per_delivery", "system_ns_per_delivery", "connect_us_per_conn
 
 
 def compact(one):
-    """A result of ringload without what no table shows; what remains has its place and name."""
+    """A result of ringload without what no table shows; what remains has its place and name. What was seen of others while
+    it ran stands beside, if somebody looked."""
+    seen = {"disturbance": one["disturbance"]} if "disturbance" in one else {}
     totals, broker, latency = one["totals"], one["broker"], one["totals"]["latency"]
     return {
         "validity": {field: one["validity"][field] for field in ("valid", "reasons")},
@@ -20,6 +22,7 @@ def compact(one):
             "ledger": {kind: count for kind, count in totals["ledger"].items() if count or kind in ("lost", "out_of_order", "corrupt")},
         },
         "broker": broker and {field: rounded(broker[field]) for field in BROKER},
+        **seen,
     }
 
 

@@ -3,7 +3,7 @@
 import subprocess
 
 from .machine import parse_cores
-from .peers import RINGLOAD, ROOT
+from .install import RINGLOAD, ROOT
 from .process import pinned
 
 
@@ -11,10 +11,12 @@ class Failed(Exception):
     """A run without a result, and why."""
 
 
-def load(cores, scenario, path, label, broker):
-    """Runs the scenario file; afterwards the result is at `path`, and the histograms beside it."""
+def load(cores, scenario, path, label, broker, authority=None):
+    """Runs the scenario file; afterwards the result is at `path`, and the histograms beside it. With an authority, whose
+    certificate is in that file, over TLS."""
+    scheme, trust = ("mqtts://", ["--tls", authority]) if authority else ("", [])
     command = pinned(cores, [
-        RINGLOAD, "run", scenario, "--target", f"127.0.0.1:{broker.port}", "--label", label, "--no-sys", "--quiet",
+        RINGLOAD, "run", scenario, "--target", f"{scheme}127.0.0.1:{broker.port}", *trust, "--label", label, "--no-sys", "--quiet",
         "--threads", len(parse_cores(cores)), "--cores", cores, "--pid", ",".join(map(str, broker.pids())),
         "--json", path, "--histograms", path.with_suffix(".hlog")])
     # A run that is repeated leaves nothing of the one before.

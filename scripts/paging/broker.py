@@ -2,12 +2,14 @@
 
 import contextlib
 import hashlib
+import json
 import random
 import signal
 import socket
 import subprocess
 import threading
 import time
+import urllib.request
 
 START_MAX_S = 30
 
@@ -49,6 +51,13 @@ class Broker:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=30)
+
+    def change(self, method, path, order):
+        """What the control plane answers to an operator."""
+        request = urllib.request.Request(self.url + path, json.dumps(order).encode(), method=method,
+                                         headers={"Authorization": "Bearer t-operator", "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
     @contextlib.contextmanager
     def load(self):

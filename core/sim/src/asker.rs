@@ -300,6 +300,7 @@ impl Asker {
             index,
             of,
             payload_max: self.rng.index(20),
+            has_stages: true,
         };
         self.ask(shard, now, Ask::Trace(order));
         self.find_traced(shard, now);

@@ -13,6 +13,12 @@ pub struct LinkCounts {
     pub dropped: u64,
     /// Bytes in both directions, as far as MQTT has them.
     pub bytes: u64,
+    /// Payload of the PUBLISH packets from the client.
+    pub payload_bytes: u64,
+    /// Of these packets, those with QoS 1 and with QoS 2, modulo 2^32.
+    pub acknowledged: [u32; 2],
+    /// The keyed hash of the topic of the last of them.
+    pub topic: u64,
 }
 
 impl fmt::Debug for LinkCounts {

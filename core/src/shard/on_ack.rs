@@ -69,7 +69,8 @@ impl Shard {
         match outcome {
             Ok(Acknowledged { no, sent_at }) => {
                 if let Some(sent_at) = sent_at.moment() {
-                    self.dispatch.stages.record(Stage::Ack, sent_at, turn.now);
+                    let span = (sent_at, turn.now);
+                    self.dispatch.note_stage(id, Stage::Ack, span);
                 }
                 self.dispatch.note_settled(id, no);
                 self.dispatch.pump(id, turn);

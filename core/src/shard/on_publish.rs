@@ -60,7 +60,7 @@ impl Shard {
     ) -> Result<(), Violation> {
         self.count_publish(publish);
         self.check_offer(publish)?;
-        let publisher = self.count_received(id, 1);
+        let publisher = self.count_received(id, publish.qos, (1, publish.payload.len()));
         if let Some(alias) = publish.properties.topic_alias {
             self.set_alias(id, alias, publish.topic)?;
         }
@@ -83,6 +83,7 @@ impl Shard {
                 (&*topic.name, topic.hash)
             }
         };
+        self.note_topic(id, hash);
         let lacks_space = self.lacks_space_for(id, hash, publish, topic);
         self.check_can_be_told(id, lacks_space)?;
         let retain = self.retains(id, publish, topic, turn);
@@ -122,13 +123,30 @@ impl Shard {
         Ok(())
     }
 
-    /// Counts messages that a client has sent, and gives who it is.
-    pub(super) fn count_received(&mut self, id: SessionId, count: u32) -> ClientKey {
+    /// Counts messages that a client has sent, with the bytes of their payloads, and gives who it is.
+    pub(super) fn count_received(
+        &mut self,
+        id: SessionId,
+        qos: QoS,
+        (count, payload_bytes): (u32, usize),
+    ) -> ClientKey {
         let session = self.session(id);
         if let Some(link) = &mut session.link {
             link.counts.received += u64::from(count);
+            link.counts.payload_bytes += payload_bytes as u64;
+            if let Some(of) = (qos as usize).checked_sub(1) {
+                let acknowledged = &mut link.counts.acknowledged[of];
+                *acknowledged = acknowledged.wrapping_add(count);
+            }
         }
         session.key
+    }
+
+    /// Notes on which topic a client published last.
+    pub(super) fn note_topic(&mut self, id: SessionId, hash: u64) {
+        if let Some(link) = &mut self.session(id).link {
+            link.counts.topic = hash;
+        }
     }
 
     /// Notes what has become of a PUBLISH; `of`: the traces of its topic.
@@ -185,6 +203,7 @@ impl Shard {
         let metrics = &mut self.dispatch.metrics;
         metrics.publishes_received[publish.qos as usize] += 1;
         metrics.payload_bytes_received += publish.payload.len() as u64;
+        self.dispatch.sizes.record(publish.payload.len(), 1);
     }
 
     /// Refuses a payload that is not what its Payload Format Indicator says.

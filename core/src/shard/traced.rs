@@ -5,6 +5,7 @@
 //! Not here: the traces (`sys/traces.rs`), how they begin and end (`asked/traces.rs`).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Shard;
 use super::delivery::dispatch::Dispatch;
@@ -17,11 +18,13 @@ use crate::auth::Action;
 use crate::codec::{
     self, Direction, Frame, FrameRules, Framer, Packet, Publish, PublishRun, QoS, Version,
 };
-use crate::connection::Output;
-use crate::ids::SessionId;
+use crate::connection::{Connection, Output};
+use crate::ids::{ConnId, SessionId};
 use crate::loss::{Bound, Loss};
 use crate::refusal::Refusal;
 use crate::session::{Delivery, Session};
+use crate::stages::Stage;
+use crate::time::Instant;
 use crate::trace_set::TraceSet;
 
 impl Dispatch {
@@ -107,6 +110,27 @@ impl Dispatch {
         }
     }
 
+    /// Records how long something of a client took, and notes it.
+    #[inline]
+    pub(in crate::shard) fn note_stage(
+        &mut self,
+        id: SessionId,
+        stage: Stage,
+        (since, until): (Instant, Instant),
+    ) {
+        self.stages.record(stage, since, until);
+        if self.traces.is_some() {
+            self.trace_stage(id, stage, until.saturating_since(since));
+        }
+    }
+
+    #[cold]
+    fn trace_stage(&mut self, id: SessionId, stage: Stage, took: Duration) {
+        if let (Some(traces), Some(session)) = (&mut self.traces, self.sessions.get(id)) {
+            traces.push_stage(session.traced, who(session), (stage, took));
+        }
+    }
+
     /// Notes something about a client.
     pub(in crate::shard) fn trace_client(&mut self, id: SessionId, what: Traced) {
         if let (Some(traces), Some(session)) = (&mut self.traces, self.sessions.get(id)) {
@@ -129,6 +153,36 @@ impl Dispatch {
 }
 
 impl Shard {
+    /// The shell has seen how long something took, of a connection or, if of none, a turn. For
+    /// traces: it records such things itself.
+    #[inline]
+    pub fn trace_stage(&mut self, of: Option<ConnId>, stage: Stage, span: (Instant, Instant)) {
+        if self.dispatch.traces.is_some() {
+            self.trace_stage_of(of, stage, span);
+        }
+    }
+
+    #[cold]
+    fn trace_stage_of(
+        &mut self,
+        of: Option<ConnId>,
+        stage: Stage,
+        (since, until): (Instant, Instant),
+    ) {
+        let took = until.saturating_since(since);
+        let traces = self.dispatch.traces.as_mut();
+        let traces = traces.expect("there are some");
+        traces.now = until;
+        match of {
+            None => traces.push_turn(took),
+            Some(conn) => {
+                if let Some(Connection::Open(id)) = self.connections.get(conn) {
+                    self.dispatch.trace_stage(*id, stage, took);
+                }
+            }
+        }
+    }
+
     /// A client has connected or gone: which traces are of it.
     pub(super) fn find_traces_of(&mut self, id: SessionId) {
         let Some(session) = self.dispatch.sessions.get_mut(id) else {

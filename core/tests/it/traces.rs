@@ -59,6 +59,7 @@ fn begin(world: &mut World, index: u8, of: &TraceOf, payload_max: usize) {
             index,
             of: of.clone(),
             payload_max,
+            has_stages: true,
         };
         world.ask(shard, Ask::Trace(order));
         assert!(matches!(
@@ -130,6 +131,7 @@ fn words(event: &TraceEvent) -> String {
             format!("{} {step}", text(topic))
         }
         Traced::Rules(step) => format!("{step:?}"),
+        Traced::Stage(stage, _) => stage.name().to_owned(),
     };
     format!("{}: {}", event.client_id, what.trim_end())
 }
@@ -158,6 +160,7 @@ fn a_client_is_traced_before_it_is_there_and_while_it_is_away() {
         "meter: > Publish u \"xyz\"",
         "meter: published u \"xyz\": 0+0",
         "meter: > Puback",
+        "meter: ack",
         "meter: ended closed_by_client",
         "meter: t queued 0",
     ];

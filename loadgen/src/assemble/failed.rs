@@ -74,6 +74,7 @@ pub fn failed(
         timeline: Vec::new(),
         broker: None,
         sys: None,
+        inside: None,
         troubles: Vec::new(),
         stages: Vec::new(),
         storm: None,

@@ -286,9 +286,10 @@ impl Span<'_> {
 
     /// The bound of the broker that was reached most often.
     fn own(&self) -> Option<Finding> {
-        let grown = self.after.own.iter().map(|(name, after)| {
-            let before = self.before.own.get(name).copied().unwrap_or(0);
-            (after.saturating_sub(before), name)
+        let grown = self.after.own.iter().filter_map(|(name, after)| {
+            // What was not known before has not grown by all of it.
+            let before = self.before.own.get(name)?;
+            Some((after.saturating_sub(*before), name))
         });
         let (count, name) = grown.max()?;
         let said = match count {
@@ -482,6 +483,7 @@ mod tests {
             throttled_ns: Some(77 + s * 1_000_000),
             pressure_ns: Some(s * 900_000_000),
             own: [("dropped/queue_full".to_owned(), 4)].into(),
+            stages: BTreeMap::new(),
         };
         (at(0), at(1))
     }

@@ -21,6 +21,7 @@
 
 mod classify;
 mod parse;
+mod stages;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use classify::{bound, workers};
+pub use stages::{StageTime, stage_times, stages_at};
 pub use watch::Watch;
 
 /// What the kernel has counted up to a moment. What it does not tell is absent.
@@ -62,6 +64,9 @@ pub struct Snapshot {
     /// Bounds of the broker itself, by name: how often each was reached. From its `$SYS` or its
     /// metrics; [`is_own_bound`] tells which.
     pub own: BTreeMap<String, u64>,
+    /// How long the stages of the broker took since its start: for each, upper bounds in seconds with how
+    /// often it was at most that. From its metrics.
+    pub stages: BTreeMap<String, Vec<(f64, u64)>>,
 }
 
 /// A thread of the broker.

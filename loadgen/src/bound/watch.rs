@@ -57,6 +57,7 @@ impl Watch {
             throttled_ns: self.throttled(),
             pressure_ns: text("proc/pressure/cpu").and_then(|text| parse::pressure_ns(&text)),
             own: Default::default(),
+            stages: Default::default(),
         }
     }
 

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Matched, Plan};
 use crate::scenario::Group;
-use crate::scenario::payload::Sizes;
 
 /// Per second, unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -75,7 +74,7 @@ impl Load {
         self.publications += rate;
         self.acknowledgements += rate * acknowledgements;
         self.arrivals += rate * (1.0 + comes_in);
-        self.kib += rate * mean_size(&group.payload) / 1024.0;
+        self.kib += rate * group.payload.mean() / 1024.0;
     }
 
     /// What a subscriber's messages ask for: PUBACK comes in, and two of the three of QoS 2.
@@ -88,7 +87,7 @@ impl Load {
         self.deliveries += rate;
         self.acknowledgements += rate * acknowledgements;
         self.arrivals += rate * comes_in;
-        self.kib += rate * mean_size(&publisher.payload) / 1024.0;
+        self.kib += rate * publisher.payload.mean() / 1024.0;
     }
 
     fn add_matched(&mut self, plan: &Plan, matched: &Matched, qos: QoS) -> Result<(), String> {
@@ -115,22 +114,6 @@ fn rate_of(group: &Group) -> Result<f64, String> {
             group.name, group.name
         )
     })
-}
-
-/// The mean size of a payload, bytes.
-fn mean_size(sizes: &Sizes) -> f64 {
-    match sizes {
-        Sizes::Fixed(size) => f64::from(*size),
-        Sizes::Between(low, high) => (f64::from(*low) + f64::from(*high)) / 2.0,
-        Sizes::Weighted { steps } => {
-            let (mut before, mut sum) = (0, 0.0);
-            for (size, upto) in steps {
-                sum += f64::from(*size) * (upto - before) as f64;
-                before = *upto;
-            }
-            sum / before.max(1) as f64
-        }
-    }
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Prediction {
         };
         let _ = writeln!(
             text,
-            "connections  {} fit (95 %: {}-{}), then {ends} is used up; {:.1} KiB each: {:.1} \
+            "connections  {} fit (95 %: {}-{}), limited by {ends}; {:.1} KiB each: {:.1} \
              broker, {:.1} kernel",
             short(room.connections),
             short(room.low),
@@ -312,7 +312,7 @@ mod tests {
             "0.200 cores (95 %: ",
             "the broker has 2 threads",
             "10 times that",
-            "then open files is used up; 2.0 KiB each: 2.0 broker, 0.0 kernel",
+            "limited by open files; 2.0 KiB each: 2.0 broker, 0.0 kernel",
             "repeats itself within 4 %, so does this; held out: mixed +4 %",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -108,6 +108,16 @@ pub(super) const FLAGS: &[Flag] = &[
         "[GROUP.]KEY=VALUE",
         "Set a key of the scenario, or of one group; repeatable",
     ),
+    runs_flag(
+        "speed",
+        "FACTOR",
+        "Multiply the rate of each client: 2 is the same, twice as fast",
+    ),
+    runs_flag(
+        "scale",
+        "FACTOR",
+        "Multiply the clients of each group, and so the subscribers of what goes to all",
+    ),
     flag("threads", "N", "Threads of the generator; default 1"),
     flag(
         "cores",
@@ -124,6 +134,22 @@ pub(super) const FLAGS: &[Flag] = &[
         "pid",
         "LIST",
         "Process ids of the broker, whose CPU and memory become part of the result",
+    ),
+    flag(
+        "admin",
+        "URL",
+        "Control plane of Ringmq: unix:PATH, http://HOST:PORT or https://HOST:PORT. What the broker \
+         counts of its own bounds and stages becomes part of the result",
+    ),
+    flag(
+        "admin-token",
+        "FILE",
+        "File with a token for it, of the role viewer",
+    ),
+    flag(
+        "admin-ca",
+        "FILE",
+        "File with the CA of its certificate; default: those of the system",
     ),
     flag(
         "label",

@@ -118,7 +118,7 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<Command, Vec<Problem>> {
 }
 
 /// Options of `run`, as they were given.
-fn passed(matches: &ArgMatches, names: &[&str]) -> Vec<OsString> {
+pub(super) fn passed(matches: &ArgMatches, names: &[&str]) -> Vec<OsString> {
     let of = |name: &&str| {
         let name = (*name).to_owned();
         let values = matches.get_many::<OsString>(&name).unwrap_or_default();

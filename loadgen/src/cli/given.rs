@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use ringmq_problem::{Complaint, Problem};
 
+use super::factors::{apply_scale, apply_speed};
 use super::flags::{STORM, flags_of};
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
 use super::target::{Scheme, Target, host_of};
 use super::{RunOptions, STDOUT, at, problem};
+use crate::admin::{Access, Admin};
 use crate::find::{self, FindOptions, Vary};
 use crate::process;
 use crate::scenario::threshold::Threshold;
@@ -220,6 +222,7 @@ impl Given {
             cores,
             sources,
             pids: pids.into_iter().map(|pid| pid as u32).collect(),
+            admin: self.admin().map_err(one)?,
             label: self.take("label"),
             json: self.take_file("json").map_err(one)?,
             histograms: self.take_file("histograms").map_err(one)?,
@@ -236,6 +239,12 @@ impl Given {
             strict: self.take("strict").is_some(),
             print: self.take("print").is_some(),
         })
+    }
+
+    /// The control plane of the broker, if it is named.
+    fn admin(&mut self) -> Result<Option<Admin>, Problem> {
+        let [address, token, ca] = ["admin", "admin-token", "admin-ca"].map(|name| self.take(name));
+        admin_of(address.as_deref(), token.as_deref(), ca.as_deref())
     }
 
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
@@ -260,9 +269,9 @@ impl Given {
         Ok(Some(path))
     }
 
-    /// The scenario with everything from the command line laid over it.
-    fn scenario(&mut self, scheme: Option<Scheme>) -> Result<Scenario, Vec<Problem>> {
-        let mut scenario = match &self.scenario {
+    /// The scenario that is named, or none yet.
+    fn base(&self) -> Result<Scenario, Vec<Problem>> {
+        Ok(match &self.scenario {
             None if self.groups.is_empty() => {
                 let fix = "name one, as in `ringload run pairs`, or describe groups with --group; \
                            `ringload list` shows what there is";
@@ -273,7 +282,12 @@ impl Given {
                 file::read(name.as_ref())?
             }
             Some(name) => builtin::load(name)?,
-        };
+        })
+    }
+
+    /// The scenario with everything from the command line laid over it.
+    fn scenario(&mut self, scheme: Option<Scheme>) -> Result<Scenario, Vec<Problem>> {
+        let mut scenario = self.base()?;
         let mut problems = Vec::new();
         for text in &self.groups {
             match parse_group(text, scenario.groups.len()) {
@@ -301,6 +315,16 @@ impl Given {
                 changes.push(text.clone());
             }
             problems.extend(apply_set(&mut scenario, text).err());
+        }
+        for flag in ["speed", "scale"] {
+            let Some(text) = self.values.remove(flag) else {
+                continue;
+            };
+            changes.push(format!("--{flag} {text}"));
+            problems.extend(match flag {
+                "speed" => apply_speed(&mut scenario, &text).err(),
+                _ => apply_scale(&mut scenario, &text).err(),
+            });
         }
         if self.is_storm {
             scenario = scenario.into_storm();
@@ -335,6 +359,26 @@ fn unnamed() -> Scenario {
     scenario.name = "command-line".to_owned();
     scenario.about = "Described on the command line".to_owned();
     scenario
+}
+
+/// What `--admin`, `--admin-token` and `--admin-ca` say together.
+pub(super) fn admin_of(
+    address: Option<&str>,
+    token: Option<&str>,
+    ca: Option<&str>,
+) -> Result<Option<Admin>, Problem> {
+    let Some(address) = address else {
+        for (name, value) in [("admin-token", token), ("admin-ca", ca)] {
+            if value.is_some() {
+                let complaint = Complaint::new("is given without --admin", "add --admin URL");
+                return Err(at(name, complaint));
+            }
+        }
+        return Ok(None);
+    };
+    let access = Access { address, token, ca };
+    let admin = Admin::of(&access).map_err(|(name, complaint)| at(name, complaint))?;
+    Ok(Some(admin))
 }
 
 /// Whether an option names a file that can be written.

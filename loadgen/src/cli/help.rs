@@ -9,17 +9,18 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
 use super::flags::{FIND_MAX, FLAGS, Flag, Of, STORM, flags_of};
-use super::forecast;
+use super::{capture, forecast};
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-pub(super) const COMMANDS: [(&str, &str); 11] = [
+pub(super) const COMMANDS: [(&str, &str); 12] = [
     ("run", "[SCENARIO] [OPTION]..."),
     (FIND_MAX, "SCENARIO --slo LIMIT"),
     (STORM, "SCENARIO [OPTION]..."),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
+    ("capture", "--admin URL"),
     ("plan", "--pid PID [OPTION]..."),
     ("predict", "PLAN SCENARIO"),
     ("completions", "bash|zsh|fish"),
@@ -27,13 +28,14 @@ pub(super) const COMMANDS: [(&str, &str); 11] = [
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 11] = [
+const COMMANDS_ABOUT: [&str; 12] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
     "Cut all clients, see the recovery",
     "List the built-in scenarios",
     "Print a scenario as a file to edit",
     "Make a page of results",
+    "Make a scenario of what a broker does",
     "Measure what a broker's work costs",
     "Say from a plan what a scenario takes",
     "Make completions for a shell",
@@ -42,10 +44,9 @@ const COMMANDS_ABOUT: [&str; 11] = [
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 6] = [
+const COMMON: [(&str, &str); 5] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
-    ("window", "messages in flight per publisher (closed loop)"),
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
@@ -66,6 +67,8 @@ pub enum Help {
     List,
     /// About `report`.
     Report,
+    /// About `capture`.
+    Capture,
     /// About `plan`.
     Plan,
     /// About `predict`.
@@ -85,6 +88,7 @@ impl Help {
             STORM => Some(Help::Storm),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
+            "capture" => Some(Help::Capture),
             "plan" => Some(Help::Plan),
             "predict" => Some(Help::Predict),
             "completions" => Some(Help::Completions),
@@ -110,6 +114,7 @@ impl Help {
             Help::Storm => of(STORM),
             Help::List => of("list"),
             Help::Report => of("report"),
+            Help::Capture => of("capture"),
             Help::Plan => of("plan"),
             Help::Predict => of("predict"),
             Help::Completions => of("completions"),
@@ -144,6 +149,7 @@ pub fn command() -> Command {
                     .help("As an array of objects with `name` and `about`, for programs"),
             ),
             "report" => with_request(command),
+            "capture" => capture::with_capture(command),
             "plan" => forecast::with_plan(command),
             "predict" => forecast::with_predict(command),
             "completions" => command.arg(
@@ -255,7 +261,8 @@ fn arg_of(flag: &Flag) -> Arg {
         return arg.action(ArgAction::Count);
     }
     let hint = match flag.name {
-        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" => ValueHint::FilePath,
+        "json" | "histograms" | "junit" | "csv" | "password-file" | "tls" | "admin-token"
+        | "admin-ca" => ValueHint::FilePath,
         _ => ValueHint::Unknown,
     };
     arg.value_name(flag.placeholder)
@@ -302,7 +309,7 @@ fn short() -> String {
         "\nExamples:\n\
          \x20 ringload run pairs                     as many messages as the broker can take\n\
          \x20 ringload run pairs --rate 400 --qos 1  20,000 per second, and their latencies\n\
-         ringload help COMMAND has every option and key.\n",
+         ringload help COMMAND has every option of a command, ringload --help every key.\n",
     );
     text
 }

@@ -3,6 +3,8 @@
 //! Keys of scenarios come from the table in `scenario::keys`; only what is not a key of a scenario
 //! is defined here.
 
+mod capture;
+mod factors;
 mod flags;
 mod forecast;
 mod given;
@@ -20,7 +22,9 @@ use clap::error::ErrorKind;
 use ringmq_problem::usage::{path_of, problem_of, subject_of};
 use ringmq_problem::{Complaint, Place, Problem, nearest, papers};
 
+use crate::admin::Admin;
 use crate::capacity::measure;
+use crate::capture as captured;
 use crate::find::FindOptions;
 use crate::page::Request;
 use crate::peer::Peer;
@@ -54,6 +58,8 @@ pub enum Command {
     Show(Box<Scenario>),
     /// Make a page of results.
     Report(Request),
+    /// Make a scenario of what a broker does.
+    Capture(captured::Request),
     /// Measure what things cost a broker.
     Plan(measure::Request),
     /// Say what a scenario takes.
@@ -87,6 +93,8 @@ pub struct RunOptions {
     pub sources: Option<Sources>,
     /// Processes of the broker.
     pub pids: Vec<u32>,
+    /// Its control plane.
+    pub admin: Option<Admin>,
     /// Name for tables and plots.
     pub label: Option<String>,
     /// Where to write the result; `-` is stdout.
@@ -138,6 +146,7 @@ impl Command {
                 json: matches.get_flag("json"),
             }),
             "report" => Ok(Command::Report(help::request_of(matches))),
+            "capture" => capture::capture(matches),
             "plan" => forecast::plan(matches).map_err(one),
             "predict" => forecast::predict(matches),
             "completions" => {

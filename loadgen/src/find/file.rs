@@ -234,13 +234,28 @@ fn answer_of(file: &CapacityFile, round: &Round) -> String {
             format!("holds at least {lower} {unit} {what}; {why}")
         }
         (_, Some(load)) => {
-            format!("holds {} {unit}{} {what}", rounded(load), interval(answer))
+            let load = rounded(load);
+            let holds = format!("holds {load} {unit}{} {what}", interval(answer));
+            holds + &unconfirmed(answer, file.vary)
         }
         (_, None) => match (answer.lower.or(answer.low), answer.upper.or(answer.high)) {
             (Some(lower), _) => format!("holds {} {unit} {what}, and perhaps more", rounded(lower)),
             (None, Some(upper)) => format!("does not hold {} {unit} {what}", rounded(upper)),
             (None, None) => format!("was not seen at its limit {what}"),
         },
+    }
+}
+
+/// What the headline owes to confirmations that all failed; empty if one held, or none was made.
+fn unconfirmed(answer: &Answer, vary: Vary) -> String {
+    match (answer.confirmations.last(), answer.confirmed()) {
+        (Some(last), None) => format!(
+            " in most seconds, but not over {} s, down to {} {}",
+            last.seconds,
+            rounded(last.load),
+            vary.unit()
+        ),
+        _ => String::new(),
     }
 }
 
@@ -475,6 +490,26 @@ mod tests {
             vary: Vary::Rate,
             rounds: answers.into_iter().map(round).collect(),
         }
+    }
+
+    #[test]
+    fn what_no_minute_confirmed_is_said_in_the_headline() {
+        let minute = |load, held| Confirmed {
+            load,
+            seconds: 60,
+            held,
+            percentiles: Vec::new(),
+        };
+        let mut found = answer(Conclusion::Found, Some(1000.0));
+        found.confirmations = vec![minute(980.0, false), minute(960.0, false)];
+        let missed = sentence(&file(vec![found.clone()]));
+        assert!(
+            missed.ends_with(" in most seconds, but not over 60 s, down to 960 msg/s"),
+            "{missed}"
+        );
+        found.confirmations.push(minute(920.0, true));
+        let held = sentence(&file(vec![found]));
+        assert!(held.ends_with("lost = 0"), "{held}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmq_problem::Problem;
 
+use crate::admin::Admin;
 use crate::assemble::Context;
 use crate::bound::{self, Bound, Known, Snapshot};
 use crate::cli::{self, RunOptions, STDOUT};
@@ -232,8 +233,8 @@ fn search(
         search: Search::new(options.goal, first),
         notes: Vec::new(),
         seen: Vec::new(),
-        watch: bound::Watch::of(pids),
-        has_pids: !pids.is_empty(),
+        watch: (!pids.is_empty()).then(|| bound::Watch::of(pids)),
+        admin: options.run.admin.as_ref(),
     };
     let stop = hunt.run().err();
     Ok((Some(hunt.round(stop.is_some())), stop))
@@ -248,8 +249,10 @@ struct Hunt<'a> {
     notes: Vec<TrialNote>,
     /// What the kernel counted in each trial that was not void, with its load.
     seen: Vec<(f64, Outcome, Box<[Snapshot; 2]>)>,
-    watch: bound::Watch,
-    has_pids: bool,
+    /// Of the processes of the broker, if they are named.
+    watch: Option<bound::Watch>,
+    /// Its control plane, if it is named.
+    admin: Option<&'a Admin>,
 }
 
 impl Hunt<'_> {
@@ -288,9 +291,9 @@ impl Hunt<'_> {
             underway_max: self.judge.underway_max(load, span),
             quiet: self.judge.quiet(),
         };
-        let before = self.watch.sample(now_ns());
+        let before = self.look();
         let trial = self.trials.trial(wanted)?;
-        let after = self.watch.sample(now_ns());
+        let after = self.look();
         let judged = self.judge.judge(&trial, load, span);
         let note = self.judge.note(&trial, load, &judged);
         if note.outcome != Outcome::Void {
@@ -299,6 +302,22 @@ impl Hunt<'_> {
         }
         self.notes.push(note);
         Ok((trial, judged.verdict))
+    }
+
+    /// What is counted of the broker up to now.
+    fn look(&self) -> Snapshot {
+        let mut snapshot = match &self.watch {
+            Some(watch) => watch.sample(now_ns()),
+            None => Snapshot {
+                at_ns: now_ns(),
+                ..Snapshot::default()
+            },
+        };
+        if let Some(admin) = self.admin {
+            // What does not answer is not known for this trial.
+            let _ = admin.add_to(&mut snapshot);
+        }
+        snapshot
     }
 
     fn show(&self, trial: &Trial, confirms: bool) {
@@ -310,8 +329,8 @@ impl Hunt<'_> {
     /// What is known, at the end or before.
     fn round(self, cut_short: bool) -> Round {
         let answer = self.search.answer();
-        let bound = self
-            .has_pids
+        let is_watched = self.watch.is_some() || self.admin.is_some();
+        let bound = is_watched
             .then(|| bound_of(&answer, &self.seen, &self.notes))
             .flatten();
         let Finished { troubles, .. } = self.trials.finish();
@@ -345,7 +364,12 @@ fn bound_of(
         answer.lower.is_none_or(|lower| seen.0 > lower)
     };
     let bad = of(Outcome::Bad).filter(above).min_by(by_load);
-    let (_, _, snapshots) = bad.or_else(|| of(Outcome::Good).max_by(by_load))?;
+    let good = of(Outcome::Good).max_by(by_load);
+    let stages = match (good, bad) {
+        (Some((_, _, good)), Some((_, _, bad))) => bound::stages_at(good, bad),
+        _ => Vec::new(),
+    };
+    let (_, _, snapshots) = bad.or(good)?;
     let void = notes
         .iter()
         .rev()
@@ -356,7 +380,7 @@ fn bound_of(
     );
     let known = Known {
         generator: void.filter(|_| is_ours).map(|note| note.why.clone()),
-        stages: Vec::new(),
+        stages,
     };
     let [before, after] = &**snapshots;
     Some(bound::bound(before, after, &known))

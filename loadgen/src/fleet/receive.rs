@@ -428,3 +428,27 @@ const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 const SHOWN_SIZE_MAX: usize = 40;
 /// Trouble: the broker does what MQTT forbids, and the client can continue.
 pub const BROKEN_RULE: &str = "rule of MQTT broken";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_in_another_language_is_named_with_what_to_do() {
+        let http = stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        assert!(
+            http.contains("speaks HTTP or MQTT over WebSockets"),
+            "{http}"
+        );
+        assert!(http.contains("--target ws://HOST:PORT/mqtt"), "{http}");
+        let tls = stranger(&TLS_ALERT).unwrap();
+        assert!(tls.ends_with("add --tls"), "{tls}");
+        let mail = stranger(b"220 mail.example ESMTP\r\n").unwrap();
+        assert!(
+            mail.starts_with("`220 mail.example ESMTP`, which is not MQTT"),
+            "{mail}"
+        );
+        // A CONNACK is nobody else's language.
+        assert_eq!(stranger(&[0x20, 2, 0, 0]), None);
+    }
+}

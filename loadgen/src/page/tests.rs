@@ -57,6 +57,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
             ..BrokerCost::default()
         }),
         sys: None,
+        inside: None,
         troubles: Vec::new(),
         stages: Vec::new(),
         storm: None,

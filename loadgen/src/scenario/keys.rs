@@ -357,7 +357,7 @@ pub static PUBLISH: &[Key<Group>] = &[
         |g, t| { g.qos = value::qos(only(t))?; Ok(()) },
         |g| vec![(g.qos as u8).to_string()]),
     key!(Bare "payload" "SIZES" "Payload sizes: 64, or 16..1024 (all equally often), or \
-                                 64:90,4KiB:10 (with weights); default 64",
+                                 64:90,1KiB..4KiB:10 (with weights); default 64",
         |g, t| { g.payload = Sizes::parse(only(t))?; Ok(()) },
         |g| shown(&g.payload, &Sizes::Fixed(64), Sizes::show)),
     key!(Bare "rate" "RATE" "Open loop: messages per second of each client, by schedule, whatever \

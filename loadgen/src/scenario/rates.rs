@@ -117,6 +117,21 @@ impl Rates {
         }
     }
 
+    /// All of them, so many times as often.
+    #[must_use]
+    pub fn times(&self, factor: f64) -> Rates {
+        match self {
+            Rates::Same(all) => Rates::Same(all * factor),
+            Rates::Between(low, high) => Rates::Between(low * factor, high * factor),
+            Rates::Weighted(all) => {
+                let times = |(rate, weight): &(f64, u64)| (rate * factor, *weight);
+                Rates::Weighted(all.iter().map(times).collect())
+            }
+            Rates::LogNormal(median, sigma) => Rates::LogNormal(median * factor, *sigma),
+            Rates::Zipf(most, exponent) => Rates::Zipf(most * factor, *exponent),
+        }
+    }
+
     /// Of so many clients together.
     pub fn sum(&self, clients: u32, seed: u64) -> f64 {
         match self {
@@ -170,6 +185,8 @@ mod tests {
             let mut all: Vec<f64> = (0..10_000).map(|client| rates.of(client, 7)).collect();
             let sum = rates.sum(10_000, 7);
             assert!((sum - all.iter().sum::<f64>()).abs() < 1e-6 * sum, "{text}");
+            let double = rates.times(2.0).sum(10_000, 7);
+            assert!((double - 2.0 * sum).abs() < 1e-6 * sum, "{text}");
             all.sort_by(f64::total_cmp);
             all
         };

@@ -137,8 +137,8 @@ pub struct Search {
     step: f64,
     /// The load at hand, until it is a bound.
     current: Option<f64>,
-    /// The lowest load that the generator does not reach, and why.
-    reach: Option<(f64, Cause)>,
+    /// The lowest load that the generator does not reach.
+    reach: Option<f64>,
     phase: Phase,
     confirmations: Vec<Confirmed>,
     confirmations_void: u32,
@@ -315,12 +315,12 @@ impl Search {
         let load = self.current.filter(|_| self.phase == Phase::Trials);
         let load = load.expect("a trial was asked for");
         let tried = self.loads.record(load, verdict);
-        if let Verdict::Void(cause) = verdict
+        if matches!(verdict, Verdict::Void(_))
             && tried.void >= VOID_MIN
             && tried.void > 2 * (tried.good + tried.bad)
-            && self.reach.is_none_or(|(reach, _)| load < reach)
+            && self.reach.is_none_or(|reach| load < reach)
         {
-            self.reach = Some((load, cause));
+            self.reach = Some(load);
         }
     }
 
@@ -397,7 +397,7 @@ impl Search {
             let pass = self.goal.passes()[self.pass];
             if let Some(load) = self.current
                 && self.loads.class(load, pass.trials) == Class::Open
-                && self.reach.is_none_or(|(reach, _)| load < reach)
+                && self.reach.is_none_or(|reach| load < reach)
             {
                 return Some(load);
             }
@@ -463,15 +463,14 @@ impl Search {
     /// More than a third of the trials are void, and not by chance. Those beyond the reach of the
     /// generator are not counted: they have shown what they can.
     fn is_mostly_void(&self) -> bool {
-        let reach = self.reach.map_or(f64::INFINITY, |(reach, _)| reach);
+        let reach = self.reach.unwrap_or(f64::INFINITY);
         let (void, trials) = self.loads.void_below(reach);
         trials >= self.goal.trials_per_load && 3 * void > trials + 3 * VOID_CHANCE
     }
 
     /// The bounds of a pass. What the generator does not reach is the end, as an upper bound is.
     fn bracket_of(&self, pass: Pass) -> Bracket {
-        let below = self.reach.map(|(reach, _)| reach);
-        self.loads.bracket(pass.trials, below)
+        self.loads.bracket(pass.trials, self.reach)
     }
 
     /// The bounds of the strictest pass that has a lower one, or else an upper one.
@@ -486,18 +485,17 @@ impl Search {
 
     /// The upper bound that bad trials show; not the reach of the generator.
     fn upper_bound(&self) -> Option<f64> {
-        let reach = self.reach.map(|(reach, _)| reach);
-        self.bracket().upper.filter(|upper| Some(*upper) != reach)
+        let bracket = self.bracket();
+        bracket.upper.filter(|_| bracket.upper != self.reach)
     }
 
     fn conclusion(&self, bracket: Bracket) -> Conclusion {
-        let ceiling = match self.reach {
-            Some((reach, cause)) if bracket.upper == Some(reach) => Some(cause.into()),
-            Some(_) | None if self.is_mostly_void() => Some(self.loads.void().main_cause().into()),
-            Some(_) | None => {
-                let is_at_end = bracket.lower.is_some_and(|load| load >= self.goal.load_max);
-                is_at_end.then_some(Ceiling::LoadMax)
-            }
+        let is_out_of_reach = self.reach.is_some() && bracket.upper == self.reach;
+        let ceiling = if is_out_of_reach || self.is_mostly_void() {
+            Some(self.loads.void().main_cause().into())
+        } else {
+            let is_at_end = bracket.lower.is_some_and(|load| load >= self.goal.load_max);
+            is_at_end.then_some(Ceiling::LoadMax)
         };
         match (bracket.lower, bracket.upper, ceiling) {
             (Some(_), _, Some(ceiling)) => Conclusion::AtLeast(ceiling),

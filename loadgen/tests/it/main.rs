@@ -3,6 +3,7 @@
 // The configuration of clippy allows it in functions marked as tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod capture;
 mod ceiling;
 mod common;
 mod duties;

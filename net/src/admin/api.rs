@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::server::BODY_SIZE_MAX;
 use super::view::ClientView;
 use super::{
-    Control, bulk, drain, explain, losses, objects, page, routes, settings, topics, traces,
+    Control, bulk, drain, explain, losses, objects, page, profile, routes, settings, topics, traces,
 };
 
 /// Everything that is answered, behind the guard.
@@ -28,6 +28,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
     // Clients and topics whose names are those of verbs.
     router = router
         .route("/api/v1/clients/disconnect", get(named_disconnect))
+        .route("/api/v1/clients/find", get(named_find))
         .route("/api/v1/sessions/delete", delete(named_delete))
         .route(
             "/api/v1/retained/delete",
@@ -92,12 +93,25 @@ const ROUTES: &[Route] = &[
         || get(routes::stalls),
     )
     .object(f::STALLS),
+    Route::get(
+        "/api/v1/profile",
+        "What clients do, as counts, for `ringload capture`",
+        || get(profile::profile),
+    )
+    .object(f::PROFILE),
     Route::get("/api/v1/clients", "Sessions", || get(routes::clients))
         .query(f::CLIENTS_QUERY)
         .list(f::CLIENTS),
     Route::get("/api/v1/clients/{id}", "One session", || {
         get(routes::client)
     })
+    .object(f::CLIENT),
+    Route::post(
+        "/api/v1/clients/find",
+        "One session, whose identifier is too long for a path",
+        || post(routes::find_client),
+    )
+    .body(f::FIND_ORDER)
     .object(f::CLIENT),
     Route::post(
         "/api/v1/clients/{id}/disconnect",
@@ -239,6 +253,10 @@ const ROUTES: &[Route] = &[
 /// A client of the name of a verb.
 async fn named_disconnect(control: State<Arc<Control>>) -> Result<Json<ClientView>, Problem> {
     routes::client(control, Ok(Path("disconnect".to_owned()))).await
+}
+
+async fn named_find(control: State<Arc<Control>>) -> Result<Json<ClientView>, Problem> {
+    routes::client(control, Ok(Path("find".to_owned()))).await
 }
 
 async fn named_delete(

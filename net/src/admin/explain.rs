@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Control;
 use super::findings::SubscriberView;
 use super::problem::Problem;
-use super::routes::{begin_listing, no_answer, read_topic, wrong_query};
+use super::routes::{begin_listing, no_answer, read_limit, read_topic, wrong_query};
 
 /// Which message.
 #[derive(Debug, Deserialize)]
@@ -55,7 +55,7 @@ pub(super) async fn explain(
         Some(from) => Some(publishing(&control, from, &topic).await?),
         None => None,
     };
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let limit = read_limit(query.limit, (LIMIT, LIMIT_MAX))?;
     let leave = begin_listing(&control)?;
     let mut found: Vec<(usize, SubscriberRow)> = Vec::new();
     let (mut missing, mut has_more) = (Vec::new(), false);

@@ -98,6 +98,42 @@ const STALL: &[Field] = &[
     texts("functions", "Of one that was running, the innermost first"),
 ];
 
+pub(super) const PROFILE: &[Field] = &[
+    text("version", "Of the program"),
+    decimal("uptime_s", "Seconds since its start"),
+    count("shards", "How many there are"),
+    count("connections", "Open connections"),
+    count("sessions", "Sessions"),
+    count("subscriptions", "Subscriptions, without shared ones"),
+    count("shared_subscriptions", "Shared subscriptions"),
+    count("retained_messages", "Retained messages"),
+    count(
+        "connects",
+        "Clients let in; this and what follows since the start",
+    ),
+    count("connects_refused", "Clients that were not let in"),
+    count("connections_closed", "Connections that have ended"),
+    count("packets_in", "Packets from clients"),
+    count("packets_out", "Packets to clients"),
+    numbers("publishes_in", "Messages from clients, by QoS"),
+    numbers("publishes_out", "Messages to clients, by QoS"),
+    count("payload_bytes_in", "Payload of those from clients"),
+    count("payload_bytes_out", "Payload of those to clients"),
+    count("dropped", "Messages that subscribers missed"),
+    objects(
+        "payload_sizes",
+        PAYLOAD_SIZE,
+        "Of the messages from clients, ascending",
+    ),
+    MISSING,
+];
+
+const PAYLOAD_SIZE: &[Field] = &[
+    count("min", "Bytes at least"),
+    count("max", "Bytes at most"),
+    count("count", "So many messages"),
+];
+
 pub(super) const CLIENTS_QUERY: &[Field] = &[
     flag(
         "connected",
@@ -152,6 +188,17 @@ pub(super) const CLIENT: &[Field] = &[
         "Messages for it that were lost, on this connection",
     ),
     count("bytes", "Both ways, on this connection"),
+    count("in_payload_bytes", "Payload of the messages from it"),
+    count(
+        "in_qos1",
+        "Of these messages, those with QoS 1, modulo 2^32",
+    ),
+    count("in_qos2", "Those with QoS 2, modulo 2^32"),
+    text(
+        "topic",
+        "On which it published last; null: it has not, or that was long ago",
+    )
+    .or_null(),
     count("subscriptions", "Subscriptions"),
     count("queued_messages", "Messages that wait"),
     count("queued_bytes", "Bytes of them"),
@@ -168,6 +215,8 @@ pub(super) const CLIENT: &[Field] = &[
     .or_null(),
     count("ends_in_s", "When it ends, if the client stays away").or_null(),
 ];
+
+pub(super) const FIND_ORDER: &[Field] = &[text("client", "The client identifier")];
 
 pub(super) const DISCONNECT: &[Field] =
     &[flag("will", "Publish its will; true unless said").optional()];
@@ -409,6 +458,7 @@ pub(super) const TRACE_ORDER: &[Field] = &[
         "Bytes of each payload; none unless said",
     )
     .optional(),
+    flag("stages", "How long things took; false unless said").optional(),
 ];
 
 pub(super) const TRACES: &[Field] = &[objects("traces", TRACE, "Those that go on")];
@@ -419,6 +469,7 @@ pub(super) const TRACE: &[Field] = &[
     text("topic", "Of which topics").or_null(),
     text("address", "Of which address").or_null(),
     count("payload", "Bytes of each payload"),
+    flag("stages", "How long things took is told too"),
     text("began", "When"),
     count("ends_in_s", "Seconds"),
     count("events", "Events so far"),

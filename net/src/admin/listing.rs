@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::Control;
 use super::problem::Problem;
-use super::routes::begin_listing;
+use super::routes::{begin_listing, read_limit};
 use super::subject::{Page, Subject};
 
 /// How much of a list a request asks for.
@@ -75,12 +75,11 @@ pub(super) fn list(
             Problem::new(StatusCode::BAD_REQUEST, what, fix)
         })?,
     };
-    let leave = begin_listing(&control)?;
     let left = match (span.limit, form) {
-        (Some(limit), _) => Some(limit.clamp(1, LIMIT_MAX)),
-        (None, Form::Json) => Some(LIMIT),
         (None, Form::Lines) => None,
+        (asked, _) => Some(read_limit(asked, (LIMIT, LIMIT_MAX))?),
     };
+    let leave = begin_listing(&control)?;
     let listing = Listing {
         control,
         leave,

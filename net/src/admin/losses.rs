@@ -18,7 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Control;
 use super::findings::{LossView, TallyView};
 use super::problem::Problem;
-use super::routes::{begin_listing, no_answer, no_such_client, read_filter, read_id, wrong_query};
+use super::routes::{
+    begin_listing, no_answer, no_such_client, read_filter, read_id, read_limit, wrong_query,
+};
 
 /// Which cases a request asks for.
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +50,7 @@ pub(super) async fn losses(
         return Err(Problem::new(StatusCode::BAD_REQUEST, what, fix));
     }
     let filter = query.topic.as_deref().map(read_filter).transpose()?;
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let limit = read_limit(query.limit, (LIMIT, LIMIT_MAX))?;
     let leave = begin_listing(&control)?;
     let mut found: Vec<(usize, LossRow)> = Vec::new();
     let mut missing = Vec::new();

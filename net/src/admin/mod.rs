@@ -5,7 +5,7 @@
 //!
 //! The subjects: `address` and `socket` (where it listens), `server` (connections), `guard` (who may do what), `api` (all routes, with
 //! `describe` and `fields` for their description), `routes` (what is answered), `listing` and `subject` (lists), `explain`, `losses`, `objects`, `drain`, `live` and `page` (for browsers),
-//! `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
+//! `gzip` (answers that are compressed), `metrics` (what is measured), `stalls` and `frames` (turns that do not end).
 
 mod address;
 mod api;
@@ -19,6 +19,7 @@ mod fields;
 mod findings;
 mod frames;
 mod guard;
+mod gzip;
 mod listing;
 mod live;
 mod losses;
@@ -27,6 +28,7 @@ mod objects;
 mod page;
 mod problem;
 mod process;
+mod profile;
 mod room;
 mod routes;
 mod scene;

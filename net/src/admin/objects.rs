@@ -15,7 +15,7 @@ use super::Control;
 use super::findings::{self, QueuedView, SubscriptionView};
 use super::guard::Caller;
 use super::problem::Problem;
-use super::routes::{no_answer, no_such_client, read_id, wrong_query};
+use super::routes::{no_answer, no_such_client, read_id, read_limit, wrong_query};
 
 type Shared = State<Arc<Control>>;
 
@@ -80,7 +80,7 @@ async fn of_client<T: Serialize>(
     read: impl Fn(Answer) -> Option<Option<(Vec<T>, Option<u64>)>>,
 ) -> Result<(Vec<T>, Option<u64>), Problem> {
     let Query(query) = query.map_err(|error| wrong_query(&error, "limit and cursor"))?;
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let limit = read_limit(query.limit, (LIMIT, LIMIT_MAX))?;
     let shard = control.asker.home_of(client);
     let mut rows = Vec::new();
     let mut from = query.cursor.unwrap_or(0);

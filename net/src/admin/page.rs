@@ -3,15 +3,17 @@
 //! They hold nothing of the broker, so they are for everybody; what they show, they ask for with the token of the reader.
 //! Nothing comes from elsewhere: the policy of the page permits this server alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
 use super::Control;
+use super::gzip::{self, Effort};
 use super::tokens::to_hex;
 
 /// A file of the page.
@@ -19,6 +21,8 @@ struct Asset {
     path: &'static str,
     kind: &'static str,
     bytes: &'static [u8],
+    /// The same, once somebody has asked for it.
+    zipped: OnceLock<Bytes>,
 }
 
 /// A row.
@@ -28,19 +32,26 @@ macro_rules! asset {
             path: $path,
             kind: $kind,
             bytes: include_bytes!(concat!("../../assets/", $file)),
+            zipped: OnceLock::new(),
         }
     };
 }
 
 /// Adds a route for each file.
 pub(super) fn add_to(mut router: Router<Arc<Control>>) -> Router<Arc<Control>> {
-    for asset in ASSETS {
+    for asset in &ASSETS {
         let digest = to_hex(&Sha256::digest(asset.bytes));
-        let tag = format!("\"{}\"", &digest[..16]);
-        let tag = HeaderValue::try_from(tag).expect("hexadecimal digits");
+        let tag = |form: &str| {
+            let tag = format!("\"{}{form}\"", &digest[..16]);
+            HeaderValue::try_from(tag).expect("letters and digits")
+        };
+        let tags = Tags {
+            plain: tag(""),
+            zipped: tag("-gzip"),
+        };
         let answer = move |headers: HeaderMap| {
-            let tag = tag.clone();
-            async move { asset.answer(&headers, tag) }
+            let tags = tags.clone();
+            async move { asset.answer(&headers, tags) }
         };
         router = router.route(asset.path, get(answer));
     }
@@ -60,15 +71,31 @@ pub(super) fn counted_as(route: &str) -> &str {
     }
 }
 
+/// Names of a version of a file, as it is and compressed.
+#[derive(Clone, Debug)]
+struct Tags {
+    plain: HeaderValue,
+    zipped: HeaderValue,
+}
+
 impl Asset {
     /// A browser asks each time, so that it never mixes files of two versions; what it has, it does not get again.
-    fn answer(&self, headers: &HeaderMap, tag: HeaderValue) -> Response {
+    fn answer(&self, headers: &HeaderMap, tags: Tags) -> Response {
+        let is_zipped = gzip::is_accepted(headers);
+        let tag = match is_zipped {
+            true => tags.zipped,
+            false => tags.plain,
+        };
         let known = headers.get_all(header::IF_NONE_MATCH);
         let is_known = known.iter().any(|known| *known == tag);
         let mut response = match is_known {
             true => StatusCode::NOT_MODIFIED.into_response(),
-            false => ([(header::CONTENT_TYPE, self.kind)], self.bytes).into_response(),
+            false => {
+                let kind = [(header::CONTENT_TYPE, self.kind)];
+                (kind, self.content(is_zipped)).into_response()
+            }
         };
+        gzip::note(&mut response, is_zipped && !is_known);
         let headers = response.headers_mut();
         headers.insert(header::ETAG, tag);
         for (name, value) in HEADERS {
@@ -79,6 +106,16 @@ impl Asset {
             headers.insert(name, value);
         }
         response
+    }
+
+    fn content(&self, is_zipped: bool) -> Bytes {
+        match is_zipped {
+            true => {
+                let zip = || gzip::zip(self.bytes, Effort::Once);
+                self.zipped.get_or_init(zip).clone()
+            }
+            false => Bytes::from_static(self.bytes),
+        }
     }
 }
 
@@ -100,7 +137,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-static ASSETS: &[Asset] = &[
+static ASSETS: [Asset; 17] = [
     asset!("/", "index.html", HTML),
     asset!("/assets/icon.svg", "icon.svg", SVG),
     asset!("/assets/page.css", "page.css", CSS),
@@ -114,9 +151,10 @@ static ASSETS: &[Asset] = &[
     asset!("/assets/parts.js", "parts.js", SCRIPT),
     asset!("/assets/settings.js", "settings.js", SCRIPT),
     asset!("/assets/text.js", "text.js", SCRIPT),
+    asset!("/assets/topics.js", "topics.js", SCRIPT),
+    asset!("/assets/traced.js", "traced.js", SCRIPT),
+    asset!("/assets/traces.js", "traces.js", SCRIPT),
     asset!("/assets/vendor/preact.js", "vendor/preact.js", SCRIPT),
-    asset!("/assets/vendor/uplot.js", "vendor/uplot.js", SCRIPT),
-    asset!("/assets/vendor/uplot.css", "vendor/uplot.css", CSS),
 ];
 
 #[cfg(test)]
@@ -128,8 +166,11 @@ mod tests {
 
     #[test]
     fn the_page_keeps_its_budget() {
-        let size: usize = ASSETS.iter().map(|asset| asset.bytes.len()).sum();
-        assert!(size <= 120 * 1024, "{size} bytes");
+        let plain: usize = ASSETS.iter().map(|asset| asset.bytes.len()).sum();
+        assert!(plain <= 120 * 1024, "{plain} bytes");
+        // As they are sent: each by itself.
+        let zipped: usize = ASSETS.iter().map(|asset| asset.content(true).len()).sum();
+        assert!(zipped <= 45 * 1024, "{zipped} bytes");
     }
 
     #[test]
@@ -152,7 +193,7 @@ mod tests {
             })
             .collect();
         assert_eq!(files, served);
-        for asset in ASSETS {
+        for asset in &ASSETS {
             let text = std::str::from_utf8(asset.bytes).unwrap();
             for (at, _) in text.match_indices("://") {
                 let before = &text[..at];

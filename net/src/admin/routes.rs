@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use super::guard::Caller;
+use super::gzip::{self, Effort};
 use super::listing::{self, Span};
 use super::live;
 use super::metrics::{self, Form, Place};
@@ -62,7 +63,14 @@ async fn render(control: &Control, place: Place, headers: &HeaderMap) -> Respons
     let form = Form::of(accept.unwrap_or_default());
     let scene = Scene::look(control).await;
     let text = metrics::render(&scene, place, form);
-    ([(header::CONTENT_TYPE, form.content_type())], text).into_response()
+    let is_zipped = gzip::is_accepted(headers);
+    let text = match is_zipped {
+        true => gzip::zip(text.as_bytes(), Effort::Each),
+        false => text.into(),
+    };
+    let mut response = ([(header::CONTENT_TYPE, form.content_type())], text).into_response();
+    gzip::note(&mut response, is_zipped);
+    response
 }
 
 pub(super) async fn broker(State(control): Shared) -> Json<BrokerView> {
@@ -202,15 +210,35 @@ pub(super) async fn client(
     State(control): Shared,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ClientView>, Problem> {
-    let client_id = read_id(id)?;
+    show_client(&control, &read_id(id)?).await
+}
+
+/// Which client, if its identifier is too long for a path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FindOrder {
+    client: String,
+}
+
+/// `POST /clients/find`.
+pub(super) async fn find_client(
+    State(control): Shared,
+    order: Result<Json<FindOrder>, JsonRejection>,
+) -> Result<Json<ClientView>, Problem> {
+    let fix = "send {\"client\": \"meter-17\"}";
+    let Json(order) = order.map_err(|e| Problem::new(e.status(), e.body_text(), fix))?;
+    show_client(&control, &order.client).await
+}
+
+async fn show_client(control: &Control, client_id: &str) -> Result<Json<ClientView>, Problem> {
     let ask = Ask::Session {
-        client_id: client_id.as_str().into(),
+        client_id: client_id.into(),
     };
-    let shard = control.asker.home_of(&client_id);
+    let shard = control.asker.home_of(client_id);
     let Some(Answer::Session(row)) = control.asker.ask_one(shard, ask).await else {
         return Err(no_answer(shard.index()));
     };
-    let row = row.ok_or_else(|| no_such_client(&client_id))?;
+    let row = row.ok_or_else(|| no_such_client(client_id))?;
     Ok(Json(ClientView::of(shard.index(), *row)))
 }
 
@@ -299,6 +327,22 @@ pub(super) fn begin_listing(control: &Control) -> Result<OwnedSemaphorePermit, P
         let what = "too many listings are under way";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, fix)
     })
+}
+
+/// How many rows there may be: as many as are asked for, or the usual.
+pub(super) fn read_limit(
+    asked: Option<usize>,
+    (usual, max): (usize, usize),
+) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(usual);
+    match (1..=max).contains(&limit) {
+        true => Ok(limit),
+        false => {
+            let what = format!("the limit is {limit}");
+            let fix = format!("write one from 1 to {max}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, what, fix))
+        }
+    }
 }
 
 /// Parameters that are not understood.

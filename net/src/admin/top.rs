@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Control;
 use super::listing::{Form, Span};
 use super::problem::Problem;
-use super::routes::begin_listing;
+use super::routes::{begin_listing, read_limit};
 use super::view::ClientView;
 
 /// By what clients are ordered, the largest first.
@@ -65,7 +65,7 @@ pub(super) async fn top(
         let fix = "leave the cursor out, and raise limit for more";
         return Err(Problem::new(StatusCode::BAD_REQUEST, what, fix));
     }
-    let limit = span.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let limit = read_limit(span.limit, (LIMIT, LIMIT_MAX))?;
     let leave = begin_listing(control)?;
     let mut best: Vec<(u64, usize, SessionRow)> = Vec::new();
     let mut missing = Vec::new();

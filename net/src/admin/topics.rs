@@ -10,7 +10,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use ringmq_core::ids::ShardId;
 use ringmq_core::shard::{Answer, Ask, TopicOrder, TopicPage, TopicQuery, Traffic};
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Control;
 use super::problem::Problem;
-use super::routes::{begin_listing, wrong_query};
+use super::routes::{begin_listing, read_limit, wrong_query};
 
 /// Which topics.
 #[derive(Debug, Default, Deserialize)]
@@ -64,12 +63,7 @@ pub(super) async fn top(
     query: Result<Query<TopicsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| wrong_query(&error, "by and limit"))?;
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let what = format!("the limit is {limit}");
-        let fix = format!("write one from 1 to {LIMIT_MAX}");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, what, fix));
-    }
+    let limit = read_limit(query.limit, (LIMIT, LIMIT_MAX))?;
     let leave = begin_listing(&control)?;
     let mut sum = Sum::default();
     let mut missing = Vec::new();

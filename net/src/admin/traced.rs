@@ -51,6 +51,11 @@ pub(super) fn view(event: &TraceEvent, payload_max: usize) -> Value {
                 RulesStep::Unavailable => "unavailable",
             },
         }),
+        Traced::Stage(stage, took) => json!({
+            "event": "stage",
+            "stage": stage.name(),
+            "took_us": took.as_nanos() as f64 / 1000.0,
+        }),
     };
     view["client_id"] = match &*event.client_id {
         "" => Value::Null,

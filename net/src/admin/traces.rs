@@ -89,6 +89,9 @@ pub(super) struct TraceRequest {
     r#for: Option<u64>,
     /// Bytes of each payload.
     payload: Option<usize>,
+    /// How long things took.
+    #[serde(default)]
+    stages: bool,
 }
 
 /// `POST /traces`.
@@ -98,9 +101,11 @@ pub(super) async fn begin(
     request: Result<Json<TraceRequest>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(request) = request.map_err(|error| {
-        let fix = "send client, topic or address, perhaps with for (seconds) and payload (bytes)";
+        let fix =
+            "send client, topic or address, perhaps with for (seconds), payload (bytes) and stages";
         Problem::new(error.status(), error.body_text(), fix)
     })?;
+    let has_stages = request.stages;
     let (of, span, payload_max) = read(request)?;
     let mut list = control.traces.list.lock().await;
     let is_free = |index: &u8| list.traces.iter().all(|trace| trace.order.index != *index);
@@ -116,6 +121,7 @@ pub(super) async fn begin(
         index,
         of,
         payload_max,
+        has_stages,
     };
     if let Err(shard) = start(&control, &order).await {
         stop(&control, &order).await;
@@ -239,6 +245,7 @@ impl Trace {
             "topic": topic,
             "address": address,
             "payload": self.order.payload_max,
+            "stages": self.order.has_stages,
             "began": clock::ago(self.began.elapsed().unwrap_or_default()),
             "ends_in_s": clock::seconds_left(self.ends_at),
             "events": kept.forgotten + kept.lines.len() as u64,
@@ -469,6 +476,7 @@ mod tests {
                 index: 0,
                 of: TraceOf::Client("a".into()),
                 payload_max: 0,
+                has_stages: false,
             },
             began: SystemTime::now(),
             ends_at: Instant::now(),

@@ -138,6 +138,11 @@ pub(super) struct ClientView {
     dropped: u64,
     /// Both ways.
     bytes: u64,
+    in_payload_bytes: u64,
+    in_qos1: u32,
+    in_qos2: u32,
+    /// On which it published last.
+    topic: Option<String>,
     subscriptions: usize,
     queued_messages: usize,
     queued_bytes: u64,
@@ -154,6 +159,7 @@ impl ClientView {
     pub(super) fn of(shard: usize, row: SessionRow) -> ClientView {
         let link = row.link.as_ref();
         let counts = link.map(|link| link.counts).unwrap_or_default();
+        let topic = row.topic;
         ClientView {
             client_id: row.client_id,
             user: row.identity.user.clone(),
@@ -177,6 +183,10 @@ impl ClientView {
             out: counts.sent,
             dropped: counts.dropped,
             bytes: counts.bytes,
+            in_payload_bytes: counts.payload_bytes,
+            in_qos1: counts.acknowledged[0],
+            in_qos2: counts.acknowledged[1],
+            topic: topic.map(|topic| String::from_utf8_lossy(&topic).into_owned()),
             subscriptions: row.subscriptions,
             queued_messages: row.queued_messages,
             queued_bytes: row.queued_bytes,

@@ -20,6 +20,8 @@ use crate::{VERSION, ctl, data, doctor, passwd};
 pub enum Order {
     /// The broker, or its settings.
     Broker(CommandLine),
+    /// A configuration of Mosquitto as one of ours.
+    Import(PathBuf),
     /// A user in a password file.
     Passwd(passwd::Line),
     /// A tool for data directories.
@@ -44,14 +46,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Order, Vec<Prob
         Err(error) => return refused(&error, &root, &args),
     };
     match matches.subcommand() {
-        None => CommandLine::read(&matches).map(Order::Broker),
+        None => match matches.get_one::<PathBuf>(cli::IMPORT) {
+            Some(file) => Ok(Order::Import(file.clone())),
+            None => CommandLine::read(&matches).map(Order::Broker),
+        },
         Some(("passwd", matches)) => Ok(Order::Passwd(taken(matches))),
         Some(("log", matches)) => Ok(Order::Log(taken(matches))),
         Some(("ctl", matches)) => Ok(Order::Ctl(taken(matches))),
         Some(("doctor", matches)) => Ok(Order::Doctor(taken(matches))),
         Some(("completions", matches)) => {
             let Completions { shell } = taken(matches);
-            Ok(Order::Say(papers::completions(command(), shell)))
+            Ok(Order::Say(papers::completions(command_of_shells(), shell)))
         }
         Some(("man", matches)) => match taken(matches) {
             ManPages {
@@ -69,6 +74,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Order, Vec<Prob
 
 /// The whole command line, as clap takes it.
 pub fn command() -> Command {
+    let help = with_form(Help::command());
+    root().disable_help_subcommand(true).subcommand(help)
+}
+
+/// The same for completions: clap's own `help` knows the commands that may follow it.
+fn command_of_shells() -> Command {
+    root()
+}
+
+fn root() -> Command {
     let root = Command::new(NAME)
         .version(VERSION)
         .about("An MQTT 3.1.1 and 5.0 broker for Linux servers")
@@ -77,8 +92,7 @@ pub fn command() -> Command {
         .after_long_help(AFTER_HELP)
         .help_template(ROOT_HELP)
         .max_term_width(HELP_COLUMNS)
-        .args_conflicts_with_subcommands(true)
-        .disable_help_subcommand(true);
+        .args_conflicts_with_subcommands(true);
     let tools = [
         passwd::Line::command(),
         data::Line::command(),
@@ -86,10 +100,12 @@ pub fn command() -> Command {
         doctor::Line::command(),
         Completions::command(),
         ManPages::command(),
-        Help::command(),
     ];
-    let tools = tools.map(|tool| tool.help_template(TOOL_HELP).max_term_width(HELP_COLUMNS));
-    cli::with_options(root).subcommands(tools)
+    cli::with_options(root).subcommands(tools.map(with_form))
+}
+
+fn with_form(tool: Command) -> Command {
+    tool.help_template(TOOL_HELP).max_term_width(HELP_COLUMNS)
 }
 
 /// Make completions for a shell

@@ -12,6 +12,7 @@ mod access;
 mod ctl;
 mod data;
 mod doctor;
+mod import;
 mod line;
 mod log;
 mod notify;
@@ -54,6 +55,13 @@ fn main() -> ExitCode {
     };
     match order {
         Order::Broker(line) => broker(line),
+        Order::Import(path) => match import::run(&path) {
+            Ok(import::Imported { toml, said }) => {
+                let _ = io::stderr().write_all(said.as_bytes());
+                say(&toml)
+            }
+            Err(problem) => refuse(&[problem]),
+        },
         Order::Passwd(line) => match passwd::run(line) {
             Ok(said) => say(&said),
             Err(problem) => refuse(&[problem]),

@@ -8,14 +8,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use ringmq::admin::{Admin, AdminConfig, Changes, Flaw, SettingShown, StartProblem};
+use ringmq::admin::{Admin, AdminConfig, SettingShown, StartProblem};
 use ringmq::store::LogFailure;
 use ringmq::{Admission, Broker, BrokerConfig, Endpoint, StartError, Tallies};
 use ringmq_core::shard::Remains;
 use rustix::rand::{GetRandomFlags, getrandom};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::access::advice::{advice, on_one_line};
@@ -24,7 +23,7 @@ use crate::log;
 use crate::notify::{self, Watchdog};
 use crate::probe::facts::{Facts, raise_limits};
 use crate::probe::{Finding, Plan};
-use crate::reload::{self, LOOK_INTERVAL, Reload};
+use crate::reload::{self, LOOK_INTERVAL, Reload, Reply};
 use crate::settings::cli::CommandLine;
 use crate::settings::file::{Configuration, Problem, count};
 use crate::settings::listen::{Listen, Scheme};
@@ -175,10 +174,9 @@ fn run_until_stopped(
             }
             Ok(Request::ReloadFor { why, reply }) => {
                 notify::reloading();
-                let ended = reload.run(broker, &why);
-                notify::ready();
-                // Who has asked may have gone.
-                let _ = reply.send(ended);
+                if reload.on_request(broker, why, reply) {
+                    notify::ready();
+                }
             }
             Ok(Request::Check { toml, name, reply }) => {
                 let _ = reply.send(reload.check(&toml, name.as_deref()));
@@ -247,9 +245,6 @@ pub enum Request {
     /// Nobody asks for it: a log has failed.
     GiveUp(LogFailure),
 }
-
-/// Where it is said what a reload does.
-type Reply = oneshot::Sender<Result<Changes, Vec<Flaw>>>;
 
 /// Asks for the end when a log has failed. The thread ends with the process.
 fn watch_logs(broker: &Broker, sender: Sender<Request>) {

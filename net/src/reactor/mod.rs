@@ -92,6 +92,8 @@ pub trait Core {
     fn recycle(&mut self, output: Output);
     /// The connection stays on this shard: its CONNECT was accepted here.
     fn is_home(&self, conn: ConnId) -> bool;
+    /// Something of a connection has taken so long or, of none, a turn: for traces.
+    fn trace_stage(&mut self, _of: Option<ConnId>, _stage: Stage, _span: (Instant, Instant)) {}
 }
 
 impl Core for Shard {
@@ -125,6 +127,10 @@ impl Core for Shard {
 
     fn is_home(&self, conn: ConnId) -> bool {
         Shard::is_home(self, conn)
+    }
+
+    fn trace_stage(&mut self, of: Option<ConnId>, stage: Stage, span: (Instant, Instant)) {
+        Shard::trace_stage(self, of, stage, span);
     }
 }
 
@@ -327,6 +333,7 @@ impl<R: Ring, C: Core> Reactor<R, C> {
     pub(crate) fn note_turn(&mut self, began: Instant, ended: Instant) {
         self.shared.counters.pulse.rest();
         self.stages.record(Stage::Turn, began, ended);
+        self.core.trace_stage(None, Stage::Turn, (began, ended));
     }
 
     /// Hands the operations of a busy turn to the kernel.

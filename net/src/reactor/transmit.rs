@@ -69,6 +69,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         if let Some(since) = slot.waiting_since.moment() {
             slot.waiting_since = Stamp::UNKNOWN;
             self.stages.record(Stage::SendWait, since, now);
+            let of = Some(conn);
+            self.core.trace_stage(of, Stage::SendWait, (since, now));
         }
         self.hand_over_flight(now, conn, flight);
     }
@@ -96,7 +98,9 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         };
         slot.sending = false;
         slot.op_ended();
-        self.stages.record(Stage::Send, flight.launched_at, now);
+        let span = (flight.launched_at, now);
+        self.stages.record(Stage::Send, span.0, span.1);
+        self.core.trace_stage(Some(conn), Stage::Send, span);
         let may_go_on = match slot.phase {
             Phase::Open | Phase::Draining => true,
             Phase::Free | Phase::Lingering | Phase::Leaving(_) | Phase::Closing(_) => false,

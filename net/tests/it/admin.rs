@@ -9,10 +9,10 @@ mod traffic;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use ringmq::admin::line_of;
@@ -295,6 +295,22 @@ fn a_request_that_means_nothing_is_told_what_is_wrong() {
         ("POST", disconnect, json, "{", 400),
         ("POST", disconnect, json, &larger, 413),
         ("GET", "/api/v1/clients?limit=x", "", "", 400),
+        ("GET", "/api/v1/clients?limit=0", "", "", 400),
+        ("GET", "/api/v1/clients?limit=10001", "", "", 400),
+        ("GET", "/api/v1/clients?sort=in&limit=1001", "", "", 400),
+        ("GET", "/api/v1/losses?limit=1001", "", "", 400),
+        ("GET", "/api/v1/explain?topic=a&limit=0", "", "", 400),
+        ("GET", "/api/v1/retained?limit=0", "", "", 400),
+        ("GET", "/api/v1/clients/a/queue?limit=0", "", "", 400),
+        ("GET", "/api/v1/clients/find", "", "", 404),
+        ("POST", "/api/v1/clients/find", json, "{}", 422),
+        (
+            "POST",
+            "/api/v1/clients/find",
+            json,
+            "{\"client\": \"x\"}",
+            404,
+        ),
         ("GET", "/api/v1/clients?nothing=x", "", "", 400),
         ("GET", "/api/v1/clients?cursor=9.9", "", "", 400),
         ("GET", "/api/v1/clients/%FF", "", "", 400),
@@ -728,6 +744,54 @@ fn the_page_is_served_with_a_policy_and_is_not_sent_twice() {
 }
 
 #[test]
+fn what_is_compressed_comes_compressed_to_those_who_accept_it() {
+    let place = Place::new();
+    let sent = |path: &str, headers: &str| {
+        let mut stream = UnixStream::connect(&place.socket).unwrap();
+        stream
+            .write_all(request("GET", path, headers, "").as_bytes())
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = answer
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+            .unwrap();
+        let body = answer.split_off(head + 4);
+        (
+            String::from_utf8(answer).unwrap().to_ascii_lowercase(),
+            body,
+        )
+    };
+    for path in ["/", "/assets/main.js", "/metrics", "/metrics/shards"] {
+        let (head, plain) = sent(path, "");
+        assert!(head.contains("vary: accept-encoding"), "{path}: {head}");
+        assert!(!head.contains("content-encoding"), "{path}: {head}");
+        let (head, zipped) = sent(path, "Accept-Encoding: gzip\r\n");
+        assert!(head.contains("content-encoding: gzip"), "{path}: {head}");
+        assert!(zipped.len() < plain.len(), "{path}");
+        let mut content = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&zipped[..]);
+        decoder.read_to_string(&mut content).unwrap();
+        let is_page = !path.starts_with("/metrics");
+        assert!(!is_page || content.as_bytes() == plain, "{path}");
+        assert!(is_page || content.contains("# TYPE ringmq_"), "{path}");
+        // What a browser has of one form is not taken for the other.
+        if let Some((_, tag)) = head.split_once("etag: ") {
+            let tag = tag.split("\r\n").next().unwrap();
+            let known = format!("If-None-Match: {tag}\r\n");
+            let again = sent(path, &format!("{known}Accept-Encoding: gzip\r\n"));
+            assert!(again.0.starts_with("http/1.1 304") && again.1.is_empty());
+            assert!(sent(path, &known).0.starts_with("http/1.1 200"));
+        }
+    }
+    // Streams and lists come as they are.
+    let headers = "Accept-Encoding: gzip\r\nAccept: application/x-ndjson\r\n";
+    let (head, _) = sent("/api/v1/clients", headers);
+    assert!(!head.contains("content-encoding"), "{head}");
+}
+
+#[test]
 fn without_the_page_nothing_of_it_is_there() {
     let folder = Folder::new();
     let socket = folder.path("admin.sock");
@@ -779,6 +843,79 @@ fn prometheus_has_nothing_to_complain_of() {
             checked.status.success() && said.is_empty(),
             "{path}: {checked:?}"
         );
+    }
+}
+
+/// As above: it comes with promtool.
+#[test]
+fn prometheus_scrapes_the_broker() {
+    let folder = Folder::new();
+    let tokens = folder.write("tokens", &line_of("prometheus", "metrics", "t-scrape"));
+    let token = folder.write("token", "t-scrape");
+    let mut broker = Broker::start(&["--admin", "127.0.0.1:0", "--admin-token-file", &tokens]);
+    let address = tcp_address(&mut broker);
+    let (_client, code) = broker.connect("meter", None);
+    assert_eq!(code, 0);
+    let config = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n\
+         - {{ job_name: small, authorization: {{ credentials_file: {token} }}, \
+         static_configs: [{{ targets: [\"{address}\"] }}] }}\n\
+         - {{ job_name: shards, metrics_path: /metrics/shards, authorization: {{ credentials_file: {token} }}, \
+         static_configs: [{{ targets: [\"{address}\"] }}] }}\n"
+    );
+    let config = folder.write("prometheus.yml", &config);
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let started = Command::new("prometheus")
+        .arg(format!("--config.file={config}"))
+        .arg(format!("--storage.tsdb.path={}", folder.path("tsdb")))
+        .arg(format!("--web.listen-address={port}"))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(folder.path("prometheus.log")).unwrap())
+        .spawn();
+    let Ok(prometheus) = started else {
+        return eprintln!("no prometheus: scripts/install tests installs it");
+    };
+    let mut prometheus = Running(prometheus);
+    let ask = |query: &str| -> Option<String> {
+        let stream = TcpStream::connect(port).ok()?;
+        let path = format!("/api/v1/query?query={query}");
+        let answer = Answered::read(&exchange(stream, &request("GET", &path, "", "")));
+        let json: Value = serde_json::from_str(&answer.body).ok()?;
+        Some(json["data"]["result"][0]["value"][1].as_str()?.to_owned())
+    };
+    for (query, expected) in [
+        ("sum(ringmq_connections)", "1"),
+        ("sum(up)", "2"),
+        ("sum(ringmq_shard_turns_total)%3Ebool%200", "1"),
+        (
+            "count(ringmq_stage_duration_seconds_bucket)%3Ebool%2010",
+            "1",
+        ),
+    ] {
+        let begun = std::time::Instant::now();
+        while ask(query).as_deref() != Some(expected) {
+            let log = || fs::read_to_string(folder.path("prometheus.log")).unwrap();
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "{query}: {}",
+                log()
+            );
+            assert!(prometheus.0.try_wait().unwrap().is_none(), "{}", log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -15,6 +15,7 @@ mod hooks;
 mod hostile;
 mod https;
 mod mqtt;
+mod operate;
 mod program;
 mod reactor_broker;
 mod reactor_limits;

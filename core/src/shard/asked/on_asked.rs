@@ -11,12 +11,14 @@ use crate::ids::SessionId;
 use crate::refusal::Refusal;
 use crate::session::{Expiry, LossTally, Session};
 use crate::shard::Shard;
+use crate::shard::delivery::routes::RouteCache;
 use crate::shard::mail::ask::{
     Answer, Ask, Disconnected, LinkRow, SessionFilter, SessionPage, SessionQuery, SessionRow,
 };
 use crate::shard::mail::end::End;
 use crate::shard::mail::findings::{ClientLosses, Dealt, LeaveOrder, TallyRow};
 use crate::shard::mail::turn::Turn;
+use crate::shard::sys::records::TOPIC_SIZE_MAX;
 use crate::shard::sys::report::Report;
 use crate::time::Instant;
 
@@ -27,6 +29,7 @@ impl Shard {
         let answer = match ask {
             Ask::Report => Answer::Report(Box::new(Report {
                 stages: Some(self.dispatch.stages.stages()),
+                sizes: Some(self.dispatch.sizes.clone()),
                 ..self.report()
             })),
             Ask::Sessions(query) => Answer::Sessions(self.session_page(&query, now)),
@@ -77,7 +80,7 @@ impl Shard {
     fn session_row(&self, client_id: &str, now: Instant) -> Option<Box<SessionRow>> {
         let sessions = &self.dispatch.sessions;
         let id = sessions.find(client_id)?;
-        Some(Box::new(row(id, sessions.get(id)?, now)))
+        Some(Box::new(row(id, sessions.get(id)?, &self.routes, now)))
     }
 
     fn losses_of(&self, client_id: &str, now: Instant) -> Option<ClientLosses> {
@@ -119,7 +122,7 @@ impl Shard {
                     return page;
                 }
                 text_size += session.client_id.len();
-                page.rows.push(row(id, session, now));
+                page.rows.push(row(id, session, &self.routes, now));
             }
             if !is_more {
                 return page;
@@ -224,7 +227,7 @@ pub(super) fn matches(filter: &SessionFilter, session: &Session) -> bool {
         && session.queue.len() >= *queued_messages_min
 }
 
-fn row(id: SessionId, session: &Session, now: Instant) -> SessionRow {
+fn row(id: SessionId, session: &Session, routes: &RouteCache, now: Instant) -> SessionRow {
     let link = session.link.as_ref().map(|link| LinkRow {
         peer: link.peer,
         connected_for: now.saturating_since(link.since),
@@ -235,6 +238,9 @@ fn row(id: SessionId, session: &Session, now: Instant) -> SessionRow {
         counts: link.counts,
         is_paused: !link.pauses.is_empty(),
     });
+    let counts = session.link.as_ref().map(|link| link.counts);
+    let published = counts.filter(|counts| counts.received > 0);
+    let topic = published.and_then(|counts| routes.topic_of(counts.topic));
     SessionRow {
         slot: id.index,
         client_id: session.client_id.clone(),
@@ -243,6 +249,7 @@ fn row(id: SessionId, session: &Session, now: Instant) -> SessionRow {
         expiry: session.expiry,
         ends_in: session.expires_at.map(|at| at.saturating_since(now)),
         link,
+        topic: topic.map(|topic| topic[..topic.len().min(TOPIC_SIZE_MAX)].into()),
         subscriptions: session.subscriptions.len(),
         queued_messages: session.queue.len(),
         queued_bytes: session.queue.bytes(),

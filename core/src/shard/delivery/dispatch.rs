@@ -14,6 +14,7 @@ use crate::shard::sys::cases::Cases;
 use crate::shard::sys::metrics::Metrics;
 use crate::shard::sys::records::Records;
 use crate::shard::sys::traces::Traces;
+use crate::sizes::SizeCounts;
 use crate::stages::{Recorder, Stamp};
 use crate::store::Journal;
 use crate::time::Instant;
@@ -32,6 +33,8 @@ pub struct Dispatch {
     pub metrics: Metrics,
     /// How long things take, as far as the core knows.
     pub stages: Box<Recorder>,
+    /// Sizes of the payloads that clients of this shard have published.
+    pub sizes: Box<SizeCounts>,
     pub records: Records,
     /// The last losses.
     pub cases: Cases,
@@ -63,6 +66,7 @@ impl fmt::Debug for Dispatch {
             pool,
             metrics: _,
             stages: _,
+            sizes: _,
             records,
             cases: _,
             traces: _,
@@ -287,6 +291,7 @@ impl Dispatch {
             pool: BufferPool::new(),
             metrics: Metrics::default(),
             stages: Box::default(),
+            sizes: Box::default(),
             records: Records::default(),
             cases: Cases::default(),
             traces: None,

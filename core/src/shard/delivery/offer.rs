@@ -11,7 +11,7 @@
 //! - what can wait (retained and queued messages, QoS 1 and 2) is sent only while less than a quarter of
 //!   that is unsent.
 //!
-//! Not here: who gets a message (`routes.rs`), what is noted of a loss (`losses.rs`), retained snapshots (`retained/gather.rs`).
+//! Not here: who gets a message (`routes.rs`), what is noted of a loss (`losses.rs`), retained snapshots (`session/gather.rs`).
 
 use super::answer::note_taken;
 use super::dispatch::DeliveryOptions;

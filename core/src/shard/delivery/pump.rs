@@ -62,7 +62,7 @@ impl Dispatch {
                     self.note_settled(to, no);
                 } else if self.may_still_have(to, &delivery, turn) {
                     if let Some(kept_at) = delivery.message.kept_at.moment() {
-                        self.stages.record(Stage::Queue, kept_at, turn.now);
+                        self.note_stage(to, Stage::Queue, (kept_at, turn.now));
                     }
                     self.send_delivery(to, Some(no), delivery, turn);
                 } else {

@@ -105,6 +105,12 @@ impl RouteCache {
         self.state.hash_one(topic)
     }
 
+    /// The topic with this hash, if it is here.
+    pub fn topic_of(&self, hash: u64) -> Option<&[u8]> {
+        let slot = self.slots.get(hash as usize % SLOTS)?.as_ref()?;
+        (self.hash(&slot.topic) == hash).then_some(&slot.topic)
+    }
+
     /// Takes the routes of a topic out; [`RouteCache::put`] gives them back after use.
     ///
     /// # Errors

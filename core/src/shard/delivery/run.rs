@@ -19,6 +19,7 @@ use crate::shard::mail::outbox::Outbox;
 use crate::shard::mail::trace::DeliveryStep;
 use crate::shard::mail::turn::Turn;
 use crate::shard::on_publish::PublishNote;
+use crate::sizes::SizeCounts;
 use crate::topic::Route;
 
 impl Shard {
@@ -41,12 +42,15 @@ impl Shard {
             return false;
         }
         self.dispatch.metrics.received_run(run);
+        record_sizes(&mut self.dispatch.sizes, run);
         let traffic = Traffic {
             messages: u64::from(run.count),
             bytes: run.payload_bytes as u64,
         };
         self.routes.count(&mut routes, turn.now, traffic);
-        let publisher = self.count_received(id, run.count);
+        let counted = (run.count, run.payload_bytes);
+        let publisher = self.count_received(id, QoS::AtMostOnce, counted);
+        self.note_topic(id, hash);
         let note = PublishNote {
             topic: run.topic,
             qos: QoS::AtMostOnce,
@@ -168,6 +172,17 @@ impl Dispatch {
         let what = (run.topic, QoS::AtMostOnce);
         self.trace_delivery(route.session(), routes.traced, what, step);
         true
+    }
+}
+
+/// Counts the payloads of a run: mostly they are all of one size.
+fn record_sizes(sizes: &mut SizeCounts, run: &PublishRun<'_>) {
+    if run.packet_size_max * run.count as usize == run.bytes.len() {
+        let size = run.payload_bytes / run.count as usize;
+        return sizes.record(size, u64::from(run.count));
+    }
+    for payload in run.payloads() {
+        sizes.record(payload.len(), 1);
     }
 }
 

@@ -223,6 +223,9 @@ pub struct SessionRow {
     pub ends_in: Option<Duration>,
     /// The connection; `None`: the client is away.
     pub link: Option<LinkRow>,
+    /// The topic on which the client published last over this connection, cut as in lists of topics; `None`:
+    /// it has not, or that was long ago.
+    pub topic: Option<Box<[u8]>>,
     /// Its subscriptions, shared ones among them.
     pub subscriptions: usize,
     /// Messages in its queue.

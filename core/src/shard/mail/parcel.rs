@@ -3,7 +3,7 @@
 //! A message for another shard is appended to those already going there. Allocated separately, it would be
 //! written on one core and freed on the other, which costs an allocator more than the copy.
 //!
-//! Not here: messages that must stay the same object everywhere (`retained/gather.rs` compares retained ones
+//! Not here: messages that must stay the same object everywhere (`session/gather.rs` compares retained ones
 //! by address), and those that are cheaper to share than to copy.
 
 use crate::codec::{PublishRun, QoS, Version};

@@ -11,6 +11,7 @@ use crate::ids::PacketId;
 use crate::loss::Bound;
 use crate::loss::Loss;
 use crate::refusal::Refusal;
+use crate::stages::Stage;
 use crate::topic::TopicFilter;
 use crate::trace_set::TraceSet;
 
@@ -23,6 +24,8 @@ pub struct TraceOrder {
     pub of: TraceOf,
     /// Bytes of each payload, from its beginning; bounded by [`TraceOrder::PAYLOAD_SIZE_MAX`].
     pub payload_max: usize,
+    /// How long things took is of interest too.
+    pub has_stages: bool,
 }
 
 impl TraceOrder {
@@ -89,6 +92,8 @@ pub enum Traced {
     },
     /// The rules that the shell has given the client for a while.
     Rules(RulesStep),
+    /// Something of the client took so long; a turn is that of all that was noted in it.
+    Stage(Stage, Duration),
 }
 
 /// What has become of a message for a subscriber.

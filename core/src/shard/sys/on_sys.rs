@@ -98,6 +98,7 @@ impl Shard {
                 retained_bytes: self.retained.bytes(),
             },
             stages: None,
+            sizes: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What each shard reports to the one that publishes the sums.
 
 use super::metrics::Metrics;
+use crate::sizes::SizeCounts;
 use crate::stages::Stages;
 use crate::time::Instant;
 
@@ -13,6 +14,8 @@ pub struct Report {
     pub holdings: Holdings,
     /// How long things took; `None`: was not asked for.
     pub stages: Option<Box<Stages>>,
+    /// Sizes of the payloads of PUBLISH packets received; `None`: was not asked for.
+    pub sizes: Option<Box<SizeCounts>>,
 }
 
 impl Report {
@@ -21,6 +24,9 @@ impl Report {
         self.metrics.add(&other.metrics);
         if let Some(stages) = &other.stages {
             self.stages.get_or_insert_default().add(stages);
+        }
+        if let Some(sizes) = &other.sizes {
+            self.sizes.get_or_insert_default().add(sizes);
         }
         let (sum, more) = (&mut self.holdings, &other.holdings);
         sum.sockets += more.sockets;

@@ -4,8 +4,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::shard::mail::trace::{TraceEvent, TraceOf, TraceOrder, TracePage, Traced};
+use crate::stages::Stage;
 use crate::time::Instant;
 use crate::trace_set::TraceSet;
 
@@ -15,6 +17,8 @@ pub struct Traces {
     orders: [Option<TraceOrder>; TraceSet::TRACES_MAX],
     events: VecDeque<(Instant, TraceEvent)>,
     left_out: u64,
+    /// Of what was noted since the last turn ended.
+    touched: TraceSet,
     /// Of the event at hand.
     pub now: Instant,
 }
@@ -60,8 +64,12 @@ impl Traces {
     }
 
     fn those(&self, is_meant: impl Fn(&TraceOf) -> bool) -> TraceSet {
+        self.orders_where(|order| is_meant(&order.of))
+    }
+
+    fn orders_where(&self, is_meant: impl Fn(&TraceOrder) -> bool) -> TraceSet {
         let orders = self.orders.iter().flatten();
-        let meant = orders.filter(|order| is_meant(&order.of));
+        let meant = orders.filter(|order| is_meant(order));
         meant.fold(TraceSet::default(), |set, order| {
             set.with(TraceSet::of(order.index))
         })
@@ -86,6 +94,35 @@ impl Traces {
         if !traces.is_any() {
             return;
         }
+        self.touched = self.touched.with(traces);
+        self.add(traces, (client_id, peer), what);
+    }
+
+    /// Adds how long something of a client took, for those who want to know.
+    pub fn push_stage(
+        &mut self,
+        traces: TraceSet,
+        who: (&str, Option<SocketAddr>),
+        (stage, took): (Stage, Duration),
+    ) {
+        let traces = traces.only(self.orders_where(|order| order.has_stages));
+        if traces.is_any() {
+            self.add(traces, who, Traced::Stage(stage, took));
+        }
+    }
+
+    /// A turn has ended: those hear of it for whom something was noted.
+    pub fn push_turn(&mut self, took: Duration) {
+        let touched = std::mem::take(&mut self.touched);
+        self.push_stage(touched, ("", None), (Stage::Turn, took));
+    }
+
+    fn add(
+        &mut self,
+        traces: TraceSet,
+        (client_id, peer): (&str, Option<SocketAddr>),
+        what: Traced,
+    ) {
         if self.events.len() >= Traces::EVENTS_MAX {
             self.left_out += 1;
             return;
@@ -127,6 +164,7 @@ mod tests {
             index,
             of,
             payload_max: 10 * usize::from(index),
+            has_stages: index == 1,
         }
     }
 
@@ -157,6 +195,37 @@ mod tests {
         assert!(matches!(traces.end(3), Some(TraceOf::Topic(_))));
         assert!(traces.end(3).is_none());
         assert_eq!(traces.of_topic(b"a/b"), set(&[]));
+    }
+
+    #[test]
+    fn times_are_for_those_who_want_them_and_turns_for_those_with_something_in_them() {
+        let mut traces = Traces::default();
+        for index in [0, 1] {
+            traces.begin(order(index, TraceOf::Client("c".into())));
+        }
+        let both = TraceSet::of(0).with(TraceSet::of(1));
+        let span = Duration::from_micros(7);
+        traces.push_turn(span);
+        traces.push_stage(TraceSet::of(0), ("c", None), (Stage::Ack, span));
+        assert!(traces.take(Instant::ZERO).events.is_empty(), "nobody asked");
+        traces.push_stage(both, ("c", None), (Stage::Ack, span));
+        traces.push_turn(span);
+        let told = traces.take(Instant::ZERO).events;
+        assert!(matches!(
+            told[..],
+            [TraceEvent {
+                what: Traced::Stage(Stage::Ack, _),
+                ..
+            }]
+        ));
+        assert_eq!(told[0].traces, TraceSet::of(1));
+        traces.push(both, ("c", None), Traced::Rules(RulesStep::Asked));
+        traces.push_turn(span);
+        traces.push_turn(span);
+        let told = traces.take(Instant::ZERO).events;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(matches!(told[1].what, Traced::Stage(Stage::Turn, took) if took == span));
+        assert_eq!((told[0].traces, told[1].traces), (both, TraceSet::of(1)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use ringmq::admin::{AdminAddress, sockets_of_user};
 use ringmq::auth::http::read_terms;
+use ringmq_problem::file::read_text;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::trace::Whereabouts;
-use super::{EXIT_FAILED, EXIT_NOT_FOUND, EXIT_WRONG_USE, Failure};
+use super::{EXIT_FAILED, EXIT_NOT_FOUND, EXIT_WRONG_USE, Failure, PATH_SIZE_MAX};
 
 /// A control plane.
 #[derive(Debug)]
@@ -61,11 +62,11 @@ impl Server {
         };
         let token = whereabouts.token.as_deref();
         let token = token.map(|path| {
-            let read = std::fs::read_to_string(path);
+            let read = read_text(path, TOKEN_FILE_SIZE);
             let read = read.map(|text| text.trim().to_owned());
-            read.map_err(|error| {
+            read.map_err(|fault| {
                 Failure::new(
-                    format!("{}: {error}", path.display()),
+                    format!("{} {fault}", path.display()),
                     "name a file with a token",
                 )
             })
@@ -109,6 +110,12 @@ impl Server {
         body: Option<&Value>,
         accept: &str,
     ) -> Result<Answer<'_>, Failure> {
+        if path.len() > PATH_SIZE_MAX {
+            let what = format!("{} bytes are too many for a path", path.len());
+            let fix = "`ringmq ctl clients show` takes identifiers of any length, and so do the \
+                       verbs for many clients";
+            return Err(Failure::new(what, fix));
+        }
         let request = self.request(method, path, body, accept)?;
         let sent = self.runtime.block_on(async {
             let exchange = async {
@@ -406,6 +413,8 @@ fn only_socket() -> Result<Place, Failure> {
 const HEALTH_TIME: Duration = Duration::from_secs(3);
 /// A broker reports a shard that does not answer after a second.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// A token is a line.
+const TOKEN_FILE_SIZE: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

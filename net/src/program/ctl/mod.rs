@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.
 //!
-//! Not here: the connection (`http`), most verbs (`objects`, `traffic`, `trace`), what is shown (`show`, `tell`).
+//! Not here: the connection (`http`), most verbs (`objects`, `traffic`, `trace`, `top`), what is shown (`show`, `tell`).
 
 mod bulk;
 mod csv;
@@ -11,6 +11,7 @@ mod objects;
 mod settings;
 mod show;
 mod tell;
+mod top;
 mod trace;
 mod traffic;
 
@@ -30,6 +31,7 @@ use bulk::{Disconnect, Sessions};
 use http::Server;
 use objects::{Console, Drain, Explain, Losses, Retained, Subscriptions};
 use settings::{Config, Log};
+use top::Top;
 use trace::{Trace, Traces, Whereabouts};
 use traffic::Topics;
 
@@ -83,6 +85,8 @@ enum Verb {
         #[arg(long)]
         watch: bool,
     },
+    /// Shards and clients, live, in the terminal
+    Top(Top),
     /// Turns of shards that took too long, and why
     Stalls,
     /// Clients and their sessions
@@ -271,6 +275,9 @@ fn carry_out(line: &Line) -> Result<(), Failure> {
         token: line.token.clone(),
         ca: line.ca.clone(),
     };
+    if let Verb::Top(args) = &line.verb {
+        return top::run(args, line.output, place);
+    }
     let server = Server::find(&place)?;
     let server = match line.verb {
         Verb::Ready => server.impatient(),
@@ -286,6 +293,7 @@ fn carry_out(line: &Line) -> Result<(), Failure> {
         Verb::Status => console.get("/api/v1/broker", show::status),
         Verb::Ready => console.ready(),
         Verb::Shards { watch } => console.shards(*watch),
+        Verb::Top(_) => unreachable!("it has a connection of its own"),
         Verb::Stalls => console.get("/api/v1/stalls", show::stalls),
         Verb::Clients(verb) => console.clients(verb),
         Verb::Topics(verb) => console.topics(verb),
@@ -346,13 +354,20 @@ impl Console<'_> {
                 ("sort", Some(by.name().to_owned())),
                 ("limit", limit.map(|limit| limit.to_string())),
             ])),
-            Clients::Show { client } => {
-                let path = format!("/api/v1/clients/{}", encode(client));
-                self.get(&path, show::client)
-            }
+            Clients::Show { client } => self.client(client),
             Clients::Queue { client } => self.queue(client),
             Clients::Disconnect(args) => self.disconnect(args),
         }
+    }
+
+    fn client(&mut self, client: &str) -> Result<(), Failure> {
+        let path = format!("/api/v1/clients/{}", encode(client));
+        if path.len() <= PATH_SIZE_MAX {
+            return self.get(&path, show::client);
+        }
+        let order = serde_json::json!({"client": client});
+        let answer = self.server.change("POST", "/api/v1/clients/find", &order)?;
+        self.say(&answer, show::client)
     }
 
     fn say(&mut self, answer: &Value, show: impl Fn(&Value) -> String) -> Result<(), Failure> {
@@ -476,6 +491,7 @@ fn make_token(name: &str, role: &str) -> Result<(), Failure> {
 const EXAMPLES: &str = "\
 Examples:
   ringmq ctl status
+  ringmq ctl top --by queued
   ringmq ctl clients list --away --queued-min 1000
   ringmq ctl clients top --by dropped
   ringmq ctl topics top --by bytes
@@ -493,6 +509,8 @@ Examples:
 Exit codes: 0 done, 1 refused or not reachable, 2 wrong use, 4 not found.";
 /// Of a terminal: everything, and the cursor to the top.
 const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
+/// What a head has room for: 64 KiB, with the headers.
+const PATH_SIZE_MAX: usize = 60 * 1024;
 const EXIT_FAILED: u8 = 1;
 const EXIT_WRONG_USE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 4;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueHint};
+use ringmq_problem::file::read_text;
 use serde_json::{Value, json};
 
 use super::objects::{Console, seconds};
@@ -49,10 +50,10 @@ impl Console<'_> {
                 self.say(&answer, |answer| settings(answer, *all))
             }
             Config::Check { file } => {
-                let toml = std::fs::read_to_string(file).map_err(|error| Failure {
+                let toml = read_text(file, CONFIG_FILE_SIZE).map_err(|fault| Failure {
                     code: EXIT_WRONG_USE,
                     ..Failure::new(
-                        format!("{}: {error}", file.display()),
+                        format!("{} {fault}", file.display()),
                         "name a configuration file",
                     )
                 })?;
@@ -161,6 +162,9 @@ fn log(answer: &Value) -> String {
         }
     }
 }
+
+/// As much as the control plane takes.
+const CONFIG_FILE_SIZE: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

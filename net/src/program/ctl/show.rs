@@ -241,22 +241,25 @@ pub(super) fn missing(answer: &Value) -> String {
     shards.map(line).collect()
 }
 
-/// Without control characters, which could tell a terminal what to do, and without those that turn the direction of
-/// writing, which could make a name look like another.
+/// A value, with its text cleaned.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => {
-            let shown = |c: char| match c.is_control() || is_bidi_control(c) {
-                true => c.escape_default().to_string(),
-                false => c.to_string(),
-            };
-            text.chars().map(shown).collect()
-        }
+        Value::String(text) => clean(text),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Without control characters, which could tell a terminal what to do, and without those that turn the direction of
+/// writing, which could make a name look like another.
+pub(super) fn clean(text: &str) -> String {
+    let shown = |c: char| match c.is_control() || is_bidi_control(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Unicode's Bidi_Control.

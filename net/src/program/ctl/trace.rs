@@ -34,6 +34,9 @@ pub(super) struct Trace {
     /// So many bytes of each payload, at most 1024
     #[arg(long, value_name = "N")]
     payload: Option<usize>,
+    /// How long things took too: turns, sends, queues, acknowledgements
+    #[arg(long)]
+    stages: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,6 +75,7 @@ impl Console<'_> {
             ("address", args.address.map(|ip| ip.to_string().into())),
             ("for", args.span.map(Value::from)),
             ("payload", args.payload.map(Value::from)),
+            ("stages", args.stages.then_some(Value::Bool(true))),
         ];
         for (name, value) in given {
             if let Some(value) = value {
@@ -208,6 +212,7 @@ fn shown(event: &Value) -> String {
             text(&event["reason"])
         ),
         Some("ended") => format!("connection ended: {}", text(&event["reason"])),
+        Some("stage") => stage(event),
         Some("rules") => format!("rules of the hook: {}", text(&event["step"])),
         _ => event.to_string(),
     };
@@ -279,6 +284,22 @@ fn published(event: &Value) -> String {
     )
 }
 
+fn stage(event: &Value) -> String {
+    let took = event["took_us"].as_f64().unwrap_or_default();
+    let took = match took < 1000.0 {
+        true => format!("{took:.1} us"),
+        false => format!("{:.1} ms", took / 1000.0),
+    };
+    match event["stage"].as_str() {
+        Some("turn") => format!("the turn took {took}"),
+        Some("queue") => format!("it had waited in the queue for {took}"),
+        Some("ack") => format!("the client has acknowledged after {took}"),
+        Some("send") => format!("the socket has taken the bytes after {took}"),
+        Some("send_wait") => format!("bytes had waited for the send before for {took}"),
+        _ => format!("{} took {took}", text(&event["stage"])),
+    }
+}
+
 fn delivery(event: &Value) -> String {
     let topic = text(&event["topic"]);
     match event["step"].as_str() {
@@ -339,6 +360,14 @@ mod tests {
                     "bound": {"name": "queued_messages_max", "max": 10000},
                 }),
                 "t: LOST, queue_full, queued_messages_max = 10,000",
+            ),
+            (
+                json!({"event": "stage", "stage": "ack", "took_us": 1234.5}),
+                "the client has acknowledged after 1.2 ms",
+            ),
+            (
+                json!({"event": "stage", "stage": "turn", "took_us": 17.04}),
+                "the turn took 17.0 us",
             ),
         ] {
             let mut event = base.clone();

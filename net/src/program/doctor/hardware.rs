@@ -1,4 +1,6 @@
-//! Processors, clock and network of a machine, and what they have been through.
+//! Processors, clock and network of a machine.
+//!
+//! Not here: what they have been through (`counters`).
 
 use std::collections::BTreeSet;
 
@@ -8,17 +10,12 @@ use crate::settings::value::parse_cores;
 /// The rows, in the order of the result. A row that does not apply is left out.
 pub(super) const ROWS: &[fn(&Machine, &Needs) -> Option<Row>] = &[
     cpu_quota,
-    throttling,
-    steal,
     siblings,
     numa,
     governor,
     idle_states,
     clock_source,
     receive_queues,
-    interface_drops,
-    softnet,
-    listen_overflows,
 ];
 
 /// The smallest of all control groups.
@@ -48,37 +45,6 @@ fn cpu_quota(machine: &Machine, needs: &Needs) -> Option<Row> {
         Verdict::Warning,
         fix,
     ))
-}
-
-fn throttling(machine: &Machine, _: &Needs) -> Option<Row> {
-    let stats = machine.cgroup("cpu.stat");
-    let throttled = stats.iter().filter_map(|text| {
-        let mut lines = text.lines();
-        lines.find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok())
-    });
-    let found = throttled.max()?;
-    let row = Row::fine("CPU throttling", format!("{found} periods"), "0 periods");
-    let fix = "remove the CPU quota of the service or container, or raise it";
-    Some(row.unless(found == 0, Verdict::Warning, fix))
-}
-
-fn steal(machine: &Machine, _: &Needs) -> Option<Row> {
-    let times = machine.field("proc/stat", "cpu ")?;
-    let times: Option<Vec<u64>> = times
-        .split_ascii_whitespace()
-        .map(|word| word.parse().ok())
-        .collect();
-    // user nice system idle iowait irq softirq steal; guests are in `user` already.
-    let times = times?;
-    let all: u64 = times.get(..8)?.iter().sum();
-    let percent = times[7] as f64 * 100.0 / all.max(1) as f64;
-    let row = Row::fine(
-        "steal",
-        format!("{percent:.2} % since the boot"),
-        "less than 1 %: time in which another virtual machine had the core",
-    );
-    let fix = "ask for cores of its own, or move the virtual machine";
-    Some(row.unless(percent < 1.0, Verdict::Warning, fix))
 }
 
 /// Two shards on the two threads of a core are worth some 1.3.
@@ -222,61 +188,6 @@ fn receive_queues(machine: &Machine, needs: &Needs) -> Option<Row> {
     ))
 }
 
-fn interface_drops(machine: &Machine, _: &Needs) -> Option<Row> {
-    let text = machine.text("proc/net/dev")?;
-    let mut worst: Option<(f64, String)> = None;
-    for line in text.lines().skip(2) {
-        let (name, numbers) = line.split_once(':')?;
-        let mut numbers = numbers.split_ascii_whitespace().skip(1);
-        let packets: u64 = numbers.next()?.parse().ok()?;
-        let dropped: u64 = numbers.nth(1)?.parse().ok()?;
-        let percent = dropped as f64 * 100.0 / (packets + dropped).max(1) as f64;
-        if worst.as_ref().is_none_or(|(most, _)| percent > *most) {
-            worst = Some((percent, name.trim().to_owned()));
-        }
-    }
-    let (percent, name) = worst?;
-    let row = Row::fine(
-        "packets dropped by interfaces",
-        format!("{percent:.3} % of {name}"),
-        "less than 0.01 %",
-    );
-    let fix = format!("a larger ring: ethtool -G {name} rx 4096");
-    Some(row.unless(percent < 0.01, Verdict::Warning, fix))
-}
-
-fn softnet(machine: &Machine, _: &Needs) -> Option<Row> {
-    let text = machine.text("proc/net/softnet_stat")?;
-    let dropped = text.lines().filter_map(|line| {
-        let word = line.split_ascii_whitespace().nth(1)?;
-        u64::from_str_radix(word, 16).ok()
-    });
-    let found: u64 = dropped.sum();
-    let row = Row::fine(
-        "packets dropped before a core took them",
-        found,
-        "0: net.core.netdev_max_backlog was too small, or the cores too busy",
-    );
-    Some(row.unless_set(found == 0, "net.core.netdev_max_backlog=10000"))
-}
-
-fn listen_overflows(machine: &Machine, _: &Needs) -> Option<Row> {
-    let text = machine.text("proc/net/netstat")?;
-    let mut lines = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, found) = pairs.find(|(name, _)| *name == "ListenOverflows")?;
-    let row = Row::fine(
-        "connections that found a full backlog",
-        found,
-        "0 since the boot, of any program",
-    );
-    let fix = "net.core.somaxconn, more shards, or clients that come back after a random time";
-    Some(row.unless(found == "0", Verdict::Warning, fix))
-}
-
 /// The cores that this process may use.
 fn allowed(machine: &Machine) -> Option<Vec<usize>> {
     let list = machine.field("proc/self/status", "Cpus_allowed_list")?;
@@ -294,8 +205,6 @@ mod tests {
         let group = ("proc/self/cgroup", "0::/x\n");
         let quota = "sys/fs/cgroup/x/cpu.max";
         let above = ("sys/fs/cgroup/cpu.max", "200000 100000");
-        let stat = "sys/fs/cgroup/x/cpu.stat";
-        let times = "proc/stat";
         let status = ("proc/self/status", "Name: x\nCpus_allowed_list:\t0-3\n");
         let sibling = |core: usize| -> &'static str {
             format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").leak()
@@ -332,34 +241,6 @@ mod tests {
                 &[group, (quota, "max 100000"), above],
                 Warning,
                 "CPUQuota",
-            ),
-            (
-                "throttled",
-                throttling,
-                &[group, (stat, "nr_periods 9\nnr_throttled 0\n")],
-                Ok,
-                "0",
-            ),
-            (
-                "throttled",
-                throttling,
-                &[group, (stat, "nr_periods 9\nnr_throttled 7\n")],
-                Warning,
-                "quota",
-            ),
-            (
-                "steal",
-                steal,
-                &[(times, "cpu  100 0 100 800 0 0 0 1 0 0\ncpu0 1\n")],
-                Ok,
-                "0.10 %",
-            ),
-            (
-                "steal",
-                steal,
-                &[(times, "cpu  100 0 100 700 0 0 0 100 0 0\n")],
-                Warning,
-                "virtual",
             ),
             ("cores", siblings, all(&own), Ok, "4 for"),
             ("cores", siblings, all(&pairs), Warning, "--shards 2"),
@@ -440,10 +321,6 @@ mod tests {
             "sys/class/net/eth0/queues/rx-0/rps_cpus",
             ("sys/class/net/eth0/queues/rx-1/rps_cpus", "0"),
         );
-        let head = "Inter-|   Receive\n face |bytes packets errs drop fifo\n";
-        let good: &str = format!("{head}  eth0: 5 1000000 0 1 0\n    lo: 5 5 0 0 0\n").leak();
-        let bad: &str = format!("{head}    lo: 5 5 0 0 0\n  eth0: 5 1000 0 9 0\n").leak();
-        let (devices, soft, stats) = ("proc/net/dev", "proc/net/softnet_stat", "proc/net/netstat");
         check(&[
             (
                 "queues",
@@ -465,48 +342,6 @@ mod tests {
                 &[card, (first, "00,00000000")],
                 Warning,
                 "ethtool -L eth0 combined 4",
-            ),
-            (
-                "drops",
-                interface_drops,
-                &[(devices, good)],
-                Ok,
-                "0.000 % of eth0",
-            ),
-            (
-                "drops",
-                interface_drops,
-                &[(devices, bad)],
-                Warning,
-                "ethtool -G eth0",
-            ),
-            (
-                "soft",
-                softnet,
-                &[(soft, "0000aaaa 00000000 1\n0000bbbb 00000000 2\n")],
-                Ok,
-                "0",
-            ),
-            (
-                "soft",
-                softnet,
-                &[(soft, "0000aaaa 0000000f 1\n")],
-                Warning,
-                "netdev_max_backlog",
-            ),
-            (
-                "listen",
-                listen_overflows,
-                &[(stats, "TcpExt: A ListenOverflows\nTcpExt: 1 0\nIpExt: B\n")],
-                Ok,
-                "0",
-            ),
-            (
-                "listen",
-                listen_overflows,
-                &[(stats, "TcpExt: A ListenOverflows\nTcpExt: 1 7\n")],
-                Warning,
-                "somaxconn",
             ),
         ]);
     }

@@ -2,20 +2,22 @@
 //!
 //! Exit codes: 0 fit, 1 the broker would not start, 2 wrong use, 3 warnings.
 //!
-//! Not here: what is looked at (`limits`, `hardware`), the checks of a start (`probe`), those of files (`access::advice`).
+//! Not here: what is looked at (`limits`, `hardware`, `counters`), the checks of a start (`probe`), those of files (`access::advice`).
 
+mod counters;
 mod hardware;
 mod limits;
 mod machine;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueHint};
 use serde_json::json;
 
 use crate::access::{self, advice::advice};
-use crate::probe::facts::{Facts, raise_limits};
+use crate::probe::facts::{Facts, Holder, raise_limits};
 use crate::probe::{Finding, Plan, files_of_broker};
 use crate::settings::Settings;
 use crate::settings::cli::{Action, CommandLine};
@@ -32,6 +34,9 @@ pub struct Line {
     /// Messages per second, in and out
     #[arg(long, value_name = "M", default_value_t = 100_000)]
     rate: u64,
+    /// Watch for so long what the kernel counts
+    #[arg(long = "for", value_name = "SPAN", default_value = "1s", value_parser = span)]
+    span: Duration,
     /// The settings of the broker
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
@@ -84,12 +89,13 @@ fn examine(line: &Line, settings: &Settings) -> Vec<Row> {
         ports: addresses.iter().map(|address| address.port()).collect(),
     };
     let machine = Machine::this();
+    let counted = counters::read(&machine);
     let tables = [limits::ROWS, hardware::ROWS].concat();
     let mut rows: Vec<Row> = tables
         .iter()
         .filter_map(|row| row(&machine, &needs))
         .collect();
-    rows.extend(of_start(&facts, settings));
+    rows.extend(of_start(facts, settings));
     let unusable = access::check(settings).err().unwrap_or_default();
     rows.extend(
         unusable
@@ -99,21 +105,60 @@ fn examine(line: &Line, settings: &Settings) -> Vec<Row> {
     let doubtful = advice(settings).into_iter();
     rows.extend(doubtful.map(|problem| of_file(problem, Verdict::Warning)));
     rows.extend(strangers(settings));
+    std::thread::sleep(line.span);
+    rows.extend(counters::rows(&counted, &machine, &needs, line.span));
     rows
 }
 
+/// `10s`, `5m`: an hour at most.
+fn span(text: &str) -> Result<Duration, String> {
+    let seconds = match text.strip_suffix('m') {
+        Some(minutes) => minutes.parse::<u64>().ok().and_then(|m| m.checked_mul(60)),
+        None => text.strip_suffix('s').unwrap_or(text).parse().ok(),
+    };
+    match seconds {
+        Some(seconds @ 0..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("write 10s or 5m, up to 60m".to_owned()),
+    }
+}
+
 /// What a start would find. What has a row of its own is not said twice: only refusals come from there.
-fn of_start(facts: &Facts, settings: &Settings) -> Vec<Row> {
-    let refusals = Plan::make(facts, settings).err().unwrap_or_default();
+fn of_start(mut facts: Facts, settings: &Settings) -> Vec<Row> {
+    let running = set_running_aside(&mut facts);
+    let refusals = Plan::make(&facts, settings).err().unwrap_or_default();
     if refusals.is_empty() {
         let needed = "rings, addresses, cores and directories as the settings want them";
-        return vec![Row::fine("start", "possible", needed)];
+        let found = match running.is_empty() {
+            true => "possible".to_owned(),
+            false => format!(
+                "possible, once what listens there has ended: {}",
+                running.join(", ")
+            ),
+        };
+        return vec![Row::fine("start", found, needed)];
     }
     let of = |Finding { what, fix }| {
         let row = Row::fine("start", what, "a broker that starts");
         row.unless(false, Verdict::Refused, fix)
     };
     refusals.into_iter().map(of).collect()
+}
+
+/// A broker that runs has its addresses, and is no trouble for its own next start. Gives what there
+/// is: the address, and by which process.
+fn set_running_aside(facts: &mut Facts) -> Vec<String> {
+    let mut running = Vec::new();
+    for bind in &mut facts.binds {
+        let holder = bind
+            .refusal
+            .as_ref()
+            .and_then(|refusal| refusal.holder.as_ref());
+        if let Some(process) = holder.and_then(Holder::broker) {
+            running.push(format!("{} by {process}", bind.address));
+            bind.refusal = None;
+        }
+    }
+    running
 }
 
 fn of_file(problem: Problem, verdict: Verdict) -> Row {
@@ -213,7 +258,11 @@ fn script(rows: &[Row]) -> String {
             .collect();
         let _ = write!(
             text,
-            "cat > /etc/sysctl.d/90-ringmq.conf <<'END'\n{lines}END\nsysctl -p /etc/sysctl.d/90-ringmq.conf\n"
+            "file={SYSCTL_FILE}\n\
+             if [ -e \"$file\" ]; then\n    \
+                 echo \"$file is there already: these settings go to its end, where they win\"\n\
+             fi\n\
+             cat >> \"$file\" <<'END'\n{lines}END\nsysctl -p \"$file\"\n"
         );
     }
     for row in rows.iter().filter(|row| row.sysctl.is_none()) {
@@ -228,11 +277,15 @@ fn script(rows: &[Row]) -> String {
     text
 }
 
+/// Read at each boot. What an earlier run has put there stays: it is in force, so this one does not
+/// say it again.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/90-ringmq.conf";
 /// Of a broker whose settings do not say.
 const CONNECTIONS_DEFAULT: u64 = 10_000;
 const AFTER_HELP: &str = "\
 Examples:
   ringmq doctor --connections 1000000
+  ringmq doctor --for 1m                   While clients come and go
   ringmq doctor --config /etc/ringmq/ringmq.toml --fix-script > fix.sh
 
 Limits of open files and locked memory are those of this process: run it as the service does. Exit codes: 0 fit, 1 the broker \
@@ -267,7 +320,10 @@ mod tests {
     #[test]
     fn a_script_sets_what_the_kernel_can_be_set_to_and_leaves_the_rest_to_people() {
         let text = script(&rows());
-        assert!(text.contains("<<'END'\nfs.nr_open=9\nEND\n"), "{text}");
+        assert!(
+            text.contains("cat >> \"$file\" <<'END'\nfs.nr_open=9\nEND\n"),
+            "{text}"
+        );
         assert!(text.contains("# memory: 1 MiB\n#   buy some\n"), "{text}");
         assert!(!text.contains("kernel"), "{text}");
         let row = Row::fine("files", "a\nreboot\r\u{85}reboot", "none");
@@ -302,10 +358,34 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_that_runs_is_no_trouble_for_its_next_start() {
+        use crate::probe::facts::{Bind, BindRefusal};
+        let mut facts = Facts::gather(&[], None);
+        let bind = |port: u16, process: Option<&str>| Bind {
+            address: ([127, 0, 0, 1], port).into(),
+            refusal: Some(BindRefusal {
+                errno: libc::EADDRINUSE,
+                holder: Some(Holder {
+                    is_listener: true,
+                    process: process.map(str::to_owned),
+                }),
+            }),
+        };
+        let others = [Some("mosquitto (pid 7)"), Some("ringmqx (pid 7)"), None];
+        facts.binds = vec![bind(1, Some("ringmq (pid 7)"))];
+        facts.binds.extend(others.map(|process| bind(2, process)));
+        let running = set_running_aside(&mut facts);
+        assert_eq!(running, ["127.0.0.1:1 by ringmq (pid 7)"]);
+        let refused = facts.binds.iter().map(|bind| bind.refusal.is_some());
+        assert_eq!(refused.collect::<Vec<_>>(), [false, true, true, true]);
+    }
+
+    #[test]
     fn this_machine_can_be_examined() {
         let line = Line {
             connections: Some(100),
             rate: 1000,
+            span: Duration::ZERO,
             config: None,
             json: true,
             fix_script: false,

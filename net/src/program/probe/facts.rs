@@ -99,6 +99,14 @@ pub struct Holder {
     pub process: Option<String>,
 }
 
+impl Holder {
+    /// Its process, if it is a broker that listens. Only root sees those of other users.
+    pub fn broker(&self) -> Option<&str> {
+        let process = self.process.as_deref().filter(|_| self.is_listener)?;
+        process.starts_with("ringmq (pid ").then_some(process)
+    }
+}
+
 impl Facts {
     /// Reads them. Raise the limits first.
     pub fn gather(listen: &[SocketAddr], data_dir: Option<&Path>) -> Facts {

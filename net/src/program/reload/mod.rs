@@ -16,12 +16,13 @@ mod step;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use ringmq::admin::{AdminConfig, AdminTls, Changes, Flaw, SettingShown, Tokens};
 use ringmq::{Broker, Tallies, Tally, TlsReload};
 use ringmq_problem::{Place, Problem, printable};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::access::advice::{advice, on_one_line};
@@ -32,6 +33,18 @@ use crate::settings::cli::CommandLine;
 use crate::settings::file::{Configuration, Source};
 use crate::settings::{Settings, shown};
 use step::Step;
+
+/// Where it is said what a reload does.
+pub type Reply = oneshot::Sender<Result<Changes, Vec<Flaw>>>;
+
+/// Somebody who waits for a reload.
+#[derive(Debug)]
+struct Asked {
+    /// For the log.
+    why: String,
+    since: Instant,
+    reply: Reply,
+}
 
 /// How to read everything again, and what is in force.
 #[derive(Debug)]
@@ -46,6 +59,8 @@ pub struct Reload {
     watch: Watch,
     /// A signal has asked for what the watch is waiting to do.
     is_asked_for: bool,
+    /// Those who have asked for it too, and wait for what comes of it.
+    asked: Vec<Asked>,
     tallies: Arc<Tallies>,
     /// Of the control plane.
     tokens: Arc<ArcSwap<Tokens>>,
@@ -70,6 +85,7 @@ impl Reload {
             settings,
             watch,
             is_asked_for: false,
+            asked: Vec::new(),
             tallies,
             tokens: Arc::clone(&admin.tokens),
             admin_tls: admin.tls.clone(),
@@ -81,48 +97,78 @@ impl Reload {
         Arc::clone(&self.shown)
     }
 
-    /// To be called once in [`LOOK_INTERVAL`]. Whether it has done what a signal had asked for.
+    /// To be called once in [`LOOK_INTERVAL`]. Whether it has done what somebody had asked for.
     pub fn look(&mut self, broker: &Broker) -> bool {
-        if !self.watch.look() {
+        let is_at_rest = self.watch.look();
+        let first = self.asked.first();
+        let has_waited = first.is_some_and(|asked| asked.since.elapsed() >= WAIT_TIME_MAX);
+        if !is_at_rest && !has_waited {
             return false;
         }
         let changed = self.watch.take_changed();
         let names = changed.iter().map(|path| path.display().to_string());
         let changed = format!("changed: {}", names.collect::<Vec<_>>().join(" "));
-        let is_asked_for = std::mem::take(&mut self.is_asked_for);
+        let is_signalled = std::mem::take(&mut self.is_asked_for);
+        let asked = std::mem::take(&mut self.asked);
+        let why: &str = match (is_signalled, asked.first()) {
+            (true, _) => SIGNAL,
+            (false, Some(asked)) => &asked.why,
+            (false, None) => &changed,
+        };
         let read = self.read();
         // What is wrong has been logged.
-        let _ = self.take_on(broker, read, if is_asked_for { SIGNAL } else { &changed });
+        let ended = self.take_on(broker, read, why);
+        let is_asked_for = is_signalled || !asked.is_empty();
+        for Asked { reply, .. } in asked {
+            // Who has asked may have gone.
+            let _ = reply.send(ended.clone());
+        }
         is_asked_for
     }
 
-    /// Somebody waits for what comes of it: once no file has changed for a second, or a few seconds later.
-    pub fn run(&mut self, broker: &Broker, why: &str) -> Result<Changes, Vec<Flaw>> {
-        wait_for_rest(&self.line, &self.settings);
-        let read = self.read();
-        self.take_on(broker, read, why)
+    /// Somebody asks for it, and waits for what comes of it. False: somebody may be writing to a
+    /// file, so `look` is going to do it: once no file has changed for a second, or a few seconds
+    /// later.
+    pub fn on_request(&mut self, broker: &Broker, why: String, reply: Reply) -> bool {
+        let Some(read) = self.read_at_rest() else {
+            self.asked.push(Asked {
+                why,
+                since: Instant::now(),
+                reply,
+            });
+            return false;
+        };
+        let _ = reply.send(self.take_on(broker, read, &why));
+        true
     }
 
-    /// A signal asks for it. False: somebody may be writing to a file, so `look` is going to do it.
+    /// A signal asks for it. False: `look` is going to do it, as above.
     pub fn on_signal(&mut self, broker: &Broker) -> bool {
+        let read = self.read_at_rest();
+        self.is_asked_for = read.is_none();
+        let Some(read) = read else {
+            return false;
+        };
+        let _ = self.take_on(broker, read, SIGNAL);
+        true
+    }
+
+    /// Reads everything; `None`: a file was written to a moment ago, and may not be whole.
+    fn read_at_rest(&mut self) -> Option<Result<Read, Vec<Flaw>>> {
         let read = self.read();
         let files = match &read {
             Ok(read) => files_of(&self.line, &read.step.settings),
             Err(_) => files_of(&self.line, &self.settings),
         };
         let now = SystemTime::now();
-        if let Some(path) = files.iter().find(|path| is_fresh(path, now)) {
-            let why = "the file was written to a moment ago: the reload waits until no file has \
-                       changed for a second";
-            info!(file = %path.display(), "{why}");
-            self.is_asked_for = true;
-            self.watch.expect();
-            return false;
-        }
-        self.is_asked_for = false;
-        // Likewise.
-        let _ = self.take_on(broker, read, SIGNAL);
-        true
+        let Some(path) = files.iter().find(|path| is_fresh(path, now)) else {
+            return Some(read);
+        };
+        let why = "the file was written to a moment ago: the reload waits until no file has \
+                   changed for a second";
+        info!(file = %path.display(), "{why}");
+        self.watch.expect();
+        None
     }
 
     /// What was read takes effect, or what is wrong with it is logged.
@@ -432,6 +478,8 @@ fn is_fresh(path: &Path, now: SystemTime) -> bool {
 
 /// A file that was sent without a name.
 const UNNAMED: &str = "the file";
+/// Somebody who waits is answered after so long, even if files go on changing.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(3);
 /// Why there is a reload.
 const SIGNAL: &str = "SIGHUP";
 /// A start looks at its files so often.

@@ -478,6 +478,12 @@ const INNER: &[&str] = &[
     "bulk::READER_TIME_MAX",
     "traces::EVENTS_AT_ONCE_MAX",
     "traces::READER_TIME_MAX",
+    "conf::SIZE_MAX",
+    "meaning::PACKET_SIZE_MAX",
+    "target::CONNECTIONS_MAX",
+    "top::CLIENTS_MAX",
+    "PATH_SIZE_MAX",
+    "WAIT_TIME_MAX",
 ];
 
 #[test]

@@ -101,6 +101,13 @@ pub fn with_options(command: Command) -> Command {
             .long(PRINT)
             .action(ArgAction::SetTrue)
             .help("Print all settings as a configuration file, and exit"),
+        Arg::new(IMPORT)
+            .long(IMPORT)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
+            .exclusive(true)
+            .help("Print a mosquitto.conf as a configuration file, and exit"),
     ];
     let sections = SECTIONS.iter();
     let settings = sections.flat_map(|(section, about)| {
@@ -243,5 +250,7 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
 }
 
 const CONFIG: &str = "config";
+/// Stands alone: it is not about settings of this program.
+pub const IMPORT: &str = "import-mosquitto";
 const CHECK: &str = "check-config";
 const PRINT: &str = "print-config";

@@ -48,6 +48,23 @@ fn publish(client: &mut Client<TcpStream>, topic: &str, payload: &str) {
 }
 
 #[test]
+fn a_client_is_shown_whose_identifier_no_path_has_room_for() {
+    let place = Place::with(&["--client-id-size-max", "65535"]);
+    // Percent-encoded it is three times as long.
+    let id = "\u{e4}".repeat(12_000);
+    let _client = place.client(&id);
+    let shown = stdout(&place.ctl(&["clients", "show", &id]));
+    assert!(shown.contains(&id), "{} bytes", shown.len());
+    let (code, said) = place.ctl_fails(&["losses", &id]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("too many for a path"), "{said}");
+    assert!(said.contains("fix: "), "{said}");
+    let short = "\u{e4}".repeat(9_000);
+    let (code, said) = place.ctl_fails(&["clients", "show", &short]);
+    assert_eq!(code, 4, "{} bytes", said.len());
+}
+
+#[test]
 fn the_log_says_who_comes_and_goes_and_why() {
     let mut place = Place::new();
     let mut client = place.client("meter 17");

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::*;
-use crate::mqtt::Client;
+use crate::mqtt::{Client, old_publish_packet};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -53,6 +53,45 @@ fn the_busiest_topics_are_listed_by_messages_and_by_bytes() {
         top.starts_with("no clients") || top.lines().count() <= 3,
         "{top}"
     );
+}
+
+#[test]
+fn the_profile_counts_what_clients_publish_and_the_list_says_who() {
+    let place = Place::new();
+    let mut publisher = client(&place, "p");
+    for _ in 0..10 {
+        publisher.publish("a/b", &[b'x'; 90]);
+    }
+    // Some of QoS 0, which are handled as one run if they arrive together.
+    let mut plain = Client::open_with(
+        place.broker.socket(),
+        &crate::mqtt::Connect::old("q").packet(),
+    );
+    let one = |size: usize| old_publish_packet("c/d", &vec![b'y'; size], false);
+    let several: Vec<u8> = [200, 200, 7, 200].map(one).concat();
+    plain.send(&several);
+    plain.ping();
+    let profile = place.get("/api/v1/profile").json();
+    assert_eq!(profile["publishes_in"], json!([4, 10, 0]), "{profile}");
+    assert_eq!(profile["payload_bytes_in"], json!(900 + 607));
+    let size = |min: u32, max: u32, count: u32| json!({"min": min, "max": max, "count": count});
+    let sizes = [size(7, 7, 1), size(88, 95, 10), size(192, 207, 3)];
+    assert_eq!(profile["payload_sizes"], json!(sizes));
+    let text = profile.to_string();
+    assert!(!text.contains("a/b"), "no topic is shown: {text}");
+    let row = |id: &str| place.get(&format!("/api/v1/clients/{id}")).json();
+    let counts = |row: &Value| {
+        let keys = ["in", "in_qos1", "in_qos2", "in_payload_bytes", "topic"];
+        keys.map(|key| row[key].clone())
+    };
+    let of = |of: [u32; 4], topic: &str| {
+        let [all, first, second, bytes] = of.map(|count| json!(count));
+        [all, first, second, bytes, json!(topic)]
+    };
+    assert_eq!(counts(&row("p")), of([10, 10, 0, 900], "a/b"));
+    assert_eq!(counts(&row("q")), of([4, 0, 0, 607], "c/d"));
+    let _idle = client(&place, "idle");
+    assert_eq!(row("idle")["topic"], Value::Null);
 }
 
 #[test]
@@ -116,6 +155,40 @@ fn a_trace_tells_what_a_client_does_from_its_first_connection_on() {
     assert!(events.iter().all(|event| event["client_id"] == "meter"));
     assert_eq!(place.get(&path).status, 404);
     assert_eq!(place.get("/api/v1/traces").json(), json!({"traces": []}));
+}
+
+#[test]
+fn a_trace_tells_how_long_things_take_to_those_who_ask() {
+    let place = Place::new();
+    let order = r#"{"client": "meter", "stages": true}"#;
+    let begun = place.ask("POST", "/api/v1/traces", JSON, order).json();
+    assert_eq!(begun["stages"], true);
+    let path = format!("/api/v1/traces/{}", begun["id"]);
+    let mut meter = client(&place, "meter");
+    meter.subscribe("t");
+    client(&place, "other").publish("t", b"abcdef");
+    meter.message();
+    // Its end is noted behind all else.
+    let mut stream = UnixStream::connect(&place.socket).unwrap();
+    stream
+        .write_all(request("GET", &path, "", "").as_bytes())
+        .unwrap();
+    let mut lines = BufReader::new(&stream).lines();
+    let mut stages = std::collections::BTreeSet::new();
+    while !["ack", "send", "turn"]
+        .iter()
+        .all(|stage| stages.contains(*stage))
+    {
+        let line = lines.next().unwrap().unwrap();
+        let Ok(event) = serde_json::from_str::<Value>(&line) else {
+            continue; // The head, and the sizes of chunks.
+        };
+        if event["event"] == "stage" {
+            assert!(event["took_us"].as_f64().unwrap() >= 0.0, "{event}");
+            stages.insert(event["stage"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(place.ask("DELETE", &path, JSON, "").status, 200);
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl Value {
 }
 
 /// As a string of TOML.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

@@ -1,0 +1,1 @@
+"""What scripts/compare decides, without any broker."""
