@@ -17,23 +17,7 @@ pub fn failed(
     context: Context,
     why: &str,
 ) -> ResultFile {
-    let verdict = |limit: &str, stage: Option<String>| Verdict {
-        threshold: limit.to_owned(),
-        stage,
-        judgement: Judgement::NotJudged,
-        value: None,
-        shown: "the run did not take place".to_owned(),
-    };
-    let of_run = scenario.thresholds.iter();
-    let mut verdicts: Vec<Verdict> = of_run.map(|limit| verdict(limit.as_str(), None)).collect();
-    verdicts.extend(scenario.storm.as_ref().map(|storm| {
-        let within = value::show_span(storm.within);
-        verdict(&format!("recovery within {within}"), None)
-    }));
-    for part in stage::parts(&scenario.stages) {
-        let limits = scenario.stages[part.stage].thresholds.iter();
-        verdicts.extend(limits.map(|limit| verdict(limit.as_str(), Some(part.name.clone()))));
-    }
+    let verdicts = not_judged(scenario);
     ResultFile {
         format: report::FORMAT.to_owned(),
         version: report::FORMAT_VERSION,
@@ -80,4 +64,27 @@ pub fn failed(
         storm: None,
         verdicts,
     }
+}
+
+/// Every limit of a run that did not take place.
+fn not_judged(scenario: &Scenario) -> Vec<Verdict> {
+    let verdict = |limit: &str, stage: Option<String>| Verdict {
+        threshold: limit.to_owned(),
+        stage,
+        judgement: Judgement::NotJudged,
+        value: None,
+        shown: "the run did not take place".to_owned(),
+    };
+    let of_run = scenario.thresholds.iter().map(|limit| limit.as_str());
+    let mut verdicts: Vec<Verdict> = of_run.map(|limit| verdict(limit, None)).collect();
+    let within = scenario
+        .storm
+        .iter()
+        .map(|storm| value::show_span(storm.within));
+    verdicts.extend(within.map(|within| verdict(&format!("recovery within {within}"), None)));
+    for part in stage::parts(&scenario.stages) {
+        let limits = scenario.stages[part.stage].thresholds.iter();
+        verdicts.extend(limits.map(|limit| verdict(limit.as_str(), Some(part.name.clone()))));
+    }
+    verdicts
 }
