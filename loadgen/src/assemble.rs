@@ -2,6 +2,7 @@
 
 mod failed;
 mod stages;
+mod storm;
 
 use std::collections::HashMap;
 
@@ -77,6 +78,8 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
     let agents_report = agents.map(|agents| agents.report(outcome, &facts, &groups));
     let validity = self_check::check(outcome, &outcome.lag, facts, agents);
     let (stages, mut verdicts) = stages::judged(&sums, outcome, broker.as_ref());
+    let (storm, of_storm) = storm::storm(outcome).unzip();
+    verdicts.splice(0..0, of_storm);
     if !validity.valid {
         verdict::withhold(&mut verdicts);
     } else if let Some(agents) = agents {
@@ -117,6 +120,7 @@ pub fn assemble(outcome: &Outcome, context: Context) -> ResultFile {
         timeline: outcome.seconds.clone(),
         broker,
         stages,
+        storm,
         verdicts,
         agents: agents_report,
     }

@@ -2,7 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 could not run or something went wrong with the broker, 2 wrong command
 //! line or scenario, 3 done but invalid (with thresholds, or with --strict) or with faults (with
-//! --strict), 4 a threshold was missed, or no load keeps to the limits, 130 ended by Ctrl-C.
+//! --strict), 4 a threshold was missed, no load keeps to the limits, or
+//! the broker did not recover from a storm, 130 ended by Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,7 @@ use ringload::capacity::{self, measure};
 use ringload::cli::{self, Command, PredictRequest};
 use ringload::plan::Plan;
 use ringload::setup::Failure;
-use ringload::{capture, find, page, runs, setup};
+use ringload::{capture, find, page, runs, setup, storm};
 use ringmq_problem::Problem;
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             ExitCode::from(agent::serve::serve(stdin, io::stdout()))
         }
         Ok(Command::FindMax(options)) => code_of(find::find_max(&options)),
+        Ok(Command::Storm(options)) => code_of(storm::storm(&options)),
         Err(problems) => refuse(&problems),
     }
 }

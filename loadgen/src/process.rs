@@ -111,6 +111,18 @@ pub fn thread_wait_ns() -> Option<u64> {
     text.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Time that the threads of this process were ready to run and had no core; those that have ended are
+/// not in it. `None` if the kernel does not tell.
+pub fn own_wait_ns() -> Option<u64> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    let wait = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let waits: Vec<u64> = tasks.flatten().filter_map(wait).collect();
+    (!waits.is_empty()).then(|| waits.into_iter().sum())
+}
+
 /// Local ports for connections from one address (ip_local_port_range of ip(7)).
 pub fn local_ports() -> u64 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

@@ -14,6 +14,8 @@
 //!
 //! Not here: the raw histograms (`--histograms FILE`, HdrHistogram's log format), pages and plots.
 
+mod storm;
+
 use std::io;
 use std::path::Path;
 
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inside::Inside;
 use crate::tally::tally;
+pub use storm::{Failure, PhaseLatency, Return, Storm};
 
 /// The value of [`ResultFile::format`].
 pub const FORMAT: &str = "ringload-result";
@@ -60,6 +63,9 @@ pub struct ResultFile {
     /// By stage, those that took place; empty without stages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageResult>,
+    /// What a storm came to; its phases are the stages. Absent without `[storm]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm: Option<Storm>,
     /// What became of each threshold; empty without thresholds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<Verdict>,

@@ -20,12 +20,13 @@ use crate::{csv, histograms, junit, summary};
 
 /// Runs a scenario; gives the exit code.
 pub fn run(options: &RunOptions) -> Result<u8, Failure> {
+    let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
     let run = options.run.unwrap_or_else(setup::random_run);
     for warning in options.warnings.iter().filter(|_| !options.quiet) {
         // Where it cannot be written, there is nobody left to report that to.
         let _ = writeln!(io::stderr(), "ringload: warning: {warning}");
     }
-    match measure(options, run) {
+    match measure(options, run, interrupted) {
         Ok((result, outcome)) => {
             if let Some(path) = &options.histograms {
                 let name = &result.run.scenario.name;
@@ -44,8 +45,23 @@ pub fn run(options: &RunOptions) -> Result<u8, Failure> {
     }
 }
 
-fn measure(options: &RunOptions, run: u16) -> Result<(ResultFile, Outcome), Failure> {
-    let interrupted = setup::on_interrupt().map_err(|error| Failure::Run(error.to_string()))?;
+/// Runs a scenario, and writes and shows nothing but its progress; with the exit code that it would
+/// have.
+pub fn measured(
+    options: &RunOptions,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<(ResultFile, u8), Failure> {
+    let run = options.run.unwrap_or_else(setup::random_run);
+    let (result, _) = measure(options, run, interrupted.clone())?;
+    let code = exit_code(&result, options.strict, options.keep_going);
+    Ok((result, code))
+}
+
+fn measure(
+    options: &RunOptions,
+    run: u16,
+    interrupted: Arc<AtomicBool>,
+) -> Result<(ResultFile, Outcome), Failure> {
     let before = look_inside(options);
     let (result, outcome) = match &options.on {
         Some(on) => agent::lead::measure(options, on, run, interrupted)?,

@@ -53,7 +53,7 @@ pub fn set_up(
     run: u16,
     interrupted: Arc<AtomicBool>,
 ) -> Result<Setup, Failure> {
-    let clients = scenario.client_count();
+    let clients = scenario.sockets_max();
     let files_max = open_files(clients, options.threads).map_err(Failure::Run)?;
     check_pids(&options.pids).map_err(Failure::Run)?;
     if let Some(admin) = &options.admin {

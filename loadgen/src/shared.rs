@@ -81,6 +81,10 @@ pub struct Board {
     pub heard_at: AtomicU64,
     /// When the first client dialled; [`UNKNOWN`] before.
     pub dialed_at: AtomicU64,
+    /// Clients that a storm has hit.
+    pub hit: AtomicU64,
+    /// Of those, clients that are back.
+    pub back: AtomicU64,
     /// When the last client so far was settled, of those that connect before the publishing.
     pub settled_at: AtomicU64,
     /// The thread sleeps, or is about to.
@@ -138,14 +142,17 @@ impl Shared {
                 arrived_at: AtomicU64::new(0),
                 heard_at: AtomicU64::new(0),
                 dialed_at: AtomicU64::new(UNKNOWN),
+                hit: AtomicU64::new(0),
+                back: AtomicU64::new(0),
                 settled_at: AtomicU64::new(0),
                 parked: AtomicBool::new(false),
                 wakeup,
             }
         });
-        let course = match plan.scenario.stages.as_slice() {
-            [] => Course::steady(),
-            stages => stage::course(&stage::parts(stages)),
+        let course = match (plan.scenario.stages.as_slice(), &plan.scenario.storm) {
+            ([], None) => Course::steady(),
+            ([], Some(storm)) => storm.course(),
+            (stages, _) => stage::course(&stage::parts(stages)),
         };
         Shared {
             boards: boards.collect(),

@@ -1,6 +1,8 @@
 //! The summary of a result on the terminal: one sentence about it first, then some twenty lines of
 //! at most 80 columns.
 
+mod storm;
+
 use std::fmt::Write as _;
 
 use console::Style;
@@ -17,7 +19,10 @@ pub fn summary(result: &ResultFile, is_colored: bool) -> String {
     put_head(&mut text, result);
     put_rates(&mut text, result);
     put_latencies(&mut text, result);
-    put_stages(&mut text, result);
+    match &result.storm {
+        Some(_) => storm::put_storm(&mut text, result),
+        None => put_stages(&mut text, result),
+    }
     put_ledgers(&mut text, result, is_colored);
     put_broker(&mut text, result);
     put_sys(&mut text, result);
@@ -79,6 +84,9 @@ fn headline(result: &ResultFile, is_colored: bool) -> String {
             0 => format!("VALID{met}"),
             owed => format!("VALID: {owed} deliveries arrived once and in order{met}"),
         });
+    }
+    if let Some(storm) = &result.storm {
+        parts.insert(0, storm::headline(storm));
     }
     let all = parts.join("; ");
     let sentences = match all.chars().count() <= COLUMNS {

@@ -15,7 +15,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 use crate::scenario::Group;
 use crate::scenario::pattern::{Filling, Pattern};
@@ -212,6 +212,11 @@ impl Channel {
     /// The handshake is done.
     pub fn is_established(&self) -> bool {
         !self.connection.is_handshaking()
+    }
+
+    /// The handshake went on with an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     fn flush(&mut self, wire: &mut Vec<u8>) {

@@ -365,6 +365,8 @@ impl Ended {
             window: self.window,
             boundaries: self.boundaries,
             part_ends: self.part_ends,
+            // Storms are not made on several machines.
+            storm: None,
             ports_exhausted: self.ports_exhausted,
             files_exhausted: self.files_exhausted,
         }

@@ -6,7 +6,7 @@ use crate::report::{
     Totals, Validity, Verdict,
 };
 use crate::scenario::Scenario;
-use crate::scenario::stage;
+use crate::scenario::{stage, value};
 use crate::secrets;
 
 /// The result of a run that did not take place, and why it did not.
@@ -17,19 +17,7 @@ pub fn failed(
     context: Context,
     why: &str,
 ) -> ResultFile {
-    let verdict = |limit: &str, stage: Option<String>| Verdict {
-        threshold: limit.to_owned(),
-        stage,
-        judgement: Judgement::NotJudged,
-        value: None,
-        shown: "the run did not take place".to_owned(),
-    };
-    let of_run = scenario.thresholds.iter();
-    let mut verdicts: Vec<Verdict> = of_run.map(|limit| verdict(limit.as_str(), None)).collect();
-    for part in stage::parts(&scenario.stages) {
-        let limits = scenario.stages[part.stage].thresholds.iter();
-        verdicts.extend(limits.map(|limit| verdict(limit.as_str(), Some(part.name.clone()))));
-    }
+    let verdicts = not_judged(scenario);
     ResultFile {
         format: report::FORMAT.to_owned(),
         version: report::FORMAT_VERSION,
@@ -73,7 +61,31 @@ pub fn failed(
         inside: None,
         troubles: Vec::new(),
         stages: Vec::new(),
+        storm: None,
         verdicts,
         agents: None,
     }
+}
+
+/// Every limit of a run that did not take place.
+fn not_judged(scenario: &Scenario) -> Vec<Verdict> {
+    let verdict = |limit: &str, stage: Option<String>| Verdict {
+        threshold: limit.to_owned(),
+        stage,
+        judgement: Judgement::NotJudged,
+        value: None,
+        shown: "the run did not take place".to_owned(),
+    };
+    let of_run = scenario.thresholds.iter().map(|limit| limit.as_str());
+    let mut verdicts: Vec<Verdict> = of_run.map(|limit| verdict(limit, None)).collect();
+    let within = scenario
+        .storm
+        .iter()
+        .map(|storm| value::show_span(storm.within));
+    verdicts.extend(within.map(|within| verdict(&format!("recovery within {within}"), None)));
+    for part in stage::parts(&scenario.stages) {
+        let limits = scenario.stages[part.stage].thresholds.iter();
+        verdicts.extend(limits.map(|limit| verdict(limit.as_str(), Some(part.name.clone()))));
+    }
+    verdicts
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ringmq_core::codec::QoS;
 
-use super::{QOS_ALL, Sums, settle};
+use super::{QOS_ALL, Sums, settle, storm};
 use crate::course::Segment;
 use crate::engine::Outcome;
 use crate::ledger::Settled;
@@ -41,10 +41,15 @@ pub(super) fn judged(
     let limits = scenario.thresholds.iter();
     let mut verdicts: Vec<Verdict> = limits.map(|limit| verdict::judge(limit, &of_run)).collect();
     let mut stages = Vec::new();
-    let parts = stage::parts(&scenario.stages);
+    let parts = match &scenario.storm {
+        Some(_) => storm::phases(outcome),
+        None => stage::parts(&scenario.stages),
+    };
     let all = of_parts(outcome, &parts, whole.end_ns);
     for (number, (part, of_part)) in parts.iter().zip(&all).enumerate() {
-        let limits = scenario.stages[part.stage].thresholds.iter();
+        // Phases of a storm have no limits of their own.
+        let stage = scenario.stages.get(part.stage);
+        let limits = stage.iter().flat_map(|stage| &stage.thresholds);
         let scope = of_part.as_ref().map(|(segment, sums)| Scope {
             sums,
             outcome,

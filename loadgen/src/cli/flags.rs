@@ -1,6 +1,6 @@
-//! The options of `run`, `show` and `find-max` that are no keys of a scenario.
+//! The options of `run`, `show`, `find-max` and `storm` that are no keys of a scenario.
 
-/// An option of `run`, `show` or `find-max` that is not a key of a scenario.
+/// An option of `run`, `show`, `find-max` or `storm` that is not a key of a scenario.
 pub(super) struct Flag {
     pub(super) name: &'static str,
     pub(super) of: Of,
@@ -12,23 +12,28 @@ pub(super) struct Flag {
 /// The commands that have an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
-    /// `run`, `show` and `find-max`.
+    /// Every command with a scenario.
     All,
     /// `run` and `show`.
     Run,
+    /// `run`, `show` and `storm`.
+    Runs,
     /// `find-max`.
     Find,
+    /// `storm`.
+    Storm,
 }
 
 /// The options of a command.
 pub(super) fn flags_of(command: &str) -> impl Iterator<Item = &'static Flag> {
     let own = match command {
-        FIND_MAX => Of::Find,
-        _ => Of::Run,
+        FIND_MAX => &[Of::Find][..],
+        STORM => &[Of::Runs, Of::Storm],
+        _ => &[Of::Runs, Of::Run],
     };
     FLAGS
         .iter()
-        .filter(move |flag| flag.of == Of::All || flag.of == own)
+        .filter(move |flag| flag.of == Of::All || own.contains(&flag.of))
 }
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -65,12 +70,12 @@ pub(super) const FLAGS: &[Flag] = &[
         "N",
         "Clients in every group that only subscribes",
     ),
-    run_flag(
+    runs_flag(
         "rate",
         "RATE",
         "Open loop: messages per second of each publishing client",
     ),
-    run_flag(
+    runs_flag(
         "window",
         "N",
         "Closed loop: messages in flight per publishing client",
@@ -109,12 +114,12 @@ pub(super) const FLAGS: &[Flag] = &[
         "[GROUP.]KEY=VALUE",
         "Set a key of the scenario, or of one group; repeatable",
     ),
-    run_flag(
+    runs_flag(
         "speed",
         "FACTOR",
         "Multiply the rate of each client: 2 is the same, twice as fast",
     ),
-    run_flag(
+    runs_flag(
         "scale",
         "FACTOR",
         "Multiply the clients of each group, and so the subscribers of what goes to all",
@@ -162,25 +167,25 @@ pub(super) const FLAGS: &[Flag] = &[
         "FILE",
         "Write the result as JSON; - prints it, and the summary goes to stderr",
     ),
-    run_flag(
+    runs_flag(
         "histograms",
         "FILE",
         "Write the histograms of every second, corrected and uncorrected, in HdrHistogram's log \
          format",
     ),
-    run_flag(
+    runs_flag(
         "threshold",
         "LIMIT",
         "What the run has to keep to, besides the thresholds of the scenario: \"latency.p99 < 5ms\"; \
          repeatable",
     ),
-    run_flag(
+    runs_flag(
         "junit",
         "FILE",
         "Write what became of the thresholds as JUnit, for build servers",
     ),
-    run_flag("csv", "FILE", "Write a table with a line for each second"),
-    run_flag(
+    runs_flag("csv", "FILE", "Write a table with a line for each second"),
+    runs_flag(
         "metrics",
         "ADDRESS:PORT",
         "Show the run to Prometheus while it goes on, at http://ADDRESS:PORT/metrics",
@@ -191,17 +196,17 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Count clients that cannot connect or subscribe instead of ending the run",
     ),
-    run_flag(
+    runs_flag(
         "no-sys",
         "",
         "Do not subscribe to the broker's $SYS topics; saves one connection",
     ),
-    run_flag(
+    runs_flag(
         "sys-wait",
         "TIME",
         "How long to wait at the end for a $SYS report that covers the whole run; default 0s",
     ),
-    run_flag(
+    runs_flag(
         "strict",
         "",
         "Exit with 3 if the run is invalid or has faults: deliveries lost, duplicated, out of \
@@ -228,7 +233,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "FILE",
         "With --on: ringload on those hosts; default ringload",
     ),
-    run_flag(
+    runs_flag(
         "print",
         "",
         "Print the scenario with all options applied, and exit",
@@ -241,8 +246,14 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     find_flag(
         "vary",
-        "rate",
-        "What is varied: the rates of all publishers, by the same factor; default rate",
+        "rate|connections|scale",
+        "What is varied: the rates of all publishers, by the same factor; the number of clients, \
+         with as many messages as before; or both. Default rate",
+    ),
+    find_flag(
+        "to-the-end",
+        "",
+        "With --vary connections or scale: do not stop before memory, files or tables run out",
     ),
     find_flag(
         "confirm",
@@ -254,7 +265,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Within 5 % instead of 2 %, in a third of the time",
     ),
-    find_flag("up-to", "RATE", "Try no more messages per second than this"),
+    find_flag(
+        "up-to",
+        "LOAD",
+        "Try no more messages per second, or connections, than this",
+    ),
     find_flag(
         "repeat",
         "N",
@@ -265,6 +280,45 @@ pub(super) const FLAGS: &[Flag] = &[
         "COMMAND",
         "Start the broker again before each search, with sh -c; if the command prints a number last, \
          that is its process (--pid)",
+    ),
+    storm_flag("cut", "SHARE", "Hit so many of the clients; default 100%"),
+    storm_flag(
+        "event",
+        "cut|silence|takeover",
+        "How connections end: they are closed without DISCONNECT, their clients fall silent with \
+         open sockets, or second clients with the same identifiers connect; default cut",
+    ),
+    storm_flag(
+        "of",
+        "GROUP[,GROUP]",
+        "Hit clients of these groups only; the others are bystanders. Default: all",
+    ),
+    storm_flag(
+        "backoff",
+        "exp(BASE, FACTOR, MOST, full|equal|none)",
+        "How long clients wait before they return, and FACTOR times as long after each attempt \
+         that failed; repeatable: a run for each. Default exp(1s, 2, 60s, full)",
+    ),
+    storm_flag(
+        "slo",
+        "LIMIT",
+        "What a second keeps to once the broker has recovered: \"latency.p99 < 5ms\"; repeatable. \
+         Default: those thresholds of the scenario that are known second by second",
+    ),
+    storm_flag(
+        "back",
+        "SHARE",
+        "How many of the clients have to be back then; default 99%",
+    ),
+    storm_flag(
+        "before",
+        "TIME",
+        "How long is published before the storm, whole seconds; default 5s",
+    ),
+    storm_flag(
+        "within",
+        "TIME",
+        "How long the recovery may take, whole seconds; default 2m",
     ),
 ];
 
@@ -284,6 +338,20 @@ const fn run_flag(name: &'static str, placeholder: &'static str, about: &'static
     }
 }
 
+const fn runs_flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        of: Of::Runs,
+        ..flag(name, placeholder, about)
+    }
+}
+
+const fn storm_flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
+    Flag {
+        of: Of::Storm,
+        ..flag(name, placeholder, about)
+    }
+}
+
 const fn find_flag(name: &'static str, placeholder: &'static str, about: &'static str) -> Flag {
     Flag {
         of: Of::Find,
@@ -293,3 +361,5 @@ const fn find_flag(name: &'static str, placeholder: &'static str, about: &'stati
 
 /// The command that searches.
 pub(super) const FIND_MAX: &str = "find-max";
+/// The command that cuts everybody.
+pub(super) const STORM: &str = "storm";

@@ -1,4 +1,4 @@
-//! What the arguments of `run` and `show` say, and what they mean together.
+//! What the arguments of `run`, `show`, `find-max` and `storm` say, and what they mean together.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,14 +9,14 @@ use clap::ArgMatches;
 use ringmq_problem::{Complaint, Problem};
 
 use super::factors::{apply_scale, apply_speed};
-use super::flags::flags_of;
+use super::flags::{STORM, flags_of};
 use super::overlay::{SHORTHANDS, apply_set, apply_shorthand, apply_tls_scheme, parse_group};
 use super::target::{Target, host_of};
 use super::{RunOptions, STDOUT, at, problem};
 use crate::admin::{Access, Admin};
 use crate::agent::On;
 use crate::cloud::{self, Endpoint};
-use crate::find::{self, FindOptions, open_loop};
+use crate::find::{self, FindOptions, Vary};
 use crate::process;
 use crate::scenario::threshold::Threshold;
 use crate::scenario::{Scenario, builtin, file, value};
@@ -30,6 +30,10 @@ pub(super) struct Given {
     groups: Vec<String>,
     sets: Vec<String>,
     limits: Vec<String>,
+    pub(super) slos: Vec<String>,
+    pub(super) backoffs: Vec<String>,
+    /// For `storm`.
+    is_storm: bool,
     values: HashMap<&'static str, String>,
 }
 
@@ -41,7 +45,10 @@ impl Given {
             all.map(|text| text.to_string_lossy().into_owned())
                 .collect()
         };
-        let mut given = Given::default();
+        let mut given = Given {
+            is_storm: command == STORM,
+            ..Given::default()
+        };
         let scenarios = texts("scenario");
         if let [first, _, ..] = scenarios.as_slice() {
             let fix = "name one scenario".to_owned();
@@ -61,7 +68,9 @@ impl Given {
                 (_, []) => {}
                 ("group", _) => given.groups = all,
                 ("set", _) => given.sets = all,
-                ("threshold" | "slo", _) => given.limits = all,
+                ("backoff", _) => given.backoffs = all,
+                ("slo", _) => given.slos = all,
+                ("threshold", _) => given.limits = all,
                 (name, [only]) => {
                     given.values.insert(name, only.clone());
                 }
@@ -78,6 +87,11 @@ impl Given {
         Ok(given)
     }
 
+    /// An option was given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// Groups are described on the command line.
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
@@ -86,27 +100,11 @@ impl Given {
     /// The same for a search.
     pub(super) fn understand_search(mut self) -> Result<FindOptions, Vec<Problem>> {
         let one = |problem| vec![problem];
-        let limits = std::mem::take(&mut self.limits);
+        let limits = std::mem::take(&mut self.slos);
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
-        match self.take("vary").as_deref() {
-            None | Some("rate") => {}
-            Some(other) => {
-                let what = format!("is `{other}`, which cannot be varied");
-                return Err(read("vary", Complaint::new(what, "write rate")));
-            }
-        }
-        let mut goal = Goal::default();
-        if let Some(text) = self.take("confirm") {
-            let span = value::span(&text).map_err(|c| read("confirm", c))?;
-            goal.confirm_s = span.as_secs_f64().ceil() as u32;
-        }
-        if let Some(text) = self.take("up-to") {
-            goal.load_max = value::rate(&text).map_err(|c| read("up-to", c))?;
-        }
-        if self.take("quick").is_some() {
-            goal.trials_per_load = QUICK_TRIALS;
-            goal.width = QUICK_WIDTH;
-        }
+        let vary = self.vary().map_err(|c| read("vary", c))?;
+        let to_the_end = self.take("to-the-end").is_some();
+        let goal = self.goal(vary)?;
         let repeat = match self.take("repeat") {
             Some(text) => value::count(&text, 1, 100).map_err(|c| read("repeat", c))? as u32,
             None => 1,
@@ -130,8 +128,8 @@ impl Given {
                 .collect::<Result<_, _>>()
                 .map_err(|complaint| read("slo", complaint))?,
         };
-        run.scenario = open_loop(run.scenario)?;
-        let problems = find::check(&run.scenario, &limits);
+        run.scenario = find::prepared(run.scenario, vary)?;
+        let problems = find::check(&run.scenario, &limits, vary);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -142,7 +140,44 @@ impl Given {
             repeat,
             restart,
             goal,
+            vary,
+            to_the_end,
         })
+    }
+
+    /// What a search makes larger.
+    fn vary(&mut self) -> Result<Vary, Complaint> {
+        match self.take("vary").as_deref() {
+            None | Some("rate") => Ok(Vary::Rate),
+            Some("connections") => Ok(Vary::Connections),
+            Some("scale") => Ok(Vary::Scale),
+            Some(other) => {
+                let what = format!("is `{other}`, which cannot be varied");
+                let fix = "write rate, connections or scale";
+                Err(Complaint::new(what, fix))
+            }
+        }
+    }
+
+    /// How exactly a search is to be, and how long.
+    fn goal(&mut self, vary: Vary) -> Result<Goal, Vec<Problem>> {
+        let read = |name: &'static str, complaint: Complaint| vec![at(name, complaint)];
+        let mut goal = Goal::default();
+        let is_quick = self.take("quick").is_some();
+        (goal.trials_per_load, goal.width) = match (vary, is_quick) {
+            (Vary::Rate, false) => (goal.trials_per_load, goal.width),
+            (Vary::Rate, true) => (QUICK_TRIALS, QUICK_WIDTH),
+            (Vary::Connections | Vary::Scale, false) => (STEP_TRIALS, STEP_WIDTH),
+            (Vary::Connections | Vary::Scale, true) => (1, QUICK_STEP_WIDTH),
+        };
+        if let Some(text) = self.take("confirm") {
+            let span = value::span(&text).map_err(|c| read("confirm", c))?;
+            goal.confirm_s = span.as_secs_f64().ceil() as u32;
+        }
+        if let Some(text) = self.take("up-to") {
+            goal.load_max = value::rate(&text).map_err(|c| read("up-to", c))?;
+        }
+        Ok(goal)
     }
 
     /// Checks all of it, and lays it over the scenario.
@@ -154,6 +189,10 @@ impl Given {
         let on = self.on(&written).map_err(one)?;
         let target = Target::parse(&written).map_err(|complaint| one(at("target", complaint)))?;
         let scenario = self.scenario(&target)?;
+        if on.is_some() && scenario.storm.is_some() {
+            let what = "is not for storms, which one machine makes";
+            return Err(one(at("on", Complaint::new(what, "leave out --on"))));
+        }
         let warnings = check_preset(&scenario, &target.endpoint())?;
         let has_tls = scenario.groups.iter().any(|group| group.tls);
         let place = target.with_port(has_tls);
@@ -249,7 +288,7 @@ impl Given {
         admin_of(address.as_deref(), token.as_deref(), ca.as_deref())
     }
 
-    fn take(&mut self, name: &str) -> Option<String> {
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
         self.values.remove(name)
     }
 
@@ -279,12 +318,7 @@ impl Given {
                            `ringload list` shows what there is";
                 return Err(vec![problem("run", "needs a scenario", fix.to_owned())]);
             }
-            None => {
-                let mut scenario = Scenario::default();
-                scenario.name = "command-line".to_owned();
-                scenario.about = "Described on the command line".to_owned();
-                scenario
-            }
+            None => unnamed(),
             Some(name) if name.contains('/') || name.ends_with(".toml") => {
                 file::read(name.as_ref())?
             }
@@ -333,6 +367,10 @@ impl Given {
                 _ => apply_scale(&mut scenario, &text).err(),
             });
         }
+        if self.is_storm {
+            scenario = scenario.into_storm();
+            problems.extend(self.apply_storm(&mut scenario));
+        }
         for text in &self.limits {
             match Threshold::parse(text) {
                 Ok(limit) => scenario.thresholds.push(limit),
@@ -371,6 +409,14 @@ fn check_preset(scenario: &Scenario, endpoint: &Endpoint) -> Result<Vec<String>,
             .map(|(_, problem)| problem)
             .collect()),
     }
+}
+
+/// The scenario of groups that are described on the command line.
+fn unnamed() -> Scenario {
+    let mut scenario = Scenario::default();
+    scenario.name = "command-line".to_owned();
+    scenario.about = "Described on the command line".to_owned();
+    scenario
 }
 
 /// What `--admin`, `--admin-token` and `--admin-ca` say together.
@@ -428,7 +474,8 @@ fn all_limits(scenario: &Scenario) -> impl Iterator<Item = &Threshold> {
         let abort = stage.abort.iter().map(|abort| &abort.threshold);
         stage.thresholds.iter().chain(abort)
     });
-    scenario.thresholds.iter().chain(of_stages)
+    let of_storm = scenario.storm.iter().flat_map(|storm| &storm.limits);
+    scenario.thresholds.iter().chain(of_stages).chain(of_storm)
 }
 
 /// A limit of what the broker uses can only be judged if its processes are known.
@@ -452,6 +499,10 @@ fn check_needs_pid<'a>(
 /// A load is clear after three trials, and bounds lie within 5 %: a search of half a minute.
 const QUICK_TRIALS: u32 = 6;
 const QUICK_WIDTH: f64 = 0.05;
+/// Connecting everybody takes long: two trials that agree, or one that is quick.
+const STEP_TRIALS: u32 = 3;
+const STEP_WIDTH: f64 = 0.05;
+const QUICK_STEP_WIDTH: f64 = 0.1;
 
 fn check_cores(cores: &[usize]) -> Result<(), Complaint> {
     let ours = process::own_cores();

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use ringmq_problem::papers::Shell;
 
-use super::flags::{FIND_MAX, FLAGS, Flag, Of, flags_of};
+use super::flags::{FIND_MAX, FLAGS, Flag, Of, STORM, flags_of};
 use super::{capture, forecast};
 use crate::page::Request;
 use crate::scenario::{builtin, file, keys};
 
-pub(super) const COMMANDS: [(&str, &str); 12] = [
+pub(super) const COMMANDS: [(&str, &str); 13] = [
     ("run", "[SCENARIO] [OPTION]..."),
     (FIND_MAX, "SCENARIO --slo LIMIT"),
+    (STORM, "SCENARIO [OPTION]..."),
     ("list", "[--json]"),
     ("show", "SCENARIO [OPTION]..."),
     ("report", "FILE... [OPTION]..."),
@@ -28,9 +29,10 @@ pub(super) const COMMANDS: [(&str, &str); 12] = [
     ("help", "[COMMAND]"),
 ];
 
-const COMMANDS_ABOUT: [&str; 12] = [
+const COMMANDS_ABOUT: [&str; 13] = [
     "Run a scenario against a broker",
     "Find the largest rate within limits",
+    "Cut all clients, see the recovery",
     "List the built-in scenarios",
     "Print a scenario as a file to edit",
     "Make a page of results",
@@ -44,10 +46,9 @@ const COMMANDS_ABOUT: [&str; 12] = [
 ];
 
 /// What is used most, in the words of one line.
-const COMMON: [(&str, &str); 6] = [
+const COMMON: [(&str, &str); 5] = [
     ("target", "the broker [127.0.0.1:1883]"),
     ("rate", "messages per second of each publisher (open loop)"),
-    ("window", "messages in flight per publisher (closed loop)"),
     ("duration", "the measured window"),
     ("pid", "processes of the broker, to measure what it uses"),
     ("json", "write the result to a file, or to stdout with -"),
@@ -62,6 +63,8 @@ pub enum Help {
     Run,
     /// About `find-max`.
     FindMax,
+    /// About `storm`.
+    Storm,
     /// About `list`.
     List,
     /// About `report`.
@@ -86,6 +89,7 @@ impl Help {
         match command {
             "run" | "show" => Some(Help::Run),
             FIND_MAX => Some(Help::FindMax),
+            STORM => Some(Help::Storm),
             "list" => Some(Help::List),
             "report" => Some(Help::Report),
             "capture" => Some(Help::Capture),
@@ -112,6 +116,7 @@ impl Help {
             Help::Short => short(),
             Help::Run => format!("{}\n\n{}", version_line(), of("run")),
             Help::FindMax => of(FIND_MAX),
+            Help::Storm => of(STORM),
             Help::List => of("list"),
             Help::Report => of("report"),
             Help::Capture => of("capture"),
@@ -139,6 +144,10 @@ pub fn command() -> Command {
                 .long_about(ABOUT_FIND_MAX)
                 .after_long_help(FIND_MAX_EXAMPLES)
                 .override_usage("ringload find-max SCENARIO --slo LIMIT... [OPTION]..."),
+            STORM => with_flags(command, name)
+                .long_about(ABOUT_STORM)
+                .after_long_help(STORM_EXAMPLES)
+                .override_usage("ringload storm SCENARIO [OPTION]..."),
             "list" => command.arg(
                 Arg::new("json")
                     .long("json")
@@ -320,6 +329,11 @@ fn about_scenarios() -> String {
         let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
         put_wrapped(&mut text, key.about);
     }
+    text.push_str("\nKeys of [storm], in place of warmup and duration:\n");
+    for key in keys::STORM {
+        let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
+        put_wrapped(&mut text, key.about);
+    }
     text.push_str("\nKeys of a [[stage]], in place of warmup and duration:\n");
     for key in keys::STAGE {
         let _ = writeln!(text, "      {} = {}", key.name, key.placeholder);
@@ -357,9 +371,23 @@ pub fn manual() -> String {
     let own = FLAGS.iter().filter(|flag| flag.of == Of::Find);
     own.for_each(|flag| put(&mut text, flag));
     text.push_str(
+        "\n## Options of `ringload storm`\n\nThose of `run` but `--duration` and `--warmup`; and\n\n\
+         | option | |\n|---|---|\n",
+    );
+    let own = FLAGS.iter().filter(|flag| flag.of == Of::Storm);
+    own.for_each(|flag| put(&mut text, flag));
+    text.push_str(
         "\n## Keys of a scenario\n\nAbove the first `[[group]]`:\n\n| key | |\n|---|---|\n",
     );
     for key in keys::SCENARIO {
+        put_row(
+            &mut text,
+            &format!("{} = {}", key.name, key.placeholder),
+            key.about,
+        );
+    }
+    text.push_str("\nIn `[storm]`:\n\n| key | |\n|---|---|\n");
+    for key in keys::STORM {
         put_row(
             &mut text,
             &format!("{} = {}", key.name, key.placeholder),
@@ -464,6 +492,22 @@ Examples:
 
 Exit codes: 0 found, 1 could not run, 2 wrong command line or scenario, 3 the generator or other programs did not let
 it see more, 4 no load keeps to the limits, 130 ended by Ctrl-C: what is known so far is shown.";
+
+const ABOUT_STORM: &str = "\
+Cuts all clients of a scenario at once, or a share of them. They stay away and return by their \
+back-off, and the broker has recovered when they are back and five seconds in a row keep to the \
+limits.";
+
+const STORM_EXAMPLES: &str = "
+Examples:
+  ringload storm reconnect-storm --pid $(pidof ringmq) --slo \"latency.p99 < 50ms\"
+          When all clients are back after a cut, and when latencies are what they were
+  ringload storm ./mine.toml --cut 50% --backoff \"exp(1s, 2, 60s, full)\" --backoff \"exp(1s, 1, 1s, none)\"
+          With which back-off half of the clients get back
+  ringload storm takeover-storm
+          What bystanders notice when 5,000 identifiers are taken over; silent-death is the like
+
+Exit codes: those of `ringload run`; 4 if the broker did not recover, with none of the back-offs.";
 
 const HELP: &str = "{usage-heading} {usage}\n\n{about-with-newline}\n{all-args}{after-help}";
 

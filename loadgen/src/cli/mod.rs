@@ -10,6 +10,7 @@ mod forecast;
 mod given;
 mod help;
 mod overlay;
+mod storm;
 mod target;
 
 use std::ffi::OsString;
@@ -31,8 +32,9 @@ use crate::peer::Peer;
 use crate::scenario::keys;
 use crate::scenario::{Scenario, builtin};
 use crate::sources::Sources;
+use crate::storm::StormOptions;
 use crate::websocket::Resource;
-use flags::{FIND_MAX, flags_of};
+use flags::{FIND_MAX, STORM, flags_of};
 pub use forecast::PredictRequest;
 use given::Given;
 use help::COMMANDS;
@@ -46,6 +48,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// Search for the largest load.
     FindMax(Box<FindOptions>),
+    /// Cut all clients, and look how the broker recovers.
+    Storm(Box<StormOptions>),
     /// List the scenarios that are built in; as JSON, for programs.
     List {
         /// As JSON.
@@ -72,7 +76,7 @@ pub enum Command {
 }
 
 /// How a scenario is to be run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunOptions {
     /// What to do, all options applied.
     pub scenario: Scenario,
@@ -172,6 +176,9 @@ impl Command {
                     }
                     return Ok(Command::FindMax(Box::new(given.understand_search()?)));
                 }
+                if name == STORM {
+                    return storm(given);
+                }
                 if name == "show" && given.scenario.is_none() {
                     let fix =
                         "write ringload show NAME; `ringload list` shows the names".to_owned();
@@ -185,6 +192,19 @@ impl Command {
             }
         }
     }
+}
+
+/// `ringload storm SCENARIO`.
+fn storm(given: Given) -> Result<Command, Vec<Problem>> {
+    if given.scenario.is_none() && !given.has_groups() {
+        let fix = "write ringload storm NAME; `ringload list` shows the names".to_owned();
+        return Err(vec![problem(STORM, "needs a scenario", fix)]);
+    }
+    let options = given.understand_storm()?;
+    Ok(match options.run.print {
+        true => Command::Show(Box::new(options.run.scenario)),
+        false => Command::Storm(Box::new(options)),
+    })
 }
 
 /// `ringload help [COMMAND]`.
@@ -227,10 +247,10 @@ fn refused(
         }
         (ErrorKind::UnknownArgument, None) => refuse(before_command(&subject)),
         (ErrorKind::InvalidSubcommand, None) => refuse(unknown_command(&subject)),
-        (ErrorKind::UnknownArgument, Some(command @ ("run" | "show" | FIND_MAX))) => {
+        (ErrorKind::UnknownArgument, Some(command @ ("run" | "show" | FIND_MAX | STORM))) => {
             refuse(unknown_option(command, subject.trim_start_matches('-')))
         }
-        (ErrorKind::TooManyValues, Some("run" | "show" | FIND_MAX)) => refuse(problem(
+        (ErrorKind::TooManyValues, Some("run" | "show" | FIND_MAX | STORM)) => refuse(problem(
             &subject,
             "takes no value",
             format!("write {subject} alone"),
@@ -248,7 +268,7 @@ fn refused(
             let fix = "write ringload list, or ringload list --json".to_owned();
             refuse(problem(&subject, "is too much", fix))
         }
-        (_, Some("run" | "show" | FIND_MAX)) => {
+        (_, Some("run" | "show" | FIND_MAX | STORM)) => {
             refuse(without_command(problem_of(error, root, args)))
         }
         _ => refuse(problem_of(error, root, args)),
@@ -278,22 +298,20 @@ fn unknown_command(word: &str) -> Problem {
 
 fn unknown_option(command: &str, name: &str) -> Problem {
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
-    let other = match command {
-        FIND_MAX => "run",
-        _ => FIND_MAX,
-    };
-    let fix = match nearest(name, flags_of(command).map(|flag| flag.name)) {
-        None if flags_of(other).any(|flag| flag.name == name) => {
-            format!("it is an option of `ringload {other}`")
-        }
-        Some(flag) => format!("did you mean --{flag}?"),
-        None if keys::of_group(&name.replace('-', "_")).is_some() => {
+    let others = ["run", FIND_MAX, STORM];
+    let mut others = others.iter().filter(|other| **other != command);
+    let elsewhere = others.find(|other| flags_of(other).any(|flag| flag.name == name));
+    let near = nearest(name, flags_of(command).map(|flag| flag.name));
+    let fix = match (near, elsewhere) {
+        (Some(flag), _) => format!("did you mean --{flag}?"),
+        (None, Some(other)) => format!("it is an option of `ringload {other}`"),
+        (None, None) if keys::of_group(&name.replace('-', "_")).is_some() => {
             format!(
                 "it is a key of a group: --set GROUP.{}=VALUE",
                 name.replace('-', "_")
             )
         }
-        None => SEE_HELP.to_owned(),
+        (None, None) => SEE_HELP.to_owned(),
     };
     problem(&format!("{dashes}{name}"), "is not an option", fix)
 }

@@ -2,6 +2,7 @@
 
 use super::flags::FLAGS;
 use super::*;
+use crate::find::Vary;
 use crate::peer::Peer;
 use crate::scenario::keys;
 use crate::scenario::rates::Rates;
@@ -56,6 +57,70 @@ fn a_search_makes_an_open_loop_of_the_scenario() {
         (5, 20_000.0)
     );
     assert_eq!((options.repeat, options.goal.width), (1, 0.05));
+}
+
+#[test]
+fn a_storm_is_laid_over_a_scenario() {
+    let args = [
+        "storm",
+        "reconnect-storm",
+        "--cut",
+        "50%",
+        "--of",
+        "devices",
+        "--backoff",
+        "exp(1s, 2, 60s, full)",
+        "--backoff",
+        "exp(2s, 1, 2s, none)",
+        "--slo",
+        "latency.p99 < 5ms",
+        "--within",
+        "30s",
+        "--threshold",
+        "lost = 0",
+    ];
+    let Ok(Command::Storm(options)) = Command::parse(args.map(OsString::from)) else {
+        panic!("not a storm")
+    };
+    let scenario = &options.run.scenario;
+    let storm = scenario.storm.as_ref().unwrap();
+    assert_eq!(
+        (storm.share, storm.of.join(" ")),
+        (0.5, "devices".to_owned())
+    );
+    assert_eq!(storm.within, Duration::from_secs(30));
+    assert_eq!(storm.limits[0].as_str(), "latency.p99 < 5ms");
+    assert_eq!(scenario.thresholds[0].as_str(), "lost = 0");
+    // What it is about comes from the storm, and not by schedule.
+    assert_eq!(scenario.groups[0].cut_every, None);
+    let backoffs: Vec<String> = options.backoffs.iter().map(|one| one.show()).collect();
+    assert_eq!(backoffs, ["exp(1s, 2, 1m, full)", "exp(2s, 1, 2s, none)"]);
+    assert_eq!(storm.backoff, options.backoffs[0]);
+    // A scenario with a storm of its own keeps what is not said.
+    let Ok(Command::Storm(options)) = parse("storm silent-death --before 3s") else {
+        panic!("not a storm")
+    };
+    let storm = options.run.scenario.storm.as_ref().unwrap();
+    assert_eq!(storm.event.show(), "silence");
+    assert_eq!(options.backoffs, [storm.backoff]);
+    assert!(matches!(parse("storm pairs --print"), Ok(Command::Show(_))));
+}
+
+#[test]
+fn a_search_for_connections_lets_groups_connect_at_a_rate() {
+    let line = "find-max connect --vary connections --slo connect.p99<1s --to-the-end";
+    let Ok(Command::FindMax(options)) = parse(line) else {
+        panic!("not a search")
+    };
+    assert_eq!(
+        (options.vary, options.to_the_end),
+        (Vary::Connections, true)
+    );
+    assert_eq!(options.run.scenario.groups[0].connect_rate, Some(1000.0));
+    assert_eq!(
+        (options.goal.trials_per_load, options.goal.width),
+        (3, 0.05)
+    );
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl Driver {
             return;
         }
         match socket.socket.take() {
+            Some(fd) if socket.silent => self.keep(client, fd),
             Some(fd) => {
                 self.ring.close(conn, fd);
                 socket.ops += 1;
@@ -55,7 +56,7 @@ impl Driver {
         self.forget(conn.index);
     }
 
-    fn forget(&mut self, client: u32) {
+    pub(super) fn forget(&mut self, client: u32) {
         let socket = &mut self.sockets[client as usize];
         *socket = Socket {
             generation: socket.generation.wrapping_add(1),

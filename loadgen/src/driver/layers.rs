@@ -53,6 +53,11 @@ impl Layers {
         tls && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
+    /// Whether TLS, if there is any, goes on with an earlier session.
+    fn is_resumed(&self) -> Option<bool> {
+        self.tls.as_ref().map(Channel::is_resumed)
+    }
+
     /// What the layers were doing before they were open.
     pub(super) fn opening(&self) -> Option<&'static str> {
         let in_tls = self.tls.as_ref().is_some_and(|tls| !tls.is_established());
@@ -161,6 +166,9 @@ impl Driver {
         let is_new = layers.is_open() && !layers.announced;
         layers.announced |= is_new;
         if is_new {
+            if let Some(is_resumed) = layers.is_resumed() {
+                self.fleet.on_handshake(client, is_resumed);
+            }
             self.fleet.on_connected(client, now);
         }
         self.transmit(client, now);

@@ -13,6 +13,7 @@ mod close;
 mod dial;
 mod layers;
 mod receive;
+mod silence;
 mod transmit;
 
 use std::cmp::Reverse;
@@ -53,6 +54,8 @@ pub struct Driver {
     /// What the ring's timer is set to.
     timer: Option<u64>,
     open_count: usize,
+    /// Sockets of clients that fell silent.
+    silent: Vec<OwnedFd>,
     /// What a chunk held, behind the layers.
     plain: Vec<u8>,
     /// The kernel had no local port left.
@@ -92,6 +95,8 @@ struct Socket {
     receiving: bool,
     sending: bool,
     closing: bool,
+    /// What is closing is its slot: the socket itself stays open, and says nothing.
+    silent: bool,
     layers: Option<Box<Layers>>,
 }
 
@@ -115,6 +120,7 @@ impl Driver {
             sources,
             tls: way.tls,
             websocket: way.websocket,
+            silent: Vec::new(),
             plain: Vec::new(),
             sockets: (0..fleet.client_count())
                 .map(|_| Socket::default())
@@ -225,8 +231,10 @@ impl Driver {
         loop {
             let dials = std::mem::take(&mut self.fleet.outbox.dials);
             let closes = std::mem::take(&mut self.fleet.outbox.closes);
+            let silences = std::mem::take(&mut self.fleet.outbox.silences);
             let dirty = std::mem::take(&mut self.fleet.outbox.dirty);
-            if dials.is_empty() && closes.is_empty() && dirty.is_empty() {
+            let all = [&dials, &closes, &silences, &dirty];
+            if all.iter().all(|clients| clients.is_empty()) {
                 break;
             }
             for client in &dials {
@@ -237,6 +245,9 @@ impl Driver {
             }
             for client in &closes {
                 self.close(*client);
+            }
+            for client in &silences {
+                self.silence(*client);
             }
         }
         while let Some(client) = self.rearm.pop() {

@@ -2,7 +2,7 @@
 
 use crate::report::Second;
 use crate::scenario::stage::{self, Stage};
-use crate::scenario::threshold::{Abort, Metric, Point, Relation, Timed};
+use crate::scenario::threshold::{Abort, Metric, Point, Relation, Threshold, Timed};
 use crate::times::Times;
 
 /// Looks at every second that is over.
@@ -64,7 +64,7 @@ impl Watch {
             if number < limit.first_s || number >= limit.end_s || self.aborted.is_some() {
                 continue;
             }
-            let value = value(&limit.abort, second, latencies);
+            let value = value(&limit.abort.threshold, second, latencies);
             limit.count = match limit.is_beyond(value) {
                 true => limit.count + 1,
                 false => 0,
@@ -97,8 +97,8 @@ impl Limit {
 }
 
 /// What a second has of a metric; `None` if nothing was sent in it, or nothing arrived.
-fn value(abort: &Abort, second: &Second, latencies: &Times) -> Option<f64> {
-    match abort.threshold.metric {
+pub(super) fn value(limit: &Threshold, second: &Second, latencies: &Times) -> Option<f64> {
+    match limit.metric {
         Metric::Time(Timed::Latency, Point::Max) => latencies.quantile(1.0).map(|us| us as f64),
         Metric::Time(_, Point::Quantile(share)) => latencies.quantile(share).map(|us| us as f64),
         Metric::Time(..) => latencies.mean(),

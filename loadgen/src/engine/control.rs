@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hearing::Hearing;
 use super::seconds::{Beside, Seconds};
+use super::storm::{self, Presence};
 use super::worker::{Ended as ThreadEnded, Event};
 use super::{BrokerSample, BrokerSamples, Options, Outcome, SysSample, ThreadOutcome};
 use crate::fleet::{SILENT, Troubles};
@@ -35,6 +36,7 @@ pub(super) struct Control<'a> {
     ended: Ended,
     connected: u64,
     seconds: Seconds,
+    storm: Option<storm::Course>,
     broker: Option<BrokerSamples>,
     /// CPU time of the broker at the beginnings and ends of the stages, in turn.
     broker_parts: Vec<(u64, Option<CpuTime>)>,
@@ -62,6 +64,7 @@ impl<'a> Control<'a> {
             broker: (!options.pids.is_empty()).then(BrokerSamples::default),
             broker_parts: Vec::new(),
             seconds: Seconds::new(&shared.plan),
+            storm: shared.plan.scenario.storm.as_ref().map(storm::Course::of),
             shared,
             options,
             events,
@@ -183,6 +186,7 @@ impl<'a> Control<'a> {
                 None => CpuTime::of(&[std::process::id()]),
             },
             ready: self.shared.sum(|board| board.ready.load(Ordering::Relaxed)),
+            presence: Presence::of(&self.shared),
         }
     }
 
@@ -237,6 +241,12 @@ impl<'a> Control<'a> {
         }
         if self.seconds.aborted().is_some() {
             self.ended = Ended::Aborted;
+            return self.drain(now);
+        }
+        let recovered = self.seconds.recovered_s().is_some();
+        if let Some(storm) = &mut self.storm
+            && storm.look(&self.shared, now, recovered)
+        {
             return self.drain(now);
         }
         if now >= self.shared.window_end() {
@@ -438,6 +448,10 @@ impl<'a> Control<'a> {
 
     /// Nobody is connected, and nobody will reconnect.
     fn is_deserted(&mut self, now: u64) -> bool {
+        // After a storm all may be away for long; how long that goes on is its own bound.
+        if self.storm.is_some() {
+            return false;
+        }
         if self.shared.sum(|board| board.ready.load(Ordering::Relaxed)) > 0 {
             self.empty_since = None;
             return false;
@@ -519,6 +533,7 @@ impl<'a> Control<'a> {
             lag: whole.lag,
             broker_parts: self.broker_parts,
             aborted,
+            recovered_s: whole.recovered_s,
             histograms: whole.histograms,
             threads,
             troubles,
@@ -553,6 +568,7 @@ fn thread_outcome(ended: ThreadEnded) -> ThreadOutcome {
         window,
         boundaries: boundaries.map(|boundary| boundary.counts).collect(),
         part_ends: ended.part_ends,
+        storm: ended.storm,
         used,
     }
 }

@@ -8,6 +8,7 @@ mod abort;
 mod control;
 mod hearing;
 mod seconds;
+mod storm;
 mod trials;
 mod worker;
 
@@ -26,7 +27,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::agent::{Elsewhere, Settlement};
 use crate::driver::Way;
-use crate::fleet::{PartEnds, SysUpdate, Troubles};
+use crate::fleet::{PartEnds, StormTally, SysUpdate, Troubles};
 use crate::meter::{Counts, Meter, Place};
 use crate::metrics::{self, Latest};
 use crate::payload::Payloads;
@@ -39,7 +40,7 @@ use crate::sources::Sources;
 use crate::times::{Delays, Times};
 pub use abort::Aborted;
 use control::Control;
-pub use trials::{Stop, Trial, Trials, Wanted};
+pub use trials::{Finished, Stop, Trial, Trials, Wanted};
 use worker::Setup;
 pub(crate) use worker::{Boundary, Ended as ThreadEnded, Event, Mark};
 
@@ -97,6 +98,8 @@ pub struct Outcome {
     pub broker_parts: Vec<(u64, Option<CpuTime>)>,
     /// What ended the run early.
     pub aborted: Option<Aborted>,
+    /// When good seconds began after a storm, seconds after it; absent if they did not.
+    pub recovered_s: Option<u64>,
     /// The same second by second, in HdrHistogram's log format.
     pub histograms: Vec<u8>,
     /// What the threads handed over.
@@ -130,6 +133,9 @@ pub struct ThreadOutcome {
     pub boundaries: Vec<Vec<Counts>>,
     /// Where its streams stood when each stage but the last was over.
     pub part_ends: Vec<PartEnds>,
+    /// What a storm did, with the sockets that it left silent and those of them that the broker
+    /// closed.
+    pub storm: Option<(StormTally, (u64, u64))>,
     /// What it used of its core in the window.
     pub used: ThreadUse,
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::BrokerSample;
 use super::abort::{Aborted, Watch};
+use super::storm::{self, Presence};
 use crate::histograms;
 use crate::meter::{Interval, Place};
 use crate::plan::Plan;
@@ -27,6 +28,8 @@ pub(super) struct Seconds {
     lag: Times,
     /// Looks for what ends the run.
     watch: Watch,
+    /// Looks for the recovery from a storm.
+    storm: Option<storm::Watch>,
     histograms: Vec<u8>,
     /// CPU time of the broker and of ringload when they were last looked at, and when that was.
     broker_cpu: Option<CpuTime>,
@@ -43,6 +46,8 @@ pub(super) struct Beside {
     pub(super) own_cpu: Option<CpuTime>,
     /// Clients connected and subscribed.
     pub(super) ready: u64,
+    /// Who is back after a storm.
+    pub(super) presence: Presence,
 }
 
 /// All seconds of a run.
@@ -52,6 +57,8 @@ pub(super) struct Whole {
     pub(super) delays: BTreeMap<Place, Delays>,
     pub(super) lag: Times,
     pub(super) histograms: Vec<u8>,
+    /// See [`Recovery::recovered_s`](crate::recovery::Recovery::recovered_s).
+    pub(super) recovered_s: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +71,7 @@ struct Open {
     broker_resident: Option<u64>,
     own_cores: Option<f64>,
     ready: u64,
+    presence: Presence,
 }
 
 impl Seconds {
@@ -77,6 +85,7 @@ impl Seconds {
             delays: BTreeMap::new(),
             lag: Times::default(),
             watch: Watch::new(&plan.scenario.stages),
+            storm: plan.scenario.storm.as_ref().map(storm::Watch::of),
             histograms: Vec::new(),
             broker_cpu: None,
             own_cpu: None,
@@ -109,6 +118,7 @@ impl Seconds {
                 broker_resident: beside.broker.memory.map(|memory| memory.resident),
                 own_cores: cores(beside.own_cpu, self.own_cpu),
                 ready: beside.ready,
+                presence: beside.presence,
                 ..Open::default()
             });
             self.broker_cpu = beside.broker.cpu;
@@ -135,6 +145,11 @@ impl Seconds {
         self.watch.aborted()
     }
 
+    /// See [`Recovery::recovered_s`](crate::recovery::Recovery::recovered_s).
+    pub(super) fn recovered_s(&self) -> Option<u64> {
+        self.storm.as_ref().and_then(storm::Watch::recovered_s)
+    }
+
     /// The last second that is complete.
     pub(super) fn last(&self) -> Option<&Second> {
         self.closed.last()
@@ -150,6 +165,7 @@ impl Seconds {
             self.close_first();
         }
         Whole {
+            recovered_s: self.recovered_s(),
             seconds: self.closed,
             delays: self.delays,
             lag: self.lag,
@@ -193,6 +209,25 @@ impl Seconds {
             latencies: corrected.buckets(),
         };
         self.watch.see(&second, &corrected);
+        if let Some(storm) = &mut self.storm {
+            let groups = &self.groups;
+            let latencies = |name: Option<&str>| match name {
+                None => corrected.clone(),
+                Some(name) => of_group(&of_groups, groups, name),
+            };
+            storm.see(&second, open.presence, latencies);
+        }
         self.closed.push(second);
     }
+}
+
+/// Corrected latencies of one group.
+fn of_group(all: &BTreeMap<(u16, u8), Delays>, groups: &[String], name: &str) -> Times {
+    let mut sum = Delays::default();
+    for ((group, _), delays) in all {
+        if groups[usize::from(*group)] == name {
+            sum.add(delays);
+        }
+    }
+    sum.corrected()
 }

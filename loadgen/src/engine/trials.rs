@@ -16,7 +16,7 @@ use super::worker::{Boundary, Ended as ThreadEnded, Event, Report};
 use super::{Options, Threads};
 use crate::course::{Course, Segment};
 use crate::fleet::Troubles;
-use crate::meter::{Counts, Interval};
+use crate::meter::{Counts, GroupTimes, Interval};
 use crate::plan::Plan;
 use crate::process::CpuTime;
 use crate::report::ThreadUse;
@@ -91,6 +91,36 @@ pub struct Trial {
     pub lost: u64,
     /// CPU of the broker, cores; absent without `--pid`.
     pub broker_cores: Option<f64>,
+    /// How long connections took, by group; only of trials that connect their clients.
+    pub connect: Vec<Times>,
+}
+
+/// What is known once everybody has left.
+#[derive(Debug)]
+pub struct Finished {
+    /// What went wrong in all.
+    pub troubles: Troubles,
+    /// Times of the whole run, by group.
+    pub times: Vec<GroupTimes>,
+}
+
+impl Trial {
+    /// One in which nothing was measured.
+    pub fn nothing() -> Trial {
+        Trial {
+            at_s: 0.0,
+            span_s: 0.0,
+            is_hopeless: false,
+            delays: BTreeMap::new(),
+            seconds: Vec::new(),
+            lag: Times::default(),
+            threads: Vec::new(),
+            counts: Vec::new(),
+            lost: 0,
+            broker_cores: None,
+            connect: Vec::new(),
+        }
+    }
 }
 
 /// Why there is no next trial.
@@ -222,6 +252,7 @@ impl Trials {
             counts,
             lost,
             broker_cores,
+            connect: Vec::new(),
         })
     }
 
@@ -230,8 +261,13 @@ impl Trials {
         self.wait_until(now_ns() + span.as_nanos() as u64)
     }
 
-    /// Everybody leaves. Gives what went wrong in all.
-    pub fn finish(mut self) -> Troubles {
+    /// Clients that are connected and subscribed.
+    pub fn ready(&self) -> u64 {
+        self.shared.sum(|board| board.ready.load(Ordering::Acquire))
+    }
+
+    /// Everybody leaves.
+    pub fn finish(mut self) -> Finished {
         self.shared.set_window_end(now_ns());
         self.shared.set_stage(Stage::Drain);
         self.shared.set_stage(Stage::End);
@@ -249,15 +285,19 @@ impl Trials {
             }
         }
         let mut troubles = Troubles::default();
+        let mut times = vec![GroupTimes::default(); self.shared.plan.specs.len()];
         let is_whole = self.ended.iter().all(Option::is_some);
         for ended in self.ended.into_iter().flatten() {
             troubles.merge(ended.troubles);
+            for (sum, of_thread) in times.iter_mut().zip(&ended.meter.times) {
+                sum.add(of_thread);
+            }
         }
         // A thread that does not end has a bug, and is not waited for.
         for handle in self.handles.into_iter().filter(|_| is_whole) {
             let _ = handle.join();
         }
-        troubles
+        Finished { troubles, times }
     }
 
     fn wait_until(&mut self, at: u64) -> Result<(), Stop> {

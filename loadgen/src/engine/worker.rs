@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use serde::{Deserialize, Serialize};
 
 use crate::driver::{Driver, Way};
-use crate::fleet::{Fleet, PartEnds, SysUpdate, Troubles};
+use crate::fleet::{Fleet, PartEnds, StormTally, SysUpdate, Troubles};
 use crate::ledger::Ledger;
 use crate::meter::{Counts, Interval, Meter};
 use crate::process::{pin_to, thread_cpu_ns, thread_wait_ns};
@@ -75,6 +75,9 @@ pub(crate) struct Ended {
     pub(crate) boundaries: Vec<Boundary>,
     /// Where the streams of this thread stood when each stage but the last was over.
     pub(crate) part_ends: Vec<PartEnds>,
+    /// What a storm did, with the sockets that it left silent and those of them that the broker
+    /// closed.
+    pub(crate) storm: Option<(StormTally, (u64, u64))>,
     pub(crate) ports_exhausted: u64,
     pub(crate) files_exhausted: u64,
 }
@@ -107,6 +110,7 @@ struct Worker {
     events: Sender<Event>,
     window: [Option<Mark>; 2],
     boundaries: Vec<Boundary>,
+    storm: Option<(StormTally, (u64, u64))>,
     /// Number of the last report.
     reported: u64,
     shown_at: u64,
@@ -148,6 +152,7 @@ impl Worker {
             events: setup.events,
             window: [None, None],
             boundaries: Vec::new(),
+            storm: None,
             reported: 0,
             shown_at: 0,
         })
@@ -162,6 +167,9 @@ impl Worker {
             self.show(now);
             self.report(now);
             if self.shared.stage() == Stage::End {
+                // Who leaves now leaves for good.
+                let storm = self.driver.fleet.take_storm();
+                self.storm = storm.map(|tally| (tally, self.driver.silent_sockets()));
                 // The last second is not a whole one.
                 let interval = self.driver.fleet.meter.end_second();
                 let _ = self.events.send(Event::Interval(Box::new(interval)));
@@ -223,6 +231,7 @@ impl Worker {
             window: self.window,
             boundaries: self.boundaries,
             part_ends,
+            storm: self.storm,
             ports_exhausted: self.driver.ports_exhausted,
             files_exhausted: self.driver.files_exhausted,
         }

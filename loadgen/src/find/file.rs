@@ -1,12 +1,14 @@
 //! What a search for the largest load found: the file that `ringload find-max --json FILE` writes,
 //! and the sentence that says it.
 //!
-//! Loads are messages published per second; conventions are those of `report`.
+//! Loads are messages published per second, or connections; conventions are those of `report`.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::Vary;
+use super::room::Growth;
 use crate::bound::{Bound, What};
 use crate::progress::micros;
 use crate::report::{Machine, ScenarioNote, Trouble};
@@ -52,6 +54,9 @@ pub struct CapacityFile {
     /// Searches that were wanted; absent in older files.
     #[serde(default)]
     pub searches: Option<u32>,
+    /// What was varied: loads are messages per second, or connections.
+    #[serde(default)]
+    pub vary: Vary,
     /// One for each search.
     pub rounds: Vec<Round>,
 }
@@ -64,6 +69,9 @@ pub struct Round {
     pub answer: Answer,
     /// What the lowest bad load was bound by; absent without `--pid`.
     pub bound: Option<Bound>,
+    /// What connections take; absent where they were not varied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Deliveries that a message owes, in the mean.
     pub deliveries_per_message: f64,
     /// All trials and confirmations, in their order.
@@ -103,6 +111,10 @@ pub struct TrialNote {
     pub lost: u64,
     /// CPU of the broker, cores; absent without `--pid`.
     pub broker_cores: Option<f64>,
+    /// 99 % of the connections took at most this, from when they were due; absent where they were
+    /// not varied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_p99_us: Option<u64>,
 }
 
 /// What a trial came to.
@@ -194,6 +206,7 @@ fn answer_of(file: &CapacityFile, round: &Round) -> String {
         file.limits.join(" and ")
     );
     let answer = &round.answer;
+    let unit = file.vary.unit();
     let interval = |answer: &Answer| match (answer.low, answer.high) {
         (Some(low), Some(high)) => format!(" (95 %: {}-{})", rounded(low), rounded(high)),
         _ => String::new(),
@@ -210,27 +223,37 @@ fn answer_of(file: &CapacityFile, round: &Round) -> String {
                 }
                 Ceiling::LoadMax => "more was not tried",
             };
-            format!("holds at least {lower} msg/s {what}; {why}")
+            let stopped = round
+                .growth
+                .as_ref()
+                .and_then(|growth| growth.stopped.as_ref());
+            let why = match (stopped, ceiling) {
+                (Some(stopped), Ceiling::LoadMax) => format!("{why}: {stopped}"),
+                _ => why.to_owned(),
+            };
+            format!("holds at least {lower} {unit} {what}; {why}")
         }
         (_, Some(load)) => {
-            let holds = format!("holds {} msg/s{} {what}", rounded(load), interval(answer));
-            holds + &unconfirmed(answer)
+            let load = rounded(load);
+            let holds = format!("holds {load} {unit}{} {what}", interval(answer));
+            holds + &unconfirmed(answer, file.vary)
         }
         (_, None) => match (answer.lower.or(answer.low), answer.upper.or(answer.high)) {
-            (Some(lower), _) => format!("holds {} msg/s {what}, and perhaps more", rounded(lower)),
-            (None, Some(upper)) => format!("does not hold {} msg/s {what}", rounded(upper)),
+            (Some(lower), _) => format!("holds {} {unit} {what}, and perhaps more", rounded(lower)),
+            (None, Some(upper)) => format!("does not hold {} {unit} {what}", rounded(upper)),
             (None, None) => format!("was not seen at its limit {what}"),
         },
     }
 }
 
 /// What the headline owes to confirmations that all failed; empty if one held, or none was made.
-fn unconfirmed(answer: &Answer) -> String {
+fn unconfirmed(answer: &Answer, vary: Vary) -> String {
     match (answer.confirmations.last(), answer.confirmed()) {
         (Some(last), None) => format!(
-            " in most seconds, but not over {} s, down to {} msg/s",
+            " in most seconds, but not over {} s, down to {} {}",
             last.seconds,
-            rounded(last.load)
+            rounded(last.load),
+            vary.unit()
         ),
         _ => String::new(),
     }
@@ -267,12 +290,12 @@ fn load_of(answer: &Answer) -> Option<f64> {
 pub fn summary(file: &CapacityFile) -> String {
     let mut text = format!("{} {}\n", file.target, file.sentence);
     for round in &file.rounds {
-        put_round(&mut text, round);
+        put_round(&mut text, round, file.vary);
     }
     text
 }
 
-fn put_round(text: &mut String, round: &Round) {
+fn put_round(text: &mut String, round: &Round, vary: Vary) {
     let answer = &round.answer;
     if round.cut_short {
         text.push_str("search    did not come to its end\n");
@@ -303,7 +326,10 @@ fn put_round(text: &mut String, round: &Round) {
         );
     }
     for confirmed in &answer.confirmations {
-        put_confirmed(text, confirmed);
+        put_confirmed(text, confirmed, vary);
+    }
+    if let Some(growth) = &round.growth {
+        put_growth(text, growth);
     }
     if let Some(bound) = &round.bound {
         let first = std::iter::once(&bound.by).filter(|_| !is_at_limit(answer));
@@ -329,24 +355,48 @@ fn put_round(text: &mut String, round: &Round) {
     }
 }
 
-fn put_confirmed(text: &mut String, confirmed: &Confirmed) {
+fn put_growth(text: &mut String, growth: &Growth) {
+    let kib = |bytes: f64| format!("{:.1} KiB", bytes / 1024.0);
+    let parts = [
+        growth
+            .broker_bytes
+            .map(|bytes| format!("{} of the broker", kib(bytes))),
+        growth
+            .machine_bytes
+            .map(|bytes| format!("{} with all that shares its memory", kib(bytes))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if !parts.is_empty() {
+        let _ = writeln!(text, "memory    each connection takes {}", parts.join(", "));
+    }
+}
+
+fn put_confirmed(text: &mut String, confirmed: &Confirmed, vary: Vary) {
     let word = if confirmed.held { "held" } else { "MISSED" };
     let percentiles = confirmed.percentiles.iter().map(|pooled| {
         let times = [pooled.value_us, pooled.low_us, pooled.high_us].map(micros);
         let [value, low, high] = times;
         format!(
-            "p{} {value} (95 %: {low} to {high})",
+            ", p{} {value} (95 %: {low} to {high})",
             pooled.quantile * 100.0
         )
     });
     let percentiles: Vec<String> = percentiles.collect();
     let _ = writeln!(
         text,
-        "confirmed {}/s for {} s: {word}, {}",
-        rounded(confirmed.load),
+        "confirmed {} for {} s: {word}{}",
+        load_text(confirmed.load, vary),
         confirmed.seconds,
-        percentiles.join(", ")
+        percentiles.concat()
     );
+}
+
+/// `186,000/s`, or `41,200 connections`.
+pub(super) fn load_text(load: f64, vary: Vary) -> String {
+    match vary {
+        Vary::Rate => format!("{}/s", rounded(load)),
+        Vary::Connections | Vary::Scale => format!("{} connections", rounded(load)),
+    }
 }
 
 /// A load with three digits, and commas: `186,000`.
@@ -402,6 +452,7 @@ mod tests {
         let round = |answer| Round {
             answer,
             bound: None,
+            growth: None,
             deliveries_per_message: 1.0,
             trials: Vec::new(),
             troubles: Vec::new(),
@@ -436,6 +487,7 @@ mod tests {
             failed: None,
             interrupted: false,
             searches: None,
+            vary: Vary::Rate,
             rounds: answers.into_iter().map(round).collect(),
         }
     }

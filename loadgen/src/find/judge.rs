@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringmq_core::codec::QoS;
 use ringmq_problem::{Complaint, Place, Problem};
 
+use super::Vary;
 use super::file::{Outcome, TrialNote};
 use crate::assemble;
 use crate::engine::Trial;
@@ -68,7 +69,11 @@ impl Judge {
             groups,
             rates,
             base_per_s,
-            copies: owed_per_s / base_per_s,
+            // Where nothing is published, nothing is owed.
+            copies: match base_per_s > 0.0 {
+                true => owed_per_s / base_per_s,
+                false => 1.0,
+            },
             has_feedback,
             broker_cores: assemble::cores_of(pids.first()),
         }
@@ -233,12 +238,14 @@ impl Judge {
             max_us: times.quantile(1.0),
             lost: trial.lost,
             broker_cores: trial.broker_cores,
+            connect_p99_us: scope.times(None, Timed::Connect).quantile(0.99),
         }
     }
 }
 
 /// What is wrong with these limits in this scenario.
-pub(super) fn check(scenario: &Scenario, limits: &[Threshold]) -> Vec<Problem> {
+pub(super) fn check(scenario: &Scenario, limits: &[Threshold], vary: Vary) -> Vec<Problem> {
+    let connects = vary != Vary::Rate;
     let complain = |limit: &Threshold, what: &str, fix: &str| {
         let what = format!("has `{}`, {what}", limit.as_str());
         Complaint::new(what, fix).at(Place::CommandLine, "--slo")
@@ -252,6 +259,7 @@ pub(super) fn check(scenario: &Scenario, limits: &[Threshold]) -> Vec<Problem> {
                 "which more load does not break: a search needs what the broker has to keep to",
                 &format!("write {} < and the most that is fine", metric_of(limit)),
             )),
+            Metric::Time(Timed::Connect, _) if connects => {}
             Metric::Time(Timed::Acknowledge | Timed::Connect, _)
             | Metric::MemorySlope
             | Metric::LatencySlope
@@ -275,10 +283,17 @@ pub(super) fn check(scenario: &Scenario, limits: &[Threshold]) -> Vec<Problem> {
             | Metric::Cpu => {}
         }
     }
-    let is_latency = |limit: &Threshold| matches!(limit.metric, Metric::Time(Timed::Latency, _));
+    let is_latency = |limit: &Threshold| match limit.metric {
+        Metric::Time(Timed::Latency, _) => true,
+        Metric::Time(Timed::Connect, _) => connects,
+        _ => false,
+    };
     if !limits.iter().any(is_latency) {
         let what = "names no latency: a queue that grows for a second would pass";
-        let fix = "add --slo \"latency.p99 < 10ms\"";
+        let fix = match connects {
+            true => "add --slo \"connect.p99 < 1s\"",
+            false => "add --slo \"latency.p99 < 10ms\"",
+        };
         problems.push(Complaint::new(what, fix).at(Place::CommandLine, "--slo"));
     }
     problems.extend(scenario.check_limits(limits));
@@ -308,7 +323,9 @@ fn quantile_of(limit: &Threshold) -> Option<f64> {
 /// What grows with the load has a lower bound, or an exact time: more load would only help.
 fn is_wrong_way(limit: &Threshold) -> bool {
     match limit.metric {
-        Metric::Time(Timed::Latency, _) => !limit.is_upper() || limit.relation == Relation::Equal,
+        Metric::Time(Timed::Latency | Timed::Connect, _) => {
+            !limit.is_upper() || limit.relation == Relation::Equal
+        }
         Metric::Fault(_) | Metric::Cpu | Metric::CpuPerDelivery => !limit.is_upper(),
         Metric::Time(..)
         | Metric::Rate
@@ -358,6 +375,15 @@ impl Scope<'_> {
 
 impl Measured for Scope<'_> {
     fn times(&self, group: Option<&str>, timed: Timed) -> Times {
+        if timed == Timed::Connect {
+            let mut all = Times::default();
+            for (index, times) in self.trial.connect.iter().enumerate() {
+                if self.is_meant(index, group) {
+                    all.add(times);
+                }
+            }
+            return all;
+        }
         let mut all = Delays::default();
         for ((index, _), delays) in &self.trial.delays {
             if timed == Timed::Latency && self.is_read(usize::from(*index), group) {
@@ -478,6 +504,7 @@ mod tests {
             counts,
             lost: 0,
             broker_cores: None,
+            connect: Vec::new(),
         }
     }
 

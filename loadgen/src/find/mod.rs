@@ -1,12 +1,15 @@
-//! `ringload find-max`: the largest rate of a scenario at which a broker keeps to the limits.
+//! `ringload find-max`: the largest rate of a scenario at which a broker keeps to the limits, or
+//! the most connections (`grow`).
 //!
 //! [`Search`] says which load is next, [`Trials`] applies it to clients that stay connected, and
 //! [`judge`] tells good from bad from void. What is known so far is known at any time: Ctrl-C ends a
 //! search with an answer.
 
 pub mod file;
+mod grow;
 mod judge;
 mod open_loop;
+pub mod room;
 mod show;
 
 use std::process::Command;
@@ -20,7 +23,7 @@ use crate::admin::Admin;
 use crate::assemble::Context;
 use crate::bound::{self, Bound, Known, Snapshot};
 use crate::cli::{self, RunOptions, STDOUT};
-use crate::engine::{Stop, Trial, Trials, Wanted};
+use crate::engine::{Finished, Stop, Trial, Trials, Wanted};
 use crate::process;
 use crate::report::ScenarioNote;
 use crate::runs::{BROKEN, INTERRUPTED, INVALID, MISSED, write};
@@ -32,7 +35,8 @@ use crate::setup::{self, Failure, Setup};
 use crate::shared::now_ns;
 use file::{CapacityFile, Outcome, Round, TrialNote};
 use judge::Judge;
-pub use open_loop::open_loop;
+use open_loop::open_loop;
+use serde::{Deserialize, Serialize};
 
 /// What is searched, and how.
 #[derive(Debug)]
@@ -47,6 +51,33 @@ pub struct FindOptions {
     pub restart: Option<String>,
     /// How exactly, and how long.
     pub goal: Goal,
+    /// What grows.
+    pub vary: Vary,
+    /// Do not stop before memory, files or tables run out.
+    pub to_the_end: bool,
+}
+
+/// What a search makes larger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vary {
+    /// The rates of all publishers.
+    #[default]
+    Rate,
+    /// The clients, with as many messages as before.
+    Connections,
+    /// Clients and messages.
+    Scale,
+}
+
+impl Vary {
+    /// What loads are counted in.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Vary::Rate => "msg/s",
+            Vary::Connections | Vary::Scale => "connections",
+        }
+    }
 }
 
 /// Searches, and shows what was found; gives the exit code.
@@ -64,7 +95,11 @@ pub fn find_max(options: &FindOptions) -> Result<u8, Failure> {
         }
         if ended.is_none() {
             show::begin(options, number);
-            let (round, stop) = match search(options, &pids, &interrupted) {
+            let found = match options.vary {
+                Vary::Rate => search(options, &pids, &interrupted),
+                Vary::Connections | Vary::Scale => grow::search(options, &pids, &interrupted),
+            };
+            let (round, stop) = match found {
                 Ok(found) => found,
                 Err(Failure::Run(why)) => (None, Some(Stop::Failed(why))),
                 Err(Failure::Usage(problems)) => return Err(Failure::Usage(problems)),
@@ -155,6 +190,7 @@ fn file_of(options: &FindOptions) -> CapacityFile {
         failed: None,
         interrupted: false,
         searches: Some(options.repeat),
+        vary: options.vary,
         rounds: Vec::new(),
     }
 }
@@ -294,12 +330,15 @@ impl Hunt<'_> {
     fn round(self, cut_short: bool) -> Round {
         let answer = self.search.answer();
         let is_watched = self.watch.is_some() || self.admin.is_some();
-        let bound = is_watched.then(|| self.bound(&answer)).flatten();
-        let troubles = self.trials.finish();
+        let bound = is_watched
+            .then(|| bound_of(&answer, &self.seen, &self.notes))
+            .flatten();
+        let Finished { troubles, .. } = self.trials.finish();
         let copies = self.judge.copies_per_message();
         Round {
             answer,
             bound,
+            growth: None,
             deliveries_per_message: copies,
             trials: self.notes,
             troubles: troubles
@@ -310,39 +349,41 @@ impl Hunt<'_> {
             cut_short,
         }
     }
+}
 
-    /// What the lowest bad load was bound by; or else the highest good one, which shows what comes
-    /// next.
-    fn bound(&self, answer: &Answer) -> Option<Bound> {
-        let by_load =
-            |one: &&(f64, Outcome, _), other: &&(f64, Outcome, _)| one.0.total_cmp(&other.0);
-        let of = |outcome| self.seen.iter().filter(move |seen| seen.1 == outcome);
-        let above = |seen: &&(f64, Outcome, Box<[Snapshot; 2]>)| {
-            answer.lower.is_none_or(|lower| seen.0 > lower)
-        };
-        let bad = of(Outcome::Bad).filter(above).min_by(by_load);
-        let good = of(Outcome::Good).max_by(by_load);
-        let stages = match (good, bad) {
-            (Some((_, _, good)), Some((_, _, bad))) => bound::stages_at(good, bad),
-            _ => Vec::new(),
-        };
-        let (_, _, snapshots) = bad.or(good)?;
-        let void = self
-            .notes
-            .iter()
-            .rev()
-            .find(|note| note.outcome == Outcome::Void);
-        let is_ours = matches!(
-            answer.conclusion,
-            Conclusion::AtLeast(crate::search::Ceiling::Generator)
-        );
-        let known = Known {
-            generator: void.filter(|_| is_ours).map(|note| note.why.clone()),
-            stages,
-        };
-        let [before, after] = &**snapshots;
-        Some(bound::bound(before, after, &known))
-    }
+/// What the lowest bad load was bound by; or else the highest good one, which shows what comes
+/// next.
+fn bound_of(
+    answer: &Answer,
+    seen: &[(f64, Outcome, Box<[Snapshot; 2]>)],
+    notes: &[TrialNote],
+) -> Option<Bound> {
+    let by_load = |one: &&(f64, Outcome, _), other: &&(f64, Outcome, _)| one.0.total_cmp(&other.0);
+    let of = |outcome| seen.iter().filter(move |seen| seen.1 == outcome);
+    let above = |seen: &&(f64, Outcome, Box<[Snapshot; 2]>)| {
+        answer.lower.is_none_or(|lower| seen.0 > lower)
+    };
+    let bad = of(Outcome::Bad).filter(above).min_by(by_load);
+    let good = of(Outcome::Good).max_by(by_load);
+    let stages = match (good, bad) {
+        (Some((_, _, good)), Some((_, _, bad))) => bound::stages_at(good, bad),
+        _ => Vec::new(),
+    };
+    let (_, _, snapshots) = bad.or(good)?;
+    let void = notes
+        .iter()
+        .rev()
+        .find(|note| note.outcome == Outcome::Void);
+    let is_ours = matches!(
+        answer.conclusion,
+        Conclusion::AtLeast(crate::search::Ceiling::Generator)
+    );
+    let known = Known {
+        generator: void.filter(|_| is_ours).map(|note| note.why.clone()),
+        stages,
+    };
+    let [before, after] = &**snapshots;
+    Some(bound::bound(before, after, &known))
 }
 
 /// Starts the broker again, and waits until it takes connections. The command may print the number
@@ -382,8 +423,20 @@ fn restart(command: &str, options: &RunOptions) -> Result<Option<u32>, String> {
 }
 
 /// What is wrong with these limits and this scenario.
-pub fn check(scenario: &Scenario, limits: &[Threshold]) -> Vec<Problem> {
-    judge::check(scenario, limits)
+pub fn check(scenario: &Scenario, limits: &[Threshold], vary: Vary) -> Vec<Problem> {
+    judge::check(scenario, limits, vary)
+}
+
+/// The scenario as a search takes it.
+pub fn prepared(mut scenario: Scenario, vary: Vary) -> Result<Scenario, Vec<Problem>> {
+    scenario.storm = None;
+    let publishes = scenario.groups.iter().any(|group| group.publish.is_some());
+    match (vary, publishes) {
+        (Vary::Rate, _) => open_loop(scenario),
+        // Idle connections have no loop.
+        (Vary::Connections | Vary::Scale, false) => Ok(grow::prepared(scenario)),
+        (Vary::Connections | Vary::Scale, true) => open_loop(scenario).map(grow::prepared),
+    }
 }
 
 /// How long the closed loop is that shows where to begin.

@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::FindOptions;
 use super::file::{CapacityFile, Outcome, TrialNote, rounded};
+use super::{FindOptions, Vary};
 use crate::progress::micros;
 use crate::search::Answer;
 
@@ -14,8 +14,13 @@ pub(super) fn begin(options: &FindOptions, number: u32) {
     }
     let limits: Vec<&str> = options.limits.iter().map(|limit| limit.as_str()).collect();
     let mut text = format!(
-        "{}: the largest rate of `{}` with {}",
+        "{}: {} of `{}` with {}",
         options.run.target,
+        match options.vary {
+            Vary::Rate => "the largest rate",
+            Vary::Connections => "the most connections",
+            Vary::Scale => "the largest scale",
+        },
         options.run.scenario.name,
         limits.join(", ")
     );
@@ -42,6 +47,10 @@ pub(super) fn trial(
         Outcome::Void => "void",
     };
     let p99 = note.p99_us.map_or("-".to_owned(), micros);
+    let connect = match note.connect_p99_us {
+        Some(us) => format!("  connect p99 {:>8}", micros(us)),
+        None => String::new(),
+    };
     let known = match (answer.lower, answer.upper) {
         (None, None) => String::new(),
         (lower, upper) => {
@@ -58,8 +67,12 @@ pub(super) fn trial(
         false => answer.trials.to_string(),
     };
     err(&format!(
-        "{number:>4}  {span_s:4.1} s  {:>10}/s  {word:4}  p99 {p99:>8}{known}{why}\n",
-        rounded(note.load)
+        "{number:>4}  {span_s:4.1} s  {:>10}{}  {word:4}  p99 {p99:>8}{connect}{known}{why}\n",
+        rounded(note.load),
+        match options.vary {
+            Vary::Rate => "/s",
+            Vary::Connections | Vary::Scale => "",
+        }
     ));
 }
 

@@ -102,6 +102,12 @@ impl Fleet {
             .record((now - client.since) / 1000);
         self.meter.connects += 1;
         let was_here = client.settled;
+        if let Some(storm) = &mut self.storm {
+            storm.on_connack(index, now);
+            if !spec.clean {
+                storm.on_session(index, connack.session_present);
+            }
+        }
         if was_here && !spec.clean && !connack.session_present {
             let name = self.name_of(index);
             self.troubles.add("session was lost", || {

@@ -126,6 +126,21 @@ impl Squad {
             .extend(self.first..self.first + self.range.len() as u32);
         self.next_dial_at = now as f64;
     }
+
+    /// From here on everybody dials when it is due, whatever is underway.
+    pub(super) fn open_up(&mut self, now: u64) {
+        self.connecting_max = u32::MAX;
+        self.dial_step_ns = 0.0;
+        self.next_dial_at = now as f64;
+    }
+
+    /// A client waits for its turn. The schedule has not run on while nobody did.
+    fn enqueue(&mut self, client: u32, now: u64) {
+        if self.dials.is_empty() {
+            self.next_dial_at = self.next_dial_at.max(now as f64);
+        }
+        self.dials.push_back(client);
+    }
 }
 
 impl Fleet {
@@ -175,7 +190,7 @@ impl Fleet {
         {
             self.delayed.pop();
             let group = self.group_of(client);
-            self.squads[group].dials.push_back(client);
+            self.squads[group].enqueue(client, now);
         }
         for squad in &mut self.squads {
             let mut left = DIALS_PER_TURN_MAX;
@@ -189,13 +204,21 @@ impl Fleet {
                 }
                 client.phase = Phase::Dialing;
                 client.attempt = client.attempt.wrapping_add(1);
-                client.since = now;
+                // In an open loop a connection takes time from when it was due.
+                let due = self.storm.as_deref().and_then(|storm| storm.due_at(index));
+                client.since = match (due, squad.dial_step_ns > 0.0) {
+                    (Some(due), _) => due,
+                    (None, true) => squad.next_dial_at as u64,
+                    (None, false) => now,
+                };
+                if let Some(storm) = &mut self.storm {
+                    storm.on_dial(index, now);
+                }
                 let board = &self.shared.boards[self.thread];
                 board.dialed_at.fetch_min(now, Ordering::Relaxed);
                 left -= 1;
                 squad.connecting += 1;
-                squad.next_dial_at =
-                    (squad.next_dial_at + squad.dial_step_ns).max(now as f64 - CATCH_UP_NS);
+                squad.next_dial_at += squad.dial_step_ns;
                 let timeout = self.shared.plan.scenario.answer_timeout;
                 let deadline = now + timeout.as_nanos() as u64;
                 self.deadlines.push_back((deadline, index, client.attempt));
@@ -256,6 +279,7 @@ impl Fleet {
         if self.stage == Stage::Publish {
             self.plan_to_leave(index, now);
         }
+        self.storm_ready(index, now);
         if self.clients[index as usize].publisher.is_some() {
             self.publish_pending(index, now);
         }
@@ -291,7 +315,8 @@ impl Fleet {
             Phase::Dialing | Phase::Greeting | Phase::Subscribing | Phase::Ready => {}
         }
         self.note_loss(index, now, phase, &loss);
-        let again = self.dials_again(index, now, &loss);
+        let again = self.storm_return(index, now, &loss);
+        let again = again.or_else(|| self.dials_again(index, now, &loss));
         self.leave(index, phase, &loss);
         self.clients[index as usize].phase = Phase::Closing(again);
         self.outbox.closes.push(index);
@@ -375,7 +400,8 @@ impl Fleet {
             return;
         }
         let first_time = !self.clients[index as usize].settled;
-        if !first_time && self.shared.plan.scenario.restarts && loss.is_of_restart() {
+        let is_of_restart = self.shared.plan.scenario.restarts && loss.is_of_restart();
+        if !first_time && (is_of_restart || self.storm_failure(index, phase, loss)) {
             return;
         }
         self.meter.errors += 1;
@@ -550,5 +576,3 @@ const RECONNECT_PAUSE_NS: u64 = 100_000_000;
 /// more of them the last one would wait for the others, and its CONNECT and all CONNACKs for the
 /// next turn.
 pub(super) const DIALS_PER_TURN_MAX: u32 = 8;
-/// Dials that were late are made up for, up to this much.
-const CATCH_UP_NS: f64 = 100_000_000.0;

@@ -14,7 +14,7 @@
 //! The subjects: `life` (dialling, deadlines, cuts, pings), `greet` (CONNECT to SUBACK), `publish`
 //! (what is sent and acknowledged), `receive` (what arrives), `pace` (when), `part` (how a run
 //! ends), `terms` (what CONNACK permits), `absent` (what subscribers that are away miss), `churn` (clients that come and go), `sys`
-//! (what the broker says of itself), `topics` (which is next).
+//! (what the broker says of itself), `topics` (which is next), `storm` (all are cut, and return).
 
 mod absent;
 mod churn;
@@ -26,6 +26,7 @@ mod pace;
 mod part;
 mod publish;
 mod receive;
+mod storm;
 mod sys;
 mod terms;
 #[cfg(test)]
@@ -52,6 +53,8 @@ pub use life::{CANNOT, CLOSED, Loss, MALFORMED, NO_ANSWER, NO_PONG, REFUSED, SIL
 pub use part::LEFT_BEHIND;
 pub use publish::{NEVER_ACKNOWLEDGED, NEVER_SENT, PartEnds, REFUSED_PUBLICATION, WRITTEN_OFF};
 pub use receive::BROKEN_RULE;
+use storm::Storm;
+pub use storm::StormTally;
 pub use sys::SysUpdate;
 use topics::Topics;
 
@@ -113,6 +116,8 @@ pub struct Fleet {
     /// Buffers that are not in use.
     pool: Vec<Vec<u8>>,
     ready_count: u64,
+    /// What a storm does to them.
+    storm: Option<Box<Storm>>,
     /// Clients that removed their retained messages and are still connected.
     removing_count: u32,
     /// When the last delivery came, and when the last delivery or acknowledgement.
@@ -134,6 +139,8 @@ pub struct Outbox {
     pub dials: Vec<u32>,
     /// Clients to close: at once, or with a reset.
     pub closes: Vec<u32>,
+    /// Clients that fall silent: their sockets stay open, and nothing reads them.
+    pub silences: Vec<u32>,
 }
 
 /// What went wrong, by kind: how often, and the first case.
@@ -204,6 +211,7 @@ impl Fleet {
             credited: Vec::new(),
             pool: Vec::new(),
             ready_count: 0,
+            storm: Storm::of(plan),
             removing_count: 0,
             arrived_at: 0,
             heard_at: 0,
@@ -344,6 +352,7 @@ impl Fleet {
             Stage::Publish => {
                 self.start_late_groups(now);
                 self.cut_due(now);
+                self.storm_due(now);
                 self.leave_due(now);
                 self.ping_due(now);
                 self.excuse_the_absent(now);
@@ -412,6 +421,7 @@ impl Fleet {
         consider(self.delayed.peek().map(|Reverse((at, _))| *at));
         if self.stage == Stage::Publish {
             consider(self.leaves.peek().map(|Reverse((at, _, _))| *at));
+            consider(self.storm_at());
         }
         for squad in &self.squads {
             consider(squad.next_dial());

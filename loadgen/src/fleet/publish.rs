@@ -72,9 +72,10 @@ impl Fleet {
         end: u64,
     ) {
         let first = self.squads[squad].first;
-        let churns = self.shared.plan.specs[self.squads[squad].group]
-            .online
-            .is_some();
+        let group = self.squads[squad].group;
+        let spec = &self.shared.plan.specs[group];
+        let storm = self.storm.as_deref().filter(|_| !spec.reconnect);
+        let churns = spec.online.is_some() || storm.is_some_and(|storm| storm.hits_group(group));
         let in_window = now >= self.shared.window_start();
         for count in 0..PUBLISHED_PER_TURN_MAX {
             let Some(due) = schedule.due_ns(&self.course) else {
@@ -224,7 +225,7 @@ impl Fleet {
 
     /// Publishes one message: the next of the client. Returns what it owes.
     fn publish(&mut self, index: u32, now: u64, due: u64) -> u64 {
-        if !self.shared.plan.scenario.stages.is_empty() {
+        if self.shared.plan.scenario.has_parts() {
             self.end_parts(index, due);
         }
         let shared = &*self.shared;
@@ -309,7 +310,7 @@ impl Fleet {
         let plan = &self.shared.plan;
         let count = self.course.segments().len().saturating_sub(1);
         let mut all = Vec::new();
-        if plan.scenario.stages.is_empty() || count == 0 {
+        if !plan.scenario.has_parts() || count == 0 {
             return all;
         }
         for client in &self.clients {

@@ -174,6 +174,9 @@ impl Fleet {
         self.arrived_at = now;
         self.heard_at = now;
         self.outstanding_known = false;
+        if let Some(storm) = &mut self.storm {
+            storm.on_delivery(index, now);
+        }
         let received = &mut self.meter.counts[group].received[publish.head.qos as usize];
         received.count += 1;
         received.bytes += publish.payload.len() as u64;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::plot::{Axis, Cell, Line, LinePlot, Look, Mark, Plot, Span, log_ticks, time_ticks_to};
 use super::plots::{axis_from_0, log_axis, max_of};
 use super::subject::Subject;
-use super::text;
+use super::{storm, text};
 use crate::report::{Buckets, ResultFile, Second};
 
 /// The plots of a scenario, with the names of their files.
@@ -351,6 +351,9 @@ fn readiness(file: &ResultFile) -> Option<(u64, u64)> {
 
 /// Where clients were missing, and all are back.
 fn recoveries(file: &ResultFile) -> Vec<Mark> {
+    if let Some(marks) = storm::marks(file) {
+        return marks;
+    }
     let Some((_, most)) = readiness(file) else {
         return Vec::new();
     };

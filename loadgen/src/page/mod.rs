@@ -3,7 +3,7 @@
 //!
 //! Files are read and sorted (`subject`), named (`title`), plots are chosen (`plots`, `curve`,
 //! `course`) and drawn (`plot`, `bars`, on `svg`), tables are filled (`table`), and all of it becomes
-//! HTML (`view`, `verdict`, `details`, `search`).
+//! HTML (`view`, `verdict`, `details`, `search`, `storm`).
 
 mod bars;
 mod command;
@@ -14,6 +14,7 @@ mod machines;
 mod plot;
 mod plots;
 mod search;
+mod storm;
 mod subject;
 mod svg;
 mod table;
@@ -35,6 +36,7 @@ pub use command::command;
 use serde::Deserialize;
 
 use crate::report::{self, ResultFile};
+use crate::storm::StormFile;
 use search::Search;
 
 /// What to make of what.
@@ -101,6 +103,10 @@ pub fn write(request: &Request) -> Result<Written, PageError> {
     let (paths, skipped) = collect(&request.files)?;
     let (mut files, mut searches) = (Vec::new(), Vec::new());
     for path in &paths {
+        if let Some(storms) = StormFile::read(path).map_err(|error| at(path, error))? {
+            files.extend(storms.runs);
+            continue;
+        }
         match Search::read(path).map_err(|error| at(path, error))? {
             Some(search) => searches.push(search),
             None => files.push(ResultFile::read(path).map_err(|error| at(path, error))?),
@@ -190,8 +196,11 @@ fn json_files(folder: &Path) -> Result<Vec<PathBuf>, PageError> {
 fn is_result(path: &Path) -> io::Result<bool> {
     let bytes = fs::read(path)?;
     let head = serde_json::from_slice::<Head>(&bytes);
-    Ok(head.is_ok_and(|head| [report::FORMAT, search::FORMAT].contains(&head.format.as_str())))
+    Ok(head.is_ok_and(|head| FORMATS.contains(&head.format.as_str())))
 }
+
+/// What a page is made of.
+const FORMATS: [&str; 3] = [report::FORMAT, search::FORMAT, crate::storm::FORMAT];
 
 /// What is looked at first.
 #[derive(Deserialize)]

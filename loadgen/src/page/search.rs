@@ -15,6 +15,7 @@ use super::plot::{Axis, Bound, Line, LinePlot, Look, Mark, Plot, Span, log_ticks
 use super::plots::{Named, file_name, log_range, max_of};
 use super::text;
 use super::verdict::{capital, of};
+use crate::find::Vary;
 use crate::report::{Machine, ScenarioNote};
 use crate::scenario::value;
 use crate::secrets::{masked, masked_address};
@@ -33,6 +34,8 @@ pub(super) struct Search {
     sentence: String,
     /// Why it came to nothing, or to less than was wanted.
     failed: Option<String>,
+    #[serde(default)]
+    vary: Vary,
     rounds: Vec<Round>,
 }
 
@@ -61,6 +64,8 @@ struct Trial {
     load: f64,
     outcome: Outcome,
     p99_us: Option<f64>,
+    /// Where connections were varied.
+    connect_p99_us: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -119,23 +124,72 @@ impl Search {
 
     /// One for each round.
     pub(super) fn plots(&self, number: usize) -> Vec<Named> {
-        let limit = self.limits.iter().find_map(|limit| p99_limit(limit));
+        // Connections may have no messages to be late.
+        let has_latency = |round: &Round| round.trials.iter().any(|trial| trial.p99_us.is_some());
+        let of = match self.rounds.iter().any(has_latency) {
+            true => Shown::Latency,
+            false => Shown::Connect,
+        };
+        let limits = self.limits.iter();
+        let limit = limits
+            .clone()
+            .find_map(|limit| p99_limit(limit, of.metric()));
         let rounds = self.rounds.iter().enumerate();
         let plots = rounds.filter_map(|(index, round)| {
             let name = format!("{}-{number}-{index}", file_name(&self.scenario.name));
             Some(Named {
                 name: format!("capacity-{name}"),
-                plot: round.plot(limit)?,
+                plot: round.plot(limit, of, self.vary)?,
             })
         });
         plots.collect()
     }
 }
 
+/// Which time a plot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Of deliveries.
+    Latency,
+    /// Of connections.
+    Connect,
+}
+
+impl Shown {
+    fn metric(self) -> &'static str {
+        match self {
+            Shown::Latency => "latency.p99",
+            Shown::Connect => "connect.p99",
+        }
+    }
+
+    fn of(self, trial: &Trial) -> Option<f64> {
+        match self {
+            Shown::Latency => trial.p99_us,
+            Shown::Connect => trial.connect_p99_us,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Shown::Latency => "p99 latency of trials by load",
+            Shown::Connect => "p99 of connecting, by load",
+        }
+    }
+}
+
+/// A load for people.
+fn load_text(vary: Vary) -> fn(f64) -> String {
+    match vary {
+        Vary::Rate => text::rate,
+        Vary::Connections | Vary::Scale => |count| text::count(count.round() as u64),
+    }
+}
+
 /// The bound of `latency.p99 < 5ms`, microseconds. Limits of groups and of other percentiles have no
 /// place in a plot of the p99 of all.
-fn p99_limit(limit: &str) -> Option<f64> {
-    let rest = limit.strip_prefix("latency.p99")?.trim_start();
+fn p99_limit(limit: &str, metric: &str) -> Option<f64> {
+    let rest = limit.strip_prefix(metric)?.trim_start();
     let bound = rest.strip_prefix("<=").or_else(|| rest.strip_prefix('<'))?;
     let span = value::span(bound.trim()).ok()?;
     Some(span.as_secs_f64() * 1e6)
@@ -165,13 +219,13 @@ pub(super) fn section(search: &Search, plots: &[Named]) -> Markup {
 impl Round {
     /// Trials as dots, the limit as a line, the load that was found with its interval. `None` if no
     /// trial has a latency.
-    fn plot(&self, limit_us: Option<f64>) -> Option<Plot> {
+    fn plot(&self, limit_us: Option<f64>, of: Shown, vary: Vary) -> Option<Plot> {
         let lines: Vec<Line> = OUTCOMES
             .iter()
             .map(|&(outcome, name, color)| {
                 let trials = self.trials.iter().filter(|trial| trial.outcome == outcome);
                 let point = |us: f64| us.max(1.0).log10();
-                let points = trials.filter_map(|trial| Some((trial.load, point(trial.p99_us?))));
+                let points = trials.filter_map(|trial| Some((trial.load, point(of.of(trial)?))));
                 Line {
                     name: name.to_owned(),
                     color,
@@ -198,23 +252,23 @@ impl Round {
         let x = Axis {
             range: 0.0..x_max,
             ticks: ticks_to(x_max),
-            text: text::rate,
+            text: load_text(vary),
         };
-        let mut plot = LinePlot::new("p99 latency of trials by load", x, y);
+        let mut plot = LinePlot::new(of.title(), x, y);
         plot.bounds.extend(bound.zip(limit_us).map(|(y, us)| Bound {
             y,
             text: format!("p99 < {}", text::micros(us)),
         }));
         // What a search has not finished is no answer.
         if !self.cut_short {
-            self.answer.show(&mut plot);
+            self.answer.show(&mut plot, load_text(vary));
         }
         Some(plot.draw(&lines))
     }
 }
 
 impl Answer {
-    fn show(&self, plot: &mut LinePlot) {
+    fn show(&self, plot: &mut LinePlot, shown: fn(f64) -> String) {
         let interval = self.low.zip(self.high);
         plot.spans.extend(interval.map(|(low, high)| Span {
             range: low..high,
@@ -226,9 +280,9 @@ impl Answer {
             text: match interval {
                 Some((low, high)) => {
                     let (low, high) = (text::scaled(low), text::scaled(high));
-                    format!("{} (95 %: {low} to {high})", text::rate(load))
+                    format!("{} (95 %: {low} to {high})", shown(load))
                 }
-                None => text::rate(load),
+                None => shown(load),
             },
         }));
     }
@@ -256,7 +310,7 @@ mod tests {
             ("devices: latency.p99 < 5ms", None),
             ("lost = 0", None),
         ] {
-            assert_eq!(p99_limit(limit), expected, "{limit}");
+            assert_eq!(p99_limit(limit, "latency.p99"), expected, "{limit}");
         }
     }
 }

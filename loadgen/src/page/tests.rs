@@ -60,6 +60,7 @@ fn run(label: &str, qos: u8, scale: f64) -> ResultFile {
         inside: None,
         troubles: Vec::new(),
         stages: Vec::new(),
+        storm: None,
         verdicts: Vec::new(),
         agents: None,
     }

@@ -11,7 +11,7 @@ use super::search::Search;
 use super::subject::{Scenario, Subject, describe};
 use super::table::{self, Cell, Table, Verdict};
 use super::verdict::{doubts, thresholds, verdict};
-use super::{course, search, text, theme};
+use super::{course, search, storm, text, theme};
 use crate::report::{ResultFile, Second};
 
 /// What a page is made of.
@@ -203,6 +203,7 @@ fn section(scenario: &Scenario, plots: &[Named]) -> Markup {
                 @if let [subject] = &scenario.subjects[..] { (tiles(subject)) }
                 div.card tabindex="0" role="region" aria-label={ "Numbers of " (scenario.title) } { (table(&table::of(scenario))) }
             } @else { p { "It did not take place; there are no numbers." } }
+            (storm::section(scenario))
             @if !is_open_loop(first) && first.totals.latency.is_some() {
                 p { "A closed loop waits for the broker: these latencies are those of a queue that \
                      is always full, and they hide stalls of the broker." }

@@ -25,6 +25,8 @@ builtin![
     "connect",
     "retained-flood",
     "reconnect-storm",
+    "silent-death",
+    "takeover-storm",
     "slow-subscriber",
     "mixed",
     "restarts",

@@ -37,6 +37,7 @@ impl Scenario {
             }
         }
         self.check_stages(&mut problems);
+        self.check_storm(&mut problems);
         self.check_thresholds(&mut problems);
         problems
     }

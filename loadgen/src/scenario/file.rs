@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Form, Key};
 use super::stage::Stage;
+use super::storm::Storm;
 use super::{Group, Scenario};
 use crate::secrets::{MASK, masked_line};
 use ringmq_problem::file::FileFault;
@@ -43,6 +44,14 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
             }
             ("stage", value) => {
                 scenario.stages = source.read_tables(value, key.span(), &mut problems);
+            }
+            (Storm::NAME, DeValue::Table(table)) => {
+                let storm = source.read_table(table, key.span(), &mut problems);
+                scenario.storm = Some(storm);
+            }
+            (Storm::NAME, _) => {
+                let complaint = Complaint::new("is not a table", "begin it with [storm]");
+                problems.push(complaint.at(source.place(key.span()), Storm::NAME));
             }
             (name, _) => match keys::of_scenario(name) {
                 None => problems.push(source.unknown(name, None, key.span())),
@@ -79,7 +88,7 @@ struct Source<'a> {
     text: &'a str,
 }
 
-/// What stands in `[[double brackets]]`.
+/// What stands in `[brackets]`.
 trait Table: Sized + 'static {
     /// `group`.
     const NAME: &'static str;
@@ -127,6 +136,7 @@ macro_rules! table {
 
 table!(Group, "group", keys::of_group, keys::group_keys());
 table!(Stage, "stage", keys::of_stage, keys::STAGE.iter());
+table!(Storm, "storm", keys::of_storm, keys::STORM.iter());
 
 impl Source<'_> {
     fn read_tables<T: Table>(
@@ -217,13 +227,16 @@ impl Source<'_> {
     /// `inside` is nothing for a key outside of any table.
     fn unknown(&self, key: &str, inside: Option<Inside>, span: Range<usize>) -> Problem {
         let above = keys::SCENARIO.iter().map(|key| key.name);
-        let above: Vec<_> = above.chain([Group::NAME, Stage::NAME]).collect();
+        let above: Vec<_> = above
+            .chain([Group::NAME, Stage::NAME, Storm::NAME])
+            .collect();
         let here = inside.as_ref().map_or(&above, |inside| &inside.keys);
         let table = inside.as_ref().map(|inside| inside.table);
         let places = [
             (table.is_some(), above.clone(), "above the first [[group]]"),
             (table != Some(Group::NAME), Group::keys(), "in a [[group]]"),
             (table != Some(Stage::NAME), Stage::keys(), "in a [[stage]]"),
+            (table != Some(Storm::NAME), Storm::keys(), "in [storm]"),
         ];
         let mut elsewhere = places
             .iter()

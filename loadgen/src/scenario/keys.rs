@@ -10,6 +10,7 @@ use super::payload::Sizes;
 use super::rates::Rates;
 use super::spans::Spans;
 use super::stage::{Load, Stage};
+use super::storm::{self, Backoff, Event, Storm};
 use super::threshold::{Abort, Threshold};
 use super::value;
 use super::{Arrivals, Group, Scenario, Start};
@@ -132,11 +133,11 @@ pub static SCENARIO: &[Key<Scenario>] = &[
         |s| s.thresholds.iter().map(|limit| limit.as_str().to_owned()).collect()),
 ];
 
-/// Stages say it when there are some.
+/// Stages or a storm say it, if there are some.
 fn shown_span_of_run(scenario: &Scenario, span: Duration) -> Vec<String> {
-    match scenario.stages.is_empty() {
-        true => vec![value::show_span(span)],
-        false => Vec::new(),
+    match scenario.has_parts() {
+        false => vec![value::show_span(span)],
+        true => Vec::new(),
     }
 }
 
@@ -187,6 +188,44 @@ pub static STAGE: &[Key<Stage>] = &[
                                         that was missed",
         |s, t| { s.abort = Some(Abort::parse(only(t))?); Ok(()) },
         |s| shown_some(&s.abort, Abort::show)),
+];
+
+/// Keys of a storm.
+pub static STORM: &[Key<Storm>] = &[
+    key!(Text "event" "cut|silence|takeover" "How connections end: they are closed without \
+                                              DISCONNECT; their clients say nothing any more, and \
+                                              the sockets stay open; or second clients with the \
+                                              same identifiers connect. Default cut",
+        |s, t| { s.event = Event::parse(only(t))?; Ok(()) },
+        |s| vec![s.event.show().to_owned()]),
+    key!(Text "share" "SHARE" "Of how many clients; default 100 %",
+        |s, t| { s.share = storm::share(only(t))?; Ok(()) },
+        |s| shown(&s.share, &1.0, |share| storm::show_share(*share))),
+    key!(List "of" "GROUP" "Of which groups, in a list if there are several; default: all",
+        |s, t| { s.of = t.iter().map(|&name| name.to_owned()).collect(); Ok(()) },
+        |s| s.of.clone()),
+    key!(Text "backoff" "exp(BASE, FACTOR, MOST, JITTER)" "How long clients wait before they \
+                         return: BASE, and FACTOR times as long after each attempt that failed, \
+                         MOST at most. JITTER is full (anything from 0 to that), equal (anything \
+                         from half of it) or none. Default exp(1s, 2, 60s, full)",
+        |s, t| { s.backoff = Backoff::parse(only(t))?; Ok(()) },
+        |s| vec![s.backoff.show()]),
+    key!(Text "before" "TIME" "How long is published before it; whole seconds, default 5s",
+        |s, t| { s.before = value::span(only(t))?; Ok(()) },
+        |s| shown(&s.before, &Storm::default().before, |d| value::show_span(*d))),
+    key!(Text "within" "TIME" "How long the recovery may take; whole seconds, default 2m",
+        |s, t| { s.within = value::span(only(t))?; Ok(()) },
+        |s| shown(&s.within, &Storm::default().within, |d| value::show_span(*d))),
+    key!(Text "back" "SHARE" "How many of the clients have to be back in a second for it to be a \
+                              good one; default 99 %",
+        |s, t| { s.back = storm::share(only(t))?; Ok(()) },
+        |s| shown(&s.back, &Storm::default().back, |share| storm::show_share(*share))),
+    key!(List "slo" "LIMIT" "What a good second keeps to besides: \"latency.p99 < 5ms\"",
+        |s, t| {
+            s.limits = t.iter().map(|text| Storm::limit(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        |s| s.limits.iter().map(|limit| limit.as_str().to_owned()).collect()),
 ];
 
 /// Keys of a group: who its clients are.
@@ -432,6 +471,11 @@ pub fn group_keys() -> impl Iterator<Item = &'static Key<Group>> {
 /// The key of a stage with this name.
 pub fn of_stage(name: &str) -> Option<&'static Key<Stage>> {
     STAGE.iter().find(|key| key.name == name)
+}
+
+/// The key of a storm with this name.
+pub fn of_storm(name: &str) -> Option<&'static Key<Storm>> {
+    STORM.iter().find(|key| key.name == name)
 }
 
 /// The key of a scenario with this name.

@@ -84,7 +84,7 @@ impl Scenario {
     }
 
     /// What is wrong with a limit in this scenario.
-    fn check_threshold(&self, limit: &Threshold, of_stage: bool) -> Option<Complaint> {
+    pub(super) fn check_threshold(&self, limit: &Threshold, of_stage: bool) -> Option<Complaint> {
         let mut groups: Vec<&Group> = self.groups.iter().collect();
         if let Some(name) = &limit.group {
             groups.retain(|group| group.name == *name);

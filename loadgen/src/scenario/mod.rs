@@ -16,6 +16,7 @@ pub mod payload;
 pub mod rates;
 pub mod spans;
 pub mod stage;
+pub mod storm;
 pub mod threshold;
 pub mod value;
 
@@ -36,6 +37,7 @@ use ringmq_problem::file::read_text;
 use ringmq_problem::{Complaint, Place, Problem};
 use spans::Spans;
 use stage::Stage;
+use storm::Storm;
 use threshold::Threshold;
 
 /// A whole scenario.
@@ -65,6 +67,8 @@ pub struct Scenario {
     pub thresholds: Vec<Threshold>,
     /// Parts with a rate of their own, in place of warm-up and window; empty: none.
     pub stages: Vec<Stage>,
+    /// What happens to the clients, in place of warm-up and window.
+    pub storm: Option<Storm>,
     /// In the order in which they connect.
     pub groups: Vec<Group>,
     /// Where it was read from.
@@ -210,6 +214,7 @@ impl Default for Scenario {
             arrivals: Arrivals::Constant,
             thresholds: Vec::new(),
             stages: Vec::new(),
+            storm: None,
             groups: Vec::new(),
             place: Place::CommandLine,
             places: HashMap::new(),
@@ -331,16 +336,36 @@ impl Scenario {
         Complaint::new(what, fix).at(place, key)
     }
 
+    /// The run has parts with figures of their own, which say how long it is.
+    pub fn has_parts(&self) -> bool {
+        !self.stages.is_empty() || self.storm.is_some()
+    }
+
+    /// Sockets that are open at the same time: those of clients that fell silent stay.
+    pub fn sockets_max(&self) -> u64 {
+        let storm = self.storm.as_ref();
+        let leaves = storm.filter(|storm| storm.event.leaves_sockets());
+        let silent = leaves.map_or(0, |storm| {
+            let hit = self.groups.iter().filter(|group| storm.hits(group));
+            hit.map(|group| (f64::from(group.clients) * storm.share).ceil() as u64)
+                .sum()
+        });
+        self.client_count() + silent
+    }
+
     /// How long is published before the window.
     pub fn warmup_span(&self) -> Duration {
-        match self.stages.is_empty() {
-            true => self.warmup,
-            false => Duration::ZERO,
+        match self.has_parts() {
+            false => self.warmup,
+            true => Duration::ZERO,
         }
     }
 
     /// How long the window is.
     pub fn window_span(&self) -> Duration {
+        if let Some(storm) = &self.storm {
+            return storm.span_max();
+        }
         match self.stages.is_empty() {
             true => self.duration,
             false => stage::parts(&self.stages)
@@ -355,6 +380,12 @@ impl Scenario {
         let mut text = String::new();
         for key in keys::SCENARIO {
             put_toml(&mut text, key.name, key.form, &(key.show)(self));
+        }
+        if let Some(storm) = &self.storm {
+            text.push_str("\n[storm]\n");
+            for key in keys::STORM {
+                put_toml(&mut text, key.name, key.form, &(key.show)(storm));
+            }
         }
         for stage in &self.stages {
             text.push_str("\n[[stage]]\n");

@@ -296,6 +296,17 @@ impl Search {
         }
     }
 
+    /// No load above this is tried from here on; true if that is news.
+    pub fn limit(&mut self, load_max: f64) -> bool {
+        let is_lower = load_max < self.goal.load_max;
+        if is_lower {
+            self.goal.load_max = load_max;
+            // A load that was chosen before, and is above, is not tried any more.
+            self.current = self.current.filter(|load| *load <= load_max);
+        }
+        is_lower
+    }
+
     /// The result of the trial that [`Search::next_step`] asked for.
     ///
     /// # Panics
@@ -409,7 +420,10 @@ impl Search {
         let is_open = |load: &f64| self.loads.class(*load, pass.trials) == Class::Open;
         let Bracket { lower, upper } = self.bracket_of(pass);
         match (lower, upper) {
-            (None, None) => Some(self.hint.lower.or(self.hint.upper).unwrap_or(self.first)),
+            (None, None) => {
+                let load = self.hint.lower.or(self.hint.upper).unwrap_or(self.first);
+                Some(load.min(self.goal.load_max))
+            }
             (Some(lower), None) => {
                 let earlier = self.hint.upper.filter(|load| *load > lower);
                 if let Some(load) = earlier.filter(is_open) {
@@ -428,7 +442,8 @@ impl Search {
                 (upper > floor).then_some(load)
             }
             (Some(lower), Some(upper)) => {
-                pass.is_wide(lower, upper).then(|| (lower * upper).sqrt())
+                let load = (lower * upper).sqrt().min(self.goal.load_max);
+                (pass.is_wide(lower, upper) && load > lower).then_some(load)
             }
         }
     }

@@ -471,3 +471,45 @@ fn a_confirmation_that_holds_is_the_last_one_and_a_void_one_is_repeated_once() {
     search.record_confirmation(Confirmation::Void(Cause::Machine));
     assert!(matches!(search.next_step(), Step::Done(answer) if answer.confirmed().is_none()));
 }
+
+/// What connections find out while they grow: how many there is room for.
+#[test]
+fn a_limit_that_comes_up_on_the_way_is_not_passed() {
+    let goal = Goal {
+        trials_per_load: 1,
+        width: 0.1,
+        confirm_s: 0,
+        ..Goal::default()
+    };
+    for (capacity, limit, expected) in [
+        (1e9, 5000.0, Conclusion::AtLeast(Ceiling::LoadMax)),
+        (3000.0, 5000.0, Conclusion::Found),
+        (5500.0, 5000.0, Conclusion::AtLeast(Ceiling::LoadMax)),
+    ] {
+        let mut search = Search::new(goal, 1000.0);
+        let mut trials = 0;
+        let answer = loop {
+            match search.next_step() {
+                Step::Trial { load } => {
+                    assert!(trials < 2 || load <= limit, "{load}");
+                    search.record(match load <= capacity {
+                        true => Verdict::Good,
+                        false => Verdict::Bad,
+                    });
+                    trials += 1;
+                    if trials == 2 {
+                        assert!(search.limit(limit) && !search.limit(limit));
+                    }
+                }
+                Step::Confirm { .. } => panic!("none was asked for"),
+                Step::Done(answer) => break answer,
+            }
+        };
+        assert_eq!(answer.conclusion, expected, "{capacity} {answer:?}");
+        let lower = answer.lower.unwrap();
+        assert!(
+            lower > 0.9 * limit.min(capacity) && lower <= limit,
+            "{lower}"
+        );
+    }
+}

@@ -14,5 +14,6 @@ mod restarts;
 mod result_file;
 mod scenarios;
 mod stages;
+mod storms;
 mod tls;
 mod transports;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::common::{Done, run};
+use crate::common::{Done, at, run, start_command};
 use ringload::report::{Ended, Ledger};
 use ringload::scenario::builtin;
 use ringmq::{Broker, BrokerConfig};
@@ -358,6 +358,118 @@ fn a_subscriber_that_does_not_read_costs_the_others_nothing() {
     // It reads in the drain, so that what was kept for it came after the window.
     assert_eq!(stalled.received_per_s, 0.0, "{stalled:#?}");
     assert_eq!(ledger.owed, 10 * stalled.ledger.owed);
+}
+
+/// What a storm of a scenario of bystanders and fifty others came to.
+fn storm(scenario: &str, more: &[&str]) -> Done {
+    let mut args = vec![
+        scenario,
+        "--set",
+        "crowd.clients=50",
+        "--before",
+        "1s",
+        "--no-sys",
+    ];
+    args.extend_from_slice(more);
+    start_command("storm", &at(port()), &args).finish()
+}
+
+#[test]
+fn identifiers_are_taken_over_and_the_first_connections_closed() {
+    let done = storm("takeover-storm", &[]);
+    let storm = done.result().storm.as_ref().unwrap();
+    assert_eq!(
+        (storm.hit, storm.back, storm.attempts),
+        (50, 50, 50),
+        "{done:#?}"
+    );
+    assert_eq!((storm.silent, storm.silent_closed), (50, 50), "{done:#?}");
+    assert_eq!(total(&done).lost, 0, "{done:#?}");
+    assert!(done.result().troubles.is_empty(), "{done:#?}");
+}
+
+#[test]
+fn silent_clients_are_closed_when_their_keep_alive_is_over() {
+    let args = [
+        "--set",
+        "crowd.keep_alive=2s",
+        "--backoff",
+        "exp(9s, 1, 9s, none)",
+    ];
+    let done = storm("silent-death", &args);
+    let storm = done.result().storm.as_ref().unwrap();
+    assert_eq!(
+        (storm.hit, storm.back, storm.attempts),
+        (50, 50, 50),
+        "{done:#?}"
+    );
+    assert_eq!((storm.silent, storm.silent_closed), (50, 50), "{done:#?}");
+    assert_eq!(total(&done).lost, 0, "{done:#?}");
+}
+
+#[test]
+fn every_session_is_there_after_a_storm() {
+    let args = [
+        "reconnect-storm",
+        "--set",
+        "devices.clients=40",
+        "--set",
+        "senders.clients=4",
+        "--of",
+        "devices",
+        "--before",
+        "1s",
+        "--backoff",
+        "exp(500ms, 2, 2s, full)",
+        "--no-sys",
+    ];
+    let done = start_command("storm", &at(port()), &args).finish();
+    let storm = done.result().storm.as_ref().unwrap();
+    assert_eq!((storm.hit, storm.back), (40, 40), "{done:#?}");
+    assert_eq!(
+        (storm.sessions, storm.sessions_present),
+        (40, 40),
+        "{done:#?}"
+    );
+    let ledger = total(&done);
+    assert_eq!((ledger.lost, ledger.excused), (0, 0), "{done:#?}");
+    assert!(done.result().troubles.is_empty(), "{done:#?}");
+}
+
+#[test]
+fn connections_are_varied_up_to_where_it_was_to_end() {
+    let args = [
+        "--group",
+        "name=idle clients=20 connect_rate=2000",
+        "--group",
+        "name=pair publish=v/{run} subscribe=v/{run} rate=50",
+        "--vary",
+        "connections",
+        "--slo",
+        "connect.p99 < 30s",
+        "--quick",
+        "--up-to",
+        "100",
+        "--confirm",
+        "0",
+    ];
+    let (code, text, file) = start_command("find-max", &at(port()), &args).finish_search();
+    assert_eq!(code, Some(0), "{text}");
+    let answer = &file.rounds[0].answer;
+    assert_eq!(answer.lower, Some(100.0), "{text}");
+    assert!(
+        file.sentence
+            .starts_with("holds at least 100 connections of"),
+        "{text}"
+    );
+    let trials = &file.rounds[0].trials;
+    assert!(
+        trials.iter().all(|trial| trial.connect_p99_us.is_some()),
+        "{text}"
+    );
+    // As many messages as before.
+    let last = trials.last().unwrap();
+    assert!((last.sent_per_s / 50.0 - 1.0).abs() < 0.2, "{last:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::common::broker::{Script, Scripted};
-use crate::common::{Done, run};
+use crate::common::{Done, run, start_command};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
@@ -259,5 +259,34 @@ fn a_failed_tls_handshake_is_an_error_with_a_reason() {
         // A wrong command line leaves no result, a broker that cannot be reached one that says so.
         let ended = done.result.as_ref().map(|result| result.run.ended);
         assert_eq!(ended, (code == 1).then_some(Ended::Failed), "{more:?}");
+    }
+}
+
+#[test]
+fn handshakes_of_a_storm_are_counted_in_full_and_resumed() {
+    let authority = Authority::new("storm");
+    let broker = authority.broker(Demand::None);
+    let target = format!("mqtts://{}", broker.local_addresses()[0]);
+    for (resume, is_resumed) in [("false", false), ("true", true)] {
+        let args = [
+            "--group",
+            &format!("name=crowd clients=6 tls=true tls_resume={resume}"),
+            "--tls",
+            &authority.path("ca.pem"),
+            "--before",
+            "1s",
+            "--backoff",
+            "exp(2s, 1, 2s, full)",
+            "--no-sys",
+        ];
+        let done = start_command("storm", &target, &args).finish();
+        let storm = done.result().storm.as_ref().unwrap();
+        let (full, resumed) = (storm.handshakes_full, storm.handshakes_resumed);
+        assert_eq!(
+            (storm.back, full + resumed),
+            (6, storm.attempts),
+            "{done:#?}"
+        );
+        assert_eq!(resumed > 0, is_resumed, "{done:#?}");
     }
 }

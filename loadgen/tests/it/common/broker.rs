@@ -48,6 +48,8 @@ pub struct Script {
     pub close_all: Option<u64>,
     /// Answer to CONNECT.
     pub refuse: Option<ReasonCode>,
+    /// So many CONNECTs are let in, and the next so many are not.
+    pub turn_away: Option<(u64, u64)>,
     /// Answer to SUBSCRIBE.
     pub refuse_subscribe: bool,
     /// The highest QoS that is granted.
@@ -232,7 +234,14 @@ impl State {
         };
         self.connects += 1;
         let mut out = Vec::new();
-        let mut connack = Connack::new(false, self.script.refuse.unwrap_or(ReasonCode::Success));
+        let is_turned_away = |(after, count): (u64, u64)| {
+            self.connects > after && self.connects <= after.saturating_add(count)
+        };
+        let refusal = match self.script.turn_away.is_some_and(is_turned_away) {
+            true => Some(ReasonCode::ServerUnavailable),
+            false => self.script.refuse,
+        };
+        let mut connack = Connack::new(false, refusal.unwrap_or(ReasonCode::Success));
         if let Some(terms) = self.script.terms {
             terms(&mut connack.properties);
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringload::find::file::CapacityFile;
 use ringload::report::ResultFile;
+use ringload::storm::StormFile;
 
 /// What a run of ringload came to.
 #[derive(Debug)]
@@ -83,6 +84,16 @@ impl Running {
             text,
             serde_json::from_slice(&json).unwrap(),
         )
+    }
+
+    /// Waits for the end of several storms; gives exit code, output and what was found.
+    pub fn finish_storms(self) -> (Option<i32>, String, StormFile) {
+        let output = self.child.wait_with_output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let found = StormFile::read(&self.json);
+        let _ = std::fs::remove_file(&self.json);
+        let found = found.unwrap_or_else(|error| panic!("{error}: {text}"));
+        (output.status.code(), text, found.unwrap())
     }
 
     /// Waits for the end.
