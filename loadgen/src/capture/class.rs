@@ -118,7 +118,9 @@ fn distance(one: &Class, other: &Class) -> f64 {
         sum += ratio(mine.sizes.mean().max(1.0), theirs.sizes.mean().max(1.0));
         sum += f64::from(u8::from(mine.qos != theirs.qos)) * 2.0;
         sum += f64::from(u8::from(mine.retain != theirs.retain)) * 2.0;
-        sum += f64::from(u8::from(mine.shape != theirs.shape));
+        // Topics that were not seen may be any.
+        let is_known = !mine.shape.levels.is_empty() && !theirs.shape.levels.is_empty();
+        sum += f64::from(u8::from(is_known && mine.shape != theirs.shape));
     }
     let is_shared = |class: &Class| class.wants.iter().any(|want| want.is_shared);
     sum += f64::from(u8::from(is_shared(one) != is_shared(other))) * 3.0;
@@ -198,6 +200,9 @@ fn joined(
     most.sizes.merge(&least.sizes.scaled(least.per_s), 1.0);
     most.per_s += least.per_s;
     most.topics = most.topics.max(least.topics);
+    if most.shape.levels.is_empty() {
+        most.shape = least.shape;
+    }
     Some(most)
 }
 
@@ -206,7 +211,7 @@ pub(super) const CLIENTS_MIN: f64 = 5.0;
 /// Groups of a profile.
 pub(super) const CLASSES_MAX: usize = 40;
 /// Groups that differ by less are one: a sum of logarithms of ratios.
-const ALIKE: f64 = 0.5;
+const ALIKE: f64 = 0.9;
 /// One publishes, the other does not.
 const OTHER_KIND: f64 = 6.0;
 
@@ -279,7 +284,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_groups_than_a_profile_has() {
-        let classes = (0..100).map(|n| class(5.0 + f64::from(n), 1.7_f64.powi(n), &[]));
+        let classes = (0..100).map(|n| class(5.0 + f64::from(n), 3_f64.powi(n), &[]));
         let classes: Vec<Class> = classes.collect();
         let sent: f64 = classes.iter().map(Class::sent_per_s).sum();
         let joined = join(classes);

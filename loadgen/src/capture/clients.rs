@@ -299,10 +299,10 @@ impl Covered {
             Some((_, plain)) => (plain, true),
             None => (filter, false),
         };
-        // Nothing is known of the topics: it may be any.
+        // Nothing is known of the topics: a filter that names some says nothing of them.
         let is_unknown = source.shape.levels.is_empty();
         let cover = match is_unknown && plain != "#" {
-            true => Cover::Part,
+            true => Cover::None,
             false => source.shape.cover(plain),
         };
         let share = match cover {

@@ -210,7 +210,7 @@ mod tests {
             (&*filter, &*options.host, group.tls),
             ("a/#", "127.0.0.1", true)
         );
-        assert!(group.user.is_some() && request.out == "profile.toml");
+        assert!(group.user.is_some() && request.out.as_os_str() == "profile.toml");
     }
 
     #[test]
