@@ -189,11 +189,7 @@ impl Given {
         let on = self.on(&written).map_err(one)?;
         let target = Target::parse(&written).map_err(|complaint| one(at("target", complaint)))?;
         let scenario = self.scenario(&target)?;
-        if on.is_some() && scenario.storm.is_some() {
-            let what = "is not for storms, which one machine makes";
-            return Err(one(at("on", Complaint::new(what, "leave out --on"))));
-        }
-        let warnings = check_preset(&scenario, &target.endpoint())?;
+        let warnings = check_places(&scenario, on.is_some(), &target.endpoint())?;
         let has_tls = scenario.groups.iter().any(|group| group.tls);
         let place = target.with_port(has_tls);
         let read = |name: &'static str, complaint: Complaint| one(at(name, complaint));
@@ -395,8 +391,17 @@ impl Given {
     }
 }
 
-/// What the service of a preset would refuse is a problem; gives what is slow or dear there.
-fn check_preset(scenario: &Scenario, endpoint: &Endpoint) -> Result<Vec<String>, Vec<Problem>> {
+/// What cannot be made from several machines, or what the service of a preset would refuse, is a
+/// problem; gives what is slow or dear there.
+fn check_places(
+    scenario: &Scenario,
+    has_machines: bool,
+    endpoint: &Endpoint,
+) -> Result<Vec<String>, Vec<Problem>> {
+    if has_machines && scenario.storm.is_some() {
+        let what = "is not for storms, which one machine makes";
+        return Err(vec![at("on", Complaint::new(what, "leave out --on"))]);
+    }
     if !scenario.preset_check {
         return Ok(Vec::new());
     }
