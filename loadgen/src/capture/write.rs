@@ -291,7 +291,8 @@ fn filters_of(
         } else if taken == 1 {
             filters.push(branch(&format!("{{index%{branches}}}")));
         } else {
-            filters.extend((0..taken).map(|which| branch(&which.to_string())));
+            // Evenly apart: clients go round from the first one on, and a run may end before they are round.
+            filters.extend((0..taken).map(|nth| branch(&(nth * branches / taken).to_string())));
         }
     }
     filters
