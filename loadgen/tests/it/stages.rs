@@ -107,8 +107,14 @@ fn every_stage_has_figures_and_a_verdict_of_its_own() {
             [Passed, Passed, Passed, Missed]
         );
         assert_eq!(result.verdicts[3].stage.as_deref(), Some("spike"));
-        let head = done.stdout.lines().take(4).collect::<Vec<_>>().join("\n");
-        assert!(head.contains("MISSED     spike: lost = 0 (2)"), "{head}");
+        let mut lines = done.stdout.lines();
+        let headline = lines.next().unwrap_or_default();
+        assert!(
+            headline.starts_with("MISSED: 1 of 4 thresholds"),
+            "{headline}"
+        );
+        let head = lines.take(4).collect::<Vec<_>>().join("\n");
+        assert!(head.contains("MISSED    spike: lost = 0 (2)"), "{head}");
     }
 }
 
