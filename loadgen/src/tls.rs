@@ -17,8 +17,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-use crate::scenario::Group;
 use crate::scenario::pattern::{Filling, Pattern};
+use crate::scenario::{Group, Keyed as _};
 use ringmq_problem::{Complaint, Problem};
 
 /// What the clients of a group need to begin.

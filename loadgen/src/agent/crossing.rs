@@ -4,7 +4,7 @@ use ringmq_core::codec::QoS;
 use ringmq_problem::{Complaint, Problem};
 
 use crate::plan::Plan;
-use crate::scenario::Start;
+use crate::scenario::{Keyed as _, Start};
 
 /// The deliveries of a plan whose publisher and subscriber are on different machines.
 #[derive(Debug)]

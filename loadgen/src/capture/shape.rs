@@ -5,6 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ringmq_core::topic::TopicFilter;
+
+use crate::plan::TOPIC_LIMITS;
+
 /// The shape of topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -132,20 +136,12 @@ impl Shape {
     }
 }
 
-/// How much of some topics a filter matches, 0 to 1.
+/// How much of some topics a filter matches, 0 to 1; nothing of what is no filter.
 pub(super) fn matched_share(filter: &str, topics: &BTreeSet<String>) -> f64 {
-    let matches = |topic: &&String| {
-        let mut levels = topic.split('/');
-        for part in filter.split('/') {
-            match (part, levels.next()) {
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
-                (part, Some(level)) if part == level => {}
-                (_, _) => return false,
-            }
-        }
-        levels.next().is_none()
+    let Ok(filter) = TopicFilter::parse(filter, &TOPIC_LIMITS) else {
+        return 0.0;
     };
+    let matches = |topic: &&String| filter.matches(topic.as_bytes());
     let count = topics.iter().filter(matches).count();
     count as f64 / topics.len().max(1) as f64
 }

@@ -13,7 +13,7 @@ use super::shape::Level;
 use crate::payload::STREAMS_MAX;
 use crate::scenario::keys;
 use crate::scenario::value;
-use crate::scenario::{Group, Scenario};
+use crate::scenario::{Group, Keyed as _, Scenario};
 use ringmq_problem::Place;
 
 /// A scenario, and which of its values were assumed: group and key.

@@ -3,7 +3,7 @@
 use super::target::Scheme;
 use super::{SEE_HELP, problem};
 use crate::scenario::keys::{self, Form};
-use crate::scenario::{Group, Scenario};
+use crate::scenario::{Group, Keyed as _, Scenario};
 use ringmq_problem::{Place, Problem, nearest};
 
 /// Options that set a key of the scenario, or of all groups that it is meant for.

@@ -5,7 +5,7 @@ use ringmq_problem::{Complaint, Place, Problem};
 use super::given::Given;
 use super::{at, problem};
 use crate::scenario::storm::Backoff;
-use crate::scenario::{Scenario, keys};
+use crate::scenario::{Keyed as _, Scenario, keys};
 use crate::storm::StormOptions;
 
 impl Given {

@@ -8,9 +8,9 @@ use super::limits::{Limits, Rule};
 use super::{Endpoint, Service, quota};
 use crate::scenario::pattern::{Filling, Pattern};
 use crate::scenario::rates::Rates;
-use crate::scenario::stage;
 use crate::scenario::value::{show_protocol, show_span};
 use crate::scenario::{Group, Scenario};
+use crate::scenario::{Keyed as _, stage};
 
 /// What was found.
 #[derive(Debug, Default)]

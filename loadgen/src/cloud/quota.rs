@@ -5,7 +5,7 @@ use ringmq_problem::{Complaint, Problem};
 
 use super::Service;
 use super::check::peak_of;
-use crate::scenario::{Group, Scenario};
+use crate::scenario::{Group, Keyed as _, Scenario};
 
 /// Warnings for what is beyond the quotas that an account has at first.
 pub(super) fn warn(scenario: &Scenario, service: Service, warnings: &mut Vec<Problem>) {

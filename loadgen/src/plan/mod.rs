@@ -23,6 +23,7 @@ use crate::payload::mix;
 use crate::scenario::{Group, Scenario};
 use deal::{Places, Shape};
 use planner::Planner;
+pub use planner::TOPIC_LIMITS;
 pub use streams::{Matched, Streams};
 
 /// Everything that follows from a scenario before it runs.

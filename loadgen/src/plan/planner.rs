@@ -9,8 +9,8 @@ use ringmq_problem::{Complaint, Problem};
 use super::deal::Places;
 use super::{Matched, PlannedGroup, Reading, Share, Streams};
 use crate::payload::STREAMS_MAX;
-use crate::scenario::Group;
 use crate::scenario::pattern::{Filling, Pattern};
+use crate::scenario::{Group, Keyed as _};
 
 /// Makes the parts of a plan.
 pub(super) struct Planner<'a> {
@@ -122,7 +122,7 @@ impl<'a> Planner<'a> {
                 for message in 0..planned.topics {
                     let number = planned.number(client);
                     pattern.fill(self.filling(group, number, message), &mut topic);
-                    if let Err(error) = TopicName::parse(topic.as_bytes(), &LIMITS) {
+                    if let Err(error) = TopicName::parse(topic.as_bytes(), &TOPIC_LIMITS) {
                         let what = format!("becomes `{topic}`, which is not a topic ({error:?})");
                         return Err(problem(
                             group,
@@ -190,7 +190,7 @@ impl Filters {
             return Ok(*id);
         }
         let id = self.parsed.len() as u32;
-        self.parsed.push(TopicFilter::parse(text, &LIMITS)?);
+        self.parsed.push(TopicFilter::parse(text, &TOPIC_LIMITS)?);
         self.streams.push(Vec::new());
         self.ids.insert(text.to_owned(), id);
         Ok(id)
@@ -204,7 +204,7 @@ impl Filters {
             ids.push(id as u32);
         }
         for stream in 0..streams.count() as u32 {
-            let Ok(topic) = TopicName::parse(streams.topic(stream), &LIMITS) else {
+            let Ok(topic) = TopicName::parse(streams.topic(stream), &TOPIC_LIMITS) else {
                 continue;
             };
             tree.visit(topic, |ids| {
@@ -321,7 +321,7 @@ fn overlap(group: &Group, filter: &str) -> Problem {
 }
 
 /// What a packet of MQTT can carry.
-const LIMITS: TopicLimits = TopicLimits {
+pub const TOPIC_LIMITS: TopicLimits = TopicLimits {
     size_max: u16::MAX,
     levels_max: u16::MAX,
 };

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use ringmq_core::codec::{QoS, Version};
 
+use super::Keyed as _;
 use super::{Group, Scenario, Start};
 use ringmq_problem::{Complaint, Problem};
 
@@ -44,15 +45,6 @@ impl Scenario {
 }
 
 impl Group {
-    pub(super) fn complain(
-        &self,
-        key: &str,
-        what: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Problem {
-        Complaint::new(what, fix).at(self.place_of(key), self.subject(key))
-    }
-
     fn check_publish(&self, scenario: &Scenario, problems: &mut Vec<Problem>) {
         let mut complain =
             |key, what: &str, fix: &str| problems.push(self.complain(key, what, fix));

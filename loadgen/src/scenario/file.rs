@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, Form, Key};
 use super::stage::Stage;
 use super::storm::Storm;
-use super::{Group, Scenario};
+use super::{Group, Keyed, Scenario};
 use crate::secrets::{MASK, masked_line};
 use ringmq_problem::file::FileFault;
 use ringmq_problem::{Complaint, LinePlace, Place, Problem, nearest, printable};
@@ -89,16 +89,13 @@ struct Source<'a> {
 }
 
 /// What stands in `[brackets]`.
-trait Table: Sized + 'static {
+trait Table: Keyed {
     /// `group`.
     const NAME: &'static str;
 
     fn at(place: Place) -> Self;
     fn key(name: &str) -> Option<&'static Key<Self>>;
     fn keys() -> Vec<&'static str>;
-    fn set(&mut self, key: &'static Key<Self>, texts: &[&str], place: Place)
-    -> Result<(), Problem>;
-    fn subject(&self, key: &str) -> String;
 }
 
 macro_rules! table {
@@ -116,19 +113,6 @@ macro_rules! table {
 
             fn keys() -> Vec<&'static str> {
                 $all.map(|key| key.name).collect()
-            }
-
-            fn set(
-                &mut self,
-                key: &'static Key<Self>,
-                texts: &[&str],
-                place: Place,
-            ) -> Result<(), Problem> {
-                <$kind>::set(self, key, texts, place)
-            }
-
-            fn subject(&self, key: &str) -> String {
-                <$kind>::subject(self, key)
             }
         }
     };

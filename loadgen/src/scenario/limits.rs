@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use ringmq_core::codec::QoS;
 use ringmq_problem::{Complaint, Place, Problem};
 
+use super::Keyed as _;
 use super::stage::{Load, Stage, name_of};
 use super::threshold::{Metric, Threshold, Timed};
 use super::{Group, Scenario};

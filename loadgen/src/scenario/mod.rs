@@ -9,6 +9,7 @@
 pub mod builtin;
 mod check;
 pub mod file;
+mod keyed;
 pub mod keys;
 mod limits;
 pub mod pattern;
@@ -29,12 +30,14 @@ use ringmq_core::codec::{QoS, Version};
 
 use crate::cloud::{Service, sas};
 use crate::secrets::MASK;
-use keys::{Form, Key};
+pub use keyed::Keyed;
+use keyed::keyed;
+use keys::Form;
 use pattern::Pattern;
 use payload::Sizes;
 use rates::Rates;
 use ringmq_problem::file::read_text;
-use ringmq_problem::{Complaint, Place, Problem};
+use ringmq_problem::{Complaint, Place};
 use spans::Spans;
 use stage::Stage;
 use storm::Storm;
@@ -313,29 +316,13 @@ impl Default for Group {
     }
 }
 
+keyed!(Scenario, |_, key| key.to_owned());
+keyed!(Group, |group, key| match group.name.as_str() {
+    "" => format!("group.{key}"),
+    name => format!("{name}.{key}"),
+});
+
 impl Scenario {
-    /// Sets a key of the scenario and notes where.
-    pub fn set(
-        &mut self,
-        key: &'static Key<Scenario>,
-        texts: &[&str],
-        place: Place,
-    ) -> Result<(), Problem> {
-        match (key.set)(self, texts) {
-            Ok(()) => {
-                self.places.insert(key.name, place);
-                Ok(())
-            }
-            Err(complaint) => Err(complaint.at(place, key.name)),
-        }
-    }
-
-    /// What is wrong with a key, at the place where it was set.
-    fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
-        let place = self.places.get(key).unwrap_or(&self.place).clone();
-        Complaint::new(what, fix).at(place, key)
-    }
-
     /// The run has parts with figures of their own, which say how long it is.
     pub fn has_parts(&self) -> bool {
         !self.stages.is_empty() || self.storm.is_some()
@@ -417,43 +404,9 @@ impl Group {
         }
     }
 
-    /// Sets a key and notes where.
-    pub fn set(
-        &mut self,
-        key: &'static Key<Group>,
-        texts: &[&str],
-        place: Place,
-    ) -> Result<(), Problem> {
-        match (key.set)(self, texts) {
-            Ok(()) => {
-                self.places.insert(key.name, place);
-                Ok(())
-            }
-            Err(complaint) => Err(complaint.at(place, self.subject(key.name))),
-        }
-    }
-
     /// A key was set by the user.
     pub fn is_set(&self, key: &str) -> bool {
         self.places.contains_key(key)
-    }
-
-    /// What is wrong with a key of this group, at its place.
-    pub fn problem(&self, key: &str, complaint: Complaint) -> Problem {
-        complaint.at(self.place_of(key), self.subject(key))
-    }
-
-    /// How messages call a key of this group.
-    pub fn subject(&self, key: &str) -> String {
-        match self.name.as_str() {
-            "" => format!("group.{key}"),
-            name => format!("{name}.{key}"),
-        }
-    }
-
-    /// Where a key was set, or else where the group begins.
-    fn place_of(&self, key: &str) -> Place {
-        self.places.get(key).unwrap_or(&self.place).clone()
     }
 
     /// A client that listens to `$SYS`, and gets in as the clients of this group do.

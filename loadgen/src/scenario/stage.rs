@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ringmq_problem::{Complaint, Place, Problem};
 
-use super::keys::Key;
+use super::Keyed as _;
+use super::keyed::keyed;
 use super::threshold::{Abort, Threshold};
 use super::value;
 use crate::course::{Course, Segment};
@@ -74,6 +75,11 @@ impl Default for Stage {
     }
 }
 
+keyed!(Stage, |stage, key| match stage.name.as_str() {
+    "" => format!("stage.{key}"),
+    name => format!("{name}.{key}"),
+});
+
 impl Stage {
     /// A stage that begins at a place.
     pub fn at(place: Place) -> Stage {
@@ -81,36 +87,6 @@ impl Stage {
             place,
             ..Stage::default()
         }
-    }
-
-    /// Sets a key and notes where.
-    pub fn set(
-        &mut self,
-        key: &'static Key<Stage>,
-        texts: &[&str],
-        place: Place,
-    ) -> Result<(), Problem> {
-        match (key.set)(self, texts) {
-            Ok(()) => {
-                self.places.insert(key.name, place);
-                Ok(())
-            }
-            Err(complaint) => Err(complaint.at(place, self.subject(key.name))),
-        }
-    }
-
-    /// How messages call a key of this stage.
-    pub fn subject(&self, key: &str) -> String {
-        match self.name.as_str() {
-            "" => format!("stage.{key}"),
-            name => format!("{name}.{key}"),
-        }
-    }
-
-    /// What is wrong with a key of this stage, at its place.
-    pub fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
-        let place = self.places.get(key).unwrap_or(&self.place).clone();
-        Complaint::new(what, fix).at(place, self.subject(key))
     }
 
     /// Everything that is wrong with it alone.

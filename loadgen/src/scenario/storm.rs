@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ringmq_problem::{Complaint, Place, Problem};
 
-use super::keys::Key;
+use super::keyed::keyed;
 use super::threshold::{Metric, Point, Threshold, Timed};
 use super::value;
-use super::{Group, Scenario, Start};
+use super::{Group, Keyed as _, Scenario, Start};
 use crate::course::{Course, Segment};
 
 /// What happens to the clients, and what has to come of it.
@@ -103,6 +103,8 @@ impl Default for Backoff {
     }
 }
 
+keyed!(Storm, |_, key| format!("storm.{key}"));
+
 impl Storm {
     /// A storm that begins at a place.
     pub fn at(place: Place) -> Storm {
@@ -110,32 +112,6 @@ impl Storm {
             place,
             ..Storm::default()
         }
-    }
-
-    /// Sets a key and notes where.
-    pub fn set(
-        &mut self,
-        key: &'static Key<Storm>,
-        texts: &[&str],
-        place: Place,
-    ) -> Result<(), Problem> {
-        match (key.set)(self, texts) {
-            Ok(()) => {
-                self.places.insert(key.name, place);
-                Ok(())
-            }
-            Err(complaint) => Err(complaint.at(place, self.subject(key.name))),
-        }
-    }
-
-    /// How messages call a key of it.
-    pub fn subject(&self, key: &str) -> String {
-        format!("storm.{key}")
-    }
-
-    fn complain(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
-        let place = self.places.get(key).unwrap_or(&self.place).clone();
-        Complaint::new(what, fix).at(place, self.subject(key))
     }
 
     /// Whether it hits clients of a group.
