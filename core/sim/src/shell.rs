@@ -60,6 +60,8 @@ pub struct Conn {
     pub output: Option<InFlight>,
     /// When the first byte was written that is not in `output`.
     pub written_at: Option<Instant>,
+    /// When the first was encoded of what has been held back since the last output without such.
+    pub held_since: Option<Instant>,
     /// There is output to take.
     pub dirty: bool,
     /// The shard has paused its reads.
@@ -190,6 +192,7 @@ impl Shell {
 
     /// Heeds what is new in the outbox and concerns connections.
     fn heed(&mut self, before: &Effects, around: &mut Surroundings<'_>) {
+        self.note_held(around.now);
         for position in before.dirty..self.outbox.dirty.len() {
             let id = self.outbox.dirty[position];
             if let Some(conn) = self.live(id) {
@@ -285,6 +288,7 @@ impl Shell {
             link: arrival.link,
             output: None,
             written_at: None,
+            held_since: None,
             dirty: false,
             paused: false,
             leaving: false,
@@ -402,6 +406,19 @@ impl Shell {
         self.free.push(index);
     }
 
+    /// What is held back until it is durable was encoded earlier than its connection becomes dirty.
+    fn note_held(&mut self, now: Instant) {
+        for index in 0..self.slots.len() {
+            let id = self.id(index as u32);
+            if let Some(conn) = &mut self.slots[index].conn
+                && conn.held_since.is_none()
+                && self.shard.holds_answers(id)
+            {
+                conn.held_since = Some(now);
+            }
+        }
+    }
+
     pub fn mark_dirty(&mut self, id: ConnId) {
         if let Some(conn) = self.live(id) {
             conn.dirty = true;
@@ -421,9 +438,16 @@ impl Shell {
     fn take_output(&mut self, index: u32, now: Instant) {
         let id = self.id(index);
         let output = self.shard.take_output(id);
+        let holds_answers = self.shard.holds_answers(id);
         let conn = self.live(id).expect("a dirty connection is live");
         conn.dirty = false;
-        let from = conn.written_at.take().unwrap_or(now);
+        let written_at = conn.written_at.take().unwrap_or(now);
+        let from = conn
+            .held_since
+            .map_or(written_at, |since| since.min(written_at));
+        if !holds_answers {
+            conn.held_since = None;
+        }
         conn.output = output.map(|output| InFlight {
             bytes: output_bytes(&output),
             output,

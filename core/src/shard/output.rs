@@ -82,6 +82,16 @@ impl Shard {
         }
     }
 
+    /// Whether something that is encoded for `conn` waits until it may be sent: until it is durable.
+    pub fn holds_answers(&self, conn: ConnId) -> bool {
+        let Some(Connection::Open(session)) = self.connections.get(conn) else {
+            return false;
+        };
+        let session = self.dispatch.sessions.get(*session);
+        let link = session.and_then(|session| session.link.as_ref());
+        link.is_some_and(|link| link.held.is_some())
+    }
+
     /// Gives the buffers of a sent output back.
     pub fn recycle(&mut self, output: Output) {
         match output {

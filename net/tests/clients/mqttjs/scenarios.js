@@ -133,9 +133,9 @@ async function takeover(place) {
 
 async function keepalive(place) {
   // Long enough that a library which pings late by half of it, on a busy machine, is in time.
-  const quiet = await place.client('quiet', { keepalive: 3 })
+  const quiet = await place.client('quiet', { keepalive: 6 })
   await quiet.subscribe(place.topic('k'))
-  await waitPast(5.7, "the keep alive and the broker's half period of grace")
+  await waitPast(10.2, "the keep alive and the broker's half period of grace")
   check(!quiet.closed, 'closed although it pings')
   await quiet.publish(place.topic('k'), MARKER)
   checkEqual(await quiet.receiveUntil(MARKER), [], 'messages')

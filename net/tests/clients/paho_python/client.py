@@ -174,6 +174,7 @@ class Client:
         """Waits for a message with this payload; returns the payloads and messages before it."""
         self.wait(lambda: any(m.payload == payload for m in self.messages) or self.closed, f"marker {payload}")
         with self._changed:
+            check(self.messages or not self.closed, f"closed ({self.closed}) before marker {payload}")
             check(self.messages and self.messages[-1].payload == payload, f"marker {payload} is not the last message")
             taken, self.messages = self.messages[:-1], []
             return taken

@@ -348,9 +348,8 @@ async fn takeover(place: Place) -> Result<(), Fault> {
 }
 
 async fn keepalive(place: Place) -> Result<(), Fault> {
-    // Long enough that a library which pings late by half of it, on a busy machine, is in time. This
-    // one refuses less than 5 s in MQTT 5.0.
-    let seconds = if place.version == Version::V5 { 5 } else { 3 };
+    // Long enough that a library which pings late by half of it, on a busy machine, is in time.
+    let seconds = 6;
     let options = Options {
         keep_alive: Some(Duration::from_secs(seconds)),
         ..Options::default()
