@@ -60,7 +60,13 @@ fn secrets(settings: &Settings) -> Vec<&PathBuf> {
     let keys = listeners.flat_map(|(_, layers)| &layers.tls.keys);
     let sets = auth.jwt.jwks_files.iter().filter(|set| holds_secret(set));
     let others = auth.hooks.headers.iter().chain(auth.jwt.secret_files());
-    users.chain(keys).chain(others).chain(sets).collect()
+    let admin = settings
+        .admin
+        .keys
+        .iter()
+        .chain(&settings.admin.token_files);
+    let all = users.chain(keys).chain(others).chain(sets);
+    all.chain(admin).collect()
 }
 
 /// Whether a JWK Set has keys that sign (`kty` of `oct`); most have not, and are for everybody.
@@ -79,7 +85,8 @@ fn dated_files(settings: &Settings) -> Vec<&PathBuf> {
     });
     let auth = &settings.auth;
     let of_servers = auth.hooks.config.cas.iter().chain(&auth.jwt.fetch.cas);
-    of_tls.chain(of_servers).collect()
+    let of_admin = &settings.admin.certificates;
+    of_tls.chain(of_servers).chain(of_admin).collect()
 }
 
 /// Groups may be there for exactly that: only what everybody may do is told.
@@ -190,6 +197,20 @@ mod tests {
                 assert_eq!(problem.fix, format!("chmod o= {}", path.display()));
             }
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let places: [(&str, fn(&mut Settings) -> &mut Vec<PathBuf>); 6] = [
+            ("password files", |s| &mut s.auth.password_files),
+            ("SCRAM files", |s| &mut s.auth.scram_files),
+            ("keys of listeners", |s| &mut s.layers.tls.keys),
+            ("headers of hooks", |s| &mut s.auth.hooks.headers),
+            ("keys of the control plane", |s| &mut s.admin.keys),
+            ("tokens of the control plane", |s| &mut s.admin.token_files),
+        ];
+        for (name, place) in places {
+            let mut settings = Settings::default();
+            place(&mut settings).push(path.clone());
+            assert_eq!(advice(&settings).len(), 1, "{name}");
+        }
         std::fs::remove_file(&path).unwrap();
     }
 
@@ -251,6 +272,10 @@ mod tests {
         assert_eq!(found[0].ends, Some(Duration::from_secs(1_009_843_200)));
         let mut settings = Settings::default();
         settings.auth.hooks.config.cas = vec![path.clone()];
+        let told = advice(&settings);
+        assert!(told[0].to_string().contains("days ago"), "{}", told[0]);
+        let mut settings = Settings::default();
+        settings.admin.certificates = vec![path.clone()];
         let told = advice(&settings);
         assert!(told[0].to_string().contains("days ago"), "{}", told[0]);
         std::fs::remove_file(&path).unwrap();

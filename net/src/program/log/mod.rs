@@ -4,8 +4,9 @@
 //! - One event is one line, whatever a client's names contain: long values are truncated, and
 //!   control characters and anything that could pass for another field are escaped or quoted, once
 //!   in `format.rs` and not at each call.
-//! - A thread that logs takes no lock and never waits for stderr: lines go through a bounded queue
-//!   to a separate thread; what does not fit is counted, and the count is logged.
+//! - A thread that logs never waits for stderr, nor for another thread that logs: lines go through a
+//!   bounded queue to a separate thread; what does not fit is counted, and the count is logged. The one
+//!   lock on the way is the queue's own, held for as long as it takes to wake that thread.
 //! - What was logged before the process ends is written, also on a panic.
 //! - One place in the code logs a limited number of lines a second (`budget.rs`), not counting
 //!   debug and trace. The rest is counted too: a client that provokes warnings cannot bury those of
