@@ -28,6 +28,8 @@ pub struct Egress {
     flight_bytes: u32,
     /// Stands in `Outbox::dirty`.
     dirty: bool,
+    /// Something pends that is not an answer; then it is dirty, too.
+    pressing: bool,
 }
 
 /// A piece of output.
@@ -46,6 +48,17 @@ pub enum Output {
     One(Vec<u8>),
     /// With large payloads in it: for a gathering send.
     Many(Vec<Chunk>),
+}
+
+/// What pends on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Nothing.
+    Nothing,
+    /// Acknowledgements and other answers, which may wait a little: a send costs more than all else about them.
+    Answers,
+    /// Something that is to be sent at once.
+    Pressing,
 }
 
 impl Chunk {
@@ -87,6 +100,15 @@ impl Egress {
     /// As [`Egress::grew`], for packets that have `size` bytes together.
     #[must_use]
     pub fn grew_by(&mut self, packets: u32, size: usize, unsent: &mut Unsent) -> bool {
+        // Reported anew if it stands there for answers only.
+        let is_new = !std::mem::replace(&mut self.pressing, true);
+        _ = self.grew_by_answers(packets, size, unsent);
+        is_new
+    }
+
+    /// As [`Egress::grew_by`], for answers: they may wait a little for others to go with.
+    #[must_use]
+    pub fn grew_by_answers(&mut self, packets: u32, size: usize, unsent: &mut Unsent) -> bool {
         self.pending_packets += packets;
         unsent.packets += u64::from(packets);
         self.count(size, unsent)
@@ -115,6 +137,7 @@ impl Egress {
     /// Everything that pends, once. Clears the dirty mark.
     pub fn take(&mut self) -> Option<Output> {
         self.dirty = false;
+        self.pressing = false;
         self.flight_packets += std::mem::take(&mut self.pending_packets);
         self.flight_bytes = self.unsent_bytes;
         let tail = std::mem::take(&mut self.tail);
@@ -129,7 +152,7 @@ impl Egress {
     }
 
     /// A copy of what pends.
-    pub fn pending(&self) -> Vec<u8> {
+    pub fn pending_bytes(&self) -> Vec<u8> {
         let chunks = self.chunks.iter().map(Chunk::as_slice);
         let slices: Vec<&[u8]> = chunks.chain([&*self.tail]).collect();
         slices.concat()
@@ -162,6 +185,7 @@ impl Egress {
         let unsent = pending + self.flight_bytes as usize;
         assert_eq!(self.unsent_bytes as usize, unsent, "all bytes are counted");
         assert!(self.dirty || pending == 0, "what pends is reported");
+        assert!(self.dirty || !self.pressing, "what presses is reported");
         assert!(
             pending > 0 || self.tail.capacity() + self.chunks.capacity() == 0,
             "an idle connection holds no buffer"
@@ -174,6 +198,17 @@ impl Egress {
             self.flight_bytes > 0 || self.flight_packets == 0,
             "a packet in flight has bytes"
         );
+    }
+
+    /// What pends.
+    pub fn pending(&self) -> Pending {
+        if self.pressing {
+            Pending::Pressing
+        } else if self.pending_packets > 0 {
+            Pending::Answers
+        } else {
+            Pending::Nothing
+        }
     }
 
     /// Packets of which some byte is not sent.
@@ -200,6 +235,31 @@ mod tests {
         assert!(egress.grew_by(3, 6, &mut unsent));
         assert_eq!((unsent.packets, unsent.bytes), (3, 6));
         assert_eq!(egress.unsent_packets(), 3);
+    }
+
+    #[test]
+    fn what_presses_behind_answers_is_reported_anew() {
+        let (mut pool, mut unsent) = (BufferPool::new(), Unsent::default());
+        let mut egress = Egress::default();
+        assert_eq!(egress.pending(), Pending::Nothing);
+        let mut grow = |egress: &mut Egress, is_answer: bool| {
+            egress.buffer(&mut pool).extend_from_slice(b"ab");
+            if is_answer {
+                egress.grew_by_answers(1, 2, &mut unsent)
+            } else {
+                egress.grew(2, &mut unsent)
+            }
+        };
+        assert!(grow(&mut egress, true));
+        assert!(!grow(&mut egress, true));
+        assert_eq!(egress.pending(), Pending::Answers);
+        assert!(grow(&mut egress, false));
+        assert!(!grow(&mut egress, true));
+        assert!(!grow(&mut egress, false));
+        assert_eq!(egress.pending(), Pending::Pressing);
+        assert_eq!(egress.take().unwrap().size(), 10);
+        assert_eq!(egress.pending(), Pending::Nothing);
+        assert!(grow(&mut egress, false));
     }
 
     #[test]

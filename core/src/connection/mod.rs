@@ -4,6 +4,6 @@ mod egress;
 mod pool;
 mod table;
 
-pub use egress::{Chunk, Egress, Output};
+pub use egress::{Chunk, Egress, Output, Pending};
 pub use pool::{BufferPool, Unsent};
 pub use table::{AuthStep, Authenticating, AwaitConnect, Connection, Connections};

@@ -106,6 +106,23 @@ impl Link {
         }
     }
 
+    /// Appends an answer to the output of the connection: it may wait a little for others to go with. Nothing is
+    /// corked.
+    pub fn write_answer(
+        &mut self,
+        pool: &mut BufferPool,
+        dirty: &mut Vec<ConnId>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let buffer = self.egress.buffer(pool);
+        let before = buffer.len();
+        encode(buffer);
+        let size = buffer.len() - before;
+        if self.egress.grew_by_answers(1, size, &mut pool.unsent) {
+            dirty.push(self.conn);
+        }
+    }
+
     /// Writes one packet now, or holds it back.
     pub fn write_after(
         &mut self,

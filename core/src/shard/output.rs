@@ -3,7 +3,7 @@
 use super::Shard;
 use super::mail::outbox::Outbox;
 use crate::connection::Connection;
-use crate::connection::{Chunk, Output};
+use crate::connection::{Chunk, Output, Pending};
 use crate::ids::{ConnId, SessionId};
 
 impl Shard {
@@ -90,6 +90,16 @@ impl Shard {
         let session = self.dispatch.sessions.get(*session);
         let link = session.and_then(|session| session.link.as_ref());
         link.is_some_and(|link| link.held.is_some())
+    }
+
+    /// What pends on `conn`; pressing is whatever is not an open connection's.
+    pub fn pending(&self, conn: ConnId) -> Pending {
+        let Some(Connection::Open(session)) = self.connections.get(conn) else {
+            return Pending::Pressing;
+        };
+        let session = self.dispatch.sessions.get(*session);
+        let link = session.and_then(|session| session.link.as_ref());
+        link.map_or(Pending::Nothing, |link| link.egress.pending())
     }
 
     /// Gives the buffers of a sent output back.

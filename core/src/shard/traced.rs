@@ -201,7 +201,7 @@ impl Shard {
         let version = session.version;
         let is_told = !matches!(end, End::Lost(_));
         if is_told && let Some(link) = &session.link {
-            let pending = link.egress.pending();
+            let pending = link.egress.pending_bytes();
             self.trace_bytes(id, version, Direction::FromServer, &pending);
         }
         self.dispatch.trace_client(id, Traced::Ended(end.name()));

@@ -49,7 +49,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ringmq_core::auth::{AuthRequest, Verdict};
-use ringmq_core::connection::{BufferPool, Output};
+use ringmq_core::connection::{BufferPool, Output, Pending};
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Outbox, ProcessCounts, Remains, Shard};
 use ringmq_core::stages::{Recorder, Stage};
@@ -88,6 +88,10 @@ pub trait Core {
     fn deadlines(&self) -> Deadlines;
     /// Everything that the connection has to send.
     fn take_output(&mut self, conn: ConnId) -> Option<Output>;
+    /// What the connection has to send.
+    fn pending(&self, _conn: ConnId) -> Pending {
+        Pending::Pressing
+    }
     /// Gives the buffers of a sent output back.
     fn recycle(&mut self, output: Output);
     /// The connection stays on this shard: its CONNECT was accepted here.
@@ -119,6 +123,10 @@ impl Core for Shard {
 
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
         Shard::take_output(self, conn)
+    }
+
+    fn pending(&self, conn: ConnId) -> Pending {
+        Shard::pending(self, conn)
     }
 
     fn recycle(&mut self, output: Output) {
@@ -181,6 +189,9 @@ pub(crate) struct Reactor<R, C> {
     shared: Shared,
     /// Connections whose send ended in this turn: ask them for output again.
     sent: Vec<ConnId>,
+    /// Connections whose answers wait for others to go with, and since when the first one does.
+    answers: Vec<ConnId>,
+    answers_since: Instant,
     /// Connections whose receive ended in this turn.
     rearm: Vec<ConnId>,
     /// What waits until this shard is no longer stalled. Bounded by the receive buffers, plus one
@@ -252,6 +263,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             listeners,
             shared,
             sent: Vec::new(),
+            answers: Vec::new(),
+            answers_since: Instant::ZERO,
             rearm: Vec::new(),
             held: VecDeque::new(),
             first: Vec::new(),
@@ -590,7 +603,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             || (outbox.posted_count() > 0 && !self.stalled)
             || !(self.held.is_empty() || self.stalled)
             || !(outbox.dirty.is_empty() && outbox.closes.is_empty() && outbox.handovers.is_empty())
-            || !(self.sent.is_empty() && self.first.is_empty() && outbox.readings.is_empty())
+            || !(self.sent.is_empty()
+                && self.answers.is_empty()
+                && self.first.is_empty()
+                && outbox.readings.is_empty())
             || !(self.rearm.is_empty() || self.stalled)
             || !(self.handshakes.is_empty() || self.stalled)
             || !(self.rechecks.is_empty() && outbox.auth_requests.is_empty())

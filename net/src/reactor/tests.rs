@@ -1,6 +1,7 @@
 //! The reactor on a ring that only pretends: every trouble that the kernel may report, at will.
 
 mod accepting;
+mod answers;
 mod arrivals;
 mod closing;
 mod disk;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_core::auth::PeerIdentity;
-use ringmq_core::connection::{Chunk, Output};
+use ringmq_core::connection::{Chunk, Output, Pending};
 use ringmq_core::ids::BarrierId;
 use ringmq_core::ids::{ConnId, ShardId};
 use ringmq_core::shard::{Close, Deadlines, Event, Handover, MsgClass, Outbox, Reading, ShardMsg};
@@ -133,6 +134,8 @@ struct FakeCore {
     events: Vec<String>,
     home: bool,
     output: Vec<(ConnId, Output)>,
+    /// Whose output is answers only.
+    answering: Vec<ConnId>,
     recycled: usize,
     deadlines: Deadlines,
     on_shutdown: Vec<Close>,
@@ -195,6 +198,16 @@ impl Core for FakeCore {
     fn take_output(&mut self, conn: ConnId) -> Option<Output> {
         let at = self.output.iter().position(|(c, _)| *c == conn)?;
         Some(self.output.remove(at).1)
+    }
+    fn pending(&self, conn: ConnId) -> Pending {
+        match (
+            self.answering.contains(&conn),
+            self.output.iter().any(|(c, _)| *c == conn),
+        ) {
+            (false, _) => Pending::Pressing,
+            (true, true) => Pending::Answers,
+            (true, false) => Pending::Nothing,
+        }
     }
     fn recycle(&mut self, _output: Output) {
         self.recycled += 1;

@@ -1,7 +1,9 @@
 //! Sending: pulls the output of connections that have some, one send at a time.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use ringmq_core::connection::Pending;
 use ringmq_core::ids::ConnId;
 use ringmq_core::shard::{CloseCause, Event};
 use ringmq_core::stages::{Stage, Stamp};
@@ -18,14 +20,43 @@ use ringmq_ring::Ring;
 impl<R: Ring, C: Core> Reactor<R, C> {
     /// Asks every connection that was reported dirty, or whose send ended, for output.
     pub(super) fn transmit_all(&mut self, now: Instant) {
+        let sends = self.counts.sends;
         for index in 0..self.outbox.dirty.len() {
-            self.transmit(now, self.outbox.dirty[index]);
+            self.transmit_or_wait(now, self.outbox.dirty[index]);
         }
         self.outbox.dirty.clear();
         for index in 0..self.sent.len() {
-            self.transmit(now, self.sent[index]);
+            self.transmit_or_wait(now, self.sent[index]);
         }
         self.sent.clear();
+        let is_busy = self.counts.sends - sends >= BUSY_SENDS_MIN;
+        if !is_busy || now >= self.answers_since + ANSWERS_WAIT_MAX {
+            self.transmit_answers(now);
+        }
+    }
+
+    /// Sends, unless answers are all that pends: those wait while the shard is busy, so that what comes meanwhile goes
+    /// with them. A send costs more than all else about an acknowledgement.
+    fn transmit_or_wait(&mut self, now: Instant, conn: ConnId) {
+        if self.core.pending(conn) == Pending::Answers {
+            if self.answers.is_empty() {
+                self.answers_since = now;
+            }
+            self.answers.push(conn);
+        } else {
+            self.transmit(now, conn);
+        }
+    }
+
+    fn transmit_answers(&mut self, now: Instant) {
+        for index in 0..self.answers.len() {
+            let conn = self.answers[index];
+            // Unless something pressing has taken them along.
+            if self.core.pending(conn) != Pending::Nothing {
+                self.transmit(now, conn);
+            }
+        }
+        self.answers.clear();
     }
 
     /// Sends what pends, unless a send is in flight: then its end asks again.
@@ -41,7 +72,10 @@ impl<R: Ring, C: Core> Reactor<R, C> {
             }
         };
         if !may_send {
-            if slot.sending && slot.waiting_since == Stamp::UNKNOWN {
+            if slot.sending
+                && slot.waiting_since == Stamp::UNKNOWN
+                && self.core.pending(conn) != Pending::Nothing
+            {
                 slot.waiting_since = Stamp::of(now);
             }
             return;
@@ -153,3 +187,8 @@ impl<R: Ring, C: Core> Reactor<R, C> {
         self.rearm.push(conn);
     }
 }
+
+/// Sends of a turn that let answers wait: their ends begin the next turn at once.
+const BUSY_SENDS_MIN: u64 = 4;
+/// How long answers wait at most, but for the turn during which that ends.
+const ANSWERS_WAIT_MAX: Duration = Duration::from_micros(100);

@@ -24,7 +24,7 @@ impl Dispatch {
         let session = session.expect("the caller knows a live session");
         let link = session.link.as_mut().expect("the client is connected");
         match (self.journal.needs(session.turn), &mut link.held) {
-            (None, None) => link.write(&mut self.pool, &mut out.dirty, encode),
+            (None, None) => link.write_answer(&mut self.pool, &mut out.dirty, encode),
             (None, Some(held)) => held.append(1, encode),
             (Some(turn), _) => {
                 session.turn = turn;
