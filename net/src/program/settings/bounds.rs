@@ -357,6 +357,7 @@ fn find_bounds(folder: &Path, found: &mut Vec<String>) {
 /// what is logged, what settings may be set to. By name, or with the module where others have the
 /// same one.
 const INNER: &[&str] = &[
+    "ANSWERS_WAIT_MAX",
     "BATCH_MESSAGES_MAX",
     "BYTES_MAX",
     "CALLS_BEFORE_CONNECT_MAX",
