@@ -543,6 +543,22 @@ fn what_files_say_is_text_and_not_markup() {
     assert!(page.contains("&lt;script&gt;x"));
 }
 
+/// Results of earlier versions have secrets in them.
+#[test]
+fn no_secret_of_an_older_result_is_shown() {
+    let mut old = run("ringmq", 0, 1.0);
+    old.run.command = ["ringload", "run", "--password", "S3cret", "pairs"]
+        .map(str::to_owned)
+        .to_vec();
+    old.run.scenario.toml = "[connect]\npassword = \"S3cret\"\n".to_owned();
+    if let Some(broker) = &mut old.broker {
+        broker.command = "mosquitto --password S3cret".to_owned();
+    }
+    let page = page_of(vec![old]);
+    assert!(page.contains("[connect]"), "the scenario is shown");
+    assert!(!page.contains("S3cret"));
+}
+
 #[test]
 fn files_and_folders_become_a_page_and_plots() {
     let folder = Folder::new("write");

@@ -175,6 +175,8 @@ mod tests {
 
     use super::*;
 
+    type Files = fn(&mut Settings) -> &mut Vec<PathBuf>;
+
     #[test]
     fn permissions_of_secrets_are_reported() {
         let path = std::env::temp_dir().join(format!("ringmq-advice-{}", std::process::id()));
@@ -198,7 +200,7 @@ mod tests {
             }
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let places: [(&str, fn(&mut Settings) -> &mut Vec<PathBuf>); 6] = [
+        let places: [(&str, Files); 6] = [
             ("password files", |s| &mut s.auth.password_files),
             ("SCRAM files", |s| &mut s.auth.scram_files),
             ("keys of listeners", |s| &mut s.layers.tls.keys),

@@ -293,6 +293,18 @@ mod tests {
                 "[roles.a]\nroles = [\"a\"]",
                 "r.toml:2: `roles` is no kind of rule here",
             ),
+            (
+                "[users.\" a\"]\npublish = []",
+                "r.toml:1: ` a` has a blank at an end",
+            ),
+            (
+                "[users.\"a\\u200B\"]\npublish = []",
+                "has a blank at an end, or a character that cannot be seen",
+            ),
+            (
+                "[everyone]\nsubscribe = [\"$share/g/a\"]",
+                "r.toml:2: `$share/g/a`",
+            ),
             ("[users]\na = 1", "r.toml:2: `this` is no table"),
             ("[everyone]\npublish = [\n1]", "r.toml:3: `this` is no text"),
             (

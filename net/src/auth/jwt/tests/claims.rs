@@ -245,6 +245,8 @@ fn rules_are_valid_as_a_whole_or_the_token_is_rejected() {
         (json!({"deny": ["a+"]}), None),
         (json!({"subscribe": [""]}), None),
         (json!({"subscribe": "a\0"}), None),
+        // Rules are about the topics of a shared subscription.
+        (json!({"subscribe": ["$share/g/a"]}), None),
     ] {
         let mut claims = good_claims();
         claims["acl"] = acl.clone();

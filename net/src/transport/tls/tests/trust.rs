@@ -370,6 +370,16 @@ fn the_file_at_fault_is_named() {
         certificates: vec![folder.certificate("broken.pem", &Certificate::from(vec![0x30, 0]))],
         ..files.clone()
     };
+    let server_pem = std::fs::read_to_string(&files.certificates[0]).unwrap();
+    let hidden = TlsFiles {
+        certificates: vec![folder.write("hidden.pem", format!("{server_pem} {server_pem}"))],
+        ..files.clone()
+    };
+    let marked = TlsFiles {
+        certificates: vec![folder.write("marked.pem", format!("\u{FEFF}{server_pem}"))],
+        ..files.clone()
+    };
+    assert!(TlsTerms::load(&marked, &[]).is_ok(), "a byte-order mark");
     let unused_list = TlsFiles {
         client_cas: vec![folder.certificate("device.pem", &device)],
         client_crls: vec![folder.write("crl.pem", String::new())],
@@ -386,6 +396,11 @@ fn the_file_at_fault_is_named() {
             broken,
             "broken.pem",
             "holds a certificate that cannot be read",
+        ),
+        (
+            hidden,
+            "hidden.pem",
+            "has something in front of `-----BEGIN` on line 4",
         ),
         (unused_list, "crl.pem", "is never used"),
     ] {
