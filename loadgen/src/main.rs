@@ -113,7 +113,7 @@ fn predict(request: &PredictRequest) -> ExitCode {
     let files = files.collect::<Result<Vec<PlanFile>, String>>();
     let text = files.and_then(|files| {
         let load = Load::of(&plan)?;
-        Ok(capacity::predict::predict(&files, load, request.question)?.text())
+        Ok(capacity::predict::predict(&files, &request.scenario, load, request.question)?.text())
     });
     match text {
         Ok(text) => say(&text),

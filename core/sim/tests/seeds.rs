@@ -12,7 +12,9 @@ fn no_seed_breaks_a_promise() {
     // overtake what waited behind a CONNACK. 0xEBC: a message that waits for the log introduces a topic alias.
     // 0x79C0, 0x6D5D: of the turns of a session only the last is waited for. 0x65702531: a value is seen that is lost
     // while its publisher has no answer. 0x8E5: what an ended session leaves to its group. 0xD5C9_FC47: a subscriber has
-    // a value that a crash has kept from being retained. 0x3100_3FD4: a checkpoint stands at a retained message.
+    // a value that a crash has kept from being retained. 0x3100_3FD4: a checkpoint stands at a retained message. 0x9313_E0CF: a
+    // shared message that came without a mark is passed on with one. 0xDA61_20F7: what the log held back is old when
+    // it leaves.
     let found = [
         0x11A,
         0x26DD,
@@ -24,6 +26,8 @@ fn no_seed_breaks_a_promise() {
         0x8E5,
         0xD5C9_FC47,
         0x3100_3FD4,
+        0x9313_E0CF,
+        0xDA61_20F7,
     ];
     for seed in (0x5EED..0x5EED + 300).chain(found) {
         if let Err(broken) = run_seed(seed, None, false) {

@@ -4,7 +4,8 @@
 //! which it posted what may be recorded there. Behind such posts goes a mark; the other shard answers it as soon
 //! as what it recorded and passed on for this source is durable: never for its whole turn, or two busy shards would
 //! wait for each other without end. Nor does a mark wait for those before it: two shards that pass messages on to
-//! each other would do the same. So what a mark waits for was always posted after it.
+//! each other would do the same. So what a mark waits for was always posted after it: nothing is passed on with a mark
+//! that came without one.
 //!
 //! Invariant: the last of `turns` is the present one; the first is not done, or is the present one.
 //!

@@ -27,6 +27,9 @@ pub struct PlanFile {
     pub ringload: String,
     /// The broker's address.
     pub target: String,
+    /// The clients spoke TLS; absent in plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
     /// Its command line, without secrets.
     pub broker: String,
     /// Where both ran.
@@ -169,6 +172,7 @@ pub(super) mod tests {
             version: FORMAT_VERSION,
             ringload: "0.1.0".to_owned(),
             target: "127.0.0.1:1883".to_owned(),
+            tls: Some(false),
             broker: "broker".to_owned(),
             machine: crate::process::machine(),
             started_unix_ms: 0,

@@ -75,6 +75,7 @@ pub fn plan(
         version: FORMAT_VERSION,
         ringload: env!("CARGO_PKG_VERSION").to_owned(),
         target: bench.sample.target.clone(),
+        tls: Some(bench.sample.scenario.groups.iter().any(|group| group.tls)),
         broker: process::command_of(bench.pid),
         machine: bench.machine.clone(),
         started_unix_ms: started.as_millis() as u64,

@@ -21,5 +21,6 @@ pub mod room;
 pub mod scale;
 pub mod slope;
 pub mod summary;
+mod uncovered;
 
 use nnls::nnls;

@@ -7,6 +7,8 @@ use super::load::Load;
 use super::model::Interval;
 use super::room::{self, Ends, Room};
 use super::scale::{self, Scaled};
+use super::uncovered::uncovered;
+use crate::scenario::Scenario;
 
 /// What is asked beside the scenario.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Prediction {
     pub held_out: Vec<(String, f64)>,
     /// Why the model is not good enough here.
     pub doubt: Option<String>,
+    /// What the scenario does and the plan has not measured.
+    pub uncovered: Vec<String>,
 }
 
 /// Predicts from one plan, or from several of the same broker with other numbers of threads: the
@@ -54,6 +58,7 @@ pub struct Prediction {
 /// Without a plan.
 pub fn predict(
     files: &[PlanFile],
+    scenario: &Scenario,
     mut load: Load,
     question: Question,
 ) -> Result<Prediction, String> {
@@ -115,6 +120,7 @@ pub fn predict(
             .map(|run| (run.name.clone(), run.error()))
             .collect(),
         doubt: file.doubt(),
+        uncovered: uncovered(scenario, file),
     })
 }
 
@@ -247,6 +253,12 @@ impl Prediction {
                 false => held_out.join(", "),
             }
         );
+        for what in &self.uncovered {
+            let _ = writeln!(
+                text,
+                "NOT COVERED: {what}: it may cost more; use `ringload find-max` on your scenario"
+            );
+        }
         if let Some(doubt) = &self.doubt {
             let _ = writeln!(
                 text,
@@ -283,6 +295,12 @@ mod tests {
     use super::super::file::tests::sample;
     use super::*;
 
+    fn scenario() -> Scenario {
+        let toml = "[[group]]\nname = 'a'\nclients = 1\nsubscribe = 'x/+'\n[[group]]\nname = 'b'\n\
+                    clients = 1\npublish = 'x/y'\nrate = 1";
+        crate::scenario::file::parse("a", toml).unwrap()
+    }
+
     fn load() -> Load {
         Load {
             publications: 10_000.0,
@@ -296,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_prediction_says_what_it_knows_and_how_well() {
-        let prediction = predict(&[sample(2, 5e-6)], load(), Question::default()).unwrap();
+        let prediction =
+            predict(&[sample(2, 5e-6)], &scenario(), load(), Question::default()).unwrap();
         // 40,000 messages at 5 us are 0.2 of a core, of two: ten times that.
         assert!(
             (prediction.cores.value - 0.2).abs() < 0.005,
@@ -314,6 +333,7 @@ mod tests {
             "10 times that",
             "limited by open files; 2.0 KiB each: 2.0 broker, 0.0 kernel",
             "repeats itself within 4 %, so does this; held out: mixed +4 %",
+            "NOT COVERED: `a` with wildcards in filters: ",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -330,7 +350,7 @@ mod tests {
             cores: Some(16),
             connections: Some(2_000_000),
         };
-        let alone = predict(&[sample(2, 5e-6)], load(), question).unwrap();
+        let alone = predict(&[sample(2, 5e-6)], &scenario(), load(), question).unwrap();
         let text = alone.text();
         assert!(
             text.contains("16 cores     not known: the plan is for 2 threads; make another one"),
@@ -342,7 +362,7 @@ mod tests {
         );
 
         let files = [sample(2, 5e-6 * 1.16), sample(1, 5e-6)];
-        let both = predict(&files, load(), question).unwrap();
+        let both = predict(&files, &scenario(), load(), question).unwrap();
         assert_eq!((both.threads, both.measured.clone()), (2, vec![1, 2]));
         let scaled = both.scaled.unwrap();
         // Five times the load on one thread; 12.3 times that at the most on 16.
@@ -359,7 +379,7 @@ mod tests {
     fn a_model_that_failed_its_test_says_so() {
         let mut file = sample(2, 5e-6);
         file.held_out[0].measured = 2.0;
-        let text = predict(&[file], load(), Question::default())
+        let text = predict(&[file], &scenario(), load(), Question::default())
             .unwrap()
             .text();
         assert!(
@@ -373,7 +393,9 @@ mod tests {
             connections: 10.0,
             ..Load::default()
         };
-        let text = predict(&[file], idle, Question::default()).unwrap().text();
+        let text = predict(&[file], &scenario(), idle, Question::default())
+            .unwrap()
+            .text();
         assert!(
             text.contains("not limited by CPU") && text.contains("did not grow"),
             "{text}"

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::mqtt::Connect;
+use crate::mqtt::{Connect, old_publish_packet};
 use crate::program::Folder;
 
 const RINGMQ: &str = env!("CARGO_BIN_EXE_ringmq");
@@ -123,13 +124,17 @@ fn stderr(output: &Output) -> String {
 
 /// A client that said CONNECT and got CONNACK 0.
 fn connect(address: SocketAddr, version: u8) -> TcpStream {
+    connect_with(address, version, 60)
+}
+
+fn connect_with(address: SocketAddr, version: u8, keep_alive_s: u16) -> TcpStream {
     let mut client = TcpStream::connect(address).unwrap();
     client
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     let connect = Connect {
         version,
-        keep_alive_s: 60,
+        keep_alive_s,
         ..Connect::old("")
     };
     client.write_all(&connect.packet()).unwrap();
@@ -352,6 +357,99 @@ fn clients_are_told_when_a_signal_stops_the_broker() {
         assert!(start.elapsed() < Duration::from_secs(5));
         assert!(log.contains(&format!("stopping signal={name}")), "{log}");
         assert!(log.trim_end().ends_with("stopped"), "{log}");
+    }
+}
+
+/// The affinity mask is the thread's that starts the broker.
+#[test]
+fn a_confined_broker_pins_its_shards() {
+    let mine = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&core| mine.is_set(core))
+        .collect();
+    let [first, _, ..] = cores[..] else {
+        return;
+    };
+    let start = move || {
+        let mut one = CpuSet::new();
+        one.set(first);
+        sched_setaffinity(None, &one).unwrap();
+        Broker::start(&[])
+    };
+    let broker = std::thread::spawn(start).join().unwrap();
+    let line = format!("1 shard, pinned to core {first} (the process is confined to them)");
+    assert!(broker.greeting.contains(&line), "{}", broker.greeting);
+}
+
+const PINGREQ: [u8; 2] = [0xC0, 0];
+
+fn expect_pingresps(client: &mut TcpStream, count: usize) {
+    let mut answers = vec![0; 2 * count];
+    client.read_exact(&mut answers).unwrap();
+    assert_eq!(answers, [0xD0, 0].repeat(count));
+}
+
+/// What a virtual machine does that moves to another host.
+#[test]
+fn clients_that_sent_in_time_outlive_a_pause_of_the_broker() {
+    let broker = Broker::start(&["--shards", "2"]);
+    let connect = |_| connect_with(broker.address, 5, 2);
+    let mut clients: Vec<TcpStream> = (0..20).map(connect).collect();
+    broker.signal(Signal::STOP);
+    // Far beyond one and a half times their keep alive.
+    let pings = 20;
+    for _ in 0..pings {
+        std::thread::sleep(Duration::from_millis(300));
+        for client in &mut clients {
+            client.write_all(&PINGREQ).unwrap();
+        }
+    }
+    broker.signal(Signal::CONT);
+    for client in &mut clients {
+        expect_pingresps(client, pings);
+    }
+    for client in &mut clients {
+        client.write_all(&PINGREQ).unwrap();
+        expect_pingresps(client, 1);
+    }
+}
+
+/// Memory of the process that is its own, in kilobytes.
+fn private_kilobytes(broker: &Broker) -> u64 {
+    let path = format!("/proc/{}/status", broker.process.id());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let size = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    size.parse().unwrap()
+}
+
+#[test]
+fn memory_of_a_peak_is_given_back() {
+    let broker = Broker::start(&["--shards", "1"]);
+    let mut client = connect(broker.address, 4);
+    let mut retain = |payload: &[u8]| {
+        for number in 0..2000 {
+            let packet = old_publish_packet(&format!("peak/{number}"), payload, true);
+            client.write_all(&packet).unwrap();
+        }
+        client.write_all(&PINGREQ).unwrap();
+        expect_pingresps(&mut client, 1);
+    };
+    let before = private_kilobytes(&broker);
+    retain(&[b'x'; 16 * 1024]);
+    let full = private_kilobytes(&broker);
+    assert!(full > before + 30_000, "{before} kB, then {full} kB");
+    retain(b"");
+    let end = Instant::now() + Duration::from_secs(60);
+    while private_kilobytes(&broker) > before + (full - before) / 4 {
+        assert!(
+            Instant::now() < end,
+            "{} kB stay",
+            private_kilobytes(&broker)
+        );
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

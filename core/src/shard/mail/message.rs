@@ -126,6 +126,9 @@ pub struct Share {
     pub message: Arc<Message>,
     /// If it is to come once over any crash.
     pub exchange: Option<Arc<Exchange>>,
+    /// A mark follows it. One that is passed on without has none then either: if it had, what it led to would be waited for
+    /// by an earlier mark of whoever gets it next, and two shards would wait for each other.
+    pub may_be_recorded: bool,
     /// The group.
     pub filter: Arc<TopicFilter>,
     /// The member that was chosen; the receiving shard may know better.

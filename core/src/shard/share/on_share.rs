@@ -173,6 +173,7 @@ impl Shard {
         };
         let mut outgoing = Outgoing::of(&share.message);
         outgoing.exchange = share.exchange;
+        outgoing.may_be_recorded = share.may_be_recorded;
         outgoing.traced = dispatch.traces_of(share.message.topic());
         dispatch.begin();
         dispatch.share_here(&mut outgoing, group, Some(share.wish), share.hops, turn);
@@ -300,6 +301,7 @@ impl Dispatch {
         let share = Share {
             message: outgoing.share().clone(),
             exchange: outgoing.exchange.clone(),
+            may_be_recorded: outgoing.may_be_recorded,
             filter: self.shares.filter(group).clone(),
             wish: wish.session,
             hops,

@@ -60,13 +60,8 @@ fn secrets(settings: &Settings) -> Vec<&PathBuf> {
     let keys = listeners.flat_map(|(_, layers)| &layers.tls.keys);
     let sets = auth.jwt.jwks_files.iter().filter(|set| holds_secret(set));
     let others = auth.hooks.headers.iter().chain(auth.jwt.secret_files());
-    let admin = settings
-        .admin
-        .keys
-        .iter()
-        .chain(&settings.admin.token_files);
     let all = users.chain(keys).chain(others).chain(sets);
-    all.chain(admin).collect()
+    all.chain(&settings.admin.keys).collect()
 }
 
 /// Whether a JWK Set has keys that sign (`kty` of `oct`); most have not, and are for everybody.
@@ -200,13 +195,12 @@ mod tests {
             }
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let places: [(&str, Files); 6] = [
+        let places: [(&str, Files); 5] = [
             ("password files", |s| &mut s.auth.password_files),
             ("SCRAM files", |s| &mut s.auth.scram_files),
             ("keys of listeners", |s| &mut s.layers.tls.keys),
             ("headers of hooks", |s| &mut s.auth.hooks.headers),
             ("keys of the control plane", |s| &mut s.admin.keys),
-            ("tokens of the control plane", |s| &mut s.admin.token_files),
         ];
         for (name, place) in places {
             let mut settings = Settings::default();
